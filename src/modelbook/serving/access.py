@@ -117,11 +117,9 @@ class ApiKeyStore:
     def find_key(self, api_key: str) -> ApiKey | None:
         """Return the matching key, or None if it is unknown or has expired."""
         key = self._keys_by_hash.get(_hash_key(api_key))
-        return (
-            None
-            if key is None or (key.expires_at is not None and key.expires_at <= time.time())
-            else key
-        )
+        if key is None or (key.expires_at is not None and key.expires_at <= time.time()):
+            return None
+        return key
 
     def add_key(self, name: str, scopes: list[str], valid_days: float | None = None) -> str:
         """Create a key and return it. It is not stored and cannot be shown again.
@@ -172,10 +170,8 @@ class ApiKeyStore:
             raise ServingError(
                 f"the environment variable {KEYRING_VARIABLE} holds the keys",
                 expected=f"keys in {self._path}",
-                next=(
-                    "change keys where the variable is not set, then set it to the content of "
-                    "that file"
-                ),
+                next="change keys where the variable is not set, then set it to the content of "
+                "that file",
             )
 
         def open_private(path: str, flags: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def create_app(root: Path, book: str) -> Gateway:
             allow_methods=["GET", "POST"],
             allow_headers=[
                 "content-type",
-                "x-api-key",
                 "authorization",
+                "x-api-key",
                 "x-user-id",
                 "x-request-id",
             ],
@@ -160,29 +161,13 @@ async def _read_form_file(request: Request, body: bytes) -> bytes:
 
 def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     app.mount("/static", StaticFiles(directory=DOCS_ASSETS), name="static")
-
-    def build_document() -> dict[str, Any]:
-        champion = service.champion
-        if (
-            app.openapi_schema is None
-            or app.openapi_schema["info"]["version"] != f"model version {champion.number}"
-        ):
-            schema = get_openapi(title=app.title, version="0", routes=app.routes)
-            app.openapi_schema = openapi.complete_document(
-                schema, champion, service.book, service.settings.limits.max_rows
-            )
-        return app.openapi_schema
-
-    app.openapi = build_document  # type: ignore[method-assign]
-
-    policy = html_pages.form_policy(html_pages.STYLESHEET)
+    app.openapi = partial(_build_document, app, service)  # type: ignore[method-assign]
+    form_policy = html_pages.form_policy()
 
     @app.get("/", include_in_schema=False)
     async def show_form() -> HTMLResponse:
-        return _show_page(
-            html_pages.render_page(service.champion, requires_key=service.access.requires_key),
-            policy,
-        )
+        page = html_pages.render_page(service.champion, requires_key=service.access.requires_key)
+        return _show_page(page, form_policy)
 
     @app.post("/", include_in_schema=False)
     async def submit_form(request: Request) -> HTMLResponse:
@@ -193,14 +178,13 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         form, key = html_pages.parse_form(body, champion)
         service.access.authorize(key or None, (request.client or ("",))[0], "predict")
         result_section = await html_pages.predict_form(champion, form)
-        return _show_page(
-            html_pages.render_page(champion, form, result_section, service.access.requires_key),
-            policy,
-        )
+        page = html_pages.render_page(champion, form, result_section, service.access.requires_key)
+        return _show_page(page, form_policy)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return _show_page(html_pages.swagger_page(_page_title(service)), html_pages.DOCS_POLICY)
+        page = html_pages.swagger_page(service.champion.contract.title)
+        return _show_page(page, html_pages.DOCS_POLICY)
 
     @app.get(html_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
     async def swagger_script() -> Response:
@@ -208,17 +192,28 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        return _show_page(html_pages.redoc_page(_page_title(service)), html_pages.DOCS_POLICY)
+        page = html_pages.redoc_page(service.champion.contract.title)
+        return _show_page(page, html_pages.DOCS_POLICY)
+
+
+def _build_document(app: FastAPI, service: PredictionService) -> dict[str, Any]:
+    """Return the OpenAPI document of the champion; it is built anew for another version."""
+    champion, document = service.champion, app.openapi_schema
+    if document is None or document["info"]["version"] != f"model version {champion.number}":
+        document = openapi.complete_document(
+            get_openapi(title=app.title, version="0", routes=app.routes),
+            champion,
+            service.book,
+            service.settings.limits.max_rows,
+        )
+        app.openapi_schema = document
+    return document
 
 
 def _show_page(html: str, policy: str) -> HTMLResponse:
     return HTMLResponse(
         html, headers={"content-security-policy": policy, "referrer-policy": "same-origin"}
     )
-
-
-def _page_title(service: PredictionService) -> str:
-    return service.champion.contract.title
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl
 import orjson
 
 from modelbook.contract import Column
-from modelbook.scoring import RowPrediction
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import CellParser, describe_expectation
 from modelbook.serving.served_models import ServedModel
@@ -50,23 +49,19 @@ def explain_prediction(
     prediction, *altered_predictions = model.scorer.predict_many(
         [row, *({**row, **typical[name]} for name in names)]
     )
-    class_index = (
-        0
-        if prediction.probabilities is None
-        else list(model.scorer.decision_rule.classes).index(prediction.prediction)
-    )
-    effects = [
+    classes = list(model.scorer.decision_rule.classes)
+    class_index = classes.index(prediction.prediction) if classes else 0
+    effects = (
         FeatureEffect(
             name,
             request.get(name),
             model.typical_row[name],
-            _predicted_score(prediction, class_index) - _predicted_score(altered, class_index),
+            prediction.scores[class_index] - altered.scores[class_index],
         )
         for name, altered in zip(names, altered_predictions)
-    ]
-    return sorted(
-        (effect for effect in effects if effect.effect), key=lambda effect: -abs(effect.effect)
-    )[:max_fields]
+    )
+    nonzero_effects = [effect for effect in effects if effect.effect]
+    return sorted(nonzero_effects, key=lambda effect: -abs(effect.effect))[:max_fields]
 
 
 def _typical_features(model: ServedModel, name: str) -> dict[str, Any]:
@@ -76,14 +71,6 @@ def _typical_features(model: ServedModel, name: str) -> dict[str, Any]:
     if features == [name]:
         return {name: value}
     return dict(zip(features, column.parse_value(value) or [None] * len(features)))
-
-
-def _predicted_score(prediction: RowPrediction, class_index: int) -> float:
-    return (
-        prediction.prediction
-        if prediction.probabilities is None
-        else prediction.probabilities[class_index]
-    )
 
 
 STYLESHEET = """
@@ -118,17 +105,20 @@ async def predict_form(model: ServedModel, form: dict[str, str]) -> str:
     try:
         [row], _ = model.row_reader.read_body(orjson.dumps(values))
     except RequestError as error:
-        details = "".join(
-            f"<li><strong>{escape(_field_label(model, invalid.field))}</strong>: "
-            f"{escape(invalid.value)}, "
-            f"expected {escape(invalid.expected)}</li>"
-            for invalid in error.invalid_values
-        )
-        details = f"<ul>{details}</ul>" if details else f"<p>{escape(error.message)}</p>"
-        return f'<section class="refusal" role="alert"><h2>Invalid input</h2>{details}</section>'
+        return _render_refusal(model, error)
     predictions = await asyncio.to_thread(model.scorer.predict_many, [row])
     effects = await asyncio.to_thread(explain_prediction, model, row, values)
     return _render_prediction(model, predictions[0], effects)
+
+
+def _render_refusal(model: ServedModel, error: RequestError) -> str:
+    items = "".join(
+        f"<li><strong>{escape(_field_label(model, invalid.field))}</strong>: "
+        f"{escape(invalid.value)}, expected {escape(invalid.expected)}</li>"
+        for invalid in error.invalid_values
+    )
+    details = f"<ul>{items}</ul>" if items else f"<p>{escape(error.message)}</p>"
+    return f'<section class="refusal" role="alert"><h2>Invalid input</h2>{details}</section>'
 
 
 def parse_form(body: bytes, model: ServedModel) -> tuple[dict[str, str], str]:
@@ -155,87 +145,80 @@ def render_page(
     requires_key: bool = False,
 ) -> str:
     """Render the page; ``result_section`` is shown above the form."""
-    values = (
-        {name: _format_value(value) for name, value in model.typical_row.items()}
-        if form is None
-        else form
-    )
+    if form is None:
+        form = {name: _format_value(value) for name, value in model.typical_row.items()}
     inputs = "".join(
-        _render_input(model, name, values.get(name, "")) for name in model.contract.input_names
+        _render_input(model, name, form.get(name, "")) for name in model.contract.input_names
     )
     if requires_key:
         inputs += (
             '<label>API key<input type="password" name="api key" autocomplete="off" '
             "required></label>"
         )
-    threshold = model.scorer.decision_rule.threshold
-    threshold_text = (
-        ""
-        if threshold is None
-        else f"; {model.contract.classes[1]} from a probability of {threshold:g}"
+    facts = "".join(
+        f"<dt>{name}</dt><dd>{escape(text)}</dd>"
+        for name, text in _describe_facts(model).items()
+        if text
     )
-    facts = {
-        "model": f"{model.name}, version {model.number}, {model.tags.get('model', '')}",
-        "predicts": model.contract.columns[model.contract.target].meaning + threshold_text,
-        "scorer": model.tags.get("scorer", model.scorer.name),
-        "data": model.tags.get("fingerprint", "")[:12],
-        "source": model.contract.source,
-    }
-    facts_html = "".join(
-        f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text
-    )
-    title = escape(model.contract.title)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">\
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><link rel="icon" href="data:,"><style>{STYLESHEET}</style></head><body>
-<header><h1>{title}</h1><p>{escape(model.contract.question)}</p></header>
-<main><dl>{facts_html}</dl>
+    title = model.contract.title
+    body = f"""<header><h1>{escape(title)}</h1><p>{escape(model.contract.question)}</p></header>
+<main><dl>{facts}</dl>
 <p><a href="/docs">Try the API</a> · <a href="/redoc">API reference</a> · \
 <a href="/model">Model details</a> ·
 <a href="/health/ready">Health</a> · <a href="/metrics">Metrics</a></p>
 {result_section}
 <section><h2>Try a row</h2><p>The form starts with typical values. \
 Predictions made here are not journaled.</p>
-<form method="post" action="/">{inputs}<button>Predict</button></form></section>\
-</main></body></html>"""
+<form method="post" action="/">{inputs}<button>Predict</button></form></section></main>"""
+    return _page(title, f"<style>{STYLESHEET}</style>", body, icon="data:,")
+
+
+def _describe_facts(model: ServedModel) -> dict[str, str]:
+    contract, threshold = model.contract, model.scorer.decision_rule.threshold
+    target = contract.columns[contract.target].meaning
+    if threshold is not None:
+        target += f"; {contract.classes[1]} from a probability of {threshold:g}"
+    return {
+        "model": f"{model.name}, version {model.number}, {model.tags.get('model', '')}",
+        "predicts": target,
+        "scorer": model.tags.get("scorer", model.scorer.name),
+        "data": model.tags.get("fingerprint", "")[:12],
+        "source": contract.source,
+    }
 
 
 def _render_prediction(model: ServedModel, prediction: Any, effects: list[FeatureEffect]) -> str:
-    has_probabilities = prediction.probabilities is not None
     probabilities = model.label_probabilities(prediction.probabilities) or {}
-    label = escape(model.contract.label(model.contract.target))
-    probabilities_text = " · ".join(
-        f"{escape(name)}: {value:.1%}" for name, value in probabilities.items()
+    probabilities_text = " · ".join(f"{name}: {value:.1%}" for name, value in probabilities.items())
+    value = prediction.prediction
+    shown_value = f"{value:,.6g}" if isinstance(value, float) else str(value)
+    label = model.contract.label(model.contract.target)
+    return (
+        f'<section class="answer"><h2>Prediction</h2><p>{escape(label)}: '
+        f"<strong>{escape(shown_value)}</strong></p><p>{escape(probabilities_text)}</p>"
+        f"{_render_effects(model, effects, in_points=bool(probabilities))}</section>"
     )
+
+
+def _render_effects(model: ServedModel, effects: list[FeatureEffect], *, in_points: bool) -> str:
+    if not effects:
+        return "<p>Setting any one field to its typical value changes nothing.</p>"
     rows = "".join(
         f"<tr><th scope='row'>{escape(_field_label(model, effect.field))}</th>"
         f"<td>{escape(_format_value(effect.value) or 'missing')}</td>"
         f"<td>{escape(_format_value(effect.typical_value) or 'missing')}</td>"
-        f"<td class='number'>{_format_effect(effect.effect, in_points=has_probabilities)}</td></tr>"
+        f"<td class='number'>{_format_effect(effect.effect, in_points=in_points)}</td></tr>"
         for effect in effects
     )
-    table = (
-        "<table><caption>Largest effects on this prediction</caption><thead><tr><th "
-        "scope='col'>field</th><th scope='col'>"
-        "value</th><th scope='col'>typical</th><th "
-        f"scope='col'>effect</th></tr></thead><tbody>{rows}</tbody>"
-        "</table>"
+    head = "".join(
+        f"<th scope='col'>{name}</th>" for name in ("field", "value", "typical", "effect")
+    )
+    return (
+        "<table><caption>Largest effects on this prediction</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         "<p>Effect: this prediction minus the one with the field at its typical value. "
         "Effects are not causes.</p>"
-        if effects
-        else "<p>Setting any one field to its typical value changes nothing.</p>"
     )
-    prediction_text = escape(
-        f"{prediction.prediction:,.6g}"
-        if isinstance(prediction.prediction, float)
-        else str(prediction.prediction)
-    )
-    content = (
-        f"<h2>Prediction</h2><p>{label}: "
-        f"<strong>{prediction_text}</strong></p><p>{probabilities_text}</p>{table}"
-    )
-    return f'<section class="answer">{content}</section>'
 
 
 def _format_effect(effect: float, *, in_points: bool) -> str:
@@ -244,40 +227,34 @@ def _format_effect(effect: float, *, in_points: bool) -> str:
 
 def _render_input(model: ServedModel, name: str, value: str) -> str:
     column = model.contract.columns[name]
-    label, help_text = (
-        escape(_field_label(model, name)),
-        escape(f"{column.meaning} ({describe_expectation(column)})"),
-    )
-    name_attribute = f'name="{escape(name, quote=True)}"'
+    label = _field_label(model, name)
+    help_text = f"{column.meaning} ({describe_expectation(column)})"
+    name_attribute = f'name="{escape(name)}"'
     if choices := _select_options(column):
         options = "".join(
             f"<option{' selected' if choice == value else ''}>{escape(choice)}</option>"
             for choice in choices
         )
-        return (
-            f"<label>{label}<select "
-            f"{name_attribute}>{options}</select><small>{help_text}</small></label>"
+        control = f"<select {name_attribute}>{options}</select>"
+    else:
+        mode = "decimal" if column.type in ("number", "integer") else "text"
+        suggestions = suggestions_attribute = ""
+        if column.categories:  # any other category may be typed, too
+            list_id = escape(f"categories-{name}".replace(" ", "-"))
+            options = "".join(f"<option>{escape(choice)}</option>" for choice in column.categories)
+            suggestions = f'<datalist id="{list_id}">{options}</datalist>'
+            suggestions_attribute = f' list="{list_id}"'
+        control = (
+            f'<input {name_attribute}{suggestions_attribute} inputmode="{mode}" '
+            f'value="{escape(value)}">{suggestions}'
         )
-    mode = "decimal" if column.type in ("number", "integer") else "text"
-    list_html, list_attribute = "", ""
-    if column.categories:  # any other category may be typed, too
-        list_id = escape(f"categories-{name}".replace(" ", "-"), quote=True)
-        options = "".join(f"<option>{escape(choice)}</option>" for choice in column.categories)
-        list_html = f'<datalist id="{list_id}">{options}</datalist>'
-        list_attribute = f' list="{list_id}"'
-    input_html = (
-        f'<input {name_attribute}{list_attribute} inputmode="{mode}" '
-        f'value="{escape(value, quote=True)}">{list_html}'
-    )
-    return f"<label>{label}{input_html}<small>{help_text}</small></label>"
+    return f"<label>{escape(label)}{control}<small>{escape(help_text)}</small></label>"
 
 
 def _select_options(column: Column) -> list[str]:
-    choices = (
-        []
-        if column.unseen
-        else column.categories or (["0", "1"] if column.type == "boolean" else [])
-    )
+    if column.unseen:
+        return []
+    choices = column.categories or (["0", "1"] if column.type == "boolean" else [])
     return ["", *choices] if choices and column.nullable else choices
 
 
@@ -307,9 +284,9 @@ SwaggerUIBundle({
 """
 
 
-def form_policy(stylesheet: str) -> str:
-    """Return the policy of a page without scripts and with one inline style sheet."""
-    digest = base64.b64encode(hashlib.sha256(stylesheet.encode()).digest()).decode()
+def form_policy() -> str:
+    """Return the policy of the form's page: no scripts, and no style sheet but its own."""
+    digest = base64.b64encode(hashlib.sha256(STYLESHEET.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
@@ -337,10 +314,10 @@ def redoc_page(title: str) -> str:
     )
 
 
-def _page(title: str, head: str, body: str) -> str:
+def _page(title: str, head: str, body: str, icon: str = "/static/favicon.png") -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">\
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><link rel="icon" href="/static/favicon.png">{head}</head><body>
+<title>{escape(title)}</title><link rel="icon" href="{icon}">{head}</head><body>
 {body}
 </body></html>"""

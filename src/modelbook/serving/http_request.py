@@ -49,19 +49,7 @@ class InvalidValue:
 
 @dataclass
 class RequestError(Exception):
-    """A rejected request.
-
-    Attributes
-    ----------
-    status : int
-        HTTP status code.
-    message, expected : str
-        What is wrong, and what was expected.
-    invalid_values : list of InvalidValue
-        Each value that breaks the contract.
-    headers : dict
-        Additional response headers.
-    """
+    """A rejected request."""
 
     status: int
     message: str
@@ -85,8 +73,6 @@ class BodyLimits:
 
     Attributes
     ----------
-    max_rows, max_fields : int
-        Rows, and fields of a row.
     max_bytes : int
         Bytes of a JSON body, as far as the contract bounds them.
     """

@@ -116,11 +116,7 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
     }
     if decision_rule.classes:
         probability = {"type": "number", "minimum": 0, "maximum": 1}
-        properties["probabilities"] = {
-            "type": "object",
-            "properties": dict.fromkeys(model.classes, probability),
-            "required": model.classes,
-        }
+        properties["probabilities"] = _object_schema(dict.fromkeys(model.classes, probability))
     if model.scorer.conformal is not None:
         properties |= _conformal_schema(model)
     properties["receipt"] = {
@@ -132,25 +128,17 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
             "description": f"{model.classes[1]} if its probability is at least "
             f"{decision_rule.threshold:g}"
         }
-    return {
-        "type": "object",
-        "title": "Prediction",
-        "properties": properties,
-        "required": list(properties),
-    }
+    return _object_schema(properties) | {"title": "Prediction"}
 
 
 def _conformal_schema(model: ServedModel) -> dict[str, Any]:
     level = model.scorer.conformal.level
     if not model.classes:
         number = {"type": "number"}
-        interval = {
-            "type": "object",
-            "description": f"holds the outcome in {level:.0%} of cases",
-            "properties": {"low": number, "high": number},
-            "required": ["low", "high"],
+        interval = _object_schema({"low": number, "high": number})
+        return {
+            "interval": interval | {"description": f"holds the outcome in {level:.0%} of cases"}
         }
-        return {"interval": interval}
     prediction_set = {
         "type": "array",
         "description": f"classes that hold the outcome in {level:.0%} of cases",
@@ -170,31 +158,25 @@ def _single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
 
 
 def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
+    body = {"schema": _single_or_list_schema("Row", max_rows), "example": model.row_reader.example}
+    prediction = _single_or_list_schema("Prediction", max_rows)
     return {
         "summary": "Predict one row, or a list of rows",
         "operationId": "predict",
         "tags": ["predict"],
         "parameters": [USER_ID_PARAMETER],
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON_TYPE: {
-                    "schema": _single_or_list_schema("Row", max_rows),
-                    "example": model.row_reader.example,
-                }
-            },
-        },
-        "responses": _build_responses(
-            "A prediction for each row, in order.",
-            {JSON_TYPE: {"schema": _single_or_list_schema("Prediction", max_rows)}},
-        ),
+        "requestBody": {"required": True, "content": {JSON_TYPE: body}},
+        "responses": _build_responses("A prediction for each row, in order.", prediction),
     }
 
 
 def _csv_operation(model: ServedModel) -> dict[str, Any]:
     features = ", ".join(model.contract.input_names)
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    upload = {"type": "object", "properties": {"file": file}, "required": ["file"]}
+    content = {
+        CSV_TYPE: {"schema": {"type": "string", "minLength": 1}},
+        "multipart/form-data": {"schema": _object_schema({"file": file})},
+    }
     return {
         "summary": "Predict the rows of a table",
         "operationId": "predict_csv",
@@ -204,43 +186,28 @@ def _csv_operation(model: ServedModel) -> dict[str, Any]:
             f"CSV in UTF-8 with a header. Columns in any order: {features}. Other columns are "
             "passed through."
         ),
-        "requestBody": {
-            "required": True,
-            "content": {
-                CSV_TYPE: {"schema": {"type": "string", "minLength": 1}},
-                "multipart/form-data": {"schema": upload},
-            },
-        },
+        "requestBody": {"required": True, "content": content},
         "responses": _build_responses(
-            "The table with the predictions appended as columns.",
-            {CSV_TYPE: {"schema": {"type": "string"}}},
+            "The table with the predictions appended as columns.", {"type": "string"}, CSV_TYPE
         ),
     }
 
 
 def _outcomes_operation(max_rows: int) -> dict[str, Any]:
-    counts = {
-        "type": "object",
-        "required": ["recorded", "repeated"],
-        "properties": {"recorded": {"type": "integer"}, "repeated": {"type": "integer"}},
-    }
-    responses = _build_responses(
-        "All outcomes are recorded now or were recorded before.", {JSON_TYPE: {"schema": counts}}
-    )
-    for status, text in (
-        ("404", "Unknown prediction id; nothing was recorded."),
-        ("409", "A different outcome is on record, or in the request; nothing was recorded."),
-    ):
-        responses[status] = _error_response(text)
+    counts = _object_schema({name: {"type": "integer"} for name in ("recorded", "repeated")})
+    body = {"schema": _single_or_list_schema("Outcome", max_rows)}
     return {
         "summary": "Record actual outcomes",
         "operationId": "outcomes",
         "tags": ["outcomes"],
-        "requestBody": {
-            "required": True,
-            "content": {JSON_TYPE: {"schema": _single_or_list_schema("Outcome", max_rows)}},
+        "requestBody": {"required": True, "content": {JSON_TYPE: body}},
+        "responses": {
+            **_build_responses("All outcomes are recorded now or were recorded before.", counts),
+            "404": _error_response("Unknown prediction id; nothing was recorded."),
+            "409": _error_response(
+                "A different outcome is on record, or in the request; nothing was recorded."
+            ),
         },
-        "responses": responses,
     }
 
 
@@ -270,34 +237,26 @@ def _inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
         path: ("The model, its inputs and outputs", metadata),
         f"{path}/ready": ("Readiness of the model", {"name": text, "ready": flag}),
     }
-    infer = {
+    infer_paths = {f"{path}/infer": {"post": _infer_operation(model, outputs)}}
+    return {
+        route: {"get": _read_operation(*arguments)} for route, arguments in reads.items()
+    } | infer_paths
+
+
+def _infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, Any]:
+    text = {"type": "string"}
+    body = {
+        "schema": {"$ref": "#/components/schemas/InferenceRequest"},
+        "example": _inference_example(model),
+    }
+    response = _object_schema({"model_name": text, "model_version": text, "outputs": outputs})
+    return {
         "summary": "Predict rows, each field as an input of its own",
         "operationId": "infer",
         "tags": ["Open Inference Protocol"],
         "parameters": [USER_ID_PARAMETER],
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/InferenceRequest"},
-                    "example": _inference_example(model),
-                }
-            },
-        },
-        "responses": _build_responses(
-            "The outputs, each with a value for each row.",
-            {
-                JSON_TYPE: {
-                    "schema": _object_schema(
-                        {"model_name": text, "model_version": text, "outputs": outputs}
-                    )
-                }
-            },
-        ),
-    }
-    return {
-        **{route: {"get": _read_operation(*arguments)} for route, arguments in reads.items()},
-        f"{path}/infer": {"post": infer},
+        "requestBody": {"required": True, "content": {JSON_TYPE: body}},
+        "responses": _build_responses("The outputs, each with a value for each row.", response),
     }
 
 
@@ -330,8 +289,10 @@ def _array_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": _object_schema(properties)}
 
 
-def _build_responses(text: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"200": {"description": text, "content": content}} | {
+def _build_responses(
+    text: str, schema: dict[str, Any], content_type: str = JSON_TYPE
+) -> dict[str, Any]:
+    return {"200": {"description": text, "content": {content_type: {"schema": schema}}}} | {
         status: _error_response(text) for status, text in ERROR_DESCRIPTIONS.items()
     }
 

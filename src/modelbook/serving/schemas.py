@@ -114,14 +114,12 @@ def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
 
 def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
     """Return the type that pydantic validates natively (or None), and the JSON schema."""
-    bounds: dict[str, Any] = {
-        key: value for key, value in (("ge", column.min), ("le", column.max)) if value is not None
-    }
-    schema_bounds: dict[str, Any] = {
-        key: value
-        for key, value in (("minimum", column.min), ("maximum", column.max))
-        if value is not None
-    }
+    bounds: dict[str, Any]
+    schema_bounds: dict[str, Any]
+    bounds, schema_bounds = (
+        {name: bound for name, bound in zip(names, (column.min, column.max)) if bound is not None}
+        for names in (("ge", "le"), ("minimum", "maximum"))
+    )
     if column.parse:
         return None, {
             "anyOf": [
@@ -164,24 +162,39 @@ MAX_LISTED_VALUES = 100  # invalid values listed in one response; further ones a
 Row = dict[str, Any]
 
 
-class RowReader:
+class JsonReader:
+    """Parses JSON bodies: one object with exactly these fields, or a list of such objects."""
+
+    def __init__(self, name: str, field_types: dict[str, Any]) -> None:
+        model = TypedDict(name, field_types)  # type: ignore[misc]
+        setattr(model, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
+        self._object_adapter: TypeAdapter[Any] = TypeAdapter(model)
+        self._list_adapter: TypeAdapter[Any] = TypeAdapter(Annotated[list[model], FailFast()])
+
+    def _validate(self, body: bytes, limits: BodyLimits) -> tuple[list[dict[str, Any]], bool]:
+        """Return the objects of a body, and whether it was a list."""
+        is_list = body.lstrip(b" \t\r\n")[:1] == b"["
+        limits.check_json(body, is_list)
+        try:
+            if is_list:
+                return self._list_adapter.validate_json(body), True
+            return [self._object_adapter.validate_json(body)], False
+        except ValidationError as error:
+            raise self._to_request_error(body, error, is_list) from None
+
+    def _to_request_error(self, body: bytes, error: ValidationError, is_list: bool) -> RequestError:
+        raise NotImplementedError
+
+
+class RowReader(JsonReader):
     """Parses and validates the rows of a request, and converts them to model features.
 
     Unknown fields are rejected. Dates become the features that the model was trained on.
-
-    Parameters
-    ----------
-    typical_row : dict
-        An example row, by feature.
-    max_rows : int
-        Maximum number of rows in one request.
 
     Attributes
     ----------
     derived_features : dict
         Date or text column to the names of the model's features made of it.
-    limits : BodyLimits
-        Limits of a valid request.
     """
 
     def __init__(self, contract: Contract, typical_row: Row, max_rows: int) -> None:
@@ -194,15 +207,12 @@ class RowReader:
         field_types: dict[str, Any] = {
             name: self._field_type(name) for name in contract.input_names
         }
-        context_columns = [
-            *contract.columns_with_role("entity"),
-            *contract.columns_with_role("time"),
-        ]  # entity and time, for the journal
         field_types |= {
             name: NotRequired[build_field_type(contract.columns[name], name)]
-            for name in context_columns
+            for role in ("entity", "time")  # for the journal
+            for name in contract.columns_with_role(role)
         }
-        self._object_adapter, self._list_adapter = build_adapters("Row", field_types)
+        super().__init__("Row", field_types)
         columns = {name: contract.columns[name] for name in field_types}
         self._field_names = set(columns)
         self.limits = derive_body_limits(columns, max_rows)
@@ -242,17 +252,8 @@ class RowReader:
             400 if the body is not JSON, 413 for too many rows or values, 422 with invalid fields,
             their values and what was expected.
         """
-        is_list = body.lstrip(b" \t\r\n")[:1] == b"["
         limits = replace(self.limits, max_rows=max_rows) if max_rows else self.limits
-        limits.check_json(body, is_list)
-        try:
-            rows: list[Row] = (
-                self._list_adapter.validate_json(body)
-                if is_list
-                else [self._object_adapter.validate_json(body)]
-            )
-        except ValidationError as error:
-            raise self._to_request_error(body, error, is_list) from None
+        rows, is_list = self._validate(body, limits)
         # An additional colon is either a duplicate key or part of a text.
         if body.count(b":") != sum(map(len, rows)):
             _reject_duplicate_keys(body)
@@ -265,16 +266,9 @@ class RowReader:
         for name in self._integer_fields:
             # pydantic's multiple_of accepts near-integers such as 1e-42.
             if (value := row.get(name)) is not None and value % 1:
-                raise contract_violation(
-                    [
-                        InvalidValue(
-                            row_number,
-                            name,
-                            format_value(value),
-                            describe_expectation(self._contract.columns[name]),
-                        )
-                    ]
-                )
+                expected = describe_expectation(self._contract.columns[name])
+                invalid = InvalidValue(row_number, name, format_value(value), expected)
+                raise contract_violation([invalid])
         for name in self._integer_categories:
             if row.get(name).__class__ is int:
                 row[name] = str(row[name])
@@ -338,25 +332,14 @@ class RowReader:
 
     def _to_invalid_value(self, location: tuple, problem: Any) -> InvalidValue:
         row, name = (*location, None)[:2]
-        value = "missing" if problem["type"] == "missing" else format_value(problem["input"])
+        value = _format_input(problem)
         if name is None:
             return InvalidValue(row, "", value, "an object with a value for each field")
         column = self._contract.columns.get(str(name))
         if problem["type"] == "extra_forbidden" or column is None:
-            return InvalidValue(
-                row,
-                str(name)[:MAX_SHOWN_CHARACTERS],
-                value,
-                suggest_field(str(name), self._contract),
-            )
+            shown_name = str(name)[:MAX_SHOWN_CHARACTERS]
+            return InvalidValue(row, shown_name, value, suggest_field(str(name), self._contract))
         return InvalidValue(row, str(name), value, describe_expectation(column))
-
-
-def build_adapters(name: str, field_types: dict[str, Any]) -> tuple[TypeAdapter, TypeAdapter]:
-    """Build type adapters for one object with exactly these fields, and for a list of them."""
-    model = TypedDict(name, field_types)  # type: ignore[misc]
-    setattr(model, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010
-    return TypeAdapter(model), TypeAdapter(Annotated[list[model], FailFast()])
 
 
 def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
@@ -372,25 +355,25 @@ def describe_expectation(column: Column) -> str:
     return column.describe_rule() + (", or null" if column.nullable else "")
 
 
+def _format_input(problem: Any) -> str:
+    return "missing" if problem["type"] == "missing" else format_value(problem["input"])
+
+
 def format_value(value: Any) -> str:
     """Format a value for a message: as JSON, shortened if it is long."""
-    text = (
-        value
-        if isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS
-        else json.dumps(value, default=str)
-    )
-    return (
-        text
-        if len(text) <= MAX_SHOWN_CHARACTERS
-        else f"{text[:MAX_SHOWN_CHARACTERS]}... ({len(text):,} characters)"
-    )
+    is_long_text = isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS
+    text = value if is_long_text else json.dumps(value, default=str)
+    if len(text) <= MAX_SHOWN_CHARACTERS:
+        return text
+    return f"{text[:MAX_SHOWN_CHARACTERS]}... ({len(text):,} characters)"
 
 
 def suggest_field(name: str, contract: Contract) -> str:
     """Return the expectation text for an unknown field, with similar names."""
-    from modelbook.config import suggest_name as near
+    from modelbook.config import suggest_name
 
-    return f"a field of the contract; {near(name[:MAX_SHOWN_CHARACTERS], contract.input_names)}"
+    suggestion = suggest_name(name[:MAX_SHOWN_CHARACTERS], contract.input_names)
+    return f"a field of the contract; {suggestion}"
 
 
 def _reject_duplicate_keys(body: bytes) -> None:
@@ -421,7 +404,7 @@ PredictionID = Annotated[
 ]
 
 
-class OutcomeReader:
+class OutcomeReader(JsonReader):
     """Parses and validates the outcomes of a request."""
 
     def __init__(self, contract: Contract, decision_rule: DecisionRule) -> None:
@@ -441,9 +424,7 @@ class OutcomeReader:
                 float, Field(strict=True, allow_inf_nan=False, description=target.meaning)
             ]
             self._expected_outcome = "a number"
-        self._object_adapter, self._list_adapter = build_adapters(
-            "Outcome", {"id": PredictionID, "outcome": outcome_type}
-        )
+        super().__init__("Outcome", {"id": PredictionID, "outcome": outcome_type})
 
     def read_body(self, body: bytes, max_rows: int) -> dict[str, Any]:
         """Parse a JSON body; returns outcomes by prediction id.
@@ -453,18 +434,8 @@ class OutcomeReader:
         RequestError
             400, 413 or 422, as for rows; 409 if one id has two different outcomes.
         """
-        is_list = body.lstrip(b" \t\r\n")[:1] == b"["
-        BodyLimits(max_rows, max_fields=2).check_json(body, is_list)
-        try:
-            entries: list[Any] = (
-                self._list_adapter.validate_json(body)
-                if is_list
-                else [self._object_adapter.validate_json(body)]
-            )
-        except ValidationError as error:
-            raise self._to_request_error(error, is_list) from None
         outcomes: dict[str, Any] = {}
-        for entry in entries:
+        for entry in self._validate(body, BodyLimits(max_rows, max_fields=2))[0]:
             outcome = (
                 int(entry["outcome"]) if isinstance(entry["outcome"], bool) else entry["outcome"]
             )
@@ -480,7 +451,7 @@ class OutcomeReader:
         """Return the JSON schema of one outcome."""
         return {**self._object_adapter.json_schema(), "title": "Outcome"}
 
-    def _to_request_error(self, error: ValidationError, is_list: bool) -> RequestError:
+    def _to_request_error(self, body: bytes, error: ValidationError, is_list: bool) -> RequestError:
         problems = error.errors(include_url=False)[:MAX_LISTED_VALUES]
         if problems[0]["type"] == "json_invalid":
             return RequestError(
@@ -488,14 +459,14 @@ class OutcomeReader:
                 f"the body is not valid JSON: {problems[0]['ctx']['error']}",
                 expected="an object or a list",
             )
+        expectations = {"id": "text of 1 to 64 characters", "outcome": self._expected_outcome}
         invalid_values: dict[Any, InvalidValue] = {}
         for problem in problems:
             row, name = (*(problem["loc"] if is_list else (None, *problem["loc"])), None, None)[:2]
-            expectations = {"id": "text of 1 to 64 characters", "outcome": self._expected_outcome}
             expected = expectations.get(
                 str(name), "an object with id and outcome, and nothing else"
             )
-            value = "missing" if problem["type"] == "missing" else format_value(problem["input"])
+            value = _format_input(problem)
             invalid_values.setdefault(
                 (row, name),
                 InvalidValue(

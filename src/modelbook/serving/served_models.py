@@ -85,10 +85,6 @@ class ServedModel:
 
     Attributes
     ----------
-    row_reader : RowReader
-        Validates requests.
-    scorer : CompiledScorer or PipelineScorer
-        Computes the predictions.
     drift_reference : DriftReference or None
         Counts of the holdout; None for a version that was registered without them.
     golden_rows : int
@@ -162,11 +158,6 @@ class ServedModel:
 def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
     """Load a version, verify its digest and check its predictions on the golden rows.
 
-    Parameters
-    ----------
-    max_rows : int
-        Maximum number of rows in one request.
-
     Raises
     ------
     StoreError
@@ -187,17 +178,13 @@ def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
     )
     if not largest_difference <= TOLERANCE:
         raise ReproductionError(
-            (
-                f"version {version.number} of {version.name} differs by {largest_difference:g} "
-                "on its golden rows"
-            ),
+            f"version {version.number} of {version.name} differs by {largest_difference:g} "
+            "on its golden rows",
             expected=f"the registered model's predictions within {TOLERANCE:g}",
             next="check whether packages have changed since it was registered",
         )
-    row_reader, outcome_reader = (
-        RowReader(contract, golden["typical"], max_rows),
-        OutcomeReader(contract, scorer.decision_rule),
-    )
+    row_reader = RowReader(contract, golden["typical"], max_rows)
+    outcome_reader = OutcomeReader(contract, scorer.decision_rule)
     return ServedModel(
         version.number,
         version.name,
@@ -325,8 +312,6 @@ class ModelManager:
 
     Attributes
     ----------
-    champion, challenger : ServedModel or None
-        Versions in service.
     problems : dict
         By alias, why the version that it names is not in service.
     """

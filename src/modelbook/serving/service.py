@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from starlette.types import Receive, Scope
@@ -46,9 +46,18 @@ TRACED_STEPS = {
 }
 T = TypeVar("T")
 Row = dict[str, Any]
-VariantPrediction = tuple[
-    str, ServedModel, Row, str, RowPrediction, bool, str | None
-]  # variant, model, row, prediction id, prediction, is returned, bucket
+
+
+class VariantPrediction(NamedTuple):
+    """A row's prediction by one variant; that of a shadow is not returned."""
+
+    variant: str
+    model: ServedModel
+    row: Row
+    prediction_id: str
+    prediction: RowPrediction
+    is_returned: bool
+    bucket: str | None
 
 
 class PredictionService:
@@ -56,8 +65,6 @@ class PredictionService:
 
     Attributes
     ----------
-    model_manager : ModelManager
-        The versions in service.
     settings : ServingSettings
         Current settings; ``traffic`` is reloaded while the service runs.
     """
@@ -90,10 +97,8 @@ class PredictionService:
             for method, step in TRACED_STEPS.items():
                 setattr(self, method, self.tracer.trace_step(step, getattr(self, method)))
         self.in_flight, self.recent_rows = 0, deque[Row](maxlen=RECENT_ROWS)
-        self._redacted_columns, self._verdict_metrics = (
-            set(journal_settings.redacted_columns),
-            VerdictMetrics(root, book, self.metrics),
-        )
+        self._redacted_columns = set(journal_settings.redacted_columns)
+        self._verdict_metrics = VerdictMetrics(root, book, self.metrics)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -215,28 +220,20 @@ class PredictionService:
             predictions = await self._predict_canary(canary, champion, variants, rows)
         else:
             predictions = await self._predict_variants(variants, rows)
-        shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
-        variant_predictions = [
-            (name, model, row, prediction_id, prediction, True, bucket)
-            for (name, model), row, prediction_id, prediction, bucket in zip(
+        returned = [
+            VariantPrediction(*variant, row, prediction_id, prediction, True, bucket)
+            for variant, row, prediction_id, prediction, bucket in zip(
                 variants, rows, ids, predictions, buckets
             )
         ]
-        if shadow:
-            shadow_predictions = await self._predict_shadow(shadow, rows)
-            variant_predictions += [
-                (CHALLENGER, shadow, row, i, a, False, None)
-                for row, i, a in zip(rows, ids, shadow_predictions)
-            ]
+        shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
+        shadowed = await self._predict_shadow(shadow, rows, ids) if shadow else []
         latency_ms = (time.perf_counter() - started) * 1000
-        receipts = await self._journal_predictions(variant_predictions, latency_ms)
+        receipts = await self._journal_predictions(returned + shadowed, latency_ms)
         self.recent_rows.extend(rows)
         for name, count in _count_rows(variants):
             self.metrics.count_predictions(name, count)
-        return [
-            _response_body(*item[:2], *item[3:5], receipt)
-            for item, receipt in zip(variant_predictions[: len(rows)], receipts)
-        ]
+        return [_response_body(item, receipt) for item, receipt in zip(returned, receipts)]
 
     def _assign_buckets(
         self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
@@ -327,8 +324,8 @@ class PredictionService:
         return [predictions[i] for i in range(len(rows))]
 
     async def _predict_shadow(
-        self, challenger: ServedModel, rows: list[Row]
-    ) -> list[RowPrediction]:
+        self, challenger: ServedModel, rows: list[Row], ids: list[str]
+    ) -> list[VariantPrediction]:
         try:
             predictions = await self._predict_variants([(CHALLENGER, challenger)] * len(rows), rows)
         except Exception as error:  # a shadow failure must not affect the response
@@ -338,7 +335,10 @@ class PredictionService:
             )
             return []
         self.metrics.count_predictions("shadow", len(rows))
-        return predictions
+        return [
+            VariantPrediction(CHALLENGER, challenger, row, prediction_id, prediction, False, None)
+            for row, prediction_id, prediction in zip(rows, ids, predictions)
+        ]
 
     async def _journal_predictions(
         self, variant_predictions: list[VariantPrediction], latency_ms: float
@@ -347,28 +347,20 @@ class PredictionService:
         now = time.time()
         predictions = [
             PredictionRecord(
-                prediction_id,
-                variant,
+                item.prediction_id,
+                item.variant,
                 now,
-                model.number,
-                is_returned,
-                self._journaled_inputs(model, row),
-                _to_json(prediction.prediction),
+                item.model.number,
+                item.is_returned,
+                self._journaled_inputs(item.model, item.row),
+                _to_json(item.prediction.prediction),
                 None
-                if prediction.probabilities is None
-                else _to_json(model.label_probabilities(prediction.probabilities)),
+                if item.prediction.probabilities is None
+                else _to_json(item.model.label_probabilities(item.prediction.probabilities)),
                 latency_ms,
-                bucket,
+                item.bucket,
             )
-            for (
-                variant,
-                model,
-                row,
-                prediction_id,
-                prediction,
-                is_returned,
-                bucket,
-            ) in variant_predictions
+            for item in variant_predictions
         ]
         receipts = await self.writer.write(predictions) if predictions else []
         if receipts is None and self.settings.journal.on_failure == "refuse":
@@ -537,17 +529,20 @@ def _count_rows(variants: list[tuple[str, ServedModel]]) -> list[tuple[str, int]
     return list(Counter(name for name, _ in variants).items())
 
 
+POOL_BYTES = 8000
+
+
 class RandomBytes:
     """Random bytes of the operating system, drawn many at a time: each draw is a system call."""
 
-    def __init__(self, pool_size: int = 8000) -> None:
-        self._pool_size, self._pool, self._position = pool_size, b"", 0
+    def __init__(self) -> None:
+        self._pool, self._position = b"", 0
 
     def take(self, count: int) -> bytes:
         """Return bytes that were not returned before."""
         start, end = self._position, self._position + count
         if end > len(self._pool):
-            self._pool, start, end = os.urandom(self._pool_size), 0, count
+            self._pool, start, end = os.urandom(POOL_BYTES), 0, count
         self._position = end
         return self._pool[start:end]
 
@@ -560,18 +555,13 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_RANDOM_BYTES.take(10).hex()}"
 
 
-def _response_body(
-    variant: str,
-    model: ServedModel,
-    prediction_id: str,
-    prediction: RowPrediction,
-    receipt: str | None,
-) -> dict[str, Any]:
+def _response_body(item: VariantPrediction, receipt: str | None) -> dict[str, Any]:
+    prediction, model = item.prediction, item.model
     body = {
-        "id": prediction_id,
+        "id": item.prediction_id,
         "prediction": prediction.prediction,
         "model_version": model.number,
-        "variant": variant,
+        "variant": item.variant,
     }
     if prediction.probabilities is not None:
         body["probabilities"] = model.label_probabilities(prediction.probabilities)
