@@ -84,7 +84,6 @@ def score_file(
 
     Parameters
     ----------
-    scorer : CompiledScorer or PipelineScorer
     on_progress : callable
         Called after each chunk with the rows so far and the seconds.
     allow_empty : bool, optional
@@ -108,28 +107,14 @@ def score_file(
         output_file, rejects_file = _StagedFile(output_path), _StagedFile(rejects_path)
         stack.callback(output_file.discard)
         stack.callback(rejects_file.discard)
-        chunks, decimal = table_chunks.open_chunks(input_path, contract, CHUNK_ROWS)
-        score_chunk = partial(
-            _score_chunk,
-            contract=contract,
-            decimal=decimal,
-            constants=constants,
-            scorer=scorer,
-            version=version,
-        )
-        for chunk in _map_in_order(
-            score_chunk,
-            _check_chunks(chunks, contract, input_path, constants),
-            MAX_THREADS if scorer.is_compiled else 1,
-        ):
+        for chunk in _score_chunks(input_path, scorer, contract, version, constants):
             rejected = chunk.rejected
             if len(rejected):
-                rejects_file.write(
-                    rejected.set_column(0, "row", pc.add(rejected["row"], row_count))
-                )
+                row_numbers = pc.add(rejected["row"], row_count)
+                rejects_file.write(rejected.set_column(0, "row", row_numbers))
             output_file.write(record_chunk(chunk, row_count) if record_chunk else chunk.scored)
-            row_count = row_count + len(chunk.scored) + len(rejected)
-            rejected_count = rejected_count + len(rejected)
+            row_count += len(chunk.scored) + len(rejected)
+            rejected_count += len(rejected)
             on_progress(row_count, time.monotonic() - start)
         if row_count == 0 and not allow_empty:
             raise DataError(f"{input_path} has no rows", next="check its path")
@@ -176,6 +161,26 @@ def _use_system_memory_pool() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(previous_pool)
+
+
+def _score_chunks(
+    input_path: Path,
+    scorer: Any,
+    contract: Contract,
+    version: int,
+    constants: Mapping[str, str | None],
+) -> Iterator[ChunkResult]:
+    chunks, decimal = table_chunks.open_chunks(input_path, contract, CHUNK_ROWS)
+    score_chunk = partial(
+        _score_chunk,
+        contract=contract,
+        decimal=decimal,
+        constants=constants,
+        scorer=scorer,
+        version=version,
+    )
+    checked_chunks = _check_chunks(chunks, contract, input_path, constants)
+    return _map_in_order(score_chunk, checked_chunks, MAX_THREADS if scorer.is_compiled else 1)
 
 
 def _score_chunk(

@@ -22,11 +22,6 @@ def validate_rows(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the model's features, and for each row the reasons why it breaks the contract.
 
-    Parameters
-    ----------
-    decimal : {".", ","}
-        Decimal mark of the file's texts.
-
     Returns
     -------
     dict, array

@@ -44,8 +44,6 @@ class CompilationResult:
         The scorer, such as ``native LightGBM booster`` or ``the model itself``.
     reason : str
         Why the pipeline was not compiled; empty when it was.
-    proof : ParityProof or None
-        Parity proof of the compiled scorer.
     """
 
     scorer_name: str
@@ -195,9 +193,7 @@ def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarra
     repeats, step = -(-MIN_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
     sample = rows.iloc[::step]
     few_rows = slice(MIN_ROWS - 1)
-    single_scores = np.array(
-        [_predict_single_scores(scorer, row) for row in sample.to_dict("records")]
-    )
+    single_scores = np.array([scorer.predict_one(row).scores for row in sample.to_dict("records")])
     proofs = [
         _measure_parity(
             scorer,
@@ -214,13 +210,6 @@ def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarra
         sum(proof.label_mismatches for proof in proofs),
         max(proof.max_difference for proof in proofs),
     )
-
-
-def _predict_single_scores(scorer: CompiledScorer, row: dict[str, Any]) -> list[float]:
-    prediction = scorer.predict_one(row)
-    if prediction.probabilities is not None:
-        return list(prediction.probabilities)
-    return [prediction.prediction]
 
 
 def _measure_parity(

@@ -33,10 +33,6 @@ class ParityProof:
 
     Attributes
     ----------
-    rows : int
-        Number of rows compared.
-    label_mismatches : int
-        Rows with different labels.
     max_difference : float
         Largest absolute difference of a probability, or of a value, relative above 1.
     """
@@ -61,12 +57,8 @@ class CompiledScorer:
 
     Attributes
     ----------
-    decision_rule : DecisionRule
-        Turns scores into predictions.
     name : str
         Name of the predictor, such as ``native LightGBM booster``.
-    proof : ParityProof or None
-        Parity proof from the compilation.
     conformal : ConformalPrediction or None
         Intervals or sets of the predictions; set by ``loading.load_scorer``.
     """

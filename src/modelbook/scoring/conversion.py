@@ -65,13 +65,9 @@ def _convert_lightgbm(
     return {"width": width, "is_classifier": is_classifier}
 
 
-def _convert_linear(
-    estimator: Any, is_classifier: bool, folder: Path, stem: str
-) -> PredictorParameters:
+def _convert_linear(estimator: Any, is_classifier: bool, *_location: Any) -> PredictorParameters:
     weights = np.atleast_2d(np.asarray(estimator.coef_, dtype="float64"))
-    offsets = np.broadcast_to(
-        np.asarray(estimator.intercept_, dtype="float64").ravel(), len(weights)
-    )
+    offsets = np.broadcast_to(np.asarray(estimator.intercept_, "float64").ravel(), len(weights))
     link = ("sigmoid" if len(weights) == 1 else "softmax") if is_classifier else "none"
     return {"weights": weights.tolist(), "offsets": offsets.tolist(), "link": link}
 
@@ -169,16 +165,8 @@ def _convert_member(
     }
 
 
-def _convert_regression(regression: Any, link: str) -> PredictorParameters:
-    weights = np.atleast_2d(regression.coef_)
-    link = "softmax" if link == "sigmoid" and len(weights) > 1 else link
-    offsets = np.broadcast_to(np.ravel(regression.intercept_), len(weights))
-    return {
-        "kind": "LinearPredictor",
-        "weights": weights.tolist(),
-        "offsets": offsets.tolist(),
-        "link": link,
-    }
+def _convert_regression(regression: Any, is_classifier: bool) -> PredictorParameters:
+    return {"kind": "LinearPredictor", **_convert_linear(regression, is_classifier)}
 
 
 def _convert_sigmoid_calibrators(calibrators: list[Any]) -> PredictorParameters:
@@ -199,8 +187,8 @@ def _convert_isotonic_calibrators(calibrators: list[Any]) -> PredictorParameters
 
 
 META_MODELS: dict[str, Callable[[Any], PredictorParameters]] = {
-    "LogisticStacker": lambda meta_model: _convert_regression(meta_model.regression, "sigmoid"),
-    "NonNegativeStacker": lambda meta_model: _convert_regression(meta_model.regression, "none"),
+    "LogisticStacker": lambda meta_model: _convert_regression(meta_model.regression, True),
+    "NonNegativeStacker": lambda meta_model: _convert_regression(meta_model.regression, False),
     "SigmoidCalibrator": lambda meta_model: _convert_sigmoid_calibrators(meta_model.calibrators),
     "IsotonicCalibrator": lambda meta_model: _convert_isotonic_calibrators(meta_model.calibrators),
 }
@@ -227,8 +215,6 @@ class EncodedColumns:
 
     Attributes
     ----------
-    start, width : int
-        First column, and number of columns.
     by_leaf : dict
         Start and width of the columns of each pipeline of a stack, by its identity; empty where
         all take the same.

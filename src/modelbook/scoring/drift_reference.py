@@ -86,8 +86,6 @@ class DriftReference:
 
     Attributes
     ----------
-    features : dict
-        Counts by feature.
     pattern_columns : list of list of str
         Columns that are missing in the same rows.
     newest_shares : list of float
@@ -101,8 +99,6 @@ class DriftReference:
         Rows of each kind.
     entity : str or None
         Column of the entity, of which recent rows may have several.
-    row_share : float
-        Effective sample size per row.
     """
 
     features: dict[str, FeatureCounts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,6 @@ class EncodedRows:
     ----------
     constant_row : list of float
         A row with the values of all other columns.
-    numeric_columns : dict
-        Column values by column index.
     category_columns : list of tuples
         Column indices, each row's block position, and the blocks of shape (blocks, indices).
     """
@@ -115,25 +113,14 @@ class Encoder:
     ] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        numeric_inputs = [
-            (
-                (
-                    numeric.name,
-                    numeric.output_index,
-                    numeric.center_or_slope,
-                    numeric.scale_or_offset,
-                    numeric.missing_value,
-                ),
-                numeric.is_scaled,
-            )
-            for numeric in self.numeric_encodings
-        ]
-        self._scaled_inputs = [
-            numeric_input for numeric_input, is_scaled in numeric_inputs if is_scaled
-        ]
-        self._linear_inputs = [
-            numeric_input for numeric_input, is_scaled in numeric_inputs if not is_scaled
-        ]
+        self._scaled_inputs, self._linear_inputs = (
+            [
+                astuple(encoding)[:5]
+                for encoding in self.numeric_encodings
+                if encoding.is_scaled == is_scaled
+            ]
+            for is_scaled in (True, False)
+        )
         self._category_inputs = [
             (
                 categorical.name,

@@ -8,6 +8,7 @@ linear in a number, is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,80 +32,60 @@ def extract_encoder(
 ) -> Encoder:
     """Extract an encoder that is equivalent to ``preprocessing``.
 
-    Parameters
-    ----------
-    preprocessing : pipeline or None
-        Fitted pipeline without its estimator.
-    feature_ranges : dict
-        Minimum and maximum of each numeric feature.
-
     Raises
     ------
     CompileError
         When an output column depends on several inputs, or is not linear in a number.
     """
-    categories_by_feature = find_categories(preprocessing, contract)
+    categories = find_categories(preprocessing, contract)
     base_row = {
-        name: categories_by_feature[name][0]
-        if name in categories_by_feature
+        name: categories[name][0]
+        if name in categories
         else _interpolate(contract, name, feature_ranges, 0.5)
         for name in contract.model_features
     }
     probes = {
         name: _probe_values(contract, name, feature_ranges) for name in contract.numeric_features
-    }
-    probes |= {
-        name: [np.nan, UNSEEN_CATEGORY, *categories]
-        for name, categories in categories_by_feature.items()
-    }
+    } | {name: [np.nan, UNSEEN_CATEGORY, *texts] for name, texts in categories.items()}
+    base_output, outputs = _transform_probes(preprocessing, contract, base_row, probes)
+    owners = _map_outputs_to_features(base_output, outputs)
+    constants = _scaler_constants(preprocessing, len(base_output))
+    numeric_encodings: list[NumericEncoding] = []
+    category_encodings: list[CategoryEncoding] = []
+    for name in contract.feature_names:
+        indices = [index for index, owner in owners.items() if owner == name]
+        if name not in categories:
+            numeric_encodings += [
+                _fit_numeric_encoding(name, index, probes[name], outputs[name][:, index], constants)
+                for index in indices
+            ]
+        elif indices:
+            category_encodings.append(
+                _build_category_encoding(name, indices, categories[name], outputs[name])
+            )
+    return Encoder(
+        contract.feature_names, base_output.tolist(), numeric_encodings, category_encodings
+    )
+
+
+def _transform_probes(
+    preprocessing: Any, contract: Contract, base_row: dict[str, Any], probes: dict[str, list[Any]]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Transform the base row, and the base row with each value of each feature."""
     rows = [base_row] + [
         {**base_row, name: value} for name, values in probes.items() for value in values
     ]
-    output_rows = transform_rows(preprocessing, contract, pd.DataFrame(rows))
-    outputs, start = {}, 1
-    for name, values in probes.items():
-        outputs[name] = output_rows[start : start + len(values)]
-        start += len(values)
-    owner_by_output = _map_outputs_to_features(output_rows[0], outputs)
-    numeric_encodings = []
-    category_encodings = []
-    scaler_constants = _scaler_constants(preprocessing, output_rows.shape[1])
-    for name in contract.feature_names:
-        output_indices = [
-            output_index for output_index, owner in owner_by_output.items() if owner == name
-        ]
-        if name in categories_by_feature:
-            category_encodings.append(
-                _build_category_encoding(
-                    name, output_indices, categories_by_feature[name], outputs[name]
-                )
-            )
-        else:
-            numeric_encodings += [
-                _fit_numeric_encoding(
-                    name,
-                    output_index,
-                    probes[name],
-                    outputs[name][:, output_index],
-                    scaler_constants,
-                )
-                for output_index in output_indices
-            ]
-    return Encoder(
-        contract.feature_names,
-        output_rows[0].tolist(),
-        numeric_encodings,
-        [encoding for encoding in category_encodings if encoding.output_indices],
-    )
+    base_output, *probe_outputs = transform_rows(preprocessing, contract, pd.DataFrame(rows))
+    remaining = iter(probe_outputs)
+    return base_output, {
+        name: np.array(list(islice(remaining, len(values)))) for name, values in probes.items()
+    }
 
 
 def transform_rows(preprocessing: Any, contract: Contract, rows: pd.DataFrame) -> np.ndarray:
     """Apply the preprocessing to rows; return float64 of shape (rows, columns)."""
-    encoded = (
-        preprocessing.transform(contract.select_features(rows))
-        if preprocessing is not None
-        else contract.select_features(rows)
-    )
+    features = contract.select_features(rows)
+    encoded = features if preprocessing is None else preprocessing.transform(features)
     return np.asarray(
         encoded.toarray() if hasattr(encoded, "toarray") else encoded, dtype="float64"
     )
@@ -122,11 +103,8 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
     categories = {}
     for name in contract.categorical_features:
         column = contract.columns[name]
-        categories[name] = list(
-            dict.fromkeys(
-                [*(column.categories or []), *(fitted.get(name, []) if column.unseen else [])]
-            )
-        )
+        fitted_categories = fitted.get(name, []) if column.unseen else []
+        categories[name] = list(dict.fromkeys([*(column.categories or []), *fitted_categories]))
         if column.unseen and name not in fitted:
             raise CompileError(
                 f"{name} allows unseen categories, and its fitted categories cannot be found"
@@ -140,17 +118,10 @@ def _fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
         encoder = getattr(step, "transformer", step)
         for column, codes in getattr(encoder, "codes_", {}).items():
             yield column, list(codes)
-        for mapping in (
-            getattr(getattr(encoder, "ordinal_encoder", encoder), "category_mapping", None) or []
-        ):
-            yield (
-                mapping["col"],
-                [
-                    value
-                    for value in getattr(mapping["mapping"], "index", ())
-                    if isinstance(value, str)
-                ],
-            )
+        ordinal_encoder = getattr(encoder, "ordinal_encoder", encoder)
+        for mapping in getattr(ordinal_encoder, "category_mapping", None) or []:
+            values = getattr(mapping["mapping"], "index", ())
+            yield mapping["col"], [value for value in values if isinstance(value, str)]
 
 
 def _interpolate(
@@ -163,12 +134,8 @@ def _interpolate(
 
 def _probe_values(contract: Contract, name: str, feature_ranges: FeatureRanges) -> list[Any]:
     """Return probe values of a number: NaN first, then values across its range."""
-    return [
-        np.nan,
-        *dict.fromkeys(
-            _interpolate(contract, name, feature_ranges, share) for share in PROBE_FRACTIONS
-        ),
-    ]
+    values = (_interpolate(contract, name, feature_ranges, share) for share in PROBE_FRACTIONS)
+    return [np.nan, *dict.fromkeys(values)]
 
 
 def _map_outputs_to_features(
@@ -234,16 +201,8 @@ def _scaler_constants(preprocessing: Any, width: int) -> list[tuple[np.ndarray, 
     """Return the last scaler's constants, to reproduce its arithmetic exactly."""
     for _, step in reversed(list(getattr(preprocessing, "steps", []))):
         scaler = getattr(step, "transformer", step)  # PyCaret wraps each step
-        center = next(
-            (
-                candidate
-                for candidate in (
-                    getattr(scaler, attribute, None) for attribute in ("mean_", "center_")
-                )
-                if candidate is not None
-            ),
-            None,
-        )
+        means, centers = getattr(scaler, "mean_", None), getattr(scaler, "center_", None)
+        center = centers if means is None else means
         scale, offset = getattr(scaler, "scale_", None), getattr(scaler, "min_", None)
         if scale is not None and np.shape(scale) == (width,):
             if offset is not None:

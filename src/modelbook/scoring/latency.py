@@ -26,11 +26,6 @@ def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, f
     ``REFERENCE_MS``, because the machine is busy or slow, the latency is divided by the same
     factor: the gate judges the model, not the load of the machine.
 
-    Parameters
-    ----------
-    folder : Path
-        Artifact folder of a version.
-
     Returns
     -------
     tuple or None

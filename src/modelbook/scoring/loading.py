@@ -29,15 +29,11 @@ def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineSc
         scorer = _load_by_kind(folder, contract)
     except ModuleNotFoundError as error:
         raise CompileError(
-            (
-                f"the version has no compiled scorer, and its pipeline needs {error.name}, which "
-                "is not installed"
-            ),
+            f"the version has no compiled scorer, and its pipeline needs {error.name}, which "
+            "is not installed",
             expected="a version with a compiled scorer, or the packages of requirements/run.txt",
-            next=(
-                "promote a compiled version, or serve with the training stack: "
-                "docs/deploy/containers.md"
-            ),
+            next="promote a compiled version, or serve with the training stack: "
+            "docs/deploy/containers.md",
         ) from None
     scorer.conformal = ConformalPrediction.from_metrics(
         _read_metrics(folder), scorer.decision_rule.classes

@@ -88,8 +88,6 @@ def score_folder(
         Loads the version on each worker; raises when its files do not match the registered digest.
     on_progress : callable
         Called after each partition with the rows so far and the seconds.
-    engine_name, scheduler : str
-        As in ``engine.open_engine``.
     record_chunk : callable, optional
         As in ``batch.score_file``, with the partition's name first; for the engine local.
 

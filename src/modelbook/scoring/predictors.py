@@ -38,9 +38,9 @@ class Predictor(ABC):
         """Predict many encoded rows; shape (rows, classes or 1)."""
 
     @classmethod
-    @abstractmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> Predictor:
-        """Load a predictor from the files with a stem, and its parameters."""
+        """Load a predictor from its parameters, and from the files with a stem if it has some."""
+        return cls(**parameters)
 
 
 class LinearPredictor(Predictor):
@@ -61,10 +61,6 @@ class LinearPredictor(Predictor):
         return apply_link(
             np.einsum("ij,kj->ik", rows.dense, self._weights) + self._offsets, self._link
         )
-
-    @classmethod
-    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> LinearPredictor:
-        return cls(**parameters)
 
 
 class LightGBMPredictor(Predictor):
@@ -152,11 +148,7 @@ class WeightedMeanPredictor(Predictor):
 
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> WeightedMeanPredictor:
-        members = [
-            load_predictor(folder, f"{stem}-{i}", member_parameters)
-            for i, member_parameters in enumerate(parameters["members"])
-        ]
-        return cls(members, parameters["weights"])
+        return cls(load_members(folder, stem, parameters), parameters["weights"])
 
 
 class ColumnsPredictor(Predictor):
@@ -240,6 +232,14 @@ def load_predictor(folder: Path, stem: str, parameters: dict[str, Any]) -> Predi
     return PREDICTOR_TYPES[kind].load(
         folder, stem, {key: value for key, value in parameters.items() if key != "kind"}
     )
+
+
+def load_members(folder: Path, stem: str, parameters: dict[str, Any]) -> list[Predictor]:
+    """Load the members of a predictor."""
+    return [
+        load_predictor(folder, f"{stem}-{number}", member)
+        for number, member in enumerate(parameters["members"])
+    ]
 
 
 def apply_link(sums: np.ndarray, link: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelbook.scoring.encoder import EncodedRows
-from modelbook.scoring.predictors import Predictor, load_predictor, sigmoid
+from modelbook.scoring.predictors import Predictor, load_members, load_predictor, sigmoid
 from modelbook.tasks.logit import logit, logit_scalar
 
 
@@ -54,12 +54,8 @@ class StackingPredictor(Predictor):
 
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> StackingPredictor:
-        members = [
-            load_predictor(folder, f"{stem}-{i}", member_parameters)
-            for i, member_parameters in enumerate(parameters["members"])
-        ]
         return cls(
-            members,
+            load_members(folder, stem, parameters),
             load_predictor(folder, f"{stem}-top", parameters["top"]),
             parameters["odds"],
             parameters["pair"],
@@ -86,10 +82,6 @@ class IsotonicPredictor(Predictor):
         )
         return _normalize_probabilities(probabilities)
 
-    @classmethod
-    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> IsotonicPredictor:
-        return cls(**parameters)
-
 
 class SigmoidPredictor(Predictor):
     """Sigmoid calibration: one scaled and shifted sigmoid per column, normalised over classes."""
@@ -114,10 +106,6 @@ class SigmoidPredictor(Predictor):
         return _normalize_probabilities(
             1 / (1 + np.exp(-np.clip(rows.dense * self._weights + self._offsets, -700, 700)))
         )
-
-    @classmethod
-    def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> SigmoidPredictor:
-        return cls(**parameters)
 
 
 def _normalize_probabilities(columns: np.ndarray) -> np.ndarray:

@@ -57,8 +57,6 @@ class TreeEnsemble:
     ----------
     trees : list of TreeNode
         Tree ``t`` adds to the sum ``t % len(base_score)``.
-    base_score : array
-        Initial sums.
     link : {"sigmoid", "softmax", "expm1", "none"}
         Function from sums to probabilities or values.
     factor : float
@@ -78,11 +76,6 @@ def has_trees(estimator: Any) -> bool:
 
 def extract_trees(estimator: Any, width: int) -> TreeEnsemble:
     """Extract the trees of a fitted estimator of boosted trees.
-
-    Parameters
-    ----------
-    width : int
-        Number of the estimator's columns.
 
     Raises
     ------
@@ -232,10 +225,8 @@ class _HistTree:
         if node["is_leaf"]:
             return float(node["value"])
         left, right = self.parse_node(node["left"]), self.parse_node(node["right"])
-        column, missing_go_left = (
-            self.columns[node["feature_idx"]],
-            bool(node["missing_go_to_left"]),
-        )
+        column = self.columns[node["feature_idx"]]
+        missing_go_left = bool(node["missing_go_to_left"])
         if not node["is_categorical"]:
             threshold = min(float(node["num_threshold"]), MAX_NUMBER)
             return TreeSplit(column, threshold, missing_go_left, left, right)
