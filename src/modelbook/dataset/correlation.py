@@ -18,7 +18,7 @@ MAX_ROWS = 20_000
 
 
 def correlate_features(
-    frame: pd.DataFrame, contract: Contract, ordered_features: list[str], seed: int = 0
+    frame: pd.DataFrame, contract: Contract, ordered_features: list[str]
 ) -> pd.DataFrame:
     """Measure the association of each pair of features, strongest first.
 
@@ -37,7 +37,7 @@ def correlate_features(
         Columns ``one, other, measure, value``, with ``value`` from -1 to 1. Pairs for which the
         measure is undefined are omitted.
     """
-    rows = frame.sample(MAX_ROWS, random_state=seed) if len(frame) > MAX_ROWS else frame
+    rows = frame.sample(MAX_ROWS, random_state=0) if len(frame) > MAX_ROWS else frame
     features = ordered_features[:MAX_FEATURES]
     numbers = [name for name in features if name in contract.numeric_features]
     categories = [name for name in features if name not in numbers]

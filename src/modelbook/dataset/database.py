@@ -54,10 +54,8 @@ class DatabaseSource:
             r"\w+(\.\w+)?", self._query
         ):
             raise DataError(
-                (
-                    f"{self._redacted_url} has "
-                    f"{f'{self._query[:60]!r}, which is not a query' if query else 'no query'}"
-                ),
+                f"{self._redacted_url} has "
+                f"{f'{self._query[:60]!r}, which is not a query' if query else 'no query'}",
                 expected=EXPECTED_FORMAT,
                 next="append one after # (modelbook new: --query)",
             )
@@ -140,8 +138,6 @@ class DatabaseSource:
         return DataError(
             f"the query to {self._redacted_url} failed: {message}",
             expected="a reachable server, a user with read access, and a valid query",
-            next=(
-                "check host, user and query; the password comes from the environment: "
-                "user:${PGPASSWORD}@host"
-            ),
+            next="check host, user and query; the password comes from the environment: "
+            "user:${PGPASSWORD}@host",
         )

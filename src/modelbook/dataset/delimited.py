@@ -38,8 +38,6 @@ def read_delimited(
 
     Parameters
     ----------
-    compression : str or None
-        Compression by pandas' name.
     column_names : list of str or None
         Column names of a file without a header. None: from the header, or numbered.
     """
@@ -139,15 +137,41 @@ def _parse_lines(
         When a line has another number of fields than the header: pandas would pad short lines and
         cut long ones.
     """
+    batches, ragged_rows, n_comments = _read_batches(
+        path, compression, layout, text_layout, include_columns
+    )
+    if include_columns and _needs_all_columns(batches, layout):
+        return _parse_lines(path, display_name, compression, layout, text_layout)
+    n_complete = sum(map(len, batches))
+    n_lines = text_layout.skip_rows + n_complete + len(ragged_rows) + n_comments
+    last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
+    is_at_end = [row.number for row in ragged_rows] == last_numbers
+    lines = [row.text for row in ragged_rows]
+    if not _is_allowed_footer(lines, is_at_end, layout):
+        _raise_on_ragged_rows(ragged_rows, display_name, text_layout)
+    totals = _find_total_rows(batches, layout, len(lines), display_name)
+    footer = [*(text_layout.delimiter.join(cells) for cells in totals), *lines]
+    return batches, max(n_complete - layout.header - len(totals), 0), footer
+
+
+def _read_batches(
+    path: Path,
+    compression: str | None,
+    layout: FileLayout,
+    text_layout: TextLayout,
+    include_columns: list[str] | None,
+) -> tuple[list[pa.RecordBatch], list[Any], int]:
+    """Read all lines: those of the table, those with another number of fields, and comments."""
     from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
     ragged_rows: list[Any] = []
-    comment_rows: list[int] = []
+    n_comments = 0
     limit = (layout.skip_footer or 0) + SAMPLE_LINES
 
     def collect_ragged_row(row: Any) -> str:
+        nonlocal n_comments
         if layout.comment and row.text.lstrip().startswith(layout.comment):
-            comment_rows.append(row.number)
+            n_comments += 1
             return "skip"
         ragged_rows.append(row)
         return "skip" if len(ragged_rows) < limit else "error"
@@ -174,18 +198,7 @@ def _parse_lines(
         except pa.ArrowInvalid:
             if not ragged_rows:
                 raise
-    if include_columns and _needs_all_columns(batches, layout):
-        return _parse_lines(path, display_name, compression, layout, text_layout)
-    n_complete = sum(map(len, batches))
-    n_lines = text_layout.skip_rows + n_complete + len(ragged_rows) + len(comment_rows)
-    last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
-    is_at_end = [row.number for row in ragged_rows] == last_numbers
-    lines = [row.text for row in ragged_rows]
-    if not _is_allowed_footer(lines, is_at_end, layout):
-        _raise_on_ragged_rows(ragged_rows, display_name, text_layout)
-    totals = _find_total_rows(batches, layout, len(lines), display_name)
-    footer = [*(text_layout.delimiter.join(cells) for cells in totals), *lines]
-    return batches, max(n_complete - layout.header - len(totals), 0), footer
+    return batches, ragged_rows, n_comments
 
 
 def _is_allowed_footer(lines: list[str], is_at_end: bool, layout: FileLayout) -> bool:
@@ -243,10 +256,8 @@ def _raise_on_ragged_rows(
     delimiter = text_layout.delimiter
     numbers = ", ".join(f"{row.number} has {row.actual_columns}" for row in ragged_rows[:3])
     raise DataError(
-        (
-            f"{display_name} is ragged: the first line has {len(text_layout.columns)} fields, "
-            f"line {numbers}"
-        ),
+        f"{display_name} is ragged: the first line has {len(text_layout.columns)} fields, "
+        f"line {numbers}",
         expected=f"the same number of fields in each line, separated by {delimiter!r}",
         next="fix these lines; quote fields that contain the delimiter; skip lines before "
         "and after the table (--skip-rows, --skip-footer; in a contract, under file)",

@@ -37,10 +37,8 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
     dvc_file = path.with_name(f"{path.name}.dvc")
     if not dvc_file.is_file():
         return UNTRACKED
-    recorded_md5, actual_md5 = (
-        _read_recorded_md5(dvc_file, dvc_file.read_text(encoding="utf-8")),
-        _hash_file(path),
-    )
+    recorded_md5 = _read_recorded_md5(dvc_file, dvc_file.read_text(encoding="utf-8"))
+    actual_md5 = _hash_file(path)
     is_committed = _is_committed(dvc_file, recorded_md5)
     if requirement == "any":
         return f"dvc md5 {actual_md5}" + (
@@ -50,17 +48,13 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
         raise DataError(
             f"{table} does not match {dvc_file.name}: its MD5 is {actual_md5}",
             expected=f"MD5 {recorded_md5}",
-            next=(
-                f"to restore it: dvc checkout {dvc_file}; for a new version: dvc add {path}, and "
-                f"commit {dvc_file.name}; {OVERRIDE_HINT}"
-            ),
+            next=f"to restore it: dvc checkout {dvc_file}; for a new version: dvc add {path}, and "
+            f"commit {dvc_file.name}; {OVERRIDE_HINT}",
         )
     if not is_committed:
         raise DataError(
-            (
-                f"the version of {table} is not committed: {dvc_file.name} differs from git's "
-                "last commit"
-            ),
+            f"the version of {table} is not committed: {dvc_file.name} differs from git's "
+            "last commit",
             expected="a committed version, so that it can be reproduced",
             next=f"git add {dvc_file} && git commit; {OVERRIDE_HINT}",
         )

@@ -44,10 +44,8 @@ def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: 
     best = from_bytes(content, cp_isolation=[*candidates], threshold=0.5).best()
     if best is None:
         raise DataError(
-            (
-                f"{display_name} is not UTF-8, and its encoding cannot be detected: "
-                f"{undecodable_lines[0][:60]!r}"
-            ),
+            f"{display_name} is not UTF-8, and its encoding cannot be detected: "
+            f"{undecodable_lines[0][:60]!r}",
             expected="text in UTF-8",
             next="save it as UTF-8, or name its encoding (--encoding; in a contract, file: "
             "{encoding: ...})",

@@ -22,6 +22,8 @@ COMPRESSION_SIGNATURES = {
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
+# What readers raise for a damaged file; ArrowInvalid is a ValueError.
+UNREADABLE = (ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile)
 SUPPORTED_FORMATS = (
     "CSV, TSV, Parquet, Excel (.xlsx) or JSON lines, optionally compressed by gzip, bz2, xz, "
     "zstd or zip"
@@ -44,10 +46,6 @@ def read_file(
     DataError
         If it is empty, damaged, or of no supported format.
     """
-    import pandas as pd
-
-    from modelbook.dataset import delimited
-
     if path.stat().st_size == 0:
         raise DataError(
             f"{display_name} is empty",
@@ -55,37 +53,33 @@ def read_file(
             next="check the table's path",
         )
     try:
-        compression = detect_compression(path)
-        file_format, start = detect_format(path, compression, display_name, layout)
-        if file_format == "parquet":
-            return name_index_columns(pd.read_parquet(path)), layout
-        if file_format == "excel":
-            return excel.read_sheet(path, display_name, layout, column_names)
-        if file_format == "json":
-            return _read_json(path, compression, start, layout), layout
-        frame, found_layout = delimited.read_delimited(
-            path, display_name, compression, layout, column_names
-        )
-        return frame, layout.model_copy(
-            update={
-                "delimiter": found_layout.delimiter,
-                "encoding": found_layout.encoding,
-                "decimal": found_layout.decimal,
-                "skip_rows": found_layout.skip_rows,
-            }
-        )
-    except (
-        ValueError,
-        KeyError,
-        EOFError,
-        OverflowError,
-        zipfile.BadZipFile,
-    ) as error:  # ArrowInvalid is a ValueError
+        return _read_by_format(path, display_name, layout, column_names)
+    except UNREADABLE as error:
         raise DataError(
             f"{display_name} cannot be read: {str(error)[:300]}",
             expected=SUPPORTED_FORMATS,
             next="check the file",
         ) from None
+
+
+def _read_by_format(
+    path: Path, display_name: str, layout: FileLayout, column_names: list[str] | None
+) -> tuple[pd.DataFrame, FileLayout]:
+    import pandas as pd
+
+    from modelbook.dataset import delimited
+
+    compression = detect_compression(path)
+    file_format, start = detect_format(path, compression, display_name, layout)
+    if file_format == "parquet":
+        return name_index_columns(pd.read_parquet(path)), layout
+    if file_format == "excel":
+        return excel.read_sheet(path, display_name, layout, column_names)
+    if file_format == "json":
+        return _read_json(path, compression, start, layout), layout
+    frame, found = delimited.read_delimited(path, display_name, compression, layout, column_names)
+    names = ("delimiter", "encoding", "decimal", "skip_rows")
+    return frame, layout.model_copy(update={name: getattr(found, name) for name in names})
 
 
 def detect_format(

@@ -28,12 +28,8 @@ def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -
 
     Parameters
     ----------
-    groups : Series
-        The group of each row, shape (rows,).
     classes : ndarray or None
         The class of each row as a code from 0, shape (rows,). None: folds of like size.
-    n_splits : int
-        Number of folds.
 
     Returns
     -------

@@ -48,8 +48,6 @@ class HoldoutIndependence:
 
     Attributes
     ----------
-    rows : int
-        Holdout rows.
     exact_share, near_share : float
         Share of them that equal a train row in every feature, and that equal or nearly equal one.
     chance_share : float

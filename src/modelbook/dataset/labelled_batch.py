@@ -32,10 +32,8 @@ def read_labelled_batch(file: str, root: Path, contract: Contract) -> pd.DataFra
     )
     if n_missing:
         raise DataError(
-            (
-                f"{file} has no outcome ({contract.target}) for {n_missing:,} of its "
-                f"{len(batch):,} rows"
-            ),
+            f"{file} has no outcome ({contract.target}) for {n_missing:,} of its "
+            f"{len(batch):,} rows",
             expected="an outcome for every row",
             next="add the batch later, or remove the rows without an outcome",
         )
@@ -65,15 +63,11 @@ def select_new_rows(
         first_conflict = batch[is_conflict].iloc[0]
         key_text = ", ".join(f"{column} = {first_conflict[column]}" for column in contract.key)
         raise DataError(
-            (
-                f"{batch_name} has {int(is_conflict.sum()):,} rows that are already in the table "
-                f"with different values; the first: {key_text}"
-            ),
+            f"{batch_name} has {int(is_conflict.sum()):,} rows that are already in the table "
+            f"with different values; the first: {key_text}",
             expected="new rows, or identical ones",
-            next=(
-                "find out which values are right; then correct the table, or remove the rows "
-                "from the batch"
-            ),
+            next="find out which values are right; then correct the table, or remove the rows "
+            "from the batch",
         )
     return batch[~is_in_table]
 

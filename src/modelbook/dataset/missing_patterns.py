@@ -20,8 +20,6 @@ class MissingPattern:
 
     Attributes
     ----------
-    columns : list of str
-        The columns, as the model has them.
     share : float
         Share of all rows in which they are missing.
     newest_share : float

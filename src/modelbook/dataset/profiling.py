@@ -213,11 +213,9 @@ def key_numbers(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, missing_rates: pd.DataFrame
 ) -> list[KeyNumber]:
     """Key numbers of the profile."""
-    task, top_feature, missing_rates = (
-        tasks.get_task(contract),
-        associations.iloc[0],
-        missing_rates[missing_rates["share"] > 0],
-    )
+    task = tasks.get_task(contract)
+    top_feature = associations.iloc[0]
+    missing_rates = missing_rates[missing_rates["share"] > 0]
     measure, column = task.univariate_measure, contract.label(top_feature["column"])
     return [
         task.target_key_number(frame) | {"context": f"of {len(frame):,} train rows"},

@@ -40,8 +40,6 @@ def read_table(table: str, root: Path, contract: Contract | None = None) -> pd.D
         Name of a bundled table; path of a file, relative to ``root``; URL of a file (``https://``,
         ``s3://``); or URL of a database, followed by ``#`` and a query. ``${NAME}`` in a URL is
         replaced by the environment variable.
-    root : Path
-        The project's folder.
     contract : Contract, optional
         Provides the file layout (``file``) and the missing-value markers (``missing``).
 
@@ -125,11 +123,6 @@ def read_without_contract(
 
     A column becomes numeric only if all its texts are numbers that can be read in one way; codes
     with leading zeros and numbers of more digits than a float holds stay text.
-
-    Parameters
-    ----------
-    column_names : list of str, optional
-        Names for a file without a header.
     """
     frame, found_layout = resolve_source(table, root).read(layout, column_names)
     frame = normalize_columns(frame, table)

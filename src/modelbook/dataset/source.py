@@ -77,10 +77,8 @@ def expand_environment(text: str, table: str) -> str:
     def look_up_variable(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise DataError(
-                (
-                    f"the environment variable {match[1]} is not set, but the table "
-                    f"{redact(table)} uses it"
-                ),
+                f"the environment variable {match[1]} is not set, but the table "
+                f"{redact(table)} uses it",
                 next=f"set it: export {match[1]}=...",
             )
         return os.environ[match[1]]
@@ -97,10 +95,8 @@ def _resolve_file(table: str, root: Path) -> Path:
         raise DataError(
             f"{table!r} is not a table"
             + (f"; did you mean {similar_names[0]!r}?" if similar_names else ""),
-            expected=(
-                f"a bundled table ({', '.join(BUNDLED_TABLES)}), the path or URL of a file, or "
-                "the URL of a database"
-            ),
+            expected=f"a bundled table ({', '.join(BUNDLED_TABLES)}), the path or URL of a file, "
+            "or the URL of a database",
             next="check the name; in a build, the parameter `table` (env.yaml)",
         )
     raise DataError(

@@ -46,11 +46,9 @@ class SplitStrategy(ABC):
     def find_leakage(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         """Describe any leakage between train and holdout in a sentence; empty without leakage."""
         shared_groups = set(self.groups(train, contract)) & set(self.groups(holdout, contract))
-        return (
-            f"{len(shared_groups)} {self.group_noun} are both in train and in the holdout"
-            if shared_groups
-            else ""
-        )
+        if shared_groups:
+            return f"{len(shared_groups)} {self.group_noun} are both in train and in the holdout"
+        return ""
 
     @abstractmethod
     def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
@@ -110,10 +108,8 @@ class TimeSplit(SplitStrategy):
         )
         if len(cumulative_shares) < 2:
             raise DataError(
-                (
-                    f"split = 'time', but the rows to split have {len(cumulative_shares)} "
-                    f"value(s) of {contract.time}"
-                ),
+                f"split = 'time', but the rows to split have {len(cumulative_shares)} "
+                f"value(s) of {contract.time}",
                 expected="two or more",
                 next="set train_until to a later value, or split to group",
             )
@@ -124,11 +120,9 @@ class TimeSplit(SplitStrategy):
 
     def find_leakage(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         train_end, holdout_start = train[contract.time].max(), holdout[contract.time].min()
-        return (
-            ""
-            if train_end < holdout_start
-            else f"train ends with {train_end}, but the holdout begins with {holdout_start}"
-        )
+        if train_end < holdout_start:
+            return ""
+        return f"train ends with {train_end}, but the holdout begins with {holdout_start}"
 
     def describe_split(self, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
         name, holdout_start = contract.label(contract.time or ""), holdout[contract.time].min()

@@ -60,10 +60,8 @@ def split_table(
     """
     current_rows, later_rows = frame, frame.iloc[:0]
     if train_until is not None and contract.time:
-        current_rows, later_rows = (
-            frame[frame[contract.time] <= train_until],
-            frame[frame[contract.time] > train_until],
-        )
+        current_rows = frame[frame[contract.time] <= train_until]
+        later_rows = frame[frame[contract.time] > train_until]
         if current_rows.empty:
             raise _no_rows_error(frame[contract.time], contract, train_until)
     is_holdout = SPLIT_STRATEGIES[strategy_name].test_mask(

@@ -43,12 +43,6 @@ class DraftOptions:
         ``binary``, ``multiclass`` or ``regression``; None: inferred from the target.
     missing_markers : list of str
         Texts that mean a missing value, in addition to those detected.
-    dropped_columns : list of str
-        Columns to drop without inspecting them.
-    roles : dict
-        Roles by column.
-    decimal : {".", ","} or None
-        Decimal mark of numbers in texts.
     day_first : bool or None
         How to read dates such as 01/02/2024.
     rare_classes : {"leave_out", "join"}
@@ -110,10 +104,6 @@ def draft_book(
     ----------
     title, source : str
         Title of the table, and where it comes from.
-    layout : FileLayout, optional
-        How the table's file is read.
-    questions : list of Question
-        Questions about the file.
 
     Raises
     ------
@@ -122,27 +112,18 @@ def draft_book(
     """
     options = options or DraftOptions()
     _check_table(frame, target, options)
-    frame = frame.reset_index(drop=True)
-    markers = column_types.find_missing_markers(
-        frame.drop(columns=[*options.dropped_columns]), [*options.missing_markers]
-    )
-    frame, decisions = _take_target_rows(_mask_markers(frame, markers), target, options)
-    inferred_task, target_guess = draft_target(frame, target, options.task)
-    if decisions.joined_classes:
-        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, JOINED_CLASS)
-    guesses = [
-        target_guess if name == target else _guess_column(name, frame[name], options)
-        for name in frame.columns
-    ]
+    frame, markers, decisions = _prepare_rows(frame.reset_index(drop=True), target, options)
+    task, guesses = _guess_columns(frame, target, decisions, options)
     odd_texts = [text for guess in guesses for text in guess.markers]
     markers = list(dict.fromkeys([*markers, *odd_texts]))
     frame = _mask_markers(frame, markers)
+    target_guess = next(guess for guess in guesses if guess.name == target)
     header: dict[str, Any] = {
         "title": title,
-        "question": _phrase_question(target, target_guess, inferred_task),
+        "question": _phrase_question(target, target_guess, task),
         "source": source,
         "licence": "not stated",
-        "task": inferred_task,
+        "task": task,
         "missing": markers,
         "target_gaps": decisions.gaps,
         "left_out_classes": decisions.left_out_classes,
@@ -151,15 +132,36 @@ def draft_book(
     train_until, notes = _assign_roles(frame, guesses, header, options)
     if markers:
         notes.insert(0, f"Read as missing values: {', '.join(map(repr, markers))}.")
-    if inferred_task != "regression":
+    if task != "regression":
         notes += describe_imbalance(frame, target_guess)
     contract = _drop_violating_columns(frame, guesses, header)
-    contract = contract.model_copy(
-        update={"questions": _collect_questions([*questions, *decisions.questions], guesses)}
-    )
-    return BookDraft(
-        contract, train_until, guesses, len(frame), [*notes, *_describe_sampling(len(frame))]
-    )
+    open_questions = _collect_questions([*questions, *decisions.questions], guesses)
+    contract = contract.model_copy(update={"questions": open_questions})
+    notes += _describe_sampling(len(frame))
+    return BookDraft(contract, train_until, guesses, len(frame), notes)
+
+
+def _prepare_rows(
+    frame: pd.DataFrame, target: str, options: DraftOptions
+) -> tuple[pd.DataFrame, list[str], TargetDecisions]:
+    """Mask missing-value markers, and take the rows that can be used for training."""
+    inspected = frame.drop(columns=[*options.dropped_columns])
+    markers = column_types.find_missing_markers(inspected, [*options.missing_markers])
+    frame, decisions = _take_target_rows(_mask_markers(frame, markers), target, options)
+    return frame, markers, decisions
+
+
+def _guess_columns(
+    frame: pd.DataFrame, target: str, decisions: TargetDecisions, options: DraftOptions
+) -> tuple[str, list[ColumnGuess]]:
+    """Return the task, and a guess for each column."""
+    task, target_guess = draft_target(frame, target, options.task)
+    if decisions.joined_classes:
+        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, JOINED_CLASS)
+    return task, [
+        target_guess if name == target else _guess_column(name, frame[name], options)
+        for name in frame.columns
+    ]
 
 
 def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
@@ -177,7 +179,8 @@ def _assign_roles(
 ) -> tuple[int | None, list[str]]:
     """Assign the roles that were given, then those that names and values suggest."""
     free_guesses = [guess for guess in guesses if guess.name not in options.roles]
-    _drop_copies(frame, guesses, free_guesses)
+    comparable = [guess for guess in guesses if guess in free_guesses or guess.role == "target"]
+    roles.drop_duplicate_columns(frame, comparable)
     roles.assign_ids_and_entity(frame, free_guesses)
     notes = roles.mark_sensitive_columns(free_guesses)
     train_until = None
@@ -212,14 +215,6 @@ def _decide_on_texts(
         else:
             guess.ask("many_texts", reason=reason)
             guess.change_role("dropped", reason)
-
-
-def _drop_copies(
-    frame: pd.DataFrame, guesses: list[ColumnGuess], free_guesses: list[ColumnGuess]
-) -> None:
-    roles.drop_duplicate_columns(
-        frame, [guess for guess in guesses if guess in free_guesses or guess.role == "target"]
-    )
 
 
 def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:

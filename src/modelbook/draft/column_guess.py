@@ -19,12 +19,8 @@ class ColumnGuess:
     ----------
     contract_keys : dict
         Keys of the contract's column: ``role``, ``type`` and so on.
-    missing_share : float
-        Share of missing values.
     n_distinct : int
         Number of distinct values, missing ones not counted.
-    questions : list of Question
-        What a person should decide.
     markers : list of str
         Texts of the column that are read as missing.
     """

@@ -14,6 +14,7 @@ import pandas as pd
 from modelbook.contract import dates, parsing
 from modelbook.contract.counts import count_values
 from modelbook.draft.column_guess import ColumnGuess
+from modelbook.formatting import natural_sort_key
 
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
@@ -130,10 +131,8 @@ def guess_column(
             _guess_number(guess, present_values)
     else:
         _guess_text(guess, present_values, decimal, day_first)
-    if guess.role == "feature":
-        guess.reason += (
-            f"; {_format_share(guess.missing_share)} missing" if guess.missing_share else ""
-        )
+    if guess.role == "feature" and guess.missing_share:
+        guess.reason += f"; {_format_share(guess.missing_share)} missing"
     return guess
 
 
@@ -146,18 +145,16 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
     """Return missing-value markers: declared ones, and common ones in numeric columns."""
     markers = list(declared_markers)
     for name in filter(lambda name: parsing.holds_texts(frame[name]), frame):
-        texts = _distinct_texts(
-            parsing.mask_missing_markers(frame[name], declared_markers).dropna()
-        )
+        values = parsing.mask_missing_markers(frame[name], declared_markers)
+        texts = _distinct_texts(values.dropna())
         column_markers = [
             text for text in COMMON_MISSING_MARKERS if text in texts or text.title() in texts
         ]
         other_texts = [text for text in texts if text.lower() not in column_markers]
-        if (
-            column_markers
-            and other_texts
-            and any(_all_of_kind(other_texts, kind) for kind in ("number", "currency", "percent"))
-        ):
+        is_numeric = bool(other_texts) and any(
+            _all_of_kind(other_texts, kind) for kind in ("number", "currency", "percent")
+        )
+        if column_markers and is_numeric:
             markers += [text for text in texts if text.lower() in column_markers]
     return list(dict.fromkeys(markers))
 
@@ -313,10 +310,8 @@ def _guess_numeric_text(
     if reading is None:
         return False
     parse_keys, reason = reading
-    guess.contract_keys, guess.reason = (
-        guess.contract_keys | {"type": "number"} | parse_keys,
-        reason,
-    )
+    guess.contract_keys |= {"type": "number"} | parse_keys
+    guess.reason = reason
     _guess_number(guess, values)
     return True
 
@@ -421,7 +416,7 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
     guess.contract_keys |= {"type": "category", "unseen": True}
     guess.reason = f"{reason}, {len(counts)} distinct"
     if len(counts) <= MAX_LISTED_CATEGORIES:
-        guess.contract_keys["categories"] = sorted(counts.index, key=_numeric_sort_key)
+        guess.contract_keys["categories"] = sorted(counts.index, key=natural_sort_key)
     else:
         guess.reason += ", too many to list"
     # Good-Turing estimate (Good, 1953): the share of values that occur once estimates the
@@ -552,19 +547,9 @@ def _distinct_texts(values: pd.Series) -> list[str]:
 def _sample_distinct(values: pd.Series) -> np.ndarray:
     """Return the distinct values, or a sample of them when there are many."""
     distinct_values = pd.unique(values)
-    return (
-        distinct_values
-        if len(distinct_values) <= MAX_SAMPLED_VALUES
-        else np.random.default_rng(0).choice(distinct_values, MAX_SAMPLED_VALUES, replace=False)
-    )
-
-
-def _numeric_sort_key(text: str) -> tuple[float, str]:
-    try:
-        number = float(text)
-    except ValueError:
-        return math.inf, text
-    return (number if math.isfinite(number) else math.inf), text
+    if len(distinct_values) <= MAX_SAMPLED_VALUES:
+        return distinct_values
+    return np.random.default_rng(0).choice(distinct_values, MAX_SAMPLED_VALUES, replace=False)
 
 
 def _format_share(share: float) -> str:

@@ -85,8 +85,6 @@ def draft_from_plan(
     ----------
     column_names : str, optional
         Names for a file without a header, separated by blanks or commas.
-    layout : FileLayout, optional
-        What a person decided about the file.
     """
     names = column_names.replace(",", " ").split() if column_names else None
     base_layout = (layout or FileLayout()).model_copy(update={"header": names is None})

@@ -43,47 +43,30 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
     """Assign the roles ``id`` and ``entity``."""
     has_entity = False
     for guess in guesses:
-        if (
-            guess.role not in ("feature", "id", "dropped")
-            or guess.missing_share
-            or guess.n_distinct < 2
-        ):
+        is_possible = guess.role in ("feature", "id", "dropped") and guess.n_distinct > 1
+        if not is_possible or guess.missing_share:
             continue
-        values = frame[guess.name]
-        if guess.contract_keys["type"] == "integer":
-            values = Column(meaning="values", **guess.contract_keys).parse_values(values)
-        is_discrete = guess.contract_keys["type"] in ("integer", "text", "category")
-        if guess.n_distinct == len(frame) and guess.contract_keys["type"] == "integer":
+        is_integer = guess.contract_keys["type"] == "integer"
+        is_named_as_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
+        if guess.n_distinct == len(frame) and is_integer:
+            column = Column(meaning="values", **guess.contract_keys)
+            values = column.parse_values(frame[guess.name])
             is_consecutive = values.max() - values.min() == len(frame) - 1
-            if (
-                is_consecutive
-                or ID_NAME_PATTERN.search(guess.name)
-                or ENTITY_NAME_PATTERN.fullmatch(guess.name)
-            ):
-                guess.change_role(
-                    "id",
-                    (
-                        "a different number in each "
-                        f"row{', consecutive' if is_consecutive else ', and named like an id'}"
-                    ),
-                )
+            if is_consecutive or ID_NAME_PATTERN.search(guess.name) or is_named_as_entity:
+                note = "consecutive" if is_consecutive else "and named like an id"
+                guess.change_role("id", f"a different number in each row, {note}")
         elif (
-            is_discrete
-            and ENTITY_NAME_PATTERN.fullmatch(guess.name)
-            and _has_repeated_rows(guess, len(frame))
+            is_named_as_entity
             and not has_entity
+            and guess.contract_keys["type"] in ("integer", "text", "category")
+            and _has_repeated_rows(guess, len(frame))
         ):
             guess.ask("entity")
-            entity_type = "integer" if guess.contract_keys["type"] == "integer" else "text"
-            rows_per_entity = len(frame) / guess.n_distinct
-            reason = (
-                f"entity by its name: {guess.n_distinct:,} entities, {rows_per_entity:.1f} rows "
-                "each"
-            )
-            guess.contract_keys, guess.reason, has_entity = (
-                {"role": "entity", "type": entity_type},
-                reason,
-                True,
+            has_entity = True
+            guess.contract_keys = {"role": "entity", "type": "integer" if is_integer else "text"}
+            guess.reason = (
+                f"entity by its name: {guess.n_distinct:,} entities, "
+                f"{len(frame) / guess.n_distinct:.1f} rows each"
             )
 
 

@@ -15,6 +15,7 @@ from modelbook.draft import column_types
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.errors import DataError
+from modelbook.formatting import natural_sort_key
 
 JOINED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
@@ -197,7 +198,7 @@ def _set_class_target(guess: ColumnGuess, values: pd.Series, task: str) -> None:
         else {
             "role": "target",
             "type": "category",
-            "categories": sorted(counts.index, key=column_types._numeric_sort_key),
+            "categories": sorted(counts.index, key=natural_sort_key),
         }
     )
     guess.reason = f"{task}, {len(counts)} classes: {shares}"

@@ -52,10 +52,8 @@ def check_overwritable(root: Path, book: str) -> None:
             raise DataError(
                 f"{path.relative_to(root)} was edited, or written by hand",
                 expected="an unedited draft",
-                next=(
-                    "give the new book another name (--book), or delete "
-                    f"{path.relative_to(root)} first"
-                ),
+                next="give the new book another name (--book), or delete "
+                f"{path.relative_to(root)} first",
             )
     for env_path in sorted(root.glob("env*.yaml")):
         if env_path != draft_paths(root, book)[1] and re.search(
@@ -182,11 +180,9 @@ def _dump_inline(value: Any) -> str:
 
 
 def _quote_key(name: str) -> str:
-    return (
-        name
-        if re.fullmatch(r"[A-Za-z_]\w*", name) and yaml.safe_load(name) == name
-        else json.dumps(name, ensure_ascii=False)
-    )
+    if re.fullmatch(r"[A-Za-z_]\w*", name) and yaml.safe_load(name) == name:
+        return name
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _digest(text: str) -> str:

@@ -62,8 +62,6 @@ class Sandbox:
 
     Parameters
     ----------
-    root : Path
-        The project's root folder.
     folder : Path
         The folder of the demo; that of an earlier demo is removed.
 

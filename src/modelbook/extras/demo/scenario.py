@@ -48,8 +48,6 @@ class Scenario:
 
     Parameters
     ----------
-    sandbox : Sandbox
-        Where the commands run.
     show_step : callable
         Takes a step's name, its seconds, and its result as text.
     """

@@ -16,8 +16,8 @@ NAME_WIDTH = 12
 class DemoScreen:
     """Prints steps and progress; a context manager."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stdout, highlight=False)
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stdout, highlight=False)
         self._status = self._console.status("") if self._console.is_terminal else None
         self._printed_at = time.monotonic()
 

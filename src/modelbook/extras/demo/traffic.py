@@ -16,6 +16,7 @@ import pandas as pd
 
 CONCURRENCY = 4  # parallel clients
 OUTCOMES_PER_REQUEST = 500
+PAUSE_SECONDS = 0.02  # between two requests of steady traffic
 REQUEST_TIMEOUT = 30  # seconds
 
 
@@ -83,12 +84,10 @@ def post_outcomes(address: str, responses: Responses, outcomes: Sequence[Any]) -
 class SteadyTraffic:
     """Sends requests in a background thread; a context manager."""
 
-    def __init__(
-        self, address: str, records: Sequence[dict[str, Any]], pause: float = 0.02
-    ) -> None:
+    def __init__(self, address: str, records: Sequence[dict[str, Any]]) -> None:
         self.succeeded, self.failed = 0, 0
         self.versions: list[int] = []  # in order of appearance
-        self._address, self._records, self._pause = address, records, pause
+        self._address, self._records = address, records
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_requests, daemon=True)
 
@@ -100,14 +99,14 @@ class SteadyTraffic:
         self._stop.set()
         self._thread.join(REQUEST_TIMEOUT)
 
-    def keep_running(self, seconds: float = 1) -> None:
-        """Keep sending for a while."""
-        self._stop.wait(seconds)
+    def keep_running(self) -> None:
+        """Keep sending for a second."""
+        self._stop.wait(1)
 
     def _send_requests(self) -> None:
         with httpx.Client(base_url=self._address, timeout=REQUEST_TIMEOUT) as client:
             for row in cycle(self._records):
-                if self._stop.wait(self._pause):
+                if self._stop.wait(PAUSE_SECONDS):
                     return
                 prediction = _request_prediction(client, row, "steady")
                 self.succeeded += prediction is not None
