@@ -11,7 +11,7 @@ of cases. A criterion that cannot be evaluated is inconclusive.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -162,15 +162,15 @@ def gather_evidence(
         Number of the first champion, and the comparison with it, from ``compare_with_champion``.
     consequences : DataFrame, optional
         From ``compare_consequences``; may be empty.
-    commit : str
-        Commit of the code that made the candidate.
     """
-    metric_rows = {row["metric"]: row for row in metrics["evaluation"]}
+    quality = next(row for row in metrics["evaluation"] if row["metric"] == task.quality_metric)
     ancestor_number, ancestor_differences = ancestor or (None, differences.head(0))
+    latency_ms, size_mb = latency_and_size or (None, None)
+    slices = [] if slice_differences is None else slice_differences.to_dict("records")
     return Evidence(
         candidate,
         champion,
-        quality=_to_interval(metric_rows[task.quality_metric], "value"),
+        quality=_to_interval(quality, "value"),
         baseline_gain=Interval(*metrics["gain"]),
         paired_rows=paired_rows,
         champion_difference=_headline_difference(task, differences),
@@ -178,7 +178,7 @@ def gather_evidence(
         ancestor_difference=_headline_difference(task, ancestor_differences),
         slice_differences=tuple(
             (task.contract.label_group(row["slice"], row["value"]), _to_interval(row, "difference"))
-            for row in ([] if slice_differences is None else slice_differences.to_dict("records"))
+            for row in slices
         ),
         fairness_gaps=tuple(
             (task.describe_gap(row), _to_normalized_interval(task, row, "gap", row["other"]))
@@ -186,16 +186,9 @@ def gather_evidence(
             if row["metric"] == task.fairness_metrics[0]
         ),
         gap_unit=task.gap_unit,
-        calibration=_to_normalized_interval(
-            task,
-            metric_rows[task.calibration_metric],
-            "value",
-            metric_rows[task.baseline_metric]["baseline"],
-        )
-        if task.calibration_metric in metric_rows
-        else None,
-        latency_ms=latency_and_size[0] if latency_and_size else None,
-        size_mb=latency_and_size[1] if latency_and_size else None,
+        calibration=_find_calibration(task, metrics["evaluation"]),
+        latency_ms=latency_ms,
+        size_mb=size_mb,
         suspicions=tuple(metrics["suspicions"]) if "suspicions" in metrics else None,
         commit=commit,
         metric_labels=(
@@ -243,16 +236,7 @@ class Decision:
     def to_records(self) -> list[dict[str, Any]]:
         """The criteria as dicts of their fields, and the ``sentence`` that describes each."""
         return [
-            {
-                "name": criterion.name,
-                "required": criterion.required,
-                "observed": criterion.observed,
-                "passed": criterion.passed,
-                "is_certain": criterion.is_certain,
-                "power": criterion.power,
-                "sentence": criterion.description,
-            }
-            for criterion in self.criteria
+            asdict(criterion) | {"sentence": criterion.description} for criterion in self.criteria
         ]
 
     @property
@@ -270,8 +254,6 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
 
     Parameters
     ----------
-    limits : Deploy
-        The stage's parameters, which hold the limits.
     min_quality : float
         Minimum for the lower bound of the candidate's quality.
     """
@@ -293,10 +275,8 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     ]
     if limits.code_version == "committed":
         criteria.append(_code_criterion(evidence.commit))
-    failed = [
-        criterion for criterion in criteria if criterion.passed is not None and not criterion.passed
-    ]
-    return Decision(HOLD if failed else PROMOTE, criteria)
+    has_failed = any(not criterion.passed for criterion in criteria if criterion.passed is not None)
+    return Decision(HOLD if has_failed else PROMOTE, criteria)
 
 
 def _count_harm_intervals(evidence: Evidence) -> int:
@@ -354,32 +334,28 @@ def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Cri
 
 
 def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
-    champion_name, rows, margin = (
-        f"version {evidence.champion}",
-        evidence.paired_rows,
-        limits.non_inferiority_margin,
-    )
-    versions_text = f"version {evidence.candidate} against {champion_name}"
-    is_new_version = evidence.candidate != evidence.champion
+    champion_name, margin = f"version {evidence.champion}", limits.non_inferiority_margin
     criteria = [
         Criterion(
-            "candidate differs from the champion", "a new version", versions_text, is_new_version
+            "candidate differs from the champion",
+            "a new version",
+            f"version {evidence.candidate} against {champion_name}",
+            evidence.candidate != evidence.champion,
         ),
         _paired_rows_criterion(evidence, limits),
     ]
     # Too few rows have already failed the criterion above.
-    if evidence.champion_difference is not None or rows >= limits.paired_rows:
+    if evidence.champion_difference is not None or evidence.paired_rows >= limits.paired_rows:
         criteria.append(_champion_criterion(evidence, margin, criteria[-1].passed is False))
     if evidence.ancestor is not None:
         criteria.append(_ancestor_criterion(evidence, margin))
-    absent_text = "no slice has enough rows to compare"
     return [
         *criteria,
         _harm_criterion(
             f"slices not worse than {champion_name}",
             _describe_each(evidence.slice_differences),
             limits.max_slice_drop,
-            absent_text,
+            "no slice has enough rows to compare",
             n_harms,
             two_sided=False,
         ),
@@ -392,11 +368,9 @@ def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
 
     An interval that shows the candidate to be not worse, or worse, needs no more rows.
     """
-    difference, margin, rows = (
-        evidence.champion_difference,
-        limits.non_inferiority_margin,
-        evidence.paired_rows,
-    )
+    difference = evidence.champion_difference
+    margin = limits.non_inferiority_margin
+    rows = evidence.paired_rows
     required, reason = limits.paired_rows, ""
     if difference is not None and difference.low < -margin <= difference.high:
         needed = _rows_for_margin(difference, margin, rows)
@@ -635,6 +609,14 @@ def _to_normalized_interval(
     return Interval(
         *(task.normalize_metric(row[key], reference) for key in (value_key, "low", "high"))
     )
+
+
+def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval | None:
+    rows = {row["metric"]: row for row in evaluation}
+    if task.calibration_metric not in rows:
+        return None
+    reference = rows[task.baseline_metric]["baseline"]
+    return _to_normalized_interval(task, rows[task.calibration_metric], "value", reference)
 
 
 def _consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import json
 import re
 from collections.abc import Set
 from functools import cache
@@ -85,11 +84,8 @@ def find_stack_modules(notebook: Path) -> list[str]:
 
 def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
     """Return the package's modules that a notebook imports, and what is imported with them."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     modules: set[Path] = set()
-    imports = _find_imports(
-        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    )
+    imports = _find_imports("\n".join(project.read_code_cells(notebook)))
     names, pending = {*imports.early}, _package_files(imports.all)
     while pending:
         path = pending.pop()

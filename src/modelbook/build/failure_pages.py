@@ -31,8 +31,6 @@ def write_failure_pages(
 
     Parameters
     ----------
-    messages : Mapping
-        Error message by stage.
     states : Mapping
         Final state of each stage, in order; see ``history.record_run``.
     parameters : Mapping
@@ -127,11 +125,9 @@ def _collect_failure(
 def _read_receipt(path: Path) -> dict[str, Any]:
     try:
         receipt = files.read(path)
-        return (
-            receipt
-            if isinstance(receipt, dict) and "word" in receipt and "facts" in receipt
-            else {}
-        )
+        if isinstance(receipt, dict) and "word" in receipt and "facts" in receipt:
+            return receipt
+        return {}
     except (OSError, ValueError):
         return {}
 

@@ -46,10 +46,6 @@ class KernelTemplate:
 
     Parameters
     ----------
-    python : Sequence
-        Command line of the interpreter.
-    environment : Mapping
-        Environment of the kernels.
     folder : Path
         Path of the socket, named by the key of interpreter and environment.
     """

@@ -8,7 +8,6 @@ executes the import cells of its notebook.
 from __future__ import annotations
 
 import ast
-import json
 import os
 import signal
 import sys
@@ -225,9 +224,7 @@ def _connection_options() -> dict[str, str]:
 
 def extract_import_code(notebook: Path) -> str:
     """Return the code of a notebook's import-only cells; errors show when the notebook runs."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return "\n".join(source for source in sources if _is_import_cell(source))
+    return "\n".join(filter(_is_import_cell, project.read_code_cells(notebook)))
 
 
 def _is_import_cell(source: str) -> bool:

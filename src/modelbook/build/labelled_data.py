@@ -23,12 +23,8 @@ class LabelledData:
 
     Attributes
     ----------
-    frame : DataFrame
-        All labelled rows.
     batch_rows : DataFrame
         Rows that are not in the env file's table, added by batches now or in an earlier retrain.
-    messages : list of str
-        One sentence on each batch.
     """
 
     frame: pd.DataFrame

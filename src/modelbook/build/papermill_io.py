@@ -29,10 +29,8 @@ class ReadOnlySourceHandler(LocalHandler):
             raise StageError(
                 f"{path} is a stage's source, which an executed copy would overwrite",
                 expected="an output outside of notebooks/",
-                next=(
-                    f"papermill {path} "
-                    f"{os.path.relpath(target.parents[1] / 'reports')}/{target.stem}-alone.ipynb"
-                ),
+                next=f"papermill {path} "
+                f"{os.path.relpath(target.parents[1] / 'reports')}/{target.stem}-alone.ipynb",
             )
         super().write(buf, path)
 

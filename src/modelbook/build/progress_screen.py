@@ -18,13 +18,7 @@ DETAIL_SECONDS = 5  # between detail lines, if there are no live rows
 
 
 class BuildScreen:
-    """Shows the progress of running stages.
-
-    Parameters
-    ----------
-    console : rich.console.Console, optional
-        Console to write to; by default standard output.
-    """
+    """Shows the progress of running stages."""
 
     def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console

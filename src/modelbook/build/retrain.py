@@ -60,8 +60,6 @@ def retrain(
 
     Parameters
     ----------
-    env_file : Path
-        The book's env file.
     out : file, optional
         Where the build's progress is written; default: standard output.
 
@@ -76,59 +74,44 @@ def retrain(
     book = project.read_parameters(root, env_file)["ingest"]["book"]
     with locks.lock_retrain(root, book):
         champion = _find_champion(root, book)
-        if request.cooldown and (
-            cooldown_message := _describe_cooldown(root, book, request.cooldown)
-        ):
+        cooldown_message = _describe_cooldown(root, book, request.cooldown)
+        if cooldown_message:
             return RetrainResult(
                 COOLDOWN, [cooldown_message], "Wait, or set a shorter --cooldown.", champion.number
             )
         plan = retrain_plan.make_plan(root, env_file, champion, request)
-        versions: dict[str, Any] = {"champion": champion.number, "as_of": plan.as_of}
-        if not plan.newer_rows:
-            return RetrainResult(
-                NOTHING_NEWER,
-                plan.sentences,
-                "Wait for outcomes, or add labelled rows: --batch FILE.",
-                **versions,
-            )
-        if request.dry_run:
-            return RetrainResult(
-                DRY_RUN,
-                [*plan.sentences, _describe_dry_run(plan)],
-                "To retrain, omit --dry-run.",
-                **versions,
-            )
+        if not plan.newer_rows or request.dry_run:
+            return _make_plan_result(plan, champion.number)
         _write_overrides(root, book, plan)
         last_entry = max((entry.number for entry in history.read_history(root)), default=0)
-        exit_code = _run_build(
-            root,
-            env_file,
-            request,
-            request.budget and started + request.budget - time.monotonic(),
-            out,
-        )
+        seconds_left = request.budget and started + request.budget - time.monotonic()
+        exit_code = _run_build(root, env_file, request, seconds_left, out)
         return _make_result(root, book, plan, request, exit_code, last_entry)
+
+
+def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
+    """The result without a build: there are no newer rows, or it is a dry run."""
+    if not plan.newer_rows:
+        word, sentences = NOTHING_NEWER, plan.sentences
+        next_step = "Wait for outcomes, or add labelled rows: --batch FILE."
+    else:
+        word, sentences = DRY_RUN, [*plan.sentences, _describe_dry_run(plan)]
+        next_step = "To retrain, omit --dry-run."
+    return RetrainResult(word, sentences, next_step, champion, as_of=plan.as_of)
 
 
 def _find_champion(root: Path, book: str) -> RegisteredVersion:
     champion = aliases.read_aliases(root, book).get(aliases.CHAMPION)
     if champion is None:
-        raise StoreError(
-            f"no version of {book!r} has the alias champion",
-            expected="a version that the gate has promoted",
-            next=(
-                f"build the first one: {project.build_command(root, book)}; if the gate held, "
-                "see the deploy report"
-            ),
-        )
+        raise aliases.missing_champion(StoreError, book)
     champion.verify_files()
     return champion
 
 
-def _describe_cooldown(root: Path, book: str, cooldown: float) -> str:
+def _describe_cooldown(root: Path, book: str, cooldown: float | None) -> str:
     """Return a sentence if the last history entry is within the cooldown, else empty."""
-    entries = history.read_history(root, book)
-    if not entries:
+    entries = history.read_history(root, book) if cooldown else []
+    if not cooldown or not entries:
         return ""
     last = entries[-1]
     elapsed = datetime.now(UTC) - datetime.fromisoformat(last.timestamp)

@@ -30,12 +30,8 @@ class RetrainRequest:
     ----------
     as_of : int, float or None
         Last value of the time column to train on; None: the newest one.
-    batches : tuple of str
-        Files of labelled rows to add to the table.
     cooldown, budget : float or None
         Minimum number of seconds since the last decision or alias move; time limit in seconds.
-    why : str
-        Reason, recorded in the history.
     """
 
     as_of: int | float | None = None
@@ -60,8 +56,6 @@ class RetrainPlan:
         Parameters that replace the env file's values in the build, and the env file's values.
     gate : str
         Whether the gate moves the alias: ``enforce`` or ``dry_run``.
-    sentences : list of str
-        Description of the plan.
     """
 
     champion: RegisteredVersion
@@ -144,10 +138,8 @@ def _resolve_as_of(
     newest = _as_number(frame[contract.time].max())
     if requested is not None and requested > newest:
         raise ParameterError(
-            (
-                f"--as-of is {contract.label(contract.time)} {requested:.15g}, but the newest "
-                f"labelled rows are of {newest:.15g}"
-            ),
+            f"--as-of is {contract.label(contract.time)} {requested:.15g}, but the newest "
+            f"labelled rows are of {newest:.15g}",
             expected=f"at most {newest:.15g}",
             next="add newer labelled rows: --batch FILE",
         )

@@ -37,12 +37,6 @@ class StageRunner:
 
     Parameters
     ----------
-    tasks : Mapping
-        Ploomber's tasks by stage, in order.
-    params : Mapping
-        Effective parameters by stage.
-    logs : Mapping
-        Path of the progress log by stage.
     jobs : int
         Maximum number of stages that run in parallel.
     timeout : Mapping

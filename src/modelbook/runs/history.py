@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,8 @@ def record_run(
 
     Parameters
     ----------
-    started_at : float
-        Unix timestamp of its start.
     states : mapping
         Stage to ``ran``, ``kept`` (was up to date), ``failed`` or ``not run``.
-    command : sequence of str
-        Command line arguments.
-    env_file : str
-        Name of the env file.
     status : str
         ``ok``, ``failed`` or ``stopped``.
     messages : mapping, optional
@@ -84,41 +79,43 @@ def record_run(
         If the folder cannot be written; no partial folder is left.
     """
     folder = runs_folder(root, book)
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    temporary_folder = folder / f".{os.getpid()}.part"
-    temporary_folder.mkdir()
-    try:
-        run_record: dict[str, Any] = {
-            "started": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - started_at, 1),
-            "status": status,
-            "command": record.format_command(command),
-            "env_file": env_file,
-            "commit": project.get_commit(root),
-        }
-        products = {name: task["product"] for name, task in project.read_tasks(root, book).items()}
+    run_record: dict[str, Any] = {
+        "started": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started_at, 1),
+        "status": status,
+        "command": record.format_command(command),
+        "env_file": env_file,
+        "commit": project.get_commit(root),
+    }
+    products = {name: task["product"] for name, task in project.read_tasks(root, book).items()}
+    with _make_temporary_folder(folder) as temporary_folder:
         receipts = _copy_receipts(products, temporary_folder)
-        steps = {
-            name: record.describe_stage(
-                state,
-                receipts.get(name, {}),
-                message=(messages or {}).get(name, ""),
-                parameters=(parameters or {}).get(name, ()),
-                code_digests=_digest_code(products.get(name, {}), (module_digests or {}).get(name)),
-            )
-            for name, state in states.items()
+        digests = {
+            name: _digest_code(products.get(name, {}), (module_digests or {}).get(name))
+            for name in states
         }
+        steps = record.describe_stages(states, receipts, messages or {}, parameters or {}, digests)
         run_record |= {**record.describe_table(steps, receipts), "stages": steps}
         files.write(temporary_folder / "run.json", redaction.redact_all(run_record))
         if archive_pages:
             archive_pages(temporary_folder)
         number = _claim_number(temporary_folder, folder)
-    finally:
-        shutil.rmtree(temporary_folder, ignore_errors=True)
     # So that the number of a removed folder is not used again.
     (folder / LAST_NUMBER_FILE).write_text(f"{number}\n", encoding="utf-8")
     return number
+
+
+@contextmanager
+def _make_temporary_folder(runs: Path) -> Iterator[Path]:
+    """Yield a new folder beside those of the runs; what is left of it is removed."""
+    runs.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(runs)
+    folder = runs / f".{os.getpid()}.part"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def list_runs(root: Path, book: str) -> list[BuildRun]:

@@ -119,7 +119,27 @@ def read_run(path: Path, number: int) -> BuildRun:
         )
 
 
-def describe_stage(
+def describe_stages(
+    states: Mapping[str, str],
+    receipts: Mapping[str, Mapping[str, Any]],
+    messages: Mapping[str, str],
+    parameters: Mapping[str, Sequence[Mapping[str, Any]]],
+    code_digests: Mapping[str, Mapping[str, str]],
+) -> dict[str, dict[str, Any]]:
+    """Return each stage's entry in ``run.json``; ``parameters`` apply where it has no receipt."""
+    return {
+        name: _describe_stage(
+            state,
+            receipts.get(name, {}),
+            message=messages.get(name, ""),
+            parameters=parameters.get(name, ()),
+            code_digests=code_digests[name],
+        )
+        for name, state in states.items()
+    }
+
+
+def _describe_stage(
     state: str,
     receipt: Mapping[str, Any],
     *,
@@ -127,7 +147,6 @@ def describe_stage(
     parameters: Sequence[Mapping[str, Any]],
     code_digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return a stage's entry in ``run.json``; ``parameters`` apply if it has no receipt."""
     stage_record = {
         "state": state,
         "message": " ".join(message.split()),

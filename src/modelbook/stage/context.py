@@ -30,10 +30,6 @@ class Stage:
     ----------
     params : config.Parameters
         Validated parameters in effect. By hand, those of the parameters cell as it was run last.
-    origins : dict
-        Source of each parameter's value, by name.
-    root : Path
-        The project's folder.
     by_hand : bool
         True if no running build has started this kernel, whichever copy of the notebook it is.
         Products then go to a ``by-hand`` folder, and no alias of the book moves.
@@ -257,11 +253,9 @@ class Stage:
             )
             for difference in origins.find_build_differences(self.root, self.name, self.params)
         ]
-        return (
-            [*sentences, f"A build has other values: {', '.join(differences)}."]
-            if differences
-            else sentences
-        )
+        if differences:
+            return [*sentences, f"A build has other values: {', '.join(differences)}."]
+        return sentences
 
     def _describe_view(self) -> str:
         """List the stages that are read from the sandbox, and those from the build."""
@@ -368,8 +362,6 @@ def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], 
             project.find_env_file(root, book)  # raises if no env file names the book
             raise StageError(
                 f"stage {name!r} reads {missing[0].relative_to(root)}, which does not exist",
-                next=(
-                    f"run the stage that writes it: {project.build_command(root, book)} "
-                    f"--partially {up}"
-                ),
+                next=f"run the stage that writes it: {project.build_command(root, book)} "
+                f"--partially {up}",
             )

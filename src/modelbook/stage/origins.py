@@ -121,10 +121,8 @@ def read_environment(stage: str) -> Values:
             and variable.removeprefix(PREFIX) not in parameter_names | NON_PARAMETER_VARIABLES
         ):
             raise ParameterError(
-                (
-                    f"the environment sets {variable} = {redact(repr(value))}, which is not a "
-                    "parameter"
-                ),
+                f"the environment sets {variable} = {redact(repr(value))}, which is not a "
+                "parameter",
                 expected=config.suggest_name(
                     variable.removeprefix(PREFIX).lower(),
                     [name.lower() for name in parameter_names],

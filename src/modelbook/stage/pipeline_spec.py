@@ -134,14 +134,10 @@ def _raise_problems(problems: list[str]) -> None:
                     *problems,
                 ]
             ),
-            expected=(
-                "for each stage a notebook, a model of parameters and a task that name the same "
-                "things"
-            ),
-            next=(
-                "correct what is listed; 'Add a stage' in docs/notebooks.md explains how the "
-                "three must match"
-            ),
+            expected="for each stage a notebook, a model of parameters and a task that name the "
+            "same things",
+            next="correct what is listed; 'Add a stage' in docs/notebooks.md explains how the "
+            "three must match",
         )
 
 
@@ -222,10 +218,8 @@ def _injected_cell_message(notebook_name: str) -> str:
 def _missing_model_message(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
         return f"its name is {name!r}; a stage's name has lowercase letters, and `_` between words"
-    class_name, suggestion = (
-        "".join(word.capitalize() for word in name.split("_")),
-        config.suggest_name(name, config.STAGES),
-    )
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    suggestion = config.suggest_name(name, config.STAGES)
     return (
         f"config/stages.py has no class {class_name}(Parameters); write it, or correct the name: "
         f"{suggestion}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -48,10 +49,8 @@ def find_root_above(current_folder: Path) -> Path:
     raise StageError(
         f"no pipeline.yaml in {configured_root or f'{current_folder} or above it'}",
         expected="the root of a Modelbook project",
-        next=(
-            "change to the project's folder, or name it in the environment: "
-            "MODELBOOK_ROOT=/path/to/project"
-        ),
+        next="change to the project's folder, or name it in the environment: "
+        "MODELBOOK_ROOT=/path/to/project",
     )
 
 
@@ -94,6 +93,12 @@ def notebook_path(root: Path, book: str, stage: str) -> Path:
     return own_path if own_path.is_file() else root / "notebooks" / name
 
 
+def read_code_cells(notebook: Path) -> list[str]:
+    """Return the source of each code cell of a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def build_command(root: Path, book: str) -> str:
     """Return the shell command that builds a book."""
     try:
@@ -118,10 +123,8 @@ def read_parameters(root: Path, env_file: Path) -> dict[str, dict]:
     for name in values:
         if name not in names:
             raise ParameterError(
-                (
-                    f"{env_file.name} sets {name} = {redact(repr(values[name]))}, which "
-                    "pipeline.yaml does not use"
-                ),
+                f"{env_file.name} sets {name} = {redact(repr(values[name]))}, which "
+                "pipeline.yaml does not use",
                 expected=config.suggest_name(name, names),
                 next=_suggest_key(name, env_file.name),
             )
@@ -214,9 +217,9 @@ def get_commit(root: Path) -> str:
     Outside git it is the commit that an image was made of, by ``MODELBOOK_COMMIT``; else ``none``.
     """
     try:
-        head = _run_git(root, "rev-parse", "--short=10", "HEAD")
+        head = run_git(root, "rev-parse", "--short=10", "HEAD")
         return head + (
-            "+" if _run_git(root, "status", "--porcelain", "--untracked-files=no") else ""
+            "+" if run_git(root, "status", "--porcelain", "--untracked-files=no") else ""
         )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get(COMMIT_VARIABLE) or "none"
@@ -242,7 +245,8 @@ def _fill_placeholder(value: object, values: dict, file: str) -> object:
     return values[name] if name else value
 
 
-def _run_git(root: Path, *words: str) -> str:
+def run_git(folder: Path, *arguments: str) -> str:
+    """Run a git command in a folder; return what it prints."""
     return subprocess.run(
-        ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True
     ).stdout.strip()

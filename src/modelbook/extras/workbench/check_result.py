@@ -11,12 +11,6 @@ class CheckResult:
 
     Attributes
     ----------
-    name : str
-        What was checked, in a word or two.
-    ok : bool
-        Whether it is in order.
-    state : str
-        What was found, with its value.
     fix : str
         The command that fixes it, or a hint if it is in order but may cause trouble; else empty.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from modelbook.errors import WorkbenchError
 from modelbook.extras.workbench.check_result import CheckResult, format_count
+from modelbook.stage.project import run_git
 
 ATTRIBUTES = "*.ipynb filter=modelbook diff=jupyternotebook merge=jupyternotebook"
 # Metadata that JupyterLab and other editors write: how cells are folded, which Python ran.
@@ -85,7 +86,7 @@ def write_configuration(root: Path) -> list[str]:
         return []
     changed = _find_unset_keys(top)
     for key in changed:
-        _run_git(top, "config", "--local", key, make_configuration(top)[key])
+        run_git(top, "config", "--local", key, make_configuration(top)[key])
     return changed
 
 
@@ -94,7 +95,7 @@ def check_filter(root: Path) -> CheckResult:
     top = find_clone(root)
     if top is None:
         return CheckResult("git filter", True, "not a git clone; nothing to keep clean")
-    attributes = _run_git(
+    attributes = run_git(
         root, "check-attr", "filter", "diff", "merge", "--", "notebooks/any.ipynb"
     ).splitlines()
     if not all(line.endswith((": modelbook", ": jupyternotebook")) for line in attributes):
@@ -119,8 +120,8 @@ def check_notebooks(root: Path) -> CheckResult:
     """Check whether any notebook in git has outputs."""
     if find_clone(root) is None:
         return CheckResult("notebooks", True, "not a git clone")
-    paths = [path for path in _run_git(root, "ls-files", "-z", "--", "*.ipynb").split("\0") if path]
-    dirty = [path for path in paths if _has_outputs(_run_git(root, "show", f":./{path}"))]
+    paths = [path for path in run_git(root, "ls-files", "-z", "--", "*.ipynb").split("\0") if path]
+    dirty = [path for path in paths if _has_outputs(run_git(root, "show", f":./{path}"))]
     if not dirty:
         return CheckResult(
             "notebooks", True, f"{format_count(len(paths), 'notebook')} in git, none with outputs"
@@ -132,7 +133,7 @@ def check_notebooks(root: Path) -> CheckResult:
 def find_clone(root: Path) -> Path | None:
     """Return the top folder of the project's clone; None without one, or if git ignores it."""
     try:
-        top = Path(_run_git(root, "rev-parse", "--show-toplevel"))
+        top = Path(run_git(root, "rev-parse", "--show-toplevel"))
     except (OSError, subprocess.CalledProcessError):
         return None
     ignored = subprocess.run(
@@ -142,7 +143,7 @@ def find_clone(root: Path) -> Path | None:
 
 
 def _find_unset_keys(top: Path) -> list[str]:
-    listed = _run_git(top, "config", "--local", "--list", "-z").split("\0")
+    listed = run_git(top, "config", "--local", "--list", "-z").split("\0")
     configured = dict(entry.split("\n", 1) for entry in listed if "\n" in entry)
     return [key for key, value in make_configuration(top).items() if configured.get(key) != value]
 
@@ -151,11 +152,9 @@ def _environment_python(top: Path) -> str:
     """Return this environment's Python; a relative path inside the clone, which can then move."""
     here = Path(sys.prefix) / "bin" / "python"
     inside = top.resolve() in Path(sys.prefix).resolve().parents
-    return (
-        os.path.relpath(here, top.resolve())
-        if inside
-        else str(here if here.exists() else sys.executable)
-    )
+    if inside:
+        return os.path.relpath(here, top.resolve())
+    return str(here if here.exists() else sys.executable)
 
 
 def _has_outputs(text: str) -> bool:
@@ -164,10 +163,3 @@ def _has_outputs(text: str) -> bool:
     except ValueError:
         return False  # an unresolved merge conflict
     return any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-
-
-def _run_git(folder: Path, *arguments: str) -> str:
-    completed = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, check=True
-    )
-    return completed.stdout.decode("utf-8").rstrip("\n")
