@@ -48,8 +48,6 @@ class BackupSummary:
 
     Attributes
     ----------
-    address : str
-        Address of the backup.
     notes : list of str
         What the backup does not contain, one sentence each.
     """

@@ -52,13 +52,9 @@ class Erasure:
     ----------
     table_rows : dict
         Rows by the path of the table, below the project.
-    version_rows : dict
-        Holdout and golden rows by version.
     trained_versions : list of int
         Versions that were fitted on the entity's rows, as far as the project knows: those with
         such holdout rows, which the final fit includes, and those of the table that was read last.
-    exports : list of str
-        Addresses of deleted exports.
     unread : dict
         Why files could not be read, by the name of the version or export.
     """

@@ -47,10 +47,8 @@ def find_browser() -> str:
         if configured
         else "no Chromium or Chrome was found",
         expected="chromium, google-chrome or microsoft-edge, version 131 or later",
-        next=(
-            "install one (Debian, Ubuntu: apt-get install chromium), or name one by "
-            f"{BROWSER_VARIABLE}=/path/to/it"
-        ),
+        next="install one (Debian, Ubuntu: apt-get install chromium), or name one by "
+        f"{BROWSER_VARIABLE}=/path/to/it",
     )
 
 
@@ -83,11 +81,6 @@ def find_report_pages(root: Path, book: str, stages: Sequence[str] = ()) -> list
 
 def print_pages(report_pages: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Print pages to PDF files beside them, atomically; yield each page and its PDF.
-
-    Parameters
-    ----------
-    report_pages : sequence of path
-        Pages written by Modelbook.
 
     Raises
     ------
@@ -132,8 +125,6 @@ def _print_error(page: Path, reason: str) -> ReportError:
     return ReportError(
         f"{page.name} was not printed: {reason}",
         expected="a PDF",
-        next=(
-            "open the page in a browser and print it there, or name another browser in "
-            f"{BROWSER_VARIABLE}"
-        ),
+        next="open the page in a browser and print it there, or name another browser in "
+        f"{BROWSER_VARIABLE}",
     )

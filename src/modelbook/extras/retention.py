@@ -35,16 +35,10 @@ class Retention:
 
     Attributes
     ----------
-    versions : list of int
-        Versions, oldest first.
     kept_for : dict
         Versions that only number and age would delete, with the reason why they stay.
     candidate_models : dict
         Ids of the candidates' models in MLflow, with the addresses of their files.
-    cached_folders : list of str
-        Folders of downloaded files.
-    size_mb : float
-        Size of the local files, in MB.
     """
 
     versions: list[int] = field(default_factory=list)

@@ -23,8 +23,6 @@ def publish(reports: str | Path, out: str | Path) -> list[str]:
 
     Parameters
     ----------
-    reports : path
-        The folder of ``index.html``.
     out : path
         A folder, or a name that ends in ``.zip``. Files of an earlier site are replaced; others
         stay untouched.

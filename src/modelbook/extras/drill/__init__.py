@@ -28,12 +28,6 @@ class PromiseResult:
 
     Attributes
     ----------
-    name, promise : str
-        Short name, and what was promised.
-    problem : str
-        What did not hold; empty if all did.
-    numbers : dict
-        Measured values by what they are.
     skip_reason : str
         Why it could not be checked; empty if it was.
     """
@@ -64,8 +58,6 @@ def run_drill(
     ----------
     names : list of str, optional
         Promises to check; default: all.
-    on_result : callable
-        Called with each result.
 
     Raises
     ------

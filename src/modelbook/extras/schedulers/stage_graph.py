@@ -22,10 +22,6 @@ class StageGraph:
 
     Attributes
     ----------
-    book : str
-        Its name.
-    env_file : str
-        Name of its env file.
     stages : dict
         Each stage, in topological order, with its upstream stages.
     """
