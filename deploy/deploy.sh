@@ -1,7 +1,8 @@
 #!/bin/sh
-# make deploy TARGET=kubernetes [OVERLAY=dev], or TARGET=ecs [STACK=modelbook]: shows what it would do, and where there are
-# credentials does it. DRY=1 only shows it. RELEASE names the release.env of a release, whose images are deployed by digest;
-# staging and prod want one. With COSIGN_IDENTITY (of the workflow that signed) or COSIGN_KEY signatures are verified first.
+# make deploy TARGET=kubernetes [OVERLAY=dev], or TARGET=ecs [STACK=modelbook]: shows what it would
+# do, and where there are credentials does it. DRY=1 only shows it. RELEASE names the release.env of
+# a release, whose images are deployed by digest; staging and prod want one. With COSIGN_IDENTITY
+# (of the workflow that signed) or COSIGN_KEY signatures are verified first.
 set -eu
 cd "$(dirname "$0")/.."
 

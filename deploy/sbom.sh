@@ -1,6 +1,6 @@
 #!/bin/sh
-# make sbom: what the images install, as CycloneDX, and the licences of the service's packages. The same locks give the
-# same files.
+# make sbom: what the images install, as CycloneDX, and the licences of the service's packages. The
+# same locks give the same files.
 set -eu
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)

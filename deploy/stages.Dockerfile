@@ -1,4 +1,5 @@
-# The stages: the whole project with its .venv, as `make` makes it, to build, monitor and retrain. From the project's root:
+# The stages: the whole project with its .venv, as `make` makes it, to build, monitor and retrain.
+# From the project's root:
 #   docker build -f deploy/stages.Dockerfile --build-arg COMMIT=$commit -t modelbook-stages .
 # BASE is any Debian or Ubuntu with Python 3.11 and its venv; name it with its digest.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
@@ -25,7 +26,8 @@ COPY --from=build /book /book
 RUN mkdir -p /book/models /book/data /book/reports \
     && chown 10001:10001 /book/models /book/data /book/reports
 ENV PATH=/book/.venv/bin:$PATH MODELBOOK_ROOT=/book HOME=/tmp PYTHONUNBUFFERED=1
-# The commit that the image is made of, with + for uncommitted changes: commit=$(git describe --always --exclude '*' --abbrev=10 --dirty=+)
+# The commit that the image is made of, with + for uncommitted changes:
+# commit=$(git describe --always --exclude '*' --abbrev=10 --dirty=+)
 ARG COMMIT=none
 LABEL org.opencontainers.image.title="modelbook-stages" \
       org.opencontainers.image.revision="${COMMIT}"

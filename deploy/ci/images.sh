@@ -1,5 +1,6 @@
 #!/bin/sh
-# The images of a release. REGISTRY and TAG name them: REGISTRY/modelbook-service:TAG, REGISTRY/modelbook-stages:TAG.
+# The images of a release. REGISTRY and TAG name them: REGISTRY/modelbook-service:TAG,
+# REGISTRY/modelbook-stages:TAG.
 #   build    build both from this checkout
 #   check    build the sample book in the stages' image, serve it from the service's, and send a request
 #   push     push both, and write release.env: each image by its digest
@@ -48,8 +49,9 @@ push() {
   cat release.env
 }
 
-# Vulnerabilities with a fix from high on end the release; deploy/ci/grype.yaml lists those that are accepted, and why.
-# Offline the database that is there is used, whatever its age; without one nothing is scanned, which SCAN=required refuses.
+# Vulnerabilities with a fix from high on end the release; deploy/ci/grype.yaml lists those that are
+# accepted, and why. Offline the database that is there is used, whatever its age; without one
+# nothing is scanned, which SCAN=required refuses.
 scan() {
   cache=${GRYPE_CACHE:-$PWD/.grype}
   mkdir -p "$cache"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A model's release, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME (default: env.yaml).
+# A model's release, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME
+# (default: env.yaml).
 #   train              build the book in this checkout; the gate decides, and moves no alias
 #   describe           the version of finalize's receipt and the gate's word, one name=value a line
 #   export ADDRESS     copy that version to ADDRESS/<digest>, and print this address: the version's passport; with its

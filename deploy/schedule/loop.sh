@@ -1,6 +1,7 @@
 #!/bin/sh
-# One turn of the loop, for whatever runs things by the clock: judge what was served, and retrain where monitor asks for
-# it. Words are those of `modelbook monitor`; none: --since 1d. Exits 0 unless one of the two commands failed.
+# One turn of the loop, for whatever runs things by the clock: judge what was served, and retrain
+# where monitor asks for it. Words are those of `modelbook monitor`; none: --since 1d. Exits 0
+# unless one of the two commands failed.
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}" || exit 1
 PATH="$PWD/.venv/bin:$PATH"
 [ $# -gt 0 ] || set -- --since 1d
