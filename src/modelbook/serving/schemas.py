@@ -114,12 +114,8 @@ def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
 
 def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
     """Return the type that pydantic validates natively (or None), and the JSON schema."""
-    bounds: dict[str, Any]
-    schema_bounds: dict[str, Any]
-    bounds, schema_bounds = (
-        {name: bound for name, bound in zip(names, (column.min, column.max)) if bound is not None}
-        for names in (("ge", "le"), ("minimum", "maximum"))
-    )
+    bounds = _select_present(ge=column.min, le=column.max)
+    schema_bounds = _select_present(minimum=column.min, maximum=column.max)
     if column.parse:
         return None, {
             "anyOf": [
@@ -145,6 +141,10 @@ def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
         "type": "number",
         **schema_bounds,
     }
+
+
+def _select_present(**values: float | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def is_integer_text(text: str) -> bool:
