@@ -134,20 +134,16 @@ class ABResult:
     def estimated_users_needed(self) -> int | None:
         """Users with outcomes needed to decide, at the current difference; None if too many."""
         users = self.champion.users_with_outcomes + self.challenger.users_with_outcomes
-        plan = self.plan
         counts = np.unique(
             np.geomspace(max(users, 1), max(users, 1) * MAX_EXTRAPOLATION, 400).astype(int)
         )
-        halfwidths = (self.high - self.difference) * confidence_sequence_halfwidth(
-            counts, 1, alpha=ALPHA, optimal_observations=plan.optimal_users
-        )
-        deciding_counts = counts[
-            halfwidths
-            < abs(self.difference)
-            * confidence_sequence_halfwidth(
-                users, 1, alpha=ALPHA, optimal_observations=plan.optimal_users
+        now, later = (
+            confidence_sequence_halfwidth(
+                observations, 1, alpha=ALPHA, optimal_observations=self.plan.optimal_users
             )
-        ]
+            for observations in (users, counts)
+        )
+        deciding_counts = counts[(self.high - self.difference) * later < abs(self.difference) * now]
         return int(deciding_counts[0]) if len(deciding_counts) else None
 
     @property
@@ -287,16 +283,8 @@ def _cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
     """
     loss = users["loss"].to_numpy(dtype=float)
     outcome_counts = users["rows_with_outcomes"].to_numpy(dtype=float)
-    summands = np.column_stack(
-        [
-            outcome_counts > 0,
-            loss,
-            outcome_counts,
-            loss**2,
-            loss * outcome_counts,
-            outcome_counts**2,
-        ]
-    )
+    products = [loss**2, loss * outcome_counts, outcome_counts**2]
+    summands = np.column_stack([outcome_counts > 0, loss, outcome_counts, *products])
     challenger = users["challenger"].to_numpy(dtype=bool)[:, None]
     return [
         np.cumsum(np.where(challenger == is_challenger, summands, 0), axis=0)
@@ -328,10 +316,8 @@ def _difference_interval(
     The difference of means is the doubly robust estimate in a randomized experiment without
     covariates, which the paper covers; the standard deviation is that of its influence function.
     """
-    (
-        (champion_users, champion_mean, champion_spread),
-        (challenger_users, challenger_mean, challenger_spread),
-    ) = _mean_and_spread(champion), _mean_and_spread(challenger)
+    champion_users, champion_mean, champion_spread = _mean_and_spread(champion)
+    challenger_users, challenger_mean, challenger_spread = _mean_and_spread(challenger)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(
             (champion_users + challenger_users)
@@ -343,11 +329,8 @@ def _difference_interval(
         alpha=ALPHA,
         optimal_observations=plan.optimal_users,
     )
-    return (
-        challenger_mean - champion_mean,
-        challenger_mean - champion_mean - halfwidth,
-        challenger_mean - champion_mean + halfwidth,
-    )
+    difference = challenger_mean - champion_mean
+    return difference, difference - halfwidth, difference + halfwidth
 
 
 def _widen_for_bounded_losses(

@@ -126,14 +126,12 @@ def require_same_question(
 def _require_two_versions(root: Path, book: str) -> tuple[RegisteredVersion, RegisteredVersion]:
     versions = read_aliases(root, book)
     missing_aliases = [alias for alias in (CHAMPION, CHALLENGER) if alias not in versions]
-    if missing_aliases or versions[CHAMPION].number == versions[CHALLENGER].number:
-        problem = (
-            f"no version of {book!r} has the alias {missing_aliases[0]}"
-            if missing_aliases
-            else (
-                f"version {versions[CHAMPION].number} of {book!r} is both champion and challenger"
-            )
-        )
+    problem = ""
+    if missing_aliases:
+        problem = f"no version of {book!r} has the alias {missing_aliases[0]}"
+    elif versions[CHAMPION].number == versions[CHALLENGER].number:
+        problem = f"version {versions[CHAMPION].number} of {book!r} is both champion and challenger"
+    if problem:
         raise ServingError(
             problem,
             expected="two different versions that share the traffic",

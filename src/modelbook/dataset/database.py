@@ -75,11 +75,7 @@ class DatabaseSource:
         from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
         try:
-            engine = create_engine(
-                self._url,
-                connect_args=self._connect_arguments(),
-                execution_options=self._execution_options(),
-            )
+            engine = create_engine(self._url, **self._engine_options())
         except (ImportError, NoSuchModuleError) as error:
             driver = self._url.get_driver_name() if isinstance(error, ImportError) else ""
             install_hint = (
@@ -107,15 +103,14 @@ class DatabaseSource:
         )
         return f"SELECT * FROM {'.'.join(quoted_names)}"
 
-    def _connect_arguments(self) -> dict[str, Any]:
-        return {"connect_timeout": 20} if self._url.get_backend_name() == "postgresql" else {}
-
-    def _execution_options(self) -> dict[str, Any]:
-        # no_parameters: a percent sign in a query is literal.
-        read_only_option = (
-            {"postgresql_readonly": True} if self._url.get_backend_name() == "postgresql" else {}
-        )
-        return {"no_parameters": True, **read_only_option}
+    def _engine_options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"no_parameters": True}  # a percent sign in a query is literal
+        if self._url.get_backend_name() != "postgresql":
+            return {"execution_options": options}
+        return {
+            "execution_options": options | {"postgresql_readonly": True},
+            "connect_args": {"connect_timeout": 20},
+        }
 
     def _resolve_sqlite_file(self, root: Path) -> Path | None:
         if self._url.get_backend_name() != "sqlite":

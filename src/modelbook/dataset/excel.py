@@ -63,11 +63,8 @@ def read_sheet(
             next="name each, in the sheet's order",
         )
     frame.attrs["footer"] = footer
-    frame.columns = pd.Index(
-        number_unnamed_columns(
-            names_row if layout.header else column_names or [""] * frame.shape[1]
-        )
-    )
+    found_names = names_row if layout.header else column_names or [""] * frame.shape[1]
+    frame.columns = pd.Index(number_unnamed_columns(found_names))
     layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:
         layout_updates["sheet"] = sheet or names[0]

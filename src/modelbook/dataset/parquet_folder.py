@@ -173,15 +173,12 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
         total = sum(counts)
         if not total:
             raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
-        sampled_positions = np.arange(min(total, max_rows))
+        sampled = np.arange(total)
         if total > max_rows:
-            sampled_positions = np.sort(
-                np.random.default_rng(seed).choice(total, max_rows, replace=False, shuffle=False)
-            )
+            rng = np.random.default_rng(seed)
+            sampled = np.sort(rng.choice(total, max_rows, replace=False, shuffle=False))
         ends = np.cumsum(counts)
-        positions_by_file = np.split(
-            sampled_positions, np.searchsorted(sampled_positions, ends[:-1])
-        )
+        positions_by_file = np.split(sampled, np.searchsorted(sampled, ends[:-1]))
         frames = [
             _add_partition_values(frame, name)
             for name, end, count, positions in zip(names, ends, counts, positions_by_file)
