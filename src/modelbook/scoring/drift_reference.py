@@ -149,7 +149,7 @@ class DriftReference:
 
         A value of a stratum that the reference does not have gets a new position.
         """
-        criteria = [
+        criteria: list[list[int]] = [
             [all(row.get(name) is None for name in columns) for row in rows]
             for columns in self.pattern_columns
         ]
