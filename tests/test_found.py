@@ -62,9 +62,9 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing then": [0.1], "missing now": [0.1]}, []),
     (summarize.missing_rate_changes, {"batch": []}, []),
     (summarize.expected_performance, {"batch": []}, []),
-    (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "off": [None, None]}, [5, 0.75]),
+    (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),
     (summarize.expected_performance, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
-                      "off": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
+                      "error": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
 ]  # fmt: skip
 NAMES = [f"{case[0].__name__}-{place}" for place, case in enumerate(SENTENCES)]
 

@@ -762,9 +762,11 @@ def test_what_was_expected_stands_beside_what_came(
         [watched(batch), watched(batch.drop(columns="happened")), CALM]
     )
     assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)
-    assert estimates["off"][0] == pytest.approx(estimates["expected"][0] - estimates["came"][0])
-    assert abs(estimates["off"][0]) < 0.03
-    assert np.isnan(estimates["came"][1])
+    assert estimates["error"][0] == pytest.approx(
+        estimates["expected"][0] - estimates["observed"][0]
+    )
+    assert abs(estimates["error"][0]) < 0.03
+    assert np.isnan(estimates["observed"][1])
     assert re.search(r"\b0\.0\d", report.expected_performance(estimates))
     assert not re.search(r"\b0\.0\d", report.expected_performance(estimates.tail(1)))
     assert not re.search(r"\d", report.expected_performance(estimates.head(0)))

@@ -22,6 +22,7 @@ MAX_TABLE_ROWS = 200
 MAX_FIGURE_DATA_ROWS = 50
 MAX_SVG_BYTES = 150_000
 MAX_NAME_CHARS = 80
+LONG_TEXT = 60  # characters of a cell from which a narrow screen gives its column room
 
 
 class Figure:
@@ -280,9 +281,9 @@ def _body_cells(
 
 
 def _cell_html(tag: str, text: str, is_right_aligned: bool, attributes: str = "") -> str:
-    alignment = (
-        ' class="num" style="text-align:right"' if is_right_aligned else ' style="text-align:left"'
-    )
+    class_name = "num" if is_right_aligned else "long" if len(text) > LONG_TEXT else ""
+    side = "right" if is_right_aligned else "left"
+    alignment = (f' class="{class_name}"' if class_name else "") + f' style="text-align:{side}"'
     return f"<{tag}{attributes}{alignment}>{escape(text)}</{tag}>"
 
 

@@ -119,7 +119,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
         f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
         f"{format_metric(worst_slice['its error'])} against "
         f"{format_metric(worst_slice['elsewhere'])} elsewhere, "
-        f"on {worst_slice['rows']:,} independent rows."
+        f"on {worst_slice['rows']:,} rows that did not grow the tree."
     )
 
 

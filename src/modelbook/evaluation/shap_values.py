@@ -96,7 +96,7 @@ def _explain(
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _raw_outputs(task, model, model_input)
     if weight < 1:
-        unit = f"{unit}, by the member with the largest weight ({weight:.0%})"
+        unit = f"{unit}, by the model with the largest weight in the ensemble ({weight:.0%})"
     expected_values, values = _compute_additive_values(explainer, model_input, raw_outputs)
     column_values = _sum_by_column(
         values, _trace_model_columns(preprocessing, train, seed), rows.columns

@@ -605,7 +605,7 @@ def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
 
 
 def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Compare estimated and actual metric: ``batch, expected, low, high, came, off``."""
+    """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
     rows = []
     for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
         estimate, metric_row = (
@@ -623,7 +623,7 @@ def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFr
                 estimate["value"] - value,
             )
         )
-    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "came", "off"])
+    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
 
 
 def change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:

@@ -34,17 +34,18 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         drop=True
     )
     spread = data[sd].fillna(0)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(data)))
-    colours = [style.ACCENT, *[style.MUTED] * (len(data) - 1)]
     data = data.assign(low=data[mean] - spread, high=data[mean] + spread)
-    texts = [_score_annotation(row, mean) for _, row in data.iterrows()]
-    plotting.draw_dots(ax, data["candidate"], data, mean, color=colours, row_texts=texts)
     is_baseline = data["candidate"] == BASELINE_FAMILY
     baseline_mean = data.loc[is_baseline, mean]
     # The axis fits the models: from the baseline on, their differences would be a few pixels.
     models = data if is_baseline.all() else data[~is_baseline]
     low, high = plotting.padded_limits(models["low"], models["high"])
     is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
+    drawn = models if is_beside else data
+    figure, ax = plotting.subplots(plotting.height_for_rows(len(drawn)))
+    colours = [style.ACCENT, *[style.MUTED] * (len(drawn) - 1)]
+    texts = [_score_annotation(row, mean) for _, row in drawn.iterrows()]
+    plotting.draw_dots(ax, drawn["candidate"], drawn, mean, color=colours, row_texts=texts)
     if len(baseline_mean) and not is_beside:
         plotting.draw_reference_line(
             ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
@@ -56,7 +57,11 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         alt=_alt_text(data, baseline_mean, mean, name),
         data=frame,
         caption=_caption(frame, len(data))
-        + (" The baseline lies outside the axis." if is_beside else ""),
+        + (
+            f" The baseline, {format_metric(baseline_mean.iloc[0])}, lies outside the axis."
+            if is_beside
+            else ""
+        ),
     )
 
 
@@ -117,7 +122,7 @@ def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
 
 
 def _score_annotation(row: pd.Series, mean: str) -> str:
-    seconds = "" if pd.isna(row["fit_seconds"]) else f"  {row['fit_seconds']:.1f} s"
+    seconds = "" if pd.isna(row["fit_seconds"]) else f" · {row['fit_seconds']:.1f} s"
     return f"{format_metric(row[mean])}{seconds}"
 
 

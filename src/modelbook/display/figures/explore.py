@@ -178,7 +178,7 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
     cell_texts = texts.reindex_like(shown).fillna("–").to_numpy()
     names = list(shown.index), [f"period {name}" for name in shown.columns]
     plotting.draw_heatmap(ax, shown.to_numpy(dtype=float), cell_texts, names)
-    ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
+    ax.set_yticks(range(len(shown)), [plotting.truncate(name, 40) for name in shown.index])
     ax.set_xticks(range(shown.shape[1]), [plotting.truncate(p, 14) for p in shown.columns])
     ax.set_xlabel("period")
     column = max_shift.index[0]

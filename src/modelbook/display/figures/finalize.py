@@ -166,8 +166,8 @@ def calibration(
     weights = data["n"].fillna(1).clip(lower=1e-9)
     mean_error, worst_bin = float(np.average(errors, weights=weights)), data.loc[errors.idxmax()]
     alt = (
-        f"Predictions are {format_metric(mean_error)} off on average; the largest deviation "
-        f"is where {format_metric(worst_bin['predicted'])} is predicted "
+        f"The mean absolute calibration error is {format_metric(mean_error)}; the largest "
+        f"deviation is where {format_metric(worst_bin['predicted'])} is predicted "
         f"and {format_metric(worst_bin['observed'])} observed."
     )
     return Figure(figure, alt=alt, caption="Each dot is a bin of predictions, with its 95% CI.")
@@ -246,8 +246,13 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     )
     reached = float(np.interp(capacity, data["share"], data["reached"]))
     ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
-    ax.annotate(
-        f"capacity: {reached:.0%}", (capacity, reached), (8, -12), textcoords="offset points"
+    ax.text(
+        0.97,
+        0.06,
+        f"{capacity:.0%} flagged: {reached:.0%} reached",
+        ha="right",
+        color=style.ACCENT,
+        fontweight="bold",
     )
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="share reached")
     ax.xaxis.set_major_formatter("{x:.0%}")
