@@ -120,6 +120,14 @@ def render_sentences(template: Path, name: str, **values: Any) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
+def render_html(template: Path, **values: Any) -> str:
+    """Render a template as HTML, with its values escaped."""
+    import jinja2
+
+    text = template.read_text(encoding="utf-8")
+    return jinja2.Template(text, autoescape=True, undefined=jinja2.StrictUndefined).render(values)
+
+
 @functools.cache
 def _load_macros(template: Path) -> Any:
     import jinja2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modelbook import formatting
 from modelbook.atomic import atomic_write
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
@@ -205,7 +206,8 @@ def _write_page(
         )
     if not html:
         return EvidentlyPage(name, rows, len(batch), problem="No column has values on both sides.")
-    page = _render_page(
+    page = formatting.render_html(
+        TEMPLATE,
         batch=redact(name),
         title=redact(contract.title),
         rows=f"{rows:,}",
@@ -215,12 +217,6 @@ def _write_page(
     with atomic_write(path) as temp_path:
         temp_path.write_text(page, encoding="utf-8")
     return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
-
-
-def _render_page(**values: str) -> str:
-    import jinja2
-
-    return jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), autoescape=True).render(values)
 
 
 def _pack(html: str) -> str:
