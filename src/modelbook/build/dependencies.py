@@ -28,17 +28,9 @@ MODULE_NAME = re.compile(r"modelbook(\.\w+)*")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Libraries that stages share, and whose imports survive a fork: no event loop, no thread.
 STACK = (
-    "matplotlib",
-    "mlflow",
-    "numpy",
-    "optuna",
-    "pandas",
-    "pyarrow",
-    "pycaret",
-    "scipy",
-    "sklearn",
+    "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
     "sqlalchemy",
-)
+)  # fmt: skip
 
 
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:

@@ -30,15 +30,9 @@ TEMPLATES_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of 
 LAUNCHER = ["-m", "ipykernel_launcher"]
 # Prefixes of variables that no library reads at import, or that a library sets at import.
 LATE_VARIABLES = (
-    "COLUMNS",
-    "JPY_",
-    "KMP_DUPLICATE_LIB_OK",
-    "KMP_INIT_AT_FORK",
-    "LINES",
-    "MODELBOOK_",
-    "PLOOMBER_",
-    "PYTHONPATH",
-)
+    "COLUMNS", "JPY_", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MODELBOOK_",
+    "PLOOMBER_", "PYTHONPATH",
+)  # fmt: skip
 
 
 class KernelTemplate:

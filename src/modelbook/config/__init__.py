@@ -33,25 +33,10 @@ from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
 __all__ = [
-    "AUTO",
-    "CLASS_NAME",
-    "FAMILIES",
-    "FAMILY_PACKAGES",
-    "FAMILY_WHEELS",
-    "NONE",
-    "STAGES",
-    "Compare",
-    "Deploy",
-    "Explore",
-    "Finalize",
-    "Ingest",
-    "Monitor",
-    "ParameterError",
-    "Parameters",
-    "redact",
-    "suggest_name",
-    "validate",
-]
+    "AUTO", "CLASS_NAME", "FAMILIES", "FAMILY_PACKAGES", "FAMILY_WHEELS", "NONE", "STAGES",
+    "Compare", "Deploy", "Explore", "Finalize", "Ingest", "Monitor", "ParameterError", "Parameters",
+    "redact", "suggest_name", "validate",
+]  # fmt: skip
 
 PARAMETER_PLACES = "env.yaml, pipeline.yaml, command line, environment or parameters cell"
 

@@ -11,15 +11,8 @@ EXPENSIVE_QUANTILE = (
     0.8  # a member is expensive at or above this quantile of a training year's spending
 )
 LAGGED_COLUMNS = [
-    "meddol",
-    "outpdol",
-    "drugdol",
-    "inpdol",
-    "mentdol",
-    "mdvis",
-    "notmdvis",
-    "totadm",
-]
+    "meddol", "outpdol", "drugdol", "inpdol", "mentdol", "mdvis", "notmdvis", "totadm",
+]  # fmt: skip
 
 
 def load_rand_hie() -> pd.DataFrame:

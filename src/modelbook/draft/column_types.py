@@ -18,20 +18,9 @@ from modelbook.formatting import natural_sort_key
 
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
-    "?",
-    "-",
-    "--",
-    ".",
-    "..",
-    "*",
-    "n.a.",
-    "n/a.",
-    "unknown",
-    "missing",
-    "not available",
-    "nil",
+    "?", "-", "--", ".", "..", "*", "n.a.", "n/a.", "unknown", "missing", "not available", "nil",
     "#DIV/0!",
-)
+)  # fmt: skip
 CLOCKS = (
     "", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S UTC",
     " %H:%M:%S.%f UTC",

@@ -30,14 +30,9 @@ from modelbook.registry.location import cache_folder, database_path, display_uri
 MANIFEST_FILE = "backup.json"
 FILES_FOLDER = "files"
 SETTING_PATTERNS = (
-    "*.yaml",
-    "*.yml",
-    "serving.keys.json",
-    "contracts/**/*",
-    "custom/**/*",
-    "data/*.dvc",
+    "*.yaml", "*.yml", "serving.keys.json", "contracts/**/*", "custom/**/*", "data/*.dvc",
     "notebooks/**/*.ipynb",
-)
+)  # fmt: skip
 DATA_PATTERNS = ("models/**/*", "data/*/journal.db", "data/*/labelled.parquet")
 TRANSIENT_SUFFIXES = (".lock", ".part", "-wal", "-shm", "-journal")
 
