@@ -19,6 +19,7 @@ from typing import Any
 
 from modelbook import redaction
 from modelbook.errors import ReportError, RunHistoryError
+from modelbook.processes import is_running
 from modelbook.runs import diff, record
 from modelbook.runs.record import BuildRun
 from modelbook.stage import files, project
@@ -232,19 +233,9 @@ def _remove_leftovers(folder: Path) -> None:
         if (
             not process_id.isdecimal()
             or int(process_id) == os.getpid()
-            or not _is_running(int(process_id))
+            or not is_running(int(process_id))
         ):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # process of another user
-        return True
-    return True
 
 
 def _copy_receipts(

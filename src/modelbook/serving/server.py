@@ -24,6 +24,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.supervisors import Multiprocess
 
 from modelbook.errors import ServingError
+from modelbook.processes import is_running
 from modelbook.registry import follower
 from modelbook.registry.aliases import CHAMPION, missing_champion
 from modelbook.serving import settings, telemetry
@@ -190,15 +191,5 @@ def _remove_orphaned_folders() -> None:
     """Remove the metrics of supervisors that were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{METRICS_FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(METRICS_FOLDER_PREFIX).partition("-")[0]
-        if pid.isdigit() and not _is_running(int(pid)):
+        if pid.isdigit() and not is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
