@@ -19,7 +19,7 @@ from modelbook.draft import draft_book
 from modelbook.engine.local import WORKERS_VARIABLE
 from modelbook.evaluation.shap_values import compute_shap_values
 from modelbook.scoring.compilation import compile_pipeline
-from modelbook.training import boosters, ensemble_search, stacking
+from modelbook.training import boosters, comparison, ensemble_search, stacking
 from modelbook.training import search as model_search
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search_model
@@ -387,6 +387,43 @@ def test_a_search_ends_when_nothing_is_gained_and_keeps_what_it_has(classes: Exp
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
     assert ensemble_search.NOTHING_GAINED in complete.summary
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
+
+
+def silent(*_: object, **__: object) -> None:
+    pass
+
+
+def test_defaults_that_were_compared_join_without_another_fit() -> None:
+    frame, families = table(more=1), ["ridge", "dt", "lightgbm"]
+    experiment = trial_of(frame)
+    candidates = comparison.compare_families(
+        experiment, families, 600, report_progress=silent, log_candidate=silent
+    )
+    means = {entry.family: entry.mean["rmse"] for entry in candidates}
+    for family in families:
+        folds = experiment.cv_splits()
+        pipeline = experiment.make_default_pipeline(family)
+        fitted = [experiment.fit_predict_fold(pipeline, *fold) for fold in folds]
+        recorded = np.concatenate(experiment.fold_scores[family])
+        # PyCaret's rows are float32, which moves a split of a deep tree here and there.
+        assert np.mean(np.isclose(recorded, np.concatenate(fitted), atol=1e-4)) > 0.9
+    spent = ENSEMBLE.model_copy(update={"time_budget": 1e-6})
+    result = search_model(experiment, spent, families, "rmse", silent)
+    completed = result.trials[result.trials["state"] == "completed"]
+    assert completed["seconds"].tolist() == [0, 0, 0]
+    assert completed["mean"].tolist() == pytest.approx(
+        sorted(means[family] for family in families), abs=1e-4
+    )
+    assert len(result.families) > 1
+    assert result.steps["loss"].iloc[-1] < completed["mean"].min()
+
+    def remade(rows: pd.DataFrame, **options: Any) -> Experiment:
+        contract = experiment.task.contract
+        return Experiment(rows, contract, seed=1, **{**experiment.options, **options})
+
+    rows = experiment.train_data
+    assert remade(rows).fold_scores.keys() == means.keys()
+    assert remade(rows, folds=2).fold_scores == remade(rows.assign(a=0.0)).fold_scores == {}
 
 
 def test_a_search_without_rounds_has_no_steps_and_their_columns_to_be_shown() -> None:

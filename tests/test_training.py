@@ -864,6 +864,7 @@ class Paced:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
         self._now, self._seconds = 0.0, {"dummy": 0.0, **seconds}
+        self.fold_scores: dict[str, list[Any]] = {}
         monkeypatch.setattr(comparison.time, "monotonic", lambda: self._now)
 
     def family_label(self, family: str) -> str:
@@ -984,6 +985,7 @@ def test_the_learning_curve_keeps_its_time(
     monkeypatch.setenv("MODELBOOK_WORKERS", "1")  # the clock is in this process
     clock = [0.0]
     monkeypatch.setattr(learning_curve, "_evaluate_share", point)
+    monkeypatch.setattr(trial, "fold_scores", {})  # of a comparison, in place of a fit
     monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     learning_curve.compute_learning_curve(trial, "lr", "roc_auc", 9, seed=1, report_progress=silent)
     assert made == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more

@@ -75,8 +75,8 @@ class CandidateLogger:
 
     def _draw_plots(self, candidate: Candidate, folder: Path) -> None:
         """Draw the plots of the stage finalize from the out-of-fold predictions."""
-        task, scored = self.experiment.task, candidate.out_of_fold
-        assert scored is not None
+        task, experiment = self.experiment.task, self.experiment
+        scored = experiment.to_scored_rows(experiment.join_fold_scores(candidate.fold_scores))
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}
         draw = predictions.for_task(task.contract.task)
         metrics = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **options)

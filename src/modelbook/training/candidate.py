@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelbook.tasks.scored_rows import ScoredRows
+import numpy as np
 
 BASELINE = "dummy"
 POSTPONED = "put off"
@@ -19,8 +19,8 @@ class FamilyPostponed(Exception):
 class Candidate:
     """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed.
 
-    ``pipeline`` is fitted on all rows for model selection, and ``out_of_fold`` are the predictions
-    of the folds; both are None where no model was requested.
+    ``fold_scores`` are the predictions for each fold's test rows. ``pipeline`` is fitted on all
+    rows for model selection; None where no model was requested.
     """
 
     family: str
@@ -32,7 +32,7 @@ class Candidate:
     label: str = ""
     folds: dict[str, list[float]] = field(default_factory=dict)
     pipeline: Any = field(default=None, repr=False, compare=False)
-    out_of_fold: ScoredRows | None = field(default=None, repr=False, compare=False)
+    fold_scores: list[np.ndarray] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -71,7 +71,7 @@ def compare_families(
     Returns
     -------
     list of Candidate
-        In the order of evaluation, without pipelines.
+        In the order of evaluation, without pipelines and predictions.
 
     Raises
     ------
@@ -80,65 +80,81 @@ def compare_families(
     """
     task = CrossValidationTask(experiment, keep_models)
     with engine.open_engine(engine_name, scheduler, task, workers=None) as executor:
-        return _run_comparison(executor, task, families, budget, report_progress, log_candidate)
+        run = _ComparisonRun(executor, task, families, budget, report_progress, log_candidate)
+        return run.run()
 
 
-def _run_comparison(
-    executor: engine.Engine,
-    task: CrossValidationTask,
-    families: list[str],
-    budget: float,
-    report_progress: Callable[..., None],
-    log_candidate: Callable[[Candidate], None],
-) -> list[Candidate]:
-    experiment, deadline, total = task.experiment, time.monotonic() + budget, len(families) + 1
-    waiting, postponed, candidates = [BASELINE, *families], set[str](), list[Candidate]()
-    running: dict[Future[Any], str] = {}
+class _ComparisonRun:
+    """Candidates that wait, that run, and that are evaluated; see ``compare_families``."""
 
-    def record_candidate(candidate: Candidate) -> None:
-        log_candidate(candidate)
-        candidates.append(replace(candidate, pipeline=None, out_of_fold=None))
+    def __init__(
+        self,
+        executor: engine.Engine,
+        task: CrossValidationTask,
+        families: list[str],
+        budget: float,
+        report_progress: Callable[..., None],
+        log_candidate: Callable[[Candidate], None],
+    ) -> None:
+        self.executor, self.task, self.experiment = executor, task, task.experiment
+        self.report_progress, self.log_candidate = report_progress, log_candidate
+        self.budget, self.deadline = budget, time.monotonic() + budget
+        self.total = len(families) + 1
+        self.waiting, self.postponed = [BASELINE, *families], set[str]()
+        self.running: dict[Future[Any], str] = {}
+        self.candidates: list[Candidate] = []
 
-    while waiting or running:
-        while waiting and len(running) < executor.slots():
-            family, seconds_left = waiting.pop(0), deadline - time.monotonic()
-            if seconds_left <= 0:
-                record_candidate(_make_skipped(experiment, family, budget))
-                continue
-            progress_text = (
-                f"cross-validating {experiment.family_label(family)}, {seconds_left:.0f} s of "
-                "the budget left"
-            )
-            task.report_progress = partial(report_progress, progress_text, len(candidates), total)
-            report_progress(
-                f"{progress_text}{_describe_last_candidate(experiment, candidates)}",
-                len(candidates),
-                total,
-            )
-            others_wait = (
-                family != BASELINE and family not in postponed and set(waiting) - postponed
-            )
-            running[
-                executor.submit(
-                    (family, seconds_left * MAX_BUDGET_SHARE if others_wait else float("inf"))
-                )
-            ] = family
-        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-            family, candidate = running.pop(future), executor.get_result(future)
-            if candidate.status == POSTPONED:
-                postponed.add(family)
-                waiting.append(family)
-            else:
-                record_candidate(candidate)
-    report_progress(
-        f"all candidates evaluated{_describe_last_candidate(experiment, candidates)}", total, total
-    )
-    return candidates
+    def run(self) -> list[Candidate]:
+        """Evaluate the baseline and all families; the candidates in the order of evaluation."""
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.executor.slots():
+                self._start(self.waiting.pop(0))
+            if self.running:
+                for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+                    self._finish(self.running.pop(future), self.executor.get_result(future))
+        self._report("all candidates evaluated", self.total)
+        return self.candidates
 
+    def _start(self, family: str) -> None:
+        """Submit a family, or record that the budget is spent."""
+        seconds_left = self.deadline - time.monotonic()
+        label = self.experiment.family_label(family)
+        if seconds_left <= 0:
+            reason = f"the budget of {self.budget:g} s was spent"
+            self._record(Candidate(family, "skipped", reason=reason, label=label))
+            return
+        text = f"cross-validating {label}, {seconds_left:.0f} s of the budget left"
+        n_done = len(self.candidates)
+        self.task.report_progress = partial(self.report_progress, text, n_done, self.total)
+        self._report(text, n_done)
+        may_be_postponed = family != BASELINE and family not in self.postponed
+        others_wait = may_be_postponed and set(self.waiting) - self.postponed
+        max_seconds = seconds_left * MAX_BUDGET_SHARE if others_wait else float("inf")
+        self.running[self.executor.submit((family, max_seconds))] = family
 
-def _make_skipped(experiment: Experiment, family: str, budget: float) -> Candidate:
-    reason = f"the budget of {budget:g} s was spent"
-    return Candidate(family, "skipped", reason=reason, label=experiment.family_label(family))
+    def _finish(self, family: str, candidate: Candidate) -> None:
+        if candidate.status == POSTPONED:
+            self.postponed.add(family)
+            self.waiting.append(family)
+        else:
+            self._record(candidate)
+
+    def _record(self, candidate: Candidate) -> None:
+        self.log_candidate(candidate)
+        if candidate.status == "ok":
+            self.experiment.fold_scores[candidate.family] = candidate.fold_scores
+        self.candidates.append(replace(candidate, pipeline=None, fold_scores=[]))
+
+    def _report(self, text: str, n_done: int) -> None:
+        """Report progress, and the result of the last candidate."""
+        if self.candidates:
+            last, name = self.candidates[-1], self.experiment.task.headline_metric
+            result = last.status
+            if last.status == "ok":
+                mean_sd = format_mean_sd(last.mean[name], last.sd[name])
+                result = f"{metric_label(name)} {mean_sd}"
+            text = f"{text}; {last.name}: {result}"
+        self.report_progress(text, n_done, self.total)
 
 
 def _ignore_progress(*_: Any, **__: Any) -> None:
@@ -158,12 +174,3 @@ def _make_fold_callback(
         report_progress(detail=text)
 
     return report_fold
-
-
-def _describe_last_candidate(experiment: Experiment, candidates: list[Candidate]) -> str:
-    if not candidates:
-        return ""
-    last, name = candidates[-1], experiment.task.headline_metric
-    if last.status != "ok":
-        return f"; {last.name}: {last.status}"
-    return f"; {last.name}: {metric_label(name)} {format_mean_sd(last.mean[name], last.sd[name])}"

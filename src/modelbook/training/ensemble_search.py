@@ -128,8 +128,9 @@ class EnsembleSearch:
 
     Attributes
     ----------
-    settings : list of Setting
-        In the order in which they were tried.
+    compared, settings : list of Setting
+        The defaults that the comparison has evaluated; these and others, in the order in which they
+        were tried.
     curve : list of dict
         After each round: ``seconds, settings, best`` (loss of the best setting) and ``ensemble``.
     end : str
@@ -154,12 +155,15 @@ class EnsembleSearch:
         self.start = time.monotonic()
         self.deadline = self.start + seconds
         self.n_random, self.seed = n_random, seed
-        self.settings: list[Setting] = []
+        self.compared = self._take_compared()
+        self.settings = [*self.compared]
         self.curve: list[dict[str, float]] = []
         self.end = ALL_ROUNDS
 
     def run(self) -> Joined:
         """Run the rounds until nothing is gained, or the time is spent; join the best settings."""
+        if self.completed:
+            joined = self._join_best()
         for number, settings in enumerate(self._plan_rounds()):
             if not settings:  # families without other settings to start with
                 continue
@@ -170,14 +174,38 @@ class EnsembleSearch:
                     f"{', '.join(map(self.experiment.family_label, self.families))}",
                     next="raise time_budget, or set other families",
                 )
-            joined = self.join(self._list_candidates())
-            self._record_round(joined)
+            joined = self._join_best()
             if self.is_out_of_time:
                 self.end = OUT_OF_TIME
                 break
             if number + 1 >= MIN_ROUNDS and self._has_gained_nothing():
                 self.end = NOTHING_GAINED
                 break
+        return joined
+
+    def _take_compared(self) -> list[Setting]:
+        """The families' defaults that the comparison has evaluated on the same folds."""
+        compared = []
+        for family in self.families:
+            fold_scores = self.experiment.fold_scores.get(family, [])
+            setting = Setting(family, {})
+            for fold, scores in enumerate(fold_scores):
+                self._record_fold(setting, fold, scores, None, 0.0)
+            if setting.state == COMPLETED:
+                compared.append(setting)
+        return compared
+
+    def _join_best(self) -> Joined:
+        """Join the best settings so far, and add a point to the curve."""
+        joined = self.join(self._list_candidates())
+        self.curve.append(
+            {
+                "seconds": time.monotonic() - self.start,
+                "settings": len(self.completed),
+                "best": self.completed[0].loss,
+                "ensemble": self.measure_loss(joined.out_of_fold_scores),
+            }
+        )
         return joined
 
     def _has_gained_nothing(self) -> bool:
@@ -195,7 +223,10 @@ class EnsembleSearch:
         return sorted(finished, key=lambda setting: setting.loss)
 
     def _plan_rounds(self) -> Iterator[list[Setting]]:
-        """Each round's settings: the families' first, their others, then random ones."""
+        """Each round's settings: the families' first, their others, then random ones.
+
+        Defaults that the comparison has evaluated are not among them.
+        """
         is_skewed = self.is_number and suits_log_target(self.experiment.outcome)
         firsts = list[Setting]()
         for family in self.families:
@@ -203,7 +234,8 @@ class EnsembleSearch:
             firsts.append(Setting(family, point))
             if is_skewed:
                 firsts.append(Setting(family, {**point, LOG_TARGET: True}))
-        yield firsts
+        compared = {setting.family for setting in self.compared}
+        yield [entry for entry in firsts if entry.params or entry.family not in compared]
         yield [
             Setting(family, self._with_best_target(family, point))
             for family in self._rank_families()[:4]
@@ -315,16 +347,6 @@ class EnsembleSearch:
         setting.iterations += [] if iterations is None else [iterations]
         if len(setting.losses) == self.experiment.folds:
             setting.state = COMPLETED
-
-    def _record_round(self, joined: Joined) -> None:
-        self.curve.append(
-            {
-                "seconds": time.monotonic() - self.start,
-                "settings": len(self.completed),
-                "best": self.completed[0].loss,
-                "ensemble": self.measure_loss(joined.out_of_fold_scores),
-            }
-        )
 
     def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
         """Mean over the folds of the loss of out-of-fold scores."""

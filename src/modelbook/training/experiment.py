@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -37,6 +38,7 @@ from modelbook.training.permuted_targets import permute_targets
 from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, CrossValidation
 from modelbook.training.setup_options import check_setup_options
 
+SUMMARY_ROWS = ("Mean", "Std")  # below the folds of PyCaret's table
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 LEAF_ROWS = {"min_samples_leaf": 3}  # probabilities of leaves of one row are 0 or 1
 FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaults
@@ -44,6 +46,9 @@ FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaul
     "rf": LEAF_ROWS,
     "et": LEAF_ROWS,
 }
+
+
+FoldScores = Mapping[str, dict[str, list[np.ndarray]]]  # digest of rows and folds, family
 
 
 class Experiment:
@@ -72,9 +77,14 @@ class Experiment:
         Metrics in addition to the task's, from ``scorers.make_metrics``.
     setup_options : mapping, optional
         Arguments of PyCaret's ``setup`` in place of ``DEFAULT_SETUP_OPTIONS``.
+    fold_scores : mapping, optional
+        The attribute of an earlier experiment, by ``selection_digest``; of other rows or folds it
+        is not used.
 
     Attributes
     ----------
+    fold_scores : dict
+        Predictions for each fold's test rows, by family with its defaults: those recorded so far.
     options : dict
         Arguments that set up the same experiment on the same rows.
     features, outcome, entities : DataFrame, Series, Series
@@ -98,10 +108,11 @@ class Experiment:
         search_spaces: SearchSpaces | None = None,
         metrics: Mapping[str, ScorerMetric] | None = None,
         setup_options: Mapping[str, Any] | None = None,
+        fold_scores: FoldScores | None = None,
     ) -> None:
         self._contract, self.task = contract, tasks.get_task(contract)
         self._imbalance = self.task.resolve_imbalance(imbalance)
-        self.train_data, self._steps = train, steps or []
+        self.train_data, self._steps, self._seed = train, steps or [], seed
         self._estimators, self._search_spaces = estimators or {}, search_spaces or {}
         self._metrics = dict(metrics or {})
         self._setup_options = check_setup_options(
@@ -118,38 +129,49 @@ class Experiment:
             "metrics": self._metrics,
             "setup_options": self._setup_options,
         }
-        train = sample_entities(self.task, train, max_rows, seed=seed)
-        self._recreate = partial(
-            Experiment, train, contract, seed=seed, **{**self.options, "max_rows": None}
-        )
-        self._selection_rows = train
-        self.features = contract.select_features(train).reset_index(drop=True)
-        self.outcome = contract.encode_checked_target(train).reset_index(drop=True)
-        self.entities = contract.entity_ids(train).reset_index(drop=True)
+        self._select_rows(max_rows)
+        self._assign_folds(folds, split)
+        for metric in self._metrics.values():
+            check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
+        recorded = fold_scores or {}
+        self.fold_scores = recorded.get(self.selection_digest(), {})
+        self.options["fold_scores"] = {self.selection_digest(): self.fold_scores}
+        self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
+        self._experiment = self._set_up()
+
+    def _select_rows(self, max_rows: int | None) -> None:
+        """Set the rows for model selection: all train rows, or a sample of entities."""
+        rows = sample_entities(self.task, self.train_data, max_rows, seed=self._seed)
+        self._selection_rows = rows
+        self.features = self._contract.select_features(rows).reset_index(drop=True)
+        self.outcome = self._contract.encode_checked_target(rows).reset_index(drop=True)
+        self.entities = self._contract.entity_ids(rows).reset_index(drop=True)
+
+    def _assign_folds(self, folds: int, split: str) -> None:
+        """Set the folds of the rows for model selection: as many as requested, or fewer."""
         self.split_strategy = SPLIT_STRATEGIES[split]
-        self._groups = self.split_strategy.groups(train, contract).reset_index(drop=True)
+        groups = self.split_strategy.groups(self._selection_rows, self._contract)
+        self._groups = groups.reset_index(drop=True)
         self._splitter = choose_folds(
             self.task, self.outcome, self._groups, folds, self.split_strategy
         )
         self.folds, self._folds_wanted = self._splitter.n_splits, folds
         self.options["folds"] = self.folds
         self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
-        for metric in self._metrics.values():
-            check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
-        self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
-        self._seed, self._experiment = seed, self._set_up(seed)
 
     def __reduce__(self) -> Any:
         """Pickle as a call that sets the experiment up again, with the same folds and results."""
-        return self._recreate, ()
+        options = {**self.options, "max_rows": None, "fold_scores": None}
+        make = partial(Experiment, self._selection_rows, self._contract, seed=self._seed, **options)
+        return make, ()
 
     def with_permuted_targets(self, seed: int) -> Experiment:
         """The same experiment on a sample of rows whose outcomes are those of other entities."""
         train = permute_targets(self._selection_rows, self._contract, seed)
-        options = {**self.options, "max_rows": MAX_PERMUTED_ROWS}
+        options = {**self.options, "max_rows": MAX_PERMUTED_ROWS, "fold_scores": None}
         return Experiment(train, self._contract, seed=self._seed, **options)
 
-    def _set_up(self, seed: int) -> Any:
+    def _set_up(self) -> Any:
         prepared = preprocessing.fit_and_check_steps(
             self._steps, self._contract, self.features, self.outcome
         )
@@ -167,7 +189,7 @@ class Experiment:
             categorical_features=categorical_names,
             fold_strategy=self._splitter,
             fold_groups=self._groups,
-            session_id=seed,
+            session_id=self._seed,
             n_jobs=1,  # workers would import the whole stack again
             memory=False,
             verbose=False,
@@ -255,6 +277,11 @@ class Experiment:
             folds[test_index] = number
         return digest_folds(self._groups, folds)
 
+    def selection_digest(self) -> str:
+        """SHA-256 of the rows for model selection, their outcomes and their folds."""
+        rows = pd.util.hash_pandas_object(self.features.assign(outcome=self.outcome), index=False)
+        return hashlib.sha256(rows.to_numpy().tobytes() + self.fold_digest().encode()).hexdigest()
+
     def summarize_folds(self) -> pd.DataFrame:
         """Size and target summary of each test fold; columns ``fold, rows, entities, …``."""
         return pd.DataFrame(
@@ -283,66 +310,51 @@ class Experiment:
         on_fold : callable, optional
             Called with ``fold 2 of 5`` as each fold begins; may raise ``FamilyPostponed``.
         keep_model : bool
-            Whether the candidate holds its fitted pipeline and its predictions out of fold.
+            Whether the candidate holds its fitted pipeline.
         """
         start_time = time.perf_counter()
         self._splitter.watch = on_fold
+        make_candidate = partial(Candidate, family, label=self.family_label(family))
         try:
             result = self._run_cross_validation(family, keep_model)
-        except FamilyPostponed as postponed:
-            return Candidate(
-                family,
-                POSTPONED,
-                time.perf_counter() - start_time,
-                reason=str(postponed),
-                label=self.family_label(family),
-            )
         except Exception as error:  # libraries may raise anything; the other families still run
-            return Candidate(
-                family,
-                "failed",
+            is_postponed = isinstance(error, FamilyPostponed)
+            return make_candidate(
+                POSTPONED if is_postponed else "failed",
                 time.perf_counter() - start_time,
-                reason=f"{type(error).__name__}: {error}"[:500],
-                label=self.family_label(family),
+                reason=str(error) if is_postponed else f"{type(error).__name__}: {error}"[:500],
             )
-        table = result.table
-        metric_columns = {
-            **self.task.pycaret_metric_names,
-            **{name: name for name in self._metrics},
-        }
+        seconds = time.perf_counter() - start_time
+        metrics = self._read_metrics(result.table)
         mean, sd = (
-            {name: float(table.loc[row, column]) for name, column in metric_columns.items()}
-            for row in ("Mean", "Std")
+            {name: float(values[row]) for name, values in metrics.items()} for row in SUMMARY_ROWS
         )
         undefined = [
-            name
+            metric_label(name)
             for name in (*self.task.ranking_metrics, *self._metrics)
             if not np.isfinite(mean[name])
         ]
         if undefined:
-            return Candidate(
-                family,
-                "failed",
-                time.perf_counter() - start_time,
-                reason=f"{', '.join(map(metric_label, undefined))}: undefined in a fold",
-                label=self.family_label(family),
-            )
-        return Candidate(
-            family,
+            reason = f"{', '.join(undefined)}: undefined in a fold"
+            return make_candidate("failed", seconds, reason=reason)
+        return make_candidate(
             "ok",
-            time.perf_counter() - start_time,
+            seconds,
             mean,
             sd,
-            label=self.family_label(family),
             folds={
-                name: table[column].drop(["Mean", "Std"]).astype(float).tolist()
-                for name, column in metric_columns.items()
+                name: values.drop([*SUMMARY_ROWS]).astype(float).tolist()
+                for name, values in metrics.items()
             },
             pipeline=result.pipeline,
-            out_of_fold=self.to_scored_rows(self.join_fold_scores(result.fold_scores))
-            if keep_model
-            else None,
+            fold_scores=result.fold_scores,
         )
+
+    def _read_metrics(self, table: pd.DataFrame) -> dict[str, pd.Series]:
+        """Columns of PyCaret's table of a cross-validation, by Modelbook's names of metrics."""
+        own_names = {name: name for name in self._metrics}
+        columns = {**self.task.pycaret_metric_names, **own_names}
+        return {name: table[column] for name, column in columns.items()}
 
     def make_blend(self, families: list[str]) -> Any:
         """An unfitted blend of the families with default parameters: their mean prediction."""

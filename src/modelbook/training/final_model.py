@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from modelbook.config import NONE, Finalize
+from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
 from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci, value
@@ -191,43 +192,32 @@ def fit_final_model(
     A ``candidate`` takes the place of the search. ``board`` has the families that could lead, from
     ``leaderboard.rank_families``; the choice among them is corrected for, too.
     """
-    progress_text = (
-        f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
-    )
-    report_progress(progress_text, 0, 2)
+    text = f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
+    report_progress(text, 0, 2)
     seconds = max(params.time_budget - spent_seconds, params.time_budget * MIN_SEARCH_SHARE)
-    search_result = search_model(
+    found = search_model(
         experiment,
         params.model_copy(update={"time_budget": seconds}),
         families,
         metric,
-        lambda step: report_progress(progress_text, 0, 2, detail=step),
+        lambda step: report_progress(text, 0, 2, detail=step),
         engine_name=engine_name,
         scheduler=scheduler,
         candidate=candidate,
         board=board,
     )
-    scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
+    scored = experiment.to_scored_rows(found.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
-    threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
     report_progress("fitting on all train rows", 1, 2)
-    pipeline = stacking.fit_on_all_cores(
-        search_result.pipeline, *experiment.train_features_and_target()
-    )
-    name, simple_model = (
-        " + ".join(map(experiment.family_label, search_result.families)),
-        _fit_simple_model(experiment, search_result.families),
-    )
     return FinalModel(
-        name,
-        pipeline,
-        threshold,
-        threshold_evidence,
-        simple_model,
-        search_result.trials,
-        search_result.summary,
-        search_result.curve,
-        search_result.steps,
+        " + ".join(map(experiment.family_label, found.families)),
+        stacking.fit_on_all_cores(found.pipeline, *experiment.train_features_and_target()),
+        *experiment.task.choose_threshold(scored, costs),
+        _fit_simple_model(experiment, found.families),
+        found.trials,
+        found.summary,
+        found.curve,
+        found.steps,
         experiment.describe_sampling(),
         costs,
         experiment.split_strategy,
@@ -274,54 +264,79 @@ def refit_and_package(
         contract.select_features(all_rows),
         contract.encode_checked_target(all_rows),
     )
-    bootstrap_options = {"resamples": params.resamples, "seed": params.seed}
-    interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
-    scored, importance = holdout_evaluation.scored, holdout_evaluation.importance
-    gaps = measure_gaps(task, final_model, holdout_evaluation, holdout, params)
-    is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
     return {
         "model": model,
         "evaluated": final_model.pipeline,
         "golden": make_golden_rows(task, all_rows, model, final_model.threshold, seed=params.seed),
-        "reference": holdout.assign(**task.score_columns(scored.score)),
+        "reference": holdout.assign(**task.score_columns(holdout_evaluation.scored.score)),
         "metrics": {
             "name": final_model.name,
             "threshold": final_model.threshold,
-            "rows": {"train": len(train), "holdout": len(holdout)},
-            "entities": {
-                "train": contract.entity_ids(train).nunique(),
-                "holdout": contract.entity_ids(holdout).nunique(),
-            },
-            "periods": sorted(all_rows[contract.time].unique().tolist()) if contract.time else [],
-            "evaluation": holdout_evaluation.metrics.to_dict("records"),
-            "baseline_comparison": holdout_evaluation.baseline_comparison.astype(object)
-            .where(holdout_evaluation.baseline_comparison.notna(), None)
-            .to_dict("records"),
             "split": final_model.split_strategy.name,
             "split_rule": split_rule,
-            "sentences": {
-                "baseline_comparison": baseline_comparison.describe_gain_over_simple(
-                    task, holdout_evaluation.baseline_comparison
-                ),
-                "holdout_evaluations": baseline_comparison.describe_holdout_use(
-                    holdout_evaluation.n_holdout_evaluations
-                ),
-            },
-            "holdout_evaluations": holdout_evaluation.n_holdout_evaluations,
-            "suspicions": holdout_evaluation.suspicions,
-            "prediction_interval": interval.to_dict() if interval else None,
-            "calibration": metrics_ci.reliability_curve(
-                task.calibration_pairs(scored), **bootstrap_options
-            ).to_dict("records"),
-            "gain": metrics_ci.gain_over_baseline(task, scored, **bootstrap_options),
-            "importance": dict(zip(importance["feature"], importance["mean"])),
-            "importance_sd": dict(zip(importance["feature"], importance["sd"])),
-            "slices": holdout_evaluation.slices.to_dict("records"),
-            "slice_rows": params.slice_rows,
-            "gaps": gaps[is_sensitive].to_dict("records"),
-            "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
-            "value": holdout_evaluation.value,
+            **_describe_rows(contract, train, holdout),
+            **_describe_holdout_evaluation(task, holdout_evaluation),
+            **_measure_on_holdout(task, final_model, holdout_evaluation, holdout, params),
         },
+    }
+
+
+def _describe_rows(
+    contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame
+) -> dict[str, Any]:
+    """Numbers of rows and entities, and the periods."""
+    parts = {"train": train, "holdout": holdout}
+    return {
+        "rows": {name: len(rows) for name, rows in parts.items()},
+        "entities": {name: contract.entity_ids(rows).nunique() for name, rows in parts.items()},
+        "periods": sorted(pd.concat(parts)[contract.time].unique().tolist())
+        if contract.time
+        else [],
+    }
+
+
+def _describe_holdout_evaluation(task: Task, evaluation: HoldoutEvaluation) -> dict[str, Any]:
+    """The results on the holdout, in the form of a version's metrics."""
+    gains, importance = evaluation.baseline_comparison, evaluation.importance
+    return {
+        "evaluation": evaluation.metrics.to_dict("records"),
+        "baseline_comparison": gains.astype(object).where(gains.notna(), None).to_dict("records"),
+        "sentences": {
+            "baseline_comparison": baseline_comparison.describe_gain_over_simple(task, gains),
+            "holdout_evaluations": baseline_comparison.describe_holdout_use(
+                evaluation.n_holdout_evaluations
+            ),
+        },
+        "holdout_evaluations": evaluation.n_holdout_evaluations,
+        "suspicions": evaluation.suspicions,
+        "importance": dict(zip(importance["feature"], importance["mean"])),
+        "importance_sd": dict(zip(importance["feature"], importance["sd"])),
+        "slices": evaluation.slices.to_dict("records"),
+        "value": evaluation.value,
+    }
+
+
+def _measure_on_holdout(
+    task: Task,
+    final_model: FinalModel,
+    evaluation: HoldoutEvaluation,
+    holdout: pd.DataFrame,
+    params: Finalize,
+) -> dict[str, Any]:
+    """What only a version's metrics have: intervals, calibration, gain and fairness."""
+    contract, scored = task.contract, evaluation.scored
+    options = {"resamples": params.resamples, "seed": params.seed}
+    interval = measure_prediction_interval(task, final_model, scored)
+    curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
+    gaps = measure_gaps(task, final_model, evaluation, holdout, params)
+    is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
+    return {
+        "prediction_interval": interval.to_dict() if interval else None,
+        "calibration": curve.to_dict("records"),
+        "gain": metrics_ci.gain_over_baseline(task, scored, **options),
+        "slice_rows": params.slice_rows,
+        "gaps": gaps[is_sensitive].to_dict("records"),
+        "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
     }
 
 
@@ -365,48 +380,59 @@ def verdict_fields(
         The metrics of ``refit_and_package``.
     """
     rows = {row["metric"]: row for row in holdout_evaluation.metrics.to_dict("records")}
-    headline_sentence, *other_sentences = task.describe_performance(
-        rows, final_model.split_strategy.describe_holdout(task.contract), final_model.threshold
-    )
-    weakest_slice_sentence = task.describe_weakest_slice(
-        holdout_evaluation.slices, task.contract.label
-    )
-    gain_sentence = baseline_comparison.describe_gain_over_simple(
-        task, holdout_evaluation.baseline_comparison
-    )
-    comparison_sentence = f"{gain_sentence} {final_model.sampling_note}".strip()
-    interval = measure_prediction_interval(task, final_model, holdout_evaluation.scored)
-    interval_sentence = interval.describe() if interval else ""
-    sentences = [
-        f"Version {version}, {final_model.name}, {headline_sentence}",
-        *([task.describe_worth(holdout_evaluation.value)] if holdout_evaluation.value else []),
-        *task.describe_harm(evidence["harm"]),
-        *other_sentences[:1],
-        *filter(None, (interval_sentence, weakest_slice_sentence, comparison_sentence)),
-    ]
+    word, level = "no better than baseline", "bad"
+    if _beats_baseline(rows[task.headline_metric], task) and evidence["gain"][1] > 0:
+        word, level = "prefer the simple model", "watch"
+        if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison):
+            word, level = "beats baseline", "good"
+    worth = holdout_evaluation.value
     holdout_use_number = key_number(
         "evaluations on this holdout",
         holdout_evaluation.n_holdout_evaluations,
         "count",
         context="including this one",
     )
-    word, level = ("no better than baseline", "bad")
-    if _beats_baseline(rows[task.headline_metric], task) and evidence["gain"][1] > 0:
-        word, level = (
-            ("beats baseline", "good")
-            if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison)
-            else ("prefer the simple model", "watch")
-        )
     return {
         "word": word,
         "level": level,
-        "sentences": sentences,
+        "sentences": _describe_verdict(
+            task, final_model, holdout_evaluation, evidence, rows, version
+        ),
         "numbers": [
             *task.key_numbers(rows, final_model.threshold),
-            *(value.key_numbers(holdout_evaluation.value) if holdout_evaluation.value else []),
+            *(value.key_numbers(worth) if worth else []),
             holdout_use_number,
         ],
     }
+
+
+def _describe_verdict(
+    task: Task,
+    final_model: FinalModel,
+    evaluation: HoldoutEvaluation,
+    evidence: dict[str, Any],
+    metric_rows: dict[str, Any],
+    version: int,
+) -> list[str]:
+    headline_sentence, *other_sentences = task.describe_performance(
+        metric_rows,
+        final_model.split_strategy.describe_holdout(task.contract),
+        final_model.threshold,
+    )
+    interval = measure_prediction_interval(task, final_model, evaluation.scored)
+    gain_sentence = baseline_comparison.describe_gain_over_simple(
+        task, evaluation.baseline_comparison
+    )
+    sentences = [
+        f"Version {version}, {final_model.name}, {headline_sentence}",
+        task.describe_worth(evaluation.value) if evaluation.value else "",
+        *task.describe_harm(evidence["harm"]),
+        *other_sentences[:1],
+        interval.describe() if interval else "",
+        task.describe_weakest_slice(evaluation.slices, task.contract.label),
+        f"{gain_sentence} {final_model.sampling_note}".strip(),
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _beats_baseline(row: dict[str, Any], task: Task) -> bool:

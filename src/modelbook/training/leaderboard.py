@@ -217,57 +217,62 @@ def verdict_fields(
     leaderboard: pd.DataFrame, metric: str, baseline_metric: str = ""
 ) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the comparison's verdict."""
-    name = metric_label(metric)
+    families = rank_families(leaderboard, baseline_metric)
     scored = leaderboard[leaderboard["status"] == "ok"]
-    families, baselines = (
-        rank_families(leaderboard, baseline_metric),
-        scored[scored["family"] == BASELINE],
-    )
-    n_families = len(scored) - len(baselines)
-    leader, total_seconds, n_unscored = (
-        families.iloc[0],
-        scored["fit_seconds"].sum(),
-        int((leaderboard["status"] != "ok").sum()),
-    )
-    mean, sd, baseline_mean = (
-        leader[f"{metric}_mean"],
-        leader[f"{metric}_sd"],
-        baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan"),
-    )
-    leader_gaps = compare_with_leader(families, metric)
-    corrected_mean = correct_for_selection(families, metric)
-    sentences = [
-        (
-            f"{_sentence_case(leader['candidate'])} leads with {name} "
-            f"{format_mean_sd(mean, sd)}, {format_metric(corrected_mean)} when corrected for the "
-            f"best of {len(families)}; the baseline has {format_metric(baseline_mean)}."
-            f"{_describe_passed_over(scored, families, baseline_metric)}"
-        ),
-        _describe_close_families(
-            leader_gaps.loc[leader_gaps["distinguishable"] == "no", "candidate"].tolist()
-        ),
-        (
-            f"{n_families} families were evaluated in {total_seconds:.0f} seconds; "
-            f"{n_unscored} failed or were skipped."
-        ),
-    ]
-    numbers = [
-        key_number(f"{name}, leader", mean, compared_with={"baseline": baseline_mean}),
-        key_number("spread over the folds", sd, "±", context="one standard deviation"),
-        key_number(
-            "families evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
-        ),
-        key_number(
-            "leader's fit time, all folds",
-            leader["fit_seconds"],
-            "s",
-            compared_with={"all families": total_seconds},
-        ),
-    ]
+    baselines = scored[scored["family"] == BASELINE]
+    leader = families.iloc[0]
     p_value = _p_value_of_lead(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
     is_found = p_value <= fold_tests.ALPHA / len(families)
-    word, level = ("leader found", "good") if is_found else ("no clear leader", "watch")
-    return {"word": word, "level": level, "sentences": sentences, "numbers": numbers}
+    baseline_mean = baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan")
+    n_families = len(scored) - len(baselines)
+    n_unscored = len(leaderboard) - len(scored)
+    total_seconds = scored["fit_seconds"].sum()
+    return {
+        "word": "leader found" if is_found else "no clear leader",
+        "level": "good" if is_found else "watch",
+        "sentences": [
+            _describe_leader(families, metric, baseline_mean)
+            + _describe_passed_over(scored, families, baseline_metric),
+            _describe_close_families(compare_with_leader(families, metric)),
+            f"{n_families} families were evaluated in {total_seconds:.0f} seconds; "
+            f"{n_unscored} failed or were skipped.",
+        ],
+        "numbers": [
+            key_number(
+                f"{metric_label(metric)}, leader",
+                leader[f"{metric}_mean"],
+                compared_with={"baseline": baseline_mean},
+            ),
+            key_number(
+                "spread over the folds",
+                leader[f"{metric}_sd"],
+                "±",
+                context="one standard deviation",
+            ),
+            key_number(
+                "families evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
+            ),
+            key_number(
+                "leader's fit time, all folds",
+                leader["fit_seconds"],
+                "s",
+                compared_with={"all families": total_seconds},
+            ),
+        ],
+    }
+
+
+def _describe_leader(families: pd.DataFrame, metric: str, baseline_mean: float) -> str:
+    """The leader's mean, and corrected for being the best of several."""
+    leader = families.iloc[0]
+    name = leader["candidate"]
+    mean_sd = format_mean_sd(leader[f"{metric}_mean"], leader[f"{metric}_sd"])
+    corrected_mean = correct_for_selection(families, metric)
+    return (
+        f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
+        f"{mean_sd}, {format_metric(corrected_mean)} when corrected for the best of "
+        f"{len(families)}; the baseline has {format_metric(baseline_mean)}."
+    )
 
 
 def _describe_passed_over(
@@ -281,12 +286,9 @@ def _describe_passed_over(
     return f" Not better than the baseline by {metric_label(baseline_metric)}: {names}."
 
 
-def _describe_close_families(candidates: list[str]) -> str:
-    if not candidates:
+def _describe_close_families(differences: pd.DataFrame) -> str:
+    names = differences.loc[differences["distinguishable"] == "no", "candidate"].tolist()
+    if not names:
         return "The leader is ahead of every other model by more than noise."
-    names_text = ", ".join(candidates[:3]) + (" and others" if len(candidates) > 3 else "")
+    names_text = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
     return f"Not distinguishable from the leader (corrected resampled t-test): {names_text}."
-
-
-def _sentence_case(name: str) -> str:
-    return name.capitalize() if name.islower() else name

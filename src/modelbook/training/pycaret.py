@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,15 +48,15 @@ class CrossValidation:
     ----------
     table : DataFrame
         Metrics of each fold, with the rows ``Mean`` and ``Std``.
-    pipeline : pipeline or None
-        Fitted on all rows.
     fold_scores : list of ndarray
         Predictions for the test rows of each fold.
+    pipeline : pipeline or None
+        Fitted on all rows.
     """
 
     table: pd.DataFrame
+    fold_scores: list[np.ndarray]
     pipeline: Any = None
-    fold_scores: list[np.ndarray] = field(default_factory=list)
 
 
 def _make_recorder(fold_scores: list[np.ndarray]) -> CustomMetric:
@@ -142,7 +142,7 @@ class FoldsAsTestMixin:
         resample : bool
             Whether the classes are resampled, if the experiment resamples them at all.
         keep_model : bool
-            Whether the result holds the fitted pipeline, and the predictions of each fold.
+            Whether the result holds the fitted pipeline.
         """
         experiment: Any = self
         fold_scores: list[np.ndarray] = []
@@ -152,20 +152,18 @@ class FoldsAsTestMixin:
             self.pipeline.fit(self.X_train, self.y_train)  # type: ignore[attr-defined]
         elif not resample:
             self.pipeline.steps = [step for step in own_steps if step[0] != RESAMPLING_STEP]
-        if keep_model:
-            self.use_metrics(None, [_make_recorder(fold_scores)])
+        self.use_metrics(None, [_make_recorder(fold_scores)])
         try:
             model = experiment.create_model(estimator, verbose=False, error_score="raise", **params)
         finally:
             steps, self.pipeline.steps = self.pipeline.steps, own_steps
-            if keep_model:
-                experiment.remove_metric(RECORDER)
+            experiment.remove_metric(RECORDER)
         table = experiment.pull(pop=True)
         if not keep_model:
-            return CrossValidation(table)
+            return CrossValidation(table, fold_scores)
         pipeline = copy(self.pipeline)
         pipeline.steps = [*steps, ("model", model)]
-        return CrossValidation(table, pipeline, fold_scores)
+        return CrossValidation(table, fold_scores, pipeline)
 
     def blend(self, models: list[Any]) -> Any:
         """A blend of unfitted models: their mean prediction."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -158,7 +157,8 @@ def _search_ensemble(
     )
     joined = search.run()
     best = search.completed[0]
-    steps = _add_step(pd.DataFrame(), "the best family's first setting", search.curve[0]["best"])
+    first = "the best family's defaults" if search.compared else "the best family's first setting"
+    steps = _add_step(pd.DataFrame(), first, search.curve[0]["best"])
     steps = _add_step(steps, "more settings", best.loss)
     single = search.join([best])
     ensemble_loss = search.measure_loss(joined.out_of_fold_scores)
@@ -227,9 +227,13 @@ def _describe_ensemble(
         f"{experiment.family_label(family)} {weight:.0%}" for family, weight in weights.items()
     )
     loss = search.measure_loss(chosen.out_of_fold_scores)
+    n_compared = len(search.compared)
+    n_tried = len(search.settings) - n_compared
     return (
-        f"{len(search.settings)} settings of {len(search.families)} families were tried in "
-        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s, until {search.end}. "
+        f"{n_tried} settings of {len(search.families)} families were tried in "
+        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s"
+        f"{f', and {n_compared} defaults taken from the comparison' if n_compared else ''}, "
+        f"until {search.end}. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
         f"the best setting alone {format_metric(search.completed[0].loss)}."
     )
@@ -341,67 +345,55 @@ def _choose_best(
     ]
     if len(tuned) == 1:
         return tuned[0]
-    values = _evaluate_results(experiment, tuned, score_metric)
-    order = sorted(range(len(tuned)), key=lambda index: -sign * values[index].mean())
-    tuned, leader_values = [tuned[index] for index in order], values[order[0]]
+    ranked = _rank_results(experiment, tuned, score_metric)
+    tuned = [result for result, _ in ranked]
     combinations = [_combine_members(experiment, tuned, method) for method in ("blend", "stack")]
-    combination_values = _evaluate_results(experiment, combinations, score_metric)
-    trials = pd.concat(
-        [
-            _trials_table(experiment, tuned),
-            *map(partial(_trial_row, experiment), combinations, combination_values),
-        ],
-        ignore_index=True,
-    )
-    best_index = max(
-        range(len(combinations)), key=lambda index: sign * np.nanmean(combination_values[index])
-    )
-    leader, best, gains = (
-        tuned[0],
-        combinations[best_index],
-        sign * (combination_values[best_index] - leader_values),
-    )
-    leader_text = (
-        f"The best of {len(tuned)} tuned families is "
-        f"{experiment.family_label(leader.families[0])}. {leader.summary}"
-    )
+    ranked_combinations = _rank_results(experiment, combinations, score_metric)
+    (leader, leader_values), (best, best_values) = ranked[0], ranked_combinations[0]
+    gains = sign * (best_values - leader_values)
     gains = gains[np.isfinite(gains)]
-    error = choice.standard_error(gains)
     is_best_taken = choice.is_combination_better(
         gains, leader.families[0] in experiment.task.simple_families
     )
-    direction, gain_text = (
-        "better" if gains.mean() > 0 else "worse",
-        format_mean_sd(abs(gains.mean()), error),
-    )
-    noise_text = (
-        ", which is within noise, where a combination is usually more accurate"
-        if is_best_taken and abs(gains.mean()) <= error
-        else ""
-    )
-    decision_text = "the combination is chosen" if is_best_taken else "the leader is chosen"
-    comparison_text = (
-        f"{best.summary} is {direction} by {gain_text} {metric_label(score_metric)} (± one "
-        f"standard error){noise_text}: {decision_text}."
-    )
-    singles = [alternative for result in tuned for alternative in result.alternatives]
     optimism = np.mean([choice.estimate_choice_optimism(result.alternatives) for result in tuned])
+    combined = [Alternative("", sign * values - optimism) for _, values in ranked_combinations]
     return replace(
         best if is_best_taken else leader,
-        trials=trials,
-        summary=f"{leader_text} {comparison_text}",
-        alternatives=(
-            *singles,
-            *(Alternative("", sign * values - optimism) for values in combination_values),
+        trials=_tabulate_trials(experiment, tuned, ranked_combinations),
+        summary=(
+            f"The best of {len(tuned)} tuned families is "
+            f"{experiment.family_label(leader.families[0])}. {leader.summary} {best.summary} is "
+            f"{_describe_gains(gains, score_metric, is_best_taken)}"
         ),
+        alternatives=(*(each for result in tuned for each in result.alternatives), *combined),
     )
 
 
-def _evaluate_results(
+def _rank_results(
     experiment: Experiment, results: list[SearchResult], metric: str
-) -> list[np.ndarray]:
-    """The metric of each result in each fold."""
-    return [experiment.evaluate_folds(metric, result.out_of_fold_scores) for result in results]
+) -> list[tuple[SearchResult, np.ndarray]]:
+    """Results with the metric in each fold, the best mean first."""
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    scored = [
+        (result, experiment.evaluate_folds(metric, result.out_of_fold_scores)) for result in results
+    ]
+    return sorted(scored, key=lambda pair: sign * float(np.nanmean(pair[1])))
+
+
+def _describe_gains(gains: np.ndarray, metric: str, is_taken: bool) -> str:
+    """The gain of a combination over the leader, and what is chosen."""
+    error = choice.standard_error(gains)
+    direction = "better" if gains.mean() > 0 else "worse"
+    is_within_noise = is_taken and abs(gains.mean()) <= error
+    noise_text = (
+        ", which is within noise, where a combination is usually more accurate"
+        if is_within_noise
+        else ""
+    )
+    return (
+        f"{direction} by {format_mean_sd(abs(gains.mean()), error)} {metric_label(metric)} (± one "
+        f"standard error){noise_text}: the {'combination' if is_taken else 'leader'} is chosen."
+    )
 
 
 def _describe_correction(
@@ -450,29 +442,28 @@ def _combine_members(
     )
 
 
-def _trials_table(experiment: Experiment, results: list[SearchResult]) -> pd.DataFrame:
-    """The trials of all families."""
+def _tabulate_trials(
+    experiment: Experiment,
+    tuned: list[SearchResult],
+    combinations: list[tuple[SearchResult, np.ndarray]],
+) -> pd.DataFrame:
+    """The trials of all families, and a row for each combination."""
     tables = [
-        result.trials.assign(family=experiment.family_label(result.families[0]))
-        for result in results
+        result.trials.assign(family=experiment.family_label(result.families[0])) for result in tuned
     ]
+    for combination, values in combinations:
+        finite = values[np.isfinite(values)]
+        row = {
+            "family": " + ".join(map(experiment.family_label, combination.families)),
+            "mean": finite.mean(),
+            "sd": finite.std(),
+            "folds": len(finite),
+            "state": tuning.COMPLETED,
+            "parameters": "as tuned",
+        }
+        tables.append(combination.trials.assign(**row))
     table = pd.concat(tables, ignore_index=True)
     return table[["family", *table.columns.drop("family")]]
-
-
-def _trial_row(
-    experiment: Experiment, combination: SearchResult, values: np.ndarray
-) -> pd.DataFrame:
-    values = values[np.isfinite(values)]
-    names = " + ".join(map(experiment.family_label, combination.families))
-    return combination.trials.assign(
-        family=names,
-        mean=values.mean(),
-        sd=values.std(),
-        folds=len(values),
-        state=tuning.COMPLETED,
-        parameters="as tuned",
-    )
 
 
 Strategy = Callable[[Experiment, Finalize, list[str], str, ProgressCallback, Engine], SearchResult]

@@ -142,45 +142,32 @@ def tune_family(
         If the defaults return non-finite predictions.
     """
     metric = experiment.resolve_score_metric(metric)
-    deadline, runner = (
-        time.monotonic() + budget_seconds,
-        _SettingRunner(
-            experiment, family, metric, n_trials, executor, on_progress or (lambda _: None)
-        ),
+    deadline = time.monotonic() + budget_seconds
+    runner = _SettingRunner(
+        experiment, family, metric, n_trials, executor, on_progress or (lambda _: None)
     )
-    space, study, defaults = (
-        make_search_space(*experiment.search_spaces(family)),
-        _make_study(metric, n_trials, seed),
-        runner.run_defaults(),
-    )
-    study.add_trial(
-        _make_defaults_trial(experiment.make_default_pipeline(family), space, defaults.fold_values)
-    )
+    space = make_search_space(*experiment.search_spaces(family))
+    defaults = runner.run_defaults()
+    study = _make_study(metric, n_trials, seed)
+    default_pipeline = experiment.make_default_pipeline(family)
+    study.add_trial(_make_defaults_trial(default_pipeline, space, defaults.fold_values))
     settings = [defaults, *_run_settings(runner, study, space, deadline)]
     trials = pd.DataFrame([_setting_row(setting) for setting in settings])
     ranking = _rank_settings(settings, metric)
-    n_passed_over = next(
-        (
-            rank
-            for rank, index in enumerate(ranking)
-            if _beats_baseline(experiment, settings[index])
-        ),
-        0,
-    )
-    best, sign = ranking[n_passed_over], -1 if metric in LOWER_IS_BETTER else 1
-    pipeline, out_of_fold_scores = (
-        make_pipeline_with_params(experiment, family, settings[best].params),
-        experiment.join_fold_scores(settings[best].fold_scores),
-    )
+    is_better = (_beats_baseline(experiment, settings[index]) for index in ranking)
+    n_passed_over = next((rank for rank, better in enumerate(is_better) if better), 0)
+    ranking = ranking[n_passed_over:]
+    best, sign = settings[ranking[0]], -1 if metric in LOWER_IS_BETTER else 1
+    summary = "It has no search space, so its parameters are kept."
+    if space:
+        summary = _summarize_trials(trials, ranking[0], metric, budget_seconds, n_trials)
+        summary += _describe_passed_over(experiment, n_passed_over)
     return TuningResult(
-        pipeline,
-        out_of_fold_scores,
+        make_pipeline_with_params(experiment, family, best.params),
+        experiment.join_fold_scores(best.fold_scores),
         trials,
-        _summarize_trials(trials, best, metric, budget_seconds, n_trials)
-        + _describe_passed_over(experiment, n_passed_over)
-        if space
-        else "It has no search space, so its parameters are kept.",
-        sign * np.array([settings[index].fold_values for index in ranking[n_passed_over:]]),
+        summary,
+        sign * np.array([settings[index].fold_values for index in ranking]),
     )
 
 
