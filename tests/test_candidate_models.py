@@ -87,6 +87,10 @@ def test_a_run_holds_parameters_plots_and_the_dataset(root: Path, run_id: str) -
     assert run.info.status == "FINISHED"
     assert run.data.params["estimator"] == "ExtraTreesClassifier"
     assert run.data.params["n_estimators"] == "5"
+    [output] = run.outputs.model_outputs
+    logged = store.create_client(root).get_logged_model(output.model_id)
+    assert {metric.key: metric.value for metric in logged.metrics} == run.data.metrics
+    assert logged.params == run.data.params
     [dataset] = run.inputs.dataset_inputs
     assert dataset.dataset.name == "tiny"
     assert dataset.dataset.digest == "f" * 36

@@ -52,13 +52,13 @@ class CandidateLogger:
         has_model = candidate.pipeline is not None
         self.run.log_candidate(candidate, self._log_model if has_model else None)
 
-    def _log_model(self, run_id: str, candidate: Candidate) -> None:
+    def _log_model(self, run_id: str, candidate: Candidate) -> str:
         with active_run(run_id), TemporaryDirectory() as folder:
             mlflow.log_input(self._dataset, context="training")
             mlflow.log_params(_list_parameters(candidate.pipeline))
             self._draw_plots(candidate, Path(folder))
             mlflow.log_artifacts(folder, "plots")
-            log_pipeline(candidate.pipeline, self.experiment)
+            return log_pipeline(candidate.pipeline, self.experiment)
 
     @cached_property
     def _dataset(self) -> Any:
@@ -79,10 +79,10 @@ class CandidateLogger:
         scored = experiment.to_scored_rows(experiment.join_fold_scores(candidate.fold_scores))
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}
         draw = predictions.for_task(task.contract.task)
-        metrics = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **options)
+        values = metrics_ci.evaluate_metrics(scored, task.metric_functions(), resamples=0, seed=0)
         curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
         figures = {
-            "curves": draw.diagnostic_plots(task.compute_curves(scored, **options), metrics),
+            "curves": draw.diagnostic_plots(task.compute_curves(scored, **options), values),
             "calibration": draw.calibration(curve),
         }
         for name, shown in figures.items():
@@ -92,9 +92,12 @@ class CandidateLogger:
                 (folder / f"{name}{suffix}.png").write_bytes(figure.to_png())
 
 
-def log_pipeline(pipeline: Any, experiment: Experiment) -> Any:
-    """Log a fitted pipeline to the active run, for ``mlflow.sklearn`` and ``mlflow.pyfunc``."""
-    return mlflow.sklearn.log_model(
+def log_pipeline(pipeline: Any, experiment: Experiment) -> str:
+    """Log a fitted pipeline to the active run, for ``mlflow.sklearn`` and ``mlflow.pyfunc``.
+
+    Returns the id of the model.
+    """
+    info = mlflow.sklearn.log_model(
         pipeline,
         name="model",
         serialization_format="cloudpickle",
@@ -102,6 +105,7 @@ def log_pipeline(pipeline: Any, experiment: Experiment) -> Any:
         pip_requirements=pip_requirements(pipeline),
         pyfunc_predict_fn=experiment.task.response_method,
     )
+    return str(info.model_id)
 
 
 def _list_parameters(pipeline: Any) -> dict[str, str]:

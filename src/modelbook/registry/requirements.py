@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from typing import Any
 
 import cloudpickle
@@ -19,6 +20,10 @@ BASE_PACKAGES = (
     "pyyaml", "cloudpickle",
 )  # fmt: skip  # and PyCaret, under the name of its distribution
 PACKAGES_OF_BASE = ("scipy", "joblib")  # which scikit-learn brings
+BASE_MODULES = {
+    *sys.stdlib_module_names, *BASE_PACKAGES, *PACKAGES_OF_BASE, "modelbook", "pycaret", "sklearn",
+    "imblearn", "yaml",
+}  # fmt: skip
 
 
 def pip_requirements(model: Any) -> list[str]:
@@ -43,16 +48,17 @@ def _find_packages(estimator: Any) -> list[str]:
     """Return the packages that an estimator's pickle imports, except the base ones."""
     unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(estimator)))
     unpickler.load()
-    packages_by_module = _read_packages_by_module()
-    packages = {
-        package
-        for module in unpickler.modules
-        for package in packages_by_module.get(module.partition(".")[0], [])
-    }
-    return sorted(
-        f"{package}=={version(package)}"
-        for package in packages - {"modelbook", find_pycaret(), *BASE_PACKAGES, *PACKAGES_OF_BASE}
-    )
+    modules = {module.partition(".")[0] for module in unpickler.modules} - BASE_MODULES
+    packages = {package for module in modules for package in _find_packages_of_module(module)}
+    return sorted(f"{package}=={version(package)}" for package in packages)
+
+
+def _find_packages_of_module(module: str) -> list[str]:
+    """Return the package with a module's name, or else those that have a module of this name."""
+    try:
+        return [distribution(module).name]
+    except PackageNotFoundError:
+        return _read_packages_by_module().get(module, [])
 
 
 @cache

@@ -59,9 +59,13 @@ class StageRun:
         self._log_batch(self.run_id, metrics or {}, params or {})
 
     def log_candidate(
-        self, candidate: Candidate, log_model: Callable[[str, Candidate], None] | None = None
+        self, candidate: Candidate, log_model: Callable[[str, Candidate], str] | None = None
     ) -> None:
-        """Log a candidate as a complete child run; ``log_model`` adds to it, by its id."""
+        """Log a candidate as a complete child run.
+
+        ``log_model`` adds a model to the run, by its id, and returns the model's id. The metrics
+        come after it: MLflow would read each of them again to link it with the model.
+        """
         tags = {
             "mlflow.parentRunId": self.run_id,
             "family": candidate.family,
@@ -69,9 +73,8 @@ class StageRun:
             "reason": candidate.reason,
         }
         run = self._create_run(candidate.name, tags)
-        self._log_batch(run, candidate.run_metrics(), {})
-        if log_model:
-            log_model(run, candidate)
+        model_id = log_model(run, candidate) if log_model else None
+        self._log_batch(run, candidate.run_metrics(), {}, model_id)
         self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")
 
     def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
@@ -81,11 +84,15 @@ class StageRun:
         ).info.run_id
 
     def _log_batch(
-        self, run_id: str, metrics: Mapping[str, float], params: Mapping[str, Any]
+        self,
+        run_id: str,
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        model_id: str | None = None,
     ) -> None:
         now = int(time.time() * 1000)
         numbers = [
-            Metric(key, float(value), now, 0)
+            Metric(key, float(value), now, 0, model_id=model_id)
             for key, value in metrics.items()
             if math.isfinite(value)
         ]
