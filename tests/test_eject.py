@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,9 @@ for path in sys.argv[1:]:
 """
 
 
+GREEDY = partial(stacking.GreedyBlender, is_number=False)
+
+
 def run(*paths: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run notebooks' cells in a process that cannot import the package."""
     command = [sys.executable, "-c", RUN, *map(str, paths)]
@@ -49,7 +53,11 @@ def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta
     model = members[0]
     if meta_model:
         scores = [experiment.predict_out_of_fold(member).score for member in members]
-        model, _ = stacking.fit_meta_model(experiment, members, scores, meta_model)
+        model, joined = stacking.fit_meta_model(experiment, members, scores, meta_model)
+    if meta_model is GREEDY:
+        model, _ = stacking.fit_meta_model(
+            experiment, [model], [joined], stacking.SigmoidCalibrator
+        )
     model.fit(*experiment.train_features_and_target())
     threshold = 0.4 if task.name == "binary" else None
     version = SimpleNamespace(
@@ -72,6 +80,7 @@ def test_every_task_and_every_kind_of_model(tmp_path, contract, frame):
     paths = [
         ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
         ejected(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
+        ejected(tmp_path, "ensemble", contract, frame, ["lr", "dt"], GREEDY),
         ejected(tmp_path, "stack", contract, frame, ["lr", "dt"], stacking.LogisticStacker),
         ejected(
             tmp_path,

@@ -30,6 +30,7 @@ from modelbook.atomic import atomic_write
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
 from modelbook.dataset import bundled
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.errors import ModelbookError, WorkbenchError
 from modelbook.pages import templating
 from modelbook.registry import versions
@@ -153,6 +154,11 @@ def make_notebook(
     rows_code = ""
     if parameters and not rows_path:
         rows_code = write_rows_code(root, book, contract, parameters, writer)
+    weights = find_weights(contract, pipeline, version.metrics)
+    if weights:
+        writer.imports.add(
+            f"from sklearn.model_selection import {weights['splitter']}, cross_val_predict"
+        )
     facts = {
         "book": book,
         "rows_code": rows_code,
@@ -168,6 +174,8 @@ def make_notebook(
         "question": contract.question,
         "threshold": version.metrics["threshold"],
         "is_stacked": writer.has_learned_values,
+        "weights": weights,
+        "entity": contract.entity,
         "imports": "\n".join(sorted({*writer.imports, *BASE_IMPORTS})),
         "sources": "\n\n\n".join(writer.sources),
         "estimator": estimator,
@@ -183,6 +191,31 @@ def make_notebook(
             cells.append(make(source.strip()))
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return new_notebook(cells=cells, metadata=kernel)
+
+
+def find_weights(
+    contract: Contract, pipeline: Any, metrics: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What computes a joined model's greedy weights again; None where it has none.
+
+    Of forward folds neither, which test a part of the rows only.
+    """
+    is_stacked = isinstance(pipeline, stacking.StackedModel)
+    is_calibrated = is_stacked and isinstance(pipeline.meta_model, stacking.SigmoidCalibrator)
+    ensemble = pipeline.members[0] if is_calibrated else pipeline
+    has_weights = isinstance(getattr(ensemble, "meta_model", None), stacking.GreedyBlender)
+    split = metrics.get("split", "random")
+    if not has_weights or SPLIT_STRATEGIES[split].is_forward:
+        return None
+    is_grouped = split == "group" and contract.entity is not None
+    return {
+        "ensemble": "pipeline.members[0]" if is_calibrated else "pipeline",
+        "is_calibrated": is_calibrated,
+        "is_grouped": is_grouped,
+        "splitter": f"{'Stratified' * bool(contract.classes)}{'Group' * is_grouped}KFold",
+        "n_train": metrics["rows"]["train"],
+        "columns": {0: "[:, :, None]", 2: "[:, :, 1:]"}.get(len(contract.classes or []), ""),
+    }
 
 
 def write_rows_code(
