@@ -12,7 +12,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import metadata
 from math import isnan
 from pathlib import Path
 from tempfile import mkdtemp
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook.config.store import ENV_PREFIX, STORE_FILE
 from modelbook.errors import BuildError, RunHistoryError, WorkbenchError
 from modelbook.extras import project_template, reset
+from modelbook.extras.workbench.environment import read_supported_pythons, supports_python
 from modelbook.pages import templating
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun, StageRun
@@ -220,9 +220,6 @@ def _find_leaderboard_run(root: Path, book: str) -> int:
 
 def _find_python(name: str) -> str:
     """Return the path of a Python, named by its version, command or path, that has a lock."""
-    from packaging.specifiers import SpecifierSet
-
-    locked = metadata("modelbook")["Requires-Python"]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     installed = sorted((pyenv / "versions").glob("*/bin/python"))
     named = [str(path) for path in installed if path.parts[-3].startswith(f"{name}.")]
@@ -231,16 +228,16 @@ def _find_python(name: str) -> str:
         version = _query_version(path) if path else ""
         if not path or not version:
             continue
-        if version in SpecifierSet(locked):
+        if supports_python(version):
             return path
         raise WorkbenchError(
             f"there is no lock for Python {version} ({path})",
-            expected=f"a Python for which there is a lock: {locked}",
+            expected=f"a Python for which there is a lock: {read_supported_pythons()}",
             next="name another one, by version or path: --python PYTHON",
         )
     raise WorkbenchError(
         f"there is no Python {name!r} on this machine",
-        expected=f"an installed Python for which there is a lock: {locked}",
+        expected=f"an installed Python for which there is a lock: {read_supported_pythons()}",
         next="install it, or name another one, by version or path: --python PYTHON",
     )
 

@@ -30,21 +30,30 @@ def require_environment(prefix: Path = Path(sys.prefix)) -> None:
         )
 
 
+def read_supported_pythons() -> str:
+    """Return the versions of Python that Modelbook supports, such as ``<3.13,>=3.11``."""
+    return metadata("modelbook")["Requires-Python"]
+
+
+def supports_python(python_version: str) -> bool:
+    """Return whether Modelbook supports a version of Python."""
+    from packaging.specifiers import SpecifierSet
+
+    return python_version in SpecifierSet(read_supported_pythons())
+
+
 def check_python(
     root: Path,
     python_version: tuple[int, ...] = sys.version_info[:3],
     prefix: Path = Path(sys.prefix),
 ) -> CheckResult:
     """Check the Python version and its environment."""
-    from packaging.specifiers import SpecifierSet
-
     version_text = ".".join(map(str, python_version))
-    supported = metadata("modelbook")["Requires-Python"]
-    if version_text not in SpecifierSet(supported):
+    if not supports_python(version_text):
         return CheckResult(
             "Python",
             False,
-            f"{version_text}; Modelbook needs {supported}",
+            f"{version_text}; Modelbook needs {read_supported_pythons()}",
             "make setup PYTHON=/path/to/python",
         )
     kind = _environment_kind(prefix)
