@@ -30,10 +30,10 @@ def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str =
     """Add a line to the parameters cell and a cell at the end, with an output."""
     notebook = json.loads((tiny.root / SHARED).read_text())
     [parameters] = [cell for cell in notebook["cells"] if cell["id"] == "parameters"]
-    parameters["source"] = [
-        "".join(parameters["source"]).replace("columns_shown = 8", "columns_shown = 3")
-        + f"\n{line}"
-    ]
+    edited = "".join(parameters["source"]).replace("columns_shown = 8", "columns_shown = 3")
+    if path == OWN:
+        edited = edited.replace('book = "rand-hie"', 'book = "tiny"')
+    parameters["source"] = [f"{edited}\n{line}"]
     output = {"output_type": "stream", "name": "stdout", "text": ["an output"]}
     custom = {"cell_type": "code", "id": "own", "metadata": {}, "execution_count": 1}
     notebook["cells"].append({**custom, "source": [more], "outputs": [output]})
@@ -76,7 +76,21 @@ class TestTake:
         work_in(tiny)
         assert take(SHARED, "--book", "tiny", "--yes").exit_code == 0
         assert CHART in read(tiny, OWN)
+        assert 'book = \\"tiny\\"' in read(tiny, OWN)  # by hand, too, it is of this book
         assert read(tiny, SHARED) == committed
+        work_in(tiny, OWN)  # in the folder of the book: no other gets it
+        result = take(OWN, "--yes")
+        assert result.exit_code == 0
+        assert OWN in result.stdout
+        pipeline_spec.check_pipeline(tiny.root, "tiny")
+        assert read(tiny, SHARED) == committed
+
+    def test_the_notebook_of_another_book_is_refused(self, tiny):
+        work_in(tiny, OWN, line="")
+        text = read(tiny, OWN).replace('book = \\"tiny\\"', 'book = \\"rand-hie\\"')
+        (tiny.root / OWN).write_text(text)
+        with pytest.raises(PipelineSpecError, match=rf"{OWN} has book = 'rand-hie'"):
+            pipeline_spec.check_pipeline(tiny.root, "tiny")
 
     def test_any_copy_will_do(self, tiny):
         work_in(tiny, "elsewhere/mine.ipynb")

@@ -82,7 +82,8 @@ def take(
 ) -> None:
     """Copy cells that were edited by hand to the pipeline, after a diff and a confirmation.
 
-    Outputs, the line of a sandbox and edited parameters are omitted.
+    Outputs, the line of a sandbox and edited parameters are omitted. A notebook in a book's folder
+    is for that book.
 
     Examples:  modelbook take notebooks/02_explore.ipynb --book rand-hie
     |  modelbook take reports/mine.ipynb --yes
@@ -93,8 +94,8 @@ def take(
 
     with report_errors(), TemporaryDirectory() as folder:
         root = project.find_root()
-        env_file = project.find_env_file(root, book).name
         plan = taking.plan(root, notebook, book)
+        env_file = project.find_env_file(root, plan.book).name
         typer.echo(taking.show_diff(plan, Path(folder)) or "no cell differs")
     for name, value in plan.edited_parameters.items():
         typer.echo(
@@ -106,7 +107,8 @@ def take(
         typer.echo(f"nothing to do: {target} is so already")
     elif yes or confirm(f"Write {target}?"):
         plan.write()
-        typer.echo(f"wrote {target}; next: modelbook build{f' --book {book}' if book else ''}")
+        option = f" --book {plan.book}" if plan.book else ""
+        typer.echo(f"wrote {target}; next: modelbook build{option}")
     else:
         raise typer.Exit(1)
 

@@ -348,6 +348,12 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             f"{notebook_name} is in a sandbox; modelbook take {notebook_name} takes its cells to "
             f"batch, and deleting the line `{SANDBOX_VARIABLE} = ...` ends it"
         )
+    folder, book = Path(notebook_name).parent.name, read_assignments(source, {}).get("book")
+    if folder != "notebooks" and book not in (None, folder):
+        yield (
+            f"{notebook_name} has book = {book!r}, which a run by hand would open; write `book = "
+            f"{json.dumps(folder)}`"
+        )
     for parameter in _missing_names(assigned, [*PIPELINE_VARIABLES, SANDBOX_VARIABLE, *fields]):
         yield (
             f"the parameters cell of {notebook_name} sets {parameter}, which "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from modelbook.extras.workbench import git_filter
 from modelbook.stage import pipeline_spec
 
 Notebook = dict[str, Any]
+BOOK_LINE = re.compile(r"^book = \S+", re.M)  # of a parameters cell
 
 
 @dataclass
@@ -25,6 +27,8 @@ class Taking:
 
     Attributes
     ----------
+    book : str or None
+        The book whose own notebook is written; None for the notebook of all books.
     target : Path
         The notebook that is written: of all books, or of one.
     base, content : bytes
@@ -36,6 +40,7 @@ class Taking:
     """
 
     stage: str
+    book: str | None
     target: Path
     base: bytes
     content: bytes
@@ -57,6 +62,8 @@ class Taking:
 def plan(root: Path, notebook: Path, book: str | None) -> Taking:
     """Plan what copying a notebook to the pipeline would write, for all books or for one.
 
+    A notebook in the folder of a book is for that book.
+
     Raises
     ------
     WorkbenchError
@@ -67,16 +74,20 @@ def plan(root: Path, notebook: Path, book: str | None) -> Taking:
     cells = _read_notebook(notebook)
     stage = _find_stage(cells, notebook)
     shared = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+    folder = notebook.resolve().parent
+    if book is None and folder.parent == shared.parent.resolve():
+        book = folder.name
     target = root / "notebooks" / book / shared.name if book else shared
     committed = _read_from_git(root, shared)
     base = _read_from_git(root, target) or committed or shared.read_bytes()
     original = json.loads(base)
-    content, edits = _clean_cells(cells, original, stage)
+    content, edits = _clean_cells(cells, original, book)
     pipeline_spec.check_notebook(root, target, content, stage)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     moved = book is not None and notebook.resolve() == shared.resolve()
     return Taking(
         stage,
+        book,
         target,
         git_filter.strip_outputs(base),
         git_filter.strip_outputs(text.encode()),
@@ -117,9 +128,12 @@ def _find_stage(notebook: Notebook, path: Path) -> str:
 
 
 def _clean_cells(
-    notebook: Notebook, original: Notebook, stage: str
+    notebook: Notebook, original: Notebook, book: str | None
 ) -> tuple[Notebook, dict[str, Any]]:
-    """Return the cells with the original's parameters, and the values that were edited."""
+    """Return the cells with the original's parameters, and the values that were edited.
+
+    A book's own notebook names its book, so that a run by hand opens it.
+    """
     result = copy.deepcopy(notebook)
     result["cells"] = [
         cell
@@ -128,7 +142,10 @@ def _clean_cells(
     ]
     result["metadata"] = original["metadata"]
     [parameters] = _find_parameters(original)
-    defaults = pipeline_spec.read_assignments("".join(parameters["source"]), {})
+    source = "".join(parameters["source"])
+    if book:
+        source = BOOK_LINE.sub(f"book = {json.dumps(book)}", source)
+    defaults = pipeline_spec.read_assignments(source, {})
     edits: dict[str, Any] = {}
     for cell in _find_parameters(result):
         values = pipeline_spec.read_assignments("".join(cell["source"]), {})
@@ -139,7 +156,7 @@ def _clean_cells(
         }
         unknown = values.keys() - defaults.keys() - {pipeline_spec.SANDBOX_VARIABLE}
         if not unknown:  # others are refused by the check, with their names
-            cell["source"] = parameters["source"]
+            cell["source"] = source.splitlines(keepends=True)
     return result, edits
 
 
