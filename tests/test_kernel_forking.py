@@ -13,12 +13,15 @@ import textwrap
 
 import psutil
 import pytest
-from tiny import ROOT, STAGES
+from jupyter_client.kernelspec import KernelSpecManager
+from tiny import ROOT, STAGES, clean_environ
 
 from modelbook import config
 from modelbook.build import dependencies, kernel_forking
 from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_template
+from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.build.kernels import StageKernel
+from modelbook.registry import clean_process, store
 
 COMMAND = ["python", "-m", "ipykernel_launcher", "-f", "connection.json"]
 pytestmark = [
@@ -61,7 +64,8 @@ def test_a_signal_to_a_kernel_that_has_just_ended_is_no_error():
 def start(tmp_path, monkeypatch):
     """Starts a kernel for a notebook, which by default imports next to nothing."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.delenv(kernel_forking.TEMPLATES_VARIABLE, raising=False)
+    for variable in kernel_forking.TEMPLATE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     forker, kernels, notebook = KernelForker(), [], tmp_path / "notebook.ipynb"
 
     def start(source="import json"):
@@ -149,6 +153,36 @@ OWNER = """
 """
 
 
+PROBE = """
+    import json, os, sys
+    state = {"parent": os.getppid(), "folder": os.getcwd(), "words": sys.argv[1:]}
+    state["imported"] = [name for name in sys.modules if name.partition(".")[0] == "modelbook"]
+    print(json.dumps({**state, "second": os.environ["MODELBOOK_SECOND"]}))
+    sys.exit("ended")
+"""
+
+
+def test_a_clean_process_is_forked_from_the_kernels_template(start, tmp_path, monkeypatch):
+    """And started where there is none, alike."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "probe.py").write_text(textwrap.dedent(PROBE))
+    kernel = start()
+    environment = {**os.environ, "MODELBOOK_SECOND": "yes"}
+    sockets = [evaluate(kernel, f"os.environ['{clean_process.TEMPLATE_VARIABLE}']"), "/closed", ""]
+    states = []
+    for path in sockets:
+        monkeypatch.setenv(clean_process.TEMPLATE_VARIABLE, path)
+        done = clean_process.run_module(
+            "probe", ["a word"], libraries=["json"], environment=environment
+        )
+        assert (done.returncode, done.stderr) == (1, "ended\n")
+        states.append(json.loads(done.stdout))
+    parents = [state.pop("parent") for state in states]
+    assert parents == [evaluate(kernel, "os.getppid()"), os.getpid(), os.getpid()]
+    expected = {"folder": str(tmp_path), "words": ["a word"], "imported": [], "second": "yes"}
+    assert states == [expected] * 3
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_killed_build_leaves_no_process(start, tmp_path, shared, monkeypatch):
     write_notebook(tmp_path / "notebook.ipynb", "import json")
@@ -195,6 +229,15 @@ def test_a_template_serves_its_own_interpreter_and_environment_only():
         key(PYTHONHASHSEED="0"),
     ]
     assert len({key(), *others}) == 5
+
+
+def test_builds_of_the_tests_share_a_template():
+    """Though the build sets variables of MLflow, and pytest its own."""
+    environment = {**clean_environ(), **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
+    python = [*KernelSpecManager().get_kernel_spec("python3").argv]
+    python = python[: python.index("-m")]
+    folder = os.environ[kernel_forking.TEMPLATES_VARIABLE]
+    assert compute_key(python, environment) in os.listdir(folder)
 
 
 def test_a_kernel_that_cannot_be_forked_is_started_as_a_process(monkeypatch, tmp_path):

@@ -25,13 +25,15 @@ from jupyter_client.provisioning import LocalProvisioner
 from modelbook.build import kernel_template
 from modelbook.build.dependencies import STACK
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
+from modelbook.registry.clean_process import TEMPLATE_VARIABLE
 
 TEMPLATES_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of shared templates
+TEMPLATE_VARIABLES = (TEMPLATES_VARIABLE, TEMPLATE_VARIABLE)
 LAUNCHER = ["-m", "ipykernel_launcher"]
 # Prefixes of variables that no library reads at import, or that a library sets at import.
 LATE_VARIABLES = (
-    "COLUMNS", "JPY_", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MODELBOOK_",
-    "PLOOMBER_", "PYTHONPATH",
+    "COLUMNS", "JPY_", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MLFLOW_", "MODELBOOK_",
+    "PLOOMBER_", "PYTEST_", "PYTHONPATH",
 )  # fmt: skip
 
 
@@ -45,11 +47,11 @@ class KernelTemplate:
     """
 
     def __init__(self, python: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        self._path = folder / compute_key(python, environment)
+        self.path = folder / compute_key(python, environment)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lifeline, self._lifeline = os.pipe()
         try:
-            listener.bind(str(self._path))
+            listener.bind(str(self.path))
             listener.listen()
             ends = (listener.fileno(), lifeline)
             self._process = subprocess.Popen(
@@ -72,7 +74,7 @@ class KernelTemplate:
             self._process.wait(timeout=1)  # it is importing
         self._process.kill()
         self._process.wait()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 class ForkedProcess:
@@ -206,7 +208,10 @@ class ForkingProvisioner(LocalProvisioner):
 
 @contextmanager
 def share_template() -> Iterator[None]:
-    """Let all builds that are started in this block fork their kernels from one template."""
+    """Let all builds that are started in this block fork their kernels from one template.
+
+    So do other commands their clean processes.
+    """
     argv = KernelSpecManager().get_kernel_spec("python3").argv
     if not can_fork(argv, []) or TEMPLATES_VARIABLE in os.environ:
         yield
@@ -214,11 +219,13 @@ def share_template() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
         environment = {**os.environ, **KERNEL_ENVIRONMENT}
         template = KernelTemplate(argv[: _launcher_position(argv)], environment, Path(folder))
-        os.environ[TEMPLATES_VARIABLE] = folder
+        shared = {TEMPLATES_VARIABLE: folder, TEMPLATE_VARIABLE: str(template.path)}
+        os.environ |= shared
         try:
             yield
         finally:
-            del os.environ[TEMPLATES_VARIABLE]
+            for variable in shared:
+                del os.environ[variable]
             template.close()
 
 
@@ -251,6 +258,7 @@ def _launcher_position(command: Sequence[str]) -> int:
 
 
 def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedProcess:
+    request = {**request, "env": {**request["env"], TEMPLATE_VARIABLE: str(path)}}
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         connection.connect(str(path))

@@ -1,4 +1,4 @@
-"""Template process: imports libraries once, and forks a kernel for each connection.
+"""Template process: imports libraries once, and forks a kernel or a module for each connection.
 
 ``kernel_forking`` runs this file as a script. It imports nothing of Modelbook, so that each kernel
 reads the current source of the package.
@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -41,7 +42,12 @@ def main(listener_fd: int, lifeline_fd: int) -> None:
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
     _import_modules(["ipykernel.kernelapp"])  # first: libraries check whether they run in a kernel
-    run_kernel(serve(socket.socket(fileno=listener_fd), lifeline_fd))
+    request = serve(socket.socket(fileno=listener_fd), lifeline_fd)
+    _enter_project(request)
+    if "module" in request:
+        run_module(request)
+    else:
+        run_kernel(request)
 
 
 def serve(listener: socket.socket, lifeline_fd: int) -> dict[str, Any]:
@@ -83,21 +89,32 @@ def run_kernel(request: dict[str, Any]) -> None:
     """Run the kernel in this process, as ``python -m ipykernel_launcher`` does."""
     from ipykernel.kernelapp import launch_new_instance
 
+    sys.argv = ["ipykernel_launcher", *request["arguments"]]
+    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the template
+    if "matplotlib" in sys.modules and not any("pycaret" in name for name in request["modules"]):
+        # PyCaret's import restyles all figures; a kernel that does not import it draws as usual.
+        sys.modules["matplotlib"].rc_file_defaults()
+    launch_new_instance()
+
+
+def run_module(request: dict[str, Any]) -> None:
+    """Run a module in this process, as ``python -m`` does."""
+    sys.path.insert(0, os.getcwd())
+    sys.argv = [request["module"], *request["arguments"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+def _enter_project(request: dict[str, Any]) -> None:
+    """Take over folder and environment, and make Modelbook importable."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [folder for folder in folders if folder]
-    sys.argv = ["ipykernel_launcher", *request["arguments"]]
-    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the template
     del sys.modules[PACKAGE]
     _register_plugins()
-    if "matplotlib" in sys.modules and not any("pycaret" in name for name in request["modules"]):
-        # PyCaret's import restyles all figures; a kernel that does not import it draws as usual.
-        sys.modules["matplotlib"].rc_file_defaults()
-    if "numpy" in sys.modules:  # otherwise unseeded draws would be the same in all kernels
+    if "numpy" in sys.modules:  # otherwise unseeded draws would be the same in all processes
         sys.modules["numpy"].random.seed()
-    launch_new_instance()
 
 
 def _register_plugins() -> None:

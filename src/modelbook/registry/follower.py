@@ -3,7 +3,7 @@
 ``python -m modelbook.registry.follower ROOT BOOK PARENT``, with the id of the service's process. It
 is a separate process, because MLflow takes seconds to import and much memory. It writes what it
 reads into the file of known aliases, which the service's workers read, and downloads the files of
-remote versions, so that the workers need neither MLflow nor credentials.
+remote versions, so that the workers need neither MLflow nor credentials. Then it prints a line.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ from modelbook.registry import aliases
 from modelbook.registry.location import is_embedded
 
 POLL_SECONDS = 2.0  # between checks of the store
-ONCE_OPTION = "--once"
 
 
 @contextmanager
 def following(root: Path, book: str) -> Iterator[None]:
-    """Follow the aliases in a process until the block ends, after a first check."""
-    command = [sys.executable, "-m", __name__, str(root), book]
-    if aliases.read_known_aliases(root, book) is None:
-        subprocess.run([*command, ONCE_OPTION], check=False)
-    process = subprocess.Popen([*command, str(os.getpid())])
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    """Follow the aliases in a process until the block ends.
+
+    Without known aliases the block begins after the first check.
+    """
+    command = [sys.executable, "-m", __name__, str(root), book, str(os.getpid())]
+    is_first = aliases.read_known_aliases(root, book) is None
+    stdout = subprocess.PIPE if is_first else subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=stdout) as process:
+        try:
+            if process.stdout:
+                process.stdout.readline()  # it has checked, or ended
+            yield
+        finally:
+            process.terminate()
 
 
 def look(root: Path, book: str) -> str:
@@ -60,17 +63,15 @@ def look(root: Path, book: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Check once, or until the process with the given id ends, possibly before this starts."""
-    root, book, last = Path(arguments[0]), arguments[1], arguments[2]
+    """Check until the process with the given id ends, possibly before this starts."""
+    root, book, parent = Path(arguments[0]), arguments[1], int(arguments[2])
     if is_embedded(root) and find_spec("alembic") is None:
         return  # the service's image: commands that promote write the file of known aliases
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
-    problem = look(root, book)
-    if last == ONCE_OPTION:
-        if problem:
-            sys.stderr.write(f"modelbook: {problem}\n")
-        return
-    while os.getppid() == int(last):
+    if problem := look(root, book):
+        sys.stderr.write(f"modelbook: {problem}\n")
+    print("checked", flush=True)
+    while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
         look(root, book)
 

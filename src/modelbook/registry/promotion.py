@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
-from modelbook.registry import aliases, connection, history
+from modelbook.registry import aliases, clean_process, connection, history
 from modelbook.registry.aliases import (
     CHALLENGER,
     CHAMPION,
@@ -35,6 +33,8 @@ NO_SCORER = "the model itself: this version was registered without a scorer"
 AB_APPROVAL = "promote the challenger"  # result of an A/B test that allows a promotion
 
 if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
     from modelbook.gate import Decision
     from modelbook.registry.versions import ModelVersion
 
@@ -306,17 +306,16 @@ def verify_golden_rows_at(root: Path, model_uri: str) -> int:
     return result["rows"]
 
 
-def _run_golden_check(root: Path, model_uri: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "modelbook.registry.golden_check", model_uri],
-        env={
+def _run_golden_check(root: Path, model_uri: str) -> CompletedProcess[str]:
+    return clean_process.run_module(
+        "modelbook.registry.golden_check",
+        [model_uri],
+        libraries=["mlflow.pyfunc", "numpy", "pandas"],
+        environment={
             **os.environ,
             "MLFLOW_TRACKING_URI": tracking_uri(root),
             "MLFLOW_REGISTRY_URI": registry_uri(root),
         },
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 

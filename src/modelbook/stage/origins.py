@@ -22,8 +22,8 @@ from modelbook.stage import project, retrain_overrides
 PREFIX = "MODELBOOK_"
 # Variables with the prefix that are not parameters.
 NON_PARAMETER_VARIABLES = {
-    "ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "KERNEL_TEMPLATES", "BUILD_TOKEN", "COMMIT",
-    "SERVING_BOOK", "SERVING_FROM", "WEBHOOK", "WORKERS",
+    "ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "KERNEL_TEMPLATE", "KERNEL_TEMPLATES",
+    "BUILD_TOKEN", "COMMIT", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK", "WORKERS",
 }  # fmt: skip
 SETTINGS_PREFIXES = (PREFIX + "SERVE_", PREFIX + "STORE_")  # validated by service and store
 # Passes the names that are set on the build's command line to its kernels.
