@@ -15,6 +15,7 @@ import books
 import numpy as np
 import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import CONTRACT
 from facts import missing_facts
 from sklearn.compose import make_column_transformer
@@ -1044,6 +1045,9 @@ def test_evidentlys_report_draws_itself_with_the_network_off(
     page.goto(path.as_uri())
     page.get_by_text("Data Drift Summary").wait_for()  # Evidently's own heading
     assert [url for url in requests if not url.startswith(("data:", "blob:", "file:"))] == []
+    levels = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    violations = Axe().run(page, options=levels).response["violations"]
+    assert [violation["id"] for violation in violations] == []
 
 
 def test_resamples_are_behind_every_interval() -> None:

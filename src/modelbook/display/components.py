@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.display import style
 from modelbook.errors import ReportError
-from modelbook.formatting import Format, column_formatters, is_numeric
+from modelbook.formatting import Format, capitalize_first, column_formatters, is_numeric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Figure:
         # A screen reader reads it once, as the image's text.
         hidden_attribute = ' aria-hidden="true"' if self.summary == self.alt else ""
         summary_html = (
-            f'<p class="found"{hidden_attribute}>{escape(self.summary)}</p>'
+            f'<p class="found"{hidden_attribute}>{escape(capitalize_first(self.summary))}</p>'
             if self.figure is not None
             else ""
         )
