@@ -62,6 +62,23 @@ def test_a_gap_of_values_may_be_the_slice() -> None:
     assert missing_facts(rows["slice"].iloc[0], "noise", "missing") == []
 
 
+def test_a_slice_has_the_words_of_the_contract() -> None:
+    columns = {
+        **CONTRACT["columns"],
+        "colour": {**CONTRACT["columns"]["colour"], "meaning": "1 red, 2 green, 11 blue"},
+        "flag": {"role": "feature", "type": "boolean", "nullable": True, "meaning": "yes or no"},
+    }
+    task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))
+    frame = table().assign(flag=np.arange(2000) % 2)
+    lost = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
+    top = find_error_slices(task, answered(frame, lost), frame, **CHANCE)["slice"].iloc[0]
+    assert missing_facts(top, "colour is green", "not flag") == []
+    unknown = frame.assign(flag=np.where(np.arange(2000) % 4 < 2, frame["flag"], np.nan))
+    lost = unknown["flag"].isna().to_numpy()
+    top = find_error_slices(task, answered(unknown, lost), unknown, **CHANCE)["slice"].iloc[0]
+    assert missing_facts(top, "flag", "missing") == []  # below 0, as a missing value is
+
+
 def test_of_two_borders_on_one_side_the_narrower_one_is_told() -> None:
     frame = table()
     steps = np.select([frame["size"] < 25, frame["size"] < 50], [0.4, 0.7], 0.95)

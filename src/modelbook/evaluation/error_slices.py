@@ -168,18 +168,20 @@ def _encode_features(
         elif values.notna().any():
             numbers = values.astype(float)
             columns[name] = numbers.fillna(numbers.min() - 1)
-            missing_suffix = " or missing" if numbers.isna().any() else ""
-            low, high = _describe_sides(contract, name)
-            conditions.append((low + missing_suffix, high))
+            conditions.append(_describe_sides(contract, name, bool(numbers.isna().any())))
     return pd.DataFrame(columns), conditions
 
 
-def _describe_sides(contract: Contract, name: str) -> tuple[str, str]:
-    """The conditions of a number, ``age ≤ {0}`` and ``age > {0}``, or of yes and no."""
+def _describe_sides(contract: Contract, name: str, has_missing: bool) -> tuple[str, str]:
+    """The conditions of a number, ``age ≤ {0}`` and ``age > {0}``, or of yes and no.
+
+    Yes and no with missing values are three values, which the threshold tells apart.
+    """
     column = contract.columns.get(name)
-    if column is not None and column.type == "boolean":
+    if column is not None and column.type == "boolean" and not has_missing:
         return contract.label_group(name, "0"), contract.label_group(name, "1")
-    return f"{contract.label(name)} ≤ {{0}}", f"{contract.label(name)} > {{0}}"
+    label, missing_suffix = contract.label(name), " or missing" if has_missing else ""
+    return f"{label} ≤ {{0}}{missing_suffix}", f"{label} > {{0}}"
 
 
 def _describe_path(
