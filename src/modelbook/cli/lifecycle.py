@@ -172,8 +172,10 @@ def upgrade(
         changes = _plan_file_changes(root)
         migrations, problems = database_upgrade.plan_migrations(root)
         conflicts = [(change.name, text) for change in changes for text in change.conflicts]
-        for shown in [*(change.diff() for change in changes), *(m.description for m in migrations)]:
-            typer.echo(shown)
+        for change in changes:
+            typer.echo(change.diff())
+        for migration in migrations:
+            typer.echo("\n  ".join([migration.description, *migration.changes]))
         for name, text in conflicts:
             typer.echo(f"conflict in {name}: {text}", err=True)
         for problem in problems:
@@ -212,9 +214,10 @@ def _write_upgrade(
     """Migrate the databases and write the files; without ``yes`` say how, and exit with 1."""
     from modelbook.extras import project_template
 
-    counts = f"{len(changes)} files and {len(migrations)} databases"
+    parts = {"file": len(changes), "database": len(migrations)}
+    counts = " and ".join(f"{n:,} {noun}{'s' * (n > 1)}" for noun, n in parts.items() if n)
     if not yes:
-        typer.echo(f"{counts} would change; to change them: modelbook upgrade --yes", err=True)
+        typer.echo(f"to change {counts}: modelbook upgrade --yes", err=True)
         raise typer.Exit(1)
     if changes:
         project_template.require_committed(root)

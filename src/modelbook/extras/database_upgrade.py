@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from modelbook.build import locks
 from modelbook.errors import JournalError, ModelbookError, StoreError
 from modelbook.extras.backup import copy_database
-from modelbook.journal import Journal
+from modelbook.journal import Journal, schema
 from modelbook.journal.database import default_url
 from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
 from modelbook.registry import mlflow_schema
@@ -34,11 +34,14 @@ class DatabaseMigration:
     ----------
     description : str
         Its address, and both schemas.
+    changes : list of str
+        What changes in its tables.
     apply : callable
         Migrates it; returns the path of the copy, or None for a database on a server.
     """
 
     description: str
+    changes: list[str]
     apply: Callable[[], Path | None]
 
 
@@ -81,7 +84,8 @@ def _plan_journal(url: str, books: list[str]) -> DatabaseMigration | None:
             next="move it away, or set journal.url for one of them in serving.BOOK.yaml",
         )
     description = f"journal {journal.safe_url}: schema {version} to {SCHEMA_VERSION}"
-    return DatabaseMigration(description, partial(_migrate_journal, journal))
+    changes = schema.describe_changes(version)
+    return DatabaseMigration(description, changes, partial(_migrate_journal, journal))
 
 
 def _migrate_journal(journal: Journal) -> Path | None:
@@ -101,7 +105,7 @@ def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
         f"store {display_uri(root)}: MLflow's schema {difference.revision} to "
         f"{difference.installed_revision}"
     )
-    yield DatabaseMigration(description, partial(_migrate_store, root))
+    yield DatabaseMigration(description, difference.migrations, partial(_migrate_store, root))
 
 
 def _migrate_store(root: Path) -> Path | None:

@@ -142,6 +142,16 @@ def map_columns(version: int) -> dict[str, dict[str, str | None]]:
     return former
 
 
+def describe_changes(version: int) -> list[str]:
+    """Describe what has changed since a schema: a line for each new or renamed column."""
+    return [
+        f"+ {table}.{column}" if name is None else f"{table}.{name} -> {table}.{column}"
+        for table, columns in map_columns(version).items()
+        for column, name in columns.items()
+        if name != column
+    ]
+
+
 def migrate(engine: sa.Engine, version: int, book: str) -> None:
     """Migrate a journal from an older schema in one transaction: all of its rows, or nothing.
 

@@ -29,12 +29,21 @@ MIGRATIONS_FOLDER = Path("store/db_migrations")  # in MLflow's package: its Alem
 
 
 class SchemaDifference(NamedTuple):
-    """A database whose revision is not that of the installed MLflow."""
+    """A database whose revision is not that of the installed MLflow.
 
-    uri: str
+    Attributes
+    ----------
+    migrations : list of str
+        MLflow's migrations from its revision, in order; empty for a newer database.
+    """
+
     revision: str
     installed_revision: str
-    is_older: bool
+    migrations: list[str]
+
+    @property
+    def is_older(self) -> bool:
+        return bool(self.migrations)
 
 
 def require_schema(root: Path) -> None:
@@ -64,11 +73,12 @@ def find_difference(root: Path) -> SchemaDifference | None:
             revision = _read_revision(uri)
         if revision is None:  # no tables yet
             continue
-        migrations = _read_migrations()
-        head = migrations.get_current_head() or ""
+        scripts = _read_migrations()
+        head = scripts.get_current_head() or ""
         if revision != head:
-            known_revisions = {script.revision for script in migrations.walk_revisions()}
-            return SchemaDifference(uri, revision, head, revision in known_revisions)
+            is_known = revision in {script.revision for script in scripts.walk_revisions()}
+            missing = [*scripts.iterate_revisions(head, revision)] if is_known else []
+            return SchemaDifference(revision, head, [script.doc for script in reversed(missing)])
     return None
 
 
