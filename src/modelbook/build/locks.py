@@ -10,17 +10,17 @@ from modelbook.errors import BuildError
 
 
 def lock_build(root: Path) -> FileLock:
-    """Acquire the build lock of a project.
+    """Acquire the build lock of a project, which backup, upgrade, prune, forget and reset use, too.
 
     Raises
     ------
     BuildError
-        If another build holds it.
+        If a build, or one of them, holds it.
     """
     return _acquire(
         root / "models" / ".build.lock",
-        f"another build is running in {root}",
-        "one build at a time",
+        f"a build, or a command that excludes builds, is running in {root}",
+        "one at a time: build, retrain, backup, upgrade, prune, forget, reset",
     )
 
 
