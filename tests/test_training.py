@@ -1354,7 +1354,9 @@ class TestGapsBetweenGroups:
 
     def test_the_gap_is_the_groups_minus_the_largest_groups(self) -> None:
         scored, frame = self.rows({"few": 0.5, "many": 0.8})
-        table = measure_fairness_gaps(TASK, scored, frame, 0.5, min_rows=100, resamples=200, seed=1)
+        table = measure_fairness_gaps(
+            TASK, scored, frame, 0.5, 0.5, min_rows=100, resamples=200, seed=1
+        )
         recall = table[table["metric"] == "recall"].iloc[0]
         assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == (
             "few",
@@ -1374,14 +1376,14 @@ class TestGapsBetweenGroups:
     def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
         table = measure_fairness_gaps(
-            TASK, scored, frame, 0.5, min_rows=100, resamples=200, seed=1
+            TASK, scored, frame, 0.5, 0.5, min_rows=100, resamples=200, seed=1
         ).set_index("metric")
         assert table.loc["recall", "low"] < 0 < table.loc["recall", "high"]
 
     def test_groups_with_too_few_rows_are_left_out(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
         assert measure_fairness_gaps(
-            TASK, scored, frame, 0.5, min_rows=401, resamples=200, seed=1
+            TASK, scored, frame, 0.5, 0.5, min_rows=401, resamples=200, seed=1
         ).empty
 
 
