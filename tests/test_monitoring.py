@@ -922,6 +922,16 @@ def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
     )
 
 
+def make_report() -> Any:
+    """Evidently's report, as the notebook makes it."""
+    from evidently import Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    evidently_reports.register_drift_method(PARAMS)
+    method, threshold = evidently_reports.DRIFT_METHOD, evidently_reports.DRIFTED_FROM
+    return Report([DataDriftPreset(method=method, threshold=threshold), DataSummaryPreset()])
+
+
 DRIFT_ROWS = pd.DataFrame(
     {"batch": ["4", "4"], "column": ["size", "flag"], "excess": [7.25, 0.125]}
 )
@@ -941,7 +951,7 @@ def with_evidently(
     batch = make_frame(seed=12, entities=1000, years=(4,))
     odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
     return root, evidently_reports.write_pages(
-        {"4": odd}, {"4": reference}, contract, opened(root, rows=200), DRIFT_ROWS
+        {"4": odd}, {"4": reference}, contract, opened(root, rows=200), DRIFT_ROWS, make_report()
     )
 
 
@@ -985,19 +995,19 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
 
     nothing = batch.assign(**dict.fromkeys(contract.feature_names, np.nan))
     links = evidently_reports.write_pages(
-        {"4": nothing}, {"4": reference}, contract, opened(tmp_path), DRIFT_ROWS
+        {"4": nothing}, {"4": reference}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
     )
     assert missing_facts(links._repr_html_(), 4) == []
     assert "<a " not in links._repr_html_()
     monkeypatch.setattr(evidently_reports, "_run_report", fails)
     links = evidently_reports.write_pages(
-        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path), DRIFT_ROWS
+        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
     )
     assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in links._repr_html_()
     assert "<a " not in links._repr_html_()
     assert not list(tmp_path.rglob("*.html"))
     nothing = evidently_reports.write_pages(
-        {}, {}, contract, opened(tmp_path), DRIFT_ROWS
+        {}, {}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
     )._repr_html_()
     assert nothing.startswith('<p class="nothing">')
 
@@ -1009,7 +1019,7 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier run")
     links = evidently_reports.write_pages(
-        {"4": batch}, {"4": reference}, contract, opened(tmp_path, rows=0), DRIFT_ROWS
+        {"4": batch}, {"4": reference}, contract, opened(tmp_path, rows=0), DRIFT_ROWS, None
     )
     assert not stale.exists()
     assert links._repr_html_().startswith('<p class="nothing">')
@@ -1027,8 +1037,9 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
     snapshot = SimpleNamespace(get_html_str=lambda **_: "<html><head></head></html>")
     monkeypatch.setattr(evidently_reports, "_run_report", lambda *_: snapshot)
     links = evidently_reports.write_pages(
-        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path, by_hand=True), DRIFT_ROWS
-    )
+        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path, by_hand=True), DRIFT_ROWS,
+        make_report(),
+    )  # fmt: skip
     assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in links._repr_html_()
     assert (tmp_path / "reports/tiny/by-hand/06_monitor-evidently-4_5.html").is_file()
 

@@ -51,24 +51,6 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     )
 
 
-def list_dropped_columns(contract: Contract) -> pd.DataFrame:
-    """Every dropped column with the reason; columns ``column, meaning, reason``."""
-    dropped_columns = [
-        (name, column.meaning, column.reason)
-        for name, column in contract.columns.items()
-        if column.role == "dropped"
-    ]
-    return pd.DataFrame(dropped_columns, columns=["column", "meaning", "reason"])
-
-
-def list_open_questions(contract: Contract) -> pd.DataFrame:
-    """Every open question of the draft; columns as ``OpenQuestion``'s fields."""
-    return pd.DataFrame(
-        [question.model_dump() for question in contract.questions],
-        columns=["about", "decided", "consequence", "change"],
-    )
-
-
 def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame:
     """Size and target of train, holdout and batches.
 

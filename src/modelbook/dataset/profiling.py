@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric features of pairs
 
 
-def measure_missing_rates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Missing rate of each feature, highest first; columns ``column, share``."""
-    missing_share = (
-        frame[contract.feature_names].isna().mean().sort_values(ascending=False, kind="stable")
-    )
-    return pd.DataFrame({"column": missing_share.index, "share": missing_share.to_numpy()})
-
-
 def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Univariate association of each column with the target, strongest first.
 
@@ -96,21 +88,6 @@ def find_suspected_pairs(
         if strength >= limit and not is_confirmed:
             suspected.append(f"{first} and {second}")
     return suspected
-
-
-def count_duplicates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Count duplicate rows by the columns compared; columns ``compared, rows``."""
-    compared = {
-        **({"the key": contract.key} if contract.key else {}),
-        "all features and the target": [*contract.feature_names, contract.target],
-        "all features, with another target": contract.feature_names,
-    }
-    counts = {
-        description: int(frame.duplicated(columns, keep=False).sum())
-        for description, columns in compared.items()
-    }
-    counts["all features, with another target"] -= counts["all features and the target"]
-    return pd.DataFrame({"compared": list(counts), "rows": list(counts.values())})
 
 
 def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:

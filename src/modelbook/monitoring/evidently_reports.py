@@ -6,6 +6,7 @@ import base64
 import gzip
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,6 +22,8 @@ from modelbook.redaction import redact
 from modelbook.scoring.drift_measure import DRIFTED_FROM, EffectiveRowShares
 
 if TYPE_CHECKING:
+    from evidently import Report
+
     from modelbook.config.stages import Monitor
     from modelbook.contract import Contract
     from modelbook.stage.context import Stage
@@ -97,35 +100,22 @@ class EvidentlyPages:
         )
 
 
-def make_report(params: Monitor) -> Any:
-    """Make Evidently's report, to be run on batches; None if ``interactive_rows`` is 0."""
-    if not params.interactive_rows:
-        return None
-    os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
-    # Imported here because it takes seconds and is needed only for these reports.
-    from evidently import Report
-    from evidently.presets import DataDriftPreset, DataSummaryPreset
-
-    register_drift_method(params, {})
-    return Report(
-        [DataDriftPreset(method=DRIFT_METHOD, threshold=DRIFTED_FROM), DataSummaryPreset()]
-    )
-
-
-def register_drift_method(params: Monitor, excess: dict[str, float]) -> None:
+def register_drift_method(params: Monitor, excess: Mapping[str, float] | None = None) -> None:
     """Register Modelbook's drift as a method of Evidently's, with its values by column.
 
     Evidently hands a method the values of a column alone, without the missing ones, and sampled. So
     that its report cannot differ from ours, the method gives what was measured for the column of
     this name on all rows; for any other column it measures the distance of these values.
     """
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
+    # Imported here because it takes seconds and is needed only for these reports.
     from evidently.legacy.calculations.stattests import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
     def measure(
         reference: pd.Series, batch: pd.Series, kind: Any, threshold: float
     ) -> tuple[float, bool]:
-        value = excess.get(str(batch.name))
+        value = (excess or {}).get(str(batch.name))
         if value is None:
             is_numeric = kind == ColumnType.Numerical
             distance, critical = drift.measure_distance(
@@ -149,14 +139,13 @@ def write_pages(
     contract: Contract,
     stage: Stage,
     drift_rows: pd.DataFrame,
-    report: Any = None,
+    report: Report | None,
 ) -> EvidentlyPages:
     """Write Evidently's report of each batch next to the stage's report, and return the links.
 
-    The stage's parameter ``interactive_rows`` limits the rows of batch and reference; with 0 no
-    report is written. ``report`` is that of ``make_report``, or a changed one. These files are not
-    products of the pipeline, because their number depends on the batches. Files of earlier runs
-    are removed. If Evidently fails, only the link is missing.
+    The stage's parameter ``interactive_rows`` limits the rows of batch and reference. These files
+    are not products of the pipeline, because their number depends on the batches. Files of earlier
+    runs are removed. If Evidently fails, only the link is missing.
 
     Parameters
     ----------
@@ -164,11 +153,13 @@ def write_pages(
         Batch to the rows that it is compared with, from ``batch_evaluation.matched_references``.
     drift_rows : DataFrame
         From ``batch_evaluation.drift_table``: the drift that the reports show.
+    report : evidently.Report or None
+        What is run on each batch; ``DRIFT_METHOD`` may be the method of its drift. Without one,
+        as where ``interactive_rows`` is 0, no file is written.
     """
     stage_page = stage.product["report"]
     for stale_page in stage_page.parent.glob(f"{stage_page.stem}-evidently-*.html"):
         stale_page.unlink()
-    report = report or make_report(stage.params)
     if report is None:
         return EvidentlyPages([], is_enabled=False)
     pages = []
@@ -183,7 +174,7 @@ def write_pages(
 
 
 def _write_page(
-    report: Any,
+    report: Report,
     name: str,
     batch: pd.DataFrame,
     reference: pd.DataFrame,
@@ -240,7 +231,7 @@ def _number_ids(html: str) -> str:
 
 
 def _run_report(
-    report: Any, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, max_rows: int
+    report: Report, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, max_rows: int
 ) -> Any:
     """Run the report on the columns that have values on both sides; None if there are none."""
     from evidently import DataDefinition, Dataset
