@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from modelbook import config, tasks
@@ -22,7 +26,7 @@ from modelbook.contract import Contract
 from modelbook.engine import open_engine
 from modelbook.errors import CustomCodeError, ModelbookError, ParameterError
 from modelbook.tasks import scorers
-from modelbook.training import custom_code, estimators, tuning
+from modelbook.training import custom_code, estimators, prediction_check, tuning
 from modelbook.training.experiment import Experiment
 
 TASK = tasks.get_task(Contract.model_validate(CONTRACT))
@@ -44,6 +48,41 @@ class Forgetful(ClassifierMixin, BaseEstimator):
         return self
 
     predict = predict_proba = fit
+
+
+class Untyped(BaseEstimator):
+    """A classifier that does not say that it is one."""
+
+    def fit(self, X: Any, y: Any) -> Untyped:
+        return self
+
+    predict = predict_proba = fit
+
+
+class Fixed(ClassifierMixin, BaseEstimator):
+    """A classifier that predicts what a function makes of the rows."""
+
+    def __init__(self, probabilities: Any, *, has_classes: bool = True, shift: Any = 0) -> None:
+        self.probabilities, self.has_classes, self.shift = probabilities, has_classes, shift
+
+    def fit(self, X: Any, y: Any) -> Fixed:
+        if self.has_classes:
+            self.classes_ = np.unique(y) + self.shift
+        return self
+
+    def predict_proba(self, X: Any) -> Any:
+        return self.probabilities(len(X))
+
+    def predict(self, X: Any) -> Any:
+        return np.zeros(len(X)) + self.shift
+
+
+class Locked(LogisticRegression):
+    """A classifier that cannot be pickled once it is fitted."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Locked:
+        self.lock_ = threading.Lock()
+        return super().fit(X, y)
 
 
 def gain(outcome: np.ndarray, prediction: np.ndarray) -> float:
@@ -108,6 +147,7 @@ def test_the_seed_is_that_of_the_stage_where_there_is_none() -> None:
         ({"a": object()}, {}, ["fit", "predict", "get_params"]),
         ({"a": SVC()}, {}, ["SVC", "predict_proba"]),
         ({"a": HistGradientBoostingRegressor()}, {}, ["regressor", "classification"]),
+        ({"a": Untyped()}, {}, ["a", "Untyped", "classifier"]),
         ({"a": Forgetful()}, {}, ["a", "cloned"]),
         ({"a": Unpicklable()}, {}, ["a", "an open file"]),
         ({"lr": LogisticRegression()}, {}, ["'lr'"]),
@@ -117,6 +157,7 @@ def test_the_seed_is_that_of_the_stage_where_there_is_none() -> None:
         ({"a": LogisticRegression()}, {"b": {"C": [1]}}, ["'b'"]),
         ({"a": LogisticRegression()}, {"a": {"c": [1]}}, ["a", "'c'"]),
         ({"a": LogisticRegression()}, {"a": {"C": (2, 1)}}, ["a", "C", "(2, 1)"]),
+        ({"a": LogisticRegression()}, {"a": ["C"]}, ["a", "['C']"]),
     ],
 )  # fmt: skip
 def test_what_cannot_compete_is_refused_before_any_fit(
@@ -126,6 +167,66 @@ def test_what_cannot_compete_is_refused_before_any_fit(
         resolve(["lr"], own, spaces)
     assert missing_facts(caught.value.problem, *facts) == []
     assert caught.value.expected
+
+
+def test_a_class_of_a_module_that_would_not_travel_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "from sklearn.linear_model import LogisticRegression\ndef double(X):\n    return X * 2\n"
+        "class Mine(LogisticRegression):\n    def fit(self, X, y):\n"
+        "        return super().fit(double(X), y)\n"
+    )
+    (tmp_path / "beside_notebooks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("beside_notebooks")
+    with pytest.raises(CustomCodeError) as caught:
+        resolve(["lr"], {"a": module.Mine()})
+    assert missing_facts(caught.value.problem, "a", "beside_notebooks") == []
+    cell = {"__name__": "__main__"}
+    exec(source, cell)  # the same class in a cell, with its helper, travels by value
+    assert resolve(["lr"], {"a": cell["Mine"]()})[0] == ["lr", "a"]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "facts"),
+    [
+        (Fixed(lambda n: np.full(n, 0.5)), ["(200,)", "(200, 2)"]),
+        (Fixed(lambda n: np.ones((n, 1))), ["(200, 1)", "(200, 2)"]),
+        (Fixed(lambda n: np.full((n, 2), np.nan)), ["nan", "predict_proba"]),
+        (Fixed(lambda n: np.full((n, 2), 0.4)), [0.8]),
+        (Fixed(lambda n: np.tile([-0.5, 1.5], (n, 1))), [-0.5]),
+        (Fixed(lambda n: np.full((n, 2), 0.5), has_classes=False), ["classes_"]),
+        (Fixed(lambda n: np.full((n, 2), 0.5), shift=1), ["[1, 2]", "[0, 1]"]),
+        (Fixed(lambda n: np.column_stack([np.arange(n), n - np.arange(n)]) / n), ["other rows"]),
+        (
+            Fixed(lambda n: np.full((n, 2), 0.5 * ((n - 1) // (n - 1)))),
+            ["single", "ZeroDivisionError"],
+        ),
+        (Locked(), ["pickle", "lock"]),
+    ],
+)
+def test_predictions_that_cannot_be_used_are_refused(
+    make_frame: Callable[..., pd.DataFrame], estimator: Any, facts: list[Any]
+) -> None:
+    with pytest.raises(CustomCodeError) as caught:
+        check_predictions(make_frame(), estimator)
+    assert missing_facts(caught.value.problem, "mine", *facts) == []
+
+
+def test_predictions_that_can_be_used_pass(
+    make_frame: Callable[..., pd.DataFrame], trial: Experiment
+) -> None:
+    trial.check_estimators()
+    check_predictions(make_frame(), KNeighborsClassifier(500))  # the comparison fits it to all rows
+
+
+def check_predictions(frame: pd.DataFrame, estimator: Any) -> None:
+    rows = prediction_check.select_probe_rows(TASK, frame["happened"])
+    pipeline = Pipeline([("model", estimator)])
+    features, outcome = frame.loc[rows, ["size", "flag"]], frame.loc[rows, "happened"]
+    assert outcome.value_counts().tolist() == [100, 100]
+    prediction_check.check_predictions(TASK, "mine", pipeline, features, outcome)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +251,11 @@ def test_a_family_that_is_not_there_is_refused(
         ({"a": lambda outcome: 1.0}, ["a", "TypeError"]),
         ({"a": lambda outcome, prediction: np.nan}, ["a", "nan"]),
         ({"a": lambda outcome, prediction: "much"}, ["a", "ValueError"]),
+        (
+            {"a": lambda outcome, prediction: outcome[prediction == 1].mean()},
+            ["a", "nan", "constant"],
+        ),
+        ({"a": lambda outcome, prediction: 1 // int(prediction.sum())}, ["a", "ZeroDivisionError"]),
         ({"a": 3}, ["a", "int"]),
         ({"a": "no_scorer"}, ["a", "no_scorer"]),
         ({"roc_auc": gain}, ["'roc_auc'"]),
@@ -192,6 +298,7 @@ def test_scorers_measure_what_scikit_learn_does() -> None:
         ("estimators = {", ["custom/own.py", "line 1"]),
         ("estimator = {}", ["custom/own.py", "estimators"]),
         ("import gone\nestimators = {}", ["custom/own.py", "ModuleNotFoundError", "line 1"]),
+        ("raise SystemExit(2)\nestimators = {}", ["custom/own.py", "SystemExit", "line 1"]),
         ("estimators = []", ["custom/own.py", "list"]),
     ],
 )

@@ -44,16 +44,30 @@ def _step_requirements(model: Any) -> list[str]:
     ]
 
 
+def find_uninstalled_modules(value: Any) -> list[str]:
+    """Return the modules that a pickle of a value imports, and that no installed package has.
+
+    A pickle refers to them by name, so that it cannot be loaded where their files are not.
+    """
+    return sorted(module for module in _find_modules(value) if not _find_packages_of(module))
+
+
+def _find_modules(value: Any) -> set[str]:
+    """Return the modules that a pickle of a value imports, except the base ones."""
+    unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(value)))
+    unpickler.load()
+    return {module.partition(".")[0] for module in unpickler.modules} - BASE_MODULES
+
+
 def _find_packages(estimator: Any) -> list[str]:
     """Return the packages that an estimator's pickle imports, except the base ones."""
-    unpickler = _ImportRecorder(io.BytesIO(cloudpickle.dumps(estimator)))
-    unpickler.load()
-    modules = {module.partition(".")[0] for module in unpickler.modules} - BASE_MODULES
-    packages = {package for module in modules for package in _find_packages_of_module(module)}
+    packages = {
+        package for module in _find_modules(estimator) for package in _find_packages_of(module)
+    }
     return sorted(f"{package}=={version(package)}" for package in packages)
 
 
-def _find_packages_of_module(module: str) -> list[str]:
+def _find_packages_of(module: str) -> list[str]:
     """Return the package with a module's name, or else those that have a module of this name."""
     try:
         return [distribution(module).name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from modelbook.errors import CustomCodeError
 from modelbook.tasks.metric_format import METRIC_LABELS
+from modelbook.tasks.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
     from modelbook.tasks.base import Task
@@ -123,21 +125,29 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
 
 
 def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
-    """Check that a metric gives a number for outcomes of a fold.
+    """Check that a metric gives a number for outcomes of a fold, also for the baseline.
 
     Raises
     ------
     CustomCodeError
         If it raises, or gives no finite number.
     """
-    try:
-        value = metric(outcome, _draw_scores(task, outcome))
-    except Exception as error:  # a function of a user may raise anything
-        raise _refuse(
-            f"{metric.name} fails: {type(error).__name__}: {str(error)[:300]}", EXAMPLE
-        ) from None
-    if not np.isfinite(value):
-        raise _refuse(f"{metric.name} gives {value} on the outcomes of a fold", EXAMPLE)
+    drawn = ScoredRows.from_arrays(outcome, _draw_scores(task, outcome), outcome)
+    for scores, kind in (
+        (drawn.score, "random predictions"),
+        (drawn.to_baseline().score, "constant predictions, as the baseline's"),
+    ):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # as of precision without a positive prediction
+                value = metric(outcome, scores)
+        except Exception as error:  # a function of a user may raise anything
+            raise _refuse(
+                f"{metric.name} fails on {kind}: {type(error).__name__}: {str(error)[:300]}",
+                EXAMPLE,
+            ) from None
+        if not np.isfinite(value):
+            raise _refuse(f"{metric.name} gives {value} for {kind} of a fold", EXAMPLE)
 
 
 def _draw_scores(task: Task, outcome: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ def load_dict(root: Path, file: str, name: str, *, required: bool = True) -> dic
     _reset_package(root)
     try:
         module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-    except Exception as error:  # user code may raise anything
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise CustomCodeError(
             f"{file} cannot be imported: {describe_error(error)}", next=f"fix {file}; {DOCS_HINT}"
         ) from None
@@ -141,7 +141,7 @@ def _instantiate(name: str) -> Any:
             importlib.import_module(f"{CUSTOM_FOLDER}.{module_name}"), attribute_name
         )
         transformer = attribute() if isinstance(attribute, type) else attribute
-    except Exception as error:  # user code may raise anything
+    except (Exception, SystemExit) as error:  # user code may raise anything
         raise CustomCodeError(
             f"transformers: {name} cannot be created: {describe_error(error)}",
             expected="a class without required arguments, or an object",
@@ -184,7 +184,7 @@ def list_requirements(root: Path) -> list[str]:
     return sorted(f"{package}=={metadata.version(package)}" for package in packages)
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an exception of user code, with the line of the file that raised it."""
     frames = [
         frame

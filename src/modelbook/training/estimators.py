@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import cloudpickle
 from sklearn.base import clone, is_classifier, is_regressor
 
 from modelbook.config import CLASS_NAME, FAMILIES
 from modelbook.errors import CustomCodeError
+from modelbook.registry.requirements import find_uninstalled_modules
 from modelbook.tasks.base import Task, estimator_classes
 from modelbook.training.candidate import BASELINE
 from modelbook.training.custom_code import DOCS_HINT
@@ -20,6 +20,7 @@ CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
 LOG_RANGE_RATIO = 100  # a range of positive numbers this wide is searched on a log scale
 EXAMPLE = 'estimators = {"HGB": HistGradientBoostingClassifier()}'
 SPACE_EXAMPLE = '{"learning_rate": (0.01, 0.3), "max_leaf_nodes": [15, 31, 63]}'
+KINDS = {"classifier": is_classifier, "regressor": is_regressor}
 
 SearchSpaces = Mapping[str, Mapping[str, Any]]  # name of an estimator: parameter: its values
 
@@ -73,6 +74,8 @@ def resolve_candidates(
             f"names of estimators: {', '.join(made) or 'there are none'}",
         )
     for name, space in search_spaces.items():
+        if not isinstance(space, Mapping):
+            raise _refuse(f"search_spaces: {name}: {space!r}", f"a dict, as {SPACE_EXAMPLE}")
         search_distributions(name, made[name], space)
     return [*names, *estimators], {name: _seed(made[name], seed) for name in made}
 
@@ -159,11 +162,13 @@ def _check_estimator(task: Task, name: str, estimator: Any) -> None:
             f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
             f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
         )
-    if is_regressor(estimator) if task.classes else is_classifier(estimator):
+    wanted, other = KINDS if task.classes else reversed(KINDS)
+    if _is_of_kind(estimator, other):
+        raise _refuse(f"{name} is a {other}, and the task is {task.experiment_type}", f"a {wanted}")
+    if task.classes and not _is_of_kind(estimator, wanted):
         raise _refuse(
-            f"{name} is a {'regressor' if task.classes else 'classifier'}, "
-            f"and the task is {task.experiment_type}",
-            f"a {'classifier' if task.classes else 'regressor'}",
+            f"{name} ({type(estimator).__name__}) is not declared as a classifier",
+            "a subclass of scikit-learn's ClassifierMixin and BaseEstimator",
         )
     if task.classes and not hasattr(estimator, "predict_proba"):
         raise _refuse(
@@ -172,6 +177,13 @@ def _check_estimator(task: Task, name: str, estimator: Any) -> None:
             "ensemble=False)",
         )
     _check_copies(name, estimator)
+
+
+def _is_of_kind(estimator: Any, kind: str) -> bool:
+    try:
+        return bool(KINDS[kind](estimator))
+    except AttributeError:  # from scikit-learn 1.7 on, without BaseEstimator
+        return False
 
 
 def _check_copies(name: str, estimator: Any) -> None:
@@ -183,12 +195,17 @@ def _check_copies(name: str, estimator: Any) -> None:
             "an __init__ that stores each argument unchanged under its own name",
         ) from None
     try:
-        cloudpickle.loads(cloudpickle.dumps(estimator))
+        modules = find_uninstalled_modules(estimator)
     except Exception as error:
         raise _refuse(
             f"{name} cannot be pickled: {_describe(error)}",
             "an estimator without open files, locks, connections or generators",
         ) from None
+    if modules:
+        raise _refuse(
+            f"{name} needs {', '.join(modules)}, which a version would not contain",
+            "code of a cell, of the file that estimators_file names, or of an installed package",
+        )
 
 
 def _describe(error: Exception) -> str:

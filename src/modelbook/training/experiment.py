@@ -35,6 +35,7 @@ from modelbook.training.estimators import (
 )
 from modelbook.training.folds import ProgressCallback, choose_folds
 from modelbook.training.permuted_targets import permute_targets
+from modelbook.training.prediction_check import check_predictions, select_probe_rows
 from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, CrossValidation
 from modelbook.training.setup_options import check_setup_options
 
@@ -208,6 +209,20 @@ class Experiment:
             self.task.pycaret_metric_names.values(), [*self.task.custom_metrics(), *own_metrics]
         )
         return experiment
+
+    def check_estimators(self) -> None:
+        """Check what each custom estimator predicts, on a few rows.
+
+        Raises
+        ------
+        CustomCodeError
+            If its predictions cannot be used.
+        """
+        probe = select_probe_rows(self.task, self.outcome)
+        rows, outcome = self.features.loc[probe], self.outcome.loc[probe]
+        for name in self._estimators:
+            pipeline = self.make_default_pipeline(name)
+            check_predictions(self.task, name, pipeline, rows, outcome)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the folds, and how PyCaret's experiment is set up."""

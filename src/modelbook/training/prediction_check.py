@@ -1,0 +1,118 @@
+"""Check what a custom estimator predicts: on few rows, before it competes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from modelbook.errors import CustomCodeError
+from modelbook.tasks.base import Task
+from modelbook.training.custom_code import DOCS_HINT
+
+PROBE_ROWS = 100  # of each class, or of all
+SINGLE_ROWS = 3  # rows that are also predicted one by one
+TOLERANCE = 1e-5  # of two predictions of a row
+SUM_TOLERANCE = 1e-3  # of the probabilities of a row
+
+
+def select_probe_rows(task: Task, outcome: pd.Series) -> pd.Index:
+    """Index of a few rows, of each class where there are classes."""
+    rows = outcome.groupby(outcome) if task.classes else outcome
+    return rows.head(PROBE_ROWS).index.sort_values()
+
+
+def check_predictions(
+    task: Task, name: str, pipeline: Any, rows: pd.DataFrame, outcome: pd.Series
+) -> None:
+    """Fit a copy of a pipeline, and check its predictions.
+
+    An estimator that fails on these few rows, as nearest neighbours may, is not refused: the
+    comparison fits it to all, and states why it fails, as for any candidate.
+
+    Raises
+    ------
+    CustomCodeError
+        If it predicts what its task cannot use, a row differently among other rows, or other values
+        once it is loaded from a pickle.
+    """
+    try:
+        fitted = clone(pipeline).fit(rows, outcome)
+        problem = next(_find_problems(task, fitted, rows), "")
+    except Exception:  # an estimator of a user may raise anything
+        return
+    if problem := problem or _find_copy_problem(task, fitted, rows):
+        raise CustomCodeError(
+            f"estimators: {name} {problem}",
+            expected="fit(X, y) stores classes_ = np.unique(y), predict(X) returns a class for "
+            "each row, and predict_proba(X) a column for each class, which sum to 1"
+            if task.classes
+            else "predict(X) returns a finite number for each row",
+            next="correct the estimator in 03_compare, or in the file of estimators_file; "
+            f"{DOCS_HINT}",
+        )
+
+
+def _find_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+    """What is wrong with the predictions, if anything is; later problems follow from earlier."""
+    if task.classes:
+        yield from _find_class_problems(task, fitted, rows)
+    yield from _find_response_problems(task, fitted, rows)
+
+
+def _find_class_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+    codes = list(range(len(task.classes)))
+    classes = getattr(fitted.steps[-1][1], "classes_", None)
+    if classes is None:
+        yield "has no classes_ after fit"
+    elif list(classes) != codes:
+        yield f"has the classes_ {list(classes)} after fit, not {codes}"
+    labels = np.asarray(fitted.predict(rows))
+    if labels.shape != (len(rows),):
+        yield f"returns predictions of shape {labels.shape} for {len(rows)} rows"
+    if unknown := sorted(set(labels.tolist()) - set(codes), key=str):
+        yield f"predicts {unknown[:3]}, which are no classes"
+
+
+def _find_response_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+    method = task.response_method
+    response = np.asarray(getattr(fitted, method)(rows), dtype=float)
+    shape = (len(rows), len(task.classes)) if task.classes else (len(rows),)
+    if response.shape != shape:
+        yield f"returns an array of shape {response.shape} from {method}, not {shape}"
+    if not np.isfinite(response).all():
+        yield f"returns {response[~np.isfinite(response)][0]} from {method}"
+    if task.classes:
+        sums = response.sum(axis=1)
+        if np.abs(sums - 1).max() > SUM_TOLERANCE:
+            yield f"returns probabilities that sum to {sums.min():.3g} to {sums.max():.3g} in a row"
+        if response.min() < 0:
+            yield f"returns the probability {response.min():.3g}"
+
+
+def _find_copy_problem(task: Task, fitted: Any, rows: pd.DataFrame) -> str:
+    """What differs for single rows, or once it is loaded from a pickle; empty if nothing does."""
+    first = rows.head(SINGLE_ROWS)
+    scores = task.predict_scores(fitted, rows)[: len(first)]
+    try:
+        singles = [task.predict_scores(fitted, first.iloc[[place]]) for place in range(len(first))]
+    except Exception as error:  # an estimator of a user may raise anything
+        return f"cannot predict a single row: {_describe(error)}"
+    if not np.allclose(np.concatenate(singles), scores, atol=TOLERANCE):
+        return "predicts a row differently depending on the other rows, or on each call"
+    try:
+        loaded = cloudpickle.loads(cloudpickle.dumps(fitted))
+        copied = task.predict_scores(loaded, first)
+    except Exception as error:
+        return f"cannot be pickled and loaded once it is fitted: {_describe(error)}"
+    if not np.allclose(copied, scores, atol=TOLERANCE):
+        return "predicts other values once it is pickled and loaded"
+    return ""
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}"
