@@ -284,6 +284,17 @@ def test_a_metric_of_another_task_cannot_rank(name: str) -> None:
     assert TASK.resolve_metric("balanced_accuracy") == "balanced_accuracy"
 
 
+def test_the_metric_that_an_error_suggests_can_rank() -> None:
+    target = {**CONTRACT["columns"]["happened"], "type": "number"}
+    columns = {**CONTRACT["columns"], "happened": target}
+    number = Contract.model_validate({**CONTRACT, "task": "regression", "columns": columns})
+    for task in (TASK, tasks.get_task(number)):
+        with pytest.raises(ParameterError) as caught:
+            task.resolve_metric("no_scorer")
+        name = caught.value.expected.rpartition(" ")[2]
+        assert task.resolve_metric(name) == name
+
+
 def test_scorers_measure_what_scikit_learn_does() -> None:
     random = np.random.default_rng(0)
     outcome, score = random.integers(0, 2, 50), random.uniform(size=50)

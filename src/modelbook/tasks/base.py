@@ -156,7 +156,7 @@ class Task(ABC):
             f"metric: {metric!r} cannot rank models of a {self.name} task",
             expected=f"one of {', '.join(('auto', *self.ranking_metrics, *own_metrics))}; "
             f"or a scorer of scikit-learn for {self.experiment_type}, as "
-            f"{'balanced_accuracy' if self.classes else 'neg_mean_pinball_loss'}",
+            f"{'balanced_accuracy' if self.classes else 'neg_median_absolute_error'}",
             next="correct `metric` in the book's env file, or define it in the file of "
             "`metrics_file`",
         )
