@@ -162,7 +162,8 @@ def _check_estimator(task: Task, name: str, estimator: Any) -> None:
             f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
             f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
         )
-    wanted, other = KINDS if task.classes else reversed(KINDS)
+    kinds = ("classifier", "regressor")
+    wanted, other = kinds if task.classes else kinds[::-1]
     if _is_of_kind(estimator, other):
         raise _refuse(f"{name} is a {other}, and the task is {task.experiment_type}", f"a {wanted}")
     if task.classes and not _is_of_kind(estimator, wanted):
@@ -199,7 +200,8 @@ def _check_copies(name: str, estimator: Any) -> None:
     except Exception as error:
         raise _refuse(
             f"{name} cannot be pickled: {_describe(error)}",
-            "an estimator without open files, locks, connections or generators",
+            "an estimator without open files, locks, connections or generators, and in custom/ "
+            "`from custom.NAME import ...` instead of `import custom.NAME`",
         ) from None
     if modules:
         raise _refuse(
