@@ -69,7 +69,7 @@ def mark_waiting_pages(root: Path, book: str) -> None:
             is_of_failure = failure_report.is_failure_report(report)
             page_notices.mark_waiting(report, reports, None if is_of_failure else runs.get(stage))
         except OSError as error:  # the build itself is complete
-            sys.stderr.write(f"the page of {stage} does not say what it waits for: {error}\n")
+            sys.stderr.write(f"the page of {stage} does not show what it waits for: {error}\n")
 
 
 def retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
             if up in reasons or (not reason and _is_newer(tasks[up], tasks[stage]))
         ]
         if reason or upstream:
-            reasons[stage] = reason or f"{upstream[0]} comes first"
+            reasons[stage] = reason or f"{upstream[0]} is outdated"
     return reasons
 
 

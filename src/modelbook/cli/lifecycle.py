@@ -104,7 +104,7 @@ def reset(
         if project_name != root.name:
             typer.echo(
                 f"nothing was removed; back up first: modelbook backup FOLDER; "
-                f"to remove all that: modelbook reset --yes {root.name}",
+                f"to remove everything listed: modelbook reset --yes {root.name}",
                 err=True,
             )
             raise typer.Exit(1)
@@ -260,7 +260,7 @@ def _build_and_compare(root: Path) -> None:
     earlier_runs = history.list_runs(root, book)
     run("build")
     if not earlier_runs or len(history.list_runs(root, book)) == len(earlier_runs):
-        typer.echo("there are no two runs to compare", err=True)
+        typer.echo("fewer than two runs: nothing to compare", err=True)
         return
     run("diff")
     run("diff", "--html")
@@ -272,9 +272,10 @@ def forget(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove an entity's rows from tables, journal, versions and exports; name what it trained.
+    """Remove an entity's rows, and list the versions that were fitted on them.
 
-    The history records what was removed, with a hash instead of the entity.
+    Rows are removed from tables, journal, versions and exports. The history records it, with a hash
+    instead of the entity.
 
     Examples:  modelbook forget --entity 125024
     """
@@ -365,6 +366,6 @@ def _print_retention(book: str, retention: Retention) -> None:
     for folder in retention.cached_folders:
         typer.echo(f"downloaded files in {folder}")
     if retention.is_empty:
-        typer.echo(f"nothing of {book} is to be deleted")
+        typer.echo(f"nothing to delete in {book}")
     else:
-        typer.echo(f"in all {retention.size_mb:,.1f} MB")
+        typer.echo(f"{retention.size_mb:,.1f} MB in total")

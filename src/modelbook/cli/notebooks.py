@@ -104,7 +104,7 @@ def take(
         )
     target = plan.target.relative_to(root)
     if not plan.has_changes:
-        typer.echo(f"nothing to do: {target} is so already")
+        typer.echo(f"nothing to do: {target} already has these cells")
     elif yes or confirm(f"Write {target}?"):
         plan.write()
         option = f" --book {plan.book}" if plan.book else ""

@@ -140,7 +140,7 @@ class Compare(Parameters):
     )
     metric: MetricName = Field(
         AUTO,
-        description="metric that ranks the candidates; auto: ROC AUC, or RMSE for a number; or "
+        description="metric that ranks the candidates; auto: ROC AUC (regression: RMSE); or "
         "the name of a scikit-learn scorer, or of a metric of your own",
     )
     metrics_file: CustomFile = Field(
@@ -149,7 +149,11 @@ class Compare(Parameters):
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     time_budget: TimeBudget = 150
     learning_budget: float = Field(
-        60, ge=0, le=86_400, description="seconds for the learning curve, 0 to 86400; 0: no curve"
+        60,
+        ge=0,
+        le=86_400,
+        description="seconds for the learning curve, and for permuted targets, 0 to 86400; "
+        "0: neither",
     )
     search_rows: int = Field(
         200_000,
@@ -193,13 +197,13 @@ class Finalize(Parameters):
 
     strategy: Literal["ensemble", "tune", "blend", "stack", "best"] = Field(
         "ensemble",
-        description="ensemble: settings of all families, joined by weights; tune the leader; blend "
-        "or stack the best models; best: the best of these three",
+        description="ensemble: weighted average of the best hyperparameter settings of all "
+        "families; tune the leader; blend or stack the best models; best: the best of these three",
     )
     candidate: Annotated[str, BeforeValidator(none_to_word)] = Field(
         NONE,
         min_length=1,
-        description="a candidate of the leaderboard, taken up as it is, or the id of its run in "
+        description="a candidate of the leaderboard, used without tuning, or the id of its run in "
         "MLflow; none: by strategy",
     )
     calibrate: Annotated[
@@ -230,14 +234,13 @@ class Finalize(Parameters):
         0, description="binary: cost of a true negative, below cost_fp; negative: a benefit"
     )
     class_costs: ClassCostTexts = Field(
-        NONE,
-        description="several classes: cost of errors, as ACTUAL/PREDICTED=5, ...; others cost 1",
+        NONE, description="multiclass: cost of errors, as ACTUAL/PREDICTED=5, ...; others cost 1"
     )
     cost_under: float = Field(
-        1, gt=0, description="number: cost of each unit that is predicted too low, above 0"
+        1, gt=0, description="regression: cost of each unit that is predicted too low, above 0"
     )
     cost_over: float = Field(
-        1, gt=0, description="number: cost of each unit that is predicted too high, above 0"
+        1, gt=0, description="regression: cost of each unit that is predicted too high, above 0"
     )
     currency: Word = Field(
         NONE, max_length=20, description="unit of the costs, as EUR, hours or calls; or none"
@@ -253,7 +256,9 @@ class Finalize(Parameters):
         0.1, ge=0, le=1, description="gap between groups that matters, as in deploy; 0 to 1"
     )
     leak_auc: LeakStrength = 0.9
-    slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
+    slice_rows: int = Field(
+        100, ge=10, description="minimum rows of a slice to be evaluated, from 10"
+    )
     resamples: Resamples = 1000
     seed: Seed = 42
 
@@ -279,42 +284,43 @@ class Deploy(Parameters):
         0.01,
         ge=-0.5,
         le=0.5,
-        description="largest loss against the champion in ROC AUC (for a number, share of RMSE); "
+        description="largest loss against the champion in ROC AUC (regression: share of RMSE); "
         "negative: required gain; -0.5 to 0.5",
     )
     max_slice_drop: float = Field(
         0.05,
         ge=0,
         le=0.5,
-        description="largest loss of a slice; fails if the CI is wholly beyond, 0 to 0.5",
+        description="largest loss of a slice; fails if the whole confidence interval exceeds it; "
+        "0 to 0.5",
     )
     max_fairness_gap: float = Field(
         0.1,
         ge=0,
         le=1,
         description="largest gap between groups (recall, accuracy, share of the mean error); fails "
-        "if the confidence interval lies wholly beyond it; 0 to 1",
+        "if the whole confidence interval exceeds it; 0 to 1",
     )
     max_calibration_error: float = Field(
         0.05,
         gt=0,
         le=1,
         description="largest calibration-in-the-large (rate, or standard deviations); "
-        "fails if the confidence interval lies wholly beyond it; above 0 to 1",
+        "fails if the whole confidence interval exceeds it; above 0 to 1",
     )
     max_cost_increase: float = Field(
         0.05,
         ge=0,
         le=10,
         description="largest rise of the expected cost per row above the champion's, as a share of "
-        "it; fails if the confidence interval lies wholly beyond it; 0 to 10",
+        "it; fails if the whole confidence interval exceeds it; 0 to 10",
     )
     max_selection_change: float = Field(
         0.2,
         ge=0,
         le=1,
         description="largest change of the share of flagged rows (or of a predicted class) from "
-        "the champion's; fails if the confidence interval lies wholly beyond it; 0 to 1",
+        "the champion's; fails if the whole confidence interval exceeds it; 0 to 1",
     )
     code_version: Literal["any", "committed"] = Field(
         "any", description="committed: a version made by uncommitted code is held; any: no check"
@@ -325,13 +331,15 @@ class Deploy(Parameters):
     max_size_mb: float = Field(500, gt=0, description="largest artefact size in megabytes, above 0")
     min_quality: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         AUTO,
-        description="lowest ROC AUC (for a number, R²) of a promoted model, 0 to 1; "
-        "auto: 0.6 (0.1)",
+        description="minimum ROC AUC (regression: R²) of a promoted model, 0 to 1; "
+        "auto: 0.6 (regression: 0.1)",
     )
     paired_rows: int = Field(
-        300, ge=50, description="fewest rows to compare candidate and champion, from 50"
+        300, ge=50, description="minimum rows to compare candidate and champion, from 50"
     )
-    slice_rows: int = Field(100, ge=10, description="fewest rows for a slice to be judged, from 10")
+    slice_rows: int = Field(
+        100, ge=10, description="minimum rows of a slice to be evaluated, from 10"
+    )
     resamples: Resamples = 1000
     seed: Seed = 42
 
@@ -339,7 +347,7 @@ class Deploy(Parameters):
 class Monitor(Parameters):
     """Parameters of the monitor stage."""
 
-    min_rows: int = Field(500, ge=20, description="fewest rows of a batch for a verdict, from 20")
+    min_rows: int = Field(500, ge=20, description="minimum rows of a batch for a verdict, from 20")
     drift: float = Field(
         0.1,
         gt=0,
@@ -366,14 +374,14 @@ class Monitor(Parameters):
         0.05,
         gt=0,
         le=0.5,
-        description="drop of ROC AUC (for a number, rise of RMSE as a share) from the reference "
+        description="drop of ROC AUC (regression: rise of RMSE as a share) from the reference "
         "with the verdict retrain, above 0 to 0.5",
     )
     max_calibration_error: float = Field(
         0.05,
         gt=0,
         le=0.5,
-        description="calibration-in-the-large (a rate; for a number, standard deviations) with the "
+        description="calibration-in-the-large (a rate; regression: standard deviations) with the "
         "verdict watch, above 0 to 0.5",
     )
     windows: int = Field(
@@ -385,7 +393,7 @@ class Monitor(Parameters):
     interactive_rows: int = Field(
         10_000,
         ge=0,
-        description="most reference and batch rows in Evidently's report, 0: no such report",
+        description="most reference and batch rows in Evidently's report, 0: no report",
     )
     resamples: Resamples = 1000
     seed: Seed = 42

@@ -34,7 +34,7 @@ LeakStrength = Annotated[
     Field(
         gt=0.5,
         le=1,
-        description="univariate score of a column (ROC AUC; for a number, rank correlation) from "
+        description="univariate score of a column (ROC AUC; regression: rank correlation) from "
         "which a leak is suspected, above 0.5 to 1",
     ),
 ]

@@ -64,7 +64,7 @@ class Column(BaseModel):
     positive: str = ""
 
     def describe_values(self) -> str:
-        """The values that the column may hold, in short: ``0 to 66, or missing``."""
+        """Describe the allowed values, as ``0 to 66, or missing``."""
         if self.categories:
             values = ", ".join(self.categories)
         elif self.min is None and self.max is None:
@@ -319,7 +319,7 @@ class Column(BaseModel):
             meanings = {part: dates.DATE_PART_MEANINGS[part] for part in self._date_parts}
         elif self.type == "text" and self.role == "feature":
             meanings = {
-                f"hash{number}": f"hash {number} of its letters"
+                f"hash{number}": f"MinHash {number} of its text"
                 for number in range(1, self.n_hashes + 1)
             }
         else:

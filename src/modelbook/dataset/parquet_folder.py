@@ -37,7 +37,7 @@ def list_partitions(folder: Path) -> list[str]:
     Raises
     ------
     DataError
-        If there is none; for a Delta table without its library, or of features unknown here.
+        If there are none, deltalake is not installed, or the Delta table has unsupported features.
     """
     if (folder / DELTA_LOG).is_dir():
         return _list_delta_files(folder)
@@ -47,12 +47,12 @@ def list_partitions(folder: Path) -> list[str]:
 
 
 def list_remote_partitions(folder: RemoteAddress) -> list[str]:
-    """List the partitions of a folder in an object store, which is no Delta table.
+    """List the partitions of a folder in an object store.
 
     Raises
     ------
     DataError
-        If there is none, or another program is writing the folder.
+        If there are none, it is a Delta table, or another program is writing the folder.
     """
     names = folder.list_files()
     if is_delta_table(names):
@@ -140,7 +140,7 @@ def _add_partition_values(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Make whole numbers of partition values that are; codes with leading zeros stay text."""
+    """Convert integer partition values to numbers; codes with leading zeros stay text."""
     for column in {column for name in names for column in partition_values(name)}:
         values = frame[column].dropna()
         if holds_texts(values) and all(

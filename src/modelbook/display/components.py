@@ -106,7 +106,7 @@ class Figure:
 
     @property
     def short_name(self) -> str:
-        """The beginning of the alternative text, by which figures of a page are told apart."""
+        """The beginning of the alternative text, by which figures are distinguished."""
         words = re.split(r"[.;:,(] |[.;]$", self.alt, maxsplit=1)[0]
         return textwrap.shorten(words, MAX_NAME_CHARS, placeholder=" …")
 

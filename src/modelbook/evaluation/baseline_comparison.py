@@ -76,7 +76,7 @@ def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
     headline_row, *other_rows = simple_rows
     if pd.isna(headline_row["gain_low"]):
         return (
-            f"Whether the complex model gains over {headline_row['candidate']} cannot be judged: "
+            f"The gain of the complex model over {headline_row['candidate']} cannot be estimated: "
             "too few entities."
         )
     is_raised = headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER

@@ -27,7 +27,7 @@ class StreamMetrics:
         self._entries = factory.counter(
             "modelbook_stream_entries", "Entries that were scored", "result"
         )
-        for result in ("answer", "error"):  # from 0: a rate does not see where a series begins
+        for result in ("answer", "error"):  # start at 0, so that rate() sees the first
             self._entries.labels(result)
         self._waiting = factory.gauge(
             "modelbook_stream_waiting",

@@ -127,9 +127,9 @@ def _find_problem(
     values = [row[name] for name in HASHED_COLUMNS]
     link = ChainLink(*(row[name] for name in ChainLink._fields))
     if compute_receipt(link.chain, link.position, link.previous_receipt, values) != link.receipt:
-        return "its row was altered: the row does not have the content of its receipt"
+        return "its row was altered: its content does not match its receipt"
     if receipt is not None and receipt != link.receipt:
-        return f"its row was written anew: the journal has the receipt {link.receipt}"
+        return f"its row was rewritten: the journal has the receipt {link.receipt}"
     return _find_broken_link(connection, link)
 
 
@@ -161,7 +161,7 @@ def _describe_gap_at(connection: sa.Connection, book: str, prediction_id: str) -
     try:
         at = int(prediction_id[:SEARCHED_ID_DIGITS], 16) / 1000
     except ValueError:
-        return "its id tells no time"
+        return "its id contains no timestamp"
     times, of_book = PREDICTIONS_TABLE.c.at, PREDICTIONS_TABLE.c.book == book
     before, after = connection.execute(
         sa.select(

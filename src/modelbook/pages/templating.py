@@ -101,7 +101,7 @@ def join_names(names: Sequence[Any]) -> str:
 
 
 def to_sentence(text: str) -> str:
-    """Make a sentence of a text: a capital, and one full stop."""
+    """Format a text as a sentence, with a capital and one full stop."""
     return f"{formatting.capitalize_first(text).rstrip('.')}."
 
 

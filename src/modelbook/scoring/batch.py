@@ -124,7 +124,7 @@ def score_file(
 
 
 def name_rejects(output_path: Path) -> Path:
-    """Return the path of the rows that violate the contract, beside the output."""
+    """Return the path of the rows that violate the contract, next to the output."""
     return output_path.with_name(f"{output_path.stem}.rejects.csv")
 
 

@@ -209,8 +209,8 @@ class ObjectStoreFolders:
         description, started = _describe_run(self.source, version), self._read_run()
         if started not in (None, description):
             raise DataError(
-                f"{self.target} was begun by a run of other rows or another version",
-                expected="a run like that one, which goes on from there, or another folder",
+                f"{self.target} was started by a run of other rows or another version",
+                expected="the same rows and version, to continue that run, or another folder",
                 next="delete it, or name another one",
             )
         if started is None:

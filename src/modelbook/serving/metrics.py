@@ -127,7 +127,7 @@ class ServiceMetrics:
         self._request_errors = self.factory.counter(
             "modelbook_rejected", "Rejected or failed requests", "reason"
         )
-        for reason in STATUS_REASONS.values():  # from 0: a rate does not see where a series begins
+        for reason in STATUS_REASONS.values():  # start at 0, so that rate() sees the first
             self._request_errors.labels(reason)
         self._request_duration = self.factory.histogram(
             "modelbook_request_seconds",

@@ -422,7 +422,7 @@ class ModelManager:
         if model.drift_reference is None:
             LOG.warning(
                 "the version has no counts of its holdout, so the drift of requests is not "
-                "measured; register a version anew",
+                "measured; register a new version",
                 extra=log_fields,
             )
         in_service = [model for _, model in self._models()]

@@ -42,8 +42,8 @@ class TrafficSettings(SettingsGroup):
 
     mode: Literal["champion", "split", "canary", "shadow"] = Field(
         "champion",
-        description="champion alone; split: the challenger predicts its share; canary: "
-        "the same, until it does worse; shadow: it predicts for the journal only",
+        description="champion: no challenger; split: the challenger predicts its share; canary: as "
+        "split, rolled back when it performs worse; shadow: it predicts for the journal only",
     )
     challenger_share: float = Field(
         0.1, ge=0, le=1, description="share of the users routed to the challenger, 0 to 1"
@@ -58,7 +58,7 @@ class TrafficSettings(SettingsGroup):
         24, ge=0, description="hours that an A/B test runs before it is decided"
     )
     canary_min_rows: int = Field(
-        200, ge=20, description="rows of each variant before a canary's are compared"
+        200, ge=20, description="rows of each variant before the canary is evaluated"
     )
     canary_max_error_share: float = Field(
         0.01, ge=0, le=1, description="share of a canary's rows that may fail, 0 to 1"
@@ -160,7 +160,9 @@ class StreamSettings(SettingsGroup):
         100_000, ge=0, description="approximate maximum length of the output stream; 0: no limit"
     )
     metrics_address: str = Field(
-        "", description="where the worker serves /metrics and /health, as 0.0.0.0:8001; empty: not"
+        "",
+        description="where the worker serves /metrics and /health, as 0.0.0.0:8001; "
+        "empty: disabled",
     )
 
 
@@ -176,7 +178,9 @@ class ServingSettings(FileSettings):
     limits: LimitSettings = LimitSettings.model_construct()
     stream: StreamSettings = StreamSettings.model_construct()
     api_keys: Annotated[Literal["on", "off"], BeforeValidator(_on_off_text)] = Field(
-        "on", description="off: no key needed; on, without any keys: only loopback is served"
+        "on",
+        description="on: a key is required; without any keys only loopback clients are served; "
+        "off: no key needed",
     )
     trusted_proxies: list[Annotated[str, AfterValidator(_require_network)]] = Field(
         [], description="addresses or networks of proxies whose X-Forwarded-For names the caller"

@@ -150,7 +150,7 @@ class Sandbox:
             writer = json.loads(self._lock_path.with_name("writer.json").read_text("utf-8"))
             return f"{writer['stage']}, process {writer['pid']}, since {writer['since']}"
         except (OSError, ValueError, KeyError):
-            return "it has just begun"
+            return "it has just started"
 
 
 def open_sandbox(root: Path, book: str, name: Any) -> Sandbox | None:

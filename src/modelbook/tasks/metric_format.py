@@ -57,7 +57,7 @@ def metric_label(metric: str) -> str:
 def format_ci(low: float, high: float) -> str:
     """Format a 95% confidence interval; NaN where there are too few entities for one."""
     if not (isfinite(low) and isfinite(high)):
-        return "95% CI cannot be judged: too few entities"
+        return "95% CI cannot be estimated: too few entities"
     dash = "–" if low >= 0 else " to "
     return f"95% CI {format_metric(low)}{dash}{format_metric(high)}"
 

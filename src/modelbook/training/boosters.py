@@ -92,7 +92,7 @@ def find_iterations(
     Parameters
     ----------
     is_stop_row : ndarray of bool
-        Rows that are held back from the fit; not those that judge it.
+        Rows that are held back from the fit, and are not the rows that evaluate it.
     """
     limited = clone(estimator).set_params(**{ITERATION_PARAMETERS[family]: MAX_ITERATIONS[family]})
     rows = X.to_numpy()

@@ -250,7 +250,7 @@ def _take_candidate(
         pipeline,
         experiment.predict_out_of_fold(pipeline).score,
         pd.DataFrame([{"candidate": candidate.name, "MLflow run": candidate.run_id}]),
-        f"{candidate.name} was taken up with its parameters, from its run in MLflow.",
+        f"{candidate.name} was used with the parameters of its run in MLflow.",
     )
 
 

@@ -381,7 +381,7 @@ def _summarize_trials(
         (trials["state"] == TIMED_OUT).any(),
     )
     budget_text = (
-        f" of {n_trials} were begun before the budget of {budget_seconds:g} s was spent"
+        f" of {n_trials} were started before the budget of {budget_seconds:g} s was spent"
         if is_out_of_time
         else " settings were tried"
     )

@@ -68,5 +68,5 @@ def _alt_text(last: pd.Series) -> str:
     )
     return (
         f"{difference_text}; its confidence sequence, {format_difference(last['low'])} to "
-        f"{format_difference(last['high'])}, lies {position}."
+        f"{format_difference(last['high'])}, is {position}."
     )
