@@ -31,14 +31,17 @@ MODULES = [
     "pandas", "pyarrow.parquet", "pydantic", "typer", "rich.table", "sklearn", "scipy.stats", "nbformat",
 ]  # fmt: skip
 PAPERMILL_HANDLER = "modelbook.build.papermill_io"  # an entry point
-# A command that is forked; it ends as the fork does, and the fork with it.
+# A command that is forked; it ends as the fork does, and the fork with it. A request to end is handed on.
 COMMAND = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 connection.connect({socket!r})
 request = dict(arguments=[{script!r}, *sys.argv[1:]], env={{**os.environ}}, cwd=os.getcwd(), modules={modules})
+request["executable"] = {executable!r}
 socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
-message = {{}}
+message = json.loads(connection.recv(1024))
+pid = message["pid"]
+signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
 while "code" not in message:
     message = json.loads(connection.recv(1024))
 if message["code"] < 0:
@@ -90,16 +93,24 @@ def _start_template() -> Iterator[str]:
         )
         listener.close()
         os.close(lifeline)
+        # Where `modelbook` finds other commands beside its Python, these are forked, too.
+        python = Path(folder, "python")
+        _write_command(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         for name in COMMANDS:
-            command, script = Path(folder, name), str(Path(sys.executable).with_name(name))
+            script = str(Path(sys.executable).with_name(name))
             values = {"python": sys.executable, "socket": path, "script": script}
-            command.write_text(COMMAND.format(**values, modules=MODULES))
-            command.chmod(0o755)
+            values["executable"] = str(python if name == "modelbook" else sys.executable)
+            _write_command(Path(folder, name), COMMAND.format(**values, modules=MODULES))
         try:
             yield folder
         finally:
             os.close(own_end)
             process.wait()
+
+
+def _write_command(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 class Late:
@@ -175,6 +186,7 @@ def run_command(request: dict[str, Any]) -> None:
     script = request["arguments"][0]
     sys.path[:0] = [str(Path(script).parent), *(folder for folder in folders if folder)]
     sys.argv = request["arguments"]
+    sys.executable = request["executable"]
     runpy.run_path(script, run_name="__main__")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import shutil
@@ -163,8 +164,12 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all commands and kernels of a run, of whichever worker, be forked from one template each."""
+    """Let all commands and kernels of a run, of whichever worker, be forked from one template each.
+
+    The package is compiled once for all projects that are copied from it.
+    """
     if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "src/modelbook", quiet=2)
         templates = ExitStack()
         templates.enter_context(share_command_template())
         templates.enter_context(share_template())

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from shelf import put_empty_store
 from tiny import STAGES, Tiny
 
 from modelbook import config
@@ -26,6 +28,9 @@ mlflow.set_tracking_uri("sqlite:///models/mlflow.db")
 model = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}@champion")
 print(model.predict(pd.read_parquet("asked.parquet")).to_json())
 """
+ROWS = pd.DataFrame(
+    {"size": [10.0, 58.0, 90.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
+)
 AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none", "amount": "none"}
 
 
@@ -35,7 +40,7 @@ class Book:
     def __init__(
         self, root: Path, contract: dict[str, Any], table: pd.DataFrame, **values: Any
     ) -> None:
-        self.tiny = Tiny(root)
+        self.tiny = Tiny(put_empty_store(root))
         table.to_csv(root / "table.csv", index=False)
         (root / "contracts/tiny.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
         env = yaml.safe_load((root / "env.yaml").read_text())
@@ -53,9 +58,10 @@ class Book:
     def page(self, stage: str) -> str:
         return (self.tiny.root / f"reports/tiny/{config.stage_stem(stage)}.html").read_text()
 
-    def answers(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """What the champion says in a process that does not have the project on its path."""
-        rows.to_parquet(self.tiny.root / "asked.parquet")
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """Predictions of the champion for ROWS in a process without the project on its path."""
+        ROWS.to_parquet(self.tiny.root / "asked.parquet")
         result = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.tiny.root,
             env={k: v for k, v in self.tiny.environ.items() if k != "PYTHONPATH"},
@@ -127,17 +133,13 @@ def test_every_page_is_there_and_tells_of_its_own_task(
 
 
 def test_the_champion_answers_a_number_in_a_clean_process(number: Book) -> None:
-    rows = pd.DataFrame({"size": [10.0, 90.0], "colour": ["1", "11"], "noise": [np.nan, 0.5]})
-    result = number.answers(rows)
+    result = number.answers
     assert list(result.columns) == ["prediction"]
-    assert result["prediction"].tolist() == pytest.approx([1200, 2900], abs=90)
+    assert result["prediction"].tolist() == pytest.approx([1200, 2160, 2900], abs=90)
 
 
 def test_the_champion_answers_classes_by_name_in_a_clean_process(classes: Book) -> None:
-    rows = pd.DataFrame(
-        {"size": [5.0, 58.0, 97.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
-    )
-    result = classes.answers(rows)
+    result = classes.answers
     assert list(result.columns) == [
         "prediction",
         "probability_low",
@@ -153,11 +155,8 @@ def test_the_champion_answers_over_http_as_in_a_notebook(
     book: str, request: pytest.FixtureRequest
 ) -> None:
     built: Book = request.getfixturevalue(book)
-    rows = pd.DataFrame(
-        {"size": [5.0, 58.0, 97.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
-    )
-    wanted = built.answers(rows).to_dict("records")
-    body = rows.to_json(orient="records").encode()
+    wanted = built.answers.to_dict("records")
+    body = ROWS.to_json(orient="records").encode()
     with built.tiny.serving() as address:
         requests = urllib.request.Request(
             f"{address}/predict", body, {"content-type": "application/json"}

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from command_template import find_command
 
 from modelbook import config
 from modelbook.build import dependencies
-from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
+from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
 from modelbook.stage import project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +48,7 @@ def clean_environ() -> dict[str, str]:
         key: value
         for key, value in os.environ.items()
         if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
-        or key == TEMPLATES_VARIABLE
+        or key in TEMPLATE_VARIABLES
     }
     return {**inherited, "MODELBOOK_WORKERS": "1"}
 
@@ -61,12 +62,9 @@ class Tiny:
 
     def __init__(self, root: Path, *, is_quick: bool = True) -> None:
         self.root = root
-        for name in ("notebooks", "contracts", "src"):
-            shutil.copytree(
-                ROOT / name,
-                root / name,
-                ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
-            )
+        for name in ("notebooks", "contracts", "src"):  # with the compiled modules
+            ignored = shutil.ignore_patterns(".ipynb_checkpoints")
+            shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pipeline.yaml", root)
         # Evidently's reports take more time than all else in a small book's monitor stage.
         self.wire(interactive_rows="0", **(QUICK_COMPARISON if is_quick else {}))
@@ -126,7 +124,7 @@ class Tiny:
         with socket.socket() as item:
             item.bind(("127.0.0.1", 0))
             port = item.getsockname()[1]
-        command = [str(BIN / "modelbook"), "serve", "--port", str(port), *words]
+        command = [find_command("modelbook"), "serve", "--port", str(port), *words]
         with (self.root / "serve.log").open("w") as log:
             process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)
         address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
@@ -142,6 +140,11 @@ class Tiny:
         finally:
             process.terminate()
             process.wait(30)
+
+    def processes(self) -> list[psutil.Process]:
+        """The commands and kernels that run in the project; templates may have forked them."""
+        folder = str(self.root)
+        return [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == folder]
 
     def build(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """``ploomber build``, with more words on its command line."""
@@ -189,7 +192,8 @@ class Tiny:
         from ploomber.constants import TaskStatus
 
         with self.dag(**values) as dag:
-            return [name for name in STAGES if dag[name].exec_status != TaskStatus.Skipped]
+            stages = [name for name in STAGES if name in dag]
+            return [name for name in stages if dag[name].exec_status != TaskStatus.Skipped]
 
     @contextmanager
     def changed(self, path: str, old: str, new: str) -> Iterator[None]:
