@@ -446,7 +446,7 @@ def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
         run(engine_name="dask", scheduler=it.address)
 
 
-@pytest.mark.parametrize(
+each_engine = pytest.mark.parametrize(
     ("name", "scheduler"),
     [
         pytest.param("dask", None, marks=pytest.mark.slow),
@@ -456,22 +456,16 @@ def test_a_scheduler_without_workers_is_told(patient, run, monkeypatch):
         pytest.param("ray", None, marks=pytest.mark.integration),
     ],
 )
+
+
+@each_engine
 def test_each_engine_on_this_machine_answers_alike(patient, run, table, shelf, name, scheduler):
     done = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
     assert (done.rows, done.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
 
 
-@pytest.mark.parametrize(
-    ("name", "scheduler"),
-    [
-        pytest.param("dask", None, marks=pytest.mark.slow),
-        pytest.param(
-            "spark", "local[2]", marks=[pytest.mark.integration, pytest.mark.requires("java")]
-        ),
-        pytest.param("ray", None, marks=pytest.mark.integration),
-    ],
-)
+@each_engine
 def test_workers_read_and_write_s3_themselves_with_a_marker_at_the_end(
     patient, shelf, table, monkeypatch, name, scheduler
 ):
