@@ -37,7 +37,8 @@ HERE = Path(__file__).parent
 BENCH = HERE.parent / ".bench"
 PACKAGES = {  # of contenders with an environment of their own; neural networks of AutoGluon's are left out, torch is large
     "flaml": ["flaml[automl]", "lightgbm", "xgboost-cpu", "pyarrow"],
-    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost]", "pyarrow"],
+    # Without Ray its trial of stacking runs in the fit's process; one that fails ends the fit.
+    "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost,ray]", "pyarrow"],
 }
 CONTENDERS = ("modelbook", "autogluon best", "autogluon good", "flaml", "catboost", "histogram", "lightgbm", "pycaret")  # fmt: skip
 RESAMPLES = 1000
