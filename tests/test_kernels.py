@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from ploomber_core.exceptions import BaseException as Reported
+from shelf import put_empty_store
 from tiny import Tiny
 
 from modelbook import config
@@ -30,7 +31,7 @@ DEATHS = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return Tiny(tmp_path_factory.mktemp("kernels"))
+    return Tiny(put_empty_store(tmp_path_factory.mktemp("kernels")))
 
 
 def ingest(tiny, **environ):

@@ -7,6 +7,7 @@ import re
 from urllib.parse import quote
 
 import pytest
+from shelf import put_empty_store
 from tiny import ROOT, Tiny
 
 from modelbook import config
@@ -104,7 +105,7 @@ secrets"""
 
 @pytest.mark.slow
 def test_a_build_writes_no_secret_anywhere(tmp_path):
-    tiny = Tiny(tmp_path)
+    tiny = Tiny(put_empty_store(tmp_path))
     leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
     leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
     leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from cells import carry_out, prove_in_process
+from shelf import put_empty_store
 from tiny import SMALL, Tiny
 
 from modelbook import config
@@ -51,7 +52,7 @@ def draw_rare() -> pd.DataFrame:
 @pytest.fixture
 def run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run stages up to one on a table; ``plot`` is dropped, as a draft may do, and ``id`` the key."""
-    monkeypatch.setenv("MODELBOOK_ROOT", str(tiny.root))
+    monkeypatch.setenv("MODELBOOK_ROOT", str(put_empty_store(tiny.root)))
     prove_in_process(monkeypatch)
     contract = {
         "title": "Noise", "question": "Is it so?", "source": "a seeded generator", "licence": "none",

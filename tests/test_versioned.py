@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from servers import object_store
+from shelf import put_empty_store
 from tiny import ROOT, Tiny
 
 from modelbook import dataset
@@ -124,14 +125,14 @@ def test_the_walk_version_push_wipe_pull_rebuild_gives_the_same_numbers(
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()
     ]
-    tiny = Tiny(tmp_path)
+    tiny = Tiny(put_empty_store(tmp_path))
     tiny.leave_out("explore", "monitor")
     shutil.copy(ROOT / ".gitignore", tmp_path)
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
     for folder in ("data", "models"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(exist_ok=True)
         shutil.copy(ROOT / folder / "README.md", tmp_path / folder)
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
         git(tmp_path, *words)

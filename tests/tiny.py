@@ -124,7 +124,9 @@ class Tiny:
         with socket.socket() as item:
             item.bind(("127.0.0.1", 0))
             port = item.getsockname()[1]
-        command = [find_command("modelbook"), "serve", "--port", str(port), *words]
+        # With more workers it is the installed command, as workers start from it.
+        modelbook = str(BIN / "modelbook") if "--workers" in words else find_command("modelbook")
+        command = [modelbook, "serve", "--port", str(port), *words]
         with (self.root / "serve.log").open("w") as log:
             process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)
         address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90

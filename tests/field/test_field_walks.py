@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from cells import carry_out, prove_in_process
-from shelf import JSON, client_of
+from shelf import JSON, client_of, put_empty_store
 from test_field_books import WRITERS, write_passengers
 from tiny import QUICK_COMPARISON, Tiny
 from typer.testing import CliRunner
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
 
     @cache
     def make(*left_out: str) -> Tiny:
-        tiny = Tiny(tmp_path_factory.mktemp("walks"))
+        tiny = Tiny(put_empty_store(tmp_path_factory.mktemp("walks")))
         tiny.leave_out(*left_out)
         return tiny
 
