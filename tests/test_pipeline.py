@@ -16,13 +16,15 @@ import pandas as pd
 import psutil
 import pytest
 from cells import carry_out
+from command_template import find_command
 from ploomber.exceptions import DAGRenderError
 from ploomber_core.exceptions import BaseException as Reported
+from shelf import put_empty_store
 from tiny import BIN, SMALL, STAGES, Tiny
 
 from modelbook import config
 from modelbook.build import executor
-from modelbook.build.kernel_forking import TEMPLATES_VARIABLE
+from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
 from modelbook.registry import aliases, store
@@ -414,10 +416,10 @@ def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
 class TestKilled:
     @pytest.fixture(scope="class")
     def started(self, tmp_path_factory):
-        tiny = Tiny(tmp_path_factory.mktemp("killed"))
+        tiny = Tiny(put_empty_store(tmp_path_factory.mktemp("killed")))
         output = (tiny.root / "output.txt").open("w")
         process = subprocess.Popen(
-            [str(BIN / "ploomber"), "build", "--env--families", "lr rf et gbc ada mlp"],
+            [find_command("ploomber"), "build", "--env--families", "lr rf et gbc ada mlp"],
             cwd=tiny.root,
             env=tiny.environ,
             stdout=output,
@@ -437,8 +439,10 @@ class TestKilled:
 
     def test_a_killed_build_leaves_nothing_half_written_and_goes_on(self, started):
         tiny, process = started
+        begun = tiny.processes()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        psutil.wait_procs(begun, 10)
         assert not (tiny.root / "models/tiny/compare.json").exists()
         assert not list(tiny.root.rglob("*.part"))
         done = tiny.build()
@@ -478,7 +482,7 @@ class TestKilled:
         tiny, _ = started
         output = (tiny.root / "output.txt").open("w")
         environ = {
-            name: value for name, value in tiny.environ.items() if name != TEMPLATES_VARIABLE
+            name: value for name, value in tiny.environ.items() if name not in TEMPLATE_VARIABLES
         }
         process = subprocess.Popen(
             [str(BIN / command), "build", "--force"],
@@ -523,7 +527,8 @@ class TestByHand:
     @staticmethod
     def values(stage):
         fields = config.STAGES[stage].model_fields
-        return {name: value for name, value in SMALL.items() if name in fields}
+        values = {**SMALL, "learning_budget": 0, "candidate_models": False}
+        return {name: value for name, value in values.items() if name in fields}
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_cell_by_cell(self, built, untouched, stage, tmp_path, monkeypatch):
@@ -536,12 +541,12 @@ class TestByHand:
         out = tmp_path / "out.ipynb"
         words = [
             word
-            for name, value in self.values("finalize").items()
+            for name, value in self.values("explore").items()
             for word in ("-p", name, str(value))
         ]
-        source = built.root / "notebooks/04_finalize.ipynb"
+        source = built.root / "notebooks/02_explore.ipynb"
         done = subprocess.run(
-            [str(BIN / "papermill"), str(source), str(out), "--no-progress-bar", *words],
+            [find_command("papermill"), str(source), str(out), "--no-progress-bar", *words],
             cwd=tmp_path,
             env={**built.environ, "MODELBOOK_ROOT": str(built.root)},
             capture_output=True,
@@ -549,6 +554,6 @@ class TestByHand:
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        receipt = json.loads((built.root / "models/tiny/by-hand/finalize.json").read_text())
+        receipt = json.loads((built.root / "models/tiny/by-hand/explore.json").read_text())
         assert receipt["facts"]["by_hand"]
         assert "Verdict" in out.read_text()
