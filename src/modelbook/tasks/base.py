@@ -204,7 +204,10 @@ class Task(ABC):
 
     @abstractmethod
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        """Scores of a fitted pipeline, in the form of ``ScoredRows.score``."""
+        """Scores of a fitted pipeline, in the form of ``ScoredRows.score``.
+
+        The rows are numbered anew: with pandas 3 PyCaret's imputers sort them by their index.
+        """
 
     def extract_scores(self, response: np.ndarray) -> np.ndarray:
         """Convert the output of the response method to the form of ``ScoredRows.score``."""

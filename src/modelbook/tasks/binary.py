@@ -163,7 +163,7 @@ class Binary(Task):
         )
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        return pipeline.predict_proba(rows)[:, 1]
+        return pipeline.predict_proba(rows.reset_index(drop=True))[:, 1]
 
     def extract_scores(self, response: np.ndarray) -> np.ndarray:
         return response[:, 1]

@@ -130,7 +130,7 @@ class Multiclass(Task):
         )
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        probabilities = pipeline.predict_proba(rows)
+        probabilities = pipeline.predict_proba(rows.reset_index(drop=True))
         if probabilities.shape[1] != len(self.classes):
             raise TrainingError(
                 f"the model has {probabilities.shape[1]} of the {len(self.classes)} classes",

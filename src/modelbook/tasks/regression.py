@@ -109,7 +109,7 @@ class Regression(Task):
     univariate_measure, univariate_chance_level = "rank correlation", 0.0
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
-        return np.asarray(pipeline.predict(rows), dtype=float)
+        return np.asarray(pipeline.predict(rows.reset_index(drop=True)), dtype=float)
 
     def prediction_columns(self) -> dict[str, str]:
         return {"prediction": "double"}
