@@ -270,7 +270,8 @@ class DriftReference:
         measured = drift_measure.measure_count_distance(
             counts, recent_counts, row_shares, self.test_count
         )
-        became_constant = np.count_nonzero(recent_counts) < min(2, np.count_nonzero(counts))
+        n_values, n_recent = (int(np.count_nonzero(side)) for side in (counts, recent_counts))
+        became_constant = n_recent < min(2, n_values)
         limit = np.fmax(params.drift, measured.critical_distance)
         return bool(measured.distance < limit) and not became_constant
 

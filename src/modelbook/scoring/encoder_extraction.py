@@ -148,13 +148,13 @@ def _map_outputs_to_features(
         has_changed = ~((outputs == base_output) | (np.isnan(outputs) & np.isnan(base_output))).all(
             axis=0
         )
-        for output_index in np.flatnonzero(has_changed):
+        for output_index in np.flatnonzero(has_changed).tolist():
             if output_index in owners:
                 raise CompileError(
                     f"column {output_index} after preprocessing depends on "
                     f"{owners[output_index]} and on {name}"
                 )
-            owners[int(output_index)] = name
+            owners[output_index] = name
     return owners
 
 
