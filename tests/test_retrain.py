@@ -18,8 +18,9 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from command_template import find_command
 from shelf import add_version, put_empty_store
-from tiny import BIN, QUICK_COMPARISON, ROOT, SMALL, Tiny
+from tiny import QUICK_COMPARISON, ROOT, SMALL, Tiny
 from typer.testing import CliRunner
 
 from modelbook.build import locks, retrain
@@ -436,7 +437,6 @@ def test_the_command_tells_and_exits_with_0_1_or_2(
 
 STEPS = [
     ("01_ingest", "starting the kernel"), ("03_compare", "setting up"), ("04_finalize", "registering"),
-    ("05_deploy", "applying the decision"),
 ]  # fmt: skip
 
 
@@ -446,7 +446,7 @@ class Killed:
     def __init__(self, tiny: Tiny) -> None:
         self._tiny = tiny
         shutil.rmtree(tiny.root / "reports/tiny/logs")
-        command = [str(BIN / "modelbook"), "retrain", "--as-of", "4"]
+        command = [find_command("modelbook"), "retrain", "--as-of", "4"]
         self._log = (tiny.root / "retrain.log").open("w")
         self._process = psutil.Popen(
             command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log
@@ -466,18 +466,19 @@ class Killed:
 
     def kill(self, *, alone: bool = False) -> None:
         """Kill it; ``alone``: leave the build that it has started, for the caller to see."""
-        self._begun = self._process.children(recursive=True)
-        self._process.kill()
+        begun = self._tiny.processes()
+        [retrain_id] = {each.ppid() for each in begun if "/ploomber" in " ".join(each.cmdline())}
+        psutil.Process(retrain_id).kill()
         self._process.wait()
         if not alone:
             self.clear()
 
     def clear(self) -> None:
-        for process in self._begun:
+        begun = self._tiny.processes()
+        for process in begun:
             with suppress(psutil.NoSuchProcess):
-                for child in [*process.children(recursive=True), process]:
-                    child.kill()
-        psutil.wait_procs(self._begun, 10)
+                process.kill()
+        psutil.wait_procs(begun, 10)
         self._log.close()
 
 
