@@ -583,6 +583,25 @@ def test_a_blend_answers_the_mean_of_its_parts(trial_of: Callable[[Task], Experi
     )
 
 
+class IndexSorter:
+    """A pipeline that sorts rows by their index, as PyCaret's imputers do with pandas 3."""
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        return rows.sort_index()["share"].to_numpy()
+
+    def predict_proba(self, rows: pd.DataFrame) -> np.ndarray:
+        share = self.predict(rows)
+        return np.column_stack([1 - share, share, *[np.zeros(len(rows))] * (len(KIND.classes) - 2)])
+
+
+@pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
+def test_rows_are_predicted_in_their_order(task: Task) -> None:
+    rows = pd.DataFrame({"share": [0.1, 0.2, 0.9]}, index=[7, 2, 5])
+    scores = task.predict_scores(IndexSorter(), rows)
+    shares = scores[:, 1] if scores.ndim == 2 else scores
+    assert shares.tolist() == rows["share"].tolist()
+
+
 # Monitoring
 
 
