@@ -417,6 +417,10 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
     assert len(result.families) > 1
     assert result.steps["loss"].iloc[-1] < completed["mean"].min()
 
+    experiment.fold_scores["lightgbm"] = []  # as if it had been skipped
+    result = search_model(experiment, ENSEMBLE, families[:2], "rmse", silent)
+    assert "lightgbm" in result.families
+
     def remade(rows: pd.DataFrame, **options: Any) -> Experiment:
         contract = experiment.task.contract
         return Experiment(rows, contract, seed=1, **{**experiment.options, **options})

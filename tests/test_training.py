@@ -847,12 +847,16 @@ def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> 
     }  # fmt: skip
 
 
-def test_no_family_is_begun_when_the_budget_is_spent(trial: Experiment) -> None:
+def test_no_family_is_begun_when_the_budget_is_spent(
+    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "fold_scores", {})  # other tests search the same experiment
     logged = []
     made = compare_families(
         trial, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
     )
     assert [c.status for c in made] == ["ok", "skipped", "skipped"]
+    assert [family for family, scores in trial.fold_scores.items() if not scores] == ["lr", "nb"]
     assert missing_facts(made[1].reason, 0.01) == []
     assert logged == made
 

@@ -122,6 +122,7 @@ class _ComparisonRun:
         if seconds_left <= 0:
             reason = f"the budget of {self.budget:g} s was spent"
             self._record(Candidate(family, "skipped", reason=reason, label=label))
+            self.experiment.fold_scores.setdefault(family, [])  # the search may have time for it
             return
         text = f"cross-validating {label}, {seconds_left:.0f} s of the budget left"
         n_done = len(self.candidates)

@@ -148,7 +148,9 @@ class EnsembleSearch:
         *,
         seed: int,
     ) -> None:
-        self.experiment, self.families = experiment, families[:MAX_FAMILIES]
+        skipped = [family for family, scores in experiment.fold_scores.items() if not scores]
+        self.families = list(dict.fromkeys([*families, *skipped]))[:MAX_FAMILIES]
+        self.experiment = experiment
         self.metric = experiment.task.baseline_metric
         self.is_number = not experiment.task.classes
         self.executor, self.on_progress = executor, on_progress

@@ -85,7 +85,8 @@ class Experiment:
     Attributes
     ----------
     fold_scores : dict
-        Predictions for each fold's test rows, by family with its defaults: those recorded so far.
+        Predictions for each fold's test rows, by family with its defaults: those recorded so far;
+        empty for a family that the comparison skipped for lack of time.
     options : dict
         Arguments that set up the same experiment on the same rows.
     features, outcome, entities : DataFrame, Series, Series

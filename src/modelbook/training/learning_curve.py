@@ -51,7 +51,7 @@ def compute_learning_curve(
     work = partial(_evaluate_share, experiment, family, metric, seed)
     with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
         for position, share in enumerate(TRAIN_SHARES):
-            is_known = share == 1 and family in experiment.fold_scores  # by the comparison
+            is_known = share == 1 and bool(experiment.fold_scores.get(family))  # of the comparison
             expected_seconds = (
                 0.0 if is_known else previous_seconds * share / (previous_share or share)
             )
@@ -76,7 +76,7 @@ def _evaluate_share(
     """A row of the curve: a share of a fold's train entities; None where it lacks a class."""
     share, fold = item
     train, test = experiment.cv_splits()[fold]
-    if share == 1 and family in experiment.fold_scores:
+    if share == 1 and experiment.fold_scores.get(family):
         scores = experiment.fold_scores[family][fold]
         return share, fold + 1, len(train), experiment.evaluate_fold(metric, scores, test)
     train_entities = experiment.entities.iloc[train]
