@@ -115,7 +115,7 @@ deploy: ## deploy: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs, images of RELE
 .PHONY: rehearse
 rehearse: $(VENV)/test ## walk from tags to a simulated prod on this machine: released, served, paged for a planted fault, rolled back
 	@$(BIN)/python tests/prerequisites.py integration
-	@$(BIN)/pytest -q -s --show-capture=no tests/test_rehearsal.py
+	@$(BIN)/pytest -q -s --show-capture=no tests/test_release_rehearsal.py
 
 .PHONY: sbom
 sbom: $(VENV)/uv ## list what the images install, and the service's licences, in deploy/sbom

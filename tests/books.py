@@ -1,4 +1,4 @@
-"""Two small books beside the binary one: a number of entities over years, and three classes of single rows."""
+"""Small regression and multiclass books, next to the binary one of conftest."""
 
 from __future__ import annotations
 

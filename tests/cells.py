@@ -1,4 +1,4 @@
-"""The cells of a stage's notebook, carried out one by one in this process: a stage without a kernel's start."""
+"""Run the cells of a stage's notebook in this process, without starting a kernel."""
 
 from __future__ import annotations
 

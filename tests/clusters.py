@@ -1,4 +1,4 @@
-"""A real Dask scheduler with workers in processes of their own, that tests may kill."""
+"""A Dask scheduler with workers in separate processes, which tests may kill."""
 
 from __future__ import annotations
 

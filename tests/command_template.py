@@ -1,8 +1,4 @@
-"""Template process of a test run: it imports what commands import, once, and forks one for each call.
-
-Half of a short command's time is the import of libraries. As the template of kernels, whose machinery this is, it
-imports nothing of Modelbook: each command reads the package of its own project.
-"""
+"""Template process of a test run: imports what commands import, and forks a process per call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests of several rooms: one small contract, and tables drawn under it."""
+"""Shared fixtures: a small contract, tables that meet it, and small projects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Containers of a rendered overlay as processes of this machine: their commands, in their environment alone."""
+"""Run the containers of a rendered overlay as local processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a version is worth and whom it misses, in little, as receipts and versions keep it."""
+"""Small examples of a version's evidence: value, gaps and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a text states, apart from its wording: tests hold facts, and sentences may be rewritten."""
+"""Compare texts by the facts they state, so that tests do not depend on wording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a module that lies outside the package, by its path."""
+"""Load a module from a file outside the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the tests for several workers: the longest first, so that no worker is left with one at the end."""
+"""Order of tests on several workers: longest first, shared fixtures on one worker."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 # First one that does not wait for the project that the second begins to build, and others share.
 LONGEST = (
-    "versioned", "pipeline", "demo", "lab", "stores", "field_walks", "books", "docs", "retrain", "parameters",
-    "features", "template", "pages", "kernels", "suspicious_tables", "mlproject", "adding", "drift_rates", "server",
-    "rehearsal", "failure", "take", "redaction", "disk", "field_recipes", "registry", "promotion", "partitions", "engine",
-    "docs_site", "image", "walkthrough", "monitoring", "monitor", "served_pages", "pdf", "model", "card", "site",
+    "data_versions", "build", "demo", "jupyterlab", "remote_stores", "field_pipelines", "task_books", "docs", "retrain", "parameter_effects",
+    "custom_code_build", "project_template", "pages_browser", "kernels", "suspicious_tables", "mlproject", "added_stages", "drift_rates", "server",
+    "release_rehearsal", "failure_page", "take", "redaction", "full_disk", "field_columns", "registry", "promotion", "partition_scoring", "engine",
+    "docs_site", "container_images", "serving_docs", "monitoring", "monitor_command", "served_pages", "pdf", "model_behaviour", "model_card", "static_site",
 )  # fmt: skip
 PLACES = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
-BY_CLASS = ("test_pipeline.py", "test_failure.py")  # their classes share nothing that is costly
+BY_CLASS = ("test_build.py", "test_failure_page.py")  # their classes share nothing that is costly
 
 
 class SharedWork(LoadScopeScheduling):

@@ -1,4 +1,4 @@
-"""What a reader who does not see a page goes by: its title, headings, links and tables, read from the HTML."""
+"""Structure of an HTML page for assistive technology: headings, links and tables."""
 
 from __future__ import annotations
 

@@ -1,12 +1,4 @@
-"""What tests need of the machine besides Python packages: declared here once, installed where that is possible.
-
-``python tests/prerequisites.py [integration]`` installs what is missing, as far as this user may. It never fails:
-tests whose prerequisite is missing are left out, and the last line of the run says which and how to have them.
-
-``TEST_PREREQUISITES=required`` fails tests whose prerequisite is missing though it has a
-package, as CI does;
-``present`` installs nothing.
-"""
+"""Programs that tests need besides Python packages: declared, and installed if permitted."""
 
 from __future__ import annotations
 

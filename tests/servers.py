@@ -1,4 +1,4 @@
-"""Real servers for tests, each on a port of its own: PostgreSQL, Redis, an S3 by moto, MLflow, Prometheus, a webhook."""
+"""Real servers for tests: PostgreSQL, Redis, S3 (moto), MLflow, Prometheus, a webhook."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""An embedded store as the service reads it, with versions made in milliseconds.
-
-And a server of it, on a real socket.
-"""
+"""An embedded store with quickly registered versions, as the service reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The A/B: what is told of shared traffic is right, stays right however often one looks, and decides a promotion."""
+"""A/B tests: error rates under continuous monitoring, decisions, command and page."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def decided(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
 @pytest.mark.parametrize(
     ("plan", "each"), [(PLAN, 1), (ABPlan(0.2, 50, 0), 2)], ids=["even", "uneven, several rows"]
 )
-def test_without_a_difference_looking_often_decides_in_one_of_twenty_at_the_most(
+def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
     plan: ABPlan, each: int
 ) -> None:
     words = [
@@ -88,14 +88,14 @@ def test_without_a_difference_looking_often_decides_in_one_of_twenty_at_the_most
 
 
 @pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
-def test_with_a_difference_it_decides_rightly(gap: float, word: str) -> None:
+def test_different_versions_are_decided_correctly(gap: float, word: str) -> None:
     words = [decided(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
     assert words.count(word) >= 54
     assert words.count(CONTINUE) == 60 - words.count(word), "none is wrong"
 
 
-def test_an_interval_for_one_look_would_decide_far_more_often() -> None:
-    """The simulation can tell: the ends that a single look would have are crossed by chance in many runs."""
+def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -> None:
+    """Checks the simulation: a fixed-sample interval crosses zero by chance in many runs."""
     wrong = 0
     for seed in range(60):
         recorded = analysis.difference_over_time(traffic(seed, 1500), PLAN, points=30)
@@ -106,7 +106,7 @@ def test_an_interval_for_one_look_would_decide_far_more_often() -> None:
     assert wrong > 8
 
 
-def test_the_sequence_is_the_papers() -> None:
+def test_confidence_sequence_halfwidth_matches_published_values() -> None:
     rho2 = (-2 * np.log(0.05) + np.log(-2 * np.log(0.05)) + 1) / 100
     by_hand = 2 * np.sqrt(
         2 * (400 * rho2 + 1) / (400**2 * rho2) * np.log(np.sqrt(400 * rho2 + 1) / 0.05)
@@ -116,7 +116,7 @@ def test_the_sequence_is_the_papers() -> None:
     ) == pytest.approx(by_hand)
 
 
-def test_judge_and_the_last_look_of_the_course_agree() -> None:
+def test_analyze_ab_matches_last_point_of_difference_over_time() -> None:
     rows = traffic(3, gap=0.02, each=2, outcome_share=0.7)
     result, last = (
         analysis.analyze_ab(rows, PLAN),
@@ -137,7 +137,7 @@ def test_judge_and_the_last_look_of_the_course_agree() -> None:
     )
 
 
-def test_many_rows_of_a_user_are_one_piece_of_evidence() -> None:
+def test_repeated_rows_of_one_user_count_as_one_observation() -> None:
     once, often = (
         analysis.analyze_ab(traffic(1, 400, gap=0.05, each=each), PLAN) for each in (1, 20)
     )
@@ -145,7 +145,7 @@ def test_many_rows_of_a_user_are_one_piece_of_evidence() -> None:
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
 
 
-def test_before_enough_users_and_hours_it_goes_on() -> None:
+def test_decision_is_continue_before_min_users_and_min_hours() -> None:
     rows = traffic(0, 400, gap=0.3)
     assert analysis.analyze_ab(rows, PLAN).decision == KEEP_CHAMPION
     assert analysis.analyze_ab(rows, ABPlan(0.5, 250, 0)).decision == CONTINUE
@@ -160,7 +160,7 @@ def test_before_enough_users_and_hours_it_goes_on() -> None:
         assert analysis.difference_over_time(rows.head(few), PLAN).empty or few == 2
 
 
-def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
+def test_continue_estimates_number_of_users_needed() -> None:
     rows = traffic(0, 1000, gap=0.02)
     early = analysis.analyze_ab(rows.head(1000), PLAN)
     assert early.decision == CONTINUE
@@ -189,7 +189,7 @@ def test_how_long_it_takes_at_that_difference_is_foretold() -> None:
     assert analysis.analyze_ab(rows.head(0), PLAN).estimated_users_needed is None
 
 
-def test_another_share_than_was_set_makes_it_void() -> None:
+def test_share_that_differs_from_plan_makes_test_invalid() -> None:
     rows = traffic(0, 1000, gap=0.3)
     assert analysis.analyze_ab(rows, ABPlan(0.4, 100, 0)).decision == INVALID
     lost = rows[~rows["challenger"] | (rows.index % 3 > 0)]
@@ -205,8 +205,8 @@ def test_another_share_than_was_set_makes_it_void() -> None:
     )
 
 
-def test_the_sample_ratio_may_be_looked_at_after_every_user() -> None:
-    """Repeated chi-square tests at 0.005 would alarm in more than 2 % of tests without a mismatch."""
+def test_sample_ratio_test_controls_false_alarms_after_every_user() -> None:
+    """Repeated chi-square tests at 0.005 alarm in more than 2% of tests without mismatch."""
     alarms = 0
     for seed in range(100):
         arms = np.cumsum(np.random.default_rng(seed).random(2000) < 0.3)
@@ -221,9 +221,7 @@ def test_the_sample_ratio_may_be_looked_at_after_every_user() -> None:
 
 
 @pytest.mark.parametrize(("share", "rate"), [(0.05, 0.005), (0.1, 0.01), (0.5, 0.2)])
-def test_equal_versions_with_a_rare_outcome_are_seldom_told_apart(
-    share: float, rate: float
-) -> None:
+def test_equal_versions_with_rare_outcome_are_rarely_decided(share: float, rate: float) -> None:
     rng, counts, n_wrong = np.random.default_rng(0), np.arange(200, 4001, 100), 0
     for _ in range(60):
         scores = rng.beta(0.5, 0.5 / rate, 4000)
@@ -241,7 +239,7 @@ def test_equal_versions_with_a_rare_outcome_are_seldom_told_apart(
 
 
 @pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
-def test_bounded_losses_are_told_apart_where_they_differ(gap: float, word: str) -> None:
+def test_bounded_losses_that_differ_are_decided(gap: float, word: str) -> None:
     plan = ABPlan(0.5, 100, 0, loss_bound=1)
     results = [analysis.analyze_ab(traffic(seed, 2000, gap=gap), plan) for seed in range(20)]
     assert [result.decision for result in results].count(word) >= 17
@@ -249,7 +247,7 @@ def test_bounded_losses_are_told_apart_where_they_differ(gap: float, word: str) 
     assert results[0].low <= free.low <= free.high <= results[0].high
 
 
-def test_too_few_users_have_no_sample_ratio() -> None:
+def test_sample_ratio_p_value_with_too_few_users_is_none() -> None:
     assert analysis.sample_ratio_p_value((4, 4), 0.5) is None
     assert analysis.sample_ratio_p_value((90, 3), 0.05) is None
 
@@ -301,9 +299,7 @@ def served(
     return Journal(default_url(shelf.root, BOOK), BOOK)
 
 
-def test_what_two_versions_answered_is_judged_by_its_outcomes(
-    shelf: Shelf, make_frame: Any
-) -> None:
+def test_ab_command_reports_decision_from_journaled_outcomes(shelf: Shelf, make_frame: Any) -> None:
     frame = make_frame(seed=5, entities=300)
     journal = served(shelf, frame)
     match = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
@@ -348,7 +344,7 @@ def row(
     )
 
 
-def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> None:
+def test_only_rows_since_both_variants_served_are_used(shelf: Shelf) -> None:
     journal = keep(
         shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
         row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
@@ -368,9 +364,7 @@ def test_only_rows_of_the_two_count_from_when_both_answered(shelf: Shelf) -> Non
     ].to_list() == [25, 26]
 
 
-def test_a_challenge_that_was_begun_by_command_counts_from_then(
-    shelf: Shelf, make_frame: Any
-) -> None:
+def test_challenge_started_by_command_sets_start_of_test(shelf: Shelf, make_frame: Any) -> None:
     keep(shelf.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
     history.move_challenger(shelf.root, BOOK, 2, "", {}, "c0ffee")
     journal = served(shelf, make_frame(seed=5, entities=20))
@@ -378,7 +372,7 @@ def test_a_challenge_that_was_begun_by_command_counts_from_then(
     assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=0).rows) == 62
 
 
-def test_a_lot_is_the_users_and_says_who_answers() -> None:
+def test_bucket_depends_on_user_and_determines_variant() -> None:
     buckets = {assign_bucket(f"user {number}", "1") for number in range(4000)}
     assert len(buckets) == 4000
     assert assign_bucket("user 1", "1") in buckets
@@ -388,7 +382,7 @@ def test_a_lot_is_the_users_and_says_who_answers() -> None:
     )
 
 
-def test_without_two_versions_or_one_question_it_says_what_to_do(
+def test_ab_without_challenger_or_with_different_targets_raises(
     shelf: Shelf, template: Shelf, frame_: Any
 ) -> None:
     journal = Journal(default_url(shelf.root, BOOK), BOOK)
@@ -405,7 +399,7 @@ def test_without_two_versions_or_one_question_it_says_what_to_do(
         split_traffic.require_same_question(of_number(), of_classes(), "version 2", "version 1")
 
 
-def test_losses_are_by_task() -> None:
+def test_row_losses_depend_on_task() -> None:
     kinds = ScoredRows.from_arrays([0, 2], [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]], [1, 2])
     assert tasks.get_task(of_classes()).row_losses(kinds) == pytest.approx(
         [0.09 + 0.04 + 0.01, 0.25 + 0.25]
@@ -421,7 +415,7 @@ def test_losses_are_by_task() -> None:
      (of_number(), "12.5", None, 10.0, 2.5)],
     ids=["classes", "number"],
 )  # fmt: skip
-def test_rows_of_a_journal_have_the_losses_of_their_task(
+def test_journal_rows_have_losses_of_their_task(
     tmp_path, contract_, prediction, sure, outcome, loss
 ) -> None:
     journal = keep(
@@ -442,7 +436,7 @@ def story(word_rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:
     )
 
 
-def test_each_word_has_its_sentence_and_what_to_do_next() -> None:
+def test_each_decision_has_summary_and_next_step() -> None:
     better, worse, same = (traffic(0, 1000, gap=gap) for gap in (-0.1, 0.1, 0))
     assert story(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
@@ -473,7 +467,7 @@ def project(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shelf.root
 
 
-def test_the_command_tells_and_exits_with_10_when_it_is_void(
+def test_ab_command_exits_with_10_when_test_is_invalid(
     project: Path, shelf: Shelf, make_frame: Any
 ) -> None:
     result = run(project, "ab")
@@ -498,7 +492,7 @@ def test_the_command_tells_and_exits_with_10_when_it_is_void(
     assert re.match("ServingError: .*'tiny'.*challenger", result.stderr)
 
 
-def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
+def test_ab_page_matches_command_and_is_linked_from_index(
     project: Path, shelf: Shelf, make_frame: Any
 ) -> None:
     run(project, "ab")
@@ -527,12 +521,12 @@ def test_the_page_tells_what_the_command_tells_and_the_index_leads_to_it(
     assert f'href="{BOOK}/ab.html"' in listed
 
 
-def test_a_share_of_nothing_is_refused() -> None:
+def test_challenger_share_of_zero_raises() -> None:
     with pytest.raises(ServingError, match=r"traffic\.challenger_share.*\b0\b"):
         ABPlan(0, 100, 0)
 
 
-def test_promotion_can_require_it(
+def test_promote_with_require_ab_needs_decision_for_version(
     shelf: Shelf, frame_: Any, contract: Contract, monkeypatch: Any
 ) -> None:
     from modelbook.registry import promotion
@@ -555,7 +549,7 @@ def test_promotion_can_require_it(
     )
 
 
-def test_the_commands_of_the_page_run(project: Path, shelf: Shelf, make_frame: Any) -> None:
+def test_commands_in_ab_docs_run(project: Path, shelf: Shelf, make_frame: Any) -> None:
     text = (ROOT / "docs/ab.md").read_text(encoding="utf-8")
     served(shelf, make_frame(seed=5, entities=60))
     lines = [

@@ -1,4 +1,4 @@
-"""The pipeline on a real Airflow, installed once in an environment of its own."""
+"""The pipeline on a real Airflow, in a separate environment."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run_in(place: Path, *words: str | Path, **environ: str) -> subprocess.Comple
     )
 
 
-def test_airflow_makes_the_pods(installed: Path) -> None:
+def test_airflow_renders_pods_of_stages(installed: Path) -> None:
     (installed / "dags").mkdir(exist_ok=True)
     (installed / "dags/pods.py").write_text(
         airflow.render_dag(stage_graph.read_stage_graph(ROOT, "rand-hie-sample"), IMAGE)
@@ -94,7 +94,7 @@ def test_airflow_makes_the_pods(installed: Path) -> None:
     } in container["env"]
 
 
-def test_airflow_builds_a_book(installed: Path, tmp_path: Path) -> None:
+def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
     tiny = Tiny(tmp_path / "book")
     (tiny.root / ".venv").symlink_to(BIN.parent)
     (installed / "dags").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Back up, restore, clean and reset: what is copied, what is refused, and what is never touched."""
+"""Backup, restore, make clean and reset."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def root(template: Shelf, tmp_path: Path) -> Path:
     return template.copy(tmp_path / "project").root
 
 
-def test_a_restored_copy_serves_with_the_original_hidden(root: Path, tmp_path: Path) -> None:
+def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(root / "data/tiny/journal.db")) as service, service:
         service.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
         service.commit()
@@ -59,7 +59,7 @@ def test_a_restored_copy_serves_with_the_original_hidden(root: Path, tmp_path: P
     assert not (restored / "models/cache").exists()
 
 
-def test_what_was_altered_or_would_be_replaced_is_refused(root: Path, tmp_path: Path) -> None:
+def test_altered_backup_or_existing_target_is_refused(root: Path, tmp_path: Path) -> None:
     done = backup.back_up(root, str(tmp_path / "backups"))
     (root / "env.yaml").write_text("another")
     with refused(StoreError, "env.yaml"):
@@ -73,7 +73,7 @@ def test_what_was_altered_or_would_be_replaced_is_refused(root: Path, tmp_path: 
         backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))
 
 
-def test_a_running_build_is_not_backed_up_or_removed(root: Path, tmp_path: Path) -> None:
+def test_running_build_is_neither_backed_up_nor_reset(root: Path, tmp_path: Path) -> None:
     with locks.lock_build(root):
         with refused(BuildError, root):
             backup.back_up(root, str(tmp_path / "backups"))
@@ -82,7 +82,7 @@ def test_a_running_build_is_not_backed_up_or_removed(root: Path, tmp_path: Path)
     assert not (tmp_path / "backups").exists()
 
 
-def test_clean_touches_neither_registry_nor_journal_nor_history(root: Path) -> None:
+def test_make_clean_keeps_registry_journal_and_history(root: Path) -> None:
     shutil.copy(ROOT / "Makefile", root)
     subprocess.run(["make", "clean"], cwd=root, check=True, capture_output=True)
     assert aliases.query_aliases(root, BOOK)["champion"].number == 1
@@ -98,7 +98,7 @@ def test_clean_touches_neither_registry_nor_journal_nor_history(root: Path) -> N
     assert gone & retained == set()
 
 
-def test_reset_says_what_goes_and_keeps_tables_and_contracts(root: Path) -> None:
+def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) -> None:
     result = "\n".join(reset.describe_reset(root))
     for fact in ("1 versions of tiny, 1 history entries", "data/tiny/journal.db"):
         assert fact in result

@@ -1,4 +1,4 @@
-"""Candidates as models in MLflow: what a run holds, and how one is taken up later."""
+"""Candidates in MLflow: contents of their runs, and how finalize loads one."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def run_id(root: Path, experiment: Experiment) -> str:
     return run.run_id
 
 
-def test_an_experiment_shows_its_folds_and_settings(experiment: Experiment) -> None:
+def test_experiment_repr_shows_folds_and_settings(experiment: Experiment) -> None:
     shown, live = experiment._repr_html_(), experiment.pycaret._repr_html_()
     assert missing_facts(shown, 600, 300, "oversample", "normalize", "median", "balance") == []
     assert missing_facts(live, "ClassificationExperiment", 600, 2, "happened", "balance") == []
 
 
 @pytest.mark.parametrize("family", ["lr", "trees", "dummy"])
-def test_a_run_holds_the_fitted_pipeline(
+def test_candidate_run_contains_fitted_pipeline(
     root: Path, experiment: Experiment, run_id: str, family: str
 ) -> None:
     run = candidate_runs.find_candidate_run(root, family, run_id)
@@ -82,7 +82,7 @@ def test_a_run_holds_the_fitted_pipeline(
     )
 
 
-def test_a_run_holds_parameters_plots_and_the_dataset(root: Path, run_id: str) -> None:
+def test_candidate_run_contains_parameters_plots_and_dataset(root: Path, run_id: str) -> None:
     run = candidate_runs.find_candidate_run(root, "trees", run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["estimator"] == "ExtraTreesClassifier"
@@ -114,14 +114,14 @@ def test_candidates_of_each_task_have_plots(root: Path, book: str) -> None:
     assert {Path(plot.path).stem.partition("-")[0] for plot in plots} == {"curves", "calibration"}
 
 
-def test_what_is_recorded_are_the_predictions_out_of_fold(experiment: Experiment) -> None:
+def test_recorded_predictions_are_out_of_fold(experiment: Experiment) -> None:
     candidate = experiment.cross_validate("trees")
     predicted = experiment.predict_out_of_fold(experiment.make_default_pipeline("trees"))
     np.testing.assert_allclose(experiment.join_fold_scores(candidate.fold_scores), predicted.score)
     assert candidate.pipeline is None
 
 
-def test_a_candidate_is_taken_up_by_name_or_run(
+def test_candidate_is_loaded_by_name_or_run_id(
     root: Path, experiment: Experiment, run_id: str
 ) -> None:
     run = candidate_runs.find_candidate_run(root, "trees", run_id)
@@ -149,7 +149,7 @@ def test_a_candidate_is_taken_up_by_name_or_run(
         ("lr", ["noise"], ["noise"]),
     ],
 )
-def test_what_cannot_be_taken_up_is_refused(
+def test_invalid_candidate_raises(
     root: Path, experiment: Experiment, run_id: str, wanted: str, without: list[str], facts: Any
 ) -> None:
     with pytest.raises(TrainingError) as result:
@@ -159,7 +159,7 @@ def test_what_cannot_be_taken_up_is_refused(
     assert [fact for fact in facts if fact not in str(result.value)] == []
 
 
-def test_models_of_old_candidates_are_pruned_but_not_what_was_registered(
+def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     root: Path, experiment: Experiment
 ) -> None:
     with StageRun(root, "pruned", "compare", {}) as run:

@@ -1,4 +1,4 @@
-"""The command line: help with examples, exit codes, errors without tracebacks."""
+"""Command line: help, exit codes, JSON output, errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*words: str) -> Any:
 @pytest.mark.parametrize(
     "command", ["build", "check", "diff", "doctor", "new", "pdf", "runs", "setup", "site", "store"]
 )
-def test_help_shows_an_example(command):
+def test_help_contains_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"modelbook {command}" in result.stdout.split("Example")[1]
@@ -47,7 +47,7 @@ def leaf_commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, command
 
 
-def test_every_command_with_a_result_prints_json():
+def test_every_command_with_result_supports_json():
     without = {
         name
         for name, command in leaf_commands(typer.main.get_command(app))
@@ -64,7 +64,7 @@ def test_numbers_that_do_not_exist_are_null_in_printed_json(capsys: pytest.Captu
     }  # fmt: skip
 
 
-def test_version_and_wrong_usage_of_the_installed_command(tiny):
+def test_installed_command_prints_version_and_rejects_wrong_usage(tiny):
     import modelbook
 
     described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -75,13 +75,13 @@ def test_version_and_wrong_usage_of_the_installed_command(tiny):
     assert "Traceback" not in result.stderr
 
 
-def test_check_accepts_the_bundled_table(tiny):
+def test_check_accepts_bundled_table(tiny):
     result = run("check", "rand-hie")
     assert (result.exit_code, result.stderr) == (0, "")
     assert missing_facts(result.stdout, "rand-hie", "contracts/rand-hie.yaml") == []
 
 
-def test_check_lists_violations_as_text_csv_and_json_up_to_a_limit(tiny):
+def test_check_lists_violations_in_each_format_up_to_limit(tiny):
     from modelbook.dataset.bundled import load_rand_hie
 
     load_rand_hie().head(50).assign(xage=99.5, site="x").to_csv(tiny.root / "new.csv", index=False)
@@ -107,7 +107,7 @@ def test_check_lists_violations_as_text_csv_and_json_up_to_a_limit(tiny):
     assert run("check", "new.csv", "--format", "xml").exit_code == 2
 
 
-def test_new_drafts_a_book_that_check_accepts_and_a_build_finds(tiny):
+def test_new_drafts_book_that_check_accepts(tiny):
     rows = [
         f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)
     ]
@@ -128,7 +128,7 @@ def test_new_drafts_a_book_that_check_accepts_and_a_build_finds(tiny):
     assert missing_facts(result.stderr, "'anwser'", "'answer'") == []
 
 
-def test_what_a_draft_decided_by_default_stays_open_until_somebody_answers(tiny):
+def test_defaults_of_draft_stay_open_questions_until_confirmed(tiny):
     rows = [
         f"{i % 12 + 1:02d}/01/{2000 + i % 7},{i * 37 % 101},{i * 37 % 101 > 50 + i % 9}"
         for i in range(60)
@@ -167,7 +167,7 @@ def test_what_a_draft_decided_by_default_stays_open_until_somebody_answers(tiny)
     ],
     ids=["no table", "no book", "no reports to print", "no reports to publish"],
 )
-def test_what_is_not_there_is_told_without_a_traceback(tiny, words, error, fact):
+def test_missing_resources_are_reported_without_traceback(tiny, words, error, fact):
     result = run(*words)
     assert result.exit_code == 1
     assert result.stderr.startswith(error)
@@ -176,14 +176,14 @@ def test_what_is_not_there_is_told_without_a_traceback(tiny, words, error, fact)
 
 
 @pytest.mark.slow  # MLflow takes seconds
-def test_store_is_created_once(tiny):
+def test_store_command_is_idempotent(tiny):
     first, second = run("store"), run("store")
     assert first.exit_code == second.exit_code == 0
     assert first.stdout == second.stdout == f"sqlite:///{tiny.root}/models/mlflow.db\n"
     assert (tiny.root / "models/mlflow.db").is_file()
 
 
-def test_site_goes_where_it_is_told(tiny):
+def test_site_command_writes_to_given_path(tiny):
     (tiny.root / "reports").mkdir()
     (tiny.root / "reports/index.html").write_text("<h1>Reports</h1>")
     result = run("site", "out.zip")

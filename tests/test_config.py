@@ -1,4 +1,4 @@
-"""Parameters: what is refused, how the message helps, and what an accepted set looks like."""
+"""Stage parameters: validation, error messages, origins and formats."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ BOUNDS = [
 @pytest.mark.parametrize(
     ("stage", "name", "value"), [(s, n, v) for s, n, inside, _ in BOUNDS for v in inside]
 )
-def test_the_ends_of_a_range_are_accepted(stage: str, name: str, value: Any) -> None:
+def test_values_at_range_limits_are_accepted(stage: str, name: str, value: Any) -> None:
     assert getattr(config.validate(stage, {name: value}), name) == value
 
 
 @pytest.mark.parametrize(
     ("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside]
 )
-def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, value: Any) -> None:
+def test_value_out_of_range_raises_with_meaning(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
     assert missing_facts(caught.value.problem, stage, name, repr(value)) == []
@@ -104,25 +104,25 @@ def test_a_value_out_of_range_is_named_with_its_meaning(stage: str, name: str, v
         ("monitor", "book", "../up"),
     ],
 )
-def test_a_mistyped_value_is_refused(stage: str, name: str, value: Any) -> None:
+def test_value_of_wrong_type_raises(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate(stage, {name: value})
     assert missing_facts(caught.value.problem, name, repr(value)) == []
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
-def test_an_unknown_parameter_is_refused_with_the_nearest_name(stage: str) -> None:
+def test_unknown_parameter_raises_with_nearest_name(stage: str) -> None:
     name = list(config.STAGES[stage].model_fields)[1]
     with refused(ParameterError, name + "s", 1, name):
         config.validate(stage, {name + "s": 1})
 
 
-def test_an_unknown_parameter_that_is_near_to_nothing_lists_them_all() -> None:
+def test_unknown_parameter_without_similar_name_lists_all() -> None:
     with refused(ParameterError, *config.STAGES["explore"].model_fields):
         config.validate("explore", {"qqqqqq": 1})
 
 
-def test_all_errors_are_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"folds": 1, "time_budget": -1, "famillies": "rf", "seed": 7})
     facts = ("folds", 1, "time_budget", -1, "'famillies'", "families")
@@ -135,14 +135,14 @@ def test_all_errors_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     "value", ["lr, rf lightgbm", "lr rf lightgbm", "lr,rf,lightgbm", ["lr", "rf", "lightgbm"]]
 )
-def test_families_may_be_words(value: Any) -> None:
+def test_families_accept_text_and_lists(value: Any) -> None:
     assert config.validate("compare", {"families": value}).families == ["lr", "rf", "lightgbm"]
 
 
 @pytest.mark.parametrize(
     ("value", "facts"), [("lr lgbm", ["lgbm", "lightgbm"]), ("lr rf lr", ["lr rf lr"]), (" ", [1])]
 )
-def test_wrong_families_are_refused(value: str, facts: list[Any]) -> None:
+def test_invalid_families_raise(value: str, facts: list[Any]) -> None:
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"families": value})
     assert missing_facts(caught.value.problem, "families", *facts) == []
@@ -152,24 +152,24 @@ def test_wrong_families_are_refused(value: str, facts: list[Any]) -> None:
     ("value", "meant"),
     [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)],
 )
-def test_the_last_training_period_may_come_as_a_word(value: Any, meant: Any) -> None:
+def test_train_until_accepts_text(value: Any, meant: Any) -> None:
     assert config.validate("ingest", {"train_until": value}).train_until == meant
 
 
-def test_parameters_cannot_be_changed_once_they_are_checked() -> None:
+def test_parameters_are_immutable() -> None:
     params = config.validate("compare", {})
     with pytest.raises(ValidationError):
         params.folds = 1
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
-def test_every_parameter_is_described(stage: str) -> None:
+def test_every_parameter_has_description(stage: str) -> None:
     rows = config.describe_parameters(config.validate(stage, {}), {})
     assert [row["name"] for row in rows] == list(config.STAGES[stage].model_fields)
     assert all(row["meaning"] and row["origin"] == "default" for row in rows)
 
 
-def test_describe_tells_where_each_value_comes_from() -> None:
+def test_describe_lists_origin_of_each_value() -> None:
     result = config.describe_parameters(
         config.validate("compare", {"folds": 3}), {"folds": "command line"}
     )
@@ -178,7 +178,7 @@ def test_describe_tells_where_each_value_comes_from() -> None:
     assert rows["time_budget"]["origin"] == "default"
 
 
-def test_an_error_says_where_the_value_was_set() -> None:
+def test_error_names_origin_of_value() -> None:
     origins = {"folds": "environment MODELBOOK_FOLDS", "time_budget": "env file env.yaml"}
     with pytest.raises(ParameterError) as caught:
         config.validate("compare", {"folds": "many", "time_budget": 10}, origins)
@@ -186,7 +186,7 @@ def test_an_error_says_where_the_value_was_set() -> None:
         assert missing_facts(text, *origins.values()) == ["env file env.yaml"]
 
 
-def test_a_stem_numbers_the_stages_in_order() -> None:
+def test_stage_stem_numbers_stages_in_order() -> None:
     stems = [config.stage_stem(stage) for stage in config.STAGES]
     assert stems[:6] == [
         "01_ingest",
@@ -202,17 +202,17 @@ def test_a_stem_numbers_the_stages_in_order() -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(300.0, "300"), (0.1, "0.1"), (["lr", "nb"], "lr nb"), (None, "none")]
 )
-def test_a_value_is_written_in_one_way(value, text):
+def test_format_value_is_canonical(value, text):
     assert config.format_value(value) == text
 
 
-def test_none_is_a_word_of_calibrate_however_it_is_handed_on():
+def test_calibrate_accepts_none_in_every_form():
     for value in (None, "none"):
         assert config.validate("finalize", {"calibrate": value}).calibrate == "none"
 
 
 @pytest.mark.parametrize("given", [None, "none", ["none"]])
-def test_no_transformers_are_none_however_they_come(given: Any) -> None:
+def test_transformers_accept_none_in_every_form(given: Any) -> None:
     params = config.validate("compare", {"transformers": given})
     assert params.transformers == ["none"]
     assert (
@@ -220,7 +220,7 @@ def test_no_transformers_are_none_however_they_come(given: Any) -> None:
     )  # so that Ploomber's None is no other value than the env file's
 
 
-def test_transformers_are_named_by_file_and_class() -> None:
+def test_transformers_accept_file_and_class_names() -> None:
     assert config.validate("compare", {"transformers": "a.B c.d"}).transformers == ["a.B", "c.d"]
     for wrong in ("PerRoom", "a.b.C", "a.B a.B", "../a.B"):
         with refused(ParameterError, "transformers", wrong):

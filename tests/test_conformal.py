@@ -1,4 +1,4 @@
-"""Conformal intervals and sets: they cover rows of new entities as often as they say, everywhere."""
+"""Conformal prediction intervals and sets: coverage, and use in service, files and monitor."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def limit_of(scored: ScoredRows) -> float:
     return conformal_limit(np.abs(scored.outcome - scored.score), scored.entity)
 
 
-def test_a_row_of_a_new_entity_is_covered_as_often_as_stated() -> None:
+def test_interval_covers_rows_of_new_entities_at_nominal_rate() -> None:
     rng, covered = np.random.default_rng(0), []
     for _ in range(400):
         halfwidth = limit_of(draw(rng, 40))
@@ -56,20 +56,20 @@ def test_a_row_of_a_new_entity_is_covered_as_often_as_stated() -> None:
     assert 0.86 <= np.mean(covered) <= 0.95
 
 
-def test_each_entity_has_the_same_weight() -> None:
+def test_each_entity_has_equal_weight() -> None:
     errors = np.r_[np.full(1000, 100.0), np.arange(1, 100)]
     entity = np.r_[np.zeros(1000), np.arange(1, 100)]
     scored = ScoredRows.from_arrays(errors, np.zeros(len(errors)), entity)
     assert limit_of(scored) == 91
 
 
-def test_few_entities_have_no_bound() -> None:
+def test_too_few_entities_give_infinite_bound() -> None:
     few = draw(np.random.default_rng(0), 8)
     assert limit_of(few) == float("inf")
     assert measure_prediction_interval(tasks.get_task(NUMBER), few, few, seed=0) is None
 
 
-def test_coverage_of_the_holdout_is_measured_with_its_interval() -> None:
+def test_holdout_coverage_is_measured_with_interval() -> None:
     rng, task = np.random.default_rng(1), tasks.get_task(NUMBER)
     result = measure_prediction_interval(task, draw(rng, 200), draw(rng, 100, first=200), seed=0)
     assert result is not None
@@ -78,7 +78,7 @@ def test_coverage_of_the_holdout_is_measured_with_its_interval() -> None:
     assert result.describe().count("%") >= 4
 
 
-def test_sets_of_classes_cover_as_often_as_stated() -> None:
+def test_prediction_sets_cover_at_nominal_rate() -> None:
     rng, task = np.random.default_rng(2), tasks.get_task(CLASSES)
     result = measure_prediction_interval(
         task, draw_classes(rng, 600), draw_classes(rng, 2000), seed=0
@@ -89,7 +89,7 @@ def test_sets_of_classes_cover_as_often_as_stated() -> None:
     assert 1 <= result.mean_size < 3
 
 
-def test_the_likeliest_class_is_in_every_set() -> None:
+def test_most_probable_class_is_in_every_prediction_set() -> None:
     conformal = ConformalPrediction(0.9, 0.3, ("low", "middle", "high"))
     result = conformal.describe_row(RowPrediction("low", [0.5, 0.3, 0.2]))
     assert result == {"prediction_set": ["low"]}
@@ -115,7 +115,7 @@ def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -
 
 
 @pytest.mark.parametrize("kind", ["number", "classes"])
-def test_requests_uploads_and_files_bear_the_same_intervals_or_sets(
+def test_requests_uploads_and_files_return_same_intervals_or_sets(
     kind: str, tmp_path: Path
 ) -> None:
     contract = NUMBER if kind == "number" else CLASSES
@@ -162,7 +162,7 @@ def test_requests_uploads_and_files_bear_the_same_intervals_or_sets(
 
 
 @pytest.mark.parametrize(("limit", "is_found"), [(1.645, False), (0.8, True)])
-def test_monitor_watches_the_coverage(limit: float, is_found: bool) -> None:
+def test_monitor_checks_coverage(limit: float, is_found: bool) -> None:
     rng = np.random.default_rng(0)
     table = NUMBER.conform(books.number(entities=400, years=(1,)))
     scores = table["amount"].to_numpy(dtype=float) + rng.normal(size=len(table))

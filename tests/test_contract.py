@@ -1,4 +1,4 @@
-"""The contract: what it may say, what breaks it, and what a model is given under it."""
+"""Contract: keys, validation of tables, conversion of values, model features."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(column: str | None = None, **changes: Any) -> str:
 # The file
 
 
-def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> None:
+def test_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(contract.to_yaml(), encoding="utf-8")
     assert Contract.load(path) == contract
@@ -77,9 +77,7 @@ def test_a_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -
         (text(slices=["shape"]), ["'shape'"]),
     ],
 )
-def test_a_contract_that_cannot_be_used_is_refused(
-    content: str, facts: list[Any], tmp_path: Path
-) -> None:
+def test_invalid_contract_raises(content: str, facts: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ContractError) as caught:
@@ -88,7 +86,7 @@ def test_a_contract_that_cannot_be_used_is_refused(
     assert caught.value.next
 
 
-def test_a_contract_without_features_is_refused(tmp_path: Path) -> None:
+def test_contract_without_features_raises(tmp_path: Path) -> None:
     plain = copy.deepcopy(CONTRACT)
     for name in ("colour", "size", "noise", "flag"):
         del plain["columns"][name]
@@ -99,7 +97,7 @@ def test_a_contract_without_features_is_refused(tmp_path: Path) -> None:
         Contract.load(path)
 
 
-def test_an_absent_or_unreadable_contract_is_named(tmp_path: Path) -> None:
+def test_missing_or_unparsable_contract_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"none\.yaml"):
         Contract.load(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes("title: é".encode("latin-1"))
@@ -107,7 +105,7 @@ def test_an_absent_or_unreadable_contract_is_named(tmp_path: Path) -> None:
         Contract.load(tmp_path / "latin.yaml")
 
 
-def test_roles_and_labels(contract: Contract) -> None:
+def test_roles_and_labels_are_read(contract: Contract) -> None:
     assert (contract.target, contract.entity, contract.time) == ("happened", "who", "year")
     assert contract.feature_names == ["colour", "size", "noise", "flag"]
     assert (contract.categorical_features, contract.numeric_features) == (
@@ -126,7 +124,7 @@ def test_roles_and_labels(contract: Contract) -> None:
     assert table.to_dict("list") == {"column": ["Size", "member"], "n": [1, 2]}
 
 
-def test_rules_are_told_in_words(contract: Contract) -> None:
+def test_rules_are_described_in_words(contract: Contract) -> None:
     rules = {name: column.describe_rule() for name, column in contract.columns.items()}
     assert missing_facts(rules["colour"], "1, 2, 11") == []
     assert missing_facts(rules["flag"], 0, 1) == []
@@ -138,7 +136,7 @@ def test_rules_are_told_in_words(contract: Contract) -> None:
 # What breaks it
 
 
-def test_a_table_that_keeps_the_contract_passes(contract: Contract, frame: pd.DataFrame) -> None:
+def test_valid_table_has_no_violations(contract: Contract, frame: pd.DataFrame) -> None:
     assert contract.find_violations(frame).empty
     contract.check(frame)
     contract.check(frame[frame.columns[::-1]].set_axis(range(1000, 1600)))
@@ -153,7 +151,7 @@ def test_a_table_that_keeps_the_contract_passes(contract: Contract, frame: pd.Da
         ("who", 1.5), ("who", -1), ("colour", "3"), ("colour", "1.5"), ("colour", None),
     ],
 )  # fmt: skip
-def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
+def test_invalid_value_is_located_by_row_and_column(
     column: str, value: Any, contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame = frame.set_axis(np.arange(600) + 5000)
@@ -170,19 +168,19 @@ def test_a_value_that_breaks_its_rule_is_found_where_it_stands(
 
 
 @pytest.mark.parametrize("column", ["group", "noise"])
-def test_a_gap_is_allowed_where_the_column_is_nullable(
+def test_missing_value_is_allowed_in_nullable_column(
     column: str, contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame[column] = None
     assert contract.find_violations(frame).empty
 
 
-def test_dates_are_no_numbers(contract: Contract, frame: pd.DataFrame) -> None:
+def test_dates_in_numeric_column_are_violations(contract: Contract, frame: pd.DataFrame) -> None:
     frame["noise"] = pd.Timestamp("2020-01-01")
     assert len(contract.find_violations(frame)) == len(frame)
 
 
-def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(
+def test_missing_and_extra_columns_are_violations_of_table(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     result = contract.find_violations(frame.drop(columns="noise").assign(shape=1))
@@ -193,7 +191,7 @@ def test_a_missing_and_an_extra_column_are_told_of_the_whole_table(
         contract.check(frame.assign(shape=1))
 
 
-def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame) -> None:
+def test_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame) -> None:
     frame.loc[5, ["who", "year"]] = frame.loc[3, ["who", "year"]].to_numpy()
     result = contract.find_violations(frame)
     assert set(result["row"]) == {3, 5}
@@ -201,7 +199,9 @@ def test_a_duplicate_key_names_both_rows(contract: Contract, frame: pd.DataFrame
     assert missing_facts(rule, "who", "year") == []
 
 
-def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) -> None:
+def test_all_kinds_of_violations_are_found_together(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
     frame["colour"] = frame["colour"].astype(object)
     frame.loc[1, "colour"] = "9"
     frame.loc[0, "size"] = 101
@@ -209,7 +209,7 @@ def test_all_kinds_are_found_at_once(contract: Contract, frame: pd.DataFrame) ->
     assert result["column"].tolist() == ["flag", "size", "colour"]
 
 
-def test_a_message_lists_ten_violations_and_counts_the_rest(
+def test_message_lists_ten_violations_and_counts_the_rest(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame.loc[: MAX_LISTED + 4, "size"] = -1
@@ -221,7 +221,7 @@ def test_a_message_lists_ten_violations_and_counts_the_rest(
     assert missing_facts(lines[-1], 5) == []
 
 
-def test_a_batch_may_come_before_its_outcomes(contract: Contract, frame: pd.DataFrame) -> None:
+def test_batch_without_outcomes_is_valid(contract: Contract, frame: pd.DataFrame) -> None:
     batch = frame.drop(columns="happened")
     assert contract.find_violations(batch, require_target=False).empty
     assert contract.find_violations(batch)["column"].tolist() == ["happened"]
@@ -229,17 +229,17 @@ def test_a_batch_may_come_before_its_outcomes(contract: Contract, frame: pd.Data
     assert len(contract.find_violations(wrong, require_target=False)) == len(frame)
 
 
-def test_an_empty_batch_breaks_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+def test_empty_batch_has_no_violations(contract: Contract, frame: pd.DataFrame) -> None:
     assert contract.find_violations(frame.iloc[:0]).empty
 
 
-def test_an_empty_table_cannot_be_learned_from(contract: Contract, frame: pd.DataFrame) -> None:
+def test_empty_table_raises_in_training(contract: Contract, frame: pd.DataFrame) -> None:
     with pytest.raises(DataError) as caught:
         contract.check(frame.iloc[:0])
     assert not isinstance(caught.value, ContractViolationError)
 
 
-def test_an_absent_target_is_named_beside_the_columns_there_are(
+def test_missing_target_raises_with_columns_of_table(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -250,7 +250,7 @@ def test_an_absent_target_is_named_beside_the_columns_there_are(
 
 
 @pytest.mark.parametrize("only", [0, 1])
-def test_one_class_cannot_be_learned_from(
+def test_single_class_raises_in_training(
     only: int, contract: Contract, frame: pd.DataFrame
 ) -> None:
     with pytest.raises(DataError, match=rf"'happened'.*\b{only}\b"):
@@ -260,7 +260,7 @@ def test_one_class_cannot_be_learned_from(
 # What a model is given
 
 
-def test_features_stand_in_the_contracts_order(contract: Contract, frame: pd.DataFrame) -> None:
+def test_select_features_keeps_contract_order(contract: Contract, frame: pd.DataFrame) -> None:
     assert list(contract.select_features(frame[frame.columns[::-1]]).columns) == [
         "colour",
         "size",
@@ -272,7 +272,7 @@ def test_features_stand_in_the_contracts_order(contract: Contract, frame: pd.Dat
     )
 
 
-def test_gaps_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) -> None:
+def test_missing_values_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) -> None:
     rows = frame.head(3).astype({"noise": object, "colour": object})
     rows["noise"] = [None, pd.NA, 1]
     rows["colour"] = [None, pd.NA, "2"]
@@ -289,7 +289,7 @@ def test_gaps_of_every_kind_become_nan(contract: Contract, frame: pd.DataFrame) 
 @pytest.mark.parametrize(
     "codes", [[11, 2], [11.0, 2.0], ["11", "2"], [np.int8(11), 2.0], [11.0, np.nan]]
 )
-def test_a_code_is_one_category_whatever_its_type(
+def test_category_code_is_equal_as_number_and_text(
     codes: list[Any], contract: Contract, frame: pd.DataFrame
 ) -> None:
     rows = frame.head(2).astype({"colour": object})
@@ -300,7 +300,7 @@ def test_a_code_is_one_category_whatever_its_type(
     )
 
 
-def test_conform_makes_whole_numbers_of_entity_time_and_target(
+def test_conform_casts_entity_time_and_target_to_integers(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     result = contract.conform(
@@ -315,7 +315,7 @@ def test_conform_makes_whole_numbers_of_entity_time_and_target(
 # The bundled contract
 
 
-def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
+def test_bundled_table_meets_bundled_contract() -> None:
     contract, table = (
         Contract.load(ROOT / "contracts" / "rand-hie.yaml"),
         read_table("rand-hie", ROOT),
@@ -326,7 +326,7 @@ def test_the_bundled_contract_holds_on_the_bundled_table() -> None:
     assert list(result.columns) == list(contract.columns)
 
 
-def test_the_bundled_contract_lets_no_model_see_race_or_the_years_own_care() -> None:
+def test_bundled_contract_excludes_race_and_same_year_care_from_features() -> None:
     contract = Contract.load(ROOT / "contracts" / "rand-hie.yaml")
     features = set(contract.feature_names)
     assert contract.columns_with_role("sensitive") == ["black"]
@@ -373,7 +373,7 @@ def messy() -> pd.DataFrame:
     })  # fmt: skip
 
 
-def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.DataFrame) -> None:
+def test_values_are_parsed_as_contract_specifies(rich: Contract, messy: pd.DataFrame) -> None:
     result = rich.conform(messy)
     assert list(result.columns) == [
         "number",
@@ -399,9 +399,7 @@ def test_messy_values_are_read_as_the_contract_says(rich: Contract, messy: pd.Da
     assert missing_facts(match["rule"].iloc[0], "number", 0, "currency") == []
 
 
-def test_what_is_conformed_stays_as_it_is(
-    rich: Contract, messy: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_conform_is_idempotent(rich: Contract, messy: pd.DataFrame, tmp_path: Path) -> None:
     once = rich.conform(messy)
     once.to_parquet(tmp_path / "rows.parquet")
     again = pd.read_parquet(tmp_path / "rows.parquet")
@@ -415,9 +413,7 @@ def test_what_is_conformed_stays_as_it_is(
     )
 
 
-def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(
-    rich: Contract, messy: pd.DataFrame
-) -> None:
+def test_date_is_one_input_and_several_model_features(rich: Contract, messy: pd.DataFrame) -> None:
     assert rich.input_names == ["born", "price", "share", "town"]
     assert (
         rich.feature_names
@@ -428,7 +424,7 @@ def test_a_model_sees_the_parts_of_a_date_and_is_asked_with_the_date(
     assert rich.label("born_weekday") == "Birth (weekday)"
 
 
-def test_a_feature_of_texts_is_numbers_that_similar_texts_share() -> None:
+def test_similar_texts_share_hash_features() -> None:
     column = Column(role="feature", type="text", hashes=32, nullable=True, meaning="name")
     texts = pd.Series(
         ["Braund, Mr. Owen", " braund,  mr.  OWEN ", "Braund, Mr. Ian", "Wu Li", None]
@@ -444,22 +440,20 @@ def test_a_feature_of_texts_is_numbers_that_similar_texts_share() -> None:
     assert single == [tuple(row) for row in hashes.iloc[:4].to_numpy().tolist()]
 
 
-def test_hashes_of_a_text_are_the_same_in_every_process() -> None:
+def test_text_hashes_are_equal_in_every_process() -> None:
     assert hash_text("Bath", 2) == pytest.approx(
         (0.00725208665140882, 0.19695266666560507), abs=1e-15
     )
 
 
-def test_a_value_that_cannot_be_read_is_no_gap(rich: Contract, messy: pd.DataFrame) -> None:
+def test_unparsable_value_is_a_violation_not_missing(rich: Contract, messy: pd.DataFrame) -> None:
     messy.loc[1, "price"] = "1,62"
     with pytest.raises(ContractViolationError, match=r"price = '1,62' in row 1"):
         rich.select_features(messy)
     assert rich.find_violations(messy)["row"].tolist() == [1, 2]
 
 
-def test_unseen_categories_are_let_through_where_the_contract_allows_them(
-    rich: Contract, messy: pd.DataFrame
-) -> None:
+def test_unseen_categories_are_valid_with_unseen_true(rich: Contract, messy: pd.DataFrame) -> None:
     assert rich.find_violations(messy.assign(town="Nowhere", price=None)).empty
     assert "category" in rich.columns["town"].describe_rule()
 
@@ -472,7 +466,7 @@ def test_unseen_categories_are_let_through_where_the_contract_allows_them(
         ("1,23", None), ("12.5.1", None), ("five", None), ("", None), ("1e5", None), ("$", None), ("--1", None),
     ],
 )  # fmt: skip
-def test_amounts_of_money(text: Any, number: float | None) -> None:
+def test_currency_amounts_are_parsed(text: Any, number: float | None) -> None:
     result = parsing.parse_numbers(pd.Series([text], dtype=object), "currency")[0]
     assert (result == number) if number is not None else np.isnan(result)
 
@@ -486,7 +480,7 @@ def test_amounts_of_money(text: Any, number: float | None) -> None:
         ("9999-12-31", "ISO8601", None), ("2263Q1", "quarter", None), (date(1600, 1, 1), "%d/%m/%y", None),
     ],
 )  # fmt: skip
-def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
+def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None) -> None:
     result = dates.parse_periods(pd.Series([value]), format, "month")[0]
     assert (result == month) if month is not None else np.isnan(result)
 
@@ -504,7 +498,7 @@ def test_periods_of_dates(value: Any, format: str, month: int | None) -> None:
         ("share", {"decimal": ";"}, ["decimal"]),
     ],
 )
-def test_a_column_that_contradicts_itself_is_refused(
+def test_inconsistent_column_keys_raise(
     column: str, changes: dict[str, Any], facts: list[str], tmp_path: Path
 ) -> None:
     plain = copy.deepcopy(RICH)
@@ -520,13 +514,13 @@ def test_a_column_that_contradicts_itself_is_refused(
 
 
 @pytest.mark.parametrize("role", ["dropped", "feature"])
-def test_no_column_may_have_the_name_of_a_part_of_a_date(role: str) -> None:
+def test_column_named_like_derived_date_part_raises(role: str) -> None:
     column = {"role": role, "type": "number", "meaning": "m", "reason": "r"}
     with pytest.raises(ValueError, match="born_days"):
         Contract.model_validate({**RICH, "columns": {**RICH["columns"], "born_days": column}})
 
 
-def test_a_notebook_shows_each_column_with_its_role_and_values(contract: Contract) -> None:
+def test_repr_shows_each_column_with_role_and_values(contract: Contract) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", contract._repr_html_())
     cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
     assert len(cells) == 1 + len(contract.columns)

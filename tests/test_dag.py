@@ -1,4 +1,4 @@
-"""The pipeline on schedulers: a task for each stage, in its order, on Airflow and on Argo."""
+"""The pipeline as an Airflow DAG and an Argo workflow."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def run(tiny: Tiny) -> Callable[..., Any]:
 
 
 class TestPipeline:
-    def test_it_is_that_of_the_project_for_the_book_that_is_named(
-        self, pipeline: stage_graph.StageGraph
-    ) -> None:
+    def test_pipeline_is_read_for_given_book(self, pipeline: stage_graph.StageGraph) -> None:
         assert (pipeline.book, pipeline.env_file) == ("rand-hie-sample", "env.sample.yaml")
         assert pipeline.stages == WAITS_FOR
         recorded: set[str] = set()
@@ -58,18 +56,18 @@ class TestPipeline:
             assert recorded >= set(before)
             recorded.add(stage)
 
-    def test_a_book_that_nobody_has_is_told(self) -> None:
+    def test_unknown_book_raises(self) -> None:
         with pytest.raises(StageError, match="'nobody'"):
             stage_graph.read_stage_graph(ROOT, "nobody")
 
     @BREAKS
-    def test_a_broken_dependency_is_told_by_what_reads_it(
+    def test_broken_dependency_names_dependent_stage(
         self, tiny: Tiny, old: str, new: str, fact: str
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=fact):
             stage_graph.read_stage_graph(tiny.root)
 
-    def test_a_pod_is_as_those_of_the_cronjobs(self) -> None:
+    def test_pod_matches_pods_of_cronjobs(self) -> None:
         jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
         theirs = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
         ours = stage_graph.pod_spec(IMAGE, {"A": "b"})
@@ -81,7 +79,7 @@ class TestPipeline:
             assert mine[key] == item[key], key
         assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
 
-    def test_a_pod_keeps_the_schemas_of_the_api(self, tmp_path: Path) -> None:
+    def test_pod_matches_kubernetes_schema(self, tmp_path: Path) -> None:
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -97,16 +95,14 @@ class TestPipeline:
 
 
 class TestArgo:
-    def test_it_keeps_the_schema_of_argo_and_says_nothing_that_argo_does_not_know(
-        self, pipeline: stage_graph.StageGraph
-    ) -> None:
+    def test_workflow_matches_argo_schema(self, pipeline: stage_graph.StageGraph) -> None:
         written = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))
         read = Workflow.model_validate(written).model_dump(
             mode="json", by_alias=True, exclude_unset=True
         )
         assert read == written
 
-    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(
+    def test_stage_depends_on_its_upstream_and_runs_do_not_overlap(
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
@@ -117,7 +113,7 @@ class TestArgo:
         assert {task["template"] for task in tasks} == {"stage"}
         assert spec["parallelism"] == 1
 
-    def test_a_stage_runs_its_book_as_nobody_and_without_a_token(
+    def test_container_runs_stage_without_root_or_service_account_token(
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
@@ -137,7 +133,7 @@ class TestArgo:
         )
         assert spec["templates"][1]["retryStrategy"]["retryPolicy"] == "OnError"
 
-    def test_what_argo_itself_may_is_named_and_keeps_the_schemas(
+    def test_argo_permissions_are_minimal_and_match_schema(
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         path = ROOT / "deploy/argo/executor.yaml"
@@ -194,16 +190,14 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 class TestAirflow:
     @pytest.mark.parametrize("image", [None, IMAGE])
-    def test_each_stage_waits_for_its_own_and_one_runs_at_a_time(
+    def test_stage_depends_on_its_upstream_and_runs_do_not_overlap(
         self, pipeline, load, image: str | None
     ) -> None:
         load(airflow.render_dag(pipeline, image))
         assert {name: BEHIND[name] for name in MADE if name in STAGES} == WAITS_FOR
         assert MADE["modelbook_rand_hie_sample"].given["max_active_tasks"] == 1
 
-    def test_without_an_image_a_task_is_the_projects_own_command(
-        self, pipeline, load, tmp_path: Path
-    ) -> None:
+    def test_task_without_image_runs_project_command(self, pipeline, load, tmp_path: Path) -> None:
         load(airflow.render_dag(pipeline, None))
         inputs = MADE["compare"].given
         assert inputs["cwd"] == "{{ var.value.modelbook_root }}"
@@ -228,7 +222,7 @@ class TestAirflow:
             "}}",
         ]
 
-    def test_with_an_image_it_is_a_pod(self, pipeline, load) -> None:
+    def test_task_with_image_is_a_pod(self, pipeline, load) -> None:
         load(airflow.render_dag(pipeline, IMAGE))
         inputs = MADE["compare"].given
         [container] = inputs["pod_template_dict"]["spec"]["containers"]
@@ -242,7 +236,7 @@ class TestAirflow:
 
 
 class TestCommand:
-    def test_it_prints_or_writes(self, run, tmp_path: Path) -> None:
+    def test_dag_command_prints_or_writes_file(self, run, tmp_path: Path) -> None:
         result = run("argo")
         assert yaml.safe_load(result.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
         written = run("argo", "--out", str(tmp_path / "flows/book.yaml"))
@@ -251,7 +245,7 @@ class TestCommand:
 
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
-    def test_nothing_is_written_of_a_broken_pipeline(
+    def test_invalid_pipeline_writes_no_file(
         self, run, tiny: Tiny, scheduler: str, old, new, fact
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new):
@@ -260,7 +254,7 @@ class TestCommand:
         assert fact in done.stderr
         assert not (tiny.root / "out").exists()
 
-    def test_a_place_that_cannot_be_written_is_told(self, run, tmp_path: Path) -> None:
+    def test_unwritable_path_is_reported(self, run, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         done = run("airflow", "--out", str(tmp_path / "file/dag.py"))
         assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""The table: where it comes from, what the bundled one holds, how it is split, and what is told of it."""
+"""Reading, fingerprinting, splitting and profiling of tables."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def rand() -> pd.DataFrame:
 # The bundled table
 
 
-def test_the_bundled_table_has_every_member_year_once(rand: pd.DataFrame) -> None:
+def test_bundled_table_has_each_member_year_once(rand: pd.DataFrame) -> None:
     assert len(rand) == 20_190
     assert rand["zper"].nunique() == 5_912
     assert not rand.duplicated(["zper", "year"]).any()
     assert set(rand["year"]) == {1, 2, 3, 4, 5}
 
 
-def test_expensive_means_the_top_fifth_of_the_training_years_spending(rand: pd.DataFrame) -> None:
+def test_expensive_is_top_fifth_of_spending_in_training_years(rand: pd.DataFrame) -> None:
     spent = np.sort(rand.loc[rand["year"] <= 3, "meddol"].to_numpy())
     place = 0.8 * (len(spent) - 1)
     border = spent[int(place)] + (place % 1) * (spent[int(place) + 1] - spent[int(place)])
@@ -54,7 +54,7 @@ def test_expensive_means_the_top_fifth_of_the_training_years_spending(rand: pd.D
     assert rand.loc[rand["year"] <= 3, "expensive"].mean() == pytest.approx(0.2, abs=0.001)
 
 
-def test_a_previous_years_value_is_that_of_the_year_before_or_missing(rand: pd.DataFrame) -> None:
+def test_lagged_columns_hold_previous_year_or_missing(rand: pd.DataFrame) -> None:
     for column in ("meddol", "mdvis", "totadm"):
         expected_values = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
         wanted = [
@@ -69,7 +69,7 @@ def test_a_previous_years_value_is_that_of_the_year_before_or_missing(rand: pd.D
     assert rand.loc[rand["year"] > 1, lagged].notna().any().all()
 
 
-def test_an_imputed_share_is_no_answer(rand: pd.DataFrame) -> None:
+def test_imputed_race_is_missing(rand: pd.DataFrame) -> None:
     assert set(rand["black"].dropna()) == {0, 1}
     assert rand.loc[rand["black"].isna(), "zper"].nunique() == 81
 
@@ -77,9 +77,7 @@ def test_an_imputed_share_is_no_answer(rand: pd.DataFrame) -> None:
 # Reading
 
 
-def test_both_kinds_of_file_are_read(
-    tmp_path: Path, contract: Contract, frame: pd.DataFrame
-) -> None:
+def test_csv_and_parquet_are_read(tmp_path: Path, contract: Contract, frame: pd.DataFrame) -> None:
     frame.to_csv(tmp_path / "t.csv", index=False)
     frame.to_parquet(tmp_path / "t.parquet", index=False)
     pd.testing.assert_frame_equal(read_table("t.parquet", tmp_path), frame)
@@ -104,7 +102,7 @@ def test_both_kinds_of_file_are_read(
         ),  # fields of the first line, and which line has others
     ],
 )
-def test_what_cannot_be_read_is_named(
+def test_unreadable_table_raises_with_its_name(
     table: str, content: bytes | None, facts: list[Any], tmp_path: Path
 ) -> None:
     if content is not None:
@@ -115,7 +113,7 @@ def test_what_cannot_be_read_is_named(
     assert caught.value.next
 
 
-def test_the_state_follows_the_content_of_the_file(tmp_path: Path) -> None:
+def test_quick_fingerprint_changes_with_file_content(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
     before = quick_fingerprint("t.csv", tmp_path)
@@ -128,9 +126,7 @@ def test_the_state_follows_the_content_of_the_file(tmp_path: Path) -> None:
         quick_fingerprint("none.csv", tmp_path)
 
 
-def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(
-    frame: pd.DataFrame,
-) -> None:
+def test_fingerprint_depends_on_values_types_and_names_but_not_index(frame: pd.DataFrame) -> None:
     result = fingerprint(frame)
     assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == result
     changed = frame.copy()
@@ -152,7 +148,7 @@ def test_a_fingerprint_follows_values_types_and_names_but_not_the_index(
 # Splitting
 
 
-def test_no_entity_is_on_both_sides_and_later_periods_do_not_train(
+def test_group_split_separates_entities_and_excludes_later_periods(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     sides = split_table(frame, contract, holdout_share=0.3, train_until=2, seed=1)
@@ -168,7 +164,7 @@ def test_no_entity_is_on_both_sides_and_later_periods_do_not_train(
     assert list(sides.train.index) == list(range(len(sides.train)))
 
 
-def test_without_a_border_every_row_trains_or_is_held_out(
+def test_split_without_train_until_has_no_production_rows(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     sides = split_table(frame, contract, holdout_share=0.2, train_until=None, seed=1)
@@ -177,7 +173,7 @@ def test_without_a_border_every_row_trains_or_is_held_out(
     assert sides.production_rows.empty
 
 
-def test_batches_come_earliest_first(
+def test_batches_are_ordered_by_period(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(years=(3, 1, 9, 4))
@@ -190,7 +186,7 @@ def test_batches_come_earliest_first(
     assert split_by_period(frame.iloc[:0], contract) == {}
 
 
-def test_an_entity_stays_on_its_side_when_rows_are_added(
+def test_entity_stays_on_its_side_when_rows_are_added(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     small, large = make_frame(entities=100), make_frame(seed=9, entities=300, years=(1, 2, 3, 4))
@@ -205,7 +201,7 @@ def test_an_entity_stays_on_its_side_when_rows_are_added(
     assert other != held[0]
 
 
-def test_a_larger_holdout_contains_the_smaller(contract: Contract, frame: pd.DataFrame) -> None:
+def test_larger_holdout_contains_smaller_one(contract: Contract, frame: pd.DataFrame) -> None:
     small, large = (
         set(
             split_table(frame, contract, holdout_share=share, train_until=None, seed=7).holdout[
@@ -217,7 +213,7 @@ def test_a_larger_holdout_contains_the_smaller(contract: Contract, frame: pd.Dat
     assert small < large
 
 
-def test_by_time_the_last_part_is_held_out(
+def test_time_split_holds_out_latest_periods(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(years=(1, 2, 3, 4, 5))
@@ -238,7 +234,7 @@ def test_by_time_the_last_part_is_held_out(
         split_table(frame, contract, holdout_share=0.3, train_until=1, seed=1, strategy_name="time")
 
 
-def test_at_random_each_row_is_drawn_for_itself_and_twins_stay_together(
+def test_random_split_assigns_rows_independently_and_keeps_duplicates_together(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     twice = pd.concat([frame, frame], ignore_index=True)
@@ -255,20 +251,20 @@ def test_at_random_each_row_is_drawn_for_itself_and_twins_stay_together(
     )
 
 
-def test_a_split_by_time_needs_a_time(contract: Contract) -> None:
+def test_time_split_without_time_column_raises(contract: Contract) -> None:
     columns = {k: v for k, v in contract.columns.items() if v.role != "time"}
     with pytest.raises(DataError, match="time"):
         SPLIT_STRATEGIES["time"].check_contract(contract.model_copy(update={"columns": columns}))
     SPLIT_STRATEGIES["time"].check_contract(contract)
 
 
-def test_draws_are_even() -> None:
+def test_hash_values_are_uniform() -> None:
     drawn = hash_entities(pd.Series(range(5000)), 3)
     assert drawn.between(0, 1, inclusive="left").all()
     assert np.histogram(drawn, bins=10, range=(0, 1))[0] == pytest.approx([500] * 10, rel=0.2)
 
 
-def test_a_sample_takes_whole_entities_and_is_independent_of_the_split(
+def test_sample_contains_whole_entities_and_is_independent_of_split(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(entities=1000)
@@ -288,7 +284,7 @@ def test_a_sample_takes_whole_entities_and_is_independent_of_the_split(
     ("change", "count"),
     [({"happened": 0}, 1), ({"who": 1}, 0)],  # classes, rows
 )
-def test_a_side_that_cannot_be_learned_from_is_an_error(
+def test_side_without_enough_rows_raises(
     change: dict[str, int], count: int, contract: Contract, frame: pd.DataFrame
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -297,7 +293,7 @@ def test_a_side_that_cannot_be_learned_from_is_an_error(
     assert "holdout" in caught.value.next
 
 
-def test_a_cutoff_before_the_first_period_names_the_periods(
+def test_train_until_before_first_period_raises_with_periods(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     with refused(DataError, "train_until = 0", "1 to 3", "set train_until to 1"):
@@ -307,7 +303,7 @@ def test_a_cutoff_before_the_first_period_names_the_periods(
 # The card
 
 
-def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
+def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
     facts = data_card.describe_origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index(
         "fact"
     )["value"]
@@ -320,7 +316,9 @@ def test_the_card_tells_origin_and_columns(contract: Contract, frame: pd.DataFra
     assert contract.columns["size"].describe_rule() in result.loc["size"].tolist()
 
 
-def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.DataFrame) -> None:
+def test_data_card_lists_rows_entities_and_known_share(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
     sides = split_table(frame, contract, holdout_share=0.25, train_until=2, seed=1)
     result = data_card.summarize_subsets(sides, contract).set_index("part")
     assert list(result.index) == ["train", "holdout", "batch 3"]
@@ -347,7 +345,7 @@ def test_the_card_tells_what_the_split_guarantees(contract: Contract, frame: pd.
 # The profile
 
 
-def test_the_rate_by_period_has_wilsons_interval(contract: Contract, frame: pd.DataFrame) -> None:
+def test_rate_by_period_has_wilson_interval(contract: Contract, frame: pd.DataFrame) -> None:
     result = tasks.get_task(contract).summarize_target_by_period(frame)
     assert result["period"].tolist() == ["1", "2", "3"]
     n, p, z = 200, frame.loc[frame["year"] == 2, "happened"].mean(), 1.959964
@@ -366,7 +364,7 @@ def missing_rates(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     return rates.rename_axis("column").reset_index(name="share")
 
 
-def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -> None:
+def test_table_without_missing_values_is_described(contract: Contract, frame: pd.DataFrame) -> None:
     full = frame.fillna(0)
     table, gaps = (profiling.measure_associations(full, contract), missing_rates(full, contract))
     text = " ".join(profiling.summarize_profile(full, contract, table, gaps, [], [], []))
@@ -378,7 +376,7 @@ def test_a_table_without_gaps_says_so(contract: Contract, frame: pd.DataFrame) -
     assert profiling.key_numbers(full, contract, table, gaps)[-1]["value"] == 0
 
 
-def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd.DataFrame) -> None:
+def test_univariate_score_is_folded_roc_auc(contract: Contract, frame: pd.DataFrame) -> None:
     result = profiling.measure_associations(
         frame.assign(size=100 - frame["size"]), contract
     ).set_index("column")
@@ -398,21 +396,21 @@ def test_associations_are_scikit_learns_auc_folded(contract: Contract, frame: pd
     assert (result["strength"] >= 0.5).all()
 
 
-def test_a_column_without_values_tells_nothing(contract: Contract, frame: pd.DataFrame) -> None:
+def test_column_without_values_has_chance_score(contract: Contract, frame: pd.DataFrame) -> None:
     result = profiling.measure_associations(frame.assign(noise=np.nan), contract).set_index(
         "column"
     )
     assert result.loc["noise", "strength"] == 0.5
 
 
-def test_a_category_that_decides_is_found(contract: Contract, frame: pd.DataFrame) -> None:
+def test_deciding_category_has_perfect_score(contract: Contract, frame: pd.DataFrame) -> None:
     result = profiling.measure_associations(
         frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract
     )
     assert result.set_index("column").loc["colour", "strength"] == 1
 
 
-def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.DataFrame) -> None:
+def test_only_features_are_suspected_leaks(contract: Contract, frame: pd.DataFrame) -> None:
     leaking = frame.assign(flag=frame["happened"].astype(float))
     assert profiling.find_suspected_leaks(
         profiling.measure_associations(leaking, contract), 0.95, contract
@@ -425,9 +423,7 @@ def test_only_features_are_suspected_of_a_leak(contract: Contract, frame: pd.Dat
     )
 
 
-def test_pairs_are_measured_by_what_their_types_allow(
-    contract: Contract, frame: pd.DataFrame
-) -> None:
+def test_correlations_use_measure_of_column_types(contract: Contract, frame: pd.DataFrame) -> None:
     result = correlation.correlate_features(
         frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
         contract, ["size", "noise", "flag", "colour"],
@@ -440,7 +436,7 @@ def test_pairs_are_measured_by_what_their_types_allow(
     assert result["value"].abs().is_monotonic_decreasing
 
 
-def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
+def test_two_categories_use_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
     columns = {name: dict(contract.columns)[name] for name in contract.columns}
     columns["twin"] = columns["colour"]
     two = contract.model_copy(update={"columns": columns})
@@ -451,15 +447,13 @@ def test_two_categories_are_measured_by_cramers_v(contract: Contract, frame: pd.
     ]
 
 
-def test_a_constant_column_or_category_pairs_with_nothing(
-    contract: Contract, frame: pd.DataFrame
-) -> None:
+def test_constant_columns_have_no_correlations(contract: Contract, frame: pd.DataFrame) -> None:
     assert correlation.correlate_features(
         frame.assign(colour="1", size=1.0), contract, ["size", "colour"]
     ).empty
 
 
-def test_shifts_are_standardised_differences_to_the_first_period(
+def test_shifts_are_standardised_mean_differences_to_first_period(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame.loc[frame["year"] == 3, "size"] += 50
@@ -474,7 +468,7 @@ def test_shifts_are_standardised_differences_to_the_first_period(
     assert profiling.find_shifted_columns(result, 100) == []
 
 
-def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.DataFrame) -> None:
+def test_contract_without_time_has_no_shifts(contract: Contract, frame: pd.DataFrame) -> None:
     columns = {
         **contract.columns,
         "year": contract.columns["year"].model_copy(update={"role": "dropped", "reason": "none"}),
@@ -489,7 +483,7 @@ def test_a_contract_without_periods_has_no_shifts(contract: Contract, frame: pd.
     )
 
 
-def test_the_exploration_is_told_in_words(contract: Contract, frame: pd.DataFrame) -> None:
+def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.DataFrame) -> None:
     table = (
         profiling.measure_associations(frame, contract)
         .query("role == 'feature'")

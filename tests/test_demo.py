@@ -1,4 +1,4 @@
-"""The whole loop, once around; and the commands of docs/operations.md, typed where it has been."""
+"""The demo of the whole loop, and the commands of docs/operations.md."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-def test_each_step_is_told_in_its_order_and_no_request_is_dropped(
-    demo_run: tuple[Path, str],
-) -> None:
+def test_demo_shows_steps_in_order_and_drops_no_request(demo_run: tuple[Path, str]) -> None:
     folder, screen = demo_run
     assert re.findall(r"^(\S.*?)  +(?:\d:\d\d)?  ", screen, re.M) == STEPS
     exit_codes = re.findall(r"^monitor +\d:\d\d +exit (\d+)", screen, re.M)
@@ -52,9 +50,7 @@ def test_each_step_is_told_in_its_order_and_no_request_is_dropped(
 
 
 @pytest.mark.slow
-def test_the_history_has_the_reasons_and_the_index_tells_the_same(
-    demo_run: tuple[Path, str],
-) -> None:
+def test_demo_history_has_reasons_and_index_agrees(demo_run: tuple[Path, str]) -> None:
     folder, _ = demo_run
     history = json.loads(_typed(folder, "modelbook history --json").stdout)
     assert [entry["user"] for entry in history] == ["demo"] * len(history)
@@ -83,7 +79,7 @@ def commands() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_the_commands_of_operations_run(demo_run: tuple[Path, str]) -> None:
+def test_commands_in_operations_docs_run(demo_run: tuple[Path, str]) -> None:
     folder, _ = demo_run
     typed = [command for command in commands() if command.startswith("modelbook")]
     assert len(typed) > 5
@@ -105,7 +101,7 @@ def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_damaged_rows_keep_the_contract() -> None:
+def test_corrupted_rows_still_meet_contract() -> None:
     rows = load_rand_hie()
     damaged = live_rows.damage_rows(rows)
     assert not len(Contract.load(ROOT / "contracts/rand-hie.yaml").find_violations(damaged))
@@ -130,19 +126,19 @@ MOVE = {"kind": "move", "action": "promote", "version": 2, "reason": "because"}
         lambda: checks.check_moves([MOVE], [("promote", 2, "monitor")]),
     ],
 )
-def test_what_is_not_shown_ends_the_demo(check: Callable[[], None]) -> None:
+def test_failed_check_ends_demo(check: Callable[[], None]) -> None:
     with pytest.raises(DemoError):
         check()
 
 
-def test_what_is_shown_passes() -> None:
+def test_met_checks_pass() -> None:
     checks.check_exit_code("monitor", 20, (20,), "retrain")
     checks.check_no_failures(0, "retrain")
     checks.check_journal((10, 5), 10, 5)
     checks.check_moves([{"kind": "decision"}, MOVE], [("promote", 2, "be")])
 
 
-def test_a_monitor_that_asks_for_no_retrain_ends_the_demo(
+def test_demo_ends_when_monitor_does_not_recommend_retrain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
@@ -161,7 +157,7 @@ def test_a_monitor_that_asks_for_no_retrain_ends_the_demo(
     assert shown == ["build", "serve", "year 4 live"]
 
 
-def test_a_folder_that_is_no_demo_stays_as_it_is(tmp_path: Path) -> None:
+def test_folder_that_is_not_a_demo_is_kept(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/thesis.txt").write_text("years of work")
     with pytest.raises(BuildError, match="exists and is not a demo"):
@@ -169,7 +165,7 @@ def test_a_folder_that_is_no_demo_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "demo/thesis.txt").read_text() == "years of work"
 
 
-def test_a_former_demo_makes_room(tmp_path: Path) -> None:
+def test_earlier_demo_is_replaced(tmp_path: Path) -> None:
     Sandbox(ROOT, tmp_path / "demo", print)
     (tmp_path / "demo/old.txt").write_text("")
     place = Sandbox(ROOT, tmp_path / "demo", print)
@@ -177,7 +173,7 @@ def test_a_former_demo_makes_room(tmp_path: Path) -> None:
     assert "book: demo" in (place.root / "env.yaml").read_text()
 
 
-def test_a_command_that_fails_is_told_with_what_it_said(tmp_path: Path) -> None:
+def test_failed_command_is_reported_with_its_output(tmp_path: Path) -> None:
     heard: list[str] = []
     place = Sandbox(ROOT, tmp_path / "demo", heard.append)
     with pytest.raises(

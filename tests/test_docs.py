@@ -1,4 +1,4 @@
-"""The documentation is true: its commands run, its links lead somewhere, its tables keep step with the code."""
+"""Documentation: commands run, links resolve, tables match the code."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NOT_RUN = (
     "conda ",
     "pip install",
 )  # they open, download or set up
-# Those of serving.md want a running service (test_walkthrough.py), those of ab.md two versions (test_ab.py), those of
+# Those of serving.md want a running service (test_serving_docs.py), those of ab.md two versions (test_ab.py), those of
 # retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py), those of data-versions.md a
-# repository and an object store (test_versioned.py).
+# repository and an object store (test_data_versions.py).
 ELSEWHERE = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
 
 
@@ -59,7 +59,7 @@ def project(bundled):
 @pytest.mark.parametrize(
     "command", [command for command in commands() if command.startswith("make ")]
 )
-def test_each_make_target_is_there(command):
+def test_documented_make_targets_exist(command):
     target = shlex.split(command)[1]
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), f"no target {target}"
 
@@ -70,7 +70,7 @@ def test_each_make_target_is_there(command):
     [item for item in commands().items() if not item[0].startswith(("make ", *NOT_RUN))],
     ids=lambda value: str(value)[:60],
 )
-def test_each_command_runs(project, command, pages):
+def test_documented_commands_run(project, command, pages):
     quick = QUICK if "sample" in command else {}  # another book than that of all else
     environ = {**project.environ, **quick}
     if command.startswith("modelbook pdf"):
@@ -112,12 +112,12 @@ def block_errors(project, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("page", "code"), blocks("python"), ids=lambda value: str(value)[:40].replace("\n", " ")
 )
-def test_each_python_block_runs(block_errors, page, code):
+def test_documented_python_blocks_run(block_errors, page, code):
     assert block_errors[code] == "", page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_documentation_links_resolve(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     targets = [
         target.split("#")[0] for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target
@@ -126,7 +126,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
-def test_every_parameter_stands_in_the_docs_with_its_default(stage):
+def test_every_parameter_is_documented_with_default(stage):
     text = (ROOT / "docs/parameters.md").read_text(encoding="utf-8")
     section = re.search(rf"^## .*{stage}.*?(?=^## |\Z)", text, re.S | re.M | re.I)
     assert section, f"docs/parameters.md has no section for {stage}"
@@ -142,7 +142,7 @@ def test_every_parameter_stands_in_the_docs_with_its_default(stage):
         )
 
 
-def test_every_error_stands_in_the_docs():
+def test_every_error_is_documented():
     text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     names = [
         name
@@ -152,7 +152,7 @@ def test_every_error_stands_in_the_docs():
     assert [name for name in names if name not in text] == []
 
 
-def test_every_make_target_says_what_it_does():
+def test_every_make_target_has_help():
     listed = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -162,7 +162,7 @@ def test_every_make_target_says_what_it_does():
     assert described == phony
 
 
-def test_public_text_names_no_machine():
+def test_public_text_contains_no_machine_paths():
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()

@@ -1,4 +1,4 @@
-"""The documentation as a site: whole, in order, at home in a browser without a network."""
+"""Documentation site: index, reference, gallery, accessibility, offline use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def report(root: Path, book: str, stem: str, link: str = "") -> None:
 
 
 class TestOrder:
-    def test_every_page_stands_in_the_index_once(self) -> None:
+    def test_every_page_is_in_the_index_once(self) -> None:
         there = sorted(
             p.relative_to(INDEX.parent).as_posix() for p in INDEX.parent.rglob("*.md") if p != INDEX
         )
@@ -55,7 +55,7 @@ class TestOrder:
             == there
         )
 
-    def test_the_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
+    def test_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
         text = "## Start\n- [One](one.md): a\n- [Two](deploy/two.md)\n\n## Stages\n1. [Three](three.md): b\n\n## Words\n"
         home, start, stages, gallery, reference = pages.nav(text)
         assert (home, start) == (
@@ -65,23 +65,21 @@ class TestOrder:
         assert (stages, gallery) == ({"Stages": [{"Three": "three.md"}]}, {"Gallery": "gallery.md"})
         assert {"gate": "reference/gate.md"} in reference["Reference"]
 
-    def test_what_lies_within_a_list_is_indented_by_four(self) -> None:
-        """GitHub takes two or three blanks as well; the site takes four."""
+    def test_list_content_is_indented_by_four_spaces(self) -> None:
+        """GitHub accepts two or three spaces as well; MkDocs requires four."""
         for page in INDEX.parent.rglob("*.md"):
             text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
             assert not re.search(r"^ {1,3}(```|- |\d+\. )", text, re.M), page
             assert not re.search(r"\n\n {1,3}\S", text), page
 
 
-def test_a_page_names_the_search_for_who_does_not_see_it(pages: ModuleType) -> None:
+def test_search_dialog_has_accessible_name(pages: ModuleType) -> None:
     written = pages.on_post_page('<div data-md-component="search" role="dialog">')
     assert written == '<div data-md-component="search" role="dialog" aria-label="Search">'
 
 
 class TestReference:
-    def test_it_has_every_command_with_its_options_and_every_target(
-        self, pages: ModuleType
-    ) -> None:
+    def test_reference_has_every_command_option_and_target(self, pages: ModuleType) -> None:
         result = pages.reference()
         for name in (
             "build",
@@ -104,13 +102,13 @@ class TestReference:
             < result.index("## The rooms of the package")
         )
 
-    def test_every_room_but_the_command_line_has_a_page(self, pages: ModuleType) -> None:
+    def test_every_package_but_cli_has_reference_page(self, pages: ModuleType) -> None:
         result = pages.rooms()
         modules = {module.name for module in pkgutil.iter_modules([str(ROOT / "src/modelbook")])}
         assert result.keys() == modules - {"cli"}
         assert result["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
-    def test_a_package_shows_its_modules_and_what_is_its_own(self, pages: ModuleType) -> None:
+    def test_package_reference_lists_its_modules_and_own_members(self, pages: ModuleType) -> None:
         shown = re.search(r"members: (\[.*\])", pages.room("engine"))
         assert shown
         assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(shown[1]))
@@ -126,14 +124,12 @@ class TestGallery:
         monkeypatch.setattr(pages, "ROOT", tmp_path)
         return tmp_path
 
-    def test_without_a_build_it_shows_pictures_and_says_what_makes_reports(
-        self, pages, root
-    ) -> None:
+    def test_gallery_without_build_shows_pictures_and_build_command(self, pages, root) -> None:
         result = pages.gallery()
         assert result.index("`make run`") < result.index("`make docs`")
         assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", result)
 
-    def test_it_leads_to_the_reports_and_tells_their_verdicts(self, pages, root) -> None:
+    def test_gallery_with_build_links_reports_and_shows_verdicts(self, pages, root) -> None:
         report(
             root,
             "rand-hie",
@@ -176,7 +172,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_it_is_whole_and_holds_no_other_book(site: Path) -> None:
+def test_site_has_no_dead_links_and_no_other_book(site: Path) -> None:
     (site / "404.html").unlink()  # its links are seen from a host's root
     assert dead_links(site) == []
     assert [path.name for path in (site / "reports").iterdir() if path.is_dir()] == ["rand-hie"]
@@ -230,9 +226,9 @@ def opened(browser, served: str) -> Iterator[Callable]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", LIGHT_DARK)
-def test_axe_finds_nothing_and_nothing_comes_from_elsewhere(opened, scheme: str) -> None:
+def test_site_has_no_axe_violations_and_no_external_requests(opened, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
-    from test_pages import COLOURS, RULES
+    from test_pages_browser import COLOURS, RULES
 
     match = []
     rules = COLOURS if scheme == "dark" else RULES  # the schemes differ in colours alone
@@ -255,14 +251,14 @@ def test_axe_finds_nothing_and_nothing_comes_from_elsewhere(opened, scheme: str)
 
 
 @pytest.mark.slow
-def test_a_phone_needs_no_sideways_scrolling(opened) -> None:
+def test_site_does_not_overflow_on_a_phone(opened) -> None:
     for name in LOOKED_AT:
         page = opened(name, viewport={"width": 390, "height": 844})
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
 
 
 @pytest.mark.slow
-def test_the_search_answers_without_a_network(opened) -> None:
+def test_search_works_offline(opened) -> None:
     page = opened("index.html", viewport={"width": 1280, "height": 900})
     page.locator("input[name=query]").press_sequentially("fingerprint")
     page.locator(".md-search-result__item").nth(2).wait_for(state="attached", timeout=60_000)

@@ -1,4 +1,4 @@
-"""A book drafted from a table: each guess with its reason, what nothing can be learned from, and the files."""
+"""Drafts: inferred task, types and roles, questions, and written files."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "values", "keys", "why"), CASES, ids=[case[0] for case in CASES])
-def test_a_column_is_taken_for_what_it_is(
+def test_column_type_and_role_are_inferred(
     name: str, values: Any, keys: dict[str, Any], why: str
 ) -> None:
     made = drafted(people(**{name: values}))
@@ -79,7 +79,7 @@ def test_a_column_is_taken_for_what_it_is(
     assert why in next(sample for sample in made.guesses if sample.name == name).reason
 
 
-def test_rare_categories_say_that_new_ones_will_come() -> None:
+def test_rare_categories_allow_unseen_ones() -> None:
     towns = drafted(people(town=[*every(["a", "b"])[:-3], "c", "d", "e"])).contract.columns["town"]
     assert towns.unseen
     assert towns.categories == ["a", "b", "c", "d", "e"]
@@ -89,7 +89,7 @@ def test_rare_categories_say_that_new_ones_will_come() -> None:
     assert (many.type, many.unseen, many.categories) == ("category", True, None)
 
 
-def test_copies_and_leaks_are_dropped_with_the_reason() -> None:
+def test_copies_and_leaks_are_dropped_with_reason() -> None:
     frame = people()
     frame = frame.assign(
         again=frame["x"], told=frame["y"] * 3.0 + 1, spoken=frame["y"].map({0: "no", 1: "yes"})
@@ -108,7 +108,7 @@ def test_copies_and_leaks_are_dropped_with_the_reason() -> None:
     assert "told is the only feature" in single.notes[0]
 
 
-def test_a_copy_of_a_number_leaks_in_a_regression() -> None:
+def test_near_copy_of_regression_target_is_a_leak() -> None:
     random = np.random.default_rng(2)
     frame = pd.DataFrame({"x": random.normal(size=N), "y": random.normal(size=N)})
     made = drafted(frame.assign(leak=frame["y"] * 2 + 1))
@@ -116,7 +116,7 @@ def test_a_copy_of_a_number_leaks_in_a_regression() -> None:
     assert "R² 0.9" in made.contract.columns["leak"].reason
 
 
-def test_periods_cut_the_table() -> None:
+def test_time_column_sets_train_until() -> None:
     when = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
     made = drafted(people(order_date=when.strftime("%Y-%m-%d")))
     column = made.contract.columns["order_date"]
@@ -142,7 +142,7 @@ def test_periods_cut_the_table() -> None:
         (every(["$1,200.50", "$3.00", *[f"${i}" for i in range(20)]]), "regression", "number", ""),
     ],
 )  # fmt: skip
-def test_the_target_tells_the_task(target: Any, task: str, type: str, more: str) -> None:
+def test_target_determines_task(target: Any, task: str, type: str, more: str) -> None:
     made = drafted(people().assign(y=target))
     column = made.contract.columns["y"]
     assert (made.contract.task, column.role, column.type, column.positive) == (
@@ -153,7 +153,7 @@ def test_the_target_tells_the_task(target: Any, task: str, type: str, more: str)
     )
 
 
-def test_a_task_that_is_given_holds() -> None:
+def test_given_task_overrides_inference() -> None:
     stars = people().assign(y=every([1, 2, 3, 4, 5]))
     assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
     assert drafted(people(), task="regression").contract.task == "regression"
@@ -162,7 +162,7 @@ def test_a_task_that_is_given_holds() -> None:
             drafted(stars, task=task)
 
 
-def test_small_and_lopsided_classes_are_told() -> None:
+def test_small_and_imbalanced_classes_are_noted() -> None:
     made = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
     few, share = made.notes[:2]
     assert re.search(r"\b5 rows\b.*'1'", few)
@@ -194,19 +194,19 @@ BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_told(case: str) -> None:
+def test_invalid_input_raises(case: str) -> None:
     make, result = BAD[case]
     with pytest.raises(DataError, match=result) as caught:
         draft_book(make(), "y", title="t", source="s")
     assert caught.value.next
 
 
-def test_names_that_a_contract_cannot_tell_apart_are_told() -> None:
+def test_column_names_that_collide_raise() -> None:
     with pytest.raises(DataError, match="born_days"):
         draft_book(people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s")
 
 
-def test_ten_thousand_categories_are_left_out() -> None:
+def test_ten_thousand_categories_are_dropped() -> None:
     frame = pd.concat([people()] * 50, ignore_index=True)
     made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
     assert made.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
@@ -221,7 +221,7 @@ DROPPED: dict[str, tuple[list[Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", DROPPED)
-def test_an_odd_column_is_dropped_and_asked_about_and_the_draft_goes_on(case: str) -> None:
+def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
     values, facts = DROPPED[case]
     made = drafted(people(odd=values, other=every(["a", "b"])))
     [question] = [question for question in made.contract.questions if question.about == "odd"]
@@ -232,7 +232,7 @@ def test_an_odd_column_is_dropped_and_asked_about_and_the_draft_goes_on(case: st
         assert missing_facts(made.contract.columns["odd"].reason, *facts) == []
 
 
-def test_texts_whose_letters_predict_are_features_and_others_at_a_persons_word() -> None:
+def test_predictive_texts_are_features_and_others_need_an_option() -> None:
     titles = ["Mr." if y != (i % 6 == 0) else "Mrs." for i, y in enumerate(people()["y"])]
     frame = people(
         name=[f"Braund {i % 97}, {title} Ian" for i, title in enumerate(titles)],
@@ -250,12 +250,12 @@ def test_texts_whose_letters_predict_are_features_and_others_at_a_persons_word()
     assert "street_hash1" in chosen.feature_names
 
 
-def test_a_make_and_a_number_are_no_month_and_year() -> None:
+def test_make_and_number_is_not_parsed_as_month_and_year() -> None:
     made = drafted(people(car=every(["Maruti 800", "Peugeot 206", "Audi 80"])))
     assert made.contract.columns["car"].type == "category"
 
 
-def test_rows_without_a_target_and_classes_of_one_row_are_left_out() -> None:
+def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
     gaps = people().assign(y=every([1, 0, None]))
     made = drafted(gaps)
     assert (made.contract.target_gaps, made.n_rows) == ("leave_out", 160)
@@ -270,7 +270,7 @@ def test_rows_without_a_target_and_classes_of_one_row_are_left_out() -> None:
     agreed.check(single)
 
 
-def test_several_classes_of_one_row_are_joined_where_a_person_says_so() -> None:
+def test_single_row_classes_are_merged_with_option() -> None:
     frame = people().assign(y=[*every(["a", "b"])[2:], "c", " d"])
     left_out = drafted(frame)
     assert left_out.contract.left_out_classes == ["c", "d"]
@@ -284,7 +284,7 @@ def test_several_classes_of_one_row_are_joined_where_a_person_says_so() -> None:
     assert missing_facts(made.contract.questions[0].decided, "c", "d", "other") == []
 
 
-def test_few_words_among_numbers_are_gaps_and_bounds_units_and_ranges_are_parsed() -> None:
+def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -> None:
     made = drafted(people(
         lead=[("<0.5", "ND", f"{i / 7:.2f}")[i % 12 if i % 12 < 2 else 2] for i in range(N)],
         mileage=[f"{i % 23 + 0.5} kmpl" for i in range(N)],
@@ -316,9 +316,7 @@ def test_few_words_among_numbers_are_gaps_and_bounds_units_and_ranges_are_parsed
         ([f"{2000 + i // 12}-{i % 12 + 1:02d}" for i in range(N)], "ISO8601", False),
     ],
 )  # fmt: skip
-def test_dates_are_read_as_the_world_writes_them(
-    values: list[Any], date_format: str, asked: bool
-) -> None:
+def test_date_formats_are_inferred(values: list[Any], date_format: str, asked: bool) -> None:
     made = drafted(people(since=values))
     assert made.contract.columns["since"].format == date_format
     assert asked == any("date-order" in q.change for q in made.contract.questions)
@@ -326,14 +324,14 @@ def test_dates_are_read_as_the_world_writes_them(
     assert column.parse_value(values[5]) is not None
 
 
-def test_dates_that_no_date_can_hold_are_gaps() -> None:
+def test_placeholder_dates_are_missing_values() -> None:
     open_end = [f"2023-{i % 12 + 1:02d}-05" if i % 4 else "9999-12-31" for i in range(N)]
     made = drafted(people(until=open_end))
     assert (made.contract.columns["until"].type, made.contract.missing) == ("date", ["9999-12-31"])
     assert missing_facts(made.contract.questions[0].decided, "9999-12-31", 60) == []
 
 
-def test_dates_of_parquet_out_of_range_are_gaps_and_asked_about(place: Path) -> None:
+def test_out_of_range_dates_of_parquet_are_missing_with_a_question(place: Path) -> None:
     ends = np.array(["2023-01-05", "9999-12-31", "2024-02-01"] * (N // 3), "datetime64[us]")
     people(until=ends).to_parquet(place / "t.parquet")
     agreed = planning.draft_from_plan(planning.plan_draft(place, "t.parquet"), "y").contract
@@ -342,7 +340,7 @@ def test_dates_of_parquet_out_of_range_are_gaps_and_asked_about(place: Path) -> 
     assert missing_facts(question.decided, N // 3) == []
 
 
-def test_a_name_alone_takes_no_column_away() -> None:
+def test_column_name_alone_does_not_drop_a_column() -> None:
     made = drafted(people(
         year=[2003 + i % 18 for i in range(N)], Customer_Age=[20 + i % 50 for i in range(N)],
         family_size=[i % 7 + 1 for i in range(N)], CLIENTNUM=[700_000 + 37 * (i * 7 % N) for i in range(N)],
@@ -356,7 +354,7 @@ def test_a_name_alone_takes_no_column_away() -> None:
     assert named.contract.columns["client_id"].role == "feature"
 
 
-def test_a_leak_stands_alone_or_is_perfect() -> None:
+def test_perfect_predictor_is_a_leak_and_strong_features_are_not() -> None:
     random = np.random.default_rng(5)
     kind = np.repeat(["a", "b", "c"], N // 3)
     size = pd.Series(kind).map({"a": 1.0, "b": 4.0, "c": 6.0})
@@ -369,7 +367,7 @@ def test_a_leak_stands_alone_or_is_perfect() -> None:
     assert {"length", "width"} <= set(leak.input_names)
 
 
-def test_what_is_asked_can_be_answered() -> None:
+def test_every_question_has_an_option() -> None:
     frame = people(m=_odd("many"), d=every(["2020-03-04", "07/08/2020"]))
     made = drafted(frame, missing_markers=["many"], dropped_columns=["d"])
     assert made.contract.columns["m"].nullable
@@ -391,7 +389,7 @@ def test_what_is_asked_can_be_answered() -> None:
         ((-1e308, 1e308, False), {}), ((3, 3, True), {}),
     ],
 )  # fmt: skip
-def test_bounds_are_wider_than_what_was_seen(
+def test_bounds_are_wider_than_observed_range(
     seen: tuple[float, float, bool], bounds: dict[str, float]
 ) -> None:
     assert column_types.suggest_bounds(*seen) == bounds
@@ -420,7 +418,7 @@ def written(place: Path, **options: Any) -> tuple[Path, Path]:
     )
 
 
-def test_both_files_are_written_and_say_the_same(place: Path) -> None:
+def test_contract_and_env_file_are_written_consistently(place: Path) -> None:
     contract, environment = written(place)
     assert (contract.name, environment.name) == ("some-people.yaml", "env.some-people.yaml")
     agreed, values = Contract.load(contract), yaml.safe_load(environment.read_text())
@@ -433,7 +431,7 @@ def test_both_files_are_written_and_say_the_same(place: Path) -> None:
     assert [path.name for path in place.rglob(".*")] == []
 
 
-def test_a_draft_may_be_written_again_but_nothing_that_a_person_touched(place: Path) -> None:
+def test_unedited_draft_is_overwritten_and_edited_one_is_not(place: Path) -> None:
     contract, environment = written(place)
     written(place)
     environment.write_text(environment.read_text().replace("folds: 5", "folds: 7"))
@@ -448,7 +446,7 @@ def test_a_draft_may_be_written_again_but_nothing_that_a_person_touched(place: P
         written(place, book="Not So")
 
 
-def test_nothing_is_left_when_writing_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*given: Any) -> None:
         raise OSError("No space left on device")
 
@@ -462,7 +460,7 @@ def test_nothing_is_left_when_writing_fails(place: Path, monkeypatch: pytest.Mon
     ]
 
 
-def test_an_address_with_a_password_is_refused_unread(place: Path) -> None:
+def test_address_with_password_is_refused_without_reading(place: Path) -> None:
     with pytest.raises(DataError, match=r"me:\*\*\*@host") as caught:
         planning.plan_draft(place, "postgresql://me:geheim-word@host/db", "people")
     assert "geheim" not in str(caught.value)
@@ -475,7 +473,7 @@ def test_an_address_with_a_password_is_refused_unread(place: Path) -> None:
         planning.plan_draft(place, "Some People.csv", "people")
 
 
-def test_no_name_of_a_column_breaks_the_file(place: Path) -> None:
+def test_any_column_name_gives_valid_yaml(place: Path) -> None:
     names = [
         "yes",
         "a: b",
@@ -498,7 +496,7 @@ def test_no_name_of_a_column_breaks_the_file(place: Path) -> None:
     assert "# numbers" in writer.render_contract(made)
 
 
-def test_a_guessed_encoding_is_told(place: Path) -> None:
+def test_guessed_encoding_is_a_question(place: Path) -> None:
     (place / "old.csv").write_bytes(
         people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252")
     )
@@ -513,14 +511,14 @@ def test_a_guessed_encoding_is_told(place: Path) -> None:
     assert not made.contract.questions
 
 
-def test_a_file_without_a_header_says_how_it_is_named(place: Path) -> None:
+def test_file_without_header_suggests_columns_option(place: Path) -> None:
     (place / "bare.csv").write_text(people().to_csv(index=False, header=False))
     with pytest.raises(DataError, match="has no column 'y'") as caught:
         planning.draft_from_plan(planning.plan_draft(place, "bare.csv"), "y")
     assert "--columns" in caught.value.next
 
 
-def test_errors_are_ours(place: Path) -> None:
+def test_invalid_tables_raise_modelbook_errors(place: Path) -> None:
     (place / "bad.csv").write_text("")
     with pytest.raises(ModelbookError):
         planning.draft_from_plan(planning.plan_draft(place, "bad.csv"), "y")

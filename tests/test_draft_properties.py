@@ -1,4 +1,4 @@
-"""Whatever the table: a draft that it keeps and that survives its file, or an error of ours."""
+"""Property tests: any table or file is drafted, or raises a ModelbookError."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def tables(draw: Any) -> pd.DataFrame:
 
 @EASY
 @given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
-def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) -> None:
+def test_any_table_is_drafted_or_raises_modelbook_error(
+    frame: pd.DataFrame, task: str | None
+) -> None:
     try:
         made = draft_book(frame, "y", title="t", source="s", options=DraftOptions(task=task))
     except ModelbookError:
@@ -82,9 +84,7 @@ def test_a_table_is_drafted_or_refused(frame: pd.DataFrame, task: str | None) ->
 
 @EASY
 @given(tables(), tables())
-def test_a_contract_tells_of_any_table_what_breaks_it(
-    frame: pd.DataFrame, other: pd.DataFrame
-) -> None:
+def test_contract_lists_violations_of_any_table(frame: pd.DataFrame, other: pd.DataFrame) -> None:
     try:
         agreed = draft_book(frame, "y", title="t", source="s").contract
     except ModelbookError:
@@ -101,7 +101,7 @@ def test_a_contract_tells_of_any_table_what_breaks_it(
     st.binary(max_size=300)
     | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace"))
 )
-def test_any_bytes_are_a_table_or_an_error_of_ours(content: bytes) -> None:
+def test_any_bytes_are_read_or_raise_modelbook_error(content: bytes) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / "t.csv").write_bytes(content)
         try:
@@ -118,7 +118,7 @@ def test_any_bytes_are_a_table_or_an_error_of_ours(content: bytes) -> None:
         [("csv", {}), ("csv", {"sep": ";"}), ("parquet", {}), ("xlsx", {}), ("json", {})]
     ),
 )
-def test_a_table_from_a_file_is_drafted_or_refused(
+def test_any_table_file_is_drafted_or_raises_modelbook_error(
     frame: pd.DataFrame, kind: tuple[str, dict[str, str]]
 ) -> None:
     name, options = kind
@@ -147,7 +147,7 @@ def test_a_table_from_a_file_is_drafted_or_refused(
     assert set(agreed.columns) <= set(table.columns)
 
 
-def test_numbers_are_never_infinite_in_a_contract() -> None:
+def test_drafted_bounds_are_finite() -> None:
     frame = pd.DataFrame({"x": [1e308, -1e308, 5e-324, 0.0] * 10, "y": [0, 1] * 20})
     column = draft_book(frame, "y", title="t", source="s").contract.columns["x"]
     assert all(bound is None or math.isfinite(bound) for bound in (column.min, column.max))

@@ -1,4 +1,4 @@
-"""The drill: promises hold on a copy of a small book, and a broken one is reported as such."""
+"""The drill: guarantees hold on a copy of a small book, and broken ones are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
     return shelf
 
 
-def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypatch):
+def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypatch):
     # How long a health check and a request take depends on what else the machine does.
     monkeypatch.setattr(hostile_requests, "MAX_HEALTH_SECONDS", 60)
     monkeypatch.setattr(hostile_requests, "MAX_CPU_SECONDS", 10)
@@ -45,7 +45,7 @@ def test_promises_hold_on_a_copy_and_the_project_is_not_touched(shelf, monkeypat
     assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written)
 
 
-def test_a_promise_that_does_not_hold_is_reported_with_its_numbers(shelf, monkeypatch):
+def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
     def break_it(copy: ServiceCopy) -> dict[str, int]:
         """Nothing breaks."""
         require(False, "it broke", broken_things=3)
@@ -77,7 +77,7 @@ def test_a_promise_that_does_not_hold_is_reported_with_its_numbers(shelf, monkey
     ]
 
 
-def test_the_memory_that_a_drill_allows_is_that_of_the_manifest():
+def test_memory_limit_of_drill_matches_manifest():
     manifest = Path(__file__).parents[1] / "deploy/kubernetes/base/service.yaml"
     [pod] = [
         part["spec"]["template"]["spec"]

@@ -1,4 +1,4 @@
-"""The template for AWS ECS: it is clean, asks for little, and a cloud of its own (moto) makes of it what it says."""
+"""CloudFormation template for AWS ECS: lint, permissions, and the stack on moto."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def of_kind(kind: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_cfn_lint_finds_nothing():
+def test_template_passes_cfn_lint():
     result = subprocess.run([BIN / "cfn-lint", TEMPLATE], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
 
 
-def test_no_role_may_everything():
+def test_no_role_has_wildcard_permissions():
     roles = of_kind("AWS::IAM::Role")
     assert roles.keys() == {"Execution", "Reader", "Writer", "Clock"}
     for name, role in roles.items():
@@ -67,7 +67,7 @@ def test_no_role_may_everything():
     ]
 
 
-def test_containers_write_into_volumes_only_and_secrets_come_by_reference():
+def test_containers_are_read_only_and_secrets_are_references():
     for task in of_kind("AWS::ECS::TaskDefinition").values():
         item, *collector = task["ContainerDefinitions"]
         for container in [item, *collector]:
@@ -124,7 +124,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_a_cloud_makes_of_it_a_service_behind_a_load_balancer(stack, tmp_path, monkeypatch):
+def test_stack_creates_service_behind_load_balancer(stack, tmp_path, monkeypatch):
     result = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]
     assert result["StackStatus"] == "CREATE_COMPLETE"
     outputs = {item["OutputKey"]: item["OutputValue"] for item in result["Outputs"]}
@@ -189,7 +189,7 @@ def check_collector(config: dict[str, Any], worker: dict[str, Any]) -> None:
         assert declared["dimensions"] == [[each["Name"] for each in alarm["Dimensions"]]]
 
 
-def test_alarms_are_alerts_of_the_same_name_metric_and_severity():
+def test_alarms_match_prometheus_alerts():
     rules = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0][
         "rules"
     ]
@@ -213,7 +213,7 @@ def test_alarms_are_alerts_of_the_same_name_metric_and_severity():
             assert alarm["MetricName"] in alerts[name]["expr"], name
 
 
-def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
+def test_scheduled_task_scores_daily_rows_and_failure_is_notified():
     schedules = of_kind("AWS::Scheduler::Schedule")
     overridden = json.loads(schedules["Scoring"]["Target"]["Input"])["containerOverrides"]
     assert (ROOT / overridden[0]["command"][0]).is_file()
@@ -223,8 +223,8 @@ def test_the_days_rows_are_scored_by_the_clock_and_a_failed_task_is_told():
 
 
 @pytest.mark.slow
-def test_autoscaling_takes_what_the_template_says(stack):
-    """Moto makes no autoscaling of a template, so it is asked for here as CloudFormation would."""
+def test_autoscaling_accepts_template_values(stack):
+    """Moto ignores autoscaling in templates, so the test makes CloudFormation's calls."""
     [scaled] = of_kind("AWS::ApplicationAutoScaling::ScalableTarget").values()
     [policy] = of_kind("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     outputs = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]["Outputs"]

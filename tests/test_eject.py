@@ -1,4 +1,4 @@
-"""An ejected notebook makes a version again without Modelbook, and predicts what the version predicts."""
+"""Ejected notebooks reproduce a version without Modelbook."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta
 
 
 @pytest.mark.slow
-def test_every_task_and_every_kind_of_model(tmp_path, contract, frame):
+def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, frame):
     number, classes = books.number(entities=80), books.classes(rows=240)
     paths = [
         ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
@@ -105,7 +105,7 @@ def test_every_task_and_every_kind_of_model(tmp_path, contract, frame):
                    for cell in json.loads(path.read_text())["cells"])  # fmt: skip
 
 
-def test_another_pipeline_is_noticed(tmp_path, contract, frame):
+def test_different_pipeline_fails_reproduction(tmp_path, contract, frame):
     path = ejected(tmp_path, "plain", contract, frame, ["dt"], None)
     text = path.read_text()
     assert "random_state=1" in text
@@ -115,7 +115,7 @@ def test_another_pipeline_is_noticed(tmp_path, contract, frame):
     assert "the predictions differ by" in done.stderr
 
 
-def test_a_value_without_code_is_named():
+def test_value_without_source_code_raises():
     with pytest.raises(WorkbenchError, match=r"object[\s\S]*modelbook\.champion"):
         eject.CodeWriter(Path()).write_value([object()], 0)
 
@@ -135,7 +135,7 @@ class Coin(ClassifierMixin, BaseEstimator):
 """
 
 
-def test_an_own_class_that_came_by_value_comes_along_as_source(tmp_path):
+def test_custom_class_is_written_as_source(tmp_path):
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom/coins.py").write_text(OWN)
     namespace = {"__name__": "custom.coins"}
@@ -152,7 +152,7 @@ def test_an_own_class_that_came_by_value_comes_along_as_source(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_registered_version(built, tmp_path, monkeypatch):
+def test_registered_version_is_ejected(built, tmp_path, monkeypatch):
     monkeypatch.chdir(built.root)
     out = tmp_path / "one.ipynb"
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
@@ -167,8 +167,8 @@ def test_a_registered_version(built, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_version_of_an_earlier_table(copy_of, tmp_path, monkeypatch):
-    """Since then a period more was ingested: the version's rows are made anew, and lie beside."""
+def test_version_of_earlier_table_is_ejected_with_its_rows(copy_of, tmp_path, monkeypatch):
+    """A later period was ingested since: the version's rows are restored."""
     monkeypatch.chdir(copy_of.root)
     out = tmp_path / "one.ipynb"
     train = copy_of.root / "data/tiny/train.parquet"

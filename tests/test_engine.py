@@ -1,4 +1,4 @@
-"""Engines: the same work gives the same results on each, what is missing is told, and a dead worker loses nothing."""
+"""Engines (local, Dask, Spark, Ray): equal results, errors, killed workers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def alike(made: list[Candidate], board: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(result, board.drop(columns="fit_seconds"), rtol=1e-9)
 
 
-def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatch):
+def test_missing_engine_package_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(engine.PACKAGES, "dask", "nowhere_to_be_found")
     with pytest.raises(EngineError, match=r"dask.*nowhere_to_be_found") as caught:
         engine.open_engine("dask", None, str)
@@ -89,14 +89,14 @@ def test_an_engine_that_is_not_installed_is_told_with_what_to_install(monkeypatc
 
 
 @pytest.mark.parametrize("name", ["dask", "spark", "ray"])
-def test_a_scheduler_that_does_not_answer_is_told_at_once(name):
+def test_unreachable_scheduler_raises_at_once(name):
     began = time.monotonic()
     with pytest.raises(EngineError, match=rf"{name}.*127\.0\.0\.1:1\b.*refused"):
         engine.open_engine(name, f"{name}://127.0.0.1:1", str)
     assert time.monotonic() - began < 30
 
 
-def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own():
+def test_work_errors_are_raised_unchanged_and_engine_errors_wrapped():
     with (
         engine.open_engine("local", None, refuses) as it,
         pytest.raises(DataError, match="no part-1"),
@@ -110,7 +110,7 @@ def test_an_error_of_the_work_is_told_as_it_is_and_one_of_the_engine_as_its_own(
             it.get_result(pool.submit(lambda: 1 // 0))
 
 
-def test_an_experiment_that_has_travelled_judges_alike(trial, board):
+def test_unpickled_experiment_gives_same_scores(trial, board):
     again = cloudpickle.loads(cloudpickle.dumps(CrossValidationTask(trial)))
     assert len(again.experiment.train_data) == len(trial.features) < len(trial.train_data)
     result = again(("dt", float("inf")))
@@ -143,7 +143,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return most
 
 
-def test_several_are_judged_at_a_time_and_the_budget_holds(trial, board, two, tmp_path):
+def test_families_are_evaluated_concurrently_within_budget(trial, board, two, tmp_path):
     there = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
     log = make_saving_logger(tmp_path / "so_far.parquet", silent)
     alike(
@@ -182,14 +182,14 @@ def tried_alike(result_of_engine: SearchResult, here: SearchResult, trial: Exper
     )
 
 
-def test_several_settings_are_tried_at_a_time(trial, here, two):
+def test_settings_are_evaluated_concurrently(trial, here, two):
     tried_alike(searched(trial, engine_name="dask", scheduler="tcp://host:8786"), here, trial)
     assert (
         max(two[3:]) == 2
     )  # the defaults' three folds all at once, then a fold each of two settings
 
 
-def test_forked_workers_come_to_the_same_digits(trial, board, monkeypatch):
+def test_forked_workers_give_identical_scores(trial, board, monkeypatch):
     monkeypatch.setenv("MODELBOOK_WORKERS", "2")
     candidates = compare_families(
         trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent
@@ -198,7 +198,7 @@ def test_forked_workers_come_to_the_same_digits(trial, board, monkeypatch):
     pd.testing.assert_frame_equal(parallel, board.drop(columns="fit_seconds"), check_exact=True)
 
 
-def test_what_a_forked_worker_raises_is_raised_here(monkeypatch):
+def test_exception_of_forked_worker_is_raised(monkeypatch):
     monkeypatch.setenv("MODELBOOK_WORKERS", "2")
 
     def refuse_odd(item: int) -> tuple[int, int]:
@@ -214,7 +214,7 @@ def test_what_a_forked_worker_raises_is_raised_here(monkeypatch):
     assert (value, process != os.getpid()) == (4, True)
 
 
-def test_a_scheduler_without_an_engine_is_refused(trial):
+def test_scheduler_without_engine_raises(trial):
     with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*local"):
         compare_families(
             trial,
@@ -227,7 +227,7 @@ def test_a_scheduler_without_an_engine_is_refused(trial):
 
 
 @pytest.mark.slow
-def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial, board):
+def test_dask_leaderboard_is_equal_despite_killed_worker(patient, trial, board):
     evaluated: list[Candidate] = []
     with cluster(2) as it:
 
@@ -251,7 +251,7 @@ def test_dask_has_the_same_leaderboard_though_a_worker_is_killed(patient, trial,
 
 
 @pytest.mark.slow
-def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
+def test_dask_tuning_is_equal_despite_killed_worker(patient, trial, here):
     with cluster(2) as it:
 
         def count_steps(step: str) -> None:
@@ -273,7 +273,7 @@ def test_dask_tunes_though_a_worker_is_killed(patient, trial, here):
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
-def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, name, scheduler):
+def test_spark_and_ray_give_equal_leaderboard_and_tuning(trial, board, here, name, scheduler):
     there = {"engine_name": name, "scheduler": scheduler}
     made = retry_startup(
         lambda: compare_families(
@@ -286,7 +286,7 @@ def test_spark_and_ray_have_the_same_leaderboard_and_tune(trial, board, here, na
 
 
 @pytest.mark.integration
-def test_pip_installs_one_engine_alone_in_a_bare_environment_as_the_docs_say(tmp_path: Path):
+def test_engine_installs_alone_with_pip_as_documented(tmp_path: Path):
     text = (ROOT / "docs/deploy/scale.md").read_text()
     [command] = re.findall(r"^\S*(pip install .*\.\[dask\].*)$", text, re.M)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "bare"], check=True)

@@ -1,4 +1,4 @@
-"""Sketches of entities: what two holdouts share, whatever the order of their rows."""
+"""Entity sketches: estimated overlap of two holdouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def sketch(first: int, last: int) -> str:
     return sketch_entities(pd.Series(np.arange(first, last)))
 
 
-def test_the_order_of_rows_and_their_number_do_not_matter() -> None:
+def test_sketch_ignores_row_order_and_repeats() -> None:
     rows = pd.Series(np.arange(3000)).sample(frac=1, random_state=0)
     assert sketch_entities(pd.concat([rows, rows.head(100)])) == sketch(0, 3000)
     assert len(sketch(0, 3000).split()) == SKETCH_SIZE

@@ -1,4 +1,4 @@
-"""Forget an entity: where its rows are removed, and what is recorded."""
+"""Erasure of an entity: removed rows and recorded history."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def forget(root: Path, contract: Contract, entity: str) -> Any:
     return erasure.forget_entity(root, BOOK, contract, journal, entity, "c0ffee")
 
 
-def test_an_entity_is_removed_everywhere_and_recorded_without_its_name(
-    root: Path, contract: Contract
-) -> None:
+def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract: Contract) -> None:
     done = forget(root, contract, "7")
     assert done.table_rows == {f"data/{BOOK}/train.parquet": 3}
     assert (done.journal_rows, done.version_rows, done.trained_versions) == (2, {1: 3}, [1])
@@ -78,7 +76,7 @@ def test_an_entity_is_removed_everywhere_and_recorded_without_its_name(
     assert aliases.read_aliases(root, BOOK)["champion"].number == 1
 
 
-def test_exports_with_rows_of_the_entity_are_deleted(
+def test_exports_with_rows_of_entity_are_deleted(
     root: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("exports").as_uri()
@@ -92,13 +90,13 @@ def test_exports_with_rows_of_the_entity_are_deleted(
     assert forget(root, contract, "8").unread == {}  # what was deleted is not looked for
 
 
-def test_files_that_cannot_be_read_are_told(root: Path, contract: Contract) -> None:
+def test_unreadable_files_are_reported(root: Path, contract: Contract) -> None:
     shutil.rmtree(local_artifact_folder(root) / "v2")
     done = forget(root, contract, "7")
     assert (done.version_rows, [*done.unread]) == ({1: 3}, ["version 2"])
 
 
-def test_an_interrupted_erasure_is_completed_by_the_next(
+def test_interrupted_erasure_is_completed_by_the_next(
     root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(_: Path) -> str:
@@ -115,13 +113,13 @@ def test_an_interrupted_erasure_is_completed_by_the_next(
     assert erasure.ERASING_TAG not in version.tags
 
 
-def test_an_unknown_entity_leaves_everything_as_it_is(root: Path, contract: Contract) -> None:
+def test_unknown_entity_changes_nothing(root: Path, contract: Contract) -> None:
     before = len(history.read_history(root, BOOK))
     assert forget(root, contract, "999").is_empty
     assert len(history.read_history(root, BOOK)) == before
 
 
-def test_a_book_without_entities_is_refused(root: Path, contract: Contract) -> None:
+def test_contract_without_entity_raises(root: Path, contract: Contract) -> None:
     columns = {**contract.columns}
     who = columns["who"].model_copy(update={"role": "dropped", "reason": "a name"})
     plain = contract.model_copy(update={"columns": {**columns, "who": who}})

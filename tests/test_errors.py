@@ -1,4 +1,4 @@
-"""Errors: what they say, how they are told apart, and that they travel between processes."""
+"""Errors: message parts, class hierarchy, pickling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = {"expected": "2 to 20", "next": "correct env.yaml"}
 
 
 @pytest.mark.parametrize("names", [[], ["expected"], ["next"], ["expected", "next"]], ids=str)
-def test_a_message_has_a_line_for_each_part_that_there_is(names: list[str]) -> None:
+def test_message_has_a_line_for_each_given_part(names: list[str]) -> None:
     error = ModelbookError("folds = 1", **{name: PARTS[name] for name in names})
     first, *lines = str(error).splitlines()
     assert first == error.problem == "folds = 1"
@@ -28,7 +28,7 @@ def test_a_message_has_a_line_for_each_part_that_there_is(names: list[str]) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_survives_pickling(kind: type[ModelbookError]) -> None:
+def test_errors_survive_pickling(kind: type[ModelbookError]) -> None:
     error = kind("what", expected="that", next="then")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
@@ -37,7 +37,7 @@ def test_an_error_survives_pickling(kind: type[ModelbookError]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_error_is_caught_as_the_base_and_drawn_in_the_tree(
+def test_every_error_subclasses_modelbook_error_and_is_documented(
     kind: type[ModelbookError],
 ) -> None:
     assert issubclass(kind, ModelbookError)
@@ -51,6 +51,6 @@ def test_every_error_is_caught_as_the_base_and_drawn_in_the_tree(
     assert kind is ModelbookError or kind.__doc__.rstrip(".").lower() in line.lower()
 
 
-def test_a_violation_is_a_data_error_and_a_parameter_error_is_not() -> None:
+def test_contract_violation_is_data_error_and_parameter_error_is_not() -> None:
     assert issubclass(ContractViolationError, DataError)
     assert not issubclass(ParameterError, DataError)

@@ -1,4 +1,4 @@
-"""No fixed sentence of a page or a notebook states a fact of a run: what may differ is computed."""
+"""Fixed sentences of templates and notebooks state no facts that may differ between runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from jinja2 import nodes
-from test_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
+from test_model_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
 from tiny import ROOT
 
 from modelbook.display import summarize
@@ -60,14 +60,14 @@ OF_A_FAILURE = {"failure_report.html.j2", "last_good_notice.html.j2", "waiting_n
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - OF_A_FAILURE))
-def test_a_template_claims_nothing_outside_a_condition(name: str) -> None:
+def test_templates_state_no_facts_outside_conditions(name: str) -> None:
     source = TEMPLATES[name].read_text()
     tree = templating.create_environment().parse(source)
     assert [claim for text in fixed_texts(tree) for claim in find_claims(text)] == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_a_notebooks_prose_claims_nothing(path: Path) -> None:
+def test_notebook_prose_states_no_facts(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]
     prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert [claim for text in prose for claim in find_claims(text)] == []
@@ -82,7 +82,7 @@ def test_a_notebooks_prose_claims_nothing(path: Path) -> None:
         "No batch drifted, and the champion was moved.",
     ],
 )
-def test_sentences_that_were_false_on_some_runs_are_claims(sentence: str) -> None:
+def test_known_false_sentences_are_detected_as_claims(sentence: str) -> None:
     assert find_claims(sentence)
 
 
@@ -96,7 +96,7 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("decision", DECISIONS.values(), ids=DECISIONS)
-def test_a_card_claims_what_its_evidence_says(make: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
+def test_card_claims_follow_from_evidence(make: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
     card = card_data.collect_card_data(make(), decision)
     sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
     approval = sections["approval"]
@@ -113,7 +113,7 @@ def test_a_card_claims_what_its_evidence_says(make: Any, tmp_path: Path, decisio
 
 
 @pytest.mark.parametrize("left_out", [(), ("gaps",), ("slice_rows",), ("periods",)])
-def test_a_card_leaves_out_what_was_not_measured(
+def test_card_omits_what_was_not_measured(
     make: Any,  # noqa: F811
     tmp_path: Path,
     left_out: tuple[str, ...],

@@ -1,4 +1,4 @@
-"""Folds by the rule of the split: what must not be learned from is not there."""
+"""Cross-validation folds by split strategy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forward(years: pd.DataFrame, contract: Contract) -> Experiment:
     return Experiment(years, contract, folds=3, seed=1, split="time")
 
 
-def test_forward_folds_learn_from_what_is_earlier_only(
+def test_forward_folds_train_on_earlier_periods_only(
     forward: Experiment, years: pd.DataFrame
 ) -> None:
     recorded = [
@@ -43,7 +43,7 @@ def test_forward_folds_learn_from_what_is_earlier_only(
     assert recorded == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
 
 
-def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
+def test_many_times_are_cut_into_equal_blocks(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
     outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
     made = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
@@ -52,7 +52,7 @@ def test_times_that_are_many_are_cut_into_parts(contract: Contract) -> None:
     assert [b.nunique() for _, b in pieces] == [20] * 4
 
 
-def test_pycaret_is_asked_by_the_same_folds(forward: Experiment) -> None:
+def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     output: list[str] = []
     evaluated = forward.cross_validate("lr", output.append)
     assert evaluated.status == "ok"
@@ -69,7 +69,7 @@ def test_pycaret_is_asked_by_the_same_folds(forward: Experiment) -> None:
     assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 
 
-def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(
+def test_first_block_has_no_prediction_and_is_excluded_from_threshold(
     forward: Experiment, years: pd.DataFrame
 ) -> None:
     score = forward.predict_out_of_fold(forward.make_default_pipeline("lr")).score
@@ -78,7 +78,7 @@ def test_the_first_times_have_no_answer_and_no_say_in_the_threshold(
 
 
 @pytest.mark.parametrize("strategy", ["tune", "stack", "best"])
-def test_every_strategy_goes_forward(forward: Experiment, strategy: str) -> None:
+def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str) -> None:
     params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
     fitted = final_model.fit_final_model(
         forward, params, ["lr", "nb"], "roc_auc", report_progress=silent
@@ -90,13 +90,15 @@ def test_every_strategy_goes_forward(forward: Experiment, strategy: str) -> None
     assert np.isfinite(answers).all()
 
 
-def test_the_learning_curve_goes_forward(forward: Experiment) -> None:
+def test_learning_curve_uses_forward_folds(forward: Experiment) -> None:
     table = compute_learning_curve(forward, "lr", "roc_auc", 60, seed=1, report_progress=silent)
     complete = table[table["share"] == 1]
     assert complete["rows"].tolist() == [80, 160, 240]
 
 
-def test_random_folds_part_rows_of_an_entity(years: pd.DataFrame, contract: Contract) -> None:
+def test_random_folds_may_separate_rows_of_an_entity(
+    years: pd.DataFrame, contract: Contract
+) -> None:
     trial = Experiment(years, contract, folds=2, seed=1, split="random")
     (learned, requests), _ = trial.cv_splits()
     assert set(years["who"].iloc[learned]) & set(years["who"].iloc[requests])
@@ -104,7 +106,7 @@ def test_random_folds_part_rows_of_an_entity(years: pd.DataFrame, contract: Cont
     assert np.isfinite(trial.predict_out_of_fold(trial.make_default_pipeline("lr")).score).all()
 
 
-def test_more_folds_than_times_are_refused(years: pd.DataFrame, contract: Contract) -> None:
+def test_more_folds_than_times_raise(years: pd.DataFrame, contract: Contract) -> None:
     with pytest.raises(
         TrainingError, match="4 times cannot be cross-validated in 4 folds"
     ) as caught:

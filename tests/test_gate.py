@@ -1,4 +1,4 @@
-"""The gate: each criterion, its border, and that the answer follows from the evidence alone."""
+"""Gate: each criterion, its limits and power, and the decision."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def auc(low: float) -> Interval:
         (replace(NEXT, quality=auc(0.5), paired_rows=1), ["quality", "rows"]),
     ],
 )
-def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list[str]) -> None:
+def test_each_failed_criterion_holds_candidate(evidence: Evidence, failed: list[str]) -> None:
     decision = decided(evidence)
     criteria = by_name(decision)
     assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
@@ -131,7 +131,7 @@ def test_each_criterion_alone_holds_a_candidate(evidence: Evidence, failed: list
     ("commit", "action", "fact"),
     [("1a2b3c", PROMOTE, "1a2b3c"), ("1a2b3c+", HOLD, "uncommitted"), ("none", HOLD, "outside")],
 )
-def test_uncommitted_code_holds_a_candidate_where_a_commit_is_required(
+def test_uncommitted_code_holds_candidate_when_commit_is_required(
     commit: str, action: str, fact: str
 ) -> None:
     evidence = replace(FIRST, commit=commit)
@@ -141,11 +141,11 @@ def test_uncommitted_code_holds_a_candidate_where_a_commit_is_required(
     assert decided(evidence).action == PROMOTE
 
 
-def test_a_first_model_is_not_compared() -> None:
+def test_first_version_has_no_champion_criteria() -> None:
     assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 8
 
 
-def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
+def test_reasons_state_observed_and_required_values() -> None:
     decision = decided(replace(NEXT, paired_rows=1299), floor=0.75, paired_rows=2000)
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
@@ -163,7 +163,7 @@ def test_reasons_tell_what_was_found_beside_what_was_required() -> None:
     ]
 
 
-def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
+def test_inconclusive_criterion_is_reported_and_does_not_hold() -> None:
     decision = decided(FIRST)
     assert decision.action == PROMOTE
     criteria = by_name(decision)
@@ -176,7 +176,7 @@ def test_what_could_not_be_judged_holds_nobody_and_is_said() -> None:
         assert sentence != measured[name].description
 
 
-def test_the_worst_of_several_is_shown() -> None:
+def test_worst_of_several_values_is_shown() -> None:
     shown = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
     assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
     assert missing_facts(shown["gaps"], "black 1", 20) == []
@@ -200,7 +200,7 @@ def test_a_criterion_of_harm_is_certain_if_its_interval_rules_harm_out() -> None
 
 
 @pytest.mark.parametrize(("low", "passed"), [(0.005, True), (0.0049, False)])
-def test_a_margin_below_zero_asks_for_a_gain(low: float, passed: bool) -> None:
+def test_negative_margin_requires_a_gain(low: float, passed: bool) -> None:
     decision = decided(
         replace(NEXT, champion_difference=Interval(0.01, low, 0.02)), non_inferiority_margin=-0.005
     )
@@ -210,7 +210,7 @@ def test_a_margin_below_zero_asks_for_a_gain(low: float, passed: bool) -> None:
     assert criterion.passed is passed
 
 
-def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
+def test_evidence_is_collected_from_registered_metrics() -> None:
     metrics = {
         "evaluation": [
             {"metric": "brier", "value": 0.1, "low": 0, "high": 1},
@@ -267,7 +267,7 @@ def test_evidence_is_gathered_from_what_a_version_keeps() -> None:
     assert uncompiled.scorer
 
 
-def test_a_number_is_judged_without_its_unit() -> None:
+def test_regression_criteria_are_relative_to_error_scale() -> None:
     task = Regression(Contract.model_validate(CONTRACT))
     task.classes = []  # of a number
     row = {"value": 60, "low": 40, "high": 80, "baseline": 200}
@@ -282,11 +282,11 @@ def test_a_number_is_judged_without_its_unit() -> None:
     assert missing_facts(text, "MAE", 55, "colour 11", 50, "colour 2", 5, 4, 6) == []
 
 
-def test_answers_are_the_same_as_where_they_are_proven() -> None:
+def test_gate_tolerance_equals_parity_tolerance() -> None:
     assert PARITY_TOLERANCE == TOLERANCE
 
 
-def test_nothing_of_metrics_that_were_not_kept() -> None:
+def test_evidence_omits_metrics_that_were_not_stored() -> None:
     metrics = {
         "evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}],
         "gain": (0.1, 0.05, 0.15),
@@ -297,13 +297,13 @@ def test_nothing_of_metrics_that_were_not_kept() -> None:
     )
 
 
-def test_an_interval_that_cannot_be_judged_is_said_so() -> None:
+def test_undefined_interval_is_described_without_nan() -> None:
     quality = by_name(decided(replace(FIRST, quality=auc(NAN))))["quality"]
     assert "nan" not in quality.description.lower()
     assert quality.power == describe_power(Interval(0, NAN, NAN), 0.01, 300) == ""
 
 
-def test_many_harms_share_one_error_budget() -> None:
+def test_harm_criteria_share_one_error_rate() -> None:
     gap = Interval(0.2, 0.11, 0.29)
     single = decided(replace(FIRST, fairness_gaps=(("one", gap),)))
     among = decided(replace(FIRST, fairness_gaps=tuple((str(n), gap) for n in range(20))))
@@ -312,8 +312,8 @@ def test_many_harms_share_one_error_budget() -> None:
     assert gap.widen(20).value - gap.widen(20).low == pytest.approx(0.09 * 3.023 / 1.96, abs=1e-3)
 
 
-def test_the_power_of_the_comparison_is_stated_and_gives_the_rows_that_the_margin_asks() -> None:
-    """300 rows with a standard error of 0.0104: an equal model passes 16 times in 100."""
+def test_comparison_power_states_rows_needed_for_margin() -> None:
+    """300 rows with a standard error of 0.0104: an equal model passes with a power of 16%."""
     difference, needed = Interval(0, -0.02, 0.02), 300 * (2.8016 * 0.010204 / 0.01) ** 2
     text = describe_power(difference, 0.01, 300)
     assert missing_facts(text, 16, 100, 80, needed) == []
@@ -323,7 +323,7 @@ def test_the_power_of_the_comparison_is_stated_and_gives_the_rows_that_the_margi
     assert text == criteria["difference"].power
 
 
-def test_each_interval_says_what_its_rows_could_detect() -> None:
+def test_each_interval_criterion_states_its_power() -> None:
     criteria = by_name(decided(KNOWN))
     without = {name for name, criterion in criteria.items() if not criterion.power}
     assert without == {"version", "rows", "served", "latency", "size", "leak"}
@@ -338,7 +338,7 @@ def test_each_interval_says_what_its_rows_could_detect() -> None:
     ("difference", "passed"),
     [(None, None), (Interval(-0.03, -0.04, -0.02), False), (Interval(-0.03, -0.06, -0.005), True)],
 )
-def test_small_losses_add_up_against_the_first_champion(
+def test_accumulated_losses_against_first_champion_hold_candidate(
     difference: Interval | None, passed: bool | None
 ) -> None:
     decision = decided(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))

@@ -1,4 +1,4 @@
-"""The holdout is proven apart: copies, near copies, undeclared entities and results too good to be true."""
+"""Holdout independence: copies, undeclared entities, leaking columns and pairs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def split(contract: Contract, frame: pd.DataFrame):
 
 
 @pytest.mark.parametrize("strategy", ["group", "random"])
-def test_copies_with_a_key_of_their_own_stay_on_one_side(strategy: str) -> None:
+def test_copies_with_different_keys_stay_on_one_side(strategy: str) -> None:
     contract, frame = make_noise(300, 5, jitter=0)
     pieces = split_table(
         frame, contract, holdout_share=0.2, train_until=None, seed=42, strategy_name=strategy
@@ -72,7 +72,7 @@ def test_copies_with_a_key_of_their_own_stay_on_one_side(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("jitter", [0, 1e-3])
-def test_a_holdout_of_copies_is_refused(jitter: float) -> None:
+def test_holdout_of_copies_is_refused(jitter: float) -> None:
     contract, frame = make_noise(300, 5, jitter)
     is_holdout = np.random.default_rng(1).random(len(frame)) < 0.2
     measured = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
@@ -97,7 +97,7 @@ def table_of(name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["one number", "normal", "grid", "curve", "counts"])
-def test_rows_that_meet_by_chance_are_no_copies(name: str) -> None:
+def test_chance_duplicates_are_not_copies(name: str) -> None:
     rng, contract = np.random.default_rng(3), make_contract()
     frame = contract.conform(
         pd.DataFrame(table_of(name, rng), columns=contract.feature_names).assign(
@@ -114,7 +114,7 @@ def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
     return find_undeclared_entities(frame, contract, groups, seed=0).set_index("column")
 
 
-def test_a_dropped_column_whose_groups_know_the_outcome_is_named() -> None:
+def test_dropped_column_with_correlated_groups_is_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     result = groupings_of(contract, frame)
     assert result.loc["plot", "together"] > 0.85
@@ -128,7 +128,7 @@ def test_a_dropped_column_whose_groups_know_the_outcome_is_named() -> None:
     ].any()
 
 
-def test_a_column_with_one_value_in_most_rows_is_no_entity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.MonkeyPatch) -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     fits = mock.Mock(wraps=holdout_independence._predict_out_of_fold)
     monkeypatch.setattr(holdout_independence, "_predict_out_of_fold", fits)
@@ -144,7 +144,7 @@ def test_a_column_with_one_value_in_most_rows_is_no_entity(monkeypatch: pytest.M
     assert result["together"]["plot"] == result["together"]["field"]
 
 
-def test_a_confirmed_column_is_not_suspected() -> None:
+def test_confirmed_column_is_not_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     columns = {**contract.columns}
     columns["plot"] = columns["plot"].model_copy(update={"confirmed": "plots come again"})
@@ -153,7 +153,7 @@ def test_a_confirmed_column_is_not_suspected() -> None:
     ]
 
 
-def test_similar_rows_are_suspected_until_the_target_is_confirmed() -> None:
+def test_similar_rows_are_suspected_until_target_is_confirmed() -> None:
     contract, frame = make_noise(100, 12, jitter=0.5)
     assert groupings_of(contract, frame).loc["", "is_suspect"]
     columns = {**contract.columns}
@@ -162,14 +162,14 @@ def test_similar_rows_are_suspected_until_the_target_is_confirmed() -> None:
     assert not groupings_of(confirmed, frame).loc["", "is_suspect"]
 
 
-def test_a_function_that_varies_fast_is_not_suspected() -> None:
+def test_rapidly_varying_function_is_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     chance = np.random.default_rng(1).random(1200)
     y = (chance < 1 / (1 + np.exp(-3 * np.sin(3 * frame["x0"])))).astype("int64")
     assert not groupings_of(contract, frame.assign(y=y)).loc["", "is_suspect"]
 
 
-def test_rows_without_groups_are_not_suspected() -> None:
+def test_independent_rows_are_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     frame = frame.assign(
         plot=np.random.default_rng(1).integers(0, 150, 1200),
@@ -178,7 +178,7 @@ def test_rows_without_groups_are_not_suspected() -> None:
     assert not groupings_of(contract, frame)["is_suspect"].any()
 
 
-def test_two_columns_whose_difference_is_the_answer_are_a_suspected_pair() -> None:
+def test_pair_whose_difference_is_the_target_is_suspected() -> None:
     contract, frame = make_noise(1000, 1, jitter=0)
     frame = frame.assign(x1=frame["x0"] - (2 * frame["y"] - 1) * 0.01)
     associations = profiling.measure_associations(frame, contract)
@@ -188,7 +188,7 @@ def test_two_columns_whose_difference_is_the_answer_are_a_suspected_pair() -> No
     assert {"x0", "x1"} <= set(pairs[0].split())
 
 
-def test_a_column_that_nearly_decides_is_suspected_until_the_contract_confirms_it() -> None:
+def test_near_perfect_predictor_is_suspected_until_confirmed() -> None:
     contract, frame = make_noise(1000, 1, jitter=0)
     frame = frame.assign(x3=frame["y"] + np.random.default_rng(0).normal(0, 0.48, 1000))
     associations = profiling.measure_associations(frame, contract)
@@ -205,7 +205,7 @@ def leaks_of(contract: Contract, frame: pd.DataFrame) -> tuple[list[str], list[s
     return profiling.find_leaks(frame, contract, associations, 0.9)
 
 
-def test_a_column_and_a_pair_that_decide_in_any_form_are_suspected() -> None:
+def test_perfect_column_or_pair_of_any_form_is_suspected() -> None:
     category = {"role": "feature", "type": "category", "categories": list("abc"), "meaning": "c"}
     contract, frame = make_noise(800, 1, jitter=0)
     definition = contract.model_dump(exclude_defaults=True)
@@ -228,15 +228,15 @@ def test_a_column_and_a_pair_that_decide_in_any_form_are_suspected() -> None:
     assert leaks_of(with_gaps, gaps) == (["x3"], [])
 
 
-def test_entities_known_again_decide_nothing() -> None:
-    """Columns that are constant in each plot tell plots apart, and their outcomes."""
+def test_columns_constant_within_entities_are_not_leaks() -> None:
+    """Columns that are constant within a plot identify the plot, and so its outcome."""
     contract, frame = make_noise(60, 20, jitter=0)
     columns = {**contract.columns}
     columns["plot"] = columns["plot"].model_copy(update={"role": "entity", "reason": ""})
     assert leaks_of(contract.model_copy(update={"columns": columns}), frame) == ([], [])
 
 
-def test_clusters_that_declared_groups_join_into_one_are_not_tried() -> None:
+def test_clusters_merged_by_declared_groups_are_not_tested() -> None:
     contract, frame = make_noise(40, 30, jitter=0.5)
     entity = contract.columns["plot"].model_copy(update={"role": "entity", "reason": ""})
     contract = contract.model_copy(update={"columns": {**contract.columns, "plot": entity}})

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: the same predictions as the API gives, in the shape that KServe's clients expect."""
+"""Open Inference Protocol (KServe): metadata, predictions, errors, keys."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tensors(rows: list[dict[str, Any]], **change: Any) -> dict[str, Any]:
     return {"id": "mine", "inputs": inputs, **change}
 
 
-def test_server_model_and_health_are_described(client):
+def test_server_model_and_health_metadata_are_served(client):
     assert client.get("/v2").json()["name"] == "modelbook"
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
@@ -55,7 +55,7 @@ def test_server_model_and_health_are_described(client):
         assert (answer.status_code, missing_facts(answer.json()["error"], "no model")) == (404, [])
 
 
-def test_rows_are_predicted_as_by_the_api_and_journaled(client):
+def test_infer_matches_predict_and_is_journaled(client):
     expected = client.post("/predict", json=ROWS).json()
     answer = client.post(INFER, json=tensors(ROWS)).json()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == (BOOK, "1", "mine")
@@ -69,14 +69,14 @@ def test_rows_are_predicted_as_by_the_api_and_journaled(client):
     assert set(outputs["id"]["data"]) <= journaled
 
 
-def test_it_is_described_with_an_example_that_is_answered(client):
+def test_openapi_example_of_infer_is_accepted(client):
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/v2", f"/v2/models/{BOOK}/ready", "/v2/health/ready", INFER} <= paths.keys()
     body = paths[INFER]["post"]["requestBody"]["content"]["application/json"]
     assert client.post(INFER, json=body["example"]).json()["outputs"][0]["shape"] == [1]
 
 
-def test_a_column_of_lists_and_a_choice_of_outputs(client):
+def test_infer_accepts_lists_and_selected_outputs(client):
     request = tensors(ROWS, outputs=[{"name": "prediction"}])
     for tensor in request["inputs"]:
         tensor["shapes"], tensor["data"] = [2, 1], [[value] for value in tensor["data"]]
@@ -108,12 +108,12 @@ def wrong(number: int, **change: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_what_is_wrong_is_named(client, request_, status, facts):
+def test_invalid_infer_requests_are_rejected_with_reason(client, request_, status, facts):
     answer = client.post(INFER, json=request_)
     assert (answer.status_code, missing_facts(answer.text, *facts)) == (status, [])
 
 
-def test_keys_hold_for_it_as_for_the_api(shelf, tmp_path):
+def test_infer_requires_api_keys_like_predict(shelf, tmp_path):
     copy = shelf.copy(tmp_path)
     key = ApiKeyStore(copy.root).add_key("one", ["outcomes"])
     with client_of(copy.root) as client:

@@ -1,4 +1,4 @@
-"""Interactive outputs in reports: a picture, or what was left out."""
+"""Interactive notebook outputs in reports: rendered as image, or replaced by a note."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown(data: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.requires("browser")
-def test_a_figure_of_plotly_is_a_picture_with_its_title() -> None:
+def test_plotly_figure_is_rendered_as_image_with_title() -> None:
     script = "<div></div><script>Plotly.newPlot()</script>"
     html = shown({PLOTLY_TYPE: FIGURE, "text/html": script})["text/html"]
     [alt, source] = re.search(
@@ -39,7 +39,7 @@ def test_a_figure_of_plotly_is_a_picture_with_its_title() -> None:
     assert "script" not in html
 
 
-def test_a_figure_that_cannot_be_drawn_is_named() -> None:
+def test_unrenderable_figure_is_named() -> None:
     html = shown({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
     assert "Left out" in html
     assert "Ages" in html
@@ -53,9 +53,7 @@ def test_a_figure_that_cannot_be_drawn_is_named() -> None:
         ({"application/vnd.vegalite.v5+json": {}, "text/plain": "<VegaLite>"}, "vegalite"),
     ],
 )
-def test_what_needs_a_browser_or_a_kernel_is_left_out_in_words(
-    data: dict[str, Any], fact: str
-) -> None:
+def test_widgets_and_scripts_are_replaced_by_a_note(data: dict[str, Any], fact: str) -> None:
     html = shown(data)["text/html"]
     assert "Left out" in html
     assert fact in html
@@ -76,5 +74,5 @@ def test_what_needs_a_browser_or_a_kernel_is_left_out_in_words(
         ({"text/plain": "a"}, {"text/plain": "a"}),
     ],
 )
-def test_the_rest_stays_as_it_is(data: dict[str, Any], static: dict[str, Any]) -> None:
+def test_static_outputs_are_unchanged(data: dict[str, Any], static: dict[str, Any]) -> None:
     assert shown(data) == static

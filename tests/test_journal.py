@@ -1,4 +1,4 @@
-"""The journal: what was answered is there, outcomes join once, a database that is down blocks nobody."""
+"""Journal: durability, outcomes, receipts, retention, and behaviour when the database is down."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], 
     return asyncio.run(run())
 
 
-def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_path: Path) -> None:
+def test_written_predictions_are_read_by_another_connection(
+    journal: Journal, tmp_path: Path
+) -> None:
     result, writer = keep(journal, *([prediction(number)] for number in range(50)))
     assert [len(receipts) for receipts in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
@@ -59,8 +61,8 @@ def test_what_was_kept_is_there_for_another_connection(journal: Journal, tmp_pat
         ).fetchone() == (50, "1")
 
 
-def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
-    """SQLite takes some 32,000 values at a time, and a table that is uploaded may be longer."""
+def test_large_write_is_split_into_statements(journal: Journal) -> None:
+    """SQLite accepts about 32,000 values per statement; an uploaded table may have more."""
     result, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
     assert (len(result[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
@@ -68,13 +70,13 @@ def test_more_than_one_statement_takes_is_kept_whole(journal: Journal) -> None:
     ]
 
 
-def test_a_prediction_that_comes_twice_is_kept_once(journal: Journal) -> None:
+def test_repeated_prediction_is_stored_once(journal: Journal) -> None:
     keep(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
     assert len(journal.read_predictions(0)) == 1
     assert len(journal.read_predictions(0, variant="challenger")) == 1
 
 
-def test_a_window_is_a_span_of_time_with_outcomes_where_they_are_known(journal: Journal) -> None:
+def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     assert journal.record_outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
     rows = journal.read_predictions(1001, 1004)
@@ -84,7 +86,7 @@ def test_a_window_is_a_span_of_time_with_outcomes_where_they_are_known(journal: 
     assert rows[0]["probabilities"] == {"0": 0.4, "1": 0.6}
 
 
-def test_an_outcome_joins_once(journal: Journal) -> None:
+def test_outcome_is_recorded_once(journal: Journal) -> None:
     keep(journal, [prediction(number) for number in range(900)])
     assert journal.record_outcomes({f"id-{number}": 1 for number in range(850)}) == {
         "recorded": 850,
@@ -100,9 +102,7 @@ def test_an_outcome_joins_once(journal: Journal) -> None:
     ], "all or none"
 
 
-def test_the_log_of_an_sqlite_journal_is_settled_while_it_is_written_to(
-    journal: Journal, tmp_path: Path
-) -> None:
+def test_sqlite_wal_is_checkpointed_during_writes(journal: Journal, tmp_path: Path) -> None:
     path = tmp_path / "data/tiny/journal.db"
 
     async def run() -> None:
@@ -146,7 +146,7 @@ def log_after(journal: Journal, count: int) -> int:
     return Path(f"{journal.url.removeprefix('sqlite:///')}-wal").stat().st_size
 
 
-def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
+def test_sqlite_wal_stays_bounded_under_continuous_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
@@ -162,7 +162,7 @@ def test_a_log_that_is_written_to_without_a_pause_stays_bounded(
     assert sizes[1] < 0.5 * sizes[0]
 
 
-def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> None:
+def test_retention_deletes_predictions_with_outcomes(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     journal.record_outcomes({"id-0": 1, "id-4": 1})
     assert journal.delete_before(1003) == 3
@@ -171,7 +171,7 @@ def test_retention_forgets_predictions_with_their_outcomes(journal: Journal) -> 
         journal.record_outcomes({"id-0": 1})
 
 
-def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_again(
+def test_write_to_locked_journal_times_out_and_is_retried(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "RETRY_SECONDS", 3600)
@@ -198,7 +198,7 @@ def test_a_locked_journal_is_waited_for_no_longer_than_patience_and_then_tried_a
     assert "id-3" in {row["id"] for row in journal.read_predictions(0)}
 
 
-def test_a_removed_journal_is_made_anew_with_what_was_written_since_the_last_check(
+def test_removed_journal_is_recreated_with_unchecked_rows(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "FILE_CHECK_SECONDS", 3600.0)
@@ -248,7 +248,7 @@ async def wait(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_a_removed_journal_is_noticed_while_nothing_is_written(
+def test_removed_journal_is_detected_without_writes(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "FILE_CHECK_SECONDS", 0.02)
@@ -266,9 +266,7 @@ def test_a_removed_journal_is_noticed_while_nothing_is_written(
     asyncio.run(run())
 
 
-def test_where_nothing_is_answered_without_the_journal_nothing_is_lost(
-    journal: Journal, tmp_path: Path
-) -> None:
+def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) -> None:
     async def run(answers_when_down: bool) -> tuple[int, set[str]]:
         writer = JournalWriter(journal, answers_when_down=answers_when_down)
         writer.start()
@@ -305,7 +303,7 @@ class TestReceipts:
         with journal.engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
-    def test_they_prove_what_was_written(self, journal, receipts):
+    def test_receipts_verify_written_predictions(self, journal, receipts):
         assert len(set(receipts.values())) == 10
         assert self.problems(journal, receipts) == {}
         assert self.problems(journal, dict.fromkeys(receipts)) == {}
@@ -315,11 +313,11 @@ class TestReceipts:
         "change",
         ["inputs = '{}'", "prediction = '0'", "at = at + 1", "version = 4", "bucket = 'a'"],
     )
-    def test_a_row_that_was_altered_is_named(self, journal, receipts, change):
+    def test_altered_row_is_named(self, journal, receipts, change):
         self.execute(journal, f"update predictions set {change} where id = 'id-3'")
         assert "altered" in self.problems(journal, receipts)["id-3"]
 
-    def test_rows_that_were_removed_are_named(self, journal, receipts):
+    def test_deleted_rows_are_named(self, journal, receipts):
         self.execute(journal, "delete from predictions where position in (3, 4)")
         with journal.engine.connect() as connection:
             after = connection.exec_driver_sql(
@@ -329,20 +327,18 @@ class TestReceipts:
         assert len(problems) == 3, "the two, and the row after them"
         assert missing_facts(problems[after], 3, 4) == []
 
-    def test_a_prediction_that_is_missing_is_placed_in_time(self, journal, receipts):
+    def test_missing_prediction_is_located_in_time(self, journal, receipts):
         [proof] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
         assert missing_facts(proof.problem, "1970-01-01 00:16:40.500") == []
 
-    def test_a_repeated_prediction_gets_its_first_receipt_and_leaves_no_gap(
-        self, journal, receipts
-    ):
+    def test_repeated_prediction_returns_first_receipt(self, journal, receipts):
         result, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
         assert result[0][1] == receipts["id-1"]
         assert result[0][0] == result[0][2]
         inputs = {"id-20": result[0][0], "id-21": result[0][3]}
         assert self.problems(journal, receipts | inputs) == {}
 
-    def test_a_failed_commit_leaves_no_gap(self, journal, tmp_path):
+    def test_failed_commit_leaves_no_gap(self, journal, tmp_path):
         async def run() -> list[Any]:
             writer = JournalWriter(journal)
             writer.start()
@@ -360,7 +356,7 @@ class TestReceipts:
         assert self.problems(journal, {"id-1": first[0], "id-3": last[0]}) == {}
 
 
-def test_with_full_sync_each_commit_waits_for_the_disk(tmp_path: Path) -> None:
+def test_full_sync_sets_sqlite_synchronous(tmp_path: Path) -> None:
     for sync, level in (("normal", 1), ("full", 2)):
         journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", sync=sync)
         with journal.engine.connect() as connection:
@@ -368,12 +364,12 @@ def test_with_full_sync_each_commit_waits_for_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])
-def test_a_journal_of_another_kind_is_refused(url: str) -> None:
+def test_unsupported_journal_url_raises(url: str) -> None:
     with refused(JournalError, url, "sqlite:///"):
         Journal(url, "tiny")
 
 
-def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
+def test_unreachable_journal_is_reported_without_password(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
     with refused(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
         Journal(f"sqlite:///{tmp_path / 'folder.db'}", "tiny").create_tables()
@@ -382,7 +378,7 @@ def test_a_journal_that_cannot_be_reached_is_told_without_its_password(tmp_path:
     assert PASSWORD not in str(caught.value)
 
 
-def test_books_that_share_a_journal_are_apart(tmp_path: Path) -> None:
+def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     item, other = Journal(url, "one"), Journal(url, "other")
     for book, count in ((item, 20), (other, 60)):
@@ -401,7 +397,7 @@ def test_books_that_share_a_journal_are_apart(tmp_path: Path) -> None:
     assert sum(row["outcome"] == 0 for row in other.read_predictions(0)) == 1
 
 
-def test_a_journal_of_another_schema_is_refused(tmp_path: Path) -> None:
+def test_journal_with_other_schema_raises(tmp_path: Path) -> None:
     journal = Journal(f"sqlite:///{tmp_path / 'other.db'}", "tiny")
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("create table predictions (id, variant, at, version)")
@@ -502,7 +498,7 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_postgresql_keeps_the_same_journal(postgres: str) -> None:
+def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     made = Journal(postgres, "tiny", timeout_seconds=2)
     made.create_tables()
     result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])

@@ -1,4 +1,4 @@
-"""Kernels that are forked from a template: apart from each other, and gone with whoever wanted them."""
+"""Forked kernels: isolation, cause of death, cleanup."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_notebook(path, source):
     path.write_text(json.dumps({"cells": [cell]}))
 
 
-def test_a_signal_to_a_kernel_that_has_just_ended_is_no_error():
+def test_signal_to_ended_kernel_is_ignored():
     ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     ended.wait()
     template, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -81,7 +81,7 @@ def start(tmp_path, monkeypatch):
     forker.close()
 
 
-def test_kernels_of_one_template_are_apart(start, tmp_path, monkeypatch):
+def test_kernels_of_one_template_are_isolated(start, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "edited.py").write_text("VALUE = 1\n")
     monkeypatch.setenv("MODELBOOK_SECOND", "no")
@@ -117,7 +117,7 @@ def test_kernels_of_one_template_are_apart(start, tmp_path, monkeypatch):
         ("os.kill(os.getpid(), 11)", "SIGSEGV"),
     ],
 )
-def test_what_ended_a_kernel_is_known(start, code, facts):
+def test_cause_of_kernel_death_is_described(start, code, facts):
     kernel = start()
     client = kernel._client()
     client.execute(f"import os; {code}")
@@ -126,7 +126,7 @@ def test_what_ended_a_kernel_is_known(start, code, facts):
     assert facts in kernel.describe_death()
 
 
-def test_a_kernel_that_is_not_forked_yet_can_be_killed(start):
+def test_kernel_can_be_killed_before_fork(start):
     kernel = start()
     forker = KernelForker()
     try:
@@ -184,7 +184,7 @@ def test_a_clean_process_is_forked_from_the_kernels_template(start, tmp_path, mo
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_killed_build_leaves_no_process(start, tmp_path, shared, monkeypatch):
+def test_killed_build_leaves_no_processes(start, tmp_path, shared, monkeypatch):
     write_notebook(tmp_path / "notebook.ipynb", "import json")
 
     def kill_owner():
@@ -212,7 +212,7 @@ def test_a_killed_build_leaves_no_process(start, tmp_path, shared, monkeypatch):
     assert not template.is_running()
 
 
-def test_a_template_serves_its_own_interpreter_and_environment_only():
+def test_template_serves_only_its_interpreter_and_environment():
     def key(python=("python",), **environment):
         return compute_key(python, {"PATH": "/bin", **environment})
 
@@ -240,7 +240,7 @@ def test_builds_of_the_tests_share_a_template():
     assert compute_key(python, environment) in os.listdir(folder)
 
 
-def test_a_kernel_that_cannot_be_forked_is_started_as_a_process(monkeypatch, tmp_path):
+def test_kernel_that_cannot_be_forked_is_started_as_process(monkeypatch, tmp_path):
     assert can_fork(COMMAND, [str(tmp_path)])
     assert not can_fork(["python", "-m", "other_kernel", "-f", "connection.json"], [])
     (tmp_path / "pandas.py").touch()  # a library of the project's own by this name
@@ -252,7 +252,7 @@ def test_a_kernel_that_cannot_be_forked_is_started_as_a_process(monkeypatch, tmp
     forker.close()
 
 
-def test_a_plugin_that_mlflow_misses_in_the_template_is_found_in_a_kernel(start):
+def test_mlflow_plugin_missing_in_template_is_found_in_kernel(start):
     registry = "mlflow.store.artifact.artifact_repository_registry"
     plugins = f"sys.modules['{registry}'].get_registered_artifact_repositories()"
     open_plugin = f"{plugins}['modelbook']('modelbook:/x', tracking_uri='sqlite:////m.db')"
@@ -260,7 +260,7 @@ def test_a_plugin_that_mlflow_misses_in_the_template_is_found_in_a_kernel(start)
     assert evaluate(kernel, f"type({open_plugin}).__name__") == "EmbeddedArtifactRepository"
 
 
-def test_a_kernel_draws_as_if_no_other_had_imported_pycaret(start):
+def test_kernel_plot_style_is_unaffected_by_preloaded_pycaret(start):
     restyled = (
         "sorted(name for name in matplotlib.rcParams if 'backend' not in name "
         "and matplotlib.rcParams[name] != matplotlib.rcParamsOrig[name])"
@@ -270,8 +270,8 @@ def test_a_kernel_draws_as_if_no_other_had_imported_pycaret(start):
     assert evaluate(start("import matplotlib"), load + restyled) == []
 
 
-def test_imports_of_the_stack_survive_a_fork():
-    """No thread of Python's and no event loop, which a fork would lose or share."""
+def test_preloaded_modules_survive_fork():
+    """No Python thread and no event loop is running, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
     names = sorted({name for path in notebooks for name in dependencies.find_stack_modules(path)})
     assert {"pandas", "pycaret.classification", "mlflow.pyfunc"} <= {*names}

@@ -1,4 +1,4 @@
-"""Kernels that do not start, die, run out of memory or take too long; and stages that run side by side."""
+"""Kernel failures (start, death, memory, time), and concurrent stages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ingest(tiny, **environ):
 
 
 @pytest.mark.parametrize("how", DEATHS)
-def test_what_ended_a_stage_is_told_apart(tiny, how):
+def test_cause_of_stage_death_is_reported(tiny, how):
     code, fact = DEATHS[how]
     seconds = 5 if how == "late" else 3600
     with (
@@ -81,14 +81,14 @@ def kernelspec(folder: Path, failures: int) -> dict[str, str]:
     return {"JUPYTER_PATH": str(folder)}
 
 
-def test_a_kernel_that_does_not_start_is_tried_once_more(tiny, tmp_path):
+def test_kernel_that_fails_to_start_is_retried_once(tiny, tmp_path):
     done = ingest(tiny, **kernelspec(tmp_path, 1))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "code 7" in done.stdout
     assert (tmp_path / "count").read_text() == "2"
 
 
-def test_and_not_twice(tiny, tmp_path):
+def test_kernel_that_fails_twice_ends_build(tiny, tmp_path):
     done = ingest(tiny, **kernelspec(tmp_path, 99))
     assert done.returncode == 1
     assert re.search(r"BuildError: .*'ingest'.*code 7", done.stdout)
@@ -99,7 +99,7 @@ def test_and_not_twice(tiny, tmp_path):
     assert (tmp_path / "count").read_text() == "2"
 
 
-def test_what_the_system_killed_for_want_of_memory_is_counted(monkeypatch, tmp_path):
+def test_out_of_memory_kills_are_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "OOM_EVENTS_FILE", tmp_path / "memory.events")
     assert kernels._count_oom_kills() == 0
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\n")
@@ -114,7 +114,7 @@ def test_what_the_system_killed_for_want_of_memory_is_counted(monkeypatch, tmp_p
         ({"jobs": 2, "timeout": {"ingest": "soon"}}, "ingest = 'soon'"),
     ],
 )
-def test_limits_that_make_no_sense(tiny, monkeypatch, limits, facts):
+def test_invalid_limits_raise(tiny, monkeypatch, limits, facts):
     monkeypatch.chdir(tiny.root)
     with tiny.dag() as dag, pytest.raises(Reported, match=facts):
         executor.BuildExecutor(**limits)(dag, show_progress=False)
@@ -143,15 +143,15 @@ class TestSideBySide:
         )
         return json.loads(lines[0])["at"], json.loads(lines[-1])["at"]
 
-    def test_one_at_a_time_when_asked(self, serial):
+    def test_serial_build_runs_one_stage_at_a_time(self, serial):
         assert self.ran(serial, "explore")[1] <= self.ran(serial, "compare")[0]
 
-    def test_stages_that_wait_for_the_same_one_run_at_the_same_time(self, built):
+    def test_independent_stages_run_concurrently(self, built):
         explore, compare = (self.ran(built.first_build, stage) for stage in ("explore", "compare"))
         assert explore[0] < compare[1]
         assert compare[0] < explore[1]
 
-    def test_both_ways_give_the_same(self, serial, built):
+    def test_serial_and_concurrent_builds_give_equal_results(self, serial, built):
         parallel = built.first_build
         boards = [
             pd.read_parquet(root / "models/tiny/leaderboard.parquet") for root in (serial, parallel)

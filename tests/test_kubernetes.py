@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: each overlay renders, keeps the API's schemas, and is closed as it should be."""
+"""Kubernetes overlays: schemas, security, settings, and alerts shared with other deployments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def helped(word: str) -> str:
     ).stdout
 
 
-def test_it_keeps_the_schemas_of_the_api(rendered):
+def test_overlay_matches_kubernetes_schema(rendered):
     result = subprocess.run(
         [BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True
     )
@@ -68,7 +68,7 @@ def test_it_keeps_the_schemas_of_the_api(rendered):
     assert ("Ingress" in kinds) is (rendered[0] != "dev")
 
 
-def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rendered):
+def test_resources_are_in_restricted_namespace_of_overlay(rendered):
     name, path = rendered
     [space] = resources(path, "Namespace")
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -78,7 +78,7 @@ def test_all_is_in_the_overlays_namespace_which_takes_restricted_pods_only(rende
     }
 
 
-def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered):
+def test_pods_are_unprivileged_and_read_only(rendered):
     for name, template in pods(rendered[1]):
         spec, [item] = template["spec"], template["spec"]["containers"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
@@ -94,7 +94,7 @@ def test_no_pod_is_root_may_more_than_it_needs_or_writes_into_its_image(rendered
         assert mounts == ({"tmp"} if name == "modelbook-mlflow" else {"book", "tmp"})
 
 
-def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(rendered):
+def test_secrets_are_referenced_and_documented(rendered):
     text, result = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
     assert resources(rendered[1], "Secret") == []
     assert not re.search(r"://\w+:[^@\s]+@", text)
@@ -121,7 +121,7 @@ def test_secrets_are_named_and_never_told_and_the_docs_say_how_they_are_made(ren
     assert made == keys | {"stream-url"}
 
 
-def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_the_service(rendered):
+def test_selectors_ports_and_probes_match_service(rendered):
     path = rendered[1]
     deployment, service = (
         next(item for item in resources(path, kind) if item["metadata"]["name"] == "modelbook")
@@ -151,7 +151,7 @@ def test_what_selects_finds_the_service_and_its_ports_and_probes_are_those_of_th
     assert service["spec"]["ports"][0]["targetPort"] == item["ports"][0]["name"] == "http"
 
 
-def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monkeypatch):
+def test_service_config_map_is_valid_settings(rendered, tmp_path, monkeypatch):
     name, path = rendered
     result, *dashboard = resources(path, "ConfigMap")
     assert len(dashboard) == (name != "dev")
@@ -163,7 +163,7 @@ def test_the_service_takes_the_settings_that_it_is_told(rendered, tmp_path, monk
     assert (ROOT / result["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
 
 
-def test_the_stream_worker_is_probed_and_scraped_where_it_serves(rendered, tmp_path, monkeypatch):
+def test_stream_worker_has_matching_probes_and_scrape_config(rendered, tmp_path, monkeypatch):
     name, path = rendered
     found = dict(pods(path)).get("modelbook-stream")
     assert (found is None) == (name == "dev")
@@ -196,7 +196,7 @@ def test_the_stream_worker_is_probed_and_scraped_where_it_serves(rendered, tmp_p
     assert down == f'up{{job="{labels[watching["spec"]["jobLabel"]]}"}} == 0'
 
 
-def test_overlays_differ_in_size_and_clock(rendered):
+def test_overlays_differ_in_replicas_and_schedules(rendered):
     name, path = rendered
     [scaler] = resources(path, "HorizontalPodAutoscaler")
     least_and_most = scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]
@@ -206,7 +206,7 @@ def test_overlays_differ_in_size_and_clock(rendered):
     }
 
 
-def test_the_clock_calls_what_there_is(rendered):
+def test_cronjobs_run_existing_commands(rendered):
     for item in resources(rendered[1], "CronJob"):
         assert item["spec"]["concurrencyPolicy"] == "Forbid"
     result = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
@@ -216,7 +216,7 @@ def test_the_clock_calls_what_there_is(rendered):
     assert option in helped(word)
 
 
-def test_staging_and_prod_run_on_postgresql_and_s3_behind_tls(rendered, tmp_path, monkeypatch):
+def test_staging_and_prod_use_postgresql_s3_and_tls(rendered, tmp_path, monkeypatch):
     name, path = rendered
     if name == "dev":
         return
@@ -254,7 +254,7 @@ def snake(value: Any) -> Any:
     }
 
 
-def test_alerts_are_sent_as_by_the_other_deployments(rendered):
+def test_alertmanager_configuration_matches_other_deployments(rendered):
     [told] = resources(rendered[1], "AlertmanagerConfig")
     ours, other = (
         snake(told["spec"]),
@@ -266,7 +266,7 @@ def test_alerts_are_sent_as_by_the_other_deployments(rendered):
     assert ours == other
 
 
-def test_alerts_and_dashboard_are_those_of_the_other_deployments(rendered):
+def test_alerts_and_dashboard_match_other_deployments(rendered):
     name, path = rendered
     [rule] = resources(path, "PrometheusRule")
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())

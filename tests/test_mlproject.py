@@ -1,4 +1,4 @@
-"""MLproject: an entry point per stage, which ``mlflow run`` takes to a registered version."""
+"""MLproject: an entry point per stage, and a run up to a registered version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modelbook.registry import store
 POINTS = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
 
 
-def test_each_stage_has_an_entry_point_of_its_name() -> None:
+def test_each_stage_has_an_entry_point() -> None:
     assert list(POINTS) == ["main", *STAGES]
     for name, point in POINTS.items():
         assert point["parameters"] == {"env": {"type": "string", "default": "env.yaml"}}
@@ -22,7 +22,7 @@ def test_each_stage_has_an_entry_point_of_its_name() -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_runs_up_to_a_registered_version(copy_of: Tiny) -> None:
+def test_mlflow_run_builds_up_to_a_registered_version(copy_of: Tiny) -> None:
     tiny, root = copy_of, copy_of.root
     tiny.set(tune_rounds=2)  # finalize is outdated
     shutil.copy(ROOT / "MLproject", root)

@@ -1,4 +1,4 @@
-"""Monitoring: what counts as drift, what does not, and which verdict follows."""
+"""Drift, batch evaluation, rules and verdicts of monitor."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def columns(reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract) ->
 # Drift
 
 
-def test_the_same_distribution_has_not_drifted(
+def test_equal_distributions_have_no_drift(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     drift_rows = columns(reference, batch, contract)
@@ -128,7 +128,7 @@ def moved(
     return drift.measure_distance(before, now, True, EffectiveRowShares(reference), tests)
 
 
-def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
+def test_drift_score_is_independent_of_row_count() -> None:
     reference = numbers(4000, 0)
     few = np.mean([moved(reference, numbers(300, seed, 0.5)).distance for seed in range(1, 21)])
     many = moved(reference, numbers(50_000, 1, 0.5)).distance
@@ -136,7 +136,7 @@ def test_the_score_does_not_depend_on_how_many_rows_there_are() -> None:
     assert many == pytest.approx(0.17, abs=0.01)
 
 
-def test_chance_explains_as_many_distances_as_it_says() -> None:
+def test_chance_level_of_distance_is_calibrated() -> None:
     share, random = (
         FAMILY_WISE_ALPHA / 0.1,
         np.random.default_rng(1),
@@ -151,7 +151,7 @@ def test_chance_explains_as_many_distances_as_it_says() -> None:
         ) == pytest.approx(0.1, abs=0.045)
 
 
-def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
+def test_rows_of_one_entity_count_as_one_observation() -> None:
     once, batch = numbers(300, 0), numbers(200, 1)
     often = pd.concat([once] * 5, ignore_index=True)
     expected_values, unknown = moved(often, batch, reference=0.2), moved(often, batch)
@@ -162,7 +162,7 @@ def test_rows_of_one_entity_are_one_piece_of_evidence() -> None:
     assert shares == pytest.approx((4**2 / (2**2 + 1 + 1) / 4, 0.5))  # Kish's number, per row
 
 
-def test_a_large_move_of_few_rows_is_left_to_chance() -> None:
+def test_large_distance_of_few_rows_is_within_chance() -> None:
     few, many = (moved(numbers(4000, 0), numbers(rows, 6, 0.4), 60) for rows in (100, 5000))
     assert 0.1 < few.distance < few.critical_distance
     assert many.distance > 0.1 > many.critical_distance
@@ -170,7 +170,7 @@ def test_a_large_move_of_few_rows_is_left_to_chance() -> None:
 
 
 @pytest.mark.parametrize("change", [0.001, -0.001])
-def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
+def test_changed_constant_has_drift_in_either_direction(change: float) -> None:
     constant = pd.Series(np.full(500, 3.0))
     assert moved(constant, constant).distance == 0
     assert moved(constant, constant + change).distance == pytest.approx(
@@ -178,7 +178,7 @@ def test_a_constant_that_changes_has_moved_either_way(change: float) -> None:
     )
 
 
-def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
+def test_new_category_is_counted_and_rare_ones_are_pooled() -> None:
     before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
     now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
     drift_rows = drift.measure_drift(
@@ -199,7 +199,7 @@ def test_a_new_category_is_counted_and_rare_ones_are_taken_together() -> None:
     )
 
 
-def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
+def test_kolmogorov_smirnov_p_value_is_informational_only() -> None:
     before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
     drift_rows = drift.measure_drift(
         *map(pd.DataFrame, (before, now)),
@@ -213,7 +213,7 @@ def test_the_kolmogorov_smirnov_test_is_told_and_decides_nothing() -> None:
     assert drift_rows["score"] > drift_rows["chance"]
 
 
-def test_a_shifted_number_and_a_shifted_category_have_drifted(
+def test_shifted_number_and_category_have_drift(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     drift_rows = columns(
@@ -227,7 +227,7 @@ def test_a_shifted_number_and_a_shifted_category_have_drifted(
     assert worse.loc["size", "score"] > drift_rows.loc["size", "score"]
 
 
-def test_the_threshold_is_where_drift_begins(
+def test_column_drifts_from_threshold_on(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     moved = batch.assign(size=batch["size"] / 2)
@@ -241,7 +241,7 @@ def test_the_threshold_is_where_drift_begins(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
-def test_a_change_of_the_gaps_is_drift(
+def test_change_of_missing_rate_is_drift(
     share: float, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     random = np.random.default_rng(0)
@@ -255,7 +255,7 @@ def test_a_change_of_the_gaps_is_drift(
     assert drift_rows.loc["noise", "missing_batch"] == pytest.approx(share, abs=0.05)
 
 
-def test_a_column_without_values_has_no_distance_but_has_drifted(
+def test_column_without_values_drifts_without_distance(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     drift_rows = columns(reference, batch.assign(noise=np.nan, colour=None), contract)
@@ -264,7 +264,7 @@ def test_a_column_without_values_has_no_distance_but_has_drifted(
     assert drift_rows.loc[["size", "flag"], "score"].notna().all()
 
 
-def test_an_empty_batch_has_no_distances(
+def test_empty_batch_has_no_distances(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     drift_rows = columns(reference, batch.head(0), contract)
@@ -272,14 +272,14 @@ def test_an_empty_batch_has_no_distances(
     assert not drift_rows["drifted"].any()
 
 
-def test_an_unseen_category_and_a_constant_do_not_end_the_report(
+def test_unseen_category_and_constant_column_are_supported(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     drift_rows = columns(reference, batch.assign(colour="77", size=50.0), contract)
     assert drift_rows.loc[["colour", "size"], "drifted"].all()
 
 
-def test_a_share_of_drift_is_weighted_by_importance() -> None:
+def test_drifted_share_is_weighted_by_importance() -> None:
     table = pd.DataFrame({"column": ["a", "b", "c", "d"], "drifted": [True, False, True, False]})
     assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(0.75)
     assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1, "c": -5}) == pytest.approx(
@@ -292,7 +292,7 @@ def test_a_share_of_drift_is_weighted_by_importance() -> None:
 # One batch
 
 
-def test_a_healthy_batch_is_healthy(
+def test_batch_like_reference_is_healthy(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     evaluation = watched(batch)
@@ -314,7 +314,7 @@ def test_a_healthy_batch_is_healthy(
     assert evaluation.find_metric("nothing") is None
 
 
-def test_too_few_rows_ask_to_watch_and_nothing_else(
+def test_too_few_rows_lead_to_watch_without_other_checks(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     wrong = batch.head(199).assign(size=-1.0, happened=0)
@@ -327,7 +327,7 @@ def test_too_few_rows_ask_to_watch_and_nothing_else(
     assert len(watched(batch.head(200)).feature_drift) == 4
 
 
-def test_an_empty_batch_is_watched(
+def test_empty_batch_leads_to_watch(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, contract: Contract
 ) -> None:
     nothing = batch.head(0)
@@ -345,7 +345,7 @@ def test_an_empty_batch_is_watched(
     assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["watch"]
 
 
-def test_outcomes_that_are_not_in_yet_are_not_judged(
+def test_missing_outcomes_are_not_evaluated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
@@ -358,7 +358,7 @@ def test_outcomes_that_are_not_in_yet_are_not_judged(
         assert rules.worst_verdict(rules.find_issues(evaluation, PARAMS)) in ("healthy", "watch")
 
 
-def test_those_outcomes_that_are_in_are_judged(
+def test_available_outcomes_are_evaluated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
@@ -369,7 +369,7 @@ def test_those_outcomes_that_are_in_are_judged(
     assert evaluation.violations.empty
 
 
-def test_of_very_many_outcomes_some_are_judged(
+def test_many_outcomes_are_sampled(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complete = watched(batch)
@@ -384,7 +384,7 @@ def test_of_very_many_outcomes_some_are_judged(
     assert sample.feature_drift.equals(complete.feature_drift)  # drift is of all rows
 
 
-def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
+def test_drop_in_slice_is_found_when_overall_metric_is_stable(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     at_random = pd.Series(
@@ -403,7 +403,7 @@ def test_a_slice_that_got_worse_is_found_though_the_whole_is_well(
     assert watched(batch).slice_metrics["reference"].between(0.8, 1).all()
 
 
-def test_outcomes_of_one_class_have_no_metrics(
+def test_single_class_outcomes_have_no_metrics(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     evaluation = watched(batch.assign(happened=0))
@@ -411,7 +411,7 @@ def test_outcomes_of_one_class_have_no_metrics(
     assert evaluation.output_distance("outcome").distance > 0.1
 
 
-def test_a_broken_contract_asks_to_watch(
+def test_contract_violations_lead_to_watch(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     batch.loc[:2, "flag"] = 0.5
@@ -429,7 +429,7 @@ def test_a_broken_contract_asks_to_watch(
         ("flag", 0, ["no"]),
     ],
 )
-def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importance(
+def test_empty_or_constant_column_leads_to_watch_regardless_of_importance(
     watched: Callable[..., BatchEvaluation],
     batch: pd.DataFrame,
     column: str,
@@ -444,7 +444,7 @@ def test_a_column_that_went_empty_or_constant_asks_to_watch_whatever_its_importa
     assert missing_facts(finding.sentence, 4, label, *facts) == []
 
 
-def test_a_constant_that_the_reference_makes_likely_is_no_finding(
+def test_constant_column_likely_by_reference_is_no_finding(
     watched: Callable[..., BatchEvaluation],
     reference: pd.DataFrame,
     batch: pd.DataFrame,
@@ -458,7 +458,7 @@ def test_a_constant_that_the_reference_makes_likely_is_no_finding(
     assert find_degenerate_columns(always, same, contract, EffectiveRowShares()) == []
 
 
-def test_a_batch_that_holds_rows_twice_asks_to_watch(
+def test_duplicate_rows_lead_to_watch(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     assert watched(batch).duplicates.share == 0
@@ -477,7 +477,7 @@ def test_a_batch_that_holds_rows_twice_asks_to_watch(
     assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
 
 
-def test_rows_that_agree_by_nature_are_no_copies(
+def test_naturally_identical_rows_are_not_duplicates(
     model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
@@ -511,7 +511,7 @@ def sayings(
     return evaluate
 
 
-def test_a_batch_of_another_schema_says_which_column_is_wanted(
+def test_batch_with_missing_or_extra_column_names_it(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
     [sentence] = sayings(pd.DataFrame({"a": range(500), "b": "x"}))[1]
@@ -523,7 +523,7 @@ def test_a_batch_of_another_schema_says_which_column_is_wanted(
         assert len(evaluation.metrics) == (0 if name == "size" else metrics)
 
 
-def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
+def test_unparsable_values_are_missing_and_lead_to_watch(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
     once = batch.astype({"size": object})
@@ -537,7 +537,7 @@ def test_values_that_cannot_be_read_are_gaps_and_blame_the_table_not_the_model(
     assert missing_facts(output[0], 1000, "size") == []
 
 
-def test_contradictory_outcomes_of_one_key_judge_no_model(
+def test_contradictory_outcomes_of_one_key_are_excluded(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
     other = batch.assign(happened=1 - batch["happened"])
@@ -555,7 +555,7 @@ def test_contradictory_outcomes_of_one_key_judge_no_model(
     )
 
 
-def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFrame) -> None:
+def test_rows_without_entity_count_separately(sayings: Callable, batch: pd.DataFrame) -> None:
     unknown = batch.astype({"who": object})
     unknown.loc[:5, "who"] = None
     evaluation, [sentence] = sayings(unknown)
@@ -565,7 +565,7 @@ def test_rows_of_nobody_stand_for_themselves(sayings: Callable, batch: pd.DataFr
     )
 
 
-def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
+def test_drift_leads_to_watch_only_for_important_columns(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     idle = watched(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
@@ -578,7 +578,7 @@ def test_drift_of_an_important_column_asks_to_watch_and_of_others_does_not(
     assert missing_facts(drifted, 1, 4, 0.3 / 0.31, PARAMS.drift_share) == []
 
 
-def test_a_model_that_has_lost_its_rank_asks_to_retrain(
+def test_lost_ranking_leads_to_retrain(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
@@ -593,7 +593,7 @@ def test_a_model_that_has_lost_its_rank_asks_to_retrain(
     )
 
 
-def test_a_batch_of_which_the_same_rows_stand_often_is_not_surer(
+def test_repeated_rows_do_not_narrow_intervals(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     once, often = watched(batch), watched(pd.concat([batch] * 3, ignore_index=True))
@@ -602,7 +602,7 @@ def test_a_batch_of_which_the_same_rows_stand_often_is_not_surer(
     )
 
 
-def test_all_batches_are_watched_in_turn(
+def test_all_batches_are_evaluated_in_order(
     model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     progress: list[tuple[Any, ...]] = []
@@ -644,7 +644,7 @@ def test_all_batches_are_watched_in_turn(
     pd.testing.assert_frame_equal(direct.metrics, evaluations[0].metrics)
 
 
-def test_tables_of_no_batches_have_their_columns() -> None:
+def test_tables_without_batches_keep_their_columns() -> None:
     assert "importance" in batch_evaluation.drift_table([], {}).columns
     assert "reference" in batch_evaluation.performance_table([]).columns
     assert len(batch_evaluation.quality_table([])) == 0
@@ -653,7 +653,7 @@ def test_tables_of_no_batches_have_their_columns() -> None:
 # The verdict
 
 
-def test_columns_that_are_missing_in_the_same_rows_are_one_cause(
+def test_columns_missing_in_same_rows_are_one_finding(
     make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     reference, batch = make_frame(seed=1), make_frame(seed=2)
@@ -735,14 +735,14 @@ def scored(
         ),
     ],
 )
-def test_each_rule_alone_gives_its_word(one: BatchEvaluation, words: list[str]) -> None:
+def test_each_rule_leads_to_its_verdict(one: BatchEvaluation, words: list[str]) -> None:
     assert [finding.verdict for finding in rules.find_issues(one, PARAMS)] == words
 
 
 # Before outcomes
 
 
-def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_loss() -> None:
+def test_expected_loss_leads_to_watch_before_outcomes() -> None:
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
     [result] = rules.find_issues(replace(CALM, estimated_metric=row), PARAMS)
     assert (result.verdict, result.rule) == ("watch", "expected loss")
@@ -756,7 +756,7 @@ def test_before_outcomes_are_in_a_look_is_asked_for_where_the_answers_expect_a_l
     assert rules.find_issues(in_now, PARAMS)[0].verdict == "healthy"
 
 
-def test_what_was_expected_stands_beside_what_came(
+def test_expected_and_observed_performance_are_tabulated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     estimates = batch_evaluation.estimated_performance_table(
@@ -839,11 +839,11 @@ GRAVE, UNTOLD, FEW = (
         ([], []),
     ],
 )
-def test_what_follows_from_several_windows(given: list[Window], words: list[str]) -> None:
+def test_verdict_follows_from_last_windows(given: list[Window], words: list[str]) -> None:
     assert [finding.verdict for finding in windows.combine_windows(given, PARAMS)] == words
 
 
-def test_what_several_windows_show_is_told_with_their_number() -> None:
+def test_finding_states_number_of_windows() -> None:
     [retrain] = windows.combine_windows([LOSS, CALM_ONE, LOSS], PARAMS)
     assert missing_facts(retrain.sentence, "Batch 3: loss.", 2, 3) == []
     [once] = windows.combine_windows([LOSS], PARAMS)
@@ -852,7 +852,7 @@ def test_what_several_windows_show_is_told_with_their_number() -> None:
     assert missing_facts(volume.sentence, 7, 333, 1000) == []
 
 
-def test_how_many_windows_are_looked_at_can_be_set() -> None:
+def test_number_of_windows_is_configurable() -> None:
     assert (
         windows.combine_windows([LOSS], PARAMS.model_copy(update={"min_failing_windows": 1}))[
             0
@@ -867,7 +867,7 @@ def test_how_many_windows_are_looked_at_can_be_set() -> None:
     )
 
 
-def test_a_loss_of_twice_the_limit_is_grave(
+def test_drop_of_twice_the_limit_is_severe(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
@@ -877,7 +877,7 @@ def test_a_loss_of_twice_the_limit_is_grave(
     assert (one.name, one.rows, one.has_outcomes) == ("4", 1000, True)
 
 
-def test_the_worst_word_wins() -> None:
+def test_worst_verdict_wins() -> None:
     healthy, look, retrain = (rules.Finding(word, "") for word in rules.VERDICT_ORDER)
     assert rules.worst_verdict([healthy, retrain, look]) == "retrain"
     assert rules.worst_verdict([look, healthy]) == "watch"
@@ -885,7 +885,7 @@ def test_the_worst_word_wins() -> None:
     assert rules.worst_verdict([]) == "watch"
 
 
-def test_the_verdict_is_told_worst_first() -> None:
+def test_findings_are_sorted_by_severity() -> None:
     one = replace(scored((0.6, 0.55, 0.65), 0.75), drifted_importance_share=0.5)
     summary = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
     assert (summary["word"], summary["level"]) == ("retrain", "bad")
@@ -897,7 +897,7 @@ def test_the_verdict_is_told_worst_first() -> None:
     assert [row["value"] for row in summary["numbers"]] == [1000, 1, 0.6]
 
 
-def test_without_a_batch_there_is_nothing_to_judge() -> None:
+def test_no_batches_lead_to_watch() -> None:
     summary = rules.summarize_verdict([], [], 3)
     assert summary["word"] == "watch"
     [sentence] = summary["sentences"]
@@ -956,7 +956,7 @@ def with_evidently(
 
 
 @pytest.mark.slow
-def test_evidentlys_report_stands_beside_ours_with_its_size(
+def test_evidently_report_is_linked_with_its_size(
     with_evidently: tuple[Path, evidently_reports.EvidentlyPages],
 ) -> None:
     root, shown = with_evidently
@@ -983,7 +983,7 @@ def test_evidentlys_report_stands_beside_ours_with_its_size(
     assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
 
 
-def test_what_evidently_cannot_report_costs_a_link_and_no_more(
+def test_failed_evidently_report_is_reported_without_a_link(
     reference: pd.DataFrame,
     batch: pd.DataFrame,
     contract: Contract,
@@ -1012,7 +1012,7 @@ def test_what_evidently_cannot_report_costs_a_link_and_no_more(
     assert nothing.startswith('<p class="nothing">')
 
 
-def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
+def test_evidently_report_is_omitted_at_zero_rows(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path
 ) -> None:
     stale = tmp_path / "reports/tiny/06_monitor-evidently-4.html"
@@ -1027,7 +1027,7 @@ def test_of_no_rows_evidentlys_report_is_left_out_and_that_is_told(
         assert missing_facts(text, "interactive_rows", 0) == []
 
 
-def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
+def test_evidently_report_by_hand_is_in_by_hand_folder(
     reference: pd.DataFrame,
     batch: pd.DataFrame,
     contract: Contract,
@@ -1046,7 +1046,7 @@ def test_by_hand_evidentlys_report_goes_to_the_by_hand_folder(
 
 @pytest.mark.slow
 @pytest.mark.requires("browser")
-def test_evidentlys_report_draws_itself_with_the_network_off(
+def test_evidently_report_renders_offline(
     with_evidently: tuple[Path, evidently_reports.EvidentlyPages], browser: Any
 ) -> None:
     [path] = (with_evidently[0] / "reports/tiny").iterdir()
@@ -1061,7 +1061,7 @@ def test_evidentlys_report_draws_itself_with_the_network_off(
     assert [violation["id"] for violation in violations] == []
 
 
-def test_resamples_are_behind_every_interval() -> None:
+def test_every_interval_depends_on_resamples() -> None:
     rows = books.number(years=(1,))
     rows, rest = rows.assign(score=1000 + 20 * rows["size"]), books.number(seed=1, years=(2,))
     scores = (1000 + 20 * rest["size"]).to_numpy()

@@ -1,4 +1,4 @@
-"""On a Linux without libgomp, LightGBM works by scikit-learn's copy of it."""
+"""LightGBM on Linux without libgomp uses scikit-learn's copy."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ def packages(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_machine_that_has_it_is_left_as_it_is(
-    packages: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_libgomp_is_kept(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "_loads", lambda _: True)
     assert openmp.write(packages) == []
     assert [path.name for path in packages.iterdir()] == ["scikit_learn.libs"]
 
 
-def test_lightgbm_takes_the_copy_where_the_system_has_none(
+def test_lightgbm_uses_bundled_libgomp_if_system_has_none(
     packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openmp, "_loads", lambda _: False)

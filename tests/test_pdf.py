@@ -1,4 +1,4 @@
-"""Reports on paper: found by stage, printed by a browser that is told apart, whole or not at all."""
+"""PDF reports: selection by stage, browser detection, atomic output."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def test_the_reports_of_a_book_in_the_order_of_its_stages(root):
+def test_reports_are_listed_in_stage_order(root):
     assert [page.name for page in pdf.find_report_pages(root, "book")] == [
         "01_ingest.html",
         "02_explore.html",
@@ -58,21 +58,21 @@ def test_the_reports_of_a_book_in_the_order_of_its_stages(root):
     ]
 
 
-def test_a_stage_without_a_report_is_told(root):
+def test_stage_without_report_raises(root):
     with pytest.raises(ReportError, match=r"monitor.*\n.*ingest, explore"):
         pdf.find_report_pages(root, "book", ["monitor"])
     with pytest.raises(ReportError, match=r"reports/none\n(.*\n)*.*build"):
         pdf.find_report_pages(root, "none")
 
 
-def test_a_pdf_stands_beside_its_page(root, browser):
+def test_pdf_is_written_next_to_its_page(root, browser):
     browser(PRINTS)
     done = list(pdf.print_pages(pdf.find_report_pages(root, "book")))
     assert [target.name for _, target in done] == ["01_ingest.pdf", "02_explore.pdf"]
     assert all(target.read_bytes() == b"%PDF-1.4" for _, target in done)
 
 
-def test_a_page_that_is_not_printed_leaves_the_pdf_that_was_there(root, browser):
+def test_failed_print_keeps_existing_pdf(root, browser):
     retained = root / "reports/book/01_ingest.pdf"
     retained.write_text("the last one")
     browser(FAILS)
@@ -82,7 +82,7 @@ def test_a_page_that_is_not_printed_leaves_the_pdf_that_was_there(root, browser)
     assert list((root / "reports/book").glob(".*")) == []
 
 
-def test_without_a_browser_it_says_what_to_install(monkeypatch):
+def test_missing_browser_raises_with_install_command(monkeypatch):
     monkeypatch.delenv(pdf.BROWSER_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(ReportError, match="apt-get install chromium"):
@@ -94,7 +94,7 @@ def test_without_a_browser_it_says_what_to_install(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.requires("browser")
-def test_the_reports_of_a_built_book_are_printed_with_numbered_pages(built, tmp_path):
+def test_reports_of_built_book_are_printed_with_page_numbers(built, tmp_path):
     root = tmp_path / "project"
     root.mkdir()
     for name in ("pipeline.yaml", "env.yaml"):

@@ -1,4 +1,4 @@
-"""What is assumed of Ploomber's private and writable attributes: see build/ploomber.py."""
+"""Assumptions about private and writable attributes of Ploomber, see build/ploomber.py."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(task: Any, monkeypatch: pytest.MonkeyPatch, manager: object) -> tuple[An
     return ploomber.run_task(task, manager)
 
 
-def test_build_hands_over_the_kernel_and_writes_product_and_metadata(
+def test_build_calls_executor_and_writes_product_and_metadata(
     dag: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = dag["first"]
@@ -67,7 +67,7 @@ def test_build_hands_over_the_kernel_and_writes_product_and_metadata(
     assert ploomber.is_up_to_date(task)
 
 
-def test_exec_status_can_be_set_and_goes_on_to_the_tasks_behind(dag: Any) -> None:
+def test_exec_status_can_be_set_and_propagates_downstream(dag: Any) -> None:
     first, second = dag["first"], dag["second"]
     first.exec_status = TaskStatus.Skipped
     ploomber.mark_outdated(second)
@@ -81,7 +81,7 @@ def test_exec_status_can_be_set_and_goes_on_to_the_tasks_behind(dag: Any) -> Non
     assert not ploomber.has_finished(second)
 
 
-def test_path_of_a_rendered_source_can_be_replaced(dag: Any, tmp_path: Path) -> None:
+def test_path_of_rendered_source_can_be_replaced(dag: Any, tmp_path: Path) -> None:
     ploomber.replace_notebook(dag["first"], write_notebook(tmp_path / "own.ipynb", "2 + 2"))
     for name in dag:
         ploomber.render_again(dag[name], force=False)

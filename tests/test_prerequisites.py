@@ -1,4 +1,4 @@
-"""What the machine lacks leaves tests out, in one line that says how to have it; in CI it fails them."""
+"""Missing prerequisites skip tests locally, with instructions, and fail them in CI."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tiny import ROOT
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-def test_each_stands_in_the_docs_with_its_package_or_address() -> None:
+def test_every_prerequisite_is_documented() -> None:
     section = TEXT.split("\n### What tests need of the machine\n")[1].split("\n### ")[0]
     listed = re.findall(r"^\| [\w ]+ \| (?:`([\w-]+)`|\[none\]\(([^)]+)\)) \|", section, re.M)
     assert sorted(listed) == sorted((item.package, item.manual) for item in PREREQUISITES.values())
 
 
-def test_the_summary_is_one_line_that_counts_tests_and_names_packages() -> None:
+def test_summary_is_one_line_with_counts_and_packages() -> None:
     line = prerequisites.summary({"browser": 3, "kubectl": 2, "redis": 1})
     assert re.findall(r"\d+ without", line) == ["3 without", "2 without", "1 without"]
     assert "apt-get install chromium redis-server" in line
@@ -29,7 +29,7 @@ def test_the_summary_is_one_line_that_counts_tests_and_names_packages() -> None:
     assert "\n" not in line
 
 
-def test_nothing_is_installed_where_that_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_installed_when_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.setattr(subprocess, "run", lambda *words, **_: pytest.fail(f"ran {words}"))
     monkeypatch.setenv(MODE, "present")
@@ -40,7 +40,9 @@ def test_nothing_is_installed_where_that_is_not_wanted(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("mode", "code", "outcome"), [("", 0, "1 skipped"), ("required", 1, "1 error")]
 )
-def test_a_test_without_its_prerequisite(mode: str, code: int, outcome: str) -> None:
+def test_missing_prerequisite_skips_test_locally_and_fails_it_in_ci(
+    mode: str, code: int, outcome: str
+) -> None:
     command = [
         sys.executable,
         "-m",

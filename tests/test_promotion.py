@@ -1,4 +1,4 @@
-"""Promotion and history: who may become champion, what is written down, and what stands after a kill at any step."""
+"""Promotion and history: eligibility, recorded entries, concurrency, recovery after a kill."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def champions(root: Path, *numbers: int) -> None:
 # The history
 
 
-def test_an_entry_says_what_when_who_why_and_on_what_evidence(
+def test_history_entry_records_action_user_reason_and_evidence(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELBOOK_BY", "release train")
@@ -148,9 +148,7 @@ def test_an_entry_says_what_when_who_why_and_on_what_evidence(
     assert history.read_history(root, "another") == []
 
 
-def test_the_reason_of_whoever_has_the_gate_asked_stands_before_the_gates_own(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
     candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
     decision = Decision("hold", [Criterion("Good", "1", "0", False)])
@@ -161,17 +159,13 @@ def test_the_reason_of_whoever_has_the_gate_asked_stands_before_the_gates_own(
     assert missing_facts(why, "Good", 0, 1) == []
 
 
-def test_without_a_name_the_user_and_the_machine_are_told(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_user_is_login_and_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELBOOK_BY", raising=False)
     monkeypatch.setenv("LOGNAME", "anna")
     assert judge(root, 1).user.startswith("anna@")
 
 
-def test_secrets_and_numbers_that_are_none_are_not_kept(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_and_nan_are_not_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", "hush-hush-hush")
     history.record_decision(
         root,
@@ -187,7 +181,7 @@ def test_secrets_and_numbers_that_are_none_are_not_kept(
     assert (entry.reason, entry.evidence) == ("by ***", {"a": "***", "low": None})
 
 
-def test_a_store_without_a_history_has_none(root: Path, tmp_path: Path) -> None:
+def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> None:
     for place in (root, tmp_path / "nowhere"):
         assert (
             history.read_history(place),
@@ -196,14 +190,14 @@ def test_a_store_without_a_history_has_none(root: Path, tmp_path: Path) -> None:
         ) == ([], [], "")
 
 
-def test_a_store_that_cannot_be_read_is_told(root: Path) -> None:
+def test_corrupt_store_raises(root: Path) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
     for call in (history.read_history, history.find_integrity_errors, lambda root: judge(root, 1)):
         with refused(StoreError, database_path(root), "SQLite"):
             call(root)
 
 
-def test_the_store_refuses_to_rewrite_the_history(root: Path) -> None:
+def test_store_refuses_to_rewrite_history(root: Path) -> None:
     judge(root, 1)
     before = history.read_history(root)
     log = history_log.open_log(root, MODEL, create=False)
@@ -216,7 +210,7 @@ def test_the_store_refuses_to_rewrite_the_history(root: Path) -> None:
     assert history.read_history(root) == before
 
 
-def test_a_long_entry_is_kept_whole(root: Path) -> None:
+def test_long_entry_is_stored_completely(root: Path) -> None:
     evidence = {"criteria": [f"criterion {number}, é" for number in range(2000)]}
     history.record_decision(root, MODEL, "hold", 1, "", evidence, "none", expected_champion=None)
     [entry] = history.read_history(root)
@@ -237,7 +231,7 @@ CHANGE_TEXT = "update params set value = '{}' where key like 'text.' || (select 
         (["delete from params"], [[3, 0]]),
     ],
 )
-def test_a_rewritten_history_is_found(
+def test_rewritten_history_is_detected(
     changes: list[str], places: list[list[int]], root: Path
 ) -> None:
     for number in (1, 2, 3):
@@ -248,7 +242,7 @@ def test_a_rewritten_history_is_found(
     ] == places
 
 
-def test_a_deleted_history_is_found(root: Path) -> None:
+def test_deleted_history_is_detected(root: Path) -> None:
     judge(root, 1)
     log = history_log.open_log(root, MODEL, create=False)
     assert log is not None
@@ -257,7 +251,7 @@ def test_a_deleted_history_is_found(root: Path) -> None:
     assert log.run_id in text
 
 
-def test_a_model_that_is_registered_anew_goes_on_with_its_history(root: Path) -> None:
+def test_reregistered_model_continues_its_history(root: Path) -> None:
     judge(root, 1)
     client = store.create_client(root)
     client.delete_registered_model(MODEL)
@@ -265,7 +259,7 @@ def test_a_model_that_is_registered_anew_goes_on_with_its_history(root: Path) ->
     assert history.find_integrity_errors(root) == []
 
 
-def test_a_broken_history_goes_on_and_stays_broken(root: Path, proven: list[int]) -> None:
+def test_broken_history_continues_and_stays_reported(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2)
     rewrite(root, CHANGE_TEXT.format("gone").replace("000002", "000001"))
     assert roll_back(root).champion_after == 1
@@ -298,15 +292,13 @@ UP, BACK, FOUND = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
         ([(UP, 1), (FOUND, None), (UP, 2)], 1),
     ],
 )
-def test_the_version_before_is_the_one_whose_place_was_taken(
+def test_rollback_target_is_previous_champion(
     recorded: list[tuple[str, int | None]], expected: int | None
 ) -> None:
     assert history.find_rollback_target(moves(*recorded)) == expected
 
 
-def test_what_another_tool_moved_is_told_and_written_down_first(
-    root: Path, proven: list[int]
-) -> None:
+def test_external_alias_move_is_reported_and_recorded_first(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     move_alias(root, 4)
     assert missing_facts(history.alias_mismatch(root, MODEL), "champion", 4, 1) == []
@@ -318,7 +310,7 @@ def test_what_another_tool_moved_is_told_and_written_down_first(
     assert (alias(root), history.alias_mismatch(root, MODEL)) == (1, "")
 
 
-def test_writers_wait_for_one_another(root: Path) -> None:
+def test_concurrent_writers_are_serialized(root: Path) -> None:
     begun = [threading.Thread(target=judge, args=(root, 1 + place % 4)) for place in range(8)]
     with FileLock(database_path(root).with_suffix(".history.lock")):
         for thread in begun:
@@ -331,7 +323,7 @@ def test_writers_wait_for_one_another(root: Path) -> None:
     assert history.find_integrity_errors(root) == []
 
 
-def test_a_store_that_stays_locked_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "LOCK_TIMEOUT_SECONDS", 0.1)
     lock = database_path(root).with_suffix(".history.lock")
     with FileLock(lock), refused(StoreError, lock):
@@ -367,7 +359,7 @@ def spoiled(root: Path) -> None:
     ],
     ids=["not judged", "held", "compared with another champion", "other files"],
 )
-def test_who_may_not_become_champion(
+def test_ineligible_version_is_not_promoted(
     before: Callable[[Path], None],
     error: type[Exception],
     facts: list[Any],
@@ -382,12 +374,12 @@ def test_who_may_not_become_champion(
     assert (alias(root), proven) == (stood, [])
 
 
-def test_there_is_no_such_version(root: Path, proven: list[int]) -> None:
+def test_unknown_version_raises(root: Path, proven: list[int]) -> None:
     with refused(PromotionError, MODEL, 9):
         promote(root, 9, override="I want it")
 
 
-def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
+def test_override_is_recorded_and_skips_gate_but_not_golden_rows(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(root)
@@ -410,7 +402,7 @@ def test_an_override_is_kept_and_skips_the_gate_but_no_proof(
 
 
 @pytest.mark.parametrize("difference", [0.0, 1.1e-16, 1e-6, float("nan"), float("inf")])
-def test_golden_rows_may_differ_by_the_last_digits_of_another_processor(
+def test_golden_rows_tolerate_rounding_of_other_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
     printed = json.dumps({"rows": 30, "difference": difference})
@@ -423,13 +415,13 @@ def test_golden_rows_may_differ_by_the_last_digits_of_another_processor(
         promotion.verify_golden_rows(tmp_path, MODEL, 1)
 
 
-def test_the_champion_is_not_promoted_twice(root: Path, proven: list[int]) -> None:
+def test_current_champion_is_not_promoted_again(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     assert promote(root, 1) is None
     assert len(history.read_history(root)) == 2
 
 
-def test_rollbacks_go_back_one_by_one_and_then_refuse(root: Path, proven: list[int]) -> None:
+def test_rollbacks_restore_earlier_champions_in_order(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2, 3)
     assert roll_back(root, "too many false alarms").reason == "too many false alarms"
     assert (alias(root), proven[-1]) == (2, 2)
@@ -440,7 +432,7 @@ def test_rollbacks_go_back_one_by_one_and_then_refuse(root: Path, proven: list[i
     assert alias(root) == 1
 
 
-def test_a_rollback_to_files_that_changed_is_refused(root: Path, proven: list[int]) -> None:
+def test_rollback_to_altered_files_is_refused(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2)
     shutil.rmtree(local_artifact_folder(root) / "version 1")
     with refused(StoreError, MODEL, 1):
@@ -448,7 +440,7 @@ def test_a_rollback_to_files_that_changed_is_refused(root: Path, proven: list[in
     assert alias(root) == 2
 
 
-def test_of_two_at_once_the_second_is_told_who_was_first(
+def test_concurrent_promotions_report_the_first(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champions(root, 1)
@@ -533,7 +525,7 @@ for move, steps in ((promote, (2, 4, 5, 8, 30)), (roll_back, (4, 30))):
 
 
 @pytest.mark.slow
-def test_a_kill_between_two_writes_is_mended_by_the_next_look(
+def test_interrupted_promotion_is_repaired_by_next_command(
     root: Path, tmp_path_factory: pytest.TempPathFactory, proven: list[int]
 ) -> None:
     champions(root, 1, 3)
@@ -561,7 +553,7 @@ def challengers(root: Path) -> list[int]:
     return [result.number] if result else []
 
 
-def test_a_challenger_takes_part_and_leaves(root: Path, proven: list[int]) -> None:
+def test_challenger_is_set_and_removed(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     made = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
     assert (made.kind, made.action) == (history.TRAFFIC, history.START_CHALLENGE)
@@ -574,7 +566,7 @@ def test_a_challenger_takes_part_and_leaves(root: Path, proven: list[int]) -> No
     assert history.recorded_champion(history.read_history(root, MODEL)) == 1
 
 
-def test_a_challenger_that_is_promoted_is_none_any_more_and_a_rollback_passes_it_by(
+def test_promoted_challenger_loses_its_alias_and_rollback_skips_challenges(
     root: Path, proven: list[int]
 ) -> None:
     champions(root, 1)
@@ -589,7 +581,7 @@ def test_a_challenger_that_is_promoted_is_none_any_more_and_a_rollback_passes_it
 @pytest.mark.parametrize(
     ("number", "facts"), [(None, ["challenger"]), (1, [1, "champion"]), (9, [9])]
 )
-def test_who_cannot_challenge(
+def test_ineligible_challenger_is_refused(
     number: int | None, facts: list[Any], root: Path, proven: list[int]
 ) -> None:
     champions(root, 1)
@@ -604,7 +596,7 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, words)
 
 
-def test_history_is_shown_newest_first_and_as_json(
+def test_history_command_lists_newest_first_and_prints_json(
     tiny: Any, root: Path, proven: list[int]
 ) -> None:
     assert tiny.root == root
@@ -623,7 +615,7 @@ def test_history_is_shown_newest_first_and_as_json(
     assert result[1]["evidence"]["golden_rows"] == 30
 
 
-def test_a_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
+def test_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
     judge(root, 1)
     rewrite(root, "update params set value = replace(value, 'promote', 'hold')")
     shown = run("history", "--json")
@@ -632,7 +624,7 @@ def test_a_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
     assert json.loads(shown.stdout)[0]["action"] == "hold"
 
 
-def test_promote_and_rollback_tell_what_they_did_or_why_not(
+def test_promote_and_rollback_print_result_or_reason(
     tiny: Any, root: Path, proven: list[int]
 ) -> None:
     shown = run("promote", "2")
@@ -654,9 +646,7 @@ def test_promote_and_rollback_tell_what_they_did_or_why_not(
     assert alias(root) == 1
 
 
-def test_moves_are_printed_as_their_entries_in_json(
-    tiny: Any, root: Path, proven: list[int]
-) -> None:
+def test_moves_print_their_entries_as_json(tiny: Any, root: Path, proven: list[int]) -> None:
     champions(root, 1)
     judge(root, 2)
     moves = [
@@ -673,7 +663,7 @@ def test_moves_are_printed_as_their_entries_in_json(
 
 
 @pytest.mark.slow
-def test_a_running_service_follows_and_drops_no_request(
+def test_running_service_follows_promotions_without_failed_requests(
     tmp_path: Path, frame: Any, contract: Any, proven: list[int]
 ) -> None:
     from shelf import Shelf, fitted

@@ -1,4 +1,4 @@
-"""What is assumed of PyCaret's private attributes, each by its name: see training/pycaret.py."""
+"""Assumptions about private attributes of PyCaret, see training/pycaret.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_setup_appends_test_rows_and_idx_names_both(experiment: Any, rows: Rows)
     assert list(experiment.X_test.index) == list(experiment.data.index[40:])
 
 
-def test_pipeline_has_named_steps_and_the_feature_names_of_its_first_fit(experiment: Any) -> None:
+def test_pipeline_has_named_steps_and_feature_names_of_first_fit(experiment: Any) -> None:
     assert type(experiment.pipeline) is Pipeline
     assert pycaret.is_pycaret_pipeline(experiment.pipeline)
     assert experiment.pipeline.steps[-1][0] == pycaret.RESAMPLING_STEP
@@ -57,7 +57,7 @@ def test_pipeline_has_named_steps_and_the_feature_names_of_its_first_fit(experim
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_all_models_internal_holds_class_arguments_and_search_space(
+def test_all_models_internal_has_class_arguments_and_search_space(
     kind: str, experiment: Any, rows: Rows
 ) -> None:
     if kind == "regression":
@@ -73,12 +73,12 @@ def test_all_models_internal_holds_class_arguments_and_search_space(
     assert {type(pycaret.to_optuna(values)) for values in ranges.values()} >= {FloatDistribution}
 
 
-def test_display_container_holds_what_pull_returns(experiment: Any) -> None:
+def test_display_container_contains_result_of_pull(experiment: Any) -> None:
     experiment._display_container.append(Rows({"Model": ["own"]}))
     assert experiment.pull(pop=True)["Model"].tolist() == ["own"]
 
 
-def test_plot_model_and_evaluate_model_draw_by_the_private_plot_model() -> None:
+def test_plot_model_and_evaluate_model_use_private_plot_model() -> None:
     experiment_class = ClassificationExperiment
     assert "plot" in inspect.signature(experiment_class._plot_model).parameters
     for method in (experiment_class.plot_model, experiment_class.evaluate_model):
@@ -90,7 +90,7 @@ def test_plot_model_and_evaluate_model_draw_by_the_private_plot_model() -> None:
         assert any("self._plot_model" in source for source in sources), method.__name__
 
 
-def test_distributions_have_a_form_of_optuna() -> None:
+def test_distributions_convert_to_optuna() -> None:
     complete, number = (
         pycaret.make_distribution(1, 100, log=True),
         pycaret.make_distribution(0.1, 1, log=False),

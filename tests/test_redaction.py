@@ -1,4 +1,4 @@
-"""Secrets of the environment stay out of whatever is written."""
+"""Secrets of the environment are redacted in everything that is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def secret(monkeypatch):
         repr(PASSWORD),
     ],
 )
-def test_a_secret_is_masked_however_it_is_written(secret, text):
+def test_secret_is_redacted_in_every_encoding(secret, text):
     result = redact(f"before {text} after")
     assert "canary" not in result
     assert "***" in result
@@ -47,7 +47,7 @@ def test_a_secret_is_masked_however_it_is_written(secret, text):
     assert result.endswith(" after")
 
 
-def test_a_password_in_any_url_is_masked_also_one_that_the_environment_does_not_hold():
+def test_password_in_any_url_is_redacted():
     assert (
         redact("mysql://root:toor@localhost:3306/x?a=b@c")
         == "mysql://root:***@localhost:3306/x?a=b@c"
@@ -59,12 +59,12 @@ def test_a_password_in_any_url_is_masked_also_one_that_the_environment_does_not_
     "name",
     ["DB_PASSWORD", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_API_KEY", "PGPASSWORD", "DB_PWD"],
 )
-def test_names_that_say_secret(monkeypatch, name):
+def test_variable_names_of_secrets_are_recognized(monkeypatch, name):
     monkeypatch.setenv(name, "hush-hush")
     assert redact("hush-hush") == "***"
 
 
-def test_other_variables_and_short_values_are_left_alone(monkeypatch):
+def test_other_variables_and_short_values_are_not_redacted(monkeypatch):
     monkeypatch.setenv("EDITOR", "emacsclient")
     monkeypatch.setenv("PWD", "directory")
     monkeypatch.setenv("DB_PASSWORD", "mean")
@@ -74,7 +74,7 @@ def test_other_variables_and_short_values_are_left_alone(monkeypatch):
     )
 
 
-def test_strings_within_messages_are_masked_but_for_pictures(secret):
+def test_strings_in_messages_are_redacted_except_images(secret):
     content = {"data": {"text/html": [f"<b>{KEY}</b>"], "image/png": KEY}, "count": 3}
     assert redact_all(content) == {
         "data": {"text/html": ["<b>***</b>"], "image/png": KEY},
@@ -83,7 +83,7 @@ def test_strings_within_messages_are_masked_but_for_pictures(secret):
     assert json.loads(pack_message({"text": KEY})) == {"text": "***"}
 
 
-def test_a_parameter_that_holds_a_secret_is_refused_and_not_echoed(secret, monkeypatch):
+def test_parameter_with_secret_raises_without_showing_it(secret, monkeypatch):
     with pytest.raises(
         ParameterError, match=r"table = 'postgresql://me:\*\*\*@db.example/sales': .*secret"
     ):
@@ -104,7 +104,7 @@ secrets"""
 
 
 @pytest.mark.slow
-def test_a_build_writes_no_secret_anywhere(tmp_path):
+def test_build_writes_no_secret(tmp_path):
     tiny = Tiny(put_empty_store(tmp_path))
     leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
     leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
@@ -157,6 +157,6 @@ def leak_into(tiny, stem, code, *, before, tag=False):
     file.write_text(json.dumps(notebook))
 
 
-def test_no_notebook_of_the_project_reads_the_environment():
+def test_notebooks_do_not_read_the_environment():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         assert "environ" not in path.read_text()

@@ -1,4 +1,4 @@
-"""Like is compared with like: an expected change of the mix is no drift, and a fault still is."""
+"""Reference matching: expected mix changes are not drift, and faults still are."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEva
     return evaluate_one
 
 
-def test_explore_finds_which_columns_are_missing_together_and_when(reference: pd.DataFrame) -> None:
+def test_columns_missing_together_are_found_with_their_period(reference: pd.DataFrame) -> None:
     [pattern] = find_missing_patterns(reference, CONTRACT)
     assert pattern.columns == ["history", "visits"]
     assert (pattern.share, pattern.newest_share, pattern.period) == (pytest.approx(1 / 3), 0, "1")
@@ -100,7 +100,7 @@ def test_explore_finds_which_columns_are_missing_together_and_when(reference: pd
     assert row["newest period"] == 0
 
 
-def test_absent_first_years_are_a_mix_and_no_drift(
+def test_absent_first_years_are_a_mix_change_not_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
     evaluation = evaluate(draw((4,), seed=1))
@@ -134,7 +134,7 @@ def cut(rows: pd.DataFrame) -> pd.DataFrame:
     [fill, cut, lambda rows: rows.assign(history=rows["history"] + 0.6)],
     ids=["filled", "cut", "shifted"],
 )
-def test_a_fault_of_the_feed_is_drift_still(
+def test_feed_fault_is_still_drift(
     fault: Callable[[pd.DataFrame], pd.DataFrame],
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_fault_of_the_feed_is_drift_still(
     assert "drift" in [item.rule for item in result if item.verdict == "watch"]
 
 
-def test_a_loss_that_the_mix_hid_is_found(
+def test_drop_hidden_by_mix_change_is_detected(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     batch = draw((4,), seed=3)
@@ -155,7 +155,7 @@ def test_a_loss_that_the_mix_hid_is_found(
     assert "retrain" in [item.verdict for item in rules.find_issues(evaluation, PARAMS)]
 
 
-def test_declared_strata_are_matched_and_others_drift(
+def test_declared_strata_are_matched_and_other_columns_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
     batch = draw((3,), seed=4)
@@ -173,22 +173,20 @@ def test_declared_strata_are_matched_and_others_drift(
         Contract.model_validate(CONTRACT.model_dump() | {"strata": ["expensive"]})
 
 
-def test_a_kind_of_rows_that_the_reference_hardly_has_is_not_matched(
-    reference: pd.DataFrame,
-) -> None:
+def test_group_rare_in_reference_is_not_matched(reference: pd.DataFrame) -> None:
     without_first = reference[reference["year"] > 1]
     rare = without_first.drop(without_first.index[without_first["site"] == "a"][10:])
     batch = draw((3,), seed=5)
     assert match_reference(rare, batch, STRATIFIED, PARAMS).shifts == []
 
 
-def test_the_same_mix_is_compared_with_the_whole_reference(reference: pd.DataFrame) -> None:
+def test_unchanged_mix_uses_whole_reference(reference: pd.DataFrame) -> None:
     matched = match_reference(reference, draw((1, 2, 3), seed=6), STRATIFIED, PARAMS)
     assert matched.rows is reference
     assert matched.shifts == []
 
 
-def test_rows_of_entities_in_training_are_told_apart_where_others_are_enough(
+def test_change_of_known_entities_is_separated_where_others_suffice(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     recorded, unseen = draw((4,), seed=7), draw((4,), seed=8, members=600)
@@ -254,9 +252,7 @@ def measure_both(
     return dict(zip(table["column"], table["excess"], strict=True)), measured
 
 
-def test_the_service_measures_recent_requests_as_monitor_measures_a_batch(
-    reference: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_service_drift_equals_monitor_drift(reference: pd.DataFrame, tmp_path: Path) -> None:
     batch = draw((1, 2, 3), members=500, seed=1)
     moved = batch.assign(age=batch["age"] + 1, site=batch["site"].replace("c", "d"))
     broken = batch.assign(visits=batch["visits"].where(batch["year"] == 2))
@@ -269,10 +265,10 @@ def test_the_service_measures_recent_requests_as_monitor_measures_a_batch(
     assert incomplete["visits"] > 1 > incomplete["history"]
 
 
-def test_the_service_compares_recent_requests_with_their_like(
+def test_service_drift_is_matched_to_mix_of_requests(
     reference: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """Monitor draws rows of the holdout and the service weights them, which differs by chance."""
+    """Monitor samples holdout rows and the service weights them, so values differ by chance."""
     batch = draw((2, 3), seed=1)
     monitored, measured = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path)
     assert measured == pytest.approx(monitored, rel=0.1, abs=0.1)

@@ -1,4 +1,4 @@
-"""The registry: a store that is refused in time, runs that end, versions that are proven, an alias that goes back."""
+"""Registry: store, runs, versions, verification, alias moves and paired scores."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def second(
     return enter(shelf, other, contract)
 
 
-def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
+def test_version_requirements_include_packages_of_nested_custom_steps() -> None:
     member = SimpleNamespace(
         steps=[("own_0", SimpleNamespace(requirements=["scipy==1.0"])), ("model", object())]
     )
@@ -145,7 +145,7 @@ def test_a_version_names_what_own_steps_need_also_within_a_stack() -> None:
 # The store
 
 
-def test_a_store_is_made_once(root: Path) -> None:
+def test_store_is_created_once(root: Path) -> None:
     before = store.database_path(root).read_bytes()
     store.ensure_store(root)
     store.ensure_store(root)
@@ -153,12 +153,12 @@ def test_a_store_is_made_once(root: Path) -> None:
     assert [e.name for e in store.create_client(root).search_experiments()] == ["Default"]
 
 
-def test_no_store_yet_is_no_error(tmp_path: Path) -> None:
+def test_missing_store_is_not_an_error(tmp_path: Path) -> None:
     store.check_store(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> None:
+def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
     with closing(sqlite3.connect(store.database_path(root))) as connection:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
@@ -172,7 +172,7 @@ def test_a_store_of_a_newer_mlflow_is_refused_with_its_revision(root: Path) -> N
 @pytest.mark.parametrize(
     "content", [b"", b"no database at all, but long enough to be read as one" * 50]
 )
-def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_file_that_is_not_a_store_raises(content: bytes, tmp_path: Path) -> None:
     store.database_path(tmp_path).parent.mkdir()
     store.database_path(tmp_path).write_bytes(content)
     with refused(StoreError, store.database_path(tmp_path)) as caught:
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_store_is_refused(content: bytes, tmp_path: Path) -> N
     assert store.database_path(tmp_path).read_bytes() == content
 
 
-def test_a_store_with_absolute_addresses_is_refused(root: Path, tmp_path: Path) -> None:
+def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
     client = store.create_client(root)
     client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
     store.check_store(root)  # an experiment of the user's own
@@ -194,14 +194,14 @@ def test_a_store_with_absolute_addresses_is_refused(root: Path, tmp_path: Path) 
         aliases.find_version(root, BOOK, 1)
 
 
-def test_a_pickle_of_another_modelbook_is_told(first: ModelVersion) -> None:
+def test_pickle_of_other_modelbook_version_is_explained(first: ModelVersion) -> None:
     with refused(StoreError, "modelbook.stage.gone", BOOK, 1), first.explain_unpickling():
         raise ModuleNotFoundError("no module", name="modelbook.stage.gone")
     with pytest.raises(ModuleNotFoundError), first.explain_unpickling():
         raise ModuleNotFoundError("no module", name="another")
 
 
-def test_a_store_that_another_process_is_making_is_waited_for(root: Path, tmp_path: Path) -> None:
+def test_store_being_created_by_another_process_is_awaited(root: Path, tmp_path: Path) -> None:
     tmp_path = tmp_path / "other"
     path, ended = store.database_path(tmp_path), []
     path.parent.mkdir(parents=True)
@@ -227,7 +227,7 @@ def _outcome(call: Callable[[], None]) -> str:
 
 
 @pytest.mark.slow
-def test_processes_that_begin_together_make_one_store(tmp_path: Path) -> None:
+def test_concurrent_processes_create_one_store(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from modelbook.registry import store; store.ensure_store(Path({str(tmp_path)!r}))"
     begun = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
@@ -247,7 +247,7 @@ def status(root: Path, run: str) -> str:
     return store.create_client(root).get_run(run).info.status
 
 
-def test_a_run_ends_as_its_block_does(root: Path) -> None:
+def test_run_status_follows_its_block(root: Path) -> None:
     with StageRun(root, BOOK, "compare", {"commit": "c0ffee"}) as good:
         assert status(root, good.run_id) == "RUNNING"
         good.log({"roc_auc": 0.8, "worse": np.nan, "worst": float("inf")}, {"folds": 5})
@@ -261,14 +261,14 @@ def test_a_run_ends_as_its_block_does(root: Path) -> None:
     assert (result.data.tags["commit"], result.data.tags["stage"]) == ("c0ffee", "compare")
 
 
-def test_a_run_that_a_killed_build_left_behind_is_ended(root: Path) -> None:
+def test_run_of_killed_build_is_ended(root: Path) -> None:
     left, elsewhere = StageRun(root, BOOK, "compare", {}), StageRun(root, BOOK, "finalize", {})
     with StageRun(root, BOOK, "compare", {}):
         assert status(root, left.run_id) == "KILLED"
         assert status(root, elsewhere.run_id) == "RUNNING"
 
 
-def test_candidates_are_children_with_their_metrics(root: Path) -> None:
+def test_candidates_are_nested_runs_with_metrics(root: Path) -> None:
     with StageRun(root, BOOK, "compare", {}) as run:
         run.log_candidate(
             Candidate(
@@ -297,7 +297,7 @@ def test_candidates_are_children_with_their_metrics(root: Path) -> None:
     assert result["naive Bayes"].data.tags["status"] == "skipped"
 
 
-def test_looks_at_a_holdout_are_counted_whatever_the_book_and_the_end(root: Path) -> None:
+def test_holdout_evaluations_are_counted_across_books_and_failures(root: Path) -> None:
     assert count_holdout_evaluations(root, "abc") == 0
     with (
         StageRun(root, "one", "finalize", {"holdout": "abc"}),
@@ -314,7 +314,7 @@ def test_looks_at_a_holdout_are_counted_whatever_the_book_and_the_end(root: Path
     )
 
 
-def test_books_have_experiments_of_their_own(root: Path) -> None:
+def test_books_have_separate_experiments(root: Path) -> None:
     with (
         StageRun(root, "one", "compare", {}),
         StageRun(root, "two", "compare", {}),
@@ -329,7 +329,7 @@ def test_books_have_experiments_of_their_own(root: Path) -> None:
 # Versions
 
 
-def test_a_version_holds_everything_it_was_registered_with(
+def test_version_contains_everything_it_was_registered_with(
     shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     again = versions.get_version(shelf, BOOK, first.number)
@@ -347,12 +347,12 @@ def test_a_version_holds_everything_it_was_registered_with(
     assert first.artifact_folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
 
 
-def test_a_version_shows_its_metrics_with_intervals_and_its_tags(first: ModelVersion) -> None:
+def test_version_repr_shows_metrics_with_intervals_and_tags(first: ModelVersion) -> None:
     html = first._repr_html_()
     assert missing_facts(html, BOOK, first.number, "roc_auc", 0.8, 0.75, 0.85, "rows") == []
 
 
-def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
+def test_version_has_compiled_scorer_and_digest_of_its_files(
     shelf: Path, first: ModelVersion, second: ModelVersion, contents: dict[str, Any]
 ) -> None:
     assert missing_facts(first.tags["scorer"], "compiled", 0) == []
@@ -375,7 +375,7 @@ def test_a_version_brings_its_compiled_scorer_and_a_digest_of_its_files(
     )
 
 
-def test_a_loaded_version_answers_as_the_fitted_model(
+def test_loaded_version_matches_fitted_model(
     shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     loaded, rows = (
@@ -395,7 +395,7 @@ def test_a_loaded_version_answers_as_the_fitted_model(
     assert compare_golden_rows(f"models:/{BOOK}/{first.number}") == (len(first.golden_rows), 0)
 
 
-def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
+def test_loaded_version_rejects_rows_that_violate_contract(
     shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     loaded, rows = (
@@ -408,7 +408,7 @@ def test_a_loaded_version_refuses_what_is_no_row_of_its_contract(
         loaded.predict(rows.assign(size="tall"))
 
 
-def test_versions_are_numbered_and_an_unknown_one_is_named(
+def test_version_numbers_increase_and_unknown_version_raises(
     shelf: Path, first: ModelVersion, second: ModelVersion
 ) -> None:
     assert second.number == first.number + 1
@@ -419,7 +419,7 @@ def test_versions_are_numbered_and_an_unknown_one_is_named(
 @pytest.mark.parametrize(
     ("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)]
 )
-def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
+def test_model_that_does_not_reproduce_golden_rows_is_not_registered(
     column: str, change: float, root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
     gold = contents["golden"].copy()
@@ -430,12 +430,12 @@ def test_a_model_that_does_not_give_its_golden_rows_back_is_not_registered(
     assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
 
 
-def test_no_alias_is_no_champion(shelf: Path, first: ModelVersion) -> None:
+def test_missing_alias_means_no_champion(shelf: Path, first: ModelVersion) -> None:
     assert versions.get_champion(shelf, BOOK) is None
     assert versions.get_champion(shelf, "unheard-of") is None
 
 
-def test_the_alias_names_the_champion_and_lost_files_are_no_absence(
+def test_alias_names_champion_and_missing_files_raise(
     root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
     item = enter(root, contents, contract)
@@ -478,7 +478,7 @@ def enact(
         )
 
 
-def test_by_hand_nothing_is_recorded_and_nothing_moves(
+def test_by_hand_no_decision_is_recorded_and_no_alias_moves(
     root: Path, contents: dict[str, Any], contract: Contract, proven_here: None
 ) -> None:
     version, decision = enter(root, contents, contract), Decision("promote", [])
@@ -492,7 +492,7 @@ def test_by_hand_nothing_is_recorded_and_nothing_moves(
     assert history.read_history(root, BOOK) == []
 
 
-def test_promote_hold_and_dry_run(
+def test_promote_hold_and_dry_run_move_alias_as_decided(
     root: Path,
     contents: dict[str, Any],
     other: dict[str, Any],
@@ -530,7 +530,7 @@ def test_promote_hold_and_dry_run(
 
 
 @pytest.mark.slow
-def test_a_rollback_works_without_a_network(
+def test_rollback_works_offline(
     root: Path,
     contents: dict[str, Any],
     other: dict[str, Any],
@@ -559,7 +559,7 @@ def spoil(version: ModelVersion) -> None:
 
 
 @pytest.mark.slow
-def test_a_version_whose_proof_fails_does_not_become_champion(
+def test_version_that_fails_verification_is_not_promoted(
     root: Path, contents: dict[str, Any], other: dict[str, Any], contract: Contract
 ) -> None:
     item, two = enter(root, contents, contract), enter(root, other, contract)
@@ -572,7 +572,7 @@ def test_a_version_whose_proof_fails_does_not_become_champion(
 
 
 @pytest.mark.slow
-def test_a_model_that_does_not_load_is_not_proven(
+def test_unloadable_model_fails_verification(
     root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
     item = enter(root, contents, contract)
@@ -584,7 +584,7 @@ def test_a_model_that_does_not_load_is_not_proven(
 # Candidate and champion on the same rows
 
 
-def test_pairs_are_rows_that_neither_was_trained_on(
+def test_shared_rows_are_in_both_holdouts(
     first: ModelVersion, second: ModelVersion, contract: Contract
 ) -> None:
     pairs = score_on_shared_rows(second, first)
@@ -615,7 +615,7 @@ def write_version(folder: Path, contents: dict[str, Any], contract: Contract) ->
     return ModelVersion(BOOK, 1, {}, folder)
 
 
-def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
+def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     def version(years: tuple[int, ...], held: range, split: str = "group") -> ModelVersion:
@@ -638,7 +638,7 @@ def test_after_a_retrain_the_newest_rows_are_asked_where_they_are_enough(
     assert set(score_on_shared_rows(challenger, forward, 10).rows["who"]) == set(range(10, 30))
 
 
-def test_an_entity_that_came_later_is_new_to_the_champion(
+def test_later_entity_counts_as_unseen_by_champion(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
@@ -653,7 +653,7 @@ def test_an_entity_that_came_later_is_new_to_the_champion(
     assert set(score_on_shared_rows(challenger, champion, 20).rows["who"]) == set(range(40, 60))
 
 
-def test_without_a_champion_or_shared_entities_there_are_no_pairs(
+def test_no_champion_or_shared_entities_give_no_paired_rows(
     tmp_path: Path, first: ModelVersion, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
@@ -662,7 +662,7 @@ def test_without_a_champion_or_shared_entities_there_are_no_pairs(
         assert len(score_on_shared_rows(candidate, champion)) == 0
 
 
-def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
+def test_champion_with_removed_columns_is_not_compared(
     tmp_path: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
 ) -> None:
     later = {**other, "reference": other["reference"].drop(columns="noise")}
@@ -672,7 +672,7 @@ def test_a_champion_with_columns_that_are_gone_cannot_be_paired(
 # The card
 
 
-def test_the_card_tells_candidate_and_champion_side_by_side(
+def test_comparison_table_shows_candidate_and_champion(
     first: ModelVersion, second: ModelVersion
 ) -> None:
     result = version_tables.compare_versions(second, first).set_index("fact")
@@ -681,7 +681,7 @@ def test_the_card_tells_candidate_and_champion_side_by_side(
     assert list(version_tables.compare_versions(second, None).columns) == ["fact", "candidate"]
 
 
-def test_the_card_tells_the_decision(first: ModelVersion) -> None:
+def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
 
     def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
@@ -703,7 +703,7 @@ def test_the_card_tells_the_decision(first: ModelVersion) -> None:
     assert story("promote")["sentences"][:3] == ["It flags more.", decision, "It costs less."]
 
 
-def test_the_outcome_is_told_as_a_table_and_a_sentence(first: ModelVersion) -> None:
+def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
     moved = summarize.champion_alias(version_tables.outcome_table(done))
     assert missing_facts(moved, 1, 30, "linear model") == []
@@ -715,7 +715,7 @@ def test_the_outcome_is_told_as_a_table_and_a_sentence(first: ModelVersion) -> N
     assert "linear model" in scorer
 
 
-def test_each_criterion_is_told_with_what_it_requires() -> None:
+def test_criteria_table_shows_required_and_observed() -> None:
     rows = [
         {
             "name": "n",
@@ -745,7 +745,7 @@ def moved(version: ModelVersion, **then: str) -> ModelVersion:
 @pytest.mark.parametrize(
     ("library", "then"), [("scikit-learn", "1.2.3"), ("python", "3.9.1"), ("pandas", "1.5.0")]
 )
-def test_pickles_of_other_libraries_are_refused_with_both_versions(
+def test_pickles_of_other_library_versions_are_refused(
     first: ModelVersion, library: str, then: str
 ) -> None:
     other = moved(first, **{library: then})
@@ -760,13 +760,13 @@ def test_pickles_of_other_libraries_are_refused_with_both_versions(
         raise AttributeError("no such class")
 
 
-def test_a_patch_release_loads(first: ModelVersion) -> None:
+def test_patch_release_of_library_is_accepted(first: ModelVersion) -> None:
     minor = libraries.list_libraries()["scikit-learn"].rpartition(".")[0]
     assert moved(first, **{"scikit-learn": f"{minor}.999"}).load_holdout_pipeline() is not None
     assert libraries.find_differences({}) == {}
 
 
-def test_a_champion_of_other_libraries_is_compared_by_its_registered_scores(
+def test_champion_of_other_libraries_is_compared_by_registered_scores(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     frame = make_frame(seed=6, entities=60)

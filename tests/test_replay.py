@@ -1,4 +1,4 @@
-"""Replay: another version is asked what was asked before, and the difference is told as it is."""
+"""Replay: predictions of another version on journaled rows, and their differences."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, ["replay", *words, "--book", BOOK])
 
 
-def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame) -> None:
+def test_replay_reports_changed_predictions_of_version(project, rows, contract, make_frame) -> None:
     frame = make_frame(seed=9, entities=100)
     serve(project, frame)
     result = run("--model", "2", "--since", "1h", "--json", "--out", "all.csv")
@@ -103,7 +103,7 @@ def test_what_is_told_is_what_the_model_says(project, rows, contract, make_frame
     assert (again.exit_code, again.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
 
 
-def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
+def test_replay_table_lists_counts_slices_and_changed_rows(project, make_frame) -> None:
     serve(project, make_frame(seed=9, entities=20))
     result = run("--model", "2", "--since", "1h")
     assert result.exit_code == 0
@@ -112,7 +112,7 @@ def test_the_table_says_how_many_where_and_which(project, make_frame) -> None:
     assert result.stdout.split("Changed most:")[1].count("size=") == 10
 
 
-def test_errors_say_what_to_do(project, make_frame) -> None:
+def test_replay_errors_state_next_step(project, make_frame) -> None:
     result = run("--model", "7", "--since", "1h")
     assert result.exit_code == 1
     assert re.match(r"ServingError: tiny\b.*\b7\b", result.stderr)
@@ -158,7 +158,7 @@ def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[s
     ).to_dict()
 
 
-def test_several_classes_move_by_the_likeliest_before() -> None:
+def test_multiclass_change_is_measured_for_previous_class() -> None:
     contract = of_classes()
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     result = again(
@@ -171,7 +171,7 @@ def test_several_classes_move_by_the_likeliest_before() -> None:
     assert result["most"][0]["after"] == "high"
 
 
-def test_a_number_differs_beyond_its_last_digits() -> None:
+def test_regression_change_ignores_rounding() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
     result = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
@@ -179,7 +179,7 @@ def test_a_number_differs_beyond_its_last_digits() -> None:
     assert result["mean"] == pytest.approx(100)
 
 
-def test_a_version_of_another_contract_is_told() -> None:
+def test_version_with_other_contract_raises() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     with pytest.raises(ContractError, match=r"version 2 .*number, version 1 .*low, middle, high"):
         again([row(1, "low", sure)], Fixed(of_number(), [1.0]), of_number())
@@ -193,7 +193,7 @@ def test_a_version_of_another_contract_is_told() -> None:
         again([], Fixed(of_number(), [1.0]), of_number())
 
 
-def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_SAMPLED_CHANGES", 500)
     monkeypatch.setattr(replay, "MAX_SLICE_VALUES", 3)
     contract = of_number().model_copy(update={"slices": ["size"]})
@@ -217,7 +217,7 @@ def test_what_is_kept_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatc
     assert sum(item["rows"] for item in result["slices"]) == 9000
 
 
-def test_progress_is_told_when_it_takes_long(project, make_frame, monkeypatch) -> None:
+def test_long_replay_prints_progress(project, make_frame, monkeypatch) -> None:
     from modelbook.cli import ab
 
     serve(project, make_frame(seed=9, entities=20))

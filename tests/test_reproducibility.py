@@ -1,4 +1,4 @@
-"""The same numbers on every machine: folds, order of rows, folds without a class, and what names a difference."""
+"""Reproducibility: folds, row order, rare classes, environment digests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ print(*get_processor_features())
 
 
 @pytest.mark.parametrize("disabled", ["", AVX512], ids=["as it is", "without AVX-512"])
-def test_the_bundled_books_folds_do_not_depend_on_the_processor(disabled: str) -> None:
+def test_folds_of_bundled_book_are_independent_of_processor(disabled: str) -> None:
     environ = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", DIGEST],
@@ -62,7 +62,7 @@ def test_the_bundled_books_folds_do_not_depend_on_the_processor(disabled: str) -
     assert not {*disabled.split()} & {*features.split()}
 
 
-def test_shuffled_lines_leave_fingerprint_split_and_folds(
+def test_shuffled_rows_give_same_fingerprint_split_and_folds(
     frame: pd.DataFrame, contract: Contract
 ) -> None:
     def prepared(rows: pd.DataFrame) -> tuple[str, pd.DataFrame, np.ndarray]:
@@ -83,14 +83,16 @@ def test_shuffled_lines_leave_fingerprint_split_and_folds(
     np.testing.assert_array_equal(folds, folds_again)
 
 
-def test_rows_without_a_key_are_sorted_alike(frame: pd.DataFrame, contract: Contract) -> None:
+def test_rows_without_key_are_sorted_deterministically(
+    frame: pd.DataFrame, contract: Contract
+) -> None:
     keyless = contract.model_copy(update={"key": []})
     sorts = [dataset.sort_rows(rows, keyless) for rows in (frame, frame.iloc[::-1])]
     pd.testing.assert_frame_equal(*sorts)
 
 
 class TestAssignment:
-    def test_groups_stay_whole_and_classes_are_even(self) -> None:
+    def test_folds_keep_groups_together_and_balance_classes(self) -> None:
         random = np.random.default_rng(0)
         groups = pd.Series(random.integers(0, 400, 3000))
         classes = (random.uniform(size=3000) < 0.05).astype(int)
@@ -100,19 +102,19 @@ class TestAssignment:
         assert (table.max() - table.min()).max() <= 2
 
     @pytest.mark.parametrize("rows", [3, 8, 13])
-    def test_a_rare_class_of_single_rows_is_dealt_out_evenly(self, rows: int) -> None:
+    def test_rare_class_is_spread_evenly_over_folds(self, rows: int) -> None:
         classes = np.r_[np.ones(rows, int), np.zeros(500, int)]
         held = np.bincount(
             assign_folds(pd.Series(range(len(classes))), classes, 4)[:rows], minlength=4
         )
         assert held.max() - held.min() <= 1
 
-    def test_without_classes_folds_are_of_like_size(self) -> None:
+    def test_folds_without_classes_have_equal_size(self) -> None:
         groups = pd.Series(np.repeat(np.arange(60), np.arange(60) % 7 + 1))
         sizes = np.bincount(assign_folds(groups, None, 4))
         assert sizes.max() - sizes.min() <= 3
 
-    def test_the_digest_tells_assignments_apart_but_not_orders(self) -> None:
+    def test_folds_digest_depends_on_assignment_not_order(self) -> None:
         groups, folds = pd.Series(list("aabc")), np.array([0, 0, 1, 1])
         digest = digest_folds(groups, folds)
         assert digest == digest_folds(groups[::-1], folds[::-1])
@@ -126,7 +128,7 @@ class TestRareClasses:
         rows = make_frame()
         return rows.assign(happened=rows["who"].isin([1, 5, 9]).astype("int64"))
 
-    def test_fewer_folds_are_taken_and_named(self, rare: pd.DataFrame, contract: Contract) -> None:
+    def test_folds_are_reduced_for_rare_class(self, rare: pd.DataFrame, contract: Contract) -> None:
         trial = Experiment(rare, contract, folds=5, seed=1)
         assert trial.folds == 3
         assert "3 folds instead of 5" in trial.folds_caption()
@@ -135,24 +137,24 @@ class TestRareClasses:
         assert 0 < scores.mean["roc_auc"] <= 1
         assert scores.mean["log_loss"] > 0
 
-    def test_a_class_of_one_entity_is_refused_before_any_fit(
+    def test_class_of_one_entity_raises_before_any_fit(
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
         item = rare.assign(happened=rare["who"].eq(5).astype("int64"))
         with pytest.raises(TrainingError, match="'yes' has 3 rows"):
             Experiment(item, contract, folds=5, seed=1)
 
-    def test_ingest_refuses_a_class_that_cannot_be_cross_validated(
+    def test_ingest_refuses_class_that_cannot_be_cross_validated(
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
-        """Of the three members with a yes two are held out."""
+        """Two of the three members with a yes are held out."""
         drawn = {seed: hash_entities(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)}
         seed = next(seed for seed, held in drawn.items() if held.sum() == 2)
         with pytest.raises(DataError, match="'yes' of 'happened' has 1 member") as caught:
             dataset.split_table(rare, contract, holdout_share=0.5, train_until=None, seed=seed)
         assert "at least 2" in caught.value.expected
 
-    def test_a_fold_that_cannot_be_scored_is_nan(self, contract: Contract) -> None:
+    def test_unscorable_fold_is_nan(self, contract: Contract) -> None:
         task = tasks.get_task(contract)
         score = np.array([0.1, 0.2, 0.3])
         for name in ("roc_auc", "pr_auc", "log_loss"):
@@ -161,7 +163,7 @@ class TestRareClasses:
             assert np.isnan(metric(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3]))), name
             assert np.isfinite(metric(np.array([0, 1, 1]), score)), name
 
-    def test_forward_folds_are_fewer_where_a_block_lacks_a_class(self, contract: Contract) -> None:
+    def test_forward_folds_are_reduced_where_block_lacks_a_class(self, contract: Contract) -> None:
         times = pd.Series(np.repeat(np.arange(8), 10))
         outcome = pd.Series((np.arange(80) % 10 == 0).astype(int)).where(~times.isin([3, 4]), 0)
         chosen = choose_folds(tasks.get_task(contract), outcome, times, 7, SPLIT_STRATEGIES["time"])
@@ -172,7 +174,7 @@ class TestRareClasses:
 
 
 class TestDigests:
-    def test_name_what_moved_between_two_runs(self) -> None:
+    def test_diff_names_changed_environment_parts(self) -> None:
         step = StageRun(
             "ran", processor=["AVX2", "AVX512F"], digests={"folds": "aaaa", "processor": "x"}
         )
@@ -193,7 +195,7 @@ class TestDigests:
         ]
         assert same.note == "same folds"
 
-    def test_are_equal_only_for_equal_environments(self) -> None:
+    def test_environment_digests_are_equal_only_for_equal_environments(self) -> None:
         versions, processor = (
             reproducibility.get_library_versions(),
             reproducibility.get_processor_features(),

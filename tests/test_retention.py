@@ -1,4 +1,4 @@
-"""Prune: which versions and downloaded files are deleted, and which always stay."""
+"""modelbook prune: deleted and kept versions and downloads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_versions_beyond_the_newest_are_deleted_unless_they_are_needed(root: Path) -> None:
+def test_old_versions_are_deleted_unless_needed(root: Path) -> None:
     planned = retention.plan_retention(root, BOOK, keep=1, min_age_days=0, keep_comparisons=5)
     assert planned.versions == [3, 5]
     assert planned.kept_for == {1: "former champion", 2: "champion", 4: "challenger"}
@@ -54,7 +54,7 @@ def test_versions_beyond_the_newest_are_deleted_unless_they_are_needed(root: Pat
     )
 
 
-def test_young_versions_stay(root: Path) -> None:
+def test_young_versions_are_kept(root: Path) -> None:
     assert (
         retention.plan_retention(root, BOOK, keep=0, min_age_days=1, keep_comparisons=5).versions
         == []
@@ -64,7 +64,7 @@ def test_young_versions_stay(root: Path) -> None:
     ).versions == [3, 5, 6]
 
 
-def test_a_version_that_is_promoted_meanwhile_stays(root: Path) -> None:
+def test_version_promoted_during_prune_is_kept(root: Path) -> None:
     planned = retention.plan_retention(root, BOOK, keep=0, min_age_days=0, keep_comparisons=5)
     history.move_champion(root, BOOK, "promote", 5, "", {}, "c", expected_champion=2)
     retention.apply_retention(root, BOOK, planned, "c0ffee")
@@ -82,7 +82,7 @@ def test_old_downloads_are_deleted(root: Path) -> None:
     assert [path.name for path in cache_folder(root).iterdir()] == ["new"]
 
 
-def test_the_command_lists_first_and_deletes_when_told(
+def test_prune_lists_first_and_deletes_after_confirmation(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "find_book", lambda book: (root, BOOK))

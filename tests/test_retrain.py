@@ -1,4 +1,4 @@
-"""`modelbook retrain`: what it refuses, goes by and tells; and, slow, what stands after a kill at each step."""
+"""modelbook retrain: preconditions, results, budget, and (slow) recovery after a kill."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def project(
     return made
 
 
-def test_a_challenger_that_the_gate_lets_in_is_told(project: Project) -> None:
+def test_promoted_challenger_is_reported(project: Project) -> None:
     done = project.retrain(as_of=4)
     assert (done.word, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
     rows, champion, reason = done.sentences
@@ -142,24 +142,24 @@ def test_a_challenger_that_the_gate_lets_in_is_told(project: Project) -> None:
     assert project.values == {"train_until": 4}
 
 
-def test_the_newest_period_is_the_one_by_default(project: Project) -> None:
+def test_default_as_of_is_the_newest_period(project: Project) -> None:
     assert project.retrain().as_of == 5
     assert project.values == {"train_until": 5}
 
 
-def test_a_second_time_there_is_nothing_newer(project: Project) -> None:
+def test_second_retrain_reports_nothing_newer(project: Project) -> None:
     project.retrain(as_of=4)
     done = project.retrain(as_of=4)
     assert (done.word, done.champion, len(project.built)) == ("nothing newer", 2, 1)
     assert re.search(r"\b0\b", done.sentences[0])
 
 
-def test_an_earlier_period_is_nothing_newer(project: Project) -> None:
+def test_earlier_period_reports_nothing_newer(project: Project) -> None:
     assert project.retrain(as_of=2).word == "nothing newer"
     assert (project.built, project.values) == ([], {})
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) -> None:
+def test_dry_run_describes_retrain_and_changes_nothing(project: Project) -> None:
     before = sorted(project.root.rglob("*"))
     done = project.retrain(as_of=4, dry_run=True)
     assert done.word == "dry run"
@@ -174,7 +174,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(project: Project) ->
 
 
 @pytest.mark.parametrize(("word", "word_after"), [("hold", "held"), ("promote", "would promote")])
-def test_a_challenger_that_does_not_take_the_place_is_told(
+def test_held_challenger_is_reported(
     word: str, word_after: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, word) or 0)
@@ -189,7 +189,7 @@ def test_a_challenger_that_does_not_take_the_place_is_told(
     )  # the version, and the entry in the history
 
 
-def test_a_build_that_fails_or_takes_too_long_is_an_error(
+def test_failed_or_timed_out_build_raises(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 1)
@@ -214,23 +214,21 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int |
     return build
 
 
-def test_the_build_knows_book_and_reason_and_goes_up_to_deploy(
+def test_build_gets_book_and_reason_and_ends_at_deploy(
     fake: Callable[..., int | None], tmp_path: Path
 ) -> None:
     assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == 3
     assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
 
 
-def test_a_build_whose_time_is_over_is_asked_to_stop(
+def test_build_is_terminated_after_its_budget(
     fake: Callable[..., int | None], tmp_path: Path
 ) -> None:
     assert fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1) is None
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
-def test_an_end_from_outside_is_handed_on_to_the_build(
-    fake: Callable[..., int | None], tmp_path: Path
-) -> None:
+def test_termination_is_forwarded_to_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
     assert (
         fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait")
         == 5
@@ -238,7 +236,7 @@ def test_an_end_from_outside_is_handed_on_to_the_build(
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
-def test_a_cooldown_counts_from_the_last_word_of_gate_or_person(
+def test_cooldown_starts_at_last_decision(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = project.retrain(as_of=4, cooldown=3600)
@@ -254,13 +252,13 @@ def test_a_cooldown_counts_from_the_last_word_of_gate_or_person(
     assert project.retrain(as_of=4, cooldown=3600).word == "promoted"
 
 
-def test_a_short_budget_is_shared_among_the_stages(project: Project) -> None:
+def test_short_budget_is_divided_among_stages(project: Project) -> None:
     project.retrain(as_of=4, budget=100)
     assert project.values == {"train_until": 4, "time_budget": 50}
     assert 0 < project.built[0][3] <= 100
 
 
-def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> None:
+def test_later_env_file_change_overrides_retrain_value(project: Project) -> None:
     project.retrain(as_of=4)
     project.environment.write_text(
         project.environment.read_text().replace("train_until: 3", "train_until: 2")
@@ -268,7 +266,7 @@ def test_what_the_env_file_says_later_has_the_last_word(project: Project) -> Non
     assert project.values == {}
 
 
-def test_what_is_wrong_with_the_wish_is_told(
+def test_invalid_options_raise_before_building(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ParameterError, match=r"\b9\b.*\b5\b"):
@@ -283,7 +281,7 @@ def test_what_is_wrong_with_the_wish_is_told(
     assert project.built == []
 
 
-def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
+def test_without_time_column_batches_are_the_new_rows(
     project: Project, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     result = project.contract.model_dump(exclude_defaults=True)
@@ -298,13 +296,13 @@ def test_without_a_time_column_all_rows_train_and_batches_are_what_is_newer(
     assert re.search(r"\b200\b", done.sentences[1])
 
 
-def test_without_a_champion_there_is_nothing_to_challenge(project: Project) -> None:
+def test_retrain_without_champion_raises(project: Project) -> None:
     store.create_client(project.root).delete_registered_model_alias(BOOK, "champion")
     with pytest.raises(StoreError, match=r"'tiny'.*champion"):
         project.retrain(as_of=4)
 
 
-def test_a_champion_whose_files_were_changed_is_told_first(project: Project) -> None:
+def test_altered_champion_raises_before_building(project: Project) -> None:
     (project.folder(1) / "metrics.json").write_text("{}")
     with pytest.raises(StoreError, match=r"\b1\b"):
         project.retrain(as_of=4)
@@ -325,7 +323,7 @@ def short(project: Project) -> Project:
     return project
 
 
-def test_a_labelled_batch_joins_the_table(short: Project) -> None:
+def test_labelled_batch_is_added_to_table(short: Project) -> None:
     done = short.retrain(batches=(short.batch(year(short, 4)),))
     assert re.match(r"batch\.csv: 200 of 200 ", done.sentences[0])
     assert (done.word, done.as_of) == ("promoted", 4)
@@ -336,7 +334,7 @@ def test_a_labelled_batch_joins_the_table(short: Project) -> None:
     )
 
 
-def test_what_has_joined_stays_and_joins_once(short: Project) -> None:
+def test_added_batch_rows_persist_without_duplicates(short: Project) -> None:
     first = short.batch(year(short, 4))
     short.retrain(batches=(first,))
     again = short.retrain(batches=(first,))
@@ -346,7 +344,7 @@ def test_what_has_joined_stays_and_joins_once(short: Project) -> None:
     assert (done.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
 
 
-def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -> None:
+def test_table_that_contains_batch_rows_replaces_combined_table(short: Project) -> None:
     short.retrain(batches=(short.batch(year(short, 4)),))
     corrected = short.table.assign(noise=0.5)
     corrected.to_csv(short.root / "table.csv", index=False)
@@ -375,7 +373,7 @@ def test_the_table_may_catch_up_with_what_batches_have_brought(short: Project) -
     ],
     ids=["no outcomes", "one gap", "another colour", "twice", "contradictory"],
 )
-def test_a_batch_that_does_not_fit_is_refused_before_anything_is_built(
+def test_invalid_batch_raises_before_building(
     spoil: Callable[[pd.DataFrame], pd.DataFrame],
     kind: type[Exception],
     message: str,
@@ -391,7 +389,7 @@ def test_a_batch_that_does_not_fit_is_refused_before_anything_is_built(
 # Locks
 
 
-def test_two_retrains_do_not_mix_and_a_lock_ends_with_its_process(project: Project) -> None:
+def test_concurrent_retrains_are_serialized_by_process_lock(project: Project) -> None:
     code = "import sys, time; from pathlib import Path; from modelbook.build import locks;"
     code += f"held = locks.lock_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(project.root)]
@@ -404,7 +402,7 @@ def test_two_retrains_do_not_mix_and_a_lock_ends_with_its_process(project: Proje
     assert project.retrain(as_of=4).word == "promoted"
 
 
-def test_nothing_is_set_while_a_build_is_running(project: Project) -> None:
+def test_retrain_during_a_build_is_refused(project: Project) -> None:
     with locks.lock_build(project.root), pytest.raises(BuildError, match="build"):
         project.retrain(as_of=4)
     assert (project.built, project.values) == ([], {})
@@ -417,7 +415,7 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, ["retrain", *words])
 
 
-def test_the_command_tells_and_exits_with_0_1_or_2(
+def test_retrain_command_prints_result_and_exit_code(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.root)
@@ -495,7 +493,7 @@ def whole(tiny: Tiny) -> int:
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_step_leaves_a_proven_champion_and_a_history_that_fits(copy_of: Tiny) -> None:
+def test_killed_retrain_leaves_verified_champion_and_consistent_history(copy_of: Tiny) -> None:
     tiny = copy_of
     tiny.wire(**QUICK_COMPARISON)
     assert whole(tiny) == 1

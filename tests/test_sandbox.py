@@ -1,4 +1,4 @@
-"""Sandboxes: stages by hand that read one another, over a built book; one kernel at a time; thrown away."""
+"""Sandboxes: products, writers, commands, isolation from the book."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(tiny, name: str) -> None:
 
 
 class TestView:
-    def test_a_stage_reads_what_the_sandbox_has_and_else_the_build(self, tiny):
+    def test_stage_reads_sandbox_products_before_build_products(self, tiny):
         assert opened("compare").read_receipt("ingest") == {"of": "ingest"}
         run(tiny, "compare")
         this = opened("finalize")
@@ -57,7 +57,7 @@ class TestView:
         assert (this.mode, this.by_hand) == ("sandbox try", True)
         assert files.read(tiny.root / "models/tiny/compare.json")["details"] == {"of": "compare"}
 
-    def test_the_banner_says_what_is_read_from_where(self, tiny):
+    def test_banner_names_origin_of_each_product(self, tiny):
         run(tiny, "compare")
         banner = opened("finalize")._repr_html_().partition("<table")[0]
         assert "Sandbox try" in banner
@@ -66,29 +66,29 @@ class TestView:
         assert "modelbook sandbox drop try --book tiny" in banner
         assert "By hand" in opened("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
 
-    def test_what_is_older_than_its_source_is_to_be_run_first(self, tiny):
+    def test_outdated_upstream_stage_must_run_first(self, tiny):
         run(tiny, "ingest")
         with pytest.raises(SandboxError, match=r"compare[\s\S]*ingest[\s\S]*03_compare\.ipynb"):
             opened("finalize")
         run(tiny, "compare")
         assert opened("finalize").read_receipt("ingest") == {"of": "try"}
 
-    def test_a_book_that_is_not_built(self, tiny):
+    def test_book_without_build_raises(self, tiny):
         (tiny.root / "models/tiny/ingest.json").unlink()
         with pytest.raises(SandboxError, match=r"'tiny' is not built\n.*\n.*ploomber build"):
             opened("ingest")
         assert not (tiny.root / "models/tiny/sandbox").exists()
 
     @pytest.mark.parametrize("name", ["'../x'", "''", "'Try'", "3"])
-    def test_a_name_that_is_none(self, tiny, name):
+    def test_invalid_sandbox_name_raises(self, tiny, name):
         with pytest.raises(SandboxError, match=r"sandbox = "):
             opened("compare", CELL.replace("'try'", name))
 
-    def test_papermill_can_name_it(self, tiny):
+    def test_papermill_parameter_sets_sandbox(self, tiny):
         cells = ["", CELL.replace("sandbox = 'try'\n", ""), "# Parameters\nsandbox = 'try'\n"]
         assert stage.open("compare", {"In": cells}).mode == "sandbox try"
 
-    def test_a_build_refuses_a_notebook_that_is_in_one(self, tiny):
+    def test_build_refuses_notebook_with_sandbox(self, tiny):
         path = tiny.root / "notebooks/03_compare.ipynb"
         path.write_text(
             path.read_text().replace('"seed = 42', '"sandbox = \'try\'\\n", "seed = 42')
@@ -98,7 +98,7 @@ class TestView:
 
 
 class TestWriters:
-    def test_another_kernel_is_refused_until_the_first_has_its_verdict(self, tiny):
+    def test_second_kernel_is_refused_until_first_has_verdict(self, tiny):
         opened("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
         command = [sys.executable, "-c", code]
@@ -109,7 +109,7 @@ class TestWriters:
         accepted = subprocess.run(command, cwd=tiny.root, capture_output=True, text=True)
         assert accepted.returncode == 0, accepted.stderr
 
-    def test_the_same_kernel_opens_again(self, tiny):
+    def test_same_kernel_may_reopen_sandbox(self, tiny):
         opened("compare")
         assert opened("explore").sandbox == opened("compare").sandbox
 
@@ -118,7 +118,7 @@ class TestCommands:
     def invoke(self, *words: str):
         return CliRunner().invoke(app, ["sandbox", *words])
 
-    def test_list_and_drop(self, tiny):
+    def test_sandboxes_are_listed_and_dropped(self, tiny):
         run(tiny, "ingest")
         run(tiny, "compare")
         assert "try      ingest compare" in self.invoke("list").stdout
@@ -128,7 +128,7 @@ class TestCommands:
         wrong = self.invoke("drop", "try")
         assert (wrong.exit_code, "has no sandbox 'try'" in wrong.stderr) == (1, True)
 
-    def test_drop_takes_versions_and_runs_and_keeps_the_count_of_evaluations(self, tiny):
+    def test_drop_removes_versions_and_runs_but_keeps_evaluation_count(self, tiny):
         store.ensure_store(tiny.root)
         run(tiny, "ingest")
         for _ in range(2):  # the name can be used again
@@ -152,9 +152,7 @@ def products(project) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_the_stages_chain_from_compare_to_monitor_and_nothing_of_the_book_moves(
-    copy_of, monkeypatch
-):
+def test_sandbox_runs_compare_to_monitor_without_changing_book(copy_of, monkeypatch):
     root = copy_of.root
     monkeypatch.chdir(root)
     before, champion = products(copy_of), versions.get_champion(root, "tiny").number

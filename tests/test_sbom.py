@@ -1,4 +1,4 @@
-"""The list of what an image holds is that of its lock; each package of the service has a licence."""
+"""SBOM and licences match the service's lock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HERE = ROOT / "deploy/sbom"
     ("image", "lock", "dockerfile"),
     [("service", "serve", "Dockerfile"), ("stages", "extras", "stages.Dockerfile")],
 )
-def test_it_lists_what_the_lock_installs_on_linux(image, lock, dockerfile):
+def test_sbom_lists_locked_packages_for_linux(image, lock, dockerfile):
     lines = re.findall(r"^([a-z][^\\\n]+)", (ROOT / f"requirements/{lock}.txt").read_text(), re.M)
     requests = [Requirement(line) for line in lines]
     python = re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy" / dockerfile).read_text())[1]
@@ -36,7 +36,7 @@ def test_it_lists_what_the_lock_installs_on_linux(image, lock, dockerfile):
     assert versions == pins, "write it anew: make sbom"
 
 
-def test_each_has_a_licence_that_lets_it_be_used_beside_ours():
+def test_every_package_has_a_compatible_licence():
     words = [sys.executable, HERE / "licences.py", HERE / "service.cdx.json"]
     result = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert result == (HERE / "licences.md").read_text(), "write it anew: make sbom"
@@ -50,7 +50,7 @@ def test_each_has_a_licence_that_lets_it_be_used_beside_ours():
     assert {name for name in named if not re.search(expected_values, name)} == set()
 
 
-def test_the_note_names_each_pin_as_it_is_locked():
+def test_pin_notes_match_the_lock():
     text = (ROOT / "docs/deploy/supply-chain.md").read_text()
     locked = (ROOT / "requirements/extras.txt").read_text()
     noted = re.findall(r"^\| `([\w-]+) ([\d.]+)` \|", text, re.M)

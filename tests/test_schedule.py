@@ -1,4 +1,4 @@
-"""The loop on a schedule: cron, GitHub and Airflow call the same two commands, the second only when it is asked for."""
+"""Scheduled loop: cron, GitHub and Airflow run monitor, and retrain on exit code 20."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def called(retrained: bool) -> list[str]:
 
 
 @VERDICTS
-def test_the_cron_line_of_the_docs_retrains_when_it_is_asked_for(
+def test_documented_cron_line_retrains_on_exit_code_20(
     code: int, ends: int, retrained: bool, book: Path
 ) -> None:
     [line] = re.findall(
@@ -64,7 +64,7 @@ def test_the_cron_line_of_the_docs_retrains_when_it_is_asked_for(
     assert (book / "loop.log").read_text().startswith("a verdict\n")
 
 
-def test_the_loop_without_words_takes_a_day_and_a_failed_retrain_fails_it(book: Path) -> None:
+def test_loop_defaults_to_one_day_and_fails_with_failed_retrain(book: Path) -> None:
     (book / "code").write_text("20")
     (book / "later").write_text("1")
     done = subprocess.run(
@@ -79,7 +79,7 @@ def test_the_loop_without_words_takes_a_day_and_a_failed_retrain_fails_it(book: 
     assert nowhere.returncode == 1
 
 
-def test_a_days_rows_are_scored_where_folders_are_named(book: Path) -> None:
+def test_daily_rows_are_scored_when_folders_are_set(book: Path) -> None:
     script, environ = book / "deploy/schedule/score.sh", {**POOR, "MODELBOOK_ROOT": str(book)}
     assert subprocess.run([script], env=environ).returncode == 0
     assert not (book / "called").exists()
@@ -97,7 +97,7 @@ class TestGitHub:
     text = (ROOT / ".github/workflows/monitor.yml").read_text()
     flow: dict[Any, Any] = yaml.safe_load(text)
 
-    def test_it_runs_by_the_clock_one_at_a_time_where_a_project_is_named(self) -> None:
+    def test_workflow_is_scheduled_exclusive_and_needs_project_root(self) -> None:
         assert self.flow[True].keys() == {
             "schedule",
             "workflow_dispatch",
@@ -107,7 +107,7 @@ class TestGitHub:
         assert self.flow["jobs"]["loop"]["if"] == "${{ vars.MODELBOOK_ROOT != '' }}"
 
     @VERDICTS
-    def test_its_step_tells_the_verdict_and_retrains(
+    def test_workflow_step_reports_verdict_and_retrains(
         self, code: int, ends: int, retrained: bool, book: Path
     ) -> None:
         [job] = self.flow["jobs"].values()
@@ -168,7 +168,7 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
 
 
 @VERDICTS
-def test_the_dag_retrains_when_monitor_asks_for_it(
+def test_airflow_dag_retrains_on_exit_code_20(
     code: int, ends: int, retrained: bool, dag: dict[str, Operator], book: Path
 ) -> None:
     (book / "code").write_text(str(code))

@@ -1,4 +1,4 @@
-"""The service's page and manual in a real browser: typed into, answered, accessible, and nothing from elsewhere."""
+"""Service pages and API docs in a real browser: form, accessibility, no external requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from shelf import Running, Shelf, fitted, running
-from test_pages import OVERFLOW, RULES
+from test_pages_browser import OVERFLOW, RULES
 
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 SUBMIT = "form button"
@@ -47,7 +47,7 @@ def opened(browser: Browser, server: Running, path: str, **options: object) -> I
     assert [result for result in complaints if LOGO not in result] == []
 
 
-def test_a_row_is_typed_and_answered_with_reasons_and_a_wrong_value_is_told(browser, server):
+def test_form_predicts_with_reasons_and_rejects_invalid_value(browser, server):
     with opened(browser, server, "/") as page:
         page.get_by_label("Size").fill("97")
         page.get_by_label("colour").select_option("2")
@@ -61,7 +61,7 @@ def test_a_row_is_typed_and_answered_with_reasons_and_a_wrong_value_is_told(brow
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_the_page_nor_on_its_answer(browser, server, scheme):
+def test_page_and_result_have_no_axe_violations(browser, server, scheme):
     with opened(browser, server, "/", color_scheme=scheme, bypass_csp=True) as page:
         for result in ("", "97", "tall"):
             if result:
@@ -71,7 +71,7 @@ def test_axe_finds_nothing_on_the_page_nor_on_its_answer(browser, server, scheme
             assert match.violations_count == 0, match.generate_report()
 
 
-def test_the_page_fits_a_phone(browser, server):
+def test_page_does_not_overflow_on_a_phone(browser, server):
     with opened(
         browser, server, "/", viewport={"width": 390, "height": 844}, device_scale_factor=2
     ) as page:
@@ -79,7 +79,7 @@ def test_the_page_fits_a_phone(browser, server):
         assert page.evaluate(OVERFLOW) == []
 
 
-def test_the_manual_shows_this_model_and_asks_it(browser, server):
+def test_api_docs_show_served_model_and_send_requests(browser, server):
     with opened(browser, server, "/docs") as page:
         page.locator('.opblock-post [data-path="/predict"]').click()
         page.get_by_role("button", name="Try it out").click()
@@ -90,7 +90,7 @@ def test_the_manual_shows_this_model_and_asks_it(browser, server):
         )
 
 
-def test_the_reference_shows_each_field_with_its_meaning(browser, server):
+def test_redoc_shows_each_field_with_its_meaning(browser, server):
     with opened(browser, server, "/redoc") as page:
         expect(page.get_by_text("decides nothing, has gaps").first).to_be_visible()
         paths = page.request.get(page.url.replace("redoc", "openapi.json")).json()["paths"]
@@ -121,7 +121,7 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])
-def test_markup_in_a_contract_is_shown_and_never_run(browser, evil_server, path):
+def test_markup_in_contract_is_escaped(browser, evil_server, path):
     context = browser.new_context()
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{evil_server.port}{path}")

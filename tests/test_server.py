@@ -1,4 +1,4 @@
-"""The server over real sockets: killed, loaded while the model changes, with several workers, fuzzed."""
+"""The server over real sockets: kills, load, workers, limits, fuzzing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Caller(threading.Thread):
                     self.failures.append((result.status, text))
 
 
-def test_no_answer_is_lost_when_the_process_is_killed(shelf):
+def test_killed_process_loses_no_returned_prediction(shelf):
     answered: set[str] = set()
     while len(answered) < 6000:
         with running(shelf.root) as server:
@@ -119,7 +119,7 @@ def test_no_answer_is_lost_when_the_process_is_killed(shelf):
     assert answered - journaled_ids(shelf) == set()
 
 
-def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf):
+def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
     (shelf.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
     with running(shelf.root) as server:
         callers = [Caller(server) for _ in range(4)]
@@ -149,7 +149,7 @@ def test_a_journal_removed_under_load_is_made_anew_and_the_loss_is_counted(shelf
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers):
+def test_alias_move_under_load_fails_and_mixes_no_requests(shelf, workers):
     with running(shelf.root, workers) as server:
         callers = [Caller(server) for _ in range(6)]
         for caller in callers:
@@ -179,7 +179,7 @@ def test_while_the_alias_moves_no_request_fails_and_none_is_mixed(shelf, workers
         assert result == len(answers) == len(journaled_ids(shelf))
 
 
-def test_requests_at_work_are_answered_before_the_server_ends(shelf):
+def test_shutdown_completes_requests_in_progress(shelf):
     with running(shelf.root) as server:
         callers = [Caller(server) for _ in range(4)]
         for caller in callers:
@@ -194,7 +194,7 @@ def test_requests_at_work_are_answered_before_the_server_ends(shelf):
         assert [f for caller in callers for f in caller.failures if f != "gone"] == []
 
 
-def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
+def test_incomplete_and_slow_bodies_are_rejected(shelf):
     (shelf.root / "serving.yaml").write_text("limits: {body_timeout_seconds: 3}")
     with running(shelf.root) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
@@ -227,7 +227,7 @@ def test_bodies_that_break_off_or_never_come_hurt_nobody(shelf):
     ],
     ids=["rows", "fields", "columns", "form"],
 )
-def test_a_request_of_1_mb_costs_little(server, path, kind, body):
+def test_one_megabyte_request_uses_bounded_resources(server, path, kind, body):
     process = psutil.Process(server.process.pid)
     before, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
     with closing(server.connect()) as connection:
@@ -245,7 +245,7 @@ def receive_all(connection: socket.socket) -> bytes:
     return b"".join(chunks)
 
 
-def test_headers_are_bounded_in_size_and_time(shelf):
+def test_headers_are_limited_in_size_and_time(shelf):
     (shelf.root / "serving.yaml").write_text(
         "limits: {header_timeout_seconds: 1, max_header_bytes: 20000}"
     )
@@ -274,7 +274,7 @@ def test_headers_are_bounded_in_size_and_time(shelf):
         assert process.memory_info().rss < 400e6
 
 
-def test_a_forwarded_address_is_believed_of_named_proxies_only(shelf):
+def test_forwarded_address_is_trusted_from_configured_proxies_only(shelf):
     limits = "limits: {requests_per_second: 0.001}\napi_keys: off\n"
     for proxies, last in (("[]", 429), ("[127.0.0.0/8]", 200)):
         (shelf.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
@@ -296,7 +296,7 @@ def workers_of(server: Running) -> list[psutil.Process]:
     ]
 
 
-def test_a_killed_worker_is_an_error_in_the_log_and_leaves_no_gauges(shelf):
+def test_killed_worker_is_logged_and_its_gauges_are_removed(shelf):
     with running(shelf.root, workers=2) as server:
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
         workers_of(server)[0].kill()
@@ -310,7 +310,7 @@ def test_a_killed_worker_is_an_error_in_the_log_and_leaves_no_gauges(shelf):
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
 
 
-def test_process_metrics_are_those_of_all_workers(shelf):
+def test_process_metrics_cover_all_workers(shelf):
     with running(shelf.root, workers=2) as server:
         wait(
             lambda: metric(server, "modelbook_journal_up") == 2
@@ -324,7 +324,7 @@ def test_process_metrics_are_those_of_all_workers(shelf):
         wait(is_told)
 
 
-def test_a_killed_supervisor_takes_its_workers_along(shelf):
+def test_workers_end_with_killed_supervisor(shelf):
     def folders() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob(f"modelbook-metrics-{server.process.pid}-*"))
 
@@ -339,7 +339,7 @@ def test_a_killed_supervisor_takes_its_workers_along(shelf):
         assert folders() == set()
 
 
-def test_the_log_of_a_request_has_its_id_and_its_trace(shelf):
+def test_request_log_has_request_id_and_trace_id(shelf):
     (shelf.root / "serving.yaml").write_text("log_level: debug")
     trace = "0af7651916cd43dd8448eb211c80319c"
     ids = {"x-request-id": "mine", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
@@ -351,7 +351,7 @@ def test_the_log_of_a_request_has_its_id_and_its_trace(shelf):
     assert (line["trace_id"], line["status"]) == (trace, 200)
 
 
-def test_its_log_is_json(server):
+def test_server_log_is_json(server):
     assert server.ask("POST", "/predict", ROW)[0] == 200
     lines = (server.root / "server.log").read_text().splitlines()[1:]
     assert lines
@@ -366,7 +366,7 @@ checks.positive_data_acceptance.enabled = false
 """
 
 
-def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(server, tmp_path):
+def test_requests_from_openapi_never_cause_server_errors(server, tmp_path):
     address = f"http://127.0.0.1:{server.port}/openapi.json"
     command = [str(BIN / "schemathesis"), "run", address, "--max-examples", "250"]
     command += ["--phases", "examples,coverage,fuzzing", "--no-color"]
@@ -378,7 +378,7 @@ def test_what_its_own_manual_allows_and_forbids_never_ends_in_a_failure(server, 
     assert "Traceback" not in (server.root / "server.log").read_text()
 
 
-def test_tables_that_were_mangled_never_end_in_a_failure(server):
+def test_malformed_tables_never_cause_server_errors(server):
     table = b"colour,size,noise,flag\n" + b"11,80,,1\n2,5.5,-1e3,0\n" * 5
     draw = random.Random(5)
     with closing(server.connect()) as connection:

@@ -1,4 +1,4 @@
-"""A stage by hand, its files, its progress, and what the build watches; no kernel is started here."""
+"""Stage runtime: parameters, products, dependencies, progress, errors; no kernel starts."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def namespace(extra: str = "", **values):
 
 
 class TestOpen:
-    def test_by_hand_writes_to_a_place_of_its_own(self, tiny):
+    def test_run_by_hand_writes_to_by_hand_folder(self, tiny):
         this = stage.open("ingest", namespace())
         assert this.by_hand
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
         assert this.model_name == "tiny-by-hand"
         assert "By hand" in this._repr_html_()
 
-    def test_in_a_build_the_pipelines_paths_win(self, tiny):
+    def test_build_uses_paths_of_pipeline(self, tiny):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
         with inside_build(tiny.root):
             this = stage.open("ingest", namespace(**wired))
@@ -51,9 +51,7 @@ class TestOpen:
         assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
 
     @pytest.mark.parametrize("token", ["", "0" * 32])
-    def test_a_notebook_that_a_build_has_executed_is_by_hand_afterwards(
-        self, tiny, monkeypatch, token
-    ):
+    def test_executed_notebook_is_by_hand_after_the_build(self, tiny, monkeypatch, token):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
         cell = f"# Parameters\n{''.join(f'{name} = {value!r}' for name, value in wired.items())}"
         monkeypatch.setenv(build_proof.VARIABLE, token)
@@ -64,7 +62,7 @@ class TestOpen:
         assert this.by_hand
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
 
-    def test_a_token_ends_with_its_build(self, tiny, monkeypatch):
+    def test_build_token_expires_with_its_build(self, tiny, monkeypatch):
         with build_proof.issue_token(tiny.root) as token:
             monkeypatch.setenv(build_proof.VARIABLE, token)
             assert build_proof.is_build(tiny.root)
@@ -72,25 +70,25 @@ class TestOpen:
         with build_proof.issue_token(tiny.root):
             assert not build_proof.is_build(tiny.root)
 
-    def test_an_unknown_parameter_is_fatal_and_the_nearest_is_named(self, tiny):
+    def test_unknown_parameter_raises_with_nearest_name(self, tiny):
         with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):
             stage.open("ingest", namespace("sede = 1\n"))
 
-    def test_an_unknown_parameter_that_papermill_injected_is_fatal(self, tiny):
+    def test_unknown_papermill_parameter_raises(self, tiny):
         inputs = namespace(sampel=0.5)
         inputs["In"].append("# Parameters\nsampel = 0.5\n")
         with pytest.raises(ParameterError, match=r"'sampel'.*'sample'"):
             stage.open("ingest", inputs)
 
-    def test_variables_of_later_cells_are_no_parameters(self, tiny):
+    def test_variables_of_later_cells_are_not_parameters(self, tiny):
         inputs = namespace(fingerprint="abc", rows=3)
         inputs["In"] += ["fingerprint = 'abc'", "rows = 3"]
         assert stage.open("ingest", inputs).params.seed == 42
 
-    def test_an_edited_value_takes_effect(self, tiny):
+    def test_edited_value_takes_effect(self, tiny):
         assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
 
-    def test_an_edit_takes_effect_without_opening_the_stage_again(self, tiny):
+    def test_edit_takes_effect_without_reopening_stage(self, tiny):
         inputs = namespace("seed = 7\n")
         this = stage.open("ingest", inputs)
         inputs["In"] += ["rows = 1", PARAMETERS + "seed = 8\n"]
@@ -100,7 +98,7 @@ class TestOpen:
             this.params  # noqa: B018
 
     @pytest.mark.parametrize("line", ["book = 'birds'", "sandbox = 'try'"])
-    def test_another_book_or_sandbox_has_to_be_opened(self, tiny, line):
+    def test_changed_book_or_sandbox_requires_reopening(self, tiny, line):
         (tiny.root / "env.birds.yaml").write_text(
             (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
         )
@@ -110,28 +108,28 @@ class TestOpen:
         with pytest.raises(StageError, match=r"'tiny'[\s\S]*stage\.open"):
             this.params  # noqa: B018
 
-    def test_a_computed_value_of_the_same_name_is_no_edit(self, tiny):
+    def test_computed_value_of_same_name_is_not_an_edit(self, tiny):
         inputs = namespace("seed = 3 + 4\n")
         stage.open("ingest", inputs)
         inputs["In"].append("seed = [9, 9]")
         inputs["seed"] = [9, 9]
         assert stage.open("ingest", inputs).params.seed == 7
 
-    def test_a_missing_upstream_product_names_the_stage_to_run(self, tiny):
+    def test_missing_upstream_product_names_stage_to_run(self, tiny):
         with pytest.raises(StageError, match=r"models/tiny/ingest\.json.*\n.*--partially ingest"):
             stage.open("explore", namespace())
 
-    def test_by_hand_deploy_never_enforces(self, tiny):
+    def test_deploy_by_hand_never_enforces(self, tiny):
         receipt = tiny.root / "models/tiny/finalize.json"
         files.write(receipt, {"details": {}})
         this = stage.open("deploy", namespace("gate = 'enforce'\n"))
         assert this.params.gate == "dry_run"
 
-    def test_an_unknown_stage(self):
+    def test_unknown_stage_raises(self):
         with pytest.raises(ParameterError, match="no stage 'explode'"):
             stage.open("explode", {})
 
-    def test_the_effective_parameters_are_shown_with_their_origin(self, tiny):
+    def test_parameters_are_shown_with_origin(self, tiny):
         shown = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
         rows = re.findall(r"<tr>(.*?)</tr>", shown)
         cells = [re.findall(r">([^<>]+)<", row)[:3] for row in rows]
@@ -140,17 +138,17 @@ class TestOpen:
 
 
 class TestProducts:
-    def test_verdict_wants_every_product(self, tiny):
+    def test_verdict_without_all_products_raises(self, tiny):
         this = stage.open("ingest", namespace())
         this.write(train=pd.DataFrame({"a": [1]}))
         with pytest.raises(StageError, match="batches, contract, holdout"):
             this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.")
 
-    def test_a_product_that_the_pipeline_does_not_name(self, tiny):
+    def test_unknown_product_raises(self, tiny):
         with pytest.raises(StageError, match="no product 'trian'"):
             stage.open("ingest", namespace()).write(trian=pd.DataFrame())
 
-    def test_receipt_holds_the_facts(self, tiny, contract):
+    def test_receipt_contains_run_facts(self, tiny, contract):
         this = stage.open("ingest", namespace())
         frame = pd.DataFrame({"a": [1]})
         this.write(train=frame, holdout=frame, batches=frame, contract=contract)
@@ -163,7 +161,7 @@ class TestProducts:
         )
 
     @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.yaml"])
-    def test_what_is_written_is_read(self, tmp_path, contract, name):
+    def test_written_product_is_read_unchanged(self, tmp_path, contract, name):
         content = {".parquet": pd.DataFrame({"a": [1, None]}), ".yaml": contract}.get(
             Path(name).suffix, {"a": [1, "ä"]}
         )
@@ -171,60 +169,60 @@ class TestProducts:
         got = files.read(tmp_path / name)
         assert got.equals(content) if isinstance(content, pd.DataFrame) else got == content
 
-    def test_a_write_that_fails_leaves_what_was_there(self, tmp_path):
+    def test_failed_write_keeps_existing_file(self, tmp_path):
         files.write(tmp_path / "a.json", {"old": 1})
         with pytest.raises(TypeError):
             files.write(tmp_path / "a.json", {"new": object()})
         assert files.read(tmp_path / "a.json") == {"old": 1}
         assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
-    def test_an_ending_that_nobody_knows(self, tmp_path):
+    def test_unknown_file_type_raises(self, tmp_path):
         with pytest.raises(StageError, match=r"'a.xls'.*\n.*\.parquet, \.json"):
             files.write(tmp_path / "a.xls", {})
 
 
 class TestProject:
-    def test_root_is_found_from_below(self, tiny, monkeypatch):
+    def test_root_is_found_from_subfolder(self, tiny, monkeypatch):
         monkeypatch.chdir(tiny.root / "notebooks")
         assert project.find_root() == tiny.root
 
-    def test_a_named_root_without_a_pipeline(self, tmp_path, monkeypatch):
+    def test_given_root_without_pipeline_raises(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MODELBOOK_ROOT", str(tmp_path))
         with pytest.raises(StageError, match=r"no pipeline.yaml in .*\n.*\n.*MODELBOOK_ROOT"):
             project.find_root()
 
-    def test_an_env_file_by_its_book(self, tiny):
+    def test_env_file_is_found_by_book(self, tiny):
         (tiny.root / "env.other.yaml").write_text("book: other\n")
         assert project.find_env_file(tiny.root, "other").name == "env.other.yaml"
         assert project.find_env_file(tiny.root).name == "env.yaml"
         with pytest.raises(StageError, match=r"names the book 'none'\n.*tiny, other|other, tiny"):
             project.find_env_file(tiny.root, "none")
 
-    def test_a_stage_that_the_pipeline_lacks_is_named(self, tiny):
+    def test_missing_stage_in_pipeline_is_named(self, tiny):
         parameters = project.read_stage_parameters(tiny.root, "tiny", "monitor")
         assert parameters["book"] == "tiny"
         with refused(PipelineSpecError, "'watch'", "monitor"):
             project.read_stage_parameters(tiny.root, "tiny", "watch")
 
-    def test_parameters_come_from_pipeline_and_env(self, tiny):
+    def test_parameters_are_read_from_pipeline_and_env_file(self, tiny):
         inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")
         assert inputs["compare"]["folds"] == 2
         assert inputs["monitor"]["min_rows"] == config.Monitor().min_rows
 
-    def test_commit_outside_git(self, tmp_path):
+    def test_commit_outside_git_is_none(self, tmp_path):
         assert project.get_commit(tmp_path) == "none"
 
 
 class TestPipelineFile:
     described = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
 
-    def test_each_stage_has_a_notebook_a_task_and_a_model_of_parameters(self):
+    def test_each_stage_has_notebook_task_and_parameter_model(self):
         assert [task["name"] for task in self.described["tasks"]] == STAGES == list(config.STAGES)
         for task in self.described["tasks"]:
             assert task["source"] == f"notebooks/{config.stage_stem(task['name'])}.ipynb"
             assert set(task["params"]) == set(config.STAGES[task["name"]].model_fields)
 
-    def test_values_that_it_states_itself_are_the_defaults(self):
+    def test_pipeline_values_are_the_defaults(self):
         for task in self.described["tasks"]:
             defaults = config.STAGES[task["name"]]()
             stated = {
@@ -233,7 +231,7 @@ class TestPipelineFile:
             assert stated == {name: getattr(defaults, name) for name in stated}
 
     @pytest.mark.parametrize("name", ["env.yaml", "env.sample.yaml"])
-    def test_env_files_hold_valid_values_for_every_stage(self, name):
+    def test_env_files_are_valid_for_every_stage(self, name):
         values = yaml.safe_load((ROOT / name).read_text())
         for task, inputs in project.read_parameters(ROOT, ROOT / name).items():
             accepted = config.validate(task, inputs).model_dump()
@@ -243,7 +241,7 @@ class TestPipelineFile:
             assert {**accepted, **words} == inputs
             assert inputs["book"] == values["book"]
 
-    def test_env_yaml_holds_the_defaults(self):
+    def test_env_yaml_contains_defaults(self):
         inputs = project.read_parameters(ROOT, ROOT / "env.yaml")
         differing = {
             name
@@ -253,7 +251,7 @@ class TestPipelineFile:
         }
         assert differing == {"currency", "capacity", "amount"}  # what the bundled book's costs mean
 
-    def test_products_bear_the_stem(self):
+    def test_products_are_named_after_stage_stem(self):
         for task in self.described["tasks"]:
             stem = config.stage_stem(task["name"])
             assert task["product"]["nb"] == f"reports/{{{{book}}}}/{stem}.ipynb"
@@ -268,7 +266,7 @@ class TestWatched:
             for p in dependencies.find_modules(ROOT / f"notebooks/{config.stage_stem(name)}.ipynb")
         }
 
-    def test_modules_reached_through_others_count(self):
+    def test_indirectly_imported_modules_are_dependencies(self):
         assert {
             "contract/contract.py",
             "errors.py",
@@ -276,16 +274,16 @@ class TestWatched:
             "training/__init__.py",
         } <= self.reached("compare")
 
-    def test_modules_that_a_stage_does_not_reach_do_not(self):
+    def test_unreached_modules_are_not_dependencies(self):
         assert "monitoring/drift.py" not in self.reached("compare")
         assert "display/figures/explore.py" not in self.reached("compare")
         assert "gate.py" not in self.reached("monitor")
 
-    def test_modules_that_are_run_by_name_count(self):
+    def test_modules_run_by_name_are_dependencies(self):
         assert "registry/pyfunc_model.py" in self.reached("finalize")
         assert "registry/golden_check.py" in self.reached("deploy")
 
-    def test_digest_follows_table_and_contract_for_ingest_only(self, tiny):
+    def test_table_and_contract_affect_digest_of_ingest_only(self, tiny):
         table = tiny.root / "table.csv"
         table.write_text("a\n1\n")
         params = {"table": "table.csv", "contract": "contracts/rand-hie.yaml"}
@@ -300,10 +298,10 @@ class TestWatched:
         assert dependencies.compute_digest("ingest", tiny.root, params) != after
         assert dependencies.compute_digest("explore", tiny.root, params) == explore
 
-    def test_nothing_is_fresh_before_a_build(self, tiny):
+    def test_project_without_build_is_not_up_to_date(self, tiny):
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
 
-    def test_fresh_until_anything_changes(self, tiny):
+    def test_build_is_up_to_date_until_an_input_changes(self, tiny):
         inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")
         for name, task in project.read_tasks(tiny.root, "tiny").items():
             for path in task["product"].values():
@@ -333,14 +331,14 @@ class TestWatched:
 
 
 class TestProgress:
-    def test_lines_go_to_the_builds_log(self, tmp_path, monkeypatch, capsys):
+    def test_progress_is_written_to_build_log(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(progress.LOG_VARIABLE, str(tmp_path / "a.log"))
         progress.log_progress("fitting", 1, 3)
         entry = json.loads((tmp_path / "a.log").read_text())
         assert (entry["text"], entry["done"], entry["total"]) == ("fitting", 1, 3)
         assert capsys.readouterr().err == ""
 
-    def test_by_hand_they_are_shown(self, monkeypatch, capsys):
+    def test_progress_by_hand_is_printed(self, monkeypatch, capsys):
         monkeypatch.delenv(progress.LOG_VARIABLE, raising=False)
         progress.log_progress("fitting", 1, 3)
         progress.log_progress("fitting", 1, 3, "fold 2 of 5")
@@ -356,7 +354,7 @@ class TestProgress:
 
 
 class TestExplain:
-    def test_the_failing_cell_and_its_error(self):
+    def test_failure_names_cell_and_error(self):
         trace = ["\x1b[0;36mCell \x1b[0;32mIn[4], line 2\x1b[0m", "..."]
         cell = PapermillExecutionError(
             5, 4, "fine = 1\nboom()", "NameError", "name 'boom' is not defined", trace
@@ -367,11 +365,11 @@ class TestExplain:
         assert result.startswith("NameError: name 'boom' is not defined\n  in cell 4:")
         assert result.endswith("\n    fine = 1\n  > boom()")
 
-    def test_want_of_memory_in_code_is_called_so(self):
+    def test_memory_error_in_cell_is_explained(self):
         cell = PapermillExecutionError(5, 4, "x = [0] * 10**12", "MemoryError", "", ["..."])
         assert explain_failure(cell, "").startswith("out of memory, MemoryError: ")
 
-    def test_what_to_do_when_the_database_went_away_is_told(self):
+    def test_lost_database_connection_is_explained(self):
         gone = "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
         cell = PapermillExecutionError(5, 4, "log()", "MlflowException", gone, ["..."])
         assert re.search(r"\n +next: .*PostgreSQL.*", explain_failure(cell, ""))
@@ -380,21 +378,21 @@ class TestExplain:
         )
         assert "next:" not in explain_failure(wrong, "")
 
-    def test_a_dead_kernel_is_no_error_in_code(self):
+    def test_dead_kernel_is_not_explained_as_code_error(self):
         result = explain_failure(
             DeadKernelError("Kernel died"), "it crashed with SIGSEGV, in a library's native code"
         )
         assert re.match(r".*kernel.*SIGSEGV.*\n +next: ", result)
 
 
-def test_a_kernel_started_ahead_runs_the_import_cell_only(tmp_path):
+def test_prestarted_kernel_runs_import_cell_only(tmp_path):
     shutil.copy(ROOT / "notebooks/03_compare.ipynb", tmp_path)
     code = kernels.extract_import_code(tmp_path / "03_compare.ipynb")
     assert "from modelbook import stage" in code
     assert "stage.open" not in code
 
 
-def test_a_full_disk_does_not_hide_what_ended_a_stage(tiny, monkeypatch):
+def test_full_disk_does_not_hide_cause_of_failure(tiny, monkeypatch):
     staleness.record_failure(tiny.root, "tiny", "compare", "it is late")
     assert staleness.list_failures(tiny.root)["tiny"] == {"compare": "it is late"}
 

@@ -1,4 +1,4 @@
-"""The stream worker: each row is answered at least once and journaled once, by a Redis of its own."""
+"""Stream worker: at-least-once predictions on Redis, journaled once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def process_entries(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> l
     return asyncio.run(answers())
 
 
-def test_an_entry_is_answered_by_its_id_or_by_the_one_it_brings(shelf: Shelf) -> None:
+def test_entry_is_predicted_with_its_own_or_given_id(shelf: Shelf) -> None:
     plain, named = process_entries(
         shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
     )
@@ -65,7 +65,7 @@ def test_an_entry_is_answered_by_its_id_or_by_the_one_it_brings(shelf: Shelf) ->
     assert answer_of_named["probabilities"] == json.loads(plain["answer"])["probabilities"]
 
 
-def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
+def test_repeated_id_returns_journaled_prediction(shelf: Shelf) -> None:
     other = json.dumps({**ROW, "size": 1.0}).encode()
     first, again = process_entries(
         shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
@@ -86,20 +86,20 @@ def test_an_id_that_is_known_gets_the_answer_that_it_got(shelf: Shelf) -> None:
         ({b"row": TEXT, b"id": b"x" * 65}, "65"),
     ],
 )
-def test_what_is_refused_is_told_in_the_other_stream(
+def test_rejected_entry_has_error_in_output_stream(
     shelf: Shelf, fields: dict[bytes, bytes], fact: str
 ) -> None:
     [item] = process_entries(shelf, ("5-0", fields))
     assert re.search(fact, json.loads(item["error"])["error"])
 
 
-def test_without_a_version_an_entry_waits(shelf: Shelf) -> None:
+def test_entry_waits_while_no_version_is_in_service(shelf: Shelf) -> None:
     shelf.alias("champion", None)
     with pytest.raises(RequestError, match="version"):
         process_entries(shelf, ("5-0", {b"row": TEXT}))
 
 
-def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, monkeypatch) -> None:
+def test_unreachable_redis_is_reported_without_password(shelf: Shelf, monkeypatch) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
     with pytest.raises(ServingError, match="redis://") as caught:
         stream.run_worker(shelf.root, BOOK)
@@ -107,7 +107,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password(shelf: Shelf, m
     assert "stream.url" in caught.value.next
 
 
-def test_an_address_that_cannot_be_listened_at_is_refused(shelf: Shelf) -> None:
+def test_unusable_metrics_address_raises(shelf: Shelf) -> None:
     metrics = stream_metrics.StreamMetrics(PredictionService(shelf.root, BOOK))
     assert metrics.describe_readiness()["status"] == "not ready"
     for address in ("127.0.0.1", "127.0.0.1:99999"):
@@ -127,10 +127,10 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 
 @pytest.mark.requires("redis")
 @pytest.mark.slow
-def test_a_killed_workers_rows_are_answered_by_another_and_journaled_once(
+def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
     shelf: Shelf, frame, contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one also follows the alias, whichever tool moves it."""
+    """The second worker also follows alias moves of any client."""
     with redis_server(shelf.root) as client:
         port = client.connection_pool.connection_kwargs["port"]
         (shelf.root / "serving.yaml").write_text(

@@ -1,4 +1,4 @@
-"""Tables that promise too much, through the notebooks of the pipeline: refused, suspected or held."""
+"""Leaking tables in the real stages: refused, suspected, or held by the gate."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def failed_criteria(deploy: dict[str, Any]) -> str:
     return "; ".join(failed)
 
 
-def test_copies_with_a_jitter_are_refused(run: Any) -> None:
+def test_jittered_copies_are_refused(run: Any) -> None:
     with pytest.raises(DataError, match="max_copied_share"):
         run(draw_table(300, 5, jitter=1e-3), "ingest")
 
 
-def test_exact_copies_stay_together_and_their_noise_leads_nobody(run: Any) -> None:
+def test_exact_copies_stay_together_and_noise_has_no_leader(run: Any) -> None:
     ingest, compare = run(draw_table(300, 5), "ingest", "compare")
     assert ingest["word"] == "accepted"
     assert compare["word"] == "no clear leader"
     assert compare["details"]["at_chance"]
 
 
-def test_noise_is_clear_leads_nobody_and_its_model_is_held(run: Any) -> None:
+def test_noise_is_not_suspected_and_its_model_is_held(run: Any) -> None:
     stages = ("ingest", "explore", "compare", "finalize", "deploy")
     ingest, explore, compare, finalize, deploy = run(draw_table(600), *stages)
     assert (ingest["word"], explore["word"]) == ("accepted", "clear")
@@ -106,7 +106,7 @@ def test_noise_is_clear_leads_nobody_and_its_model_is_held(run: Any) -> None:
     assert "leak" not in failed_criteria(deploy)
 
 
-def test_plots_are_suspected_and_their_model_is_held(run: Any) -> None:
+def test_undeclared_groups_are_suspected_and_model_is_held(run: Any) -> None:
     stages = ("ingest", "compare", "finalize", "deploy")
     ingest, compare, _, deploy = run(draw_table(100, 8, jitter=0.3), *stages)
     assert ingest["word"] == "suspect"
@@ -116,7 +116,7 @@ def test_plots_are_suspected_and_their_model_is_held(run: Any) -> None:
     assert "leak" in failed_criteria(deploy)
 
 
-def test_a_pair_that_decides_is_suspected_and_its_model_is_held(run: Any) -> None:
+def test_leaking_pair_is_suspected_and_model_is_held(run: Any) -> None:
     stages = ("ingest", "explore", "compare", "finalize", "deploy")
     _, explore, _, _, deploy = run(draw_pair(), *stages)
     assert explore["word"] == "suspect"
@@ -125,7 +125,7 @@ def test_a_pair_that_decides_is_suspected_and_its_model_is_held(run: Any) -> Non
     assert "leak" in failed_criteria(deploy)
 
 
-def test_few_positives_cannot_be_judged_and_their_model_is_held(run: Any) -> None:
+def test_few_positives_are_inconclusive_and_model_is_held(run: Any) -> None:
     stages = ("ingest", "compare", "finalize", "deploy")
     *_, finalize, deploy = run(draw_rare(), *stages)
     assert "roc_auc_low" in finalize["details"]["metrics"]

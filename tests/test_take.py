@@ -1,4 +1,4 @@
-"""Cells tried by hand come to batch by one command; a book may have a notebook of its own."""
+"""modelbook take, and notebooks of a single book."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read(tiny, path: str) -> str:
 
 
 class TestTake:
-    def test_shows_the_diff_and_asks(self, tiny):
+    def test_take_shows_diff_and_asks_for_confirmation(self, tiny):
         work_in(tiny)
         before = read(tiny, SHARED)
         result = take(SHARED)
@@ -60,7 +60,7 @@ class TestTake:
         assert "columns_shown = 3" in result.stdout
         assert read(tiny, SHARED) == before
 
-    def test_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
+    def test_take_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
         work_in(tiny)
         assert take(SHARED, "--yes").exit_code == 0
         assert CHART in read(tiny, SHARED)
@@ -71,7 +71,7 @@ class TestTake:
         assert int(numbers.split()[1]) <= 1  # nothing else differs: a comma at most
         assert "nothing to do" in take(SHARED, "--yes").stdout
 
-    def test_for_one_book_the_others_get_their_notebook_back(self, tiny):
+    def test_take_for_one_book_restores_shared_notebook(self, tiny):
         committed = read(tiny, SHARED)
         work_in(tiny)
         assert take(SHARED, "--book", "tiny", "--yes").exit_code == 0
@@ -92,23 +92,23 @@ class TestTake:
         with pytest.raises(PipelineSpecError, match=rf"{OWN} has book = 'rand-hie'"):
             pipeline_spec.check_pipeline(tiny.root, "tiny")
 
-    def test_any_copy_will_do(self, tiny):
+    def test_take_accepts_any_copy_of_a_notebook(self, tiny):
         work_in(tiny, "elsewhere/mine.ipynb")
         assert take("elsewhere/mine.ipynb", "--book", "tiny", "--yes").exit_code == 0
         assert CHART in read(tiny, OWN)
 
-    def test_another_parameter_is_refused_by_its_name(self, tiny):
+    def test_take_with_unknown_parameter_raises(self, tiny):
         work_in(tiny, line="columns = 4")
         result = take(SHARED, "--yes")
         assert (result.exit_code, "sets columns" in result.stderr) == (1, True)
 
     @pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}'])
-    def test_a_file_that_is_no_stage(self, tiny, content):
+    def test_take_of_foreign_notebook_raises(self, tiny, content):
         (tiny.root / "x.ipynb").write_text(content)
         result = take("x.ipynb", "--yes")
         assert (result.exit_code, "WorkbenchError: " in result.stderr) == (1, True)
 
-    def test_a_cell_without_outputs_is_refused_and_nothing_is_written(self, tiny):
+    def test_take_of_cell_without_outputs_key_raises_and_writes_nothing(self, tiny):
         before = read(tiny, SHARED)
         work_in(tiny, "mine.ipynb")
         notebook = json.loads(read(tiny, "mine.ipynb"))
@@ -121,7 +121,7 @@ class TestTake:
 
 
 class TestOwnNotebook:
-    def test_takes_the_place_of_its_stage_for_its_book_alone(self, tiny):
+    def test_book_notebook_replaces_stage_notebook_for_its_book(self, tiny):
         custom = tiny.root / OWN
         params = {"book": "tiny"}
         before = dependencies.compute_digest("explore", tiny.root, params)
@@ -133,20 +133,20 @@ class TestOwnNotebook:
         other = dependencies.compute_digest("explore", tiny.root, {"book": "other"})
         assert other == before
 
-    def test_papermill_does_not_write_over_it(self, tiny):
+    def test_papermill_does_not_overwrite_book_notebook(self, tiny):
         work_in(tiny, OWN)
         with pytest.raises(StageError, match="02_explore"):
             papermill_io.write("{}", str(tiny.root / OWN))
         papermill_io.write("{}", str(tiny.root / "notebooks/tiny/scratch.ipynb"))
 
-    def test_other_parameters_are_refused_for_its_book_alone(self, tiny):
+    def test_book_notebook_with_other_parameters_raises(self, tiny):
         work_in(tiny, OWN, line="wings = 2")
         with pytest.raises(PipelineSpecError, match=rf"{OWN} sets wings"):
             pipeline_spec.check_pipeline(tiny.root, "tiny")
         pipeline_spec.check_pipeline(tiny.root, "other")
 
     @pytest.mark.slow
-    def test_builds_run_it_report_it_and_follow_its_changes(self, copy_of):
+    def test_builds_run_and_track_book_notebook(self, copy_of):
         work_in(copy_of, OWN, line="")
         built = copy_of.build("--partially", "explore")
         assert copy_of.ran(built) == ["explore"], built.stdout + built.stderr

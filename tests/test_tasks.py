@@ -1,4 +1,4 @@
-"""The tasks: what is learned, judged and told otherwise for a number and for several classes."""
+"""Tasks: metrics, targets, baselines, figures and monitoring for regression and multiclass."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
 # What a book asks for
 
 
-def test_a_book_that_names_nothing_gets_what_fits_its_task() -> None:
+def test_automatic_parameters_depend_on_task() -> None:
     assert AMOUNT.resolve_families(["auto"])[:2] == ["ridge", "lightgbm"]
     assert KIND.resolve_families(["auto"])[:2] == [
         "lr",
@@ -78,7 +78,7 @@ def test_a_book_that_names_nothing_gets_what_fits_its_task() -> None:
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
-def test_a_tasks_own_families_and_metrics_are_known(task: Task) -> None:
+def test_default_families_and_metrics_of_each_task_exist(task: Task) -> None:
     assert set(task.default_families) <= set(config.FAMILIES[task.experiment_type])
     assert set(task.ranking_metrics) <= set(task.pycaret_metric_names)
     assert {
@@ -92,7 +92,7 @@ def test_a_tasks_own_families_and_metrics_are_known(task: Task) -> None:
     assert next(iter(task.metric_functions())) == task.headline_metric
 
 
-def test_what_another_task_asks_for_is_refused() -> None:
+def test_options_of_another_task_raise() -> None:
     with pytest.raises(ParameterError, match=r"'lda'.*regression.*'lar'"):
         AMOUNT.resolve_families(["lr", "lda"])
     with pytest.raises(ParameterError, match=r"'gbr'.*classification.*'hgb'"):
@@ -105,7 +105,7 @@ def test_what_another_task_asks_for_is_refused() -> None:
 # The target
 
 
-def test_classes_are_told_by_code_in_the_contracts_order() -> None:
+def test_class_codes_follow_contract_order() -> None:
     frame = pd.DataFrame({"kind": ["high", "low", "middle"]})
     assert KIND.contract.encode_checked_target(frame).tolist() == [2, 0, 1]
     assert AMOUNT.contract.encode_checked_target(pd.DataFrame({"amount": [1, 2]})).tolist() == [
@@ -114,7 +114,7 @@ def test_classes_are_told_by_code_in_the_contracts_order() -> None:
     ]
 
 
-def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
+def test_binary_categories_have_positive_class_last() -> None:
     target = {
         "role": "target",
         "type": "category",
@@ -173,7 +173,7 @@ def test_two_named_classes_answer_by_name_the_positive_one_last() -> None:
         (books.CLASSES, "colour", {"positive": "1"}, ["positive"]),
     ],
 )
-def test_a_target_that_does_not_fit_its_task_is_refused(
+def test_target_type_that_does_not_fit_task_raises(
     book: dict[str, Any], column: str, change: dict[str, Any], facts: list[str]
 ) -> None:
     columns = {**book["columns"], column: {**book["columns"][column], **change}}
@@ -183,7 +183,7 @@ def test_a_target_that_does_not_fit_its_task_is_refused(
     assert missing_facts(error["msg"], *facts) == []
 
 
-def test_a_target_of_one_value_cannot_be_learned() -> None:
+def test_constant_target_raises() -> None:
     with pytest.raises(DataError, match=r"\blow\b"):
         KIND.contract.encode_checked_target(pd.DataFrame({"kind": ["low", "low"]}))
     with pytest.raises(DataError, match=r"\b7\b"):
@@ -193,7 +193,7 @@ def test_a_target_of_one_value_cannot_be_learned() -> None:
 # Numbers
 
 
-def test_metrics_of_a_number_are_scikit_learns() -> None:
+def test_regression_metrics_match_scikit_learn() -> None:
     random = np.random.default_rng(0)
     actual = random.normal(100, 20, 300)
     output, once = actual + random.normal(2, 5, 300), np.ones(300)
@@ -206,7 +206,7 @@ def test_metrics_of_a_number_are_scikit_learns() -> None:
     })  # fmt: skip
 
 
-def test_metrics_of_classes_are_scikit_learns() -> None:
+def test_multiclass_metrics_match_scikit_learn() -> None:
     random = np.random.default_rng(0)
     score = random.dirichlet([1, 1, 1], 400).round(2)  # ties
     score /= score.sum(axis=1, keepdims=True)
@@ -227,7 +227,7 @@ def test_metrics_of_classes_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
-def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
+def test_weighted_metrics_equal_metrics_of_repeated_rows(task: Task) -> None:
     random = np.random.default_rng(1)
     outcome = random.integers(0, 3, 120) if task is KIND else random.normal(size=120)
     score = random.dirichlet([1, 1, 1], 120) if task is KIND else outcome + random.normal(size=120)
@@ -241,7 +241,7 @@ def test_weighted_metrics_equal_those_of_repeated_rows(task: Task) -> None:
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
-def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
+def test_vectorized_weights_equal_single_weights(task: Task) -> None:
     random, rows = np.random.default_rng(2), 90
     outcome = (
         random.normal(size=rows)
@@ -263,7 +263,7 @@ def test_many_weightings_are_answered_as_each_by_itself(task: Task) -> None:
         assert metric(outcome, score, many) == pytest.approx(each, nan_ok=True), name
 
 
-def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
+def test_weighted_rank_metrics_match_scikit_learn() -> None:
     random = np.random.default_rng(3)
     outcome, score = random.integers(0, 2, 200), random.uniform(size=200).round(2)  # ties
     for weight in random.integers(0, 4, (20, 200)):
@@ -276,12 +276,12 @@ def test_ranks_of_weighted_rows_are_scikit_learns() -> None:
 
 
 @pytest.mark.parametrize("rank", [metrics.binary_roc_auc, metrics.average_precision])
-def test_a_score_that_is_no_number_has_no_rank(rank: Any) -> None:
+def test_non_finite_score_raises(rank: Any) -> None:
     with pytest.raises(ValueError, match="score"):
         rank(np.array([0, 1, 1]), np.array([0.1, np.nan, 0.3]), np.ones(3))
 
 
-def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interval_is_independent_of_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(4).normal(size=50)
     scored = ScoredRows.from_arrays(values, values, np.arange(50))
     halfwidth = stats.t.ppf(0.975, 40) * values.std(ddof=1) / 50**0.5  # about 40 degrees of freedom
@@ -295,13 +295,13 @@ def test_an_interval_is_the_same_whatever_is_asked_at_once(monkeypatch: pytest.M
         assert (high - low) / 2 == pytest.approx(halfwidth, rel=0.05)
 
 
-def test_a_class_that_a_resample_lacks_is_left_out() -> None:
+def test_class_absent_from_resample_is_left_out() -> None:
     score = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]])
     assert multiclass.roc_auc(np.array([0, 1, 1]), score, np.ones(3)) == 1
     assert np.isnan(multiclass.roc_auc(np.array([0, 0, 0]), score, np.ones(3)))
 
 
-def test_the_baseline_answers_the_mean_or_the_shares() -> None:
+def test_baseline_predicts_mean_or_class_shares() -> None:
     number = ScoredRows(np.array([1.0, 3.0]), np.array([9.0, 9.0]), np.arange(2)).to_baseline()
     assert number.score.tolist() == [2, 2]
     several = ScoredRows(np.array([0, 0, 2, 1]), np.ones((4, 3)), np.arange(4)).to_baseline()
@@ -309,7 +309,7 @@ def test_the_baseline_answers_the_mean_or_the_shares() -> None:
     assert regression.r2(number.outcome, number.score, np.ones(2)) == 0
 
 
-def test_a_model_is_held_against_the_baseline_in_its_own_measure(case: dict[str, Any]) -> None:
+def test_gain_over_baseline_is_in_units_of_each_metric(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     result = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE).set_index(
         "metric"
@@ -323,7 +323,7 @@ def test_a_model_is_held_against_the_baseline_in_its_own_measure(case: dict[str,
     assert (result["value"] <= result["high"]).all()
 
 
-def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[str, Any]) -> None:
+def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     base = scored.to_baseline()
     mixed = ScoredRows(scored.outcome, (scored.score + base.score) / 2, scored.entity)
@@ -340,7 +340,7 @@ def test_better_is_up_in_every_metric_and_has_no_unit_for_a_number(case: dict[st
 # A model's answers
 
 
-def test_what_is_served_gives_its_score_back(case: dict[str, Any]) -> None:
+def test_served_columns_round_trip_to_score(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     served = task.make_predictions(scored.score, None)
     assert list(served.columns) == list(task.prediction_columns())
@@ -350,20 +350,20 @@ def test_what_is_served_gives_its_score_back(case: dict[str, Any]) -> None:
     np.testing.assert_array_equal(task.restore_scored_rows(retained).outcome, scored.outcome)
 
 
-def test_the_likeliest_class_is_the_answer() -> None:
+def test_predicted_class_is_the_most_probable() -> None:
     served = KIND.make_predictions(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
     assert served["prediction"].tolist() == ["middle", "low"]
     assert served["probability_high"].tolist() == [0.3, 0.1]
 
 
-def test_golden_rows_hold_the_tasks_answers(case: dict[str, Any]) -> None:
+def test_golden_rows_contain_predictions_of_task(case: dict[str, Any]) -> None:
     task = case["task"]
     result = make_golden_rows(task, case["rows"], case["model"], None, seed=1, max_rows=8)
     assert list(result.columns) == [*task.contract.feature_names, *task.prediction_columns()]
     assert np.isnan(result.loc[0, "noise"])
 
 
-def test_a_model_that_lacks_a_class_is_refused() -> None:
+def test_model_that_lacks_a_class_raises() -> None:
     frame = table(KIND)
     narrow = fitted(KIND, frame[frame["kind"] != "high"])
     with pytest.raises(TrainingError, match=r"\b2\b.*\b3\b"):
@@ -373,7 +373,7 @@ def test_a_model_that_lacks_a_class_is_refused() -> None:
 # Evidence and figures
 
 
-def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
+def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
     recorded, draw, metrics = (
         targets.for_task(task.name),
@@ -409,7 +409,7 @@ def test_evidence_is_drawn_and_told(case: dict[str, Any]) -> None:
         assert "nan" not in figure.alt, (name, figure.alt)
 
 
-def test_a_class_without_precision_keeps_its_row() -> None:
+def test_class_without_precision_is_plotted() -> None:
     gap = float("nan")
     frame = pd.DataFrame({
         "class": ["a", "b"] * 2, "metric": ["recall"] * 2 + ["precision"] * 2, "value": [1.0, 0.0, gap, 0.5],
@@ -423,7 +423,7 @@ def test_a_class_without_precision_keeps_its_row() -> None:
     assert [row for value, row in dots if value == 0.5] == [1]
 
 
-def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
+def test_category_codes_are_sorted_and_limited_in_figures() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
     for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
@@ -432,7 +432,7 @@ def test_codes_stand_as_people_count_and_only_the_commonest() -> None:
         assert len(drawn) == 8
 
 
-def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
+def test_regression_calibration_is_mean_by_decile() -> None:
     scored = AMOUNT.score_rows(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
     result = metrics_ci.reliability_curve(AMOUNT.calibration_pairs(scored), **CHANCE)
     assert result["n"].tolist() == [90] * 10
@@ -442,7 +442,7 @@ def test_calibration_of_a_number_is_its_mean_by_tenths() -> None:
     ).sum() >= 7
 
 
-def test_confidence_is_calibrated_by_what_was_answered() -> None:
+def test_multiclass_calibration_uses_confidence_of_predicted_class() -> None:
     scored = ScoredRows(
         np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2)
     )
@@ -450,7 +450,7 @@ def test_confidence_is_calibrated_by_what_was_answered() -> None:
     assert (result.outcome.tolist(), result.score.tolist()) == ([1, 0], [0.7, 0.5])
 
 
-def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> None:
+def test_importance_and_dependence_follow_informative_feature(case: dict[str, Any]) -> None:
     task = case["task"]
     result = explanation.measure_importance(task, case["model"], case["rows"], seed=1, repeats=2)
     assert result["feature"][0] == "size"
@@ -466,7 +466,7 @@ def test_importance_and_dependence_follow_what_decides(case: dict[str, Any]) -> 
         assert moved.groupby("value")["mean"].sum().tolist() == pytest.approx([1] * 12)
 
 
-def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
+def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
     task = case["task"]
     result = metrics_ci.evaluate_slices(
         task, case["scored"], case["rows"], None, min_rows=100, **CHANCE
@@ -487,7 +487,7 @@ def test_slices_are_judged_by_the_headline(case: dict[str, Any]) -> None:
     assert missing_facts(task.describe_weakest_slice(result, str), *facts) == []
 
 
-def test_what_changes_for_people_names_both_versions_in_each_task(case: dict[str, Any]) -> None:
+def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     costs = task.read_costs(config.validate("finalize", {}))
     threshold = 0.5 if task.name == "binary" else None
@@ -508,7 +508,7 @@ def test_what_changes_for_people_names_both_versions_in_each_task(case: dict[str
 # What one column tells
 
 
-def test_a_column_alone_tells_of_the_target(case: dict[str, Any]) -> None:
+def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> None:
     task, rows = case["task"], case["rows"]
     outcome = task.contract.encode_checked_target(rows)
     size, way = task.univariate_score(rows["size"], False, outcome)
@@ -522,7 +522,7 @@ def test_a_column_alone_tells_of_the_target(case: dict[str, Any]) -> None:
     assert task.univariate_score(custom, True, outcome)[0] == pytest.approx(1)
 
 
-def test_a_number_that_falls_with_the_target_is_as_strong() -> None:
+def test_univariate_score_is_symmetric_in_direction() -> None:
     rows = table(AMOUNT)
     result, way = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
     assert (result, way) == (pytest.approx(1), "lower")
@@ -538,7 +538,7 @@ def trial_of() -> Callable[[Task], Experiment]:
 
 
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
-def test_families_are_judged_and_tuned_by_the_tasks_metrics(
+def test_families_are_scored_and_tuned_by_metrics_of_task(
     task: Task, trial_of: Callable[[Task], Experiment]
 ) -> None:
     trial, output = trial_of(task), []
@@ -572,7 +572,7 @@ def test_families_are_judged_and_tuned_by_the_tasks_metrics(
     )  # the better of the tried settings, not the worse
 
 
-def test_a_blend_answers_the_mean_of_its_parts(trial_of: Callable[[Task], Experiment]) -> None:
+def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
     pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)
     pieces = [
@@ -636,14 +636,12 @@ def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
     return findings
 
 
-def test_a_batch_like_the_reference_is_healthy(case: dict[str, Any]) -> None:
+def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
     batch = books.number(2) if case["task"] is AMOUNT else books.classes(2)
     assert [finding.verdict for finding in watched(case, batch)] == [rules.HEALTHY]
 
 
-def test_a_loss_of_quality_asks_to_retrain_in_the_metrics_own_direction(
-    case: dict[str, Any],
-) -> None:
+def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
         findings = watched(case, books.number(2, more=200.0))
         [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
@@ -670,7 +668,7 @@ def test_a_loss_of_quality_asks_to_retrain_in_the_metrics_own_direction(
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
-def test_a_bias_is_told_in_its_direction(task: Task) -> None:
+def test_bias_is_described_with_its_direction(task: Task) -> None:
     row = {"low": 0.0, "high": 0.0, "reference": 0.0, "baseline": 2.0}
     rows = {name: {**row, "value": 1.0} for name in task.metric_functions(0.5)}
     opposite = {name: {**row, "value": -1.0} for name in task.metric_functions(0.5)}
@@ -679,7 +677,7 @@ def test_a_bias_is_told_in_its_direction(task: Task) -> None:
     assert skeleton(high) != skeleton(low)
 
 
-def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
+def test_outcome_outside_contract_is_a_violation() -> None:
     rows = table(KIND)
     case = {
         "task": KIND,
@@ -696,7 +694,7 @@ def test_an_outcome_that_the_contract_does_not_know_is_not_judged() -> None:
 # Entities
 
 
-def test_without_an_entity_column_each_row_is_known_by_its_features() -> None:
+def test_row_without_entity_is_identified_by_its_features() -> None:
     rows, contract = table(KIND), KIND.contract
     expected_values = contract.entity_ids(rows)
     assert expected_values.is_unique
@@ -709,7 +707,7 @@ def test_without_an_entity_column_each_row_is_known_by_its_features() -> None:
     assert keyed.entity_ids(rows).tolist() == expected_values.tolist()
 
 
-def test_resamples_of_single_rows_draw_rows() -> None:
+def test_resamples_without_entity_draw_rows() -> None:
     drawn = bootstrap_counts(KIND.contract.entity_ids(table(KIND)).to_numpy(), 50, 0)
     assert (drawn.sum(axis=1) == 700).all()
     assert drawn.max() > 1
@@ -718,7 +716,7 @@ def test_resamples_of_single_rows_draw_rows() -> None:
 # Words
 
 
-def test_a_metric_is_written_by_its_size() -> None:
+def test_metric_format_depends_on_magnitude() -> None:
     assert [metric_format.format_metric(value) for value in (0.7621, 12.3456, 123.456, 12345.6, -0.00001, -2.5)] == [
         "0.762", "12.35", "123.5", "12,346", "0.000", "-2.500",
     ]  # fmt: skip

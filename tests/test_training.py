@@ -1,4 +1,4 @@
-"""Training: honest numbers, an honest leaderboard, folds that do not leak, and a final model that says what it is."""
+"""Training: metrics, intervals, leaderboard, folds, tuning, final model, fairness, dependence."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def only(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
 # Evaluation: values
 
 
-def test_metrics_are_scikit_learns() -> None:
+def test_metrics_match_scikit_learn() -> None:
     scored = drawn()
     y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
     result = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
@@ -105,7 +105,7 @@ def test_metrics_are_scikit_learns() -> None:
     )
 
 
-def test_weighted_metrics_equal_those_of_repeated_rows() -> None:
+def test_weighted_metrics_equal_metrics_of_repeated_rows() -> None:
     scored = drawn(100)
     times = np.random.default_rng(1).integers(0, 4, 100)
     again = ScoredRows(
@@ -117,12 +117,12 @@ def test_weighted_metrics_equal_those_of_repeated_rows() -> None:
         )
 
 
-def test_a_certain_wrong_answer_has_a_finite_loss() -> None:
+def test_certain_wrong_prediction_has_finite_log_loss() -> None:
     scored = ScoredRows(np.array([0, 1]), np.array([1.0, 0.0]), np.array([1, 2]))
     assert 30 < only(scored, "log_loss")["value"] < 40
 
 
-def test_where_and_baseline_keep_rows_together() -> None:
+def test_select_and_baseline_keep_rows_aligned() -> None:
     scored = drawn(50)
     retained = scored.select(scored.outcome == 1)
     assert (len(retained), set(retained.outcome)) == (scored.outcome.sum(), {1})
@@ -132,7 +132,7 @@ def test_where_and_baseline_keep_rows_together() -> None:
 # Evaluation: intervals
 
 
-def test_a_resample_draws_whole_entities() -> None:
+def test_bootstrap_draws_whole_entities() -> None:
     entity = np.array(["b", "a", "b", "c", "a", "b"])
     times = bootstrap_counts(entity, 500, seed=0)
     assert times.shape == (500, 6)
@@ -145,7 +145,7 @@ def test_a_resample_draws_whole_entities() -> None:
     assert (bootstrap_counts(entity, 500, seed=1) != times).any()
 
 
-def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> None:
+def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
     hits, naive = 0, 0
     for seed in range(150):
         scored = drawn(100, seed, repeat=4)
@@ -161,7 +161,7 @@ def test_intervals_cover_the_truth_when_rows_of_an_entity_hang_together() -> Non
     assert naive / 150 < 0.8
 
 
-def test_repeating_an_entitys_rows_adds_no_evidence() -> None:
+def test_repeated_rows_of_entities_do_not_narrow_intervals() -> None:
     once, often = drawn(150), drawn(150, repeat=4)
     for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
         assert only(often, name).tolist() == pytest.approx(only(once, name).tolist()), name
@@ -169,7 +169,7 @@ def test_repeating_an_entitys_rows_adds_no_evidence() -> None:
     assert (clustered["high"] - clustered["low"]) > 1.5 * (rowwise["high"] - rowwise["low"])
 
 
-def test_without_resamples_there_is_no_interval() -> None:
+def test_zero_resamples_give_no_interval() -> None:
     row = only(drawn(), "roc_auc", resamples=0)
     assert row["value"] > 0.5
     assert np.isnan([row["low"], row["high"]]).all()
@@ -189,13 +189,13 @@ def test_resamples_with_one_class_are_left_out() -> None:
 # Evaluation: two models on the same rows
 
 
-def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
+def test_model_has_zero_difference_to_itself() -> None:
     scored = drawn()
     for name in TASK.metric_functions():
         assert paired_difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
 
 
-def test_a_difference_is_paired() -> None:
+def test_paired_difference_is_narrower_than_unpaired() -> None:
     item = drawn(300)
     other = ScoredRows(
         item.outcome,
@@ -210,7 +210,7 @@ def test_a_difference_is_paired() -> None:
     assert high - low < 0.3 * (custom["high"] - custom["low"])
 
 
-def test_above_zero_means_that_the_candidate_is_better() -> None:
+def test_positive_difference_means_candidate_is_better() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
     worse = ScoredRows(scored.outcome, noisy, scored.entity)
@@ -224,7 +224,7 @@ def test_above_zero_means_that_the_candidate_is_better() -> None:
     assert compare_with_champion(TASK, alike, alike, min_rows=1, resamples=200, seed=0).empty
 
 
-def test_slices_are_compared_on_their_own_rows_and_the_worst_with_an_interval() -> None:
+def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
     champion, random = drawn(900), np.random.default_rng(1)
     frame = pd.DataFrame(
         {"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)}
@@ -254,7 +254,7 @@ def test_slices_are_compared_on_their_own_rows_and_the_worst_with_an_interval() 
 # Evaluation: curves, calibration, slices, costs
 
 
-def test_curves_go_through_scikit_learns_points() -> None:
+def test_curves_match_scikit_learn() -> None:
     scored = drawn()
     roc = binary.roc_curve(scored, resamples=100, seed=0, points=21)
     fpr, tpr, _ = sk.roc_curve(scored.outcome, scored.score)
@@ -268,7 +268,7 @@ def test_curves_go_through_scikit_learns_points() -> None:
     )
 
 
-def test_calibration_goes_by_tenths_of_the_score() -> None:
+def test_reliability_curve_uses_score_deciles() -> None:
     scored = drawn(1000)
     result = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
     assert result["n"].tolist() == [100] * 10
@@ -284,7 +284,7 @@ def test_calibration_goes_by_tenths_of_the_score() -> None:
     ).sum() >= 8
 
 
-def test_calibration_of_few_scores_has_few_bins() -> None:
+def test_reliability_curve_of_few_scores_has_few_bins() -> None:
     scored = ScoredRows(np.array([0, 1, 1, 0]), np.full(4, 0.3), np.arange(4))
     assert metrics_ci.reliability_curve(scored, resamples=50, seed=0)[
         ["predicted", "observed", "n"]
@@ -293,7 +293,7 @@ def test_calibration_of_few_scores_has_few_bins() -> None:
     assert metrics_ci.reliability_curve(two, resamples=50, seed=0)["n"].sum() == 4
 
 
-def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
+def test_slices_need_minimum_rows_and_both_classes() -> None:
     scored = drawn(400)
     frame = pd.DataFrame(
         {
@@ -327,7 +327,7 @@ def test_slices_are_judged_where_there_are_rows_and_both_classes() -> None:
     ).empty
 
 
-def test_the_confusion_counts_rows() -> None:
+def test_confusion_matrix_counts_rows() -> None:
     scored = ScoredRows(
         np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6)
     )
@@ -336,7 +336,7 @@ def test_the_confusion_counts_rows() -> None:
 
 
 @pytest.mark.parametrize("each", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])
-def test_costs_equal_brute_force(each: CostMatrix) -> None:
+def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
     scored = drawn(200)
     matrix = {
         (1, False): each.false_negative,
@@ -359,7 +359,7 @@ def test_costs_equal_brute_force(each: CostMatrix) -> None:
     )
 
 
-def test_costs_are_judged_with_intervals_and_told_beside_answering_alike() -> None:
+def test_expected_cost_has_interval_and_constant_decision_baseline() -> None:
     each, scored = CostMatrix(50, 3, -20, -0.5), drawn(400)
     row = evaluate_metrics(scored, {"cost": CostMetric(each, 0.3)}, resamples=200, seed=1).iloc[0]
     assert row["value"] == pytest.approx(
@@ -373,9 +373,7 @@ def test_costs_are_judged_with_intervals_and_told_beside_answering_alike() -> No
     "each",
     [CostMatrix(1), CostMatrix(4), CostMatrix(9), CostMatrix(40, 10), CostMatrix(50, 30, -20, -5)],
 )
-def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(
-    each: CostMatrix,
-) -> None:
+def test_cheapest_threshold_of_calibrated_scores_follows_from_costs(each: CostMatrix) -> None:
     alarm, miss = (
         each.false_positive - each.true_negative,
         each.false_negative - each.true_positive,
@@ -395,7 +393,7 @@ def test_the_cheapest_threshold_of_true_probabilities_follows_from_the_costs(
         ([1, 2, 2, 1, 1], 0.4),
     ],
 )
-def test_of_several_cheapest_thresholds_one_of_them_is_taken(
+def test_tied_cheapest_thresholds_return_middle_of_longest_run(
     cost: list[float], wanted: float
 ) -> None:
     table = pd.DataFrame({"threshold": np.arange(1, len(cost) + 1) / 10, "cost": cost})
@@ -425,7 +423,7 @@ BOARD = [
 ]  # fmt: skip
 
 
-def test_who_is_best_by_how_many_metrics() -> None:
+def test_summary_counts_metrics_led_by_each_family() -> None:
     base, item, other = (
         candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
     )
@@ -437,22 +435,22 @@ def test_who_is_best_by_how_many_metrics() -> None:
     assert missing_facts(result, len(METRICS) - 2, len(METRICS), *names) == []
 
 
-def test_the_best_comes_first_and_what_has_no_score_last() -> None:
+def test_leaderboard_is_sorted_with_unscored_families_last() -> None:
     board = leaderboard.build_leaderboard(BOARD, "pr_auc")
     assert board["family"].tolist() == ["dummy", "lr", "dt", "nb", "rf", "et"]
     assert board["reason"].tolist()[-2:] == ["ValueError: no", "the budget of 1 s was spent"]
     assert board["candidate"].tolist()[1] == "logistic regression"
 
 
-def test_the_baseline_is_never_the_best() -> None:
+def test_baseline_is_never_selected() -> None:
     board = leaderboard.build_leaderboard(BOARD, "roc_auc")
     assert leaderboard.best_families(board) == ["lr"]
     assert leaderboard.best_families(board, 2) == ["lr", "dt"]
     assert leaderboard.best_families(board, 9) == ["lr", "dt", "nb"]
 
 
-def test_a_family_that_the_gate_would_refuse_is_passed_over() -> None:
-    """It ranks best, and its log loss is worse than the baseline's."""
+def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
+    """It ranks first, but its log loss is worse than the baseline's."""
     base, best, other = (
         candidate(family, value) for family, value in (("dummy", 0.5), ("rf", 0.9), ("lr", 0.8))
     )
@@ -473,14 +471,16 @@ def test_a_family_that_the_gate_would_refuse_is_passed_over() -> None:
         ([], []),
     ],
 )
-def test_an_empty_leaderboard_says_why(candidates: list[Candidate], reasons: list[Any]) -> None:
+def test_empty_leaderboard_raises_with_reasons(
+    candidates: list[Candidate], reasons: list[Any]
+) -> None:
     with pytest.raises(TrainingError) as caught:
         leaderboard.build_leaderboard(candidates, "roc_auc")
     assert missing_facts(caught.value.problem, *reasons) == []
     assert caught.value.next
 
 
-def test_behind_tells_gaps_that_the_spread_explains() -> None:
+def test_differences_to_leader_are_tested_for_significance() -> None:
     result = leaderboard.compare_with_leader(
         leaderboard.build_leaderboard(BOARD[1:], "roc_auc"), "roc_auc"
     )
@@ -489,7 +489,7 @@ def test_behind_tells_gaps_that_the_spread_explains() -> None:
     assert result["distinguishable"].tolist() == ["no", "yes"]
 
 
-def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
+def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:
     board = leaderboard.build_leaderboard(BOARD, "roc_auc")
     result = leaderboard.metrics_table(board)
     assert result["candidate"].tolist() == [
@@ -507,7 +507,7 @@ def test_metrics_hold_mean_and_spread_of_scored_candidates_only() -> None:
 
 
 @pytest.mark.parametrize(("base", "level"), [(0.5, "good"), (0.795, "watch")])
-def test_the_comparison_is_told_beside_the_baseline(base: float, level: str) -> None:
+def test_comparison_summary_names_leader_and_baseline(base: float, level: str) -> None:
     result = leaderboard.verdict_fields(
         leaderboard.build_leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc"
     )
@@ -517,7 +517,7 @@ def test_the_comparison_is_told_beside_the_baseline(base: float, level: str) -> 
     assert "naive Bayes" not in " ".join(result["sentences"])  # beyond the leader's spread
 
 
-def test_the_leaderboard_so_far_survives_an_interruption(tmp_path: Path) -> None:
+def test_partial_leaderboard_survives_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
     keep = leaderboard.make_saving_logger(path, logged.append)
     for number, item in enumerate(BOARD, 1):
@@ -546,7 +546,7 @@ def trial(train: pd.DataFrame, contract: Contract) -> Experiment:
     return Experiment(train, contract, folds=2, seed=1)
 
 
-def test_quadratic_discriminant_analysis_takes_collinear_columns(trial: Experiment) -> None:
+def test_quadratic_discriminant_analysis_accepts_collinear_columns(trial: Experiment) -> None:
     qda = trial.cross_validate("qda")  # colour is one-hot encoded, and scikit-learn 1.9 is strict
     assert (qda.status, qda.reason) == ("ok", "")
     assert qda.mean["roc_auc"] > 0.6
@@ -577,7 +577,7 @@ def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
     return trial.make_default_pipeline("lr").fit(trial.features, trial.outcome)
 
 
-def test_a_candidate_is_judged_by_every_metric(linear_candidate: Candidate) -> None:
+def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> None:
     assert linear_candidate.status == "ok"
     assert set(linear_candidate.mean) == set(linear_candidate.sd) == set(METRICS)
     assert 0.75 < linear_candidate.mean["roc_auc"] < 0.95
@@ -586,20 +586,20 @@ def test_a_candidate_is_judged_by_every_metric(linear_candidate: Candidate) -> N
     assert linear_candidate.fit_seconds > 0
 
 
-def test_the_baseline_knows_nothing(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
+def test_baseline_scores_at_chance(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
     result = comparison_of_three["made"][0]
     assert result.mean["roc_auc"] == 0.5
     assert result.mean["pr_auc"] == pytest.approx(trial.outcome.mean(), abs=0.02)
 
 
-def test_a_family_that_fails_is_an_answer(comparison_of_three: dict[str, Any]) -> None:
+def test_failing_family_is_recorded_with_reason(comparison_of_three: dict[str, Any]) -> None:
     result = comparison_of_three["made"][1]
     assert result.status == "failed"
     assert "nope" in result.reason
     assert "roc_auc_mean" not in result.to_row()
 
 
-def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
+def test_equal_seeds_give_equal_scores_regardless_of_index(
     linear_candidate: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
     strange = train.set_axis(np.random.default_rng(0).permutation(len(train)) // 2)
@@ -608,14 +608,14 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_index(
     assert again.sd == linear_candidate.sd
 
 
-def test_more_folds_than_entities_are_refused(train: pd.DataFrame, contract: Contract) -> None:
+def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract) -> None:
     with pytest.raises(TrainingError) as caught:
         Experiment(train[train["who"] < 3], contract, folds=5, seed=1)
     assert missing_facts(caught.value.problem, 3, 5) == []
     assert caught.value.next
 
 
-def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Contract) -> None:
+def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all years of a member, and ``noise`` gives the member away. Where a member's
     # rows stood in two folds, a tree would know them by heart.
     random = np.random.default_rng(0)
@@ -647,7 +647,7 @@ def test_a_fold_knows_nothing_of_its_entities(train: pd.DataFrame, contract: Con
     )
 
 
-def test_columns_in_another_order_get_the_same_answers(
+def test_prediction_is_invariant_to_column_order(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     answers = fitted.predict_proba(contract.select_features(holdout))[:, 1]
@@ -658,14 +658,14 @@ def test_columns_in_another_order_get_the_same_answers(
     )
 
 
-def test_a_pipeline_answers_categories_and_gaps_it_has_not_seen(
+def test_pipeline_predicts_unseen_categories_and_missing_values(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     rows = contract.select_features(holdout.head(2)).assign(noise=np.nan, colour="77")
     assert np.isfinite(fitted.predict_proba(rows)).all()
 
 
-def test_out_of_fold_answers_judge_every_row(
+def test_out_of_fold_predictions_cover_every_row(
     trial: Experiment, fitted: Any, linear_candidate: Candidate
 ) -> None:
     answers = trial.predict_out_of_fold(fitted).score
@@ -675,7 +675,7 @@ def test_out_of_fold_answers_judge_every_row(
     )
 
 
-def test_compare_judges_the_baseline_first_and_tells_each_as_it_comes(
+def test_comparison_starts_with_baseline_and_reports_progress(
     comparison_of_three: dict[str, Any],
 ) -> None:
     made, steps = comparison_of_three["made"], comparison_of_three["steps"]
@@ -696,7 +696,7 @@ def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
         return tuning.tune_family(trial, *args, **kwargs, executor=it)
 
 
-def test_tuning_tells_each_setting_and_fold(
+def test_tuning_reports_progress_of_each_setting_and_fold(
     trial: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
     result: list[str] = []
@@ -752,7 +752,7 @@ def settle(
     return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
 
 
-def test_a_setting_far_behind_is_dropped_a_failed_one_listed_and_the_best_one_kept(
+def test_tuning_prunes_bad_settings_lists_failures_and_keeps_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = settle(
@@ -767,9 +767,7 @@ def test_a_setting_far_behind_is_dropped_a_failed_one_listed_and_the_best_one_ke
     assert missing_facts(made.summary, 3, 1, 0.72, 0.71) == []
 
 
-def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_tuning_keeps_defaults_without_improvement_or_time(monkeypatch: pytest.MonkeyPatch) -> None:
     made = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
     assert made.pipeline.get_params()["model__size"] is None
     assert missing_facts(made.summary, 1, 0.75) == []
@@ -780,10 +778,10 @@ def test_the_defaults_stay_where_nothing_is_better_and_when_time_is_up(
     assert missing_facts(late.summary, 1, 40, 4) == []
 
 
-def test_a_setting_that_the_gate_would_refuse_is_passed_over(
+def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its ranks are the best, and its probabilities worse than the base rate."""
+    """It ranks first, but its log loss is worse than that of the base rate."""
     good = drawn()
     bad = replace(good, score=np.where(good.score > 0.5, 1 - 1e-9, 1e-9))
     made = settle(
@@ -795,7 +793,7 @@ def test_a_setting_that_the_gate_would_refuse_is_passed_over(
     assert missing_facts(made.summary, "log loss", 0.75) == []
 
 
-def test_settings_that_could_be_chosen_bear_their_scores_best_first(
+def test_eligible_settings_are_returned_with_fold_scores_best_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = settle(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
@@ -807,7 +805,7 @@ def test_settings_that_could_be_chosen_bear_their_scores_best_first(
     assert np.isnan(estimate_optimism(made.fold_scores[:, :1]))
 
 
-def test_later_settings_lie_where_earlier_ones_were_good(
+def test_later_trials_concentrate_near_good_settings(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(pipeline: Any, _: Any, test_positions: np.ndarray) -> np.ndarray:
@@ -826,14 +824,16 @@ def test_later_settings_lie_where_earlier_ones_were_good(
     assert errors.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
 
 
-def test_defaults_that_answer_no_number_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_predictions_of_defaults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"\bx\b"):
         settle(monkeypatch, {None: [0.7, float("nan"), 0.7], 1: [0.7, 0.7, 0.7]})
     with pytest.raises(RuntimeError, match="does not go together"):
         settle(monkeypatch, {None: [0.7, None, 0.7], 1: [0.7, 0.7, 0.7]})
 
 
-def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> None:
+def test_search_space_contains_parameters_of_family_without_class_weights(
+    trial: Experiment,
+) -> None:
     logistic, boosted = (
         tuning.make_search_space(*trial.search_spaces(family)) for family in ("lr", "lightgbm")
     )
@@ -847,7 +847,7 @@ def test_a_space_holds_what_a_family_knows_and_no_weights(trial: Experiment) -> 
     }  # fmt: skip
 
 
-def test_no_family_is_begun_when_the_budget_is_spent(
+def test_families_are_skipped_after_budget(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial, "fold_scores", {})  # other tests search the same experiment
@@ -896,7 +896,7 @@ class Paced:
         ({"slow": 30, "slower": 40, "fast": 8}, "dummy ok, fast ok, slow skipped, slower skipped"),
     ],
 )
-def test_a_slow_family_waits_until_the_others_are_judged(
+def test_slow_family_is_postponed_until_others_are_scored(
     seconds: dict[str, float], statuses: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Candidate] = []
@@ -911,7 +911,7 @@ def test_a_slow_family_waits_until_the_others_are_judged(
     assert logged == made
 
 
-def test_a_family_that_is_put_off_is_no_failure(trial: Experiment) -> None:
+def test_postponed_family_is_not_failed(trial: Experiment) -> None:
     def count_steps(step: str) -> None:
         if step == "fold 2 of 2":
             raise FamilyPostponed("2 folds would take 9 s")
@@ -936,7 +936,7 @@ def grown(*values: float, metric: str = "roc_auc") -> str:
     )
 
 
-def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
+def test_rising_learning_curve_recommends_more_rows() -> None:
     climbing, flat, falling, single = (
         grown(0.6, 0.7),
         grown(0.6, 0.602),
@@ -953,7 +953,7 @@ def test_a_curve_that_climbs_asks_for_rows_and_a_flat_one_does_not() -> None:
     assert skeleton(lower) == skeleton(grown(0.8, 0.6, metric="log_loss")) != skeleton(higher)
 
 
-def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_score(
+def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
     trial: Experiment, linear_candidate: Candidate
 ) -> None:
     table = learning_curve.compute_learning_curve(
@@ -975,7 +975,7 @@ def test_the_learning_curve_keeps_entities_whole_and_ends_at_the_leaderboards_sc
     assert trial.resolve_score_metric("mcc") == "roc_auc"
 
 
-def test_the_learning_curve_keeps_its_time(
+def test_learning_curve_stops_within_budget(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[float] = []
@@ -1002,7 +1002,7 @@ def test_the_learning_curve_keeps_its_time(
 # Explanation, golden rows, the final model
 
 
-def test_importance_is_what_shuffling_a_column_costs(
+def test_permutation_importance_is_loss_of_metric(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     result = measure_importance(TASK, fitted, holdout, seed=1)
@@ -1012,7 +1012,7 @@ def test_importance_is_what_shuffling_a_column_costs(
     assert result["mean"][1:].abs().max() < 0.05
 
 
-def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
+def test_importance_of_large_table_is_measured_on_a_sample(
     monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
 ) -> None:
     requests: list[int] = []
@@ -1039,7 +1039,7 @@ def test_importance_of_a_long_or_wide_table_is_measured_on_a_sample(
     assert measured() == (20, 2)
 
 
-def test_importance_is_that_of_scikit_learn(
+def test_permutation_importance_matches_scikit_learn(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     result = measure_importance(TASK, fitted, holdout, seed=1).set_index("feature")
@@ -1052,7 +1052,7 @@ def test_importance_is_that_of_scikit_learn(
     np.testing.assert_allclose(measured["sd"], expected_values.importances_std, atol=1e-12)
 
 
-def test_golden_rows_hold_every_gap_that_is_allowed(
+def test_golden_rows_contain_every_allowed_missing_value(
     fitted: Any, train: pd.DataFrame, contract: Contract
 ) -> None:
     train = train.assign(noise=0.5)
@@ -1105,7 +1105,7 @@ def final_results(
     }
 
 
-def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(
+def test_tuned_leader_uses_cheapest_threshold(
     final_results: dict[str, Any], trial: Experiment
 ) -> None:
     made = final_results["fitted"]
@@ -1115,7 +1115,7 @@ def test_the_leader_is_tuned_and_its_threshold_follows_from_the_costs(
     pd.testing.assert_frame_equal(made.threshold_evidence, cost_curve(scored, CostMatrix(4)))
 
 
-def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
+def test_holdout_is_evaluated_by_model_fitted_on_train_only(
     final_results: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     again = clone(final_results["fitted"].pipeline).fit(trial.features, trial.outcome)
@@ -1128,7 +1128,7 @@ def test_the_holdout_is_judged_by_a_model_that_has_not_seen_it(
     )
 
 
-def test_the_registered_model_is_refitted_on_train_and_holdout(
+def test_registered_model_is_refitted_on_train_and_holdout(
     final_results: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     pieces, rows = final_results["parts"], contract.select_features(holdout)
@@ -1148,7 +1148,7 @@ def test_the_registered_model_is_refitted_on_train_and_holdout(
     )
 
 
-def test_what_a_version_keeps_of_its_numbers(final_results: dict[str, Any]) -> None:
+def test_version_stores_evaluation_results(final_results: dict[str, Any]) -> None:
     result = final_results["parts"]["metrics"]
     assert result["rows"] == {"train": 600, "holdout": 300}
     assert result["evaluation"] == final_results["table"].to_dict("records")
@@ -1164,7 +1164,7 @@ def test_what_a_version_keeps_of_its_numbers(final_results: dict[str, Any]) -> N
     json.dumps(result)  # it is kept as JSON
 
 
-def test_a_calibrated_stack_goes_the_same_way(
+def test_calibrated_stack_is_finalized_like_other_models(
     trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
@@ -1200,7 +1200,7 @@ def test_metrics_are_logged_and_tagged_by_name(final_results: dict[str, Any]) ->
     assert "recall" not in tags
 
 
-def test_the_final_model_is_told_in_words(
+def test_final_model_summary_states_main_results(
     final_results: dict[str, Any], contract: Contract
 ) -> None:
     gain, holdout_evaluation = final_results["parts"]["metrics"], final_results["judged"]
@@ -1262,7 +1262,7 @@ def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def test_a_model_is_paired_with_the_simple_one_and_the_baseline() -> None:
+def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
     scored = drawn(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
     simple = ScoredRows(scored.outcome, noisy, scored.entity)
@@ -1294,7 +1294,7 @@ GAINS = [
 ]
 
 
-def test_a_gain_within_noise_is_called_so() -> None:
+def test_insignificant_gain_is_described_as_noise() -> None:
     for table, facts, worth in GAINS:
         assert (
             missing_facts(baseline_comparison.describe_gain_over_simple(TASK, table), *facts) == []
@@ -1308,7 +1308,7 @@ def test_a_gain_within_noise_is_called_so() -> None:
     ) == len(GAINS)
 
 
-def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
+def test_regression_gain_is_relative_to_rmse() -> None:
     task = Regression(books.of_number())
     outcome, odd = np.arange(50.0), np.arange(50) % 2
     scored = ScoredRows(outcome, outcome + 1 + 2 * odd, np.arange(50))  # mean square 5
@@ -1321,7 +1321,7 @@ def test_a_gain_of_a_number_is_a_share_of_its_error() -> None:
     assert {50.0, 0.5} & set(numbers(text))
 
 
-def test_the_simple_model_is_fitted_on_the_same_rows_unless_the_model_is_one(
+def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     final_results: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
 ) -> None:
     assert final_results["fitted"].simple_model is None
@@ -1356,7 +1356,7 @@ class TestGapsBetweenGroups:
         score = np.where(outcome & hit, 0.8, 0.2)
         return ScoredRows(outcome, score, np.arange(len(group))), pd.DataFrame({"group": group})
 
-    def test_the_gap_is_the_groups_minus_the_largest_groups(self) -> None:
+    def test_gap_is_group_minus_largest_group(self) -> None:
         scored, frame = self.rows({"few": 0.5, "many": 0.8})
         table = measure_fairness_gaps(
             TASK, scored, frame, 0.5, 0.5, min_rows=100, resamples=200, seed=1
@@ -1377,14 +1377,14 @@ class TestGapsBetweenGroups:
             "calibration_in_the_large",
         }
 
-    def test_groups_that_are_alike_have_intervals_round_zero(self) -> None:
+    def test_similar_groups_have_gaps_around_zero(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
         table = measure_fairness_gaps(
             TASK, scored, frame, 0.5, 0.5, min_rows=100, resamples=200, seed=1
         ).set_index("metric")
         assert table.loc["recall", "low"] < 0 < table.loc["recall", "high"]
 
-    def test_groups_with_too_few_rows_are_left_out(self) -> None:
+    def test_small_groups_have_no_gaps(self) -> None:
         scored, frame = self.rows({"few": 0.7, "many": 0.7})
         assert measure_fairness_gaps(
             TASK, scored, frame, 0.5, 0.5, min_rows=401, resamples=200, seed=1
@@ -1392,7 +1392,7 @@ class TestGapsBetweenGroups:
 
 
 class TestDependence:
-    def test_the_answer_moves_with_what_decides_and_with_nothing_else(
+    def test_partial_dependence_changes_only_with_informative_features(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
@@ -1409,7 +1409,7 @@ class TestDependence:
         assert flag["mean"].max() - flag["mean"].min() < 0.1
         assert ((result["low"] <= result["mean"]) & (result["mean"] <= result["high"])).all()
 
-    def test_the_mean_answer_is_that_of_rows_with_the_value(
+    def test_partial_dependence_is_mean_prediction_at_value(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
@@ -1418,7 +1418,7 @@ class TestDependence:
         assert result["mean"].iloc[1] == pytest.approx(requests.mean())
         assert result["low"].iloc[1] == pytest.approx(np.quantile(requests, 0.1))
 
-    def test_gaps_are_left_out_and_a_column_of_one_value_too(
+    def test_partial_dependence_omits_missing_values_and_constant_columns(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout).assign(flag=1.0)

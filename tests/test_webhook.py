@@ -1,4 +1,4 @@
-"""The webhook: what a real server gets, how often it is tried, and that the address is never told."""
+"""Webhook of monitor: payload, retries, errors without the address."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def receiving(*statuses: int, delay: float = 0) -> Iterator[Receiver]:
         server.server_close()
 
 
-def test_a_verdict_is_posted_as_json_once():
+def test_verdict_is_posted_once_as_json():
     with receiving(200) as receiver:
         assert webhook.post_json(receiver.url, {**BODY, "cost": float("nan")}) == ""
     assert receiver.got == [(SECRET, "application/json", {**BODY, "cost": None})]
 
 
-def test_it_is_tried_again_where_the_server_may_come_to_itself():
+def test_post_is_retried_on_temporary_errors():
     with receiving(503, 429, 204) as receiver:
         assert webhook.post_json(receiver.url, BODY, retry_delays=(0, 0.05, 0.05)) == ""
     assert len(receiver.got) == 3
@@ -71,7 +71,7 @@ def test_it_is_tried_again_where_the_server_may_come_to_itself():
     ("status", "tries", "reason"),
     [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
-def test_what_is_refused_is_told_without_the_address(
+def test_rejected_post_is_reported_without_the_address(
     status: int, tries: int, reason: str, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -85,7 +85,7 @@ def test_what_is_refused_is_told_without_the_address(
     assert logging.getLogger("httpx").level == logging.NOTSET
 
 
-def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
+def test_slow_or_unreachable_receiver_times_out() -> None:
     with receiving(200, delay=5) as receiver:
         began = time.monotonic()
         result = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
@@ -99,16 +99,14 @@ def test_a_server_that_is_slow_or_not_there_is_given_up() -> None:
 @pytest.mark.parametrize(
     "url", ["hooks.example.com/abcdef", "ftp://host/abcdef", "https://", "http://[", "http://h:x/"]
 )
-def test_what_is_no_address_is_told_without_it(url: str) -> None:
+def test_invalid_address_is_reported_without_showing_it(url: str) -> None:
     result = webhook.post_json(url, BODY)
     assert result.startswith("MODELBOOK_WEBHOOK")
     assert "https://" in result
     assert "abcdef" not in result
 
 
-def test_the_address_comes_from_the_environment_and_is_a_secret_everywhere(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_address_comes_from_environment_and_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(webhook.URL_VARIABLE, raising=False)
     assert webhook.configured_url() == ""
     monkeypatch.setenv(

@@ -1,4 +1,4 @@
-"""What `modelbook setup` writes, what `modelbook doctor` finds, and how git then treats notebooks."""
+"""modelbook setup and doctor, and the git filter for notebooks."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def ready(clone):
 
 
 class TestSetup:
-    def test_writes_into_the_environment_and_the_clones_configuration_only(self, clone, tmp_path):
+    def test_setup_writes_only_environment_and_git_configuration(self, clone, tmp_path):
         before = {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
         result = clone.modelbook("setup")
         assert result.returncode == 0, result.stderr
@@ -141,7 +141,7 @@ class TestSetup:
             "f() { if [ -x .venv/bin/python ]"
         )
 
-    def test_a_second_time_changes_nothing(self, ready, tmp_path):
+    def test_second_setup_changes_nothing(self, ready, tmp_path):
         files = [
             *(tmp_path / ".venv/share").rglob("*.json"),
             *(tmp_path / ".venv/etc").rglob("*.json"),
@@ -153,7 +153,7 @@ class TestSetup:
         assert len(set(states.values())) == 1
         assert [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]] == before
 
-    def test_mends_what_was_altered_and_keeps_what_others_wrote(self, ready, tmp_path):
+    def test_setup_repairs_its_files_and_keeps_foreign_settings(self, ready, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/jupyter_server_config.json"
         theirs = {
             "ServerApp": {"jpserver_extensions": {"ploomber": True, "theirs": True}, "port": 9999}
@@ -165,7 +165,7 @@ class TestSetup:
         assert result["jpserver_extensions"]["theirs"] is True
         assert result["jpserver_extensions"]["ploomber"] is False
 
-    def test_a_file_that_is_no_json_is_named(self, ready, tmp_path):
+    def test_setup_with_corrupt_json_raises_with_path(self, ready, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/labconfig/page_config.json"
         path.write_text("{,}")
         result = ready.modelbook("setup")
@@ -173,16 +173,16 @@ class TestSetup:
         assert f"WorkbenchError: {path} is not JSON" in result.stderr
         assert f"rm {path}" in result.stderr
 
-    def test_a_shared_python_is_refused(self, tmp_path):
+    def test_setup_in_system_python_is_refused(self, tmp_path):
         with pytest.raises(WorkbenchError, match=r"environment.*\n.*conda env"):
             environment.require_environment(tmp_path)
 
-    def test_outside_a_clone_git_is_left_alone(self, tmp_path):
+    def test_setup_outside_git_skips_filter(self, tmp_path):
         Tiny(tmp_path)
         assert git_filter.write_configuration(tmp_path) == []
         assert git_filter.check_filter(tmp_path).ok
 
-    def test_a_clone_that_ignores_the_project_is_left_alone(self, clone, tmp_path):
+    def test_setup_in_ignored_project_skips_filter(self, clone, tmp_path):
         inner = tmp_path / "data" / "copy"
         inner.mkdir(parents=True)
         shutil.copy(tmp_path / "pipeline.yaml", inner)
@@ -191,7 +191,7 @@ class TestSetup:
 
 
 class TestDoctor:
-    def test_is_content_after_setup(self, ready):
+    def test_doctor_passes_after_setup(self, ready):
         code, checks = ready.checks()
         assert [part for part in checks.values() if not part["ok"]] == []
         assert code == 0
@@ -201,7 +201,7 @@ class TestDoctor:
         ]  # fmt: skip
         assert checks["Python"]["state"].endswith("in .venv")
 
-    def test_finds_everything_that_was_not_set_up_and_says_how_to_mend_it(self, clone):
+    def test_doctor_reports_missing_setup_with_fix(self, clone):
         code, checks = clone.checks()
         assert code == 1
         wrong = {name: part["fix"] for name, part in checks.items() if not part["ok"]}
@@ -218,7 +218,7 @@ class TestDoctor:
             ("resamples: 100\n", "", r"env\.yaml.*\bresamples\b"),
         ],
     )
-    def test_a_book_that_could_not_be_built(self, tmp_path, old, new, state):
+    def test_doctor_reports_book_that_cannot_be_built(self, tmp_path, old, new, state):
         tiny = Tiny(tmp_path)
         assert books.check_book(tiny.root, "tiny").ok
         with tiny.changed("env.yaml", old, new):
@@ -230,7 +230,7 @@ class TestDoctor:
         assert not other.ok
         assert "'other'" in other.state
 
-    def test_prints_a_table(self, clone):
+    def test_doctor_prints_a_table(self, clone):
         result = clone.modelbook("doctor")
         assert result.returncode == 1
         [row] = [line for line in result.stdout.splitlines() if line.startswith("git filter")]
@@ -244,13 +244,13 @@ class TestDoctor:
             ((3, 11, 9), "is not in an environment", "make setup"),
         ],
     )
-    def test_python(self, tmp_path, found, state, mend):
+    def test_doctor_reports_unsupported_python(self, tmp_path, found, state, mend):
         part = environment.check_python(tmp_path, found, prefix=tmp_path)
         assert not part.ok
         assert state in part.state
         assert mend in part.fix
 
-    def test_versions_of_other_libraries_are_listed(self, tiny, monkeypatch):
+    def test_doctor_lists_versions_of_other_libraries(self, tiny, monkeypatch):
         tags = {"libraries": '{"scikit-learn": "1.2.3"}'}
         stranger = aliases.RegisteredVersion("tiny", 3, tags, tiny.root)
         expected_values = aliases.RegisteredVersion("tiny", 4, {}, tiny.root)
@@ -268,12 +268,12 @@ class TestDoctor:
         monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": expected_values})
         assert books.check_versions(tiny.root, None).ok
 
-    def test_conda_is_an_environment(self, tmp_path):
+    def test_doctor_accepts_conda_environment(self, tmp_path):
         (tmp_path / "conda-meta").mkdir()
         assert environment.check_python(tmp_path, (3, 11, 9), prefix=tmp_path).ok
         environment.require_environment(tmp_path)
 
-    def test_lock(self, tmp_path):
+    def test_doctor_reports_packages_that_differ_from_lock(self, tmp_path):
         (tmp_path / "requirements").mkdir()
         path = tmp_path / "requirements/run.txt"
         lines = [
@@ -304,7 +304,7 @@ class TestDoctor:
         ],
         ids=["python", "packer", "log level", "environment"],
     )
-    def test_kernel(self, tmp_path, change, state):
+    def test_doctor_reports_wrong_kernelspec(self, tmp_path, change, state):
         kernelspec.write_kernelspec(tmp_path)
         assert kernelspec.check_kernelspec(tmp_path).ok
         path = kernelspec.kernelspec_folder(tmp_path) / "kernel.json"
@@ -317,7 +317,7 @@ class TestDoctor:
         assert kernelspec.write_kernelspec(tmp_path) == [path]
         assert kernelspec.check_kernelspec(tmp_path).ok
 
-    def test_another_kernel_in_front_of_it(self, ready, tmp_path):
+    def test_doctor_reports_kernelspec_that_hides_ours(self, ready, tmp_path):
         front = tmp_path / "front/kernels/python3"
         front.mkdir(parents=True)
         (front / "kernel.json").write_text("{}")
@@ -326,7 +326,7 @@ class TestDoctor:
         result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
         assert f"{front} hides this environment's python3" in result.stdout
 
-    def test_jupyterlab(self, tmp_path):
+    def test_doctor_reports_wrong_jupyterlab_configuration(self, tmp_path):
         lab_config.write_config(tmp_path)
         assert lab_config.check_config(tmp_path).ok
         path = tmp_path / "etc/jupyter/labconfig/page_config.json"
@@ -337,7 +337,7 @@ class TestDoctor:
         path.write_text("nothing")
         assert "JSON" in lab_config.check_config(tmp_path).state
 
-    def test_store(self, tmp_path):
+    def test_doctor_reports_unusable_store(self, tmp_path):
         (tmp_path / "models").mkdir()
         assert machine.check_mlflow_store(tmp_path).ok
         (tmp_path / "models/mlflow.db").write_text("no database")
@@ -346,13 +346,13 @@ class TestDoctor:
         assert "is not an MLflow store" in part.state
         assert f"mv {tmp_path}" in part.fix
 
-    def test_disk(self, tmp_path):
+    def test_doctor_reports_low_disk_space(self, tmp_path):
         part = machine.check_disk(tmp_path, min_free_gb=1e9)
         assert not part.ok
         assert part.state.endswith("GB free; a build needs 1,000,000,000.0")
         assert "make clean" in part.fix
 
-    def test_ports(self):
+    def test_doctor_reports_occupied_ports(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -364,13 +364,13 @@ class TestDoctor:
         assert part.fix == "another port"
         assert machine.check_ports({port: ("JupyterLab", "another port")}).fix == ""
 
-    def test_a_filter_that_is_not_set(self, ready):
+    def test_doctor_reports_missing_git_filter(self, ready):
         ready.git("config", "--unset", "filter.modelbook.clean")
         _, checks = ready.checks()
         assert not checks["git filter"]["ok"]
         assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
-    def test_a_project_that_names_no_filter(self, ready, tmp_path):
+    def test_doctor_reports_missing_gitattributes(self, ready, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
         _, checks = ready.checks()
         assert ".gitattributes" in checks["git filter"]["state"]
@@ -378,7 +378,7 @@ class TestDoctor:
         _, checks = ready.checks()
         assert checks["git filter"]["ok"]
 
-    def test_outputs_in_git(self, clone, tmp_path):
+    def test_doctor_reports_outputs_in_git(self, clone, tmp_path):
         clone.run_by_hand()
         clone.git("commit", "--quiet", "-am", "with outputs")
         part = git_filter.check_notebooks(tmp_path)
@@ -390,14 +390,14 @@ class TestDoctor:
 
 
 class TestGit:
-    def test_outputs_alone_are_no_change(self, ready, tmp_path):
+    def test_outputs_alone_are_not_a_git_change(self, ready, tmp_path):
         ready.run_by_hand()
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
         assert ready.git("status", "--porcelain") == ""
         assert ready.git("diff") == ready.git("diff", "--no-ext-diff") == ""
         assert "an output" in (tmp_path / NOTEBOOK).read_text()
 
-    def test_an_edit_beside_outputs_is_all_that_shows(self, ready, tmp_path):
+    def test_edit_is_the_only_git_change_next_to_outputs(self, ready, tmp_path):
         ready.run_by_hand()
         ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
@@ -409,20 +409,20 @@ class TestGit:
         ready.git("commit", "--quiet", "-am", "five columns")
         assert "an output" not in ready.git("show", f"HEAD:{NOTEBOOK}")
 
-    def test_a_file_that_git_does_not_know_is_left_alone(self, ready, tmp_path):
+    def test_untracked_notebook_is_not_filtered(self, ready, tmp_path):
         path = tmp_path / "notebooks/mine.ipynb"
         shutil.copy(tmp_path / NOTEBOOK, path)
         save_hook.refresh_index_entry(path)
         assert ready.git("status", "--porcelain") == "?? notebooks/mine.ipynb\n"
 
-    def test_a_staged_edit_stays_staged(self, ready, tmp_path):
+    def test_staged_edit_stays_staged(self, ready, tmp_path):
         ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
         ready.git("add", NOTEBOOK)
         ready.run_by_hand()
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
         assert ready.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
 
-    def test_edits_of_two_people_in_two_cells_merge(self, ready):
+    def test_edits_in_different_cells_merge(self, ready):
         ready.part_ways(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Repeated rows", "Rows that repeat")
         )
@@ -432,7 +432,7 @@ class TestGit:
         assert "Rows that repeat" in text
         assert git_filter.strip_outputs(text.encode()) == text.encode()
 
-    def test_a_conflict_leaves_a_notebook_that_opens(self, ready):
+    def test_merge_conflict_leaves_valid_notebook(self, ready):
         ready.part_ways(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
         )
@@ -444,7 +444,7 @@ class TestGit:
         assert "leak_auc = 0.90 " in parameters
         assert "leak_auc = 0.80 " in parameters
 
-    def test_works_on_where_the_environment_is_gone(self, ready, tmp_path):
+    def test_filter_works_without_environment(self, ready, tmp_path):
         shutil.rmtree(tmp_path / ".venv")
         ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
         result = ready.try_git("status", "--porcelain")
@@ -454,7 +454,7 @@ class TestGit:
         assert result.returncode == 0
         assert re.search(r"\.venv/bin/python.*make setup", result.stderr)
 
-    def test_works_on_where_the_clone_was_moved(self, ready, tmp_path):
+    def test_filter_works_after_clone_was_moved(self, ready, tmp_path):
         ready.run_by_hand()
         moved = tmp_path.with_name(f"{tmp_path.name}-moved")
         tmp_path.rename(moved)
@@ -462,7 +462,7 @@ class TestGit:
         ready.git("add", NOTEBOOK)
         assert ready.git("status", "--porcelain") == ""
 
-    def test_a_clean_notebook_keeps_its_ids_tags_and_language(self):
+    def test_filter_keeps_cell_ids_tags_and_language(self):
         content = (ROOT / OTHER).read_bytes()
         held = json.loads(git_filter.strip_outputs(content))
         [parameters] = [cell for cell in held["cells"] if cell["id"] == "parameters"]

@@ -1,4 +1,4 @@
-"""A copy of the project in a temporary folder, with an env file that builds as fast as six kernels can."""
+"""A small project that tests build, change and inspect."""
 
 from __future__ import annotations
 

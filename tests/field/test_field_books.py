@@ -1,4 +1,4 @@
-"""Five tables as people bring them: drafted with the defaults, fitted, compiled, and every row of theirs predicted."""
+"""Real tables: five are drafted with defaults, fitted, compiled, and predicted row by row."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ WRITERS = (write_passengers, write_cars, write_orders, write_survey, write_workb
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_a_book_of_defaults_predicts_every_row_of_its_own_table(
+def test_default_draft_of_real_table_builds_and_predicts_every_row(
     write: Callable[[Path], tuple[str, str]], tmp_path: Path
 ) -> None:
     name, target = write(tmp_path)
@@ -123,7 +123,7 @@ def test_a_book_of_defaults_predicts_every_row_of_its_own_table(
     assert str(scorer.predict_one(row).prediction)[:8] == str(answer["prediction"])[:8]
 
 
-def test_the_roles_are_those_that_a_person_would_give(tmp_path: Path) -> None:
+def test_default_draft_of_real_table_infers_expected_roles(tmp_path: Path) -> None:
     roles = {}
     for write in WRITERS:
         name, target = write(tmp_path)

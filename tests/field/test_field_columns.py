@@ -1,0 +1,313 @@
+"""Real columns: 30 kinds in 10 file formats, drafted and read by every reader."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from modelbook.contract import Contract
+from modelbook.dataset import read_table
+from modelbook.draft import planning
+from modelbook.serving.reading_proof import prove_readings
+
+N = 80
+Cells = list[Any]
+DAYS = pd.date_range("2021-01-01", periods=N, freq="5D")
+
+
+class Recipe:
+    """A column: its name, its cells, and what the contract must make of it."""
+
+    def __init__(
+        self,
+        cells: Cells,
+        truth: Any = None,
+        name: str = "odd",
+        also: Callable[[Contract], bool] = lambda agreed: True,
+        **keys: Any,
+    ) -> None:
+        self.name, self.cells, self.truth, self.keys, self.also = name, cells, truth, keys, also
+
+    def is_met(self, agreed: Contract, frame: pd.DataFrame) -> bool:
+        column = agreed.columns[" ".join(self.name.split())]
+        if any(getattr(column, key) != value for key, value in self.keys.items()):
+            return False
+        if self.truth is not None:
+            result = column.parse_values(frame[" ".join(self.name.split())])
+            wanted = pd.Series(self.truth, index=result.index)
+            if not ((result == wanted) | (result.isna() & wanted.isna())).all():
+                return False
+        return self.also(agreed)
+
+
+def gappy(cells: Cells, step: int = 9) -> Cells:
+    return [None if i % step == 4 else cell for i, cell in enumerate(cells)]
+
+
+def asked(about: str) -> Callable[[Contract], bool]:
+    return lambda agreed: about in {question.about for question in agreed.questions}
+
+
+def numbers(random: np.random.Generator) -> list[int]:
+    return [int(number) for number in random.integers(1001, 980_000, N)]
+
+
+def small(random: np.random.Generator) -> list[float]:
+    return [float(number) for number in random.uniform(0.1, 90, N).round(2)]
+
+
+def whole(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([str(c) for c in cells], cells, type="integer", parse=None)
+
+
+def fractions(random: np.random.Generator) -> Recipe:
+    cells = small(random)
+    return Recipe(gappy([str(c) for c in cells]), gappy(cells), type="number", nullable=True)
+
+
+def thousands(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([f"{c:,}" for c in cells], cells, role="feature", parse="number")
+
+
+def german(random: np.random.Generator) -> Recipe:
+    cells = [float(n) for n in random.uniform(1001, 90_000, N).round(1)]
+    texts = [f"{c:,.1f}".translate(str.maketrans(",.", ".,")) for c in cells]
+    return Recipe(texts, cells, role="feature", type="number")
+
+
+def money(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], parse="currency")
+
+
+def euros(random: np.random.Generator) -> Recipe:
+    cells = [int(n) for n in random.integers(1, 90, N)]
+    return Recipe([f"€{c}K" for c in cells], [1000.0 * c for c in cells], parse="currency")
+
+
+def percent(random: np.random.Generator) -> Recipe:
+    cells = small(random)
+    return Recipe([f"{c} %" for c in cells], cells, parse="percent")
+
+
+def late_zeros(random: np.random.Generator) -> Recipe:
+    cells = [*(["60601", "94110"] * N)[: N - 6], *["02116"] * 6]
+    return Recipe(cells, cells, name="zip", type="category", role="feature")
+
+
+def long_ids(random: np.random.Generator) -> Recipe:
+    cells = [str(9_007_199_254_740_993 + 2 * i) for i in random.permutation(N)]
+    return Recipe(cells, cells, name="reference", role="id", type="text")
+
+
+def am_pm(random: np.random.Generator) -> Recipe:
+    return Recipe([f"{day:%m/%d/%Y %I:%M:%S %p}" for day in DAYS], DAYS, name="seen", type="date")
+
+
+def utc(random: np.random.Generator) -> Recipe:
+    return Recipe([f"{day:%Y-%m-%d %H:%M:%S} UTC" for day in DAYS], DAYS, name="seen", type="date")
+
+
+def basic(random: np.random.Generator) -> Recipe:
+    return Recipe([f"{day:%Y%m%d}" for day in DAYS], DAYS, name="seen", type="date")
+
+
+def spelled(random: np.random.Generator) -> Recipe:
+    return Recipe([f"{day:%b %d %Y}" for day in DAYS], DAYS, name="seen", type="date")
+
+
+def quarters(random: np.random.Generator) -> Recipe:
+    starts = [pd.Timestamp(2000 + i // 4, 3 * (i % 4) + 1, 1) for i in range(N)]
+    return Recipe([f"{day.year}Q{day.quarter}" for day in starts], starts, name="seen", type="date")
+
+
+def months(random: np.random.Generator) -> Recipe:
+    starts = pd.date_range("2010-01-01", periods=N, freq="MS")
+    return Recipe([f"{day:%Y-%m}" for day in starts], starts, name="seen", type="date")
+
+
+def month_first(random: np.random.Generator) -> Recipe:
+    starts = pd.date_range("2010-01-01", periods=N, freq="MS")
+    return Recipe([f"{d:%m/%d/%Y}" for d in starts], starts, name="seen", format="%m/%d/%Y",
+                  also=asked("seen"))  # fmt: skip
+
+
+def open_ends(random: np.random.Generator) -> Recipe:
+    texts = [f"{day:%Y-%m-%d}" if i % 4 else "9999-12-31" for i, day in enumerate(DAYS)]
+    truth = [day if i % 4 else pd.NaT for i, day in enumerate(DAYS)]
+    return Recipe(texts, truth, name="until", type="date", nullable=True, also=asked("until"))
+
+
+def bounds(random: np.random.Generator) -> Recipe:
+    cells = small(random)
+    return Recipe([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, parse="bound",
+                  also=asked("odd"))  # fmt: skip
+
+
+def units(random: np.random.Generator) -> Recipe:
+    cells = small(random)
+    return Recipe([f"{c} kmpl" for c in cells], cells, parse="unit", also=asked("odd"))
+
+
+def ranges(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], parse="range",
+                  also=asked("odd"))  # fmt: skip
+
+
+def words(random: np.random.Generator) -> Recipe:
+    cells = gappy([("north", "south", "east")[i % 3] for i in range(N)])
+    return Recipe(cells, cells, type="category", nullable=True, unseen=True)
+
+
+def mixed_codes(random: np.random.Generator) -> Recipe:
+    cells = [f"PC {17000 + i}" if i % 3 == 0 else str(17000 + i) for i in range(N)]
+    return Recipe(cells, name="ticket", role="dropped", also=asked("ticket"))
+
+
+def prose(random: np.random.Generator) -> Recipe:
+    cells = [f"called on day {i} and said no to all" for i in range(N)]
+    return Recipe(cells, role="dropped")
+
+
+def odd_words(random: np.random.Generator) -> Recipe:
+    cells = [float(n) for n in numbers(random)]
+    texts = ["ND" if i % 10 == 3 else f"{c:.0f}" for i, c in enumerate(cells)]
+    truth = [np.nan if i % 10 == 3 else c for i, c in enumerate(cells)]
+    return Recipe(texts, truth, type="integer", nullable=True, also=asked("odd"))
+
+
+def target_gaps(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([str(c) for c in cells], name="odd", type="integer",
+                  also=lambda agreed: agreed.target_gaps == "leave_out")  # fmt: skip
+
+
+def blank_header(random: np.random.Generator) -> Recipe:
+    cells = numbers(random)
+    return Recipe([str(c) for c in cells], cells, name="Sales\u00a0EUR", type="integer")
+
+
+def line_in_header(random: np.random.Generator) -> Recipe:
+    cells = small(random)
+    return Recipe([str(c) for c in cells], cells, name="Sales\n(EUR)", type="number")
+
+
+def saved_index(random: np.random.Generator) -> Recipe:
+    return Recipe([str(i) for i in range(N)], name="Unnamed: 0", role="id")
+
+
+def year_of_make(random: np.random.Generator) -> Recipe:
+    cells = [2003 + i % 18 for i in range(N)]
+    return Recipe([str(c) for c in cells], cells, name="year", role="feature")
+
+
+def age(random: np.random.Generator) -> Recipe:
+    cells = [20 + i % 40 for i in range(N)]
+    return Recipe([str(c) for c in cells], cells, name="Customer_Age", role="feature")
+
+
+def accents(random: np.random.Generator) -> Recipe:
+    cells = [("Ardèche", "Corrèze", "Temp (°C)", "price (£)")[i % 4] for i in range(N)]
+    return Recipe(cells, cells, type="category")
+
+
+KINDS = (
+    whole, fractions, thousands, german, money, euros, percent, late_zeros, long_ids, am_pm, utc, basic, spelled,
+    quarters, months, month_first, open_ends, bounds, units, ranges, words, mixed_codes, prose, odd_words, target_gaps,
+    blank_header, line_in_header, saved_index, year_of_make, age, accents,
+)  # fmt: skip
+
+
+def write(frame: pd.DataFrame, kind: str, folder: Path) -> Path:
+    """Write a table as a kind of file."""
+    path = folder / f"t.{kind.partition(' ')[0]}"
+    if kind == "xlsx":
+        frame.to_excel(path, index=False)
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        text = frame.to_csv(index=False, sep={"tsv": "\t", "csv semicolon": ";"}.get(kind, ","))
+        if kind == "csv spaced":
+            text = "\n".join(
+                line.replace('","', '","').replace(",", ", ", 1) for line in text.split("\n")
+            )
+        if kind == "csv titled":
+            text = f"Sales report\n\n{text}"
+        content = text.encode("cp1252" if kind == "csv western" else "utf-8")
+        if kind == "csv.gz":
+            content = gzip.compress(content)
+        if kind == "zip":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("t.csv", content)
+        else:
+            path.write_bytes(content)
+    return path
+
+
+FILES = (
+    "csv",
+    "tsv",
+    "csv semicolon",
+    "csv western",
+    "csv titled",
+    "csv.gz",
+    "zip",
+    "xlsx",
+    "parquet",
+    "jsonl",
+)
+
+
+def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
+    """Draft a recipe's table and read it in every way; returns what is wrong."""
+    random = np.random.default_rng(number)
+    recipe = kind(random)
+    x = random.normal(50, 10, N).round(2)
+    happened = pd.Series((x + random.normal(0, 8, N) > 50).astype(int).astype(object))
+    if kind is target_gaps:
+        happened[::9] = None
+    frame = pd.DataFrame(
+        {
+            "x": x,
+            "k": [("a", "b")[i % 2] for i in range(N)],
+            recipe.name: recipe.cells,
+            "y": happened,
+        }
+    )
+    try:
+        path = write(frame, file_kind, folder)
+        made = planning.draft_from_plan(planning.plan_draft(folder, path.name), "y")
+        prove_readings(path.name, folder, made.contract)
+        read = read_table(path.name, folder, made.contract)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+    return "" if recipe.is_met(made.contract, read) else str(made.contract.columns)[:400]
+
+
+@pytest.mark.slow
+def test_every_column_recipe_is_read_identically_by_all_readers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipes = [(kind, file_kind) for kind in KINDS for file_kind in FILES]
+    failures = {}
+    for number, (kind, file_kind) in enumerate(recipes):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if problem := run_recipe(number, kind, file_kind, folder):
+            failures[f"{kind.__name__} in {file_kind}"] = problem
+    score = 1 - len(failures) / len(recipes)
+    with capsys.disabled():
+        print(f" {len(recipes)} recipes, {score:.1%} ", end="")
+    assert not failures, "\n".join(f"{name}: {problem}" for name, problem in failures.items())

@@ -1,0 +1,29 @@
+"""The alias follower process ends with its service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from shelf import BOOK, put_empty_store
+
+from modelbook.registry import aliases, follower
+
+
+def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> None:
+    put_empty_store(tmp_path)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    command = [sys.executable, "-m", follower.__name__, str(tmp_path), BOOK, str(ended.pid)]
+    assert subprocess.run(command, timeout=120).returncode == 0
+
+
+def test_follower_runs_until_block_ends(tmp_path: Path) -> None:
+    put_empty_store(tmp_path)
+    with follower.following(tmp_path, BOOK):
+        assert aliases.read_known_aliases(tmp_path, BOOK) is not None
+        children = psutil.Process().children()
+        (process,) = [child for child in children if follower.__name__ in child.cmdline()]
+    assert not process.is_running()

@@ -1,0 +1,189 @@
+"""Artefacts in an object store: download, integrity, and errors with next steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from servers import object_store
+
+from modelbook.errors import StoreError
+from modelbook.registry import artifact_storage, store
+from modelbook.registry.artifact_storage import download_folder, folder_digest
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> tuple[str, Path]:
+    """Files in an object store, and the same on this machine."""
+    folder = tmp_path / "here"
+    (folder / "scorer" / "deep").mkdir(parents=True)
+    for name in ("contract.yaml", "scorer/model.onnx", "scorer/deep/golden.json"):
+        (folder / name).write_text(f"this is {name}")
+    place = f"memory://bucket/{tmp_path.name}/artifacts"
+    fsspec.filesystem("memory").put(f"{folder}/", place.removeprefix("memory:/"), recursive=True)
+    return place, folder
+
+
+def test_files_are_downloaded_once_and_completely(source: tuple[str, Path], tmp_path: Path) -> None:
+    place, folder = source
+    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
+    download_folder(
+        "memory://gone", tmp_path / "cache" / "abc", folder_digest(folder)
+    )  # it is there: nobody is asked
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["abc"]
+
+
+def test_altered_remote_files_are_refused(source: tuple[str, Path], tmp_path: Path) -> None:
+    place, folder = source
+    fsspec.filesystem("memory").pipe(
+        f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other"
+    )
+    with pytest.raises(StoreError, match="memory://") as caught:
+        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(folder)[:12] in caught.value.expected
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_interrupted_download_leaves_nothing_and_next_succeeds(
+    source: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, folder = source
+    kind = type(fsspec.filesystem("memory"))
+    complete = kind.get_file
+
+    def broken(self: Any, source: str, *given: Any, **more: Any) -> None:
+        if source.endswith("golden.json"):
+            raise TimeoutError("Read timed out")
+        complete(self, source, *given, **more)
+
+    monkeypatch.setattr(kind, "get_file", broken)
+    with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:
+        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert caught.value.next
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setattr(kind, "get_file", complete)
+    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
+
+
+def test_write_check_leaves_no_files(tmp_path: Path) -> None:
+    artifact_storage.check_write_access(f"memory://{tmp_path.name}/probed")
+    assert fsspec.filesystem("memory").find(f"/{tmp_path.name}") == []
+
+
+# A real client, and an S3 by moto
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with object_store(monkeypatch, "models") as client:
+        yield client
+
+
+def refused(root: Path, address: str) -> StoreError:
+    """What is told at once of a place that files cannot be kept in."""
+    (root / "store.yaml").write_text(f"artifacts: {address}")
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.ensure_store(root)
+    assert time.monotonic() - began < 60
+    assert "a-secret-word" not in str(caught.value)
+    assert not store.database_path(root).exists()
+    return caught.value
+
+
+@pytest.mark.slow
+def test_missing_bucket_is_reported(s3: Any, tmp_path: Path) -> None:
+    result = refused(tmp_path, "s3://nothing/deep")
+    assert re.search(r"nothing.*bucket does not exist", result.problem)
+    assert "artifacts" in result.next
+
+
+@pytest.mark.slow
+def test_folder_is_deleted_with_all_files(s3: Any, tmp_path: Path) -> None:
+    for name in ("a.txt", "deep/b.txt"):
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    for folder in ("v1", "v11"):
+        artifact_storage.upload_folder(tmp_path / "folder", f"s3://models/old/{folder}")
+    for _ in range(2):
+        artifact_storage.delete_folder("s3://models/old/v1")
+    listed = s3.list_objects_v2(Bucket="models", Prefix="old/")["Contents"]
+    assert [entry["Key"] for entry in listed] == ["old/v11/a.txt", "old/v11/deep/b.txt"]
+
+
+@pytest.mark.slow
+def test_missing_credentials_are_reported(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = refused(tmp_path, "s3://models/deep")
+    assert "NoCredentialsError" in result.problem
+    assert "AWS_ACCESS_KEY_ID" in result.next
+
+
+@pytest.mark.slow
+def test_unreachable_store_is_reported(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    result = refused(tmp_path, "s3://models/deep")
+    assert "models/deep" in result.problem
+    assert result.next
+
+
+def asks(after: str) -> None:
+    """Let moto's server ask for permissions after so many requests."""
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+    urllib.request.urlopen(
+        urllib.request.Request(address, after.encode(), {"content-type": "text/plain"})
+    ).close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("allowed", "fact"),
+    [
+        (["s3:GetObject", "s3:ListBucket"], "Access Denied"),
+        (None, "InvalidAccessKeyId|does not exist in our records"),
+    ],
+    ids=["may not write", "unknown key"],
+)
+def test_access_denied_is_reported(
+    allowed: list[str] | None, fact: str, s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+
+    if allowed:
+        iam = boto3.client("iam")
+        iam.create_user(UserName="reader")
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": allowed, "Resource": "*"}],
+        }
+        iam.put_user_policy(
+            UserName="reader", PolicyName="reads", PolicyDocument=json.dumps(policy)
+        )
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    asks("0")  # from now on it asks who one is
+    try:
+        result = refused(tmp_path, "s3://models/deep")
+    finally:
+        asks("inf")
+    assert re.search(fact, result.problem)
+    assert result.next

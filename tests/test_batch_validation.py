@@ -1,0 +1,65 @@
+"""Batch validation: numeric columns are validated by their extremes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from facts import missing_facts
+
+from modelbook.contract import Column, Contract
+from modelbook.scoring.batch_validation import validate_rows
+
+GOOD = [0, 1, 1, 0, None, 1]
+COLUMNS = {
+    "a number": {"type": "number", "min": 0, "max": 10},
+    "a number without ends": {"type": "number"},
+    "a whole number": {"type": "integer", "min": 0, "max": 10},
+    "yes or no": {"type": "boolean"},
+}
+ODD = {
+    "nothing odd": None, "above the greatest": 11.0, "below the least": -0.5, "not whole": 0.5, "two": 2.0,
+    "NaN": np.nan, "endless": np.inf, "endless below": -np.inf,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("kind", COLUMNS.values(), ids=COLUMNS)
+def test_numeric_column_is_validated_by_its_extremes(
+    contract: Contract, kind: dict[str, Any], odd: float | None, nullable: bool
+) -> None:
+    column = Column(role="feature", meaning="a number", nullable=nullable, **kind)
+    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    inputs = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
+    typed, reasons = validate_rows(inputs, item)
+    values = inputs["x"].to_pandas()
+    retained = column.valid_mask(values) & (values.notna() | nullable)
+    assert (reasons == "").tolist() == retained.tolist()
+    np.testing.assert_array_equal(typed["x"], values.where(retained))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [pa.array([0, 1, 10]), pa.array([0, None, 10]), pa.array([0, 3, 11]), pa.array([None, None], pa.float32()),
+     pa.array([True, False]), pa.array(["1", "2"]), pa.array([], pa.int64())],
+    ids=str,
+)  # fmt: skip
+def test_numeric_arrow_types_are_validated(contract: Contract, values: pa.Array) -> None:
+    column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
+    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    typed, reasons = validate_rows(pa.table({"x": values}), item)
+    wanted = np.array(
+        [
+            np.nan if value is None or float(value) > 10 else float(value)
+            for value in values.to_pylist()
+        ]
+    )
+    np.testing.assert_array_equal(typed["x"], wanted)
+    texts = [reason for reason in reasons if reason]
+    assert len(texts) == values.to_pylist().count(11)
+    assert [
+        text for text in texts if missing_facts(text, "x = 11", column.describe_rule(), "missing")
+    ] == []

@@ -1,0 +1,561 @@
+"""Builds as users run them: products, outdated stages, errors, interruption, runs by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from cells import carry_out
+from command_template import find_command
+from ploomber.exceptions import DAGRenderError
+from ploomber_core.exceptions import BaseException as Reported
+from shelf import put_empty_store
+from tiny import BIN, SMALL, STAGES, Tiny
+
+from modelbook import config
+from modelbook.build import executor
+from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
+from modelbook.dataset.bundled import load_rand_hie
+from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
+from modelbook.registry import aliases, store
+from modelbook.stage import build_proof
+
+pytestmark = pytest.mark.slow
+
+
+class TestFirstBuild:
+    def test_build_prints_progress_and_ends_with_verdicts_and_index(self, built):
+        assert re.search(
+            r"\[3/\d+ compare\] +\d:\d\d +1 of 3 · .*logistic regression", built.first_output
+        )
+        assert str(built.root / "reports/index.html") in built.first_output
+        for stage in STAGES:
+            word = built.receipt(stage)["word"]
+            assert re.search(rf"{config.stage_stem(stage)} +{word} ", built.first_output)
+
+    def test_build_writes_every_product(self, built):
+        for stage in STAGES:
+            stem = config.stage_stem(stage)
+            for name in (
+                f"reports/tiny/{stem}.html",
+                f"reports/tiny/{stem}.ipynb",
+                f"models/tiny/{stage}.json",
+                f"reports/tiny/logs/{stem}.log",
+            ):
+                assert (built.root / name).stat().st_size > 0, name
+        assert (built.root / "reports/index.html").is_file()
+
+    def test_build_writes_nothing_else(self, built):
+        after = built.files()
+        assert {Path(path).parts[0] for path in after - built.first_files} == {
+            "data",
+            "models",
+            "reports",
+        }
+        assert not [path for path in after if path.endswith(".part")]
+
+    def test_reports_make_no_requests_and_run_no_foreign_scripts(self, built):
+        pages = [*(built.root / "reports").rglob("*.html")]
+        ours = [
+            page for page in pages if "-evidently-" not in page.name
+        ]  # test_monitoring opens those in a browser
+        assert len(ours) > len(STAGES)
+        for page in ours:
+            text = page.read_text(encoding="utf-8")
+            assert text.count("<script") == 1, page  # the one that every page has
+            assert not re.search(r"""(src|href)=["'](https?:)?//|url\(\s*["']?https?:""", text), (
+                page
+            )
+            assert len(text) < 1_500_000
+
+    def test_executed_notebooks_have_no_warnings(self, built):
+        for path in (built.root / "reports/tiny").glob("*.ipynb"):
+            outputs = [
+                o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])
+            ]
+            assert not [o["text"] for o in outputs if o.get("name") == "stderr"], path
+
+    def test_comparison_is_logged_as_one_run_per_candidate(self, built):
+        parent = built.receipt("compare")["details"]["run_id"]
+        client = store.create_client(built.root)
+        [experiment] = [client.get_run(parent).info.experiment_id]
+        query = f"tags.`mlflow.parentRunId` = '{parent}'"
+        runs = client.search_runs([experiment], query)
+        assert len(runs) == 3
+        assert all(run.outputs.model_outputs and run.inputs.dataset_inputs for run in runs)
+
+    def test_registered_version_predicts_in_another_process(self, built):
+        script = (
+            "import mlflow, pandas as pd\n"
+            "mlflow.set_tracking_uri('sqlite:///models/mlflow.db')\n"
+            "model = mlflow.pyfunc.load_model('models:/tiny@champion')\n"
+            "rows = pd.read_parquet('data/tiny/holdout.parquet').head(5)\n"
+            "scores = model.predict(rows[model.metadata.get_input_schema().input_names()])\n"
+            "assert list(scores.columns) == ['prediction', 'probability'] and scores.probability.between(0, 1).all()\n"
+        )
+        done = built.run("python", "-c", script)
+        assert done.returncode == 0, done.stderr
+
+    def test_version_has_lineage_tags_and_artifacts(self, built):
+        done = built.receipt("finalize")["details"]
+        version = aliases.find_version(built.root, "tiny", done["version"])
+        assert version is not None
+        tags = version.tags
+        assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
+        assert {"commit", "threshold", "roc_auc", "log_loss", "promoted_at"} <= tags.keys()
+        assert {
+            "model.pkl",
+            "evaluated.pkl",
+            "contract.yaml",
+            "golden.parquet",
+            "reference.parquet",
+            "drift_reference.json",
+            "metrics.json",
+            "scorer",
+        } == {path.name for path in version.artifact_folder.iterdir()}
+
+    def test_holdout_is_disjoint_from_train(self, built):
+        train, holdout = (
+            pd.read_parquet(built.root / f"data/tiny/{name}.parquet")
+            for name in ("train", "holdout")
+        )
+        assert not set(train["zper"]) & set(holdout["zper"])
+        assert max(train["year"].max(), holdout["year"].max()) == 3
+        assert sorted(
+            pd.read_parquet(built.root / "data/tiny/batches.parquet")["year"].unique()
+        ) == [4, 5]
+
+
+class TestWhatRunsAgain:
+    def test_unchanged_project_runs_no_stage(self, built):
+        before = built.products()
+        done = built.build()
+        assert done.returncode == 0
+        assert built.ran(done) == []
+        after = built.products()
+        assert {name for name in before if before[name] != after.get(name)} <= {
+            "reports/index.html",
+            "reports/tiny/brief.html",
+        }
+
+    def test_up_to_date_check_runs_no_stage(self, built):
+        before = built.products()
+        done = built.run("modelbook", "build")
+        assert done.returncode == 0
+        assert all(word in done.stdout for word in ("Nothing to do", *STAGES))
+        assert built.ran(done) == []
+        assert built.products() == before
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ({"seed": 1}, STAGES),
+            ({"folds": 3}, ["compare", "finalize", "deploy", "monitor"]),
+            ({"cost_fn": 2}, ["finalize", "deploy", "monitor"]),
+            ({"non_inferiority_margin": 0.02}, ["deploy", "monitor"]),
+            ({"max_metric_drop": 0.1}, ["monitor"]),
+        ],
+    )
+    def test_changed_parameter_outdates_expected_stages(self, built, value, expected):
+        assert built.outdated(**value) == list(expected)
+
+    def test_status_lists_stages_outdated_by_changed_module(self, built):
+        with built.changed(
+            "src/modelbook/display/figures/explore.py",
+            "from __future__",
+            "# changed\nfrom __future__",
+        ):
+            listed = built.run("ploomber", "status", COLUMNS="200").stdout
+        outdated = dict(re.findall(r"^(\w+) .*?  (False|Source code|Upstream)  ", listed, re.M))
+        assert outdated == {**dict.fromkeys(STAGES, "False"), "explore": "Source code"}
+
+    def test_corrupt_metadata_outdates_its_stage(self, built):
+        with built.replaced("models/tiny/.monitor.json.metadata", ""):
+            assert built.outdated() == ["monitor"]
+        assert built.outdated() == []
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("src/modelbook/display/figures/explore.py", {"explore"}),
+            ("src/modelbook/monitoring/rules.py", {"monitor"}),
+            ("src/modelbook/gate.py", {"deploy", "monitor"}),
+            ("src/modelbook/training/leaderboard.py", {"compare", "finalize", "deploy", "monitor"}),
+            ("src/modelbook/contract/column.py", set(STAGES)),
+            ("contracts/rand-hie.yaml", set(STAGES)),
+            ("src/modelbook/pages/index.py", set()),
+        ],
+    )
+    def test_changed_module_or_contract_outdates_expected_stages(self, built, path, expected):
+        with built.replaced(path, (built.root / path).read_text() + "\n# changed\n"):
+            assert set(built.outdated()) == expected
+        assert built.outdated() == []
+
+    def test_changed_notebook_outdates_stage_and_downstream(self, built):
+        with built.changed("notebooks/05_deploy.ipynb", '"# 05 · ', '"# 05: '):
+            assert built.outdated() == ["deploy", "monitor"]
+
+    def test_missing_product_outdates_its_stage(self, built):
+        with built.replaced("reports/tiny/06_monitor.html", None):
+            assert built.outdated() == ["monitor"]
+
+
+class TestBuiltAgain:
+    @pytest.fixture(scope="class")
+    def tiny(self, built, tmp_path_factory):
+        return Tiny.copy(built.first_build, tmp_path_factory.mktemp("again"))
+
+    def test_outdated_stages_run_and_gate_compares_with_champion(self, tiny):
+        leader = tiny.receipt("compare")["details"]["leader"]
+        candidate = {"lr": "nb", "nb": "lr"}[leader]  # the one that does not lead
+        done = tiny.run("modelbook", "finalize", "--candidate", candidate)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tiny.ran(done) == ["finalize", "deploy", "monitor"]
+        name = {"lr": "logistic regression", "nb": "naive Bayes"}[candidate]
+        assert f"Version 2, {name}," in tiny.receipt("finalize")["sentences"][0]
+        decision = tiny.receipt("deploy")
+        criteria = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
+        assert len(criteria) > 5  # against a champion more is looked at than without one
+        assert decision["word"] == ("hold" if False in criteria.values() else "promote")
+        assert decision["details"]["champion"] == (2 if decision["word"] == "promote" else 1)
+
+    def test_current_champion_is_held_and_verified_again(self, tiny):
+        taken = tiny.receipt("finalize")["facts"]["parameters"]
+        [candidate] = [row["value"] for row in taken if row["name"] == "candidate"]
+        done = tiny.build(
+            "--env--non_inferiority_margin",
+            "0.5",
+            "--env--gate",
+            "dry_run",
+            MODELBOOK_CANDIDATE=candidate,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tiny.ran(done) == ["deploy", "monitor"]
+        assert not tiny.receipt("deploy")["details"]["moved"]
+        assert tiny.receipt("deploy")["details"]["golden_rows"] > 0
+
+    def test_single_stage_runs_without_upstream(self, tiny):
+        done = tiny.build("--partially", "explore", "--skip-upstream", "--force")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tiny.ran(done) == ["explore"]
+
+    def test_notebook_run_by_ploomber_belongs_to_a_build(self, tiny):
+        before = tiny.products()["models/tiny/explore.json"]
+        done = tiny.run("ploomber", "task", "explore", "--force")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tiny.products()["models/tiny/explore.json"] > before
+        assert not tiny.receipt("explore")["facts"]["by_hand"]
+        assert not build_proof.is_build(tiny.root)
+
+    @pytest.mark.parametrize(("words", "by_itself"), [(["--debug"], True), ([], False)])
+    def test_only_debug_build_runs_notebooks_within_ploomber(
+        self, tiny, monkeypatch, words, by_itself
+    ):
+        proven = []
+        monkeypatch.chdir(tiny.root)
+        monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *words])
+        monkeypatch.setattr(executor, "_prove_build", proven.append)
+        executor.BuildExecutor()
+        assert proven == [tiny.root] * by_itself
+
+
+class TestWrong:
+    """Each is refused before a kernel starts, with nothing overwritten."""
+
+    @pytest.mark.parametrize(
+        ("words", "facts"),
+        [
+            (["--env--folds", "99"], r"folds = 99 \(command line\): .*\b20\b"),
+            (["--env--foldz", "3"], "--env--foldz"),
+        ],
+    )
+    def test_invalid_build_fails_and_changes_nothing(self, built, words, facts):
+        before = built.products()
+        done = built.build(*words)
+        assert done.returncode in (1, 2)
+        assert re.search(facts, done.stderr + done.stdout)
+        assert "Traceback" not in done.stderr
+        assert built.ran(done) == []
+        assert built.products() == before
+
+    @pytest.mark.parametrize(
+        ("values", "kind", "facts"),
+        [
+            ({"folds": "five"}, ParameterError, "folds = 'five'"),
+            ({"families": "lr lightgbmm"}, ParameterError, "'lightgbmm'.*'lightgbm'"),
+            ({"table": "nowhere.csv"}, DataError, "nowhere.csv"),
+            ({"amount": "spending"}, ParameterError, "'spending'"),
+            ({"contract": "contracts/none.yaml"}, ModelbookError, "contracts/none.yaml"),
+        ],
+    )
+    def test_invalid_parameters_and_inputs_raise(self, built, values, kind, facts):
+        with built.dag(**values) as dag, pytest.raises(kind, match=facts):
+            executor.check_build(dag, built.root)
+
+    def test_unknown_target_stage_raises(self, built, monkeypatch):
+        monkeypatch.chdir(built.root)
+        monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explor"])
+        with pytest.raises(Reported, match=r"(?s)'explor'.*'explore'"):
+            executor.BuildExecutor()
+
+    def test_store_of_newer_mlflow_raises(self, built, tmp_path, monkeypatch):
+        newer = shutil.copy(built.root / "models/mlflow.db", tmp_path)
+        with sqlite3.connect(newer) as database:
+            database.execute("update alembic_version set version_num='ffffffffffff'")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
+        with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
+            executor.check_build(dag, built.root)
+
+    @pytest.mark.parametrize(
+        ("engine", "kind", "facts"),
+        [
+            ("dask", EngineError, r"tcp://127\.0\.0\.1:1\b.*111"),
+            ("local", ParameterError, r"tcp://127\.0\.0\.1:1\b"),
+        ],
+    )
+    def test_missing_engine_raises(self, built, monkeypatch, engine, kind, facts):
+        monkeypatch.setenv("MODELBOOK_ENGINE", engine)
+        monkeypatch.setenv("MODELBOOK_SCHEDULER", "tcp://127.0.0.1:1")
+        with built.dag(folds=3) as dag, pytest.raises(kind, match=facts):  # compare is outdated
+            executor.check_build(dag, built.root)
+
+    def test_unwritable_products_folder_raises(self, built):
+        (built.root / "reports/other").write_text("a file where a folder should be")
+        try:
+            with (
+                built.dag(book="other") as dag,
+                pytest.raises(ModelbookError, match="reports/other"),
+            ):
+                executor.check_build(dag, built.root)
+        finally:
+            (built.root / "reports/other").unlink()
+
+    def test_undefined_name_in_notebook_raises(self, built):
+        with (
+            built.changed(
+                "notebooks/06_monitor.ipynb", "versions.get_version(", "wersions.get_version("
+            ),
+            pytest.raises(DAGRenderError, match="undefined name 'wersions'"),
+            built.dag(),
+        ):
+            pass
+
+
+def without(column):
+    return lambda table: table.drop(columns=column)
+
+
+def word_at_row_3(table):
+    return table.assign(income=table["income"].astype(object).where(table.index != 3, "much"))
+
+
+class TestBrokenTable:
+    @pytest.mark.parametrize(
+        ("change", "facts"),
+        [
+            (without("expensive"), "'expensive'"),
+            (lambda table: table.assign(expensive=0), r"\(0\)"),
+            (lambda table: table.iloc[:0], r"bad\.csv"),
+            (word_at_row_3, r"row 3: income = 'much'"),
+            (lambda table: table.assign(site=9), r"site = .*9.*1, 2, 3, 4, 5, 6"),
+            (lambda table: table.assign(xage=-1.0), r"row 0: xage = -1.0: .*\b0\b.*\b66\b"),
+            (lambda table: pd.concat([table, table.tail(1)]), r"\(zper, year\)"),
+        ],
+        ids=["no target", "one class", "no rows", "a word", "a category", "a range", "a key twice"],
+    )
+    def test_ingest_refuses_invalid_table(self, tiny, change, facts):
+        change(load_rand_hie()).to_csv(tiny.root / "bad.csv", index=False)
+        values = {name: SMALL[name] for name in ("book", "sample")}
+        with pytest.raises(DataError, match=facts):
+            carry_out(tiny.root, "ingest", {**values, "table": "bad.csv"})
+        assert not [*tiny.root.rglob("*.parquet")]
+
+    def test_build_stops_at_failed_ingest_and_keeps_products(self, copy_of):
+        load_rand_hie().assign(xage=-1.0).to_csv(copy_of.root / "bad.csv", index=False)
+        before = copy_of.products()
+        done = copy_of.build("--env--table", "bad.csv")
+        assert done.returncode == 1
+        assert re.search(r"FAILED\n.*(.|\n)*row 0: xage = -1.0", done.stdout), done.stdout
+        assert copy_of.ran(done) == ["ingest"]
+        after = copy_of.products()
+        tables = [name for name in before if name.startswith("data/")]
+        assert len(tables) > 3
+        assert [after[name] for name in tables] == [before[name] for name in tables]
+
+
+def wait_for(path: Path, text: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if path.is_file() and text in path.read_text(errors="replace"):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{text!r} not in {path} after {seconds} s")
+
+
+def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
+    """The processes that one has started, as soon as there are so many."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        children = psutil.Process(process.pid).children(recursive=True)
+        if len(children) >= count:
+            return children
+        time.sleep(0.1)
+    raise AssertionError(f"{process.args} has started fewer than {count} processes")
+
+
+class TestKilled:
+    @pytest.fixture(scope="class")
+    def started(self, tmp_path_factory):
+        tiny = Tiny(put_empty_store(tmp_path_factory.mktemp("killed")))
+        output = (tiny.root / "output.txt").open("w")
+        process = subprocess.Popen(
+            [find_command("ploomber"), "build", "--env--families", "lr rf et gbc ada mlp"],
+            cwd=tiny.root,
+            env=tiny.environ,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        wait_for(tiny.root / "output.txt", "cross-validating logistic", 180)
+        return tiny, process
+
+    def test_concurrent_build_is_refused(self, started):
+        tiny, process = started
+        assert process.poll() is None
+        second = tiny.build()
+        assert second.returncode == 1
+        assert re.search(r"BuildError: .*running", second.stderr)
+        assert tiny.ran(second) == []
+
+    def test_killed_build_leaves_no_partial_products_and_resumes(self, started):
+        tiny, process = started
+        begun = tiny.processes()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        psutil.wait_procs(begun, 10)
+        assert not (tiny.root / "models/tiny/compare.json").exists()
+        assert not list(tiny.root.rglob("*.part"))
+        done = tiny.build()
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (
+            {"compare", "finalize", "deploy", "monitor"}
+            <= set(tiny.ran(done))
+            <= set(STAGES) - {"ingest"}
+        )
+        client = store.create_client(tiny.root)
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        runs = client.search_runs([experiment], "tags.stage = 'compare'")
+        assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
+
+    def test_same_seed_gives_identical_numbers(self, started, built):
+        tiny, _ = started
+        first = Tiny.copy(built.first_build, tiny.root.with_name("first"))
+        for stage in (
+            "ingest",
+            "explore",
+            "finalize",
+            "deploy",
+            "monitor",
+        ):  # compare tells its seconds
+            mine, theirs = (project.receipt(stage) for project in (tiny, first))
+            assert {key: mine[key] for key in ("word", "numbers")} == {
+                key: theirs[key] for key in ("word", "numbers")
+            }
+        metrics = [project.receipt("finalize")["details"]["metrics"] for project in (tiny, first)]
+        assert metrics[0] == metrics[1]
+
+    @pytest.mark.parametrize(
+        ("command", "number"),
+        [("ploomber", signal.SIGINT), ("modelbook", signal.SIGTERM)],  # the one becomes the other
+    )
+    def test_ctrl_c_ends_build_and_kernels_promptly(self, started, command, number):
+        tiny, _ = started
+        output = (tiny.root / "output.txt").open("w")
+        environ = {
+            name: value for name, value in tiny.environ.items() if name not in TEMPLATE_VARIABLES
+        }
+        process = subprocess.Popen(
+            [str(BIN / command), "build", "--force"],
+            cwd=tiny.root,
+            env=environ,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        wait_for(tiny.root / "output.txt", f"[1/{len(STAGES)} ingest]", 120)
+        kernels = started_by(process, 3)  # the template, of ingest, and of the stage after it
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 1
+        _, alive = psutil.wait_procs(kernels, timeout=10)
+        assert alive == []
+        output = (tiny.root / "output.txt").read_text()
+        assert "stopped" in output
+        assert "Traceback" not in output
+
+
+class TestByHand:
+    """Run from anywhere, stages read the build and write to a place of their own."""
+
+    @pytest.fixture
+    def untouched(self, built):
+        """Fails if a product of the book has changed by the end."""
+
+        def products():
+            elsewhere = ("models/mlflow.", "models/artifacts", "models/aliases")
+            return {
+                name: when
+                for name, when in built.products().items()
+                if "by-hand" not in name and not name.startswith(elsewhere)
+            }
+
+        before, champion = products(), aliases.read_aliases(built.root, "tiny")["champion"].number
+        yield
+        assert products() == before
+        assert aliases.read_aliases(built.root, "tiny")["champion"].number == champion
+        shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)
+
+    @staticmethod
+    def values(stage):
+        fields = config.STAGES[stage].model_fields
+        values = {**SMALL, "learning_budget": 0, "candidate_models": False}
+        return {name: value for name, value in values.items() if name in fields}
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_notebook_runs_cell_by_cell_by_hand(
+        self, built, untouched, stage, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MODELBOOK_ROOT", str(built.root))
+        carry_out(built.root, stage, self.values(stage))
+        assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
+
+    def test_notebook_runs_by_papermill_alone(self, built, untouched, tmp_path):
+        out = tmp_path / "out.ipynb"
+        words = [
+            word
+            for name, value in self.values("explore").items()
+            for word in ("-p", name, str(value))
+        ]
+        source = built.root / "notebooks/02_explore.ipynb"
+        done = subprocess.run(
+            [find_command("papermill"), str(source), str(out), "--no-progress-bar", *words],
+            cwd=tmp_path,
+            env={**built.environ, "MODELBOOK_ROOT": str(built.root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        receipt = json.loads((built.root / "models/tiny/by-hand/explore.json").read_text())
+        assert receipt["facts"]["by_hand"]
+        assert "Verdict" in out.read_text()

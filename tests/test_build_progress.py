@@ -1,0 +1,63 @@
+"""Progress display of builds, on terminals and in files."""
+
+from __future__ import annotations
+
+import io
+import time
+
+from rich.console import Console
+
+from modelbook import config
+from modelbook.build import progress_screen
+from modelbook.build.progress_screen import BuildScreen
+
+
+def entry(text, done=None, total=None, passing=""):
+    return {"text": text, "done": done, "total": total, "passing": passing}
+
+
+def shown(entries, *, terminal=False, width=60):
+    file = io.StringIO()
+    with BuildScreen(Console(file=file, force_terminal=terminal, width=width)) as made:
+        made.start_stage("compare")
+        for item in entries:
+            made.show_entry("compare", item)
+        time.sleep(0.2 if terminal else 0)
+        made.end_stage("compare")
+    return file.getvalue()
+
+
+def test_line_has_stage_time_and_step_without_wrapping():
+    output = shown([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
+    assert (
+        output
+        == f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · cross-validating [lr] {'x' * 100}\n"
+    )
+
+
+def test_nested_steps_are_printed_at_intervals(monkeypatch):
+    steps = [entry("fitting", 1, 3, f"fold {fold} of 5") for fold in range(1, 6)]
+    assert shown(steps) == ""
+    monkeypatch.setattr(progress_screen, "DETAIL_SECONDS", -1)
+    assert "1 of 3 · fitting · fold 4 of 5\n" in shown(steps)
+
+
+def test_silent_stage_prints_still_running(monkeypatch):
+    monkeypatch.setattr(progress_screen, "QUIET_SECONDS", -1)
+    file = io.StringIO()
+    with BuildScreen(Console(file=file)) as made:
+        made.start_stage("compare")
+        made.show_entry("compare", entry("fitting", 1, 3, "fold 2 of 5"))
+        made.show_still_running("compare")
+    assert file.getvalue().endswith("1 of 3 · fitting · fold 2 of 5 (still running)\n")
+
+
+def test_terminal_shows_live_row_for_each_running_stage():
+    output = shown(
+        [entry("fitting", 1, 3), entry("fitting", 1, 3, "fold 2 of 5")], terminal=True, width=100
+    )
+    assert f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · fitting\n" in output.replace(
+        "\r", ""
+    )
+    assert "━" in output  # the bar
+    assert "1 of 3 · fitting · fold 2 of 5" in output

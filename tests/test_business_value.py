@@ -1,0 +1,276 @@
+"""Value of a model: costs, savings, gains at capacity, gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+
+from modelbook import config, tasks
+from modelbook.contract import Contract
+from modelbook.errors import ParameterError
+from modelbook.evaluation import consequences, fairness, value
+from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
+from modelbook.tasks.scored_rows import ScoredRows
+
+BOOTSTRAP: dict[str, Any] = {"resamples": 200, "seed": 1}
+RANDOM = np.random.default_rng(0)
+SCORE = RANDOM.uniform(size=400)
+SCORED = ScoredRows.from_arrays(
+    (RANDOM.uniform(size=400) < SCORE**2).astype(int), SCORE, range(400)
+)
+COSTS = CostMatrix(4, 1)
+
+
+@pytest.fixture
+def task(contract: Contract) -> Any:
+    return tasks.get_task(contract)
+
+
+def test_costs_of_each_task_match_row_costs():
+    yes_no, outcome = CostMatrix(50, 3, -20, -0.5), np.array([1, 1, 0, 0])
+    assert yes_no.row_costs(outcome, np.array([True, False, True, False])).tolist() == [
+        -20, 50, 3, -0.5,
+    ]  # fmt: skip
+    several = ClassCosts(["low", "mid", "high"], {("high", "low"): 5.0})
+    assert several.row_costs(np.array([0, 2, 2, 1]), np.array([0, 0, 1, 2])).tolist() == [
+        0,
+        5,
+        1,
+        1,
+    ]
+    number = DeviationCosts(under=3, over=1)
+    assert number.row_costs(np.array([10.0, 10.0]), np.array([8.0, 11.0])).tolist() == [6, 1]
+    # The quantile at which too low is as rare as its cost asks is the cheapest constant.
+    outcome = np.arange(101.0)
+    constants = number.constant_decisions(outcome)
+    name = min(constants, key=lambda name: number.row_costs(outcome, constants[name]).mean())
+    assert (round(constants[name]), "75%" in name) == (75, True)
+
+
+def test_savings_are_relative_to_cheapest_constant_decision(task):
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
+    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
+    assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
+    assert result.loc["flag everybody", "cost"] == pytest.approx(everybody)
+    model = result.loc["the model"]
+    assert model["saving"] == pytest.approx(min(nobody, everybody) - model["cost"])
+    assert model["saving_low"] < model["saving"] < model["saving_high"]
+    # The simple model flags as many: the same scores reach the same.
+    assert result.loc["simple", "cost"] == pytest.approx(model["cost"])
+
+
+def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    rate = SCORED.outcome.mean()
+    nobody, everybody = COSTS.constant_decision_costs(rate)
+    assert everybody < nobody  # but there is no capacity for it
+    assert result.loc["flag everybody", "kind"] == value.BEYOND_CAPACITY
+    at_random = result.loc["flag as many at random"]
+    assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
+    assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
+    first = result.iloc[0]
+    assert (first["kind"], first["share"]) == (value.CAPACITY, 0.1)
+    assert first["saving"] == pytest.approx(at_random["cost"] - first["cost"])
+    assert result.loc["simple", "share"] == 0.1
+
+
+def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
+    decisions = [*value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
+    assert [kind for _, kind, _ in decisions].count(value.CAPACITY) == 0
+    assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
+
+
+def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(contract):
+    years = {1: 90, 2: 80, 3: 70}
+    rows = pd.concat(pd.DataFrame({contract.time: [year] * n}) for year, n in years.items())
+    batches = pd.DataFrame({contract.time: [4] * 20 + [5] * 30})
+    rows = rows.assign(**{contract.entity: 1})
+    assert value.describe_period(contract, rows, rows.head(0), batches).rows == 30
+    assert value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
+
+
+def test_gains_increase_and_reach_everybody():
+    amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
+    result = value.compute_gains(SCORED, amounts, value.GAIN_SHARES, **BOOTSTRAP)
+    assert (result["reached"].diff().dropna() >= 0).all()
+    last = result.iloc[-1]
+    assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
+    assert (result["reached_low"] <= result["reached"] + 1e-9).all()
+    assert np.allclose(result["amount"], result["reached"])  # only the positive rows have any
+    top = np.argsort(-SCORED.score)[:40]
+    assert result["precision"].iloc[9] == pytest.approx(SCORED.outcome[top].mean())
+
+
+def test_tied_scores_share_their_gain():
+    tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
+    result = value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
+    assert result["reached"].tolist() == [0.25, 0.5]
+
+
+def test_value_is_json_serializable_with_gain_at_capacity(task):
+    rows = pd.DataFrame({"x": np.ones(400)})
+    params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
+    period = value.Period(1000, "year", "members")
+    result = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
+    assert result["at_capacity"]["flagged"] == 100
+    assert (value.get_decision_threshold({"value": result}) <= SCORE).sum() == 40  # 10 of 100
+    assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
+    assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
+    assert 0.1 in [row["share"] for row in value.shown_gains(result)]
+    saved = value.key_numbers(result)[1]
+    assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
+    assert task.costs_from_parameters(result["costs"]) == COSTS
+    assert "EUR" in task.describe_worth(result)
+    unknown = params.model_copy(update={"amount": "nothing"})
+    with pytest.raises(ParameterError, match="nothing"):
+        value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
+
+
+def test_candidate_and_champion_costs_are_on_same_rows(task):
+    rows, params = (
+        pd.DataFrame({"x": np.ones(400)}),
+        config.validate("finalize", {"resamples": 100}),
+    )
+    alone = value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, value.Period(1000, "year", "members"), params
+    )
+    random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
+    sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
+    result = value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
+    costs = {row["policy"]: row["cost"] for row in result["policies"]}
+    assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
+    at_limit = alone | {"capacity": 0.1, "capacity_is_set": True}
+    limited = value.compare_versions(task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP)
+    assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
+    at_limit_saved = value.key_numbers(limited)[-1]
+    assert at_limit_saved["compared_with"] == {
+        "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"])
+    }
+    assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
+    assert costs["version 2"] < costs["version 1"]
+    saved = value.key_numbers(result)[-1]
+    assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
+        1000 * (costs["version 1"] - costs["version 2"])
+    )
+    few = value.compare_versions(task, COSTS, alone, *sides, min_rows=500, **BOOTSTRAP)
+    assert few["policies"] == alone["policies"]
+
+
+def test_costs_of_unknown_class_raise():
+    columns = {**CONTRACT["columns"]}
+    columns["happened"] = {
+        "role": "target",
+        "type": "category",
+        "categories": ["a", "b", "c"],
+        "meaning": "kind",
+    }
+    several = tasks.get_task(
+        Contract.model_validate({**CONTRACT, "task": "multiclass", "columns": columns})
+    )
+    costs = several.read_costs(config.validate("finalize", {"class_costs": "a/b=5"}))
+    assert costs.row_costs(np.array([0]), np.array([1])).tolist() == [5]
+    with pytest.raises(ParameterError, match="x"):
+        several.read_costs(config.validate("finalize", {"class_costs": "a/x=5"}))
+
+
+def test_threshold_that_triples_flags_is_largest_change(task):
+    result = consequences.compare_consequences(
+        task, CostMatrix(10, 1), (SCORED, 0.1), (SCORED, 0.7), min_rows=50, **BOOTSTRAP
+    )
+    largest = consequences.largest_change(result)
+    assert largest is not None
+    assert largest["consequence"] == "flagged"
+    assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
+    names = {"candidate": "version 2", "champion": "version 1"}
+    words = {"noun": "members", "unit": "EUR", "target": "expensive", **names}
+    [flags, changes] = task.describe_consequences(result, largest, words)
+    assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
+    assert "EUR" in changes
+    same = consequences.compare_consequences(
+        task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
+    )
+    assert consequences.largest_change(same) is None
+    assert (same["change"] == 0).all()
+
+
+def gap(column: str, low: float, high: float, n: int = 100, **more: Any) -> dict[str, Any]:
+    middle = (low + high) / 2
+    names = {"slice": column, "value": "1", "against": "0", "metric": "recall"}
+    return {**names, "n": n, "one": 0.5 + middle, "other": 0.5, "gap": middle, "low": low,
+            "high": high, **more}  # fmt: skip
+
+
+def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
+    table = pd.DataFrame([
+        gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.5, -0.1), gap("flag", -0.03, 0.03),
+    ])  # fmt: skip
+    none = {"conclusive": [], "inconclusive": [], "small": []}
+    assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
+    result = fairness.summarize_gaps(contract, table, 0.1)
+    assert [row["gap"] for row in result["conclusive"]] == [
+        pytest.approx(-0.5),
+        pytest.approx(-0.3),
+    ]
+    [unknown] = result["inconclusive"]
+    assert [row["gap"] for row in result["small"]] == [0]  # by whose interval no large one is left
+    assert unknown["slice"] == "group"
+    # Of four intervals each has 98.75 %: 2.498 standard errors, and 0.842 more for a power of 80 %.
+    assert unknown["rows_needed"] == pytest.approx(100 * 4 * (3.339 / 1.96) ** 2, rel=1e-3)
+    assert unknown["high"] == pytest.approx(0.2 * 2.4977 / 1.96, rel=1e-3)
+
+
+def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
+    frame = pd.DataFrame({"group": np.where(np.arange(400) % 2, "a", "b")})
+    limits = {"columns": ["group"], "min_rows": 20, **BOOTSTRAP}
+    limit = float(np.sort(SCORE)[-40])
+    gaps = fairness.measure_fairness_gaps(task, SCORED, frame, 0.2, limit, **limits)
+    rows = gaps.set_index("metric")
+    is_group = (frame["group"] == rows.loc["recall", "value"]).to_numpy()
+    is_positive = SCORED.outcome == 1
+    flagged = limit <= SCORE
+    assert rows.loc["recall", "one"] == pytest.approx(flagged[is_group & is_positive].mean())
+    assert rows.loc["selection_rate", "one"] == pytest.approx(flagged[is_group].mean())
+    assert rows.loc["recall", "rate"] == pytest.approx(is_positive[is_group].mean())
+    assert rows["decision"].map(bool).to_dict() == {
+        "recall": True,
+        "selection_rate": True,
+        "roc_auc": False,
+        "calibration_in_the_large": False,
+    }
+    assert "capacity" in task.describe_gap(gaps.iloc[0].to_dict())
+    unlimited = fairness.measure_fairness_gaps(task, SCORED, frame, 0.2, 0.2, **limits)
+    assert not unlimited["decision"].any()
+
+
+def test_groups_are_labelled_by_contract():
+    columns = {
+        "child": {"role": "feature", "type": "boolean", "label": "child", "meaning": "1 when under 18"},
+        "site": {"role": "feature", "type": "category", "categories": ["1", "2"], "label": "site",
+                 "meaning": "1 Dayton, 2 Franklin County"},
+        "age": {"role": "feature", "type": "number", "label": "age", "meaning": "in years"},
+        "target": {"role": "target", "type": "boolean", "meaning": "yes"},
+    }  # fmt: skip
+    named = Contract.model_validate({**CONTRACT, "columns": columns, "key": [], "slices": []})
+    assert named.label_group("child", "1") == "child"
+    assert named.label_group("child", "0") == "not child"
+    assert named.label_group("site", "2") == "Franklin County"
+    assert named.label_group("age", "3") == "age 3"
+    rows = pd.DataFrame({"slice": ["child", "site", "age"], "value": ["0", "2", "3"]})
+    assert named.replace_with_labels(rows, "slice", "value")["value"].tolist() == [
+        "no",
+        "Franklin County",
+        "3",
+    ]
+    codes = named.label_codes(
+        pd.DataFrame({"child": [1.0, None], "site": ["1", None], "age": [2.5, 3.0]})
+    )
+    assert codes["child"].tolist()[0] == "yes"
+    assert codes["site"].tolist()[0] == "Dayton"
+    assert codes.isna().sum().tolist() == [1, 1, 0]
+    assert codes["age"].tolist() == [2.5, 3.0]

@@ -1,0 +1,157 @@
+"""Data versions with DVC, and the walkthrough of docs/data-versions.md."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from servers import object_store
+from shelf import put_empty_store
+from tiny import ROOT, Tiny
+
+from modelbook import dataset
+from modelbook.errors import DataError
+
+TABLE = "data/t.csv"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a table and the note that DVC writes beside it, committed."""
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    (tmp_path / "data").mkdir()
+    write(tmp_path, "a,b\n1,2\n")
+    git(tmp_path, "init", "-q")
+    commit(tmp_path)
+    return tmp_path
+
+
+def git(root: Path, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+
+
+def commit(root: Path) -> None:
+    git(root, "add", "data/t.csv.dvc")
+    git(root, "commit", "-qm", "a version")
+
+
+def write(root: Path, text: str) -> str:
+    """A table as DVC has it; returns its md5."""
+    (root / TABLE).write_text(text)
+    result = hashlib.md5(text.encode()).hexdigest()
+    outs = [{"md5": result, "size": len(text), "hash": "md5", "path": "t.csv"}]
+    (root / f"{TABLE}.dvc").write_text(yaml.safe_dump({"outs": outs}))
+    return result
+
+
+def test_tracked_table_has_dvc_version(project: Path) -> None:
+    assert (
+        dataset.read_data_version(TABLE, project)
+        == f"dvc md5 {hashlib.md5((project / TABLE).read_bytes()).hexdigest()}"
+    )
+
+
+def test_untracked_table_has_no_version(project: Path) -> None:
+    (project / f"{TABLE}.dvc").unlink()
+    assert (
+        dataset.read_data_version(TABLE, project)
+        == dataset.read_data_version("rand-hie", project)
+        == "none"
+    )
+
+
+def changed(root: Path) -> str:
+    (root / TABLE).write_text("a,b\n3,4\n")
+    return r"data/t\.csv .*t\.csv\.dvc.*\b[0-9a-f]{32}\b"
+
+
+def not_committed(root: Path) -> str:
+    write(root, "a,b\n3,4\n")
+    return r"data/t\.csv .*t\.csv\.dvc.*git"
+
+
+def never_committed(root: Path) -> str:
+    shutil.rmtree(root / ".git")
+    git(root, "init", "-q")
+    return r"data/t\.csv .*t\.csv\.dvc.*git"
+
+
+@pytest.mark.parametrize("change", [changed, not_committed, never_committed])
+def test_uncommitted_table_raises_unless_allowed(
+    change: Callable[[Path], str], project: Path
+) -> None:
+    message = change(project)
+    with pytest.raises(DataError, match=message) as caught:
+        dataset.read_data_version(TABLE, project)
+    assert "MODELBOOK_DATA_VERSION=any" in caught.value.next
+    now = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
+    assert dataset.read_data_version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
+
+
+def test_committed_new_version_is_used(project: Path) -> None:
+    result = write(project, "a,b\n3,4\n")
+    commit(project)
+    assert dataset.read_data_version(TABLE, project) == f"dvc md5 {result}"
+
+
+def test_version_outside_git_is_read_from_dvc_file(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    assert dataset.read_data_version(TABLE, project).startswith("dvc md5 ")
+    with pytest.raises(DataError, match=changed(project)):
+        dataset.read_data_version(TABLE, project)
+
+
+@pytest.mark.parametrize("text", ["outs: [", "outs: []", "outs:\n- path: t.csv", "hello"])
+def test_invalid_dvc_file_raises(text: str, project: Path) -> None:
+    (project / f"{TABLE}.dvc").write_text(text)
+    with pytest.raises(DataError, match=r"t\.csv\.dvc"):
+        dataset.read_data_version(TABLE, project)
+
+
+@pytest.mark.slow
+def test_pushed_and_pulled_version_reproduces_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs each command of the page in order, with a remote in S3."""
+    page = (ROOT / "docs/data-versions.md").read_text(encoding="utf-8")
+    lines = [
+        line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()
+    ]
+    tiny = Tiny(put_empty_store(tmp_path))
+    tiny.leave_out("explore", "monitor")
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    for folder in ("data", "models"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        shutil.copy(ROOT / folder / "README.md", tmp_path / folder)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
+        git(tmp_path, *words)
+    with object_store(monkeypatch, "team-data"):
+        result = {}
+        for line in lines:
+            environ = {**tiny.environ, "DVC_NO_ANALYTICS": "1"}
+            done = subprocess.run(
+                line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+            result[line] = done.stdout
+    version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
+    for stage in ("ingest", "finalize"):
+        assert tiny.receipt(stage)["details"]["data_version"] == version
+    assert version in (tmp_path / "reports/tiny/01_ingest.html").read_text()
+    assert not re.search(r"^data ", result["modelbook diff"], re.M)
+    differences = re.findall(
+        r"^metric +finalize\.\w+ .*? (0|[+-]\S+)(?= |$)", result["modelbook diff"], re.M
+    )
+    assert differences == ["0", "0"], result["modelbook diff"]
+    assert "1 → 2" in result["modelbook history"]

@@ -1,0 +1,156 @@
+"""Error slices and rows with the largest errors."""
+
+from __future__ import annotations
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CONTRACT
+from facts import missing_facts, numbers
+
+from modelbook.contract import Contract
+from modelbook.evaluation.error_slices import (
+    describe_worst_slice,
+    find_error_slices,
+    find_worst_rows,
+)
+from modelbook.tasks.binary import Binary
+from modelbook.tasks.multiclass import Multiclass
+from modelbook.tasks.regression import Regression
+from modelbook.tasks.scored_rows import ScoredRows
+
+TASK = Binary(Contract.model_validate(CONTRACT))
+CHANCE = {"min_rows": 100, "resamples": 200, "seed": 1}
+
+
+def table(rows: int = 2000) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    return pd.DataFrame({
+        "who": np.arange(rows), "year": 1, "group": 1.0, "size": random.uniform(0, 100, rows),
+        "colour": random.choice(["1", "2", "11"], rows), "flag": 0.0, "after": 7.0,
+        "noise": np.where(random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows)),
+    })  # fmt: skip
+
+
+def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows:
+    """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
+    random = np.random.default_rng(seed)
+    outcome = random.integers(0, 2, len(frame))
+    right = random.uniform(size=len(frame)) < np.where(lost, 0.5, 0.9)
+    return ScoredRows.from_arrays(
+        outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"]
+    )
+
+
+def test_error_slice_is_found_and_named() -> None:
+    frame = table()
+    lost = (frame["size"] > 70) & (frame["colour"] == "2")
+    rows = find_error_slices(TASK, answered(frame, lost), frame, **CHANCE)
+    top = rows.iloc[0]
+    assert missing_facts(top["slice"], "Size", "colour", 2) == []
+    assert [number for number in numbers(top["slice"]) if number == pytest.approx(70, abs=4)]
+    assert 0 < top["low"] < top["gap"] < top["high"]
+    assert missing_facts(describe_worst_slice(TASK, rows), top["slice"], int(top["rows"])) == []
+
+
+def test_missing_values_can_be_an_error_slice() -> None:
+    frame = table()
+    rows = find_error_slices(
+        TASK, answered(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE
+    )
+    assert missing_facts(rows["slice"].iloc[0], "noise", "missing") == []
+
+
+def test_a_slice_has_the_words_of_the_contract() -> None:
+    columns = {
+        **CONTRACT["columns"],
+        "colour": {**CONTRACT["columns"]["colour"], "meaning": "1 red, 2 green, 11 blue"},
+        "flag": {"role": "feature", "type": "boolean", "nullable": True, "meaning": "yes or no"},
+    }
+    task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))
+    frame = table().assign(flag=np.arange(2000) % 2)
+    lost = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
+    top = find_error_slices(task, answered(frame, lost), frame, **CHANCE)["slice"].iloc[0]
+    assert missing_facts(top, "colour is green", "not flag") == []
+    unknown = frame.assign(flag=np.where(np.arange(2000) % 4 < 2, frame["flag"], np.nan))
+    lost = unknown["flag"].isna().to_numpy()
+    top = find_error_slices(task, answered(unknown, lost), unknown, **CHANCE)["slice"].iloc[0]
+    assert missing_facts(top, "flag", "missing") == []  # below 0, as a missing value is
+
+
+def test_redundant_slice_conditions_are_simplified() -> None:
+    frame = table()
+    steps = np.select([frame["size"] < 25, frame["size"] < 50], [0.4, 0.7], 0.95)
+    random = np.random.default_rng(0)
+    outcome = random.integers(0, 2, len(frame))
+    right = random.uniform(size=len(frame)) < steps
+    scored = ScoredRows.from_arrays(
+        outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"]
+    )
+    slices = find_error_slices(TASK, scored, frame, **CHANCE)["slice"]
+    assert slices.str.count("Size").max() <= 2  # one border a side
+    assert missing_facts(slices.iloc[0], "Size") == []
+    assert numbers(slices.iloc[0])[0] == pytest.approx(25, abs=5)
+
+
+def test_noise_rarely_has_error_slices() -> None:
+    frame, sure = table(), 0
+    for seed in range(12):
+        rows = find_error_slices(
+            TASK,
+            answered(frame, np.zeros(len(frame), bool), seed),
+            frame,
+            **{**CHANCE, "seed": seed},
+        )
+        sure += describe_worst_slice(TASK, rows) != describe_worst_slice(TASK, rows.head(0))
+    assert sure <= 3  # up to five slices a time, each wrong once in forty
+
+
+def test_few_rows_have_no_error_slices() -> None:
+    frame = table(150)
+    rows = find_error_slices(TASK, answered(frame, np.ones(150, bool)), frame, **CHANCE)
+    assert rows.empty
+    assert numbers(describe_worst_slice(TASK, rows)) == []
+
+
+def test_largest_errors_are_listed_by_key_only() -> None:
+    frame = table(4)
+    scored = ScoredRows.from_arrays([0, 1, 1, 0], [0.1, 0.02, 0.6, 0.7], frame["who"])
+    rows = find_worst_rows(TASK, scored, frame, max_rows=2)
+    key, period, outcome, score, error = rows.columns
+    assert (key, period, error) == ("member", "year", "log loss")
+    assert rows["member"].tolist() == [
+        "1",
+        "3",
+    ]  # a number with its thousands parted is no key to look up
+    assert [numbers(text) for text in rows[score]] == [[0.02], [0.7]]
+    assert rows[outcome].nunique() == 2
+    assert rows["log loss"].tolist() == pytest.approx([-np.log(0.02), -np.log(0.3)])
+
+
+def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> None:
+    task = Multiclass(books.of_classes())
+    scored = ScoredRows.from_arrays([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
+    rows = find_worst_rows(task, scored, books.classes(rows=2))
+    assert rows["row"].tolist() == [1, 0]
+    outcome, answer = rows.iloc[0, [1, 2]]
+    assert outcome == "high"
+    assert missing_facts(answer, "low", 0.7) == []
+    keyed = Binary(TASK.contract.model_copy(update={"key": ["who", "group"]}))
+    shown = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), table(1))
+    assert "group" not in shown
+
+
+def test_regression_error_is_absolute_error() -> None:
+    task = Regression(books.of_number())
+    frame = books.number(entities=1)
+    rows = find_worst_rows(
+        task, ScoredRows.from_arrays([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame
+    )
+    assert rows.iloc[:, -1].tolist() == [6.0, 1.0, 0.0]
+    assert [float(value) for value in rows.iloc[0, -4:-1]] == [
+        2,
+        20,
+        26,
+    ]  # year, outcome, prediction

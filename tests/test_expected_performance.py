@@ -1,0 +1,60 @@
+"""Expected ROC AUC before outcomes arrive (CBPE), compared with simulated outcomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from modelbook.tasks.performance_estimation import estimate_roc_auc
+
+
+def drawn(
+    random: np.random.Generator, rows: int, spread: float = 1.2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that are twice too sure, in one column, and what turned out."""
+    logit = random.normal(-0.5, spread, rows)
+    turned = random.uniform(size=rows) < 1 / (1 + np.exp(-logit))
+    return 1 / (1 + np.exp(-2 * logit))[:, None], turned[:, None]
+
+
+@pytest.mark.parametrize("spread", [1.2, 0.5, 2.0])
+def test_expected_roc_auc_matches_observed_after_mix_change(spread: float) -> None:
+    random, errors, held = np.random.default_rng(0), [], []
+    for _ in range(20):
+        past, turned = drawn(random, 3000)
+        score, came = drawn(random, 1000, spread)
+        result, auc = (
+            estimate_roc_auc(score, past, turned, n_simulations=50),
+            roc_auc_score(came, score),
+        )
+        assert result is not None
+        errors.append(result.value - auc)
+        held.append(result.low <= auc <= result.high)
+    assert np.mean(errors) == pytest.approx(0, abs=0.012)
+    assert np.mean(held) >= 0.8
+
+
+def test_expected_roc_auc_of_multiclass_is_one_vs_rest_mean() -> None:
+    random = np.random.default_rng(1)
+
+    def several(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        code, value = random.integers(0, 3, rows), random.normal(size=(rows, 3))
+        value[np.arange(rows), code] += 1
+        return np.exp(value) / np.exp(value).sum(axis=1, keepdims=True), code
+
+    (past, codes), (score, came) = several(3000), several(2000)
+    result = estimate_roc_auc(score, past, codes[:, None] == np.arange(3))
+    assert result is not None
+    auc = roc_auc_score(came, score, multi_class="ovr", average="macro")
+    assert result.value == pytest.approx(auc, abs=0.02)
+    assert result.low < result.value < result.high
+
+
+def test_constant_scores_expect_chance_and_few_outcomes_give_none() -> None:
+    past, turned = drawn(np.random.default_rng(2), 500)
+    result = estimate_roc_auc(np.full((200, 1), 0.3), past, turned)
+    assert result is not None
+    assert result == pytest.approx((0.5, 0.5, 0.5))
+    assert estimate_roc_auc(past, past, np.arange(500)[:, None] < 9) is None
+    assert estimate_roc_auc(past, past, np.arange(500)[:, None] >= 9) is None

@@ -1,0 +1,337 @@
+"""Export and import of versions between environments: verification, signatures, gate, history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from facts import refused
+from shelf import put_empty_store
+from test_registry import BOOK, enter, made
+from typer.testing import CliRunner
+
+from modelbook.cli import app, serving
+from modelbook.cli import promotion as promotion_commands
+from modelbook.config import Deploy
+from modelbook.contract import Contract
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, holds_out
+from modelbook.errors import PromotionError, StoreError
+from modelbook.extras import import_gate
+from modelbook.journal import Journal
+from modelbook.journal.schema import PREDICTIONS_TABLE
+from modelbook.registry import (
+    aliases,
+    exports,
+    history,
+    imports,
+    promotion,
+    signing,
+    store,
+    versions,
+)
+from modelbook.registry.golden_check import compare_golden_rows
+from modelbook.serving import served_models
+from modelbook.stage import project
+
+
+@pytest.fixture(autouse=True)
+def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions prove themselves in this process: a clean one takes seconds to start."""
+
+    def prove(root: Path, model_uri: str) -> int:
+        store.configure_mlflow(root)
+        rows, difference = compare_golden_rows(model_uri)
+        assert difference == 0
+        return rows
+
+    monkeypatch.setattr(promotion, "verify_golden_rows_at", prove)
+
+
+@pytest.fixture(scope="module")
+def source(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+) -> Path:
+    """A project whose gate has approved a version."""
+    root = put_empty_store(tmp_path_factory.mktemp("dev"))
+    enter(root, made(make_frame(), set(range(50)), contract), contract, commit="c0ffee")
+    history.record_decision(
+        root, BOOK, "promote", 1, "It is better.", {"auc": 0.8}, "c0ffee", expected_champion=None
+    )
+    return root
+
+
+def promote(root: Path, number: int) -> Any:
+    return promotion.promote(root, BOOK, number, reason="", override="", commit="c0ffee")
+
+
+def folder_of(address: str) -> Path:
+    return Path(address.removeprefix("file://"))
+
+
+def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path: Path) -> None:
+    staging, prod = (put_empty_store(tmp_path / name) for name in ("staging", "prod"))
+    addresses = [exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)]
+    done = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    assert (done.version, done.is_new, done.entry.action) == (1, True, history.IMPORT)
+    assert done.entry.evidence["golden_rows"] == 30
+    assert done.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
+    again = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    assert (again.version, again.is_new, again.entry) == (1, False, done.entry)
+    assert promote(staging, 1).champion_after == 1  # the source's gate compared with no champion
+
+    addresses.append(exports.export_version(staging, BOOK, (tmp_path / "passports").as_uri()))
+    last = imports.import_version(prod, BOOK, addresses[1], "c0ffee")
+    passport = exports.read_passport(addresses[1])
+    assert [entry["action"] for entry in passport["history"]] == ["import", "promote"]
+    assert last.entry.evidence["source_hash"] == passport["history"][-1]["hash"]
+    assert passport["history"][0]["evidence"]["source_hash"] == done.entry.evidence["source_hash"]
+    assert promote(prod, 1).champion_after == 1
+    assert served_models.load_version(prod, BOOK, 1).golden_rows > 0
+    for root in (source, staging, prod):
+        assert history.find_integrity_errors(root) == []
+
+
+def test_export_and_import_print_json(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = put_empty_store(tmp_path / "staging")
+
+    def run(root: Path, *words: str) -> dict[str, Any]:
+        for commands in (serving, promotion_commands):
+            monkeypatch.setattr(commands, "find_book", lambda book: (root, BOOK))
+        monkeypatch.setattr(project, "read_stage_parameters", lambda *_: {})
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    exported = run(source, "export", tmp_path.as_uri(), "--version", "1")
+    assert (exported["version"], exported["book"]) == (1, BOOK)
+    imported = run(target, "import", exported["address"])
+    assert (imported["version"], imported["is_new"]) == (1, True)
+    assert imported["entry"]["evidence"]["passport"] == exported["address"]
+    assert (imported["gate"]["action"], imported["move"]) == (None, None)  # no rows of its own
+    moved = run(target, "import", exported["address"], "--promote")["move"]
+    assert (moved["action"], moved["champion_after"]) == ("promote", 1)
+
+
+def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: Path) -> None:
+    plain, complete = (
+        exports.export_version(source, BOOK, tmp_path.as_uri(), 1, with_rows=rows)
+        for rows in (False, True)
+    )
+    assert [(folder_of(at) / "parts/reference.parquet").exists() for at in (plain, complete)] == [
+        False,
+        True,
+    ]
+    passport = exports.read_passport(plain)
+    assert passport["tags"]["commit"] == "c0ffee"
+    assert passport["gate"]["action"] == "promote"
+    assert {"parts/contract.yaml", "parts/golden.parquet", "model/MLmodel"} <= set(
+        passport["files"]
+    )
+    assert "mlflow" in {part["name"] for part in passport["sbom"]["components"]}
+
+
+@pytest.mark.parametrize("name", ["parts/golden.parquet", "model/MLmodel", "version.json"])
+def test_altered_export_is_refused_before_registration(
+    name: str, source: Path, tmp_path: Path
+) -> None:
+    address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
+    path = folder_of(address) / name
+    path.write_bytes(path.read_bytes() + b" ")
+    target = put_empty_store(tmp_path / "target")
+    with refused(StoreError, address):
+        imports.import_version(target, BOOK, address, "c0ffee")
+    assert aliases.find_version(target, BOOK, 1) is None
+    assert history.read_history(target) == []
+
+
+def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) -> None:
+    keys = {}
+    for name in ("dev", "other"):
+        key = Ed25519PrivateKey.generate()
+        private, public = tmp_path / f"{name}.pem", tmp_path / f"{name}.pub"
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        public.write_bytes(
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        keys[name] = signing.load_private_key(private), signing.load_public_key(public)
+        with refused(StoreError, public):
+            signing.load_private_key(public)
+    target, place = put_empty_store(tmp_path / "target"), (tmp_path / "passports").as_uri()
+    address = exports.export_version(source, BOOK, place, 1)
+    with refused(StoreError, exports.SIGNATURE_FILE):  # not signed
+        imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    for name in ("other", "dev"):  # the last signature counts
+        signed = exports.export_version(source, BOOK, place, 1, signing_key=keys[name][0])
+        assert signed == address
+    with refused(StoreError, address):
+        imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
+    assert aliases.find_version(target, BOOK, 1) is None
+    done = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    assert len(done.entry.evidence["signed_by"]) == 64
+
+
+def test_export_of_other_book_or_champion_is_refused(
+    source: Path, tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
+    target = put_empty_store(tmp_path / "target")
+    with refused(StoreError, BOOK, "another"):
+        imports.import_version(target, "another", address, "c0ffee")
+    enter(target, made(make_frame(seed=5), set(range(30, 90)), contract), contract)
+    promotion.promote(target, BOOK, 1, reason="", override="the first", commit="c0ffee")
+    done = imports.import_version(target, BOOK, address, "c0ffee")
+    with refused(PromotionError, BOOK, done.version, "--override"):
+        promote(target, done.version)
+
+
+LIMITS = Deploy(non_inferiority_margin=0.05, resamples=100)
+RULE = SPLIT_STRATEGIES["group"].describe_rule(0.3, 42)
+COSTS = {"costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0}}
+
+
+def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """What a version consists of whose holdout was drawn by the rule."""
+    parts = made(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
+    metrics = {"split_rule": RULE, "split": "group", "periods": [1, 2, 3], "value": COSTS}
+    return parts | {"metrics": parts["metrics"] | metrics}
+
+
+@pytest.fixture(scope="module")
+def passports(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+) -> dict[str, str]:
+    """Versions of development that its gate has approved: a good one, and one of wrong outcomes."""
+    folder = tmp_path_factory.mktemp("sources")
+    addresses = {}
+    frame = make_frame(seed=5, entities=500)
+    wrong = frame.assign(happened=1 - frame["happened"])
+    for name, rows in (("good", frame), ("wrong", wrong)):
+        root = put_empty_store(folder / name)
+        enter(root, with_rule(rows, contract), contract)
+        history.record_decision(root, BOOK, "promote", 1, "", {}, "c0ffee", expected_champion=None)
+        addresses[name] = exports.export_version(root, BOOK, (folder / "passports").as_uri(), 1)
+    return addresses
+
+
+@pytest.fixture(scope="module")
+def own(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+) -> Path:
+    """A target project with a champion of its own, and its holdout."""
+    root = put_empty_store(tmp_path_factory.mktemp("prod"))
+    enter(root, with_rule(make_frame(entities=500), contract), contract)
+    promotion.promote(root, BOOK, 1, reason="", override="the first", commit="c0ffee")
+    return root
+
+
+def import_and_judge(
+    root: Path, address: str, journal: Journal | None = None
+) -> tuple[int, import_gate.ImportDecision]:
+    done = imports.import_version(root, BOOK, address, "c0ffee")
+    return done.version, import_gate.judge_import(root, done.entry, LIMITS, journal, "c0ffee")
+
+
+def test_import_is_evaluated_on_holdout_of_champion(
+    passports: dict[str, str], own: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(own, tmp_path / "prod")
+    number, judged = import_and_judge(root, passports["good"])
+    champion = versions.get_champion(root, BOOK)
+    assert champion is not None
+    entry = history.last_decision(history.read_history(root, BOOK), number)
+    assert entry is not None
+    assert (entry.action, entry.evidence["rows"]) == ("promote", len(champion.reference))
+    source_hash = exports.read_passport(passports["good"])["history"][-1]["hash"]
+    assert entry.evidence["source_hash"] == source_hash
+    assert judged.entry == entry
+    observed = {
+        criterion["name"]: criterion["observed"] for criterion in entry.evidence["criteria"]
+    }
+    assert "0.800" not in observed["ROC AUC meets the minimum"]  # that of the source
+    assert promote(root, number).champion_after == number
+
+    number, judged = import_and_judge(root, passports["wrong"])  # the champion is an import now
+    assert judged.decision is None  # without its rows, and the project has no table
+    (root / "data" / BOOK).mkdir(parents=True)
+    champion.reference.to_parquet(root / "data" / BOOK / "holdout.parquet")
+    number, judged = import_and_judge(root, passports["wrong"])
+    assert judged.is_hold
+    with refused(PromotionError, number, "held"):
+        promote(root, number)
+    done = promotion.promote(root, BOOK, number, reason="", override="a drill", commit="c0ffee")
+    assert done is not None
+    assert done.evidence["override"] == "a drill"
+    assert history.find_integrity_errors(root) == []
+
+
+def test_import_is_evaluated_on_later_journaled_predictions(
+    passports: dict[str, str],
+    own: Path,
+    tmp_path: Path,
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+) -> None:
+    root = shutil.copytree(own, tmp_path / "prod")
+    champion = versions.get_champion(root, BOOK)
+    assert champion is not None
+    rows = make_frame(seed=9, entities=400, years=(4,))
+    scores = champion.load_pipeline("model").predict_proba(contract.select_features(rows))[:, 1]
+    journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", BOOK)
+    journal.create_tables()
+    inputs = contract.select_features(rows).astype(object)
+    records = inputs.where(inputs.notna(), None).to_dict("records")
+    entry = {"book": BOOK, "variant": "champion", "version": 1, "returned": True, "prediction": "1",
+             "milliseconds": 1.0}  # fmt: skip
+    with journal.engine.begin() as connection:
+        connection.execute(
+            PREDICTIONS_TABLE.insert(),
+            [
+                entry
+                | {"id": str(place), "at": time.time() + 60, "inputs": json.dumps(record),
+                   "probabilities": json.dumps({"0": 1 - score, "1": score})}
+                for place, (record, score) in enumerate(zip(records, scores, strict=True))
+            ],
+        )  # fmt: skip
+    journal.record_outcomes({str(place): int(rows["happened"][place]) for place in range(350)})
+    _, judged = import_and_judge(root, passports["wrong"], journal)
+    assert judged.is_hold
+    assert judged.entry is not None
+    assert judged.entry.evidence["rows"] == 350
+
+
+def test_decision_against_replaced_champion_is_not_recorded(
+    passports: dict[str, str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(own, tmp_path / "prod")
+    done = imports.import_version(root, BOOK, passports["wrong"], "c0ffee")
+    decide = import_gate.decide
+
+    def decide_late(*arguments: Any) -> Any:
+        promotion.promote(root, BOOK, done.version, reason="", override="mine", commit="c0ffee")
+        return decide(*arguments)
+
+    monkeypatch.setattr(import_gate, "decide", decide_late)
+    with refused(PromotionError, "version 1", f"version {done.version}"):
+        import_gate.judge_import(root, done.entry, LIMITS, None, "c0ffee")
+    assert history.last_decision(history.read_history(root, BOOK), done.version) is None

@@ -1,0 +1,166 @@
+"""Exported versions: addressed by digest, verified, and served without a project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from facts import refused
+from servers import object_store
+from shelf import BOOK, Shelf, fitted
+from tiny import BIN
+
+from modelbook.errors import StoreError
+from modelbook.registry import exports
+from modelbook.serving import served_models
+
+ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
+
+
+@pytest.fixture(scope="module")
+def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    for number in (1, 2):
+        rows = frame.head(50 * number)
+        shelf.register(fitted(frame, contract), contract, rows, run_id=str(number))
+    shelf.alias("champion", 1)
+    return shelf
+
+
+@pytest.fixture
+def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+    """A project with two versions; the first is champion."""
+    return template.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return (tmp_path / "elsewhere").as_uri()
+
+
+def test_service_serves_export_without_a_project(
+    shelf: Shelf, address: str, tmp_path: Path
+) -> None:
+    place = exports.export_version(shelf.root, BOOK, f"{address}/")
+    other = tmp_path / "other"
+    result = exports.open_export(other, place)
+    assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
+    passport = (Path(place.removeprefix("file://")) / "version.json").read_bytes()
+    assert place == f"{address}/{hashlib.sha256(passport).hexdigest()}"
+    item = served_models.load_model(result, max_rows=1)
+    assert (item.number, item.golden_rows > 0) == (1, True)
+    assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
+    assert (
+        exports.export_version(shelf.root, BOOK, address) == place
+    )  # again, and nothing is another
+
+
+def test_service_with_export_does_not_open_store(
+    shelf: Shelf, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        served_models.EXPORT_VARIABLE, exports.export_version(shelf.root, BOOK, address, 2)
+    )
+    assert {
+        alias: result.number
+        for alias, result in served_models.find_served_versions(tmp_path / "other", BOOK).items()
+    } == {"champion": 2}
+
+
+@pytest.mark.parametrize("number", [None, 9])
+def test_missing_version_cannot_be_exported(number: int | None, shelf: Shelf, address: str) -> None:
+    shelf.alias("champion", None)
+    with refused(StoreError, BOOK, number or "champion"):
+        exports.export_version(shelf.root, BOOK, address, number)
+
+
+def test_path_as_address_raises_with_its_uri(shelf: Shelf, tmp_path: Path) -> None:
+    with refused(StoreError, tmp_path / "elsewhere") as caught:
+        exports.export_version(shelf.root, BOOK, str(tmp_path / "elsewhere"))
+    [advised] = re.findall(r"file://\S+", caught.value.next)
+    assert exports.export_version(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
+
+
+def test_altered_files_are_neither_exported_nor_served(
+    shelf: Shelf, address: str, tmp_path: Path
+) -> None:
+    place = exports.export_version(shelf.root, BOOK, address)
+    for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
+        (folder / "contract.yaml").write_text("title: Other")
+    with refused(StoreError, BOOK, 1):
+        exports.export_version(shelf.root, BOOK, address)
+    digest = exports.read_passport(place)["tags"]["digest"]
+    with refused(StoreError, digest[:12]):
+        served_models.load_model(exports.open_export(tmp_path / "other", place), max_rows=1)
+
+
+@pytest.mark.parametrize(
+    ("end", "facts"), [("", []), ("/" + "0" * 64, ["FileNotFoundError"]), ("/9a0c", [])]
+)
+def test_invalid_export_address_raises(
+    end: str, facts: list[str], address: str, tmp_path: Path
+) -> None:
+    with refused(StoreError, address + end, *facts):
+        exports.open_export(tmp_path, address + end)
+
+
+def test_export_with_wrong_digest_raises(shelf: Shelf, address: str, tmp_path: Path) -> None:
+    folder = Path(exports.export_version(shelf.root, BOOK, address).removeprefix("file://"))
+    folder.rename(folder.with_name("0" * 64))
+    with refused(StoreError, folder.name[:12]) as caught:
+        exports.open_export(tmp_path, f"{address}/{'0' * 64}")
+    assert "0" * 12 in caught.value.expected
+    text = "[]"
+    other = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
+    folder.with_name("0" * 64).rename(other)
+    (other / "version.json").write_text(text)
+    with refused(StoreError, f"{address}/{other.name}/version.json"):
+        exports.open_export(tmp_path, f"{address}/{other.name}")
+
+
+@pytest.mark.slow
+def test_service_starts_from_s3_in_an_empty_folder(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with object_store(monkeypatch, "models"):
+        place = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
+        with socket.socket() as item:
+            item.bind(("127.0.0.1", 0))
+            port = item.getsockname()[1]
+        (tmp_path / "empty").mkdir()
+        command = [BIN / "modelbook", "serve", "--from", place, "--port", str(port)]
+        with (tmp_path / "log").open("w") as log:
+            server = subprocess.Popen(
+                command, cwd=tmp_path / "empty", stderr=log, env={**os.environ}
+            )
+        try:
+            for _ in range(300):
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                try:
+                    urllib.request.urlopen(
+                        f"http://127.0.0.1:{port}/health/ready", timeout=5
+                    ).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            requests = urllib.request.Request(
+                f"http://127.0.0.1:{port}/predict",
+                json.dumps(ROW).encode(),
+                {"content-type": "application/json"},
+            )
+            with urllib.request.urlopen(requests, timeout=30) as result:
+                answer = json.load(result)
+        finally:
+            server.terminate()
+            server.wait(60)
+        assert answer["model_version"] == 2
+        assert sum(answer["probabilities"].values()) == pytest.approx(1)

@@ -1,0 +1,394 @@
+"""Failure page: error, cell, log, downstream stages, last good report."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from facts import missing_facts
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from papermill.exceptions import PapermillExecutionError
+from tiny import QUICK_COMPARISON, ROOT, Tiny
+
+from modelbook import disk
+from modelbook.build import failure_pages
+from modelbook.build.log_follower import explain_failure
+from modelbook.errors import BuildError, ContractViolationError, DataError
+from modelbook.pages import failure_report, notebook_errors, stage_report
+from modelbook.stage.verdict import Verdict
+
+TRACE = [
+    "\x1b[0;31mDataError\x1b[0m  Traceback",
+    "Cell \x1b[0;32mIn[3], line 1\x1b[0m\n----> 1 <b>raise</b>",
+]
+ERROR = DataError("the table has <3> rows", expected="at least 10", next="take another table")
+
+
+def cell(
+    source: str,
+    error: Exception | None = None,
+    started: str | None = "2024-05-06T07:08:09",
+    **more: Any,
+) -> Any:
+    name = type(error).__name__
+    outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
+    # Papermill calls every cell completed in the end, also those that it never came to.
+    metadata = {
+        "papermill": {"status": "completed", "start_time": started},
+        "tags": more.pop("tags", []),
+    }
+    return new_code_cell(source, metadata=metadata, outputs=outputs, **more)
+
+
+def partial(*last: Any) -> Any:
+    """A notebook as Papermill leaves it: with the cells that it and Ploomber have put in."""
+    return new_notebook(cells=[
+        new_markdown_cell("<span>An Exception</span>", metadata={"tags": ["papermill-error-cell-tag"]}),
+        new_markdown_cell("# 03 · Compare\n\n> Which family is best?"),
+        cell("seed = 1", tags=["parameters"]), cell("seed = 2", tags=["injected-parameters"]), cell("import os"),
+        new_markdown_cell("## How `good` is each?\n\nIt says.\n\n    # no heading\n"), *last,
+    ])  # fmt: skip
+
+
+def broken() -> Any:
+    return partial(
+        cell("board = <judge>()", ERROR, id="leaderboard"), cell("never()", started=None)
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Any:
+    """Writes the page of a failure of compare and returns it, given the partial notebook and what was told."""
+
+    def write(
+        notebook: Any = None,
+        what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()",
+        **more: Any,
+    ) -> str:
+        folder = tmp_path / "reports/tiny"
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        log = folder / "logs/03_compare.log"
+        if not log.exists():
+            entries = [{"at": time.time() - 83, "text": "starting the kernel", "done": None}]
+            entries += [
+                {"at": time.time(), "text": f"step <{i}>", "done": i, "total": 20}
+                for i in range(20)
+            ]
+            log.write_text("\n".join(map(json.dumps, entries)) + "\nhalf a li")
+        if notebook is not None:
+            nbformat.write(notebook, folder / "03_compare.ipynb")
+        states = {"ingest": "kept", "explore": "ran", "compare": "failed", "finalize": "not run"}
+        result = {
+            "states": {**states, "deploy": "not run"}, "downstream": ["finalize", "deploy"],
+            "command": "ploomber build --env--folds 3",
+            "provenance": {"commit": "c" * 10, "parameters": [
+                {"name": "folds", "value": "3", "origin": "command line", "meaning": "folds, 2 to 20"},
+            ]},
+        }  # fmt: skip
+        match = failure_report.StageFailure(
+            "compare",
+            "tiny",
+            what,
+            folder / "03_compare.html",
+            folder / "03_compare.ipynb",
+            log,
+            **{**result, **more},
+        )
+        return failure_report.write(match).read_text(encoding="utf-8")
+
+    return write
+
+
+def text(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
+
+
+class TestPage:
+    def test_page_shows_error_cell_and_next_step(self, made):
+        html = made(broken())
+        result = text(html)
+        for part in (
+            "1 min 23 s", "DataError: the table has &lt;3&gt; rows", "code cell 3 of 4", "“How good is each?”",
+            "Finalize and deploy", "Expected at least 10", "take another table", "board = &lt;judge&gt;()",
+            "leaderboard", "section “DataError”",
+            "notebooks/03_compare.ipynb", "ploomber build --env--folds 3", "command line",
+        ):  # fmt: skip
+            assert part in result, part
+        assert "\x1b" not in html
+        assert "&lt;b&gt;raise" in html.split("<summary>The traceback</summary>")[1]
+        assert 'class="badge bad"' in html
+        assert "never()" not in html
+
+    def test_page_and_terminal_number_cells_alike(self, made, tmp_path):
+        notebook = broken()
+        code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for count, executed in enumerate(code_cells, 1):
+            executed["execution_count"] = count
+        failed = code_cells[3]  # below the parameters, those that are injected, and an import
+        failed.outputs[0].traceback = ["Cell In[4], line 1"]
+        html = made(notebook)
+        error = PapermillExecutionError(
+            5, 4, failed.source, "DataError", str(ERROR), failed.outputs[0].traceback
+        )
+        message = explain_failure(error, "", tmp_path / "reports/tiny/03_compare.ipynb")
+        assert re.search(r"\n  in cell 3:\n  > board", message)
+        assert "code cell 3 of 4" in text(html)
+        assert "Cell In[3], line 1" in html
+
+    @pytest.mark.parametrize(
+        ("error", "next", "section"),
+        [
+            (OSError(28, "No space left on device"), disk.DISK_FULL_HINT, "section “DiskError”"),
+            (
+                RuntimeError("(psycopg.OperationalError) gone"),
+                "check that PostgreSQL is running",
+                "",
+            ),
+        ],
+    )
+    def test_error_without_hint_shows_hint_of_build(self, made, error, next, section):
+        what = f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
+        result = text(made(partial(cell("board()", error)), what))
+        assert next in result
+        assert f"{next[0].upper()}{next[1:]}." in result
+        assert section in result
+
+    def test_page_shows_last_log_lines(self, made):
+        result = text(made(broken()))
+        assert "1:23 19 of 20 · step &lt;19&gt;" in result
+        assert "step &lt;5&gt;" in result
+        assert "step &lt;4&gt;" not in result
+        assert "half a li" not in result
+
+    def test_page_shows_status_of_each_stage(self, made):
+        result = text(made(broken()))
+        states = r"ingest ([a-z ]+?) explore ran compare failed finalize ([a-z ]+?) deploy ([a-z ]+?) monitor ([a-z ]+)"
+        ingest, finalize, deploy, monitor = re.search(states, result).groups()
+        assert finalize == deploy
+        assert len({ingest, "ran", "failed", finalize, monitor[:20]}) == 5
+
+    def test_page_runs_no_scripts_and_has_no_dead_links(self, made, tmp_path):
+        made(broken())
+        (tmp_path / "reports/tiny/01_ingest.html").write_text("")
+        html = made(broken())
+        assert html.count("<script") == 1  # the one that every page has
+        links = set(re.findall(r'href="([^"#][^"]*)"', html)) - {"data:,", "../index.html"}
+        assert links == {"03_compare.html", "03_compare.ipynb", "01_ingest.html"}
+
+    @pytest.mark.parametrize(
+        ("what", "said"),
+        [
+            ("out of memory, MemoryError: \n  in cell 3:\n    x", "Take fewer rows (sample)"),
+            (
+                "the kernel died: the system killed it because memory ran out (SIGKILL) (not an error…)",
+                "“A dead kernel”",
+            ),
+            (
+                "the kernel died: it crashed with SIGSEGV, in a library's native code",
+                "run the notebook by hand",
+            ),
+            (
+                "stage 'compare' took longer than 9 s and was stopped\n  next: give it more time",
+                "Give it more time.",
+            ),
+            (
+                f"BuildError: {BuildError('did not start, twice', next='modelbook doctor')}",
+                "Modelbook doctor.",
+            ),
+        ],
+    )
+    def test_failure_outside_cells_shows_its_reason(self, made, what, said):
+        running = partial(cell("work()", id="work"), cell("later()", started=None))
+        result = text(made(None if "start" in what else running, what))
+        assert said in result
+        assert "not raised by a cell" in result
+        dead = what.startswith(("the kernel died", "stage"))
+        assert ("The cell below was running when it happened." in result) == dead
+        assert ("work()" in result) == dead
+        assert ("Run it by hand" in result) == ("start" not in what)
+
+    def test_failure_after_last_cell_blames_no_cell(self, made):
+        html = made(partial(cell("last()")), "ReportError: a figure has no alternative text")
+        assert "a figure has no alternative text" in html
+        assert "last()" not in html
+        assert "section “ReportError”" in html
+        assert "<pre>a figure has no alternative text</pre>" in html
+
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[]", '{"cells": 3}', '{"cells": [], "metadata": {}}']
+    )
+    def test_page_is_written_despite_corrupt_notebook(self, made, tmp_path, content):
+        made()
+        (tmp_path / "reports/tiny/03_compare.ipynb").write_text(content)
+        assert "the table has &lt;3&gt; rows" in made()
+
+    def test_page_is_written_despite_missing_or_empty_log(self, made, tmp_path):
+        made()
+        (tmp_path / "reports/tiny/logs/03_compare.log").write_text("")
+        assert "There is no log." in made()
+        shutil.rmtree(tmp_path / "reports/tiny/logs")
+        (tmp_path / "reports/tiny/logs").mkdir()
+        (tmp_path / "reports/tiny/logs/03_compare.log").write_text('{"at": "x"}\n3\n')
+        assert "There is no log." in made()
+
+    def test_notebook_of_earlier_run_is_ignored(self, made, tmp_path):
+        made(broken())
+        old = time.time() - 3600
+        notebook = tmp_path / "reports/tiny/03_compare.ipynb"
+        os.utime(notebook, (old, old))
+        html = made(what="BuildError: the kernel of stage 'compare' did not start, twice: no")
+        assert "leaderboard" not in html
+        assert 'href="03_compare.ipynb"' not in html
+        assert "Which family is best?" in html
+
+
+class TestLastGood:
+    def good(self, folder: Path, word: str = "leader found") -> Path:
+        conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
+        cells = [
+            new_code_cell(
+                "verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())]
+            )
+        ]
+        source = folder / "reports/tiny/03_compare.ipynb"
+        source.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(new_notebook(cells=cells), source)
+        stage_report.publish(
+            {"nb": source, "report": source.with_suffix(".html")}, {"book": "tiny"}
+        )
+        return source.with_suffix(".html")
+
+    def test_last_good_report_is_kept_with_notice(self, made, tmp_path):
+        report = self.good(tmp_path)
+        html = made(
+            broken(),
+            last_receipt={
+                "word": "leader found",
+                "facts": {"started": "2024-05-06T07:08:09+00:00"},
+            },
+            last_run=3,
+        )
+        assert failure_report.is_failure_report(report)
+        assert 'href="03_compare-last-good.html"' in html
+        assert "run 3: leader found , 2024-05-06 07:08 UTC" in text(html)
+        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        assert "It leads." in retained
+        [notice] = re.findall(r'<aside class="notice".*?</aside>', retained)
+        facts = ("run 3", "2024-05-06 07:08 UTC", '<a href="03_compare.html">')
+        assert missing_facts(notice, *facts) == []
+
+    def test_second_failure_keeps_last_good_report(self, made, tmp_path):
+        report = self.good(tmp_path)
+        made(broken())
+        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        made(broken(), what="KeyError: 'x'")
+        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == retained
+
+    def test_last_good_report_is_removed_after_success(self, made, tmp_path):
+        self.good(tmp_path)
+        made(broken())
+        report = self.good(tmp_path, "no lead")
+        assert not failure_report.is_failure_report(report)
+        assert not failure_report.last_good_path(report).exists()
+
+    def test_stage_that_never_succeeded_has_no_last_good_report(self, made, tmp_path):
+        made(broken())
+        assert "This stage has not succeeded yet" in made(broken())
+        assert not list(tmp_path.rglob("*last-good*"))
+
+
+class TestWords:
+    def test_modelbook_error_is_split_into_parts(self):
+        long = ContractViolationError(
+            "breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it"
+        )
+        result = notebook_errors.parse_error_message(str(long))
+        assert (result.problem, result.expected, result.next_step) == (
+            "breaks in 2 places\n    row 1\n    row 2",
+            "none",
+            "mend it",
+        )
+
+    @pytest.mark.parametrize(
+        "message", ["", "division by zero", "two\nlines", "next: nothing of ours"]
+    )
+    def test_message_of_other_error_is_not_split(self, message):
+        assert notebook_errors.parse_error_message(message) == notebook_errors.ErrorMessage(message)
+
+
+class TestCommand:
+    def test_retry_command_repeats_build_options_without_force(self, monkeypatch):
+        monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
+        monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
+        words = ["--force", "--env--families", "lr nb"]
+        assert (
+            failure_pages.retry_command(ROOT, "rand-hie", words)
+            == "ploomber build --env--families 'lr nb'"
+        )
+        assert (
+            failure_pages.retry_command(ROOT, "rand-hie-sample", [])
+            == "PLOOMBER_ENV_FILENAME=env.sample.yaml ploomber build"
+        )
+
+    def test_all_downstream_stages_are_found(self):
+        reads = {"deploy": ["compare"], "explore": ["ingest"], "compare": ["ingest"], "ingest": []}
+        tasks = {name: {"upstream": upstream} for name, upstream in reads.items()}
+        assert failure_pages.find_downstream("ingest", tasks) == ["explore", "compare", "deploy"]
+        assert failure_pages.find_downstream("explore", tasks) == []
+
+    def test_unwritable_page_is_reported_and_does_not_end_build(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        shutil.copy(ROOT / "pipeline.yaml", tmp_path)
+        (tmp_path / "reports").write_text("a file where a folder should be")
+        failure_pages.write_failure_pages(tmp_path, "tiny", {"compare": "KeyError: 'x'"}, {}, {})
+        assert "compare" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_build_writes_failure_page_and_replaces_it_after_success(copy_of: Tiny) -> None:
+    tiny = copy_of
+    tiny.wire(**QUICK_COMPARISON)
+    call = "figures.leaderboard(board, metric)"
+    with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
+        result = tiny.build()
+    assert result.returncode == 1
+    assert re.search(r"failed.*: compare \(", result.stderr.strip())
+    match = re.search(
+        r"FAILED\nZeroDivisionError: division by zero\n +in cell (\d+):\n  > .*1 / 0", result.stdout
+    )
+    partial = tiny.root / "reports/tiny/03_compare.ipynb"
+    assert str(partial) in result.stdout
+    assert "ZeroDivisionError" in partial.read_text()
+    report = tiny.root / "reports/tiny/03_compare.html"
+    html = report.read_text(encoding="utf-8")
+    assert "ZeroDivisionError: division by zero." in text(html)
+    assert f"code cell {match[1]} of " in text(html)
+    assert "figures.leaderboard(board, 1 / 0)" in text(html)
+    assert "Finalize, deploy and monitor" in text(html)
+    assert str(tiny.receipt("compare")["word"]) in html
+    notice = '<aside class="notice"'
+    pages = sorted((tiny.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))
+    marked = {page.stem for page in pages if notice in page.read_text(encoding="utf-8")}
+    assert marked == {"03_compare-last-good", "04_finalize", "05_deploy", "06_monitor"}
+    index = tiny.root / "reports/index.html"
+    row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
+    for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
+        assert f'href="tiny/{link}"' in row
+    assert failure_report.last_good_path(report).is_file()
+    result = tiny.build("--partially", "compare")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "compare" in tiny.ran(result)
+    assert not failure_report.is_failure_report(report)
+    assert not failure_report.last_good_path(report).exists()
+    assert not any(notice in page.read_text(encoding="utf-8") for page in pages if page.exists())
+    told_now = index.read_text(encoding="utf-8")
+    assert '<tr class="failed">' not in told_now
+    assert "older than" in told_now  # finalize and what is below it

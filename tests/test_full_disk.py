@@ -1,0 +1,119 @@
+"""Full disks: check before the build, translated errors, and resuming."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from papermill.exceptions import PapermillExecutionError
+from tiny import BIN, Tiny
+
+from modelbook import disk
+from modelbook.atomic import atomic_write
+from modelbook.build import executor
+from modelbook.build.log_follower import explain_failure
+from modelbook.errors import DiskError, StageError
+
+# In a name space of its own: models/ on a disk of 70 MB, which another program fills when explore begins.
+FILLED = """set -u
+mount -t tmpfs -o size=70m none models
+(until [ -s reports/tiny/logs/02_explore.log ]; do sleep 0.1; done; cat /dev/zero > models/filler 2>/dev/null) &
+"$1" build --partially explore > full.txt 2>&1; echo "exit $?" >> full.txt
+rm models/filler
+"$1" build --partially explore > again.txt 2>&1; echo "exit $?" >> again.txt
+"""
+OWN = ["unshare", "--user", "--map-root-user", "--mount"]
+MAY_MOUNT = (
+    bool(shutil.which("unshare"))
+    and not subprocess.run(
+        [*OWN, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode
+)
+
+
+def full(folder: Path) -> Path:
+    """A file of the folder that has no room behind it."""
+    path = folder / "full"
+    path.symlink_to("/dev/full")
+    return path
+
+
+def test_insufficient_disk_space_raises_with_free_space(tmp_path, monkeypatch):
+    disk.check_free_space(tmp_path)
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**60)
+    with pytest.raises(DiskError, match=rf"{tmp_path} .*[0-9.]+ MB.*\n +expected: .*\d+ MB"):
+        disk.check_free_space(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_build_is_refused_before_a_kernel_starts(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**60)
+    with tiny.dag() as dag, pytest.raises(DiskError, match=rf"{tiny.root}/\w+/tiny .*MB"):
+        executor.check_build(dag, tiny.root)
+
+
+def test_full_disk_error_is_translated_for_every_library(tmp_path):
+    path = full(tmp_path)
+    with (
+        pytest.raises(DiskError, match=r"\[Errno 28\] No space left on device\n +next: "),
+        disk.translate_disk_full(),
+    ):
+        path.write_text("something")
+    with pytest.raises(DiskError, match="database or disk is full"), disk.translate_disk_full():
+        raise StageError("database or disk is full", next="something else")
+
+
+@pytest.mark.parametrize(
+    "other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")]
+)
+def test_other_errors_are_not_translated(other):
+    with pytest.raises(type(other)) as caught, disk.translate_disk_full():
+        raise other
+    assert caught.value is other
+
+
+def test_full_disk_hint_is_shown_once_in_cell_error():
+    cell = PapermillExecutionError(
+        5, 4, "write()", "OSError", "[Errno 28] No space left on device", ["..."]
+    )
+    assert explain_failure(cell, "").endswith(f"  next:     {disk.DISK_FULL_HINT}")
+    expected_values = PapermillExecutionError(
+        5, 4, "write()", "StoreError", "disk is full\n  next:     something", ["..."]
+    )
+    assert disk.DISK_FULL_HINT not in explain_failure(expected_values, "")
+
+
+def test_failed_write_keeps_existing_file_and_leaves_no_partial_file(tmp_path):
+    (tmp_path / "file").write_text("whole")
+
+    def write() -> None:
+        with disk.translate_disk_full(), atomic_write(tmp_path / "file") as part:
+            part.symlink_to("/dev/full")
+            part.write_text("half")
+
+    with pytest.raises(DiskError):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount a disk of its own")
+def test_build_on_full_disk_fails_and_continues_when_space_is_free(tiny: Tiny):
+    (tiny.root / "models").mkdir()
+    subprocess.run(
+        [*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],
+        cwd=tiny.root,
+        env=tiny.environ,
+        check=True,
+    )
+    filled, again = (tiny.root.joinpath(name).read_text() for name in ("full.txt", "again.txt"))
+    assert "exit 1" in filled
+    assert disk.DISK_FULL_PATTERN.search(filled), filled
+    assert disk.DISK_FULL_HINT in filled
+    assert "Traceback" not in filled
+    assert "exit 0" in again, again
+    assert " explore]" in again
+    assert " ingest]" not in again

@@ -1,0 +1,291 @@
+"""Model card: content from the stored evidence, missing sections, approval."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from evidence import HARM, VALUE
+from facts import missing_facts
+
+from modelbook.contract import Contract
+from modelbook.errors import ReportError
+from modelbook.gate import Criterion, Decision
+from modelbook.pages import model_card
+from modelbook.pages.card_sections import render_sections
+from modelbook.registry import card_data
+from modelbook.registry.versions import ModelVersion
+
+SAID = {
+    "use": "To try <things>.", "not_for": ["Anything that matters."], "limits": ["It was drawn by a generator."],
+    "contact": "The person with the seed.",
+}  # fmt: skip
+FOUND = {"value": 0.8, "low": 0.75, "high": 0.85, "baseline": 0.5}
+GAP = {
+    "slice": "group",
+    "value": "1",
+    "n": 30,
+    "against": "0",
+    "against_n": 70,
+    "one": 0.4,
+    "other": 0.7,
+}
+
+
+def metrics() -> dict[str, Any]:
+    names = ("roc_auc", "pr_auc", "log_loss", "brier", "recall", "precision", "selection_rate")
+    calibration = {
+        "metric": "calibration_in_the_large",
+        "value": -0.03,
+        "low": -0.05,
+        "high": -0.01,
+        "baseline": 0.0,
+    }
+    return {
+        "name": "logistic regression", "threshold": 0.2, "rows": {"train": 400, "holdout": 100},
+        "entities": {"train": 80, "holdout": 20}, "periods": [1, 2, 3],
+        "evaluation": [*({"metric": name, **FOUND} for name in names), calibration],
+        "calibration": [{"predicted": p, "observed": p + 0.03, "low": p - 0.1, "high": p + 0.1, "n": 50}
+                        for p in (0.2, 0.7)],
+        "gain": [0.1, 0.05, 0.15], "importance": {"size": 0.2, "noise": 0.01, "colour": 0.0, "flag": -0.01},
+        "importance_sd": {"size": 0.02, "noise": 0.01, "colour": 0.01, "flag": 0.01}, "slice_rows": 25,
+        "slices": [{"slice": "group", "value": value, "n": n, "rate": 0.2, "roc_auc": auc, "low": auc - 0.1,
+                    "high": auc + 0.1, "calibration_in_the_large": 0.0, "recall": 0.5, "selection_rate": 0.3}
+                   for value, n, auc in (("0", 70, 0.81), ("1", 30, 0.66))],
+        "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
+        "harm": HARM, "value": VALUE,
+        "told": {"beside": "It gains on the simple model.", "looks": "This was look 7 at this holdout."},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def make(tmp_path: Path, contract: Contract):
+    """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
+
+    def made(without: tuple[str, ...] = (), split: str = "group", **tags: Any) -> ModelVersion:
+        result = Contract.model_validate(
+            {**contract.model_dump(exclude_defaults=True), **SAID, **tags}
+        )
+        (tmp_path / "contract.yaml").write_text(result.to_yaml())
+        retained = {name: value for name, value in metrics().items() if name not in without} | {
+            "split": split
+        }
+        (tmp_path / "metrics.json").write_text(json.dumps(retained))
+        return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
+
+    return made
+
+
+def approved(
+    word: str = "promote", gate: str = "enforce", champion: int | None = 3
+) -> dict[str, Any]:
+    decision = Decision(
+        word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")]
+    )
+    done = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
+    return card_data.describe_decision(decision, done, commit="beef", gate_mode=gate)
+
+
+def opened(root: Path, *, by_hand: bool = False) -> Any:
+    """As much of an open stage as a card needs; ``heard`` is what it told the build."""
+    heard: list[str] = []
+    folder = root / "reports/tiny" / ("by-hand" if by_hand else "")
+    report = folder / "04_finalize.html"
+    (root / "pipeline.yaml").write_text("tasks: [{name: ingest}, {name: finalize}]")
+    return SimpleNamespace(
+        root=root,
+        product={"report": report},
+        by_hand=by_hand,
+        log_progress=heard.append,
+        heard=heard,
+    )
+
+
+def by_section(path: Path) -> dict[str, str]:
+    """The text of each section of a card."""
+    pieces = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
+    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in pieces]
+    return dict(zip(texts[1::2], texts[2::2], strict=True))
+
+
+def paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
+    """The paragraphs of a section."""
+    [section] = [section for section in render_sections(evidence) if section.name == name]
+    return re.findall(r'<p class="words">(.*?)</p>', section.html, re.DOTALL)
+
+
+def test_card_fills_every_section_from_evidence(make, tmp_path):
+    path = model_card.write(
+        card_data.collect_card_data(make(), approved()),
+        tmp_path / "reports/tiny/card-3.html",
+        tmp_path,
+    )
+    html, sections_ = path.read_text(), by_section(path)
+    assert re.findall(r'<h2 id="([\w-]+)"', html) == [
+        "use", "not-for", "data", "worth", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
+    ]  # fmt: skip
+    assert re.findall(r'<span class="badge (\w+)"', html) == ["good"]
+    assert "To try &lt;things&gt;." in html  # what the contract says is escaped
+    for section, facts in {
+        "use": ["To try &lt;things&gt;."],
+        "not-for": ["Anything that matters."],
+        "data": [500, 400, 100, "member", "period", "known too late"],  # the last: why dropped
+        "worth": [123, "EUR", "flag everybody", 100, "28%"],
+        "quality": [0.8, 0.75, 0.85, 0.5, 0.071],  # the last: 2.8 standard errors
+        "calibration": [3.0],
+        "fairness": ["the small group", "group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
+        "limits": ["It was drawn by a generator."],
+        "approval": ["beef"],
+        "contact": ["The person with the seed."],
+    }.items():
+        assert missing_facts(sections_[section], *facts) == [], section
+
+
+def test_card_shows_prediction_intervals_and_power_of_criteria(make):
+    version = make()
+    interval = {"level": 0.9, "limit": 3.21, "coverage": 0.88, "low": 0.83, "high": 0.92}
+    recorded = {**metrics(), "prediction_interval": {**interval, "mean_size": None}}
+    (version.artifact_folder / "metrics.json").write_text(json.dumps(recorded))
+    power = "a model with 0.671 passes"
+    decision = Decision("hold", [Criterion("ROC AUC", "at least 0.6", "0.65", False, power)])
+    outcome = {"champion": None, "moved": False, "golden_rows": 30, "scorer": ""}
+    described = card_data.describe_decision(decision, outcome, commit="", gate_mode="enforce")
+    card = card_data.collect_card_data(version, described)
+    html = {section.name: section.html for section in render_sections(card)}
+    assert missing_facts(html["quality"], 0.9, 3.21, 0.88, 0.83, 0.92) == []
+    assert missing_facts(html["approval"], power) == []
+
+
+def test_card_states_whether_entities_are_in_train_and_holdout(make):
+    by_group, by_row = (
+        card_data.collect_card_data(make(split=split))["split"] for split in ("group", "random")
+    )
+    assert by_group != by_row
+    assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []
+
+
+@pytest.mark.parametrize(
+    ("approval", "facts"),
+    [
+        (None, ["deploy"]),
+        (approved("hold", champion=2), ["beef", 2]),
+        (approved("hold", champion=None), ["beef", "champion"]),
+        (approved(gate="dry_run", champion=2), ["dry run"]),
+    ],
+    ids=["no gate", "hold", "hold without a champion", "dry run"],
+)
+def test_only_promotion_counts_as_approval(make, tmp_path, approval, facts):
+    path = model_card.write(
+        card_data.collect_card_data(make(), approval), tmp_path / "card-3.html", tmp_path
+    )
+    assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
+    assert missing_facts(by_section(path)["approval"], *facts) == []
+    yes, other = (
+        paragraphs(card_data.collect_card_data(make(), item), "approval")[0]
+        for item in (approved(), approval)
+    )
+    assert yes != other
+
+
+@pytest.mark.parametrize(
+    ("without", "tags", "section", "fields"),
+    [
+        ((), {"use": "  "}, "use", ["contract", "`use`"]),
+        ((), {"not_for": []}, "not-for", ["contract", "`not_for`"]),
+        ((), {"limits": []}, "limits", ["contract", "`limits`"]),
+        ((), {"contact": ""}, "contact", ["contract", "`contact`"]),
+        (("slices",), {}, "fairness", ["contract", "`slices`"]),
+        (("calibration",), {}, "calibration", ["finalize"]),
+        (("entities",), {}, "data", ["finalize"]),
+        (("importance",), {}, "importance", ["finalize"]),
+        (("evaluation",), {}, "quality", ["finalize"]),
+    ],
+)
+def test_card_with_empty_section_raises(make, tmp_path, without, tags, section, fields):
+    [title] = [
+        part.title
+        for part in render_sections(card_data.collect_card_data(make()))
+        if part.name == section
+    ]
+    target = tmp_path / "card-3.html"
+    with pytest.raises(ReportError) as caught:
+        model_card.write(card_data.collect_card_data(make(without, **tags)), target, tmp_path)
+    assert title in caught.value.problem
+    assert missing_facts(caught.value.next, *fields) == []
+    assert not target.exists()
+
+
+def test_contract_without_use_skips_card_with_message(make, tmp_path):
+    this = opened(tmp_path)
+    stale = this.product["report"].with_name("card-3.html")
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of another version 3")
+    shown = model_card.publish(card_data.collect_card_data(make(use="", contact="")), this)
+    assert shown.file_name == ""
+    assert not stale.exists()
+    [line] = this.heard
+    assert missing_facts(shown._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
+
+
+def test_report_links_to_card(make, tmp_path):
+    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path))
+    assert 'href="card-3.html"' in shown._repr_html_()
+    html = (tmp_path / "reports/tiny/card-3.html").read_text()
+    assert re.findall(r'href="(\d\d_\w+).html"', html) == [
+        "01_ingest",
+        "04_finalize",
+    ]  # the project's own stages
+
+
+def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
+    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path, by_hand=True))
+    html = (tmp_path / "reports/tiny/by-hand/card-3.html").read_text()
+    assert "<code>reports/tiny/by-hand/card-3.html</code>" in shown._repr_html_()
+    assert 'href="../../index.html"' in html
+    assert 'href="../04_finalize.html"' in html
+
+
+@pytest.mark.parametrize(
+    ("commit", "facts", "absent"),
+    [
+        ("c0ffee", ["c0ffee"], "none"),
+        ("c0ffee+", ["c0ffee", "committed"], "c0ffee+"),
+        ("none", ["version control"], "none"),
+    ],
+)
+def test_card_names_commit_that_approved(make, commit, facts, absent):
+    approval = {**approved(), "commit": commit}
+    text = paragraphs(card_data.collect_card_data(make(), approval), "approval")[0]
+    assert missing_facts(text, *facts, absent) == [absent]
+
+
+def test_card_names_missing_sensitive_columns_and_too_small_groups(make):
+    evidence = card_data.collect_card_data(make(("gaps",)))
+    too_small = paragraphs(evidence, "fairness")[0]
+    without = paragraphs(evidence | {"sensitive": []}, "fairness")[0]
+    assert missing_facts(too_small, "group") == missing_facts(without, "sensitive") == []
+    assert too_small != without
+
+
+def test_bundled_contract_has_all_card_sections():
+    result = Contract.load(Path(__file__).parents[1] / "contracts/rand-hie.yaml")
+    assert all([result.use, result.not_for, result.limits, result.contact])
+
+
+@pytest.mark.slow
+def test_build_updates_card_with_gate_decision(built):
+    version = built.receipt("deploy")["details"]["candidate"]
+    path = built.root / f"reports/tiny/card-{version}.html"
+    assert (
+        built.receipt("finalize")["details"]["card"]
+        == built.receipt("deploy")["details"]["card"]
+        == path.name
+    )
+    assert '<span class="badge good"' in path.read_text()
+    for stage in ("04_finalize", "05_deploy"):
+        assert f'href="{path.name}"' in (built.root / f"reports/tiny/{stage}.html").read_text()
+    assert path.stat().st_size < 1_500_000

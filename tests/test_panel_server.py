@@ -1,0 +1,82 @@
+"""Server part of the JupyterLab panel: state of stages, builds."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from modelbook import config
+from modelbook.errors import BuildError, ModelbookError
+from modelbook.extras.workbench import panel, panel_state
+from modelbook.stage import files, progress, project, sandbox
+
+NO_BUILD = {"book": "", "is_running": False, "exit_code": None, "log": ""}
+
+
+def states(root, name: str = "", build=NO_BUILD) -> dict[str, dict]:
+    state = panel_state.collect_state(root, "tiny", name, build)
+    return {stage["name"]: stage for stage in state["stages"]}
+
+
+class TestState:
+    def test_state_lists_books_with_outdated_stages(self, tiny):
+        (tiny.root / "env.other.yaml").write_text(
+            (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: other")
+        )
+        state = panel_state.collect_state(tiny.root, "tiny", "", NO_BUILD)
+        assert [book["name"] for book in state["books"]] == ["tiny", "other"]
+        assert state["books"][1]["outdated"] == dict.fromkeys(config.STAGES, "not built yet")
+        json.dumps(state)
+
+    def test_state_shows_own_notebook_and_verdict_of_stage(self, tiny):
+        custom = tiny.root / "notebooks/tiny/02_explore.ipynb"
+        custom.parent.mkdir()
+        custom.write_text((tiny.root / "notebooks/02_explore.ipynb").read_text())
+        files.write(tiny.root / "models/tiny/explore.json", {"word": "clear", "level": "good"})
+        explore = states(tiny.root)["explore"]
+        assert explore["notebook"] == "notebooks/tiny/02_explore.ipynb"
+        assert (explore["word"], explore["level"], explore["report"]) == ("clear", "good", "")
+
+    def test_state_shows_verdicts_of_sandbox(self, tiny):
+        view = sandbox.Sandbox(tiny.root, "tiny", "try")
+        receipt = view.path(tiny.root / "models/tiny/compare.json")
+        files.write(receipt, {"word": "leader found", "level": "good"})
+        assert panel_state.collect_state(tiny.root, "tiny", "", NO_BUILD)["sandboxes"] == ["try"]
+        assert states(tiny.root, "try")["compare"]["word"] == "leader found"
+        assert states(tiny.root)["compare"]["word"] == ""
+
+    def test_state_shows_progress_of_running_build(self, tiny):
+        log = project.progress_log_path(tiny.root, "tiny", "compare")
+        log.parent.mkdir(parents=True)
+        progress.append_progress(log, "lr", 1, 3, "fold 2 of 2")
+        build = {**NO_BUILD, "book": "tiny", "is_running": True}
+        shown = states(tiny.root, build=build)["compare"]["progress"]
+        assert shown == {"text": "1 of 3 · lr · fold 2 of 2", "done": 1, "total": 3}
+        assert states(tiny.root)["compare"]["progress"] == {}
+
+    def test_unknown_book_raises(self, tiny):
+        assert panel_state.check_book(tiny.root, "") == "tiny"
+        with pytest.raises(ModelbookError, match=r"'birds'\n.*tiny"):
+            panel_state.check_book(tiny.root, "birds")
+
+
+@pytest.mark.slow
+def test_build_can_be_cancelled_and_is_exclusive(tiny):
+    build = panel.BuildProcess(tiny.root)
+    build.start("tiny")
+    with pytest.raises(BuildError, match="tiny is running"):
+        build.start("tiny")
+    log = tiny.root / "reports/tiny/logs/panel.log"
+    until = time.monotonic() + 120
+    while "starting the kernel" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.2)
+    build.cancel()
+    while build.is_running and time.monotonic() < until:
+        time.sleep(0.2)
+    assert build.describe()["exit_code"] == 1
+    assert (
+        "stopped"
+        in panel_state.collect_state(tiny.root, "tiny", "", build.describe())["build"]["tail"]
+    )

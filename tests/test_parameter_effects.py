@@ -1,0 +1,263 @@
+"""Every parameter of every stage changes a receipt, a product or a displayed output."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cells import carry_out, prove_in_process
+from tiny import SMALL, Tiny
+
+from modelbook import config, dataset
+from modelbook.errors import DataError, EngineError, ParameterError, PromotionError, TrainingError
+from modelbook.stage import context, files
+
+pytestmark = pytest.mark.slow
+
+Seen = dict[str, str]  # what a run left and showed: an entry for each number, word, column and cell
+
+# What a stage is run with where the small project's own values would hide an effect. By default its batches, of some
+# 450 rows, are too small to be judged.
+SET: dict[str, dict[str, Any]] = {
+    "deploy": {
+        "gate": "dry_run",
+        "non_inferiority_margin": 0.5,
+        "min_quality": 0.5,
+        "paired_rows": 50,
+    },
+    "monitor": {"min_rows": 100, "interactive_rows": 0},
+}
+# Seconds of fitting, drawn and told, in entries that are otherwise the same.
+TIMES = re.compile(
+    r"product leaderboard fit_seconds|cell (lead-figure|numbers-table)|receipt\.(numbers\.3|sentences\.2)"
+)
+NOWHERE = "tcp://127.0.0.1:1"  # nothing answers there; test_engine runs on engines that are
+# For each parameter another value, and behind it what else must be set for it to matter.
+CASES: dict[str, dict[str, Any]] = {
+    "ingest": {
+        "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
+        "holdout": 0.4, "max_copied_share": 0, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
+    },
+    "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
+    "compare": {
+        "time_budget": 1e-6, "learning_budget": 0,
+        "engine": ("dask", {"scheduler": NOWHERE}),
+        "scheduler": (f"{NOWHERE}1", {"engine": "dask", "scheduler": NOWHERE}),
+    },
+    "finalize": {
+        "strategy": "blend", "blend_size": (2, {"strategy": "blend"}), "time_budget": 1e-6, "candidate": "nb",
+    },
+    "deploy": {
+        "book": "other", "non_inferiority_margin": 0, "min_quality": 0.99, "paired_rows": 10_000, "resamples": 200, "seed": 1,
+        "max_slice_drop": 0.4, "max_fairness_gap": 0.9, "max_calibration_error": 0.9, "max_latency_ms": 999, "max_size_mb": 999, "slice_rows": 10,
+        "max_cost_increase": 5, "max_selection_change": 0.9, "code_version": "committed",
+        "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
+    },
+    "monitor": {
+        "book": "other", "min_rows": 500, "drift": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
+        "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3, "seed": 1,
+    },
+}  # fmt: skip
+# Other values that are given together.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "compare": {
+        "book": "other", "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
+        "estimators_file": "custom/estimators.py", "metrics_file": "custom/metrics.py",
+        "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
+        "candidate_models": False,
+    },
+    "finalize": {
+        "book": "other", "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
+        "cost_tn": -5, "leak_auc": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
+    },
+}  # fmt: skip
+# In test_monitoring: Evidently takes its time; resamples are seen where there are more entities.
+# In test_value: costs of other tasks.
+ELSEWHERE = {
+    "finalize": {"class_costs", "cost_under", "cost_over"},
+    "monitor": {"interactive_rows", "resamples"},
+}
+
+
+def observe(this: Any, shown: dict[str, Any]) -> Seen:
+    """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
+    receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
+    result = dict(_flat("receipt", receipt))
+    result |= {
+        f"place of {name}": path.relative_to(this.root).as_posix()
+        for name, path in this.product.items()
+    }
+    for name in set(this.product) - context.COMMON_PRODUCTS:
+        content = files.read(this.product[name])
+        columns = (
+            dict(content.items())
+            if hasattr(content, "columns") and hasattr(content, "index")
+            else {"": content}
+        )
+        result |= {f"product {name} {column}": _text(values) for column, values in columns.items()}
+    return result | {
+        f"cell {name}": _text(value)
+        for name, value in shown.items()
+        if name not in ("open", "verdict")
+    }
+
+
+def _flat(path: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [entry for key, item in items for entry in _flat(f"{path}.{key}", item)]
+    return [(path, str(value))]
+
+
+def _text(value: Any) -> str:
+    if hasattr(value, "_repr_html_"):
+        return value._repr_html_()
+    return (
+        value.to_json()
+        if hasattr(value, "to_json")
+        else value.dump()
+        if hasattr(value, "dump")
+        else repr(value)
+    )
+
+
+@pytest.fixture(scope="module")
+def root(built, tmp_path_factory) -> Path:
+    """A built project of these tests' own, with another table, contract and book, a new candidate, and bad batches."""
+    root = Tiny.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MODELBOOK_ROOT", str(root))
+    prove_in_process(patch)
+    dataset.read_table("rand-hie", root).to_csv(root / "copy.csv", index=False)
+    shutil.copy(root / "copy.csv", root / "changed.csv")
+    (root / "changed.csv.dvc").write_text("outs: [{md5: another, path: changed.csv}]")
+    contract = root / "contracts/rand-hie.yaml"
+    (root / "contracts/other.yaml").write_text(
+        contract.read_text().replace("max: 66", "max: 67"), encoding="utf-8"
+    )
+    env = (root / "env.yaml").read_text()
+    (root / "env.other.yaml").write_text(env.replace("book: tiny", "book: other"))
+    (root / "custom").mkdir()
+    (root / "custom/estimators.py").write_text(
+        "from sklearn.naive_bayes import BernoulliNB\nestimators = {'bernoulli': BernoulliNB()}\n"
+    )
+    (root / "custom/metrics.py").write_text("metrics = {'own': 'average_precision'}\n")
+    (root / "custom/ratios.py").write_text(
+        "from sklearn.base import BaseEstimator\n"
+        "class Wealth(BaseEstimator):\n"
+        "    def fit(self, X, y=None):\n        return self\n"
+        "    def transform(self, X):\n        return X.assign(wealth=X['income'] / X['xage'])\n"
+    )
+    batches = files.read(root / "data/tiny/batches.parquet")
+    batches["expensive"] = np.random.default_rng(1).integers(0, 2, len(batches))
+    files.write(root / "data/tiny/batches.parquet", batches)
+    carry_out(
+        root, "compare", {**values_of("compare"), "families": ["lr", "lda", "gbc"]}, wired=True
+    )
+    carry_out(root, "finalize", {**values_of("finalize"), "tune_rounds": 10}, wired=True)
+    for folder in ("data", "models"):
+        shutil.copytree(root / folder / "tiny", root / folder / "other")
+    yield root
+    patch.undo()
+
+
+def values_of(stage: str) -> dict[str, Any]:
+    expected_values = config.STAGES[stage].model_fields
+    values = {**SMALL, "families": SMALL["families"].split(), **SET.get(stage, {})}
+    return {name: value for name, value in values.items() if name in expected_values}
+
+
+class Runs:
+    """What a stage leaves and shows, with some values other than the small project's; each run is made once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._runs: dict[str, Seen] = {}
+        self._read: dict[str, set[str]] = {}
+
+    def __call__(self, stage: str, again: bool = False, **values: Any) -> Seen:
+        key = json.dumps([stage, values])
+        if again or key not in self._runs:
+            read = self._read[key] = set()
+            try:
+                # By hand the gate is never enforced, so deploy is run as the pipeline does.
+                inputs = {**values_of(stage), **values}
+                ended = carry_out(
+                    self._root,
+                    stage,
+                    inputs,
+                    wired=stage == "deploy",
+                    opened=functools.partial(record, read),
+                )
+                self._runs[key] = observe(*ended)
+            # no budget, another table, no scheduler, a champion of another book
+            except (TrainingError, DataError, EngineError, ParameterError, PromotionError) as error:
+                self._runs[key] = {"error": str(error)}
+        return self._runs[key]
+
+    def read(self, stage: str, **values: Any) -> set[str]:
+        """The parameters that a run has read once its stage was open."""
+        self(stage, **values)
+        return self._read[json.dumps([stage, values])]
+
+    @functools.cache  # noqa: B019
+    def noise(self, stage: str) -> set[str]:
+        """Names of what may differ between two runs alike: times, ids and version numbers."""
+        first, second = self(stage), self(stage, again=True)
+        timed = {name for name in first if stage == "compare" and TIMES.match(name)}
+        return timed | {name for name in first | second if first.get(name) != second.get(name)}
+
+    def changed(self, stage: str, also: dict[str, Any], values: dict[str, Any]) -> set[str]:
+        """What other values change."""
+        before, after = self(stage, **also), self(stage, **{**also, **values})
+        return {
+            name for name in before | after if before.get(name) != after.get(name)
+        } - self.noise(stage)
+
+
+def record(read: set[str], this: Any) -> None:
+    """Let a stage that has been opened note which of its parameters are read."""
+    model = type(this.params)
+
+    class Recorded(model):  # type: ignore[misc, valid-type]
+        def __getattribute__(self, name: str) -> Any:
+            if name in model.model_fields:
+                read.add(name)
+            return super().__getattribute__(name)
+
+    config.STAGES.pop("recorded")  # each class of parameters is a stage of its own
+    this.params = Recorded.model_construct(**dict(this.params))
+
+
+@pytest.fixture(scope="module")
+def runs(root) -> Runs:
+    return Runs(root)
+
+
+def test_every_parameter_has_a_case():
+    for stage, model in config.STAGES.items():
+        cases = [*CASES[stage], *TOGETHER.get(stage, {}), *ELSEWHERE.get(stage, ())]
+        assert sorted(cases) == sorted(model.model_fields), stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"), [(stage, name) for stage, cases in CASES.items() for name in cases]
+)
+def test_parameter_changes_stage_output(runs, stage, name):
+    case = CASES[stage][name]
+    value, also = case if isinstance(case, tuple) else (case, {})
+    assert runs.changed(stage, also, {name: value}), f"{name} = {value!r} changes nothing"
+
+
+@pytest.mark.parametrize("stage", TOGETHER)
+def test_parameters_together_change_output_and_all_are_read(runs, stage):
+    changed = runs.changed(stage, {}, TOGETHER[stage])
+    assert {name.split()[0].split(".")[0] for name in changed} >= {"receipt", "cell", "place"}
+    assert len(changed) > len(TOGETHER[stage])
+    assert set(TOGETHER[stage]) - runs.read(stage, **TOGETHER[stage]) == set()

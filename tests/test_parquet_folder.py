@@ -1,0 +1,198 @@
+"""Folders of Parquet files: uniform sampling, partitions, Delta tables, monitoring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from facts import missing_facts, numbers
+from test_monitoring import IMPORTANCE, PARAMS, Model
+
+from modelbook.contract import Contract
+from modelbook.dataset import parquet_folder, quick_fingerprint, read_table
+from modelbook.draft import DraftOptions, planning
+from modelbook.errors import DataError
+from modelbook.monitoring import batch_evaluation, batch_sources, rules, window_history
+from modelbook.registry import versions
+from modelbook.scoring import batch
+from modelbook.serving.reading_proof import prove_readings
+from modelbook.tasks.decision_rule import make_decision_rule
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> Callable[..., Path]:
+    """A table in partitions of these sizes, in small row groups; a nested one among them."""
+
+    def make(table: pd.DataFrame, *sizes: int) -> Path:
+        ends = np.cumsum([0, *sizes])
+        for place, (start, end) in enumerate(pairwise(ends)):
+            path = tmp_path / "rows" / (f"p{place}.parquet" if place else "a/p0.parquet")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.iloc[start:end].to_parquet(path, row_group_size=300)
+        (tmp_path / "rows/_metadata.parquet").write_text("of another writer")
+        return tmp_path / "rows"
+
+    return make
+
+
+def test_sample_of_few_rows_returns_all_in_order(parted):
+    rows = pd.DataFrame({"n": range(1000), "word": [f"w{n}" for n in range(1000)]})
+    result, total = parquet_folder.sample_rows(parted(rows, 400, 0, 600), 1000, seed=1)
+    assert total == 1000
+    pd.testing.assert_frame_equal(result, rows.astype({"word": object}))
+
+
+def test_sample_of_many_rows_is_uniform_over_files(parted, monkeypatch):
+    monkeypatch.setattr(parquet_folder, "BATCH_ROWS", 128)
+    place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
+    result, total = parquet_folder.sample_rows(place, 2000, seed=1)
+    assert (len(result), total) == (2000, 10_000)
+    assert result["n"].is_monotonic_increasing
+    assert result["n"].is_unique
+    shares = np.histogram(result["n"], [0, 6000, 7000, 10_000])[0] / 2000
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.03)
+    pd.testing.assert_frame_equal(result, parquet_folder.sample_rows(place, 2000, seed=1)[0])
+    assert not result.equals(parquet_folder.sample_rows(place, 2000, seed=2)[0])
+
+
+def test_invalid_folder_raises(parted, tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none.*\.parquet"):
+        parquet_folder.sample_rows(tmp_path / "none", 10, seed=1)
+    place = parted(pd.DataFrame({"n": []}), 0)
+    with pytest.raises(DataError, match=place.name) as empty:
+        parquet_folder.sample_rows(place, 10, seed=1)
+    (place / "z.parquet").write_text("no Parquet")
+    with pytest.raises(DataError, match=place.name) as broken:
+        parquet_folder.sample_rows(place, 10, seed=1)
+    assert empty.value.problem != broken.value.problem
+
+
+@pytest.fixture
+def of_folder(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Any]:
+    """Monitor's windows of a folder, by a model as a version keeps one."""
+    model, past = Model(make_frame(seed=10), contract), make_frame(seed=11)
+    reference = past.assign(score=model.predict(contract.select_features(past))["probability"])
+    metrics = {"importance": IMPORTANCE, "threshold": 0.5}
+    version: Any = SimpleNamespace(
+        name="tiny", reference=reference, contract=contract, metrics=metrics, number=3
+    )
+    monkeypatch.setattr(versions, "load_pyfunc", lambda *_: model)
+
+    def evaluate(place: Path | str) -> Any:
+        root, name = (place.parent, place.name) if isinstance(place, Path) else (Path(), place)
+        return batch_sources.evaluate_file(root, name, version, PARAMS)
+
+    return evaluate
+
+
+def test_monitor_evaluates_sampled_folder_and_reports_its_size(
+    of_folder, parted, make_frame, monkeypatch
+):
+    place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
+    [full] = of_folder(place)
+    assert (full.batch, full.rows, full.sampled_from) == ("rows", 1000, None)
+    store = fsspec.filesystem("memory")
+    store.put(str(place), "/lake/rows", recursive=True)
+    monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
+    [sample] = of_folder(place)
+    [remote] = of_folder("memory://lake/rows")
+    assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000)
+    store.rm("/lake", recursive=True)
+    assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
+    drawn, complete = (
+        rules.summarize_verdict(rules.find_issues(item, PARAMS), [item], 3)["sentences"]
+        for item in (sample, full)
+    )
+    assert [text for text in drawn if missing_facts(text, 400, 1000) == []]
+    assert len(drawn) == len(complete) + 1
+    assert 400 not in numbers(" ".join(complete))
+    assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(sample)
+    assert batch_evaluation.collect_run_metrics([sample])["drawn_from"] == 1000
+
+
+def test_drift_in_folder_is_found_in_sample(of_folder, parted, make_frame, monkeypatch):
+    rows = make_frame(seed=12, entities=1000, years=(4,))
+    rows["size"] = rows["size"] / 3
+    monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
+    [result] = of_folder(parted(rows, 500, 500))
+    assert result.feature_drift.set_index("column")["drifted"].to_dict()["size"]
+
+
+@pytest.fixture
+def partitioned(tmp_path: Path) -> Path:
+    """A table that is written in folders named after a column."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "x": random.normal(size=300), "year": np.repeat([2021, 2022, 2023], 100), "y": random.integers(0, 2, 300),
+        "k": ["a", "b", None] * 100,
+    })  # fmt: skip
+    frame.to_parquet(tmp_path / "rows", partition_cols=["year"])
+    return tmp_path
+
+
+def test_hive_partitioned_folder_is_read_as_one_table(partitioned):
+    made = planning.draft_from_plan(planning.plan_draft(partitioned, "rows"), "y")
+    table = read_table("rows", partitioned, made.contract)
+    assert (len(table), sorted(table["year"].unique())) == (300, [2021, 2022, 2023])
+    assert made.contract.find_violations(table).empty
+    prove_readings("rows", partitioned, made.contract)
+    sampled, _ = parquet_folder.sample_rows(partitioned / "rows", 1000, seed=0)
+    pd.testing.assert_series_equal(sampled["year"], table["year"])
+    before = quick_fingerprint("rows", partitioned)
+    next((partitioned / "rows/year=2021").glob("*.parquet")).unlink()
+    assert quick_fingerprint("rows", partitioned) != before
+
+
+def test_partition_is_scored_with_value_of_its_folder(partitioned):
+    contract = planning.draft_from_plan(
+        planning.plan_draft(partitioned, "rows"),
+        "y",
+        options=DraftOptions(roles={"year": "feature"}),
+    ).contract
+    [name, *_] = parquet_folder.list_partitions(partitioned / "rows")
+    recorded = []
+
+    class Scorer:
+        is_compiled, decision_rule, conformal = True, make_decision_rule(contract, 0.5), None
+
+        def predict_scores(self, rows: Any, count: int) -> np.ndarray:
+            recorded.append(rows["year"])
+            return np.full((count, 2), 0.5)
+
+    batch.score_file(
+        partitioned / "rows" / name, partitioned / "out.parquet", Scorer(), contract, 1,
+        on_progress=lambda *_: None, constants=parquet_folder.partition_values(name),
+    )  # fmt: skip
+    assert set(np.concatenate(recorded)) == {2021}
+    assert "year" not in pq.read_schema(partitioned / "out.parquet").names
+
+
+def test_delta_table_is_read_at_its_last_version(partitioned):
+    deltalake = pytest.importorskip("deltalake")
+    frame = pd.DataFrame({"x": [1.5, 2.5], "k": ["a", None]})
+    for rows in (frame, frame.assign(x=7.0)):
+        deltalake.write_deltalake(
+            str(partitioned / "lake"), pa.Table.from_pandas(rows), mode="overwrite"
+        )
+    assert read_table("lake", partitioned)["x"].tolist() == [7.0, 7.0]
+    assert len(list((partitioned / "lake").glob("*.parquet"))) == 2
+    assert len(parquet_folder.list_partitions(partitioned / "lake")) == 1  # what score reads
+    assert parquet_folder.sample_rows(partitioned / "lake", 9, 0)[0]["x"].tolist() == [7.0, 7.0]
+
+
+def test_list_columns_raise_with_name(tmp_path):
+    pd.DataFrame({"a": [1, 2], "tags": [["x"], ["y"]]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="'tags'"):
+        read_table("t.parquet", tmp_path)

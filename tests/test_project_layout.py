@@ -1,0 +1,248 @@
+"""Project layout: imports of vendor packages, docstrings, README tree, lock files."""
+
+from __future__ import annotations
+
+import ast
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from tiny import ROOT
+
+PACKAGE = ROOT / "src/modelbook"
+ROOMS = {
+    "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
+    "ploomber": {"build"}, "ploomber_core": {"build"}, "papermill": {"build"}, "nbclient": {"build"},
+    "jupyter_client": {"build", "redaction"}, "rich": {"build", "cli", "demo"},
+    "nbconvert": {"pages"}, "jinja2": {"pages", "formatting"}, "matplotlib": {"display"},
+    "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
+    "charset_normalizer": {"dataset"},
+    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},
+    "faststream": {"stream"}, "redis": {"stream"},
+    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"evaluation"},
+    "fastapi": {"serving"}, "opentelemetry": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
+    "httpx": {"monitoring", "demo"}, "ipykernel": {"build", "workbench"}, "packaging": {"workbench"},
+    "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},
+}  # fmt: skip
+MODULES = {
+    "pycaret": "training/pycaret.py", "ploomber": "build/ploomber.py",
+    "ploomber_core": "build/ploomber.py",
+}  # fmt: skip
+GENERATED = ("reports", "data", "models")
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its path within it."""
+    return {
+        path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The top packages that a module imports, anywhere in it."""
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+def test_vendor_packages_are_imported_in_their_package_only(trees):
+    strangers = {}
+    for path, tree in trees.items():
+        room = path.removeprefix("extras/").split("/")[0].removesuffix(".py")
+        strangers[path] = {
+            name for name in imported(tree) & ROOMS.keys() if room not in ROOMS[name]
+        }
+    assert {path: names for path, names in strangers.items() if names} == {}
+
+
+@pytest.mark.parametrize("vendor", MODULES)
+def test_pycaret_and_ploomber_are_imported_in_one_module_each(vendor, trees):
+    assert [path for path, tree in trees.items() if vendor in imported(tree)] == [MODULES[vendor]]
+
+
+def test_every_module_has_docstring_and_specific_name(trees):
+    assert [path for path, tree in trees.items() if not ast.get_docstring(tree)] == []
+    vague = {"utils", "helpers", "common", "misc"}
+    assert [path for path in trees if Path(path).stem in vague] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["-c", "import modelbook"], ["-m", "modelbook.cli", "--help"]],
+    ids=["import", "help"],
+)
+def test_import_and_help_are_light_and_without_side_effects(command, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    loaded = {
+        line.split("|")[-1].strip().split(".")[0]
+        for line in result.stderr.splitlines()
+        if "|" in line
+    }
+    assert loaded.isdisjoint(
+        {"pandas", "numpy", "mlflow", "pycaret", "evidently", "ploomber", "matplotlib", "nbconvert"}
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tree_in_readme_exists():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [re.split(r"\s{3,}", line)[0] for line in re.findall(r"^[├└]── (.+)", readme, re.M)]
+    names = [name for row in rows for name in row.split()]
+    assert len(names) > 8
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_generated_folders_contain_only_readme_in_git():
+    for folder in GENERATED:
+        listed = subprocess.run(
+            ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert listed == [f"{folder}/README.md"]
+
+
+def test_readme_has_at_most_130_lines():
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 130
+
+
+PYTHONS = ("3.11.7", "3.12.1", "3.13.0")
+
+
+class TestLocks:
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+    def locked(self, name: str, python: str = platform.python_version()) -> dict[str, Version]:
+        """The versions that a lock pins for a Python."""
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        lines = re.findall(r"^([a-z0-9][^\\\n]*?)\s*\\?$", text, re.M)
+        environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+        return {
+            item.name: Version(next(iter(item.specifier)).version)
+            for item in map(Requirement, lines)
+            if item.marker is None or item.marker.evaluate(environment)
+        }
+
+    @pytest.mark.parametrize("name", ["run", "engines-hashed", "test", "docs", "uv"])
+    def test_locks_are_pinned_hashed_and_without_urls(self, name):
+        text = (ROOT / f"requirements/{name}.txt").read_text()
+        for block in re.split(
+            r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.M).replace("\n    #", " #")
+        ):
+            if block.strip():
+                assert re.match(r"[a-z0-9._-]+(\[[\w, -]+\])?==\S+", block), block[:80]
+                assert "--hash=sha256:" in block, block[:80]
+        assert "://" not in text
+
+    def test_pip_constraints_match_engine_lock(self):
+        constraints = (ROOT / "requirements/engines.txt").read_text()
+        assert "--hash" not in constraints  # pip refuses to install '.[dask]' with them
+        assert self.locked("engines") == self.locked("engines-hashed")
+
+    @pytest.mark.parametrize("python", PYTHONS)
+    @pytest.mark.parametrize(("name", "group"), [("run", None), ("test", "test")])
+    def test_lock_satisfies_project_requirements(self, name, group, python):
+        requests = [
+            *self.described["project"]["dependencies"],
+            *(self.described["dependency-groups"][group] if group else []),
+        ]
+        locked = self.locked(name, python)
+        environment = {"python_version": python.rpartition(".")[0]}
+        for requirement in map(Requirement, requests):
+            if requirement.marker is None or requirement.marker.evaluate(environment):
+                assert requirement.specifier.contains(
+                    locked[canonicalize_name(requirement.name)]
+                ), requirement
+
+    @pytest.mark.parametrize("python", PYTHONS)
+    def test_locks_agree_with_each_other(self, python):
+        run, engines, test = (self.locked(name, python) for name in ("run", "engines", "test"))
+        assert {name: test[name] for name in run} == run
+        assert {name: engines[name] for name in run} == run
+
+    def test_makefile_supports_python_versions_of_package(self):
+        makefiles = (ROOT / "Makefile", ROOT / "src/modelbook/extras/project_files/Makefile")
+        pythons, of_projects = (
+            re.findall(r"^PYTHONS := (.+)$", path.read_text(), re.M) for path in makefiles
+        )
+        assert of_projects == pythons
+        supported = SpecifierSet(self.described["project"]["requires-python"])
+        minors = [f"3.{minor}" for minor in range(9, 16)]
+        assert set(pythons[0].split()) == {minor for minor in minors if minor in supported}
+
+    @pytest.mark.parametrize(
+        ("installed", "oldest", "newest"),
+        [
+            (("3.10", "3.11", "3.13"), "python3.11", "python3.13"),
+            (("3.12",), "python3.12", "python3.12"),
+            (("3.10",), "python3", "python3"),
+        ],
+    )
+    def test_makefile_finds_oldest_and_newest_python(self, installed, oldest, newest, tmp_path):
+        for version in installed:
+            (tmp_path / f"python{version}").symlink_to("/bin/true")
+        for program in ("make", "sh", "sort", "echo"):
+            (tmp_path / program).symlink_to(shutil.which(program))
+        shown = subprocess.run(
+            ["make", "-s", "--eval", "show: ; @echo $(notdir $(PYTHON) $(NEWEST))", "show"],
+            cwd=ROOT,
+            env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout.split() == [oldest, newest]
+
+    def test_conda_environment_uses_same_lock(self):
+        described = yaml.safe_load((ROOT / "environment.yml").read_text())
+        [python] = [item for item in described["dependencies"] if str(item).startswith("python=")]
+        assert python.removeprefix("python=") in SpecifierSet(
+            self.described["project"]["requires-python"]
+        )
+
+    def test_dependencies_omitted_from_lock_are_declared(self):
+        """pip refuses such a lock without --no-deps."""
+        from importlib.metadata import requires
+
+        locked = self.locked("run")
+        required = {
+            canonicalize_name(requirement.name)
+            for name in locked
+            for requirement in map(Requirement, requires(name) or ())
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        }
+        declared = self.described["tool"]["uv"]["override-dependencies"]
+        omitted = {Requirement(line).name for line in declared}
+        assert required - set(locked) == omitted
+        for install in re.findall(r"pip install.*requirements/.*", (ROOT / "Makefile").read_text()):
+            assert "--no-deps" in install or "uv.txt" in install
+
+    def test_installed_packages_match_lock(self):
+        from importlib.metadata import version
+
+        locked = self.locked("run")
+        for name in (
+            "pycaret-core",
+            "mlflow",
+            "evidently",
+            "ploomber",
+            "pandas",
+            "scikit-learn",
+            "ipython",
+        ):
+            assert Version(version(name)) == locked[name]

@@ -1,0 +1,283 @@
+"""New projects, and upgrades that merge a newer template with the user's changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from facts import missing_facts, refused
+from tiny import QUICK, SMALL, Tiny
+
+from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
+from modelbook.extras import project_template, stack_trial
+from modelbook.pages import templating
+from modelbook.runs import history
+from modelbook.runs.record import BuildRun, StageRun
+from modelbook.stage import project
+
+NOTEBOOK = "notebooks/02_explore.ipynb"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project that was begun, and committed."""
+    folder = tmp_path / "claims"
+    project_template.begin_project(folder)
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    name = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*name, "commit", "-q", "-m", "Begin"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
+
+
+def change_cell(path: Path, place: int, text: str) -> None:
+    notebook = json.loads(path.read_text())
+    notebook["cells"][place]["source"] = [text]
+    path.write_text(json.dumps(notebook, indent=1) + "\n")
+
+
+def test_new_project_contains_all_build_inputs(root: Path) -> None:
+    assert project.read_parameters(root, root / "env.yaml")["ingest"]["book"] == "rand-hie"
+    assert len(list((root / "notebooks").glob("*.ipynb"))) == 6
+    for name in ("Makefile", "README.md", "environment.yml", ".gitignore", "requirements/run.txt",
+                 ".github/workflows/build.yml", "contracts/rand-hie.yaml"):  # fmt: skip
+        assert (root / name).is_file(), name
+    assert "@MODELBOOK@" not in (root / "Makefile").read_text()
+    assert project_template.read_record(root)["files"] == sorted(project_template.read_template())
+    with refused(WorkbenchError, root):
+        project_template.begin_project(root)
+
+
+def test_unchanged_template_needs_no_upgrade(root: Path) -> None:
+    change_cell(root / NOTEBOOK, 0, "# My own title")
+    assert project_template.plan_upgrade(root) == []
+
+
+def test_notebooks_are_merged_by_cell(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / NOTEBOOK
+    change_cell(base, -1, "As the older template had it")  # the template has changed the last cell
+    (root / NOTEBOOK).write_bytes(base.read_bytes())
+    change_cell(root / NOTEBOOK, 0, "# My own title")
+    [change] = project_template.plan_upgrade(root)
+    cells = json.loads(change.content)["cells"]
+    template = json.loads(project_template.read_template()[NOTEBOOK])["cells"]
+    assert change.conflicts == []
+    assert "".join(cells[0]["source"]) == "# My own title"
+    assert "".join(cells[-1]["source"]) == "".join(template[-1]["source"])
+    assert "+" in change.diff()
+
+
+def test_env_files_keep_values_and_get_new_keys(root: Path) -> None:
+    values = yaml.safe_load((root / "env.yaml").read_text())
+    old = {key: value for key, value in values.items() if key not in ("folds", "cost_fn")}
+    (root / "env.mine.yaml").write_text(yaml.safe_dump({**old, "seed": 7, "cost_miss": 9}))
+    with pytest.raises(ParameterError) as caught:
+        project.read_parameters(root, root / "env.mine.yaml")
+    assert "cost_fn" in caught.value.next
+    changes = project_template.plan_upgrade(root)
+    assert [change.name for change in changes] == ["env.mine.yaml"]
+    merged = yaml.safe_load(changes[0].content)
+    assert merged == {**values, "seed": 7, "cost_fn": 9}
+
+
+def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / "pipeline.yaml"
+    template = base.read_text()
+    old = template.replace("leak_auc: 0.9\n", "leak_auc: 0.8\n", 1)  # the template has raised it
+    old = old.replace("      columns_shown: 8\n", "      columns: 6\n")  # renamed it
+    old = old.replace("ingest: 3600", "ingest: 60").replace("keep_runs: 20", "keep_runs: 10")
+    base.write_text(old)
+    mine = old.replace("jobs: 2  # stages", "jobs: 1  # MINE: stages").replace(
+        "max_copied_share: 0.2", "max_copied_share: 0.5"
+    )
+    mine = mine.replace("ingest: 60", "ingest: 90")  # so have both
+    mine += "  - name: extra\n    source: notebooks/07_extra.ipynb\n    product: {nb: reports/extra.ipynb}\n"
+    (root / "pipeline.yaml").write_text(mine)
+    [change] = project_template.plan_upgrade(root)
+    assert [
+        missing_facts(text, "executor.timeout.ingest", 90, 3600) for text in change.conflicts
+    ] == [[]]
+    merged = mine.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
+        "      columns: 6\n", "      columns_shown: 8\n"
+    )
+    assert change.content == merged.replace("keep_runs: 10", "keep_runs: 20")
+
+
+def test_added_packages_stay_in_environment_file(root: Path) -> None:
+    base = root / project_template.BASE_FOLDER / "environment.yml"
+    template = base.read_text()
+    base.write_text(template.replace("  - pip>=26\n", "").replace("python=3.11", "python=3.10"))
+    mine = base.read_text().replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
+    (root / "environment.yml").write_text(mine)
+    [change] = project_template.plan_upgrade(root)
+    assert change.conflicts == []
+    expected = template.replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
+    assert change.content == expected
+
+
+def test_changes_on_both_sides_are_conflicts(root: Path) -> None:
+    (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
+    (root / "Makefile").write_text("another\n")
+    [change] = project_template.plan_upgrade(root)
+    assert [missing_facts(text, "line 1") for text in change.conflicts] == [[]]
+    assert "another" in change.content
+    assert "help:" in change.content
+
+
+def test_make_refuses_python_without_lock(root: Path) -> None:
+    command = ["make", "run", "PYTHON=/bin/false"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert missing_facts(done.stdout, "3.11", "3.13", "make run PYTHON=") == []
+    assert not (root / ".venv").exists()
+
+
+def test_uncommitted_changes_are_refused(root: Path, tmp_path: Path) -> None:
+    project_template.require_committed(root)
+    (root / "env.yaml").write_text("book: other")
+    with refused(WorkbenchError, "env.yaml"):
+        project_template.require_committed(root)
+    with refused(WorkbenchError, project_template.RECORD_FILE):
+        project_template.plan_upgrade(tmp_path)
+
+
+def board(scores: dict[str, float]) -> pd.DataFrame:
+    rows = [{"family": name, "candidate": name.upper(), "auc_mean": mean, "auc_sd": 0.01}
+            for name, mean in scores.items()]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_leaderboards_are_compared_by_family(tmp_path: Path) -> None:
+    before = board({"lr": 0.76, "nb": 0.7, "old": 0.6, "dt": float("nan")})
+    after = board({"nb": 0.75, "lr": 0.762, "new": 0.7, "dt": 0.5})
+    scores = stack_trial.compare_leaderboards(before, after)
+    assert {score.candidate: score.difference for score in scores} == {
+        "LR": 0.002, "NB": 0.05, "OLD": None, "DT": None, "NEW": None,
+    }  # fmt: skip
+    assert {(score.metric, score.sd) for score in scores[:3]} == {("auc", 0.01)}
+    runs = [
+        BuildRun(number, stages={"compare": StageRun("ran", digests={"folds": digest})})
+        for number, digest in ((3, "f00d"), (4, "beef"))
+    ]
+    stacks = stack_trial.StackComparison(
+        tmp_path, tmp_path / "stack.html", (runs[0], runs[1]), "auc", ["LR", "LR"], scores, {}
+    )
+    assert stacks.largest == scores[1]
+    assert not stacks.has_same_folds
+    text = templating.render_template("stack.html.j2", book="tiny", comparison=stacks)
+    assert missing_facts(text, "NB", 0.7, 0.75, 0.05, "5.0", "f00d", "beef") == []
+
+
+def test_impossible_dry_run_is_refused_before_it_begins(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    supported = metadata("modelbook")["Requires-Python"]
+    with refused(WorkbenchError, "3.99", supported):
+        stack_trial.try_stack(root, "rand-hie", python="3.99")
+    old_python = write_program(tmp_path / "claims/python3.9", "echo 3.9.18")
+    with refused(WorkbenchError, "3.9.18", old_python, supported, "--python"):
+        stack_trial.try_stack(root, "rand-hie", python=str(old_python))
+    with refused(WorkbenchError, tmp_path, "--environment"):
+        stack_trial.try_stack(root, "rand-hie", environment=tmp_path)
+    with refused(RunHistoryError, "rand-hie", "build"):
+        stack_trial.try_stack(root, "rand-hie", environment=Path(sys.prefix))
+    (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
+    (root / "Makefile").write_text("another\n")
+    with refused(WorkbenchError, "Makefile"):
+        stack_trial.try_stack(root, "rand-hie")
+    assert [path.name for path in tmp_path.iterdir()] == ["claims"]
+
+
+def test_a_dry_run_without_a_second_environment_leaves_no_copy(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(stack_trial, "_find_leaderboard_run", lambda root, book: 1)
+    runs = history.runs_folder(root, "rand-hie")
+    (runs / "1").mkdir(parents=True)
+    (runs / history.LAST_NUMBER_FILE).write_text("1\n")
+    make = write_program(root / "programs/make", "echo $3 >>made; exit 7")
+    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(root)
+    with refused(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
+        stack_trial.try_stack(root, "rand-hie")
+    copy = Path((root / "made").read_text().strip())
+    assert copy.parent == tmp_path
+    assert not copy.exists()
+
+
+def write_program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def list_files(root: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+def check_dry_run(begun: Tiny, **environ: str) -> None:
+    """The dry run compares with a copy that was built, and leaves the project as it was."""
+    files = list_files(begun.root)
+    done = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list_files(begun.root) == files
+    page = Path(done.stdout.splitlines()[-1])
+    folder = page.parents[2]
+    try:
+        assert folder != begun.root
+        name = "models/tiny/leaderboard.parquet"
+        boards = [pd.read_parquet(place / name) for place in (begun.root, folder)]
+        pd.testing.assert_frame_equal(*(board.drop(columns="fit_seconds") for board in boards))
+        receipts = [
+            json.loads((place / "models/tiny/compare.json").read_text())
+            for place in (begun.root, folder)
+        ]
+        assert receipts[0]["details"]["run_id"] != receipts[1]["details"]["run_id"]
+        digest = receipts[1]["facts"]["digests"]["folds"]
+        versions = receipts[1]["facts"]["versions"]
+        assert missing_facts(done.stdout, digest, *versions.values(), "roc_auc") == []
+        text = page.read_text()
+        assert missing_facts(text, digest, "ROC AUC", *versions, *boards[0]["candidate"]) == []
+        assert not (folder / "models/tiny/finalize.json").exists()
+        [link] = set(re.findall(r'href="(runs/[^"]+)"', text))
+        assert (page.parent / link).is_file()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_new_project_builds_and_serves(root: Path) -> None:
+    values = yaml.safe_load((root / "env.yaml").read_text())
+    (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL, "families": "lr"}))
+    begun = Tiny.__new__(Tiny)
+    begun.root = root
+    base, monitor = root / project_template.BASE_FOLDER, "notebooks/06_monitor.ipynb"
+    cells = json.loads((base / monitor).read_text())["cells"]
+    place = max(i for i, cell in enumerate(cells) if cell["cell_type"] == "code")
+    change_cell(base / monitor, place, "older = 1\n" + "".join(cells[place]["source"]))
+    (root / monitor).write_bytes((base / monitor).read_bytes())
+    commit(root)
+    quick = {**QUICK, "MODELBOOK_INTERACTIVE_ROWS": "0"}
+    done = begun.run("modelbook", "build", **quick)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert missing_facts(done.stdout, monitor, "same folds", "reports/tiny/runs") == []
+    check_dry_run(begun, **quick)
+    with begun.serving() as address:
+        assert address.startswith("http")

@@ -1,0 +1,59 @@
+"""Public functions: champion, tracking_uri; reading creates no store."""
+
+from __future__ import annotations
+
+import pytest
+
+import modelbook
+from modelbook.errors import StoreError
+from modelbook.registry import mlflow_ui, store, tracking, versions
+from modelbook.stage import project
+
+
+class TestWithoutAStore:
+    @pytest.mark.parametrize(
+        "read",
+        [
+            modelbook.tracking_uri,
+            modelbook.champion,
+            lambda: store.create_client(project.find_root()),
+            lambda: versions.get_champion(project.find_root(), "tiny"),
+            lambda: tracking.count_holdout_evaluations(project.find_root(), "f00"),
+        ],
+    )
+    def test_reading_without_store_raises_and_creates_none(self, tiny, monkeypatch, read):
+        monkeypatch.chdir(tiny.root / "notebooks")
+        before = sorted(tiny.root.rglob("*"))
+        with pytest.raises(StoreError, match=r"models/mlflow\.db[\s\S]*modelbook build"):
+            read()
+        assert sorted(tiny.root.rglob("*")) == before
+
+    def test_mlflow_ui_without_store_does_not_start(self, tiny):
+        with pytest.raises(SystemExit, match="modelbook build"):
+            mlflow_ui.main([])
+        assert not (tiny.root / "models").exists()
+
+
+def test_importing_package_loads_no_store_libraries(tiny):
+    code = "import modelbook, sys; assert not {'mlflow', 'sqlalchemy'} & set(sys.modules)"
+    assert tiny.run("python", "-c", code).returncode == 0
+    with pytest.raises(AttributeError, match="'chapion'"):
+        modelbook.chapion  # noqa: B018
+
+
+@pytest.mark.slow
+class TestBuilt:
+    def test_champion_pipeline_matches_registered_version(self, built, monkeypatch):
+        monkeypatch.chdir(built.root / "notebooks")
+        pipeline = modelbook.champion("tiny")
+        version = versions.get_champion(built.root, "tiny")
+        golden = version.golden_rows
+        rows = version.contract.select_features(golden)
+        assert list(pipeline.predict_proba(rows)[:, 1]) == list(golden["probability"])
+        assert modelbook.champion().get_params().keys() == pipeline.get_params().keys()
+        assert modelbook.tracking_uri() == f"sqlite:///{built.root}/models/mlflow.db"
+
+    def test_book_without_champion_raises(self, built, monkeypatch):
+        monkeypatch.chdir(built.root)
+        with pytest.raises(StoreError, match=r"'other'.*\n.*\n.*modelbook history --book other"):
+            modelbook.champion("other")

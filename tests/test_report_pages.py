@@ -1,0 +1,1072 @@
+"""Report pages, figures, tables, index and brief: content, escaping, missing data."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from evidence import HARM, VALUE
+from facts import missing_facts, refused
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from modelbook import config
+from modelbook.display import BulletList, DisplayGroup, Figure, Table, plotting, style
+from modelbook.display.figures import (
+    ab,
+    compare,
+    correlation,
+    deploy,
+    explore,
+    finalize,
+    ingest,
+    monitor,
+    partial_dependence,
+    shap_values,
+)
+from modelbook.errors import ReportError
+from modelbook.pages import (
+    brief,
+    executed_notebook,
+    failure_report,
+    index,
+    pipeline_diagram,
+    stage_report,
+    templating,
+)
+from modelbook.pages.sanitizer import sanitize_html
+from modelbook.registry.history import HistoryEntry
+from modelbook.runs.record import BuildRun, StageRun
+from modelbook.stage.verdict import MAX_SENTENCES, MIME_TYPE, Verdict
+
+NAN = float("nan")
+
+
+def verdict(**changes: Any) -> Verdict:
+    values: dict[str, Any] = {
+        "stage": "compare", "book": "tiny", "word": "accepted", "level": "good",
+        "sentences": ["Trees lead with 0.812 <AUC>."],
+        "numbers": [{"name": "ROC AUC", "value": 0.812, "compared_with": {"dummy": 0.5}}],
+        "next": "Open finalize.",
+        "facts": {
+            "run_id": "run-7", "commit": "a" * 40, "fingerprint": "sha256:" + "b" * 64, "seconds": 83.2,
+            "started": "2024-05-06T07:08:09+00:00", "versions": {"pandas": "2.1.4"},
+            "parameters": [{"name": "seed", "value": "7", "origin": "env.yaml", "meaning": "seed"}],
+        },
+    }  # fmt: skip
+    return Verdict(**(values | changes))
+
+
+def notebook(*cells: Any) -> Any:
+    first = new_markdown_cell("# 03 · Compare\n\n> Which family is best?\n\nReads & writes.")
+    return new_notebook(cells=[first, *cells])
+
+
+def shown(source: str = "show()", tags: tuple[str, ...] = (), **data: Any) -> Any:
+    outputs = [
+        new_output("display_data", {key.replace("__", "/"): value for key, value in data.items()})
+    ]
+    return new_code_cell(source, metadata={"tags": list(tags)}, outputs=outputs if data else [])
+
+
+def concluding(conclusion: Verdict) -> Any:
+    return new_code_cell(
+        "verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())]
+    )
+
+
+def published(folder: Path, *cells: Any) -> str:
+    source, target = (
+        folder / "reports/tiny/03_compare.ipynb",
+        folder / "reports/tiny/03_compare.html",
+    )
+    source.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook(*cells), source)
+    stage_report.publish({"nb": source, "report": target}, {"book": "tiny"})
+    return target.read_text(encoding="utf-8")
+
+
+# Verdict
+
+
+def test_verdict_survives_json_round_trip() -> None:
+    made = verdict(
+        details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)}
+    )
+    again = Verdict.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
+    assert again == made
+    assert again.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"level": "fine"}, "'fine'"),
+        ({"sentences": []}, "sentences"),
+        ({"sentences": ["s"] * (MAX_SENTENCES + 1)}, f"1 to {MAX_SENTENCES}"),
+        ({"sentences": ["  "]}, "sentence"),
+        ({"sentences": "one text"}, "one text"),
+        ({"word": ""}, "word"),
+        ({"numbers": [{"name": "x"}]}, "'x'"),
+    ],
+)
+def test_invalid_verdict_raises(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ReportError, match=named):
+        verdict(**changes)
+
+
+def test_incomplete_verdict_raises() -> None:
+    with refused(ReportError, "'book'"):  # the first that is missing
+        Verdict.from_dict({"stage": "compare"})
+
+
+def test_verdict_repr_is_escaped() -> None:
+    bundle = verdict()._repr_mimebundle_()
+    assert bundle[MIME_TYPE]["word"] == "accepted"
+    assert "0.812 &lt;AUC&gt;" in bundle["text/html"]
+    assert "Open finalize." in bundle["text/plain"]
+
+
+# Tables, findings, figures
+
+
+def test_table_escapes_all_cells() -> None:
+    frame = pd.DataFrame({"<i>": ["<b>"]}, index=["<u>"])
+    html = Table(frame, caption="<s>", index=True)._repr_html_()
+    assert not re.search(r"<[isu]>", html)
+    assert html.count("<b>") == 1
+    for text in ("&lt;i&gt;", "&lt;b&gt;", "&lt;u&gt;", "&lt;s&gt;"):
+        assert text in html
+    assert 'scope="col"' in html
+    assert 'scope="row"' in html
+    assert "<caption " in html
+
+
+def test_table_formats_numbers() -> None:
+    frame = pd.DataFrame({
+        "count": [12114, 3], "auc": [0.81234, NAN], "tiny": [1e-9, 0.5], "gap": [2.0, NAN], "rate": [0.1, 0.25],
+        "yes": [True, False], "when": [pd.Timestamp("2024-01-02"), pd.NaT], "text": ["a", None],
+    })  # fmt: skip
+    html = Table(frame, caption="All", formats={"rate": ".1%"})._repr_html_()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert cells[:8] == ["12,114", "0.812", "1e-09", "2", "10.0%", "yes", "2024-01-02", "a"]
+    assert cells[8:] == ["3", "–", "0.500", "–", "25.0%", "no", "–", "–"]
+    assert html.count('scope="col" class="num"') == 5
+
+
+def test_long_table_is_truncated_with_note() -> None:
+    html = Table(pd.DataFrame({"x": range(1234)}), caption="Many")._repr_html_()
+    assert html.count("<tr>") == 201
+    assert missing_facts(html, 200, 1234) == []
+
+
+def test_empty_table_shows_message() -> None:
+    html = Table(
+        pd.DataFrame({"<x>": []}), caption="None of <these>", summary="All is well."
+    )._repr_html_()
+    assert html.startswith(
+        '<p class="found">All is well.</p><p class="nothing">None of &lt;these&gt;'
+    )
+    assert "<table" not in html
+
+
+def test_table_with_format_of_unknown_column_raises() -> None:
+    with pytest.raises(ReportError, match="'y'"):
+        Table(pd.DataFrame({"x": [1]}), caption="One", formats={"y": "d"})
+
+
+def test_bullet_list_is_escaped() -> None:
+    assert BulletList(["a < b"])._repr_html_() == '<ul class="findings"><li>a &lt; b</li></ul>'
+    assert '<p class="nothing">' in BulletList([])._repr_html_()
+
+
+def test_figure_without_alternative_text_raises() -> None:
+    with pytest.raises(ReportError):
+        Figure(None, alt=" ")
+    assert Figure(None, alt="x").alt == "x"
+
+
+def test_figure_data_is_truncated_at_fifty_rows() -> None:
+    html = Figure(None, alt="x", data=pd.DataFrame({"x": range(60)}))._repr_html_()
+    assert html.count("<tr>") == 51
+    assert '<details class="numbers">' in html
+    assert missing_facts(html, 50, 60) == []
+
+
+def test_large_svg_becomes_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = compare.leaderboard(BOARD, "roc_auc")
+    assert "<svg" in figure._repr_html_()
+    monkeypatch.setattr("modelbook.display.components.MAX_SVG_BYTES", 10)
+    assert "data:image/png;base64,iVBOR" in figure._repr_html_()
+
+
+def test_figure_is_deterministic_and_supports_dark_mode() -> None:
+    import matplotlib
+
+    svgs = [compare.leaderboard(BOARD, "roc_auc").to_svg() for _ in range(2)]
+    with matplotlib.rc_context({"axes.grid": True, "font.size": 20}):  # as a library may set it
+        svgs.append(compare.leaderboard(BOARD, "roc_auc").to_svg())
+    assert svgs[0] == svgs[1] == svgs[2]
+    assert "prefers-color-scheme:dark" in svgs[0]
+    assert "var(--accent,#0072b2)" in svgs[0]
+
+
+def test_drawing_keeps_matplotlib_settings() -> None:
+    code = (
+        "import matplotlib, sys\n"
+        # asking for the backend would choose one
+        "def now(): return {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
+        "before = now()\n"
+        "import pandas as pd; from modelbook.display.figures import explore\n"
+        "explore.missing_rates(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
+        "assert now() == before and 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_importing_display_is_light() -> None:
+    code = (
+        "import sys, modelbook.display\n"
+        "heavy = {'matplotlib', 'pandas', 'nbconvert', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+BOARD = pd.DataFrame({
+    "candidate": ["lr", "gbc", "dummy", "mlp"], "status": ["ok", "ok", "ok", "failed"],
+    "roc_auc_mean": [0.79, 0.812, 0.5, NAN], "roc_auc_sd": [0.01, 0.02, 0.0, NAN], "fit_seconds": [1, 2, 0.1, NAN],
+})  # fmt: skip
+CURVE = pd.DataFrame(
+    {"fpr": [0, 0.5, 1], "tpr": [0, 0.75, 1], "low": [0, 0.7, 1], "high": [0, 0.8, 1]}
+)
+TRAIN = pd.DataFrame({
+    "age": np.r_[np.arange(40), np.arange(40) + 30.0], "plan": ["a", "b"] * 40, "sick": [0] * 60 + [1] * 20,
+})  # fmt: skip
+PUSHES = pd.DataFrame({
+    "feature": ["age"] * 4 + ["site"] * 4, "level": [0, 0.2, 0.5, 1] + [NAN] * 4, "class": "",
+    "value": [None] * 4 + ["two", "one"] * 2,
+    "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
+})  # fmt: skip
+FIGURES: dict[str, Any] = {
+    "a/b": (ab.difference_over_time, pd.DataFrame({
+        "users": [100, 200], "difference": [-0.2, -0.1], "low": [-0.5, -0.15], "high": [0.1, -0.05],
+    }), ("Brier score",), -0.1),
+    "periods": (ingest.rows_by_period, pd.DataFrame({
+        "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
+    }), (), 5905),
+    "balance": (explore.target_by_period, pd.DataFrame({
+        "period": [1, 2], "rows": [100, 100], "rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
+    }), (), 0.25),
+    "missingness": (explore.missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
+    "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
+    "associations": (explore.univariate_scores, pd.DataFrame({
+        "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
+    }), ("ROC AUC", 0.5), 0.68),
+    "over_time": (explore.mean_shifts, pd.DataFrame({
+        "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
+    }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
+    "correlations": (correlation.correlation_heatmap, pd.DataFrame({
+        "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
+        "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
+    }), (), -0.85),
+    "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), 0.812),
+    "learning": (compare.learning_curve, pd.DataFrame({
+        "share": [0.5, 0.5, 1, 1], "fold": [1, 2, 1, 2], "rows": [50, 50, 100, 100], "value": [0.7, 0.72, 0.8, 0.78],
+    }), ("roc_auc", "Rows help."), 0.79),
+    "curves": (finalize.roc_and_precision_recall, CURVE, (pd.DataFrame({
+        "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
+    }), 0.762, 0.2), 0.762),
+    "calibration": (finalize.calibration, pd.DataFrame({
+        "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
+    }), (), 0.05),
+    "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
+        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "no": 45, "yes": 33,
+    }), (0.5,), (20, 0.5, 45, 33)),
+    "confusion": (finalize.confusion_matrix, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
+    "importance": (finalize.feature_importance, pd.DataFrame({
+        "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
+    }), (), 0.03),
+    "contributions": (shap_values.shap_summary, PUSHES, ("the log-odds of “sick”",), 0.4),
+    "contributions to classes": (shap_values.shap_summary, pd.concat([
+        PUSHES.assign(**{"class": "a"}), PUSHES.assign(shap=-2 * PUSHES["shap"], **{"class": "b"}),
+    ]), ("the log-odds of each class of “kind”",), 0.6),
+    "dependence": (partial_dependence.partial_dependence, pd.DataFrame({
+        "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "code", "code"],
+        "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
+        "high": [0.2, 0.6, 0.4, 0.5],
+    }), (), 0.34),
+    "slices": (finalize.metric_by_slice, pd.DataFrame({
+        "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
+        "low": [0.6, 0.7], "high": [0.75, 0.9],
+    }), (0.8,), 0.7),
+    "difference": (deploy.metric_differences, pd.DataFrame({
+        "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
+    }), (0.005,), 0.004),
+    "drift": (monitor.drift_scores, pd.DataFrame({
+        "batch": [4, 5], "column": ["site", "site"], "excess": [0.5, 2.0],
+        "drifted": [False, True], "importance": [0.1, 0.1],
+    }), (), 2.0),
+    "performance": (monitor.metrics_by_batch, pd.DataFrame({
+        "batch": [4], "metric": ["roc_auc"], "value": [0.77], "low": [0.75], "high": [0.79], "reference": [0.8],
+    }), (), 0.77),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_alt_text_states_its_main_number(name: str) -> None:
+    draw, frame, more, main = FIGURES[name]
+    figure = draw(frame, *more)
+    assert missing_facts(figure.alt, *(main if isinstance(main, tuple) else [main])) == []
+    html = figure._repr_html_()
+    assert '<details class="numbers">' in html
+    [chart] = re.findall(r"<svg.*</svg>", html, re.DOTALL)
+    [name] = re.findall(r'aria-labelledby="([^"]+)"', chart)
+    assert f'<title id="{name}">{escape(figure.alt)}</title>' in chart
+    assert "<text" in chart  # letters that can be found and selected
+    ids = set(re.findall(r' id="([^"]+)"', chart))
+    assert ids == {name} | set(re.findall(r'(?:href="|url\()#([\w-]+)', chart))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("kind", ["no rows", "only gaps"])
+def test_figure_without_data_shows_message(name: str, kind: str) -> None:
+    draw, frame, more, _ = FIGURES[name]
+    empty = frame.iloc[:0] if kind == "no rows" else pd.DataFrame(NAN, frame.index, frame.columns)
+    figure = draw(empty, *more)
+    assert figure.figure is None
+    assert '<p class="nothing">' in figure._repr_html_()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
+def test_figure_accepts_one_row_and_missing_intervals(name: str) -> None:
+    draw, frame, more, _ = FIGURES[name]
+    unknown = [
+        column
+        for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd")
+        if column in frame
+    ]
+    for part in (
+        frame.iloc[:1],
+        frame.assign(**dict.fromkeys(unknown, NAN)),
+        frame.drop(columns=unknown),
+    ):
+        assert "<figure" in draw(part, *more)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "is_worse"),
+    [
+        ("ROC AUC", 0.9, False), ("ROC AUC", 0.5, True), ("log loss", 0.9, True),
+        ("log loss", 0.5, False), ("selection rate", 0.9, True), ("selection rate", 0.5, True),
+        ("ROC AUC", 0.69, False),
+    ],
+)  # fmt: skip
+def test_figure_color_marks_worse_values(metric: str, value: float, is_worse: bool) -> None:
+    row = {"batch": 4, "metric": metric, "value": value, "low": value - 0.02, "high": value + 0.02}
+    figure = monitor.metrics_by_batch(pd.DataFrame([row | {"reference": 0.7}]))
+    assert ("var(--positive" in figure.to_svg()) == is_worse
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(c * weight for c, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_chart_text_has_sufficient_contrast_in_light_and_dark(scheme: int) -> None:
+    paper = style.PALETTE["paper"][scheme]
+    for name in ("ink", "muted", "accent", "positive"):
+        assert contrast(style.PALETTE[name][scheme], paper) >= 4.5, name
+    for name in ("accent", "positive"):  # half of it, as in the darkest cell of a heat map
+        pairs = [(style.PALETTE[name][scheme][i : i + 2], paper[i : i + 2]) for i in (1, 3, 5)]
+        tint = "#" + "".join(f"{(int(a, 16) + int(b, 16)) // 2:02x}" for a, b in pairs)
+        assert contrast(style.PALETTE["ink"][scheme], tint) >= 4.5, name
+
+
+def test_marks_have_tooltips() -> None:
+    frame = pd.DataFrame(
+        {"metric": ["AUC <1>"], "difference": [0.02], "low": [0.0], "high": [0.04]}
+    )
+    svg = deploy.metric_differences(frame, 0.01).to_svg()
+    assert "<title>AUC &lt;1&gt;: +0.0200</title>" in svg
+    assert style.HOVER_PREFIX not in svg
+
+
+def test_a_curve_shows_its_values_under_the_pointer() -> None:
+    places = np.arange(1, 101) / 100
+    bounds = {"reached_low": 0.0, "reached_high": 1.0}
+    figure = finalize.gains(pd.DataFrame({"share": places, "reached": places**2, **bounds}), 0.25)
+    texts = re.findall("<title>(.*?)</title>", figure.to_svg())
+    assert len(texts) == plotting.MAX_HOVER_STRIPS
+    assert missing_facts(texts[0], 0.01) == []
+    assert missing_facts(texts[-1], 0.97, 0.9409) == []
+    draw, dots, more, _ = FIGURES["contributions"]
+    assert len(re.findall("<title>", draw(dots, *more).to_svg())) == dots["feature"].nunique()
+
+
+def test_figure_summary_is_shown_once_and_hidden_from_screen_readers() -> None:
+    html = explore.missing_rates(
+        pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})
+    )._repr_html_()
+    [above] = re.findall(r'<p class="found" aria-hidden="true">([^<]*)</p>.*<svg', html, re.DOTALL)
+    assert missing_facts(above, "&lt;age&gt;", 0.2) == []
+
+
+def test_multi_panel_figure_has_short_summary_and_full_alt_text() -> None:
+    frame = pd.DataFrame({
+        "batch": [4, 5, 4, 5], "metric": ["ROC AUC", "ROC AUC", "PR AUC", "PR AUC"], "value": [0.7, 0.77, 0.5, 0.4],
+        "low": [0.6, 0.75, 0.4, 0.3], "high": [0.8, 0.79, 0.6, 0.5], "reference": [0.76, 0.76, 0.6, 0.6],
+    })  # fmt: skip
+    figure = monitor.metrics_by_batch(frame)
+    assert missing_facts(figure.alt, "PR AUC", 0.4, 5) == []
+    assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76) == []
+    assert figure.summary.rstrip(".").endswith("PR AUC")  # worse, beyond chance
+    assert f'<p class="found">{figure.summary}</p>' in figure._repr_html_()
+
+
+def test_champion_comparison_caption_names_its_rows() -> None:
+    draw, frame, more, _ = FIGURES["difference"]
+    rows = "The 400 rows of year 4."
+    caption = draw(frame, *more).caption
+    assert draw(frame, *more, rows).caption == f"{rows} {caption}"
+    assert caption
+
+
+def test_shap_figure_describes_size_direction_and_odds() -> None:
+    figure = shap_values.shap_summary(PUSHES, "the log-odds of “sick”")
+    age, site = re.fullmatch(r"(.*\bage\b.*)(\bsite\b.*)", figure.alt).groups()
+    assert missing_facts(age, "“sick”", "high", 0.4, 1.5) == []  # the last: the factor of the odds
+    assert missing_facts(site, "two", 0.1) == []
+    assert {"high", "two"} <= set(figure.data.to_numpy().ravel())
+    assert missing_facts(figure.caption, 4) == []
+    neighbour = [text.get_text() for text in figure.figure.axes[0].texts]
+    first, second = (text for text in neighbour if text[0].isdigit())
+    assert missing_facts(first, 0.4) == missing_facts(second, 0.1, "two") == []
+    down = shap_values.shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
+    assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
+
+
+def test_shap_dots_are_at_their_value_without_overlap() -> None:
+    many = pd.DataFrame(
+        {
+            "feature": "age",
+            "level": np.linspace(0, 1, 60),
+            "class": "",
+            "shap": [0.1] * 30 + [0.9] * 30,
+        }
+    )
+    ax = shap_values.shap_summary(many, "the log-odds of “sick”").figure.axes[0]
+    strokes = [patch for patch in ax.patches if not patch.get_fill()]
+    drawn = np.concatenate([patch.get_path().vertices[::2] for patch in strokes])
+    assert len(drawn) == 60
+    assert len(np.unique(drawn.round(6), axis=0)) == 60
+    assert sorted(set(drawn[:, 0])) == [0.1, 0.9]
+    assert np.abs(drawn[:, 1]).max() <= 0.4
+
+
+def test_missing_shap_values_show_reason() -> None:
+    figure = shap_values.shap_summary(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
+    assert '<p class="nothing">No SHAP values: &lt;several&gt; fits.</p>' in figure._repr_html_()
+
+
+def test_stacked_outputs_are_shown_in_order() -> None:
+    table = Table(pd.DataFrame({"a": [1]}), caption="The table")
+    both = DisplayGroup(
+        explore.missing_rates(pd.DataFrame({"column": ["b"], "share": [0.2]})), table
+    )
+    html = both._repr_html_()
+    assert html.index("</figure>") < html.index("The table")
+    assert missing_facts(repr(both).splitlines()[1], "The table", 1) == []
+
+
+def test_importance_in_currency_is_formatted_as_amount() -> None:
+    frame = pd.DataFrame({"feature": ["smoker"], "mean": [11_080.4], "sd": [100.0]})
+    assert re.search(
+        r"\bsmoker\b.*\b11,080(?!\.\d)", finalize.feature_importance(frame, "RMSE").alt
+    )
+
+
+def test_correlation_figure_counts_strong_pairs_without_negative_zero() -> None:
+    draw, frame, *_ = FIGURES["correlations"]
+    figure = draw(frame)
+    assert missing_facts(figure.alt, 1, 3, 0.8) == []
+    assert "-0.00" not in figure.to_svg()
+
+
+def test_missing_values_figure_counts_complete_columns() -> None:
+    figure = explore.missing_rates(
+        pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]})
+    )
+    assert missing_facts(figure.caption, 1) == []
+    assert "&lt;0.1%" in figure.to_svg()
+
+
+def test_complete_table_has_no_missing_values_figure() -> None:
+    figure = explore.missing_rates(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
+    assert figure.figure is None
+    assert missing_facts(figure._repr_html_(), 2) == []
+
+
+def test_leaderboard_figure_is_sorted_and_names_baseline() -> None:
+    words = compare.leaderboard(BOARD, "roc_auc").alt
+    assert re.search(r"\bgbc\b.*\blr\b", words)
+    assert missing_facts(words, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
+
+
+def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
+    frame = pd.DataFrame({"batch": [4, 4], "column": ["site", "age"], "excess": [0.2, 18.0]})
+    assert missing_facts(monitor.drift_scores(frame).alt, 1, 2, "age", 18.0, "site") == ["site"]
+
+
+# Pages
+
+
+def test_page_begins_with_verdict_and_ends_with_run_facts(tmp_path: Path) -> None:
+    html = published(tmp_path, new_markdown_cell("## Who & what?"), concluding(verdict()))
+    head, foot = html.split("<main")[0], html.split("<footer")[1]
+    for text in ("<h1>Compare</h1>", "Which family is best?", "accepted", "0.812 &lt;AUC&gt;", "dummy 0.500",
+                 "Open finalize.", 'href="../index.html"', 'href="04_finalize.html"', "Who &amp; what?"):  # fmt: skip
+        assert text in head, text
+    for text in ("seed", "env.yaml", "run-7", "a" * 12, "b" * 12, "2024-05-06 07:08 UTC", "1 min 23 s",
+                 "pandas 2.1.4", 'href="03_compare.ipynb"'):  # fmt: skip
+        assert text in foot, text
+    assert '<html lang="en">' in html
+    assert 'aria-current="page"' in head
+    assert 'href="#main"' in head
+    assert (
+        html.count("border-left:5px solid #00694f") == 0
+    )  # the notebook's own card is not repeated
+    assert html.count("Trees lead") == 2
+
+
+def test_table_of_contents_links_to_headings(tmp_path: Path) -> None:
+    html = published(
+        tmp_path,
+        new_markdown_cell('## "Rows" & `columns`?\n\ntext\n\n## Next'),
+        concluding(verdict()),
+    )
+    anchors = re.findall(
+        r'<a href="#([^"]+)">', html.split('class="contents"')[1].split("</nav>")[0]
+    )
+    assert len(anchors) == 2
+    assert all(f'id="{anchor}"' in html for anchor in anchors)
+
+
+def test_page_runs_no_foreign_scripts_and_loads_nothing(tmp_path: Path) -> None:
+    nasty = (
+        "<script>alert(1)</script><link rel=stylesheet href=https://x.org/a.css><iframe src=https://x.org></iframe>"
+        "<img src=https://x.org/a.png onerror=alert(1)><style>@import 'https://x.org/b.css';p{color:red}</style>"
+        '<p style="background:url(https://x.org/c.png)" onclick="x()">kept</p><a href="javascript:x()">go</a>'
+    )
+    cells = [
+        new_markdown_cell(f"![badge](https://x.org/b.svg) [link](https://x.org/page) {nasty}"),
+        shown(text__html=nasty), shown(application__javascript="alert(1)", text__plain="fallback"),
+    ]  # fmt: skip
+    html = published(tmp_path, *cells, concluding(verdict()))
+    html, n_scripts = re.subn(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    digest = templating.create_environment().globals["script_digest"]
+    assert n_scripts == 1  # ours, and the page lets no other run
+    assert f"script-src '{digest}'\">" in html
+    assert not re.search(
+        r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE
+    )
+    assert not re.search(
+        r"""(src|srcset|data|poster)\s*=\s*["']?(https?:)?//|url\(\s*['"]?https?:|@import""", html
+    )
+    assert re.findall(r"<link[^>]*>", html) == ['<link rel="icon" href="data:,">']
+    assert "default-src 'none'" in html
+    assert ">kept</p>" in html
+    assert "Left out: an output of the type application/javascript" in html
+    assert 'href="https://x.org/page"' in html  # a link is followed by its reader, not by the page
+
+
+def test_equal_charts_have_distinct_ids(tmp_path: Path) -> None:
+    picture = compare.leaderboard(BOARD, "roc_auc")._repr_html_()
+    cells = [shown(text__html=picture) for _ in range(2)]
+    html = published(tmp_path, *cells, concluding(verdict()))
+    charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    first, second = (set(re.findall(r' id="([^"]+)"', chart)) for chart in charts)
+    assert not first & second
+    for chart, ids in zip(charts, (first, second), strict=True):
+        used = re.findall(r'(?:href="#|url\(#|labelledby=")([\w-]+)', chart)
+        assert set(used) == ids
+
+
+def test_setup_cells_are_hidden_and_code_is_folded(tmp_path: Path) -> None:
+    html = published(
+        tmp_path, shown("secret_default = 1", ("parameters",)), shown("injected = 2", ("injected-parameters",)),
+        shown("import os\nfrom pathlib import Path"), shown("visible = 3", text__plain="3 <4"), concluding(verdict()),
+    )  # fmt: skip
+    assert "secret_default" not in html
+    assert "injected" not in html
+    assert ">os<" not in html
+    assert '<details class="code">' in html
+    assert "visible" in html
+    assert "3 &lt;4" in html
+
+
+def test_page_without_verdict_shows_error(tmp_path: Path) -> None:
+    trace = ["\x1b[0;31mZeroDivisionError\x1b[0m: <div>"]
+    error = new_output(
+        "error", ename="ZeroDivisionError", evalue="\x1b[31m<div>\x1b[0m", traceback=trace
+    )
+    html = published(
+        tmp_path, new_code_cell("import x", outputs=[error]), new_markdown_cell("never reached")
+    )
+    assert "did not reach its verdict" in html
+    assert 'class="badge bad"' in html
+    assert "ZeroDivisionError: &lt;div&gt;" in html
+    assert "\x1b" not in html
+    assert "never reached" not in html
+    assert "tiny" in html
+
+
+def test_stdout_is_cleaned_and_warnings_are_folded(tmp_path: Path) -> None:
+    outputs = [
+        new_output("stream", name=name, text=f"\x1b[1m{name} <x>\x1b[0m")
+        for name in ("stdout", "stderr")
+    ]
+    html = published(tmp_path, new_code_cell("work()", outputs=outputs), concluding(verdict()))
+    assert '<pre class="stream">stdout &lt;x&gt;' in html
+    [folded] = re.findall(r'<details class="messages">.*?</details>', html, re.DOTALL)
+    assert "stderr &lt;x&gt;" in folded
+    assert "stdout &lt;x&gt;" not in folded
+
+
+def test_long_output_is_truncated(tmp_path: Path) -> None:
+    outputs = [new_output("stream", name="stdout", text="x" * 3_000_000)]
+    html = published(tmp_path, new_code_cell("work()", outputs=outputs), concluding(verdict()))
+    assert len(html) < 100_000
+    assert missing_facts(html, 2_980_000) == []
+
+
+def test_page_supports_dark_mode_phone_and_print(tmp_path: Path) -> None:
+    html = published(tmp_path, concluding(verdict()))
+    for text in (
+        "prefers-color-scheme:dark",
+        "@media print",
+        "max-width:40rem",
+        "width=device-width",
+    ):
+        assert text in html
+
+
+def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = published(tmp_path, concluding(verdict()))
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        published(tmp_path, concluding(verdict(word="other")))
+    folder = tmp_path / "reports/tiny"
+    assert (folder / "03_compare.html").read_text(encoding="utf-8") == before
+    assert sorted(path.name for path in folder.iterdir()) == ["03_compare.html", "03_compare.ipynb"]
+
+
+def test_invalid_notebook_raises(tmp_path: Path) -> None:
+    (tmp_path / "x.ipynb").write_text("{")
+    with refused(ReportError, tmp_path / "x.ipynb"):
+        stage_report.render(tmp_path / "x.ipynb", tmp_path / "x.html")
+
+
+def test_sanitizer_keeps_harmless_html() -> None:
+    retained = (
+        '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
+    )
+    assert sanitize_html(retained) == retained
+    assert sanitize_html("a<script>b</script>c<script/>d").startswith("ac")
+    assert (
+        sanitize_html('<img src="data:image/png;base64,AA" alt="x">')
+        == '<img src="data:image/png;base64,AA" alt="x">'
+    )
+
+
+# Index
+
+
+def receipt(root: Path, made: Verdict) -> None:
+    path = root / "models" / made.book / f"{made.stage}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made.to_dict()), encoding="utf-8")
+
+
+def rows(html: str, book: str) -> dict[str, str]:
+    section = html.split(f'<section class="book" aria-labelledby="book-{book}">')[1].split(
+        "</section>", maxsplit=1
+    )[0]
+    return dict(zip(config.STAGES, section.split("<tr class=")[1:], strict=True))
+
+
+def test_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
+    published(tmp_path, concluding(verdict()))
+    receipt(tmp_path, verdict())
+    (tmp_path / "reports/tiny/05_deploy.ipynb").write_text("{}")
+    target = index.write(
+        tmp_path, {"tiny": {"deploy": "\nBoom: <x>\nmore"}, "new": {"ingest": "no table"}}
+    )
+    assert target == tmp_path / "reports/index.html"
+    html = target.read_text(encoding="utf-8")
+    tiny = rows(html, "tiny")
+    for text in ("accepted", "0.812 &lt;AUC&gt;", "dummy 0.500", 'href="tiny/03_compare.html"', "a" * 12, "b" * 12,
+                 "1 min 23 s", "2024-05-06 07:08 UTC"):  # fmt: skip
+        assert text in tiny["compare"], text
+    assert tiny["deploy"].startswith('"failed"')
+    assert "Boom: &lt;x&gt;" in tiny["deploy"]
+    assert "more" not in tiny["deploy"]
+    assert 'href="tiny/05_deploy.ipynb"' in tiny["deploy"]
+    assert tiny["monitor"].startswith('"waiting"')
+    assert "href" not in tiny["monitor"]
+    assert "no table" in rows(html, "new")["ingest"]
+    assert html.count("<script") == 1
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_corrupt_receipt_does_not_hide_other_stages(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict())
+    (tmp_path / "models/tiny/ingest.json").write_text("{")
+    tiny = rows(index.write(tmp_path).read_text(encoding="utf-8"), "tiny")
+    assert tiny["ingest"].startswith('"unreadable"')
+    assert "badge bad" in tiny["ingest"]
+    assert "accepted" in tiny["compare"]
+
+
+READS = {
+    "ingest": [], "explore": ["ingest"], "compare": ["ingest"], "finalize": ["ingest", "compare"],
+    "deploy": ["finalize"], "monitor": ["ingest", "deploy"],
+}  # fmt: skip
+
+
+def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str) -> None:
+    """Receipts of all stages, each begun an hour after the one before, or when it is said."""
+    score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
+    result: dict[str, Any] = {
+        "finalize": {"word": "beats baseline", "numbers": [score], "details": {"version": 2}},
+        "deploy": {"word": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
+        "monitor": {
+            "word": "watch", "level": "watch", "details": {"version": champion},
+            "numbers": [{"name": "rows", "value": 9, "unit": "count"}, {"name": "ROC AUC", "value": 0.701, "compared_with": {"holdout": 0.723}}],
+        },
+    }  # fmt: skip
+    for hour, stage in enumerate(READS, 1):
+        facts = {
+            "started": started.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"),
+            "seconds": 1.0,
+        }
+        receipt(
+            root, verdict(**{"stage": stage, "book": book, "facts": facts, **result.get(stage, {})})
+        )
+
+
+def run(number: int, ended: str = "ok", **more: Any) -> BuildRun:
+    stages = {stage: StageRun("ran", word="fine") for stage in READS}
+    return BuildRun(
+        number,
+        started="2024-05-06T07:08:09+00:00",
+        seconds=83.2,
+        status=ended,
+        stages={**stages, **more},
+    )
+
+
+def glanced(html: str) -> list[str]:
+    """The texts about champion, holdout, production and monitor."""
+    texts = re.findall(r"<div>(<dt>.*?)</div>", html, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for text in texts]
+
+
+def test_index_shows_key_numbers_of_book(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "reports/tiny").mkdir(parents=True)
+    (tmp_path / "reports/tiny/card-2.html").write_text("")
+    html = index.write(tmp_path, upstream=READS).read_text(encoding="utf-8")
+    expected = [
+        ("champion", 2, "promote", "2024-05-06 05:00 UTC"),
+        ("holdout", "ROC AUC", 0.723, 0.681, 0.769, "2024-05-06 04:00 UTC"),
+        ("production", "ROC AUC", 0.701, 0.723, "2024-05-06 06:00 UTC"),
+        ("monitor", "watch", 2, "2024-05-06 06:00 UTC"),
+    ]
+    for text, facts in zip(glanced(html), expected, strict=True):
+        assert missing_facts(text, *facts) == []
+    assert 'href="tiny/card-2.html"' in html
+
+
+def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
+    built_book(tmp_path)
+    html = index.write(tmp_path).read_text(encoding="utf-8")
+    assert "brief.html" not in html  # of an older build, which did not find the value
+    path = tmp_path / "models/tiny/finalize.json"
+    receipt_ = json.loads(path.read_text())
+    receipt_["details"] |= {"value": VALUE, "harm": HARM}
+    path.write_text(json.dumps(receipt_))
+    (tmp_path / "data/tiny").mkdir(parents=True)
+    (tmp_path / "data/tiny/contract.yaml").write_text(contract.to_yaml())
+    html = index.write(tmp_path).read_text(encoding="utf-8")
+    assert 'href="tiny/brief.html"' in html
+    assert contract.question in html
+    page = (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
+    text = " ".join(
+        re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()
+    )
+    facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
+    assert missing_facts(text, *facts, "the new", "4,320") == []
+
+
+def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
+    compared = {"policies": ["both"], "champion": "version 1", "gains": {}}
+    finalize_ = verdict(
+        stage="finalize", level="watch", next="compare", details={"version": 2, "value": VALUE}
+    )
+    criteria = [{"passed": passed, "sentence": str(passed)} for passed in (True, False, None)]
+    details = {"candidate": 2, "value": compared, "criteria": criteria}
+    receipts = {
+        "finalize": finalize_,
+        "deploy": verdict(stage="deploy", next="improve it", details=details),
+    }
+    value = brief.compared_value(receipts)
+    assert (value["policies"], value["champion"], value["rows"]) == (["both"], "version 1", 100)
+    assert brief.next_step(receipts) == "improve it"
+    assert brief.unmet_criteria(receipts["deploy"]) == ["False", "None"]
+    older = receipts | {"deploy": verdict(stage="deploy", details=details | {"candidate": 1})}
+    assert brief.compared_value(older)["policies"] == VALUE["policies"]
+    assert brief.next_step(older) == "compare"
+
+
+def test_index_holdout_metric_is_of_champion_not_candidate(tmp_path: Path) -> None:
+    built_book(tmp_path, champion=1)
+    older = StageRun(
+        "ran", version=1, numbers=[{"name": "ROC AUC", "value": 0.799, "interval": [0.7, 0.9]}]
+    )
+    html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(
+        encoding="utf-8"
+    )
+    text = glanced(html)[1]
+    assert missing_facts(text, 0.799, 0.7, 0.9, "2024-05-06 07:08 UTC", "0.723") == ["0.723"]
+    html = index.write(tmp_path).read_text(encoding="utf-8")  # no run tells of version 1
+    assert missing_facts(glanced(html)[1], 0.723, 2) == []
+
+
+def test_index_lists_decisions_newest_first(tmp_path: Path) -> None:
+    built_book(tmp_path)
+
+    def entry(number: int, kind: str, word: str, after: int, before: int | None) -> HistoryEntry:
+        at = f"2024-05-07T0{number % 10}:00:00+00:00"
+        return HistoryEntry(
+            "tiny",
+            kind,
+            word,
+            after,
+            before,
+            after,
+            "<too> slow",
+            {},
+            timestamp=at,
+            user="anna",
+            number=number,
+        )
+
+    entries = [
+        entry(1, "decision", "promote", 1, 1),
+        entry(2, "move", "promote", 2, 1),
+        entry(3, "move", "roll back", 1, 2),
+    ]
+    html = index.write(tmp_path, histories={"tiny": entries}).read_text(encoding="utf-8")
+    champion, *_, monitored = glanced(html)
+    assert missing_facts(champion, 1, "roll back", "anna", "2024-05-07 03:00 UTC") == []
+    assert missing_facts(monitored, "watch", 2) == []
+    of_champion = glanced(index.write(tmp_path).read_text(encoding="utf-8"))[-1]
+    assert monitored != of_champion  # it says that version 2 is not the champion
+    part = html.split('<details class="history"')[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in part.split("<tr>")[2:]]
+    assert rows[0] == [
+        "3",
+        "2024-05-07 03:00 UTC",
+        "roll back",
+        "1",
+        "2 → 1",
+        "anna",
+        "&lt;too&gt; slow",
+    ]
+    words = [row[2] for row in rows]
+    assert words[:2] == ["roll back", "promote"]
+    assert missing_facts(words[2], "promote") == []
+    assert words[2] != words[1]  # a decision is no move
+    many = [entry(number, "decision", "hold", 2, 2) for number in range(1, 13)]
+    html = index.write(tmp_path, histories={"tiny": many}).read_text(encoding="utf-8")
+    summary = html.split('<details class="history"')[1].split("</summary>")[0]
+    assert missing_facts(summary, 10, 12) == []
+
+
+def test_index_names_missing_stages(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict(stage="ingest"))
+    texts = glanced(index.write(tmp_path).read_text(encoding="utf-8"))
+    stages = ["deploy", "finalize", "monitor", "monitor"]
+    for text, stage in zip(texts, stages, strict=True):
+        assert missing_facts(text, stage) == []
+        assert not re.search(r"\d", text)
+
+
+def pictured(html: str) -> dict[str, tuple[str, str]]:
+    """Level and word of each box."""
+    lying = html.split('class="flow lying"')[1].split("</svg>", maxsplit=1)[0]
+    result = re.findall(
+        r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying
+    )
+    return {name: (level, word) for level, name, word in result}
+
+
+def test_diagram_shows_state_of_each_stage(tmp_path: Path) -> None:
+    built_book(tmp_path, compare="2024-05-06T00:30:00+00:00")
+    (tmp_path / "models/tiny/explore.json").unlink()
+    html = index.write(tmp_path, {"tiny": {"deploy": "Boom"}}, upstream=READS).read_text(
+        encoding="utf-8"
+    )
+    states = {
+        "ingest": ("good", "accepted"), "explore": ("none", ""), "compare": ("none", "ingest"),
+        "finalize": ("none", "compare"), "deploy": ("bad", ""), "monitor": ("none", "waits for deploy"),
+    }  # fmt: skip
+    boxes = pictured(html)
+    assert {stage: level for stage, (level, _) in boxes.items()} == {
+        stage: level for stage, (level, _) in states.items()
+    }
+    for stage, (_, fact) in states.items():
+        assert missing_facts(boxes[stage][1], fact) == [], stage
+    labels = re.findall(r'<svg[^>]*aria-label="([^"]+)"', html)
+    assert len(labels) == 2
+    for label in labels:  # as much as the picture shows: its state, and what the stage reads
+        for part, stage in zip(label.split(";"), READS, strict=True):
+            assert missing_facts(part, stage, states[stage][1], *READS[stage]) == []
+    assert html.count('class="flow standing"') == 1
+    assert missing_facts(rows(html, "tiny")["finalize"], boxes["finalize"][1]) == []
+
+
+def test_index_marks_stages_blocked_by_failure(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "models/tiny/monitor.json").unlink()
+    page = index.write(tmp_path, {"tiny": {"finalize": "Boom"}}, upstream=READS)
+    html = page.read_text(encoding="utf-8")
+    stages = rows(html, "tiny")
+    waiting = [stage for stage, row in stages.items() if "waits for finalize" in row]
+    assert waiting == ["deploy", "monitor"]  # built before, and never
+    champion, holdout, production, monitored = glanced(html)
+    for text, stage in ((champion, "deploy"), (production, "monitor"), (monitored, "monitor")):
+        assert f"{stage} waits for finalize" in text
+    assert missing_facts(holdout, 0.723, "finalize failed") == []
+    assert "waits" not in index.write(tmp_path, upstream=READS).read_text(encoding="utf-8")
+
+
+def test_diagram_has_an_arrow_per_dependency_without_overlapping_boxes() -> None:
+    boxes = [pipeline_diagram.StageBox(stage, "<b>", "good", f"{stage}.html") for stage in READS]
+    svg = pipeline_diagram.draw_pipeline("tiny", boxes, READS).split("</svg>")[0]
+    assert svg.count("<path") == sum(map(len, READS.values()))
+    assert svg.count("<a href") == len(READS)
+    assert "&lt;b&gt;" in svg
+    corners = re.findall(r'<rect x="([\d.]+)" y="([\d.]+)"', svg)
+    assert len(set(corners)) == len(READS)
+    assert "<path" not in pipeline_diagram.draw_pipeline(
+        "tiny", boxes, {}
+    )  # nothing is known of what they read
+
+
+def test_failed_stage_links_its_page_notebook_and_last_good_report(tmp_path: Path) -> None:
+    receipt(tmp_path, verdict())
+    folder = tmp_path / "reports/tiny"
+    folder.mkdir(parents=True)
+    for name, text in (
+        ("03_compare.html", failure_report.FAILURE_MARKER),
+        ("03_compare.ipynb", "{}"),
+        ("03_compare-last-good.html", ""),
+    ):
+        (folder / name).write_text(text)
+    row = rows(
+        index.write(tmp_path, {"tiny": {"compare": "Boom"}}).read_text(encoding="utf-8"), "tiny"
+    )["compare"]
+    assert row.startswith('"failed">')
+    assert row.count('href="tiny/03_compare.html"') == 2
+    assert 'href="tiny/03_compare.ipynb"' in row
+    assert 'href="tiny/03_compare-last-good.html"' in row
+
+
+def test_index_lists_last_ten_runs(tmp_path: Path) -> None:
+    built_book(tmp_path)
+    (tmp_path / "reports/tiny/runs/12").mkdir(parents=True)
+    for name in ("12/index.html", "11-12.html", "index.html"):
+        (tmp_path / "reports/tiny/runs" / name).write_text("")
+    failed = run(12, "failed", compare=StageRun("failed", "Boom <x>"))
+    html = index.write(
+        tmp_path,
+        runs={"tiny": [failed, BuildRun(11, "run.json: gone"), *map(run, range(10, 0, -1))]},
+    )
+    result = html.read_text(encoding="utf-8").split('<details class="history"')[1]
+    assert missing_facts(result.split("</summary>")[0], 10, 12) == []
+    assert [int(n) for n in re.findall(r'<th scope="row">(?:<a[^>]*>)?(\d+)', result)] == list(
+        range(12, 2, -1)
+    )
+    assert re.search("✕[^<]*compare", result)
+    for text in ("Boom &lt;x&gt;", "run.json: gone", "✓", "1 min 23 s"):
+        assert text in result, text
+    assert missing_facts(result, 6) == []  # stages
+    for link in ("12/index.html", "11-12.html", "index.html"):
+        assert f'href="tiny/runs/{link}"' in result
+
+
+def test_index_of_twenty_books_is_below_size_limit(tmp_path: Path) -> None:
+    long = StageRun("failed", "a long reason " * 20)
+    for number in range(20):
+        built_book(tmp_path, f"book-{number}")
+    runs = {
+        f"book-{number}": [run(n, "failed", compare=long) for n in range(50, 0, -1)]
+        for number in range(20)
+    }
+    assert index.write(tmp_path, upstream=READS, runs=runs).stat().st_size < 300_000
+
+
+def test_empty_index_states_next_step(tmp_path: Path) -> None:
+    assert "make run" in index.write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_evidence_precedes_code_on_page() -> None:
+    import nbformat
+
+    v4 = nbformat.v4
+    shown = v4.new_output("display_data", data={"text/html": "<p>three rows</p>"})
+    cells = [
+        v4.new_markdown_cell("# 01 · Ingest\n\n> Is it sound?"),
+        v4.new_markdown_cell("Open the stage."),
+        v4.new_code_cell("context = stage.open('ingest', globals())", outputs=[shown]),
+        v4.new_code_cell("before()", outputs=[shown]),
+        v4.new_markdown_cell("## What is in it?"),
+        v4.new_code_cell("prepare()"),
+        v4.new_code_cell("look()", outputs=[shown]),
+        v4.new_markdown_cell("This only announces a check."),
+        v4.new_code_cell("assert True"),
+        v4.new_markdown_cell("## Verdict"),
+        v4.new_code_cell("context.write_verdict()", outputs=[shown]),
+        v4.new_code_cell("after()", outputs=[shown]),
+    ]
+    cells = executed_notebook.select_report_cells(v4.new_notebook(cells=cells))
+    shown_sources = ["before()", "## What is in it?", "look()", "after()"]
+    assert [cell.source for cell in cells.evidence.cells] == shown_sources
+    assert cells.code == [
+        ("", ["context = stage.open('ingest', globals())", "before()"]),
+        ("What is in it?", ["prepare()", "look()", "assert True"]),
+        ("Verdict", ["context.write_verdict()", "after()"]),
+    ]

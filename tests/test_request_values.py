@@ -1,0 +1,307 @@
+"""Values in requests (dates, currency, missing, categories) are parsed as in training."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from category_encoders import OneHotEncoder
+from facts import missing_facts
+from fastapi.testclient import TestClient
+from pandas._libs.parsers import STR_NA_VALUES
+from shelf import BOOK, Shelf, client_of
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from modelbook.contract import Column, Contract
+from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.scoring import batch
+from modelbook.serving.http_request import RequestError
+from modelbook.serving.schemas import RowReader
+from modelbook.serving.served_models import load_champion
+
+MESSY: dict[str, Any] = {
+    "title": "Messy", "question": "How much?", "source": "a generator", "licence": "none", "task": "regression",
+    "missing": ["?"],
+    "columns": {
+        "who": {"role": "entity", "type": "text", "meaning": "customer"},
+        "at": {"role": "time", "type": "date", "format": "%d.%m.%Y", "period": "month", "meaning": "day of the order"},
+        "born": {"role": "feature", "type": "date", "format": "%Y-%m-%d", "nullable": True, "label": "Birth",
+                 "parts": ["days", "weekday"], "meaning": "date of birth"},
+        "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
+                  "meaning": "price"},
+        "remark": {"role": "feature", "type": "text", "hashes": 3, "nullable": True, "meaning": "free text"},
+        "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "share"},
+        "rooms": {"role": "feature", "type": "integer", "nullable": True, "meaning": "rooms"},
+        "town": {"role": "feature", "type": "category", "unseen": True, "nullable": True, "meaning": "town"},
+        "size": {"role": "feature", "type": "category", "categories": ["1", "2", "XL"], "meaning": "size"},
+        "new": {"role": "feature", "type": "boolean", "meaning": "whether it is new"},
+        "paid": {"role": "target", "type": "number", "meaning": "what was paid"},
+    },
+}  # fmt: skip
+KINDS = {
+    "role": "target",
+    "type": "category",
+    "categories": ["low", "middle", "high"],
+    "meaning": "how much",
+}
+ROW = {
+    "born": "1984-02-29", "price": "£1,623.85", "share": "12,5 %", "rooms": 3, "town": "Bath", "size": "XL",
+    "new": True, "remark": "Ely, a flat",
+}  # fmt: skip
+
+
+def table(rows: int = 300) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    born = pd.Timestamp("1960-01-01") + pd.to_timedelta(random.integers(0, 15_000, rows), unit="D")
+    price, share = random.uniform(1, 5000, rows), random.uniform(0, 100, rows).round(1)
+    town = random.choice(["Bath", "Ely", "York"], rows)
+    return pd.DataFrame({
+        "who": [f"c{i}" for i in range(rows)], "at": "03.04.2024",
+        "born": np.where(random.uniform(size=rows) < 0.1, "?", born.strftime("%Y-%m-%d")),
+        "price": np.where(random.uniform(size=rows) < 0.1, " ", [f"£{value:,.2f}" for value in price]),
+        "share": [f"{value} %".replace(".", ",") for value in share],
+        "rooms": np.where(random.uniform(size=rows) < 0.1, np.nan, random.integers(1, 7, rows)),
+        "remark": [None if i % 11 == 3 else f"{name}, flat {i}" for i, name in enumerate(town)],
+        "town": town, "size": random.choice(["1", "2", "XL"], rows), "new": random.choice([True, False], rows),
+        "paid": price / 10 + share + 50 * (town == "Ely"),
+    })  # fmt: skip
+
+
+def fitted(contract: Contract, rows: pd.DataFrame, estimator: Any) -> Any:
+    encoder = OneHotEncoder(
+        cols=contract.categorical_features, handle_unknown="value", handle_missing="value"
+    )
+    return make_pipeline(encoder, SimpleImputer(), StandardScaler(), estimator).fit(
+        contract.select_features(rows), contract.encode_target(rows)
+    )
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return Contract.model_validate(MESSY)
+
+
+@pytest.fixture(scope="module")
+def several() -> Contract:
+    return Contract.model_validate(
+        {**MESSY, "task": "multiclass", "columns": {**MESSY["columns"], "paid": KINDS}}
+    )
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Shelf:
+    made = Shelf(tmp_path_factory.mktemp("number"))
+    made.alias("champion", made.register(fitted(contract, table(), Ridge()), contract, table()))
+    return made
+
+
+def post(client: TestClient, body: Any) -> Any:
+    return client.post(
+        "/predict", content=json.dumps(body), headers={"content-type": "application/json"}
+    )
+
+
+VALUES = [
+    "£1,623.85", "(2.50 EUR)", "1,62", "12,5 %", "7", "1.000%", "1984-02-29", "29.02.1984", "1984-02-30", "?", "",
+    " Bath ", "11.0", "XL", "xl", 3, 3.0, 3.5, -1, 1, 0, 19840229, float("nan"), float("inf"), 1e299,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in MESSY["columns"] if name != "paid"])
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_single_value_is_parsed_like_a_series(contract: Contract, name: str, value: Any) -> None:
+    column, inputs = contract.columns[name], pd.Series([value], dtype=object)
+    result = column.parse_value(value)
+    parsed = column.parse_values(inputs)
+    if parsed.isna()[0] or not column.valid_mask(inputs)[0]:
+        assert result is None
+    elif column.type in ("date", "text") and column.role == "feature":
+        assert result == tuple(part[0] for part in column.derive_features("", parsed).values())
+    else:
+        assert result == parsed[0]
+
+
+def test_missing_value_texts_match_pandas() -> None:
+    assert MISSING_VALUE_TEXTS == STR_NA_VALUES
+
+
+def test_request_rows_are_parsed_like_training_rows(contract: Contract) -> None:
+    frame, inputs = table(80), contract.input_names
+    body = [
+        {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124  NaN
+        for row in frame[inputs].to_dict("records")
+    ]
+    rows, _ = RowReader(contract, {}, 100).read_body(json.dumps(body).encode())
+    pd.testing.assert_frame_equal(
+        contract.select_features(pd.DataFrame(rows)), contract.select_features(frame)
+    )
+    assert all(list(row) for row in rows)
+
+
+WRONG = {
+    "price": ["1,62", "-£3.00", True, "9" * 100_000, {"a": 1}], "share": [None, "?", "a lot"],
+    "born": ["never", "29.02.1984", 10**400], "town": [["Bath"]], "rooms": ["three", 2.5], "size": ["xl", ""],
+    "new": ["yes", 2], "at": ["2024-04-03"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_violation_names_value_as_sent(contract: Contract, name: str, value: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        RowReader(contract, {}, 10).read_body(json.dumps({**ROW, name: value}).encode())
+    [wrong] = caught.value.invalid_values
+    assert (caught.value.status, wrong.field) == (422, name)
+    assert wrong.value[:20] in (json.dumps(value)[:20], str(value)[:20])
+    assert contract.columns[name].describe_rule() in wrong.expected
+
+
+def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> None:
+    [row], _ = RowReader(contract, {}, 10).read_body(
+        json.dumps({**ROW, "who": " c7", "at": "03.04.2024"}).encode()
+    )
+    assert (row["who"], row["at"]) == ("c7", 202404)
+
+
+def test_json_csv_and_batch_match_the_model(
+    shelf: Shelf, contract: Contract, tmp_path: Path
+) -> None:
+    item = load_champion(shelf.root, BOOK)
+    assert item.scorer.is_compiled, item.tags["scorer"]
+    frame = table(40).assign(
+        town=lambda t: t["town"].replace("York", "Atlantis")
+    )  # which nobody has seen
+    wanted = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
+    sheet = frame[contract.input_names].to_csv(index=False)
+    with client_of(shelf.root, BOOK) as client:
+        body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
+                for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
+        result = post(client, body).json()
+        upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
+    assert [item["prediction"] for item in result] == pytest.approx(wanted)
+    assert "probabilities" not in result[0]
+    assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(wanted)
+    (tmp_path / "in.csv").write_text(sheet)
+    done = batch.score_file(
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        item.scorer,
+        item.contract,
+        1,
+        on_progress=lambda *_: None,
+    )
+    assert (done.rows, done.rejected_rows) == (40, 0)
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(wanted)
+
+
+def test_batch_is_read_in_any_layout_of_the_table(shelf: Shelf, tmp_path: Path) -> None:
+    item, frame = load_champion(shelf.root, BOOK), table(20)
+    text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
+    (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
+    batch.score_file(
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        item.scorer,
+        item.contract,
+        1,
+        on_progress=lambda *_: None,
+    )
+    result = pd.read_csv(tmp_path / "out.csv")
+    assert result["town"].unique().tolist() == ["Münster"]
+    assert result["share"].tolist() == frame["share"].tolist()
+
+
+def test_docs_and_form_have_the_date_not_its_parts(shelf: Shelf) -> None:
+    with client_of(shelf.root, BOOK) as client:
+        row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
+        assert not {"born_days", "at_month"} & set(row["properties"])
+        assert post(client, row["example"]).status_code == 200
+        assert 'name="born"' in client.get("/").text
+        result = client.post("/", data={**ROW, "rooms": "3", "new": "1", "price": "£4,000"}).text
+        assert "<caption>" in result  # of the table of what moves the prediction
+        assert "£4,000" in result
+        wrong = client.post("/", data={**ROW, "born": "never"}).text
+        assert missing_facts(wrong, "Birth", "&quot;never&quot;", "%Y-%m-%d") == []
+
+
+def test_multiclass_response_has_class_names_and_probabilities(
+    several: Contract, tmp_path: Path
+) -> None:
+    rows = table().assign(
+        paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
+    )
+    shelf, model = Shelf(tmp_path), fitted(several, rows, LogisticRegression())
+    shelf.alias("champion", shelf.register(model, several, rows))
+    wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
+    with client_of(tmp_path, BOOK) as client:
+        result = post(client, ROW).json()
+        assert result["probabilities"] == pytest.approx(
+            dict(zip(["low", "middle", "high"], wanted)), abs=1e-6
+        )
+        assert result["prediction"] == ["low", "middle", "high"][wanted.argmax()]
+        about = client.get("/model").json()
+        assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == (
+            "multiclass",
+            None,
+            True,
+        )
+        retained = client.post("/outcomes", json={"id": result["id"], "outcome": "high"})
+        assert retained.json() == {"recorded": 1, "repeated": 0}
+        assert (
+            client.post("/outcomes", json={"id": result["id"], "outcome": "tall"}).status_code
+            == 422
+        )
+
+
+def test_model_without_known_categories_is_served_uncompiled(
+    contract: Contract, tmp_path: Path
+) -> None:
+    from sklearn.compose import make_column_transformer
+    from sklearn.preprocessing import OneHotEncoder as Plain
+
+    steps = make_column_transformer((Plain(handle_unknown="ignore"), contract.categorical_features))
+    model = make_pipeline(steps, Ridge()).fit(
+        contract.select_features(table()), contract.encode_target(table())
+    )
+    shelf = Shelf(tmp_path)
+    shelf.alias("champion", shelf.register(model, contract, table()))
+    item = load_champion(tmp_path, BOOK)
+    assert not item.scorer.is_compiled
+    assert missing_facts(item.tags["scorer"], "town") == []
+    with client_of(tmp_path, BOOK) as client:
+        [wanted] = model.predict(contract.select_features(pd.DataFrame([ROW])))
+        assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
+
+
+def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:
+    column: Column = contract.columns["new"]
+    assert column.parse_values(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist()[
+        :2
+    ] == [1, 0]
+    assert column.valid_mask(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path) -> None:
+    from sqlite3 import connect
+
+    other = shelf.copy(tmp_path)
+    (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price, remark]}")
+    with client_of(other.root, BOOK) as client:
+        assert post(client, ROW).status_code == 200
+    journal = connect(tmp_path / "data" / BOOK / "journal.db")
+    [retained] = journal.execute("select inputs from predictions").fetchall()[-1]
+    assert json.loads(retained).keys() == {"share", "rooms", "town", "size", "new"}

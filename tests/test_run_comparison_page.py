@@ -1,0 +1,133 @@
+"""Comparison page of two runs: changes, causes, and figures side by side."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+from test_run_archive import fail, leave
+from test_run_history import RAN, built, keep, receipt
+from tiny import ROOT, STAGES
+
+from modelbook.pages import run_archive
+from modelbook.runs import history
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copy(ROOT / "pipeline.yaml", tmp_path)
+    (tmp_path / "env.yaml").write_text(
+        (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
+    )
+    built(tmp_path)
+    for place, stage in enumerate(STAGES, 1):
+        leave(tmp_path, f"{place:02d}_{stage}")
+    keep(tmp_path)
+    return tmp_path
+
+
+def page(root, a="1", b="2"):
+    """The page of two runs: its HTML, and its words alone."""
+    html = run_archive.write_comparison(
+        root, "tiny", *history.compare_runs(root, "tiny", a, b)[:2]
+    ).read_text()
+    return html, " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL).split())
+
+
+def test_change_within_intervals_is_described_as_chance(project):
+    built(project, roc_auc=0.765)
+    keep(project)
+    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.765 \(\+0\.015\)[^.]*chance", page(project)[1])
+
+
+def test_change_beyond_intervals_is_not_described_as_chance(project):
+    built(project, roc_auc=0.65)
+    keep(project)
+    html, words = page(project)
+    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", words)
+    assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", words)
+    assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in words
+    assert '<td class="num">-0.1</td>' in html
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "facts"),
+    [
+        ({"flagged": 0.29, "recall": 0.6, "precision": 0.4},
+         {"flagged": 0.87, "recall": 0.9, "precision": 0.25}, r"\b870\b [^.]*\b290\b"),
+        ({"accuracy": 0.9}, {"accuracy": 0.85}, r"\b150\b [^.]*\b100\b"),
+        ({"mae": 12.5}, {"mae": 20.25}, r"20\.25 [^.]*\b12\.50"),
+    ],
+)  # fmt: skip
+def test_page_leads_with_change_for_people(project, before, after, facts):
+    for metrics in (before, after):
+        receipt(project, "finalize", metrics=metrics, version=3)
+        keep(project)
+    lead = page(project, "2", "3")[0].split('aria-label="Summary">')[1].split("</p>")[0]
+    assert re.search(facts, lead)
+
+
+def test_equal_runs_have_no_differences(project):
+    keep(project)
+    html, words = page(project)
+    assert re.search(r"ROC AUC [^.]*0\.750 in both", words)
+    assert re.search(r"\b12 figures\b", words)
+    assert "<img" not in html
+    assert "finalize brier" not in words
+    assert "finalize Brier score 0.1000 0.1000 0" in words  # folded away with what is the same
+
+
+def test_changed_parameters_and_decisions_are_listed(project):
+    built(project, fingerprint="e" * 64, folds=10)
+    receipt(project, "deploy", "hold")
+    keep(project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"])
+    words = page(project)[1]
+    assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", words)
+    assert "command ploomber build ploomber build --env--folds 10 " in words
+    assert "compare folds 5 10 default" in words
+    assert "data fingerprint ffffffffffff eeeeeeeeeeee " in words
+
+
+def test_only_different_figures_are_shown_side_by_side(project):
+    leave(project, "04_finalize", "another line")
+    keep(project)
+    html, words = page(project)
+    sources = re.findall(r'<img [^>]*src="([^"]+)" alt="([^"]+)"', html)
+    assert [alt for _, alt in sources] == [
+        "It says 04_finalize 2 ",
+        "It says 04_finalize 2 another line",
+    ]
+    result = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
+    assert result == ["04_finalize 2 ", "04_finalize 2 another line"]
+    assert re.search(r"\b11 figures\b", words)
+
+
+def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
+    fail(project, "compare")
+    states = {
+        **dict.fromkeys(STAGES, "not run"),
+        "ingest": "kept",
+        "compare": "failed: no family was left",
+    }
+    keep(project, states, ended="failed")
+    words = page(project)[1]
+    assert re.search(r"Run 2 [^.]*: no family was left", words)
+    assert re.search(r"Run 2 [^.]*figures[^.]*finalize", words)
+
+
+def test_values_from_data_are_escaped(project):
+    receipt(project, "compare", "<b>leader</b>", parameters={"folds": "<script>alert(1)</script>"})
+    keep(project, command=["ploomber", "build", "--env--table", "<i>"])
+    html = page(project)[0]
+    assert html.count("<script") == 1  # the one that every page has
+    assert "&lt;script&gt;alert(1)" in html
+    assert "&lt;b&gt;leader" in html
+    assert "<i>" not in html
+
+
+def test_page_loads_only_its_own_figures(project):
+    keep(project)
+    html = page(project)[0]
+    assert "default-src 'none'; img-src 'self' file: data:;" in html
+    assert len(html) < 200_000

@@ -1,0 +1,263 @@
+"""SHAP values: additivity, mapping to contract columns, and reasons for their absence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import books
+import numpy as np
+import pandas as pd
+import pytest
+from facts import missing_facts
+from lightgbm import LGBMClassifier
+from scipy.special import logit
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+
+from modelbook import tasks
+from modelbook.contract import Contract
+from modelbook.evaluation import shap_values
+from modelbook.tasks.base import Task
+from modelbook.training.experiment import Experiment
+from modelbook.training.preprocessing import CheckedTransformer
+from modelbook.training.stacking import StackedClassifier
+
+Case = tuple[Task, pd.DataFrame, pd.DataFrame]
+TREES = GradientBoostingClassifier(n_estimators=20, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
+    return tasks.get_task(contract), make_frame(seed=1), make_frame(seed=2, entities=50)
+
+
+@pytest.fixture(scope="module")
+def amount() -> Case:
+    contract = books.of_number()
+    return (
+        tasks.get_task(contract),
+        contract.conform(books.number(0, 100)),
+        contract.conform(books.number(1, 50)),
+    )
+
+
+@pytest.fixture(scope="module")
+def kind() -> Case:
+    contract = books.of_classes()
+    return (
+        tasks.get_task(contract),
+        contract.conform(books.classes(0, 300)),
+        contract.conform(books.classes(1, 150)),
+    )
+
+
+def fitted(case: Case, model: Any, *first_steps: Any) -> Any:
+    """A pipeline that is made as PyCaret makes it: gaps filled, a column each for the categories."""
+    task, train, _ = case
+    words, columns = task.contract.categorical_features, task.contract.feature_names
+    ready = make_column_transformer(
+        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), words),
+        remainder=SimpleImputer(), verbose_feature_names_out=False,
+    ).set_output(transform="pandas")  # fmt: skip
+    assert set(words) < set(columns)
+    return make_pipeline(*first_steps, ready, model).fit(
+        task.contract.select_features(train), task.contract.encode_checked_target(train)
+    )
+
+
+def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
+    pipeline = fitted(case, model)
+    return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
+
+
+def answered(found: shap_values.ShapValues) -> pd.DataFrame:
+    """Base and SHAP values, summed up: a row an answered row, a column a class."""
+    return (
+        found.table.pivot_table(
+            index="row", columns="class", values="shap", aggfunc="sum", sort=False
+        )
+        + found.expected_values
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        LinearDiscriminantAnalysis(),
+        TREES,
+        LGBMClassifier(n_estimators=20, verbosity=-1),
+    ],
+)
+def test_shap_values_sum_to_log_odds_of_each_row(yes: Case, model: Any) -> None:
+    pipeline, result = explained(yes, model)
+    sums = answered(result).sort_index()
+    requests = yes[0].contract.select_features(yes[2])
+    assert sums.index.tolist() == list(range(len(requests)))
+    np.testing.assert_allclose(
+        sums[""], logit(pipeline.predict_proba(requests)[:, 1]), rtol=0, atol=1e-6
+    )
+    assert result.unit == "the log-odds of “happened”"
+    sizes = result.table["shap"].abs().groupby(result.table["feature"]).mean()
+    assert set(sizes.index) == set(yes[0].contract.feature_names)
+    assert sizes["size"] > 4 * sizes.drop("size").max()
+
+
+@pytest.mark.parametrize(
+    "model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)]
+)
+def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> None:
+    pipeline, result = explained(yes, model)
+    requests = yes[0].contract.select_features(yes[2])
+    np.testing.assert_allclose(
+        answered(result).sort_index()[""], pipeline.predict_proba(requests)[:, 1], atol=1e-6
+    )
+    assert missing_facts(result.unit, "probability", "happened") == []
+
+
+@pytest.mark.parametrize("model", [Ridge(), GradientBoostingRegressor(random_state=0)])
+def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
+    amount: Case, model: Any
+) -> None:
+    pipeline, result = explained(amount, model)
+    requests = amount[0].contract.select_features(amount[2])
+    np.testing.assert_allclose(
+        answered(result).sort_index()[""], pipeline.predict(requests), rtol=1e-6
+    )
+    assert missing_facts(result.unit, "amount") == []
+    eleven = requests["colour"].eq("11").to_numpy()  # pays 100 more
+    colour = (
+        result.table[result.table["feature"] == "colour"]
+        .set_index("row")["shap"]
+        .sort_index()
+        .to_numpy()
+    )
+    assert colour[eleven].mean() - colour[~eleven].mean() > 45
+    level = result.table[result.table["feature"] == "size"].set_index("row")["level"].sort_index()
+    np.testing.assert_array_equal(level.argsort(), requests["size"].argsort())
+    colours = result.table[result.table["feature"] == "colour"].set_index("row").sort_index()
+    assert colours["level"].isna().all()
+    assert colours["value"].tolist() == requests["colour"].tolist()
+    assert result.table.loc[result.table["feature"] == "size", "value"].isna().all()
+
+
+def test_shap_values_of_multiclass_sum_for_each_class(kind: Case) -> None:
+    pipeline, result = explained(kind, LogisticRegression(max_iter=1000))
+    sums = np.exp(answered(result).sort_index()[kind[0].classes].to_numpy())
+    requests = kind[0].contract.select_features(kind[2])
+    np.testing.assert_allclose(
+        sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(requests), atol=1e-6
+    )
+    assert missing_facts(result.unit, "log-odds", "kind") == []
+
+
+def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) -> None:
+    task, train, holdout = yes
+    trial = Experiment(train, task.contract, folds=2, seed=1)
+    pipeline = trial.make_default_pipeline("lr").fit(*trial.train_features_and_target())
+    result = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
+    requests = task.contract.select_features(holdout)
+    np.testing.assert_allclose(
+        answered(result).sort_index()[""], logit(pipeline.predict_proba(requests)[:, 1]), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "model"),
+    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", TREES)],
+)
+def test_unsupported_model_has_reason_instead_of_shap_values(
+    case: str, model: Any, request: pytest.FixtureRequest
+) -> None:
+    _, result = explained(request.getfixturevalue(case), model)
+    assert result.table.empty
+    assert result.reason
+
+
+def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
+    blend = fitted(
+        yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())])
+    )
+    stack = StackedClassifier([blend], meta_model=lambda answers: answers[0])
+    explanations = [
+        shap_values.compute_shap_values(yes[0], pipeline, *yes[1:], seed=1)
+        for pipeline in (blend, stack)
+    ]
+    assert all(explanation.table.empty for explanation in explanations)
+    [reason] = {explanation.reason for explanation in explanations}
+    assert reason != explained(yes, GaussianNB())[1].reason
+
+
+class Halved(BaseEstimator):
+    """Makes one column of one, or of two."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        self.mixed = mixed
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Halved:
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        return X.assign(halved=X["size"] / 2 + (50 * X["flag"] if self.mixed else 0))
+
+
+def test_columns_of_custom_transformer_are_mapped_to_their_source(yes: Case) -> None:
+    single, mixed = (
+        fitted(yes, TREES, CheckedTransformer("own.Halved", Halved(both))) for both in (False, True)
+    )
+    result = shap_values.compute_shap_values(yes[0], single, *yes[1:], seed=1)
+    assert set(result.table["feature"]) == set(yes[0].contract.feature_names)
+    result = shap_values.compute_shap_values(yes[0], mixed, *yes[1:], seed=1)
+    assert result.table.empty
+    assert missing_facts(result.reason, "halved", "size", "flag") == []
+
+
+def test_column_without_values_has_zero_shap_values(yes: Case) -> None:
+    task, train, holdout = yes
+    empty = (task, train.assign(noise=np.nan), holdout)
+    first_steps = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
+    columns = ["size", "noise", "flag"]
+    assert shap_values._probe_values(empty[1]["noise"]).isna().tolist() == [True]
+    result = shap_values._trace_model_columns(
+        first_steps.fit(empty[1][columns]), empty[1][columns], 1
+    )
+    assert result.loc["size"].tolist() == [True, False, False]
+    assert not result["noise"].any()
+
+
+def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
+    yes: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = shap_values._raw_outputs
+    monkeypatch.setattr(
+        shap_values, "_raw_outputs", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1])
+    )
+    result = explained(yes, TREES)[1]
+    assert result.table.empty
+    assert missing_facts(result.reason, 0.01) == []
+
+
+def test_deep_forests_explain_fewer_rows_and_huge_ones_none(
+    yes: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shap_values, "TARGET_WORK", 1.0)
+    assert explained(yes, TREES)[1].table["row"].nunique() == shap_values.MIN_EXPLAINED_ROWS
+    monkeypatch.setattr(shap_values, "MAX_WORK", 1.0)
+    result = explained(yes, TREES)[1]
+    assert result.table.empty
+    assert result.reason

@@ -1,0 +1,86 @@
+"""Simulated error rates of benchmarks/truth.py, in a small version."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from modules import load_module
+from tiny import ROOT
+
+from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.tasks.binary import METRICS
+from modelbook.tasks.scored_rows import ScoredRows
+
+
+@pytest.fixture(scope="module")
+def truth() -> ModuleType:
+    return load_module(ROOT / "benchmarks/truth.py")
+
+
+def test_intervals_cover_nominally_and_few_entities_have_none(truth: ModuleType) -> None:
+    for rate in (
+        truth.cover_roc_auc(100, 0.15, 80), truth.cover_rmse(20, 200), truth.cover_rmse(40, 200),
+        truth.cover_rmse(40, 200, errors="exponential", has_equal_sizes=False),
+        truth.cover_several_classes(100), truth.cover_precision(1.8, 100), truth.cover_quantile("median_absolute_error", 60, 200),
+        truth.cover_paired_difference(100, 100), truth.cover_gain(100, 100),
+        truth.cover_new_rows(20, 400),
+    ):  # fmt: skip
+        assert rate.n_runs > 40
+        assert not rate.is_missed, rate
+    assert truth.cover_roc_auc(16, 0.1, 20).n_runs == 0
+    assert truth.cover_rmse(10, 20).n_runs == 0
+    assert truth.cover_precision(3.2, 10).n_runs == 0
+    assert truth.cover_quantile("p90_absolute_error", 20, 5).n_runs == 0
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_no_interval_has_zero_width(value: int) -> None:
+    outcome = np.repeat([0, 1], [60, 20])
+    scored = ScoredRows.from_arrays(outcome, outcome if value else 1 - outcome, np.arange(80))
+    result, low, high = metric_with_ci("roc_auc", METRICS["roc_auc"], scored, resamples=100, seed=0)
+    assert result == value
+    assert low <= value <= high
+    assert high - low == pytest.approx(1.96**2 / (20 + 1.96**2))
+
+
+def test_harmless_models_are_rarely_held(truth: ModuleType) -> None:
+    assert truth.hold_innocent_models(1, 100, 0.05, 15).n_events <= 1
+    assert truth.hold_innocent_models(5, 100, 0.2, 15).n_events <= 2
+
+
+def test_noise_rarely_has_a_leader(truth: ModuleType) -> None:
+    assert truth.find_leaders_in_noise(4, 20).n_events <= 3
+    assert truth.alarm_with_permuted_targets(4, 20).n_events <= 1
+
+
+def test_no_change_rarely_leads_to_retrain(truth: ModuleType) -> None:
+    assert truth.retrain_without_change(200, 0.2, 15).n_events <= 1
+    assert truth.retrain_numbers_without_change(400, 40).n_events <= 2
+
+
+def test_journal_window_and_expected_performance_rates_are_met(truth: ModuleType) -> None:
+    assert truth.drift_in_journal_windows(20).n_events <= 2
+    assert not truth.bound_expected_performance("stepwise", 10).is_missed
+
+
+def test_equal_challenger_is_rarely_promoted(truth: ModuleType) -> None:
+    assert truth.promote_equal_challengers(0.05, 0.005, 60).n_events <= 3
+    assert truth.find_sample_ratio_mismatches(0.05, 20).n_events <= 1
+
+
+def test_rate_is_repeated_until_its_interval_excludes_the_limit(truth: ModuleType) -> None:
+    requests: list[tuple[int, int]] = []
+
+    def alarm(repeats: int, *, seed: int) -> Any:
+        requests.append((repeats, seed))
+        return truth.Rate("alarms", repeats // 50, repeats, 0.05)
+
+    assert truth.measure_rate(alarm, 6400).is_met
+    assert requests == [(100, 0), (100, 100), (200, 200)]
+    missed, unclear = truth.Rate("covers", 80, 100, 0.93, True), truth.Rate("alarms", 6, 100, 0.05)
+    assert (missed.is_met, missed.is_missed) == (False, True)
+    assert (unclear.is_met, unclear.is_missed) == (False, False)
+    assert not truth.measure_rate(alarm, 100).is_met

@@ -1,0 +1,146 @@
+"""Stacking and calibration on out-of-fold predictions by entity."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.tree import DecisionTreeClassifier
+
+from modelbook.training.stacking import (
+    CALIBRATORS,
+    IsotonicCalibrator,
+    LogisticStacker,
+    NonNegativeStacker,
+    SigmoidCalibrator,
+    fit_meta_model,
+)
+
+
+def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
+    pieces = list(GroupKFold(4).split(outcome, outcome, groups))
+    return SimpleNamespace(
+        outcome=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: pieces,
+        task=SimpleNamespace(experiment_type=learner),
+    )  # fmt: skip
+
+
+def odds(p: np.ndarray) -> np.ndarray:
+    return np.log(p / (1 - p))
+
+
+@pytest.fixture(scope="module")
+def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outcomes, their true probabilities, and a model's, whose log-odds are three times too large."""
+    random = np.random.default_rng(0)
+    true = random.beta(2, 2, 4000)
+    output = 1 / (1 + np.exp(-3 * odds(true)))
+    return (random.uniform(size=4000) < true).astype(int), true, output
+
+
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_calibration_corrects_overconfident_probabilities(
+    kind: str, overconfident: tuple[np.ndarray, ...]
+) -> None:
+    outcome, true, output = overconfident
+    trial = trial_of(outcome, np.arange(4000))
+    complete, made = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[kind])
+    assert np.abs(made - true).mean() < 0.04 < np.abs(output - true).mean()
+    assert sk.log_loss(outcome, made) < sk.log_loss(outcome, output) - 0.05
+    assert made.min() > 0
+    assert made.max() < 1
+    assert is_classifier(complete)
+
+
+@pytest.mark.parametrize("kind", CALIBRATORS)
+def test_calibrated_multiclass_probabilities_sum_to_one(kind: str) -> None:
+    random = np.random.default_rng(0)
+    true = random.dirichlet([2, 2, 2], 3000)
+    outcome = np.array([random.choice(3, p=row) for row in true])
+    output = true**3 / (true**3).sum(axis=1, keepdims=True)
+    _, made = fit_meta_model(
+        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[kind]
+    )
+    assert made.sum(axis=1) == pytest.approx(np.ones(3000))
+    assert np.abs(made - true).mean() < 0.6 * np.abs(output - true).mean()
+
+
+def test_outcome_of_entity_does_not_leak_into_its_out_of_fold_prediction() -> None:
+    # Outcomes are random but alike within an entity, and the only "model" answers with a number for each entity. Steps
+    # that had seen an entity's own outcome would give it back.
+    random = np.random.default_rng(0)
+    groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
+    output = np.repeat(random.uniform(0.05, 0.95, 40), 10)
+    complete, made = fit_meta_model(
+        trial_of(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
+    )
+    assert sk.roc_auc_score(outcome, made) < 0.7
+    for _, requests in trial_of(outcome, groups).cv_splits():
+        learned = np.setdiff1d(np.arange(400), requests)
+        wanted = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
+            output[None, requests, None]
+        )[:, 0]
+        np.testing.assert_array_equal(made[requests], wanted)
+    np.testing.assert_array_equal(
+        complete.meta_model(output[None, :, None]),
+        IsotonicCalibrator(output[None, :, None], outcome)(output[None, :, None]),
+    )
+
+
+def test_stack_weights_better_model_and_keeps_meta_model_on_refit() -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"size": random.normal(size=800), "noise": random.normal(size=800)})
+    outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
+    good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
+    answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
+    complete, made = fit_meta_model(
+        trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, LogisticStacker
+    )
+    weights = np.abs(complete.meta_model.regression.coef_[0])
+    assert weights[0] > 5 * weights[1]
+    assert sk.roc_auc_score(outcome, made) > 0.8
+    again = clone(complete).fit(rows, outcome)
+    assert (
+        again.meta_model.regression.coef_.tolist() == complete.meta_model.regression.coef_.tolist()
+    )
+    wanted = complete.meta_model(
+        np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))])
+    )
+    np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], wanted)
+    assert set(again.predict(rows)) == {0, 1}
+
+
+def test_calibrated_stack_is_supported(overconfident: tuple[np.ndarray, ...]) -> None:
+    outcome, _, output = overconfident
+    trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": output})
+    stack, answers = fit_meta_model(trial, [LogisticRegression()], [output], LogisticStacker)
+    complete, _ = fit_meta_model(trial, [stack], [answers], SigmoidCalibrator)
+    result = clone(complete).fit(rows, pd.Series(outcome)).predict_proba(rows)
+    assert result.sum(axis=1) == pytest.approx(np.ones(4000))
+    assert sk.log_loss(outcome, result[:, 1]) < sk.log_loss(outcome, output) - 0.05
+
+
+def test_regression_stack_has_non_negative_weights() -> None:
+    random = np.random.default_rng(0)
+    truth = random.normal(10, 3, 500)
+    answers = [truth + random.normal(0, 1, 500), -truth]
+    complete, made = fit_meta_model(
+        trial_of(truth, np.arange(500), "regression"),
+        [LinearRegression()] * 2,
+        answers,
+        NonNegativeStacker,
+    )
+    assert np.sqrt(np.mean((made - truth) ** 2)) < 1.1
+    assert (complete.meta_model.regression.coef_ >= 0).all()
+    assert is_regressor(complete)
+    rows = pd.DataFrame({"size": truth})
+    predictions = clone(complete).fit(rows, pd.Series(truth)).predict(rows)
+    assert np.sqrt(np.mean((predictions - truth) ** 2)) < 1.1

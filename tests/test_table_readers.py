@@ -1,0 +1,378 @@
+"""Table readers: formats, layouts, encodings, sources and their errors."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from facts import missing_facts
+from servers import PASSWORD, object_store, postgresql
+
+from modelbook.contract import Contract
+from modelbook.contract.file_layout import FileLayout
+from modelbook.dataset import (
+    file_formats,
+    quick_fingerprint,
+    read_table,
+    read_without_contract,
+    source,
+)
+from modelbook.errors import DataError
+
+TABLE = pd.DataFrame(
+    {"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], "x": [0.5, np.nan, -1.25, 1e6]}
+).astype({"name": object})  # as tables are read; pandas 3 has a type of texts
+
+
+# Kinds of files
+
+
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        ("sep=;\n{head}{body}", {}),
+        ("# made by us, and more\n# twice\n{head}{body}", {}),
+        ("Sales report\n\n{head}{body}", {}),
+        ("a;b;c\nof,2024\n{head}{body}", {"skip_rows": 2}),
+        ("{head}{body}Total: 60 rows\n", {"skip_footer": 1}),
+        ("{head}{body}\nTotal: 60 rows\nSource: us\nby hand\n", {}),
+        ("{head}{body}Total;;3\n", {}),
+        ("a line\n\n{head}{body}Grand total;;3\n* of 2024\n", {}),
+        ("{head}{body}Total;;3\n", {"skip_footer": 1}),
+        ("{head}# in between; it is\n{body}", {"comment": "#"}),
+        ("\ufeff{head}{body}", {}),
+    ],
+)
+def test_text_around_a_table_is_skipped(
+    lines: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    body = "".join(f"{i},5;b{i};\n" for i in range(60))
+    (tmp_path / "t.csv").write_text(lines.format(head="x;k;y z\n", body=body), encoding="utf-8")
+    frame, _ = read_without_contract("t.csv", tmp_path, FileLayout(**options), [])
+    assert list(frame.columns) == ["x", "k", "y z"]
+    assert frame["x"].tolist() == [i + 0.5 for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding"),
+    [
+        (["Ardèche", "Corrèze", "Temp (°C)", "price (£)"], "cp1252"),
+        (["Wrocław", "Łódź", "Gdańsk", "Święty"], "cp1250"), (["Москва", "Казань"], "cp1251"),
+    ],
+)  # fmt: skip
+def test_encoding_is_detected_by_language(words: list[str], encoding: str, tmp_path: Path) -> None:
+    lines = [f"{word},{i}" for i in range(30) for word in words]
+    (tmp_path / "t.csv").write_bytes("\n".join(["k,n", *lines]).encode(encoding))
+    assert read_table("t.csv", tmp_path)["k"].unique().tolist() == words
+
+
+def test_zip_with_several_files_lists_them(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        for name in ("jan.csv", "feb.csv"):
+            archive.writestr(name, f"m,n\n{name},1\n")
+    with pytest.raises(DataError) as caught:
+        read_table("t.zip", tmp_path)
+    assert missing_facts(str(caught.value), 2, "jan.csv", "feb.csv", "--member") == []
+    frame, _ = read_without_contract("t.zip", tmp_path, FileLayout(member="feb.csv"), [])
+    assert frame["m"].tolist() == ["feb.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("t.csv", {}), ("t.tsv", {"sep": "\t"}), ("t.txt", {"sep": "|"}), 
+        ("semicolon.csv", {"sep": ";", "decimal": ","}),
+        ("t.csv.gz", {}), ("t.csv.bz2", {}), ("t.csv.xz", {}), ("t.csv.zip", {}), ("latin.csv", {"encoding": "cp1252"}),
+        ("sixteen.csv", {"encoding": "utf-16"}), ("mark.csv", {"encoding": "utf-8-sig"}), 
+        ("windows.csv", {"lineterminator": "\r\n"}),
+    ],
+)  # fmt: skip
+def test_text_layouts_are_detected(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    table = TABLE.replace("d\ne", "plain") if "16" in options.get("encoding", "") else TABLE
+    table.to_csv(tmp_path / name, index=False, **options)
+    pd.testing.assert_frame_equal(read_table(name, tmp_path), table)
+
+
+@pytest.mark.parametrize(
+    "name", ["t.parquet", "t.xlsx", "t.jsonl", "t.json", "t.jsonl.gz", "named-otherwise.csv"]
+)
+def test_file_kind_is_detected_by_content(name: str, tmp_path: Path) -> None:
+    if "json" in name:
+        TABLE.to_json(tmp_path / name, orient="records", lines=name != "t.json")
+    elif "xlsx" in name:
+        TABLE.to_excel(tmp_path / name, index=False)
+    else:
+        TABLE.to_parquet(tmp_path / name)
+    pd.testing.assert_frame_equal(read_table(name, tmp_path), TABLE, check_dtype="json" not in name)
+
+
+def test_codes_keep_leading_zeros(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("zip,n\n01234,1\n99999,2\n")
+    assert read_table("t.csv", tmp_path)["zip"].tolist() == ["01234", "99999"]
+
+
+def test_pandas_extension_types_are_converted(tmp_path: Path) -> None:
+    custom = {
+        "a": pd.Categorical(["x", "y"]),
+        "b": pd.array([1, None], "Int64"),
+        "c": pd.array(["p", None], "string"),
+    }
+    pd.DataFrame(custom).to_parquet(tmp_path / "t.parquet")
+    assert read_table("t.parquet", tmp_path).dtypes.astype(str).tolist() == [
+        "object",
+        "float64",
+        "object",
+    ]
+
+
+def test_contract_defines_columns_of_file_without_header(
+    contract: Contract, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("1,1,0,?,2,5,0.5,1,2\n2,1,1,0,2,?,0.5,0,3\n")
+    result = contract.model_copy(update={"file": FileLayout(header=False), "missing": ["?"]})
+    frame = read_table("t.csv", tmp_path, result)
+    assert list(frame.columns) == list(contract.columns)
+    assert frame["size"].tolist()[0] == 5
+    assert frame.isna().sum().sum() == 2
+    (tmp_path / "t.csv").write_text("1,2\n")
+    with pytest.raises(DataError, match=r"\b2\b.*\b9\b"):
+        read_table("t.csv", tmp_path, result)
+
+
+@pytest.mark.parametrize(
+    ("content", "facts"),
+    [
+        (b"a;b,c\n1;2,3\n1\n", [2, 3, 1]),  # fields, the line that has others, and how many
+        (b"a,b\n" + b"1,2\n" * 50 + b"1,2,\n", [2, 52, 3]),
+        (b"a,b,a\n1,2,3\n", ["'a'"]),
+        (b"a, a\n1,2\n", ["'a'"]),
+        (b"<!DOCTYPE html><html>", ["web page"]),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", []),
+        (b"%PDF-1.4\n1 0 obj\n", ["PDF"]),
+        (b"\xd0\xcf\x11\xe0", [".xlsx"]),
+        (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "lists"]),
+        (b'{"a": 1}\n{"a": \n', []),
+        (b"\x1f\x8b\x08\x00broken", []),
+        (b"PK\x03\x04broken", []),
+        (b" \n\n", ["empty"]),
+    ],
+)
+def test_file_that_is_not_a_table_raises(content: bytes, facts: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_table("t.csv", tmp_path)
+    assert missing_facts(str(caught.value), "t.csv", *facts) == []
+    assert caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("content", "facts"),
+    [("who#year#size\n1#2#3\n", ["'who#year#size'", "delimiter"]), ("who,year,size\n", [])],
+)
+def test_file_without_columns_of_contract_raises(
+    content: str, facts: list[str], contract: Contract, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_table("t.csv", tmp_path, contract)
+    assert missing_facts(str(caught.value), "t.csv", *facts) == []
+    assert caught.value.next
+    assert (
+        len(read_table("t.csv", tmp_path).columns) > 0
+    )  # without a contract, a table all the same
+
+
+def test_file_changed_during_reading_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n")
+    real = file_formats.read_file
+
+    def slow(*given):
+        frame = real(*given)
+        path.write_text("a,b\n1,2\n3,4\n")
+        return frame
+
+    monkeypatch.setattr(file_formats, "read_file", slow)
+    with pytest.raises(DataError, match=r"t\.csv"):
+        read_table("t.csv", tmp_path)
+
+
+def test_folder_without_parquet_files_raises(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder"):
+        read_table(".", tmp_path)
+
+
+# Addresses
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "site").mkdir()
+    TABLE.to_csv(tmp_path / "site/t.csv.gz", index=False)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *given: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_file_is_read_over_http(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.testing.assert_frame_equal(read_table(f"{served}/t.csv.gz?x=1", tmp_path), TABLE)
+    before = quick_fingerprint(f"{served}/t.csv.gz", tmp_path)
+    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) == before
+    os.utime(tmp_path / "site/t.csv.gz", (1, 1))
+    TABLE.head(2).to_csv(tmp_path / "site/t.csv.gz", index=False)
+    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) != before
+    monkeypatch.setenv("TABLE_HOST", served)
+    assert len(read_table("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
+    with pytest.raises(DataError, match=r"none\.csv.*404"):
+        read_table(f"{served}/none.csv", tmp_path)
+
+
+def test_unreachable_address_raises(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DataError, match=r"t\.csv.*[Cc]onnect") as caught:
+        read_table(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
+    assert "geheim" not in str(caught.value)
+    with pytest.raises(DataError, match="NOWHERE_AT_ALL"):
+        read_table("http://${NOWHERE_AT_ALL}/t.csv", tmp_path)
+    with pytest.raises(DataError, match="nope"):
+        read_table("nope://t.csv", tmp_path)
+
+
+def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    def missing(*given: object, **options: object) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(DataError, match="s3") as caught:
+        read_table("s3://bucket/t.csv", tmp_path)
+    assert missing_facts(caught.value.next, "make extras", "modelbook[s3]") == []
+
+
+@pytest.mark.slow
+def test_table_is_read_from_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch, "tables") as store:
+        store.put_object(Bucket="tables", Key="deep/t.csv", Body=TABLE.to_csv(index=False).encode())
+        pd.testing.assert_frame_equal(read_table("s3://tables/deep/t.csv", tmp_path), TABLE)
+        before = quick_fingerprint("s3://tables/deep/t.csv", tmp_path)
+        store.put_object(Bucket="tables", Key="deep/t.csv", Body=b"a,b\n1,2\n")
+        assert quick_fingerprint("s3://tables/deep/t.csv", tmp_path) != before
+        with pytest.raises(DataError, match="FileNotFoundError"):
+            read_table("s3://tables/none.csv", tmp_path)
+
+
+# Databases
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> str:
+    with sqlite3.connect(tmp_path / "shop.db") as connection:
+        TABLE.to_sql("people", connection, index=False)
+    return "sqlite:///shop.db"
+
+
+def test_sqlite_is_read_without_modification(shop: str, tmp_path: Path) -> None:
+    before = quick_fingerprint(f"{shop}#people", tmp_path)
+    pd.testing.assert_frame_equal(read_table(f"{shop}#people", tmp_path), TABLE)
+    assert read_table(
+        f"{shop}#SELECT n, x FROM people WHERE n % 2 = 0 AND name IS NOT '12:30 :x';", tmp_path
+    )["n"].tolist() == [2, 4]
+    assert (
+        quick_fingerprint(f"{shop}#people", tmp_path)
+        == before
+        != quick_fingerprint(f"{shop}#other", tmp_path)
+    )
+    for query, fact in (
+        ("", "shop.db"),
+        ("DROP TABLE people", "DROP TABLE people"),
+        ("none", "no such table: none"),
+    ):
+        with pytest.raises(DataError, match=fact):
+            read_table(f"{shop}#{query}", tmp_path)
+    assert len(read_table(f"{shop}#people", tmp_path)) == len(TABLE)
+    with pytest.raises(DataError, match="'n'"):
+        read_table(f"{shop}#select n, n from people", tmp_path)
+    with pytest.raises(DataError, match="readonly database"):
+        read_table(f"{shop}#with t as (select 1) insert into people (n) select 1", tmp_path)
+    with pytest.raises(DataError, match=r"none\.db"):
+        read_table("sqlite:///none.db#people", tmp_path)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_unreachable_database_or_missing_driver_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "geheim-word")
+    with pytest.raises(DataError, match=r"127\.0\.0\.1") as caught:
+        read_table("postgresql://me:${PGPASSWORD}@127.0.0.1:1/shop#people", tmp_path)
+    assert "geheim" not in str(caught.value)
+    with pytest.raises(DataError, match="mysql"):
+        read_table("mysql://me@127.0.0.1:1/shop#people", tmp_path)
+
+
+def test_variable_in_address_is_accepted_and_password_refused() -> None:
+    from modelbook import config
+    from modelbook.errors import ParameterError
+
+    table = "postgresql://me:${PGPASSWORD}@host/shop#people"
+    assert config.validate("ingest", {"table": table}).table == table
+    with pytest.raises(ParameterError, match="secret") as caught:
+        config.validate("ingest", {"table": table.replace("${PGPASSWORD}", "geheim-word")})
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_table_is_read_from_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy import create_engine
+
+    monkeypatch.setenv("SHOP_PASSWORD", PASSWORD)
+    with postgresql() as server:
+        engine = create_engine(server.url())
+        TABLE.to_sql("People", engine, index=False)
+        engine.dispose()
+        url = f"postgresql://owner:${{SHOP_PASSWORD}}@127.0.0.1:{server.port}/postgres"
+        pd.testing.assert_frame_equal(read_table(f"{url}#People", tmp_path), TABLE)
+        query = "SELECT n, '10 %'::text AS share, 1.5::numeric AS d FROM \"People\" ORDER BY n DESC"
+        assert read_table(f"{url}#{query}", tmp_path).values.tolist()[0] == [4, "10 %", 1.5]
+        monkeypatch.setenv("DATABASE_URL", url.replace("${SHOP_PASSWORD}", PASSWORD))
+        assert len(read_table("${DATABASE_URL}#public.People", tmp_path)) == 4
+        with pytest.raises(DataError, match="read-only transaction"):
+            read_table(
+                f'{url}#WITH t AS (DELETE FROM "People" RETURNING 1) SELECT * FROM t', tmp_path
+            )
+        monkeypatch.setenv("SHOP_PASSWORD", "another-secret")
+        with pytest.raises(
+            DataError, match='password authentication failed for user "owner"'
+        ) as caught:
+            read_table(f"{url}#People", tmp_path)
+        assert "another-secret" not in str(caught.value)
+
+
+def test_every_bundled_table_has_a_loader() -> None:
+    from modelbook.dataset.bundled import TABLE_LOADERS
+
+    assert set(source.BUNDLED_TABLES) == set(TABLE_LOADERS)

@@ -1,0 +1,99 @@
+"""Summary sentences above tables: computed facts, distinct, escaped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from facts import missing_facts, numbers
+
+from modelbook.display import Table, summarize
+from modelbook.errors import ReportError
+
+GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
+ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
+BATCHES = {"batch": ["4", "5"], "rows": [100, 50], "violations": [0, 0]}
+SIDES = {"part": ["train", "holdout", "batch 4"], "rows": [80, 20, 50], "known": [1.0, 0.0, 0.9]}
+TWICE = ["all features, with another target", "all features and the target"]
+ORIGIN = ["rows", "entities", "periods"]
+VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
+LEADER = ["ada", "lr"]
+# The function, its table, and what the sentence holds: no words but the table's own.
+SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
+    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (member)", "1, 2"]}, [20, 5, "member", "1, 2"]),
+    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
+    (summarize.columns, {"role": ["feature", "target", "feature"], "missing": [0, 0, 0.021]},
+     [2, 1, 3]),
+    (summarize.dropped_columns, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
+    (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
+    (summarize.dropped_columns, {"reason": []}, []),
+    (summarize.split_sizes, SIDES, [80, 20, 50]),
+    (summarize.split_sizes, {**SIDES, "known": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
+    (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
+     ["paid", "dropped", 0.991]),
+    (summarize.non_feature_columns, {"column": []}, []),
+    (summarize.duplicates, {"compared": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
+    (summarize.duplicates, {"compared": TWICE, "rows": [0, 0]}, []),
+    (summarize.folds, {"rows": [50, 50]}, [2, 50]),
+    (summarize.folds, {"rows": [50, 52, 51]}, [3, 50, 52]),
+    (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["no", "yes"]}, ["ada"]),
+    (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["yes", "yes"]}, ["ada"]),
+    (summarize.leader_differences, {"candidate": []}, []),
+    (summarize.failed_candidates, {"candidate": []}, []),
+    (summarize.failed_candidates, {"candidate": ["a1", "b1", "c1", "d1", "e1"]}, [5, "a1", "b1", "c1", 2]),
+    (summarize.holdout_metrics, {"metric": ["ROC AUC"], "value": [0.7621], "low": [0.74], "high": [0.781],
+                     "baseline": [0.5]}, ["ROC AUC", 0.7621, 0.74, 0.781, 0.5]),
+    (summarize.versions, VERSIONS, [3, "lr"]),
+    (summarize.versions, {**VERSIONS, "champion": ["2", "rf"]}, [3, "lr", 2, "rf"]),
+    (summarize.criteria, GATE, [2]),
+    (summarize.criteria, {**GATE, "passed": ["yes", "no"]}, [2, 1, "margin"]),
+    (summarize.criteria, {**GATE, "passed": ["yes", "inconclusive"]}, [2, 1]),
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["none", "no", "0", "none"]}, []),
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
+     ["version 2", 30, "its ONNX graph"]),
+    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "no", "30", "its ONNX graph"]},
+     ["version 2", 30, "its ONNX graph"]),
+    (summarize.batch_quality, BATCHES, [2, 150]),
+    (summarize.batch_quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),
+    (summarize.batch_quality, {"batch": []}, []),
+    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing then": [0.1, 0.3],
+                  "missing now": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
+    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing then": [0.1], "missing now": [0.1]}, []),
+    (summarize.missing_rate_changes, {"batch": []}, []),
+    (summarize.expected_performance, {"batch": []}, []),
+    (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),
+    (summarize.expected_performance, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
+                      "error": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
+]  # fmt: skip
+NAMES = [f"{case[0].__name__}-{place}" for place, case in enumerate(SENTENCES)]
+
+
+@pytest.mark.parametrize(("sentence_of", "table", "facts"), SENTENCES, ids=NAMES)
+def test_summary_states_facts_of_its_table(
+    sentence_of: Any, table: dict[str, list[Any]], facts: list[Any]
+) -> None:
+    sentence = sentence_of(pd.DataFrame(table))
+    assert sentence
+    assert missing_facts(sentence, *facts) == []
+    assert facts or numbers(sentence) == []
+
+
+def test_no_two_tables_share_a_summary() -> None:
+    sentences = [sentence_of(pd.DataFrame(table)) for sentence_of, table, _ in SENTENCES]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_summary_is_escaped_and_above_its_table() -> None:
+    frame = pd.DataFrame({"candidate": ["<b>"]})
+    html = Table(
+        frame, caption="Without a score", summary=summarize.failed_candidates
+    )._repr_html_()
+    assert html.index("&lt;b&gt;") < html.index("<table")
+    assert "A text" in Table(frame, caption="Numbers", summary="A text")._repr_html_()
+
+
+def test_table_without_summary_has_no_paragraph() -> None:
+    assert "<p" not in Table(pd.DataFrame({"a": [1]}), caption="Numbers")._repr_html_()
+    with pytest.raises(ReportError):
+        Table(pd.DataFrame({"a": [1]}), caption="", summary="A text")

@@ -1,0 +1,261 @@
+"""Boosted trees as one LightGBM model and as lookup tables: equal predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from shelf import fitted
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
+from sklearn.linear_model import LinearRegression
+
+from modelbook.contract import Contract
+from modelbook.errors import CompileError
+from modelbook.scoring import CompiledScorer, bitmask_trees
+from modelbook.scoring.bitmask_trees import LeafMasks, make_leaf_masks
+from modelbook.scoring.compilation import check_parity, compile_pipeline
+from modelbook.scoring.encoder import EncodedRows
+from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores
+from modelbook.scoring.tree_ensemble import extract_trees
+from modelbook.scoring.tree_predictor import MIN_ROWS, TreePredictor, write_tree_predictor
+from modelbook.training.catboost import CategoricalCatBoostClassifier, CategoricalCatBoostRegressor
+from modelbook.training.lightgbm import CategoricalLGBMClassifier
+from modelbook.training.log_target import LogTargetRegressor
+
+QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1, "random_state": 0}
+WIDE = np.random.default_rng(0)
+ROWS = WIDE.normal(size=(800, 4)).round(2)
+HOLES = np.where(WIDE.random(ROWS.shape) < 0.1, np.nan, ROWS)
+SUM = ROWS[:, 0] + ROWS[:, 1] * ROWS[:, 2]
+THREE = np.digitize(SUM, [-0.5, 0.5])
+
+
+CODES = np.where(WIDE.random(800) < 0.1, np.nan, WIDE.integers(0, 40, 800))
+KINDS = np.column_stack([HOLES[:, 0], HOLES[:, 1], CODES, HOLES[:, 3]])
+KIND_SUM = SUM + 2 * np.isin(CODES, [1, 4, 7, 33]) + np.isnan(CODES)
+THREE_KINDS = np.digitize(KIND_SUM, [-0.5, 0.5])
+CATBOOST: dict[str, Any] = {
+    "iterations": 40, "verbose": 0, "thread_count": 1, "allow_writing_files": False,
+    "one_hot_max_size": 255, "random_seed": 0,
+}  # fmt: skip
+
+TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
+    "two classes": (LGBMClassifier(**QUIET), ROWS, SUM > 0),
+    "gaps": (LGBMClassifier(**QUIET), HOLES, SUM > 0),
+    "three classes": (LGBMClassifier(**QUIET, n_estimators=50), HOLES, THREE),
+    "a number": (LGBMRegressor(**QUIET), HOLES, SUM),
+    "a quantile": (LGBMRegressor(**QUIET, objective="quantile", alpha=0.2), ROWS, SUM),
+    "more trees than a group": (LGBMRegressor(**QUIET, n_estimators=300, num_leaves=6), ROWS, SUM),
+    "as many leaves as there may be": (
+        LGBMRegressor(**QUIET, num_leaves=64, min_child_samples=2),
+        ROWS,
+        SUM,
+    ),
+    "trees without a split": (LGBMRegressor(**QUIET, min_child_samples=500), ROWS, SUM),
+    "boosting": (GradientBoostingClassifier(random_state=0), ROWS, SUM > 0),
+    "boosting of three": (
+        GradientBoostingClassifier(n_estimators=50, max_depth=4, random_state=0),
+        ROWS,
+        THREE,
+    ),
+    "boosting of a number": (
+        GradientBoostingRegressor(max_depth=5, init="zero", random_state=0),
+        ROWS,
+        SUM,
+    ),
+    "boosting of the absolute": (
+        GradientBoostingRegressor(loss="absolute_error", random_state=0),
+        ROWS,
+        SUM,
+    ),
+    "categories": (CategoricalLGBMClassifier(**QUIET, categorical_feature=[2]), KINDS, KIND_SUM > 0),
+    "histograms": (HistGradientBoostingRegressor(random_state=0), HOLES, SUM),
+    "histograms of categories": (
+        HistGradientBoostingClassifier(categorical_features=[2], max_iter=40), KINDS, KIND_SUM > 0,
+    ),
+    "histograms of three": (
+        HistGradientBoostingClassifier(categorical_features=[2], max_iter=20), KINDS, THREE_KINDS,
+    ),
+    "catboost": (
+        CategoricalCatBoostClassifier(**CATBOOST, cat_features=[2], nan_mode="Max"), KINDS,
+        KIND_SUM > 0,
+    ),
+    "catboost of three": (
+        CategoricalCatBoostClassifier(**CATBOOST, cat_features=[2]), KINDS, THREE_KINDS,
+    ),
+    "catboost of a number": (CategoricalCatBoostRegressor(**CATBOOST, depth=4), HOLES, SUM),
+    "a logarithm": (LogTargetRegressor(LGBMRegressor(**QUIET)), HOLES, np.exp(SUM)),
+}  # fmt: skip
+
+
+@cache
+def grown(name: str) -> Any:
+    """One of them, fitted once."""
+    model, rows, outcome = TREES[name]
+    return model.fit(rows, outcome)
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., TreePredictor]:
+    """Write and load the predictor of some models on the same columns, with their weights."""
+
+    def make(models: list[Any], weights: list[float] | None = None) -> TreePredictor:
+        ensembles = [extract_trees(model, 4) for model in models]
+        starts, weights = [0] * len(models), weights or [1.0] * len(models)
+        parameters = write_tree_predictor(ensembles, starts, weights, 4, tmp_path, "kernel")
+        return TreePredictor.load(tmp_path, "kernel", json.loads(json.dumps(parameters)))
+
+    return make
+
+
+def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
+    """Rows on each threshold and on both sides of it, beside zero, far away, and with gaps."""
+    sizes = np.abs(masks.low)
+    # LightGBM's name for zero is not told to the last digit; CatBoost's for a gap is the largest.
+    at = np.unique(masks.low[(sizes > 1e-30) & (sizes < 1e30)])
+    takes_gaps = not isinstance(model, GradientBoostingClassifier | GradientBoostingRegressor)
+    odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if takes_gaps else [])]
+    values = np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf), odd])
+    return WIDE.choice(values, (3 * MIN_ROWS, 4))
+
+
+def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
+    is_classifier = type(model).__name__.endswith("Classifier")
+    predict = model.predict_proba if is_classifier else model.predict
+    return predict(rows).reshape(len(rows), -1)
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_extracted_trees_predict_like_the_estimator(name: str, put: Any) -> None:
+    model, fitted_rows = grown(name), TREES[name][1]
+    made = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
+    if fitted_rows is KINDS:  # codes that the model knows and others
+        made[:, 2] = WIDE.choice([*range(50), np.nan], len(made))
+    rows = np.vstack([made, fitted_rows])
+    wanted = expected_scores(model, rows)
+    predictor = put([model])
+    tolerance = {"rtol": 1e-12, "atol": 1e-13}
+    by_tables = predictor.predict_many(EncodedRows.from_array(rows))
+    np.testing.assert_allclose(by_tables, wanted, **tolerance)
+    few = slice(None, None, 12)  # fewer than MIN_ROWS
+    by_library = predictor.predict_many(EncodedRows.from_array(rows[few]))
+    np.testing.assert_allclose(by_library, wanted[few], **tolerance)
+    singly = [predictor.predict_one(row) for row in rows[few].tolist()]
+    np.testing.assert_allclose(singly, wanted[few], **tolerance)
+
+
+def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
+    for names in (
+        ("categories", "catboost"),
+        ("histograms of three", "catboost of three"),
+        ("a logarithm", "catboost of a number"),
+    ):
+        models, weights = [grown(name) for name in names], [0.7, 0.3]
+        rows = np.vstack([KINDS, KINDS])
+        shares = [weight * expected_scores(model, rows) for model, weight in zip(models, weights)]
+        wanted = np.sum(shares, axis=0)
+        predictor = put(models, weights)
+        result = predictor.predict_many(EncodedRows.from_array(rows))
+        np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-12)
+        singly = [predictor.predict_one(row) for row in rows[:50].tolist()]
+        np.testing.assert_allclose(singly, wanted[:50], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"MAX_JOINED_ROWS": 1}, {"MAX_JOINED_ROWS": 10**5}, {"TREES_PER_GROUP": 2}, {"BLOCK_ROWS": 7}],
+    ids=str,
+)
+def test_table_size_limits_do_not_change_predictions(
+    limits: dict[str, int], put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = grown("three classes")
+    for name, value in limits.items():
+        monkeypatch.setattr(bitmask_trees, name, value)
+    rows = np.vstack([HOLES, HOLES])
+    result = put([model]).predict_many(EncodedRows.from_array(rows))
+    np.testing.assert_allclose(result, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_repeated_values_are_looked_up_with_and_without_arrow(
+    there: bool, put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service image has no Arrow, which finds distinct values elsewhere."""
+    once, asked_once = bitmask_trees._search_distinct, []
+    monkeypatch.setattr(bitmask_trees, "find_spec", lambda name: there)
+    monkeypatch.setattr(
+        bitmask_trees, "_search_distinct", lambda *given: asked_once.append(given) or once(*given)
+    )
+    model, rows = grown("gaps"), np.vstack([HOLES] * 20)
+    answers = put([model]).predict_many(EncodedRows.from_array(rows))
+    np.testing.assert_allclose(answers, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+    assert bool(asked_once) is there
+
+
+REFUSED = {
+    "counts": (LGBMRegressor(**QUIET, objective="poisson"), "poisson"),
+    "a mean of trees": (LGBMRegressor(**QUIET, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5), "tree"),
+    "zeros as gaps": (LGBMRegressor(**QUIET, zero_as_missing=True), "zero"),
+    "lines in leaves": (LGBMRegressor(**QUIET, linear_tree=True), ""),
+    "another loss": (GradientBoostingClassifier(loss="exponential"), "loss"),
+    "another beginning": (GradientBoostingRegressor(init=LinearRegression()), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "reason"), REFUSED.values(), ids=REFUSED)
+def test_unsupported_trees_raise_compile_error(model: Any, reason: str) -> None:
+    outcome = np.abs(SUM) if isinstance(model, LGBMRegressor) else SUM > 0
+    with pytest.raises(CompileError, match=reason):
+        extract_trees(model.fit(ROWS, outcome), 4)
+
+
+BOOSTED = {
+    "lightgbm": LGBMClassifier(**QUIET, n_estimators=12),
+    "boosting": GradientBoostingClassifier(n_estimators=12, random_state=0),
+}
+
+
+@pytest.mark.parametrize("estimator", BOOSTED.values(), ids=BOOSTED)
+def test_scorer_predicts_batches_by_lookup_tables_and_parity_covers_them(
+    estimator: Any, tmp_path: Path, frame: Any, contract: Contract
+) -> None:
+    model = fitted(frame, contract, estimator)
+    assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").proof
+    match = LeafMasks.load(tmp_path / "scorer" / "kernel.npz")
+    match.leaf_values[0] += 0.1
+    match.save(tmp_path / "scorer" / "kernel.npz")
+    rows = build_parity_cases(frame, contract)
+    assert not check_parity(
+        CompiledScorer.load(tmp_path / "scorer"),
+        rows,
+        predict_pipeline_scores(model, rows, contract),
+    ).passed
+
+
+def test_large_trees_have_no_lookup_tables(tmp_path: Path, frame: Any, contract: Contract) -> None:
+    model = fitted(frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1))
+    with pytest.raises(CompileError, match="64"):
+        make_leaf_masks([extract_trees(model[-1], 6)], [0])
+    result = compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer")
+    assert (result.scorer_name, result.reason) == ("native trees", "")
+    assert not (tmp_path / "scorer" / "kernel.npz").exists()
+
+
+def test_other_models_are_compiled_without_lookup_tables(
+    tmp_path: Path, frame: Any, contract: Contract
+) -> None:
+    model = fitted(frame, contract, LGBMClassifier(**QUIET, n_estimators=5, linear_tree=True))
+    result = compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer")
+    assert (result.scorer_name, result.reason) == ("native LightGBM booster", "")

@@ -1,0 +1,86 @@
+"""Drafts of the four tables in docs/your-own-table.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import ROOT
+
+from modelbook.contract import Contract
+from modelbook.dataset import read_table
+from modelbook.draft import BookDraft, planning
+
+TABLES = Path(os.environ.get("WALKTHROUGH_TABLES", ROOT / "data/tables"))
+PAGE = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
+
+
+def walked(name: str, place: Path) -> BookDraft:
+    """Carry out what the page says of a table."""
+    if not (TABLES / name).is_file():
+        pytest.skip(f"{name} is not in {TABLES}")
+    [line] = re.findall(rf"^modelbook new data/tables/{re.escape(name)} .*$", PAGE, re.M)
+    words = shlex.split(line)[3:]
+    options: dict[str, Any] = {
+        word.removeprefix("--"): words[at + 1] for at, word in enumerate(words) if "--" in word
+    }
+    plan = planning.plan_draft(place, str(TABLES / name))
+    names = options.pop("columns", None)
+    made = planning.draft_from_plan(plan, options.pop("target"), column_names=names)
+    table = read_table(plan.table, place, made.contract)
+    made.contract.check(table)
+    assert made.contract.select_features(table).shape == (
+        len(table),
+        len(made.contract.feature_names),
+    )
+    return made
+
+
+def kinds(contract: Contract, kind: str) -> set[str]:
+    return {name for name in contract.input_names if contract.columns[name].type == kind}
+
+
+def test_turnover_table_is_drafted_as_documented(tmp_path: Path) -> None:
+    agreed = walked("employee_turnover.csv", tmp_path).contract
+    assert (agreed.task, len(agreed.input_names), agreed.columns_with_role("dropped")) == (
+        "binary",
+        9,
+        [],
+    )
+    assert kinds(agreed, "boolean") == {"Work_accident", "promotion_last_5years"}
+    assert kinds(agreed, "category") == {"department", "salary"}
+    assert {
+        (column.min, column.max) for name, column in agreed.columns.items() if "_level" in name
+    } == {(0, 1)}
+
+
+def test_charges_table_is_drafted_as_documented(tmp_path: Path) -> None:
+    made = walked("insurance_charges.csv", tmp_path)
+    assert (made.contract.task, len(made.contract.input_names)) == ("regression", 6)
+    assert [note.split()[0] for note in made.notes if "sensitive" in note] == ["age", "sex"]
+
+
+def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
+    agreed = walked("cleveland_heart_disease.csv", tmp_path).contract
+    assert (agreed.task, agreed.missing, agreed.file.header) == ("multiclass", ["?"], False)
+    assert agreed.columns["num"].categories == ["0", "1", "2", "3", "4"]
+    assert {name for name, column in agreed.columns.items() if column.nullable} == {"ca", "thal"}
+
+
+def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
+    made = walked("insurance_cross_sell.csv", tmp_path)
+    agreed = made.contract
+    assert agreed.columns["AnnualPremium"].parse == "currency"
+    assert (agreed.columns_with_role("id"), agreed.columns_with_role("dropped")) == (
+        ["id"],
+        ["HasDrivingLicense"],
+    )
+    assert {name for name in agreed.input_names if agreed.columns[name].unseen} == {
+        "RegionID",
+        "SalesChannelID",
+    }
+    assert any(re.search(r"\b11 rows\b.*'1'.*Result", note) for note in made.notes)
