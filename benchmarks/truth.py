@@ -214,7 +214,7 @@ def hold_innocent_models(
         score = 1 / (1 + np.exp(-(rng.normal(size=len(group)) + outcome)))
         scored = ScoredRows.from_arrays(outcome, score, np.arange(len(group)))
         gaps = measure_fairness_gaps(
-            Binary(contract), scored, frame, 0.6, min_rows=100, resamples=100, seed=0
+            Binary(contract), scored, frame, 0.6, 0.6, min_rows=100, resamples=100, seed=0
         )
         n_held += is_held_for(gaps[gaps["metric"] == "recall"])
     return Rate(

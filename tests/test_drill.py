@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from modelbook.extras import drill
 from modelbook.extras.drill import hostile_requests
 from modelbook.extras.drill.promises import PROMISES
 from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
+from modelbook.journal.database import Journal, default_url
+from modelbook.journal.writer import JournalWriter, PredictionRecord
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +27,25 @@ def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
     return shelf
 
 
+def write_predictions(root: Path, n_rows: int) -> None:
+    journal = Journal(default_url(root, BOOK), BOOK, 5.0)
+    journal.create_tables()
+    rows = [
+        PredictionRecord(f"id-{i}", "champion", 1000.0 + i, 1, True, "{}", "1", None, 0.1)
+        for i in range(n_rows)
+    ]
+
+    async def write() -> None:
+        writer = JournalWriter(journal)
+        writer.start()
+        await writer.write(rows)
+        await writer.stop()
+
+    asyncio.run(write())
+
+
 def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypatch):
+    write_predictions(shelf.root, 3)  # in the project's journal: not the drill's
     # How long a health check and a request take depends on what else the machine does.
     monkeypatch.setattr(hostile_requests, "MAX_HEALTH_SECONDS", 60)
     monkeypatch.setattr(hostile_requests, "MAX_CPU_SECONDS", 10)
@@ -34,6 +55,7 @@ def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypat
         "promote-absent-version",
         "roll-back-canary",
         "poison-requests",
+        "send-foreign-requests",
         "serve-pages",
     ]
     results = drill.run_drill(shelf.root, BOOK, names)
@@ -42,6 +64,7 @@ def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypat
     written = {path for path in shelf.root.rglob("*") if path.is_file()} - before
     folder = shelf.root / "reports" / BOOK
     assert {folder / "drill.html", folder / "drill.json"} <= written
+    written -= {path for path in written if path.name.startswith("journal.db-")}  # SQLite's
     assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written)
 
 

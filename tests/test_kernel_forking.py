@@ -24,6 +24,7 @@ from modelbook.build.kernels import StageKernel
 from modelbook.registry import clean_process, store
 
 COMMAND = ["python", "-m", "ipykernel_launcher", "-f", "connection.json"]
+START_ENVIRON = clean_environ()  # before a test or a library that it imports has changed it
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux"),
@@ -233,7 +234,7 @@ def test_template_serves_only_its_interpreter_and_environment():
 
 def test_builds_of_the_tests_share_a_template():
     """Though the build sets variables of MLflow, and pytest its own."""
-    environment = {**clean_environ(), **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
+    environment = {**START_ENVIRON, **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
     python = [*KernelSpecManager().get_kernel_spec("python3").argv]
     python = python[: python.index("-m")]
     folder = os.environ[kernel_forking.TEMPLATES_VARIABLE]

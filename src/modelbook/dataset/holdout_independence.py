@@ -44,7 +44,7 @@ GROUPING_COLUMNS = ["column", "groups", "together", "apart", "loss", "low", "hig
 
 @dataclass(frozen=True)
 class HoldoutIndependence:
-    """Copies of train rows in the holdout, and how many independent rows it is worth.
+    """Copies of train rows in the holdout.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class HoldoutIndependence:
         return max(0.0, self.near_share - self.chance_share)
 
     @property
-    def independent_rows(self) -> int:
-        """Rows of the holdout that no train row repeats."""
-        return round(self.rows * (1 - self.copied_share))
+    def repeated_rows(self) -> int:
+        """Rows of the holdout that repeat a train row beyond chance."""
+        return round(self.rows * self.copied_share)
 
     def to_table(self) -> pd.DataFrame:
         """Columns ``measure, value`` for the report."""

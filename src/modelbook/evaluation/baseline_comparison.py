@@ -114,7 +114,10 @@ COLUMN_FORMATS = dict.fromkeys(
 def describe_holdout_use(n_holdout_evaluations: int) -> str:
     """Describe how often the holdout has been used, and the selection bias that follows."""
     if n_holdout_evaluations <= 1:
-        return "First evaluation on this holdout, so its metrics are free of selection bias."
+        return (
+            "First evaluation on this holdout in this registry: unless it was evaluated elsewhere, "
+            "its metrics are free of selection bias."
+        )
     return (
         f"Evaluation {n_holdout_evaluations} of a holdout with at least half of these entities: "
         "the best of several is optimistic. Draw a new holdout (another seed in ingest) for an "

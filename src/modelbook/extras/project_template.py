@@ -161,7 +161,7 @@ def require_committed(root: Path) -> None:
     if status.stdout.strip():
         names = [line[3:] for line in status.stdout.splitlines()]
         raise WorkbenchError(
-            f"{len(names)} files have uncommitted changes: {', '.join(names[:5])}",
+            f"uncommitted changes in {len(names)} of the files: {', '.join(names[:5])}",
             expected="a commit to go back to",
             next="commit them, then: modelbook upgrade --yes",
         )

@@ -111,4 +111,4 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
     sentence = f"{prefix} {format_gain(metric, gain, gain_text, past=True)}"
     if gain > sd:
         return f"{sentence}: more rows would help."
-    return f"{sentence}, within one standard deviation: more rows would change little."
+    return f"{sentence}, within one standard deviation: more rows are not shown to help."
