@@ -69,8 +69,8 @@ def _find_class_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterato
     classes = getattr(fitted.steps[-1][1], "classes_", None)
     if classes is None:
         yield "has no classes_ after fit"
-    elif list(classes) != codes:
-        yield f"has the classes_ {list(classes)} after fit, not {codes}"
+    elif (listed := np.asarray(classes).tolist()) != codes:
+        yield f"has the classes_ {listed} after fit, not {codes}"
     labels = np.asarray(fitted.predict(rows))
     if labels.shape != (len(rows),):
         yield f"returns predictions of shape {labels.shape} for {len(rows)} rows"
