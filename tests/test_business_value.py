@@ -82,7 +82,9 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
     decisions = [*value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
-    assert [kind for _, kind, _ in decisions].count(value.CAPACITY) == 0
+    kinds = {name: kind for name, kind, _ in decisions}
+    assert value.CAPACITY not in kinds.values()
+    assert kinds["flag everybody"] == value.BEYOND_CAPACITY
     assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
 
 
@@ -120,6 +122,12 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     result = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert result["at_capacity"]["flagged"] == 100
     assert (value.get_decision_threshold({"value": result}) <= SCORE).sum() == 40  # 10 of 100
+    ample = params.model_copy(update={"capacity": 5000})  # more than a period has
+    unlimited = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, ample)
+    kinds = {row["policy"]: row["kind"] for row in unlimited["policies"]}
+    assert (kinds["the model"], kinds["flag everybody"]) == (value.MODEL, value.CONSTANT)
+    assert unlimited["at_capacity"]["flagged"] == round(1000 * np.mean(SCORE >= 0.2))
+    assert value.get_decision_threshold({"value": unlimited}) == 0.2
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in value.shown_gains(result)]
@@ -145,13 +153,21 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     result = value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
     costs = {row["policy"]: row["cost"] for row in result["policies"]}
     assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
-    at_limit = alone | {"capacity": 0.1, "capacity_is_set": True}
+    at_limit = alone | {"limit": 0.1, "capacity": 0.1, "capacity_is_set": True}
     limited = value.compare_versions(task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP)
     assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
     at_limit_saved = value.key_numbers(limited)[-1]
     assert at_limit_saved["compared_with"] == {
         "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"])
     }
+    # A limit that only the champion reaches leaves the candidate's decisions as they are.
+    sides_apart = (("version 2", SCORED, 0.8), ("version 1", random, 0.2))
+    at_half = alone | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
+    apart = value.compare_versions(task, COSTS, at_half, *sides_apart, min_rows=50, **BOOTSTRAP)
+    kinds = [row["kind"] for row in apart["policies"]]
+    assert kinds[:3] == [value.MODEL, value.CHAMPION_CAPACITY, value.CHAMPION]
+    assert apart["policies"][1]["share"] == 0.5
+    assert [*value.key_numbers(apart)[-1]["compared_with"]] == ["version 1 at capacity"]
     assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
     saved = value.key_numbers(result)[-1]

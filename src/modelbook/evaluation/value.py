@@ -89,8 +89,10 @@ def measure_value(
     """
     bootstrap = {"resamples": params.resamples, "seed": params.seed}
     amounts = _read_amounts(task.contract, rows, params.amount)
-    capacity = _capacity_share(task, scored, threshold, period, params.capacity)
-    limit = capacity if params.capacity is not None else None
+    limit = None
+    if params.capacity is not None and costs.flags_rows:
+        limit = min(params.capacity / period.rows, 1.0)
+    capacity = _share_acted_on(task, costs, scored, threshold, limit)
     decisions = list_decisions(task, costs, scored, threshold, simple_model, limit)
     policies = compare_policies(costs, scored, decisions, **bootstrap)
     gains, at_capacity = {}, {}
@@ -113,6 +115,7 @@ def measure_value(
         "rate": float(scored.outcome.mean()) if capacity is not None else None,
         "capacity": capacity,
         "capacity_is_set": params.capacity is not None,
+        "limit": limit,
         "baseline": _cheapest_constant(policies),
         "policies": _to_records(policies),
         "at_capacity": at_capacity,
@@ -195,11 +198,12 @@ def compare_versions(
     scored = candidate[1]
     if len(scored) < max(min_rows, 1):
         return unchanged
-    capacity = value["capacity"] if value["capacity_is_set"] else None
+    # Versions of 1.0.0 have the limit as their capacity.
+    limit = value.get("limit", value["capacity"] if value["capacity_is_set"] else None)
     decisions = [
-        *_version_policies(task, candidate, (MODEL, CAPACITY), capacity),
-        *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), capacity),
-        *_constant_policies(costs, scored, capacity),
+        *_version_policies(task, candidate, (MODEL, CAPACITY), limit),
+        *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
+        *_constant_policies(costs, scored, limit),
     ]
     policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
     return unchanged | {
@@ -215,7 +219,7 @@ def list_decisions(
     scored: ScoredRows,
     threshold: float | None,
     simple_model: tuple[str, ScoredRows] | None,
-    capacity: float | None,
+    limit: float | None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Name, kind and decisions of each policy, first what is done with the model.
 
@@ -223,10 +227,11 @@ def list_decisions(
 
     Parameters
     ----------
-    capacity : float or None
+    limit : float or None
         Share of the rows that can be acted on; None without a limit.
     """
-    policies = list(_version_policies(task, ("the model", scored, threshold), None, capacity))
+    version = ("the model", scored, threshold)
+    policies = list(_version_policies(task, version, (MODEL, CAPACITY), limit))
     yield from policies
     if simple_model is not None:
         name, simple = simple_model
@@ -236,32 +241,32 @@ def list_decisions(
             else task.decide(simple.score, threshold)
         )
         yield name, SIMPLE, decision
-    yield from _constant_policies(costs, scored, capacity)
+    yield from _constant_policies(costs, scored, limit)
 
 
 def _version_policies(
     task: Task,
     version: tuple[str, ScoredRows, float | None],
-    kinds: tuple[str, str] | None,
-    capacity: float | None,
+    kinds: tuple[str, str],
+    limit: float | None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Decisions of a version: at capacity, if that is less than it flags, and without a limit."""
     name, scored, threshold = version
-    unlimited_kind, limited_kind = kinds or (MODEL, CAPACITY)
+    unlimited_kind, limited_kind = kinds
     decision = task.decide(scored.score, threshold)
-    if capacity is not None and capacity < decision.mean():
-        yield f"{name} at capacity", limited_kind, flag_share(scored.score, capacity)
+    if limit is not None and limit < decision.mean():
+        yield f"{name} at capacity", limited_kind, flag_share(scored.score, limit)
     yield name, unlimited_kind, decision
 
 
 def _constant_policies(
-    costs: DecisionCosts, scored: ScoredRows, capacity: float | None
+    costs: DecisionCosts, scored: ScoredRows, limit: float | None
 ) -> Iterator[tuple[str, str, Any]]:
-    """Decisions without a model; with a capacity also as many rows as it allows, at random."""
-    if capacity is not None:
-        yield "flag as many at random", CONSTANT, np.full(len(scored), capacity)
+    """Decisions without a model; with a limit also as many rows as it allows, at random."""
+    if limit is not None:
+        yield "flag as many at random", CONSTANT, np.full(len(scored), limit)
     for name, constant in costs.constant_decisions(scored.outcome).items():
-        is_feasible = capacity is None or constant <= capacity
+        is_feasible = limit is None or constant <= limit
         yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant
 
 
@@ -277,11 +282,11 @@ def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
 
 
 def _decision_threshold(
-    scored: ScoredRows, threshold: float | None, capacity: float | None
+    scored: ScoredRows, threshold: float | None, limit: float | None
 ) -> float | None:
-    if capacity is None or threshold is None:
+    if limit is None or threshold is None:
         return threshold
-    last_flagged = max(round(capacity * len(scored)), 1) - 1
+    last_flagged = max(round(limit * len(scored)), 1) - 1
     return max(threshold, float(np.sort(scored.score)[::-1][last_flagged]))
 
 
@@ -294,14 +299,11 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     """Expected cost and saving of the model as key numbers, the latter beside the champion's."""
     model = value["policies"][0]
     size = value["period_rows"] if value["period"] else 1000
-    is_limited = model["kind"] == CAPACITY
-    champion_kind = CHAMPION_CAPACITY if is_limited else CHAMPION
-    champion = {
-        row["policy"]: size * row["saving"]
-        for row in value["policies"]
-        if row["kind"] == champion_kind
-    }
-    limit = f", acting on {value['capacity'] * size:,.0f}" if is_limited else ""
+    # Of each version the first policy is what is done.
+    champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
+    champion_rows = [row for row in value["policies"] if row["kind"] in champion_kinds]
+    champion = {row["policy"]: size * row["saving"] for row in champion_rows[:1]}
+    limit = f", acting on {model['share'] * size:,.0f}" if model["kind"] == CAPACITY else ""
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = model["saving_low"], model["saving_high"]
     unit = value["unit"] or "units of cost"
@@ -403,14 +405,18 @@ def gain_position(share: float) -> int:
     return min(max(round(100 * share), 1), 100) - 1
 
 
-def _capacity_share(
-    task: Task, scored: ScoredRows, threshold: float | None, period: Period, capacity: int | None
+def _share_acted_on(
+    task: Task,
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    threshold: float | None,
+    limit: float | None,
 ) -> float | None:
-    """Share of the rows that can be acted on; None if the decision flags no rows."""
-    if "flagged" not in task.selection_consequences():
+    """Share of the rows that the model flags within the limit; None if decisions flag no rows."""
+    if not costs.flags_rows:
         return None
     flagged_share = float(task.decide(scored.score, threshold).mean())
-    return flagged_share if capacity is None else min(capacity / period.rows, flagged_share)
+    return flagged_share if limit is None else min(limit, flagged_share)
 
 
 def check_amount(contract: Contract, column: str) -> None:
