@@ -6,6 +6,7 @@ import sys
 from functools import partial
 
 import pytest
+from tiny import record_build
 
 from modelbook import config, stage
 from modelbook.build import dependencies, staleness
@@ -157,18 +158,7 @@ class TestPipeline:
         assert [name for name in before if before[name] != after[name]] == ["compare"]
 
     def test_up_to_date_check_detects_environment_variable(self, tiny, monkeypatch):
-        namespace = project.read_parameters(tiny.root, tiny.root / "env.yaml")
-        for name, task in project.read_tasks(tiny.root, "tiny").items():
-            for path in task["product"].values():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(name)
-            params = config.validate(name, namespace[name])
-            staleness.record_stage(
-                tiny.root,
-                name,
-                params,
-                dependencies.compute_digest(name, tiny.root, params.model_dump()),
-            )
+        record_build(tiny.root)
         assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
         assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
