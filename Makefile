@@ -17,7 +17,7 @@ MLFLOW =
 SERVE =
 SITE = site
 WORKERS = auto
-SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/order.py says what shares a worker, and the order
+SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/distribution.py says what shares a worker, and the order
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q $(LOCK) --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"

@@ -28,7 +28,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
 
-from clusters import Cluster, cluster
+from dask_clusters import Cluster, cluster
 
 from modelbook.serving import served_models
 

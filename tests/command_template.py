@@ -109,7 +109,7 @@ def _write_command(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-class Late:
+class LazyName:
     """A name of a module of Modelbook, looked up when it is used."""
 
     def __init__(self, module: str, name: str) -> None:
@@ -127,23 +127,23 @@ class Late:
         return self._find()(*arguments, **options)
 
 
-class LateModule(ModuleType):
+class LazyModule(ModuleType):
     """A module of Modelbook as the template sees it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return Late(self.__name__, name)
+        return LazyName(self.__name__, name)
 
 
-class LateFinder(MetaPathFinder, Loader):
+class LazyFinder(MetaPathFinder, Loader):
     """Finds what Papermill imports of Modelbook when it is imported; each command takes it away."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if self.finds(name) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return LateModule(spec.name)
+        return LazyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None: ...
 
@@ -165,7 +165,7 @@ def main(template_file: str, listener_fd: str, lifeline_fd: str) -> None:
     template: Any = module_from_spec(spec)
     spec.loader.exec_module(template)
     del sys.path[0]  # the folder of this script
-    finder = LateFinder()
+    finder = LazyFinder()
     sys.meta_path.insert(0, finder)
     request = template.serve(socket.socket(fileno=int(listener_fd)), int(lifeline_fd))
     finder.remove()

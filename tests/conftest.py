@@ -20,13 +20,13 @@ import prerequisites
 import pytest
 from command_template import share_command_template
 from filelock import FileLock
-from tiny import BIN, ROOT, Tiny, bundled_small
+from small_project import BIN, ROOT, SmallProject, bundled_small
 
 from modelbook.build.kernel_forking import share_template
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.contract import Contract
 
-pytest_plugins = "order"
+pytest_plugins = "distribution"
 os.environ |= KERNEL_ENVIRONMENT  # for whatever tests start, too
 os.environ["MODELBOOK_WORKERS"] = "1"  # the suite itself takes all cores
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
@@ -81,20 +81,20 @@ def frame(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
     """A project that has not been built, worked in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
-    return Tiny(tmp_path)
+    return SmallProject(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProject]:
     """Makes a project and builds it, once for all workers of a run; each worker gets a copy of its own."""
     place = tmp_path_factory.getbasetemp()
     shared = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
 
-    def copied(name: str, make: Callable[[Path], Tiny]) -> Tiny:
+    def copied(name: str, make: Callable[[Path], SmallProject]) -> SmallProject:
         root, notes = shared / f"built-{name}", shared / f"built-{name}.json"
         with FileLock(shared / f"built-{name}.lock"):
             if not notes.is_file():
@@ -104,7 +104,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
                 output = tiny.build()
                 assert output.returncode == 0, output.stdout + output.stderr
                 notes.write_text(json.dumps({"files": sorted(files), "output": output.stdout}))
-        tiny = Tiny.copy(root, tmp_path_factory.mktemp(name))
+        tiny = SmallProject.copy(root, tmp_path_factory.mktemp(name))
         first = json.loads(notes.read_text())
         tiny.first_build, tiny.first_files = root, set(first["files"])
         tiny.first_output = first["output"].replace(str(root), str(tiny.root))
@@ -114,21 +114,21 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
 
 
 @pytest.fixture(scope="session")
-def built(built_once: Callable[..., Tiny]) -> Tiny:
+def built(built_once: Callable[..., SmallProject]) -> SmallProject:
     """The small project, built: this worker's copy, which its tests may build again."""
-    return built_once("tiny", lambda root: Tiny(root, is_quick=False))
+    return built_once("tiny", lambda root: SmallProject(root, is_quick=False))
 
 
 @pytest.fixture(scope="session")
-def bundled(built_once: Callable[..., Tiny]) -> Tiny:
+def bundled(built_once: Callable[..., SmallProject]) -> SmallProject:
     """The bundled book under its own name with the small project's values, and the sample book's env file beside."""
     return built_once("bundled", bundled_small)
 
 
 @pytest.fixture
-def copy_of(built: Tiny, tmp_path: Path) -> Tiny:
+def copy_of(built: SmallProject, tmp_path: Path) -> SmallProject:
     """The small project as its first build left it, for one test to change."""
-    return Tiny.copy(built.first_build, tmp_path / "project")
+    return SmallProject.copy(built.first_build, tmp_path / "project")
 
 
 @pytest.fixture(scope="session")

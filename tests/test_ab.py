@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from books import of_classes, of_number
-from shelf import BOOK, Shelf, client_of, fitted
 from sklearn.dummy import DummyClassifier
-from tiny import ROOT
+from small_project import ROOT
+from task_books import of_classes, of_number
 from typer.testing import CliRunner
+from version_store import BOOK, VersionStore, client_of, fitted
 
 from modelbook import tasks
 from modelbook.ab import analysis, split_traffic, summary
@@ -58,7 +58,7 @@ def traffic(
 # Whether it decides, and when
 
 
-def decided(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
+def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
     """What somebody does who looks after every so many users, and stops when it is decided."""
     recorded = analysis.difference_over_time(rows, plan, points=len(rows) // every)
     sure = recorded[
@@ -80,7 +80,7 @@ def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
     plan: ABPlan, each: int
 ) -> None:
     words = [
-        decided(traffic(seed, 1000, share=plan.challenger_share, each=each), plan)
+        decide_sequentially(traffic(seed, 1000, share=plan.challenger_share, each=each), plan)
         for seed in range(RUNS)
     ]
     wrong = sum(word != CONTINUE for word in words)
@@ -89,7 +89,7 @@ def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
 
 @pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
 def test_different_versions_are_decided_correctly(gap: float, word: str) -> None:
-    words = [decided(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
+    words = [decide_sequentially(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
     assert words.count(word) >= 54
     assert words.count(CONTINUE) == 60 - words.count(word), "none is wrong"
 
@@ -258,9 +258,9 @@ def test_sample_ratio_p_value_with_too_few_users_is_none() -> None:
 @pytest.fixture(scope="module")
 def template(
     frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
-) -> Shelf:
+) -> VersionStore:
     """Version 1 answers the base rate to all, version 2 has learned something; 1 is the champion, 2 the challenger."""
-    made = Shelf(tmp_path_factory.mktemp("ab"))
+    made = VersionStore(tmp_path_factory.mktemp("ab"))
     for alias, estimator in (("champion", DummyClassifier()), ("challenger", None)):
         made.alias(alias, made.register(fitted(frame_, contract, estimator), contract, frame_))
     return made
@@ -272,7 +272,7 @@ def frame_(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
     return template.copy(tmp_path)
 
 
@@ -280,8 +280,8 @@ def settings(root: Path, text: str) -> None:
     (root / "serving.yaml").write_text(f"traffic: {{mode: split, challenger_share: 0.5, {text}}}")
 
 
-def served(
-    shelf: Shelf, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
+def served_traffic(
+    shelf: VersionStore, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
 ) -> Journal:
     """Rows asked and outcomes told, through the service."""
 
@@ -299,9 +299,11 @@ def served(
     return Journal(default_url(shelf.root, BOOK), BOOK)
 
 
-def test_ab_command_reports_decision_from_journaled_outcomes(shelf: Shelf, make_frame: Any) -> None:
+def test_ab_command_reports_decision_from_journaled_outcomes(
+    shelf: VersionStore, make_frame: Any
+) -> None:
     frame = make_frame(seed=5, entities=300)
-    journal = served(shelf, frame)
+    journal = served_traffic(shelf, frame)
     match = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
     assert (match.champion_version, match.challenger_version, match.loss_name) == (
         1,
@@ -344,7 +346,7 @@ def row(
     )
 
 
-def test_only_rows_since_both_variants_served_are_used(shelf: Shelf) -> None:
+def test_only_rows_since_both_variants_served_are_used(shelf: VersionStore) -> None:
     journal = keep(
         shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
         row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
@@ -364,10 +366,12 @@ def test_only_rows_since_both_variants_served_are_used(shelf: Shelf) -> None:
     ].to_list() == [25, 26]
 
 
-def test_challenge_started_by_command_sets_start_of_test(shelf: Shelf, make_frame: Any) -> None:
+def test_challenge_started_by_command_sets_start_of_test(
+    shelf: VersionStore, make_frame: Any
+) -> None:
     keep(shelf.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
     history.move_challenger(shelf.root, BOOK, 2, "", {}, "c0ffee")
-    journal = served(shelf, make_frame(seed=5, entities=20))
+    journal = served_traffic(shelf, make_frame(seed=5, entities=20))
     assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows) == 60
     assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=0).rows) == 62
 
@@ -383,7 +387,7 @@ def test_bucket_depends_on_user_and_determines_variant() -> None:
 
 
 def test_ab_without_challenger_or_with_different_targets_raises(
-    shelf: Shelf, template: Shelf, frame_: Any
+    shelf: VersionStore, template: VersionStore, frame_: Any
 ) -> None:
     journal = Journal(default_url(shelf.root, BOOK), BOOK)
     shelf.alias("challenger", None)
@@ -459,7 +463,7 @@ def run(root: Path, *words: str) -> Any:
 
 
 @pytest.fixture
-def project(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A shelf that commands take for a project."""
     (shelf.root / "pipeline.yaml").write_text("tasks: []\n")
     (shelf.root / "reports" / BOOK / "runs").mkdir(parents=True)
@@ -468,14 +472,14 @@ def project(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_ab_command_exits_with_10_when_test_is_invalid(
-    project: Path, shelf: Shelf, make_frame: Any
+    project: Path, shelf: VersionStore, make_frame: Any
 ) -> None:
     result = run(project, "ab")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(
         "continue\n  Too early to decide: the smaller variant has 0 of at least 500 users"
     )
-    served(shelf, make_frame(seed=5, entities=300))
+    served_traffic(shelf, make_frame(seed=5, entities=300))
     match = json.loads(run(project, "ab", "--json").stdout)
     assert (match["word"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
         PROMOTE_CHALLENGER,
@@ -493,12 +497,12 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
 
 
 def test_ab_page_matches_command_and_is_linked_from_index(
-    project: Path, shelf: Shelf, make_frame: Any
+    project: Path, shelf: VersionStore, make_frame: Any
 ) -> None:
     run(project, "ab")
     empty = (project / f"reports/{BOOK}/ab.html").read_text()
     assert "nothing to show" in empty
-    served(shelf, make_frame(seed=5, entities=300))
+    served_traffic(shelf, make_frame(seed=5, entities=300))
     result = run(project, "ab")
     assert result.exit_code == 0
     *lines, page = result.stdout.splitlines()
@@ -527,7 +531,7 @@ def test_challenger_share_of_zero_raises() -> None:
 
 
 def test_promote_with_require_ab_needs_decision_for_version(
-    shelf: Shelf, frame_: Any, contract: Contract, monkeypatch: Any
+    shelf: VersionStore, frame_: Any, contract: Contract, monkeypatch: Any
 ) -> None:
     from modelbook.registry import promotion
 
@@ -549,9 +553,9 @@ def test_promote_with_require_ab_needs_decision_for_version(
     )
 
 
-def test_commands_in_ab_docs_run(project: Path, shelf: Shelf, make_frame: Any) -> None:
+def test_commands_in_ab_docs_run(project: Path, shelf: VersionStore, make_frame: Any) -> None:
     text = (ROOT / "docs/ab.md").read_text(encoding="utf-8")
-    served(shelf, make_frame(seed=5, entities=60))
+    served_traffic(shelf, make_frame(seed=5, entities=60))
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
 
 PAGE = (ROOT / "docs/notebooks.md").read_text(encoding="utf-8")
 
@@ -37,9 +37,9 @@ def add_model(config: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def edited_project(built, tmp_path_factory) -> Tiny:
+def edited_project(built, tmp_path_factory) -> SmallProject:
     """A built project that these tests may change."""
-    return Tiny.copy(built.first_build, tmp_path_factory.mktemp("adding"))
+    return SmallProject.copy(built.first_build, tmp_path_factory.mktemp("adding"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def added(edited_project) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-class TestStage:
+class TestAddedStage:
     def test_build_after_adding_stage_runs_only_new_stage(self, added):
         assert added.returncode == 0, added.stdout + added.stderr
         assert ran(added) == {"rivals"}

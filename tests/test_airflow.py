@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_project import BIN, ROOT, STAGES, SmallProject
 from test_dag import COMMAND, IMAGE, WAITS_FOR
-from tiny import BIN, ROOT, STAGES, Tiny
 
 from modelbook.extras.schedulers import airflow, stage_graph
 
@@ -95,7 +95,7 @@ def test_airflow_renders_pods_of_stages(installed: Path) -> None:
 
 
 def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
-    tiny = Tiny(tmp_path / "book")
+    tiny = SmallProject(tmp_path / "book")
     (tiny.root / ".venv").symlink_to(BIN.parent)
     (installed / "dags").mkdir(exist_ok=True)
     result = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))

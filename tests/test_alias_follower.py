@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import psutil
-from shelf import BOOK, put_empty_store
+from version_store import BOOK, put_empty_store
 
 from modelbook.registry import aliases, follower
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from facts import refused
-from shelf import add_version, put_empty_store
+from text_facts import raises_stating
+from version_store import add_version, put_empty_store
 
 from modelbook.errors import StoreError
 from modelbook.registry import aliases, store
@@ -62,7 +62,7 @@ def test_missing_store_or_model_has_no_aliases(root: Path, tmp_path: Path) -> No
 
 def test_corrupt_store_raises(root: Path) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
-    with refused(StoreError, database_path(root), "SQLite"):
+    with raises_stating(StoreError, database_path(root), "SQLite"):
         read_aliases(root, "tiny")
 
 
@@ -99,7 +99,7 @@ def test_moved_and_altered_files_raise_different_errors(root: Path) -> None:
     champion = read_aliases(root, "tiny")[CHAMPION]
     complete = folder_digest(champion.artifact_folder)
     (champion.artifact_folder / "more.txt").write_text("")
-    with refused(StoreError, "tiny", 1, "altered") as caught:
+    with raises_stating(StoreError, "tiny", 1, "altered") as caught:
         champion.verify_files()
     assert complete[:12] in caught.value.expected
     (champion.artifact_folder / "more.txt").unlink()
@@ -107,13 +107,13 @@ def test_moved_and_altered_files_raise_different_errors(root: Path) -> None:
     (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
     assert folder_digest(champion.artifact_folder) != complete
     shutil.rmtree(champion.artifact_folder)
-    with refused(StoreError, "tiny", 1, "missing") as caught:
+    with raises_stating(StoreError, "tiny", 1, "missing") as caught:
         champion.verify_files()
     assert str(champion.artifact_folder) in caught.value.expected
 
 
 def test_version_without_digest_raises(tmp_path: Path) -> None:
-    with refused(StoreError, "tiny", 1):
+    with raises_stating(StoreError, "tiny", 1):
         RegisteredVersion("tiny", 1, {}, tmp_path).verify_files()
 
 

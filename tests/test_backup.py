@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import refused
-from shelf import BOOK, Shelf, fitted
-from tiny import ROOT
+from small_project import ROOT
+from text_facts import raises_stating
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.build import locks
 from modelbook.errors import BuildError, StoreError
@@ -24,8 +24,10 @@ from modelbook.serving import served_models
 
 
 @pytest.fixture(scope="module")
-def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def template(
+    make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
+) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.register(fitted(frame, contract), contract, frame)
     history.move_champion(shelf.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
     Journal(default_url(shelf.root, BOOK), BOOK).create_tables()
@@ -38,7 +40,7 @@ def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def root(template: Shelf, tmp_path: Path) -> Path:
+def root(template: VersionStore, tmp_path: Path) -> Path:
     return template.copy(tmp_path / "project").root
 
 
@@ -62,22 +64,22 @@ def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> 
 def test_altered_backup_or_existing_target_is_refused(root: Path, tmp_path: Path) -> None:
     done = backup.back_up(root, str(tmp_path / "backups"))
     (root / "env.yaml").write_text("another")
-    with refused(StoreError, "env.yaml"):
+    with raises_stating(StoreError, "env.yaml"):
         backup.restore(root, done.address)
     assert (root / "env.yaml").read_text() == "another"
     (Path(done.address) / "files/env.yaml").write_text("altered")
-    with refused(StoreError, "env.yaml"):
+    with raises_stating(StoreError, "env.yaml"):
         backup.restore(tmp_path / "restored", done.address)
     assert list((tmp_path / "restored").iterdir()) == []
-    with refused(StoreError, "backup.json"):
+    with raises_stating(StoreError, "backup.json"):
         backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))
 
 
 def test_running_build_is_neither_backed_up_nor_reset(root: Path, tmp_path: Path) -> None:
     with locks.lock_build(root):
-        with refused(BuildError, root):
+        with raises_stating(BuildError, root):
             backup.back_up(root, str(tmp_path / "backups"))
-        with refused(BuildError, root):
+        with raises_stating(BuildError, root):
             reset.reset(root)
     assert not (tmp_path / "backups").exists()
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts
 from filelock import FileLock
-from shelf import fitted
 from sklearn.linear_model import LogisticRegression
+from text_facts import missing_facts
+from version_store import fitted
 
 from modelbook.contract import Contract
 from modelbook.errors import DataError

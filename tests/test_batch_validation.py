@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from facts import missing_facts
+from text_facts import missing_facts
 
 from modelbook.contract import Column, Contract
 from modelbook.scoring.batch_validation import validate_rows

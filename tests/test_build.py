@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from cells import carry_out
 from command_template import find_command
+from notebook_cells import run_cells
 from ploomber.exceptions import DAGRenderError
 from ploomber_core.exceptions import BaseException as Reported
-from shelf import put_empty_store
-from tiny import BIN, SMALL, STAGES, Tiny
+from small_project import BIN, SMALL, STAGES, SmallProject
+from version_store import put_empty_store
 
 from modelbook import config
 from modelbook.build import executor
@@ -136,7 +136,7 @@ class TestFirstBuild:
         ) == [4, 5]
 
 
-class TestWhatRunsAgain:
+class TestOutdatedStages:
     def test_unchanged_project_runs_no_stage(self, built):
         before = built.products()
         done = built.build()
@@ -210,10 +210,10 @@ class TestWhatRunsAgain:
             assert built.outdated() == ["monitor"]
 
 
-class TestBuiltAgain:
+class TestRebuild:
     @pytest.fixture(scope="class")
     def tiny(self, built, tmp_path_factory):
-        return Tiny.copy(built.first_build, tmp_path_factory.mktemp("again"))
+        return SmallProject.copy(built.first_build, tmp_path_factory.mktemp("again"))
 
     def test_outdated_stages_run_and_gate_compares_with_champion(self, tiny):
         leader = tiny.receipt("compare")["details"]["leader"]
@@ -269,7 +269,7 @@ class TestBuiltAgain:
         assert proven == [tiny.root] * by_itself
 
 
-class TestWrong:
+class TestInvalidBuild:
     """Each is refused before a kernel starts, with nothing overwritten."""
 
     @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ class TestBrokenTable:
         change(load_rand_hie()).to_csv(tiny.root / "bad.csv", index=False)
         values = {name: SMALL[name] for name in ("book", "sample")}
         with pytest.raises(DataError, match=facts):
-            carry_out(tiny.root, "ingest", {**values, "table": "bad.csv"})
+            run_cells(tiny.root, "ingest", {**values, "table": "bad.csv"})
         assert not [*tiny.root.rglob("*.parquet")]
 
     def test_build_stops_at_failed_ingest_and_keeps_products(self, copy_of):
@@ -413,10 +413,10 @@ def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
     raise AssertionError(f"{process.args} has started fewer than {count} processes")
 
 
-class TestKilled:
+class TestInterruptedBuild:
     @pytest.fixture(scope="class")
     def started(self, tmp_path_factory):
-        tiny = Tiny(put_empty_store(tmp_path_factory.mktemp("killed")))
+        tiny = SmallProject(put_empty_store(tmp_path_factory.mktemp("killed")))
         output = (tiny.root / "output.txt").open("w")
         process = subprocess.Popen(
             [find_command("ploomber"), "build", "--env--families", "lr rf et gbc ada mlp"],
@@ -459,7 +459,7 @@ class TestKilled:
 
     def test_same_seed_gives_identical_numbers(self, started, built):
         tiny, _ = started
-        first = Tiny.copy(built.first_build, tiny.root.with_name("first"))
+        first = SmallProject.copy(built.first_build, tiny.root.with_name("first"))
         for stage in (
             "ingest",
             "explore",
@@ -536,7 +536,7 @@ class TestByHand:
     ):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MODELBOOK_ROOT", str(built.root))
-        carry_out(built.root, stage, self.values(stage))
+        run_cells(built.root, stage, self.values(stage))
         assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
 
     def test_notebook_runs_by_papermill_alone(self, built, untouched, tmp_path):

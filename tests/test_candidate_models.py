@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import books
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts
+import task_books
 from sklearn.ensemble import ExtraTreesClassifier
+from text_facts import missing_facts
 
 from modelbook import config
 from modelbook.contract import Contract
@@ -100,9 +100,16 @@ def test_candidate_run_contains_parameters_plots_and_dataset(root: Path, run_id:
     assert all(plot.file_size > 5000 for plot in plots)
 
 
-@pytest.mark.parametrize("book", ["classes", "number"])
-def test_candidates_of_each_task_have_plots(root: Path, book: str) -> None:
-    table, contract = getattr(books, book)(), Contract.model_validate(getattr(books, book.upper()))
+@pytest.mark.parametrize(
+    ("book", "table", "contract"),
+    [
+        ("classes", task_books.multiclass_rows(), task_books.of_classes()),
+        ("number", task_books.regression_rows(), task_books.of_number()),
+    ],
+)
+def test_candidates_of_each_task_have_plots(
+    root: Path, book: str, table: pd.DataFrame, contract: Contract
+) -> None:
     experiment = Experiment(table, contract, folds=2, seed=1)
     with StageRun(root, book, "compare", {}) as run:
         logger = CandidateLogger(run, experiment, root / f"data/{book}/train.parquet", "f" * 64)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from facts import missing_facts
-from shelf import Shelf, fitted, running
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
+from text_facts import missing_facts
+from version_store import VersionStore, fitted, running
 
 SCRIPTS = ROOT / "deploy/ci"
 GITHUB = ROOT / ".github/workflows"
@@ -260,7 +260,7 @@ def test_image_scan_uses_local_database_and_release_requires_one(images, environ
 
 @pytest.mark.slow
 def test_release_check_sends_documented_example_to_service(tmp_path, frame, contract):
-    shelf = Shelf(tmp_path / "served")
+    shelf = VersionStore(tmp_path / "served")
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     with running(shelf.root) as server:
         words = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]

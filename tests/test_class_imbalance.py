@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts, numbers
+import task_books
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import AdaBoostClassifier, GradientBoostingClassifier
+from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
@@ -19,13 +19,13 @@ from modelbook.training import class_balancing, learning_curve
 from modelbook.training.experiment import Experiment
 
 
-class Spy(ClassifierMixin, BaseEstimator):
+class RecordingClassifier(ClassifierMixin, BaseEstimator):
     """Notes the classes that it is fitted on, and how many rows it is asked about."""
 
     fitted: ClassVar[list[list[int]]] = []
     asked: ClassVar[list[int]] = []
 
-    def fit(self, X: Any, y: Any) -> Spy:
+    def fit(self, X: Any, y: Any) -> RecordingClassifier:
         self.classes_ = np.array([0, 1])
         self.fitted.append(np.bincount(y).tolist())
         return self
@@ -62,17 +62,17 @@ def test_only_training_rows_are_resampled(
     trials: Callable[[str], Experiment], balance: str
 ) -> None:
     trial = trials(balance)
-    Spy.fitted.clear(), Spy.asked.clear()
+    RecordingClassifier.fitted.clear(), RecordingClassifier.asked.clear()
     trial.make_default_pipeline("lr")  # what was made before has no say
-    trial.predict_out_of_fold(trial.make_pipeline(Spy()))
+    trial.predict_out_of_fold(trial.make_pipeline(RecordingClassifier()))
     there = [np.bincount(trial.outcome.iloc[fitted]).tolist() for fitted, _ in trial.cv_splits()]
     wanted = {
         "none": there,
         "oversample": [[max(n)] * 2 for n in there],
         "undersample": [[min(n)] * 2 for n in there],
     }
-    assert Spy.fitted == wanted[balance]
-    assert Spy.asked == [len(asked) for _, asked in trial.cv_splits()]
+    assert RecordingClassifier.fitted == wanted[balance]
+    assert RecordingClassifier.asked == [len(asked) for _, asked in trial.cv_splits()]
 
 
 @pytest.mark.parametrize("balance", ["weights", "oversample", "undersample"])
@@ -169,14 +169,20 @@ def test_report_describes_effect_of_balancing_on_probabilities(
 
 def test_regression_with_balancing_raises() -> None:
     with pytest.raises(ParameterError, match=r"'weights'.*regression"):
-        Experiment(books.number(), books.of_number(), folds=2, seed=1, imbalance="weights")
+        Experiment(
+            task_books.regression_rows(),
+            task_books.of_number(),
+            folds=2,
+            seed=1,
+            imbalance="weights",
+        )
 
 
 def test_multiclass_is_resampled_evenly() -> None:
-    contract = books.of_classes()
-    frame = contract.conform(books.classes())
+    contract = task_books.of_classes()
+    frame = contract.conform(task_books.multiclass_rows())
     trial = Experiment(frame, contract, folds=2, seed=1, imbalance="undersample")
-    Spy.fitted.clear()
+    RecordingClassifier.fitted.clear()
     trial.make_default_pipeline("lr")
-    trial.make_pipeline(Spy()).fit(trial.features, trial.outcome)
-    assert Spy.fitted == [[trial.outcome.value_counts().min()] * 3]
+    trial.make_pipeline(RecordingClassifier()).fit(trial.features, trial.outcome)
+    assert RecordingClassifier.fitted == [[trial.outcome.value_counts().min()] * 3]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import typer
-from facts import missing_facts
-from tiny import ROOT
+from small_project import ROOT
+from text_facts import missing_facts
 from typer.testing import CliRunner
 
 from modelbook.cli import app

@@ -11,7 +11,6 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
@@ -26,6 +25,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, PowerTransformer, StandardScaler
+from text_facts import missing_facts
 
 from modelbook.contract import Column, Contract
 from modelbook.errors import CompileError
@@ -58,10 +58,10 @@ FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
 
 
-class Rule(ClassifierMixin, BaseEstimator):
+class UnconvertibleEstimator(ClassifierMixin, BaseEstimator):
     """A user's own estimator, which nothing converts."""
 
-    def fit(self, X: np.ndarray, y: pd.Series) -> Rule:
+    def fit(self, X: np.ndarray, y: pd.Series) -> UnconvertibleEstimator:
         self.classes_ = np.unique(y)
         return self
 
@@ -70,10 +70,10 @@ class Rule(ClassifierMixin, BaseEstimator):
         return np.column_stack([1 - p, p])
 
 
-class Crossing(BaseEstimator, TransformerMixin):
+class TwoColumnStep(BaseEstimator, TransformerMixin):
     """A user's own step whose output depends on two columns."""
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Crossing:
+    def fit(self, X: pd.DataFrame, y: Any = None) -> TwoColumnStep:
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
@@ -83,10 +83,10 @@ class Crossing(BaseEstimator, TransformerMixin):
         return True
 
 
-class Breaking(BaseEstimator, TransformerMixin):
+class RaisingStep(BaseEstimator, TransformerMixin):
     """A user's own step that does not like what it is asked."""
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Breaking:
+    def fit(self, X: pd.DataFrame, y: Any = None) -> RaisingStep:
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
@@ -111,7 +111,7 @@ def outcome(frame: pd.DataFrame, task: str) -> pd.Series:
 
 
 @pytest.fixture
-def put(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[..., Any]:
+def compile_model(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[..., Any]:
     """Fit a pipeline, compile it, and return the pipeline, what came of it, and the folder."""
 
     def make(estimator: Any, task: str = "binary", before: Any = None) -> tuple[Any, Any, Path]:
@@ -151,7 +151,7 @@ CASES = {
                          weights=[2, 1]),
         "binary", "weighted mean of models",
     ),
-    "a user's own": (Rule(), "binary", "the estimator itself"),
+    "a user's own": (UnconvertibleEstimator(), "binary", "the estimator itself"),
     "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native trees"),
     "logistic of three": (LogisticRegression(), "multiclass", "linear model"),
     "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
@@ -162,8 +162,8 @@ CASES = {
 
 
 @pytest.mark.parametrize(("estimator", "task", "name"), CASES.values(), ids=CASES)
-def test_compiled_scorer_matches_the_model(put, frame, contract, estimator, task, name):
-    model, compiled, folder = put(estimator, task)
+def test_compiled_scorer_matches_the_model(compile_model, frame, contract, estimator, task, name):
+    model, compiled, folder = compile_model(estimator, task)
     assert (compiled.scorer_name, compiled.reason) == (name, "")
     scorer = CompiledScorer.load(folder)
     rows = build_parity_cases(frame, of_task(contract, task), seed=7)
@@ -235,8 +235,10 @@ def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, tas
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])
-def test_compiled_encoder_matches_preprocessing_steps(put, frame, contract, scaler, monkeypatch):
-    model, compiled, folder = put(LogisticRegression(), before=preprocessing(scaler))
+def test_compiled_encoder_matches_preprocessing_steps(
+    compile_model, frame, contract, scaler, monkeypatch
+):
+    model, compiled, folder = compile_model(LogisticRegression(), before=preprocessing(scaler))
     rows = build_parity_cases(frame, contract)
     assert compiled.scorer_name == "linear model"
     encoder = CompiledScorer.load(folder).encoder
@@ -256,8 +258,8 @@ def test_compiled_encoder_matches_preprocessing_steps(put, frame, contract, scal
     np.testing.assert_array_equal(together, encoder.transform_many(often, len(often)).dense)
 
 
-def test_none_and_nan_are_equal_and_batch_matches_single_rows(put, frame):
-    _, _, folder = put(LGBMClassifier(**QUIET, **FEW))
+def test_none_and_nan_are_equal_and_batch_matches_single_rows(compile_model, frame):
+    _, _, folder = compile_model(LGBMClassifier(**QUIET, **FEW))
     scorer = CompiledScorer.load(folder)
     row = {"size": 50.0, "flag": 1.0, "colour": "11"}
     none, nan = (
@@ -270,26 +272,26 @@ def test_none_and_nan_are_equal_and_batch_matches_single_rows(put, frame):
 
 
 REFUSED = {
-    "two columns in one": (Crossing(), ["size", "flag"]),
+    "two columns in one": (TwoColumnStep(), ["size", "flag"]),
     "a curve": (
         make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"),
         ["size"],
     ),
-    "a step that fails": (Breaking(), ["KeyError: 'no such colour'"]),
+    "a step that fails": (RaisingStep(), ["KeyError: 'no such colour'"]),
 }
 
 
 @pytest.mark.parametrize(("step", "facts"), REFUSED.values(), ids=REFUSED)
-def test_uncompilable_model_has_reason_and_leaves_no_files(put, step, facts):
-    _, compiled, folder = put(LogisticRegression(), before=step)
+def test_uncompilable_model_has_reason_and_leaves_no_files(compile_model, step, facts):
+    _, compiled, folder = compile_model(LogisticRegression(), before=step)
     assert compiled.proof is None
     assert missing_facts(compiled.reason, *facts) == []
     assert missing_facts(str(compiled), compiled.scorer_name, compiled.reason) == []
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
 
 
-def test_latency_and_size_are_measured_on_deployed_scorer(put, contract, tmp_path):
-    model, _, folder = put(LogisticRegression())
+def test_latency_and_size_are_measured_on_deployed_scorer(compile_model, contract, tmp_path):
+    model, _, folder = compile_model(LogisticRegression())
     milliseconds, megabytes = latency.measure_latency_and_size(tmp_path, contract)
     assert milliseconds > 0
     assert json.loads((folder / "golden.json").read_text())["batch_row_ms"] > 0
@@ -339,8 +341,8 @@ def test_missing_category_is_equal_as_none_and_nan(tmp_path, frame, contract):
     assert gaps[0] == gaps[1] > 0.9 > predict({**row, "colour": "mauve"}).probabilities[1]
 
 
-def test_golden_rows_meet_contract_and_match_the_model(put, frame, contract):
-    model, _, folder = put(LGBMClassifier(**QUIET, **FEW))
+def test_golden_rows_meet_contract_and_match_the_model(compile_model, frame, contract):
+    model, _, folder = compile_model(LGBMClassifier(**QUIET, **FEW))
     result = json.loads((folder / "golden.json").read_text())
     rows = pd.DataFrame(result["rows"])
     assert contract.find_violations(
@@ -351,8 +353,8 @@ def test_golden_rows_meet_contract_and_match_the_model(put, frame, contract):
     assert result["typical"]["size"] == frame["size"].median()
 
 
-def test_parity_check_detects_different_scorer(put, frame, contract):
-    model, _, folder = put(LogisticRegression())
+def test_parity_check_detects_different_scorer(compile_model, frame, contract):
+    model, _, folder = compile_model(LogisticRegression())
     scorer = CompiledScorer.load(folder)
     rows = build_parity_cases(frame, contract)
     assert check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract)).passed
@@ -414,8 +416,8 @@ def test_incompatible_or_corrupt_booster_raises(tmp_path, frame):
         NativeBooster(path, 1)
 
 
-def test_scorer_of_other_release_raises_with_next_step(put):
-    _, _, folder = put(LogisticRegression())
+def test_scorer_of_other_release_raises_with_next_step(compile_model):
+    _, _, folder = compile_model(LogisticRegression())
     text = (folder / "scorer.json").read_text()
     (folder / "scorer.json").write_text(text.replace("LinearPredictor", "FormerPredictor"))
     with pytest.raises(CompileError, match="FormerPredictor") as refusal:
@@ -423,14 +425,14 @@ def test_scorer_of_other_release_raises_with_next_step(put):
     assert missing_facts(refusal.value.next, "finalize") == []
 
 
-def test_outcomes_are_parsed_by_task(put, contract):
+def test_outcomes_are_parsed_by_task(compile_model, contract):
     from modelbook.serving.schemas import OutcomeReader
 
-    _, _, folder = put(LinearRegression(), "regression")
+    _, _, folder = compile_model(LinearRegression(), "regression")
     assert OutcomeReader(contract, CompiledScorer.load(folder).decision_rule).read_body(
         b'{"id": "a", "outcome": 3.5}', 10
     ) == {"a": 3.5}
-    _, _, folder = put(LogisticRegression(), "multiclass")
+    _, _, folder = compile_model(LogisticRegression(), "multiclass")
     read = OutcomeReader(contract, CompiledScorer.load(folder).decision_rule).read_body
     assert read(b'{"id": "a", "outcome": "low"}', 10) == {"a": "low"}
     with pytest.raises(RequestError, match="low, middle, high"):

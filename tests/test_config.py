@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from facts import missing_facts, refused
 from pydantic import ValidationError
+from text_facts import missing_facts, raises_stating
 
 from modelbook import config
 from modelbook.errors import ParameterError
@@ -113,12 +113,12 @@ def test_value_of_wrong_type_raises(stage: str, name: str, value: Any) -> None:
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_unknown_parameter_raises_with_nearest_name(stage: str) -> None:
     name = list(config.STAGES[stage].model_fields)[1]
-    with refused(ParameterError, name + "s", 1, name):
+    with raises_stating(ParameterError, name + "s", 1, name):
         config.validate(stage, {name + "s": 1})
 
 
 def test_unknown_parameter_without_similar_name_lists_all() -> None:
-    with refused(ParameterError, *config.STAGES["explore"].model_fields):
+    with raises_stating(ParameterError, *config.STAGES["explore"].model_fields):
         config.validate("explore", {"qqqqqq": 1})
 
 
@@ -223,5 +223,5 @@ def test_transformers_accept_none_in_every_form(given: Any) -> None:
 def test_transformers_accept_file_and_class_names() -> None:
     assert config.validate("compare", {"transformers": "a.B c.d"}).transformers == ["a.B", "c.d"]
     for wrong in ("PerRoom", "a.b.C", "a.B a.B", "../a.B"):
-        with refused(ParameterError, "transformers", wrong):
+        with raises_stating(ParameterError, "transformers", wrong):
             config.validate("compare", {"transformers": wrong})

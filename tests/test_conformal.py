@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
-from shelf import BOOK, Shelf, client_of
+import task_books
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from version_store import BOOK, VersionStore, client_of
 
 from modelbook import tasks
 from modelbook.config import Monitor
@@ -25,7 +25,7 @@ from modelbook.tasks.conformal_prediction import ConformalPrediction
 from modelbook.tasks.decision_rule import RowPrediction
 from modelbook.tasks.scored_rows import ScoredRows
 
-NUMBER, CLASSES = books.of_number(), books.of_classes()
+NUMBER, CLASSES = task_books.of_number(), task_books.of_classes()
 
 
 def draw(rng: np.random.Generator, entities: int, first: int = 0) -> ScoredRows:
@@ -98,14 +98,14 @@ def test_most_probable_class_is_in_every_prediction_set() -> None:
     assert sets.tolist() == ["low | middle", "low"]
 
 
-def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -> Shelf:
+def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -> VersionStore:
     """A shelf whose champion has conformal predictions with this limit."""
     columns = make_column_transformer(("passthrough", ["size"]), (OneHotEncoder(), ["colour"]))
     model = LogisticRegression(max_iter=500) if contract.classes else LinearRegression()
     rows = contract.conform(table.assign(noise=0.0))
     pipeline = make_pipeline(columns, model)
     pipeline.fit(contract.select_features(rows), contract.encode_target(rows))
-    shelf = Shelf(root)
+    shelf = VersionStore(root)
     number = shelf.register(pipeline, contract, contract.select_features(rows))
     metrics = {"threshold": None, "prediction_interval": {"level": 0.9, "limit": limit}}
     (shelf.folder(number) / "metrics.json").write_text(json.dumps(metrics))
@@ -119,7 +119,8 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
     kind: str, tmp_path: Path
 ) -> None:
     contract = NUMBER if kind == "number" else CLASSES
-    table = getattr(books, kind)().head(300)
+    table = task_books.regression_rows() if kind == "number" else task_books.multiclass_rows()
+    table = table.head(300)
     shelf = publish(tmp_path, contract, table, 400.0 if kind == "number" else 0.8)
     inputs = table.head(5)[contract.input_names].assign(noise=0.0)
     inputs.to_csv(tmp_path / "in.csv", index=False)
@@ -164,7 +165,7 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
 @pytest.mark.parametrize(("limit", "is_found"), [(1.645, False), (0.8, True)])
 def test_monitor_checks_coverage(limit: float, is_found: bool) -> None:
     rng = np.random.default_rng(0)
-    table = NUMBER.conform(books.number(entities=400, years=(1,)))
+    table = NUMBER.conform(task_books.regression_rows(entities=400, years=(1,)))
     scores = table["amount"].to_numpy(dtype=float) + rng.normal(size=len(table))
     params, conformal = Monitor(min_rows=100), ConformalPrediction(0.9, limit)
     evaluated = batch_evaluation.evaluate_batch(

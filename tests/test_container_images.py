@@ -20,9 +20,9 @@ import pytest
 import yaml
 from lightgbm import LGBMClassifier
 from servers import free_port
-from shelf import BOOK, Shelf, fitted
 from sklearn.ensemble import ExtraTreesClassifier
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.contract import Contract
 from modelbook.dataset.dvc_tracking import read_data_version
@@ -119,7 +119,7 @@ def test_secrets_and_generated_files_are_excluded_from_images():
 
 
 def test_version_needing_missing_package_is_reported(tmp_path, monkeypatch, frame, contract):
-    shelf = Shelf(tmp_path)
+    shelf = VersionStore(tmp_path)
     number = shelf.register(fitted(frame, contract), contract, frame)
     (shelf.folder(number) / "scorer/scorer.json").unlink()
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
@@ -162,12 +162,12 @@ def send(url: str, body: Any = None) -> tuple[int, Any]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
+def shelf(tmp_path: Path) -> VersionStore:
     """A project's folder as the image sees it."""
     (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
     values = {**yaml.safe_load((ROOT / "env.yaml").read_text()), "book": BOOK}
     (tmp_path / "env.yaml").write_text(yaml.safe_dump(values))
-    return Shelf(tmp_path)
+    return VersionStore(tmp_path)
 
 
 @pytest.mark.integration

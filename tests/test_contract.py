@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import CONTRACT
-from facts import missing_facts
+from text_facts import missing_facts
 
 from modelbook.contract import Column, Contract, dates, parsing
 from modelbook.contract.text_hashes import hash_text

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from tiny import BIN, QUICK_COMPARISON, Tiny
+from small_project import BIN, QUICK_COMPARISON, SmallProject
 
 from modelbook.build import executor
 from modelbook.errors import CustomCodeError
@@ -71,9 +71,9 @@ MONEY = "def per_year(amount, years):\n    return amount / years\n"
 
 
 @pytest.fixture(scope="module")
-def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def project(built: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
     """A built project that has been given a transformer of its own, and built again."""
-    tiny = Tiny.copy(built.first_build, tmp_path_factory.mktemp("own"))
+    tiny = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("own"))
     (tiny.root / "custom").mkdir()
     (tiny.root / "custom/wealth.py").write_text(FILE)
     (tiny.root / "custom/money.py").write_text(MONEY)
@@ -91,12 +91,12 @@ def project(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def version(project: Tiny) -> versions.ModelVersion:
+def version(project: SmallProject) -> versions.ModelVersion:
     return versions.get_version(project.root, "tiny", 2)
 
 
 def test_version_contains_custom_step_and_its_requirements(
-    project: Tiny, version: versions.ModelVersion
+    project: SmallProject, version: versions.ModelVersion
 ) -> None:
     pipeline = version.load_holdout_pipeline()
     wealth = pipeline.steps[0][1]
@@ -109,7 +109,7 @@ def test_version_contains_custom_step_and_its_requirements(
 
 
 def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
-    project: Tiny, version: versions.ModelVersion
+    project: SmallProject, version: versions.ModelVersion
 ) -> None:
     board = pd.read_parquet(project.root / "models/tiny/leaderboard.parquet")
     assert set(board["family"]) == {"trees", "dummy", "dt"}
@@ -122,7 +122,7 @@ def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
     assert (type(trees).__name__, trees.share_) == ("Trees", 2)
 
 
-def test_reports_state_sample_used_for_search(project: Tiny) -> None:
+def test_reports_state_sample_used_for_search(project: SmallProject) -> None:
     rows = re.search(
         r"\b[12],\d{3} of 3,\d{3}\b.*search_rows", project.receipt("finalize")["sentences"][-1]
     )
@@ -130,7 +130,7 @@ def test_reports_state_sample_used_for_search(project: Tiny) -> None:
     assert rows[0] in (project.root / "reports/tiny/03_compare.html").read_text()
 
 
-def test_changed_custom_file_outdates_compare_and_downstream(project: Tiny) -> None:
+def test_changed_custom_file_outdates_compare_and_downstream(project: SmallProject) -> None:
     assert project.outdated() == []
     with project.changed("custom/money.py", "amount / years", "amount / (years + 1)"):
         assert project.outdated() == ["compare", "finalize", "deploy", "monitor"]
@@ -138,7 +138,7 @@ def test_changed_custom_file_outdates_compare_and_downstream(project: Tiny) -> N
         assert "compare" in project.outdated()
 
 
-def test_missing_custom_class_fails_before_any_kernel(project: Tiny) -> None:
+def test_missing_custom_class_fails_before_any_kernel(project: SmallProject) -> None:
     with (
         project.changed("custom/wealth.py", "class Wealth", "class Welth"),
         project.dag() as dag,
@@ -147,7 +147,7 @@ def test_missing_custom_class_fails_before_any_kernel(project: Tiny) -> None:
         executor.check_build(dag, project.root)
 
 
-def test_invalid_custom_estimator_fails_before_any_kernel(project: Tiny) -> None:
+def test_invalid_custom_estimator_fails_before_any_kernel(project: SmallProject) -> None:
     with (
         project.replaced("custom/estimators.py", "estimators = {'trees': object()}"),
         project.dag() as dag,
@@ -157,7 +157,7 @@ def test_invalid_custom_estimator_fails_before_any_kernel(project: Tiny) -> None
 
 
 @pytest.fixture
-def served(project: Tiny, tmp_path: Path) -> Iterator[str]:
+def served(project: SmallProject, tmp_path: Path) -> Iterator[str]:
     """The address of MLflow's own server, started where neither the project nor its folder is on the path."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

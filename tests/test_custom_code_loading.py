@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 import pandas as pd
 import pytest
-from facts import missing_facts
+from text_facts import missing_facts
 
 from modelbook.config import NONE
 from modelbook.errors import CustomCodeError

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
-from facts import missing_facts
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
@@ -20,6 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
+from text_facts import missing_facts
 
 from modelbook import config, tasks
 from modelbook.contract import Contract
@@ -38,13 +38,13 @@ class Unpicklable(LogisticRegression):
         raise OSError("an open file")
 
 
-class Forgetful(ClassifierMixin, BaseEstimator):
+class MissingGetParams(ClassifierMixin, BaseEstimator):
     """An estimator whose arguments scikit-learn cannot read back."""
 
     def __init__(self, size: int = 1) -> None:
         self.size = [size]
 
-    def fit(self, X: Any, y: Any) -> Forgetful:
+    def fit(self, X: Any, y: Any) -> MissingGetParams:
         return self
 
     predict = predict_proba = fit
@@ -148,7 +148,7 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
         ({"a": SVC()}, {}, ["SVC", "predict_proba"]),
         ({"a": HistGradientBoostingRegressor()}, {}, ["regressor", "classification"]),
         ({"a": Untyped()}, {}, ["a", "Untyped", "classifier"]),
-        ({"a": Forgetful()}, {}, ["a", "cloned"]),
+        ({"a": MissingGetParams()}, {}, ["a", "cloned"]),
         ({"a": Unpicklable()}, {}, ["a", "an open file"]),
         ({"lr": LogisticRegression()}, {}, ["'lr'"]),
         ({"dummy": LogisticRegression()}, {}, ["'dummy'"]),

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
-from facts import missing_facts
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from text_facts import missing_facts
 
 from modelbook.contract import Contract
 from modelbook.errors import CustomCodeError
@@ -23,7 +23,7 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.preprocessing import OTHER_CATEGORY, CheckedTransformer, RareCategoryGrouper
 
 
-class Step(BaseEstimator):
+class RecordingStep(BaseEstimator):
     """A transformer that does what it is told; notes the rows of each fit."""
 
     fits: list[int] = []  # noqa: RUF012
@@ -31,8 +31,8 @@ class Step(BaseEstimator):
     def __init__(self, does: Any = None) -> None:
         self.does = does
 
-    def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> Step:
-        Step.fits.append(len(X))
+    def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> RecordingStep:
+        RecordingStep.fits.append(len(X))
         self.mean_ = X["size"].mean()
         return self
 
@@ -43,7 +43,10 @@ class Step(BaseEstimator):
 def fit_and_check(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     rows = contract.select_features(frame)
     return preprocessing.fit_and_check_steps(
-        [("own_0", CheckedTransformer("odd.Step", Step(does)))], contract, rows, frame["happened"]
+        [("own_0", CheckedTransformer("odd.Step", RecordingStep(does)))],
+        contract,
+        rows,
+        frame["happened"],
     )
 
 
@@ -177,18 +180,24 @@ def test_unseen_category_gets_finite_prediction(
 def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     frame: pd.DataFrame, contract: Contract
 ) -> None:
-    Step.fits.clear()
+    RecordingStep.fits.clear()
     trial = Experiment(
-        frame, contract, folds=3, seed=1, steps=[("own_0", CheckedTransformer("odd.Step", Step()))]
+        frame,
+        contract,
+        folds=3,
+        seed=1,
+        steps=[("own_0", CheckedTransformer("odd.Step", RecordingStep()))],
     )
-    assert Step.fits == [600]
+    assert RecordingStep.fits == [600]
     assert trial.cross_validate("lr").status == "ok"
-    *folds, last = Step.fits[1:]  # the last one is PyCaret's own, of the model that it returns
+    *folds, last = RecordingStep.fits[
+        1:
+    ]  # the last one is PyCaret's own, of the model that it returns
     assert (len(folds), sum(folds), last) == (3, 1200, 600)
     pipeline = trial.make_pipeline(LogisticRegression(max_iter=1000))
-    Step.fits.clear()
+    RecordingStep.fits.clear()
     trial.predict_out_of_fold(pipeline)
-    assert Step.fits == folds
+    assert RecordingStep.fits == folds
     pipeline.fit(*trial.train_features_and_target())
     rows = contract.select_features(frame)
     retained = cloudpickle.loads(cloudpickle.dumps(pipeline))
@@ -207,7 +216,9 @@ def test_column_added_by_custom_step_is_used_by_model(
             "own_0",
             CheckedTransformer(
                 "odd.Step",
-                Step(lambda X: X.assign(odd=(X["size"].astype(int) % 2).map({0: "e", 1: "o"}))),
+                RecordingStep(
+                    lambda X: X.assign(odd=(X["size"].astype(int) % 2).map({0: "e", 1: "o"}))
+                ),
             ),
         )
     ]
@@ -222,16 +233,16 @@ def test_column_added_by_custom_step_is_used_by_model(
 
 
 def test_custom_steps_work_in_regression(contract: Contract) -> None:
-    import books
+    import task_books
 
-    table, of_number = books.number(), books.of_number()
+    table, of_number = task_books.regression_rows(), task_books.of_number()
     trial = Experiment(
         table,
         of_number,
         folds=2,
         seed=1,
         steps=[
-            ("own_0", CheckedTransformer("odd.Step", Step())),
+            ("own_0", CheckedTransformer("odd.Step", RecordingStep())),
             ("rare", RareCategoryGrouper(0.4)),
         ],
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from hera.workflows.models import Workflow
-from tiny import BIN, ROOT, STAGES, Tiny
+from small_project import BIN, ROOT, STAGES, SmallProject
 from typer.testing import CliRunner
 
 from modelbook.cli import app
@@ -42,7 +42,7 @@ def pipeline() -> stage_graph.StageGraph:
 
 
 @pytest.fixture
-def run(tiny: Tiny) -> Callable[..., Any]:
+def run(tiny: SmallProject) -> Callable[..., Any]:
     """Runs `modelbook dag` in a project."""
     return lambda *words: CliRunner().invoke(app, ["dag", *words])
 
@@ -62,7 +62,7 @@ class TestPipeline:
 
     @BREAKS
     def test_broken_dependency_names_dependent_stage(
-        self, tiny: Tiny, old: str, new: str, fact: str
+        self, tiny: SmallProject, old: str, new: str, fact: str
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=fact):
             stage_graph.read_stage_graph(tiny.root)
@@ -150,14 +150,14 @@ class TestArgo:
         assert binding["roleRef"]["name"] == role["metadata"]["name"]
 
 
-class Task:
+class FakeOperator:
     """Stands in for Airflow's operators, and for its DAG: keeps what it is made of, and what comes behind it."""
 
     def __init__(self, name: str = "", /, **given: Any) -> None:
         self.name, self.given = given.get("task_id", name), given
         MADE[self.name] = self
 
-    def __rshift__(self, other: Task) -> None:
+    def __rshift__(self, other: FakeOperator) -> None:
         BEHIND[other.name].append(self.name)
 
     def __enter__(self) -> None: ...
@@ -165,7 +165,7 @@ class Task:
     def __exit__(self, *_: object) -> None: ...
 
 
-MADE: dict[str, Task] = {}
+MADE: dict[str, FakeOperator] = {}
 BEHIND: dict[str, list[str]] = defaultdict(list)
 
 
@@ -182,7 +182,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             monkeypatch.setitem(
                 sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
             )
-        setattr(sys.modules[path], name, Task)
+        setattr(sys.modules[path], name, FakeOperator)
     MADE.clear()
     BEHIND.clear()
     return lambda text: exec(compile(text, "dag.py", "exec"), {"__doc__": ""})
@@ -246,7 +246,7 @@ class TestCommand:
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
     def test_invalid_pipeline_writes_no_file(
-        self, run, tiny: Tiny, scheduler: str, old, new, fact
+        self, run, tiny: SmallProject, scheduler: str, old, new, fact
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new):
             done = run(scheduler, "--out", "out/file")

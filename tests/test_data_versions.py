@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from servers import object_store
-from shelf import put_empty_store
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
+from version_store import put_empty_store
 
 from modelbook import dataset
 from modelbook.errors import DataError
@@ -125,7 +125,7 @@ def test_pushed_and_pulled_version_reproduces_the_build(
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()
     ]
-    tiny = Tiny(put_empty_store(tmp_path))
+    tiny = SmallProject(put_empty_store(tmp_path))
     tiny.leave_out("explore", "monitor")
     shutil.copy(ROOT / ".gitignore", tmp_path)
     for who in ("AUTHOR", "COMMITTER"):

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from facts import missing_facts, refused
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
-from shelf import put_empty_store
+from small_project import ROOT
 from test_journal import make_oldest
-from tiny import ROOT
+from text_facts import missing_facts, raises_stating
 from typer.testing import CliRunner
+from version_store import put_empty_store
 
 from modelbook.build import locks
 from modelbook.cli import app
@@ -113,7 +113,7 @@ def test_rows_without_a_book_are_not_given_to_one_of_two(root: Path) -> None:
     (root / "env.other.yaml").write_text("book: other\n")
     migrations, [problem] = database_upgrade.plan_migrations(root)
     assert migrations == []
-    with refused(JournalError, "tiny", "other", "journal.url"):
+    with raises_stating(JournalError, "tiny", "other", "journal.url"):
         raise problem
 
 
@@ -122,7 +122,7 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     path.parent.mkdir()
     path.write_bytes(old_store)
     for read in (store.check_store, lambda root: aliases.query_aliases(root, BOOK)):
-        with refused(StoreError, path, MLFLOW_3_0, "older", "modelbook upgrade"):
+        with raises_stating(StoreError, path, MLFLOW_3_0, "older", "modelbook upgrade"):
             read(root)  # MLflow would migrate it, without a copy
     shown = upgrade()
     assert shown.exit_code == 1
@@ -149,7 +149,7 @@ def test_a_store_in_use_or_that_cannot_be_migrated_stays(
     path.parent.mkdir()
     path.write_bytes(old_store)
     [migration], _ = database_upgrade.plan_migrations(root)
-    with locks.lock_build(root), refused(BuildError, root):
+    with locks.lock_build(root), raises_stating(BuildError, root):
         migration.apply()
     with closing(sqlite3.connect(path)) as connection, monkeypatch.context() as patch:
         upgrade_database = mlflow_schema.upgrade_database
@@ -159,10 +159,10 @@ def test_a_store_in_use_or_that_cannot_be_migrated_stays(
             connection.execute("create table other (id)")
 
         patch.setattr(mlflow_schema, "upgrade_database", upgrade_meanwhile)
-        with refused(StoreError, path, "meanwhile"):
+        with raises_stating(StoreError, path, "meanwhile"):
             migration.apply()
         connection.execute("drop table experiments")
-    with refused(StoreError, "experiments", "MLflow"):
+    with raises_stating(StoreError, "experiments", "MLflow"):
         migration.apply()
     with closing(sqlite3.connect(path)) as connection:
         revisions = connection.execute("select version_num from alembic_version").fetchall()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts, numbers, refused
 from sklearn.metrics import roc_auc_score
+from text_facts import missing_facts, numbers, raises_stating
 
 from modelbook import tasks
 from modelbook.contract import Contract
@@ -296,7 +296,7 @@ def test_side_without_enough_rows_raises(
 def test_train_until_before_first_period_raises_with_periods(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
-    with refused(DataError, "train_until = 0", "1 to 3", "set train_until to 1"):
+    with raises_stating(DataError, "train_until = 0", "1 to 3", "set train_until to 1"):
         split_table(frame, contract, holdout_share=0.2, train_until=0, seed=1)
 
 

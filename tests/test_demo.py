@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
 
 from modelbook.contract import Contract
 from modelbook.dataset.bundled import load_rand_hie
@@ -28,7 +28,7 @@ STEPS = [
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a demo, and what stood on its screen."""
-    project = Tiny(tmp_path_factory.mktemp("demo"))
+    project = SmallProject(tmp_path_factory.mktemp("demo"))
     done = project.run("modelbook", "demo", COLUMNS="200")
     assert done.returncode == 0, done.stdout + done.stderr
     return project.root / "demo", done.stdout

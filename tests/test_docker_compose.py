@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import yaml
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
 
 from modelbook.serving.settings import load_settings
 

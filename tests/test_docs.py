@@ -10,7 +10,7 @@ import subprocess
 
 import prerequisites
 import pytest
-from tiny import QUICK, ROOT
+from small_project import QUICK, ROOT
 
 from modelbook import config, errors
 

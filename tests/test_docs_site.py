@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from modules import load_module
-from outline import dead_links
-from tiny import BIN, ROOT
+from html_outline import dead_links
+from load_modules import load_module
+from small_project import BIN, ROOT
 
 from modelbook import gate
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from facts import missing_facts
-from tiny import ROOT
+from small_project import ROOT
+from text_facts import missing_facts
 
 from modelbook import atomic, config
 from modelbook.contract import Contract

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
-from modules import load_module
-from tiny import ROOT
+from load_modules import load_module
+from small_project import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from shelf import BOOK, Shelf, fitted
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.extras import drill
 from modelbook.extras.drill import hostile_requests
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def shelf(make_frame, contract, tmp_path_factory) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     return shelf
 

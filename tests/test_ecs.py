@@ -12,14 +12,14 @@ import boto3
 import pytest
 import yaml
 from moto import mock_aws
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
 
 from modelbook.serving.settings import load_settings
 
 TEMPLATE = ROOT / "deploy/ecs/service.yaml"
 
 
-class Plain(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """Reads ``!Ref x`` as ``{"Ref": x}``, and so on."""
 
 
@@ -28,8 +28,8 @@ def _short(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
     return {suffix: read(node, deep=True) if node.id == "sequence" else read(node)}
 
 
-Plain.add_multi_constructor("!", _short)
-RESOURCES = yaml.load(TEMPLATE.read_text(), Plain)["Resources"]
+PlainLoader.add_multi_constructor("!", _short)
+RESOURCES = yaml.load(TEMPLATE.read_text(), PlainLoader)["Resources"]
 
 
 def of_kind(kind: str) -> dict[str, dict[str, Any]]:

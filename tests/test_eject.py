@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import books
 import cloudpickle
 import nbformat
 import pandas as pd
 import pytest
+import task_books
 from typer.testing import CliRunner
 
 from modelbook import tasks
@@ -76,7 +76,7 @@ def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta
 
 @pytest.mark.slow
 def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, frame):
-    number, classes = books.number(entities=80), books.classes(rows=240)
+    number, classes = task_books.regression_rows(entities=80), task_books.multiclass_rows(rows=240)
     paths = [
         ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
         ejected(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
@@ -85,14 +85,19 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
         ejected(
             tmp_path,
             "number",
-            books.of_number(),
+            task_books.of_number(),
             number,
             ["gbr", "lr"],
             stacking.NonNegativeStacker,
         ),
-        ejected(tmp_path, "classes", books.of_classes(), classes, ["rf"], None),
+        ejected(tmp_path, "classes", task_books.of_classes(), classes, ["rf"], None),
         ejected(
-            tmp_path, "isotonic", books.of_classes(), classes, ["nb"], stacking.IsotonicCalibrator
+            tmp_path,
+            "isotonic",
+            task_books.of_classes(),
+            classes,
+            ["nb"],
+            stacking.IsotonicCalibrator,
         ),
     ]
     for path in paths:

@@ -19,8 +19,8 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import LONG, cluster, retry_startup
-from tiny import ROOT
+from dask_clusters import LONG, cluster, retry_startup
+from small_project import ROOT
 
 from modelbook import engine
 from modelbook.config import Finalize
@@ -47,7 +47,7 @@ def refuses(item: str) -> str:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for schedulers as long as a busy machine takes."""
     monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", LONG)
 
@@ -74,7 +74,7 @@ def board(trial: Experiment) -> pd.DataFrame:
     )
 
 
-def alike(made: list[Candidate], board: pd.DataFrame) -> None:
+def equal_leaderboards(made: list[Candidate], board: pd.DataFrame) -> None:
     """The same leaderboard but for seconds."""
     result = build_leaderboard(made, "roc_auc").drop(columns="fit_seconds")
     pd.testing.assert_frame_equal(result, board.drop(columns="fit_seconds"), rtol=1e-9)
@@ -146,7 +146,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_families_are_evaluated_concurrently_within_budget(trial, board, two, tmp_path):
     there = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
     log = make_saving_logger(tmp_path / "so_far.parquet", silent)
-    alike(
+    equal_leaderboards(
         compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=log, **there),
         board,
     )
@@ -227,7 +227,7 @@ def test_scheduler_without_engine_raises(trial):
 
 
 @pytest.mark.slow
-def test_dask_leaderboard_is_equal_despite_killed_worker(patient, trial, board):
+def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, board):
     evaluated: list[Candidate] = []
     with cluster(2) as it:
 
@@ -247,11 +247,11 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(patient, trial, board):
         )
         assert it.workers[0].wait(10) == -9
     assert evaluated == made
-    alike(made, board)
+    equal_leaderboards(made, board)
 
 
 @pytest.mark.slow
-def test_dask_tuning_is_equal_despite_killed_worker(patient, trial, here):
+def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, trial, here):
     with cluster(2) as it:
 
         def count_steps(step: str) -> None:
@@ -281,7 +281,7 @@ def test_spark_and_ray_give_equal_leaderboard_and_tuning(trial, board, here, nam
         )
     )
     result = retry_startup(lambda: searched(trial, **there))
-    alike(made, board)
+    equal_leaderboards(made, board)
     tried_alike(result, here, trial)
 
 

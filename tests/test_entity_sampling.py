@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from facts import missing_facts
+from text_facts import missing_facts
 
 from modelbook import tasks
 from modelbook.config import Finalize

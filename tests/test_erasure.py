@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from facts import refused
-from shelf import BOOK, add_version, put_empty_store
+from text_facts import raises_stating
+from version_store import BOOK, add_version, put_empty_store
 
 from modelbook.contract import Contract
 from modelbook.errors import StoreError
@@ -125,5 +125,5 @@ def test_contract_without_entity_raises(root: Path, contract: Contract) -> None:
     plain = contract.model_copy(update={"columns": {**columns, "who": who}})
     shutil.rmtree(root / "data" / BOOK)
     if plain.entity is None:
-        with refused(StoreError, BOOK):
+        with raises_stating(StoreError, BOOK):
             forget(root, plain, "7")

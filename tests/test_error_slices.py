@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
+import task_books
 from conftest import CONTRACT
-from facts import missing_facts, numbers
+from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.evaluation.error_slices import (
@@ -33,7 +33,7 @@ def table(rows: int = 2000) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows:
+def draw_predictions(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows:
     """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
     random = np.random.default_rng(seed)
     outcome = random.integers(0, 2, len(frame))
@@ -46,7 +46,7 @@ def answered(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows
 def test_error_slice_is_found_and_named() -> None:
     frame = table()
     lost = (frame["size"] > 70) & (frame["colour"] == "2")
-    rows = find_error_slices(TASK, answered(frame, lost), frame, **CHANCE)
+    rows = find_error_slices(TASK, draw_predictions(frame, lost), frame, **CHANCE)
     top = rows.iloc[0]
     assert missing_facts(top["slice"], "Size", "colour", 2) == []
     assert [number for number in numbers(top["slice"]) if number == pytest.approx(70, abs=4)]
@@ -57,7 +57,7 @@ def test_error_slice_is_found_and_named() -> None:
 def test_missing_values_can_be_an_error_slice() -> None:
     frame = table()
     rows = find_error_slices(
-        TASK, answered(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE
+        TASK, draw_predictions(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE
     )
     assert missing_facts(rows["slice"].iloc[0], "noise", "missing") == []
 
@@ -71,11 +71,13 @@ def test_a_slice_has_the_words_of_the_contract() -> None:
     task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))
     frame = table().assign(flag=np.arange(2000) % 2)
     lost = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
-    top = find_error_slices(task, answered(frame, lost), frame, **CHANCE)["slice"].iloc[0]
+    top = find_error_slices(task, draw_predictions(frame, lost), frame, **CHANCE)["slice"].iloc[0]
     assert missing_facts(top, "colour is green", "not flag") == []
     unknown = frame.assign(flag=np.where(np.arange(2000) % 4 < 2, frame["flag"], np.nan))
     lost = unknown["flag"].isna().to_numpy()
-    top = find_error_slices(task, answered(unknown, lost), unknown, **CHANCE)["slice"].iloc[0]
+    top = find_error_slices(task, draw_predictions(unknown, lost), unknown, **CHANCE)["slice"].iloc[
+        0
+    ]
     assert missing_facts(top, "flag", "missing") == []  # below 0, as a missing value is
 
 
@@ -99,7 +101,7 @@ def test_noise_rarely_has_error_slices() -> None:
     for seed in range(12):
         rows = find_error_slices(
             TASK,
-            answered(frame, np.zeros(len(frame), bool), seed),
+            draw_predictions(frame, np.zeros(len(frame), bool), seed),
             frame,
             **{**CHANCE, "seed": seed},
         )
@@ -109,7 +111,7 @@ def test_noise_rarely_has_error_slices() -> None:
 
 def test_few_rows_have_no_error_slices() -> None:
     frame = table(150)
-    rows = find_error_slices(TASK, answered(frame, np.ones(150, bool)), frame, **CHANCE)
+    rows = find_error_slices(TASK, draw_predictions(frame, np.ones(150, bool)), frame, **CHANCE)
     assert rows.empty
     assert numbers(describe_worst_slice(TASK, rows)) == []
 
@@ -130,9 +132,9 @@ def test_largest_errors_are_listed_by_key_only() -> None:
 
 
 def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> None:
-    task = Multiclass(books.of_classes())
+    task = Multiclass(task_books.of_classes())
     scored = ScoredRows.from_arrays([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
-    rows = find_worst_rows(task, scored, books.classes(rows=2))
+    rows = find_worst_rows(task, scored, task_books.multiclass_rows(rows=2))
     assert rows["row"].tolist() == [1, 0]
     outcome, answer = rows.iloc[0, [1, 2]]
     assert outcome == "high"
@@ -143,8 +145,8 @@ def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> 
 
 
 def test_regression_error_is_absolute_error() -> None:
-    task = Regression(books.of_number())
-    frame = books.number(entities=1)
+    task = Regression(task_books.of_number())
+    frame = task_books.regression_rows(entities=1)
     rows = find_worst_rows(
         task, ScoredRows.from_arrays([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame
     )

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from modelbook.tasks.performance_estimation import estimate_roc_auc
 
 
-def drawn(
+def draw_overconfident(
     random: np.random.Generator, rows: int, spread: float = 1.2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities that are twice too sure, in one column, and what turned out."""
@@ -22,8 +22,8 @@ def drawn(
 def test_expected_roc_auc_matches_observed_after_mix_change(spread: float) -> None:
     random, errors, held = np.random.default_rng(0), [], []
     for _ in range(20):
-        past, turned = drawn(random, 3000)
-        score, came = drawn(random, 1000, spread)
+        past, turned = draw_overconfident(random, 3000)
+        score, came = draw_overconfident(random, 1000, spread)
         result, auc = (
             estimate_roc_auc(score, past, turned, n_simulations=50),
             roc_auc_score(came, score),
@@ -52,7 +52,7 @@ def test_expected_roc_auc_of_multiclass_is_one_vs_rest_mean() -> None:
 
 
 def test_constant_scores_expect_chance_and_few_outcomes_give_none() -> None:
-    past, turned = drawn(np.random.default_rng(2), 500)
+    past, turned = draw_overconfident(np.random.default_rng(2), 500)
     result = estimate_roc_auc(np.full((200, 1), 0.3), past, turned)
     assert result is not None
     assert result == pytest.approx((0.5, 0.5, 0.5))

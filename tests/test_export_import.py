@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from facts import refused
-from shelf import put_empty_store
-from test_registry import BOOK, enter, made
+from test_registry import BOOK, enter, version_parts
+from text_facts import raises_stating
 from typer.testing import CliRunner
+from version_store import put_empty_store
 
 from modelbook.cli import app, serving
 from modelbook.cli import promotion as promotion_commands
@@ -48,7 +48,7 @@ from modelbook.stage import project
 
 
 @pytest.fixture(autouse=True)
-def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def verify_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions prove themselves in this process: a clean one takes seconds to start."""
 
     def prove(root: Path, model_uri: str) -> int:
@@ -68,7 +68,7 @@ def source(
 ) -> Path:
     """A project whose gate has approved a version."""
     root = put_empty_store(tmp_path_factory.mktemp("dev"))
-    enter(root, made(make_frame(), set(range(50)), contract), contract, commit="c0ffee")
+    enter(root, version_parts(make_frame(), set(range(50)), contract), contract, commit="c0ffee")
     history.record_decision(
         root, BOOK, "promote", 1, "It is better.", {"auc": 0.8}, "c0ffee", expected_champion=None
     )
@@ -155,7 +155,7 @@ def test_altered_export_is_refused_before_registration(
     path = folder_of(address) / name
     path.write_bytes(path.read_bytes() + b" ")
     target = put_empty_store(tmp_path / "target")
-    with refused(StoreError, address):
+    with raises_stating(StoreError, address):
         imports.import_version(target, BOOK, address, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
     assert history.read_history(target) == []
@@ -171,16 +171,16 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
             key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         )
         keys[name] = signing.load_private_key(private), signing.load_public_key(public)
-        with refused(StoreError, public):
+        with raises_stating(StoreError, public):
             signing.load_private_key(public)
     target, place = put_empty_store(tmp_path / "target"), (tmp_path / "passports").as_uri()
     address = exports.export_version(source, BOOK, place, 1)
-    with refused(StoreError, exports.SIGNATURE_FILE):  # not signed
+    with raises_stating(StoreError, exports.SIGNATURE_FILE):  # not signed
         imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
     for name in ("other", "dev"):  # the last signature counts
         signed = exports.export_version(source, BOOK, place, 1, signing_key=keys[name][0])
         assert signed == address
-    with refused(StoreError, address):
+    with raises_stating(StoreError, address):
         imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
     assert aliases.find_version(target, BOOK, 1) is None
     done = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
@@ -192,12 +192,12 @@ def test_export_of_other_book_or_champion_is_refused(
 ) -> None:
     address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
     target = put_empty_store(tmp_path / "target")
-    with refused(StoreError, BOOK, "another"):
+    with raises_stating(StoreError, BOOK, "another"):
         imports.import_version(target, "another", address, "c0ffee")
-    enter(target, made(make_frame(seed=5), set(range(30, 90)), contract), contract)
+    enter(target, version_parts(make_frame(seed=5), set(range(30, 90)), contract), contract)
     promotion.promote(target, BOOK, 1, reason="", override="the first", commit="c0ffee")
     done = imports.import_version(target, BOOK, address, "c0ffee")
-    with refused(PromotionError, BOOK, done.version, "--override"):
+    with raises_stating(PromotionError, BOOK, done.version, "--override"):
         promote(target, done.version)
 
 
@@ -208,7 +208,7 @@ COSTS = {"costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0}}
 
 def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """What a version consists of whose holdout was drawn by the rule."""
-    parts = made(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
+    parts = version_parts(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
     metrics = {"split_rule": RULE, "split": "group", "periods": [1, 2, 3], "value": COSTS}
     return parts | {"metrics": parts["metrics"] | metrics}
 
@@ -233,7 +233,7 @@ def passports(
 
 
 @pytest.fixture(scope="module")
-def own(
+def target_project(
     tmp_path_factory: pytest.TempPathFactory,
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
@@ -253,9 +253,9 @@ def import_and_judge(
 
 
 def test_import_is_evaluated_on_holdout_of_champion(
-    passports: dict[str, str], own: Path, tmp_path: Path
+    passports: dict[str, str], target_project: Path, tmp_path: Path
 ) -> None:
-    root = shutil.copytree(own, tmp_path / "prod")
+    root = shutil.copytree(target_project, tmp_path / "prod")
     number, judged = import_and_judge(root, passports["good"])
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
@@ -277,7 +277,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
     champion.reference.to_parquet(root / "data" / BOOK / "holdout.parquet")
     number, judged = import_and_judge(root, passports["wrong"])
     assert judged.is_hold
-    with refused(PromotionError, number, "held"):
+    with raises_stating(PromotionError, number, "held"):
         promote(root, number)
     done = promotion.promote(root, BOOK, number, reason="", override="a drill", commit="c0ffee")
     assert done is not None
@@ -287,12 +287,12 @@ def test_import_is_evaluated_on_holdout_of_champion(
 
 def test_import_is_evaluated_on_later_journaled_predictions(
     passports: dict[str, str],
-    own: Path,
+    target_project: Path,
     tmp_path: Path,
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
 ) -> None:
-    root = shutil.copytree(own, tmp_path / "prod")
+    root = shutil.copytree(target_project, tmp_path / "prod")
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
     rows = make_frame(seed=9, entities=400, years=(4,))
@@ -321,9 +321,9 @@ def test_import_is_evaluated_on_later_journaled_predictions(
 
 
 def test_decision_against_replaced_champion_is_not_recorded(
-    passports: dict[str, str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    passports: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = shutil.copytree(own, tmp_path / "prod")
+    root = shutil.copytree(target_project, tmp_path / "prod")
     done = imports.import_version(root, BOOK, passports["wrong"], "c0ffee")
     decide = import_gate.decide
 
@@ -332,6 +332,6 @@ def test_decision_against_replaced_champion_is_not_recorded(
         return decide(*arguments)
 
     monkeypatch.setattr(import_gate, "decide", decide_late)
-    with refused(PromotionError, "version 1", f"version {done.version}"):
+    with raises_stating(PromotionError, "version 1", f"version {done.version}"):
         import_gate.judge_import(root, done.entry, LIMITS, None, "c0ffee")
     assert history.last_decision(history.read_history(root, BOOK), done.version) is None

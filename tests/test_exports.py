@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import refused
 from servers import object_store
-from shelf import BOOK, Shelf, fitted
-from tiny import BIN
+from small_project import BIN
+from text_facts import raises_stating
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.errors import StoreError
 from modelbook.registry import exports
@@ -27,8 +27,10 @@ ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
 
 
 @pytest.fixture(scope="module")
-def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def template(
+    make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
+) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     for number in (1, 2):
         rows = frame.head(50 * number)
         shelf.register(fitted(frame, contract), contract, rows, run_id=str(number))
@@ -37,7 +39,7 @@ def template(make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
     """A project with two versions; the first is champion."""
     return template.copy(tmp_path / "project")
 
@@ -48,7 +50,7 @@ def address(tmp_path: Path) -> str:
 
 
 def test_service_serves_export_without_a_project(
-    shelf: Shelf, address: str, tmp_path: Path
+    shelf: VersionStore, address: str, tmp_path: Path
 ) -> None:
     place = exports.export_version(shelf.root, BOOK, f"{address}/")
     other = tmp_path / "other"
@@ -65,7 +67,7 @@ def test_service_serves_export_without_a_project(
 
 
 def test_service_with_export_does_not_open_store(
-    shelf: Shelf, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: VersionStore, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
         served_models.EXPORT_VARIABLE, exports.export_version(shelf.root, BOOK, address, 2)
@@ -77,29 +79,31 @@ def test_service_with_export_does_not_open_store(
 
 
 @pytest.mark.parametrize("number", [None, 9])
-def test_missing_version_cannot_be_exported(number: int | None, shelf: Shelf, address: str) -> None:
+def test_missing_version_cannot_be_exported(
+    number: int | None, shelf: VersionStore, address: str
+) -> None:
     shelf.alias("champion", None)
-    with refused(StoreError, BOOK, number or "champion"):
+    with raises_stating(StoreError, BOOK, number or "champion"):
         exports.export_version(shelf.root, BOOK, address, number)
 
 
-def test_path_as_address_raises_with_its_uri(shelf: Shelf, tmp_path: Path) -> None:
-    with refused(StoreError, tmp_path / "elsewhere") as caught:
+def test_path_as_address_raises_with_its_uri(shelf: VersionStore, tmp_path: Path) -> None:
+    with raises_stating(StoreError, tmp_path / "elsewhere") as caught:
         exports.export_version(shelf.root, BOOK, str(tmp_path / "elsewhere"))
     [advised] = re.findall(r"file://\S+", caught.value.next)
     assert exports.export_version(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
 
 
 def test_altered_files_are_neither_exported_nor_served(
-    shelf: Shelf, address: str, tmp_path: Path
+    shelf: VersionStore, address: str, tmp_path: Path
 ) -> None:
     place = exports.export_version(shelf.root, BOOK, address)
     for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
-    with refused(StoreError, BOOK, 1):
+    with raises_stating(StoreError, BOOK, 1):
         exports.export_version(shelf.root, BOOK, address)
     digest = exports.read_passport(place)["tags"]["digest"]
-    with refused(StoreError, digest[:12]):
+    with raises_stating(StoreError, digest[:12]):
         served_models.load_model(exports.open_export(tmp_path / "other", place), max_rows=1)
 
 
@@ -109,27 +113,27 @@ def test_altered_files_are_neither_exported_nor_served(
 def test_invalid_export_address_raises(
     end: str, facts: list[str], address: str, tmp_path: Path
 ) -> None:
-    with refused(StoreError, address + end, *facts):
+    with raises_stating(StoreError, address + end, *facts):
         exports.open_export(tmp_path, address + end)
 
 
-def test_export_with_wrong_digest_raises(shelf: Shelf, address: str, tmp_path: Path) -> None:
+def test_export_with_wrong_digest_raises(shelf: VersionStore, address: str, tmp_path: Path) -> None:
     folder = Path(exports.export_version(shelf.root, BOOK, address).removeprefix("file://"))
     folder.rename(folder.with_name("0" * 64))
-    with refused(StoreError, folder.name[:12]) as caught:
+    with raises_stating(StoreError, folder.name[:12]) as caught:
         exports.open_export(tmp_path, f"{address}/{'0' * 64}")
     assert "0" * 12 in caught.value.expected
     text = "[]"
     other = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
     folder.with_name("0" * 64).rename(other)
     (other / "version.json").write_text(text)
-    with refused(StoreError, f"{address}/{other.name}/version.json"):
+    with raises_stating(StoreError, f"{address}/{other.name}/version.json"):
         exports.open_export(tmp_path, f"{address}/{other.name}")
 
 
 @pytest.mark.slow
 def test_service_starts_from_s3_in_an_empty_folder(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shelf: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch, "models"):
         place = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)

@@ -12,10 +12,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from facts import missing_facts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.exceptions import PapermillExecutionError
-from tiny import QUICK_COMPARISON, ROOT, Tiny
+from small_project import QUICK_COMPARISON, ROOT, SmallProject
+from text_facts import missing_facts
 
 from modelbook import disk
 from modelbook.build import failure_pages
@@ -110,7 +110,7 @@ def text(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
 
 
-class TestPage:
+class TestFailurePage:
     def test_page_shows_error_cell_and_next_step(self, made):
         html = made(broken())
         result = text(html)
@@ -249,7 +249,7 @@ class TestPage:
         assert "Which family is best?" in html
 
 
-class TestLastGood:
+class TestLastGoodReport:
     def good(self, folder: Path, word: str = "leader found") -> Path:
         conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
         cells = [
@@ -304,7 +304,7 @@ class TestLastGood:
         assert not list(tmp_path.rglob("*last-good*"))
 
 
-class TestWords:
+class TestErrorMessage:
     def test_modelbook_error_is_split_into_parts(self):
         long = ContractViolationError(
             "breaks in 2 places\n    row 1\n    row 2", expected="none", next="mend it"
@@ -323,7 +323,7 @@ class TestWords:
         assert notebook_errors.parse_error_message(message) == notebook_errors.ErrorMessage(message)
 
 
-class TestCommand:
+class TestRetryCommand:
     def test_retry_command_repeats_build_options_without_force(self, monkeypatch):
         monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
         monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
@@ -353,7 +353,7 @@ class TestCommand:
 
 
 @pytest.mark.slow
-def test_build_writes_failure_page_and_replaces_it_after_success(copy_of: Tiny) -> None:
+def test_build_writes_failure_page_and_replaces_it_after_success(copy_of: SmallProject) -> None:
     tiny = copy_of
     tiny.wire(**QUICK_COMPARISON)
     call = "figures.leaderboard(board, metric)"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from jinja2 import nodes
+from small_project import ROOT
 from test_model_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
-from tiny import ROOT
 
 from modelbook.display import summarize
 from modelbook.pages import model_card, templating

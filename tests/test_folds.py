@@ -19,7 +19,7 @@ from modelbook.training.folds import choose_folds
 from modelbook.training.learning_curve import compute_learning_curve
 
 
-def silent(*_: object, detail: str = "") -> None:
+def ignore_progress(*_: object, detail: str = "") -> None:
     """Progress that nobody reads."""
 
 
@@ -81,7 +81,7 @@ def test_first_block_has_no_prediction_and_is_excluded_from_threshold(
 def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str) -> None:
     params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
     fitted = final_model.fit_final_model(
-        forward, params, ["lr", "nb"], "roc_auc", report_progress=silent
+        forward, params, ["lr", "nb"], "roc_auc", report_progress=ignore_progress
     )
     assert fitted.split_strategy.name == "time"
     assert 0 < fitted.threshold < 1
@@ -91,7 +91,9 @@ def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str
 
 
 def test_learning_curve_uses_forward_folds(forward: Experiment) -> None:
-    table = compute_learning_curve(forward, "lr", "roc_auc", 60, seed=1, report_progress=silent)
+    table = compute_learning_curve(
+        forward, "lr", "roc_auc", 60, seed=1, report_progress=ignore_progress
+    )
     complete = table[table["share"] == 1]
     assert complete["rows"].tolist() == [80, 160, 240]
 

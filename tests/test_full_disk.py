@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from papermill.exceptions import PapermillExecutionError
-from tiny import BIN, Tiny
+from small_project import BIN, SmallProject
 
 from modelbook import disk
 from modelbook.atomic import atomic_write
@@ -48,7 +48,9 @@ def test_insufficient_disk_space_raises_with_free_space(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_build_is_refused_before_a_kernel_starts(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+def test_a_build_is_refused_before_a_kernel_starts(
+    tiny: SmallProject, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**60)
     with tiny.dag() as dag, pytest.raises(DiskError, match=rf"{tiny.root}/\w+/tiny .*MB"):
         executor.check_build(dag, tiny.root)
@@ -101,7 +103,7 @@ def test_failed_write_keeps_existing_file_and_leaves_no_partial_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount a disk of its own")
-def test_build_on_full_disk_fails_and_continues_when_space_is_free(tiny: Tiny):
+def test_build_on_full_disk_fails_and_continues_when_space_is_free(tiny: SmallProject):
     (tiny.root / "models").mkdir()
     subprocess.run(
         [*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],

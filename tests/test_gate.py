@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import CONTRACT
-from facts import missing_facts
+from text_facts import missing_facts
 
 from modelbook import tasks
 from modelbook.config import Deploy

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from facts import missing_facts
 from fastapi.testclient import TestClient
-from shelf import BOOK, Shelf, client_of, fitted
+from text_facts import missing_facts
+from version_store import BOOK, VersionStore, client_of, fitted
 
 from modelbook.serving.access import ApiKeyStore
 
@@ -21,8 +21,8 @@ DATATYPES = {"colour": "BYTES", "size": "FP64", "noise": "FP64", "flag": "BOOL"}
 
 
 @pytest.fixture(scope="module")
-def shelf(make_frame, contract, tmp_path_factory) -> Shelf:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def shelf(make_frame, contract, tmp_path_factory) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     return shelf
 

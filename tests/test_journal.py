@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from facts import missing_facts, refused
 from servers import PASSWORD, postgresql
+from text_facts import missing_facts, raises_stating
 
 from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
@@ -365,15 +365,15 @@ def test_full_sync_sets_sqlite_synchronous(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["mysql://nobody", "what is this", "oracle://"])
 def test_unsupported_journal_url_raises(url: str) -> None:
-    with refused(JournalError, url, "sqlite:///"):
+    with raises_stating(JournalError, url, "sqlite:///"):
         Journal(url, "tiny")
 
 
 def test_unreachable_journal_is_reported_without_password(tmp_path: Path) -> None:
     (tmp_path / "folder.db").mkdir()
-    with refused(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
+    with raises_stating(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
         Journal(f"sqlite:///{tmp_path / 'folder.db'}", "tiny").create_tables()
-    with refused(JournalError, "127.0.0.1:1/tiny") as caught:
+    with raises_stating(JournalError, "127.0.0.1:1/tiny") as caught:
         Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny", "tiny").create_tables()
     assert PASSWORD not in str(caught.value)
 
@@ -401,7 +401,9 @@ def test_journal_with_other_schema_raises(tmp_path: Path) -> None:
     journal = Journal(f"sqlite:///{tmp_path / 'other.db'}", "tiny")
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("create table predictions (id, variant, at, version)")
-    with refused(JournalError, "predictions.id", "predictions.variant", f"schema {SCHEMA_VERSION}"):
+    with raises_stating(
+        JournalError, "predictions.id", "predictions.variant", f"schema {SCHEMA_VERSION}"
+    ):
         journal.create_tables()
     assert sa.inspect(journal.engine).get_table_names() == ["predictions"]
 
@@ -411,7 +413,7 @@ def test_a_journal_of_a_newer_schema_is_refused(journal: Journal) -> None:
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
     for call in (journal.create_tables, journal.migrate):
-        with refused(JournalError, "schema 99", f"schema {SCHEMA_VERSION}") as caught:
+        with raises_stating(JournalError, "schema 99", f"schema {SCHEMA_VERSION}") as caught:
             call()
         assert missing_facts(caught.value.next, "newer", "journal.url") == []
     assert len(journal.read_predictions(0)) == 1
@@ -441,7 +443,7 @@ def make_oldest(path: Path) -> Journal:
 
 def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path) -> None:
     journal = make_oldest(tmp_path / "old.db")
-    with refused(JournalError, "schema 1", f"schema {SCHEMA_VERSION}", "modelbook upgrade"):
+    with raises_stating(JournalError, "schema 1", f"schema {SCHEMA_VERSION}", "modelbook upgrade"):
         journal.create_tables()
     journal.migrate()
     journal.migrate()  # nothing is left to do
@@ -483,7 +485,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     journal = make_oldest(tmp_path / "old.db")
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         connection.execute("create table outcomes_before_migration (id)")  # the second table fails
-    with refused(JournalError, "outcomes_before_migration"):
+    with raises_stating(JournalError, "outcomes_before_migration"):
         journal.migrate()
     assert journal.find_schema() == 1
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection:

@@ -18,7 +18,7 @@ from pathlib import Path
 import prerequisites
 import pytest
 from playwright.sync_api import Page, sync_playwright
-from tiny import BIN, ROOT, STAGES, Tiny
+from small_project import BIN, ROOT, STAGES, SmallProject
 
 from modelbook import config
 from modelbook.registry import store
@@ -65,9 +65,9 @@ DRESSED = "async name => { await jupyterapp.commands.execute('apputils:change-th
 
 
 @pytest.fixture(scope="module")
-def project(bundled: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def project(bundled: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
     """A clone, set up and built; the notebooks' own book, made small."""
-    tiny = Tiny.copy(bundled.first_build, tmp_path_factory.mktemp("clone"))
+    tiny = SmallProject.copy(bundled.first_build, tmp_path_factory.mktemp("clone"))
     for name in (".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, tiny.root)
     git(tiny, "init", "--quiet")
@@ -83,13 +83,15 @@ def project(bundled: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 @pytest.fixture(scope="module")
-def before(project: Tiny) -> dict[str, object]:
+def before(project: SmallProject) -> dict[str, object]:
     """What the batch has made, before anything is done by hand."""
     return made(project)
 
 
 @pytest.fixture(scope="module")
-def server(project: Tiny, before: dict, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(
+    project: SmallProject, before: dict, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a JupyterLab that knows nothing of this machine's user; how it is opened comes from `setup`."""
     home = tmp_path_factory.mktemp("home")
     places = {
@@ -154,7 +156,7 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) ->
     pytest.fail(f"JupyterLab does not answer:\n{log.read_text()}")
 
 
-def git(project: Tiny, *words: str) -> str:
+def git(project: SmallProject, *words: str) -> str:
     retained = {**os.environ, "GIT_PAGER": "cat"}
     result = subprocess.run(
         ["git", *words], cwd=project.root, env=retained, capture_output=True, text=True
@@ -163,7 +165,7 @@ def git(project: Tiny, *words: str) -> str:
     return result.stdout
 
 
-def made(project: Tiny) -> dict[str, object]:
+def made(project: SmallProject) -> dict[str, object]:
     """Products but for those by hand and the store's; who is champion."""
     products = {
         path: when

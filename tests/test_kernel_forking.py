@@ -14,7 +14,7 @@ import textwrap
 import psutil
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
-from tiny import ROOT, STAGES, clean_environ
+from small_project import ROOT, STAGES, clean_environ
 
 from modelbook import config
 from modelbook.build import dependencies, kernel_forking

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from ploomber_core.exceptions import BaseException as Reported
-from shelf import put_empty_store
-from tiny import Tiny
+from small_project import SmallProject
+from version_store import put_empty_store
 
 from modelbook import config
 from modelbook.build import executor, kernels
@@ -31,7 +31,7 @@ DEATHS = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    return Tiny(put_empty_store(tmp_path_factory.mktemp("kernels")))
+    return SmallProject(put_empty_store(tmp_path_factory.mktemp("kernels")))
 
 
 def ingest(tiny, **environ):
@@ -121,11 +121,11 @@ def test_invalid_limits_raise(tiny, monkeypatch, limits, facts):
     assert not (tiny.root / "reports/tiny/logs/02_explore.log").exists()
 
 
-class TestSideBySide:
+class TestConcurrentStages:
     @pytest.fixture(scope="class")
     def serial(self, built, tmp_path_factory):
         """The root of a project of which two stages that wait for the same one were built one after the other."""
-        tiny = Tiny.copy(built.first_build, tmp_path_factory.mktemp("serial"))
+        tiny = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("serial"))
         tiny.leave_out("finalize", "deploy", "monitor")
         pipeline = tiny.root / "pipeline.yaml"
         pipeline.write_text(pipeline.read_text().replace("jobs: 2", "jobs: 1"))

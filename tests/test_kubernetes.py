@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
 
 from modelbook.registry import location
 from modelbook.serving.settings import load_settings

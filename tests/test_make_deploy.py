@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import servers
 import yaml
-from facts import missing_facts
-from tiny import BIN, ROOT
+from small_project import BIN, ROOT
+from text_facts import missing_facts
 
 KUBECTL = """case "$*" in
   "kustomize "*) cat {manifests}; cat "$2/kustomization.yaml" >> {manifests}.seen ;;

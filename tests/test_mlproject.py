@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import yaml
-from tiny import ROOT, STAGES, Tiny
+from small_project import ROOT, STAGES, SmallProject
 
 from modelbook.registry import store
 
@@ -22,7 +22,7 @@ def test_each_stage_has_an_entry_point() -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_run_builds_up_to_a_registered_version(copy_of: Tiny) -> None:
+def test_mlflow_run_builds_up_to_a_registered_version(copy_of: SmallProject) -> None:
     tiny, root = copy_of, copy_of.root
     tiny.set(tune_rounds=2)  # finalize is outdated
     shutil.copy(ROOT / "MLproject", root)

@@ -64,7 +64,7 @@ class TestDirection:
         assert model(free).mean() > model(paid).mean()
 
 
-class TestLeast:
+class TestMinimumFunctionality:
     def test_clear_cases_are_separated(self, model, rows):
         base = rows.iloc[[0]]
         ill = base.assign(
@@ -87,7 +87,7 @@ class TestLeast:
         assert answers.between(0, 1).all()
 
 
-class TestSkew:
+class TestTrainServeSkew:
     def test_registered_model_matches_its_pipeline(self, built, rows):
         import cloudpickle
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from evidence import HARM, VALUE
-from facts import missing_facts
+from text_facts import missing_facts
+from version_evidence import HARM, VALUE
 
 from modelbook.contract import Contract
 from modelbook.errors import ReportError
@@ -90,7 +90,7 @@ def approved(
     return card_data.describe_decision(decision, done, commit="beef", gate_mode=gate)
 
 
-def opened(root: Path, *, by_hand: bool = False) -> Any:
+def fake_stage(root: Path, *, by_hand: bool = False) -> Any:
     """As much of an open stage as a card needs; ``heard`` is what it told the build."""
     heard: list[str] = []
     folder = root / "reports/tiny" / ("by-hand" if by_hand else "")
@@ -220,7 +220,7 @@ def test_card_with_empty_section_raises(make, tmp_path, without, tags, section, 
 
 
 def test_contract_without_use_skips_card_with_message(make, tmp_path):
-    this = opened(tmp_path)
+    this = fake_stage(tmp_path)
     stale = this.product["report"].with_name("card-3.html")
     stale.parent.mkdir(parents=True)
     stale.write_text("of another version 3")
@@ -232,7 +232,7 @@ def test_contract_without_use_skips_card_with_message(make, tmp_path):
 
 
 def test_report_links_to_card(make, tmp_path):
-    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path))
+    shown = model_card.publish(card_data.collect_card_data(make()), fake_stage(tmp_path))
     assert 'href="card-3.html"' in shown._repr_html_()
     html = (tmp_path / "reports/tiny/card-3.html").read_text()
     assert re.findall(r'href="(\d\d_\w+).html"', html) == [
@@ -242,7 +242,9 @@ def test_report_links_to_card(make, tmp_path):
 
 
 def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
-    shown = model_card.publish(card_data.collect_card_data(make()), opened(tmp_path, by_hand=True))
+    shown = model_card.publish(
+        card_data.collect_card_data(make()), fake_stage(tmp_path, by_hand=True)
+    )
     html = (tmp_path / "reports/tiny/by-hand/card-3.html").read_text()
     assert "<code>reports/tiny/by-hand/card-3.html</code>" in shown._repr_html_()
     assert 'href="../../index.html"' in html

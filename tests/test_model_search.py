@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts, numbers
 from sklearn.base import clone
+from text_facts import missing_facts, numbers
 
 from modelbook.config import FAMILY_PACKAGES, Finalize
 from modelbook.display import Table

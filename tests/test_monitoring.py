@@ -11,17 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
+import task_books
 from axe_playwright_python.sync_playwright import Axe
 from conftest import CONTRACT
-from facts import missing_facts
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from text_facts import missing_facts
 
 from modelbook import tasks
 from modelbook.config import Monitor
@@ -46,7 +46,7 @@ NAN = float("nan")
 IMPORTANCE = {"size": 0.3, "colour": 0.01, "noise": 0.0, "flag": -0.01}
 
 
-class Model:
+class FakeModelVersion:
     """A fitted model with the face of a loaded version."""
 
     def __init__(self, frame: pd.DataFrame, contract: Contract) -> None:
@@ -62,13 +62,13 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Model:
-    return Model(make_frame(seed=10, entities=1000), contract)
+def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> FakeModelVersion:
+    return FakeModelVersion(make_frame(seed=10, entities=1000), contract)
 
 
 @pytest.fixture(scope="module")
 def reference(
-    model: Model, make_frame: Callable[..., pd.DataFrame], contract: Contract
+    model: FakeModelVersion, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> pd.DataFrame:
     frame = make_frame(seed=11, entities=1000)
     return frame.assign(score=model.predict(contract.select_features(frame))["probability"])
@@ -81,7 +81,7 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 @pytest.fixture
 def watched(
-    model: Model, reference: pd.DataFrame, contract: Contract
+    model: FakeModelVersion, reference: pd.DataFrame, contract: Contract
 ) -> Callable[..., BatchEvaluation]:
     def evaluate(batch: pd.DataFrame, params: Monitor = PARAMS) -> BatchEvaluation:
         scores = model.predict(contract.select_features(batch))["probability"].to_numpy()
@@ -478,7 +478,7 @@ def test_duplicate_rows_lead_to_watch(
 
 
 def test_naturally_identical_rows_are_not_duplicates(
-    model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+    model: FakeModelVersion, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
     few = contract.model_copy(update={"columns": coded})
@@ -489,7 +489,7 @@ def test_naturally_identical_rows_are_not_duplicates(
 
 @pytest.fixture
 def sayings(
-    model: Model, reference: pd.DataFrame, contract: Contract
+    model: FakeModelVersion, reference: pd.DataFrame, contract: Contract
 ) -> Callable[[pd.DataFrame], tuple[BatchEvaluation, list[str]]]:
     """What is said of a batch as it comes, with the model's own answers."""
 
@@ -603,7 +603,7 @@ def test_repeated_rows_do_not_narrow_intervals(
 
 
 def test_all_batches_are_evaluated_in_order(
-    model: Model, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+    model: FakeModelVersion, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     progress: list[tuple[Any, ...]] = []
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
@@ -1062,12 +1062,15 @@ def test_evidently_report_renders_offline(
 
 
 def test_every_interval_depends_on_resamples() -> None:
-    rows = books.number(years=(1,))
-    rows, rest = rows.assign(score=1000 + 20 * rows["size"]), books.number(seed=1, years=(2,))
+    rows = task_books.regression_rows(years=(1,))
+    rows, rest = (
+        rows.assign(score=1000 + 20 * rows["size"]),
+        task_books.regression_rows(seed=1, years=(2,)),
+    )
     scores = (1000 + 20 * rest["size"]).to_numpy()
     few, many = (
         batch_evaluation.measure_performance(
-            tasks.get_task(books.of_number()), rest, scores, rows, None,
+            tasks.get_task(task_books.of_number()), rest, scores, rows, None,
             Monitor(resamples=resamples, min_rows=200),
         ).set_index("metric")
         for resamples in (100, 1000)

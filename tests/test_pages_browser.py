@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from axe_playwright_python.base import AxeResults
 from axe_playwright_python.sync_playwright import Axe
-from outline import Outline, dead_links, kinds, pages
+from html_outline import PageOutline, dead_links, one_page_per_kind, pages
 from playwright.sync_api import Browser, Page
 from pypdf import PdfReader
-from tiny import Tiny
+from small_project import SmallProject
 
 from modelbook import config
 from modelbook.ab import analysis, split_traffic, summary
@@ -35,15 +35,15 @@ Opened = Callable[..., tuple[Page, list[str], list[str]]]
 
 
 @pytest.fixture(scope="module")
-def reports(built: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reports(built: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reports that builds have left, and the page of a stage that failed; a copy, since other tests build, too."""
     reports = shutil.copytree(built.root / "reports", tmp_path_factory.mktemp("pages") / "reports")
     fail(reports / "tiny", "compare")
-    try_out(reports / "tiny")
+    serve_two_versions(reports / "tiny")
     return reports
 
 
-def try_out(folder: Path) -> None:
+def serve_two_versions(folder: Path) -> None:
     """Let two versions have shared traffic."""
     count = pd.RangeIndex(400)
     rows = pd.DataFrame(
@@ -101,7 +101,7 @@ def opened(browser: Browser) -> Iterator[Opened]:
 
 
 def test_pages_make_no_requests_and_log_no_console_messages(reports, opened):
-    for path in [*kinds(reports), *reports.rglob("*evidently*.html")]:
+    for path in [*one_page_per_kind(reports), *reports.rglob("*evidently*.html")]:
         page, requests, result = opened(path)
         elsewhere = [
             url
@@ -142,7 +142,7 @@ def find_undecided(result: AxeResults) -> list[str]:
 
 def test_pages_have_no_axe_violations(reports, opened):
     match = []
-    for path in kinds(reports):
+    for path in one_page_per_kind(reports):
         page, _, _ = opened(path, color_scheme="light", reduced_motion="reduce", bypass_csp=True)
         page.evaluate(UNFOLD)
         for scheme, result in run_axe(page):
@@ -153,7 +153,7 @@ def test_pages_have_no_axe_violations(reports, opened):
 
 
 def test_pages_do_not_overflow_on_a_phone(reports, opened):
-    for path in kinds(reports):
+    for path in one_page_per_kind(reports):
         page, _, _ = opened(path, viewport={"width": 390, "height": 844}, device_scale_factor=2)
         page.evaluate(UNFOLD)
         assert page.evaluate(OVERFLOW) == [], path
@@ -164,7 +164,7 @@ def test_pages_do_not_overflow_on_a_phone(reports, opened):
 
 
 def test_pages_have_same_text_without_javascript(reports, opened):
-    for path in kinds(reports):
+    for path in one_page_per_kind(reports):
         page, _, _ = opened(path)
         for controls in page.locator(".scripted").all():  # they repeat what the tables say
             assert controls.is_visible(), path
@@ -193,7 +193,7 @@ def test_links_resolve(reports):
 
 
 def test_pages_have_accessible_structure(reports):
-    for outline in map(Outline, pages(reports)):
+    for outline in map(PageOutline, pages(reports)):
         assert outline.all("html")[0].get("lang") == "en", outline.path
         assert outline.title.strip(), outline.path
         assert outline.levels.count(1) == 1, outline.path

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cells import carry_out, prove_in_process
-from tiny import SMALL, Tiny
+from notebook_cells import run_cells, verify_in_process
+from small_project import SMALL, SmallProject
 
 from modelbook import config, dataset
 from modelbook.errors import DataError, EngineError, ParameterError, PromotionError, TrainingError
@@ -130,10 +130,10 @@ def _text(value: Any) -> str:
 @pytest.fixture(scope="module")
 def root(built, tmp_path_factory) -> Path:
     """A built project of these tests' own, with another table, contract and book, a new candidate, and bad batches."""
-    root = Tiny.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
+    root = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
-    prove_in_process(patch)
+    verify_in_process(patch)
     dataset.read_table("rand-hie", root).to_csv(root / "copy.csv", index=False)
     shutil.copy(root / "copy.csv", root / "changed.csv")
     (root / "changed.csv.dvc").write_text("outs: [{md5: another, path: changed.csv}]")
@@ -157,10 +157,10 @@ def root(built, tmp_path_factory) -> Path:
     batches = files.read(root / "data/tiny/batches.parquet")
     batches["expensive"] = np.random.default_rng(1).integers(0, 2, len(batches))
     files.write(root / "data/tiny/batches.parquet", batches)
-    carry_out(
+    run_cells(
         root, "compare", {**values_of("compare"), "families": ["lr", "lda", "gbc"]}, wired=True
     )
-    carry_out(root, "finalize", {**values_of("finalize"), "tune_rounds": 10}, wired=True)
+    run_cells(root, "finalize", {**values_of("finalize"), "tune_rounds": 10}, wired=True)
     for folder in ("data", "models"):
         shutil.copytree(root / folder / "tiny", root / folder / "other")
     yield root
@@ -173,7 +173,7 @@ def values_of(stage: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in expected_values}
 
 
-class Runs:
+class RecordedRuns:
     """What a stage leaves and shows, with some values other than the small project's; each run is made once."""
 
     def __init__(self, root: Path) -> None:
@@ -188,7 +188,7 @@ class Runs:
             try:
                 # By hand the gate is never enforced, so deploy is run as the pipeline does.
                 inputs = {**values_of(stage), **values}
-                ended = carry_out(
+                ended = run_cells(
                     self._root,
                     stage,
                     inputs,
@@ -236,8 +236,8 @@ def record(read: set[str], this: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(root) -> Runs:
-    return Runs(root)
+def runs(root) -> RecordedRuns:
+    return RecordedRuns(root)
 
 
 def test_every_parameter_has_a_case():

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 
 import pytest
-from tiny import record_build
+from small_project import record_build
 
 from modelbook import config, stage
 from modelbook.build import dependencies, staleness
@@ -40,7 +40,7 @@ def compared(extra: str = "", injected: str = ""):
     return stage.open("compare", cell_of(extra, injected))
 
 
-class TestRetrained:
+class TestRetrainValues:
     """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
 
     def ingest(self, tiny, **typed):

@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from facts import missing_facts, numbers
-from test_monitoring import IMPORTANCE, PARAMS, Model
+from test_monitoring import IMPORTANCE, PARAMS, FakeModelVersion
+from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.dataset import parquet_folder, quick_fingerprint, read_table
@@ -82,7 +82,7 @@ def of_folder(
     make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], Any]:
     """Monitor's windows of a folder, by a model as a version keeps one."""
-    model, past = Model(make_frame(seed=10), contract), make_frame(seed=11)
+    model, past = FakeModelVersion(make_frame(seed=10), contract), make_frame(seed=11)
     reference = past.assign(score=model.predict(contract.select_features(past))["probability"])
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
     version: Any = SimpleNamespace(

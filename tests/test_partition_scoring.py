@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import servers
-from clusters import LONG, cluster, retry_startup
-from facts import missing_facts
+from dask_clusters import LONG, cluster, retry_startup
 from filelock import FileLock
-from shelf import BOOK, Shelf, fitted
-from tiny import ROOT
+from small_project import ROOT
+from text_facts import missing_facts
 from typer.testing import CliRunner
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.cli import app, serving
 from modelbook.contract import Contract
@@ -46,8 +46,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def shelf(
     make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any
-) -> Shelf:
-    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+) -> VersionStore:
+    shelf = VersionStore(tmp_path_factory.mktemp("shelf"))
     shelf.alias("champion", shelf.register(fitted(make_frame(), contract), contract, make_frame()))
     return shelf
 
@@ -67,7 +67,7 @@ def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
 
 
 @pytest.fixture
-def run(shelf: Shelf, table: Path) -> Callable[..., Any]:
+def run(shelf: VersionStore, table: Path) -> Callable[..., Any]:
     def go(target: str = "out", **engine: Any) -> Any:
         load = partial(served_models.load_model, max_rows=1)
         named = served_models.require_champion(shelf.root, BOOK)
@@ -78,7 +78,7 @@ def run(shelf: Shelf, table: Path) -> Callable[..., Any]:
     return go
 
 
-def same_as_alone(table: Path, out: Path, shelf: Shelf) -> None:
+def same_as_alone(table: Path, out: Path, shelf: VersionStore) -> None:
     """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
     item = served_models.load_champion(shelf.root, BOOK)
     (table.parent / "alone").mkdir()
@@ -204,7 +204,7 @@ def test_score_command_reports_rows_and_rejects_folder(shelf, table, monkeypatch
     same_as_alone(table, table.parent / "out", shelf)
 
 
-def score(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, *words: object) -> Any:
+def score(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch, *words: object) -> Any:
     monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
     return CliRunner().invoke(app, ["score", *map(str, words)])
 
@@ -293,7 +293,7 @@ def test_remote_file_is_scored_and_unwritable_target_fails_first(shelf, table, m
 def test_score_command_uses_given_version_and_reports_rejects_and_drift(
     table, frame, contract, tmp_path, monkeypatch
 ):
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = VersionStore(tmp_path / "shelf")
     shutil.copy(ROOT / "pipeline.yaml", shelf.root)
     shutil.copy(ROOT / "env.yaml", shelf.root)
     for alias in ("champion", "challenger"):
@@ -323,7 +323,7 @@ def test_score_command_uses_given_version_and_reports_rejects_and_drift(
 def test_journaled_batch_is_stored_once_and_receives_outcomes(
     table, frame, contract, tmp_path, monkeypatch
 ):
-    shelf = Shelf(tmp_path / "shelf")
+    shelf = VersionStore(tmp_path / "shelf")
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     out = tmp_path / "out"
     for _ in range(2):  # the second begins anew, as after an interruption

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import ROOT
+from small_project import ROOT
 
 from modelbook import config
 from modelbook.errors import PipelineSpecError

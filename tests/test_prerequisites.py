@@ -10,7 +10,7 @@ import sys
 import prerequisites
 import pytest
 from prerequisites import MODE, PREREQUISITES
-from tiny import ROOT
+from small_project import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

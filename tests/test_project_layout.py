@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from tiny import ROOT
+from small_project import ROOT
 
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {

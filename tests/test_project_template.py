@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from facts import missing_facts, refused
-from tiny import QUICK, SMALL, Tiny
+from small_project import QUICK, SMALL, SmallProject
+from text_facts import missing_facts, raises_stating
 
 from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
 from modelbook.extras import project_template, stack_trial
@@ -56,7 +56,7 @@ def test_new_project_contains_all_build_inputs(root: Path) -> None:
         assert (root / name).is_file(), name
     assert "@MODELBOOK@" not in (root / "Makefile").read_text()
     assert project_template.read_record(root)["files"] == sorted(project_template.read_template())
-    with refused(WorkbenchError, root):
+    with raises_stating(WorkbenchError, root):
         project_template.begin_project(root)
 
 
@@ -147,9 +147,9 @@ def test_make_refuses_python_without_lock(root: Path) -> None:
 def test_uncommitted_changes_are_refused(root: Path, tmp_path: Path) -> None:
     project_template.require_committed(root)
     (root / "env.yaml").write_text("book: other")
-    with refused(WorkbenchError, "env.yaml"):
+    with raises_stating(WorkbenchError, "env.yaml"):
         project_template.require_committed(root)
-    with refused(WorkbenchError, project_template.RECORD_FILE):
+    with raises_stating(WorkbenchError, project_template.RECORD_FILE):
         project_template.plan_upgrade(tmp_path)
 
 
@@ -185,18 +185,18 @@ def test_impossible_dry_run_is_refused_before_it_begins(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     supported = metadata("modelbook")["Requires-Python"]
-    with refused(WorkbenchError, "3.99", supported):
+    with raises_stating(WorkbenchError, "3.99", supported):
         stack_trial.try_stack(root, "rand-hie", python="3.99")
     old_python = write_program(tmp_path / "claims/python3.9", "echo 3.9.18")
-    with refused(WorkbenchError, "3.9.18", old_python, supported, "--python"):
+    with raises_stating(WorkbenchError, "3.9.18", old_python, supported, "--python"):
         stack_trial.try_stack(root, "rand-hie", python=str(old_python))
-    with refused(WorkbenchError, tmp_path, "--environment"):
+    with raises_stating(WorkbenchError, tmp_path, "--environment"):
         stack_trial.try_stack(root, "rand-hie", environment=tmp_path)
-    with refused(RunHistoryError, "rand-hie", "build"):
+    with raises_stating(RunHistoryError, "rand-hie", "build"):
         stack_trial.try_stack(root, "rand-hie", environment=Path(sys.prefix))
     (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
     (root / "Makefile").write_text("another\n")
-    with refused(WorkbenchError, "Makefile"):
+    with raises_stating(WorkbenchError, "Makefile"):
         stack_trial.try_stack(root, "rand-hie")
     assert [path.name for path in tmp_path.iterdir()] == ["claims"]
 
@@ -212,7 +212,7 @@ def test_a_dry_run_without_a_second_environment_leaves_no_copy(
     make = write_program(root / "programs/make", "echo $3 >>made; exit 7")
     monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
     monkeypatch.chdir(root)
-    with refused(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
+    with raises_stating(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
         stack_trial.try_stack(root, "rand-hie")
     copy = Path((root / "made").read_text().strip())
     assert copy.parent == tmp_path
@@ -230,7 +230,7 @@ def list_files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def check_dry_run(begun: Tiny, **environ: str) -> None:
+def check_dry_run(begun: SmallProject, **environ: str) -> None:
     """The dry run compares with a copy that was built, and leaves the project as it was."""
     files = list_files(begun.root)
     done = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
@@ -264,7 +264,7 @@ def check_dry_run(begun: Tiny, **environ: str) -> None:
 def test_new_project_builds_and_serves(root: Path) -> None:
     values = yaml.safe_load((root / "env.yaml").read_text())
     (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL, "families": "lr"}))
-    begun = Tiny.__new__(Tiny)
+    begun = SmallProject.__new__(SmallProject)
     begun.root = root
     base, monitor = root / project_template.BASE_FOLDER, "notebooks/06_monitor.ipynb"
     cells = json.loads((base / monitor).read_text())["cells"]

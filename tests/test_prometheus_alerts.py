@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import servers
 import yaml
-from shelf import BOOK, JSON, Shelf, fitted, running
+from small_project import ROOT
 from test_monitor_command import PARAMS, evaluated
-from tiny import ROOT
+from version_store import BOOK, JSON, VersionStore, fitted, running
 
 from modelbook.extras import stream_metrics
 from modelbook.monitoring import latest_verdict
@@ -153,7 +153,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     """A Prometheus with our configuration that reads a service with keys; gives its address."""
-    shelf = Shelf(tmp_path / "served")
+    shelf = VersionStore(tmp_path / "served")
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     monitored = WindowHistory(latest_verdict.history_path(shelf.root, BOOK), 1)
     monitored.record_windows([evaluated(contract, "4", auc=0.7)], PARAMS)

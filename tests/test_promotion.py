@@ -17,12 +17,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cells import inside_build
-from facts import missing_facts, refused
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
-from shelf import add_version, put_empty_store
+from notebook_cells import inside_build
+from text_facts import missing_facts, raises_stating
 from typer.testing import CliRunner
+from version_store import add_version, put_empty_store
 
 from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.gate import Criterion, Decision
@@ -193,7 +193,7 @@ def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> Non
 def test_corrupt_store_raises(root: Path) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
     for call in (history.read_history, history.find_integrity_errors, lambda root: judge(root, 1)):
-        with refused(StoreError, database_path(root), "SQLite"):
+        with raises_stating(StoreError, database_path(root), "SQLite"):
             call(root)
 
 
@@ -326,7 +326,7 @@ def test_concurrent_writers_are_serialized(root: Path) -> None:
 def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "LOCK_TIMEOUT_SECONDS", 0.1)
     lock = database_path(root).with_suffix(".history.lock")
-    with FileLock(lock), refused(StoreError, lock):
+    with FileLock(lock), raises_stating(StoreError, lock):
         judge(root, 1)
     assert history.read_history(root) == []
 
@@ -369,13 +369,13 @@ def test_ineligible_version_is_not_promoted(
     champions(root, 1)
     before(root)
     stood, proven[:] = alias(root), []
-    with refused(error, MODEL, 2, *facts):
+    with raises_stating(error, MODEL, 2, *facts):
         promote(root, 2)
     assert (alias(root), proven) == (stood, [])
 
 
 def test_unknown_version_raises(root: Path, proven: list[int]) -> None:
-    with refused(PromotionError, MODEL, 9):
+    with raises_stating(PromotionError, MODEL, 9):
         promote(root, 9, override="I want it")
 
 
@@ -411,7 +411,7 @@ def test_golden_rows_tolerate_rounding_of_other_processors(
     if difference < 1e-9:
         assert promotion.verify_golden_rows(tmp_path, MODEL, 1) == 30
         return
-    with refused(ReproductionError, f"{difference:g}"):
+    with raises_stating(ReproductionError, f"{difference:g}"):
         promotion.verify_golden_rows(tmp_path, MODEL, 1)
 
 
@@ -427,7 +427,7 @@ def test_rollbacks_restore_earlier_champions_in_order(root: Path, proven: list[i
     assert (alias(root), proven[-1]) == (2, 2)
     assert missing_facts(roll_back(root).reason, 2) == []
     assert alias(root) == 1
-    with refused(PromotionError, MODEL, 1):
+    with raises_stating(PromotionError, MODEL, 1):
         roll_back(root)
     assert alias(root) == 1
 
@@ -435,7 +435,7 @@ def test_rollbacks_restore_earlier_champions_in_order(root: Path, proven: list[i
 def test_rollback_to_altered_files_is_refused(root: Path, proven: list[int]) -> None:
     champions(root, 1, 2)
     shutil.rmtree(local_artifact_folder(root) / "version 1")
-    with refused(StoreError, MODEL, 1):
+    with raises_stating(StoreError, MODEL, 1):
         roll_back(root)
     assert alias(root) == 2
 
@@ -454,7 +454,7 @@ def test_concurrent_promotions_report_the_first(
         return 30
 
     monkeypatch.setattr(promotion, "verify_golden_rows", overtaken)
-    with refused(PromotionError, MODEL, 3, "bert", "promote") as caught:
+    with raises_stating(PromotionError, MODEL, 3, "bert", "promote") as caught:
         promote(root, 2)
     assert missing_facts(caught.value.expected, 1) == []
     assert (alias(root), history.find_integrity_errors(root)) == (3, [])
@@ -585,7 +585,7 @@ def test_ineligible_challenger_is_refused(
     number: int | None, facts: list[Any], root: Path, proven: list[int]
 ) -> None:
     champions(root, 1)
-    with refused(PromotionError, MODEL, *facts):
+    with raises_stating(PromotionError, MODEL, *facts):
         promotion.set_challenger(root, MODEL, number, reason="", commit="c")
     assert challengers(root) == []
 
@@ -666,10 +666,10 @@ def test_moves_print_their_entries_as_json(tiny: Any, root: Path, proven: list[i
 def test_running_service_follows_promotions_without_failed_requests(
     tmp_path: Path, frame: Any, contract: Any, proven: list[int]
 ) -> None:
-    from shelf import Shelf, fitted
     from test_server import ROW, running
+    from version_store import VersionStore, fitted
 
-    shelf = Shelf(tmp_path)
+    shelf = VersionStore(tmp_path)
     for number in (1, 2):
         shelf.register(fitted(frame, contract), contract, frame, run_id=str(number))
     champions(tmp_path, 1)

@@ -42,7 +42,7 @@ def test_importing_package_loads_no_store_libraries(tiny):
 
 
 @pytest.mark.slow
-class TestBuilt:
+class TestBuiltBook:
     def test_champion_pipeline_matches_registered_version(self, built, monkeypatch):
         monkeypatch.chdir(built.root / "notebooks")
         pipeline = modelbook.champion("tiny")

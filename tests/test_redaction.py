@@ -7,8 +7,8 @@ import re
 from urllib.parse import quote
 
 import pytest
-from shelf import put_empty_store
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
+from version_store import put_empty_store
 
 from modelbook import config
 from modelbook.errors import ParameterError
@@ -105,7 +105,7 @@ secrets"""
 
 @pytest.mark.slow
 def test_build_writes_no_secret(tmp_path):
-    tiny = Tiny(put_empty_store(tmp_path))
+    tiny = SmallProject(put_empty_store(tmp_path))
     leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
     leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
     leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")

@@ -21,16 +21,16 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from cells import inside_build
-from facts import missing_facts, refused
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
-from shelf import put_empty_store
+from notebook_cells import inside_build
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from text_facts import missing_facts, raises_stating
+from version_store import put_empty_store
 
 from modelbook import tasks
 from modelbook.contract import Contract
@@ -76,7 +76,7 @@ def fit(frame: pd.DataFrame, contract: Contract) -> Any:
     )
 
 
-def made(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, Any]:
+def version_parts(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, Any]:
     """What a version consists of: ``held`` names the entities held out."""
     out = frame["who"].isin(held)
     evaluated, model = fit(frame[~out], contract), fit(frame, contract)
@@ -104,12 +104,12 @@ def enter(root: Path, contents: dict[str, Any], contract: Contract, **tags: Any)
 
 @pytest.fixture(scope="module")
 def contents(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
-    return made(make_frame(), set(range(50)), contract)
+    return version_parts(make_frame(), set(range(50)), contract)
 
 
 @pytest.fixture(scope="module")
 def other(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
-    return made(make_frame(seed=5), set(range(30, 90)), contract)
+    return version_parts(make_frame(seed=5), set(range(30, 90)), contract)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
     for refuse in (store.ensure_store, store.check_store, mlflow_schema.require_schema):
-        with refused(StoreError, "newer", "feedc0ffee00") as caught:
+        with raises_stating(StoreError, "newer", "feedc0ffee00") as caught:
             refuse(root)
         assert re.search(r"MLflow 3\.", caught.value.expected)
         assert f"mv {store.database_path(root)} " in caught.value.next
@@ -175,7 +175,7 @@ def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
 def test_file_that_is_not_a_store_raises(content: bytes, tmp_path: Path) -> None:
     store.database_path(tmp_path).parent.mkdir()
     store.database_path(tmp_path).write_bytes(content)
-    with refused(StoreError, store.database_path(tmp_path)) as caught:
+    with raises_stating(StoreError, store.database_path(tmp_path)) as caught:
         store.ensure_store(tmp_path)
     assert f"mv {store.database_path(tmp_path)} " in caught.value.next
     assert store.database_path(tmp_path).read_bytes() == content
@@ -186,16 +186,16 @@ def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
     client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
     store.check_store(root)  # an experiment of the user's own
     client.create_registered_model(BOOK)
-    with refused(StoreError, "older commit", store.database_path(root)) as caught:
+    with raises_stating(StoreError, "older commit", store.database_path(root)) as caught:
         store.check_store(root)
     assert "mv " in caught.value.next
     client.create_model_version(BOOK, (tmp_path / "version").as_uri())
-    with refused(StoreError, "older commit"):
+    with raises_stating(StoreError, "older commit"):
         aliases.find_version(root, BOOK, 1)
 
 
 def test_pickle_of_other_modelbook_version_is_explained(first: ModelVersion) -> None:
-    with refused(StoreError, "modelbook.stage.gone", BOOK, 1), first.explain_unpickling():
+    with raises_stating(StoreError, "modelbook.stage.gone", BOOK, 1), first.explain_unpickling():
         raise ModuleNotFoundError("no module", name="modelbook.stage.gone")
     with pytest.raises(ModuleNotFoundError), first.explain_unpickling():
         raise ModuleNotFoundError("no module", name="another")
@@ -412,7 +412,7 @@ def test_version_numbers_increase_and_unknown_version_raises(
     shelf: Path, first: ModelVersion, second: ModelVersion
 ) -> None:
     assert second.number == first.number + 1
-    with refused(StoreError, BOOK, 77, "ploomber build"):
+    with raises_stating(StoreError, BOOK, 77, "ploomber build"):
         versions.get_version(shelf, BOOK, 77)
 
 
@@ -424,7 +424,7 @@ def test_model_that_does_not_reproduce_golden_rows_is_not_registered(
 ) -> None:
     gold = contents["golden"].copy()
     gold.loc[3, column] += change
-    with refused(ReproductionError, *([f"{abs(change):g}"] if change == 1 else [])):
+    with raises_stating(ReproductionError, *([f"{abs(change):g}"] if change == 1 else [])):
         enter(root, {**contents, "golden": gold}, contract)
     assert aliases.find_version(root, BOOK, 1) is None
     assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
@@ -442,7 +442,7 @@ def test_alias_names_champion_and_missing_files_raise(
     store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
     assert versions.get_champion(root, BOOK) == item
     shutil.rmtree(item.artifact_folder.parent)
-    with refused(StoreError, BOOK, 1, item.artifact_folder):
+    with raises_stating(StoreError, BOOK, 1, item.artifact_folder):
         versions.get_champion(root, BOOK)
 
 
@@ -553,7 +553,7 @@ def test_rollback_works_offline(
     )  # from the clean process
 
 
-def spoil(version: ModelVersion) -> None:
+def replace_pipeline(version: ModelVersion) -> None:
     """Another model's pipeline in the place of the one that was registered."""
     shutil.copy(version.artifact_folder / "evaluated.pkl", version.artifact_folder / "model.pkl")
 
@@ -564,7 +564,7 @@ def test_version_that_fails_verification_is_not_promoted(
 ) -> None:
     item, two = enter(root, contents, contract), enter(root, other, contract)
     store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
-    spoil(two)
+    replace_pipeline(two)
     with pytest.raises(ReproductionError, match=r"models:/tiny/2\b.*\b0\.\d+"):
         enact(root, two, "promote")
     assert alias(root) == 1
@@ -619,7 +619,7 @@ def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
     def version(years: tuple[int, ...], held: range, split: str = "group") -> ModelVersion:
-        contents = made(make_frame(seed=6, entities=60, years=years), set(held), contract)
+        contents = version_parts(make_frame(seed=6, entities=60, years=years), set(held), contract)
         contents["metrics"] |= {"periods": list(years), "split": split}
         return write_version(tmp_path / f"{len(years)}-{held}", contents, contract)
 
@@ -644,7 +644,8 @@ def test_later_entity_counts_as_unseen_by_champion(
     frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
     frame = frame[(frame["year"] > 3) | (frame["who"] < 50)]  # members from 50 on join in year 4
     old, new = (
-        made(frame[frame["year"] <= until], set(range(40, 60)), contract) for until in (3, 4)
+        version_parts(frame[frame["year"] <= until], set(range(40, 60)), contract)
+        for until in (3, 4)
     )
     for contents, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
         contents["metrics"] |= {"periods": years, "split": "group"}
@@ -656,7 +657,7 @@ def test_later_entity_counts_as_unseen_by_champion(
 def test_no_champion_or_shared_entities_give_no_paired_rows(
     tmp_path: Path, first: ModelVersion, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
-    stranger = made(make_frame(seed=6), set(range(100, 150)), contract)
+    stranger = version_parts(make_frame(seed=6), set(range(100, 150)), contract)
     apart = write_version(tmp_path / "apart", stranger, contract)
     for candidate, champion in ((first, None), (apart, first)):
         assert len(score_on_shared_rows(candidate, champion)) == 0
@@ -751,10 +752,10 @@ def test_pickles_of_other_library_versions_are_refused(
     other = moved(first, **{library: then})
     here = libraries.list_libraries()[library]
     for load in (other.load_holdout_pipeline, lambda: other.load_pipeline("model")):
-        with refused(StoreError, library, then, here, BOOK) as caught:
+        with raises_stating(StoreError, library, then, here, BOOK) as caught:
             load()
         assert "modelbook retrain" in caught.value.next
-    with refused(StoreError, library, then, here), other.explain_unpickling():
+    with raises_stating(StoreError, library, then, here), other.explain_unpickling():
         raise AttributeError("no such class")
     with pytest.raises(AttributeError), first.explain_unpickling():
         raise AttributeError("no such class")
@@ -771,7 +772,7 @@ def test_champion_of_other_libraries_is_compared_by_registered_scores(
 ) -> None:
     frame = make_frame(seed=6, entities=60)
     champion, candidate = (
-        write_version(tmp_path / name, made(frame, set(held), contract), contract)
+        write_version(tmp_path / name, version_parts(frame, set(held), contract), contract)
         for name, held in {"champion": range(20, 40), "candidate": range(10, 30)}.items()
     )
     tags = {libraries.LIBRARIES_TAG: json.dumps({"scikit-learn": "1.2.3"})}

@@ -22,7 +22,7 @@ import servers
 import yaml
 from containers import Image, Overlay, render_overlay
 from servers import free_port
-from tiny import BIN, QUICK, ROOT, SMALL, clean_environ
+from small_project import BIN, QUICK, ROOT, SMALL, clean_environ
 
 BOOK, ENV_FILE, BUCKET = "rand-hie-sample", "env.sample.yaml", "modelbook-prod"
 IDENTITY = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]

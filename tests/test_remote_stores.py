@@ -17,13 +17,13 @@ from unittest import mock
 
 import pandas as pd
 import pytest
-from facts import missing_facts, refused
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_store, postgresql
-from shelf import put_empty_store, running
+from small_project import STAGES, SmallProject
 from test_server import ROW
-from tiny import STAGES, Tiny
+from text_facts import missing_facts, raises_stating
+from version_store import put_empty_store, running
 
 from modelbook.config import store as setting
 from modelbook.contract import Contract
@@ -295,10 +295,10 @@ def test_server_without_model_registry_raises(tmp_path: Path) -> None:
 def test_version_on_server_is_registered_served_and_followed(
     root: Path, server: MLflowServer, tmp_path: Path, frame: Any, contract: Any
 ) -> None:
-    from test_registry import enter, made
+    from test_registry import enter, version_parts
 
-    version = enter(root, made(frame, set(range(50)), contract), contract)
-    enter(root, made(frame, set(range(30)), contract), contract)
+    version = enter(root, version_parts(frame, set(range(50)), contract), contract)
+    enter(root, version_parts(frame, set(range(30)), contract), contract)
     assert promotion.promote(root, BOOK, 1, reason="", override="the first", commit="c")
     assert not (root / "models/mlflow.db").exists()
     other = tmp_path / "other"
@@ -333,7 +333,7 @@ def test_version_on_server_is_registered_served_and_followed(
 
 @pytest.mark.slow
 def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> None:
-    tiny = Tiny(root)
+    tiny = SmallProject(root)
     tiny.set(book="loop")
     tiny.leave_out("explore")  # it leaves nothing in a store
     done = tiny.build()
@@ -396,7 +396,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     database: PostgreSQL, bucket: Any, tmp_path: Path, frame: Any, contract: Any
 ) -> None:
     import psycopg
-    from test_registry import enter, made
+    from test_registry import enter, version_parts
 
     with closing(psycopg.connect(database.url().replace("+psycopg", ""), autocommit=True)) as owner:
         owner.execute("create database shared")
@@ -410,7 +410,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     code += "store.ensure_store(Path(sys.argv[1]))"
     making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (item, other)]
     assert [each.wait(120) for each in making] == [0, 0]
-    version = enter(item, made(frame, set(range(50)), contract), contract)
+    version = enter(item, version_parts(frame, set(range(50)), contract), contract)
     assert promotion.promote(item, BOOK, 1, reason="", override="the first", commit="c")
     assert served_models.load_champion(other, BOOK).number == 1
     fetched = other / "models" / "cache" / version.tags[DIGEST_TAG]
@@ -439,10 +439,10 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     make_frame: Callable[..., pd.DataFrame],
     tmp_path: Path,
 ) -> None:
-    from test_registry import enter, made
+    from test_registry import enter, version_parts
 
     frame = make_frame(entities=40)
-    version = enter(root, made(frame, set(range(10)), contract), contract)
+    version = enter(root, version_parts(frame, set(range(10)), contract), contract)
     journal = Journal(database.url(), BOOK)
     journal.create_tables()
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
@@ -465,7 +465,7 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     changed = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
     assert 7 not in set(changed.reference["who"])
     assert len(changed.reference) == 27
-    with refused(StoreError, address):
+    with raises_stating(StoreError, address):
         exports.read_passport(address)
     omitted = backup.back_up(root, str(tmp_path / "backups")).notes
     assert missing_facts(" ".join(omitted), display_uri(root)) == []

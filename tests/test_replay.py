@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from books import of_classes, of_number
-from shelf import BOOK, THRESHOLD, Shelf, client_of, fitted
 from sklearn.dummy import DummyClassifier
+from task_books import of_classes, of_number
 from typer.testing import CliRunner
+from version_store import BOOK, THRESHOLD, VersionStore, client_of, fitted
 
 from modelbook.ab import replay
 from modelbook.contract import Contract
@@ -31,16 +31,16 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def template(
     rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
-) -> Shelf:
+) -> VersionStore:
     """Version 1, the champion, answers the base rate to all; version 2 has learned something."""
-    made = Shelf(tmp_path_factory.mktemp("replay"))
+    made = VersionStore(tmp_path_factory.mktemp("replay"))
     made.alias("champion", made.register(fitted(rows, contract, DummyClassifier()), contract, rows))
     made.register(fitted(rows, contract), contract, rows)
     return made
 
 
 @pytest.fixture
-def project(template: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(template: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     template.copy(tmp_path)
     (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
     (tmp_path / "reports" / BOOK / "runs").mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_replay_errors_state_next_step(project, make_frame) -> None:
 # Parts, without a service
 
 
-class Fixed:
+class FixedScorer:
     """Answers what it is told to, whatever is asked."""
 
     def __init__(self, contract: Contract, *numbers: list[float]) -> None:
@@ -163,7 +163,7 @@ def test_multiclass_change_is_measured_for_previous_class() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     result = again(
         [row(1, "low", sure), row(2, "low", sure)],
-        Fixed(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
+        FixedScorer(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
         contract,
     )
     assert (result["rows"], result["otherwise"]) == (2, 1)
@@ -174,7 +174,7 @@ def test_multiclass_change_is_measured_for_previous_class() -> None:
 def test_regression_change_ignores_rounding() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
-    result = again(rows, Fixed(contract, [1000.0000001], [1200.0]), contract)
+    result = again(rows, FixedScorer(contract, [1000.0000001], [1200.0]), contract)
     assert (result["otherwise"], result["moving"]) == (1, "prediction")
     assert result["mean"] == pytest.approx(100)
 
@@ -182,15 +182,15 @@ def test_regression_change_ignores_rounding() -> None:
 def test_version_with_other_contract_raises() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     with pytest.raises(ContractError, match=r"version 2 .*number, version 1 .*low, middle, high"):
-        again([row(1, "low", sure)], Fixed(of_number(), [1.0]), of_number())
+        again([row(1, "low", sure)], FixedScorer(of_number(), [1.0]), of_number())
     with pytest.raises(ContractError, match=r"version 2 .*low, middle, high, version 1 .*number"):
-        again([row(1, 2.0, None)], Fixed(of_classes(), [1, 0, 0]), of_classes())
+        again([row(1, 2.0, None)], FixedScorer(of_classes(), [1, 0, 0]), of_classes())
     lacking = row(1, 2.0, None)
     del lacking["inputs"]["noise"]
     with pytest.raises(ContractError, match=r"\b2\b.*noise.*id-1"):
-        again([lacking], Fixed(of_number(), [1.0]), of_number())
+        again([lacking], FixedScorer(of_number(), [1.0]), of_number())
     with pytest.raises(DataError, match="the journal has no predictions"):
-        again([], Fixed(of_number(), [1.0]), of_number())
+        again([], FixedScorer(of_number(), [1.0]), of_number())
 
 
 def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
     random, output = np.random.default_rng(1), []
     before = random.normal(size=9000)
     match = replay.replay_predictions(
-        (row(place, value, None, size=float(place)) for place, value in enumerate(before)), Fixed(contract, [0.0]),
+        (row(place, value, None, size=float(place)) for place, value in enumerate(before)), FixedScorer(contract, [0.0]),
         contract, "version 2", on_progress=lambda rows, seconds: output.append(rows),
     )  # fmt: skip
     assert output == [2000, 4000, 6000, 8000, 9000]

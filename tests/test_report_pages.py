@@ -14,9 +14,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from evidence import HARM, VALUE
-from facts import missing_facts, refused
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from text_facts import missing_facts, raises_stating
+from version_evidence import HARM, VALUE
 
 from modelbook import config
 from modelbook.display import BulletList, DisplayGroup, Figure, Table, plotting, style
@@ -124,7 +124,7 @@ def test_invalid_verdict_raises(changes: dict[str, Any], named: str) -> None:
 
 
 def test_incomplete_verdict_raises() -> None:
-    with refused(ReportError, "'book'"):  # the first that is missing
+    with raises_stating(ReportError, "'book'"):  # the first that is missing
         Verdict.from_dict({"stage": "compare"})
 
 
@@ -683,7 +683,7 @@ def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_invalid_notebook_raises(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("{")
-    with refused(ReportError, tmp_path / "x.ipynb"):
+    with raises_stating(ReportError, tmp_path / "x.ipynb"):
         stage_report.render(tmp_path / "x.ipynb", tmp_path / "x.html")
 
 

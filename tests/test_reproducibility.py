@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import ROOT
+from small_project import ROOT
 
 from modelbook import dataset, tasks
 from modelbook.contract import Contract

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from category_encoders import OneHotEncoder
-from facts import missing_facts
 from fastapi.testclient import TestClient
 from pandas._libs.parsers import STR_NA_VALUES
-from shelf import BOOK, Shelf, client_of
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from text_facts import missing_facts
+from version_store import BOOK, VersionStore, client_of
 
 from modelbook.contract import Column, Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
@@ -97,8 +97,8 @@ def several() -> Contract:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Shelf:
-    made = Shelf(tmp_path_factory.mktemp("number"))
+def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
+    made = VersionStore(tmp_path_factory.mktemp("number"))
     made.alias("champion", made.register(fitted(contract, table(), Ridge()), contract, table()))
     return made
 
@@ -173,7 +173,7 @@ def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> N
 
 
 def test_json_csv_and_batch_match_the_model(
-    shelf: Shelf, contract: Contract, tmp_path: Path
+    shelf: VersionStore, contract: Contract, tmp_path: Path
 ) -> None:
     item = load_champion(shelf.root, BOOK)
     assert item.scorer.is_compiled, item.tags["scorer"]
@@ -203,7 +203,7 @@ def test_json_csv_and_batch_match_the_model(
     assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(wanted)
 
 
-def test_batch_is_read_in_any_layout_of_the_table(shelf: Shelf, tmp_path: Path) -> None:
+def test_batch_is_read_in_any_layout_of_the_table(shelf: VersionStore, tmp_path: Path) -> None:
     item, frame = load_champion(shelf.root, BOOK), table(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
@@ -220,7 +220,7 @@ def test_batch_is_read_in_any_layout_of_the_table(shelf: Shelf, tmp_path: Path) 
     assert result["share"].tolist() == frame["share"].tolist()
 
 
-def test_docs_and_form_have_the_date_not_its_parts(shelf: Shelf) -> None:
+def test_docs_and_form_have_the_date_not_its_parts(shelf: VersionStore) -> None:
     with client_of(shelf.root, BOOK) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert not {"born_days", "at_month"} & set(row["properties"])
@@ -239,7 +239,7 @@ def test_multiclass_response_has_class_names_and_probabilities(
     rows = table().assign(
         paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
     )
-    shelf, model = Shelf(tmp_path), fitted(several, rows, LogisticRegression())
+    shelf, model = VersionStore(tmp_path), fitted(several, rows, LogisticRegression())
     shelf.alias("champion", shelf.register(model, several, rows))
     wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
     with client_of(tmp_path, BOOK) as client:
@@ -272,7 +272,7 @@ def test_model_without_known_categories_is_served_uncompiled(
     model = make_pipeline(steps, Ridge()).fit(
         contract.select_features(table()), contract.encode_target(table())
     )
-    shelf = Shelf(tmp_path)
+    shelf = VersionStore(tmp_path)
     shelf.alias("champion", shelf.register(model, contract, table()))
     item = load_champion(tmp_path, BOOK)
     assert not item.scorer.is_compiled
@@ -295,7 +295,7 @@ def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:
     ]
 
 
-def test_redacted_date_is_not_journaled_in_parts(shelf: Shelf, tmp_path: Path) -> None:
+def test_redacted_date_is_not_journaled_in_parts(shelf: VersionStore, tmp_path: Path) -> None:
     from sqlite3 import connect
 
     other = shelf.copy(tmp_path)

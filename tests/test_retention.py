@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from shelf import BOOK, add_version, put_empty_store
 from typer.testing import CliRunner
+from version_store import BOOK, add_version, put_empty_store
 
 from modelbook.cli import app, lifecycle
 from modelbook.extras import retention

@@ -19,9 +19,9 @@ import psutil
 import pytest
 import yaml
 from command_template import find_command
-from shelf import add_version, put_empty_store
-from tiny import QUICK_COMPARISON, ROOT, SMALL, Tiny
+from small_project import QUICK_COMPARISON, ROOT, SMALL, SmallProject
 from typer.testing import CliRunner
+from version_store import add_version, put_empty_store
 
 from modelbook.build import locks, retrain
 from modelbook.build.retrain import RetrainResult
@@ -43,7 +43,7 @@ BOOK = "tiny"
 BUILD = retrain._run_build
 
 
-class Project:
+class RetrainProject:
     """A book of 200 members in years 1 to 5, its champion made of years 1 to 3, and a build that only takes notes."""
 
     def __init__(self, root: Path, table: pd.DataFrame, contract: Contract) -> None:
@@ -117,9 +117,9 @@ def project(
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
-) -> Project:
+) -> RetrainProject:
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
-    made = Project(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
+    made = RetrainProject(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
 
     def build(*given: Any) -> int:
         made.built.append(given)
@@ -132,7 +132,7 @@ def project(
     return made
 
 
-def test_promoted_challenger_is_reported(project: Project) -> None:
+def test_promoted_challenger_is_reported(project: RetrainProject) -> None:
     done = project.retrain(as_of=4)
     assert (done.word, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
     rows, champion, reason = done.sentences
@@ -142,24 +142,24 @@ def test_promoted_challenger_is_reported(project: Project) -> None:
     assert project.values == {"train_until": 4}
 
 
-def test_default_as_of_is_the_newest_period(project: Project) -> None:
+def test_default_as_of_is_the_newest_period(project: RetrainProject) -> None:
     assert project.retrain().as_of == 5
     assert project.values == {"train_until": 5}
 
 
-def test_second_retrain_reports_nothing_newer(project: Project) -> None:
+def test_second_retrain_reports_nothing_newer(project: RetrainProject) -> None:
     project.retrain(as_of=4)
     done = project.retrain(as_of=4)
     assert (done.word, done.champion, len(project.built)) == ("nothing newer", 2, 1)
     assert re.search(r"\b0\b", done.sentences[0])
 
 
-def test_earlier_period_reports_nothing_newer(project: Project) -> None:
+def test_earlier_period_reports_nothing_newer(project: RetrainProject) -> None:
     assert project.retrain(as_of=2).word == "nothing newer"
     assert (project.built, project.values) == ([], {})
 
 
-def test_dry_run_describes_retrain_and_changes_nothing(project: Project) -> None:
+def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) -> None:
     before = sorted(project.root.rglob("*"))
     done = project.retrain(as_of=4, dry_run=True)
     assert done.word == "dry run"
@@ -175,7 +175,7 @@ def test_dry_run_describes_retrain_and_changes_nothing(project: Project) -> None
 
 @pytest.mark.parametrize(("word", "word_after"), [("hold", "held"), ("promote", "would promote")])
 def test_held_challenger_is_reported(
-    word: str, word_after: str, project: Project, monkeypatch: pytest.MonkeyPatch
+    word: str, word_after: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, word) or 0)
     done = project.retrain(as_of=4)
@@ -190,7 +190,7 @@ def test_held_challenger_is_reported(
 
 
 def test_failed_or_timed_out_build_raises(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 1)
     with pytest.raises(BuildError, match=r"exit code 1\b(.|\n)*\bversion 1\b"):
@@ -237,7 +237,7 @@ def test_termination_is_forwarded_to_build(fake: Callable[..., int | None], tmp_
 
 
 def test_cooldown_starts_at_last_decision(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = project.retrain(as_of=4, cooldown=3600)
     assert (done.word, project.built) == ("cooldown", [])
@@ -252,13 +252,13 @@ def test_cooldown_starts_at_last_decision(
     assert project.retrain(as_of=4, cooldown=3600).word == "promoted"
 
 
-def test_short_budget_is_divided_among_stages(project: Project) -> None:
+def test_short_budget_is_divided_among_stages(project: RetrainProject) -> None:
     project.retrain(as_of=4, budget=100)
     assert project.values == {"train_until": 4, "time_budget": 50}
     assert 0 < project.built[0][3] <= 100
 
 
-def test_later_env_file_change_overrides_retrain_value(project: Project) -> None:
+def test_later_env_file_change_overrides_retrain_value(project: RetrainProject) -> None:
     project.retrain(as_of=4)
     project.environment.write_text(
         project.environment.read_text().replace("train_until: 3", "train_until: 2")
@@ -267,7 +267,7 @@ def test_later_env_file_change_overrides_retrain_value(project: Project) -> None
 
 
 def test_invalid_options_raise_before_building(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ParameterError, match=r"\b9\b.*\b5\b"):
         project.retrain(as_of=9)
@@ -282,7 +282,7 @@ def test_invalid_options_raise_before_building(
 
 
 def test_without_time_column_batches_are_the_new_rows(
-    project: Project, make_frame: Callable[..., pd.DataFrame]
+    project: RetrainProject, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     result = project.contract.model_dump(exclude_defaults=True)
     result["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
@@ -296,13 +296,13 @@ def test_without_time_column_batches_are_the_new_rows(
     assert re.search(r"\b200\b", done.sentences[1])
 
 
-def test_retrain_without_champion_raises(project: Project) -> None:
+def test_retrain_without_champion_raises(project: RetrainProject) -> None:
     store.create_client(project.root).delete_registered_model_alias(BOOK, "champion")
     with pytest.raises(StoreError, match=r"'tiny'.*champion"):
         project.retrain(as_of=4)
 
 
-def test_altered_champion_raises_before_building(project: Project) -> None:
+def test_altered_champion_raises_before_building(project: RetrainProject) -> None:
     (project.folder(1) / "metrics.json").write_text("{}")
     with pytest.raises(StoreError, match=r"\b1\b"):
         project.retrain(as_of=4)
@@ -312,18 +312,18 @@ def test_altered_champion_raises_before_building(project: Project) -> None:
 # Batches
 
 
-def year(project: Project, number: int) -> pd.DataFrame:
+def year(project: RetrainProject, number: int) -> pd.DataFrame:
     return project.table[project.table["year"] == number]
 
 
 @pytest.fixture
-def short(project: Project) -> Project:
+def short(project: RetrainProject) -> RetrainProject:
     """The table ends with year 3; years 4 and 5 come as batches."""
     project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
     return project
 
 
-def test_labelled_batch_is_added_to_table(short: Project) -> None:
+def test_labelled_batch_is_added_to_table(short: RetrainProject) -> None:
     done = short.retrain(batches=(short.batch(year(short, 4)),))
     assert re.match(r"batch\.csv: 200 of 200 ", done.sentences[0])
     assert (done.word, done.as_of) == ("promoted", 4)
@@ -334,7 +334,7 @@ def test_labelled_batch_is_added_to_table(short: Project) -> None:
     )
 
 
-def test_added_batch_rows_persist_without_duplicates(short: Project) -> None:
+def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> None:
     first = short.batch(year(short, 4))
     short.retrain(batches=(first,))
     again = short.retrain(batches=(first,))
@@ -344,7 +344,7 @@ def test_added_batch_rows_persist_without_duplicates(short: Project) -> None:
     assert (done.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
 
 
-def test_table_that_contains_batch_rows_replaces_combined_table(short: Project) -> None:
+def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainProject) -> None:
     short.retrain(batches=(short.batch(year(short, 4)),))
     corrected = short.table.assign(noise=0.5)
     corrected.to_csv(short.root / "table.csv", index=False)
@@ -377,7 +377,7 @@ def test_invalid_batch_raises_before_building(
     spoil: Callable[[pd.DataFrame], pd.DataFrame],
     kind: type[Exception],
     message: str,
-    short: Project,
+    short: RetrainProject,
 ) -> None:
     name = short.batch(spoil(year(short, 4)))
     with pytest.raises(kind, match=message):
@@ -389,7 +389,7 @@ def test_invalid_batch_raises_before_building(
 # Locks
 
 
-def test_concurrent_retrains_are_serialized_by_process_lock(project: Project) -> None:
+def test_concurrent_retrains_are_serialized_by_process_lock(project: RetrainProject) -> None:
     code = "import sys, time; from pathlib import Path; from modelbook.build import locks;"
     code += f"held = locks.lock_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(project.root)]
@@ -402,7 +402,7 @@ def test_concurrent_retrains_are_serialized_by_process_lock(project: Project) ->
     assert project.retrain(as_of=4).word == "promoted"
 
 
-def test_retrain_during_a_build_is_refused(project: Project) -> None:
+def test_retrain_during_a_build_is_refused(project: RetrainProject) -> None:
     with locks.lock_build(project.root), pytest.raises(BuildError, match="build"):
         project.retrain(as_of=4)
     assert (project.built, project.values) == ([], {})
@@ -416,7 +416,7 @@ def run(*words: str) -> Any:
 
 
 def test_retrain_command_prints_result_and_exit_code(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.root)
     held = run("--cooldown", "7d")
@@ -438,10 +438,10 @@ STEPS = [
 ]  # fmt: skip
 
 
-class Killed:
+class KilledRetrain:
     """A retrain of the tiny project that is killed with all that it has started."""
 
-    def __init__(self, tiny: Tiny) -> None:
+    def __init__(self, tiny: SmallProject) -> None:
         self._tiny = tiny
         shutil.rmtree(tiny.root / "reports/tiny/logs")
         command = [find_command("modelbook"), "retrain", "--as-of", "4"]
@@ -480,7 +480,7 @@ class Killed:
         self._log.close()
 
 
-def whole(tiny: Tiny) -> int:
+def check_consistency(tiny: SmallProject) -> int:
     """The champion, where it and the history are as they must be at any moment."""
     assert (
         history.find_integrity_errors(tiny.root),
@@ -493,13 +493,15 @@ def whole(tiny: Tiny) -> int:
 
 
 @pytest.mark.slow
-def test_killed_retrain_leaves_verified_champion_and_consistent_history(copy_of: Tiny) -> None:
+def test_killed_retrain_leaves_verified_champion_and_consistent_history(
+    copy_of: SmallProject,
+) -> None:
     tiny = copy_of
     tiny.wire(**QUICK_COMPARISON)
-    assert whole(tiny) == 1
+    assert check_consistency(tiny) == 1
 
     for stage, step in STEPS:
-        retraining = Killed(tiny)
+        retraining = KilledRetrain(tiny)
         log = tiny.root / f"reports/tiny/logs/{stage}.log"
         retraining.when(lambda: log.is_file() and step in log.read_text())  # noqa: B023
         retraining.kill(alone=stage == "01_ingest")
@@ -508,15 +510,15 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(copy_of:
             assert second.returncode == 1
             assert re.match(r"BuildError: .*build", second.stderr), second.stderr
             retraining.clear()
-        assert whole(tiny) == 1
+        assert check_consistency(tiny) == 1
 
     expected_values = len(history.read_history(tiny.root, "tiny"))
-    retraining = Killed(tiny)
+    retraining = KilledRetrain(tiny)
     retraining.when(
         lambda: len(history.read_history(tiny.root, "tiny")) > expected_values
     )  # the gate has spoken, the alias not moved yet
     retraining.kill()
-    champion = whole(tiny)
+    champion = check_consistency(tiny)
 
     done = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
     assert done.returncode == 0, done.stderr
@@ -526,7 +528,7 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(copy_of:
         if champion == 1
         else outcome["word"] == "nothing newer"
     )
-    assert whole(tiny) == outcome["champion"]
+    assert check_consistency(tiny) == outcome["champion"]
     assert promotion.verify_golden_rows(tiny.root, "tiny", outcome["champion"]) > 0
     if outcome["word"] == "promoted":
         assert history.read_history(tiny.root, "tiny")[-1].reason.startswith("Year 4 is in. ")
@@ -534,7 +536,7 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(copy_of:
     commands_of_the_page_run(tiny)
 
 
-def commands_of_the_page_run(tiny: Tiny) -> None:
+def commands_of_the_page_run(tiny: SmallProject) -> None:
     text = (ROOT / "docs/retrain.md").read_text(encoding="utf-8")
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()

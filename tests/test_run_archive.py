@@ -9,10 +9,10 @@ import re
 import shutil
 
 import pytest
-from facts import missing_facts
-from outline import pages
-from test_run_history import RAN, built, keep, modelbook
-from tiny import ROOT, STAGES
+from html_outline import pages
+from small_project import ROOT, STAGES
+from test_run_history import RAN, built, modelbook, write_run
+from text_facts import missing_facts
 
 from modelbook.build import executor, failure_pages, staleness
 from modelbook.errors import BuildError
@@ -31,12 +31,12 @@ def project(tmp_path):
     )
     built(tmp_path)
     for stem in STEMS:
-        leave(tmp_path, stem)
+        write_stage_page(tmp_path, stem)
     (tmp_path / "reports/index.html").write_text("<html>")
     return tmp_path
 
 
-def leave(root, stem, drawn="", links=(), mark=""):
+def write_stage_page(root, stem, drawn="", links=(), mark=""):
     """Leave a stage's page with two figures, and its notebook."""
     bar = "".join(
         f'<a href="{to}">x</a>'
@@ -63,19 +63,19 @@ def fail(root, stage):
     stem = STEMS[STAGES.index(stage)]
     good = root / f"reports/tiny/{stem}.html"
     shutil.copy(good, failure_report.last_good_path(good))
-    leave(
+    write_stage_page(
         root, stem, "failed", links=[f"{stem}-last-good.html"], mark=failure_report.FAILURE_MARKER
     )
 
 
 def run(root, states=RAN, keep_runs=20, **more):
     """Keep a run as a build does; returns its folder."""
-    number = keep(root, states, **more)
+    number = write_run(root, states, **more)
     run_archive.update_run_pages(root, "tiny", keep_runs)
     return root / f"reports/tiny/runs/{number}"
 
 
-def dead(root):
+def dead_links(root):
     """Links and pictures below the runs that lead to no file."""
     result = set()
     for page in pages(root / "reports/tiny/runs"):
@@ -95,20 +95,20 @@ def names(folder, pattern="*"):
     return sorted(path.name for path in folder.glob(pattern))
 
 
-class TestTake:
+class TestArchiveRun:
     def test_run_archives_pages_and_notebooks(self, project):
         folder = run(project)
         assert names(folder, "[0-9]*") == sorted(
             [f"{stem}.{end}" for stem in STEMS for end in ("html", "ipynb")]
         )
         assert '<aside class="kept"' in (folder / "01_ingest.html").read_text()
-        leave(project, "01_ingest", "other")
+        write_stage_page(project, "01_ingest", "other")
         assert "other" not in (folder / "01_ingest.ipynb").read_text()
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
     def test_unchanged_files_are_hard_links_to_earlier_run(self, project):
         first = run(project)
-        leave(project, "02_explore", "new")
+        write_stage_page(project, "02_explore", "new")
         second = run(project, {**UP_TO_DATE, "explore": "ran"})
         same = [
             name for name in names(first, "[0-9]*") if os.path.samefile(first / name, second / name)
@@ -124,7 +124,7 @@ class TestTake:
             report = project / "reports/tiny/06_monitor-evidently-4.html"
             report.unlink(missing_ok=True)  # as monitor does before it writes
             report.write_text(content)
-            leave(project, "06_monitor", links=[report.name])
+            write_stage_page(project, "06_monitor", links=[report.name])
             reports.append(run(project) / report.name)
         assert os.path.samefile(reports[0], reports[1])
         assert os.path.samefile(reports[2], report)
@@ -145,7 +145,7 @@ class TestTake:
         folder = run(project, {"ingest": "ran", "explore": "not run"}, ended="stopped")
         assert names(folder, "[0-9]*") == ["01_ingest.html", "01_ingest.ipynb"]
         assert 'href="index.html">x' in (folder / "01_ingest.html").read_text()
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
     def test_failed_stage_archives_failure_page_and_last_good_report(self, project):
         run(project)
@@ -164,7 +164,7 @@ class TestTake:
         assert failure_report.is_failure_report(folder / "03_compare.html")
         assert archive_notice(folder / "03_compare.html") == "2"
         assert archive_notice(folder / "03_compare-last-good.html") == "1"
-        assert dead(project) == set()
+        assert dead_links(project) == set()
         assert '<a href="03_compare.html">compare</a>' in (folder / "index.html").read_text()
 
     def test_failure_without_page_does_not_archive_older_report(self, project):
@@ -174,7 +174,7 @@ class TestTake:
     def test_other_files_of_stage_are_archived_when_linked(self, project):
         for name in ("06_monitor-batch-5.html", "06_monitor-old.html", "card-3.html"):
             (project / f"reports/tiny/{name}").write_text("<html>")
-        leave(
+        write_stage_page(
             project,
             "06_monitor",
             links=["06_monitor-batch-5.html", "06_monitor-gone.html", "card-3.html"],
@@ -192,10 +192,10 @@ class TestTake:
             path.unlink()
         folder = run(project)
         assert "The reports of this run are not available" in (folder / "index.html").read_text()
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
 
-class TestWaiting:
+class TestBlockedStages:
     def test_pages_of_blocked_stages_have_notice_until_failure_is_fixed(self, project):
         run(project)
         folder = project / "reports/tiny"
@@ -228,17 +228,17 @@ class TestWaiting:
         assert not page.exists()
 
 
-class TestArrange:
+class TestRunPages:
     def test_any_two_runs_have_comparison_page_linked_from_index(self, project):
         for drawn in ("a", "b", "c"):
-            leave(project, "04_finalize", drawn)
+            write_stage_page(project, "04_finalize", drawn)
             run(project)
         runs = project / "reports/tiny/runs"
         assert names(runs, "*.html") == ["1-2.html", "1-3.html", "2-3.html", "index.html"]
         for number, others in ((1, ("1-2", "1-3")), (2, ("1-2", "2-3")), (3, ("1-3", "2-3"))):
             text = (runs / f"{number}/index.html").read_text()
             assert [f'href="../{pair}.html"' in text for pair in others] == [True, True]
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
     def test_build_does_not_rewrite_comparison_of_older_runs(self, project):
         for _ in range(2):
@@ -250,7 +250,7 @@ class TestArrange:
 
     def test_oldest_runs_lose_pages_but_keep_record(self, project):
         for drawn in ("a", "b", "c", "d"):
-            leave(project, "04_finalize", drawn)
+            write_stage_page(project, "04_finalize", drawn)
             run(project, keep_runs=2)
         runs = project / "reports/tiny/runs"
         assert names(runs / "1") == sorted(
@@ -268,7 +268,7 @@ class TestArrange:
             False,
             True,
         ]
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
     def test_manually_removed_runs_leave_no_dead_links(self, project):
         for _ in range(3):
@@ -280,7 +280,7 @@ class TestArrange:
             "1-4.html",
             "3-4.html",
         ]
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
     def test_unarchived_and_corrupt_runs_are_listed(self, project):
         first, second = run(project), run(project)
@@ -293,7 +293,7 @@ class TestArrange:
         assert (third.parent / "1-3.html").exists()
 
 
-class TestCommand:
+class TestDiffCommand:
     def test_diff_html_writes_permanent_comparison_page(self, project):
         for _ in range(3):
             run(project, keep_runs=1)
@@ -303,10 +303,10 @@ class TestCommand:
         assert re.search(r"figures[^.]*\b2 and 1\b", page.read_text())
         run(project, keep_runs=1)
         assert page.exists()
-        assert dead(project) == set()
+        assert dead_links(project) == set()
 
 
-class TestSetting:
+class TestKeepRuns:
     @pytest.mark.parametrize("value", [0, -1, 2.5, "20", None, True])
     def test_invalid_keep_runs_raises(self, value):
         with pytest.raises(
@@ -331,5 +331,5 @@ def test_build_archives_its_pages_and_links_to_them(built, tmp_path):
         )
         assert (folder / f"{stem}.html").exists() == retained, stage
     assert json.loads((folder / "figures.json").read_text())
-    assert dead(tmp_path) == set()
+    assert dead_links(tmp_path) == set()
     assert all(page.stat().st_size < 300_000 for page in folder.parent.glob("*-*.html"))

@@ -6,9 +6,9 @@ import re
 import shutil
 
 import pytest
-from test_run_archive import fail, leave
-from test_run_history import RAN, built, keep, receipt
-from tiny import ROOT, STAGES
+from small_project import ROOT, STAGES
+from test_run_archive import fail, write_stage_page
+from test_run_history import RAN, built, receipt, write_run
 
 from modelbook.pages import run_archive
 from modelbook.runs import history
@@ -22,8 +22,8 @@ def project(tmp_path):
     )
     built(tmp_path)
     for place, stage in enumerate(STAGES, 1):
-        leave(tmp_path, f"{place:02d}_{stage}")
-    keep(tmp_path)
+        write_stage_page(tmp_path, f"{place:02d}_{stage}")
+    write_run(tmp_path)
     return tmp_path
 
 
@@ -37,13 +37,13 @@ def page(root, a="1", b="2"):
 
 def test_change_within_intervals_is_described_as_chance(project):
     built(project, roc_auc=0.765)
-    keep(project)
+    write_run(project)
     assert re.search(r"ROC AUC [^.]*0\.750 to 0\.765 \(\+0\.015\)[^.]*chance", page(project)[1])
 
 
 def test_change_beyond_intervals_is_not_described_as_chance(project):
     built(project, roc_auc=0.65)
-    keep(project)
+    write_run(project)
     html, words = page(project)
     assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", words)
     assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", words)
@@ -63,13 +63,13 @@ def test_change_beyond_intervals_is_not_described_as_chance(project):
 def test_page_leads_with_change_for_people(project, before, after, facts):
     for metrics in (before, after):
         receipt(project, "finalize", metrics=metrics, version=3)
-        keep(project)
+        write_run(project)
     lead = page(project, "2", "3")[0].split('aria-label="Summary">')[1].split("</p>")[0]
     assert re.search(facts, lead)
 
 
 def test_equal_runs_have_no_differences(project):
-    keep(project)
+    write_run(project)
     html, words = page(project)
     assert re.search(r"ROC AUC [^.]*0\.750 in both", words)
     assert re.search(r"\b12 figures\b", words)
@@ -81,7 +81,9 @@ def test_equal_runs_have_no_differences(project):
 def test_changed_parameters_and_decisions_are_listed(project):
     built(project, fingerprint="e" * 64, folds=10)
     receipt(project, "deploy", "hold")
-    keep(project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"])
+    write_run(
+        project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
+    )
     words = page(project)[1]
     assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", words)
     assert "command ploomber build ploomber build --env--folds 10 " in words
@@ -90,8 +92,8 @@ def test_changed_parameters_and_decisions_are_listed(project):
 
 
 def test_only_different_figures_are_shown_side_by_side(project):
-    leave(project, "04_finalize", "another line")
-    keep(project)
+    write_stage_page(project, "04_finalize", "another line")
+    write_run(project)
     html, words = page(project)
     sources = re.findall(r'<img [^>]*src="([^"]+)" alt="([^"]+)"', html)
     assert [alt for _, alt in sources] == [
@@ -110,7 +112,7 @@ def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
         "ingest": "kept",
         "compare": "failed: no family was left",
     }
-    keep(project, states, ended="failed")
+    write_run(project, states, ended="failed")
     words = page(project)[1]
     assert re.search(r"Run 2 [^.]*: no family was left", words)
     assert re.search(r"Run 2 [^.]*figures[^.]*finalize", words)
@@ -118,7 +120,7 @@ def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
 
 def test_values_from_data_are_escaped(project):
     receipt(project, "compare", "<b>leader</b>", parameters={"folds": "<script>alert(1)</script>"})
-    keep(project, command=["ploomber", "build", "--env--table", "<i>"])
+    write_run(project, command=["ploomber", "build", "--env--table", "<i>"])
     html = page(project)[0]
     assert html.count("<script") == 1  # the one that every page has
     assert "&lt;script&gt;alert(1)" in html
@@ -127,7 +129,7 @@ def test_values_from_data_are_escaped(project):
 
 
 def test_page_loads_only_its_own_figures(project):
-    keep(project)
+    write_run(project)
     html = page(project)[0]
     assert "default-src 'none'; img-src 'self' file: data:;" in html
     assert len(html) < 200_000

@@ -14,7 +14,7 @@ from functools import partial
 
 import pytest
 from command_template import find_command
-from tiny import ROOT, STAGES
+from small_project import ROOT, STAGES
 
 from modelbook.build import staleness
 from modelbook.errors import RunHistoryError
@@ -85,7 +85,7 @@ def built(root, roc_auc=0.75, folds=5, **more):
     receipt(root, "monitor", "healthy", [("columns drifted", 9, "count"), ("share", 0.43, "share")])
 
 
-def keep(
+def write_run(
     root,
     states=RAN,
     *,
@@ -138,9 +138,11 @@ def changed(root, a="last-1", b="last"):
     }
 
 
-class TestKeep:
+class TestRecordRun:
     def test_run_records_time_command_parameters_and_results(self, project):
-        keep(project, command=["/opt/bin/ploomber", "build", "--force"], began=time.time() - 90)
+        write_run(
+            project, command=["/opt/bin/ploomber", "build", "--force"], began=time.time() - 90
+        )
         [run] = history.list_runs(project, "tiny")
         assert (run.number, run.status, run.command, run.env_file) == (
             1,
@@ -170,7 +172,7 @@ class TestKeep:
 
     def test_receipts_are_copied_unchanged(self, project):
         stood = (project / "models/tiny/finalize.json").read_bytes()
-        keep(project)
+        write_run(project)
         built(project, roc_auc=0.9)
         folder = project / "reports/tiny/runs/1"
         assert {path.name for path in folder.iterdir()} == {
@@ -180,24 +182,24 @@ class TestKeep:
         assert (folder / "finalize.json").read_bytes() == stood
 
     def test_run_numbers_increase(self, project):
-        assert [keep(project) for _ in range(11)] == list(range(1, 12))
+        assert [write_run(project) for _ in range(11)] == list(range(1, 12))
         shutil.rmtree(project / "reports/tiny/runs/3")
-        assert keep(project) == 12
+        assert write_run(project) == 12
         assert [run.number for run in history.list_runs(project, "tiny")][:4] == [12, 11, 10, 9]
 
     def test_number_of_removed_run_is_not_reused(self, project):
         for _ in range(3):
-            keep(project)
+            write_run(project)
         for number in (2, 3):
             shutil.rmtree(project / f"reports/tiny/runs/{number}")
-        assert keep(project) == 4
+        assert write_run(project) == 4
 
     @pytest.mark.parametrize("damage", [None, "", "many\n"])
     def test_missing_counter_is_restored_from_folders(self, project, damage):
-        keep(project)
+        write_run(project)
         count = project / "reports/tiny/runs/.last"
         count.unlink() if damage is None else count.write_text(damage)
-        assert keep(project) == 2
+        assert write_run(project) == 2
 
     def test_failed_stage_has_message_and_no_earlier_results(self, project):
         states = {
@@ -210,7 +212,7 @@ class TestKeep:
                 {"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}
             ]
         }
-        keep(project, states, ended="failed", parameters=inputs)
+        write_run(project, states, ended="failed", parameters=inputs)
         [run] = history.list_runs(project, "tiny")
         assert (run.stages["compare"].state, run.stages["compare"].message) == (
             "failed",
@@ -223,7 +225,7 @@ class TestKeep:
         assert run.headline == ["ValueError: no: rows"]
 
     def test_failed_ingest_has_no_data_fingerprint(self, project):
-        keep(project, {"ingest": "failed: it broke", "explore": "not run"}, ended="failed")
+        write_run(project, {"ingest": "failed: it broke", "explore": "not run"}, ended="failed")
         [run] = history.list_runs(project, "tiny")
         assert (run.fingerprint, run.rows) == ("", None)
 
@@ -231,7 +233,7 @@ class TestKeep:
         (project / "models/tiny/compare.json").write_text('{"stage": ')
         (project / "models/tiny/explore.json").write_text("[1]")
         (project / "models/tiny/deploy.json").unlink()
-        keep(project)
+        write_run(project)
         [run] = history.list_runs(project, "tiny")
         assert [run.stages[name].word for name in ("explore", "compare", "deploy")] == ["", "", ""]
         assert run.stages["monitor"].word == "healthy"
@@ -239,7 +241,7 @@ class TestKeep:
     def test_secrets_are_redacted(self, project, monkeypatch):
         monkeypatch.setenv("DB_PASSWORD", "very-secret")
         states = {**RAN, "monitor": "failed: no access with very-secret"}
-        keep(
+        write_run(
             project,
             states,
             command=["ploomber", "build", "--env--table", "postgresql://me:secret@host/db"],
@@ -265,13 +267,13 @@ class TestKeep:
         with pytest.raises(RunHistoryError, match="no runs yet"):
             history.list_runs(project, "tiny")
         (project / "models/tiny/monitor.json").unlink()
-        assert keep(project) == 1
+        assert write_run(project) == 1
         assert sorted(path.name for path in folder.iterdir()) == [".last", "1"]
 
     def test_folder_of_running_process_is_kept(self, project):
         part = project / f"reports/tiny/runs/.{os.getppid()}.part"
         part.mkdir(parents=True)
-        keep(project)
+        write_run(project)
         assert part.is_dir()
 
     def test_concurrent_runs_get_distinct_numbers(self, project):
@@ -285,13 +287,13 @@ class TestKeep:
         (project / "reports/tiny").mkdir(parents=True)
         (project / "reports/tiny/runs").write_text("a file")
         with pytest.raises(OSError, match="File exists"):
-            keep(project)
+            write_run(project)
 
 
-class TestPick:
+class TestFindRun:
     def test_runs_are_selected_by_number_or_last(self, project):
         for _ in range(3):
-            keep(project)
+            write_run(project)
         shutil.rmtree(project / "reports/tiny/runs/2")
         picked = {
             name: history.find_run(project, "tiny", name).number
@@ -302,7 +304,7 @@ class TestPick:
     @pytest.mark.parametrize("name", ["2", "9", "last-4", "0", "first"])
     def test_unknown_run_lists_available_runs(self, project, name):
         for _ in range(5):
-            keep(project)
+            write_run(project)
         shutil.rmtree(project / "reports/tiny/runs/2")
         with pytest.raises(
             RunHistoryError, match=f"no run '{name}'\n  expected: one of 1, 3 to 5; or last"
@@ -323,7 +325,7 @@ class TestPick:
     )  # fmt: skip
     def test_corrupt_run_raises_and_others_are_read(self, project, content, why):
         for _ in range(3):
-            keep(project)
+            write_run(project)
         path = project / "reports/tiny/runs/2/run.json"
         path.write_text(content) if content else path.unlink()
         newest, broken, oldest = history.list_runs(project, "tiny")
@@ -335,7 +337,7 @@ class TestPick:
             history.find_run(project, "tiny", "2")
 
     def test_record_of_later_version_is_read(self, project):
-        keep(project)
+        write_run(project)
         path = project / "reports/tiny/runs/1/run.json"
         result = json.loads(path.read_text())
         result["stages"]["ingest"]["colour"] = result["weather"] = "new"
@@ -343,11 +345,11 @@ class TestPick:
         assert history.find_run(project, "tiny", "1").stages["ingest"].word == "accepted"
 
 
-class TestCompare:
+class TestDiffRuns:
     def test_equal_runs_differ_in_nothing_and_list_headline(self, project):
-        keep(project)
+        write_run(project)
         built(project)  # another fit time: times are not compared
-        keep(project)
+        write_run(project)
         [change] = history.compare_runs(project, "tiny", "1", "2")[2]
         assert change.to_dict() == {
             "kind": "metric", "name": "finalize.roc_auc", "a": 0.75, "b": 0.75, "difference": 0,
@@ -355,7 +357,7 @@ class TestCompare:
         }  # fmt: skip
 
     def test_diff_lists_causes_and_effects(self, project):
-        keep(project)
+        write_run(project)
         built(project, roc_auc=0.77, fingerprint="e" * 64)
         receipt(
             project,
@@ -373,7 +375,7 @@ class TestCompare:
             "healthy",
             [("columns drifted", 11, "count"), ("share", 0.45, "share")],
         )
-        keep(
+        write_run(
             project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
         )
         first, second, changes = history.compare_runs(project, "tiny", "last-1", "last")
@@ -393,10 +395,10 @@ class TestCompare:
         ]
 
     def test_diff_of_failed_run_shows_changed_parameters_and_reason(self, project):
-        keep(project)
+        write_run(project)
         states = {**RAN, "ingest": "kept", "compare": "failed: too few rows", "finalize": "not run"}
         inputs = {"compare": [{"name": "folds", "value": 20, "origin": "env.yaml"}]}
-        keep(project, states, ended="failed", parameters=inputs)
+        write_run(project, states, ended="failed", parameters=inputs)
         result = changed(project)
         assert result[("run", "ended")] == ("ok", "failed")
         assert result[("parameter", "compare.folds")] == ("5", "20")
@@ -412,8 +414,8 @@ class TestCompare:
         assert why == "too few rows"
 
     def test_diff_lists_added_and_removed_stages(self, project):
-        keep(project, {**RAN, "fairness": "ran"})
-        keep(project, {stage: "ran" for stage in STAGES if stage != "explore"})
+        write_run(project, {**RAN, "fairness": "ran"})
+        write_run(project, {stage: "ran" for stage in STAGES if stage != "explore"})
         assert changed(project) == {
             ("stage", "explore"): ("ran", None),
             ("stage", "fairness"): ("ran", None),
@@ -424,10 +426,10 @@ class TestCompare:
         }
 
     def test_diff_lists_metrics_and_parameters_of_one_run_only(self, project):
-        keep(project)
+        write_run(project)
         receipt(project, "finalize", "beats baseline", metrics={"roc_auc": None, "recall": 0.6})
         receipt(project, "explore", "clear", parameters={"columns_shown": 8, "leak_auc": 0.9})
-        keep(project)
+        write_run(project)
         assert changed(project) == {
             ("parameter", "explore.leak_auc"): (None, "0.9"),
             ("metric", "finalize.roc_auc"): (0.75, None),
@@ -438,9 +440,9 @@ class TestCompare:
 
     def test_numbers_with_different_units_have_no_difference(self, project):
         receipt(project, "monitor", "healthy", [("share", "43%"), ("drift", "none")])
-        keep(project)
+        write_run(project)
         receipt(project, "monitor", "healthy", [("share", "45 of 100"), ("drift", "0.2")])
-        keep(project)
+        write_run(project)
         result = {
             change.name: change.difference
             for change in history.compare_runs(project, "tiny", "1", "2")[2]
@@ -448,8 +450,8 @@ class TestCompare:
         assert result["monitor.share"] is result["monitor.drift"] is None
 
     def test_diff_names_different_env_files(self, project):
-        keep(project)
-        keep(project, environment="env.small.yaml")
+        write_run(project)
+        write_run(project, environment="env.small.yaml")
         assert changed(project) == {("run", "environment"): ("env.yaml", "env.small.yaml")}
 
     def test_diff_names_commits_and_uncommitted_changes(self, project):
@@ -460,9 +462,9 @@ class TestCompare:
         git("init")
         git("add", "env.yaml")
         git("commit", "-m", "first")
-        keep(project)
+        write_run(project)
         (project / "env.yaml").write_text((project / "env.yaml").read_text() + "# more\n")
-        keep(project)
+        write_run(project)
         a, b, changes = history.compare_runs(project, "tiny", "1", "2")
         assert re.fullmatch("[0-9a-f]{10}", a.commit)
         assert b.commit == a.commit + "+"
@@ -477,17 +479,17 @@ class TestCompare:
         ):
             execute(project, "compare", code)
             files.write(project / "models/tiny/built.json", {"compare": {"code": modules}})
-            keep(project)
+            write_run(project)
         result = [changed(project, str(number), str(number + 1)) for number in (1, 2, 3)]
         assert [len(changes) for changes in result] == [0, 1, 1]
         assert ("code", "compare: notebook") in result[1]
         assert result[2][("code", "compare: modules")] == ("a" * 10, "b" * 10)
 
     def test_diff_names_changed_library_versions(self, project):
-        keep(project)
+        write_run(project)
         for path in (project / "models/tiny").glob("*.json"):
             path.write_text(path.read_text().replace("2.1.4", "2.2.0"))
-        keep(project)
+        write_run(project)
         assert changed(project) == {("library", "pandas"): ("2.1.4", "2.2.0")}
 
 
@@ -513,20 +515,20 @@ def on_terminal(root, columns, *words):
 
 class TestCommands:
     def test_runs_command_without_terminal_prints_full_table(self, project):
-        keep(project, began=1_700_000_000)
+        write_run(project, began=1_700_000_000)
         long = [
             "ploomber",
             "build",
             "--env--families",
             "lr lda qda nb knn dt rf et ada gbc lightgbm mlp",
         ]
-        keep(
+        write_run(
             project,
             {**RAN, "ingest": "kept", "monitor": "failed: no"},
             ended="failed",
             command=long,
         )
-        keep(project, {"ingest": "ran", "explore": "kept"}, environment="env.small.yaml")
+        write_run(project, {"ingest": "ran", "explore": "kept"}, environment="env.small.yaml")
         (project / "reports/tiny/runs/1/run.json").write_text("{")
         result = modelbook(project, "runs")
         header, *rows = result.stdout.splitlines()
@@ -544,12 +546,12 @@ class TestCommands:
         assert rows[0].index("ok") == rows[1].index("failed at")  # columns stand in line
 
     def test_runs_command_prints_utc(self, project):
-        keep(project, began=1_700_000_000)
+        write_run(project, began=1_700_000_000)
         assert " 2023-11-14 22:13 " in modelbook(project, "runs", TZ="Asia/Tokyo").stdout
 
     def test_runs_command_limits_rows(self, project):
         for _ in range(3):
-            keep(project)
+            write_run(project)
         assert modelbook(project, "runs", "--limit", "2").stdout.endswith(
             "\n2 of 3 runs; all: --limit 3\n"
         )
@@ -558,7 +560,7 @@ class TestCommands:
         assert modelbook(project, "runs", "--limit", "0").returncode == 2
 
     def test_runs_table_wraps_to_terminal_width(self, project):
-        keep(project, command=["ploomber", "build", "--env--families", "[lr] nb"])
+        write_run(project, command=["ploomber", "build", "--env--families", "[lr] nb"])
         result = on_terminal(project, 110, "runs")
         assert "─" in result
         assert "…" not in result
@@ -568,7 +570,7 @@ class TestCommands:
         )
 
     def test_narrow_terminal_omits_columns_with_a_note(self, project):
-        keep(project)
+        write_run(project)
         result = on_terminal(project, 60, "runs")
         assert "ploomber" not in result
         assert "In a wider window, or with --json: commit, data, command." in " ".join(
@@ -577,9 +579,9 @@ class TestCommands:
         assert "promote," in result
 
     def test_diff_command_compares_last_two_runs(self, project):
-        keep(project)
+        write_run(project)
         built(project, roc_auc=0.8, folds=10)
-        keep(project)
+        write_run(project)
         result = modelbook(project, "diff")
         assert result.returncode == 0
         rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines()]
@@ -594,13 +596,13 @@ class TestCommands:
         )
 
     def test_diff_command_reports_no_differences(self, project):
-        keep(project)
+        write_run(project)
         assert modelbook(project, "diff", "last", "1").stdout.endswith("\nNothing differs.\n")
 
     def test_diff_command_prints_json(self, project):
-        keep(project)
+        write_run(project)
         built(project, folds=10)
-        keep(project)
+        write_run(project)
         result = json.loads(modelbook(project, "diff", "--json").stdout)
         assert (result["a"]["number"], result["b"]["number"]) == (1, 2)
         assert result["changes"][0] == {
@@ -617,7 +619,7 @@ class TestCommands:
         )
 
     def test_diff_with_one_run_exits_with_1(self, project):
-        keep(project)
+        write_run(project)
         result = modelbook(project, "diff")
         assert result.returncode == 1
         assert "no run 'last-1'" in result.stderr
@@ -625,11 +627,11 @@ class TestCommands:
 
     @pytest.mark.parametrize("words", [["first"], ["1", "2", "3"], ["1.5"], ["last-"]])
     def test_wrong_usage_exits_with_2(self, project, words):
-        keep(project)
+        write_run(project)
         assert modelbook(project, "diff", *words).returncode == 2
 
     def test_runs_command_selects_book(self, project):
-        keep(project)
+        write_run(project)
         (project / "reports/gone").mkdir()
         shutil.copytree(project / "reports/tiny/runs", project / "reports/gone/runs")
         assert (

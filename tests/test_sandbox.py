@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from cells import carry_out
+from notebook_cells import run_cells
 from typer.testing import CliRunner
 
 from modelbook import stage
@@ -45,7 +45,7 @@ def run(tiny, name: str) -> None:
     this.write_verdict("done", "good", ["Done."], [], next="Go on.", of="try")
 
 
-class TestView:
+class TestSandboxProducts:
     def test_stage_reads_sandbox_products_before_build_products(self, tiny):
         assert opened("compare").read_receipt("ingest") == {"of": "ingest"}
         run(tiny, "compare")
@@ -97,7 +97,7 @@ class TestView:
             pipeline_spec.check_pipeline(tiny.root)
 
 
-class TestWriters:
+class TestSandboxLock:
     def test_second_kernel_is_refused_until_first_has_verdict(self, tiny):
         opened("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
@@ -157,15 +157,15 @@ def test_sandbox_runs_compare_to_monitor_without_changing_book(copy_of, monkeypa
     monkeypatch.chdir(root)
     before, champion = products(copy_of), versions.get_champion(root, "tiny").number
     values = {"book": "tiny", "sandbox": "try"}
-    carry_out(root, "compare", {**values, "families": ["dt"], "learning_budget": 0})
-    finalized, _ = carry_out(root, "finalize", values)
+    run_cells(root, "compare", {**values, "families": ["dt"], "learning_budget": 0})
+    finalized, _ = run_cells(root, "finalize", values)
     version = files.read(finalized.product["receipt"])["details"]
     assert (version["model"], version["version"]) == ("tiny.try", 1)
     assert versions.get_version(root, "tiny.try", 1).tags["model"] == "decision tree"
-    deployed, _ = carry_out(root, "deploy", {**values, "gate": "enforce"})
+    deployed, _ = run_cells(root, "deploy", {**values, "gate": "enforce"})
     outcome = files.read(deployed.product["receipt"])["details"]
     assert (outcome["moved"], outcome["champion"], outcome["monitored"]) == (False, champion, 1)
-    monitored, _ = carry_out(root, "monitor", values)
+    monitored, _ = run_cells(root, "monitor", values)
     assert files.read(monitored.product["receipt"])["details"]["version"] == 1
     assert products(copy_of) == before
     assert versions.get_champion(root, "tiny").number == champion

@@ -10,7 +10,7 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tiny import ROOT
+from small_project import ROOT
 
 HERE = ROOT / "deploy/sbom"
 

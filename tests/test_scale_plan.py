@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from tiny import ROOT
+from small_project import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import scale

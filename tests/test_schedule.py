@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import ROOT
+from small_project import ROOT
 
 POOR = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "SHELL": "/bin/sh"}  # what cron gives
 VERDICTS = pytest.mark.parametrize(
@@ -128,28 +128,28 @@ class TestGitHub:
         assert (book / "summary").read_text().startswith("a verdict\n")
 
 
-class Operator:
+class FakeOperator:
     """Stands in for Airflow's operators, DAGs included: keeps what it was made of, and what comes behind it."""
 
     def __init__(self, name: str = "", **given: Any) -> None:
         self.name, self.given, self.behind = given.get("task_id", name), given, None
         MADE[self.name] = self
 
-    def __rshift__(self, other: Operator) -> Operator:
+    def __rshift__(self, other: FakeOperator) -> FakeOperator:
         self.behind = other
         return other
 
-    def __enter__(self) -> Operator:
+    def __enter__(self) -> FakeOperator:
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
 
-MADE: dict[str, Operator] = {}
+MADE: dict[str, FakeOperator] = {}
 
 
 @pytest.fixture
-def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
+def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeOperator]:
     """What the DAG's file makes, where Airflow is not installed: it has an environment of its own."""
     pieces = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
@@ -161,7 +161,7 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
             monkeypatch.setitem(
                 sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
             )
-        setattr(sys.modules[path], name, Operator)
+        setattr(sys.modules[path], name, FakeOperator)
     MADE.clear()
     runpy.run_path(str(ROOT / "deploy/airflow/modelbook_loop.py"))
     return dict(MADE)
@@ -169,7 +169,7 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Operator]:
 
 @VERDICTS
 def test_airflow_dag_retrains_on_exit_code_20(
-    code: int, ends: int, retrained: bool, dag: dict[str, Operator], book: Path
+    code: int, ends: int, retrained: bool, dag: dict[str, FakeOperator], book: Path
 ) -> None:
     (book / "code").write_text(str(code))
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
-from shelf import Running, Shelf, fitted, running
 from test_pages_browser import OVERFLOW, RULES
+from version_store import RunningServer, VersionStore, fitted, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 SUBMIT = "form button"
@@ -18,15 +18,15 @@ LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 
 @pytest.fixture(scope="module")
-def server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     with running(shelf.root) as item:
         yield item
 
 
 @contextmanager
-def opened(browser: Browser, server: Running, path: str, **options: object) -> Iterator[Page]:
+def opened(browser: Browser, server: RunningServer, path: str, **options: object) -> Iterator[Page]:
     """A page of the service; fails at the end where anything was loaded from elsewhere, or the console complained."""
     home, strangers, complaints = f"http://127.0.0.1:{server.port}", [], []
     context = browser.new_context(**options)  # type: ignore[arg-type]
@@ -102,9 +102,9 @@ EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script
 
 
 @pytest.fixture(scope="module")
-def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[Running]:
+def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
     """A table whose contract has markup wherever it may have text, and as a column's name."""
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     columns = {
         name: column.model_copy(update={"meaning": EVIL, "label": EVIL})

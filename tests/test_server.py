@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 import pytest
-from shelf import BOOK, JSON, Running, Shelf, fitted, running
 from sklearn.linear_model import LogisticRegression
-from tiny import BIN
+from small_project import BIN
+from version_store import BOOK, JSON, RunningServer, VersionStore, fitted, running
 
 from modelbook.journal.writer import FILE_CHECK_SECONDS
 from modelbook.serving import server as server_module
@@ -34,21 +34,21 @@ ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 
 
 @pytest.fixture(scope="module")
-def template(make_frame, contract, tmp_path_factory) -> Shelf:
-    shelf, frame = Shelf(tmp_path_factory.mktemp("shelf")), make_frame()
+def template(make_frame, contract, tmp_path_factory) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     shelf.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
     return shelf
 
 
 @pytest.fixture
-def shelf(template: Shelf, tmp_path: Path) -> Shelf:
+def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
     """Two versions, of which the first is champion."""
     return template.copy(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def server(template: Shelf, tmp_path_factory) -> Iterator[Running]:
+def server(template: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
     """A server for the tests that only send requests; its log lies in its folder."""
     with running(template.copy(tmp_path_factory.mktemp("served")).root) as server:
         yield server
@@ -61,20 +61,20 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def journaled_ids(shelf: Shelf) -> set[str]:
+def journaled_ids(shelf: VersionStore) -> set[str]:
     with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as connection:
         return {row[0] for row in connection.execute("select id from predictions")}
 
 
-def metric(server: Running, series: str) -> float:
+def metric(server: RunningServer, series: str) -> float:
     lines = server.ask("GET", "/metrics")[1].splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
 
 
-class Caller(threading.Thread):
+class RequestLoop(threading.Thread):
     """Asks again and again over one connection until told to stop, or nobody is there any more."""
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: RunningServer) -> None:
         super().__init__(daemon=True)
         self._server, self.ending = server, False
         self.answers: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ def test_killed_process_loses_no_returned_prediction(shelf):
     answered: set[str] = set()
     while len(answered) < 6000:
         with running(shelf.root) as server:
-            callers = [Caller(server) for _ in range(8)]
+            callers = [RequestLoop(server) for _ in range(8)]
             for caller in callers:
                 caller.start()
             before = len(answered)
@@ -122,7 +122,7 @@ def test_killed_process_loses_no_returned_prediction(shelf):
 def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
     (shelf.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
     with running(shelf.root) as server:
-        callers = [Caller(server) for _ in range(4)]
+        callers = [RequestLoop(server) for _ in range(4)]
         for caller in callers:
             caller.start()
         wait(lambda: all(len(caller.answers) > 100 for caller in callers))
@@ -151,7 +151,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_alias_move_under_load_fails_and_mixes_no_requests(shelf, workers):
     with running(shelf.root, workers) as server:
-        callers = [Caller(server) for _ in range(6)]
+        callers = [RequestLoop(server) for _ in range(6)]
         for caller in callers:
             caller.start()
         for number in (1, 2, 1, 2):
@@ -181,7 +181,7 @@ def test_alias_move_under_load_fails_and_mixes_no_requests(shelf, workers):
 
 def test_shutdown_completes_requests_in_progress(shelf):
     with running(shelf.root) as server:
-        callers = [Caller(server) for _ in range(4)]
+        callers = [RequestLoop(server) for _ in range(4)]
         for caller in callers:
             caller.start()
         wait(lambda: all(len(caller.answers) > 50 for caller in callers))
@@ -287,7 +287,7 @@ def test_forwarded_address_is_trusted_from_configured_proxies_only(shelf):
             assert answer.status == last
 
 
-def workers_of(server: Running) -> list[psutil.Process]:
+def workers_of(server: RunningServer) -> list[psutil.Process]:
     """The workers, which were started by multiprocessing, without its resource tracker."""
     return [
         item

@@ -19,13 +19,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from facts import missing_facts, refused
 from fastapi.testclient import TestClient
-from shelf import BOOK, Shelf, client_of, fitted
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from text_facts import missing_facts, raises_stating
 from typer.testing import CliRunner
+from version_store import BOOK, VersionStore, client_of, fitted
 
 from modelbook.cli import serving as cli_serving
 from modelbook.cli.serving import app
@@ -53,8 +53,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def shelf(tmp_path: Path) -> VersionStore:
+    return VersionStore(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -70,26 +70,28 @@ def model(rows: pd.DataFrame, contract: Contract) -> Any:
 @pytest.fixture(scope="module")
 def template(
     model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
-) -> Shelf:
-    shelf = Shelf(tmp_path_factory.mktemp("shelf"))
+) -> VersionStore:
+    shelf = VersionStore(tmp_path_factory.mktemp("shelf"))
     shelf.alias("champion", shelf.register(model, contract, rows))
     return shelf
 
 
 @pytest.fixture
-def put(template: Shelf, tmp_path: Path) -> Shelf:
+def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
     """A shelf whose version 1 is the champion."""
     return template.copy(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def client(template: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def client(
+    template: VersionStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestClient]:
     """A service that many tests ask; none changes what it stands on."""
     with serve(template.copy(tmp_path_factory.mktemp("served"))) as client:
         yield client
 
 
-def serve(shelf: Shelf, settings: str = "", **more: Any) -> TestClient:
+def serve(shelf: VersionStore, settings: str = "", **more: Any) -> TestClient:
     (shelf.root / SETTINGS_FILE).write_text(settings)
     return client_of(shelf.root, raise_server_exceptions=False, **more)
 
@@ -108,7 +110,7 @@ def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextmanager
-def keeping(file: Path) -> Iterator[Callable[..., Any]]:
+def write_history(file: Path) -> Iterator[Callable[..., Any]]:
     """Writes into a history as monitor does, all at once."""
     from modelbook.monitoring.window_history import CREATE_TABLES
 
@@ -228,7 +230,7 @@ class TestPredict:
         assert result.json()["rejected"][0]["field"] == "colour"
 
 
-class TestTable:
+class TestPredictCsv:
     def csv(self, rows: list[dict[str, Any]]) -> bytes:
         return pd.DataFrame(rows).to_csv(index=False).encode()
 
@@ -331,8 +333,8 @@ class TestOutcomes:
 
 
 class TestJournal:
-    def test_response_receipt_is_verified_by_journal(self, put, monkeypatch):
-        with serve(put) as client:
+    def test_response_receipt_is_verified_by_journal(self, version_store, monkeypatch):
+        with serve(version_store) as client:
             answers = [post(client, "/predict", ROW).json() for _ in range(2)]
             answers += post(client, "/predict", [ROW, ROW]).json()
             table = client.post(
@@ -341,10 +343,10 @@ class TestJournal:
                 headers={"content-type": "text/csv"},
             )
             answers += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
-            place = put.root / "data" / BOOK / "journal.db"
+            place = version_store.root / "data" / BOOK / "journal.db"
         words = [f"{item['id']}={item['receipt']}" for item in answers]
         assert len({item["receipt"] for item in answers}) == 5
-        monkeypatch.setattr(cli_serving, "find_book", lambda book: (put.root, BOOK))
+        monkeypatch.setattr(cli_serving, "find_book", lambda book: (version_store.root, BOOK))
         verify = ["journal", "verify"]
         assert CliRunner().invoke(app, [*verify, *words]).exit_code == 0
         with closing(sqlite3.connect(place)) as connection, connection:
@@ -357,35 +359,39 @@ class TestJournal:
             line.partition(":")[0] for line in result.output.splitlines() if "altered" in line
         ] == [answers[1]["id"]]
 
-    def test_response_without_journal_has_no_receipt(self, put):
-        (put.root / "data" / BOOK / "journal.db").mkdir(parents=True)
-        with serve(put, "journal: {timeout_seconds: 0.2}") as client:
+    def test_response_without_journal_has_no_receipt(self, version_store):
+        (version_store.root / "data" / BOOK / "journal.db").mkdir(parents=True)
+        with serve(version_store, "journal: {timeout_seconds: 0.2}") as client:
             assert post(client, "/predict", ROW).json()["receipt"] is None
 
-    def test_redacted_columns_are_not_journaled(self, put):
-        with serve(put, "journal: {redacted_columns: [size, who]}") as client:
+    def test_redacted_columns_are_not_journaled(self, version_store):
+        with serve(version_store, "journal: {redacted_columns: [size, who]}") as client:
             post(client, "/predict", {**ROW, "who": 1})
             [row] = client.app._service.journal.read_predictions(0)
         assert set(row["inputs"]) == {"colour", "noise", "flag"}
 
     @pytest.mark.parametrize(("setting", "status"), [("answer", 200), ("refuse", 503)])
-    def test_on_failure_setting_decides_when_journal_is_down(self, put, setting, status, tmp_path):
+    def test_on_failure_setting_decides_when_journal_is_down(
+        self, version_store, setting, status, tmp_path
+    ):
         place = tmp_path / "data" / BOOK / "journal.db"
         place.mkdir(parents=True)
-        with serve(put, f"journal: {{on_failure: {setting}, timeout_seconds: 0.2}}") as client:
+        with serve(
+            version_store, f"journal: {{on_failure: {setting}, timeout_seconds: 0.2}}"
+        ) as client:
             assert [post(client, "/predict", ROW).status_code for _ in range(3)] == [status] * 3
             wait(lambda: client.get("/health/ready").json()["journal"] == "down")
             lost = 3 if setting == "answer" else 0
             wait(lambda: f"modelbook_journal_lost_total {lost}.0" in client.get("/metrics").text)
 
-    def test_predictions_older_than_retention_are_deleted(self, put):
-        with serve(put) as client:
+    def test_predictions_older_than_retention_are_deleted(self, version_store):
+        with serve(version_store) as client:
             post(client, "/predict", ROW)
-        with serve(put, "journal: {retention_days: 0.0000001}") as client:
+        with serve(version_store, "journal: {retention_days: 0.0000001}") as client:
             wait(lambda: client.app._service.journal.read_predictions(0) == [])
 
 
-class TestHealthAndManual:
+class TestHealthAndApiDocs:
     def test_health_reports_version_in_service(self, client):
         assert client.get("/health/live").json() == {"status": "live"}
         result = client.get("/health/ready").json()
@@ -487,18 +493,18 @@ class TestPage:
         assert missing_facts(text, "size", 0, 100) == []
         assert "<tbody>" not in text
 
-    def test_form_requires_api_key_when_keys_exist(self, put):
-        key = ApiKeyStore(put.root).add_key("one", ["predict"])
-        with serve(put) as client:
+    def test_form_requires_api_key_when_keys_exist(self, version_store):
+        key = ApiKeyStore(version_store.root).add_key("one", ["predict"])
+        with serve(version_store) as client:
             assert 'name="api key"' in client.get("/").text
             assert client.post("/", data=self.form()).status_code == 401
             assert "<tbody>" in client.post("/", data={**self.form(), "api key": key}).text
 
 
 class TestLimits:
-    def test_request_size_rows_and_content_type_are_limited(self, put):
+    def test_request_size_rows_and_content_type_are_limited(self, version_store):
         with serve(
-            put, "limits: {max_body_bytes: 300, max_rows: 2, max_upload_bytes: 200}"
+            version_store, "limits: {max_body_bytes: 300, max_rows: 2, max_upload_bytes: 200}"
         ) as client:
             assert post(client, "/predict", [ROW] * 2).status_code == 200
             assert post(client, "/predict", [{"size": 1}] * 3).status_code == 413
@@ -547,19 +553,19 @@ class TestLimits:
         for text in (b'["' + b'\\"' * 900 + b"{,:" * 900 + b'"]', b'["' + b"{,:" * 900, b'["\\'):
             limits.check_json(text, is_list=True)
 
-    def test_csv_with_too_many_lines_or_columns_is_rejected(self, put):
+    def test_csv_with_too_many_lines_or_columns_is_rejected(self, version_store):
         wide = ",".join(f"c{number}" for number in range(100_000)).encode()
-        with serve(put, "limits: {max_upload_rows: 5}") as client:
+        with serve(version_store, "limits: {max_upload_rows: 5}") as client:
             for body, facts in ((wide, ["100,000"]), (b"size\n" + b"1\n" * 7, [5])):
                 answer = client.post(
                     "/predict/csv", content=body, headers={"content-type": "text/csv"}
                 )
                 assert (answer.status_code, missing_facts(answer.text, *facts)) == (413, [])
 
-    def test_event_loop_uses_short_thread_switch_interval(self, put):
+    def test_event_loop_uses_short_thread_switch_interval(self, version_store):
         before = sys.getswitchinterval()  # of a service of other tests
         sys.setswitchinterval(0.02)
-        with serve(put):
+        with serve(version_store):
             assert sys.getswitchinterval() == pytest.approx(service.SWITCH_SECONDS)
         assert sys.getswitchinterval() == pytest.approx(0.02)
         sys.setswitchinterval(before)
@@ -569,7 +575,7 @@ class TestLimits:
     ):
         """A champion that takes 60 ms per row: 4 rows take less than 300 ms."""
         monkeypatch.setattr(latency, "measure_batch_row_ms", lambda scorer, rows: 60.0)
-        shelf = Shelf(tmp_path)
+        shelf = VersionStore(tmp_path)
         shelf.alias("champion", shelf.register(model, contract, rows))
         table = b"size\n" + b"1\n" * 6
         with serve(shelf) as client:
@@ -587,23 +593,23 @@ class TestLimits:
         assert [item["row"] for item in answer.json()["rejected"]] == list(range(100))
         assert missing_facts(answer.json()["error"], 100) == []
 
-    def test_form_with_too_many_fields_is_rejected_before_key_check(self, put):
-        ApiKeyStore(put.root).add_key("one", ["predict"])
-        with serve(put) as client:
+    def test_form_with_too_many_fields_is_rejected_before_key_check(self, version_store):
+        ApiKeyStore(version_store.root).add_key("one", ["predict"])
+        with serve(version_store) as client:
             kind = {"content-type": "application/x-www-form-urlencoded"}
             answer = client.post("/", content=b"a=1&" * 2000, headers=kind)
             assert (answer.status_code, missing_facts(answer.text, "2,001")) == (413, [])
 
-    def test_body_limit_follows_from_contract(self, put):
-        with serve(put, "limits: {max_rows: 2}") as client:
+    def test_body_limit_follows_from_contract(self, version_store):
+        with serve(version_store, "limits: {max_rows: 2}") as client:
             limit = client.app._service.champion.row_reader.limits.max_bytes
             assert len(json.dumps([ROW] * 2, indent=4)) < limit < 5000
             for content, connection in ((b" " * 5000, None), (iter([b" " * 5000]), "close")):
                 answer = client.post("/predict", content=content, headers=JSON_TYPE)
                 assert (answer.status_code, answer.headers.get("connection")) == (413, connection)
 
-    def test_total_size_of_large_bodies_is_limited(self, put):
-        with serve(put, "limits: {max_buffered_bytes: 100000}") as client:
+    def test_total_size_of_large_bodies_is_limited(self, version_store):
+        with serve(version_store, "limits: {max_buffered_bytes: 100000}") as client:
             table = b"colour,size,noise,flag,more\n11,80,,1," + b"x" * 99_000 + b"\n"
             csv = {"content-type": "text/csv"}
             assert client.post("/predict/csv", content=table, headers=csv).status_code == 200
@@ -611,13 +617,13 @@ class TestLimits:
             answer = client.post("/predict/csv", content=table * 2, headers=csv)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
-    def test_row_limit_counts_all_rows(self, put):
-        with serve(put, "limits: {max_rows: 2}") as client:
+    def test_row_limit_counts_all_rows(self, version_store):
+        with serve(version_store, "limits: {max_rows: 2}") as client:
             result = post(client, "/predict", [ROW] * 3)
             assert (result.status_code, missing_facts(result.json(), 3, 2)) == (413, [])
 
-    def test_rate_limit_returns_retry_after(self, put):
-        with serve(put, "limits: {requests_per_second: 2}") as client:
+    def test_rate_limit_returns_retry_after(self, version_store):
+        with serve(version_store, "limits: {requests_per_second: 2}") as client:
             result = [post(client, "/predict", ROW) for _ in range(5)]
             assert [item.status_code for item in result][:2] == [200, 200]
             assert result[-1].status_code == 429
@@ -654,12 +660,12 @@ class TestLimits:
             assert "NoneType" not in result.text
             assert result.json()["request_id"] in str([vars(record) for record in caplog.records])
 
-    def test_cross_origin_requests_need_configured_origin(self, put):
+    def test_cross_origin_requests_need_configured_origin(self, version_store):
         origin = {"origin": "https://example.org"}
-        with serve(put) as client:
+        with serve(version_store) as client:
             assert post(client, "/predict", ROW, **origin).status_code == 403
             assert client.app._service.journal.read_predictions(0) == []
-        with serve(put, "cors_origins: ['https://example.org']") as client:
+        with serve(version_store, "cors_origins: ['https://example.org']") as client:
             result = post(client, "/predict", ROW, **origin)
             assert (result.status_code, result.headers["access-control-allow-origin"]) == (
                 200,
@@ -691,47 +697,47 @@ class TestOpenAccess:
             custom = {"origin": origin, "host": origin.removeprefix("http://")}
             assert post(client, "/predict", ROW, **custom).status_code == 200
 
-    def test_with_key_any_origin_and_host_is_accepted(self, put):
-        key = ApiKeyStore(put.root).add_key("one", ["predict"])
-        with serve(put, client=("192.0.2.7", 5000)) as client:
+    def test_with_key_any_origin_and_host_is_accepted(self, version_store):
+        key = ApiKeyStore(version_store.root).add_key("one", ["predict"])
+        with serve(version_store, client=("192.0.2.7", 5000)) as client:
             for headers in self.FOREIGN:
                 assert (
                     post(client, "/predict", ROW, **headers, **{"x-api-key": key}).status_code
                     == 200
                 )
 
-    def test_service_without_remaining_keys_stays_closed(self, put):
-        keys = ApiKeyStore(put.root)
+    def test_service_without_remaining_keys_stays_closed(self, version_store):
+        keys = ApiKeyStore(version_store.root)
         keys.add_key("one", ["predict"])
-        with serve(put) as client:
+        with serve(version_store) as client:
             keys.remove_key("one")
             wait(lambda: not len(client.app._service.api_keys))
             assert post(client, "/predict", ROW).status_code == 401
-            (put.root / "serving.keys.json").unlink()
+            (version_store.root / "serving.keys.json").unlink()
             wait(lambda: client.app._service.api_keys._file_state is None)
             assert post(client, "/predict", ROW).status_code == 401
-        (put.root / "serving.keys.json").write_text("[]")
-        with serve(put) as client:
+        (version_store.root / "serving.keys.json").write_text("[]")
+        with serve(version_store) as client:
             assert post(client, "/predict", ROW).status_code == 401
 
-    def test_removing_last_key_prints_a_warning(self, put, monkeypatch):
-        monkeypatch.setattr("modelbook.stage.project.find_root", lambda: put.root)
-        ApiKeyStore(put.root).add_key("one", ["predict"])
-        ApiKeyStore(put.root).add_key("two", ["predict"])
+    def test_removing_last_key_prints_a_warning(self, version_store, monkeypatch):
+        monkeypatch.setattr("modelbook.stage.project.find_root", lambda: version_store.root)
+        ApiKeyStore(version_store.root).add_key("one", ["predict"])
+        ApiKeyStore(version_store.root).add_key("two", ["predict"])
         first, last = (CliRunner().invoke(app, ["keys", "remove", name]) for name in ("one", "two"))
         assert (first.exit_code, first.output) == (0, "")
         assert missing_facts(last.output, "modelbook keys add", "serving.keys.json") == []
 
 
 class TestKeys:
-    def test_key_grants_only_its_scopes(self, put):
-        keys = ApiKeyStore(put.root)
+    def test_key_grants_only_its_scopes(self, version_store):
+        keys = ApiKeyStore(version_store.root)
         item, two, all_ = (
             keys.add_key("one", ["predict"]),
             keys.add_key("two", ["outcomes"]),
             keys.add_key("all", ["admin"]),
         )
-        with serve(put) as client:
+        with serve(version_store) as client:
             assert post(client, "/predict", ROW).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": "guess"}).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
@@ -745,59 +751,63 @@ class TestKeys:
             assert client.get("/metrics", headers={"x-api-key": all_}).status_code == 200
             for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
                 assert client.get(path).status_code == 200
-        assert item not in (put.root / "serving.keys.json").read_text()
-        assert (put.root / "serving.keys.json").stat().st_mode & 0o77 == 0
+        assert item not in (version_store.root / "serving.keys.json").read_text()
+        assert (version_store.root / "serving.keys.json").stat().st_mode & 0o77 == 0
 
-    def test_keys_are_reloaded_while_service_runs(self, put):
-        keys = ApiKeyStore(put.root)
+    def test_keys_are_reloaded_while_service_runs(self, version_store):
+        keys = ApiKeyStore(version_store.root)
         old = keys.add_key("old", ["predict"])
-        with serve(put) as client:
+        with serve(version_store) as client:
             new = keys.add_key("new", ["predict"])
             keys.remove_key("old")
             wait(lambda: post(client, "/predict", ROW, **{"x-api-key": new}).status_code == 200)
             assert post(client, "/predict", ROW, **{"x-api-key": old}).status_code == 401
 
-    def test_expired_key_is_rejected(self, put):
-        short = ApiKeyStore(put.root).add_key("short", ["predict"], valid_days=1e-9)
-        with serve(put) as client:
+    def test_expired_key_is_rejected(self, version_store):
+        short = ApiKeyStore(version_store.root).add_key("short", ["predict"], valid_days=1e-9)
+        with serve(version_store) as client:
             assert post(client, "/predict", ROW, **{"x-api-key": short}).status_code == 401
 
-    def test_without_keys_only_loopback_clients_are_served(self, put):
-        with serve(put, client=("192.0.2.7", 5000)) as client:
+    def test_without_keys_only_loopback_clients_are_served(self, version_store):
+        with serve(version_store, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 401
-        with refused(ServingError, "0.0.0.0", "modelbook keys add"):
-            server.run_server(put.root, BOOK, "0.0.0.0", 8000, 1)
-        with serve(put, "api_keys: off", client=("192.0.2.7", 5000)) as client:
+        with raises_stating(ServingError, "0.0.0.0", "modelbook keys add"):
+            server.run_server(version_store.root, BOOK, "0.0.0.0", 8000, 1)
+        with serve(version_store, "api_keys: off", client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 200
 
     def test_book_without_champion_is_not_served(self, shelf):
-        with refused(ServingError, BOOK, "champion", "modelbook build"):
+        with raises_stating(ServingError, BOOK, "champion", "modelbook build"):
             server.run_server(shelf.root, BOOK, "127.0.0.1", 8000, 1)
 
     def test_duplicate_key_name_and_unknown_scope_raise(self, tmp_path):
         keys = ApiKeyStore(tmp_path)
         keys.add_key("one", ["predict"])
-        with refused(ServingError, "'one'"):
+        with raises_stating(ServingError, "'one'"):
             keys.add_key("one", ["predict"])
-        with refused(ServingError, "'all'", "predict", "outcomes", "admin"):
+        with raises_stating(ServingError, "'all'", "predict", "outcomes", "admin"):
             keys.add_key("two", ["all"])
-        with refused(ServingError, "'two'", "one"):
+        with raises_stating(ServingError, "'two'", "one"):
             keys.remove_key("two")
         (tmp_path / "serving.keys.json").write_text("[{}]")
-        with refused(ServingError, tmp_path / "serving.keys.json"):
+        with raises_stating(ServingError, tmp_path / "serving.keys.json"):
             ApiKeyStore(tmp_path)
 
-    def test_keys_are_read_from_environment_without_a_file(self, put, tmp_path, monkeypatch):
+    def test_keys_are_read_from_environment_without_a_file(
+        self, version_store, tmp_path, monkeypatch
+    ):
         item = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
         monkeypatch.setenv(KEYRING_VARIABLE, (tmp_path / "elsewhere/serving.keys.json").read_text())
-        with serve(put, client=("192.0.2.7", 5000)) as client:
+        with serve(version_store, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
             assert post(client, "/predict", ROW).status_code == 401
-        with refused(ServingError, KEYRING_VARIABLE, put.root / "serving.keys.json"):
-            ApiKeyStore(put.root).add_key("two", ["predict"])
+        with raises_stating(
+            ServingError, KEYRING_VARIABLE, version_store.root / "serving.keys.json"
+        ):
+            ApiKeyStore(version_store.root).add_key("two", ["predict"])
         monkeypatch.setenv(KEYRING_VARIABLE, "{}x")
-        with refused(ServingError, KEYRING_VARIABLE):
-            ApiKeyStore(put.root)
+        with raises_stating(ServingError, KEYRING_VARIABLE):
+            ApiKeyStore(version_store.root)
 
 
 class TestSettings:
@@ -828,18 +838,20 @@ class TestSettings:
     )  # fmt: skip
     def test_invalid_setting_raises(self, tmp_path, text, facts):
         (tmp_path / SETTINGS_FILE).write_text(text)
-        with refused(ServingError, SETTINGS_FILE, *facts):
+        with raises_stating(ServingError, SETTINGS_FILE, *facts):
             load_settings(tmp_path, BOOK)
 
 
 class TestTraffic:
     @pytest.fixture
-    def two(self, put, frame, contract):
-        put.alias(
+    def two(self, version_store, frame, contract):
+        version_store.alias(
             "challenger",
-            put.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame),
+            version_store.register(
+                fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame
+            ),
         )
-        return put
+        return version_store
 
     def test_split_routes_constant_share_of_users_to_challenger(self, two):
         with serve(two, "traffic: {mode: split, challenger_share: 0.3}") as client:
@@ -872,9 +884,13 @@ class TestTraffic:
         assert answers.status_code == 200
         return {item["variant"] for item in answers.json()}
 
-    def test_canary_with_similar_predictions_keeps_its_traffic(self, put, frame, contract):
-        put.alias("challenger", put.register(fitted(frame, contract), contract, frame))
-        with serve(put, self.CANARY % 0.3) as client:
+    def test_canary_with_similar_predictions_keeps_its_traffic(
+        self, version_store, frame, contract
+    ):
+        version_store.alias(
+            "challenger", version_store.register(fitted(frame, contract), contract, frame)
+        )
+        with serve(version_store, self.CANARY % 0.3) as client:
             for _ in range(3):
                 assert self.variants(client) == {"champion", "challenger"}
             assert client.get("/model").json()["traffic"]["rolled_back"] == ""
@@ -924,24 +940,25 @@ class TestTraffic:
             wait(lambda: "settings" in client.get("/model").json()["refused"])
             assert post(client, "/predict", ROW).json()["variant"] == "challenger"
 
-    def test_challenger_with_different_fields_is_refused(self, put, frame, contract):
+    def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(
             update={"columns": {**contract.columns, "size2": contract.columns["size"]}}
         )
-        put.alias(
-            "challenger", put.register(fitted(frame, contract), wider, frame.assign(size2=1.0))
+        version_store.alias(
+            "challenger",
+            version_store.register(fitted(frame, contract), wider, frame.assign(size2=1.0)),
         )
-        with serve(put, "traffic: {mode: split, challenger_share: 1}") as client:
+        with serve(version_store, "traffic: {mode: split, challenger_share: 1}") as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
             assert (
                 missing_facts(client.get("/model").json()["refused"]["challenger"], "size2") == []
             )
 
 
-class Odd(BaseEstimator, TransformerMixin):
+class TwoColumnStep(BaseEstimator, TransformerMixin):
     """A user's own step, which mixes columns."""
 
-    def fit(self, X: Any, y: Any = None) -> Odd:
+    def fit(self, X: Any, y: Any = None) -> TwoColumnStep:
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -950,13 +967,15 @@ class Odd(BaseEstimator, TransformerMixin):
 
 
 class TestReload:
-    def test_version_that_failed_to_load_is_retried(self, put, frame, contract, monkeypatch):
+    def test_version_that_failed_to_load_is_retried(
+        self, version_store, frame, contract, monkeypatch
+    ):
         monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
-        new = put.register(fitted(frame, contract), contract, frame)
-        hidden = put.folder(new).with_name("hidden")
-        put.folder(new).rename(hidden)
-        with serve(put) as client:
-            put.alias("champion", new)
+        new = version_store.register(fitted(frame, contract), contract, frame)
+        hidden = version_store.folder(new).with_name("hidden")
+        version_store.folder(new).rename(hidden)
+        with serve(version_store) as client:
+            version_store.alias("champion", new)
             wait(lambda: client.get("/health/ready").json()["reasons"])
             result = client.get("/health/ready").json()
             assert (result["status"], result["model_version"], result["alias_version"]) == (
@@ -972,47 +991,49 @@ class TestReload:
                 'modelbook_alias_version{alias="champion"} 2.0',
             }
             wait(lambda: series <= set(client.get("/metrics").text.splitlines()))
-            hidden.rename(put.folder(new))
+            hidden.rename(version_store.folder(new))
             wait(lambda: client.get("/health/ready").json()["model_version"] == new)
             assert client.get("/health/ready").json()["reasons"] == {}
             follows = 'modelbook_workers_behind{alias="champion"} 0.0'
             wait(lambda: follows in client.get("/metrics").text)
 
-    def test_service_becomes_ready_when_version_loads_again(self, put, monkeypatch):
+    def test_service_becomes_ready_when_version_loads_again(self, version_store, monkeypatch):
         monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
-        hidden = put.folder(1).with_name("hidden")
-        put.folder(1).rename(hidden)
-        with serve(put) as client:
+        hidden = version_store.folder(1).with_name("hidden")
+        version_store.folder(1).rename(hidden)
+        with serve(version_store) as client:
             answer = client.get("/health/ready")
             assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
             assert missing_facts(answer.json()["reasons"]["champion"], "version 1") == []
-            hidden.rename(put.folder(1))
+            hidden.rename(version_store.folder(1))
             wait(lambda: client.get("/health/ready").status_code == 200)
 
     def test_retry_delays_grow_to_one_minute(self):
         state = served_models.AliasState((1, "digest"))
         assert [state.schedule_retry() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
-    def test_alias_is_followed_unless_version_fails_verification(self, put, frame, contract):
-        new = put.register(
+    def test_alias_is_followed_unless_version_fails_verification(
+        self, version_store, frame, contract
+    ):
+        new = version_store.register(
             fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame, fingerprint="beef"
         )
-        bad = put.register(fitted(frame, contract), contract, frame)
-        golden = put.folder(bad) / "scorer" / "golden.json"
-        with serve(put) as client:
-            put.alias("champion", new)
+        bad = version_store.register(fitted(frame, contract), contract, frame)
+        golden = version_store.folder(bad) / "scorer" / "golden.json"
+        with serve(version_store) as client:
+            version_store.alias("champion", new)
             wait(lambda: client.get("/health/ready").json()["model_version"] == new)
             assert client.get("/health/ready").json()["data_fingerprint"] == "beef"
             assert post(client, "/predict", ROW).json()["model_version"] == new
             result = json.loads(golden.read_text())
             result["numbers"][5][1] += 0.01
             golden.write_text(json.dumps(result))
-            put.alias("champion", bad)
+            version_store.alias("champion", bad)
             wait(lambda: "champion" in client.get("/model").json()["refused"])
             reason = client.get("/model").json()["refused"]["champion"]
             assert missing_facts(reason, BOOK, bad) == []
             assert post(client, "/predict", ROW).json()["model_version"] == new
-            put.alias("champion", 1)
+            version_store.alias("champion", 1)
             wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
             assert client.get("/model").json()["refused"] == {}
 
@@ -1034,7 +1055,7 @@ class TestReload:
             )  # by how much it differs
 
     def test_uncompiled_model_is_served_and_reported(self, shelf, frame, contract):
-        model = make_pipeline(Odd(), LogisticRegression()).fit(
+        model = make_pipeline(TwoColumnStep(), LogisticRegression()).fit(
             contract.select_features(frame), frame["happened"]
         )
         shelf.alias("champion", shelf.register(model, contract, frame))
@@ -1054,8 +1075,8 @@ class TestMetrics:
         (tmp_path / "counter_7.db").touch()
         assert list(WorkersCollector(str(tmp_path)).collect()) == []
 
-    def test_metrics_count_predictions_rejections_latency_and_versions(self, put):
-        with serve(put) as client:
+    def test_metrics_count_predictions_rejections_latency_and_versions(self, version_store):
+        with serve(version_store) as client:
             post(client, "/predict", [ROW] * 3)
             post(client, "/predict", {})
             client.get("/a" * 50)
@@ -1068,7 +1089,7 @@ class TestMetrics:
         assert 'modelbook_model_version{alias="champion"} 1.0' in text
         assert "/a/a" not in text
 
-    def test_metrics_show_latest_monitor_verdict_of_champion(self, put):
+    def test_metrics_show_latest_monitor_verdict_of_champion(self, version_store):
         from modelbook.monitoring import latest_verdict
 
         def shown(client: TestClient) -> dict[str, float]:
@@ -1077,12 +1098,12 @@ class TestMetrics:
             )
             return {name: float(value) for name, value in match}
 
-        file = latest_verdict.history_path(put.root, BOOK)
+        file = latest_verdict.history_path(version_store.root, BOOK)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with serve(put) as client:
+        with serve(version_store) as client:
             wait(lambda: shown(client).get('verdict{verdict="watch"}') == 0)
             assert shown(client)["timestamp_seconds"] == 0
-            with keeping(file) as requests:
+            with write_history(file) as requests:
                 requests("insert into windows values (1, 1, '4', 7.5, 900, 0, 'watch', '[]')")
                 for name, value in {
                     "drifted_share": 0.4,
@@ -1101,7 +1122,7 @@ class TestMetrics:
                 'verdict{verdict="healthy"}': 0, 'verdict{verdict="watch"}': 0, 'verdict{verdict="retrain"}': 1,
                 "timestamp_seconds": 7.5, "drifted_share": 0.4, 'drift{feature="size"}': 0.3,
             }  # fmt: skip
-            with keeping(file) as requests:
+            with write_history(file) as requests:
                 requests("insert into verdicts values (2, 1, '4', 8.5, 'healthy', '[]')")
                 requests("delete from measures where measure = 'drift:size'")
             wait(lambda: shown(client)["timestamp_seconds"] == 8.5)
@@ -1126,21 +1147,21 @@ class TestMetrics:
         assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
 
     def test_version_without_counts_has_no_drift_metric_and_logs_once(
-        self, put, frame, contract, caplog
+        self, version_store, frame, contract, caplog
     ):
         def shown(client: TestClient) -> str:
             pattern = r"^modelbook_(?:drift|unseen_share)\{.*$"
             return "\n".join(re.findall(pattern, client.get("/metrics").text, re.M))
 
-        old = put.register(fitted(frame, contract), contract, frame)
-        (put.folder(old) / DRIFT_REFERENCE_FILE).unlink()
-        put.update_digest(old)
-        with caplog.at_level("WARNING"), serve(put) as client:
+        old = version_store.register(fitted(frame, contract), contract, frame)
+        (version_store.folder(old) / DRIFT_REFERENCE_FILE).unlink()
+        version_store.update_digest(old)
+        with caplog.at_level("WARNING"), serve(version_store) as client:
             post(client, "/predict", [ROW] * 500)
             wait(lambda: 'modelbook_drift{feature="size"}' in shown(client))
             assert "NaN" not in shown(client)
             assert "holdout" not in caplog.text
-            put.alias("champion", old)
+            version_store.alias("champion", old)
             wait(lambda: client.get("/health/ready").json()["model_version"] == old)
             inside = client.app._service
             for _ in range(2):
@@ -1159,11 +1180,13 @@ class TestMetrics:
         assert metrics.read_monitor_parameters(tmp_path, BOOK).drift == 0.2
 
 
-def test_default_journal_is_in_data_folder_of_book(put):
-    assert create_app(put.root, BOOK)._service.journal.url == default_url(put.root, BOOK)
+def test_default_journal_is_in_data_folder_of_book(version_store):
+    assert create_app(version_store.root, BOOK)._service.journal.url == default_url(
+        version_store.root, BOOK
+    )
 
 
-def test_service_does_not_import_pandas(template: Shelf, tmp_path: Path):
+def test_service_does_not_import_pandas(template: VersionStore, tmp_path: Path):
     """Importing pandas takes seconds, in which no request is served."""
     code = """
 import json, sys

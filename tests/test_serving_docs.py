@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
 
 from modelbook.serving.settings import ServingSettings, SettingsGroup
 
@@ -16,7 +16,7 @@ TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 @pytest.mark.requires("curl")
-def test_commands_in_serving_docs_run(built: Tiny) -> None:
+def test_commands_in_serving_docs_run(built: SmallProject) -> None:
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
     ]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts
+import task_books
 from lightgbm import LGBMClassifier
 from scipy.special import logit
 from sklearn.base import BaseEstimator
@@ -28,6 +27,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
+from text_facts import missing_facts
 
 from modelbook import tasks
 from modelbook.contract import Contract
@@ -48,21 +48,21 @@ def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
 
 @pytest.fixture(scope="module")
 def amount() -> Case:
-    contract = books.of_number()
+    contract = task_books.of_number()
     return (
         tasks.get_task(contract),
-        contract.conform(books.number(0, 100)),
-        contract.conform(books.number(1, 50)),
+        contract.conform(task_books.regression_rows(0, 100)),
+        contract.conform(task_books.regression_rows(1, 50)),
     )
 
 
 @pytest.fixture(scope="module")
 def kind() -> Case:
-    contract = books.of_classes()
+    contract = task_books.of_classes()
     return (
         tasks.get_task(contract),
-        contract.conform(books.classes(0, 300)),
-        contract.conform(books.classes(1, 150)),
+        contract.conform(task_books.multiclass_rows(0, 300)),
+        contract.conform(task_books.multiclass_rows(1, 150)),
     )
 
 
@@ -85,7 +85,7 @@ def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
     return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
 
 
-def answered(found: shap_values.ShapValues) -> pd.DataFrame:
+def sum_shap_values(found: shap_values.ShapValues) -> pd.DataFrame:
     """Base and SHAP values, summed up: a row an answered row, a column a class."""
     return (
         found.table.pivot_table(
@@ -106,7 +106,7 @@ def answered(found: shap_values.ShapValues) -> pd.DataFrame:
 )
 def test_shap_values_sum_to_log_odds_of_each_row(yes: Case, model: Any) -> None:
     pipeline, result = explained(yes, model)
-    sums = answered(result).sort_index()
+    sums = sum_shap_values(result).sort_index()
     requests = yes[0].contract.select_features(yes[2])
     assert sums.index.tolist() == list(range(len(requests)))
     np.testing.assert_allclose(
@@ -125,7 +125,7 @@ def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> Non
     pipeline, result = explained(yes, model)
     requests = yes[0].contract.select_features(yes[2])
     np.testing.assert_allclose(
-        answered(result).sort_index()[""], pipeline.predict_proba(requests)[:, 1], atol=1e-6
+        sum_shap_values(result).sort_index()[""], pipeline.predict_proba(requests)[:, 1], atol=1e-6
     )
     assert missing_facts(result.unit, "probability", "happened") == []
 
@@ -137,7 +137,7 @@ def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
     pipeline, result = explained(amount, model)
     requests = amount[0].contract.select_features(amount[2])
     np.testing.assert_allclose(
-        answered(result).sort_index()[""], pipeline.predict(requests), rtol=1e-6
+        sum_shap_values(result).sort_index()[""], pipeline.predict(requests), rtol=1e-6
     )
     assert missing_facts(result.unit, "amount") == []
     eleven = requests["colour"].eq("11").to_numpy()  # pays 100 more
@@ -158,7 +158,7 @@ def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
 
 def test_shap_values_of_multiclass_sum_for_each_class(kind: Case) -> None:
     pipeline, result = explained(kind, LogisticRegression(max_iter=1000))
-    sums = np.exp(answered(result).sort_index()[kind[0].classes].to_numpy())
+    sums = np.exp(sum_shap_values(result).sort_index()[kind[0].classes].to_numpy())
     requests = kind[0].contract.select_features(kind[2])
     np.testing.assert_allclose(
         sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(requests), atol=1e-6
@@ -173,7 +173,9 @@ def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) 
     result = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
     requests = task.contract.select_features(holdout)
     np.testing.assert_allclose(
-        answered(result).sort_index()[""], logit(pipeline.predict_proba(requests)[:, 1]), atol=1e-6
+        sum_shap_values(result).sort_index()[""],
+        logit(pipeline.predict_proba(requests)[:, 1]),
+        atol=1e-6,
     )
 
 
@@ -203,13 +205,13 @@ def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
     assert reason != explained(yes, GaussianNB())[1].reason
 
 
-class Halved(BaseEstimator):
+class HalvingStep(BaseEstimator):
     """Makes one column of one, or of two."""
 
     def __init__(self, mixed: bool = False) -> None:
         self.mixed = mixed
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Halved:
+    def fit(self, X: pd.DataFrame, y: Any = None) -> HalvingStep:
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -218,7 +220,8 @@ class Halved(BaseEstimator):
 
 def test_columns_of_custom_transformer_are_mapped_to_their_source(yes: Case) -> None:
     single, mixed = (
-        fitted(yes, TREES, CheckedTransformer("own.Halved", Halved(both))) for both in (False, True)
+        fitted(yes, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
+        for both in (False, True)
     )
     result = shap_values.compute_shap_values(yes[0], single, *yes[1:], seed=1)
     assert set(result.table["feature"]) == set(yes[0].contract.feature_names)

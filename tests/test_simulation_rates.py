@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from modules import load_module
-from tiny import ROOT
+from load_modules import load_module
+from small_project import ROOT
 
 from modelbook.evaluation.metrics_ci import metric_with_ci
 from modelbook.tasks.binary import METRICS

@@ -7,7 +7,7 @@ import shutil
 import nbformat
 import papermill
 import pytest
-from tiny import ROOT
+from small_project import ROOT
 
 from modelbook.errors import StageError
 

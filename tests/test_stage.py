@@ -12,11 +12,11 @@ import pandas as pd
 import pycaret
 import pytest
 import yaml
-from cells import inside_build
-from facts import refused
 from nbclient.exceptions import DeadKernelError
+from notebook_cells import inside_build
 from papermill.exceptions import PapermillExecutionError
-from tiny import ROOT, STAGES, record_build
+from small_project import ROOT, STAGES, record_build
+from text_facts import raises_stating
 
 from modelbook import config, stage
 from modelbook.build import dependencies, kernels, staleness
@@ -201,7 +201,7 @@ class TestProject:
     def test_missing_stage_in_pipeline_is_named(self, tiny):
         parameters = project.read_stage_parameters(tiny.root, "tiny", "monitor")
         assert parameters["book"] == "tiny"
-        with refused(PipelineSpecError, "'watch'", "monitor"):
+        with raises_stating(PipelineSpecError, "'watch'", "monitor"):
             project.read_stage_parameters(tiny.root, "tiny", "watch")
 
     def test_parameters_are_read_from_pipeline_and_env_file(self, tiny):
@@ -259,7 +259,7 @@ class TestPipelineFile:
             assert task["product"]["receipt"] == f"models/{{{{book}}}}/{task['name']}.json"
 
 
-class TestWatched:
+class TestDependencies:
     def reached(self, name):
         return {
             p.relative_to(dependencies.PACKAGE).as_posix()
@@ -342,7 +342,7 @@ class TestProgress:
         assert len(steps[1].rstrip("\n")) >= len(steps[0])  # covers what stood there
 
 
-class TestExplain:
+class TestExplainFailure:
     def test_failure_names_cell_and_error(self):
         trace = ["\x1b[0;36mCell \x1b[0;32mIn[4], line 2\x1b[0m", "..."]
         cell = PapermillExecutionError(

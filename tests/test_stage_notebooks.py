@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from tiny import ROOT, STAGES
+from small_project import ROOT, STAGES
 
 from modelbook import config
 from modelbook.extras.workbench import git_filter
@@ -56,7 +56,7 @@ def test_git_contains_no_notebook_outputs():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-class TestEach:
+class TestStageNotebook:
     def test_notebook_has_no_outputs_and_execution_counts(self, stage):
         code = [cell for cell in json.loads(held(stage))["cells"] if cell["cell_type"] == "code"]
         assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)

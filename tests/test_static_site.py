@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from facts import missing_facts, refused
-from outline import dead_links
+from html_outline import dead_links
+from text_facts import missing_facts, raises_stating
 
 from modelbook.errors import ReportError
 from modelbook.extras import static_site
@@ -94,7 +94,7 @@ def test_target_that_is_not_a_site_is_unchanged(reports, tmp_path, name):
     mine = tmp_path / ("out/thesis.txt" if name == "out" else name)
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("years of work")
-    with refused(ReportError, tmp_path / name) as caught:
+    with raises_stating(ReportError, tmp_path / name) as caught:
         static_site.publish(reports, tmp_path / name)
     assert caught.value.expected
     assert mine.read_text() == "years of work"
@@ -103,13 +103,13 @@ def test_target_that_is_not_a_site_is_unchanged(reports, tmp_path, name):
 
 @pytest.mark.parametrize("place", [".", "reports", "reports/site"])
 def test_target_within_reports_is_refused(reports, tmp_path, place):
-    with refused(ReportError, (tmp_path / place).resolve()):
+    with raises_stating(ReportError, (tmp_path / place).resolve()):
         static_site.publish(reports, tmp_path / place)
     assert list(tmp_path.rglob(static_site.MARKER_FILE)) == []
 
 
 def test_missing_reports_raise_with_build_command(tmp_path):
-    with refused(ReportError, tmp_path / "index.html") as caught:
+    with raises_stating(ReportError, tmp_path / "index.html") as caught:
         static_site.publish(tmp_path, tmp_path / "out")
     assert missing_facts(caught.value.next, "make run") == []
 

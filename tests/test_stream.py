@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 from servers import free_port, redis_server
-from shelf import BOOK, Shelf, fitted
+from version_store import BOOK, VersionStore, fitted
 
 from modelbook.errors import ServingError
 from modelbook.extras import stream, stream_metrics
@@ -33,13 +33,15 @@ CODE += f"stream.run_worker(Path(sys.argv[1]), {BOOK!r})"
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, frame, contract) -> Shelf:
-    made = Shelf(tmp_path)
+def shelf(tmp_path: Path, frame, contract) -> VersionStore:
+    made = VersionStore(tmp_path)
     made.alias("champion", made.register(fitted(frame, contract), contract, frame))
     return made
 
 
-def process_entries(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> list[dict[str, str]]:
+def process_entries(
+    shelf: VersionStore, *entries: tuple[str, dict[bytes, bytes]]
+) -> list[dict[str, str]]:
     """What a worker makes of entries, one after another."""
 
     async def answers() -> list[dict[str, str]]:
@@ -51,7 +53,7 @@ def process_entries(shelf: Shelf, *entries: tuple[str, dict[bytes, bytes]]) -> l
     return asyncio.run(answers())
 
 
-def test_entry_is_predicted_with_its_own_or_given_id(shelf: Shelf) -> None:
+def test_entry_is_predicted_with_its_own_or_given_id(shelf: VersionStore) -> None:
     plain, named = process_entries(
         shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
     )
@@ -65,7 +67,7 @@ def test_entry_is_predicted_with_its_own_or_given_id(shelf: Shelf) -> None:
     assert answer_of_named["probabilities"] == json.loads(plain["answer"])["probabilities"]
 
 
-def test_repeated_id_returns_journaled_prediction(shelf: Shelf) -> None:
+def test_repeated_id_returns_journaled_prediction(shelf: VersionStore) -> None:
     other = json.dumps({**ROW, "size": 1.0}).encode()
     first, again = process_entries(
         shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
@@ -87,19 +89,19 @@ def test_repeated_id_returns_journaled_prediction(shelf: Shelf) -> None:
     ],
 )
 def test_rejected_entry_has_error_in_output_stream(
-    shelf: Shelf, fields: dict[bytes, bytes], fact: str
+    shelf: VersionStore, fields: dict[bytes, bytes], fact: str
 ) -> None:
     [item] = process_entries(shelf, ("5-0", fields))
     assert re.search(fact, json.loads(item["error"])["error"])
 
 
-def test_entry_waits_while_no_version_is_in_service(shelf: Shelf) -> None:
+def test_entry_waits_while_no_version_is_in_service(shelf: VersionStore) -> None:
     shelf.alias("champion", None)
     with pytest.raises(RequestError, match="version"):
         process_entries(shelf, ("5-0", {b"row": TEXT}))
 
 
-def test_unreachable_redis_is_reported_without_password(shelf: Shelf, monkeypatch) -> None:
+def test_unreachable_redis_is_reported_without_password(shelf: VersionStore, monkeypatch) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
     with pytest.raises(ServingError, match="redis://") as caught:
         stream.run_worker(shelf.root, BOOK)
@@ -107,7 +109,7 @@ def test_unreachable_redis_is_reported_without_password(shelf: Shelf, monkeypatc
     assert "stream.url" in caught.value.next
 
 
-def test_unusable_metrics_address_raises(shelf: Shelf) -> None:
+def test_unusable_metrics_address_raises(shelf: VersionStore) -> None:
     metrics = stream_metrics.StreamMetrics(PredictionService(shelf.root, BOOK))
     assert metrics.describe_readiness()["status"] == "not ready"
     for address in ("127.0.0.1", "127.0.0.1:99999"):
@@ -128,7 +130,7 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 @pytest.mark.requires("redis")
 @pytest.mark.slow
 def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
-    shelf: Shelf, frame, contract, monkeypatch: pytest.MonkeyPatch
+    shelf: VersionStore, frame, contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second worker also follows alias moves of any client."""
     with redis_server(shelf.root) as client:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from cells import carry_out, prove_in_process
-from shelf import put_empty_store
-from tiny import SMALL, Tiny
+from notebook_cells import run_cells, verify_in_process
+from small_project import SMALL, SmallProject
+from version_store import put_empty_store
 
 from modelbook import config
 from modelbook.errors import DataError
@@ -50,10 +50,10 @@ def draw_rare() -> pd.DataFrame:
 
 
 @pytest.fixture
-def run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(tiny: SmallProject, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run stages up to one on a table; ``plot`` is dropped, as a draft may do, and ``id`` the key."""
     monkeypatch.setenv("MODELBOOK_ROOT", str(put_empty_store(tiny.root)))
-    prove_in_process(monkeypatch)
+    verify_in_process(monkeypatch)
     contract = {
         "title": "Noise", "question": "Is it so?", "source": "a seeded generator", "licence": "none",
         "task": "binary", "key": ["id"],
@@ -71,7 +71,7 @@ def run(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Any:
         for stage in stages:
             fields = config.STAGES[stage].model_fields
             values = {name: value for name, value in VALUES.items() if name in fields}
-            carry_out(tiny.root, stage, values, wired=True)
+            run_cells(tiny.root, stage, values, wired=True)
         return [tiny.receipt(stage) for stage in stages]
 
     return run_stages

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from facts import missing_facts
 from servers import PASSWORD, object_store, postgresql
+from text_facts import missing_facts
 
 from modelbook.contract import Contract
 from modelbook.contract.file_layout import FileLayout

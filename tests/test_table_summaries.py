@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from facts import missing_facts, numbers
+from text_facts import missing_facts, numbers
 
 from modelbook.display import Table, summarize
 from modelbook.errors import ReportError

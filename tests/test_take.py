@@ -120,7 +120,7 @@ class TestTake:
         assert read(tiny, SHARED) == before
 
 
-class TestOwnNotebook:
+class TestBookNotebook:
     def test_book_notebook_replaces_stage_notebook_for_its_book(self, tiny):
         custom = tiny.root / OWN
         params = {"book": "tiny"}

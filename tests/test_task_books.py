@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
+import task_books
 import yaml
-from shelf import put_empty_store
-from tiny import STAGES, Tiny
+from small_project import STAGES, SmallProject
+from version_store import put_empty_store
 
 from modelbook import config
 
@@ -34,13 +34,13 @@ ROWS = pd.DataFrame(
 AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none", "amount": "none"}
 
 
-class Book:
+class BuiltBook:
     """A project whose only book has been built."""
 
     def __init__(
         self, root: Path, contract: dict[str, Any], table: pd.DataFrame, **values: Any
     ) -> None:
-        self.tiny = Tiny(put_empty_store(root))
+        self.tiny = SmallProject(put_empty_store(root))
         table.to_csv(root / "table.csv", index=False)
         (root / "contracts/tiny.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
         env = yaml.safe_load((root / "env.yaml").read_text())
@@ -72,18 +72,25 @@ class Book:
 
 
 @pytest.fixture(scope="module")
-def number(tmp_path_factory: pytest.TempPathFactory) -> Book:
+def number(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
     """Years 1 and 2 train; year 3 is like them, in year 4 all pay 300 more."""
-    table = pd.concat([books.number(years=(1, 2, 3)), books.number(seed=1, years=(4,), more=300.0)])
-    return Book(tmp_path_factory.mktemp("number"), books.NUMBER, table, train_until=2)
+    table = pd.concat(
+        [
+            task_books.regression_rows(years=(1, 2, 3)),
+            task_books.regression_rows(seed=1, years=(4,), more=300.0),
+        ]
+    )
+    return BuiltBook(tmp_path_factory.mktemp("number"), task_books.NUMBER, table, train_until=2)
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory: pytest.TempPathFactory) -> Book:
-    return Book(tmp_path_factory.mktemp("classes"), books.CLASSES, books.classes())
+def classes(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
+    return BuiltBook(
+        tmp_path_factory.mktemp("classes"), task_books.CLASSES, task_books.multiclass_rows()
+    )
 
 
-def test_regression_book_is_built_and_monitored(number: Book) -> None:
+def test_regression_book_is_built_and_monitored(number: BuiltBook) -> None:
     assert number.words() == {
         "ingest": "accepted", "explore": "clear", "compare": "leader found", "finalize": "beats baseline",
         "deploy": "promote", "monitor": "retrain",
@@ -102,7 +109,7 @@ def test_regression_book_is_built_and_monitored(number: Book) -> None:
     ]  # and none for batch 3
 
 
-def test_multiclass_book_is_built_and_monitored(classes: Book) -> None:
+def test_multiclass_book_is_built_and_monitored(classes: BuiltBook) -> None:
     assert classes.words() == {
         "ingest": "accepted", "explore": "clear", "compare": "leader found", "finalize": "beats baseline",
         "deploy": "promote", "monitor": "watch",
@@ -120,7 +127,7 @@ def test_multiclass_book_is_built_and_monitored(classes: Book) -> None:
 def test_every_page_exists_and_uses_words_of_its_task(
     book: str, request: pytest.FixtureRequest
 ) -> None:
-    built: Book = request.getfixturevalue(book)
+    built: BuiltBook = request.getfixturevalue(book)
     for stage in STAGES:
         page = built.page(stage)
         assert "Traceback" not in page
@@ -132,13 +139,13 @@ def test_every_page_exists_and_uses_words_of_its_task(
     assert all(word in card for word in words[book])
 
 
-def test_regression_champion_loads_in_clean_process(number: Book) -> None:
+def test_regression_champion_loads_in_clean_process(number: BuiltBook) -> None:
     result = number.answers
     assert list(result.columns) == ["prediction"]
     assert result["prediction"].tolist() == pytest.approx([1200, 2160, 2900], abs=90)
 
 
-def test_multiclass_champion_predicts_class_names_in_clean_process(classes: Book) -> None:
+def test_multiclass_champion_predicts_class_names_in_clean_process(classes: BuiltBook) -> None:
     result = classes.answers
     assert list(result.columns) == [
         "prediction",
@@ -152,7 +159,7 @@ def test_multiclass_champion_predicts_class_names_in_clean_process(classes: Book
 
 @pytest.mark.parametrize("book", ["number", "classes"])
 def test_service_matches_pipeline_for_each_task(book: str, request: pytest.FixtureRequest) -> None:
-    built: Book = request.getfixturevalue(book)
+    built: BuiltBook = request.getfixturevalue(book)
     wanted = built.answers.to_dict("records")
     body = ROWS.to_json(orient="records").encode()
     with built.tiny.serving() as address:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
+import task_books
 from conftest import CONTRACT
-from facts import missing_facts, numbers, skeleton
 from scipy import stats
 from sklearn import metrics as sk
 from sklearn.compose import make_column_transformer
@@ -19,6 +18,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from text_facts import missing_facts, numbers, skeleton
 
 from modelbook import config, engine, tasks
 from modelbook.contract import Contract
@@ -36,7 +36,7 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
-AMOUNT, KIND = tasks.get_task(books.of_number()), tasks.get_task(books.of_classes())
+AMOUNT, KIND = tasks.get_task(task_books.of_number()), tasks.get_task(task_books.of_classes())
 YES = tasks.get_task(Contract.model_validate(CONTRACT))
 ALL = [YES, AMOUNT, KIND]
 
@@ -52,7 +52,9 @@ def fitted(task: Task, frame: pd.DataFrame) -> Any:
 
 
 def table(task: Task, seed: int = 0) -> pd.DataFrame:
-    return task.contract.conform(books.number(seed) if task is AMOUNT else books.classes(seed))
+    return task.contract.conform(
+        task_books.regression_rows(seed) if task is AMOUNT else task_books.multiclass_rows(seed)
+    )
 
 
 @pytest.fixture(scope="module", params=[AMOUNT, KIND], ids=["regression", "multiclass"])
@@ -149,14 +151,14 @@ def test_binary_categories_have_positive_class_last() -> None:
     ("book", "column", "change", "facts"),
     [
         (
-            books.CLASSES,
+            task_books.CLASSES,
             "kind",
             {"type": "number", "categories": None},
             ["multiclass", "category", "number"],
         ),
-        (books.CLASSES, "kind", {"categories": ["a", "b"]}, ["multiclass", "three"]),
-        (books.CLASSES, "kind", {"categories": ["a", "b", "a"]}, ["twice"]),
-        (books.NUMBER, "amount", {"type": "boolean"}, ["regression", "integer", "boolean"]),
+        (task_books.CLASSES, "kind", {"categories": ["a", "b"]}, ["multiclass", "three"]),
+        (task_books.CLASSES, "kind", {"categories": ["a", "b", "a"]}, ["twice"]),
+        (task_books.NUMBER, "amount", {"type": "boolean"}, ["regression", "integer", "boolean"]),
         (
             CONTRACT,
             "happened",
@@ -169,8 +171,8 @@ def test_binary_categories_have_positive_class_last() -> None:
             {"type": "category", "categories": ["a", "b"], "positive": "c"},
             ["'c'"],
         ),
-        (books.CLASSES, "kind", {"positive": "low"}, ["multiclass", "'low'"]),
-        (books.CLASSES, "colour", {"positive": "1"}, ["positive"]),
+        (task_books.CLASSES, "kind", {"positive": "low"}, ["multiclass", "'low'"]),
+        (task_books.CLASSES, "colour", {"positive": "1"}, ["positive"]),
     ],
 )
 def test_target_type_that_does_not_fit_task_raises(
@@ -605,7 +607,7 @@ def test_rows_are_predicted_in_their_order(task: Task) -> None:
 # Monitoring
 
 
-class Answering:
+class FakeModelVersion:
     """A loaded version, as far as monitoring needs one."""
 
     def __init__(self, task: Task, model: Any) -> None:
@@ -619,7 +621,7 @@ def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
     task, params = case["task"], config.Monitor(resamples=100, min_rows=100)
     reference = case["rows"].assign(**task.score_columns(case["scored"].score))
     metrics = {"importance": {"size": 1.0}, "threshold": None}
-    model, batch = Answering(task, case["model"]), task.contract.conform(batch)
+    model, batch = FakeModelVersion(task, case["model"]), task.contract.conform(batch)
     [item] = batch_evaluation.evaluate_batches(
         {"4": batch},
         model,
@@ -637,13 +639,15 @@ def watched(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
 
 
 def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
-    batch = books.number(2) if case["task"] is AMOUNT else books.classes(2)
+    batch = (
+        task_books.regression_rows(2) if case["task"] is AMOUNT else task_books.multiclass_rows(2)
+    )
     assert [finding.verdict for finding in watched(case, batch)] == [rules.HEALTHY]
 
 
 def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
-        findings = watched(case, books.number(2, more=200.0))
+        findings = watched(case, task_books.regression_rows(2, more=200.0))
         [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
         assert "RMSE" in loss
         assert {2, 3} <= {
@@ -652,10 +656,10 @@ def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str
         [bias] = [finding.sentence for finding in findings if finding.rule == "bias"]
         assert [value for value in numbers(bias) if value == pytest.approx(200, abs=15)]
         assert [value for value in numbers(bias) if value == pytest.approx(0.35, abs=0.05)]
-        small = watched(case, books.number(2, more=-5.0))
+        small = watched(case, task_books.regression_rows(2, more=-5.0))
         assert rules.RETRAIN not in {finding.verdict for finding in small}
     else:
-        batch = books.classes(2).assign(
+        batch = task_books.multiclass_rows(2).assign(
             kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy()
         )
         findings = watched(case, batch)
@@ -685,7 +689,7 @@ def test_outcome_outside_contract_is_a_violation() -> None:
         "rows": rows,
         "scored": KIND.score_rows(fitted(KIND, rows), rows),
     }
-    result = watched(case, books.classes(2).assign(kind="enormous"))
+    result = watched(case, task_books.multiclass_rows(2).assign(kind="enormous"))
     [finding] = result
     assert (finding.verdict, finding.rule) == (rules.WATCH, "contract")
     assert missing_facts(finding.sentence, 700, "kind", "low", "middle", "high") == []

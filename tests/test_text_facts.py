@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from facts import missing_facts, numbers, skeleton
+from text_facts import missing_facts, numbers, skeleton
 
 
 @pytest.mark.parametrize(

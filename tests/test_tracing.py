@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from shelf import JSON, Shelf, client_of, fitted
+from version_store import JSON, VersionStore, client_of, fitted
 
 from modelbook.errors import ServingError
 from modelbook.serving import telemetry
@@ -23,8 +23,8 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.fixture
-def shelf(make_frame, contract, tmp_path: Path) -> Shelf:
-    shelf, frame = Shelf(tmp_path), make_frame()
+def shelf(make_frame, contract, tmp_path: Path) -> VersionStore:
+    shelf, frame = VersionStore(tmp_path), make_frame()
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     return shelf
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import books
 import numpy as np
 import pandas as pd
 import pytest
+import task_books
 from conftest import CONTRACT
-from facts import missing_facts, numbers, skeleton
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from pycaret.internal.distributions import UniformDistribution
 from sklearn import metrics as sk
@@ -22,6 +21,7 @@ from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.inspection import permutation_importance
 from sklearn.pipeline import Pipeline
+from text_facts import missing_facts, numbers, skeleton
 
 from modelbook import config, engine
 from modelbook.config import Finalize
@@ -58,7 +58,7 @@ def silent(*_: Any, detail: str = "") -> None:
     """Progress that nobody reads."""
 
 
-def drawn(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
+def draw_scores(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
     """Scores that are the true probabilities; every entity stands ``repeat`` times, with one outcome."""
     random = np.random.default_rng(seed)
     score = random.beta(1, 2, rows)
@@ -85,7 +85,7 @@ def only(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
 
 
 def test_metrics_match_scikit_learn() -> None:
-    scored = drawn()
+    scored = draw_scores()
     y, s, flagged = scored.outcome, scored.score, scored.score >= 0.4
     result = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
         "metric"
@@ -106,7 +106,7 @@ def test_metrics_match_scikit_learn() -> None:
 
 
 def test_weighted_metrics_equal_metrics_of_repeated_rows() -> None:
-    scored = drawn(100)
+    scored = draw_scores(100)
     times = np.random.default_rng(1).integers(0, 4, 100)
     again = ScoredRows(
         *(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity))
@@ -123,7 +123,7 @@ def test_certain_wrong_prediction_has_finite_log_loss() -> None:
 
 
 def test_select_and_baseline_keep_rows_aligned() -> None:
-    scored = drawn(50)
+    scored = draw_scores(50)
     retained = scored.select(scored.outcome == 1)
     assert (len(retained), set(retained.outcome)) == (scored.outcome.sum(), {1})
     assert scored.to_baseline().score == pytest.approx([scored.outcome.mean()] * 50)
@@ -148,7 +148,7 @@ def test_bootstrap_draws_whole_entities() -> None:
 def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
     hits, naive = 0, 0
     for seed in range(150):
-        scored = drawn(100, seed, repeat=4)
+        scored = draw_scores(100, seed, repeat=4)
 
         def value(weight: np.ndarray, scored: ScoredRows = scored) -> Any:
             return binary.calibration_in_the_large(scored.outcome, scored.score, weight)
@@ -162,7 +162,7 @@ def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
 
 
 def test_repeated_rows_of_entities_do_not_narrow_intervals() -> None:
-    once, often = drawn(150), drawn(150, repeat=4)
+    once, often = draw_scores(150), draw_scores(150, repeat=4)
     for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
         assert only(often, name).tolist() == pytest.approx(only(once, name).tolist()), name
     clustered, rowwise = only(often, "roc_auc"), only(one_entity_each(often), "roc_auc")
@@ -170,7 +170,7 @@ def test_repeated_rows_of_entities_do_not_narrow_intervals() -> None:
 
 
 def test_zero_resamples_give_no_interval() -> None:
-    row = only(drawn(), "roc_auc", resamples=0)
+    row = only(draw_scores(), "roc_auc", resamples=0)
     assert row["value"] > 0.5
     assert np.isnan([row["low"], row["high"]]).all()
 
@@ -190,13 +190,13 @@ def test_resamples_with_one_class_are_left_out() -> None:
 
 
 def test_model_has_zero_difference_to_itself() -> None:
-    scored = drawn()
+    scored = draw_scores()
     for name in TASK.metric_functions():
         assert paired_difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
 
 
 def test_paired_difference_is_narrower_than_unpaired() -> None:
-    item = drawn(300)
+    item = draw_scores(300)
     other = ScoredRows(
         item.outcome,
         np.clip(item.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
@@ -211,7 +211,7 @@ def test_paired_difference_is_narrower_than_unpaired() -> None:
 
 
 def test_positive_difference_means_candidate_is_better() -> None:
-    scored = drawn(600)
+    scored = draw_scores(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
     worse = ScoredRows(scored.outcome, noisy, scored.entity)
     result = compare_with_champion(TASK, scored, worse, min_rows=600, resamples=200, seed=0)
@@ -225,7 +225,7 @@ def test_positive_difference_means_candidate_is_better() -> None:
 
 
 def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
-    champion, random = drawn(900), np.random.default_rng(1)
+    champion, random = draw_scores(900), np.random.default_rng(1)
     frame = pd.DataFrame(
         {"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)}
     )
@@ -255,7 +255,7 @@ def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
 
 
 def test_curves_match_scikit_learn() -> None:
-    scored = drawn()
+    scored = draw_scores()
     roc = binary.roc_curve(scored, resamples=100, seed=0, points=21)
     fpr, tpr, _ = sk.roc_curve(scored.outcome, scored.score)
     assert roc["tpr"].tolist() == pytest.approx(np.interp(np.linspace(0, 1, 21), fpr, tpr))
@@ -269,7 +269,7 @@ def test_curves_match_scikit_learn() -> None:
 
 
 def test_reliability_curve_uses_score_deciles() -> None:
-    scored = drawn(1000)
+    scored = draw_scores(1000)
     result = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
     assert result["n"].tolist() == [100] * 10
     order = np.argsort(scored.score)
@@ -294,7 +294,7 @@ def test_reliability_curve_of_few_scores_has_few_bins() -> None:
 
 
 def test_slices_need_minimum_rows_and_both_classes() -> None:
-    scored = drawn(400)
+    scored = draw_scores(400)
     frame = pd.DataFrame(
         {
             "side": np.where(np.arange(400) < 300, 0.0, 1.0),
@@ -337,7 +337,7 @@ def test_confusion_matrix_counts_rows() -> None:
 
 @pytest.mark.parametrize("each", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])
 def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
-    scored = drawn(200)
+    scored = draw_scores(200)
     matrix = {
         (1, False): each.false_negative,
         (0, True): each.false_positive,
@@ -360,7 +360,7 @@ def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
 
 
 def test_expected_cost_has_interval_and_constant_decision_baseline() -> None:
-    each, scored = CostMatrix(50, 3, -20, -0.5), drawn(400)
+    each, scored = CostMatrix(50, 3, -20, -0.5), draw_scores(400)
     row = evaluate_metrics(scored, {"cost": CostMetric(each, 0.3)}, resamples=200, seed=1).iloc[0]
     assert row["value"] == pytest.approx(
         cost_curve(scored, each).set_index("threshold")["cost"].iloc[29]
@@ -378,7 +378,7 @@ def test_cheapest_threshold_of_calibrated_scores_follows_from_costs(each: CostMa
         each.false_positive - each.true_negative,
         each.false_negative - each.true_positive,
     )  # Elkan 2001
-    assert find_cheapest_threshold(cost_curve(drawn(30_000), each)) == pytest.approx(
+    assert find_cheapest_threshold(cost_curve(draw_scores(30_000), each)) == pytest.approx(
         alarm / (alarm + miss), abs=0.04
     )
 
@@ -724,7 +724,7 @@ def test_tuning_reports_progress_of_each_setting_and_fold(
 
 def settle(
     monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000,
-    score_rows: Callable[[np.ndarray], ScoredRows] = lambda _: drawn(),
+    score_rows: Callable[[np.ndarray], ScoredRows] = lambda _: draw_scores(),
 ) -> tuning.TuningResult:  # fmt: skip
     """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
 
@@ -782,7 +782,7 @@ def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It ranks first, but its log loss is worse than that of the base rate."""
-    good = drawn()
+    good = draw_scores()
     bad = replace(good, score=np.where(good.score > 0.5, 1 - 1e-9, 1e-9))
     made = settle(
         monkeypatch,
@@ -861,7 +861,7 @@ def test_families_are_skipped_after_budget(
     assert logged == made
 
 
-class Paced:
+class TimedExperiment:
     """An experiment whose families take these seconds a fold, by a clock of its own."""
 
     folds, task = 4, SimpleNamespace(headline_metric="roc_auc")
@@ -901,7 +901,7 @@ def test_slow_family_is_postponed_until_others_are_scored(
 ) -> None:
     logged: list[Candidate] = []
     made = compare_families(
-        Paced(monkeypatch, **seconds),
+        TimedExperiment(monkeypatch, **seconds),
         list(seconds),
         100,
         report_progress=silent,
@@ -924,7 +924,7 @@ def test_postponed_family_is_not_failed(trial: Experiment) -> None:
 # The learning curve
 
 
-def grown(*values: float, metric: str = "roc_auc") -> str:
+def describe_curve(*values: float, metric: str = "roc_auc") -> str:
     """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
     shares = learning_curve.TRAIN_SHARES[-len(values) :]
     rows = [
@@ -938,19 +938,23 @@ def grown(*values: float, metric: str = "roc_auc") -> str:
 
 def test_rising_learning_curve_recommends_more_rows() -> None:
     climbing, flat, falling, single = (
-        grown(0.6, 0.7),
-        grown(0.6, 0.602),
-        grown(0.7, 0.6),
-        grown(0.7),
+        describe_curve(0.6, 0.7),
+        describe_curve(0.6, 0.602),
+        describe_curve(0.7, 0.6),
+        describe_curve(0.7),
     )
     for text, step in ((climbing, 0.1), (flat, 0.002), (falling, 0.1)):
         assert missing_facts(text, "ROC AUC", 0.5, 1.0, step, 0.005) == []
     assert missing_facts(single, 60) == []
     assert len({skeleton(text) for text in (climbing, flat, falling, single)}) == 4
-    assert skeleton(grown(0.5, 0.7)) == skeleton(climbing)
-    lower, higher = (grown(*values, metric="log_loss") for values in ((0.7, 0.6), (0.6, 0.7)))
+    assert skeleton(describe_curve(0.5, 0.7)) == skeleton(climbing)
+    lower, higher = (
+        describe_curve(*values, metric="log_loss") for values in ((0.7, 0.6), (0.6, 0.7))
+    )
     assert missing_facts(lower, "log loss", 0.1, 0.005) == []
-    assert skeleton(lower) == skeleton(grown(0.8, 0.6, metric="log_loss")) != skeleton(higher)
+    assert (
+        skeleton(lower) == skeleton(describe_curve(0.8, 0.6, metric="log_loss")) != skeleton(higher)
+    )
 
 
 def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
@@ -1088,11 +1092,11 @@ def final_results(
     slices = metrics_ci.evaluate_slices(
         TASK, scored, holdout, made.threshold, min_rows=50, resamples=100, seed=1
     )
-    against = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
+    compare_with_simple = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
     period = describe_period(contract, train, holdout, holdout.head(0))
     worth = made.measure_value(TASK, scored, holdout, period, params)
     holdout_evaluation = final_model.HoldoutEvaluation(
-        scored, table, against, 1, result, slices, value=worth
+        scored, table, compare_with_simple, 1, result, slices, value=worth
     )
     pieces = final_model.refit_and_package(TASK, made, holdout_evaluation, train, holdout, params)
     return {
@@ -1236,7 +1240,9 @@ def test_final_model_summary_states_main_results(
         == "bad"
     )
     noise = replace(
-        holdout_evaluation, baseline_comparison=against(0.002, 0.004), n_holdout_evaluations=4
+        holdout_evaluation,
+        baseline_comparison=compare_with_simple(0.002, 0.004),
+        n_holdout_evaluations=4,
     )
     result = final_model.verdict_fields(TASK, final_results["fitted"], noise, gain, 3)
     assert result["level"] == "watch"
@@ -1252,7 +1258,7 @@ def test_final_model_summary_states_main_results(
 # Beside the simple model
 
 
-def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
+def compare_with_simple(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
     """What ``beside`` gives, of a model that gains so much ROC AUC and log loss on the simple one."""
     gains = {"roc_auc": gain, "log_loss": loss}
     return pd.DataFrame([
@@ -1263,7 +1269,7 @@ def against(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
 
 
 def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
-    scored = drawn(600)
+    scored = draw_scores(600)
     noisy = np.clip(0.5 * scored.score + 0.5 * np.random.default_rng(1).uniform(size=600), 0, 1)
     simple = ScoredRows(scored.outcome, noisy, scored.entity)
     table = baseline_comparison.compare_with_baseline(
@@ -1286,11 +1292,11 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
 
 
 GAINS = [
-    (against(0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], True),
-    (against(0.002, 0.004), [0.002, 0.004, "ROC AUC", "logistic regression"], False),
-    (against(-0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], False),
-    (against(0.002, 0.004, 0.01), ["ROC AUC", "log loss", 0.01, 0.004], True),
-    (against(0.0, 0.1).head(0), [], True),
+    (compare_with_simple(0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], True),
+    (compare_with_simple(0.002, 0.004), [0.002, 0.004, "ROC AUC", "logistic regression"], False),
+    (compare_with_simple(-0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], False),
+    (compare_with_simple(0.002, 0.004, 0.01), ["ROC AUC", "log loss", 0.01, 0.004], True),
+    (compare_with_simple(0.0, 0.1).head(0), [], True),
 ]
 
 
@@ -1309,7 +1315,7 @@ def test_insignificant_gain_is_described_as_noise() -> None:
 
 
 def test_regression_gain_is_relative_to_rmse() -> None:
-    task = Regression(books.of_number())
+    task = Regression(task_books.of_number())
     outcome, odd = np.arange(50.0), np.arange(50) % 2
     scored = ScoredRows(outcome, outcome + 1 + 2 * odd, np.arange(50))  # mean square 5
     simple = ScoredRows(outcome, outcome + 6 - 4 * odd, np.arange(50))  # mean square 20
@@ -1346,7 +1352,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     ))  # fmt: skip
 
 
-class TestGapsBetweenGroups:
+class TestFairnessGaps:
     def rows(self, found: dict[str, float], each: int = 400) -> tuple[ScoredRows, pd.DataFrame]:
         """Two groups whose scores find the share ``found`` of the yes, at threshold 0.5, and nothing else."""
         random = np.random.default_rng(1)
@@ -1391,7 +1397,7 @@ class TestGapsBetweenGroups:
         ).empty
 
 
-class TestDependence:
+class TestPartialDependence:
     def test_partial_dependence_changes_only_with_informative_features(
         self, fitted: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
-from shelf import fitted
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -19,6 +18,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
 )
 from sklearn.linear_model import LinearRegression
+from version_store import fitted
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError

@@ -20,7 +20,7 @@ SECRET = "/services/T01/not-to-be-seen"
 BODY = {"verdict": "watch", "sentences": ["Batch 4 has 100 rows."], "text": "µ"}
 
 
-class Receiver:
+class StatusServer:
     """A server that answers with each of some statuses in turn, the last one for ever."""
 
     def __init__(self, statuses: list[int], delay: float) -> None:
@@ -29,8 +29,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving(*statuses: int, delay: float = 0) -> Iterator[Receiver]:
-    receiver = Receiver(list(statuses), delay)
+def receiving(*statuses: int, delay: float = 0) -> Iterator[StatusServer]:
+    receiver = StatusServer(list(statuses), delay)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from facts import missing_facts
-from tiny import ROOT, Tiny
+from small_project import ROOT, SmallProject
+from text_facts import missing_facts
 
 from modelbook.errors import WorkbenchError
 from modelbook.extras.workbench import book_check as books
@@ -36,7 +36,7 @@ NOTEBOOK = "notebooks/02_explore.ipynb"
 OTHER = "notebooks/03_compare.ipynb"
 
 
-class Clone(Tiny):
+class Clone(SmallProject):
     """A clone of a small project, with an environment of its own in ``.venv``."""
 
     def __init__(self, root: Path) -> None:
@@ -178,7 +178,7 @@ class TestSetup:
             environment.require_environment(tmp_path)
 
     def test_setup_outside_git_skips_filter(self, tmp_path):
-        Tiny(tmp_path)
+        SmallProject(tmp_path)
         assert git_filter.write_configuration(tmp_path) == []
         assert git_filter.check_filter(tmp_path).ok
 
@@ -219,7 +219,7 @@ class TestDoctor:
         ],
     )
     def test_doctor_reports_book_that_cannot_be_built(self, tmp_path, old, new, state):
-        tiny = Tiny(tmp_path)
+        tiny = SmallProject(tmp_path)
         assert books.check_book(tiny.root, "tiny").ok
         with tiny.changed("env.yaml", old, new):
             part = books.check_book(tiny.root, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import ROOT
+from small_project import ROOT
 
 from modelbook.contract import Contract
 from modelbook.dataset import read_table
@@ -19,7 +19,7 @@ TABLES = Path(os.environ.get("WALKTHROUGH_TABLES", ROOT / "data/tables"))
 PAGE = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
 
 
-def walked(name: str, place: Path) -> BookDraft:
+def draft_as_documented(name: str, place: Path) -> BookDraft:
     """Carry out what the page says of a table."""
     if not (TABLES / name).is_file():
         pytest.skip(f"{name} is not in {TABLES}")
@@ -45,7 +45,7 @@ def kinds(contract: Contract, kind: str) -> set[str]:
 
 
 def test_turnover_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    agreed = walked("employee_turnover.csv", tmp_path).contract
+    agreed = draft_as_documented("employee_turnover.csv", tmp_path).contract
     assert (agreed.task, len(agreed.input_names), agreed.columns_with_role("dropped")) == (
         "binary",
         9,
@@ -59,20 +59,20 @@ def test_turnover_table_is_drafted_as_documented(tmp_path: Path) -> None:
 
 
 def test_charges_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    made = walked("insurance_charges.csv", tmp_path)
+    made = draft_as_documented("insurance_charges.csv", tmp_path)
     assert (made.contract.task, len(made.contract.input_names)) == ("regression", 6)
     assert [note.split()[0] for note in made.notes if "sensitive" in note] == ["age", "sex"]
 
 
 def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    agreed = walked("cleveland_heart_disease.csv", tmp_path).contract
+    agreed = draft_as_documented("cleveland_heart_disease.csv", tmp_path).contract
     assert (agreed.task, agreed.missing, agreed.file.header) == ("multiclass", ["?"], False)
     assert agreed.columns["num"].categories == ["0", "1", "2", "3", "4"]
     assert {name for name, column in agreed.columns.items() if column.nullable} == {"ca", "thal"}
 
 
 def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    made = walked("insurance_cross_sell.csv", tmp_path)
+    made = draft_as_documented("insurance_cross_sell.csv", tmp_path)
     agreed = made.contract
     assert agreed.columns["AnnualPremium"].parse == "currency"
     assert (agreed.columns_with_role("id"), agreed.columns_with_role("dropped")) == (

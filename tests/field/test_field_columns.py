@@ -22,7 +22,7 @@ Cells = list[Any]
 DAYS = pd.date_range("2021-01-01", periods=N, freq="5D")
 
 
-class Recipe:
+class ColumnCase:
     """A column: its name, its cells, and what the contract must make of it."""
 
     def __init__(
@@ -63,162 +63,168 @@ def small(random: np.random.Generator) -> list[float]:
     return [float(number) for number in random.uniform(0.1, 90, N).round(2)]
 
 
-def whole(random: np.random.Generator) -> Recipe:
+def whole(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([str(c) for c in cells], cells, type="integer", parse=None)
+    return ColumnCase([str(c) for c in cells], cells, type="integer", parse=None)
 
 
-def fractions(random: np.random.Generator) -> Recipe:
+def fractions(random: np.random.Generator) -> ColumnCase:
     cells = small(random)
-    return Recipe(gappy([str(c) for c in cells]), gappy(cells), type="number", nullable=True)
+    return ColumnCase(gappy([str(c) for c in cells]), gappy(cells), type="number", nullable=True)
 
 
-def thousands(random: np.random.Generator) -> Recipe:
+def thousands(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([f"{c:,}" for c in cells], cells, role="feature", parse="number")
+    return ColumnCase([f"{c:,}" for c in cells], cells, role="feature", parse="number")
 
 
-def german(random: np.random.Generator) -> Recipe:
+def german(random: np.random.Generator) -> ColumnCase:
     cells = [float(n) for n in random.uniform(1001, 90_000, N).round(1)]
     texts = [f"{c:,.1f}".translate(str.maketrans(",.", ".,")) for c in cells]
-    return Recipe(texts, cells, role="feature", type="number")
+    return ColumnCase(texts, cells, role="feature", type="number")
 
 
-def money(random: np.random.Generator) -> Recipe:
+def money(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], parse="currency")
+    return ColumnCase([f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], parse="currency")
 
 
-def euros(random: np.random.Generator) -> Recipe:
+def euros(random: np.random.Generator) -> ColumnCase:
     cells = [int(n) for n in random.integers(1, 90, N)]
-    return Recipe([f"€{c}K" for c in cells], [1000.0 * c for c in cells], parse="currency")
+    return ColumnCase([f"€{c}K" for c in cells], [1000.0 * c for c in cells], parse="currency")
 
 
-def percent(random: np.random.Generator) -> Recipe:
+def percent(random: np.random.Generator) -> ColumnCase:
     cells = small(random)
-    return Recipe([f"{c} %" for c in cells], cells, parse="percent")
+    return ColumnCase([f"{c} %" for c in cells], cells, parse="percent")
 
 
-def late_zeros(random: np.random.Generator) -> Recipe:
+def late_zeros(random: np.random.Generator) -> ColumnCase:
     cells = [*(["60601", "94110"] * N)[: N - 6], *["02116"] * 6]
-    return Recipe(cells, cells, name="zip", type="category", role="feature")
+    return ColumnCase(cells, cells, name="zip", type="category", role="feature")
 
 
-def long_ids(random: np.random.Generator) -> Recipe:
+def long_ids(random: np.random.Generator) -> ColumnCase:
     cells = [str(9_007_199_254_740_993 + 2 * i) for i in random.permutation(N)]
-    return Recipe(cells, cells, name="reference", role="id", type="text")
+    return ColumnCase(cells, cells, name="reference", role="id", type="text")
 
 
-def am_pm(random: np.random.Generator) -> Recipe:
-    return Recipe([f"{day:%m/%d/%Y %I:%M:%S %p}" for day in DAYS], DAYS, name="seen", type="date")
+def am_pm(random: np.random.Generator) -> ColumnCase:
+    return ColumnCase(
+        [f"{day:%m/%d/%Y %I:%M:%S %p}" for day in DAYS], DAYS, name="seen", type="date"
+    )
 
 
-def utc(random: np.random.Generator) -> Recipe:
-    return Recipe([f"{day:%Y-%m-%d %H:%M:%S} UTC" for day in DAYS], DAYS, name="seen", type="date")
+def utc(random: np.random.Generator) -> ColumnCase:
+    return ColumnCase(
+        [f"{day:%Y-%m-%d %H:%M:%S} UTC" for day in DAYS], DAYS, name="seen", type="date"
+    )
 
 
-def basic(random: np.random.Generator) -> Recipe:
-    return Recipe([f"{day:%Y%m%d}" for day in DAYS], DAYS, name="seen", type="date")
+def basic(random: np.random.Generator) -> ColumnCase:
+    return ColumnCase([f"{day:%Y%m%d}" for day in DAYS], DAYS, name="seen", type="date")
 
 
-def spelled(random: np.random.Generator) -> Recipe:
-    return Recipe([f"{day:%b %d %Y}" for day in DAYS], DAYS, name="seen", type="date")
+def spelled(random: np.random.Generator) -> ColumnCase:
+    return ColumnCase([f"{day:%b %d %Y}" for day in DAYS], DAYS, name="seen", type="date")
 
 
-def quarters(random: np.random.Generator) -> Recipe:
+def quarters(random: np.random.Generator) -> ColumnCase:
     starts = [pd.Timestamp(2000 + i // 4, 3 * (i % 4) + 1, 1) for i in range(N)]
-    return Recipe([f"{day.year}Q{day.quarter}" for day in starts], starts, name="seen", type="date")
+    return ColumnCase(
+        [f"{day.year}Q{day.quarter}" for day in starts], starts, name="seen", type="date"
+    )
 
 
-def months(random: np.random.Generator) -> Recipe:
+def months(random: np.random.Generator) -> ColumnCase:
     starts = pd.date_range("2010-01-01", periods=N, freq="MS")
-    return Recipe([f"{day:%Y-%m}" for day in starts], starts, name="seen", type="date")
+    return ColumnCase([f"{day:%Y-%m}" for day in starts], starts, name="seen", type="date")
 
 
-def month_first(random: np.random.Generator) -> Recipe:
+def month_first(random: np.random.Generator) -> ColumnCase:
     starts = pd.date_range("2010-01-01", periods=N, freq="MS")
-    return Recipe([f"{d:%m/%d/%Y}" for d in starts], starts, name="seen", format="%m/%d/%Y",
+    return ColumnCase([f"{d:%m/%d/%Y}" for d in starts], starts, name="seen", format="%m/%d/%Y",
                   also=asked("seen"))  # fmt: skip
 
 
-def open_ends(random: np.random.Generator) -> Recipe:
+def open_ends(random: np.random.Generator) -> ColumnCase:
     texts = [f"{day:%Y-%m-%d}" if i % 4 else "9999-12-31" for i, day in enumerate(DAYS)]
     truth = [day if i % 4 else pd.NaT for i, day in enumerate(DAYS)]
-    return Recipe(texts, truth, name="until", type="date", nullable=True, also=asked("until"))
+    return ColumnCase(texts, truth, name="until", type="date", nullable=True, also=asked("until"))
 
 
-def bounds(random: np.random.Generator) -> Recipe:
+def bounds(random: np.random.Generator) -> ColumnCase:
     cells = small(random)
-    return Recipe([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, parse="bound",
+    return ColumnCase([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, parse="bound",
                   also=asked("odd"))  # fmt: skip
 
 
-def units(random: np.random.Generator) -> Recipe:
+def units(random: np.random.Generator) -> ColumnCase:
     cells = small(random)
-    return Recipe([f"{c} kmpl" for c in cells], cells, parse="unit", also=asked("odd"))
+    return ColumnCase([f"{c} kmpl" for c in cells], cells, parse="unit", also=asked("odd"))
 
 
-def ranges(random: np.random.Generator) -> Recipe:
+def ranges(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], parse="range",
+    return ColumnCase([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], parse="range",
                   also=asked("odd"))  # fmt: skip
 
 
-def words(random: np.random.Generator) -> Recipe:
+def words(random: np.random.Generator) -> ColumnCase:
     cells = gappy([("north", "south", "east")[i % 3] for i in range(N)])
-    return Recipe(cells, cells, type="category", nullable=True, unseen=True)
+    return ColumnCase(cells, cells, type="category", nullable=True, unseen=True)
 
 
-def mixed_codes(random: np.random.Generator) -> Recipe:
+def mixed_codes(random: np.random.Generator) -> ColumnCase:
     cells = [f"PC {17000 + i}" if i % 3 == 0 else str(17000 + i) for i in range(N)]
-    return Recipe(cells, name="ticket", role="dropped", also=asked("ticket"))
+    return ColumnCase(cells, name="ticket", role="dropped", also=asked("ticket"))
 
 
-def prose(random: np.random.Generator) -> Recipe:
+def prose(random: np.random.Generator) -> ColumnCase:
     cells = [f"called on day {i} and said no to all" for i in range(N)]
-    return Recipe(cells, role="dropped")
+    return ColumnCase(cells, role="dropped")
 
 
-def odd_words(random: np.random.Generator) -> Recipe:
+def odd_words(random: np.random.Generator) -> ColumnCase:
     cells = [float(n) for n in numbers(random)]
     texts = ["ND" if i % 10 == 3 else f"{c:.0f}" for i, c in enumerate(cells)]
     truth = [np.nan if i % 10 == 3 else c for i, c in enumerate(cells)]
-    return Recipe(texts, truth, type="integer", nullable=True, also=asked("odd"))
+    return ColumnCase(texts, truth, type="integer", nullable=True, also=asked("odd"))
 
 
-def target_gaps(random: np.random.Generator) -> Recipe:
+def target_gaps(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([str(c) for c in cells], name="odd", type="integer",
+    return ColumnCase([str(c) for c in cells], name="odd", type="integer",
                   also=lambda agreed: agreed.target_gaps == "leave_out")  # fmt: skip
 
 
-def blank_header(random: np.random.Generator) -> Recipe:
+def blank_header(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
-    return Recipe([str(c) for c in cells], cells, name="Sales\u00a0EUR", type="integer")
+    return ColumnCase([str(c) for c in cells], cells, name="Sales\u00a0EUR", type="integer")
 
 
-def line_in_header(random: np.random.Generator) -> Recipe:
+def line_in_header(random: np.random.Generator) -> ColumnCase:
     cells = small(random)
-    return Recipe([str(c) for c in cells], cells, name="Sales\n(EUR)", type="number")
+    return ColumnCase([str(c) for c in cells], cells, name="Sales\n(EUR)", type="number")
 
 
-def saved_index(random: np.random.Generator) -> Recipe:
-    return Recipe([str(i) for i in range(N)], name="Unnamed: 0", role="id")
+def saved_index(random: np.random.Generator) -> ColumnCase:
+    return ColumnCase([str(i) for i in range(N)], name="Unnamed: 0", role="id")
 
 
-def year_of_make(random: np.random.Generator) -> Recipe:
+def year_of_make(random: np.random.Generator) -> ColumnCase:
     cells = [2003 + i % 18 for i in range(N)]
-    return Recipe([str(c) for c in cells], cells, name="year", role="feature")
+    return ColumnCase([str(c) for c in cells], cells, name="year", role="feature")
 
 
-def age(random: np.random.Generator) -> Recipe:
+def age(random: np.random.Generator) -> ColumnCase:
     cells = [20 + i % 40 for i in range(N)]
-    return Recipe([str(c) for c in cells], cells, name="Customer_Age", role="feature")
+    return ColumnCase([str(c) for c in cells], cells, name="Customer_Age", role="feature")
 
 
-def accents(random: np.random.Generator) -> Recipe:
+def accents(random: np.random.Generator) -> ColumnCase:
     cells = [("Ardèche", "Corrèze", "Temp (°C)", "price (£)")[i % 4] for i in range(N)]
-    return Recipe(cells, cells, type="category")
+    return ColumnCase(cells, cells, type="category")
 
 
 KINDS = (

@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from cells import carry_out, prove_in_process
-from shelf import JSON, client_of, put_empty_store
+from notebook_cells import run_cells, verify_in_process
+from small_project import QUICK_COMPARISON, SmallProject
 from test_field_books import WRITERS, write_passengers
-from tiny import QUICK_COMPARISON, Tiny
 from typer.testing import CliRunner
+from version_store import JSON, client_of, put_empty_store
 
 from modelbook import config
 from modelbook.cli import app
@@ -31,12 +31,12 @@ VERDICTS = (0, 10, 20)  # exit codes of monitor: healthy, watch, retrain
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProject]:
     """Makes a project without some stages, once."""
 
     @cache
-    def make(*left_out: str) -> Tiny:
-        tiny = Tiny(put_empty_store(tmp_path_factory.mktemp("walks")))
+    def make(*left_out: str) -> SmallProject:
+        tiny = SmallProject(put_empty_store(tmp_path_factory.mktemp("walks")))
         tiny.leave_out(*left_out)
         return tiny
 
@@ -47,30 +47,30 @@ def run(*words: Any) -> Any:
     return CliRunner().invoke(app, [*map(str, words)])
 
 
-def build(tiny: Tiny, book: str, values: dict[str, Any]) -> Any:
+def build(tiny: SmallProject, book: str, values: dict[str, Any]) -> Any:
     overrides = {f"MODELBOOK_{name.upper()}": str(value) for name, value in values.items()}
     return tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **overrides)
 
 
 def carry_out_stages(
-    tiny: Tiny, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tiny: SmallProject, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a build up to deploy does, without kernels and pages."""
     name = f"env.{book}.yaml"
     env = {**yaml.safe_load((tiny.root / name).read_text()), **QUICK_COMPARISON, **values}
     store.ensure_store(tiny.root)
-    prove_in_process(monkeypatch)
+    verify_in_process(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setenv("PLOOMBER_ENV_FILENAME", name)
         for stage in ("ingest", "compare", "finalize", "deploy"):
             fields = config.STAGES[stage].model_fields
             own = {name: value for name, value in env.items() if name in fields}
-            carry_out(tiny.root, stage, own, wired=True)
+            run_cells(tiny.root, stage, own, wired=True)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_real_table_is_drafted_built_promoted_served_and_monitored(
-    write: Any, project: Callable[..., Tiny], monkeypatch: pytest.MonkeyPatch
+    write: Any, project: Callable[..., SmallProject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A build takes one table through all six stages. The others go in this process without explore,
     # which decides nothing, and are monitored by the command alone.

@@ -65,7 +65,7 @@ def clean_environ() -> dict[str, str]:
     return {**inherited, "MODELBOOK_WORKERS": "1"}
 
 
-class Tiny:
+class SmallProject:
     """A small project that can be built, changed and looked into."""
 
     first_files: set[str]  # the files there were before the first build
@@ -84,7 +84,7 @@ class Tiny:
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
 
     @classmethod
-    def copy(cls, source: Path, root: Path) -> Tiny:
+    def copy(cls, source: Path, root: Path) -> SmallProject:
         """A project that stands as another one does."""
         shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
         copied = cls.__new__(cls)
@@ -233,9 +233,9 @@ class Tiny:
         return [stage for stage in STAGES if f" {stage}]" in completed.stdout]
 
 
-def bundled_small(root: Path) -> Tiny:
+def bundled_small(root: Path) -> SmallProject:
     """The bundled book and its sample as their env files describe them, with the small project's values."""
-    tiny = Tiny(root, is_quick=False)  # the docs load candidates
+    tiny = SmallProject(root, is_quick=False)  # the docs load candidates
     tiny.wire(learning_budget="0")
     small = {name: value for name, value in SMALL.items() if name not in ("book", "time_budget")}
     for name in ("env.yaml", "env.sample.yaml"):

@@ -77,17 +77,17 @@ def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) ->
     return int(created.version)
 
 
-class Shelf:
+class VersionStore:
     """A project's folder with registered versions, aliases on them, and nothing else."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.count = put_empty_store(root), 0
         aliases.refresh_aliases(root, BOOK)
 
-    def copy(self, root: Path) -> Shelf:
+    def copy(self, root: Path) -> VersionStore:
         """The same shelf in another folder."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
-        other = Shelf.__new__(Shelf)
+        other = VersionStore.__new__(VersionStore)
         other.root, other.count = root, self.count
         return other
 
@@ -141,7 +141,7 @@ JSON = {"content-type": "application/json"}
 
 
 @dataclass
-class Running:
+class RunningServer:
     """A server's process, port and folder, and after how many seconds it was ready."""
 
     process: subprocess.Popen
@@ -163,7 +163,7 @@ class Running:
 
 
 @contextmanager
-def running(root: Path, workers: int = 1) -> Iterator[Running]:
+def running(root: Path, workers: int = 1) -> Iterator[RunningServer]:
     with socket.socket() as item:
         item.bind(("127.0.0.1", 0))
         port = item.getsockname()[1]
@@ -171,7 +171,7 @@ def running(root: Path, workers: int = 1) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log
         )
-    server, began = Running(process, port, root), time.monotonic()
+    server, began = RunningServer(process, port, root), time.monotonic()
     try:
         until = began + 90
         while time.monotonic() < until:

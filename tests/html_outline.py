@@ -10,7 +10,7 @@ from urllib.parse import unquote
 FOREIGN = "evidently"  # in the name of a page that Evidently draws, scripts and all
 
 
-class Outline(HTMLParser):
+class PageOutline(HTMLParser):
     """A page, element by element."""
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ def pages(reports: Path) -> list[Path]:
     return [path for path in sorted(reports.rglob("*.html")) if FOREIGN not in path.name]
 
 
-def kinds(reports: Path) -> list[Path]:
+def one_page_per_kind(reports: Path) -> list[Path]:
     """The newest page of each kind, for what is slow."""
     newest = sorted(pages(reports), key=lambda path: path.stat().st_mtime)
     return list({_kind(path): path for path in newest}.values())
@@ -65,7 +65,7 @@ def _kind(path: Path) -> str:
 def dead_links(reports: Path) -> list[str]:
     """Links and anchors that lead nowhere, or out of the folder."""
     top = reports.resolve()
-    outlines = {path.resolve(): Outline(path) for path in pages(reports)}
+    outlines = {path.resolve(): PageOutline(path) for path in pages(reports)}
     dead = []
     for path, outline in outlines.items():
         for href in (attrs["href"] for attrs in outline.all("a") if "href" in attrs):

@@ -56,7 +56,7 @@ CLASSES = {
 }  # fmt: skip
 
 
-def number(
+def regression_rows(
     seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), more: float = 0.0
 ) -> pd.DataFrame:
     """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``more`` is added to what is not seen."""
@@ -68,7 +68,7 @@ def number(
     return table.assign(amount=recorded + random.normal(0, 250, rows) + more)
 
 
-def classes(seed: int = 0, rows: int = 700) -> pd.DataFrame:
+def multiclass_rows(seed: int = 0, rows: int = 700) -> pd.DataFrame:
     """``kind`` follows from ``size``, blurred."""
     random = np.random.default_rng(seed)
     table = _features(random, rows)

@@ -29,7 +29,7 @@ def inside_build(root: Path) -> Iterator[None]:
         yield
 
 
-def prove_in_process(patch: pytest.MonkeyPatch) -> None:
+def verify_in_process(patch: pytest.MonkeyPatch) -> None:
     """Let versions reproduce their golden rows in this process: a clean one imports the stack anew."""
 
     def verify(root: Path, model_uri: str) -> int:
@@ -41,7 +41,7 @@ def prove_in_process(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(promotion, "verify_golden_rows_at", verify)
 
 
-def carry_out(
+def run_cells(
     root: Path,
     stage: str,
     values: dict[str, Any],

@@ -56,7 +56,7 @@ def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, 
 
 
 @contextmanager
-def refused(error: type[Exception], *facts: object) -> Iterator[pytest.ExceptionInfo]:
+def raises_stating(error: type[Exception], *facts: object) -> Iterator[pytest.ExceptionInfo]:
     """An error of this class is raised, and its text states the facts."""
     with pytest.raises(error) as caught:
         yield caught

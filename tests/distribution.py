@@ -19,7 +19,7 @@ PLACES = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
 BY_CLASS = ("test_build.py", "test_failure_page.py")  # their classes share nothing that is costly
 
 
-class SharedWork(LoadScopeScheduling):
+class FileScopedScheduling(LoadScopeScheduling):
     """One worker runs all tests of a file, as they share what they build, or all tests of a class."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -27,8 +27,8 @@ class SharedWork(LoadScopeScheduling):
         return f"{path}::{names[0]}" if PurePath(path).name in BY_CLASS else path
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SharedWork:
-    return SharedWork(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScopedScheduling:
+    return FileScopedScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)
