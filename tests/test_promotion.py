@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -11,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
@@ -321,6 +324,23 @@ def test_concurrent_writers_are_serialized(root: Path) -> None:
         thread.join(30)
     assert [entry.number for entry in history.read_history(root)] == list(range(1, 9))
     assert history.find_integrity_errors(root) == []
+
+
+def test_concurrent_clients_leave_no_address_in_the_environment(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_uri = mlflow.set_tracking_uri
+    roots = [root, put_empty_store(tmp_path_factory.mktemp("second"))]
+
+    def set_slowly(uri: str) -> None:
+        set_uri(uri)
+        time.sleep(0.02)
+
+    monkeypatch.setattr(mlflow, "set_tracking_uri", set_slowly)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store.create_client, roots * 8))
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

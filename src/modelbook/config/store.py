@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -17,6 +18,8 @@ from modelbook.errors import StoreError
 STORE_FILE = "store.yaml"
 ENV_PREFIX = "MODELBOOK_STORE_"
 MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "registry_uri": "MLFLOW_REGISTRY_URI"}
+# MLflow writes its address into the environment, where it would become a setting of another thread.
+ENVIRONMENT_LOCK = threading.Lock()
 POSTGRESQL_SCHEMES = ("postgresql", "postgres")  # completed by the driver that is installed
 
 
@@ -74,10 +77,11 @@ def load_settings(root: Path) -> StoreSettings:
         f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them; "
         "modelbook upgrade renames those of an older version"
     )
-    mlflow_settings = {
-        name: os.environ[variable]
-        for name, variable in MLFLOW_VARIABLES.items()
-        if os.environ.get(variable)
-    }
+    with ENVIRONMENT_LOCK:
+        mlflow_settings = {
+            name: os.environ[variable]
+            for name, variable in MLFLOW_VARIABLES.items()
+            if os.environ.get(variable)
+        }
     values = read_settings_file(root / STORE_FILE, StoreError, next_step) | mlflow_settings
     return validate_settings(StoreSettings, values, StoreError, next_step)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from modelbook.config.store import MLFLOW_VARIABLES
+from modelbook.config.store import ENVIRONMENT_LOCK, MLFLOW_VARIABLES
 from modelbook.errors import StoreError
 from modelbook.registry import artifact_storage, connection, mlflow_schema
 from modelbook.registry.connection import suggest_new_store
@@ -145,9 +145,10 @@ def _configure(root: Path) -> ModuleType:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    with _keep_environment():
-        mlflow.set_tracking_uri(tracking_uri(root))
-        mlflow.set_registry_uri(registry_uri(root))
+    uris = tracking_uri(root), registry_uri(root)
+    with ENVIRONMENT_LOCK, _keep_environment():
+        mlflow.set_tracking_uri(uris[0])
+        mlflow.set_registry_uri(uris[1])
     return mlflow
 
 
