@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from modelbook.errors import BuildError
+from modelbook.file_lock import acquire_lock
 
 
 def lock_build(root: Path) -> FileLock:
@@ -39,12 +40,5 @@ def lock_retrain(root: Path, book: str) -> FileLock:
 
 
 def _acquire(path: Path, problem: str, expected: str) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BuildError(
-            problem, expected=expected, next="wait for it to end, or stop it"
-        ) from None
-    return lock
+    next_step = "wait for it to end, or stop it"
+    return acquire_lock(path, BuildError(problem, expected=expected, next=next_step))

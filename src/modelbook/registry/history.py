@@ -21,10 +21,9 @@ from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from modelbook import __version__, formatting
 from modelbook.errors import PromotionError, StoreError
+from modelbook.file_lock import acquire_lock
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import aliases, connection, history_log
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
@@ -541,16 +540,16 @@ def _lock_embedded_store(root: Path) -> Iterator[None]:
         yield
         return
     path = database_path(root).with_suffix(".history.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    error = StoreError(
+        f"another command has been writing the history for {LOCK_TIMEOUT_SECONDS} seconds",
+        expected=f"the lock of {path}",
+        next="nothing was changed; check who else uses the store, and try again",
+    )
+    lock = acquire_lock(path, error, LOCK_TIMEOUT_SECONDS)
     try:
-        with FileLock(path, timeout=LOCK_TIMEOUT_SECONDS):
-            yield
-    except Timeout:
-        raise StoreError(
-            f"another command has been writing the history for {LOCK_TIMEOUT_SECONDS} seconds",
-            expected=f"the lock of {path}",
-            next="nothing was changed; check who else uses the store, and try again",
-        ) from None
+        yield
+    finally:
+        lock.release()
 
 
 def _read_entries(log: HistoryLog) -> list[HistoryEntry]:

@@ -24,11 +24,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from modelbook.contract.parsing import DecimalMark
 from modelbook.dataset import table_chunks
 from modelbook.errors import DataError
+from modelbook.file_lock import acquire_lock
 from modelbook.scoring.batch_validation import validate_rows
 
 if TYPE_CHECKING:
@@ -137,18 +137,16 @@ def lock_target(target: Path, target_kind: str) -> Iterator[None]:
     DataError
         When another run holds the lock.
     """
-    lock = FileLock(f"{target}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise DataError(
-            f"another run is writing {target}",
-            next=f"wait until it ends, or name another {target_kind}",
-        ) from None
+    path = Path(f"{target}.lock")
+    error = DataError(
+        f"another run is writing {target}",
+        next=f"wait until it ends, or name another {target_kind}",
+    )
+    lock = acquire_lock(path, error)
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         lock.release()
 
 

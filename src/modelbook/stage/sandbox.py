@@ -17,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from modelbook import config
 from modelbook.errors import SandboxError
+from modelbook.file_lock import acquire_lock
 from modelbook.stage import files, project
 
 FOLDER = "sandbox"
@@ -105,19 +106,14 @@ class Sandbox:
         for other in [held for held in _LOCKS if held != path]:  # left for this sandbox
             _LOCKS.pop(other).release()
         if path not in _LOCKS:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise SandboxError(
-                    f"sandbox {self.name!r} of {self.book!r} is being written by another "
-                    f"kernel: {self._read_writer()}",
-                    expected="one kernel at a time",
-                    next="run that notebook to its verdict, restart its kernel, or name another "
-                    "sandbox",
-                ) from None
-            _LOCKS[path] = lock
+            error = SandboxError(
+                f"sandbox {self.name!r} of {self.book!r} is being written by another kernel: "
+                f"{self._read_writer()}",
+                expected="one kernel at a time",
+                next="run that notebook to its verdict, restart its kernel, or name another "
+                "sandbox",
+            )
+            _LOCKS[path] = acquire_lock(path, error)
         files.write(
             path.with_name("writer.json"),
             {"stage": stage, "pid": os.getpid(), "since": datetime.now().isoformat(" ", "minutes")},
