@@ -41,7 +41,7 @@ from modelbook.training.pycaret import is_pycaret_pipeline
 
 MAX_WIDTH = 100
 BASE_IMPORTS = ("import numpy as np", "import pandas as pd")
-SPLIT_PARTS = ("train", "holdout")
+SPLITS = ("train", "holdout")
 _SPLIT = """
 # Which rows are the holdout was decided by ingest.
 folder = Path("{root}/data/{book}")
@@ -184,9 +184,14 @@ def make_notebook(
         "method": task.response_method,
         **_golden_facts(contract, task, version.golden_rows, version.metrics["threshold"]),
     }
+    return _parse_notebook(templating.render_template("ejected_notebook.md.j2", **facts))
+
+
+def _parse_notebook(text: str) -> nbformat.NotebookNode:
+    """Parse cells in the percent format: ``# %%`` begins each, with ``[markdown]`` or not."""
     cells = []
-    for part in templating.render_template("ejected_notebook.md.j2", **facts).split("\n# %%"):
-        kind, _, source = part.partition("\n")
+    for cell in text.split("\n# %%"):
+        kind, _, source = cell.partition("\n")
         if source.strip():
             is_markdown = kind.endswith("[markdown]")
             make: Callable[..., Any] = new_markdown_cell if is_markdown else new_code_cell
@@ -198,7 +203,7 @@ def make_notebook(
 def find_weights(
     contract: Contract, pipeline: Any, metrics: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What computes a joined model's greedy weights again; None where it has none.
+    """What computes an ensemble's greedy weights again; None where it has none.
 
     Of forward folds neither, which test a part of the rows only.
     """
@@ -233,7 +238,7 @@ def write_rows_code(
         namespace: dict[str, Any] = {"pd": pd, "Path": Path}
         namespace |= {load.__name__: load for load in bundled.TABLE_LOADERS.values()}
         split_tables = [
-            pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLIT_PARTS
+            pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLITS
         ]
         expected = pd.concat(split_tables, ignore_index=True)[
             [*contract.feature_names, contract.target]

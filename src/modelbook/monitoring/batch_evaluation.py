@@ -220,15 +220,7 @@ def evaluate_batch(
     metrics = measure_performance(
         task, rows, row_scores, matched.rows, threshold, params, conformal=conformal
     )
-    slice_metrics, change, cost_change = pd.DataFrame(), None, float("nan")
-    if len(metrics):
-        slice_metrics = measure_slices(task, rows, row_scores, matched.rows, threshold, params)
-        is_seen = _is_seen(rows, contract, training_entities)
-        change = split_change(
-            task, metrics, reference, (rows, row_scores), is_seen, threshold, params.min_rows
-        )
-        cost_change = _measure_cost_change(task, costs, rows, row_scores, matched.rows, threshold)
-    return BatchEvaluation(
+    evaluation = BatchEvaluation(
         task,
         batch_name,
         len(batch),
@@ -239,15 +231,24 @@ def evaluate_batch(
             task, batch, scores, matched.rows, row_shares, params, all_known=has_outcome.all()
         ),
         metrics,
-        slice_metrics,
-        estimate_headline_metric(task, scores, matched.rows, threshold),
-        duplicates.measure_duplicates(batch, matched.rows, contract),
+        slice_metrics=pd.DataFrame(),
+        estimated_metric=estimate_headline_metric(task, scores, matched.rows, threshold),
+        duplicates=duplicates.measure_duplicates(batch, matched.rows, contract),
         degenerate_columns=find_degenerate_columns(matched.rows, batch, contract, row_shares),
         conformal=conformal,
         matched=matched,
-        change=change,
-        cost_change=cost_change,
         drift_segment=_find_drift_segment(feature_drift, matched.rows, batch, contract),
+    )
+    if metrics.empty:
+        return evaluation
+    is_in_training = _find_training_entities(rows, contract, training_entities)
+    return replace(
+        evaluation,
+        slice_metrics=measure_slices(task, rows, row_scores, matched.rows, threshold, params),
+        change=split_change(
+            task, metrics, reference, (rows, row_scores), is_in_training, threshold, params.min_rows
+        ),
+        cost_change=_measure_cost_change(task, costs, rows, row_scores, matched.rows, threshold),
     )
 
 
@@ -277,7 +278,7 @@ def _measure_output_drift(
     )
 
 
-def _is_seen(
+def _find_training_entities(
     rows: pd.DataFrame, contract: Contract, training_entities: pd.Series | None
 ) -> np.ndarray | None:
     """Return a mask of the rows whose entity is in training; None if that is not known."""
@@ -291,13 +292,13 @@ def split_change(
     metrics: pd.DataFrame,
     reference: pd.DataFrame,
     scored_rows: tuple[pd.DataFrame, np.ndarray],
-    is_seen: np.ndarray | None,
+    is_in_training: np.ndarray | None,
     threshold: float | None,
     min_rows: int,
 ) -> ChangeSplit:
     """Split the change of the headline metric; ``reference`` are all rows of the holdout.
 
-    ``is_seen`` is a mask of the rows whose entity the model was fitted on.
+    ``is_in_training`` is a mask of the rows whose entity the model was fitted on.
     """
     name = task.headline_metric
     row = metrics.set_index("metric").loc[name]
@@ -305,16 +306,16 @@ def split_change(
     holdout = task.restore_scored_rows(reference)
     holdout_value = compute(holdout.outcome, holdout.score, np.ones(len(holdout)))
     split = ChangeSplit(name, float(holdout_value), float(row["reference"]), float(row["value"]))
-    if is_seen is None:
+    if is_in_training is None:
         return split
     rows, scores = scored_rows
     unseen = ScoredRows.from_arrays(
         task.contract.encode_target(rows), scores, _entity_codes(rows, task.contract)
-    ).select(~is_seen)
+    ).select(~is_in_training)
     is_measurable = len(unseen) >= min_rows and task.is_evaluable(unseen.outcome)
     return replace(
         split,
-        known_entity_share=float(is_seen.mean()),
+        known_entity_share=float(is_in_training.mean()),
         new_entities=float(compute(unseen.outcome, unseen.score, np.ones(len(unseen))))
         if is_measurable
         else float("nan"),

@@ -105,40 +105,35 @@ def measure_drift(
         (for information only), ``new`` the share of values that do not occur in the reference.
         ``score`` is NaN if either table has fewer than ``MIN_VALUES`` values.
     """
-    rows, test_count = [], drift_measure.count_tests(reference.shape[1])
+    test_count = drift_measure.count_tests(reference.shape[1])
+    rows = []
     for name in reference.columns:
-        reference_values, batch_values, is_numeric = (
-            reference[name],
-            batch[name],
-            name in numeric_columns,
-        )
-        drift_distance = measure_distance(
-            reference_values, batch_values, is_numeric, row_shares, test_count
-        )
+        sides, is_numeric = (reference[name], batch[name]), name in numeric_columns
+        distance = measure_distance(*sides, is_numeric, row_shares, test_count)
         reference_rate, batch_rate, critical_change = measure_share_change(
-            reference_values.isna(), batch_values.isna(), row_shares, test_count
+            sides[0].isna(), sides[1].isna(), row_shares, test_count
         )
         excess = drift_measure.measure_excess(
-            drift_distance,
+            distance,
             (reference_rate, batch_rate),
             critical_change,
             threshold=threshold,
             missing_rate_change=missing_rate_change,
         )
         rows.append(
-            (
-                name,
-                "tenths" if is_numeric else "categories",
-                *drift_distance[:1],
-                threshold,
-                *drift_distance[1:],
-                _ks_p_value(reference_values, batch_values) if is_numeric else np.nan,
-                0.0 if is_numeric else _unseen_share(reference_values, batch_values),
-                reference_rate,
-                batch_rate,
-                excess,
-                excess >= drift_measure.DRIFTED_FROM,
-            )
+            {
+                "column": name,
+                "method": "tenths" if is_numeric else "categories",
+                "score": distance.distance,
+                "threshold": threshold,
+                "chance": distance.critical_distance,
+                "ks_p": _ks_p_value(*sides) if is_numeric else np.nan,
+                "new": 0.0 if is_numeric else _unseen_share(*sides),
+                "missing_reference": reference_rate,
+                "missing_batch": batch_rate,
+                "excess": excess,
+                "drifted": excess >= drift_measure.DRIFTED_FROM,
+            }
         )
     return pd.DataFrame(rows, columns=DRIFT_COLUMNS[:-1]).astype({"drifted": bool})
 

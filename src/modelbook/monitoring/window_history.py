@@ -42,6 +42,12 @@ word text not null,
   findings text not null);
 commit;
 """  # at once: a service may be reading the file
+RECORD_WINDOW = """
+insert into windows (version, name, at, rows, performed, word, findings) values (?,?,?,?,?,?,?)
+on conflict (version, name) do update set
+  at = excluded.at, rows = excluded.rows, performed = excluded.performed, word = excluded.word,
+  findings = excluded.findings
+"""
 LOCK_TIMEOUT_SECONDS = 10.0  # to wait for another process that writes
 
 
@@ -95,31 +101,7 @@ class WindowHistory:
         with self._connect() as connection:
             for evaluation in evaluations:
                 window = spans.evaluate_window(evaluation, params)
-                connection.execute(
-                    "insert into windows (version, name, at, rows, performed, word, "
-                    "findings) values (?,?,?,?,?,?,?) "
-                    "on conflict (version, name) do update set at = excluded.at, rows = "
-                    "excluded.rows, "
-                    "performed = excluded.performed, word = excluded.word, findings = "
-                    "excluded.findings",
-                    (
-                        self.version,
-                        window.name,
-                        recorded_at,
-                        window.rows,
-                        window.has_outcomes,
-                        worst_verdict(list(window.findings)),
-                        _findings_to_json(window.findings),
-                    ),
-                )
-                connection.execute(
-                    "delete from measures where version = ? and name = ?",
-                    (self.version, window.name),
-                )
-                connection.executemany(
-                    "insert into measures values (?,?,?,?,?,?,?)",
-                    [(self.version, window.name, *row) for row in list_measures(evaluation)],
-                )
+                self._record_window(connection, window, recorded_at, list_measures(evaluation))
             findings = spans.combine_windows(self._select_windows(connection), params)
             connection.execute(
                 "insert into verdicts (version, name, at, word, findings) values (?,?,?,?,?)",
@@ -131,6 +113,34 @@ class WindowHistory:
                     _findings_to_json(findings),
                 ),
             )
+
+    def _record_window(
+        self,
+        connection: sqlite3.Connection,
+        window: Window,
+        recorded_at: float,
+        measures: list[tuple[Any, ...]],
+    ) -> None:
+        """Store a window and its measures in place of those of before."""
+        connection.execute(
+            RECORD_WINDOW,
+            (
+                self.version,
+                window.name,
+                recorded_at,
+                window.rows,
+                window.has_outcomes,
+                worst_verdict(list(window.findings)),
+                _findings_to_json(window.findings),
+            ),
+        )
+        connection.execute(
+            "delete from measures where version = ? and name = ?", (self.version, window.name)
+        )
+        connection.executemany(
+            "insert into measures values (?,?,?,?,?,?,?)",
+            [(self.version, window.name, *measure) for measure in measures],
+        )
 
     def read_windows(self) -> list[Window]:
         """Return all windows of the version, oldest first."""

@@ -105,29 +105,11 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     )
     for colour, level in LEVEL_COLORS:
         _draw_dots(ax, dots[dots["shade"] == level], colour, (high - low) * 1e-4)
-    for offset_x, (colour, level) in zip((-60, 0), LEVEL_COLORS[1:], strict=True):
-        plotting.annotate_point(
-            ax,
-            (1, 1),
-            f"{level} value",
-            offset=(offset_x, 0),
-            xycoords="axes fraction",
-            ha="right",
-            color=colour,
-        )
+    _label_colors(ax)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
     plotting.label_rows(ax, shown["feature"])
-    for row, (feature, size, direction) in enumerate(
-        zip(shown["feature"], shown["mean size"], shown["up where"], strict=True)
-    ):
-        category = direction if direction not in (HIGH, LOW) else ""
-        arrow = f"  ↑ {plotting.truncate(category, 16)}" if category else ""
-        plotting.annotate_row(ax, row, format_metric(size) + arrow)
-        where = f", higher where it is {direction}" if direction else ""
-        plotting.add_hover_row(
-            ax, row, f"{feature}: mean absolute SHAP value {format_metric(size)}{where}"
-        )
+    _annotate_sizes(ax, shown)
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"SHAP value: contribution to {unit}")
     count = len(data) // len(table)
@@ -143,6 +125,33 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
         data=table.drop(columns="class"),
         caption=_note_feature_limit(table, caption),
     )
+
+
+def _label_colors(ax: Any) -> None:
+    for offset_x, (colour, level) in zip((-60, 0), LEVEL_COLORS[1:], strict=True):
+        plotting.annotate_point(
+            ax,
+            (1, 1),
+            f"{level} value",
+            offset=(offset_x, 0),
+            xycoords="axes fraction",
+            ha="right",
+            color=colour,
+        )
+
+
+def _annotate_sizes(ax: Any, features: pd.DataFrame) -> None:
+    """Write the size of each feature's SHAP values, and where they are higher."""
+    for row, (feature, size, direction) in enumerate(
+        zip(features["feature"], features["mean size"], features["up where"], strict=True)
+    ):
+        category = direction if direction not in (HIGH, LOW) else ""
+        arrow = f"  ↑ {plotting.truncate(category, 16)}" if category else ""
+        plotting.annotate_row(ax, row, format_metric(size) + arrow)
+        where = f", higher where it is {direction}" if direction else ""
+        plotting.add_hover_row(
+            ax, row, f"{feature}: mean absolute SHAP value {format_metric(size)}{where}"
+        )
 
 
 def _place_dots(points: pd.DataFrame, row: int, low: float, high: float) -> pd.DataFrame:
