@@ -8,20 +8,20 @@ import time
 from rich.console import Console
 
 from modelbook import config
-from modelbook.build import progress_screen
-from modelbook.build.progress_screen import BuildScreen
+from modelbook.build import build_progress
+from modelbook.build.build_progress import BuildProgress
 
 
-def entry(text, done=None, total=None, passing=""):
-    return {"text": text, "done": done, "total": total, "passing": passing}
+def entry(text, done=None, total=None, detail=""):
+    return {"text": text, "done": done, "total": total, "detail": detail}
 
 
 def shown(entries, *, terminal=False, width=60):
     file = io.StringIO()
-    with BuildScreen(Console(file=file, force_terminal=terminal, width=width)) as made:
+    with BuildProgress(Console(file=file, force_terminal=terminal, width=width)) as made:
         made.start_stage("compare")
         for item in entries:
-            made.show_entry("compare", item)
+            made.show_progress("compare", item)
         time.sleep(0.2 if terminal else 0)
         made.end_stage("compare")
     return file.getvalue()
@@ -38,16 +38,16 @@ def test_line_has_stage_time_and_step_without_wrapping():
 def test_nested_steps_are_printed_at_intervals(monkeypatch):
     steps = [entry("fitting", 1, 3, f"fold {fold} of 5") for fold in range(1, 6)]
     assert shown(steps) == ""
-    monkeypatch.setattr(progress_screen, "DETAIL_SECONDS", -1)
+    monkeypatch.setattr(build_progress, "DETAIL_SECONDS", -1)
     assert "1 of 3 · fitting · fold 4 of 5\n" in shown(steps)
 
 
 def test_silent_stage_prints_still_running(monkeypatch):
-    monkeypatch.setattr(progress_screen, "QUIET_SECONDS", -1)
+    monkeypatch.setattr(build_progress, "QUIET_SECONDS", -1)
     file = io.StringIO()
-    with BuildScreen(Console(file=file)) as made:
+    with BuildProgress(Console(file=file)) as made:
         made.start_stage("compare")
-        made.show_entry("compare", entry("fitting", 1, 3, "fold 2 of 5"))
+        made.show_progress("compare", entry("fitting", 1, 3, "fold 2 of 5"))
         made.show_still_running("compare")
     assert file.getvalue().endswith("1 of 3 · fitting · fold 2 of 5 (still running)\n")
 

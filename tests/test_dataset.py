@@ -427,7 +427,7 @@ def test_correlations_use_measure_of_column_types(contract: Contract, frame: pd.
     result = correlation.correlate_features(
         frame.assign(noise=-frame["size"] ** 3, flag=(frame["colour"] == "1").astype(float)),
         contract, ["size", "noise", "flag", "colour"],
-    ).set_index(["one", "other"])  # fmt: skip
+    ).set_index(["feature_a", "feature_b"])  # fmt: skip
     assert result.loc[("size", "noise"), "value"] == pytest.approx(-1)
     assert result.loc[("size", "noise"), "measure"] == "Spearman"
     assert result.loc[("flag", "colour"), "value"] == pytest.approx(1)
@@ -443,7 +443,12 @@ def test_two_categories_use_cramers_v(contract: Contract, frame: pd.DataFrame) -
     swapped = frame["colour"].map({"1": "2", "2": "11", "11": "1"})
     result = correlation.correlate_features(frame.assign(twin=swapped), two, ["colour", "twin"])
     assert result.to_dict("records") == [
-        {"one": "colour", "other": "twin", "measure": "Cramér's V", "value": pytest.approx(1)}
+        {
+            "feature_a": "colour",
+            "feature_b": "twin",
+            "measure": "Cramér's V",
+            "value": pytest.approx(1),
+        }
     ]
 
 

@@ -12,7 +12,7 @@ from version_store import BOOK, VersionStore, fitted
 
 from modelbook.extras import drill
 from modelbook.extras.drill import hostile_requests
-from modelbook.extras.drill.promises import PROMISES
+from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
 from modelbook.journal.database import Journal, default_url
 from modelbook.journal.writer import JournalWriter, PredictionRecord
@@ -84,7 +84,7 @@ def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
 
     checks = {"break-it": break_it, "fail": fail, "skip": skip}
     for name, check in checks.items():
-        monkeypatch.setitem(PROMISES, name, check)
+        monkeypatch.setitem(GUARANTEES, name, check)
     results = drill.run_drill(shelf.root, BOOK, list(checks))
     assert [result.verdict for result in results] == ["broken", "broken", "not checked"]
     assert (results[0].problem, results[0].numbers) == ("it broke", {"broken things": 3})
@@ -93,7 +93,7 @@ def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
     assert "it broke" in page
     assert "no program for it" in page
     content = json.loads((shelf.root / "reports" / BOOK / "drill.json").read_text())
-    assert [item["promise"] for item in content["results"]] == [
+    assert [item["guarantee"] for item in content["results"]] == [
         "Nothing breaks.",
         "Nothing fails.",
         "Nothing is checked.",

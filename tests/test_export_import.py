@@ -249,7 +249,7 @@ def import_and_judge(
     root: Path, address: str, journal: Journal | None = None
 ) -> tuple[int, import_gate.ImportDecision]:
     done = imports.import_version(root, BOOK, address, "c0ffee")
-    return done.version, import_gate.judge_import(root, done.entry, LIMITS, journal, "c0ffee")
+    return done.version, import_gate.evaluate_import(root, done.entry, LIMITS, journal, "c0ffee")
 
 
 def test_import_is_evaluated_on_holdout_of_champion(
@@ -333,5 +333,5 @@ def test_decision_against_replaced_champion_is_not_recorded(
 
     monkeypatch.setattr(import_gate, "decide", decide_late)
     with raises_stating(PromotionError, "version 1", f"version {done.version}"):
-        import_gate.judge_import(root, done.entry, LIMITS, None, "c0ffee")
+        import_gate.evaluate_import(root, done.entry, LIMITS, None, "c0ffee")
     assert history.last_decision(history.read_history(root, BOOK), done.version) is None

@@ -52,7 +52,7 @@ def test_sample_of_few_rows_returns_all_in_order(parted):
 
 
 def test_sample_of_many_rows_is_uniform_over_files(parted, monkeypatch):
-    monkeypatch.setattr(parquet_folder, "BATCH_ROWS", 128)
+    monkeypatch.setattr(parquet_folder, "READ_CHUNK_ROWS", 128)
     place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
     result, total = parquet_folder.sample_rows(place, 2000, seed=1)
     assert (len(result), total) == (2000, 10_000)
@@ -173,7 +173,7 @@ def test_partition_is_scored_with_value_of_its_folder(partitioned):
 
     batch.score_file(
         partitioned / "rows" / name, partitioned / "out.parquet", Scorer(), contract, 1,
-        on_progress=lambda *_: None, constants=parquet_folder.partition_values(name),
+        on_progress=lambda *_: None, constants=parquet_folder.parse_partition_values(name),
     )  # fmt: skip
     assert set(np.concatenate(recorded)) == {2021}
     assert "year" not in pq.read_schema(partitioned / "out.parquet").names

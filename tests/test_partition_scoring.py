@@ -144,7 +144,7 @@ def test_run_killed_before_publishing_is_completed(run, table, shelf, monkeypatc
     replace = Path.replace
 
     def dies(path: Path, target: Path) -> Path:
-        if path.name == "answers":
+        if path.name == "predictions":
             raise KeyboardInterrupt
         return replace(path, target)
 

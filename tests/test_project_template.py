@@ -31,7 +31,7 @@ NOTEBOOK = "notebooks/02_explore.ipynb"
 def root(tmp_path: Path) -> Path:
     """A project that was begun, and committed."""
     folder = tmp_path / "claims"
-    project_template.begin_project(folder)
+    project_template.create_project(folder)
     commit(folder)
     return folder
 
@@ -57,7 +57,7 @@ def test_new_project_contains_all_build_inputs(root: Path) -> None:
     assert "@MODELBOOK@" not in (root / "Makefile").read_text()
     assert project_template.read_record(root)["files"] == sorted(project_template.read_template())
     with raises_stating(WorkbenchError, root):
-        project_template.begin_project(root)
+        project_template.create_project(root)
 
 
 def test_unchanged_template_needs_no_upgrade(root: Path) -> None:

@@ -304,7 +304,7 @@ def test_version_on_server_is_registered_served_and_followed(
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(root / "store.yaml", other)
-    assert follower.look(other, BOOK) == ""
+    assert follower.refresh_aliases(other, BOOK) == ""
     served = served_models.find_served_versions(other, BOOK)["champion"]
     assert served.artifact_folder == other / "models/cache" / version.tags[DIGEST_TAG]
     assert folder_digest(served.artifact_folder) == version.tags[DIGEST_TAG]

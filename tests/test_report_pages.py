@@ -275,7 +275,7 @@ FIGURES: dict[str, Any] = {
         "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
     }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
     "correlations": (correlation.correlation_heatmap, pd.DataFrame({
-        "one": ["age", "age", "plan"], "other": ["child", "plan", "child"],
+        "feature_a": ["age", "age", "plan"], "feature_b": ["child", "plan", "child"],
         "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
     }), (), -0.85),
     "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), 0.812),

@@ -203,7 +203,7 @@ class TestBlockedStages:
         built_at = (folder / "04_finalize.html").stat().st_mtime_ns
         staleness.record_failure(project, "tiny", "compare", "no family was left")
         for _ in range(2):  # once each, however often a build fails
-            failure_pages.mark_waiting_pages(project, "tiny")
+            failure_pages.mark_blocked_pages(project, "tiny")
             for stem in STEMS:
                 html = (folder / f"{stem}.html").read_text()
                 notices = re.findall(r'<aside class="notice".*?</aside>', html)
@@ -213,18 +213,18 @@ class TestBlockedStages:
         # By its time a build knows whether a product has changed.
         assert (folder / "04_finalize.html").stat().st_mtime_ns == built_at
         staleness.forget_stage(project, "tiny", "compare")
-        failure_pages.mark_waiting_pages(project, "tiny")
+        failure_pages.mark_blocked_pages(project, "tiny")
         assert {stem: (folder / f"{stem}.html").read_text() for stem in STEMS} == reports
 
     def test_stage_that_never_ran_has_page_naming_failed_stage(self, project):
         page = project / "reports/tiny/05_deploy.html"
         page.unlink()
         staleness.record_failure(project, "tiny", "compare", "no family was left")
-        failure_pages.mark_waiting_pages(project, "tiny")
+        failure_pages.mark_blocked_pages(project, "tiny")
         assert missing_facts(page.read_text(), "deploy", 'href="03_compare.html"') == []
         assert names(run(project, {**UP_TO_DATE, "deploy": "not run"}), "05*") == []
         staleness.forget_stage(project, "tiny", "compare")
-        failure_pages.mark_waiting_pages(project, "tiny")
+        failure_pages.mark_blocked_pages(project, "tiny")
         assert not page.exists()
 
 

@@ -103,7 +103,7 @@ def write_run(
     notes = staleness.read_build_state(root, "tiny")
     return history.record_run(
         root, "tiny", began, states, command=command, env_file=environment, status=ended, messages=messages,
-        module_digests={name: note.get("code", "") for name, note in notes.items()},
+        module_digests={name: note.get("dependencies_digest", "") for name, note in notes.items()},
         archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **more,
     )  # fmt: skip
 
@@ -478,7 +478,9 @@ class TestDiffRuns:
             ("fit(2)", "b" * 64),
         ):
             execute(project, "compare", code)
-            files.write(project / "models/tiny/built.json", {"compare": {"code": modules}})
+            files.write(
+                project / "models/tiny/built.json", {"compare": {"dependencies_digest": modules}}
+            )
             write_run(project)
         result = [changed(project, str(number), str(number + 1)) for number in (1, 2, 3)]
         assert [len(changes) for changes in result] == [0, 1, 1]

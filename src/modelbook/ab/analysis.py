@@ -30,7 +30,6 @@ SAMPLE_RATIO_PRIOR = 200  # weight of the alternative of the sample-ratio test, 
 MAX_EXTRAPOLATION = 50  # times the users so far; larger sample sizes are not estimated
 MIN_EXPECTED_USERS = 5  # expected users per variant that the sample-ratio test needs
 MIN_EVENTS = 10  # users of each variant with the rarest outcome, before a test is decided
-LOSS_COLUMNS = ("at", "challenger", "bucket", "loss", "outcome")
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def mark_stale_stages(dag: Any) -> None:
     for name in dag:
         task = dag[name]
         is_downstream = bool(stale & set(task.upstream))
-        if is_downstream or build_state.get(name, {}).get("code") != _dependency_digest(
-            name, root, task
-        ):
+        if is_downstream or build_state.get(name, {}).get(
+            "dependencies_digest"
+        ) != _dependency_digest(name, root, task):
             stale.add(name)
             ploomber.mark_outdated(task)
 
@@ -98,7 +98,7 @@ class BuildExecutor(ploomber.Executor):
                     failure_pages.write_failure_pages(
                         root, _book_name(dag), result.failure_messages, *stage_states
                     )
-                    failure_pages.mark_waiting_pages(root, _book_name(dag))
+                    failure_pages.mark_blocked_pages(root, _book_name(dag))
                     _record_run(dag, root, started_at, result, self.keep_runs, *stage_states)
                 index_path = report_index.write_index(root, _book_name(dag))
         if result.was_stopped:
@@ -288,7 +288,9 @@ def _record_run(
             status=status,
             parameters=parameters,
             messages=result.failure_summaries,
-            module_digests={name: state.get("code", "") for name, state in build_state.items()},
+            module_digests={
+                name: state.get("dependencies_digest", "") for name, state in build_state.items()
+            },
             archive_pages=partial(run_archive.archive_pages, root, book, states),
         )
         run_archive.update_run_pages(root, book, keep_runs)

@@ -48,7 +48,7 @@ def write_failure_pages(
             )
 
 
-def mark_waiting_pages(root: Path, book: str) -> None:
+def mark_blocked_pages(root: Path, book: str) -> None:
     """Add a notice to the pages of stages that depend on a failed one, and remove other notices."""
     tasks = project.read_tasks(root, book)
     failed = [name for name in staleness.list_failures(root).get(book, {}) if name in tasks]
@@ -67,7 +67,7 @@ def mark_waiting_pages(root: Path, book: str) -> None:
                     failure_report.write_waiting_page(report, stage, book, reports, [*tasks])
                 continue
             is_of_failure = failure_report.is_failure_report(report)
-            page_notices.mark_waiting(report, reports, None if is_of_failure else runs.get(stage))
+            page_notices.mark_blocked(report, reports, None if is_of_failure else runs.get(stage))
         except OSError as error:  # the build itself is complete
             sys.stderr.write(f"the page of {stage} does not show what it waits for: {error}\n")
 

@@ -11,7 +11,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from modelbook import disk
-from modelbook.build.progress_screen import BuildScreen
+from modelbook.build.build_progress import BuildProgress
 from modelbook.errors import ModelbookError
 from modelbook.pages import notebook_errors
 from modelbook.pages.executed_notebook import ANSI_PATTERN
@@ -37,8 +37,8 @@ POLL_SECONDS = 0.5  # between reads of the log
 class LogFollower:
     """Context manager of one running stage: follows its log and shows its progress."""
 
-    def __init__(self, stage: str, log: Path, screen: BuildScreen) -> None:
-        self._stage, self._log, self._screen = stage, log, screen
+    def __init__(self, stage: str, log: Path, progress: BuildProgress) -> None:
+        self._stage, self._log, self._progress = stage, log, progress
         self._finished = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._shown_entries, self._final_text = 0, ""
@@ -46,7 +46,7 @@ class LogFollower:
     def __enter__(self) -> LogFollower:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._log.write_text("")
-        self._screen.start_stage(self._stage)
+        self._progress.start_stage(self._stage)
         append_progress(self._log, "starting the kernel")
         self._reader.start()
         return self
@@ -57,7 +57,7 @@ class LogFollower:
         )
         self._finished.set()
         self._reader.join()
-        self._screen.end_stage(self._stage)
+        self._progress.end_stage(self._stage)
 
     def record_failure(self, message: str, notebook: Path) -> None:
         """Record the error, and where the partly executed notebook is."""
@@ -74,9 +74,9 @@ class LogFollower:
             # Complete lines only: the kernel may still be writing the last one.
             entries = self._log.read_text(encoding="utf-8").split("\n")[:-1]
             for text in entries[self._shown_entries :]:
-                self._screen.show_entry(self._stage, json.loads(text))
+                self._progress.show_progress(self._stage, json.loads(text))
             self._shown_entries = len(entries)
-            self._screen.show_still_running(self._stage)
+            self._progress.show_still_running(self._stage)
 
 
 def explain_failure(error: BaseException, kernel_death: str, notebook: Path | None = None) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 
 from modelbook import config
 from modelbook.build import dependencies, ploomber, staleness
+from modelbook.build.build_progress import BuildProgress
 from modelbook.build.kernels import KernelPool
 from modelbook.build.log_follower import LogFollower, explain_failure
-from modelbook.build.progress_screen import BuildScreen
 from modelbook.stage import build_proof
 
 POLL_SECONDS = 1.0  # between checks of time limits
@@ -69,7 +69,7 @@ class StageRunner:
         book = next(iter(self._params.values())).book
         with (
             _catch_signals() as interrupted,
-            BuildScreen() as self._screen,
+            BuildProgress() as self._progress,
             build_proof.issue_token(self._root) as token,
             KernelPool(self._root, book, self._logs, token) as self._kernels,
             ThreadPoolExecutor(self._jobs) as pool,
@@ -102,7 +102,7 @@ class StageRunner:
         """Run one stage in a worker thread; returns Ploomber's report and metadata."""
         task, death_text = self._tasks[name], ""
         notebook = Path(str(task.product["nb"]))
-        with LogFollower(name, self._logs[name], self._screen) as follower:
+        with LogFollower(name, self._logs[name], self._progress) as follower:
             try:
                 with self._kernels.acquire(name) as kernel:
                     try:

@@ -27,8 +27,8 @@ def record_stage(
     """Record a successful run; ``dependencies_digest`` was computed before the stage started."""
     products = project.read_tasks(root, params.book)[stage]["product"].values()
     entry = {
-        "code": dependencies_digest,
-        "given": _hash_inputs(root, stage, params),
+        "dependencies_digest": dependencies_digest,
+        "inputs_digest": _hash_inputs(root, stage, params),
         "products": {
             path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products
         },
@@ -138,9 +138,11 @@ def _find_change(
         return f"failed: {recorded['failed']}"
     if not recorded:
         return "not built yet"
-    if recorded["given"] != _hash_inputs(root, stage, params):
+    if recorded.get("inputs_digest") != _hash_inputs(root, stage, params):
         return "its notebook or its parameters have changed"
-    if recorded["code"] != dependencies.compute_digest(stage, root, params.model_dump()):
+    if recorded.get("dependencies_digest") != dependencies.compute_digest(
+        stage, root, params.model_dump()
+    ):
         return "its modules, table or contract have changed"
     products = recorded["products"].items()
     changed = [path for path, time in products if _read_mtime(root / path) != time]

@@ -314,12 +314,12 @@ def pdf(
 
     Examples:  modelbook pdf  |  modelbook pdf finalize monitor --book rand-hie
     """
-    from modelbook.extras import pdf as printer
+    from modelbook.extras import pdf
 
     with report_errors():
         root, name = find_book(book)
-        pages = printer.find_report_pages(root, name, stages or [])
-        for position, (_, target) in enumerate(printer.print_pages(pages), 1):
+        pages = pdf.find_report_pages(root, name, stages or [])
+        for position, (_, target) in enumerate(pdf.print_pages(pages), 1):
             size = target.stat().st_size / 1000
             typer.echo(f"[{position}/{len(pages)}] {target.relative_to(root)} ({size:,.0f} kB)")
 
@@ -334,12 +334,12 @@ def site(
 
     Examples:  modelbook site  |  modelbook site site.zip
     """
-    from modelbook.extras import static_site as publisher
+    from modelbook.extras import static_site
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
-        names = publisher.publish(root / "reports", out)
+        names = static_site.publish(root / "reports", out)
     size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
     files = f"{len(names)} file{'s' if len(names) != 1 else ''}"
     typer.echo(f"{files}, {size:.1f} MB: {out if out.suffix == '.zip' else out / 'index.html'}")

@@ -32,18 +32,18 @@ app = typer.Typer()
 
 @app.command()
 def backup(
-    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backups.")],
+    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backup.")],
     as_json: JsonOption = False,
 ) -> None:
     """Copy store, journals, contracts, settings and receipts, while services run; print where.
 
     Examples:  modelbook backup ../backups  |  modelbook backup s3://bucket/backups
     """
-    from modelbook.extras import backup as backups
+    from modelbook.extras import backup
     from modelbook.stage import project
 
     with report_errors():
-        summary = backups.back_up(project.find_root(), address)
+        summary = backup.back_up(project.find_root(), address)
     if as_json:
         print_json(asdict(summary))
         return
@@ -65,10 +65,10 @@ def restore(
 
     Examples:  modelbook restore ../backups/book-20261129T020000Z --into ../restored
     """
-    from modelbook.extras import backup as backups
+    from modelbook.extras import backup
 
     with report_errors():
-        summary = backups.restore(folder.resolve(), address)
+        summary = backup.restore(folder.resolve(), address)
     if as_json:
         print_json(asdict(summary))
         return
@@ -89,12 +89,12 @@ def reset(
 
     Examples:  modelbook reset  |  modelbook reset --yes my-project
     """
-    from modelbook.extras import reset as resets
+    from modelbook.extras import reset
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
-        lines = resets.describe_reset(root)
+        lines = reset.describe_reset(root)
         if not lines:
             typer.echo(f"nothing was generated in {root}")
             return
@@ -108,7 +108,7 @@ def reset(
                 err=True,
             )
             raise typer.Exit(1)
-        resets.reset(root)
+        reset.reset(root)
         typer.echo("removed")
 
 
@@ -121,7 +121,7 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty folder, or a new 
     from modelbook.extras import project_template
 
     with report_errors():
-        names = project_template.begin_project(folder)
+        names = project_template.create_project(folder)
     typer.echo(f"wrote {len(names)} files into {folder}")
     typer.echo(f"next: cd {folder} && git init && make run")
 
@@ -214,10 +214,10 @@ def _write_upgrade(
     """Migrate the databases and write the files; without ``yes`` say how, and exit with 1."""
     from modelbook.extras import project_template
 
-    parts = {"file": len(changes), "database": len(migrations)}
-    counts = " and ".join(f"{n:,} {noun}{'s' * (n > 1)}" for noun, n in parts.items() if n)
+    counts = {"file": len(changes), "database": len(migrations)}
+    count_text = " and ".join(f"{n:,} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n)
     if not yes:
-        typer.echo(f"to change {counts}: modelbook upgrade --yes", err=True)
+        typer.echo(f"to change {count_text}: modelbook upgrade --yes", err=True)
         raise typer.Exit(1)
     if changes:
         project_template.require_committed(root)
@@ -226,7 +226,7 @@ def _write_upgrade(
         typer.echo(f"migrated {migration.description}" + (f"; copy: {copy}" if copy else ""))
     if changes:
         project_template.apply_upgrade(root, changes)
-    typer.echo(f"changed {counts}")
+    typer.echo(f"changed {count_text}")
 
 
 def _try_stack(book: str | None, python: str | None, environment: Path | None) -> None:
@@ -251,9 +251,9 @@ def _build_and_compare(root: Path) -> None:
     from modelbook.runs import history
 
     def run(*words: str) -> None:
-        done = subprocess.run([sys.executable, "-m", "modelbook.cli", *words], cwd=root)
-        if done.returncode:
-            raise typer.Exit(done.returncode)
+        result = subprocess.run([sys.executable, "-m", "modelbook.cli", *words], cwd=root)
+        if result.returncode:
+            raise typer.Exit(result.returncode)
 
     with report_errors():
         _, book = find_book(None)
@@ -280,7 +280,7 @@ def forget(
     Examples:  modelbook forget --entity 125024
     """
     from modelbook.contract import Contract
-    from modelbook.extras import erasure as erasures
+    from modelbook.extras import erasure
     from modelbook.stage import project
 
     with report_errors():
@@ -289,17 +289,17 @@ def forget(
         contract = Contract.load(root / parameters["contract"])
         journal = open_journal(root, name)
         commit = project.get_commit(root)
-        done = erasures.forget_entity(root, name, contract, journal, entity, commit)
+        report = erasure.forget_entity(root, name, contract, journal, entity, commit)
     if as_json:
-        print_json(asdict(done))
-        raise typer.Exit(1 if done.unread else 0)
-    for place, problem in done.unread.items():
+        print_json(asdict(report))
+        raise typer.Exit(1 if report.unread else 0)
+    for place, problem in report.unread.items():
         typer.echo(f"not read: {place}: {problem}", err=True)
-    if done.is_empty:
+    if report.is_empty:
         typer.echo(f"{name} has no rows of {entity!r}")
     else:
-        _print_erasure(done, parameters["table"])
-    if done.unread:
+        _print_erasure(report, parameters["table"])
+    if report.unread:
         raise typer.Exit(1)
 
 
@@ -312,7 +312,7 @@ def _print_erasure(erasure: Erasure, table: str) -> None:
         typer.echo(f"{count:,} rows removed from the files of version {number}")
     for address in erasure.exports:
         typer.echo(f"deleted the export {address}")
-    trained = ", ".join(map(str, erasure.trained_versions)) or "none known"
+    trained = ", ".join(map(str, erasure.trained_versions)) or "none"
     typer.echo(f"versions fitted on its rows: {trained}")
     typer.echo(
         f"next: remove it from the table {table!r}, build again, and delete backups, copies of "
@@ -340,19 +340,19 @@ def prune(
 
     Examples:  modelbook prune  |  modelbook prune --keep 5 --older-than 30 --yes
     """
-    from modelbook.extras import retention as retentions
+    from modelbook.extras import retention
     from modelbook.stage import project
 
     with report_errors():
         root, name = find_book(book)
-        retention = retentions.plan_retention(root, name, keep, older_than, keep_comparisons)
+        plan = retention.plan_retention(root, name, keep, older_than, keep_comparisons)
         if as_json:
-            print_json(retention.to_dict())
+            print_json(plan.to_dict())
         else:
-            _print_retention(name, retention)
-        if retention.is_empty or not (yes or (not as_json and confirm("Delete them?"))):
+            _print_retention(name, plan)
+        if plan.is_empty or not (yes or (not as_json and confirm("Delete them?"))):
             return
-        retentions.apply_retention(root, name, retention, project.get_commit(root))
+        retention.apply_retention(root, name, plan, project.get_commit(root))
     typer.echo("deleted", err=True)
 
 

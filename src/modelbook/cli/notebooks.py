@@ -89,14 +89,14 @@ def take(
     |  modelbook take reports/mine.ipynb --yes
     """
     from modelbook import config
-    from modelbook.extras.workbench import take as taking
+    from modelbook.extras.workbench.take import plan_copy, show_diff
     from modelbook.stage import project
 
     with report_errors(), TemporaryDirectory() as folder:
         root = project.find_root()
-        plan = taking.plan(root, notebook, book)
+        plan = plan_copy(root, notebook, book)
         env_file = project.find_env_file(root, plan.book).name
-        typer.echo(taking.show_diff(plan, Path(folder)) or "no cell differs")
+        typer.echo(show_diff(plan, Path(folder)) or "no cell differs")
     for name, value in plan.edited_parameters.items():
         typer.echo(
             f"not taken: {name} = {config.format_value(value)}; a build reads it from {env_file} "
@@ -125,9 +125,9 @@ def eject(
 
     Examples:  modelbook eject 1  |  modelbook eject 1 --book rand-hie --out mine.ipynb
     """
-    from modelbook.extras import eject as ejecting
+    from modelbook.extras import eject
 
     with report_errors():
         root, name = find_book(book)
         target = out or root / "reports" / name / f"version-{version}.ipynb"
-        typer.echo(f"wrote {ejecting.eject(root, name, version, target)}")
+        typer.echo(f"wrote {eject.eject(root, name, version, target)}")

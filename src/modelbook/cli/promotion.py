@@ -174,7 +174,7 @@ def _import_and_judge(
     journal = find_journal(root, name)  # first: nothing is registered where it is away
     verify_key = signing.load_public_key(verify) if verify else None
     result = imports.import_version(root, name, address, commit, verify_key)
-    return result, import_gate.judge_import(root, result.entry, params, journal, commit)
+    return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)
 
 
 def _print_import(book: str, result: ImportResult, outcome: ImportDecision) -> None:

@@ -324,17 +324,17 @@ def drill(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Break the service of a copy of the book on purpose; exit with 1 if a promise does not hold.
+    """Break the service of a copy of the book on purpose; exit with 1 if a guarantee does not hold.
 
     Examples:  modelbook drill  |  modelbook drill kill-process remove-journal
     """
-    from modelbook.extras import drill as drills
-    from modelbook.extras.drill.promises import PROMISES
+    from modelbook.extras import drill
+    from modelbook.extras.drill.guarantees import GUARANTEES
 
-    if unknown := [name for name in names or [] if name not in PROMISES]:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(PROMISES)}")
+    if unknown := [name for name in names or [] if name not in GUARANTEES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(GUARANTEES)}")
 
-    def print_result(result: drills.PromiseResult) -> None:
+    def print_result(result: drill.GuaranteeResult) -> None:
         numbers = "; ".join(f"{name}: {value}" for name, value in result.numbers.items())
         text = f"{result.verdict:<11} {result.name:<22} {numbers or result.skip_reason}"
         typer.echo(text, err=as_json)
@@ -343,9 +343,9 @@ def drill(
 
     with report_errors():
         root, name = find_book(book)
-        results = drills.run_drill(root, name, names, print_result)
+        results = drill.run_drill(root, name, names, print_result)
     if as_json:
-        print_json([asdict(result) | {"verdict": result.verdict} for result in results])
+        print_json([result.to_dict() for result in results])
     else:
         typer.echo(root / "reports" / name / "drill.html")
     if any(result.verdict == "broken" for result in results):

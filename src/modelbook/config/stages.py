@@ -21,15 +21,15 @@ from modelbook.config.values import (
     BookName,
     ClassCostTexts,
     CustomFile,
-    LeakStrength,
+    LeakThreshold,
     MetricName,
+    NonEmptyText,
     Resamples,
     Seed,
     TimeBudget,
     TransformerNames,
-    Word,
     check_families,
-    none_to_word,
+    none_to_text,
     parse_none,
     split_words,
 )
@@ -57,8 +57,8 @@ class Parameters(BaseModel):
             )
         return value
 
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         STAGES[re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()] = (
             cls  # ErrorSlices: error_slices
         )
@@ -115,7 +115,7 @@ class Explore(Parameters):
     columns_shown: int = Field(
         8, ge=1, le=40, description="columns plotted against the target, strongest first, 1 to 40"
     )
-    leak_auc: LeakStrength = 0.9
+    leak_auc: LeakThreshold = 0.9
     shift_smd: float = Field(
         0.25,
         gt=0,
@@ -173,7 +173,7 @@ class Compare(Parameters):
         "0: no grouping",
     )
     imbalance: Annotated[
-        Literal["none", "weights", "oversample", "undersample"], BeforeValidator(none_to_word)
+        Literal["none", "weights", "oversample", "undersample"], BeforeValidator(none_to_text)
     ] = Field(
         "none", description="classification: how rare classes are weighted or resampled in each fit"
     )
@@ -184,7 +184,7 @@ class Compare(Parameters):
         "local",
         description="where cross-validation runs; engines other than local need make engines",
     )
-    scheduler: Annotated[str, BeforeValidator(none_to_word)] = Field(
+    scheduler: Annotated[str, BeforeValidator(none_to_text)] = Field(
         "none",
         min_length=1,
         description="address of the engine, such as tcp://host:8786; none: workers on this machine",
@@ -200,14 +200,14 @@ class Finalize(Parameters):
         description="ensemble: weighted average of the best hyperparameter settings of all "
         "families; tune the leader; blend or stack the best models; best: the best of these three",
     )
-    candidate: Annotated[str, BeforeValidator(none_to_word)] = Field(
+    candidate: Annotated[str, BeforeValidator(none_to_text)] = Field(
         NONE,
         min_length=1,
         description="a candidate of the leaderboard, used without tuning, or the id of its run in "
         "MLflow; none: by strategy",
     )
     calibrate: Annotated[
-        Literal["auto", "none", "sigmoid", "isotonic"], BeforeValidator(none_to_word)
+        Literal["auto", "none", "sigmoid", "isotonic"], BeforeValidator(none_to_text)
     ] = Field(
         "auto",
         description="classification: calibration of probabilities on out-of-fold predictions; "
@@ -242,20 +242,20 @@ class Finalize(Parameters):
     cost_over: float = Field(
         1, gt=0, description="regression: cost of each unit that is predicted too high, above 0"
     )
-    currency: Word = Field(
+    currency: NonEmptyText = Field(
         NONE, max_length=20, description="unit of the costs, as EUR, hours or calls; or none"
     )
     capacity: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_none)] = Field(
         None,
         description="binary: rows that can be acted on in a period, from 1; none: all flagged rows",
     )
-    amount: Word = Field(
+    amount: NonEmptyText = Field(
         NONE, description="binary: column of numbers whose reached share is shown; or none"
     )
     max_fairness_gap: float = Field(
         0.1, ge=0, le=1, description="gap between groups that matters, as in deploy; 0 to 1"
     )
-    leak_auc: LeakStrength = 0.9
+    leak_auc: LeakThreshold = 0.9
     slice_rows: int = Field(
         100, ge=10, description="minimum rows of a slice to be evaluated, from 10"
     )

@@ -29,7 +29,7 @@ TimeBudget = Annotated[
         description="seconds that compare and finalize may search together, above 0 to 86400",
     ),
 ]
-LeakStrength = Annotated[
+LeakThreshold = Annotated[
     float,
     Field(
         gt=0.5,
@@ -109,8 +109,8 @@ def parse_none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("none", "null") else value
 
 
-def none_to_word(value: Any) -> Any:
-    """Turn None into the word none, because Ploomber reads none in an env file as None."""
+def none_to_text(value: Any) -> Any:
+    """Turn None into the text none, because Ploomber reads none in an env file as None."""
     return NONE if value is None else value
 
 
@@ -163,13 +163,13 @@ def check_class_costs(text: str) -> str:
     return text
 
 
-Word = Annotated[str, BeforeValidator(none_to_word), Field(min_length=1)]
-ClassCostTexts = Annotated[Word, AfterValidator(check_class_costs)]
-CustomFile = Annotated[str, BeforeValidator(none_to_word), AfterValidator(check_custom_file)]
+NonEmptyText = Annotated[str, BeforeValidator(none_to_text), Field(min_length=1)]
+ClassCostTexts = Annotated[NonEmptyText, AfterValidator(check_class_costs)]
+CustomFile = Annotated[str, BeforeValidator(none_to_text), AfterValidator(check_custom_file)]
 TransformerNames = Annotated[
     list[str],
     BeforeValidator(split_words),
-    BeforeValidator(none_to_word),
+    BeforeValidator(none_to_text),
     AfterValidator(check_transformers),
 ]
 

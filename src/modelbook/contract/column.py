@@ -178,18 +178,18 @@ class Column(BaseModel):
         format_text = f" as {self.parse}" if self.parse else ""
         return f"{self.type}{min_text}{max_text}{format_text}"
 
-    def read_cells(self, cells: pd.Series, decimal: DecimalMark = ".") -> pd.Series:
+    def clean_cells(self, cells: pd.Series, file_decimal: DecimalMark = ".") -> pd.Series:
         """Parse text cells: missing values become NaN, plain numbers use the file's decimal mark.
 
         Texts such as ``NA`` mean a missing value unless they are categories.
         """
-        gap_words = MISSING_VALUE_TEXTS.difference(self.categories or ())
+        missing_texts = MISSING_VALUE_TEXTS.difference(self.categories or ())
         texts = [text for text in cells.unique() if isinstance(text, str)]
-        gaps = [text for text in texts if text.strip() in gap_words]
-        cells = cells.where(~cells.isin(gaps)) if gaps else cells
-        if decimal == "." or self.parse or self.type not in ("number", "integer"):
+        found_texts = [text for text in texts if text.strip() in missing_texts]
+        cells = cells.where(~cells.isin(found_texts)) if found_texts else cells
+        if file_decimal == "." or self.parse or self.type not in ("number", "integer"):
             return cells
-        numbers = cells.map({text: parse_number(text, "number", decimal) for text in texts})
+        numbers = cells.map({text: parse_number(text, "number", file_decimal) for text in texts})
         return numbers.astype(object).where(numbers.notna(), cells)
 
     def parse_values(self, values: pd.Series) -> pd.Series:

@@ -18,12 +18,6 @@ DatePart = Literal["days", "year", "month", "day", "weekday", "hour"]
 PeriodUnit = Literal["year", "month", "day"]
 
 DEFAULT_DATE_PARTS: tuple[DatePart, ...] = ("days", "month", "weekday")  # the default parts
-DATE_PART_RANGES: dict[DatePart, tuple[int, int]] = {
-    "month": (1, 12),
-    "day": (1, 31),
-    "weekday": (0, 6),
-    "hour": (0, 23),
-}
 DATE_PART_MEANINGS: dict[DatePart, str] = {
     "days": "days since 1 January 1970",
     "year": "year",

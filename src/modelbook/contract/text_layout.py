@@ -84,14 +84,14 @@ def find_text_layout(
             next="check the file",
         )
     separator = SEPARATOR_LINE.fullmatch(lines[0].strip("\ufeff\r\n"))
-    rest = lines[1:] if separator else lines
-    delimiter = _choose_delimiter(rest, layout, separator[1] if separator else None)
+    data_lines = lines[1:] if separator else lines
+    delimiter = _choose_delimiter(data_lines, layout, separator[1] if separator else None)
     skip_rows = layout.skip_rows
     first_cells = next(iter(read_cells(lines[:1], delimiter, layout.comment)), [])
     if required_columns and set(required_columns) <= set(number_unnamed_columns(first_cells)):
         skip_rows = 0
     if skip_rows is None:
-        skip_rows = bool(separator) + _count_preamble(rest, delimiter)
+        skip_rows = bool(separator) + _count_preamble(data_lines, delimiter)
     rows = read_cells(lines[skip_rows:], delimiter, layout.comment)
     if not rows:
         raise DataError(

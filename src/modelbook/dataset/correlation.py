@@ -34,8 +34,8 @@ def correlate_features(
     Returns
     -------
     DataFrame
-        Columns ``one, other, measure, value``, with ``value`` from -1 to 1. Pairs for which the
-        measure is undefined are omitted.
+        Columns ``feature_a, feature_b, measure, value``, with ``value`` from -1 to 1. Pairs for
+        which the measure is undefined are omitted.
     """
     rows = frame.sample(MAX_ROWS, random_state=0) if len(frame) > MAX_ROWS else frame
     features = ordered_features[:MAX_FEATURES]
@@ -46,7 +46,7 @@ def correlate_features(
         *_cramers_v(rows[categories]),
         *_correlation_ratios(rows[numbers], rows[categories]),
     ]
-    table = pd.DataFrame(pairs, columns=["one", "other", "measure", "value"]).dropna()
+    table = pd.DataFrame(pairs, columns=["feature_a", "feature_b", "measure", "value"]).dropna()
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 

@@ -22,10 +22,10 @@ from modelbook.dataset.object_store import RemoteAddress
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
-BATCH_ROWS = 65_536  # rows read at a time
-HIVE_GAP = "__HIVE_DEFAULT_PARTITION__"
+READ_CHUNK_ROWS = 65_536  # rows read at a time
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 DELTA_LOG = "_delta_log"  # folder that makes a folder a Delta table
-PLAIN_DELTA_FEATURES = {"timestampNtz"}  # features of a table whose files can be read alone
+SUPPORTED_DELTA_FEATURES = {"timestampNtz"}  # features of a table whose files can be read alone
 COLUMN_MAPPING_VERSION = 2  # Delta's reader version for files of other column names
 
 
@@ -76,11 +76,11 @@ def _select_partitions(folder: Path | RemoteAddress, names: Iterable[str]) -> li
     return sorted(selected)
 
 
-def partition_values(name: str) -> dict[str, str | None]:
+def parse_partition_values(name: str) -> dict[str, str | None]:
     """Return the column values that a partition's folders name: ``year=2024/part.parquet``."""
     pairs = [part.partition("=") for part in name.split("/")[:-1]]
     return {
-        column: None if value == HIVE_GAP else unquote(value)
+        column: None if value == HIVE_NULL else unquote(value)
         for column, equals, value in pairs
         if equals
     }
@@ -98,7 +98,7 @@ def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
     try:
         frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable(display_name or folder, error) from None
+        raise _unreadable_error(display_name or folder, error) from None
     return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
 
 
@@ -120,7 +120,7 @@ def _list_delta_files(folder: Path) -> list[str]:
     base = folder.resolve()
     table = DeltaTable(str(base))
     protocol = table.protocol()
-    features = {*(protocol.reader_features or ())} - PLAIN_DELTA_FEATURES
+    features = {*(protocol.reader_features or ())} - SUPPORTED_DELTA_FEATURES
     if features or protocol.min_reader_version == COLUMN_MAPPING_VERSION:
         raise DataError(
             f"{folder} is a Delta table with {', '.join(sorted(features)) or 'column mapping'}",
@@ -135,13 +135,13 @@ def _list_delta_files(folder: Path) -> list[str]:
 
 def _add_partition_values(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Add the columns that the folders name, but for those that the file has itself."""
-    values = partition_values(name)
+    values = parse_partition_values(name)
     return frame.assign(**{column: values[column] for column in values if column not in frame})
 
 
 def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Convert integer partition values to numbers; codes with leading zeros stay text."""
-    for column in {column for name in names for column in partition_values(name)}:
+    for column in {column for name in names for column in parse_partition_values(name)}:
         values = frame[column].dropna()
         if holds_texts(values) and all(
             re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()
@@ -150,7 +150,7 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def _unreadable(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
+def _unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
     return DataError(
         f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
     )
@@ -185,7 +185,7 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
             for frame in _read_rows_at(folder, name, positions - (end - count))
         ]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable(folder, error) from None
+        raise _unreadable_error(folder, error) from None
     rows = _type_partition_columns(pd.concat(frames, ignore_index=True), names)
     return normalize_columns(rows, str(folder)), total
 
@@ -212,7 +212,7 @@ def _read_rows_at(
         return []
     frames, start = [], 0
     with _open_parquet(folder, name) as parquet:
-        for batch in parquet.iter_batches(BATCH_ROWS):
+        for batch in parquet.iter_batches(READ_CHUNK_ROWS):
             first, last = np.searchsorted(positions, [start, start + len(batch)])
             if last > first:
                 # Copy these rows: a view would keep the whole batch in memory.

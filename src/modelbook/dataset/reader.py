@@ -88,7 +88,7 @@ def read_text_column(
 
     if pd.api.types.infer_dtype(cells, skipna=True) != "string":
         return cells
-    cells = mask_missing_markers(column.read_cells(cells, decimal), missing_markers)
+    cells = mask_missing_markers(column.clean_cells(cells, decimal), missing_markers)
     if column.parse or column.type not in NUMBER_TYPES:
         return cells
     numbers = pd.to_numeric(cells, errors="coerce")

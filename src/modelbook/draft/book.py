@@ -29,7 +29,7 @@ from modelbook.errors import DataError
 RareClasses = Literal["leave_out", "join"]
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
-MIN_ASKED_SCORE = 0.1  # univariate score from which a time column raises a question
+MIN_QUESTION_SCORE = 0.1  # univariate score from which a time column raises a question
 MAX_NAME_LENGTH = 200  # characters in a column name
 
 
@@ -205,7 +205,7 @@ def _decide_on_texts(
         score = scores.get(guess.name, 0.0)
         if leaks.is_predictive(score, task):
             guess.contract_keys["hashes"] = text_hashes.DEFAULT_HASHES
-            guess.ask("text_feature", reason=guess.reason, score=score)
+            guess.add_question("text_feature", reason=guess.reason, score=score)
             continue
         reason = f"{guess.reason}; its letters do not predict the target (score {score:.2f})"
         is_unique = guess.n_distinct == len(frame) and not guess.missing_share
@@ -213,7 +213,7 @@ def _decide_on_texts(
         if is_unique and n_words < column_types.MIN_PROSE_WORDS:
             guess.change_role("id", reason)
         else:
-            guess.ask("many_texts", reason=reason)
+            guess.add_question("many_texts", reason=reason)
             guess.change_role("dropped", reason)
 
 
@@ -248,8 +248,8 @@ def _assign_time(
         return None
     guess, periods, time_keys = time_guess
     score = scores.get(guess.name, 0.0)
-    if score >= MIN_ASKED_SCORE:
-        guess.ask("time", score=score)
+    if score >= MIN_QUESTION_SCORE:
+        guess.add_question("time", score=score)
     return roles.assign_time(
         guess, periods, time_keys, "time by its name and the order of the rows"
     )
@@ -414,10 +414,10 @@ def _drop_suspected_leaks(
                 "before the outcome."
             )
         if is_only_feature or guess.name in strong_features:
-            guess.ask("strong_feature", finding=finding)
+            guess.add_question("strong_feature", finding=finding)
             continue
         guess.change_role("dropped", f"suspected leak: {finding}")
-        guess.ask("leak", finding=finding)
+        guess.add_question("leak", finding=finding)
         notes.append(
             f"{guess.name} was dropped: {finding}. Make it a feature if it is known "
             "before the outcome."
@@ -440,7 +440,7 @@ def _drop_violating_columns(
                 expected="values of one type",
                 next="correct the table, or mark the text as missing (--missing)",
             )
-        guess.ask("mixed_values", finding=finding)
+        guess.add_question("mixed_values", finding=finding)
         guess.contract_keys = {"role": "feature", "type": "text"}
         guess.change_role("dropped", f"values of mixed types: {finding}")
     return _build_contract(header, guesses) if len(violations) else contract

@@ -37,7 +37,7 @@ class ColumnGuess:
     def role(self) -> str:
         return self.contract_keys["role"]
 
-    def ask(self, kind: str, **values: Any) -> None:
+    def add_question(self, kind: str, **values: Any) -> None:
         """Add a question about the column."""
         self.questions.append(Question(kind, self.name, values))
 

@@ -183,7 +183,7 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     )
     if infinite_count := int(np.isinf(numbers).sum()):
         row = int(numbers.index[np.isinf(numbers)][0])
-        guess.ask("infinite", count=infinite_count, row=row)
+        guess.add_question("infinite", count=infinite_count, row=row)
         guess.contract_keys["type"] = "text"
         guess.change_role("dropped", f"{infinite_count:,} infinite values, the first in row {row}")
         return
@@ -255,7 +255,7 @@ def _guess_numbers_with_odd_texts(
         return False
     guess.markers = odd_texts
     guess.contract_keys["nullable"] = True
-    guess.ask(
+    guess.add_question(
         "odd_texts",
         count=int((~plain_values).sum()),
         examples=", ".join(map(_shorten_value, odd_texts[:4])),
@@ -273,7 +273,7 @@ def _guess_words_or_codes(guess: ColumnGuess, values: pd.Series, texts: list[str
     examples_text = ", ".join(map(_shorten_value, examples))
     guess.reason = f"codes of digits and letters, such as {examples_text}"
     if guess.n_distinct == len(values):  # they name the row, and may number it
-        guess.ask("codes", examples=examples_text)
+        guess.add_question("codes", examples=examples_text)
         guess.change_role("dropped", guess.reason)
     return None
 
@@ -330,7 +330,7 @@ def _find_number_reading(
                 if kind in ("unit", "bound", "range"):
                     example = next(text for text in texts if not PLAIN_NUMBER.fullmatch(text))
                     number = parsing.parse_number(example, kind, mark)
-                    guess.ask("parsed", example=example, number=number, parse=kind)
+                    guess.add_question("parsed", example=example, number=number, parse=kind)
                 return _number_keys(kind, mark), TEXT_FORMATS[kind]
     return None
 
@@ -342,7 +342,7 @@ def _number_keys(kind: str, mark: str) -> dict[str, str]:
 def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
     other: parsing.DecimalMark = "." if mark == "," else ","
     example = next(text for text in texts if "." in text or "," in text)
-    guess.ask(
+    guess.add_question(
         "decimal",
         example=example,
         number=parsing.parse_number(example, "number", mark),
@@ -440,7 +440,8 @@ def _guess_date_text(
         return
     if no_dates:
         is_no_date = values.map(lambda value: str(value).strip()).isin(no_dates)
-        guess.ask("sentinel_dates", examples=", ".join(no_dates[:3]), count=int(is_no_date.sum()))
+        examples = ", ".join(no_dates[:3])
+        guess.add_question("sentinel_dates", examples=examples, count=int(is_no_date.sum()))
         guess.markers, values = no_dates, values[~is_no_date]
         guess.contract_keys["nullable"] = True
     _guess_date(guess, values, date_format)
@@ -459,7 +460,7 @@ def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | No
     if fitting:
         return _choose_date_order(guess, fitting, parsed_by_format, texts, day_first)
     finding = _describe_mixed_dates(series, parsed_by_format)
-    guess.ask("mixed_dates", finding=finding)
+    guess.add_question("mixed_dates", finding=finding)
     guess.change_role("dropped", finding)
     return None
 
@@ -497,7 +498,7 @@ def _choose_date_order(
     # Dates read in the wrong order crowd into few months, such as the first of each in January.
     if n_months[month_first_format] > n_months[day_first_format]:
         chosen, swapped = month_first_format, day_first_format
-    guess.ask(
+    guess.add_question(
         "date_order",
         example=texts[min(1, len(texts) - 1)],
         date_format=chosen,

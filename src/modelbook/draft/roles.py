@@ -14,13 +14,13 @@ ID_NAME_PATTERN = re.compile(
     r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|num|number|index|ref|unnamed: 0|column \d+)$"
     r"|[a-z](ID|Id|No|Nr)$"
 )
-THING = (
+ENTITY_NOUNS = (
     r"(customer|client|user|member|patient|person|household|family|student|employee|account|device|"
     r"machine|subject|policy|driver|player)s?"
 )
-# The thing itself, or its id: not an attribute of it, such as Customer_Age or family_size.
+# An entity, or its id: not an attribute of it, such as Customer_Age or family_size.
 ENTITY_NAME_PATTERN = re.compile(
-    rf"(?i)({THING}[\s_.-]*(id|no|nr|num|number|key|code|uuid|name|ref)?|id|who|\w*zper)"
+    rf"(?i)({ENTITY_NOUNS}[\s_.-]*(id|no|nr|num|number|key|code|uuid|name|ref)?|id|who|\w*zper)"
 )
 TIME_NAME_PATTERN = re.compile(
     r"(?i)date|time|created|ordered|when|(^|_)(at|on|day|month|year|period|quarter|wave)$|^year"
@@ -61,7 +61,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
             and guess.contract_keys["type"] in ("integer", "text", "category")
             and _has_repeated_rows(guess, len(frame))
         ):
-            guess.ask("entity")
+            guess.add_question("entity")
             has_entity = True
             guess.contract_keys = {"role": "entity", "type": "integer" if is_integer else "text"}
             guess.reason = (
@@ -94,7 +94,7 @@ def find_time_column(
             continue
         if _is_ordered(parsed[0], frame[entity] if entity else None):
             return guess, *parsed
-        guess.ask("not_time")
+        guess.add_question("not_time")
     return None
 
 

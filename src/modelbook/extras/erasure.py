@@ -195,9 +195,9 @@ def _erase_rows(path: Path, column: str, entity: str) -> int:
     count = _count_rows(path, column, entity)
     if count:
         table = pd.read_parquet(path)
-        left = table[table[column].map(_entity_text) != entity].reset_index(drop=True)
+        remaining_rows = table[table[column].map(_entity_text) != entity].reset_index(drop=True)
         with atomic_write(path) as temporary_path:
-            left.to_parquet(temporary_path, index=False)
+            remaining_rows.to_parquet(temporary_path, index=False)
     return count
 
 

@@ -100,7 +100,7 @@ class ImportDecision:
         }
 
 
-def judge_import(
+def evaluate_import(
     root: Path, imported: HistoryEntry, params: Deploy, journal: Journal | None, commit: str
 ) -> ImportDecision:
     """Evaluate an imported version on this project's rows, and record the decision.

@@ -74,7 +74,7 @@ class FileChange:
         return "".join(lines)
 
 
-def begin_project(folder: Path) -> list[str]:
+def create_project(folder: Path) -> list[str]:
     """Write a project into an empty folder; return the names of its files.
 
     Raises

@@ -126,8 +126,8 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
 
     broker = _create_broker(stream_settings, consumer, handle)
     async with service.running():
-        watching = asyncio.create_task(
-            metrics.watch_stream(
+        polling = asyncio.create_task(
+            metrics.poll_stream(
                 client, stream_settings.input_stream, stream_settings.consumer_group
             )
         )
@@ -141,7 +141,7 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
         )
         with stream_metrics.serve_metrics(metrics, stream_settings.metrics_address):
             await FastStream(broker, logger=LOG).run()
-        watching.cancel()
+        polling.cancel()
     await client.aclose()
 
 

@@ -39,7 +39,7 @@ class StreamMetrics:
         """Count a scored entry; a rejected one has an ``error``."""
         self._entries.labels("error" if "error" in result else "answer").inc()
 
-    async def watch_stream(self, client: Any, stream: str, group: str) -> None:
+    async def poll_stream(self, client: Any, stream: str, group: str) -> None:
         """Count the waiting entries again and again, until the task is cancelled."""
         while True:
             try:

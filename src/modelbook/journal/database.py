@@ -363,8 +363,8 @@ class Journal:
         """Return a column's values by id, of the book's rows of the column's table."""
         columns, id_list, value_by_id = value.table.c, list(ids), {}
         for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
-            is_asked = columns.id.in_(id_list[start : start + MAX_IDS_PER_QUERY])
-            query = sa.select(columns.id, value).where(columns.book == self.book, is_asked)
+            has_id = columns.id.in_(id_list[start : start + MAX_IDS_PER_QUERY])
+            query = sa.select(columns.id, value).where(columns.book == self.book, has_id)
             rows = connection.execute(query.distinct())
             value_by_id.update({row[0]: row[1] for row in rows})
         return value_by_id

@@ -28,7 +28,7 @@ HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",
 )  # fmt: skip
-SEARCHED_ID_DIGITS = 12  # of an id that the service made: milliseconds since 1970
+ID_TIMESTAMP_DIGITS = 12  # of an id that the service made: milliseconds since 1970
 
 
 class ChainLink(NamedTuple):
@@ -54,7 +54,7 @@ class ReceiptChain:
     length: int = 0
     last_receipt: str = ""
 
-    def sign(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    def link_rows(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Return the next rows with the columns of ``ChainLink``, without adding them to the chain.
 
         Parameters
@@ -62,17 +62,17 @@ class ReceiptChain:
         rows : iterable of sequences
             Values of ``HASHED_COLUMNS``.
         """
-        signed_rows, chain, previous = [], self.chain_id, self.last_receipt
+        linked_rows, chain, previous = [], self.chain_id, self.last_receipt
         for position, values in enumerate(rows, self.length):
             receipt = compute_receipt(chain, position, previous, values)
-            signed_rows.append((*values, chain, position, previous, receipt))
+            linked_rows.append((*values, chain, position, previous, receipt))
             previous = receipt
-        return signed_rows
+        return linked_rows
 
-    def extend(self, signed_rows: Sequence[tuple[Any, ...]]) -> None:
+    def append(self, linked_rows: Sequence[tuple[Any, ...]]) -> None:
         """Add rows that were committed."""
-        self.length += len(signed_rows)
-        self.last_receipt = signed_rows[-1][-1] if signed_rows else self.last_receipt
+        self.length += len(linked_rows)
+        self.last_receipt = linked_rows[-1][-1] if linked_rows else self.last_receipt
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _find_problem(
     )
     row = connection.execute(query).mappings().first()
     if row is None:
-        return f"it is not in the journal; {_describe_gap_at(connection, book, prediction_id)}"
+        return f"it is not in the journal; {_describe_missing_row(connection, book, prediction_id)}"
     if row["receipt"] is None:
         return "its row has no receipt: it was written before journals had receipts"
     values = [row[name] for name in HASHED_COLUMNS]
@@ -156,10 +156,10 @@ def _find_broken_link(connection: sa.Connection, link: ChainLink) -> str:
     return ""
 
 
-def _describe_gap_at(connection: sa.Connection, book: str, prediction_id: str) -> str:
+def _describe_missing_row(connection: sa.Connection, book: str, prediction_id: str) -> str:
     """Return between which rows a prediction is missing, by the time in its id."""
     try:
-        at = int(prediction_id[:SEARCHED_ID_DIGITS], 16) / 1000
+        at = int(prediction_id[:ID_TIMESTAMP_DIGITS], 16) / 1000
     except ValueError:
         return "its id contains no timestamp"
     times, of_book = PREDICTIONS_TABLE.c.at, PREDICTIONS_TABLE.c.book == book

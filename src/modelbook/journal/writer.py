@@ -59,7 +59,7 @@ class JournalWriter:
     ----------
     on_status_change : callable
         Called with a message when the journal becomes unavailable, available again, or is replaced.
-    answers_when_down : bool
+    predicts_when_down : bool
         Whether predictions are returned although they could not be written. Otherwise none is
         returned, so none is lost, and those whose time is over are not written either.
 
@@ -78,10 +78,10 @@ class JournalWriter:
         self,
         journal: Journal,
         on_status_change: Callable[[str], None] = lambda text: None,
-        answers_when_down: bool = True,
+        predicts_when_down: bool = True,
     ) -> None:
         self._journal, self._on_status_change = journal, on_status_change
-        self._answers_when_down = answers_when_down
+        self._predicts_when_down = predicts_when_down
         statement = journal.insert_statement().compile(dialect=journal.engine.dialect)
         self._statement, self._is_positional = str(statement), journal.engine.dialect.positional
         self._row_placeholders = f"({', '.join('?' * len(PREDICTIONS_TABLE.columns))})"
@@ -135,7 +135,7 @@ class JournalWriter:
         await asyncio.to_thread(self._thread.join, self._journal.timeout_seconds + 1)
 
     def _count_lost(self, rows: int) -> None:
-        if self._answers_when_down:
+        if self._predicts_when_down:
             self.lost_count += rows
 
     def _expire_overdue(self) -> None:
@@ -178,7 +178,7 @@ class JournalWriter:
         return group
 
     def _is_wanted(self, entry: Entry) -> bool:
-        return self._answers_when_down or not entry[1].done()
+        return self._predicts_when_down or not entry[1].done()
 
     def _resolve(self, entries: list[Entry], receipts: list[str] | None) -> None:
         remaining = iter(receipts or [])
@@ -214,11 +214,11 @@ class JournalWriter:
 
     def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
         book = self._journal.book
-        rows = self._chain.sign([(book, *prediction) for prediction in predictions])
+        rows = self._chain.link_rows([(book, *prediction) for prediction in predictions])
         with connection.begin():
             if self._insert_rows(connection, rows) != len(rows):
                 raise _RepeatedPredictionError
-        self._chain.extend(rows)
+        self._chain.append(rows)
         self._unchecked_rows += rows
         self._file_row_count += len(rows)
         return [row[-1] for row in rows]

@@ -209,9 +209,9 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
             if pd.isna(value)
             else f"{label} has one value only, {value_text} ({reference_share:.1%} before)"
         )
-    rest = len(evaluation.degenerate_columns) - len(texts)
-    more = f"; {rest} more columns are empty or constant" if rest else ""
-    sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}{more}."
+    n_more = len(evaluation.degenerate_columns) - len(texts)
+    more_text = f"; {n_more} more columns are empty or constant" if n_more else ""
+    sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}{more_text}."
     return Finding(WATCH, sentence, "empty or constant columns")
 
 

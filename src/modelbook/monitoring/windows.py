@@ -38,7 +38,7 @@ class Window:
     has_outcomes: bool
     findings: tuple[Finding, ...]
 
-    def find_finding(self, rule: str) -> Finding | None:
+    def get_finding(self, rule: str) -> Finding | None:
         """Return the finding of a rule, or None."""
         return next((finding for finding in self.findings if finding.rule == rule), None)
 
@@ -78,7 +78,7 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         replace(recent_finding, since=_first_window(windows, recent_finding.rule))
         for recent_finding in findings
     ]
-    if mix := recent[-1].find_finding(MIX_RULE):
+    if mix := recent[-1].get_finding(MIX_RULE):
         findings.append(replace(mix, since=_first_window(windows, MIX_RULE)))
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
@@ -87,7 +87,7 @@ def _first_window(windows: Sequence[Window], rule: str) -> str:
     """Name the first of the consecutive windows, up to the latest, in which a rule fails."""
     first = ""
     for window in reversed(windows):
-        if window.find_finding(rule):
+        if window.get_finding(rule):
             first = window.name
         elif first and (window.has_outcomes or rule != PERFORMANCE_RULE):
             break
@@ -96,22 +96,28 @@ def _first_window(windows: Sequence[Window], rule: str) -> str:
 
 def _persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
     """Keep a finding of the newest window or of enough recent ones; for slices only the latter."""
-    findings = [finding for finding in (window.find_finding(rule) for window in recent) if finding]
+    findings = [finding for finding in (window.get_finding(rule) for window in recent) if finding]
     is_persistent = len(findings) >= params.min_failing_windows
-    is_current = recent[-1].find_finding(rule) is not None and not rule.startswith(SLICE_RULE)
-    return [_add_window_count(findings, len(recent), WATCH)] if is_persistent or is_current else []
+    is_in_newest_window = recent[-1].get_finding(rule) is not None and not rule.startswith(
+        SLICE_RULE
+    )
+    return (
+        [_add_window_count(findings, len(recent), WATCH)]
+        if is_persistent or is_in_newest_window
+        else []
+    )
 
 
 def _performance_findings(windows: Sequence[Window], params: Monitor) -> list[Finding]:
     evaluated_windows = [window for window in windows if window.has_outcomes][-params.windows :]
     findings = [
         finding
-        for finding in (window.find_finding(PERFORMANCE_RULE) for window in evaluated_windows)
+        for finding in (window.get_finding(PERFORMANCE_RULE) for window in evaluated_windows)
         if finding
     ]
     if not findings:
         return []
-    latest = evaluated_windows[-1].find_finding(PERFORMANCE_RULE)
+    latest = evaluated_windows[-1].get_finding(PERFORMANCE_RULE)
     if len(findings) >= params.min_failing_windows or (latest and latest.is_severe):
         return [_add_window_count(findings, len(evaluated_windows), RETRAIN)]
     if not latest:

@@ -302,7 +302,7 @@ def _last_log_lines(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
         count = (
             f"{entry['done']} of {entry.get('total')} · " if entry.get("done") is not None else ""
         )
-        passing = f" · {entry['passing']}" if entry.get("passing") else ""
+        detail = f" · {entry['detail']}" if entry.get("detail") else ""
         text = (str(entry.get("text", "")).splitlines() or [""])[0]  # first line
-        lines.append((f"{minutes}:{seconds:02d}", f"{count}{text}{passing}"))
+        lines.append((f"{minutes}:{seconds:02d}", f"{count}{text}{detail}"))
     return lines

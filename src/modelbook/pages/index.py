@@ -72,7 +72,7 @@ def write(
             for stage in stages or config.STAGES
         ]
         _mark_outdated(rows, upstream or {})
-        _mark_waiting(rows, upstream or {})
+        _mark_blocked(rows, upstream or {})
         history = (histories or {}).get(name, ())
         books.append(_book_context(root, name, rows, upstream, runs.get(name, ()), history))
     target = root / "reports" / "index.html"
@@ -175,7 +175,7 @@ def _mark_outdated(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) ->
                     row["outdated_by"] = name
 
 
-def _mark_waiting(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) -> None:
+def _mark_blocked(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) -> None:
     """Name the failed stages that each stage depends on, directly or indirectly."""
     rows_by_stage = {row["stage"]: row for row in rows}
     for row in rows:  # in the order of the pipeline

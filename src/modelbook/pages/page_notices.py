@@ -25,7 +25,7 @@ def remove_notice(html: str) -> str:
     return _NOTICE_PATTERN.sub("", html, count=1)
 
 
-def mark_waiting(report: Path, failed_reports: Sequence[tuple[str, str]], run: int | None) -> None:
+def mark_blocked(report: Path, failed_reports: Sequence[tuple[str, str]], run: int | None) -> None:
     """Add a notice to the report of a stage that waits for failed ones; remove it from others.
 
     The page's modification time is kept, because builds detect changed products by it.

@@ -43,7 +43,7 @@ def following(root: Path, book: str) -> Iterator[None]:
             process.terminate()
 
 
-def look(root: Path, book: str) -> str:
+def refresh_aliases(root: Path, book: str) -> str:
     """Read the aliases, unless they are current; return why they cannot be read."""
     known_aliases = aliases.read_known_aliases(root, book)
     if known_aliases and known_aliases.is_current:
@@ -68,12 +68,12 @@ def main(arguments: list[str]) -> None:
     if is_embedded(root) and find_spec("alembic") is None:
         return  # the service's image: commands that promote write the file of known aliases
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
-    if problem := look(root, book):
+    if problem := refresh_aliases(root, book):
         sys.stderr.write(f"modelbook: {problem}\n")
     print("checked", flush=True)
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
-        look(root, book)
+        refresh_aliases(root, book)
 
 
 if __name__ == "__main__":

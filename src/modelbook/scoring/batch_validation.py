@@ -37,7 +37,7 @@ def validate_rows(
             continue
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
-            column.read_cells(values, decimal) if holds_texts(values) else values, contract.missing
+            column.clean_cells(values, decimal) if holds_texts(values) else values, contract.missing
         )
         parsed = column.parse_values(values)
         is_invalid = ~column.valid_mask(values, parsed)

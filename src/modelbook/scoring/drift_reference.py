@@ -51,9 +51,9 @@ class FeatureCounts:
         if self.boundaries is not None:
             numbers = np.array(values, dtype=float)  # None becomes NaN
             return drift_measure.count_by_bin(self.boundaries, numbers[~np.isnan(numbers)])
-        found = Counter(str(value) for value in values if value is not None)
-        known = [found.pop(category, 0) for category in self.categories]
-        return np.array([*known, *found.values()], dtype=np.int64)
+        counts = Counter(str(value) for value in values if value is not None)
+        known_counts = [counts.pop(category, 0) for category in self.categories]
+        return np.array([*known_counts, *counts.values()], dtype=np.int64)
 
 
 @dataclass(frozen=True)

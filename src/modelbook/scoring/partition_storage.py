@@ -114,7 +114,7 @@ class SharedFolders:
         is_resumable = (
             (staging / RUN_FILE).is_file()
             and (staging / RUN_FILE).read_text() == description
-            and (staging / "answers").exists() >= is_finished
+            and (staging / "predictions").exists() >= is_finished
         )
         if self.rejects.exists() and not (is_resumable and is_finished):
             raise DataError(
@@ -150,7 +150,7 @@ class SharedFolders:
 
     @contextmanager
     def open_partition(self, name: str) -> Iterator[tuple[Path, Path]]:
-        output_path = self._staging / "answers" / name
+        output_path = self._staging / "predictions" / name
         rejects_path = (self._staging / "rejects" / name).with_suffix(".csv")
         written_rejects = batch.name_rejects(output_path)
         for path in (output_path, rejects_path, written_rejects):  # of a dead worker
@@ -162,14 +162,14 @@ class SharedFolders:
 
     def publish(self, names: list[str]) -> None:
         (self._staging / "finished").touch()
-        for folder in (self._staging / "answers", self._staging / "rejects"):
+        for folder in (self._staging / "predictions", self._staging / "rejects"):
             for path in [entry for entry in folder.rglob("*") if entry.is_file()]:
                 # Of partitions removed between attempts.
                 if path.relative_to(folder).with_suffix(".parquet").as_posix() not in names:
                     path.unlink()
         if any(path.is_file() for path in (self._staging / "rejects").rglob("*")):
             (self._staging / "rejects").replace(self.rejects)
-        (self._staging / "answers").replace(self.target)
+        (self._staging / "predictions").replace(self.target)
         shutil.rmtree(self._staging)
 
 

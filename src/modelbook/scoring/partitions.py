@@ -44,7 +44,7 @@ class PartitionScorer:
     def __call__(self, name: str) -> RowCounts:
         state = self.storage.describe_state(name)
         record = self.storage.read_record(name)
-        if record and record["given"] == state:
+        if record and record.get("input_state") == state:
             return record["rows"], record["rejected"]
         model = self._model
         with self.storage.open_partition(name) as (input_path, output_path):
@@ -56,11 +56,11 @@ class PartitionScorer:
                 model.number,
                 on_progress=lambda *_: None,
                 allow_empty=True,
-                constants=parquet_folder.partition_values(name),
+                constants=parquet_folder.parse_partition_values(name),
                 record_chunk=partial(self.record_chunk, name) if self.record_chunk else None,
             )
         self.storage.write_record(
-            name, {"rows": result.rows, "rejected": result.rejected_rows, "given": state}
+            name, {"rows": result.rows, "rejected": result.rejected_rows, "input_state": state}
         )
         return result.rows, result.rejected_rows
 

@@ -224,11 +224,10 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def handle_http_error(request: Request, error: HTTPException) -> Response:
-        what = f"{request.method} {request.url.path[:100]}: {error.detail}"
-        return await handle_request_error(
-            request,
-            RequestError(error.status_code, what, "a path of /docs", [], dict(error.headers or {})),
-        )
+        problem = f"{request.method} {request.url.path[:100]}: {error.detail}"
+        headers = dict(error.headers or {})
+        request_error = RequestError(error.status_code, problem, "a path of /docs", [], headers)
+        return await handle_request_error(request, request_error)
 
     @app.exception_handler(Exception)  # re-raised to the gateway, which logs it
     async def handle_unexpected_error(request: Request, _: Exception) -> Response:

@@ -98,16 +98,17 @@ def _to_texts(inputs: pd.DataFrame) -> pd.DataFrame:
     return inputs.map(lambda value: value if pd.isna(value) else str(_to_plain(value)))
 
 
-def _compare(way: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
+def _compare(reader: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
     for name in expected:
-        values, others = expected[name].to_numpy(), actual[name].to_numpy()[: len(expected)]
-        values = values[: len(others)]
-        is_gap = pd.isna(values) & pd.isna(others)
-        differs = ~is_gap & (values != others)
+        values, read_values = expected[name].to_numpy(), actual[name].to_numpy()[: len(expected)]
+        values = values[: len(read_values)]
+        is_missing = pd.isna(values) & pd.isna(read_values)
+        differs = ~is_missing & (values != read_values)
         if differs.any():
             row = int(np.flatnonzero(differs)[0])
             raise ContractError(
-                f"{name} in row {row} is {values[row]!r} in ingest and {others[row]!r} in {way}",
+                f"{name} in row {row} is {values[row]!r} in ingest and {read_values[row]!r} in "
+                f"{reader}",
                 expected="one reading of each value",
                 next="drop the column (--drop), or report the table",
             )

@@ -31,7 +31,7 @@ def append_progress(
     log: Path, text: str, done: int | None = None, total: int | None = None, detail: str = ""
 ) -> None:
     """Append a line of progress to a log."""
-    entry = {"at": time.time(), "text": text, "done": done, "total": total, "passing": detail}
+    entry = {"at": time.time(), "text": text, "done": done, "total": total, "detail": detail}
     with log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(redact_all(entry), ensure_ascii=False) + "\n")
 

@@ -38,7 +38,7 @@ class BalancedGradientBoosting(GradientBoostingClassifier):
 BALANCED_ESTIMATORS = {"ada": BalancedAdaBoost, "gbc": BalancedGradientBoosting}
 
 
-def resampling_arguments(imbalance: str) -> dict[str, Any]:
+def get_resampling_arguments(imbalance: str) -> dict[str, Any]:
     """Arguments of PyCaret's ``setup`` that resample the classes in each fit."""
     return (
         {"fix_imbalance": True, "fix_imbalance_method": RESAMPLERS[imbalance]}
@@ -47,7 +47,7 @@ def resampling_arguments(imbalance: str) -> dict[str, Any]:
     )
 
 
-def weight_classes(
+def add_class_weights(
     estimator: Any,
     label: str,
     parameter_names: Iterable[str],

@@ -1,4 +1,4 @@
-"""Search for an ensemble: settings of several families in rounds, joined by greedy weights.
+"""Search for an ensemble: settings of several families in rounds, combined by greedy weights.
 
 Each round tries further settings of the families that did best so far on two folds, and the better
 half of them on the others (successive halving; Jamieson & Talwalkar 2016). Which settings a round
@@ -162,10 +162,10 @@ class EnsembleSearch:
         self.curve: list[dict[str, float]] = []
         self.end = ALL_ROUNDS
 
-    def run(self) -> Joined:
-        """Run the rounds until nothing is gained, or the time is spent; join the best settings."""
+    def run(self) -> Ensemble:
+        """Run rounds until nothing is gained, or the time is spent; combine the best settings."""
         if self.completed:
-            joined = self._join_best()
+            ensemble = self._combine_best()
         for number, settings in enumerate(self._plan_rounds()):
             if not settings:  # families without other settings to start with
                 continue
@@ -176,14 +176,14 @@ class EnsembleSearch:
                     f"{', '.join(map(self.experiment.family_label, self.families))}",
                     next="raise time_budget, or set other families",
                 )
-            joined = self._join_best()
+            ensemble = self._combine_best()
             if self.is_out_of_time:
                 self.end = OUT_OF_TIME
                 break
             if number + 1 >= MIN_ROUNDS and self._has_gained_nothing():
                 self.end = NOTHING_GAINED
                 break
-        return joined
+        return ensemble
 
     def _take_compared(self) -> list[Setting]:
         """The families' defaults that the comparison has evaluated on the same folds."""
@@ -197,18 +197,18 @@ class EnsembleSearch:
                 compared.append(setting)
         return compared
 
-    def _join_best(self) -> Joined:
-        """Join the best settings so far, and add a point to the curve."""
-        joined = self.join(self._list_candidates())
+    def _combine_best(self) -> Ensemble:
+        """Combine the best settings so far, and add a point to the curve."""
+        ensemble = self.combine(self._list_candidates())
         self.curve.append(
             {
                 "seconds": time.monotonic() - self.start,
                 "settings": len(self.completed),
                 "best": self.completed[0].loss,
-                "ensemble": self.measure_loss(joined.out_of_fold_scores),
+                "ensemble": self.measure_loss(ensemble.out_of_fold_scores),
             }
         )
-        return joined
+        return ensemble
 
     def _has_gained_nothing(self) -> bool:
         losses = [point["ensemble"] for point in self.curve[-2:]]
@@ -354,21 +354,21 @@ class EnsembleSearch:
         """Mean over the folds of the loss of out-of-fold scores."""
         return float(np.nanmean(self.experiment.evaluate_folds(self.metric, out_of_fold_scores)))
 
-    def join(self, settings: list[Setting]) -> Joined:
-        """Join the settings that are worth their cost as members, by greedy weights."""
+    def combine(self, settings: list[Setting]) -> Ensemble:
+        """Combine the settings that are worth their cost as members, by greedy weights."""
         scores = [self.out_of_fold(setting) for setting in settings]
         members = self._choose_members(scores, self.experiment.outcome.to_numpy())
         settings = [settings[index] for index in members]
-        model, joined_scores = stacking.fit_meta_model(
+        model, ensemble_scores = stacking.fit_meta_model(
             self.experiment,
             [self.make_pipeline(setting) for setting in settings],
             [scores[index] for index in members],
             partial(stacking.GreedyBlender, is_number=self.is_number),
         )
-        return Joined(settings, model.meta_model.weights.tolist(), model, joined_scores)
+        return Ensemble(settings, model.meta_model.weights.tolist(), model, ensemble_scores)
 
     def _list_candidates(self) -> list[Setting]:
-        """The settings that a join chooses among: the best of all, and of each family."""
+        """The settings that a combination chooses among: the best of all, and of each family."""
         best_of_family = {entry.family: entry for entry in reversed(self.completed)}
         chosen = [*self.completed[:8], *best_of_family.values()]
         return list({id(entry): entry for entry in chosen}.values())
@@ -386,7 +386,7 @@ class EnsembleSearch:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Ensemble:
     """Members with their weights, the unfitted model, and its out-of-fold scores."""
 
     members: list[Setting]
@@ -395,9 +395,9 @@ class Joined:
     out_of_fold_scores: np.ndarray
 
 
-def tabulate_settings(search: EnsembleSearch, joined: Joined) -> pd.DataFrame:
+def tabulate_settings(search: EnsembleSearch, ensemble: Ensemble) -> pd.DataFrame:
     """The settings tried, best first: loss out of fold, weight in the ensemble, and seconds."""
-    weights = {id(member): weight for member, weight in zip(joined.members, joined.weights)}
+    weights = {id(member): weight for member, weight in zip(ensemble.members, ensemble.weights)}
     ordered = sorted(
         search.settings, key=lambda setting: (setting.state != COMPLETED, setting.loss)
     )

@@ -197,7 +197,7 @@ class Experiment:
             verbose=False,
             html=False,
             system_log=False,
-            **class_balancing.resampling_arguments(self._imbalance),
+            **class_balancing.get_resampling_arguments(self._imbalance),
             **self._setup_options,
         )
         if self._steps:
@@ -329,7 +329,7 @@ class Experiment:
             Whether the candidate holds its fitted pipeline.
         """
         start_time = time.perf_counter()
-        self._splitter.watch = on_fold
+        self._splitter.on_progress = on_fold
         make_candidate = partial(Candidate, family, label=self.family_label(family))
         try:
             result = self._run_cross_validation(family, keep_model)
@@ -374,7 +374,7 @@ class Experiment:
 
     def make_blend(self, families: list[str]) -> Any:
         """An unfitted blend of the families with default parameters: their mean prediction."""
-        self._splitter.watch = None
+        self._splitter.on_progress = None
         models = [self.make_estimator(family) for family in families]
         return self.make_pipeline(self._experiment.blend(models))
 
@@ -472,7 +472,7 @@ class Experiment:
             if estimator == family
             else estimator
         ).get_params()
-        return class_balancing.weight_classes(
+        return class_balancing.add_class_weights(
             estimator,
             self.family_label(family),
             parameter_names,

@@ -192,10 +192,10 @@ def fit_final_model(
     A ``candidate`` takes the place of the search. ``board`` has the families that could lead, from
     ``leaderboard.rank_families``; the choice among them is corrected for, too.
     """
-    text = f"taking up {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
+    text = f"using {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
     report_progress(text, 0, 2)
     seconds = max(params.time_budget - spent_seconds, params.time_budget * MIN_SEARCH_SHARE)
-    found = search_model(
+    search_result = search_model(
         experiment,
         params.model_copy(update={"time_budget": seconds}),
         families,
@@ -206,18 +206,18 @@ def fit_final_model(
         candidate=candidate,
         board=board,
     )
-    scored = experiment.to_scored_rows(found.out_of_fold_scores)
+    scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
     report_progress("fitting on all train rows", 1, 2)
     return FinalModel(
-        " + ".join(map(experiment.family_label, found.families)),
-        stacking.fit_on_all_cores(found.pipeline, *experiment.train_features_and_target()),
+        " + ".join(map(experiment.family_label, search_result.families)),
+        stacking.fit_on_all_cores(search_result.pipeline, *experiment.train_features_and_target()),
         *experiment.task.choose_threshold(scored, costs),
-        _fit_simple_model(experiment, found.families),
-        found.trials,
-        found.summary,
-        found.curve,
-        found.steps,
+        _fit_simple_model(experiment, search_result.families),
+        search_result.trials,
+        search_result.summary,
+        search_result.curve,
+        search_result.steps,
         experiment.describe_sampling(),
         costs,
         experiment.split_strategy,
@@ -285,11 +285,11 @@ def _describe_rows(
     contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame
 ) -> dict[str, Any]:
     """Numbers of rows and entities, and the periods."""
-    parts = {"train": train, "holdout": holdout}
+    subsets = {"train": train, "holdout": holdout}
     return {
-        "rows": {name: len(rows) for name, rows in parts.items()},
-        "entities": {name: contract.entity_ids(rows).nunique() for name, rows in parts.items()},
-        "periods": sorted(pd.concat(parts)[contract.time].unique().tolist())
+        "rows": {name: len(rows) for name, rows in subsets.items()},
+        "entities": {name: contract.entity_ids(rows).nunique() for name, rows in subsets.items()},
+        "periods": sorted(pd.concat(subsets)[contract.time].unique().tolist())
         if contract.time
         else [],
     }

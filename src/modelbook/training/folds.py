@@ -30,7 +30,7 @@ class PredefinedFolds(BaseCrossValidator):
         Row positions to train on and to test on, a pair for each fold.
     """
 
-    watch: ProgressCallback | None = None
+    on_progress: ProgressCallback | None = None
 
     def __init__(self, splits: list[Split]) -> None:
         self.splits, self.n_splits = splits, len(splits)
@@ -40,8 +40,8 @@ class PredefinedFolds(BaseCrossValidator):
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Split]:
         for number, (train, test) in enumerate(self.splits, 1):
-            if self.watch:
-                self.watch(f"fold {number} of {self.n_splits}")
+            if self.on_progress:
+                self.on_progress(f"fold {number} of {self.n_splits}")
             yield train, test
 
 

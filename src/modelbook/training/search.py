@@ -145,7 +145,7 @@ def _search_ensemble(
     on_progress: ProgressCallback,
     executor: Engine,
 ) -> SearchResult:
-    """Search settings of all families in rounds, and join the best, see ``choice``."""
+    """Search settings of all families in rounds, and combine the best, see ``choice``."""
     search = ensemble_search.EnsembleSearch(
         experiment,
         families,
@@ -155,31 +155,31 @@ def _search_ensemble(
         on_progress,
         seed=params.seed,
     )
-    joined = search.run()
+    ensemble = search.run()
     best = search.completed[0]
     first = "the best family's defaults" if search.compared else "the best family's first setting"
     steps = _add_step(pd.DataFrame(), first, search.curve[0]["best"])
     steps = _add_step(steps, "more settings", best.loss)
-    single = search.join([best])
-    ensemble_loss = search.measure_loss(joined.out_of_fold_scores)
+    single = search.combine([best])
+    ensemble_loss = search.measure_loss(ensemble.out_of_fold_scores)
     gains = experiment.evaluate_folds(
         search.metric, single.out_of_fold_scores
-    ) - experiment.evaluate_folds(search.metric, joined.out_of_fold_scores)
+    ) - experiment.evaluate_folds(search.metric, ensemble.out_of_fold_scores)
     is_simple = best.family in experiment.task.simple_families
-    is_joined = len(joined.members) > 1 and choice.is_combination_better(
+    is_ensemble = len(ensemble.members) > 1 and choice.is_combination_better(
         gains[np.isfinite(gains)], is_simple
     )
-    chosen = joined if is_joined else single
-    if is_joined:
+    chosen = ensemble if is_ensemble else single
+    if is_ensemble:
         steps = _add_step(steps, "joining", ensemble_loss)
     names = dict.fromkeys(member.family for member in chosen.members)
     return SearchResult(
         list(names),
-        chosen.model if is_joined else search.make_pipeline(best),
+        chosen.model if is_ensemble else search.make_pipeline(best),
         chosen.out_of_fold_scores,
         ensemble_search.tabulate_settings(search, chosen),
         _describe_ensemble(experiment, search, chosen, params.time_budget),
-        _list_alternatives(experiment, search, joined, experiment.resolve_score_metric(metric)),
+        _list_alternatives(experiment, search, ensemble, experiment.resolve_score_metric(metric)),
         pd.DataFrame(search.curve),
         steps,
     )
@@ -188,7 +188,7 @@ def _search_ensemble(
 def _list_alternatives(
     experiment: Experiment,
     search: ensemble_search.EnsembleSearch,
-    joined: ensemble_search.Joined,
+    ensemble: ensemble_search.Ensemble,
     metric: str,
 ) -> tuple[Alternative, ...]:
     """The settings with a score on all folds, and their ensemble if it has several members."""
@@ -200,9 +200,9 @@ def _list_alternatives(
         )
         for entry in search.completed
     )
-    if len(joined.members) == 1:
+    if len(ensemble.members) == 1:
         return singles
-    values = sign * experiment.evaluate_folds(metric, joined.out_of_fold_scores)
+    values = sign * experiment.evaluate_folds(metric, ensemble.out_of_fold_scores)
     return (*singles, Alternative("", values - choice.estimate_choice_optimism(singles)))
 
 
@@ -217,7 +217,7 @@ def _add_step(steps: pd.DataFrame, step: str, loss: float) -> pd.DataFrame:
 def _describe_ensemble(
     experiment: Experiment,
     search: ensemble_search.EnsembleSearch,
-    chosen: ensemble_search.Joined,
+    chosen: ensemble_search.Ensemble,
     budget: float,
 ) -> str:
     weights: dict[str, float] = {}
@@ -352,18 +352,18 @@ def _choose_best(
     (leader, leader_values), (best, best_values) = ranked[0], ranked_combinations[0]
     gains = sign * (best_values - leader_values)
     gains = gains[np.isfinite(gains)]
-    is_best_taken = choice.is_combination_better(
+    is_combination_chosen = choice.is_combination_better(
         gains, leader.families[0] in experiment.task.simple_families
     )
     optimism = np.mean([choice.estimate_choice_optimism(result.alternatives) for result in tuned])
     combined = [Alternative("", sign * values - optimism) for _, values in ranked_combinations]
     return replace(
-        best if is_best_taken else leader,
+        best if is_combination_chosen else leader,
         trials=_tabulate_trials(experiment, tuned, ranked_combinations),
         summary=(
             f"The best of {len(tuned)} tuned families is "
             f"{experiment.family_label(leader.families[0])}. {leader.summary} {best.summary} is "
-            f"{_describe_gains(gains, score_metric, is_best_taken)}"
+            f"{_describe_gains(gains, score_metric, is_combination_chosen)}"
         ),
         alternatives=(*(each for result in tuned for each in result.alternatives), *combined),
     )

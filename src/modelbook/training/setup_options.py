@@ -8,7 +8,7 @@ from typing import Any
 
 from modelbook.config import suggest_name
 from modelbook.errors import ParameterError
-from modelbook.training.class_balancing import resampling_arguments
+from modelbook.training.class_balancing import get_resampling_arguments
 
 DEFAULT_SETUP_OPTIONS = {
     "numeric_imputation": "median",
@@ -45,7 +45,7 @@ def check_setup_options(
     if options is None:
         return dict(DEFAULT_SETUP_OPTIONS)
     arguments = set(inspect.signature(experiment_class.setup).parameters) - {"self"}
-    balancing = resampling_arguments(imbalance)
+    balancing = get_resampling_arguments(imbalance)
     for name in options:
         if name not in arguments:
             raise ParameterError(

@@ -11,18 +11,18 @@ from modelbook.display.components import Figure
 MAX_COLUMNS = 12  # columns in the figure
 
 
-@plotting.figure_of("Redundant columns", ["one", "other", "value"], optional=["measure"])
+@plotting.figure_of("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
 def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``one, other, measure, value``, closest pair first.
+        Columns ``feature_a, feature_b, measure, value``, closest pair first.
     threshold : float
         Association from which a pair counts as redundant.
     """
-    names = list(dict.fromkeys(data[["one", "other"]].to_numpy().ravel()))[:MAX_COLUMNS]
+    names = list(dict.fromkeys(data[["feature_a", "feature_b"]].to_numpy().ravel()))[:MAX_COLUMNS]
     values = _lower_triangle(data, names)
     figure, ax = plotting.subplots(
         plotting.height_for_rows(len(names) - 1, row_height=0.34, base_height=1.5)
@@ -38,8 +38,8 @@ def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     )
     closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= threshold).sum())
     alt = (
-        f"The most associated pair is {closest_pair['one']} and {closest_pair['other']}, with "
-        f"{closest_pair['value']:.2f} ({closest_pair['measure']}); "
+        f"The most associated pair is {closest_pair['feature_a']} and {closest_pair['feature_b']}, "
+        f"with {closest_pair['value']:.2f} ({closest_pair['measure']}); "
     )
     return Figure(
         figure,
@@ -55,8 +55,8 @@ def _lower_triangle(data: pd.DataFrame, names: list[str]) -> np.ndarray:
     position = {name: index for index, name in enumerate(names)}
     values = np.full((len(names), len(names)), np.nan)
     for row in data.itertuples():
-        if row.one in position and row.other in position:
-            low, high = sorted((position[row.one], position[row.other]))
+        if row.feature_a in position and row.feature_b in position:
+            low, high = sorted((position[row.feature_a], position[row.feature_b]))
             values[high, low] = row.value
     return values
 

@@ -1,4 +1,4 @@
-"""The drill: break a copy of a book's service on purpose, and report which promises hold.
+"""The drill: break a copy of a book's service on purpose, and report which guarantees hold.
 
 The copy is a restored backup in a temporary folder, with a separate journal. Nothing of the
 project is changed but the report.
@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 from modelbook.errors import ModelbookError
 from modelbook.extras import backup
-from modelbook.extras.drill.promises import PROMISES
+from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillFailure, DrillSkipped, ServiceCopy
 from modelbook.pages import templating
 
 
 @dataclass(frozen=True)
-class PromiseResult:
-    """Whether a promise held.
+class GuaranteeResult:
+    """Whether a guarantee held.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class PromiseResult:
     """
 
     name: str
-    promise: str
+    guarantee: str
     problem: str
     numbers: dict[str, Any]
     seconds: float
@@ -45,19 +45,23 @@ class PromiseResult:
             return "not checked"
         return "broken" if self.problem else "holds"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the verdict; ``promise`` is the guarantee's name until 1.2."""
+        return {**asdict(self), "promise": self.guarantee, "verdict": self.verdict}
+
 
 def run_drill(
     root: Path,
     book: str,
     names: list[str] | None = None,
-    on_result: Callable[[PromiseResult], None] = lambda result: None,
-) -> list[PromiseResult]:
-    """Check promises on a copy of a book, and write ``reports/<book>/drill.html``.
+    on_result: Callable[[GuaranteeResult], None] = lambda result: None,
+) -> list[GuaranteeResult]:
+    """Check guarantees on a copy of a book, and write ``reports/<book>/drill.html``.
 
     Parameters
     ----------
     names : list of str, optional
-        Promises to check; default: all.
+        Guarantees to check; default: all.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def run_drill(
     results = []
     with TemporaryDirectory(prefix="modelbook-drill-", ignore_cleanup_errors=True) as folder:
         address = backup.back_up(root, f"{folder}/backup").address
-        for name, check in PROMISES.items():
+        for name, check in GUARANTEES.items():
             if names and name not in names:
                 continue
             copy_root = Path(folder) / name
@@ -88,24 +92,20 @@ def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: Serv
         skip_reason = str(skipped)
     except ModelbookError as error:
         problem = error.problem
-    except Exception as error:  # the other promises are checked nevertheless
+    except Exception as error:  # the other guarantees are checked nevertheless
         problem = f"{type(error).__name__}: {error}"
     finally:
         copy.stop_all()
-    promise = " ".join((check.__doc__ or "").split())
+    guarantee = " ".join((check.__doc__ or "").split())
     seconds = round(time.monotonic() - started, 1)
-    return PromiseResult(name, promise, problem, numbers, seconds, skip_reason)
+    return GuaranteeResult(name, guarantee, problem, numbers, seconds, skip_reason)
 
 
-def _to_dict(result: PromiseResult) -> dict[str, Any]:
-    return {**asdict(result), "verdict": result.verdict}
-
-
-def _write_report(root: Path, book: str, results: list[PromiseResult]) -> None:
+def _write_report(root: Path, book: str, results: list[GuaranteeResult]) -> None:
     folder = root / "reports" / book
     written_at = datetime.now(UTC).isoformat(timespec="seconds")
     templating.write_template(
         folder / "drill.html", "drill.html.j2", book=book, results=results, written_at=written_at
     )
-    content = {"written_at": written_at, "results": [_to_dict(result) for result in results]}
+    content = {"written_at": written_at, "results": [result.to_dict() for result in results]}
     templating.write_page(folder / "drill.json", json.dumps(content, indent=1))

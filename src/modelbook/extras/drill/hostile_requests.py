@@ -1,6 +1,6 @@
-"""Promises to be broken by clients: costly requests, slow headers, foreign sites, markup.
+"""Guarantees against hostile clients: costly requests, slow headers, foreign sites, markup.
 
-The docstring of a function is the promise as the report shows it.
+The docstring of a function is the guarantee as the report shows it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ HEADER_BYTES = 50_000_000
 PAGES = ("/", "/docs", "/redoc")
 
 
-class HealthWatcher:
+class HealthPoller:
     """Sends health checks one after the other, and records the longest wait."""
 
     def __init__(self, copy: ServiceCopy) -> None:
         self._copy, self._is_done = copy, threading.Event()
         self.longest_seconds = 0.0
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         while not self._is_done.is_set():
             started = time.perf_counter()
             self._copy.try_get("/health/live")
@@ -42,9 +42,9 @@ class HealthWatcher:
             time.sleep(0.01)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch until the block ends."""
-        thread = threading.Thread(target=self._watch)
+    def polling(self) -> Iterator[None]:
+        """Poll until the block ends."""
+        thread = threading.Thread(target=self._poll)
         thread.start()
         try:
             yield
@@ -57,8 +57,8 @@ def poison_requests(copy: ServiceCopy) -> Numbers:
     """Hostile requests are refused cheaply, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
-    statuses, cpu, memory, health = [], [], [], HealthWatcher(copy)
-    with health.watching():
+    statuses, cpu, memory, health = [], [], [], HealthPoller(copy)
+    with health.polling():
         for path, kind, body in _hostile_requests():
             before = sum(process.cpu_times()[:2])
             statuses.append(copy.send("POST", path, body, {"content-type": kind})[0])

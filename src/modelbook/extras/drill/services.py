@@ -37,7 +37,7 @@ DROPPED_VARIABLES = ("MLFLOW_TRACKING_URI", "MODELBOOK_KEYRING")  # they lead ou
 
 
 class DrillFailure(Exception):
-    """A promise did not hold."""
+    """A guarantee did not hold."""
 
     def __init__(self, problem: str, numbers: dict[str, Any] | None = None) -> None:
         super().__init__(problem)
@@ -45,7 +45,7 @@ class DrillFailure(Exception):
 
 
 class DrillSkipped(Exception):
-    """A promise cannot be checked here; the message says why."""
+    """A guarantee cannot be checked here; the message says why."""
 
 
 def require(condition: bool, problem: str, **numbers: Any) -> None:

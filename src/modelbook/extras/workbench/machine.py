@@ -64,12 +64,12 @@ def check_disk(root: Path, min_free_gb: float = MIN_FREE_GB) -> CheckResult:
 
 def check_ports(ports: Mapping[int, tuple[str, str]] = DEFAULT_PORTS) -> CheckResult:
     """Check which ports are free; a port in use is not a failure, because another can be used."""
-    taken = {port: _find_port_owner(port) for port in ports if not _is_free(port)}
+    port_owners = {port: _find_port_owner(port) for port in ports if not _is_free(port)}
     port_states = [
-        f"{port} {taken.get(port, 'free')} ({name})" for port, (name, _) in ports.items()
+        f"{port} {port_owners.get(port, 'free')} ({name})" for port, (name, _) in ports.items()
     ]
     return CheckResult(
-        "ports", True, ", ".join(port_states), "; ".join(ports[port][1] for port in taken)
+        "ports", True, ", ".join(port_states), "; ".join(ports[port][1] for port in port_owners)
     )
 
 

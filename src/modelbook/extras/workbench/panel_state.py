@@ -91,7 +91,7 @@ def _read_progress(root: Path, book: str, stage: str) -> dict[str, Any]:
         return {}
     if not entry:
         return {}
-    text = format_progress(entry["text"], entry["done"], entry["total"], entry["passing"])
+    text = format_progress(entry["text"], entry["done"], entry["total"], entry["detail"])
     return {"text": text, "done": entry["done"], "total": entry["total"]}
 
 

@@ -22,7 +22,7 @@ BOOK_LINE = re.compile(r"^book = \S+", re.M)  # of a parameters cell
 
 
 @dataclass
-class Taking:
+class NotebookCopy:
     """Cells to be copied to the pipeline.
 
     Attributes
@@ -59,7 +59,7 @@ class Taking:
             _write(*self.restored)
 
 
-def plan(root: Path, notebook: Path, book: str | None) -> Taking:
+def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
     """Plan what copying a notebook to the pipeline would write, for all books or for one.
 
     A notebook in the folder of a book is for that book.
@@ -85,7 +85,7 @@ def plan(root: Path, notebook: Path, book: str | None) -> Taking:
     pipeline_spec.check_notebook(root, target, content, stage)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     moved = book is not None and notebook.resolve() == shared.resolve()
-    return Taking(
+    return NotebookCopy(
         stage,
         book,
         target,
@@ -96,10 +96,10 @@ def plan(root: Path, notebook: Path, book: str | None) -> Taking:
     )
 
 
-def show_diff(taking: Taking, folder: Path) -> str:
+def show_diff(plan: NotebookCopy, folder: Path) -> str:
     """Return the difference as git shows it, by cells."""
     paths = [folder / "before.ipynb", folder / "after.ipynb"]
-    for path, content in zip(paths, (taking.base, taking.content), strict=True):
+    for path, content in zip(paths, (plan.base, plan.content), strict=True):
         path.write_bytes(content)
     command = [sys.executable, "-P", "-m", "nbdime", "diff", "--no-color", *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

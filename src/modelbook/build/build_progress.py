@@ -17,7 +17,7 @@ QUIET_SECONDS = 15  # without output before "still running" is shown
 DETAIL_SECONDS = 5  # between detail lines, if there are no live rows
 
 
-class BuildScreen:
+class BuildProgress:
     """Shows the progress of running stages."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -30,7 +30,7 @@ class BuildScreen:
         self._printed_at: dict[str, float] = {}
         self._last_step: dict[str, str] = {}
 
-    def __enter__(self) -> BuildScreen:
+    def __enter__(self) -> BuildProgress:
         if self._progress:
             self._progress.start()
         return self
@@ -47,15 +47,20 @@ class BuildScreen:
         if self._progress:
             self._tasks[stage] = self._progress.add_task(_stage_label(stage), total=None, step="")
 
-    def show_entry(self, stage: str, entry: dict[str, Any]) -> None:
+    def show_progress(self, stage: str, log_entry: dict[str, Any]) -> None:
         """Show an entry of a stage's log."""
-        step = format_progress(entry["text"], entry["done"], entry["total"], entry["passing"])
+        step = format_progress(
+            log_entry["text"], log_entry["done"], log_entry["total"], log_entry["detail"]
+        )
         self._last_step[stage] = step
         if self._progress:
             self._progress.update(
-                self._tasks[stage], step=step, completed=entry["done"] or 0, total=entry["total"]
+                self._tasks[stage],
+                step=step,
+                completed=log_entry["done"] or 0,
+                total=log_entry["total"],
             )
-        if not entry["passing"] or (
+        if not log_entry["detail"] or (
             not self._progress and time.monotonic() - self._printed_at[stage] > DETAIL_SECONDS
         ):
             self._print(stage, step)

@@ -1,6 +1,6 @@
 """Guarantees of the service: each function breaks something, and returns its measurements.
 
-The docstring of a function is the promise as the report shows it.
+The docstring of a function is the guarantee as the report shows it.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ def kill_supervisor(copy: ServiceCopy) -> Numbers:
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
 
 
-PROMISES: dict[str, Callable[[ServiceCopy], Numbers]] = {
+GUARANTEES: dict[str, Callable[[ServiceCopy], Numbers]] = {
     check.__name__.replace("_", "-"): check
     for check in (
         restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,
