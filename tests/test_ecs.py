@@ -198,10 +198,10 @@ def test_alarms_match_prometheus_alerts():
     ours = {name for name, alarm in alarms.items() if alarm["Namespace"] == "Modelbook"}
     assert ours == {
         "NoVersionInService", "JournalDown", "PredictionsNotJournaled", "JournalReplaced", "InputsDrift",
-        "RetrainAsked", "StreamBehind",
+        "RetrainRecommended", "StreamBehind",
     }  # fmt: skip
     assert alarms.keys() - ours == {
-        "ServiceDown", "TaskUnhealthy", "ServiceFails", "SlowAnswers", "StreamDown"
+        "ServiceDown", "TaskUnhealthy", "HighErrorRate", "HighLatency", "StreamDown"
     }  # fmt: skip
     for name, alarm in alarms.items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "AlarmTopic"}]

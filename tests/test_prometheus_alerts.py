@@ -133,12 +133,12 @@ def test_alertmanager_routes_page_and_ticket_to_their_receivers(tmp_path: Path):
             for name, instance in (
                 ("ServiceDown", "a"),
                 ("JournalDown", "a"),
-                ("RetrainAsked", "b"),
+                ("RetrainRecommended", "b"),
             ):
                 severity = by_name[name]["labels"]["severity"]
                 labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
                 subprocess.run([*amtool, "alert", "add", *labels], check=True)
-            sent = {("/page", "ServiceDown"), ("/ticket", "RetrainAsked")}
+            sent = {("/page", "ServiceDown"), ("/ticket", "RetrainRecommended")}
             wait_until(lambda: {path for path, _ in receiver.list_alerts()} == {"/page", "/ticket"})
         assert receiver.list_alerts().keys() == sent
 

@@ -48,7 +48,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
         wait_until(prometheus.has_samples, ALERT_SECONDS, "Prometheus does not read the service")
         for _ in range(WRONG_ROWS):
             copy.send("POST", "/predict", '{"no such field": 1}')
-        require_alert("RequestsBreakTheContract")
+        require_alert("ContractViolations")
         row = json.dumps(copy.read_example())
         with _locked(copy.journal_path):
             copy.send("POST", "/predict", row)
@@ -64,7 +64,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
         number, folder = copy.add_version()
         shutil.rmtree(folder)
         copy.set_alias(CHAMPION, number)
-        require_alert("VersionDoesNotFollow")
+        require_alert("VersionNotLoaded")
         process.terminate()
         process.wait(60)
         require_alert("ServiceDown")
