@@ -471,6 +471,16 @@ def test_currency_amounts_are_parsed(text: Any, number: float | None) -> None:
     assert (result == number) if number is not None else np.isnan(result)
 
 
+def test_texts_are_read_as_the_nearest_number() -> None:
+    numbers = np.random.default_rng(0).normal(0, 1e4, 200)
+    texts = pd.Series([repr(float(number)) for number in numbers], dtype=object)
+    texts.index = [0] * len(texts)
+    assert (parsing.parse_numbers(texts).to_numpy() == numbers).all()
+    mixed = parsing.parse_numbers(pd.Series(["0.30000000000000004", None, "1_0", "x"]))
+    assert mixed[0] == 0.1 + 0.2
+    assert mixed[1:].isna().all()
+
+
 @pytest.mark.parametrize(
     ("value", "format", "month"),
     [

@@ -69,7 +69,7 @@ def whole(random: np.random.Generator) -> ColumnCase:
 
 
 def fractions(random: np.random.Generator) -> ColumnCase:
-    cells = small(random)
+    cells = [float(number) for number in random.uniform(-90, 90, N)]  # 16 and 17 digits
     return ColumnCase(gappy([str(c) for c in cells]), gappy(cells), type="number", nullable=True)
 
 

@@ -85,10 +85,26 @@ def parse_numbers(
     if values.dtype.kind in "mM":  # a date is not a number, although pandas would convert it
         return pd.Series(np.nan, index=values.index)
     if number_format is None:
-        return pd.to_numeric(values, errors="coerce").astype("float64")
+        return read_plain_numbers(values).astype("float64")
     return values.map(
         {value: parse_number(value, number_format, decimal) for value in values.unique()}
     ).astype("float64")
+
+
+def read_plain_numbers(values: pd.Series) -> pd.Series:
+    """Read texts as numbers, to the nearest float; NaN for missing values and other texts.
+
+    pandas' own conversion of a text with 16 or 17 digits may differ in the last one.
+    """
+    import pandas as pd
+
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.dtype.kind != "f" or not holds_texts(values):
+        return numbers
+    exact_numbers = numbers.to_numpy(copy=True)
+    is_number = ~np.isnan(exact_numbers)
+    exact_numbers[is_number] = [float(value) for value in values.to_numpy()[is_number]]
+    return pd.Series(exact_numbers, index=values.index, name=values.name)
 
 
 def holds_texts(values: pd.Series | pd.Index) -> bool:

@@ -12,6 +12,7 @@ from modelbook.contract.parsing import (
     clip_timestamps,
     holds_texts,
     mask_missing_markers,
+    read_plain_numbers,
 )
 from modelbook.contract.text_layout import clean_column_name
 from modelbook.dataset import arrow_text
@@ -91,7 +92,7 @@ def read_text_column(
     cells = mask_missing_markers(column.clean_cells(cells, decimal), missing_markers)
     if column.parse or column.type not in NUMBER_TYPES:
         return cells
-    numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = read_plain_numbers(cells)
     return numbers if numbers.notna().equals(cells.notna()) else cells
 
 
@@ -156,9 +157,9 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
     if decimal == ",":
         points = texts.where(cells.notna()).str.replace(",", ".", regex=False)
         is_clear = ~texts.where(cells.notna()).str.contains(".", regex=False, na=False).any()
-        numbers = pd.to_numeric(points, errors="coerce") if is_clear else cells
+        numbers = read_plain_numbers(points) if is_clear else cells
     else:
-        numbers = pd.to_numeric(cells, errors="coerce")
+        numbers = read_plain_numbers(cells)
     return numbers if not holds_texts(numbers) and numbers.notna().equals(cells.notna()) else cells
 
 
