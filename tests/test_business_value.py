@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
+from text_facts import missing_facts
 
 from modelbook import config, tasks
 from modelbook.contract import Contract
@@ -267,15 +268,19 @@ def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
 def test_groups_are_labelled_by_contract():
     columns = {
         "child": {"role": "feature", "type": "boolean", "label": "child", "meaning": "1 when under 18"},
+        "female": {"role": "feature", "type": "boolean", "labels": {0: "men", 1: "women"},
+                   "meaning": "1 when female"},
         "site": {"role": "feature", "type": "category", "categories": ["1", "2"], "label": "site",
-                 "meaning": "1 Dayton, 2 Franklin County"},
+                 "labels": {"1": "Dayton", "2": "Franklin County"}, "meaning": "where"},
         "age": {"role": "feature", "type": "number", "label": "age", "meaning": "in years"},
         "target": {"role": "target", "type": "boolean", "meaning": "yes"},
     }  # fmt: skip
     named = Contract.model_validate({**CONTRACT, "columns": columns, "key": [], "slices": []})
     assert named.label_group("child", "1") == "child"
     assert named.label_group("child", "0") == "not child"
+    assert [named.label_group("female", code) for code in ("0", "1")] == ["men", "women"]
     assert named.label_group("site", "2") == "Franklin County"
+    assert missing_facts(named.columns["site"].full_meaning, "where", "2 Franklin County") == []
     assert named.label_group("age", "3") == "age 3"
     rows = pd.DataFrame({"slice": ["child", "site", "age"], "value": ["0", "2", "3"]})
     assert named.replace_with_labels(rows, "slice", "value")["value"].tolist() == [
@@ -287,6 +292,7 @@ def test_groups_are_labelled_by_contract():
         pd.DataFrame({"child": [1.0, None], "site": ["1", None], "age": [2.5, 3.0]})
     )
     assert codes["child"].tolist()[0] == "yes"
+    assert named.label_value("female", 1.0) == "women"
     assert codes["site"].tolist()[0] == "Dayton"
     assert codes.isna().sum().tolist() == [1, 1, 0]
     assert codes["age"].tolist() == [2.5, 3.0]

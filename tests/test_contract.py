@@ -63,6 +63,7 @@ def test_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> 
         (text("size", meaning=""), ["columns.size.meaning"]),
         (text("size", min=101), ["columns.size", 101, 100]),
         (text("colour", categories=GONE), ["columns.colour", "categories"]),
+        (text("flag", labels={"2": "two"}), ["columns.flag", "labels", "'2'", "0, 1"]),
         (text("after", reason=GONE), ["columns.after", "reason"]),
         (text("flag", role="target"), ["role", "target", "'happened', 'flag'"]),
         (text("happened", role="feature"), ["role", "target"]),

@@ -480,13 +480,12 @@ def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
     ).all()
     worst = result.sort_values(task.headline_metric, ascending=task is not AMOUNT).iloc[0]
     facts = [
-        worst["slice"],
-        task.contract.label_value(worst["slice"], worst["value"]),
+        task.contract.label_group(worst["slice"], worst["value"]),
         metric_format.metric_label(task.headline_metric),
         float(worst[task.headline_metric]),
         int(worst["n"]),
     ]
-    assert missing_facts(task.describe_weakest_slice(result, str), *facts) == []
+    assert missing_facts(task.describe_weakest_slice(result), *facts) == []
 
 
 def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:

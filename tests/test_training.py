@@ -1216,8 +1216,7 @@ def test_final_model_summary_states_main_results(
         3,
         "logistic regression",
         float(values["roc_auc"]),
-        worst["slice"],
-        contract.label_value(worst["slice"], worst["value"]),
+        contract.label_group(worst["slice"], worst["value"]),
         worst["roc_auc"],
     ]
     assert missing_facts(" ".join(result["sentences"]), *facts) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from modelbook.contract import dates, text_hashes
 from modelbook.contract.parsing import (
@@ -47,6 +47,7 @@ class Column(BaseModel):
     type: ColumnType
     meaning: str = Field(min_length=1)
     label: str = ""
+    labels: dict[str, str] = {}
     min: float | None = None
     max: float | None = None
     categories: list[str] | None = None
@@ -76,6 +77,18 @@ class Column(BaseModel):
         others = ["others" if self.unseen else "", "missing" if self.nullable else ""]
         return ", or ".join(filter(None, [values, *others]))
 
+    @property
+    def full_meaning(self) -> str:
+        """The meaning, with the labels of the values: ``sex of the member (0 men, 1 women)``."""
+        labels = ", ".join(f"{value} {label}" for value, label in self.labels.items())
+        return f"{self.meaning} ({labels})" if labels else self.meaning
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _read_codes_as_text(cls, labels: Any) -> Any:
+        is_mapping = isinstance(labels, dict)  # YAML reads an unquoted 1 as a number
+        return {str(value): label for value, label in labels.items()} if is_mapping else labels
+
     @model_validator(mode="after")
     def _check_coherence(self) -> Column:
         if self.type == "category" and not self.categories and not self.unseen:
@@ -96,6 +109,7 @@ class Column(BaseModel):
             "categories": self.type == "category",
             "unseen": self.type == "category",
             "joined": self.type == "category",
+            "labels": self.type not in ("text", "date"),
             "parse": self.type in ("number", "integer"),
             "decimal": self.parse is not None,
             "format": self.type == "date",
@@ -113,6 +127,11 @@ class Column(BaseModel):
             )
         if unknown := {*self.joined.values()}.difference(self.categories or ()):
             raise ValueError(f"joined names {min(unknown)!r}, which is not one of the categories")
+        known_values = ["0", "1"] if self.type == "boolean" else self.categories
+        if known_values and (unknown := set(self.labels).difference(known_values)):
+            raise ValueError(
+                f"labels names the value {min(unknown)!r}; expected: {', '.join(known_values)}"
+            )
         if self.type == "date" and not self.format:
             raise ValueError("a date column must have a format, such as %Y-%m-%d or ISO8601")
         if is_time_date and not self.period:

@@ -6,7 +6,6 @@ The same contract validates training rows, production batches and prediction req
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -227,26 +226,21 @@ class Contract(BaseModel):
         return (column.label or base_name if column else base_name) + missing_suffix
 
     def label_group(self, column: str, value: str) -> str:
-        """The label of a group: ``child``, or ``Franklin County``."""
+        """The label of a group: ``children``, or ``coinsurance 25``."""
         label, described = self.label(column), self.columns.get(column)
+        if described is not None and value in described.labels:
+            return described.labels[value]
         if described is not None and described.type == "boolean" and value in ("0", "1"):
             return label if value == "1" else f"not {label}"
-        return self._category_names(column).get(value) or f"{label} {value}"
+        return f"{label} {value}"
 
     def label_value(self, column: str, value: Any) -> Any:
         """The label of a coded value, ``Franklin County`` or ``yes``; any other value as it is."""
         described = self.columns.get(column)
-        if described is not None and described.type == "boolean":
-            return {"0": "no", "1": "yes"}.get(format_code(value), value)
-        return self._category_names(column).get(str(value), value)
-
-    def _category_names(self, column: str) -> dict[str, str]:
-        """The names of a column's categories, where its meaning has one for each."""
-        described = self.columns.get(column)
-        if described is None or not described.categories:
-            return {}
-        names = dict(re.findall(r"(?:^|, )(\w+) ([^,;]+)", described.meaning))
-        return names if set(described.categories) <= set(names) else {}
+        if described is None:
+            return value
+        labels = {"0": "no", "1": "yes"} if described.type == "boolean" else {}
+        return (labels | described.labels).get(format_code(value), value)
 
     def replace_with_labels(
         self, table: pd.DataFrame, column: str, values: str = ""
@@ -264,7 +258,7 @@ class Contract(BaseModel):
             name
             for name in frame.columns
             if name in self.columns
-            and (self.columns[name].type == "boolean" or self._category_names(name))
+            and (self.columns[name].type == "boolean" or self.columns[name].labels)
         ]
         return frame.assign(
             **{

@@ -46,7 +46,7 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
             "role": [column.role for column in used_columns.values()],
             "may hold": [column.describe_rule() for column in used_columns.values()],
             "missing": [frame[name].isna().mean() for name in used_columns],
-            "meaning": [column.meaning for column in used_columns.values()],
+            "meaning": [column.full_meaning for column in used_columns.values()],
         }
     )
 

@@ -67,7 +67,7 @@ def collect_card_data(
         "slices": slices,
         "gaps": fairness_gaps,
         "harm": _list_gaps(task, metrics.get("harm", {})),
-        "words": _describe_quality(task, metrics, slices),
+        "words": _describe_quality(task, metrics),
         "slicing": [contract.label(name) for name in contract.slices],
         "approval": decision or {},
     }
@@ -105,22 +105,21 @@ def describe_decision(
     }
 
 
-def _describe_quality(
-    task: Task, metrics: dict[str, Any], slices: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the task's sentences about quality, and its headline metric."""
     rows, threshold = (
         {row["metric"]: row for row in metrics.get("evaluation", [])},
         metrics.get("threshold"),
     )
     interval = PredictionInterval.from_metrics(metrics)
+    slices = pd.DataFrame(metrics.get("slices", []))
     return task.phrases() | {
         "share": bool(task.classes),
         "headline": rows.get(task.headline_metric, {}),
         "caption": task.metrics_caption(threshold) if rows else "",
         "quality": task.describe_quality(rows, threshold) if rows else "",
         "off": task.describe_calibration(rows) if task.calibration_metric in rows else "",
-        "weakest": task.describe_weakest_slice(pd.DataFrame(slices), str) if rows else "",
+        "weakest": task.describe_weakest_slice(slices) if rows else "",
         "harm": task.describe_harm(metrics["harm"]) if "harm" in metrics else [],
         "worth": task.describe_worth(metrics["value"]) if "value" in metrics else "",
         "interval": interval.describe() if interval else "",

@@ -228,7 +228,7 @@ def _format_effect(effect: float, *, in_points: bool) -> str:
 def _render_input(model: ServedModel, name: str, value: str) -> str:
     column = model.contract.columns[name]
     label = _field_label(model, name)
-    help_text = f"{column.meaning} ({describe_expectation(column)})"
+    help_text = f"{column.full_meaning} ({describe_expectation(column)})"
     name_attribute = f'name="{escape(name)}"'
     if choices := _select_options(column):
         options = "".join(

@@ -45,7 +45,7 @@ def build_field_type(
     missing_markers : sequence of str
         Texts that mean a missing value; accepted for nullable columns only.
     """
-    metadata: dict[str, Any] = {"title": column.label or name, "description": column.meaning}
+    metadata: dict[str, Any] = {"title": column.label or name, "description": column.full_meaning}
     if example is not None:
         metadata["examples"] = [example]
     field_type, schema = _base_type_and_schema(column)

@@ -499,18 +499,16 @@ class Task(ABC):
     def _render_shared(self, name: str, **values: Any) -> list[str]:
         return render_sentences(TEMPLATE_FOLDER / "shared.txt.j2", name, **values)
 
-    def describe_weakest_slice(
-        self, slices: pd.DataFrame, label_column: Callable[[str], str]
-    ) -> str:
+    def describe_weakest_slice(self, slices: pd.DataFrame) -> str:
         """Describe the slice with the worst headline metric; empty without slices."""
         if slices.empty:
             return ""
         values = slices[self.headline_metric]
         is_lower_better = self.headline_metric in LOWER_IS_BETTER
         row = slices.loc[values.idxmax() if is_lower_better else values.idxmin()]
-        value = self.contract.label_value(row["slice"], row["value"])
+        group = self.contract.label_group(row["slice"], row["value"])
         return (
-            f"Its weakest slice is {label_column(row['slice'])} = {value}: "
+            f"Its weakest slice is {group}: "
             f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} (95% "
             f"CI {format_metric(row['low'])}–{format_metric(row['high'])}) on {row['n']:,} rows."
         )

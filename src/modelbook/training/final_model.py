@@ -429,7 +429,7 @@ def _describe_verdict(
         *task.describe_harm(evidence["harm"]),
         *other_sentences[:1],
         interval.describe() if interval else "",
-        task.describe_weakest_slice(evaluation.slices, task.contract.label),
+        task.describe_weakest_slice(evaluation.slices),
         f"{gain_sentence} {final_model.sampling_note}".strip(),
     ]
     return [sentence for sentence in sentences if sentence]

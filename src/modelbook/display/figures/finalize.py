@@ -395,7 +395,7 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         return empty_figure("Slices of the holdout")
     shown = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
-    names = [f"{row['slice']} = {row['value']}" for _, row in shown.iterrows()]
+    names = [f"{row['slice']}: {row['value']}" for _, row in shown.iterrows()]
     label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
     bounds = shown["low"].fillna(-np.inf) if lower_is_better else -shown["high"].fillna(np.inf)
     colours = [
@@ -410,7 +410,8 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     worst = data.loc[data[metric].idxmax() if lower_is_better else data[metric].idxmin()]
     alt = (
         f"{label} is {'highest' if lower_is_better else 'lowest'}, {format_metric(worst[metric])}, "
-        f"where {worst['slice']} is {worst['value']}; on all rows it is {format_metric(overall)}."
+        f"in the slice {worst['slice']}: {worst['value']}; on all rows it is "
+        f"{format_metric(overall)}."
     )
     direction = "above" if lower_is_better else "below"
     caption = (
