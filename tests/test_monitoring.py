@@ -37,6 +37,7 @@ from modelbook.monitoring import (
 )
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.degenerate_columns import find_degenerate_columns
+from modelbook.monitoring.missing_rate_cause import find_missing_rate_cause
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
 from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, DriftDistance, EffectiveRowShares
@@ -571,11 +572,29 @@ def test_drift_leads_to_watch_only_for_important_columns(
     idle = watched(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
     assert idle.feature_drift["drifted"].sum() == 2
     assert idle.drifted_importance_share == 0
-    assert rules.worst_verdict(rules.find_issues(idle, PARAMS)) == "healthy"
+    [note] = rules.find_issues(idle, PARAMS)
+    assert (note.verdict, note.rule) == ("healthy", rules.MINOR_DRIFT_RULE)
+    assert missing_facts(note.sentence, "noise", "flag", "0%", PARAMS.drift_share) == []
+    [combined] = windows.combine_windows([Window("4", 1000, True, (note,))], PARAMS)
+    assert combined == replace(note, since="4")
     grave = watched(batch.assign(size=batch["size"] / 3))
     assert grave.drifted_importance_share == pytest.approx(0.3 / 0.31)
     [drifted] = (f.sentence for f in rules.find_issues(grave, PARAMS) if f.rule == "drift")
     assert missing_facts(drifted, 1, 4, 0.3 / 0.31, PARAMS.drift_share) == []
+
+
+def test_group_whose_share_explains_missing_values_is_named(
+    make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    reference, batch = make_frame(seed=1), make_frame(seed=2)
+    for rows in (reference, batch):
+        rows["noise"] = np.where(rows["colour"] == "11", np.nan, rows["noise"].fillna(0))
+    more = pd.concat([batch[batch["colour"] == "11"]] * 2 + [batch]).reset_index(drop=True)
+    cause = find_missing_rate_cause("noise", reference, more, contract)
+    share = (more["colour"] == "11").mean()
+    assert (cause.group, cause.missing_rate, cause.batch_share) == ("colour 11", 1, share)
+    random = more.assign(noise=more["noise"].where(more.index % 2 == 0))
+    assert find_missing_rate_cause("noise", reference, random, contract) is None
 
 
 def test_lost_ranking_leads_to_retrain(
@@ -674,7 +693,7 @@ def test_columns_missing_in_same_rows_are_one_finding(
 
 CALM = BatchEvaluation(
     tasks.get_task(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
-    pd.DataFrame({"column": ["a", "b"], "drifted": [True, False]}),
+    pd.DataFrame({"column": ["a", "b"], "drifted": [False, False]}),
     0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
 
@@ -886,7 +905,11 @@ def test_worst_verdict_wins() -> None:
 
 
 def test_findings_are_sorted_by_severity() -> None:
-    one = replace(scored((0.6, 0.55, 0.65), 0.75), drifted_importance_share=0.5)
+    one = replace(
+        scored((0.6, 0.55, 0.65), 0.75),
+        drifted_importance_share=0.5,
+        feature_drift=CALM.feature_drift.assign(drifted=[True, False]),
+    )
     summary = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
     assert (summary["word"], summary["level"]) == ("retrain", "bad")
     assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []

@@ -21,6 +21,7 @@ from modelbook.formatting import format_code
 from modelbook.monitoring import change_split, drift, duplicates
 from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
+from modelbook.monitoring.missing_rate_cause import MissingRateCause, find_missing_rate_cause
 from modelbook.monitoring.reference_matching import MatchedReference, match_reference
 from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveRowShares
 from modelbook.tasks.base import Task
@@ -78,6 +79,8 @@ class BatchEvaluation:
         Change of the decisions' mean cost per row against the reference; NaN if it is not known.
     drift_segment : str
         The group in which the most drifted column has drifted most; empty if no group stands out.
+    missing_rate_cause : MissingRateCause or None
+        The group whose share explains the change of that column's missing rate.
     """
 
     task: Task
@@ -98,6 +101,7 @@ class BatchEvaluation:
     change: ChangeSplit | None = None
     cost_change: float = float("nan")
     drift_segment: str = ""
+    missing_rate_cause: MissingRateCause | None = None
 
     def output_distance(self, output: str) -> DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
@@ -238,6 +242,7 @@ def evaluate_batch(
         conformal=conformal,
         matched=matched,
         drift_segment=_find_drift_segment(feature_drift, matched.rows, batch, contract),
+        missing_rate_cause=_explain_missing_rate(feature_drift, matched.rows, batch, contract),
     )
     if metrics.empty:
         return evaluation
@@ -356,6 +361,15 @@ def _find_drift_segment(
         if distance >= SEGMENT_FACTOR * np.fmax(top["score"], 0)
     }
     return max(distances, key=lambda label: distances[label], default="")
+
+
+def _explain_missing_rate(
+    feature_drift: pd.DataFrame, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
+) -> MissingRateCause | None:
+    top = feature_drift.iloc[0]
+    if not top["drifted"]:
+        return None
+    return find_missing_rate_cause(str(top["column"]), reference, batch, contract)
 
 
 def _distances_by_group(

@@ -29,6 +29,7 @@ SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
 MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
+MINOR_DRIFT_RULE = "minor drift"  # of columns that carry less importance than the alert threshold
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MOST_ROWS = 0.5  # share of rows of known entities from which a batch is no test on new ones
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
@@ -76,6 +77,9 @@ DATA_OWNER, MODEL_OWNER, NOBODY = "owner of the data", "owner of the model", "no
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
     MIX_RULE: Remedy(NOBODY, "No action: the mix of rows differs, not the rows themselves."),
+    MINOR_DRIFT_RULE: Remedy(
+        DATA_OWNER, "No action below the alert threshold; review the source if it was not expected."
+    ),
     "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer time: --since."),
     "empty or constant columns": Remedy(
         DATA_OWNER, "Have the column's source repaired; until then its predictions lack it."
@@ -123,7 +127,7 @@ def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
         *_check_performance(evaluation, params),
         *_check_slices(evaluation, params),
     ]
-    notes = _describe_mix(evaluation)
+    notes = [*_describe_mix(evaluation), *_describe_minor_drift(evaluation, params)]
     if findings or notes:
         cost = None if np.isnan(evaluation.cost_change) else 1000 * evaluation.cost_change
         return [replace(finding, cost=cost) for finding in findings] + notes
@@ -141,6 +145,45 @@ def _describe_mix(evaluation: BatchEvaluation) -> list[Finding]:
         f"Batch {evaluation.batch}, no action: {shifts}{_describe_like_for_like(evaluation)}."
     )
     return [Finding(HEALTHY, sentence, MIX_RULE)]
+
+
+def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
+    """Describe columns that have drifted, where they carry too little importance for an alert."""
+    table = evaluation.feature_drift
+    share = evaluation.drifted_importance_share
+    if table.empty or share >= params.drift_share:
+        return []
+    named = [column.column for column in evaluation.degenerate_columns]
+    drifted = table[table["drifted"] & ~table["column"].isin(named)].to_dict("records")
+    if not drifted:
+        return []
+    texts = [_describe_column_drift(row, evaluation, params) for row in drifted[:MAX_NAMED_COLUMNS]]
+    rest = len(drifted) - len(texts)
+    sentence = (
+        f"Batch {evaluation.batch}, no action: {'; '.join(texts)}"
+        f"{f'; {rest} more columns have drifted' if rest else ''}. What has drifted carries "
+        f"{share:.0%} of the model's importance (alert threshold: {params.drift_share:.0%})."
+    )
+    return [Finding(HEALTHY, sentence, MINOR_DRIFT_RULE, segment=evaluation.drift_segment)]
+
+
+def _describe_column_drift(
+    row: dict[str, Any], evaluation: BatchEvaluation, params: Monitor
+) -> str:
+    """Describe a drifted column: its missing rate with the cause, or the drift of its values."""
+    label = evaluation.task.contract.label(row["column"])
+    before, now = row["missing_reference"], row["missing_batch"]
+    if abs(now - before) < params.missing_rate_change:
+        return f"{label} has drifted, distance {row['score']:.2f} (limit: {row['threshold']:g})"
+    text = f"{label} is missing in {now:.0%} of its rows, {before:.0%} before"
+    cause = evaluation.missing_rate_cause
+    if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
+        return text
+    return (
+        f"{text}, because the share of {cause.group}, where it is missing in "
+        f"{cause.missing_rate:.0%}, is {cause.batch_share:.0%} instead of "
+        f"{cause.reference_share:.0%}"
+    )
 
 
 def _describe_shift(shift: MixShift, contract: Contract) -> str:

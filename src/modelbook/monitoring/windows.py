@@ -16,6 +16,7 @@ from modelbook.config import Monitor
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.rules import (
     HEALTHY,
+    MINOR_DRIFT_RULE,
     MIX_RULE,
     PERFORMANCE_RULE,
     RETRAIN,
@@ -78,8 +79,9 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         replace(recent_finding, since=_first_window(windows, recent_finding.rule))
         for recent_finding in findings
     ]
-    if mix := recent[-1].get_finding(MIX_RULE):
-        findings.append(replace(mix, since=_first_window(windows, MIX_RULE)))
+    for rule in (MIX_RULE, MINOR_DRIFT_RULE):
+        if note := recent[-1].get_finding(rule):
+            findings.append(replace(note, since=_first_window(windows, rule)))
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
 
