@@ -14,6 +14,7 @@ from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
 from modelbook.evaluation import consequences, fairness, value
+from modelbook.evaluation.single_feature import find_best_ranking
 from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -63,6 +64,24 @@ def test_savings_are_relative_to_cheapest_constant_decision(task):
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     # The simple model flags as many: the same scores reach the same.
     assert result.loc["simple", "cost"] == pytest.approx(model["cost"])
+    assert result.loc["simple", ["lead", "lead_low", "lead_high"]].tolist() == [0, 0, 0]
+    assert np.isnan(model["lead"])
+
+
+def test_a_single_feature_flags_as_many_rows_as_the_model(task):
+    rows = pd.DataFrame({name: np.zeros(400) for name in task.contract.feature_names})
+    name = task.contract.numeric_features[-1]
+    rows[name] = np.where(np.arange(400) < 40, np.nan, -SCORE)
+    ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
+    assert (ranking.feature, ranking.is_higher_first) == (name, False)
+    scores = ranking.score_rows(task, rows)
+    assert not np.isnan(scores).any()
+    alone = ("size alone", scores)
+    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, alone)
+    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    assert result.loc["size alone", ["kind", "share"]].tolist() == [value.FEATURE, 0.1]
+    cost_difference = result.loc["size alone", "cost"] - result.iloc[0]["cost"]
+    assert result.loc["size alone", "lead"] == pytest.approx(cost_difference)
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):

@@ -13,6 +13,7 @@ import pandas as pd
 from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
+from modelbook.evaluation.single_feature import FeatureRanking
 from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
@@ -21,15 +22,20 @@ from modelbook.tasks.scored_rows import (
     CONFIDENCE_LEVEL,
     DIFFERENCE,
     IDENTITY,
+    Scale,
     ScoredRows,
     bootstrap_counts,
     jackknife_ci,
 )
 
 MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
+FEATURE = "single feature"  # rows ranked by one column, without any model
+ALTERNATIVES = (SIMPLE, FEATURE)
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
 RECENT_PERIODS = 3  # whose median number of rows is that of a period
+POLICY_COLUMNS = ["policy", "kind", "share", "cost", "low", "high"]
+POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table of gains
 
@@ -77,6 +83,8 @@ def measure_value(
     rows: pd.DataFrame,
     period: Period,
     params: Finalize,
+    *,
+    feature_ranking: FeatureRanking | None = None,
 ) -> dict[str, Any]:
     """Measure what the model is worth on labelled rows, as plain data for receipts and pages.
 
@@ -93,7 +101,11 @@ def measure_value(
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
     capacity = _share_acted_on(task, costs, scored, threshold, limit)
-    decisions = list_decisions(task, costs, scored, threshold, simple_model, limit)
+    ranking = None
+    if feature_ranking is not None:
+        label = task.contract.label(feature_ranking.feature)
+        ranking = f"{label} alone", feature_ranking.score_rows(task, rows)
+    decisions = list_decisions(task, costs, scored, threshold, simple_model, limit, ranking)
     policies = compare_policies(costs, scored, decisions, **bootstrap)
     gains, at_capacity = {}, {}
     if capacity is not None:
@@ -144,34 +156,36 @@ def compare_policies(
     Returns
     -------
     DataFrame
-        Columns ``policy, kind, share, cost, low, high, saving, saving_low, saving_high``; ``share``
-        is that of the rows that are flagged, None if decisions flag none.
+        Columns ``POLICY_COLUMNS``; ``share`` is that of the rows that are flagged, None if
+        decisions flag none; ``lead`` is what the first policy saves against a simple model or a
+        single feature, None for other policies.
     """
-    ones, options = np.ones(len(scored)), {"resamples": resamples, "seed": seed}
+    ones = np.ones(len(scored))
+
+    def mean_with_ci(values: np.ndarray, scale: Scale) -> tuple[float, ...]:
+        mean = partial(weighted_mean, values)
+        return float(mean(ones)), *jackknife_ci(mean, scored, scale, resamples=resamples, seed=seed)
+
     policies = [
         (name, kind, decision, costs.row_costs(scored.outcome, decision))
         for name, kind, decision in decisions
     ]
+    model_costs = policies[0][3]
     baseline_name, _, _, baseline_costs = min(
         (policy for policy in policies if policy[1] == CONSTANT),
         key=lambda policy: policy[3].mean(),
     )
     rows = []
     for name, kind, decision, row_costs in policies:
-        cost = partial(weighted_mean, row_costs)
-        saving = partial(weighted_mean, baseline_costs - row_costs)
-        saving_values = (0.0, 0.0, 0.0)
-        if name != baseline_name:
-            saving_values = (
-                float(saving(ones)),
-                *jackknife_ci(saving, scored, DIFFERENCE, **options),
-            )
-        cost_ci = jackknife_ci(cost, scored, IDENTITY, **options)
         share = float(np.mean(decision)) if costs.flags_rows else None
-        rows.append((name, kind, share, float(cost(ones)), *cost_ci, *saving_values))
-    columns = ["policy", "kind", "share", "cost", "low", "high"]
-    columns += ["saving", "saving_low", "saving_high"]
-    return pd.DataFrame(rows, columns=columns)
+        saving: tuple[float, ...] = (0.0, 0.0, 0.0)
+        if name != baseline_name:
+            saving = mean_with_ci(baseline_costs - row_costs, DIFFERENCE)
+        lead: tuple[float | None, ...] = (None, None, None)
+        if kind in ALTERNATIVES:
+            lead = mean_with_ci(row_costs - model_costs, DIFFERENCE)
+        rows.append((name, kind, share, *mean_with_ci(row_costs, IDENTITY), *saving, *lead))
+    return pd.DataFrame(rows, columns=POLICY_COLUMNS)
 
 
 def compare_versions(
@@ -220,27 +234,29 @@ def list_decisions(
     threshold: float | None,
     simple_model: tuple[str, ScoredRows] | None,
     limit: float | None,
+    feature_ranking: tuple[str, np.ndarray] | None = None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Name, kind and decisions of each policy, first what is done with the model.
 
-    A simple model of two classes flags as many rows as that.
+    A simple model of two classes, and a single feature, flag as many rows as that.
 
     Parameters
     ----------
     limit : float or None
         Share of the rows that can be acted on; None without a limit.
+    feature_ranking : pair of str and ndarray, optional
+        Name and scores of the ranking by a single feature.
     """
     version = ("the model", scored, threshold)
     policies = list(_version_policies(task, version, (MODEL, CAPACITY), limit))
     yield from policies
+    share = float(policies[0][2].mean()) if costs.flags_rows else None
     if simple_model is not None:
         name, simple = simple_model
-        decision = (
-            flag_share(simple.score, float(policies[0][2].mean()))
-            if costs.flags_rows
-            else task.decide(simple.score, threshold)
-        )
-        yield name, SIMPLE, decision
+        decision = task.decide(simple.score, threshold)
+        yield name, SIMPLE, decision if share is None else flag_share(simple.score, share)
+    if feature_ranking is not None and share is not None:
+        yield feature_ranking[0], FEATURE, flag_share(feature_ranking[1], share)
     yield from _constant_policies(costs, scored, limit)
 
 
@@ -303,7 +319,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in value["policies"] if row["kind"] in champion_kinds]
     champion = {row["policy"]: size * row["saving"] for row in champion_rows[:1]}
-    limit = f", acting on {model['share'] * size:,.0f}" if model["kind"] == CAPACITY else ""
+    limit = f"acting on {model['share'] * size:,.0f}, " if model["kind"] == CAPACITY else ""
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = model["saving_low"], model["saving_high"]
     unit = value["unit"] or "units of cost"
@@ -311,11 +327,11 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     return [
         key_number("expected cost per row", model["cost"], context=unit, compared_with=base),
         key_number(
-            f"saved a {value['period']}" if value["period"] else "saved per 1,000 rows",
+            f"{unit} saved per {value['period'] or '1,000 rows'}",
             size * model["saving"],
             "count",
             interval=None if low is None else (size * low, size * high),
-            context=f"{unit}{limit}, against {value['baseline']}",
+            context=f"{limit}against {value['baseline']}",
             compared_with=champion,
         ),
     ]
@@ -323,7 +339,9 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
 
 def policies_table(value: dict[str, Any]) -> pd.DataFrame:
     """The policies as a table with display names of its columns."""
-    table = pd.DataFrame(value["policies"]).drop(columns="kind").dropna(axis="columns", how="all")
+    hidden = ["kind", "lead", "lead_low", "lead_high"]
+    table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
+    table = table.dropna(axis="columns", how="all")
     return table.rename(columns=lambda name: name.replace("_", " ").replace("share", "flagged"))
 
 

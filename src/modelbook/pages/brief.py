@@ -11,6 +11,7 @@ from modelbook.contract import Contract
 from modelbook.errors import ModelbookError
 from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
+from modelbook.tasks.base import Task
 
 MAX_GAPS = 3  # of each kind, on the page
 FILE_NAME = "brief.html"
@@ -67,11 +68,12 @@ def describe(
         "monitor": receipts.get("monitor"),
         "value": value,
         "worth": task.describe_worth(value),
-        "gaps": [task.describe_labelled_gap(row) for row in harm["conclusive"][:MAX_GAPS]],
+        "gaps": describe_gaps(task, harm["conclusive"]),
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
-        "largest_gap": next(iter(harm["conclusive"]), None),
-        "open": [task.describe_labelled_gap(row) for row in harm["inconclusive"][:MAX_GAPS]],
+        "n_compared": sum(map(len, harm.values())),
+        "largest_gap": next(map(task.label_gap, harm["conclusive"]), None),
+        "open": describe_gaps(task, harm["inconclusive"]),
         "n_open": len(harm["inconclusive"]),
         "gap_metrics": {
             row["metric"]
@@ -80,6 +82,11 @@ def describe(
         },
         "next": next_step(receipts),
     }
+
+
+def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
+    """The first gaps in sentences; a note of the page states that their intervals are widened."""
+    return [task.describe_labelled_gap(row | {"n_gaps": 1}) for row in gaps[:MAX_GAPS]]
 
 
 def unmet_criteria(deploy: Verdict | None) -> list[str]:

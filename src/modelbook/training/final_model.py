@@ -15,6 +15,7 @@ from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
 from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci, value
 from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.formatting import key_number
 from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.base import Task
@@ -48,6 +49,8 @@ class FinalModel:
         The table of ``Task.choose_threshold``.
     simple_model : pair of str and pipeline, or None
         A simple model fitted on the same rows; None if the pipeline is itself simple.
+    feature_ranking : FeatureRanking or None
+        The single feature that ranks the train rows best, where decisions flag rows.
     trials, search_summary : DataFrame, str
         The trials of the search, and a summary in a sentence.
     search_curve, search_steps : DataFrame
@@ -75,6 +78,7 @@ class FinalModel:
     costs: DecisionCosts = field(default_factory=CostMatrix)
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
     out_of_fold: ScoredRows | None = None
+    feature_ranking: FeatureRanking | None = None
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
@@ -109,7 +113,15 @@ class FinalModel:
         """Measure what the model is worth on labelled rows; see ``evaluation.value``."""
         simple_model = self._score_simple_model(task, rows)
         return value.measure_value(
-            task, self.costs, scored, self.threshold, simple_model, rows, period, params
+            task,
+            self.costs,
+            scored,
+            self.threshold,
+            simple_model,
+            rows,
+            period,
+            params,
+            feature_ranking=self.feature_ranking,
         )
 
     def _score_simple_model(self, task: Task, rows: pd.DataFrame) -> tuple[str, ScoredRows] | None:
@@ -209,9 +221,10 @@ def fit_final_model(
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
     report_progress("fitting on all train rows", 1, 2)
+    train = experiment.train_features_and_target()
     return FinalModel(
         " + ".join(map(experiment.family_label, search_result.families)),
-        stacking.fit_on_all_cores(search_result.pipeline, *experiment.train_features_and_target()),
+        stacking.fit_on_all_cores(search_result.pipeline, *train),
         *experiment.task.choose_threshold(scored, costs),
         _fit_simple_model(experiment, search_result.families),
         search_result.trials,
@@ -222,6 +235,7 @@ def fit_final_model(
         costs,
         experiment.split_strategy,
         scored,
+        find_best_ranking(experiment.task, *train) if costs.flags_rows else None,
     )
 
 
