@@ -503,6 +503,11 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     assert missing_facts(strength, "Size", "ROC AUC", strongest) == []
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
+    first = frame.assign(noise=frame["noise"].fillna(0).where(frame["year"] > 1))
+    shifts = profiling.summarize_profile(first, contract, table, gaps, [], [], ["noise (missing)"])[
+        -1
+    ]
+    assert missing_facts(shifts, "1 are missing in year 1") == []
     plain, leaking = (
         profiling.summarize_profile(frame, contract, table, gaps, suspects, [], [])
         for suspects in ([], ["size"])

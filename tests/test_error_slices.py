@@ -65,7 +65,10 @@ def test_missing_values_can_be_an_error_slice() -> None:
 def test_a_slice_has_the_words_of_the_contract() -> None:
     columns = {
         **CONTRACT["columns"],
-        "colour": {**CONTRACT["columns"]["colour"], "meaning": "1 red, 2 green, 11 blue"},
+        "colour": {
+            **CONTRACT["columns"]["colour"],
+            "labels": {"1": "red", "2": "green", "11": "blue"},
+        },
         "flag": {"role": "feature", "type": "boolean", "nullable": True, "meaning": "yes or no"},
     }
     task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))

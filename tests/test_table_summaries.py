@@ -21,7 +21,7 @@ VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
 LEADER = ["ada", "lr"]
 # The function, its table, and what the sentence holds: no words but the table's own.
 SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
-    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (member)", "1, 2"]}, [20, 5, "member", "1, 2"]),
+    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 members", "year 1, 2"]}, [20, "5 members", "1, 2"]),
     (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
     (summarize.columns, {"role": ["feature", "target", "feature"], "missing": [0, 0, 0.021]},
      [2, 1, 3]),
@@ -57,9 +57,9 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.batch_quality, BATCHES, [2, 150]),
     (summarize.batch_quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),
     (summarize.batch_quality, {"batch": []}, []),
-    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing then": [0.1, 0.3],
-                  "missing now": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
-    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing then": [0.1], "missing now": [0.1]}, []),
+    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing, reference": [0.1, 0.3],
+                  "missing, batch": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
+    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, reference": [0.1], "missing, batch": [0.1]}, []),
     (summarize.missing_rate_changes, {"batch": []}, []),
     (summarize.expected_performance, {"batch": []}, []),
     (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),

@@ -25,8 +25,9 @@ def describe_origin(
         "source": contract.source,
         "licence": contract.licence,
         "rows": f"{len(frame):,}",
-        "entities": f"{contract.entity_ids(frame).nunique():,} ({contract.entity_label})",
-        "periods": ", ".join(map(str, sorted(frame[contract.time].unique())))
+        "entities": f"{contract.entity_ids(frame).nunique():,} {contract.entity_label}s",
+        "periods": f"{contract.label(contract.time)} "
+        + ", ".join(map(str, sorted(frame[contract.time].unique())))
         if contract.time
         else "none",
         "fingerprint": f"sha256 {fingerprint}",
@@ -44,7 +45,7 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         {
             "column": list(used_columns),
             "role": [column.role for column in used_columns.values()],
-            "may hold": [column.describe_rule() for column in used_columns.values()],
+            "allowed values": [column.describe_rule() for column in used_columns.values()],
             "missing": [frame[name].isna().mean() for name in used_columns],
             "meaning": [column.full_meaning for column in used_columns.values()],
         }

@@ -10,6 +10,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.decisive_features import MIN_PAIR_GAIN, PAIR_STRENGTH, find_decisive_features
+from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
 from modelbook.formatting import KeyNumber, key_number
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def summarize_profile(
         f"{task.describe_target(frame)} {len(frame):,} train rows.",
         _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
         _describe_missing_rates(contract, missing_rates, len(associations)),
-        _describe_shifts(contract, shifted_columns),
+        _describe_shifts(contract, shifted_columns, find_missing_patterns(frame, contract)),
     ]
 
 
@@ -172,7 +173,9 @@ def _describe_missing_rates(
     )
 
 
-def _describe_shifts(contract: Contract, shifted_columns: list[str]) -> str:
+def _describe_shifts(
+    contract: Contract, shifted_columns: list[str], patterns: list[MissingPattern]
+) -> str:
     if not contract.time:
         return "The table has no time column, so shifts over time cannot be measured."
     examples = ""
@@ -182,8 +185,23 @@ def _describe_shifts(contract: Contract, shifted_columns: list[str]) -> str:
         examples += " and others"
     return (
         f"{len(shifted_columns)} columns shift over the train periods, in mean or missing "
-        f"rate{examples}."
+        f"rate{examples}{_describe_period(contract, shifted_columns, patterns)}."
     )
+
+
+def _describe_period(
+    contract: Contract, shifted_columns: list[str], patterns: list[MissingPattern]
+) -> str:
+    """Name the period that misses most of the shifted columns; empty if there is none."""
+    counts = {
+        pattern.period: sum(f"{name} (missing)" in shifted_columns for name in pattern.columns)
+        for pattern in patterns
+        if pattern.period
+    }
+    period = max(counts, key=lambda period: counts[period], default="")
+    if not counts.get(period):
+        return ""
+    return f"; {counts[period]} are missing in {contract.label(contract.time or '')} {period} only"
 
 
 def key_numbers(

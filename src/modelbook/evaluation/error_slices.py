@@ -19,7 +19,7 @@ from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 MAX_DEPTH = 3  # conditions of a slice
 MAX_SLICES = 5  # slices evaluated
 MAX_CATEGORIES = 20  # of a column to split on
-COLUMNS = ["slice", "rows", "its error", "elsewhere", "gap", "low", "high"]
+COLUMNS = ["slice", "rows", "error in slice", "in other rows", "gap", "low", "high"]
 
 
 def find_worst_rows(
@@ -71,8 +71,8 @@ def find_error_slices(
     Returns
     -------
     DataFrame
-        Columns ``slice`` (its conditions), ``rows`` (tested), ``its error, elsewhere, gap, low,
-        high``; largest gap first.
+        Columns ``slice`` (its conditions), ``rows`` (tested), ``error in slice, in other
+        rows, gap, low, high``; largest gap first.
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
     errors, min_leaf_rows = task.row_errors(scored), max(min_rows // 2, 10)
@@ -117,8 +117,8 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
     worst_slice = significant_slices.iloc[0]
     return (
         f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
-        f"{format_metric(worst_slice['its error'])} against "
-        f"{format_metric(worst_slice['elsewhere'])} elsewhere, "
+        f"{format_metric(worst_slice['error in slice'])} against "
+        f"{format_metric(worst_slice['in other rows'])} elsewhere, "
         f"on {worst_slice['rows']:,} rows that did not grow the tree."
     )
 
@@ -137,8 +137,8 @@ def _measure_error_gap(
     low, high = jackknife_ci(error_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
     return {
         "rows": int(slice_mask.sum()),
-        "its error": inside_error(unit_weights),
-        "elsewhere": outside_error(unit_weights),
+        "error in slice": inside_error(unit_weights),
+        "in other rows": outside_error(unit_weights),
         "gap": error_gap(unit_weights),
         "low": low,
         "high": high,

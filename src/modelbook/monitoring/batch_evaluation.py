@@ -594,8 +594,7 @@ def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]
 def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Return the drifted rows of ``drift_table``, with readable names.
 
-    Columns ``batch, column, times threshold, distance, by chance, KS p, new, missing then, missing
-    now``.
+    Its columns are those of ``DRIFT_COLUMN_NAMES``, but ``drifted`` and ``importance``.
     """
     drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
     return (

@@ -448,8 +448,8 @@ def summarize_verdict(
     rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
         (
-            f"Version {version} was evaluated on {rows:,} rows in {len(evaluations)} batches: "
-            f"{verdict}."
+            f"Version {version} was evaluated on {rows:,} rows in {len(evaluations)} batches"
+            f"{_name_periods(evaluations)}: {verdict}."
         )
     ]
     if not evaluations:
@@ -474,6 +474,15 @@ def summarize_verdict(
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
         "actions": findings_table(ordered_findings).to_dict("records"),
     }
+
+
+def _name_periods(evaluations: list[BatchEvaluation]) -> str:
+    """The periods of a few batches, as `` (study year 4, 5)``."""
+    contract = evaluations[0].task.contract if evaluations else None
+    if contract is None or not contract.time or len(evaluations) > MAX_NAMED_COLUMNS:
+        return ""
+    names = ", ".join(evaluation.batch for evaluation in evaluations)
+    return f" ({contract.label(contract.time)} {names})"
 
 
 def _next_step(ordered_findings: list[Finding]) -> str:

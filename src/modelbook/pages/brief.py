@@ -65,6 +65,11 @@ def describe(
         "finalize": finalize,
         "deploy": deploy,
         "unmet": unmet_criteria(deploy),
+        "open_criteria": [
+            row["name"]
+            for row in (deploy.details.get("criteria", []) if deploy else [])
+            if row["passed"] and row.get("is_certain") is False
+        ],
         "monitor": receipts.get("monitor"),
         "value": value,
         "worth": task.describe_worth(value),

@@ -136,7 +136,7 @@ def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]
         ),
     ]
     if metrics["threshold"] is not None:
-        context = "scores from here on are predicted yes"
+        context = "rows with this score or more are flagged"
         numbers.append(key_number("threshold", f"{metrics['threshold']:g}", context=context))
     return {
         "card": dossier,

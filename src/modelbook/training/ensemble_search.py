@@ -45,7 +45,7 @@ MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the 
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
 OUT_OF_TIME, NOTHING_GAINED, ALL_ROUNDS = (
     "the time budget was spent, so that more time may give another model",
-    "a round gained less than a thousandth",
+    "a round improved the loss by less than 0.1%",
     "all rounds were run",
 )  # ends of a search
 

@@ -159,7 +159,7 @@ def _search_ensemble(
     best = search.completed[0]
     first = "the best family's defaults" if search.compared else "the best family's first setting"
     steps = _add_step(pd.DataFrame(), first, search.curve[0]["best"])
-    steps = _add_step(steps, "more settings", best.loss)
+    steps = _add_step(steps, "hyperparameter search", best.loss)
     single = search.combine([best])
     ensemble_loss = search.measure_loss(ensemble.out_of_fold_scores)
     gains = experiment.evaluate_folds(
@@ -171,7 +171,7 @@ def _search_ensemble(
     )
     chosen = ensemble if is_ensemble else single
     if is_ensemble:
-        steps = _add_step(steps, "joining", ensemble_loss)
+        steps = _add_step(steps, "ensembling", ensemble_loss)
     names = dict.fromkeys(member.family for member in chosen.members)
     return SearchResult(
         list(names),

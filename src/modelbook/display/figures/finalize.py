@@ -208,8 +208,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
         f"curve is {best['cost']:,.4g}, at {best['threshold']:.3g}."
     )
     constant_costs = (
-        f"Predicting no for all costs {data['no'].iloc[0]:,.4g}, yes for all "
-        f"{data['yes'].iloc[0]:,.4g}."
+        f"Flagging nobody costs {data['no'].iloc[0]:,.4g}, everybody {data['yes'].iloc[0]:,.4g}."
     )
     return Figure(
         figure,

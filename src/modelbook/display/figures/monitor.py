@@ -23,16 +23,16 @@ DRIFT_COLUMN_NAMES = {  # of the columns of ``monitoring.drift`` that a reader i
     "batch": "batch",
     "column": "column",
     "excess": "times threshold",
-    "score": "distance",
-    "chance": "by chance",
+    "score": "distance beyond chance",
+    "chance": "limit of chance",
     "ks_p": "KS p",
-    "new": "new",
-    "missing_reference": "missing then",
-    "missing_batch": "missing now",
+    "new": "unseen values",
+    "missing_reference": "missing, reference",
+    "missing_batch": "missing, batch",
     "drifted": "drifted",
     "importance": "importance",
 }
-DRIFTED_SHARE_LABEL = "share of importance that has drifted"
+DRIFTED_SHARE_LABEL = "importance of drifted columns"
 
 
 @style.with_style
