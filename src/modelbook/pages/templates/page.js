@@ -36,7 +36,9 @@
 
   // What does not scroll is no stop of the tab key.
   const stop = () => document.querySelectorAll(".scroll").forEach(part => {
-    part.tabIndex = part.scrollWidth > part.clientWidth ? 0 : -1;
+    const isWide = part.scrollWidth > part.clientWidth;
+    part.tabIndex = isWide ? 0 : -1;
+    part.classList.toggle("wide", isWide);
   });
   stop();
   addEventListener("resize", stop);
