@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from modelbook.tasks import performance_estimation
 from modelbook.tasks.performance_estimation import estimate_roc_auc
 
 
@@ -49,6 +50,21 @@ def test_expected_roc_auc_of_multiclass_is_one_vs_rest_mean() -> None:
     auc = roc_auc_score(came, score, multi_class="ovr", average="macro")
     assert result.value == pytest.approx(auc, abs=0.02)
     assert result.low < result.value < result.high
+
+
+def test_calibration_is_fitted_once_for_windows_of_equal_size() -> None:
+    random = np.random.default_rng(3)
+    past, turned = draw_overconfident(random, 500)
+    first, second, longer = (draw_overconfident(random, rows)[0] for rows in (200, 200, 300))
+    fit = performance_estimation._fit_calibration_curve
+    fit.cache_clear()
+    misses, estimates = [], []
+    for score in (first, second, longer):
+        estimates.append(estimate_roc_auc(score, past, turned, n_simulations=50))
+        misses.append(fit.cache_info().misses)
+    assert misses == [6, 6, 10]  # all reference rows, and five samples; the first precedes outcomes
+    fit.cache_clear()
+    assert estimate_roc_auc(second, past, turned, n_simulations=50) == estimates[1] != estimates[0]
 
 
 def test_constant_scores_expect_chance_and_few_outcomes_give_none() -> None:

@@ -12,6 +12,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pycaret.classification import ClassificationExperiment
 from pycaret.internal import distributions
 from pycaret.internal.pipeline import Pipeline
+from pycaret.utils import _show_versions
 from sklearn.model_selection import KFold
 
 from modelbook.training import pycaret
@@ -36,6 +37,20 @@ def experiment(rows: Rows) -> Any:
         fix_imbalance=True, fix_imbalance_method="RandomOverSampler",
     )  # fmt: skip
     return made
+
+
+def test_setup_does_not_log_versions_of_packages(
+    experiment: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[Any] = []
+    monkeypatch.setattr(_show_versions, "show_versions", lambda **_: logged.append(1))
+    assert "self._check_environment()" in inspect.getsource(
+        ClassificationExperiment._initialize_setup
+    )
+    experiment._check_environment()
+    assert logged == []
+    ClassificationExperiment()._check_environment()
+    assert logged == [1]
 
 
 def test_setup_appends_test_rows_and_idx_names_both(experiment: Any, rows: Rows) -> None:

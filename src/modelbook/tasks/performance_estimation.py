@@ -7,7 +7,8 @@ the effect of covariate shift. It cannot capture concept drift.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ DRAWS_PER_CALIBRATION = 10  # of outcomes, to bound the estimate
 BOUND_QUANTILES = (0.005, 0.995)  # cover 95%: calibrations of bootstrap samples vary too little
 N_KNOTS = 6  # of the calibration spline, at quantiles of the reference scores
 REGULARIZATION = 100.0  # C of its logistic regression, larger is weaker
+N_CACHED_CURVES = 128  # windows of equal size share reference rows and bootstrap samples
 
 
 class EstimatedMetric(NamedTuple):
@@ -102,17 +104,30 @@ def _recalibrate(
     as a step, and a shifted mix of rows then moves the estimate. Beyond the reference scores the
     curve continues as a straight line.
     """
+    curve = _fit_calibration_curve(
+        reference_score.astype(float).tobytes(), reference_outcome.astype(bool).tobytes()
+    )
+    if curve is None:
+        return np.full(len(score), reference_outcome.mean())
+    return curve.predict_proba(logit(score)[:, None])[:, 1]
+
+
+@lru_cache(maxsize=N_CACHED_CURVES)
+def _fit_calibration_curve(reference_score: bytes, reference_outcome: bytes) -> Any:
+    """Fit the curve to float scores and bool outcomes; None if the scores are all equal."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import SplineTransformer
 
-    logits = logit(reference_score)[:, None]
+    logits = logit(np.frombuffer(reference_score))[:, None]
     knots = np.unique(np.quantile(logits, np.linspace(0, 1, N_KNOTS)))[:, None]
     if len(knots) < 2:
-        return np.full(len(score), reference_outcome.mean())
-    spline = SplineTransformer(knots=knots, extrapolation="linear").fit(logits)
-    model = LogisticRegression(C=REGULARIZATION, solver="newton-cholesky")
-    model.fit(spline.transform(logits), reference_outcome)
-    return model.predict_proba(spline.transform(logit(score)[:, None]))[:, 1]
+        return None
+    curve = make_pipeline(
+        SplineTransformer(knots=knots, extrapolation="linear"),
+        LogisticRegression(C=REGULARIZATION, solver="newton-cholesky"),
+    )
+    return curve.fit(logits, np.frombuffer(reference_outcome, dtype=bool))
 
 
 def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
