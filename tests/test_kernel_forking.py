@@ -222,6 +222,7 @@ def test_template_serves_only_its_interpreter_and_environment():
         == key(MODELBOOK_FOLDS="3")
         == key(PYTHONPATH="/src")
         == key(PLOOMBER_ENV_FILENAME="env.x.yaml")
+        == key(AWS_ENDPOINT_URL="http://127.0.0.1", JUPYTER_CONFIG_DIR="/home")
     )
     others = [
         key(("other",)),

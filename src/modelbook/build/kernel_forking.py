@@ -32,8 +32,9 @@ TEMPLATE_VARIABLES = (TEMPLATES_VARIABLE, TEMPLATE_VARIABLE)
 LAUNCHER = ["-m", "ipykernel_launcher"]
 # Prefixes of variables that no library reads at import, or that a library sets at import.
 LATE_VARIABLES = (
-    "COLUMNS", "JPY_", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MLFLOW_", "MODELBOOK_",
-    "PLOOMBER_", "PYTEST_", "PYTHONPATH",
+    "AWS_", "COLUMNS", "DVC_", "GIT_AUTHOR_", "GIT_COMMITTER_", "IPYTHONDIR", "JPY_", "JUPYTERLAB_",
+    "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_PATH", "JUPYTER_RUNTIME_DIR",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MLFLOW_", "MODELBOOK_", "PLOOMBER_", "PYTEST_", "PYTHONPATH",
 )  # fmt: skip
 
 
