@@ -1,13 +1,15 @@
 # One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
-# The first of PYTHONS that the machine has, unless it is named; both ends side by side:
-#   make test        make test PYTHON=python3.13 VENV=.venv-3.13
-PYTHONS := 3.11 3.12 3.13
+# Python is that of .venv, or else the newest of PYTHONS on the machine, unless it is named:
+#   make run PYTHON=python3.13                       makes .venv anew if it has another Python
+#   make test PYTHON=python3.12 VENV=.venv-3.12      uses a second environment
+PYTHONS := 3.13 3.12 3.11
 find-python = $(shell for version in $(1); do \
 	for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
 	"$$python" -c "" 2>/dev/null && command -v "$$python" && exit; done; done; echo python3)
-PYTHON ?= $(call find-python,$(PYTHONS))
-NEWEST = $(call find-python,$(shell printf '%s\n' $(PYTHONS) | sort -r))
-MINOR := import sys; print(*sys.version_info[:2])
+locked-minor = $(filter $(PYTHONS),$(shell "$(1)" -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null))
+PYTHON ?= $(call find-python,$(call locked-minor,$(BIN)/python) $(PYTHONS))
+NEWEST = $(call find-python,$(PYTHONS))
+OLDEST = $(call find-python,$(sort $(PYTHONS)))
 VENV := .venv
 BIN := $(VENV)/bin
 LAB =
@@ -33,6 +35,10 @@ help: ## list the commands
 run: $(VENV)/run ## install what is needed, and build the pipeline on the bundled book
 	@$(BIN)/modelbook build $(RUN)
 
+.PHONY: newest
+newest:
+	@echo "$(NEWEST)"
+
 .PHONY: test
 test: $(VENV)/test ## install what tests need, and run the whole suite but for integration
 	@$(BIN)/python tests/prerequisites.py
@@ -42,11 +48,11 @@ test: $(VENV)/test ## install what tests need, and run the whole suite but for i
 test-fast: $(VENV)/test ## run the fast tests
 	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
 
-.PHONY: test-newest
-test-newest: $(VENV)/test ## run the fast tests on the newest Python of this machine that has a lock, in .venv-newest
-	@if [ "$$("$(NEWEST)" -c "$(MINOR)")" = "$$($(BIN)/python -c "$(MINOR)")" ]; then \
-		echo "No newer Python to test with: $(VENV) has the newest of $(PYTHONS) that is installed here"; \
-	else $(MAKE) --no-print-directory test-fast PYTHON="$(NEWEST)" VENV=.venv-newest; fi
+.PHONY: test-oldest
+test-oldest: $(VENV)/test ## run the fast tests on the oldest Python of this machine that has a lock, in .venv-oldest
+	@if [ "$(call locked-minor,$(OLDEST))" = "$(call locked-minor,$(BIN)/python)" ]; then \
+		echo "No older Python to test with: $(VENV) has the oldest of $(PYTHONS) that is installed here"; \
+	else $(MAKE) --no-print-directory test-fast PYTHON="$(OLDEST)" VENV=.venv-oldest; fi
 
 .PHONY: test-integration
 test-integration: $(VENV)/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
@@ -117,9 +123,10 @@ rehearse: $(VENV)/test ## walk from tags to a simulated prod on this machine: re
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/pytest -q -s --show-capture=no tests/test_release_rehearsal.py
 
+IMAGE_MINOR = $(shell sed -n 's|^ARG BASE=.*/python:\([0-9.]*\).*|\1|p' deploy/Dockerfile)
 .PHONY: sbom
 sbom: $(VENV)/uv ## list what the images install, and the service's licences, in deploy/sbom
-	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" deploy/sbom.sh
+	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" PYTHON="$(call find-python,$(IMAGE_MINOR))" deploy/sbom.sh
 
 .PHONY: bench
 bench: $(VENV)/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
@@ -155,18 +162,19 @@ clean-reports: ## remove the reports, but not the records of runs
 	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
 ifeq ($(origin PYTHON),command line)  # another Python than that of the environment: it is made anew
-ifneq ($(shell "$(PYTHON)" -c "$(MINOR)" 2>/dev/null),$(shell $(BIN)/python -c "$(MINOR)" 2>/dev/null))
+ifneq ($(call locked-minor,$(PYTHON)),$(call locked-minor,$(BIN)/python))
 .PHONY: $(VENV)/uv
 endif
 endif
 
 # The environment, in layers. Each file under it says that its layer stands as its lock describes it.
 $(VENV)/uv: requirements/uv.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(PYTHONS)".split())' 2>/dev/null || { \
+	@[ "$(call locked-minor,$(PYTHON))" ] || { \
 		echo "make: Modelbook needs one of Python $(PYTHONS), found: $$("$(PYTHON)" --version 2>&1)"; \
 		echo "  next: install one of them, or name it: make PYTHON=/path/to/python ..."; exit 1; }
 	@echo "Making $(VENV) with $$("$(PYTHON)" --version)"
-	@$(BIN)/python -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1])' "$$("$(PYTHON)" --version)" 2>/dev/null || rm -rf $(VENV)  # of another Python
+	@[ "$(call locked-minor,$(PYTHON))" = "$(call locked-minor,$(NEWEST))" ] || echo "  newer here: make PYTHON=$(NEWEST) ..."
+	@[ "$(call locked-minor,$(PYTHON))" = "$(call locked-minor,$(BIN)/python)" ] || rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear --without-pip $(VENV)  # Debian's without python3-venv
 	@pip="$(BIN)/python -m pip"; $$pip --version >/dev/null 2>&1 || pip="$(PYTHON) -m pip --python $(BIN)/python"; \
 		$$pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt

@@ -1,12 +1,12 @@
 #!/bin/sh
 # make sbom: what the images install, as CycloneDX, and the licences of the service's packages. The
-# same locks give the same files.
+# same locks give the same files. PYTHON is that of the images' base.
 set -eu
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 for name in serve extras sbom; do
-  "$UV" venv --quiet --python "$VENV/bin/python" "$place/$name"
+  "$UV" venv --quiet --python "$PYTHON" "$place/$name"
   "$UV" pip install --quiet --python "$place/$name/bin/python" --no-deps --require-hashes -r "requirements/$name.txt"
 done
 mkdir -p deploy/sbom

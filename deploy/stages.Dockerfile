@@ -1,8 +1,8 @@
 # The stages: the whole project with its .venv, as `make` makes it, to build, monitor and retrain.
 # From the project's root:
 #   docker build -f deploy/stages.Dockerfile --build-arg COMMIT=$commit -t modelbook-stages .
-# BASE is any Debian or Ubuntu with Python 3.11 and its venv; name it with its digest.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+# BASE is any Debian or Ubuntu with Python 3.13 and its venv; name it with its digest.
+ARG BASE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 ENV UV_NATIVE_TLS=1 UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never

@@ -122,6 +122,13 @@ def test_readme_has_at_most_130_lines():
     assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= 130
 
 
+def write_python(path: Path, minor: str) -> None:
+    """Write a program that prints the minor release of a Python when it is called with `-c CODE`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n[ -z "$2" ] || echo {minor}\n')
+    path.chmod(0o755)
+
+
 PYTHONS = ("3.11.7", "3.12.1", "3.13.0")
 
 
@@ -187,26 +194,36 @@ class TestLocks:
         assert set(pythons[0].split()) == {minor for minor in minors if minor in supported}
 
     @pytest.mark.parametrize(
-        ("installed", "oldest", "newest"),
+        ("installed", "venv", "python", "oldest"),
         [
-            (("3.10", "3.11", "3.13"), "python3.11", "python3.13"),
-            (("3.12",), "python3.12", "python3.12"),
-            (("3.10",), "python3", "python3"),
+            (("3.10", "3.11", "3.13"), "", "3.13", "3.11"),
+            (("3.12", "3.13"), "3.12", "3.12", "3.12"),  # that of an existing .venv stays
+            (("3.10", "3.12"), "3.10", "3.12", "3.12"),  # unless it has no lock
+            (("3.10",), "", "3", "3"),
         ],
     )
-    def test_makefile_finds_oldest_and_newest_python(self, installed, oldest, newest, tmp_path):
-        for version in installed:
-            (tmp_path / f"python{version}").symlink_to("/bin/true")
-        for program in ("make", "sh", "sort", "echo"):
+    def test_makefiles_take_newest_locked_python(self, installed, venv, python, oldest, tmp_path):
+        recipe = "show: ; @echo $(notdir $(PYTHON) $(OLDEST))"
+        for program in ("make", "sh", "echo"):
             (tmp_path / program).symlink_to(shutil.which(program))
-        shown = subprocess.run(
-            ["make", "-s", "--eval", "show: ; @echo $(notdir $(PYTHON) $(NEWEST))", "show"],
-            cwd=ROOT,
-            env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        assert shown.stdout.split() == [oldest, newest]
+        for version in installed:
+            write_python(tmp_path / f"python{version}", version)
+        if venv:
+            write_python(tmp_path / ".venv/bin/python", venv)
+        project_makefile = ROOT / "src/modelbook/extras/project_files/Makefile"
+        for makefile, expected in (
+            (ROOT / "Makefile", [python, oldest]),
+            (project_makefile, [python]),
+        ):
+            shown = subprocess.run(
+                ["make", "-sf", makefile, f"--eval={recipe}", "show"],
+                cwd=tmp_path,
+                env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
+                capture_output=True,
+                text=True,
+            )
+            pythons = [name.removeprefix("python") for name in shown.stdout.split()]
+            assert pythons == expected
 
     def test_conda_environment_uses_same_lock(self):
         described = yaml.safe_load((ROOT / "environment.yml").read_text())

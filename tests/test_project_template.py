@@ -118,7 +118,7 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
 def test_added_packages_stay_in_environment_file(root: Path) -> None:
     base = root / project_template.BASE_FOLDER / "environment.yml"
     template = base.read_text()
-    base.write_text(template.replace("  - pip>=26\n", "").replace("python=3.11", "python=3.10"))
+    base.write_text(template.replace("  - pip>=26\n", "").replace("python=3.13", "python=3.12"))
     mine = base.read_text().replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
     (root / "environment.yml").write_text(mine)
     [change] = project_template.plan_upgrade(root)

@@ -12,7 +12,7 @@ if git diff --quiet -- requirements; then
 fi
 make sbom
 tests=passed
-{ make test && make test-newest; } >upgrade.log 2>&1 || tests=failed
+{ make test && make test-oldest; } >upgrade.log 2>&1 || tests=failed
 audit=$(for lock in serve extras; do
   .venv/bin/uvx pip-audit --disable-pip --require-hashes --requirement "requirements/$lock.txt" 2>&1 || true
 done)
