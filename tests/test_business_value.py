@@ -13,7 +13,7 @@ from text_facts import missing_facts
 from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
-from modelbook.evaluation import consequences, fairness, value
+from modelbook.evaluation import business_value, consequences, fairness
 from modelbook.evaluation.single_feature import find_best_ranking
 from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
 from modelbook.tasks.scored_rows import ScoredRows
@@ -54,8 +54,10 @@ def test_costs_of_each_task_match_row_costs():
 
 
 def test_savings_are_relative_to_cheapest_constant_decision(task):
-    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
-    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
+    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+        "policy"
+    )
     nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
     assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
     assert result.loc["flag everybody", "cost"] == pytest.approx(everybody)
@@ -77,34 +79,38 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     scores = ranking.score_rows(task, rows)
     assert not np.isnan(scores).any()
     alone = ("size alone", scores)
-    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, alone)
-    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
-    assert result.loc["size alone", ["kind", "share"]].tolist() == [value.FEATURE, 0.1]
+    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, alone)
+    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+        "policy"
+    )
+    assert result.loc["size alone", ["kind", "share"]].tolist() == [business_value.FEATURE, 0.1]
     cost_difference = result.loc["size alone", "cost"] - result.iloc[0]["cost"]
     assert result.loc["size alone", "lead"] == pytest.approx(cost_difference)
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
-    decisions = value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
-    result = value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index("policy")
+    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+        "policy"
+    )
     rate = SCORED.outcome.mean()
     nobody, everybody = COSTS.constant_decision_costs(rate)
     assert everybody < nobody  # but there is no capacity for it
-    assert result.loc["flag everybody", "kind"] == value.BEYOND_CAPACITY
+    assert result.loc["flag everybody", "kind"] == business_value.BEYOND_CAPACITY
     at_random = result.loc["flag as many at random"]
     assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
     assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
     first = result.iloc[0]
-    assert (first["kind"], first["share"]) == (value.CAPACITY, 0.1)
+    assert (first["kind"], first["share"]) == (business_value.CAPACITY, 0.1)
     assert first["saving"] == pytest.approx(at_random["cost"] - first["cost"])
     assert result.loc["simple", "share"] == 0.1
 
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
-    decisions = [*value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
+    decisions = [*business_value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
     kinds = {name: kind for name, kind, _ in decisions}
-    assert value.CAPACITY not in kinds.values()
-    assert kinds["flag everybody"] == value.BEYOND_CAPACITY
+    assert business_value.CAPACITY not in kinds.values()
+    assert kinds["flag everybody"] == business_value.BEYOND_CAPACITY
     assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
 
 
@@ -113,13 +119,13 @@ def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(cont
     rows = pd.concat(pd.DataFrame({contract.time: [year] * n}) for year, n in years.items())
     batches = pd.DataFrame({contract.time: [4] * 20 + [5] * 30})
     rows = rows.assign(**{contract.entity: 1})
-    assert value.describe_period(contract, rows, rows.head(0), batches).rows == 30
-    assert value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
+    assert business_value.describe_period(contract, rows, rows.head(0), batches).rows == 30
+    assert business_value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
 
 
 def test_gains_increase_and_reach_everybody():
     amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
-    result = value.compute_gains(SCORED, amounts, value.GAIN_SHARES, **BOOTSTRAP)
+    result = business_value.compute_gains(SCORED, amounts, business_value.GAIN_SHARES, **BOOTSTRAP)
     assert (result["reached"].diff().dropna() >= 0).all()
     last = result.iloc[-1]
     assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
@@ -131,33 +137,38 @@ def test_gains_increase_and_reach_everybody():
 
 def test_tied_scores_share_their_gain():
     tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
-    result = value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
+    result = business_value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
     assert result["reached"].tolist() == [0.25, 0.5]
 
 
 def test_value_is_json_serializable_with_gain_at_capacity(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
-    period = value.Period(1000, "year", "members")
-    result = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
+    period = business_value.Period(1000, "year", "members")
+    result = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert result["at_capacity"]["flagged"] == 100
-    assert (value.get_decision_threshold({"value": result}) <= SCORE).sum() == 40  # 10 of 100
+    assert (
+        business_value.get_decision_threshold({"value": result}) <= SCORE
+    ).sum() == 40  # 10 of 100
     ample = params.model_copy(update={"capacity": 5000})  # more than a period has
-    unlimited = value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, ample)
+    unlimited = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, ample)
     kinds = {row["policy"]: row["kind"] for row in unlimited["policies"]}
-    assert (kinds["the model"], kinds["flag everybody"]) == (value.MODEL, value.CONSTANT)
+    assert (kinds["the model"], kinds["flag everybody"]) == (
+        business_value.MODEL,
+        business_value.CONSTANT,
+    )
     assert unlimited["at_capacity"]["flagged"] == round(1000 * np.mean(SCORE >= 0.2))
-    assert value.get_decision_threshold({"value": unlimited}) == 0.2
+    assert business_value.get_decision_threshold({"value": unlimited}) == 0.2
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
-    assert 0.1 in [row["share"] for row in value.shown_gains(result)]
-    saved = value.key_numbers(result)[1]
+    assert 0.1 in [row["share"] for row in business_value.shown_gains(result)]
+    saved = business_value.key_numbers(result)[1]
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
     assert "EUR" in task.describe_worth(result)
     unknown = params.model_copy(update={"amount": "nothing"})
     with pytest.raises(ParameterError, match="nothing"):
-        value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
+        business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
 
 
 def test_candidate_and_champion_costs_are_on_same_rows(task):
@@ -165,36 +176,44 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         pd.DataFrame({"x": np.ones(400)}),
         config.validate("finalize", {"resamples": 100}),
     )
-    alone = value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, value.Period(1000, "year", "members"), params
+    alone = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"), params
     )
     random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
     sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
-    result = value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
+    result = business_value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
     costs = {row["policy"]: row["cost"] for row in result["policies"]}
     assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
     at_limit = alone | {"limit": 0.1, "capacity": 0.1, "capacity_is_set": True}
-    limited = value.compare_versions(task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP)
+    limited = business_value.compare_versions(
+        task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP
+    )
     assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
-    at_limit_saved = value.key_numbers(limited)[-1]
+    at_limit_saved = business_value.key_numbers(limited)[-1]
     assert at_limit_saved["compared_with"] == {
         "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"])
     }
     # A limit that only the champion reaches leaves the candidate's decisions as they are.
     sides_apart = (("version 2", SCORED, 0.8), ("version 1", random, 0.2))
     at_half = alone | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
-    apart = value.compare_versions(task, COSTS, at_half, *sides_apart, min_rows=50, **BOOTSTRAP)
+    apart = business_value.compare_versions(
+        task, COSTS, at_half, *sides_apart, min_rows=50, **BOOTSTRAP
+    )
     kinds = [row["kind"] for row in apart["policies"]]
-    assert kinds[:3] == [value.MODEL, value.CHAMPION_CAPACITY, value.CHAMPION]
+    assert kinds[:3] == [
+        business_value.MODEL,
+        business_value.CHAMPION_CAPACITY,
+        business_value.CHAMPION,
+    ]
     assert apart["policies"][1]["share"] == 0.5
-    assert [*value.key_numbers(apart)[-1]["compared_with"]] == ["version 1 at capacity"]
+    assert [*business_value.key_numbers(apart)[-1]["compared_with"]] == ["version 1 at capacity"]
     assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
-    saved = value.key_numbers(result)[-1]
+    saved = business_value.key_numbers(result)[-1]
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"])
     )
-    few = value.compare_versions(task, COSTS, alone, *sides, min_rows=500, **BOOTSTRAP)
+    few = business_value.compare_versions(task, COSTS, alone, *sides, min_rows=500, **BOOTSTRAP)
     assert few["policies"] == alone["policies"]
 
 

@@ -29,7 +29,7 @@ from modelbook.build.ploomber import BuildFailed
 from modelbook.build.runner import BuildResult, StageRunner
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
-from modelbook.evaluation import value
+from modelbook.evaluation import business_value
 from modelbook.pages import run_archive
 from modelbook.registry import store
 from modelbook.runs import history
@@ -162,7 +162,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
             if "compare" in dag and not ploomber.is_up_to_date(dag["compare"]):
                 _check_own_code(root, params["compare"], contract)
         if "finalize" in params:
-            value.check_amount(contract, params["finalize"].amount)
+            business_value.check_amount(contract, params["finalize"].amount)
             tasks.get_task(contract).read_costs(params["finalize"])
         dataset.quick_fingerprint(params["ingest"].table, root)
         dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)

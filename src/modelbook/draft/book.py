@@ -17,7 +17,7 @@ from modelbook.draft import column_types, leaks, roles
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.draft.target import (
-    JOINED_CLASS,
+    MERGED_CLASS,
     TargetDecisions,
     describe_imbalance,
     draft_target,
@@ -157,7 +157,7 @@ def _guess_columns(
     """Return the task, and a guess for each column."""
     task, target_guess = draft_target(frame, target, options.task)
     if decisions.joined_classes:
-        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, JOINED_CLASS)
+        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, MERGED_CLASS)
     return task, [
         target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns

@@ -17,7 +17,7 @@ from modelbook.draft.questions import Question
 from modelbook.errors import DataError
 from modelbook.formatting import natural_sort_key
 
-JOINED_CLASS = "other"  # class that replaces classes of one row
+MERGED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
 MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
 MAX_CLASSES = 50  # most classes of a multiclass task
@@ -41,7 +41,7 @@ class TargetDecisions:
     def join(self, values: pd.Series) -> pd.Series:
         """Return the target with its merged classes."""
         is_joined = parsing.normalize_texts(values).isin(self.joined_classes)
-        return values.mask(is_joined, JOINED_CLASS) if is_joined.any() else values
+        return values.mask(is_joined, MERGED_CLASS) if is_joined.any() else values
 
 
 def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, ColumnGuess]:
@@ -111,7 +111,7 @@ def find_left_out_rows(
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
         return is_left_out, TargetDecisions(gaps, questions=questions)
     if join_rare_classes and len(rare_classes) > 1:
-        joined = {"classes": rare_classes, "joined": JOINED_CLASS}
+        joined = {"classes": rare_classes, "joined": MERGED_CLASS}
         questions.append(Question("joined_classes", target, joined))
         return is_left_out, TargetDecisions(gaps, joined_classes=rare_classes, questions=questions)
     questions.append(Question("rare_classes", target, {"classes": rare_classes}))

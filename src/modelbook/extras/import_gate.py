@@ -22,7 +22,7 @@ from modelbook import tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import holds_out
-from modelbook.evaluation import consequences, fairness, metrics_ci, value
+from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
 from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
@@ -345,7 +345,7 @@ def _measure_here(
         scored,
         shared.rows,
         threshold,
-        value.get_decision_threshold(metrics),
+        business_value.get_decision_threshold(metrics),
         min_rows=params.slice_rows,
         **options,
     )

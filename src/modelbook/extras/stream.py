@@ -132,10 +132,10 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
             )
         )
         LOG.info(
-            "answering",
+            "scoring",
             extra={
-                "rows": stream_settings.input_stream,
-                "answers": stream_settings.output_stream,
+                "input_stream": stream_settings.input_stream,
+                "output_stream": stream_settings.output_stream,
                 "consumer": consumer,
             },
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook import formatting
 from modelbook.atomic import atomic_write
 from modelbook.display import style
-from modelbook.evaluation import value
+from modelbook.evaluation import business_value
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 from modelbook.tasks.metric_format import format_difference, format_passed, metric_label
@@ -59,7 +59,7 @@ def create_environment() -> jinja2.Environment:
         "percent": lambda share: f"{share:.0%}",
         "one_decimal": lambda number: f"{number:.1f}",
         "quantity": formatting.format_quantity,
-        "shown_gains": value.shown_gains,
+        "shown_gains": business_value.shown_gains,
         "value_data": dump_value,
         "cell": formatting.format_cell,
         "context": formatting.describe_key_number,

@@ -458,7 +458,7 @@ class Task(ABC):
         return None
 
     def describe_worth(self, value: dict[str, Any]) -> str:
-        """Describe the savings of the model; ``value`` is of ``evaluation.value.measure_value``."""
+        """Describe the savings of the model, from ``business_value.measure_value``."""
         [sentence] = self._render_shared("worth", value=value)
         return sentence
 
@@ -489,7 +489,7 @@ class Task(ABC):
         consequences, largest : DataFrame, dict or None
             From ``evaluation.consequences``.
         value : dict
-            From ``evaluation.value.compare_versions``: names of versions, rows and unit.
+            From ``evaluation.business_value.compare_versions``: names of versions, rows and unit.
         """
         if consequences.empty:
             return []

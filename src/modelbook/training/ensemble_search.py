@@ -325,9 +325,8 @@ class EnsembleSearch:
                     continue
                 label = self.experiment.family_label(setting.family)
                 self.on_progress(f"{text}: {label}, fit {total - len(waiting)} of {total}")
-                running[self.executor.submit((setting.family, setting.params, fold))] = (
-                    setting, fold,
-                )  # fmt: skip
+                future = self.executor.submit((setting.family, setting.params, fold))
+                running[future] = (setting, fold)
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 self._record_fold(*running.pop(future), *self.executor.get_result(future))
 

@@ -13,7 +13,13 @@ from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
 from modelbook.engine import LOCAL
-from modelbook.evaluation import baseline_comparison, conformal, fairness, metrics_ci, value
+from modelbook.evaluation import (
+    baseline_comparison,
+    business_value,
+    conformal,
+    fairness,
+    metrics_ci,
+)
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.formatting import key_number
@@ -107,12 +113,12 @@ class FinalModel:
         task: Task,
         scored: ScoredRows,
         rows: pd.DataFrame,
-        period: value.Period,
+        period: business_value.Period,
         params: Finalize,
     ) -> dict[str, Any]:
-        """Measure what the model is worth on labelled rows; see ``evaluation.value``."""
+        """Measure what the model is worth on labelled rows; see ``evaluation.business_value``."""
         simple_model = self._score_simple_model(task, rows)
-        return value.measure_value(
+        return business_value.measure_value(
             task,
             self.costs,
             scored,
@@ -149,7 +155,7 @@ def measure_gaps(
         holdout_evaluation.scored,
         rows,
         final_model.threshold,
-        value.get_decision_threshold(evidence),
+        business_value.get_decision_threshold(evidence),
         columns=list(dict.fromkeys([*sensitive, *task.contract.slices])),
         min_rows=params.slice_rows,
         resamples=params.resamples,
@@ -170,7 +176,7 @@ class HoldoutEvaluation:
     suspicions : list of str
         What suggests a leak, in sentences; the gate holds a model that has any.
     value : dict
-        What the model is worth, from ``evaluation.value.measure_value``.
+        What the model is worth, from ``evaluation.business_value.measure_value``.
     """
 
     scored: ScoredRows
@@ -414,7 +420,7 @@ def verdict_fields(
         ),
         "numbers": [
             *task.key_numbers(rows, final_model.threshold),
-            *(value.key_numbers(worth) if worth else []),
+            *(business_value.key_numbers(worth) if worth else []),
             holdout_use_number,
         ],
     }
