@@ -31,7 +31,7 @@ from modelbook.errors import DataError, JournalError, StoreError
 from modelbook.journal import Journal
 from modelbook.journal.database import ConflictingOutcomeError
 from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
-from modelbook.monitoring import batch_evaluation, batch_sources, latest_verdict, webhook, windows
+from modelbook.monitoring import batch_sources, evaluation_tables, latest_verdict, webhook, windows
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import store
@@ -421,11 +421,11 @@ def test_since_accepts_dates_times_and_durations() -> None:
 
 def test_run_metrics_are_comparable_and_have_valid_mlflow_names(contract: Contract) -> None:
     item, other = evaluated(contract, "4"), evaluated(contract, "new: März (2)", auc=None)
-    assert batch_evaluation.collect_run_metrics([item])["roc_auc"] == 0.75
-    assert batch_evaluation.collect_run_metrics([other]) == {
+    assert evaluation_tables.collect_run_metrics([item])["roc_auc"] == 0.75
+    assert evaluation_tables.collect_run_metrics([other]) == {
         "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
     }  # fmt: skip
-    assert "batch_new__März__2__expected_roc_auc" in batch_evaluation.collect_run_metrics(
+    assert "batch_new__März__2__expected_roc_auc" in evaluation_tables.collect_run_metrics(
         [item, other]
     )
 

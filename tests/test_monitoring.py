@@ -31,6 +31,7 @@ from modelbook.monitoring import (
     batch_evaluation,
     drift,
     duplicates,
+    evaluation_tables,
     evidently_reports,
     rules,
     windows,
@@ -640,12 +641,12 @@ def test_all_batches_are_evaluated_in_order(
     text, *count = progress[1]
     assert missing_facts(text, 5, 300) == []
     assert count == [1, 3]
-    table = batch_evaluation.drift_table(evaluations, IMPORTANCE)
+    table = evaluation_tables.drift_table(evaluations, IMPORTANCE)
     assert table.groupby("batch").size().to_dict() == {"4": 4, "5": 4}
     assert table.set_index(["batch", "column"])["drifted"].to_dict()["5", "size"]
     assert table.set_index("column")["importance"].to_dict() == IMPORTANCE
-    assert set(batch_evaluation.performance_table(evaluations)["batch"]) == {"4", "5"}
-    assert batch_evaluation.quality_table(evaluations)[["batch", "rows"]].values.tolist() == [
+    assert set(evaluation_tables.performance_table(evaluations)["batch"]) == {"4", "5"}
+    assert evaluation_tables.quality_table(evaluations)[["batch", "rows"]].values.tolist() == [
         ["4", 1000],
         ["5", 300],
         ["6", 10],
@@ -664,9 +665,9 @@ def test_all_batches_are_evaluated_in_order(
 
 
 def test_tables_without_batches_keep_their_columns() -> None:
-    assert "importance" in batch_evaluation.drift_table([], {}).columns
-    assert "reference" in batch_evaluation.performance_table([]).columns
-    assert len(batch_evaluation.quality_table([])) == 0
+    assert "importance" in evaluation_tables.drift_table([], {}).columns
+    assert "reference" in evaluation_tables.performance_table([]).columns
+    assert len(evaluation_tables.quality_table([])) == 0
 
 
 # The verdict
@@ -778,7 +779,7 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
 def test_expected_and_observed_performance_are_tabulated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    estimates = batch_evaluation.estimated_performance_table(
+    estimates = evaluation_tables.estimated_performance_table(
         [watched(batch), watched(batch.drop(columns="happened")), CALM]
     )
     assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)

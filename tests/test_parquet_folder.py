@@ -21,7 +21,7 @@ from modelbook.contract import Contract
 from modelbook.dataset import parquet_folder, quick_fingerprint, read_table
 from modelbook.draft import DraftOptions, planning
 from modelbook.errors import DataError
-from modelbook.monitoring import batch_evaluation, batch_sources, rules, window_history
+from modelbook.monitoring import batch_sources, evaluation_tables, rules, window_history
 from modelbook.registry import versions
 from modelbook.scoring import batch
 from modelbook.serving.reading_proof import prove_readings
@@ -119,7 +119,7 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     assert len(drawn) == len(complete) + 1
     assert 400 not in numbers(" ".join(complete))
     assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(sample)
-    assert batch_evaluation.collect_run_metrics([sample])["drawn_from"] == 1000
+    assert evaluation_tables.collect_run_metrics([sample])["drawn_from"] == 1000
 
 
 def test_drift_in_folder_is_found_in_sample(of_folder, parted, make_frame, monkeypatch):

@@ -144,7 +144,7 @@ def _log_to_mlflow(
     root: Path, book: str, version: int, evaluations: list[Any], params: Any, word: str
 ) -> None:
     """Log a monitoring run to MLflow; a failure to log does not change the verdict."""
-    from modelbook.monitoring import batch_evaluation
+    from modelbook.monitoring import evaluation_tables
     from modelbook.registry import tracking
     from modelbook.stage import project
 
@@ -156,7 +156,7 @@ def _log_to_mlflow(
             "monitor",
             tags | {"batches": ", ".join(evaluation.batch for evaluation in evaluations)},
         ) as run:
-            run.log(batch_evaluation.collect_run_metrics(evaluations), params.model_dump())
+            run.log(evaluation_tables.collect_run_metrics(evaluations), params.model_dump())
     except Exception as error:  # any error of the store: the history has the windows already
         typer.echo(
             f"not logged to MLflow: {type(error).__name__}: {str(error).splitlines()[0]}", err=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,11 +13,10 @@ from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.contract.parsing import holds_texts
-from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.formatting import format_code
-from modelbook.monitoring import change_split, drift, duplicates
+from modelbook.monitoring import drift, duplicates
 from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.monitoring.missing_rate_cause import MissingRateCause, find_missing_rate_cause
@@ -35,7 +33,6 @@ MAX_EVALUATED_ROWS = (
 )
 SEGMENT_FACTOR = 1.5  # a named group has at least this multiple of the distance of all rows
 MIN_SLICE_ROWS = 100  # rows with outcomes, in batch and reference
-INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
 
 
 @dataclass(frozen=True)
@@ -575,141 +572,3 @@ def measure_slices(
     return joined[
         ["slice", "group", "n", "value", "low", "high", "reference", *reference_columns.values()]
     ]
-
-
-def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]) -> pd.DataFrame:
-    """Concatenate the feature drift of all batches, with each column's importance."""
-    tables = [
-        evaluation.feature_drift.assign(batch=evaluation.batch)
-        for evaluation in evaluations
-        if len(evaluation.feature_drift)
-    ]
-    columns = ["batch", *drift.DRIFT_COLUMNS, "importance"]
-    if not tables:
-        return pd.DataFrame(columns=columns).astype({"drifted": bool})
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(importance=table["column"].map(importance).fillna(0))[columns]
-
-
-def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return the drifted rows of ``drift_table``, with readable names.
-
-    Its columns are those of ``DRIFT_COLUMN_NAMES``, but ``drifted`` and ``importance``.
-    """
-    drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
-    return (
-        drifted_rows[list(DRIFT_COLUMN_NAMES)]
-        .rename(columns=DRIFT_COLUMN_NAMES)
-        .drop(columns=["drifted", "importance"])
-        .reset_index(drop=True)
-    )
-
-
-def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Concatenate the metrics of all batches, with the holdout's values as ``reference``."""
-    tables = [
-        evaluation.metrics.assign(batch=evaluation.batch)
-        for evaluation in evaluations
-        if len(evaluation.metrics)
-    ]
-    columns = ["batch", "metric", "value", "low", "high", "reference"]
-    return (
-        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
-    )
-
-
-def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
-    rows = []
-    for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
-        estimate, metric_row = (
-            evaluation.estimated_metric or {},
-            evaluation.find_metric(evaluation.task.headline_metric),
-        )
-        value = float("nan") if metric_row is None else metric_row["value"]
-        rows.append(
-            (
-                evaluation.batch,
-                estimate["value"],
-                estimate["low"],
-                estimate["high"],
-                value,
-                estimate["value"] - value,
-            )
-        )
-    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
-
-
-def change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Return the change of the headline metric of each batch, split by cause."""
-    return change_split.tabulate(
-        [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
-    )
-
-
-def matched_references(
-    evaluations: list[BatchEvaluation], reference: pd.DataFrame
-) -> dict[str, pd.DataFrame]:
-    """Return the rows that each batch was compared with; the whole reference if it was not."""
-    return {
-        evaluation.batch: evaluation.matched.rows if evaluation.matched else reference
-        for evaluation in evaluations
-    }
-
-
-def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Return size, contract violations, duplicate share and drift of each batch."""
-    rows = [
-        (
-            evaluation.batch,
-            evaluation.rows,
-            len(evaluation.violations),
-            evaluation.duplicates.share,
-            evaluation.output_distance("outcome").distance,
-            evaluation.output_distance("score").distance,
-            evaluation.drifted_importance_share,
-        )
-        for evaluation in evaluations
-    ]
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "batch",
-            "rows",
-            "violations",
-            "copies",
-            "outcome_distance",
-            "score_distance",
-            "drifted_share",
-        ],
-    )
-
-
-def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
-    """Return the metrics to log in a run, by name.
-
-    Names of a single batch have no batch prefix, so that runs can be compared.
-    """
-    if len(evaluations) == 1:
-        return _batch_metrics(evaluations[0])
-    return {
-        f"batch_{INVALID_METRIC_CHARACTERS.sub('_', evaluation.batch)[:100]}_{name}": value
-        for evaluation in evaluations
-        for name, value in _batch_metrics(evaluation).items()
-    }
-
-
-def _batch_metrics(batch_evaluation: BatchEvaluation) -> dict[str, float]:
-    metrics = {
-        "rows": float(batch_evaluation.rows),
-        "drifted_share": batch_evaluation.drifted_importance_share,
-        "violations": float(len(batch_evaluation.violations)),
-    }
-    metrics["copies"] = batch_evaluation.duplicates.share
-    if batch_evaluation.sampled_from:
-        metrics["drawn_from"] = float(batch_evaluation.sampled_from)
-    if batch_evaluation.estimated_metric:
-        metrics[f"expected_{batch_evaluation.estimated_metric['metric']}"] = (
-            batch_evaluation.estimated_metric["value"]
-        )
-    return metrics | {row.metric: row.value for row in batch_evaluation.metrics.itertuples()}

@@ -1,0 +1,152 @@
+"""Tables of the evaluations of batches, and the metrics of a run of monitor."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from modelbook.contract import Contract
+from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
+from modelbook.monitoring import change_split, drift
+from modelbook.monitoring.batch_evaluation import BatchEvaluation
+
+INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
+
+
+def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]) -> pd.DataFrame:
+    """Concatenate the feature drift of all batches, with each column's importance."""
+    tables = [
+        evaluation.feature_drift.assign(batch=evaluation.batch)
+        for evaluation in evaluations
+        if len(evaluation.feature_drift)
+    ]
+    columns = ["batch", *drift.DRIFT_COLUMNS, "importance"]
+    if not tables:
+        return pd.DataFrame(columns=columns).astype({"drifted": bool})
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(importance=table["column"].map(importance).fillna(0))[columns]
+
+
+def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the drifted rows of ``drift_table``, with readable names.
+
+    Its columns are those of ``DRIFT_COLUMN_NAMES``, but ``drifted`` and ``importance``.
+    """
+    drifted_rows = contract.replace_with_labels(drift_rows[drift_rows["drifted"]], "column")
+    return (
+        drifted_rows[list(DRIFT_COLUMN_NAMES)]
+        .rename(columns=DRIFT_COLUMN_NAMES)
+        .drop(columns=["drifted", "importance"])
+        .reset_index(drop=True)
+    )
+
+
+def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+    """Concatenate the metrics of all batches, with the holdout's values as ``reference``."""
+    tables = [
+        evaluation.metrics.assign(batch=evaluation.batch)
+        for evaluation in evaluations
+        if len(evaluation.metrics)
+    ]
+    columns = ["batch", "metric", "value", "low", "high", "reference"]
+    return (
+        pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+    )
+
+
+def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+    """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
+    rows = []
+    for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
+        estimate, metric_row = (
+            evaluation.estimated_metric or {},
+            evaluation.find_metric(evaluation.task.headline_metric),
+        )
+        value = float("nan") if metric_row is None else metric_row["value"]
+        rows.append(
+            (
+                evaluation.batch,
+                estimate["value"],
+                estimate["low"],
+                estimate["high"],
+                value,
+                estimate["value"] - value,
+            )
+        )
+    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
+
+
+def change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+    """Return the change of the headline metric of each batch, split by cause."""
+    return change_split.tabulate(
+        [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
+    )
+
+
+def matched_references(
+    evaluations: list[BatchEvaluation], reference: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Return the rows that each batch was compared with; the whole reference if it was not."""
+    return {
+        evaluation.batch: evaluation.matched.rows if evaluation.matched else reference
+        for evaluation in evaluations
+    }
+
+
+def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+    """Return size, contract violations, duplicate share and drift of each batch."""
+    rows = [
+        (
+            evaluation.batch,
+            evaluation.rows,
+            len(evaluation.violations),
+            evaluation.duplicates.share,
+            evaluation.output_distance("outcome").distance,
+            evaluation.output_distance("score").distance,
+            evaluation.drifted_importance_share,
+        )
+        for evaluation in evaluations
+    ]
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "batch",
+            "rows",
+            "violations",
+            "copies",
+            "outcome_distance",
+            "score_distance",
+            "drifted_share",
+        ],
+    )
+
+
+def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
+    """Return the metrics to log in a run, by name.
+
+    Names of a single batch have no batch prefix, so that runs can be compared.
+    """
+    if len(evaluations) == 1:
+        return _batch_metrics(evaluations[0])
+    return {
+        f"batch_{INVALID_METRIC_CHARACTERS.sub('_', evaluation.batch)[:100]}_{name}": value
+        for evaluation in evaluations
+        for name, value in _batch_metrics(evaluation).items()
+    }
+
+
+def _batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
+    metrics = {
+        "rows": float(evaluation.rows),
+        "drifted_share": evaluation.drifted_importance_share,
+        "violations": float(len(evaluation.violations)),
+    }
+    metrics["copies"] = evaluation.duplicates.share
+    if evaluation.sampled_from:
+        metrics["drawn_from"] = float(evaluation.sampled_from)
+    if evaluation.estimated_metric:
+        metrics[f"expected_{evaluation.estimated_metric['metric']}"] = evaluation.estimated_metric[
+            "value"
+        ]
+    return metrics | {row.metric: row.value for row in evaluation.metrics.itertuples()}
