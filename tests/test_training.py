@@ -1280,7 +1280,7 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
     row = table.iloc[1]
     assert (row["gain"], row["gain_low"], row["gain_high"]) == (value, low, high)
     assert table.iloc[2]["gain"] == pytest.approx(table.iloc[0]["value"] - 0.5)
-    facts = [value, (high - low) / 2, "ROC AUC", "logistic regression"]
+    facts = [value, low, high, "ROC AUC", "logistic regression"]
     assert missing_facts(baseline_comparison.describe_gain_over_simple(TASK, table), *facts) == []
     assert baseline_comparison.beats_simple_model(table)
     assert not baseline_comparison.beats_simple_model(
@@ -1292,9 +1292,9 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
 
 GAINS = [
     (compare_with_simple(0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], True),
-    (compare_with_simple(0.002, 0.004), [0.002, 0.004, "ROC AUC", "logistic regression"], False),
+    (compare_with_simple(0.002, 0.004), [0.002, 0.006, "ROC AUC", "logistic regression"], False),
     (compare_with_simple(-0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], False),
-    (compare_with_simple(0.002, 0.004, 0.01), ["ROC AUC", "log loss", 0.01, 0.004], True),
+    (compare_with_simple(0.002, 0.004, 0.01), ["ROC AUC", "log loss", 0.01, 0.006], True),
     (compare_with_simple(0.0, 0.1).head(0), [], True),
 ]
 

@@ -126,5 +126,4 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
 
 
 def _describe_gain(task: Task, row: dict[str, Any]) -> str:
-    half_width = (row["gain_high"] - row["gain_low"]) / 2
-    return task.describe_gain(row["metric"], row["gain"], half_width)
+    return task.describe_gain(row["metric"], row["gain"], row["gain_low"], row["gain_high"])

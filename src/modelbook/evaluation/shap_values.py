@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.contract.counts import count_values
+from modelbook.formatting import format_code
 from modelbook.tasks.base import Task
 
 MAX_EXPLAINED_ROWS, MIN_EXPLAINED_ROWS = 500, 50  # holdout rows to explain
@@ -264,7 +265,9 @@ def _to_table(
     tables = []
     for column_index, name in enumerate(rows.columns):
         level = _rank_level(rows[name])
-        categories = rows[name] if name in task.contract.categorical_features else None
+        is_labelled = name in task.contract.columns and task.contract.columns[name].labels
+        is_coded = name in task.contract.categorical_features or is_labelled
+        categories = rows[name].map(format_code, na_action="ignore") if is_coded else None
         for class_index, class_name in enumerate(class_names):
             column_values = (
                 positions,

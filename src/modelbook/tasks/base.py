@@ -356,10 +356,9 @@ class Task(ABC):
         )
         return drop, is_significant, text
 
-    def describe_gain(self, metric: str, gain: float, half_width: float) -> str:
-        """Describe a gain of ``compute_improvement`` ± its half width, starting with the verb."""
-        size = f"{format_metric(abs(gain))} ± {format_metric(half_width)}"
-        return format_gain(metric, gain, size)
+    def describe_gain(self, metric: str, gain: float, low: float, high: float) -> str:
+        """Describe a gain of ``compute_improvement`` with its interval, starting with the verb."""
+        return format_gain(metric, gain, describe_size(gain, low, high, format_metric))
 
     def format_drop_limit(self, max_drop: float) -> str:
         """Format the limit of ``assess_metric_drop``."""
@@ -512,6 +511,12 @@ class Task(ABC):
             f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} (95% "
             f"CI {format_metric(row['low'])}–{format_metric(row['high'])}) on {row['n']:,} rows."
         )
+
+
+def describe_size(gain: float, low: float, high: float, format_: Callable[[float], str]) -> str:
+    """The size of a gain or a loss with its interval, in its own direction."""
+    bounds = (low, high) if gain >= 0 else (-high, -low)
+    return f"{format_(abs(gain))} (95% CI {' to '.join(map(format_, bounds))})"
 
 
 def estimator_classes(experiment_type: str) -> dict[str, type]:

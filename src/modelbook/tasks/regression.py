@@ -9,7 +9,13 @@ import pandas as pd
 
 from modelbook.config import Finalize
 from modelbook.formatting import KeyNumber, key_number
-from modelbook.tasks.base import MetricRows, Task, is_beyond_chance, metric_key_number
+from modelbook.tasks.base import (
+    MetricRows,
+    Task,
+    describe_size,
+    is_beyond_chance,
+    metric_key_number,
+)
 from modelbook.tasks.cost_matrix import DeviationCosts
 from modelbook.tasks.metric_format import QUANTILES, format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
@@ -202,8 +208,8 @@ class Regression(Task):
             ),
         )
 
-    def describe_gain(self, metric: str, gain: float, half_width: float) -> str:
-        return format_gain(metric, gain, f"{100 * abs(gain):.1f} ± {100 * half_width:.1f} %")
+    def describe_gain(self, metric: str, gain: float, low: float, high: float) -> str:
+        return format_gain(metric, gain, describe_size(gain, low, high, "{:.1%}".format))
 
     def format_drop_limit(self, max_drop: float) -> str:
         return f"{max_drop:.0%}"

@@ -232,13 +232,15 @@ def _summarize_performance(data: pd.DataFrame) -> str:
 
 
 @plotting.figure_of("History", ["batch", "measure", "value"], optional=["low", "high", "reference"])
-def metric_history(data: pd.DataFrame) -> Figure:
+def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 
     Parameters
     ----------
     data : pandas.DataFrame
         Columns ``batch, measure, value, low, high, reference``, oldest window first.
+    alert_share : float, optional
+        The importance of drifted columns from which the verdict is watch.
     """
     positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
     rows_by_measure = {
@@ -257,6 +259,9 @@ def metric_history(data: pd.DataFrame) -> Figure:
     )
     for ax, (name, measure_rows) in zip(axes.flat, panels.items(), strict=True):
         _draw_history(ax, name, measure_rows)
+        if name == "drifted_share" and alert_share is not None:
+            ax.axhline(alert_share, color=style.POSITIVE, linestyle=":", linewidth=1.4)
+            ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * alert_share))
         ax.set_xlim(-0.4, len(positions) - 0.6)
         step = -(-len(positions) // MAX_TICK_LABELS)
         ax.set_xticks(
@@ -269,7 +274,7 @@ def metric_history(data: pd.DataFrame) -> Figure:
         data=pd.concat(list(panels.values())).drop(columns="place").sort_index(),
         caption=(
             "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
-            "holdout."
+            "holdout; dotted line: alert threshold."
         ),
     )
 
