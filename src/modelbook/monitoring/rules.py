@@ -569,7 +569,20 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         ),
     ]
     if row is not None:
-        name = metric_label(latest.task.headline_metric)
-        holdout = {"holdout": row["reference"]}
-        figures.append(key_number(name, row["value"], compared_with=holdout))
+        change = latest.change
+        is_matched = change is not None and change.mix != 0
+        reference = "holdout, same mix of rows" if is_matched else "holdout"
+        share = change.known_entity_share if change else float("nan")
+        entities = f"{latest.task.contract.entity_label}s"
+        figures.append(
+            key_number(
+                metric_label(latest.task.headline_metric),
+                row["value"],
+                interval=(row["low"], row["high"]),
+                compared_with={reference: row["reference"]},
+                context=f"{share:.0%} of the rows are of {entities} in training"
+                if share >= MOST_ROWS
+                else "",
+            )
+        )
     return figures

@@ -71,6 +71,7 @@ def describe(
             if row["passed"] and row.get("is_certain") is False
         ],
         "monitor": receipts.get("monitor"),
+        "production": find_production_number(receipts),
         "value": value,
         "worth": task.describe_worth(value),
         "gaps": describe_gaps(task, harm["conclusive"]),
@@ -87,6 +88,12 @@ def describe(
         },
         "next": next_step(receipts),
     }
+
+
+def find_production_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
+    """The headline metric of the latest batch with outcomes; None without one."""
+    numbers = receipts["monitor"].numbers if "monitor" in receipts else []
+    return next((dict(number) for number in numbers if number.get("compared_with")), None)
 
 
 def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
