@@ -144,7 +144,7 @@ CASES = {
     "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native trees"),
     "logistic": (LogisticRegression(), "binary", "linear model"),
     "boosting": (GradientBoostingClassifier(**FEW), "binary", "native trees"),
-    "forest": (RandomForestClassifier(**FEW), "binary", "ONNX graph"),
+    "forest": (RandomForestClassifier(**FEW), "binary", "native trees"),
     "bayes": (GaussianNB(), "binary", "ONNX graph"),
     "vote": (
         VotingClassifier([("a", LGBMClassifier(**QUIET, **FEW)), ("b", LogisticRegression())], voting="soft",
@@ -157,7 +157,7 @@ CASES = {
     "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
     "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native trees"),
     "line": (LinearRegression(), "regression", "linear model"),
-    "forest of a number": (RandomForestRegressor(**FEW), "regression", "ONNX graph"),
+    "forest of a number": (RandomForestRegressor(**FEW), "regression", "native trees"),
 }  # fmt: skip
 
 
@@ -403,17 +403,14 @@ def test_predictions_use_class_names_of_contract_and_survive_saving(contract):
     )
 
 
-def test_incompatible_or_corrupt_booster_raises(tmp_path, frame):
+def test_incompatible_or_corrupt_booster_raises(frame):
     model = LGBMClassifier(**QUIET, n_estimators=2).fit(
         frame[["size"]].to_numpy(), frame["happened"]
     )
-    path = tmp_path / "kernel.txt"
-    path.write_text(model.booster_.model_to_string())
     with pytest.raises(CompileError, match=r"\b1\b"):
-        NativeBooster(path, 3)
-    path.write_text("no model")
+        NativeBooster(model.booster_.model_to_string(), 3)
     with pytest.raises(CompileError, match="LightGBM"):
-        NativeBooster(path, 1)
+        NativeBooster("no model", 1)
 
 
 def test_scorer_of_other_release_raises_with_next_step(compile_model):

@@ -1,4 +1,4 @@
-"""Boosted trees as one LightGBM model and as lookup tables: equal predictions."""
+"""Trees as one LightGBM model and as lookup tables: equal predictions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.ensemble import (
+    BaseEnsemble,
+    ExtraTreesRegressor,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
+    RandomForestClassifier,
 )
 from sklearn.linear_model import LinearRegression
 from version_store import fitted
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import CompiledScorer, bitmask_trees
+from modelbook.scoring import CompiledScorer, bitmask_trees, tree_ensemble, tree_predictor
 from modelbook.scoring.bitmask_trees import LeafMasks, make_leaf_masks
 from modelbook.scoring.compilation import check_parity, compile_pipeline
 from modelbook.scoring.encoder import EncodedRows
@@ -96,6 +99,10 @@ TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
     ),
     "catboost of a number": (CategoricalCatBoostRegressor(**CATBOOST, depth=4), HOLES, SUM),
     "a logarithm": (LogTargetRegressor(LGBMRegressor(**QUIET)), HOLES, np.exp(SUM)),
+    "forest": (RandomForestClassifier(20, max_depth=6, random_state=0), ROWS, SUM > 0),
+    "extra trees of a number": (
+        ExtraTreesRegressor(20, max_leaf_nodes=64, random_state=0), ROWS, SUM,
+    ),
 }  # fmt: skip
 
 
@@ -124,7 +131,7 @@ def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
     sizes = np.abs(masks.low)
     # LightGBM's name for zero is not told to the last digit; CatBoost's for a gap is the largest.
     at = np.unique(masks.low[(sizes > 1e-30) & (sizes < 1e30)])
-    takes_gaps = not isinstance(model, GradientBoostingClassifier | GradientBoostingRegressor)
+    takes_gaps = not isinstance(model, BaseEnsemble)
     odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if takes_gaps else [])]
     values = np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf), odd])
     return WIDE.choice(values, (3 * MIN_ROWS, 4))
@@ -170,6 +177,24 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
         np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-12)
         singly = [predictor.predict_one(row) for row in rows[:50].tolist()]
         np.testing.assert_allclose(singly, wanted[:50], rtol=1e-12, atol=1e-12)
+
+
+def test_large_trees_are_added_to_the_sums_of_the_tables(
+    put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_predictor, "BLOCK_BYTES", 50_000)  # a few trees at a time
+    boosting, forest = grown("two classes"), RandomForestClassifier(20, random_state=0)
+    forest.fit(ROWS, (SUM > 0) ^ (WIDE.random(len(SUM)) < 0.2))
+    predictor = put([boosting, forest], [0.6, 0.4])
+    masks = LeafMasks.load(tmp_path / "kernel.npz")
+    assert masks.leaf_counts.tolist()[-1:] == [1]
+    assert len(masks.leaf_counts) == boosting.n_estimators + 1
+    wanted = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
+    for count in (len(ROWS), MIN_ROWS - 1):
+        result = predictor.predict_many(EncodedRows.from_array(ROWS[:count]))
+        np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
+    singly = [predictor.predict_one(row) for row in ROWS[:20].tolist()]
+    np.testing.assert_allclose(singly, wanted[:20], rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +244,12 @@ def test_unsupported_trees_raise_compile_error(model: Any, reason: str) -> None:
     outcome = np.abs(SUM) if isinstance(model, LGBMRegressor) else SUM > 0
     with pytest.raises(CompileError, match=reason):
         extract_trees(model.fit(ROWS, outcome), 4)
+
+
+def test_forest_of_many_nodes_raises_compile_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_ensemble, "MAX_FOREST_NODES", 100)
+    with pytest.raises(CompileError, match="at most 100"):
+        extract_trees(grown("forest"), 4)
 
 
 BOOSTED = {

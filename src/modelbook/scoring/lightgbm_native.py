@@ -26,15 +26,22 @@ class NativeBooster:
     """A model of LightGBM, loaded from its text; ``is_raw`` predicts sums without their link.
 
     ``predict_one`` writes into buffers of the object, so it is not thread-safe.
+
+    Attributes
+    ----------
+    iteration_count : int
+        Number of trees of each output.
     """
 
-    def __init__(self, path: Path, width: int, *, is_raw: bool = False) -> None:
+    def __init__(self, text: str, width: int, *, is_raw: bool = False) -> None:
         self._library, self._width = load_library(), width
         self._prediction_type = PREDICT_RAW if is_raw else PREDICT_NORMAL
         self._handle, rounds = ctypes.c_void_p(), ctypes.c_int()
-        create_booster = self._library.LGBM_BoosterCreateFromModelfile
         self._call_library(
-            create_booster, str(path).encode(), ctypes.byref(rounds), ctypes.byref(self._handle)
+            self._library.LGBM_BoosterLoadModelFromString,
+            text.encode(),
+            ctypes.byref(rounds),
+            ctypes.byref(self._handle),
         )
         class_count, feature_count = ctypes.c_int(), ctypes.c_int()
         self._call_library(
@@ -45,9 +52,9 @@ class NativeBooster:
         )
         if feature_count.value != width:
             raise CompileError(
-                f"{path.name} needs {feature_count.value} columns", expected=f"{width} columns"
+                f"the booster needs {feature_count.value} columns", expected=f"{width} columns"
             )
-        self.output_count = class_count.value
+        self.output_count, self.iteration_count = class_count.value, rounds.value
         self._init_single_row()
 
     def _init_single_row(self) -> None:

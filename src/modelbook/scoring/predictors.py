@@ -7,7 +7,7 @@ import pickle
 import struct
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ class LightGBMPredictor(Predictor):
 
     name = "native LightGBM booster"
 
-    def __init__(self, path: Path, width: int, is_classifier: bool) -> None:
-        self._booster = NativeBooster(path, width)
+    def __init__(self, text: str, width: int, is_classifier: bool) -> None:
+        self._booster = NativeBooster(text, width)
         self._is_binary = is_classifier and self._booster.output_count == 1
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
@@ -82,7 +82,7 @@ class LightGBMPredictor(Predictor):
 
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> LightGBMPredictor:
-        return cls(folder / f"{stem}.txt", **parameters)
+        return cls((folder / f"{stem}.txt").read_text(encoding="utf-8"), **parameters)
 
 
 class OnnxPredictor(Predictor):
@@ -133,6 +133,8 @@ class WeightedMeanPredictor(Predictor):
 
     def __init__(self, members: list[Predictor], weights: list[float]) -> None:
         self._members = list(zip(members, [weight / sum(weights) for weight in weights]))
+        if len(members) == 1:  # a mean of trees alone, which are one predictor
+            self.predict_one = members[0].predict_one  # type: ignore[method-assign]
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         numbers = [
@@ -243,9 +245,11 @@ def load_members(folder: Path, stem: str, parameters: dict[str, Any]) -> list[Pr
 
 
 def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
-    """Turn sums into probabilities (``sigmoid``, ``softmax``) or values (``expm1``, ``none``)."""
-    if link == "sigmoid":
-        probability = 1 / (1 + np.exp(-np.clip(sums[:, 0], -700, 700)))
+    """Turn sums into probabilities or values by a link of ``TreeEnsemble``."""
+    if link in ("sigmoid", "probability"):
+        probability = sums[:, 0]
+        if link == "sigmoid":
+            probability = 1 / (1 + np.exp(-np.clip(probability, -700, 700)))
         return np.column_stack([1 - probability, probability])
     if link == "softmax":
         powers = np.exp(sums - sums.max(axis=1, keepdims=True))
@@ -255,8 +259,8 @@ def apply_link(sums: np.ndarray, link: str) -> np.ndarray:
 
 def link_row(sums: Sequence[float], link: str) -> Sequence[float]:
     """``apply_link`` for the sums of one row, without NumPy."""
-    if link == "sigmoid":
-        probability = sigmoid(sums[0])
+    if link in BINARY_LINKS:
+        probability = BINARY_LINKS[link](sums[0])
         return [1 - probability, probability]
     if link == "softmax":
         largest = max(sums)
@@ -269,3 +273,7 @@ def link_row(sums: Sequence[float], link: str) -> Sequence[float]:
 def sigmoid(value: float) -> float:
     """The logistic function."""
     return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
+
+
+# Links from one sum to the probability of the second of two classes.
+BINARY_LINKS: dict[str, Callable[[float], float]] = {"sigmoid": sigmoid, "probability": float}

@@ -25,6 +25,7 @@ CATBOOST_LINKS = {
 MAX_NUMBER = float(np.finfo("float64").max)
 MISSING_CODE = -1  # of a category, as CatBoost gets it
 MAX_CODES = 256  # of a category, whose hashes are looked up
+MAX_FOREST_NODES = 1_000_000  # nodes of all trees of a forest; as objects they take 0.2 GB
 
 
 class TreeSplit(NamedTuple):
@@ -57,8 +58,8 @@ class TreeEnsemble:
     ----------
     trees : list of TreeNode
         Tree ``t`` adds to the sum ``t % len(base_score)``.
-    link : {"sigmoid", "softmax", "expm1", "none"}
-        Function from sums to probabilities or values.
+    link : {"sigmoid", "softmax", "probability", "expm1", "none"}
+        Function from sums to probabilities or values; the sum of a forest is a ``probability``.
     factor : float
         Of the values.
     """
@@ -68,6 +69,11 @@ class TreeEnsemble:
     link: str
     factor: float = 1.0
 
+    @property
+    def iterations(self) -> int:
+        """Number of trees of each sum."""
+        return len(self.trees) // len(self.base_score)
+
 
 def has_trees(estimator: Any) -> bool:
     """Return whether ``extract_trees`` may support an estimator."""
@@ -75,7 +81,7 @@ def has_trees(estimator: Any) -> bool:
 
 
 def extract_trees(estimator: Any, width: int) -> TreeEnsemble:
-    """Extract the trees of a fitted estimator of boosted trees.
+    """Extract the trees of a fitted estimator of boosted trees, or of a forest.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def extract_trees(estimator: Any, width: int) -> TreeEnsemble:
     """
     extractor = _find_extractor(estimator)
     if extractor is None:
-        raise CompileError(f"{type(estimator).__name__} is no ensemble of boosted trees")
+        raise CompileError(f"{type(estimator).__name__} is no ensemble of trees")
     return extractor(estimator, width)
 
 
@@ -132,10 +138,10 @@ def _extract_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
         raise CompileError(
             "the boosting has a custom loss or init", expected="scikit-learn's defaults"
         )
-    trees = []
-    for tree in estimator.estimators_.ravel():
-        thresholds = _float32_boundaries(tree.tree_.threshold)
-        trees.append(_parse_sklearn_node(tree.tree_, thresholds, 0, estimator.learning_rate))
+    trees = [
+        _parse_sklearn_tree(tree.tree_, estimator.learning_rate * tree.tree_.value[:, 0, 0])
+        for tree in estimator.estimators_.ravel()
+    ]
     link = _probability_link(estimator.estimators_.shape[1]) if is_classifier else "none"
     return TreeEnsemble(trees, _base_score(estimator, is_classifier), link)
 
@@ -169,17 +175,38 @@ def _base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
     return raw_prediction.ravel() - estimator.learning_rate * np.sum(leaf_outputs, axis=0)
 
 
-def _parse_sklearn_node(
-    tree: Any, thresholds: np.ndarray, node: int, learning_rate: float
-) -> TreeNode:
-    left, right = tree.children_left[node], tree.children_right[node]
-    if left == right:  # both -1: a leaf
-        return learning_rate * float(tree.value[node, 0, 0])
-    children = (
-        _parse_sklearn_node(tree, thresholds, left, learning_rate),
-        _parse_sklearn_node(tree, thresholds, right, learning_rate),
-    )
-    return TreeSplit(int(tree.feature[node]), float(thresholds[node]), False, *children)
+def _extract_forest(estimator: Any, width: int) -> TreeEnsemble:
+    """The trees of a random forest, or extra trees: the mean of their leaves is the prediction."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is not None and len(classes) != 2:
+        raise CompileError(f"the forest has {len(classes)} classes", expected="two, or a number")
+    trees = [tree.tree_ for tree in estimator.estimators_]
+    if (node_count := sum(tree.node_count for tree in trees)) > MAX_FOREST_NODES:
+        raise CompileError(
+            f"the forest has {node_count:,} nodes", expected=f"at most {MAX_FOREST_NODES:,}"
+        )
+    parsed = []
+    for tree in trees:
+        values = tree.value[:, 0]  # of each node: one, or the weights of both classes
+        means = values[:, 0] if classes is None else values[:, 1] / values.sum(axis=1)
+        parsed.append(_parse_sklearn_tree(tree, means / len(trees)))
+    return TreeEnsemble(parsed, np.zeros(1), "none" if classes is None else "probability")
+
+
+def _parse_sklearn_tree(tree: Any, node_values: np.ndarray) -> TreeNode:
+    columns, thresholds = tree.feature.tolist(), _float32_boundaries(tree.threshold).tolist()
+    left_children, right_children = tree.children_left.tolist(), tree.children_right.tolist()
+    values = node_values.tolist()
+
+    def parse_node(node: int) -> TreeNode:
+        left, right = left_children[node], right_children[node]
+        if left == right:  # both -1: a leaf
+            return values[node]
+        return TreeSplit(
+            columns[node], thresholds[node], False, parse_node(left), parse_node(right)
+        )
+
+    return parse_node(0)
 
 
 def _extract_hist_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
@@ -330,10 +357,12 @@ def _extract_log_target(estimator: Any, width: int) -> TreeEnsemble:
 
 
 EXTRACTORS: dict[str, Callable[[Any, int], TreeEnsemble]] = {  # by the beginning of the class name
+    "ExtraTrees": _extract_forest,
     "GradientBoosting": _extract_gradient_boosting,
     "HistGradientBoosting": _extract_hist_gradient_boosting,
     "CategoricalCatBoost": _extract_catboost,
     "LogTargetRegressor": _extract_log_target,
+    "RandomForest": _extract_forest,
 }
 
 

@@ -1,23 +1,25 @@
-"""The predictor of boosted trees: all ensembles of a blend in one call of LightGBM's library."""
+"""The predictor of trees: all ensembles of a blend in one call of LightGBM's library."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelbook.errors import CompileError
-from modelbook.scoring.bitmask_trees import BitmaskTables, LeafMasks, make_leaf_masks
+from modelbook.scoring.bitmask_trees import MAX_LEAVES, BitmaskTables, LeafMasks, make_leaf_masks
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
-from modelbook.scoring.lightgbm_text import write_ensembles
-from modelbook.scoring.predictors import Predictor, apply_link, link_row, sigmoid
-from modelbook.scoring.tree_ensemble import TreeEnsemble
+from modelbook.scoring.lightgbm_text import split_model, write_ensembles
+from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
+from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, list_leaves
 
 MIN_ROWS = 100  # for fewer rows, prediction without tables is faster
+# Bytes of text of large trees that predict a batch together: they stay in the cache.
+BLOCK_BYTES = 500_000
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,45 @@ class EnsembleOutput:
 
 
 class TreePredictor(Predictor):
-    """The weighted sum of ensembles of trees: LightGBM's library, and tables for batches."""
+    """The weighted sum of ensembles of trees: LightGBM's library, and tables for batches.
+
+    Parameters
+    ----------
+    text : str
+        Model of LightGBM with all trees.
+    tables : BitmaskTables or None
+        Tables for batches, which replace the trees before ``table_iterations``.
+    """
 
     name = "native trees"
 
     def __init__(
-        self, booster: NativeBooster, tables: BitmaskTables | None, outputs: list[EnsembleOutput]
+        self,
+        text: str,
+        width: int,
+        outputs: list[EnsembleOutput],
+        tables: BitmaskTables | None = None,
+        table_iterations: int | None = None,
     ) -> None:
-        self._booster, self._tables, self._outputs = booster, tables, outputs
+        self._text, self._width = text, width
+        self._booster = NativeBooster(text, width, is_raw=True)
+        self._outputs, self._tables = outputs, tables
+        # In versions of earlier releases all trees have tables, or none.
+        all_iterations = self._booster.iteration_count if tables else 0
+        self._table_iterations = all_iterations if table_iterations is None else table_iterations
         counts = [len(output.base_score) for output in outputs]
         ends = np.cumsum(counts).tolist()
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts)]
         self._base_scores = [score for output in outputs for score in output.base_score]
         self._weights = [output.weight for output in outputs]
-        self._is_binary = all(output.link == "sigmoid" for output in outputs)
+        self._is_binary = all(output.link in BINARY_LINKS for output in outputs)
+        self._binary_links = [BINARY_LINKS.get(output.link, float) for output in outputs]
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         sums = self._booster.predict_one(values)
         if self._is_binary:
-            terms = zip(self._weights, sums, self._base_scores)
-            probability = sum([weight * sigmoid(total + base) for weight, total, base in terms])
+            terms = zip(self._weights, self._binary_links, sums, self._base_scores)
+            probability = sum([weight * link(total + base) for weight, link, total, base in terms])
             return [1 - probability, probability]
         totals = [total + base for total, base in zip(sums, self._base_scores)]
         scores = [
@@ -59,24 +80,38 @@ class TreePredictor(Predictor):
         return [sum(column) for column in zip(*scores)]
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        sums = np.zeros((rows.row_count, len(self._base_scores))) + self._base_scores
         if self._tables and rows.row_count >= MIN_ROWS:
-            sums = self._tables.sum_leaves(rows)
-        else:
-            sums = self._booster.predict_many(rows.dense)
-        sums += self._base_scores
+            sums += self._tables.sum_leaves(rows)
+        boosters = [self._booster] if rows.row_count < MIN_ROWS else self._block_boosters
+        if boosters:
+            dense_rows = np.ascontiguousarray(rows.dense)
+            sums += sum(booster.predict_many(dense_rows) for booster in boosters)
         scores = [
             output.weight * apply_link(sums[:, part], output.link)
             for part, output in zip(self._slices, self._outputs)
         ]
         return np.sum(scores, axis=0)
 
+    @cached_property
+    def _block_boosters(self) -> list[NativeBooster]:
+        """Boosters of the trees that have no tables.
+
+        LightGBM can also predict a range of iterations, but the range is a state of the booster,
+        which other threads and ``predict_one`` use.
+        """
+        texts = split_model(self._text, self._table_iterations, BLOCK_BYTES)
+        return [NativeBooster(text, self._width, is_raw=True) for text in texts]
+
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> TreePredictor:
         masks_path = folder / f"{stem}.npz"
         return cls(
-            NativeBooster(folder / f"{stem}.txt", parameters["width"], is_raw=True),
-            BitmaskTables(LeafMasks.load(masks_path)) if masks_path.is_file() else None,
+            (folder / f"{stem}.txt").read_text(encoding="utf-8"),
+            parameters["width"],
             [EnsembleOutput(**output) for output in parameters["outputs"]],
+            BitmaskTables(LeafMasks.load(masks_path)) if masks_path.is_file() else None,
+            parameters.get("table_iterations"),
         )
 
 
@@ -97,14 +132,38 @@ def write_tree_predictor(
     width : int
         Number of columns of all of them.
     """
-    text = write_ensembles(ensembles, starts, width)
+    fits_tables = [_count_most_leaves(ensemble) <= MAX_LEAVES for ensemble in ensembles]
+    marked = list(zip(ensembles, fits_tables))
+    table_iterations = max([ensemble.iterations for ensemble, fits in marked if fits], default=0)
+    # Large trees come last, so that LightGBM's library can add theirs to the sums of the tables.
+    walked = [
+        ensemble if fits else _put_stumps(ensemble, table_iterations, ensemble.trees)
+        for ensemble, fits in marked
+    ]
+    text = write_ensembles(walked, starts, width)
     (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
-    try:
-        make_leaf_masks(ensembles, starts).save(folder / f"{stem}.npz")
-    except CompileError:  # large trees: LightGBM's library predicts batches as well
-        (folder / f"{stem}.npz").unlink(missing_ok=True)
+    (folder / f"{stem}.npz").unlink(missing_ok=True)
+    if any(fits_tables):
+        tabulated = [
+            ensemble if fits else _put_stumps(ensemble, 1, []) for ensemble, fits in marked
+        ]
+        make_leaf_masks(tabulated, starts).save(folder / f"{stem}.npz")
     outputs = [
         EnsembleOutput(ensemble.base_score.tolist(), ensemble.link, weight * ensemble.factor)
         for ensemble, weight in zip(ensembles, weights)
     ]
-    return {"width": width, "outputs": [asdict(output) for output in outputs]}
+    return {
+        "width": width,
+        "outputs": [asdict(output) for output in outputs],
+        "table_iterations": table_iterations,
+    }
+
+
+def _count_most_leaves(ensemble: TreeEnsemble) -> int:
+    return max(sum(1 for _ in list_leaves(tree)) for tree in ensemble.trees)
+
+
+def _put_stumps(ensemble: TreeEnsemble, iterations: int, trees: Sequence[TreeNode]) -> TreeEnsemble:
+    """Return an ensemble with trees of one leaf, which is 0, before some trees."""
+    stumps = [0.0] * (iterations * len(ensemble.base_score))
+    return replace(ensemble, trees=[*stumps, *trees])
