@@ -140,6 +140,7 @@ def test_unreachable_store_is_reported(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     result = refused(tmp_path, "s3://models/deep")
     assert "models/deep" in result.problem
     assert result.next
