@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 
-def acquire_lock(path: Path, error: Exception, timeout_seconds: float = 0) -> FileLock:
-    """Acquire the lock of a file, which is created; raise ``error`` if another process holds it."""
+def acquire_lock(
+    path: Path, error: Exception, timeout_seconds: float = 0
+) -> AbstractContextManager[BaseFileLock]:
+    """Acquire the lock of a file, which is created; it is released when the context ends.
+
+    Raises
+    ------
+    error
+        If another process holds it for longer than the timeout.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
     try:
-        lock.acquire(timeout=timeout_seconds)
+        return FileLock(path).acquire(timeout=timeout_seconds)
     except Timeout:
         raise error from None
-    return lock

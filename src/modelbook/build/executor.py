@@ -241,7 +241,7 @@ def _runs_past_executor(command: argparse.Namespace) -> bool:
 def _prove_build(root: Path) -> None:
     """Mark the notebooks that Ploomber runs as part of a build, until this process ends."""
     until_exit = ExitStack()
-    until_exit.callback(locks.lock_build(root).release)
+    until_exit.enter_context(locks.lock_build(root))
     os.environ |= KERNEL_ENVIRONMENT
     os.environ[build_proof.VARIABLE] = until_exit.enter_context(build_proof.issue_token(root))
     atexit.register(until_exit.close)

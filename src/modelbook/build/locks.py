@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from modelbook.errors import BuildError
 from modelbook.file_lock import acquire_lock
 
 
-def lock_build(root: Path) -> FileLock:
+def lock_build(root: Path) -> AbstractContextManager[BaseFileLock]:
     """Acquire the build lock of a project, which backup, upgrade, prune, forget and reset use, too.
 
     Raises
@@ -25,7 +26,7 @@ def lock_build(root: Path) -> FileLock:
     )
 
 
-def lock_retrain(root: Path, book: str) -> FileLock:
+def lock_retrain(root: Path, book: str) -> AbstractContextManager[BaseFileLock]:
     """Acquire the retrain lock of a book.
 
     Raises
@@ -39,6 +40,6 @@ def lock_retrain(root: Path, book: str) -> FileLock:
     )
 
 
-def _acquire(path: Path, problem: str, expected: str) -> FileLock:
+def _acquire(path: Path, problem: str, expected: str) -> AbstractContextManager[BaseFileLock]:
     next_step = "wait for it to end, or stop it"
     return acquire_lock(path, BuildError(problem, expected=expected, next=next_step))

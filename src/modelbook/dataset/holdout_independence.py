@@ -129,8 +129,8 @@ def find_undeclared_entities(
     """Try each column whose values repeat as the entity, and the rows around each row.
 
     A quick model is cross-validated twice, with the groups as declared and with the column's
-    groups kept apart as well. A loss of quality beyond chance shows that rows of one group know
-    each other's outcome.
+    groups kept apart as well. A loss of quality beyond chance shows that rows of one group
+    reveal each other's outcome.
 
     Parameters
     ----------

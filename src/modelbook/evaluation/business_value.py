@@ -312,7 +312,7 @@ def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
-    """Expected cost and saving of the model as key numbers, the latter beside the champion's."""
+    """Expected cost of the model, and its saving compared with the champion's, as key numbers."""
     model = value["policies"][0]
     size = value["period_rows"] if value["period"] else 1000
     # Of each version the first policy is what is done.

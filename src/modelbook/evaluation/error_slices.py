@@ -175,7 +175,7 @@ def _encode_features(
 def _describe_sides(contract: Contract, name: str, has_missing: bool) -> tuple[str, str]:
     """The conditions of a number, ``age ≤ {0}`` and ``age > {0}``, or of yes and no.
 
-    Yes and no with missing values are three values, which the threshold tells apart.
+    Yes and no with missing values are three values, which the threshold separates.
     """
     column = contract.columns.get(name)
     if column is not None and column.type == "boolean" and not has_missing:

@@ -230,7 +230,7 @@ def evaluate_slices(
 def select_groups(
     scored: ScoredRows, frame: pd.DataFrame, columns: Sequence[str], min_rows: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield column, value and rows of each group that has enough rows, and can be judged."""
+    """Yield column, value and rows of each group that has enough rows and can be evaluated."""
     for column in columns:
         for value in sorted(frame[column].dropna().unique()):
             mask = (frame[column] == value).to_numpy()

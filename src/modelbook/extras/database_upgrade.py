@@ -1,6 +1,6 @@
 """Migrate a project's databases to this version: the journals of its books, and the MLflow store.
 
-Each is migrated as a whole or not at all. A copy of an SQLite file is kept beside it.
+Each is migrated as a whole or not at all. A copy of an SQLite file is kept next to it.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _upgrade_copy(root: Path, path: Path, folder: Path) -> Path:
 
 
 def _keep_copy(path: Path) -> Path:
-    """Copy an SQLite file; return the path of the copy beside it."""
+    """Copy an SQLite file; return the path of the copy next to it."""
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     copy = path.with_name(f"{path.stem}-before-{time}{path.suffix}")
     copy_database(path, copy)

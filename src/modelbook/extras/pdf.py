@@ -80,7 +80,7 @@ def find_report_pages(root: Path, book: str, stages: Sequence[str] = ()) -> list
 
 
 def print_pages(report_pages: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Print pages to PDF files beside them, atomically; yield each page and its PDF.
+    """Print pages to PDF files next to them, atomically; yield each page and its PDF.
 
     Raises
     ------

@@ -40,7 +40,7 @@ class StreamWorker:
         self._service = service
 
     async def process_entry(self, entry_id: str, fields: EntryFields) -> dict[str, str]:
-        """Return the output entry: ``id`` with ``answer``, or with ``error`` for a rejected row.
+        """Return the output entry: ``id`` and ``answer`` (the prediction), or ``error``.
 
         Parameters
         ----------

@@ -170,7 +170,7 @@ def migrate(engine: sa.Engine, version: int, book: str) -> None:
 def _copy_rows(
     connection: sa.Connection, table: sa.Table, former: Mapping[str, str | None], book: str
 ) -> None:
-    """Create a table anew, and copy the rows of its former columns."""
+    """Create a table again, and copy the rows of its former columns."""
     former_name = f"{table.name}_before_migration"
     connection.exec_driver_sql(f"alter table {table.name} rename to {former_name}")
     source = sa.Table(former_name, sa.MetaData(), autoload_with=connection)

@@ -311,9 +311,7 @@ def split_change(
     if is_in_training is None:
         return split
     rows, scores = scored_rows
-    unseen = ScoredRows.from_arrays(
-        task.contract.encode_target(rows), scores, _entity_codes(rows, task.contract)
-    ).select(~is_in_training)
+    unseen = _to_scored_rows(task, rows, scores).select(~is_in_training)
     is_measurable = len(unseen) >= min_rows and task.is_evaluable(unseen.outcome)
     return replace(
         split,
@@ -487,9 +485,7 @@ def measure_performance(
     """
     if len(batch) < params.min_rows:
         return pd.DataFrame()
-    batch_rows = ScoredRows.from_arrays(
-        task.contract.encode_target(batch), scores, _entity_codes(batch, task.contract)
-    )
+    batch_rows = _to_scored_rows(task, batch, scores)
     if not task.is_evaluable(batch_rows.outcome):
         return pd.DataFrame()
     metrics = dict(task.metric_functions(threshold))
@@ -521,6 +517,11 @@ def _add_reference(
         reference_low=table["metric"].map(headline["low"]),
         reference_high=table["metric"].map(headline["high"]),
     )
+
+
+def _to_scored_rows(task: Task, batch: pd.DataFrame, scores: np.ndarray) -> ScoredRows:
+    outcomes = task.contract.encode_target(batch)
+    return ScoredRows.from_arrays(outcomes, scores, _entity_codes(batch, task.contract))
 
 
 def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
@@ -555,9 +556,7 @@ def measure_slices(
     ]
     if available != task.contract.slices:
         return pd.DataFrame()
-    batch_rows = ScoredRows.from_arrays(
-        task.contract.encode_target(batch), scores, _entity_codes(batch, task.contract)
-    )
+    batch_rows = _to_scored_rows(task, batch, scores)
     batch_slices = metrics_ci.evaluate_slices(task, batch_rows, batch, threshold, **slice_options)
     reference_slices = metrics_ci.evaluate_slices(
         task, task.restore_scored_rows(reference), reference, threshold, **slice_options

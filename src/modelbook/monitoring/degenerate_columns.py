@@ -1,7 +1,7 @@
 """Columns of a batch that are empty or constant, though the reference has several values.
 
 A dead feed affects the verdict regardless of importance: the importance of one of several
-correlated columns is close to zero. Columns are judged before date parts are derived: a batch of
+correlated columns is close to zero. Columns are checked before date parts are derived: a batch of
 one month has a constant month. A result that is likely under the reference is not a finding: all of
 ``n`` rows hold a value of share ``p`` with probability ``p ** n``.
 """

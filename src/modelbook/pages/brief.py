@@ -108,7 +108,7 @@ def unmet_criteria(deploy: Verdict | None) -> list[str]:
 
 
 def compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """What finalize found the model to be worth, beside the champion if deploy compared them."""
+    """What finalize found the model to be worth, and the champion if deploy compared them."""
     value = dict(receipts["finalize"].details["value"])
     compared = receipts["deploy"].details.get("value") if is_deployed(receipts) else None
     names = ("policies", "baseline", "candidate", "champion")

@@ -545,11 +545,8 @@ def _lock_embedded_store(root: Path) -> Iterator[None]:
         expected=f"the lock of {path}",
         next="nothing was changed; check who else uses the store, and try again",
     )
-    lock = acquire_lock(path, error, LOCK_TIMEOUT_SECONDS)
-    try:
+    with acquire_lock(path, error, LOCK_TIMEOUT_SECONDS):
         yield
-    finally:
-        lock.release()
 
 
 def _read_entries(log: HistoryLog) -> list[HistoryEntry]:

@@ -108,7 +108,7 @@ def record_run(
 
 @contextmanager
 def _make_temporary_folder(runs: Path) -> Iterator[Path]:
-    """Yield a new folder beside those of the runs; what is left of it is removed."""
+    """Yield a new folder next to those of the runs; what is left of it is removed."""
     runs.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(runs)
     folder = runs / f".{os.getpid()}.part"

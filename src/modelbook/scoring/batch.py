@@ -142,12 +142,11 @@ def lock_target(target: Path, target_kind: str) -> Iterator[None]:
         f"another run is writing {target}",
         next=f"wait until it ends, or name another {target_kind}",
     )
-    lock = acquire_lock(path, error)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
+    with acquire_lock(path, error):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

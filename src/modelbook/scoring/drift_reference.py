@@ -287,7 +287,7 @@ Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # of the reference's kinds,
 
 
 def _refine(codes: Codes, values: Codes) -> Codes:
-    """Divide the rows of each code by further values, and number the codes anew."""
+    """Divide the rows of each code by further values, and number the codes again."""
     n_values = max(int(side.max(initial=0)) for side in values) + 1
     joined = np.concatenate(codes) * n_values + np.concatenate(values)
     finer_codes = np.unique(joined, return_inverse=True)[1]

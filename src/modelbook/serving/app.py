@@ -197,7 +197,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
 
 def _build_document(app: FastAPI, service: PredictionService) -> dict[str, Any]:
-    """Return the OpenAPI document of the champion; it is built anew for another version."""
+    """Return the OpenAPI document of the champion; it is built again for another version."""
     champion, document = service.champion, app.openapi_schema
     if document is None or document["info"]["version"] != f"model version {champion.number}":
         document = openapi.complete_document(

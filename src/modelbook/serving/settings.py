@@ -79,8 +79,8 @@ class JournalSettings(SettingsGroup):
     )
     on_failure: Literal["answer", "refuse"] = Field(
         "answer",
-        description="while the journal is down: answer and count lost predictions, or refuse "
-        "with 503",
+        description="while the journal is down: answer (predict, and count what is lost), or "
+        "refuse with 503",
     )
     sync: Literal["normal", "full"] = Field(
         "normal",

@@ -12,12 +12,11 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from modelbook import config
 from modelbook.errors import SandboxError
@@ -27,7 +26,7 @@ from modelbook.stage import files, project
 FOLDER = "sandbox"
 TOP_FOLDERS = ("data", "models", "reports")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
-_LOCKS: dict[Path, FileLock] = {}  # held by this kernel
+_LOCKS: dict[Path, ExitStack] = {}  # held by this kernel
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Sandbox:
         """
         path = self._lock_path
         for other in [held for held in _LOCKS if held != path]:  # left for this sandbox
-            _LOCKS.pop(other).release()
+            _LOCKS.pop(other).close()
         if path not in _LOCKS:
             error = SandboxError(
                 f"sandbox {self.name!r} of {self.book!r} is being written by another kernel: "
@@ -113,7 +112,9 @@ class Sandbox:
                 next="run that notebook to its verdict, restart its kernel, or name another "
                 "sandbox",
             )
-            _LOCKS[path] = acquire_lock(path, error)
+            lock = ExitStack()
+            lock.enter_context(acquire_lock(path, error))
+            _LOCKS[path] = lock
         files.write(
             path.with_name("writer.json"),
             {"stage": stage, "pid": os.getpid(), "since": datetime.now().isoformat(" ", "minutes")},
@@ -122,7 +123,7 @@ class Sandbox:
     def release(self) -> None:
         """Let other kernels write."""
         if lock := _LOCKS.pop(self._lock_path, None):
-            lock.release()
+            lock.close()
 
     def remove_files(self) -> None:
         """Remove everything that it has written below the generated folders.

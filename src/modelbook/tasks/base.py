@@ -206,7 +206,7 @@ class Task(ABC):
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:
         """Scores of a fitted pipeline, in the form of ``ScoredRows.score``.
 
-        The rows are numbered anew: with pandas 3 PyCaret's imputers sort them by their index.
+        The rows are numbered again: with pandas 3 PyCaret's imputers sort them by their index.
         """
 
     def extract_scores(self, response: np.ndarray) -> np.ndarray:
