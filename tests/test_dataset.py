@@ -307,7 +307,7 @@ def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFr
     facts = data_card.describe_origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index(
         "fact"
     )["value"]
-    assert facts[["rows", "periods"]].tolist() == ["600", "1, 2, 3"]
+    assert facts[["rows", "periods"]].tolist() == ["600", "year 1, 2, 3"]
     assert missing_facts(facts["entities"], 200, "member") == []
     assert missing_facts(facts["fingerprint"], "abc") == []
     result = data_card.describe_columns(frame, contract).set_index("column")
