@@ -308,7 +308,7 @@ def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFr
         "fact"
     )["value"]
     assert facts[["rows", "periods"]].tolist() == ["600", "year 1, 2, 3"]
-    assert missing_facts(facts["entities"], 200, "member") == []
+    assert facts["entities"] == "200 members"
     assert missing_facts(facts["fingerprint"], "abc") == []
     result = data_card.describe_columns(frame, contract).set_index("column")
     assert "after" not in result.index
