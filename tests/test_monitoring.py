@@ -314,6 +314,13 @@ def test_batch_like_reference_is_healthy(
     auc = evaluation.find_metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
     assert evaluation.find_metric("nothing") is None
+    known = replace(evaluation, change=replace(evaluation.change, known_entity_share=0.97))
+    summary = rules.summarize_verdict(rules.find_issues(known, PARAMS), [known], 1)
+    assert missing_facts(summary["sentences"][0], "year 4", 1000) == []
+    number = summary["numbers"][-1]
+    assert number["interval"] == [auc["low"], auc["high"]]
+    assert [*number["compared_with"].values()] == [auc["reference"]]
+    assert missing_facts(number["context"], "97%", "members") == []
 
 
 def test_too_few_rows_lead_to_watch_without_other_checks(

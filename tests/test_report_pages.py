@@ -817,6 +817,10 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     receipt_ = json.loads(path.read_text())
     receipt_["details"] |= {"value": VALUE, "harm": HARM}
     path.write_text(json.dumps(receipt_))
+    deployed = json.loads(path.with_name("deploy.json").read_text())
+    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "wide"}
+    deployed["details"] |= {"criteria": [criterion]}
+    path.with_name("deploy.json").write_text(json.dumps(deployed))
     (tmp_path / "data/tiny").mkdir(parents=True)
     (tmp_path / "data/tiny/contract.yaml").write_text(contract.to_yaml())
     html = index.write(tmp_path).read_text(encoding="utf-8")
@@ -827,6 +831,7 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
         re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()
     )
     facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
+    facts += ["fairness gaps", 0.701, 0.723]  # passed without being ruled out; in production
     assert missing_facts(text, *facts, "the new", "4,320") == []
 
 
