@@ -7,7 +7,6 @@ MLflow of other users cannot open it afterwards.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
@@ -72,9 +71,11 @@ def find_difference(root: Path) -> SchemaDifference | None:
     for uri in list_databases(root):
         with connection.explain_errors(root):
             revision = _read_revision(uri)
-        head = _read_head()
-        if revision not in (None, head):  # there are tables
-            scripts = _read_migrations()
+        if revision is None:  # no tables yet
+            continue
+        scripts = _read_migrations()
+        head = scripts.get_current_head() or ""
+        if revision != head:
             is_known = revision in {script.revision for script in scripts.walk_revisions()}
             missing = [*scripts.iterate_revisions(head, revision)] if is_known else []
             return SchemaDifference(revision, head, [script.doc for script in reversed(missing)])
@@ -118,31 +119,13 @@ def _read_revision(uri: str) -> str | None:
 
 
 @lru_cache(maxsize=1)
-def _read_head() -> str:
-    """Return the newest revision: the one that is no other's ``down_revision``.
-
-    It is read as text. Alembic executes all scripts, which takes a third of a second a process.
-    """
-    texts = [path.read_text() for path in (_migrations_folder() / "versions").glob("*.py")]
-    revisions, older = (
-        {revision for text in texts for revision in re.findall(rf'^{name} = "(.+)"', text, re.M)}
-        for name in ("revision", "down_revision")
-    )
-    [head] = revisions - older
-    return head
-
-
 def _read_migrations() -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 
-    return ScriptDirectory(str(_migrations_folder()))
-
-
-def _migrations_folder() -> Path:
     package = find_spec("mlflow")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / MIGRATIONS_FOLDER
+    return ScriptDirectory(str(Path(package.origin).parent / MIGRATIONS_FOLDER))
 
 
 def _describe_difference(root: Path, difference: SchemaDifference) -> StoreError:

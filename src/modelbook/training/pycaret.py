@@ -79,7 +79,7 @@ class FoldsAsTestMixin:
     pipeline: Pipeline
 
     def _check_environment(self) -> None:
-        """Log no versions of packages: PyCaret reads those of all, half a second a process."""
+        """Log no versions of packages: PyCaret reads those of all, 0.2 s a process."""
 
     def use_folds(self, cv_splits: list[Any], n_rows: int) -> None:
         """Use the first rows as the experiment's only ones, and the last fold as its test rows."""
