@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import runpy
 import socket
@@ -32,7 +33,7 @@ COMMAND = """#!{python} -IS
 import json, os, signal, socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 connection.connect({socket!r})
-request = dict(arguments=[{script!r}, *sys.argv[1:]], env={{**os.environ}}, cwd=os.getcwd(), modules={modules})
+request = dict(arguments=[*{first!r}, *sys.argv[1:]], env={{**os.environ}}, cwd=os.getcwd(), modules={modules})
 request["executable"] = {executable!r}
 socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
 message = json.loads(connection.recv(1024))
@@ -94,7 +95,7 @@ def _start_template() -> Iterator[str]:
         _write_command(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         for name in COMMANDS:
             script = str(Path(sys.executable).with_name(name))
-            values = {"python": sys.executable, "socket": path, "script": script}
+            values = {"python": sys.executable, "socket": path, "first": [script]}
             values["executable"] = str(python if name == "modelbook" else sys.executable)
             _write_command(Path(folder, name), COMMAND.format(**values, modules=MODULES))
         try:
@@ -102,6 +103,24 @@ def _start_template() -> Iterator[str]:
         finally:
             os.close(own_end)
             process.wait()
+
+
+def write_forked_kernelspec(folder: Path) -> None:
+    """A kernelspec like the installed one, of kernels that are forked from the builds' template."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    from modelbook.registry.clean_process import TEMPLATE_VARIABLE
+
+    installed = KernelSpecManager().get_kernel_spec("python3").to_dict()
+    if template := os.environ.get(TEMPLATE_VARIABLE):
+        program = folder / "kernel"
+        values = {"python": sys.executable, "executable": sys.executable, "socket": template}
+        _write_command(program, COMMAND.format(**values, first=[], modules=[]))
+        at = installed["argv"].index("ipykernel_launcher")
+        installed["argv"] = [str(program), *installed["argv"][at + 1 :]]
+    spec = folder / "kernels/python3/kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps(installed))
 
 
 def _write_command(path: Path, text: str) -> None:

@@ -157,15 +157,17 @@ def test_sandbox_runs_compare_to_monitor_without_changing_book(copy_of, monkeypa
     monkeypatch.chdir(root)
     before, champion = products(copy_of), versions.get_champion(root, "tiny").number
     values = {"book": "tiny", "sandbox": "try"}
-    run_cells(root, "compare", {**values, "families": ["dt"], "learning_budget": 0})
-    finalized, _ = run_cells(root, "finalize", values)
+    quick = {"learning_budget": 0, "candidate_models": False}
+    run_cells(root, "compare", {**values, **quick, "families": ["dt"]})
+    quick = {"strategy": "tune", "tune_rounds": 1, "calibrate": "none", "resamples": 100}
+    finalized, _ = run_cells(root, "finalize", {**values, **quick})
     version = files.read(finalized.product["receipt"])["details"]
     assert (version["model"], version["version"]) == ("tiny.try", 1)
     assert versions.get_version(root, "tiny.try", 1).tags["model"] == "decision tree"
     deployed, _ = run_cells(root, "deploy", {**values, "gate": "enforce"})
     outcome = files.read(deployed.product["receipt"])["details"]
     assert (outcome["moved"], outcome["champion"], outcome["monitored"]) == (False, champion, 1)
-    monitored, _ = run_cells(root, "monitor", values)
+    monitored, _ = run_cells(root, "monitor", {**values, "interactive_rows": 0})
     assert files.read(monitored.product["receipt"])["details"]["version"] == 1
     assert products(copy_of) == before
     assert versions.get_champion(root, "tiny").number == champion
