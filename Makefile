@@ -19,6 +19,7 @@ MLFLOW =
 SERVE =
 SITE = site
 WORKERS = auto
+FAST = not slow and not integration
 SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/distribution.py says what shares a worker, and the order
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q $(LOCK) --universal --python-version 3.11 --generate-hashes \
@@ -46,7 +47,7 @@ test: $(VENV)/test ## install what tests need, and run the whole suite but for i
 
 .PHONY: test-fast
 test-fast: $(VENV)/test ## run the fast tests
-	@$(BIN)/pytest $(SIDE) -m "not slow and not integration"
+	@$(BIN)/pytest $(SIDE) -m "$(FAST)"
 
 .PHONY: test-oldest
 test-oldest: $(VENV)/test ## run the fast tests on the oldest Python of this machine that has a lock, in .venv-oldest
@@ -71,7 +72,8 @@ lint: $(VENV)/test ## style, types, and the order of the package's rooms
 	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
 
 .PHONY: check
-check: lint test-fast ## style, types, and the fast tests
+check: lint ## style, types, and the fast tests but for those that take a second
+	@$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"
 
 .PHONY: setup
 setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git's filter

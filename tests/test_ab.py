@@ -496,6 +496,7 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
     assert re.match("ServingError: .*'tiny'.*challenger", result.stderr)
 
 
+@pytest.mark.long
 def test_ab_page_matches_command_and_is_linked_from_index(
     project: Path, shelf: VersionStore, make_frame: Any
 ) -> None:

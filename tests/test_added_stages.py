@@ -162,6 +162,7 @@ def test_documented_chart_block_is_added_to_report(edited_project):
     assert 'href="#How-does-the-target-change-with-age' in page
 
 
+@pytest.mark.long
 def test_parameters_of_other_stages_do_not_outdate_stage(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")

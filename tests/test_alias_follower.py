@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from version_store import BOOK, put_empty_store
 
 from modelbook.registry import aliases, follower
 
 
+@pytest.mark.long
 def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> None:
     put_empty_store(tmp_path)
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -20,6 +22,7 @@ def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> Non
     assert subprocess.run(command, timeout=120).returncode == 0
 
 
+@pytest.mark.long
 def test_follower_runs_until_block_ends(tmp_path: Path) -> None:
     put_empty_store(tmp_path)
     with follower.following(tmp_path, BOOK):

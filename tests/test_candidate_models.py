@@ -24,6 +24,8 @@ from modelbook.registry.tracking import StageRun
 from modelbook.training import comparison, final_model
 from modelbook.training.experiment import Experiment
 
+pytestmark = pytest.mark.long
+
 
 def silent(*_: object, **__: object) -> None:
     pass

@@ -88,6 +88,7 @@ def test_balancing_raises_predicted_probability_of_rare_class(
     assert balanced.mean() > plain.mean() + 0.1
 
 
+@pytest.mark.long
 def test_baseline_is_not_balanced(trials: Callable[[str], Experiment]) -> None:
     plain, drawn = (
         trials("none").cross_validate("dummy"),
@@ -99,6 +100,7 @@ def test_baseline_is_not_balanced(trials: Callable[[str], Experiment]) -> None:
     )  # the next family is balanced again
 
 
+@pytest.mark.long
 def test_resampling_keeps_entities_in_one_fold(rows: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all rows of a member, and ``noise`` gives the member away.
     chance = (np.random.default_rng(0).uniform(size=200) < 0.2).astype(int)

@@ -290,6 +290,7 @@ def test_uncompilable_model_has_reason_and_leaves_no_files(compile_model, step, 
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
 
 
+@pytest.mark.long
 def test_latency_and_size_are_measured_on_deployed_scorer(compile_model, contract, tmp_path):
     model, _, folder = compile_model(LogisticRegression())
     milliseconds, megabytes = latency.measure_latency_and_size(tmp_path, contract)
@@ -306,6 +307,7 @@ def test_latency_and_size_are_measured_on_deployed_scorer(compile_model, contrac
     assert latency.measure_latency_and_size(tmp_path, contract) is None
 
 
+@pytest.mark.long
 def test_latency_is_corrected_for_busy_machine(monkeypatch):
     """The clock runs 20 times as fast, so everything takes 20 times as long."""
 

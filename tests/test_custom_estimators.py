@@ -106,6 +106,7 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experiment) -> None:
     same, custom, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
     assert custom.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class
@@ -336,6 +337,7 @@ def test_setup_options_owned_by_stage_raise(
     assert missing_facts(caught.value.problem, *facts) == []
 
 
+@pytest.mark.long
 def test_pycaret_predictions_and_plots_are_out_of_fold(
     trial: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

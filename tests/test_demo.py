@@ -173,6 +173,7 @@ def test_earlier_demo_is_replaced(tmp_path: Path) -> None:
     assert "book: demo" in (place.root / "env.yaml").read_text()
 
 
+@pytest.mark.long
 def test_failed_command_is_reported_with_its_output(tmp_path: Path) -> None:
     heard: list[str] = []
     place = Sandbox(ROOT, tmp_path / "demo", heard.append)

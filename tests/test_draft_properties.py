@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,7 @@ def test_any_table_is_drafted_or_raises_modelbook_error(
     assert agreed.encode_checked_target(frame).notna().all()
 
 
+@pytest.mark.long
 @EASY
 @given(tables(), tables())
 def test_contract_lists_violations_of_any_table(frame: pd.DataFrame, other: pd.DataFrame) -> None:
@@ -96,6 +98,7 @@ def test_contract_lists_violations_of_any_table(frame: pd.DataFrame, other: pd.D
         agreed.conform(other)
 
 
+@pytest.mark.long
 @EASY
 @given(
     st.binary(max_size=300)
@@ -111,6 +114,7 @@ def test_any_bytes_are_read_or_raise_modelbook_error(content: bytes) -> None:
         assert not frame.columns.duplicated().any()
 
 
+@pytest.mark.long
 @EASY
 @given(
     tables(),

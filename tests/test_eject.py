@@ -110,6 +110,7 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
                    for cell in json.loads(path.read_text())["cells"])  # fmt: skip
 
 
+@pytest.mark.long
 def test_different_pipeline_fails_reproduction(tmp_path, contract, frame):
     path = ejected(tmp_path, "plain", contract, frame, ["dt"], None)
     text = path.read_text()

@@ -34,6 +34,8 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.leaderboard import build_leaderboard, make_saving_logger
 from modelbook.training.search import SearchResult, search_model
 
+pytestmark = pytest.mark.long
+
 FAMILIES = ["lr", "dt"]
 SPARK = pytest.param("spark", "local[2,4]", id="spark", marks=pytest.mark.requires("java"))
 

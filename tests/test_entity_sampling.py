@@ -37,6 +37,7 @@ def test_sample_that_loses_a_class_raises(
         sample_entities(tasks.get_task(contract), rare, 150, seed=0)
 
 
+@pytest.mark.long
 def test_search_uses_sample_and_final_fit_all_rows(frame: pd.DataFrame, contract: Contract) -> None:
     trial = Experiment(frame, contract, folds=2, seed=1, max_rows=200)
     assert len(trial.features) == trial.summarize_folds()["rows"].sum() == 198

@@ -83,6 +83,7 @@ def folder_of(address: str) -> Path:
     return Path(address.removeprefix("file://"))
 
 
+@pytest.mark.long
 def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path: Path) -> None:
     staging, prod = (put_empty_store(tmp_path / name) for name in ("staging", "prod"))
     addresses = [exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)]
@@ -187,6 +188,7 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
     assert len(done.entry.evidence["signed_by"]) == 64
 
 
+@pytest.mark.long
 def test_export_of_other_book_or_champion_is_refused(
     source: Path, tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
@@ -252,6 +254,7 @@ def import_and_judge(
     return done.version, import_gate.evaluate_import(root, done.entry, LIMITS, journal, "c0ffee")
 
 
+@pytest.mark.long
 def test_import_is_evaluated_on_holdout_of_champion(
     passports: dict[str, str], target_project: Path, tmp_path: Path
 ) -> None:

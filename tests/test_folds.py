@@ -52,6 +52,7 @@ def test_many_times_are_cut_into_equal_blocks(contract: Contract) -> None:
     assert [b.nunique() for _, b in pieces] == [20] * 4
 
 
+@pytest.mark.long
 def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     output: list[str] = []
     evaluated = forward.cross_validate("lr", output.append)

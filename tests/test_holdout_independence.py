@@ -128,6 +128,7 @@ def test_dropped_column_with_correlated_groups_is_suspected() -> None:
     ].any()
 
 
+@pytest.mark.long
 def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.MonkeyPatch) -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     fits = mock.Mock(wraps=holdout_independence._predict_out_of_fold)
@@ -153,6 +154,7 @@ def test_confirmed_column_is_not_suspected() -> None:
     ]
 
 
+@pytest.mark.long
 def test_similar_rows_are_suspected_until_target_is_confirmed() -> None:
     contract, frame = make_noise(100, 12, jitter=0.5)
     assert groupings_of(contract, frame).loc["", "is_suspect"]

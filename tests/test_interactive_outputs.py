@@ -26,6 +26,7 @@ def shown(data: dict[str, Any]) -> dict[str, Any]:
     return dict(cell.outputs[0].data)
 
 
+@pytest.mark.long
 @pytest.mark.requires("browser")
 def test_plotly_figure_is_rendered_as_image_with_title() -> None:
     script = "<div></div><script>Plotly.newPlot()</script>"
@@ -39,6 +40,7 @@ def test_plotly_figure_is_rendered_as_image_with_title() -> None:
     assert "script" not in html
 
 
+@pytest.mark.long
 def test_unrenderable_figure_is_named() -> None:
     html = shown({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
     assert "Left out" in html

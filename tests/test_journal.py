@@ -146,6 +146,7 @@ def log_after(journal: Journal, count: int) -> int:
     return Path(f"{journal.url.removeprefix('sqlite:///')}-wal").stat().st_size
 
 
+@pytest.mark.long
 def test_sqlite_wal_stays_bounded_under_continuous_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +267,7 @@ def test_removed_journal_is_detected_without_writes(
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) -> None:
     async def run(predicts_when_down: bool) -> tuple[int, set[str]]:
         writer = JournalWriter(journal, predicts_when_down=predicts_when_down)

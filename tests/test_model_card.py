@@ -168,6 +168,7 @@ def test_card_states_whether_entities_are_in_train_and_holdout(make):
     assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("approval", "facts"),
     [

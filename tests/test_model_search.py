@@ -129,6 +129,7 @@ def test_single_family_is_not_combined(straight: Experiment) -> None:
     assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
 def test_mean_of_choice_is_corrected_for_selection(strategy: str, straight: Experiment) -> None:
     """A lucky first fold of another family affects the selection, and so the correction."""
@@ -231,6 +232,7 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
     assert compiled.proof.passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["rf", "et"])
 def test_forest_leaves_have_at_least_three_rows(classes: Experiment, family: str) -> None:
     pipeline = classes.cross_validate(family, keep_model=True).pipeline
@@ -299,6 +301,7 @@ def test_ensemble_is_better_than_its_models(jumping: Experiment) -> None:
     assert rmse == pytest.approx(loss, rel=0.02)
 
 
+@pytest.mark.long
 def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_path: Path) -> None:
     members = [
         classes.make_default_pipeline(name) for name in ("lr", "lightgbm", "catboost", "hgb")
@@ -320,6 +323,7 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     assert (shown.reason, "40%" in shown.unit) == ("", True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["binary", "three classes", "number"])
 def test_catboost_scorer_runs_without_catboost(kind: str, tmp_path: Path) -> None:
     frame = labelled(300)
@@ -351,6 +355,7 @@ def test_catboost_has_shap_values(classes: Experiment) -> None:
     assert strength["kind"] > 0.2
 
 
+@pytest.mark.long
 def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])
@@ -387,6 +392,7 @@ def silent(*_: object, **__: object) -> None:
     pass
 
 
+@pytest.mark.long
 def test_defaults_that_were_compared_join_without_another_fit() -> None:
     frame, families = table(more=1), ["ridge", "dt", "lightgbm"]
     experiment = trial_of(frame)

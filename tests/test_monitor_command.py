@@ -262,6 +262,7 @@ def test_journal_window_is_evaluated_with_known_outcomes(
     assert batch_sources.evaluate_journal(journal, 101, 1000, version, PARAMS) == []
 
 
+@pytest.mark.long
 def test_journal_window_omits_redacted_columns_and_uses_date_parts(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
@@ -285,6 +286,7 @@ def test_journal_window_omits_redacted_columns_and_uses_date_parts(
     assert windows.evaluate_window(result, PARAMS).findings[0].verdict == "healthy"
 
 
+@pytest.mark.long
 def test_rows_of_identified_users_count_as_one_observation(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:

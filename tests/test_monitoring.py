@@ -354,6 +354,7 @@ def test_empty_batch_leads_to_watch(
     assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["watch"]
 
 
+@pytest.mark.long
 def test_missing_outcomes_are_not_evaluated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -378,6 +379,7 @@ def test_available_outcomes_are_evaluated(
     assert evaluation.violations.empty
 
 
+@pytest.mark.long
 def test_many_outcomes_are_sampled(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +422,7 @@ def test_single_class_outcomes_have_no_metrics(
     assert evaluation.output_distance("outcome").distance > 0.1
 
 
+@pytest.mark.long
 def test_contract_violations_lead_to_watch(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -520,6 +523,7 @@ def sayings(
     return evaluate
 
 
+@pytest.mark.long
 def test_batch_with_missing_or_extra_column_names_it(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
@@ -546,6 +550,7 @@ def test_unparsable_values_are_missing_and_lead_to_watch(
     assert missing_facts(output[0], 1000, "size") == []
 
 
+@pytest.mark.long
 def test_contradictory_outcomes_of_one_key_are_excluded(
     sayings: Callable, batch: pd.DataFrame
 ) -> None:
@@ -629,6 +634,7 @@ def test_repeated_rows_do_not_narrow_intervals(
     )
 
 
+@pytest.mark.long
 def test_all_batches_are_evaluated_in_order(
     model: FakeModelVersion, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
@@ -783,6 +789,7 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
     assert rules.find_issues(in_now, PARAMS)[0].verdict == "healthy"
 
 
+@pytest.mark.long
 def test_expected_and_observed_performance_are_tabulated(
     watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:

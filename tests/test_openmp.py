@@ -35,6 +35,7 @@ def test_existing_libgomp_is_kept(packages: Path, monkeypatch: pytest.MonkeyPatc
     assert [path.name for path in packages.iterdir()] == ["scikit_learn.libs"]
 
 
+@pytest.mark.long
 def test_lightgbm_uses_bundled_libgomp_if_system_has_none(
     packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

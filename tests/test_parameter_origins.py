@@ -209,6 +209,7 @@ class TestByHand:
         this = compared(injected="folds = 5\n")
         assert (this.params.folds, this.origins["folds"]) == (5, "command line")
 
+    @pytest.mark.long
     def test_unedited_value_comes_from_env_file_of_book(self, tiny):
         ingest = partial(cell_of, first="upstream = None\nproduct = None\nbook = 'tiny'\n")
         birds = (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")

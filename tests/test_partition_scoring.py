@@ -290,6 +290,7 @@ def test_remote_file_is_scored_and_unwritable_target_fails_first(shelf, table, m
     store.rm("/lake", recursive=True)
 
 
+@pytest.mark.long
 def test_score_command_uses_given_version_and_reports_rejects_and_drift(
     table, frame, contract, tmp_path, monkeypatch
 ):
@@ -371,6 +372,7 @@ def test_file_outside_its_folder_is_refused(tmp_path, monkeypatch):
         read_table("memory://lake/c", tmp_path)
 
 
+@pytest.mark.long
 def test_wrong_usage_is_reported(table, tmp_path):
     result = CliRunner().invoke(app, ["score", str(table), "out", "--engine", "beam"])
     assert (result.exit_code, "'spark'" in result.output) == (2, True)

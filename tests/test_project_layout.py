@@ -60,6 +60,7 @@ def imported(tree: ast.Module) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+@pytest.mark.long
 def test_vendor_packages_are_imported_in_their_package_only(trees):
     strangers = {}
     for path, tree in trees.items():

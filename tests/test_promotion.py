@@ -301,6 +301,7 @@ def test_rollback_target_is_previous_champion(
     assert history.find_rollback_target(moves(*recorded)) == expected
 
 
+@pytest.mark.long
 def test_external_alias_move_is_reported_and_recorded_first(root: Path, proven: list[int]) -> None:
     champions(root, 1)
     move_alias(root, 4)

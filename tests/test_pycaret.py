@@ -71,6 +71,7 @@ def test_pipeline_has_named_steps_and_feature_names_of_first_fit(experiment: Any
     assert {"SimpleImputer", "OneHotEncoder"} <= {type(step).__name__ for step in wrapped}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", CLASSES)
 def test_all_models_internal_has_class_arguments_and_search_space(
     kind: str, experiment: Any, rows: Rows

@@ -186,6 +186,7 @@ def test_unchanged_mix_uses_whole_reference(reference: pd.DataFrame) -> None:
     assert matched.shifts == []
 
 
+@pytest.mark.long
 def test_change_of_known_entities_is_separated_where_others_suffice(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
@@ -205,6 +206,7 @@ def test_change_of_known_entities_is_separated_where_others_suffice(
     assert few.rest == pytest.approx(few.batch - few.like_for_like)
 
 
+@pytest.mark.long
 def test_every_finding_has_owner_step_segment_cost_and_since(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:

@@ -492,6 +492,7 @@ def test_by_hand_no_decision_is_recorded_and_no_alias_moves(
     assert history.read_history(root, BOOK) == []
 
 
+@pytest.mark.long
 def test_promote_hold_and_dry_run_move_alias_as_decided(
     root: Path,
     contents: dict[str, Any],

@@ -128,6 +128,7 @@ class TestRareClasses:
         rows = make_frame()
         return rows.assign(happened=rows["who"].isin([1, 5, 9]).astype("int64"))
 
+    @pytest.mark.long
     def test_folds_are_reduced_for_rare_class(self, rare: pd.DataFrame, contract: Contract) -> None:
         trial = Experiment(rare, contract, folds=5, seed=1)
         assert trial.folds == 3

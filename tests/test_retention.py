@@ -82,6 +82,7 @@ def test_old_downloads_are_deleted(root: Path) -> None:
     assert [path.name for path in cache_folder(root).iterdir()] == ["new"]
 
 
+@pytest.mark.long
 def test_prune_lists_first_and_deletes_after_confirmation(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,7 @@ def test_build_gets_book_and_reason_and_ends_at_deploy(
     assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
 
 
+@pytest.mark.long
 def test_build_is_terminated_after_its_budget(
     fake: Callable[..., int | None], tmp_path: Path
 ) -> None:
@@ -258,6 +259,7 @@ def test_short_budget_is_divided_among_stages(project: RetrainProject) -> None:
     assert 0 < project.built[0][3] <= 100
 
 
+@pytest.mark.long
 def test_later_env_file_change_overrides_retrain_value(project: RetrainProject) -> None:
     project.retrain(as_of=4)
     project.environment.write_text(

@@ -580,6 +580,7 @@ class TestCommands:
         )
         assert "promote," in result
 
+    @pytest.mark.long
     def test_diff_command_compares_last_two_runs(self, project):
         write_run(project)
         built(project, roc_auc=0.8, folds=10)
@@ -632,6 +633,7 @@ class TestCommands:
         write_run(project)
         assert modelbook(project, "diff", *words).returncode == 2
 
+    @pytest.mark.long
     def test_runs_command_selects_book(self, project):
         write_run(project)
         (project / "reports/gone").mkdir()

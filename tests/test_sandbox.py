@@ -128,6 +128,7 @@ class TestCommands:
         wrong = self.invoke("drop", "try")
         assert (wrong.exit_code, "has no sandbox 'try'" in wrong.stderr) == (1, True)
 
+    @pytest.mark.long
     def test_drop_removes_versions_and_runs_but_keeps_evaluation_count(self, tiny):
         store.ensure_store(tiny.root)
         run(tiny, "ingest")

@@ -51,6 +51,7 @@ def test_harmless_models_are_rarely_held(truth: ModuleType) -> None:
     assert truth.hold_innocent_models(5, 100, 0.2, 15).n_events <= 2
 
 
+@pytest.mark.long
 def test_noise_rarely_has_a_leader(truth: ModuleType) -> None:
     assert truth.find_leaders_in_noise(4, 20).n_events <= 3
     assert truth.alarm_with_permuted_targets(4, 20).n_events <= 1
@@ -61,6 +62,7 @@ def test_no_change_rarely_leads_to_retrain(truth: ModuleType) -> None:
     assert truth.retrain_numbers_without_change(400, 40).n_events <= 2
 
 
+@pytest.mark.long
 def test_journal_window_and_expected_performance_rates_are_met(truth: ModuleType) -> None:
     assert truth.drift_in_journal_windows(20).n_events <= 2
     assert not truth.bound_expected_performance("stepwise", 10).is_missed

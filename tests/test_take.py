@@ -60,6 +60,7 @@ class TestTake:
         assert "columns_shown = 3" in result.stdout
         assert read(tiny, SHARED) == before
 
+    @pytest.mark.long
     def test_take_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
         work_in(tiny)
         assert take(SHARED, "--yes").exit_code == 0
@@ -71,6 +72,7 @@ class TestTake:
         assert int(numbers.split()[1]) <= 1  # nothing else differs: a comma at most
         assert "nothing to do" in take(SHARED, "--yes").stdout
 
+    @pytest.mark.long
     def test_take_for_one_book_restores_shared_notebook(self, tiny):
         committed = read(tiny, SHARED)
         work_in(tiny)

@@ -375,6 +375,7 @@ def test_model_that_lacks_a_class_raises() -> None:
 # Evidence and figures
 
 
+@pytest.mark.long
 def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
     recorded, draw, metrics = (
@@ -538,6 +539,7 @@ def trial_of() -> Callable[[Task], Experiment]:
     return cache(lambda task: Experiment(table(task).head(200), task.contract, folds=2, seed=1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
 def test_families_are_scored_and_tuned_by_metrics_of_task(
     task: Task, trial_of: Callable[[Task], Experiment]
@@ -573,6 +575,7 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
     )  # the better of the tried settings, not the worse
 
 
+@pytest.mark.long
 def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
     pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)

@@ -370,6 +370,7 @@ class TestDoctor:
         assert not checks["git filter"]["ok"]
         assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
+    @pytest.mark.long
     def test_doctor_reports_missing_gitattributes(self, ready, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
         _, checks = ready.checks()
@@ -397,6 +398,7 @@ class TestGit:
         assert ready.git("diff") == ready.git("diff", "--no-ext-diff") == ""
         assert "an output" in (tmp_path / NOTEBOOK).read_text()
 
+    @pytest.mark.long
     def test_edit_is_the_only_git_change_next_to_outputs(self, ready, tmp_path):
         ready.run_by_hand()
         ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
@@ -422,6 +424,7 @@ class TestGit:
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
         assert ready.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
 
+    @pytest.mark.long
     def test_edits_in_different_cells_merge(self, ready):
         ready.part_ways(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Repeated rows", "Rows that repeat")
@@ -432,6 +435,7 @@ class TestGit:
         assert "Rows that repeat" in text
         assert git_filter.strip_outputs(text.encode()) == text.encode()
 
+    @pytest.mark.long
     def test_merge_conflict_leaves_valid_notebook(self, ready):
         ready.part_ways(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
