@@ -94,16 +94,26 @@ class TestFirstBuild:
         assert len(runs) == 3
         assert all(run.outputs.model_outputs and run.inputs.dataset_inputs for run in runs)
 
-    def test_registered_version_predicts_in_another_process(self, built):
+    def test_version_predicts_where_the_package_is_not_installed(self, built):
+        version = aliases.find_version(built.root, "tiny", 1)
+        assert version is not None
         script = (
+            "import os, sys\n"
+            "sys.path = [p for p in sys.path if not os.path.isfile(f'{p}/modelbook/__init__.py')]\n"
             "import mlflow, pandas as pd\n"
-            "mlflow.set_tracking_uri('sqlite:///models/mlflow.db')\n"
-            "model = mlflow.pyfunc.load_model('models:/tiny@champion')\n"
+            "sys.modules.pop('modelbook', None)  # the template that an editable install leaves\n"
+            "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
             "rows = pd.read_parquet('data/tiny/holdout.parquet').head(5)\n"
             "scores = model.predict(rows[model.metadata.get_input_schema().input_names()])\n"
             "assert list(scores.columns) == ['prediction', 'probability'] and scores.probability.between(0, 1).all()\n"
+            "import modelbook\n"
+            "assert modelbook.__file__.startswith(sys.argv[1]), modelbook.__file__\n"
+            "try:\n"
+            "    modelbook.champion('tiny')\n"
+            "except ModuleNotFoundError as error:\n"
+            "    assert 'import modelbook before' in str(error)\n"
         )
-        done = built.run("python", "-c", script)
+        done = built.run("python", "-c", script, str(version.artifact_folder.parent))
         assert done.returncode == 0, done.stderr
 
     def test_version_has_lineage_tags_and_artifacts(self, built):

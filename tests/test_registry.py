@@ -45,6 +45,7 @@ from modelbook.registry import (
     mlflow_schema,
     promotion,
     store,
+    version_code,
     version_tables,
     versions,
 )
@@ -56,6 +57,7 @@ from modelbook.registry.tracking import StageRun, count_holdout_evaluations
 from modelbook.registry.versions import ModelVersion
 from modelbook.scoring import CompiledScorer
 from modelbook.training.candidate import Candidate
+from modelbook.training.stacking import MeanBlender
 
 BOOK = "tiny"
 
@@ -128,6 +130,26 @@ def second(
     shelf: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
 ) -> ModelVersion:
     return enter(shelf, other, contract)
+
+
+def test_version_has_the_modules_that_its_model_needs(tmp_path: Path) -> None:
+    def import_late() -> Any:
+        from modelbook.scoring.latency import measure_latency_and_size
+
+        return measure_latency_and_size
+
+    (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps([MeanBlender, import_late]))
+    package = version_code.copy_modules(tmp_path, [tmp_path / "model.pkl"])
+    names = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    assert {
+        "__init__.py",
+        "contract/contract.py",
+        "tasks/binary.py",
+        "training/stacking.py",
+    } <= names
+    assert "scoring/latency.py" in names
+    assert not [name for name in names if name.startswith(("serving/", "pages/", "registry/"))]
+    assert {path.suffix for path in package.rglob("*") if path.is_file()} == {".py"}
 
 
 def test_version_requirements_include_packages_of_nested_custom_steps() -> None:

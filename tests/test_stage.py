@@ -22,6 +22,7 @@ from modelbook import config, stage
 from modelbook.build import dependencies, kernels, staleness
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
+from modelbook.source_imports import PACKAGE
 from modelbook.stage import build_proof, files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
@@ -262,7 +263,7 @@ class TestPipelineFile:
 class TestDependencies:
     def reached(self, name):
         return {
-            p.relative_to(dependencies.PACKAGE).as_posix()
+            p.relative_to(PACKAGE).as_posix()
             for p in dependencies.find_modules(ROOT / f"notebooks/{config.stage_stem(name)}.ipynb")
         }
 

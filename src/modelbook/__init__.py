@@ -15,5 +15,14 @@ __version__ = "1.0.0"
 def __getattr__(name: str) -> Any:
     """Import the functions that read the store on first use: most stages do not need them."""
     if name in __all__:
-        return getattr(import_module(".registry.opening", __name__), name)
+        try:
+            return getattr(import_module(".registry.opening", __name__), name)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith(__name__):
+                raise
+            raise ModuleNotFoundError(
+                f"{__path__[0]} is the code of a model version, which has no {error.name}; "
+                "import modelbook before mlflow.pyfunc.load_model",
+                name=error.name,
+            ) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelbook import config, dataset
 from modelbook.config import NONE
 from modelbook.errors import ModelbookError
+from modelbook.source_imports import PACKAGE, find_imports, follow_imports
 from modelbook.stage import origins, project, retrain_overrides
 from modelbook.training import custom_code
 
-PACKAGE = Path(__file__).resolve().parents[1]
 CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
 PARAMETERS_MODULE = PACKAGE / "config" / "stages.py"
-QUOTED_NAME = re.compile(r"""(["'])(modelbook(?:\.\w+)*)\1""")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # what can hold an import
 # Libraries that stages share, and whose imports survive a fork: no event loop, no thread.
 STACK = (
     "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
@@ -77,75 +71,9 @@ def find_stack_modules(notebook: Path) -> list[str]:
 
 def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
     """Return the package's modules that a notebook imports, and what is imported with them."""
-    modules: set[Path] = set()
-    paths = _list_package()
-    imports = _find_imports("\n".join(project.read_code_cells(notebook)))
-    names, pending = {*imports.early}, _package_files(imports.all, paths)
-    while pending:
-        path = pending.pop()
-        modules.add(path)
-        imports = _read_imports(path, path.stat().st_mtime_ns)
-        names |= imports.early
-        pending |= _package_files(imports.all, paths) - modules
-    return modules, names
-
-
-class Imports(NamedTuple):
-    """Names that a source imports: all of them, and those outside of functions."""
-
-    all: frozenset[str]
-    early: frozenset[str]
-
-
-@cache
-def _read_imports(path: Path, _: int) -> Imports:
-    return _find_imports(path.read_text(encoding="utf-8"))
-
-
-def _find_imports(source: str) -> Imports:
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # reported when the stage runs
-        return Imports(frozenset(), frozenset())
-    early = _imported_names(_runtime_statements(tree, skip=FUNCTIONS))
-    run_by_name = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
-    return Imports(_imported_names(_runtime_statements(tree)) | run_by_name, early)
-
-
-def _imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
-    names: set[str] = set()
-    for node in statements:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return frozenset(names)
-
-
-def _runtime_statements(tree: ast.AST, skip: tuple[type[ast.AST], ...] = ()) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if isinstance(node, BLOCKS) and not isinstance(node, skip) and not for_types:
-            yield node
-            yield from _runtime_statements(node, skip)
-
-
-def _list_package() -> dict[str, Path]:
-    """Return the path of each module of the package; packages have that of their ``__init__``."""
-    paths = {}
-    for path in PACKAGE.rglob("*.py"):
-        place = path.parent if path.name == "__init__.py" else path.with_suffix("")
-        paths[".".join((PACKAGE.name, *place.relative_to(PACKAGE).parts))] = path
-    return paths
-
-
-def _package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
-    """Return the files of modules, and those of the packages that they are in."""
-    own = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
-    parents = {".".join(parts[:depth]) for parts in own for depth in range(1, len(parts))}
-    packages = {paths[name] for name in parents if name in paths}
-    modules = {paths[name] for name in map(".".join, own) if name in paths}
-    return modules | {path for path in packages if path.name == "__init__.py"}
+    imports = find_imports("\n".join(project.read_code_cells(notebook)))
+    modules, early = follow_imports(imports.all)
+    return modules, {*imports.early, *early}
 
 
 def _parameters_source(stage: str) -> str:

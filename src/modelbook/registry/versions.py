@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,7 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
 from modelbook.formatting import html_table
-from modelbook.registry import aliases, artifact_storage, connection, history_log
+from modelbook.registry import aliases, artifact_storage, connection, history_log, version_code
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.golden_check import compare_golden_rows
@@ -114,7 +113,7 @@ def pack_model(
         Decision threshold of two classes; None for other tasks.
     """
     configure_mlflow(root)
-    with TemporaryDirectory() as folder, _explain_upload_errors(root):
+    with TemporaryDirectory() as folder, TemporaryDirectory() as code, _explain_upload_errors(root):
         rows = pd.concat([artifacts["golden"], artifacts["reference"]], ignore_index=True)[
             contract.input_names
         ]
@@ -123,10 +122,11 @@ def pack_model(
         )
         artifacts = {**artifacts, "metrics": {**artifacts["metrics"], "scorer": scorer.to_dict()}}
         artifact_paths = _write_artifacts(Path(folder), artifacts, contract)
+        package = version_code.copy_modules(Path(code), Path(folder).glob("*.pkl"))
         arguments = {
-            "python_model": _module_file("modelbook.registry.pyfunc_model"),
+            "python_model": str(version_code.find_model_file()),
             "artifacts": {path.stem: str(path) for path in artifact_paths},
-            "code_paths": [str(Path(__file__).parents[1])],
+            "code_paths": [str(package)],
             "signature": build_signature(contract, threshold),
             "input_example": contract.select_inputs(artifacts["golden"]).head(2),
             "pip_requirements": pip_requirements(artifacts["model"]),
@@ -252,10 +252,3 @@ def _write_artifacts(folder: Path, artifacts: dict[str, Any], contract: Contract
     (folder / "contract.yaml").write_text(contract.to_yaml(), encoding="utf-8")
     write_drift_reference(folder, artifacts["reference"], contract)
     return sorted(folder.iterdir())
-
-
-def _module_file(module: str) -> str:
-    """Return a module's file without importing it, because the import would set an MLflow model."""
-    spec = find_spec(module)
-    assert spec is not None
-    return str(spec.origin)

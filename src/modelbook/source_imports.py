@@ -1,0 +1,93 @@
+"""Imports of Python sources, and the modules of this package that they need.
+
+Imports within functions count, because they run later; those for type checkers do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).resolve().parent
+MODULE_NAME = re.compile(rf"{PACKAGE.name}(?:\.\w+)*")
+QUOTED_NAME = re.compile(rf"""(["'])({MODULE_NAME.pattern})\1""")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # what can hold an import
+
+
+class Imports(NamedTuple):
+    """Names that a source imports: all of them, and those outside of functions."""
+
+    all: frozenset[str]
+    early: frozenset[str]
+
+
+def find_imports(source: str) -> Imports:
+    """Find the names that a source imports, or runs as modules; none if it is not valid Python."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # reported when the source runs
+        return Imports(frozenset(), frozenset())
+    early = _imported_names(_runtime_statements(tree, skip=FUNCTIONS))
+    run_by_name = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
+    return Imports(_imported_names(_runtime_statements(tree)) | run_by_name, early)
+
+
+def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
+    """Return the package's modules that imported names need, and what these import early."""
+    modules: set[Path] = set()
+    early: set[str] = set()
+    paths = _list_package()
+    pending = _package_files(names, paths)
+    while pending:
+        path = pending.pop()
+        modules.add(path)
+        imports = _read_imports(path, path.stat().st_mtime_ns)
+        early |= imports.early
+        pending |= _package_files(imports.all, paths) - modules
+    return modules, early
+
+
+@cache
+def _read_imports(path: Path, _: int) -> Imports:
+    return find_imports(path.read_text(encoding="utf-8"))
+
+
+def _imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
+    names: set[str] = set()
+    for node in statements:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return frozenset(names)
+
+
+def _runtime_statements(tree: ast.AST, skip: tuple[type[ast.AST], ...] = ()) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, BLOCKS) and not isinstance(node, skip) and not for_types:
+            yield node
+            yield from _runtime_statements(node, skip)
+
+
+def _list_package() -> dict[str, Path]:
+    """Return the path of each module of the package; packages have that of their ``__init__``."""
+    paths = {}
+    for path in PACKAGE.rglob("*.py"):
+        place = path.parent if path.name == "__init__.py" else path.with_suffix("")
+        paths[".".join((PACKAGE.name, *place.relative_to(PACKAGE).parts))] = path
+    return paths
+
+
+def _package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
+    """Return the files of modules, and those of the packages that they are in."""
+    own = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
+    parents = {".".join(parts[:depth]) for parts in own for depth in range(1, len(parts))}
+    packages = {paths[name] for name in parents if name in paths}
+    modules = {paths[name] for name in map(".".join, own) if name in paths}
+    return modules | {path for path in packages if path.name == "__init__.py"}
