@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import sqlalchemy as sa
 from alembic import command
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base
+from servers import PASSWORD, postgresql
 from small_project import ROOT
 from test_journal import make_oldest
 from text_facts import missing_facts, raises_stating
@@ -25,10 +28,14 @@ from modelbook.extras import database_upgrade, project_template
 from modelbook.journal import Journal
 from modelbook.journal.database import default_path, default_url
 from modelbook.journal.schema import SCHEMA_VERSION
+from modelbook.monitoring import window_history
+from modelbook.monitoring.latest_verdict import history_path
+from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import aliases, mlflow_schema, store
 from modelbook.registry.location import database_path
 
 BOOK = "tiny"
+AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
 MLFLOW_3_0 = "6953534de441"  # the revision of the tables of MLflow 3.0
 ROWS = f"""
 insert into experiments (experiment_id, name, artifact_location, lifecycle_stage)
@@ -50,18 +57,27 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session")
-def old_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def make_old_store(uri: str) -> None:
     """A store as MLflow 3.0 left it, with a version that an alias names."""
-    path = tmp_path_factory.mktemp("old") / "mlflow.db"
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
+    engine = sa.create_engine(uri, poolclass=sa.NullPool)
     Base.metadata.create_all(engine)
-    config = _get_alembic_config(str(engine.url))
+    config = _get_alembic_config(uri)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, MLFLOW_3_0)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(ROWS)
+        for statement in filter(None, map(str.strip, ROWS.split(";"))):
+            connection.exec_driver_sql(statement)
+
+
+def read_revisions(uri: str) -> list[Any]:
+    with sa.create_engine(uri, poolclass=sa.NullPool).connect() as connection:
+        return list(connection.exec_driver_sql("select version_num from alembic_version").scalars())
+
+
+@pytest.fixture(scope="session")
+def old_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("old") / "mlflow.db"
+    make_old_store(f"sqlite:///{path}")
     return path.read_bytes()
 
 
@@ -137,9 +153,7 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     assert experiment is not None
     assert (experiment.experiment_id, experiment.artifact_location) == ("7", f"modelbook:/{BOOK}")
     [copy] = path.parent.glob("mlflow-before-*.db")
-    with closing(sqlite3.connect(copy)) as connection:
-        revisions = connection.execute("select version_num from alembic_version").fetchall()
-    assert revisions == [(MLFLOW_3_0,)]
+    assert read_revisions(f"sqlite:///{copy}") == [MLFLOW_3_0]
 
 
 def test_a_store_in_use_or_that_cannot_be_migrated_stays(
@@ -164,9 +178,40 @@ def test_a_store_in_use_or_that_cannot_be_migrated_stays(
         connection.execute("drop table experiments")
     with raises_stating(StoreError, "experiments", "MLflow"):
         migration.apply()
-    with closing(sqlite3.connect(path)) as connection:
-        revisions = connection.execute("select version_num from alembic_version").fetchall()
-    assert revisions == [(MLFLOW_3_0,)]
+    assert read_revisions(f"sqlite:///{path}") == [MLFLOW_3_0]
+
+
+@pytest.mark.slow
+def test_a_store_in_postgresql_is_migrated_by_a_user_who_may(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgresql() as server:
+        uri = server.url()
+        make_old_store(uri)
+        engine = sa.create_engine(uri, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"create role reader login password '{PASSWORD}'")
+            connection.exec_driver_sql("grant pg_read_all_data to reader")
+        for change, option, facts in (
+            ((PASSWORD, "another-word"), [], ["password authentication failed", "PGPASSWORD"]),
+            (("owner:", "reader:"), ["--yes"], ["permission", "docs/stores.md"]),
+        ):
+            monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", uri.replace(*change))
+            done = upgrade(*option)
+            assert done.exit_code == 1
+            assert missing_facts(done.stderr, "StoreError", *facts) == [], done.stderr
+            assert "another-word" not in done.output
+            assert PASSWORD not in done.output
+            assert read_revisions(uri) == [MLFLOW_3_0]
+        monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", uri)
+        shown = upgrade()
+        assert missing_facts(shown.stdout, MLFLOW_3_0, "add webhooks") == []
+        done = upgrade("--yes")
+        assert done.exit_code == 0, done.output
+        mlflow_schema.require_schema(root)
+        champion = aliases.query_aliases(root, BOOK)["champion"]
+        assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
+        assert upgrade().exit_code == 0
 
 
 def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -> None:
@@ -174,6 +219,87 @@ def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -
     [uri] = mlflow_schema.list_databases(root)
     assert mlflow_schema._read_revision(uri) == mlflow_schema._read_migrations().get_current_head()
     assert mlflow_schema.find_difference(root) is None
+
+
+def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
+    root: Path, old_store: bytes
+) -> None:
+    path, journal_path = root / "elsewhere/mlflow.db", root / "journals/tiny.db"
+    for folder in (path.parent, journal_path.parent):
+        folder.mkdir()
+    path.write_bytes(old_store)
+    make_oldest(journal_path)
+    (root / "store.yaml").write_text("database: sqlite:///elsewhere/mlflow.db\n")
+    journal_settings = f"journal: {{url: 'sqlite:///{journal_path}', patience: 2}}\n"
+    (root / "serving.yaml").write_text(journal_settings)
+    for words in (
+        ["init", "-q"],
+        ["add", "store.yaml", "serving.yaml"],
+        [*AUTHOR, "commit", "-qm", "Before"],
+    ):
+        subprocess.run(["git", *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    shown = upgrade()
+    assert shown.exit_code == 1
+    facts = ("+tracking_uri", "timeout_seconds", journal_path, path, MLFLOW_3_0)
+    assert missing_facts(shown.stdout, *facts) == []
+    assert (root / "serving.yaml").read_text() == journal_settings
+    done = upgrade("--yes")
+    assert done.exit_code == 0, done.output
+    mlflow_schema.require_schema(root)
+    assert Journal(f"sqlite:///{journal_path}", BOOK).find_schema() == SCHEMA_VERSION
+    assert upgrade().exit_code == 0
+
+
+def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
+    path = history_path(root, BOOK)
+    findings = json.dumps(
+        [{"word": "retrain", "sentence": "Recall fell.", "kind": "loss", "grave": True}]
+    )
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(window_history.CREATE_TABLES)
+        connection.execute(
+            "insert into windows values (1, 3, 'year-4', 1.0, 100, 1, 'retrain', ?)", [findings]
+        )
+        connection.execute(
+            "insert into verdicts values (1, 3, 'year-4', 1.0, 'retrain', ?)", [findings]
+        )
+        connection.executemany(
+            "insert into measures values (3, 'year-4', ?, ?, null, null, ?)",
+            [
+                ("flagged", 0.2, 0.3),
+                ("expected_calibration_error", 0.01, 0.0),
+                ("drift:age", 0.4, None),
+            ],
+        )
+    history = WindowHistory(path, 3)
+    with raises_stating(StoreError, path, "word", "modelbook upgrade"):
+        history.read_windows()
+    shown = upgrade()
+    assert shown.exit_code == 1
+    assert (
+        missing_facts(shown.stdout, path, "finding.word -> finding.verdict", "selection_rate") == []
+    )
+    done = upgrade("--yes")
+    assert done.exit_code == 0, done.output
+    [window] = history.read_windows()
+    [finding] = window.findings
+    assert (finding.verdict, finding.rule, finding.is_severe) == ("retrain", "loss", True)
+    measures = history.measures_table().set_index("measure")["value"].to_dict()
+    assert measures == {"selection_rate": 0.2, "expected_calibration_in_the_large": 0.01}
+    [copy] = path.parent.glob("monitor-before-*.db")
+    assert str(copy) in done.stdout
+    assert upgrade().exit_code == 0
+
+
+def test_a_history_that_is_none_stays(root: Path) -> None:
+    path = history_path(root, BOOK)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no database" * 100)
+    done = upgrade("--yes")
+    assert done.exit_code == 1
+    assert missing_facts(done.stderr, "StoreError", path, "move it away") == []
+    assert [each.name for each in path.parent.iterdir()] == ["monitor.db"]
 
 
 def test_settings_get_their_new_names_and_keep_all_else(root: Path) -> None:

@@ -20,7 +20,7 @@ from modelbook.build import staleness
 from modelbook.errors import RunHistoryError
 from modelbook.formatting import key_number
 from modelbook.pages import run_archive
-from modelbook.runs import history
+from modelbook.runs import history, record
 from modelbook.stage import files
 from modelbook.stage.verdict import Verdict
 
@@ -335,6 +335,20 @@ class TestFindRun:
             RunHistoryError, match=rf"run 2 cannot be read: .*{why}.*\n.*remove reports/tiny/runs/2"
         ):
             history.find_run(project, "tiny", "2")
+
+    def test_record_from_before_1_0_0_is_read(self, tmp_path):
+        stage = {"state": "ran", "word": "approved", "versions": {"mlflow": "3.17.2"}}
+        stage |= {"code": {"notebook": "c0de"}, "metrics": {"roc_auc": 0.75, "flagged": 0.2}}
+        old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "ended": "ok"}
+        old |= {"environment": "env.yaml", "stages": {"finalize": stage}}
+        path = tmp_path / "run.json"
+        path.write_text(json.dumps(old))
+        run = record.read_run(path, 7)
+        assert (run.read_error, run.status, run.env_file) == ("", "ok", "env.yaml")
+        step = run.stages["finalize"]
+        assert step.library_versions == {"mlflow": "3.17.2"}
+        assert step.code_digests == {"notebook": "c0de"}
+        assert step.metrics == {"roc_auc": 0.75, "selection_rate": 0.2}
 
     def test_record_of_later_version_is_read(self, project):
         write_run(project)

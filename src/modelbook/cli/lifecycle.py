@@ -22,6 +22,7 @@ from modelbook.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from modelbook.errors import ModelbookError
     from modelbook.extras.database_upgrade import DatabaseMigration
     from modelbook.extras.erasure import Erasure
     from modelbook.extras.project_template import FileChange
@@ -164,27 +165,22 @@ def upgrade(
         return
     if python or environment or book:
         raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
+    from modelbook.config.settings_file import replace_files
     from modelbook.extras import database_upgrade
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
         changes = _plan_file_changes(root)
-        migrations, problems = database_upgrade.plan_migrations(root)
-        conflicts = [(change.name, text) for change in changes for text in change.conflicts]
-        for change in changes:
-            typer.echo(change.diff())
-        for migration in migrations:
-            typer.echo("\n  ".join([migration.description, *migration.changes]))
-        for name, text in conflicts:
-            typer.echo(f"conflict in {name}: {text}", err=True)
-        for problem in problems:
-            typer.echo(f"{type(problem).__name__}: {problem}", err=True)
-        if changes or migrations:
-            _write_upgrade(root, changes, migrations, yes=yes)
-        else:
-            typer.echo("nothing to change")
-    if conflicts or problems:
+        # The databases are those of the settings as they are going to be.
+        with replace_files({root / change.name: change.content for change in changes}):
+            migrations, problems = database_upgrade.plan_migrations(root)
+            has_conflicts = _show_upgrade(changes, migrations, problems)
+            if changes or migrations:
+                _write_upgrade(root, changes, migrations, yes=yes)
+            else:
+                typer.echo("nothing to change")
+    if has_conflicts or problems:
         raise typer.Exit(1)
     if build and changes:
         _build_and_compare(root)
@@ -206,6 +202,22 @@ def _plan_file_changes(root: Path) -> list[FileChange]:
         err=True,
     )
     return project_template.plan_renames(root)
+
+
+def _show_upgrade(
+    changes: list[FileChange], migrations: list[DatabaseMigration], problems: list[ModelbookError]
+) -> bool:
+    """Print what an upgrade changes and what it cannot; return whether files have conflicts."""
+    for change in changes:
+        typer.echo(change.diff())
+    for migration in migrations:
+        typer.echo("\n  ".join([migration.description, *migration.changes]))
+    conflicts = [(change.name, text) for change in changes for text in change.conflicts]
+    for name, text in conflicts:
+        typer.echo(f"conflict in {name}: {text}", err=True)
+    for problem in problems:
+        typer.echo(f"{type(problem).__name__}: {problem}", err=True)
+    return bool(conflicts)
 
 
 def _write_upgrade(

@@ -1,4 +1,4 @@
-"""Renamed keys of env files, and renamed settings of store and service."""
+"""Names from before 1.0.0: of keys of env files, settings of store and service, and metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ RENAMED_KEYS = {
     "size": "max_size_mb",
     "floor": "min_quality",
     "rare": "min_category_frequency",
+}
+
+RENAMED_METRICS = {
+    "calibration_error": "calibration_in_the_large",
+    "flagged": "selection_rate",
+    "half_within": "median_absolute_error",
+    "most_within": "p90_absolute_error",
 }
 
 # By pattern of the file's name: the new names of settings, by their old names within their group.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,18 @@ from modelbook.config import describe_problem
 from modelbook.errors import ModelbookError
 
 S = TypeVar("S", bound="FileSettings")
+
+_replacements: ContextVar[Mapping[Path, str]] = ContextVar("replacements")
+
+
+@contextmanager
+def replace_files(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Read these texts instead of the files: what an upgrade is going to write."""
+    token = _replacements.set(texts)
+    try:
+        yield
+    finally:
+        _replacements.reset(token)
 
 
 class FileSettings(BaseSettings):
@@ -44,7 +58,10 @@ def read_settings_file(
         If it is not valid YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        text = _replacements.get({}).get(path)
+        if text is None:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
     if not isinstance(values or {}, dict):

@@ -1,4 +1,4 @@
-"""Migrate a project's databases to this version: the journals of its books, and the MLflow store.
+"""Migrate a project's databases to this version: journals, histories of monitoring, MLflow store.
 
 Each is migrated as a whole or not at all. A copy of an SQLite file is kept next to it.
 """
@@ -18,6 +18,8 @@ from modelbook.extras.backup import copy_database
 from modelbook.journal import Journal, schema
 from modelbook.journal.database import default_url
 from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
+from modelbook.monitoring import history_migration
+from modelbook.monitoring.latest_verdict import HISTORY_FILE
 from modelbook.registry import mlflow_schema
 from modelbook.registry.location import SQLITE_PREFIX, display_uri, sqlite_file
 from modelbook.serving import settings
@@ -49,7 +51,7 @@ def plan_migrations(root: Path) -> tuple[list[DatabaseMigration], list[Modelbook
     """Return the migrations of a project's databases, and why others cannot be migrated."""
     migrations: list[DatabaseMigration] = []
     problems: list[ModelbookError] = []
-    for plan in (_plan_store, _plan_journals):
+    for plan in (_plan_store, _plan_journals, _plan_histories):
         try:
             for migration in plan(root):
                 migrations.append(migration)
@@ -92,6 +94,20 @@ def _migrate_journal(journal: Journal) -> Path | None:
     path = sqlite_file(journal.url)
     kept_path = _keep_copy(path) if path else None
     journal.migrate()
+    return kept_path
+
+
+def _plan_histories(root: Path) -> Iterator[DatabaseMigration]:
+    paths = [*root.glob(f"models/*/{HISTORY_FILE}"), *root.glob(f"models/*/*/{HISTORY_FILE}")]
+    for path in sorted(paths):
+        if changes := history_migration.describe_changes(path):
+            description = f"history of monitoring {path}: names of 1.0.0"
+            yield DatabaseMigration(description, changes, partial(_migrate_history, path))
+
+
+def _migrate_history(path: Path) -> Path:
+    kept_path = _keep_copy(path)
+    history_migration.migrate(path)
     return kept_path
 
 

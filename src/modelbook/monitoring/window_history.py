@@ -153,14 +153,20 @@ class WindowHistory:
             (self.version,),
         ).fetchall()
         return [
-            Window(
-                name,
-                count,
-                bool(performed),
-                tuple(Finding(**finding) for finding in json.loads(findings)),
-            )
+            Window(name, count, bool(performed), self._read_findings(findings))
             for name, count, performed, findings in rows
         ]
+
+    def _read_findings(self, findings: str) -> tuple[Finding, ...]:
+        try:
+            return tuple(Finding(**finding) for finding in json.loads(findings))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"the history {self.path} has findings of another version: {error}",
+                expected="a history written by this version of Modelbook",
+                next="modelbook upgrade shows how it is migrated, modelbook upgrade --yes "
+                "migrates it; or move the file away to start a new history",
+            ) from None
 
     def measures_table(self) -> pd.DataFrame:
         """Return all measures, oldest window first.

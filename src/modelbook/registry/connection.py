@@ -30,7 +30,7 @@ DATABASE_HINTS = {
         "MODELBOOK_STORE_TRACKING_URI=postgresql://user:password@..."
     ),
     r"database .* does not exist": "ask the server's owner to create it: createdb NAME",
-    r"permission denied|read-?only": (
+    r"permission denied|must be owner|read-?only": (
         "ask the store's owner for permission; docs/stores.md lists what is needed"
     ),
     r"\block|busy": "nothing was changed; check who else uses the store, and try again",
@@ -130,13 +130,18 @@ def explain_errors(root: Path) -> Iterator[None]:
         raise _store_error(root, f"{error} ({code})" if code else str(error)) from None
 
 
+def suggest_fix(root: Path, text: str, default: str) -> str:
+    """Return what to do about an error of a server or a database; the default if it is unknown."""
+    hints = SERVER_HINTS if is_server(root) else DATABASE_HINTS
+    matching_hints = (hint for pattern, hint in hints.items() if re.search(pattern, text, re.I))
+    return next(matching_hints, default)
+
+
 def _store_error(root: Path, text: str) -> StoreError:
     lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
     message = redact(lines[0])[:400]
-    hints = SERVER_HINTS if is_server(root) else DATABASE_HINTS
-    matching_hints = (hint for pattern, hint in hints.items() if re.search(pattern, text, re.I))
     return StoreError(
         f"the store {display_uri(root)} cannot be used: {message}",
         expected="an MLflow store that this user may read and write",
-        next=next(matching_hints, "modelbook doctor"),
+        next=suggest_fix(root, text, "modelbook doctor"),
     )

@@ -104,10 +104,12 @@ def upgrade_database(root: Path, uri: str) -> None:
     try:
         db.upgrade.main([uri], standalone_mode=False)
     except Exception as error:  # of Alembic, SQLAlchemy or MLflow
+        message = str(getattr(error, "orig", None) or error)
+        new_store = f"install the MLflow that wrote it; or {connection.suggest_new_store(root)}"
         raise StoreError(
-            f"{redact(uri)} cannot be migrated: {redact(str(error).splitlines()[0])}",
+            f"{redact(uri)} cannot be migrated: {redact(message.splitlines()[0])}",
             expected=f"a store that MLflow {version('mlflow')} can migrate",
-            next=f"install the MLflow that wrote it; or {connection.suggest_new_store(root)}",
+            next=connection.suggest_fix(root, message, new_store),
         ) from None
 
 

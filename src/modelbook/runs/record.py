@@ -12,9 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
+from modelbook.config.renamed_keys import RENAMED_METRICS
 from modelbook.formatting import KeyNumber
 from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
 
+# Fields of records from before 1.0.0. A record never changes, so they are renamed when it is read.
+RENAMED_FIELDS = {
+    "ended": "status",
+    "environment": "env_file",
+    "versions": "library_versions",
+    "code": "code_digests",
+}
 # Cells with these tags are compared as parameters, not as code.
 PARAMETER_TAGS = {"parameters", "injected-parameters"}
 
@@ -224,6 +232,11 @@ def _describe_parameter(parameter: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _select_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def _select_fields(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
     """Select the known fields of a record; later versions may have added others."""
+    values = {RENAMED_FIELDS.get(name, name): value for name, value in record.items()}
+    if "metrics" in values:
+        values["metrics"] = {
+            RENAMED_METRICS.get(name, name): value for name, value in values["metrics"].items()
+        }
     return {name: values[name] for name in (f.name for f in fields(kind)) if name in values}
