@@ -66,6 +66,14 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
     ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
+    ("price", every(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
+    ("count", every(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
+    ("city", every(["Paris", "Rome", "paris", "Paris", "PARIS"]),
+     {"categories": ["Paris", "Rome"], "joined": {"paris": "Paris", "PARIS": "Paris"}}, "2 distinct"),
+    ("gene", every(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "joined": {}}, "3 distinct"),
+    ("town", every(["Bath", "bath"]), {"role": "dropped"}, "constant: always 'Bath'"),
+    ("customer_id", [i // 4 if i % 9 else None for i in range(N)], {"role": "dropped"}, "missing in 27 rows"),
+    ("order_id", [7 * i if i % 9 else None for i in range(N)], {"role": "id", "nullable": True}, "each row"),
 ]  # fmt: skip
 
 
@@ -153,6 +161,37 @@ def test_target_determines_task(target: Any, task: str, type: str, more: str) ->
     )
 
 
+def test_spellings_of_a_class_are_one_class() -> None:
+    frame = people().assign(y=[*every(["yes", "no", "yes"])[2:], "YES", "No"])
+    made = drafted(frame)
+    column = made.contract.columns["y"]
+    assert (made.contract.task, column.categories, column.positive) == (
+        "binary",
+        ["no", "yes"],
+        "yes",
+    )
+    assert column.joined == {"YES": "yes", "No": "no"}
+    assert made.contract.encode_target(frame).tolist()[-2:] == [1, 0]
+    assert missing_facts(made.contract.questions[0].decided, "YES", "yes") == []
+
+
+def test_odd_texts_of_a_numeric_target_leave_their_rows_out() -> None:
+    frame = people().assign(y=[f"{i / 7:.3f}" if i % 40 else "n/d" for i in range(N)])
+    made = drafted(frame)
+    assert (made.contract.task, made.contract.missing, made.n_rows) == (
+        "regression",
+        ["n/d"],
+        N - 6,
+    )
+    assert missing_facts(made.contract.questions[0].decided, 6, N) == []
+    assert len(made.contract.select_training_rows(frame)) == N - 6
+
+
+def test_decimal_mark_applies_to_the_target() -> None:
+    frame = people().assign(y=[f"{i + 1}.{i % 900 + 100}" for i in range(N)])
+    assert drafted(frame, decimal=",").contract.columns["y"].max > 100_000
+
+
 def test_given_task_overrides_inference() -> None:
     stars = people().assign(y=every([1, 2, 3, 4, 5]))
     assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
@@ -183,6 +222,7 @@ BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "no column": (lambda: people().iloc[:, :0], "no columns"),
     "no target": (lambda: people().rename(columns={"y": "z"}), "'y'"),
     "constant target": (lambda: people().assign(y=1), r"'y'.*\b1\b"),
+    "an infinite target": (lambda: people().assign(y=[np.inf, *np.arange(N - 1) / 7]), "'y'.*row 0"),
     "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "'y'.*each row"),
     "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), r"\b99\b"),
     "numbered rows": (
@@ -191,6 +231,25 @@ BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
     "all empty": (lambda: people().assign(x=None), "x: empty"),
     "a name of no signs": (lambda: people().rename(columns={"x": ""}), "''"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["time", "entity"])
+@pytest.mark.parametrize(
+    ("values", "result"), [([None, *range(N - 1)], "1 of 240"), ([2020] * N, "2020")]
+)
+def test_role_that_needs_a_value_in_each_row_raises(
+    values: list[Any], result: str, role: str
+) -> None:
+    with pytest.raises(DataError, match=f"group.*{role}.*{result}"):
+        drafted(people(group=values), roles={"group": role})
+
+
+def test_amounts_in_several_currencies_raise_a_question() -> None:
+    for amounts, count in ((["$1.50", "€2", "3 USD"], 1), (["$1.50", "$2", "US$ 3"], 0)):
+        made = drafted(people(paid=every(amounts)))
+        asked = [q for q in made.contract.questions if q.about == "paid"]
+        assert len(asked) == count
+        assert made.contract.columns["paid"].parse == "currency"
 
 
 @pytest.mark.parametrize("case", BAD)

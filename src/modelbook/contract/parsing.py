@@ -52,7 +52,8 @@ CURRENCY_CODE = (
 
 
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # of amounts, such as €30K
-PLAIN_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+MAX_NUMBER_LENGTH = 100  # characters; longer texts are not tried as numbers
+PLAIN_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 UNIT = re.compile(r"(?<=[\d.,])\s*[^\W\d_][^\d,]*$|\s*[°µ]\S*$")  # what follows the number
 RANGE_MARK = re.compile(r"(?<=\d)\s*(?:-|–|—|to)\s*(?=\d)")
 
@@ -164,6 +165,8 @@ def parse_number(value: Any, number_format: NumberFormat | None, decimal: Decima
         return float(value) if isinstance(value, int | float | np.number) else np.nan
     if number_format is None:
         return float(value) if PLAIN_NUMBER.fullmatch(value.strip()) else np.nan
+    if len(value) > MAX_NUMBER_LENGTH:
+        return np.nan
     is_common_format = number_format == ("percent" if "%" in value else "currency")
     if is_common_format and (match := COMMON_NUMBER_PATTERNS[decimal].fullmatch(value)):
         return float(f"{match[1].replace('.', '').replace(',', '')}.{match[2] or 0}")

@@ -17,7 +17,6 @@ from modelbook.draft import column_types, leaks, roles
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.draft.target import (
-    MERGED_CLASS,
     TargetDecisions,
     describe_imbalance,
     draft_target,
@@ -147,7 +146,11 @@ def _prepare_rows(
     """Mask missing-value markers, and take the rows that can be used for training."""
     inspected = frame.drop(columns=[*options.dropped_columns])
     markers = column_types.find_missing_markers(inspected, [*options.missing_markers])
-    frame, decisions = _take_target_rows(_mask_markers(frame, markers), target, options)
+    frame = _mask_markers(frame, markers)
+    # A target's few texts among numbers are missing values: their rows are left out, too.
+    odd_texts = column_types.guess_column(target, frame[target], decimal=options.decimal).markers
+    markers = [*markers, *odd_texts]
+    frame, decisions = _take_target_rows(_mask_markers(frame, odd_texts), target, options)
     return frame, markers, decisions
 
 
@@ -155,9 +158,9 @@ def _guess_columns(
     frame: pd.DataFrame, target: str, decisions: TargetDecisions, options: DraftOptions
 ) -> tuple[str, list[ColumnGuess]]:
     """Return the task, and a guess for each column."""
-    task, target_guess = draft_target(frame, target, options.task)
-    if decisions.joined_classes:
-        target_guess.contract_keys["joined"] = dict.fromkeys(decisions.joined_classes, MERGED_CLASS)
+    task, target_guess = draft_target(frame, target, options.task, options.decimal)
+    if decisions.joined:
+        target_guess.contract_keys["joined"] = decisions.joined
     return task, [
         target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns
@@ -220,6 +223,8 @@ def _decide_on_texts(
 def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
     """Assign a role that a person chose; return the last training period of a time column."""
     guess.questions.clear()
+    if role in ("time", "entity"):
+        _check_group_column(frame[guess.name], role)
     if role == "time":
         parsed = roles.parse_periods(frame[guess.name], guess)
         if parsed is None:
@@ -238,6 +243,23 @@ def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None
     else:
         guess.contract_keys["role"] = role
     return None
+
+
+def _check_group_column(values: pd.Series, role: str) -> None:
+    """Refuse an entity or time column with missing values or a single value."""
+    column = f"{values.name} cannot be the {role} column"
+    if n_missing := int(values.isna().sum()):
+        raise DataError(
+            f"{column}: it is missing in {n_missing:,} of {len(values):,} rows",
+            expected="a value in each row",
+            next="fill in the values, or remove these rows; or correct --role",
+        )
+    if values.nunique() < 2:
+        raise DataError(
+            f"{column}: it is always {values.iloc[0]!r}",
+            expected="several values, to split the rows by",
+            next="correct --role, or drop the column (--drop)",
+        )
 
 
 def _assign_time(

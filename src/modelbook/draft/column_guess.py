@@ -45,7 +45,7 @@ class ColumnGuess:
         """Change role and reason, and remove the keys that the new role does not allow."""
         removed_keys = {"role", "parts", "hashes"}
         if role in ("dropped", "id"):  # values of these roles are not checked
-            removed_keys |= {"min", "max", "categories", "unseen"}
+            removed_keys |= {"min", "max", "categories", "unseen", "joined"}
         remaining_keys: dict[str, Any] = {
             key: value for key, value in self.contract_keys.items() if key not in removed_keys
         }

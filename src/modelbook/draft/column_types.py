@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -49,7 +49,9 @@ CODE_NAME_PATTERN = re.compile(
     r"(?i)(^|_|\b)(code|type|class|category|zip|zip_?code|post_?code|postal_?code|plz|region|"
     r"channel|group|sector|cluster)$|[a-z](ID|Id)$|_id$"
 )
-LEADING_ZERO = re.compile(r"0\d+")
+DIGITS = re.compile(r"[0-9]+")  # str.isdigit also accepts ² and ١
+LEADING_ZERO = re.compile(r"0[0-9]+")
+CURRENCY = re.compile(r"[$£¥€₹₽₩₺₴₪฿₫₱]|\b[A-Z]{3}\b")
 LONG_NUMBER = re.compile(r"[-+]?\d{16,}")  # more digits than a float holds
 PLAIN_NUMBER = parsing.PLAIN_NUMBER
 TEXT_FORMATS: dict[parsing.NumberFormat, str] = {
@@ -128,6 +130,33 @@ def guess_column(
 def count_words(texts: Sequence[str]) -> float:
     """Return the mean number of words of up to 1,000 texts."""
     return float(np.mean([text.strip().count(" ") + 1 for text in texts[:1000]]))
+
+
+def find_spellings(values: pd.Series) -> dict[str, str]:
+    """Return words that differ from a more frequent one by capitals only, such as YES from yes.
+
+    Words of one or two letters are joined only where the column has longer ones, too: AA and Aa
+    may be codes.
+    """
+    counts = count_values(parsing.normalize_texts(values.dropna()))
+    if len(counts) > MAX_LISTED_CATEGORIES:
+        return {}
+    most_frequent: dict[str, str] = {}
+    joined = {}
+    for word in map(str, counts.index):
+        if word in (word.lower(), word.upper(), word.capitalize(), word.title()):
+            spelling = most_frequent.setdefault(word.casefold(), word)
+            if spelling != word:
+                joined[word] = spelling
+    return joined if any(sum(map(str.isalpha, word)) > 2 for word in joined) else {}
+
+
+def join_values(values: pd.Series, joined: Mapping[str, str]) -> pd.Series:
+    """Replace the values that are read as another one."""
+    if not joined:
+        return values
+    texts = parsing.normalize_texts(values)
+    return values.mask(texts.isin([*joined]), texts.map(joined))
 
 
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
@@ -228,9 +257,9 @@ def _guess_text(
         return
     texts = _distinct_texts(values)
     date_texts = [text for text in texts if DATE_PATTERN.fullmatch(text)]
-    if all(map(str.isdigit, texts)) and _holds_days(pd.to_numeric(pd.Series(texts))):
+    if all(map(DIGITS.fullmatch, texts)) and _holds_days(pd.to_numeric(pd.Series(texts))):
         _guess_date(guess, values, "%Y%m%d")
-    elif all(map(str.isdigit, texts)) and any(map(LEADING_ZERO.fullmatch, texts)):
+    elif all(map(DIGITS.fullmatch, texts)) and any(map(LEADING_ZERO.fullmatch, texts)):
         _guess_codes(guess, values, texts)
     elif _guess_numeric_text(guess, values, texts, decimal, PURE_FORMATS):
         return
@@ -331,6 +360,8 @@ def _find_number_reading(
                     example = next(text for text in texts if not PLAIN_NUMBER.fullmatch(text))
                     number = parsing.parse_number(example, kind, mark)
                     guess.add_question("parsed", example=example, number=number, parse=kind)
+                if kind == "currency" and len(currencies := _find_currencies(texts)) > 1:
+                    guess.add_question("currencies", examples=", ".join(currencies[:4]))
                 return _number_keys(kind, mark), TEXT_FORMATS[kind]
     return None
 
@@ -349,6 +380,11 @@ def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark
         other=parsing.parse_number(example, "number", other),
         other_mark=other,
     )
+
+
+def _find_currencies(texts: list[str]) -> list[str]:
+    """The signs and codes of currencies of amounts, such as $ and EUR."""
+    return sorted({match[0] for text in texts if (match := CURRENCY.search(text))})
 
 
 def _unit_of(text: str) -> str:
@@ -400,7 +436,16 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
 
 
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
+    if joined := find_spellings(values) if parsing.holds_texts(values) else {}:
+        guess.add_question("spellings", joined=joined)
+        guess.contract_keys["joined"] = joined
+        values = join_values(values, joined)
     counts = count_values(parsing.normalize_texts(values))
+    guess.n_distinct = len(counts)
+    if len(counts) == 1:
+        guess.questions.clear()
+        guess.change_role("dropped", f"constant: always {_shorten_value(counts.index[0])}")
+        return
     singleton_count = int((counts == 1).sum())
     guess.contract_keys |= {"type": "category", "unseen": True}
     guess.reason = f"{reason}, {len(counts)} distinct"

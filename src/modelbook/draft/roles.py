@@ -44,7 +44,10 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
     has_entity = False
     for guess in guesses:
         is_possible = guess.role in ("feature", "id", "dropped") and guess.n_distinct > 1
-        if not is_possible or guess.missing_share:
+        if not is_possible:
+            continue
+        if guess.missing_share:
+            _decide_on_id_with_gaps(guess, int(frame[guess.name].notna().sum()), len(frame))
             continue
         is_integer = guess.contract_keys["type"] == "integer"
         is_named_as_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
@@ -68,6 +71,22 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
                 f"entity by its name: {guess.n_distinct:,} entities, "
                 f"{len(frame) / guess.n_distinct:.1f} rows each"
             )
+
+
+def _decide_on_id_with_gaps(guess: ColumnGuess, n_present: int, n_rows: int) -> None:
+    """An id that some rows lack is no feature; an entity that some lack cannot group the rows."""
+    is_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
+    is_integer = guess.contract_keys["type"] == "integer"
+    if guess.role != "feature":
+        return
+    if guess.n_distinct == n_present:
+        if is_integer and (is_entity or ID_NAME_PATTERN.search(guess.name)):
+            guess.change_role("id", "a different number in each row that has one, named like an id")
+    elif is_entity and _has_repeated_rows(guess, n_present):
+        guess.change_role(
+            "dropped", f"an entity by its name, missing in {n_rows - n_present:,} rows"
+        )
+        guess.add_question("entity_gaps", count=n_rows - n_present, total=n_rows)
 
 
 def find_time_column(

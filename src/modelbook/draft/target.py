@@ -31,20 +31,27 @@ POSITIVE_CLASS_PATTERN = re.compile(
 
 @dataclass(frozen=True)
 class TargetDecisions:
-    """Treatment of rows without a target value and of classes of one row, and the questions."""
+    """Treatment of rows without a target value and of classes of one row, and the questions.
+
+    Attributes
+    ----------
+    joined : dict of str to str
+        Values that are read as another class: other spellings of it, and classes of one row.
+    """
 
     gaps: Literal["refuse", "leave_out"]
     left_out_classes: list[str] = field(default_factory=list)
-    joined_classes: list[str] = field(default_factory=list)
+    joined: dict[str, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
     def join(self, values: pd.Series) -> pd.Series:
         """Return the target with its merged classes."""
-        is_joined = parsing.normalize_texts(values).isin(self.joined_classes)
-        return values.mask(is_joined, MERGED_CLASS) if is_joined.any() else values
+        return column_types.join_values(values, self.joined)
 
 
-def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[str, ColumnGuess]:
+def draft_target(
+    frame: pd.DataFrame, target: str, task: str | None, decimal: parsing.DecimalMark | None = None
+) -> tuple[str, ColumnGuess]:
     """Return the task and the target's contract entry.
 
     Raises
@@ -59,7 +66,13 @@ def draft_target(frame: pd.DataFrame, target: str, task: str | None) -> tuple[st
             next="correct --task, or omit it",
         )
     values = frame[target]
-    guess = column_types.guess_column(target, values)
+    guess = column_types.guess_column(target, values, decimal=decimal)
+    if any(question.kind == "infinite" for question in guess.questions):
+        raise DataError(
+            f"the target {target!r} has {guess.reason}",
+            expected="finite numbers",
+            next="correct these rows, or leave their target empty",
+        )
     if guess.n_distinct < 2:
         raise DataError(
             f"the target {target!r} is always {values.iloc[0]!r}",
@@ -103,20 +116,25 @@ def find_left_out_rows(
                 {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
             )
         )
+    joined = column_types.find_spellings(values) if parsing.holds_texts(values) else {}
+    if joined:
+        questions.append(Question("spellings", target, {"joined": joined}))
+    values = column_types.join_values(values, joined)
     counts = count_values(parsing.normalize_texts(values.dropna()))
     rare_classes = [str(name) for name in counts.index[counts == 1]]
     is_classification = task in ("binary", "multiclass") or (
         task is None and parsing.holds_texts(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
-        return is_left_out, TargetDecisions(gaps, questions=questions)
+        return is_left_out, TargetDecisions(gaps, joined=joined, questions=questions)
     if join_rare_classes and len(rare_classes) > 1:
-        joined = {"classes": rare_classes, "joined": MERGED_CLASS}
-        questions.append(Question("joined_classes", target, joined))
-        return is_left_out, TargetDecisions(gaps, joined_classes=rare_classes, questions=questions)
+        values_joined = {"classes": rare_classes, "joined": MERGED_CLASS}
+        questions.append(Question("joined_classes", target, values_joined))
+        joined = joined | dict.fromkeys(rare_classes, MERGED_CLASS)
+        return is_left_out, TargetDecisions(gaps, joined=joined, questions=questions)
     questions.append(Question("rare_classes", target, {"classes": rare_classes}))
     is_left_out |= parsing.normalize_texts(values).isin(rare_classes)
-    return is_left_out, TargetDecisions(gaps, left_out_classes=rare_classes, questions=questions)
+    return is_left_out, TargetDecisions(gaps, rare_classes, joined, questions)
 
 
 def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:
