@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -775,6 +776,12 @@ class TestKeys:
             server.run_server(version_store.root, BOOK, "0.0.0.0", 8000, 1)
         with serve(version_store, "api_keys: off", client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 200
+
+    def test_unusable_address_raises_before_a_model_is_loaded(self, version_store):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with raises_stating(ServingError, "127.0.0.1", str(port), "in use", "--port"):
+                server.run_server(version_store.root, BOOK, "127.0.0.1", port, 1)
 
     def test_book_without_champion_is_not_served(self, shelf):
         with raises_stating(ServingError, BOOK, "champion", "modelbook build"):

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -56,13 +57,15 @@ def run_server(
     Raises
     ------
     ServingError
-        If there is no champion, a setting is invalid, or a non-loopback host has no API keys.
+        If there is no champion, a setting is invalid, a non-loopback host has no API keys, or the
+        port is in use.
     """
     service_settings = settings.load_settings(root, book)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
     with nullcontext() if export_address else follower.following(root, book):
         _check_startup(root, book, host, service_settings)
+        _check_address(host, port)
         os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}  # for the workers
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
         if workers == 1:
@@ -121,6 +124,20 @@ def _check_startup(
             next="create a key: modelbook keys add NAME, or set MODELBOOK_KEYRING; "
             "to serve without keys: MODELBOOK_SERVE_API_KEYS=off",
         )
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise ServingError for an address that cannot be used, before a model is loaded."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServingError(
+            f"{host}, port {port}, cannot be served at: {reason.lower()}",
+            expected="an address of this machine, and a port that is free and allowed",
+            next="choose others (--host, --port), or stop the process that uses the port",
+        ) from None
 
 
 def _is_loopback(host: str) -> bool:
