@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats.mstats import mquantiles
+from sklearn.inspection import partial_dependence
 
 from modelbook import engine
 from modelbook.config import NONE
@@ -16,7 +16,6 @@ from modelbook.tasks.base import Task
 MAX_IMPORTANCE_ROWS = 5_000  # rows for permutation importance
 MAX_SHUFFLES = 400  # predictions of all these rows, as long as each column has two
 MAX_DEPENDENCE_ROWS, GRID_POINTS = 300, 12  # rows and grid points: seconds for the slowest family
-GRID_QUANTILES = (0.05, 0.95)
 BAND_QUANTILES = (0.1, 0.9)  # the band covers the middle 80% of the predictions
 
 
@@ -120,55 +119,43 @@ def _compute_feature_dependence(
     task: Task, pipeline: Any, rows: pd.DataFrame, feature: str, seed: int
 ) -> pd.DataFrame:
     is_categorical = feature in task.contract.categorical_features
-    complete_rows = rows[rows[feature].notna()]
+    complete_rows = rows[
+        rows[feature].notna()
+    ]  # missing values would break scikit-learn's percentiles
     sample = complete_rows.sample(
         min(MAX_DEPENDENCE_ROWS, len(complete_rows)), random_state=seed
     ).reset_index(drop=True)
-    grid = _list_grid_values(sample[feature], is_categorical)
-    predictions = _predict_at(task, pipeline, sample, feature, grid)
+    dependence = partial_dependence(
+        pipeline,
+        sample,
+        [feature],
+        categorical_features=[feature] if is_categorical else None,
+        kind="individual",
+        grid_resolution=GRID_POINTS,
+        response_method=task.response_method
+        if task.experiment_type == "classification"
+        else "auto",
+    )
+    is_multiclass = len(dependence["individual"]) > 1  # one array per class, or a single one
     is_discrete = is_categorical or sample[feature].nunique() <= 2
-    n_classes = predictions.shape[-1]
     tables = []
-    for position in range(n_classes):
-        low, high = np.quantile(predictions[..., position], BAND_QUANTILES, axis=1)
+    for position, predictions in enumerate(dependence["individual"]):
+        low, high = np.quantile(predictions, BAND_QUANTILES, axis=0)
         tables.append(
             pd.DataFrame(
                 {
                     "feature": feature,
                     "kind": "code" if is_discrete else "number",
-                    "value": [_to_plain_value(value) for value in grid],
-                    "mean": predictions[..., position].mean(axis=1),
+                    "value": [_to_plain_value(value) for value in dependence["grid_values"][0]],
+                    "mean": predictions.mean(axis=0),
                     "low": low,
                     "high": high,
                     "rows": len(sample),
-                    "class": task.classes[position] if n_classes > 1 else "",
+                    "class": task.classes[position] if is_multiclass else "",
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)
-
-
-def _list_grid_values(values: pd.Series, is_categorical: bool) -> np.ndarray:
-    """All values if there are few, otherwise a grid from the 5th to the 95th percentile."""
-    uniques = np.unique(values)
-    if is_categorical or len(uniques) < GRID_POINTS:
-        return uniques
-    return np.linspace(*mquantiles(values, GRID_QUANTILES), num=GRID_POINTS)
-
-
-def _predict_at(
-    task: Task, pipeline: Any, rows: pd.DataFrame, feature: str, grid: np.ndarray
-) -> np.ndarray:
-    """Predictions of all rows at each value of a feature: values, rows, and classes or one.
-
-    Values share a prediction, as a pipeline's steps cost more than rows.
-    """
-    scores = []
-    for values in np.split(grid, range(GRID_POINTS, len(grid), GRID_POINTS)):
-        frames = [rows.assign(**{feature: value}) for value in values]
-        together = pd.concat(frames, ignore_index=True).astype({feature: rows[feature].dtype})
-        scores.append(task.predict_scores(pipeline, together))
-    return np.concatenate(scores).reshape(len(grid), len(rows), -1)
 
 
 def _to_plain_value(value: Any) -> Any:
