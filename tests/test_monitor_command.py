@@ -48,7 +48,8 @@ def evaluated(
     auc: float | None = 0.75,
     share: float = 0.0,
 ) -> BatchEvaluation:
-    columns = pd.DataFrame({"column": ["a"], "excess": [10 * share], "drifted": [share > 0]})
+    drift = {"score": 10 * share, "threshold": 1.0, "missing_reference": 0.0, "missing_batch": 0.0}
+    columns = pd.DataFrame([{"column": "a", "excess": 10 * share, "drifted": share > 0, **drift}])
     row = {
         "metric": "roc_auc",
         "value": auc,
