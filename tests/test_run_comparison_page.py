@@ -6,11 +6,16 @@ import re
 import shutil
 
 import pytest
+import task_books
+from conftest import CONTRACT
 from small_project import ROOT, STAGES
 from test_run_archive import fail, write_stage_page
 from test_run_history import RAN, built, receipt, write_run
 
+from modelbook import tasks
+from modelbook.contract import Contract
 from modelbook.pages import run_archive
+from modelbook.pages.run_comparison import DECISION_METRICS
 from modelbook.runs import history
 
 
@@ -54,8 +59,8 @@ def test_change_beyond_intervals_is_not_described_as_chance(project):
 @pytest.mark.parametrize(
     ("before", "after", "facts"),
     [
-        ({"flagged": 0.29, "recall": 0.6, "precision": 0.4},
-         {"flagged": 0.87, "recall": 0.9, "precision": 0.25}, r"\b870\b [^.]*\b290\b"),
+        ({"selection_rate": 0.29, "recall": 0.6, "precision": 0.4},
+         {"selection_rate": 0.87, "recall": 0.9, "precision": 0.25}, r"\b870\b [^.]*\b290\b"),
         ({"accuracy": 0.9}, {"accuracy": 0.85}, r"\b150\b [^.]*\b100\b"),
         ({"mae": 12.5}, {"mae": 20.25}, r"20\.25 [^.]*\b12\.50"),
     ],
@@ -66,6 +71,18 @@ def test_page_leads_with_change_for_people(project, before, after, facts):
         write_run(project)
     lead = page(project, "2", "3")[0].split('aria-label="Summary">')[1].split("</p>")[0]
     assert re.search(facts, lead)
+
+
+@pytest.mark.parametrize(
+    ("contract", "names"),
+    zip(
+        (Contract.model_validate(CONTRACT), task_books.of_classes(), task_books.of_number()),
+        DECISION_METRICS,
+        strict=True,
+    ),
+)
+def test_metrics_of_decisions_are_those_of_the_task(contract, names):
+    assert set(names) <= set(tasks.get_task(contract).metric_functions(0.5))
 
 
 def test_equal_runs_have_no_differences(project):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelbook.runs.record import BuildRun
 
 # What is decided about rows: of two classes, of several, of a number.
-DECISION_METRICS = (("flagged", "recall", "precision"), ("accuracy",), ("mae",))
+DECISION_METRICS = (("selection_rate", "recall", "precision"), ("accuracy",), ("mae",))
 RunPair = tuple["BuildRun", "BuildRun"]
 
 

@@ -267,11 +267,13 @@ def _describe_leader(families: pd.DataFrame, metric: str, baseline_mean: float) 
     leader = families.iloc[0]
     name = leader["candidate"]
     mean_sd = format_mean_sd(leader[f"{metric}_mean"], leader[f"{metric}_sd"])
-    corrected_mean = correct_for_selection(families, metric)
+    corrected = ""
+    if len(families) > 1:
+        corrected_mean = format_metric(correct_for_selection(families, metric))
+        corrected = f", {corrected_mean} when corrected for the best of {len(families)}"
     return (
         f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
-        f"{mean_sd}, {format_metric(corrected_mean)} when corrected for the best of "
-        f"{len(families)}; the baseline has {format_metric(baseline_mean)}."
+        f"{mean_sd}{corrected}; the baseline has {format_metric(baseline_mean)}."
     )
 
 
