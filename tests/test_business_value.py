@@ -244,8 +244,10 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
     names = {"candidate": "version 2", "champion": "version 1"}
     words = {"noun": "members", "unit": "EUR", "target": "expensive", **names}
+    words |= {"capacity_is_set": True}
     [flags, changes] = task.describe_consequences(result, largest, words)
     assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
+    assert "capacity" in flags  # of which it is: without it
     assert "EUR" in changes
     same = consequences.compare_consequences(
         task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP

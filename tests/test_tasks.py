@@ -494,7 +494,7 @@ def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
     costs = task.read_costs(config.validate("finalize", {}))
     threshold = 0.5 if task.name == "binary" else None
     worse = ScoredRows.from_arrays(scored.outcome, scored.score[::-1].copy(), scored.entity)
-    words = {"noun": "members", "unit": "EUR", "target": "cost"}
+    words = {"noun": "members", "unit": "EUR", "target": "cost", "capacity_is_set": False}
     words |= {"candidate": "version 2", "champion": "version 1"}
     for champion in (scored, worse):
         result = consequences.compare_consequences(
