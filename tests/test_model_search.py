@@ -386,6 +386,10 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
     assert ensemble_search.NOTHING_GAINED in complete.summary
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
+    assert "nb" not in complete.families
+    assert (
+        missing_facts(complete.summary.split("alone")[1], "naive Bayes") == []
+    )  # why it is absent
 
 
 def silent(*_: object, **__: object) -> None:

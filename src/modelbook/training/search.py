@@ -236,6 +236,21 @@ def _describe_ensemble(
         f"until {search.end}. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
         f"the best setting alone {format_metric(search.completed[0].loss)}."
+        f"{_describe_absent_leader(experiment, search, list(weights))}"
+    )
+
+
+def _describe_absent_leader(
+    experiment: Experiment, search: ensemble_search.EnsembleSearch, chosen: list[str]
+) -> str:
+    """Why the leader of the comparison is not part of the model; empty if it is."""
+    leader = search.families[0]
+    losses = [entry.loss for entry in search.completed if entry.family == leader]
+    if leader in chosen or not losses:
+        return ""
+    return (
+        f" The leader of the comparison, {experiment.family_label(leader)}, is not part of it: its "
+        f"best setting has {metric_label(search.metric)} {format_metric(min(losses))}."
     )
 
 
