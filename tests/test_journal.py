@@ -61,6 +61,33 @@ def test_written_predictions_are_read_by_another_connection(
         ).fetchone() == (50, "1")
 
 
+def test_requests_of_successive_iterations_share_a_commit(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    commit = JournalWriter._commit
+    monkeypatch.setattr(
+        JournalWriter,
+        "_commit",
+        lambda writer, rows: commits.append(len(rows)) or commit(writer, rows),
+    )
+
+    async def write_after(writer: JournalWriter, iterations: int) -> list[str] | None:
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        return await writer.write([prediction(iterations)])
+
+    async def run() -> None:
+        writer = JournalWriter(journal)
+        writer.start()
+        receipts = await asyncio.gather(*(write_after(writer, number) for number in range(10)))
+        assert all(receipts)
+        await writer.stop()
+
+    asyncio.run(run())
+    assert commits == [10]
+
+
 def test_large_write_is_split_into_statements(journal: Journal) -> None:
     """SQLite accepts about 32,000 values per statement; an uploaded table may have more."""
     result, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
@@ -121,7 +148,7 @@ def test_sqlite_wal_is_checkpointed_during_writes(journal: Journal, tmp_path: Pa
 
 
 def log_after(journal: Journal, count: int) -> int:
-    """Bytes of the write-ahead log after so many predictions, written without a pause while it is settled."""
+    """Bytes of the write-ahead log after so many predictions, written as by a busy service while it is settled."""
 
     async def run() -> None:
         writer = JournalWriter(journal)
@@ -129,6 +156,7 @@ def log_after(journal: Journal, count: int) -> int:
 
         async def write(start: int) -> None:
             for number in range(start, start + count // 4):
+                time.sleep(0.0002)  # the event loop predicts
                 assert await writer.write([prediction(number)])
 
         async def settle() -> None:

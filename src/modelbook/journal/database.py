@@ -203,10 +203,13 @@ class Journal:
         """
         return tuple(_identify_file(path) for path in self._file_paths)
 
-    def insert_statement(self) -> Any:
-        """Return the statement that inserts predictions and skips existing ones."""
+    def insert_statement(self, skips_existing: bool) -> str:
+        """Return the statement that inserts a prediction in the words of the database."""
         dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
-        return dialect.insert(PREDICTIONS_TABLE).on_conflict_do_nothing()
+        statement = dialect.insert(PREDICTIONS_TABLE)
+        if skips_existing:
+            statement = statement.on_conflict_do_nothing()
+        return str(statement.compile(dialect=self.engine.dialect))
 
     def record_outcomes(self, outcomes: Mapping[str, Any]) -> dict[str, int]:
         """Record outcomes of predictions by prediction id, all of them or none.

@@ -1,9 +1,10 @@
 """Write predictions to the journal in groups; a response waits until its prediction is committed.
 
-One thread commits all predictions that were queued while it wrote the previous group, so requests
-share commits. Several times a second it compares the open files with those at the journal's path:
-a journal that was removed, replaced or unmounted is opened again, and predictions committed since
-the previous comparison are written again.
+Concurrent requests share a commit: the event loop hands a group of predictions over when it finds
+no further request to predict, and the thread that commits the group has the interpreter meanwhile.
+Several times a second the thread compares the open files with those at the journal's path: a
+journal that was removed, replaced or unmounted is opened again, and predictions committed since the
+previous comparison are written again.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from modelbook.journal.database import MAX_IDS_PER_QUERY, FileIdentity, Journal
 from modelbook.journal.receipts import ReceiptChain
 from modelbook.journal.schema import PREDICTIONS_TABLE
 
-MAX_GROUP_ROWS = 1000  # predictions in one commit
+MAX_GROUP_REQUESTS = 32  # requests that wait for each other
+MAX_COMMIT_GROUPS = 32  # groups that are queued during a commit, and share the next one
+MAX_STATEMENT_ROWS = 1000  # predictions in one SQLite statement
 MAX_QUEUED_GROUPS = 20_000  # longest queue; further predictions are not journaled
-GATHER_SECONDS = 0.0005  # seconds to collect a group when requests are concurrent
 RETRY_SECONDS = 1.0  # seconds from a failure to the next attempt
 EXPIRY_CHECK_SECONDS = 0.1  # seconds between checks for expired waits
 FILE_CHECK_SECONDS = 0.2  # seconds between comparisons of the open files with the path
@@ -46,10 +49,6 @@ class PredictionRecord(NamedTuple):
     probabilities: str | None
     latency_ms: float
     bucket: str | None = None
-
-
-class _RepeatedPredictionError(Exception):
-    """The journal has some of the predictions already."""
 
 
 class JournalWriter:
@@ -82,10 +81,14 @@ class JournalWriter:
     ) -> None:
         self._journal, self._on_status_change = journal, on_status_change
         self._predicts_when_down = predicts_when_down
-        statement = journal.insert_statement().compile(dialect=journal.engine.dialect)
-        self._statement, self._is_positional = str(statement), journal.engine.dialect.positional
+        self._is_sqlite = journal.engine.dialect.name == "sqlite"
         self._row_placeholders = f"({', '.join('?' * len(PREDICTIONS_TABLE.columns))})"
-        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
+        # Requests of which the event loop has predicted the rows, and how many it had when it last
+        # looked for further ones.
+        self._group: list[Entry] = []
+        self._former_length = 0
+        self._queue: SimpleQueue[list[Entry]] = SimpleQueue()  # an empty group ends the thread
+        self._statements = [journal.insert_statement(skips) for skips in (False, True)]
         self._deadlines: deque[tuple[float, asyncio.Future]] = deque()
         self._column_names = [column.name for column in PREDICTIONS_TABLE.columns]
         self.written_count = self.lost_count = self.replaced_count = self.unproven_count = 0
@@ -125,13 +128,26 @@ class JournalWriter:
         while pending and pending[0][1].done():
             pending.popleft()
         pending.append((time.monotonic() + self._journal.timeout_seconds, future))
-        self._queue.put((predictions, future))
+        self._group.append((predictions, future))
+        if len(self._group) == 1:
+            self._loop.call_soon(self._complete_group)
         return await future
+
+    def _complete_group(self) -> None:
+        """Hand the group to the thread, unless the last iteration of the loop added to it."""
+        if self._former_length < len(self._group) < MAX_GROUP_REQUESTS:
+            self._former_length = len(self._group)
+            self._loop.call_soon(self._complete_group)
+        elif self._group:
+            self._queue.put(self._group)
+            self._group, self._former_length = [], 0
 
     async def stop(self) -> None:
         """Write the queued predictions, and stop."""
         self._expiry_timer.cancel()
-        self._queue.put(None)
+        for group in (self._group, []):
+            self._queue.put(group)
+        self._group = []
         await asyncio.to_thread(self._thread.join, self._journal.timeout_seconds + 1)
 
     def _count_lost(self, rows: int) -> None:
@@ -147,12 +163,11 @@ class JournalWriter:
         self._expiry_timer = self._loop.call_later(EXPIRY_CHECK_SECONDS, self._expire_overdue)
 
     def _write_groups(self) -> None:
-        is_stopping = has_concurrent_requests = False
+        is_stopping = False
         while not is_stopping:
-            group = self._collect_group(has_concurrent_requests)
-            is_stopping = None in group
-            has_concurrent_requests = len(group) > 1
-            entries = [entry for entry in group if entry is not None and self._is_wanted(entry)]
+            groups = self._take_groups()
+            is_stopping = [] in groups
+            entries = [entry for entry in chain.from_iterable(groups) if self._is_wanted(entry)]
             if entries:
                 receipts = self._write_group(
                     [prediction for predictions, _ in entries for prediction in predictions]
@@ -160,22 +175,18 @@ class JournalWriter:
                 self._loop.call_soon_threadsafe(self._resolve, entries, receipts)
         self._close_connection()
 
-    def _collect_group(self, has_concurrent_requests: bool) -> list[Entry | None]:
-        """Wait for predictions, and return all that are queued."""
-        while True:
+    def _take_groups(self) -> list[list[Entry]]:
+        """Wait for a group, and return all that are queued."""
+        groups: list[list[Entry]] = []
+        while not groups:
             try:
-                group = [self._queue.get(timeout=FILE_CHECK_SECONDS)]
-                break
+                groups.append(self._queue.get(timeout=FILE_CHECK_SECONDS))
             except Empty:
                 self._check_idle_file()
-        if has_concurrent_requests:  # waiting is cheaper than a commit for each
-            time.sleep(GATHER_SECONDS)
-        while len(group) < MAX_GROUP_ROWS:
-            try:
-                group.append(self._queue.get_nowait())
-            except Empty:
-                break
-        return group
+        with suppress(Empty):
+            while len(groups) < MAX_COMMIT_GROUPS:
+                groups.append(self._queue.get_nowait())
+        return groups
 
     def _is_wanted(self, entry: Entry) -> bool:
         return self._predicts_when_down or not entry[1].done()
@@ -205,7 +216,7 @@ class JournalWriter:
         connection = self._open_connection()
         try:
             return self._commit_new(connection, predictions)
-        except _RepeatedPredictionError:  # rolled back: commit what is new
+        except IntegrityError:  # some are in the journal already: commit what is new
             receipts = self._read_receipts(connection, predictions)
             new = {(entry.id, entry.variant): entry for entry in predictions}
             new = {key: entry for key, entry in new.items() if key not in receipts}
@@ -215,9 +226,7 @@ class JournalWriter:
     def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
         book = self._journal.book
         rows = self._chain.link_rows([(book, *prediction) for prediction in predictions])
-        with connection.begin():
-            if self._insert_rows(connection, rows) != len(rows):
-                raise _RepeatedPredictionError
+        self._insert_rows(connection, rows)
         self._chain.append(rows)
         self._unchecked_rows += rows
         self._file_row_count += len(rows)
@@ -243,6 +252,8 @@ class JournalWriter:
             self._journal.create_tables()
             database_file = self._journal.identify_files()[:1]
             self._connection = self._journal.engine.connect()
+            if self._is_sqlite:  # a statement is a transaction
+                self._connection.execution_options(isolation_level="AUTOCOMMIT")
             self._opened_files = database_file + self._journal.identify_files()[1:]
         return self._connection
 
@@ -262,9 +273,7 @@ class JournalWriter:
             self.unproven_count += lost_count
             self._close_connection()
             connection = self._open_connection()
-            with connection.begin():
-                if rows:
-                    self._insert_rows(connection, rows)
+            self._insert_rows(connection, rows, skips_existing=True)
             self._unchecked_rows, self._file_row_count = rows, len(rows)
         self._unchecked_rows, self._checked_at = [], time.monotonic()
 
@@ -284,22 +293,33 @@ class JournalWriter:
             self._on_status_change("the journal is back")
         self.is_up = True
 
-    def _insert_rows(self, connection: Connection, rows: list[tuple[Any, ...]]) -> int:
-        """Insert rows; return how many were new."""
-        if not self._is_positional:
-            named_rows = [dict(zip(self._column_names, row)) for row in rows]
-            return connection.exec_driver_sql(self._statement, named_rows).rowcount
-        # SQLite's driver releases the GIL at each statement and gets it back late under load, so a
-        # group is one statement instead of one for each row.
-        new_count = 0
-        for start in range(0, len(rows), MAX_GROUP_ROWS):
-            batch = rows[start : start + MAX_GROUP_ROWS]
-            statement = self._statement.replace(
-                self._row_placeholders, ", ".join([self._row_placeholders] * len(batch))
-            )
-            result = connection.exec_driver_sql(statement, tuple(chain.from_iterable(batch)))
-            new_count += result.rowcount
-        return new_count
+    def _insert_rows(
+        self, connection: Connection, rows: list[tuple[Any, ...]], *, skips_existing: bool = False
+    ) -> None:
+        """Insert rows in one transaction.
+
+        Raises
+        ------
+        IntegrityError
+            When the journal has one of them, unless existing ones are skipped.
+        """
+        statement = self._statements[skips_existing]
+        with connection.begin():
+            if not self._is_sqlite:
+                named_rows = [dict(zip(self._column_names, row)) for row in rows]
+                connection.exec_driver_sql(statement, named_rows)
+                return
+            # SQLite's driver releases the GIL at each statement and gets it back late under load,
+            # so a group is one statement instead of one for each row, and one to begin and commit.
+            if len(rows) > MAX_STATEMENT_ROWS:
+                connection.exec_driver_sql("begin immediate")
+            for start in range(0, len(rows), MAX_STATEMENT_ROWS):
+                batch = rows[start : start + MAX_STATEMENT_ROWS]
+                placeholders = ", ".join([self._row_placeholders] * len(batch))
+                connection.exec_driver_sql(
+                    statement.replace(self._row_placeholders, placeholders),
+                    tuple(chain.from_iterable(batch)),
+                )
 
     def _handle_failure(self, error: Exception) -> None:
         if self.is_up:
