@@ -8,9 +8,11 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cloudpickle
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import task_books
@@ -155,6 +157,22 @@ def test_custom_class_is_written_as_source(tmp_path):
     (tmp_path / "custom/coins.py").unlink()
     with pytest.raises(WorkbenchError, match=r"Coin of custom\.coins"):
         eject.CodeWriter(tmp_path).write_value(coin, 0)
+
+
+def test_catboost_is_written_as_source():
+    from modelbook.training.catboost import CategoricalCatBoostClassifier
+
+    model = CategoricalCatBoostClassifier(iterations=3, depth=2, cat_features=[1], verbose=0,
+                                          random_seed=1, allow_writing_files=False)  # fmt: skip
+    writer = eject.CodeWriter(Path())
+    code = writer.write_value(model, 0)
+    assert not any("modelbook" in line for line in writer.imports)
+    namespace: dict[str, Any] = {"__name__": "ejected"}
+    exec("\n".join([*sorted(writer.imports), *writer.sources, f"model = {code}"]), namespace)
+    rows = np.array([[0.1, 0], [0.4, 1], [0.2, np.nan], [0.9, 1]] * 10)
+    outcome = [0, 1, 0, 1] * 10
+    expected = model.fit(rows, outcome).predict_proba(rows)
+    assert (namespace["model"].fit(rows, outcome).predict_proba(rows) == expected).all()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import nbformat
 import numpy as np
@@ -324,6 +324,15 @@ def _write_list(values: list[Any], indent: str = "") -> str:
     return f"[\n{body}\n{indent}]"
 
 
+@runtime_checkable
+class EstimatorLike(Protocol):
+    """An estimator of a library without scikit-learn's base class, such as CatBoost."""
+
+    def fit(self, X: Any, y: Any) -> Any: ...
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
 class CodeWriter:
     """Writes values as the code that makes them; collects imports and sources of classes."""
 
@@ -371,6 +380,7 @@ class CodeWriter:
                 f"np.array({self._write_sequence(value.tolist(), depth)})"
             ),
             type | FunctionType: lambda value, depth: self._name(value),
+            EstimatorLike: self._write_estimator,
         }
 
     def _write_estimator(self, estimator: Any, depth: int) -> str:
