@@ -488,7 +488,8 @@ def test_texts_are_read_as_the_nearest_number() -> None:
         ("2021-03-31", "%Y-%m-%d", 202103), (20210331, "%Y%m%d", 202103), (202103, "%Y%m%d", 202103),
         (pd.Timestamp("2021-03-31 23:30", tz="America/New_York"), "ISO8601", 202104),
         (date(2021, 3, 5), "%d/%m/%y", 202103), ("31/03/2021", "%Y-%m-%d", None), (3.5, "%Y%m%d", None),
-        ("9999-12-31", "ISO8601", None), ("2263Q1", "quarter", None), (date(1600, 1, 1), "%d/%m/%y", None),
+        ("9999-12-31", "ISO8601", None), ("2263Q1", "quarter", None), ("2024-W05", "week", 202401),
+        ("2023-W53", "week", None), (date(1600, 1, 1), "%d/%m/%y", None),
     ],
 )  # fmt: skip
 def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None) -> None:

@@ -65,6 +65,9 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 texts"),
     ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
+    ("season", every(["2010/11", "2011/12"]), {"type": "category"}, "2 distinct"),
+    ("clock", every(["07:45", "23:10"]), {"type": "date", "parts": ["hour"]}, "the hour"),
+    ("laps", every(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
     ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
     ("price", every(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
     ("count", every(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
@@ -373,6 +376,12 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
         ([f"Jun {i % 28 + 1} 1998" for i in range(N)], "%b %d %Y", False),
         ([f"{2000 + i // 4}Q{i % 4 + 1}" for i in range(N)], "quarter", False),
         ([f"{2000 + i // 12}-{i % 12 + 1:02d}" for i in range(N)], "ISO8601", False),
+        ([f"{2020 + i // 52}-W{i % 52 + 1:02d}" for i in range(N)], "week", False),
+        ([f"{i % 12 + 1:02d}.{2020 + i % 4}" for i in range(N)], "%m.%Y", False),
+        ([f"{2020 + i % 4}M{i % 12 + 1:02d}" for i in range(N)], "%YM%m", False),
+        ([f"{day:%a, %d %b %Y %H:%M:%S GMT}" for day in BIRTHS], "%a, %d %b %Y %H:%M:%S GMT", False),
+        ([f"{day:%A, %B %d, %Y}" for day in BIRTHS], "%A, %B %d, %Y", False),
+        ([f"{i % 24}:{i % 60:02d}" for i in range(N)], "%H:%M", False),
     ],
 )  # fmt: skip
 def test_date_formats_are_inferred(values: list[Any], date_format: str, asked: bool) -> None:

@@ -28,6 +28,8 @@ DATE_PART_MEANINGS: dict[DatePart, str] = {
 }
 QUARTER_FORMAT = "quarter"  # 2024Q1, 2024-Q1, Q1 2024: the first day of the quarter
 QUARTER_TEXT = re.compile(r"(?P<year>\d{4})[- ]?[Qq](?P<quarter>[1-4])|[Qq]([1-4])[- /]?(\d{4})")
+WEEK_FORMAT = "week"  # 2024-W05: the Monday of the week of ISO 8601
+WEEK_TEXT = re.compile(r"(\d{4})[- ]?W(\d{1,2})")
 PERIOD_DIGITS = {"year": 4, "month": 6, "day": 8}
 
 
@@ -37,8 +39,8 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     Parameters
     ----------
     date_format : str
-        A ``strptime`` format, ``ISO8601`` or ``quarter``. Integers such as 20210304 are read by
-        their digits; values that are dates already are kept.
+        A ``strptime`` format, ``ISO8601``, ``quarter`` or ``week``. Integers such as 20210304 are
+        read by their digits; values that are dates already are kept.
     """
     import pandas as pd
 
@@ -46,8 +48,8 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
         return _to_naive_utc(values)
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
-    if date_format == QUARTER_FORMAT:
-        texts, date_format = texts.map(_quarter_start, na_action="ignore"), "ISO8601"
+    if (find_start := _PERIOD_STARTS.get(date_format)) is not None:
+        texts, date_format = texts.map(find_start, na_action="ignore"), "ISO8601"
     timestamps = _to_naive_utc(pd.to_datetime(texts, format=date_format, errors="coerce", utc=True))
     # Values that are dates already become ISO 8601 texts, whatever the format is.
     is_date = pd.Series([isinstance(value, date) for value in distinct_values], dtype=bool)
@@ -121,6 +123,9 @@ def format_date(timestamp: pd.Timestamp, date_format: str) -> str:
     """Write a timestamp as ``parse_timestamps`` reads it."""
     if date_format == QUARTER_FORMAT:
         return f"{timestamp.year}Q{timestamp.quarter}"
+    if date_format == WEEK_FORMAT:
+        year, week, _ = timestamp.isocalendar()
+        return f"{year}-W{week:02d}"
     return timestamp.isoformat() if date_format == "ISO8601" else timestamp.strftime(date_format)
 
 
@@ -130,6 +135,17 @@ def _quarter_start(text: str) -> str | None:
         return None
     year, quarter = (match[1], match[2]) if match[1] else (match[4], match[3])
     return f"{year}-{3 * int(quarter) - 2:02d}-01"
+
+
+def _week_start(text: str) -> str | None:
+    match = WEEK_TEXT.fullmatch(text)
+    try:
+        return date.fromisocalendar(int(match[1]), int(match[2]), 1).isoformat() if match else None
+    except ValueError:  # a week 53 that the year does not have
+        return None
+
+
+_PERIOD_STARTS = {QUARTER_FORMAT: _quarter_start, WEEK_FORMAT: _week_start}
 
 
 def _to_date_text(value: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-CODE_TEXT = r"0\d+|[-+]?\d{16,}"  # a code with leading zeros, or more digits than a float holds
+# A code with leading zeros, more digits than a float holds, or a month such as 03.2024.
+CODE_TEXT = r"0\d+|[-+]?\d{16,}|(?:0[1-9]|1[0-2])\.(?:19|20)\d\d"
 NUMBER_TEXT = r"^-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 
 

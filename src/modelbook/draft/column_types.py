@@ -30,8 +30,18 @@ DAYS = (
     "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y", "%B %d %Y",
     "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%y",
 )  # fmt: skip
-MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", dates.QUARTER_FORMAT)
-DATE_FORMATS = ["ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *MONTHS]
+NAMED_DAYS = (
+    "%a, %d %b %Y %H:%M:%S GMT", "%a, %d %b %Y", "%A, %d %B %Y", "%A, %B %d, %Y",
+    "%a %b %d %H:%M:%S %Y",
+)  # fmt: skip
+MONTHS = (
+    "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", "%Y/%m", "%YM%m", "%m.%Y", dates.QUARTER_FORMAT,
+    dates.WEEK_FORMAT,
+)  # fmt: skip
+TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p")  # of a day: only the hour is a feature
+DATE_FORMATS = [
+    "ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *NAMED_DAYS, *MONTHS, *TIMES
+]  # fmt: skip
 MONTH_NAME = (
     r"(Jan(uary)?|Feb(ruary)?|Mar(ch)?|Apr(il)?|May|June?|July?|Aug(ust)?|Sep(tember)?|Oct(ober)?"
     r"|Nov(ember)?|Dec(ember)?)"
@@ -39,8 +49,12 @@ MONTH_NAME = (
 DATE_PATTERN = re.compile(
     rf"\d{{1,4}}[-/. ]\w{{1,9}}[-/. ,]+\d{{1,4}}([T ].*)?|{MONTH_NAME} \d{{1,2}},? \d{{4}}.*"
     rf"|\d{{4}}-\d{{2}}|{MONTH_NAME}[ -]\d{{2,4}}|\d{{1,2}}/\d{{4}}"
+    r"|\d{4}[/M](0[1-9]|1[0-2])|(0[1-9]|1[0-2])\.(19|20)\d\d|\d{4}[- ]?W\d{1,2}"
+    r"|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? [\w, :]+\d{4}( \d\d:\d\d:\d\d GMT)?"
     r"|(\d{4}[- ]?[Qq][1-4]|[Qq][1-4][- /]?\d{4})"
 )
+TIME_PATTERN = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?|(0?\d|1[0-2]):[0-5]\d [AaPp][Mm]")
+SEASON_PATTERN = re.compile(r"\d\d(\d\d)/(\d\d)")  # 2010/11, which is no month
 NO_DATE_PATTERN = re.compile(
     r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
 )
@@ -261,15 +275,28 @@ def _guess_text(
         _guess_date(guess, values, "%Y%m%d")
     elif all(map(DIGITS.fullmatch, texts)) and any(map(LEADING_ZERO.fullmatch, texts)):
         _guess_codes(guess, values, texts)
+    elif _are_dotted_months(texts) or all(map(TIME_PATTERN.fullmatch, texts)):
+        _guess_date_text(guess, values, texts, day_first)
     elif _guess_numeric_text(guess, values, texts, decimal, PURE_FORMATS):
         return
-    elif len(date_texts) > len(texts) / 2:
+    elif len(date_texts) > len(texts) / 2 and not _are_seasons(texts):
         _guess_date_text(guess, values, texts, day_first)
     elif not (
         _guess_numeric_text(guess, values, texts, decimal)
         or _guess_numbers_with_odd_texts(guess, values, texts, decimal)
     ):
         _guess_words_or_codes(guess, values, texts)
+
+
+def _are_dotted_months(texts: list[str]) -> bool:
+    """Whether texts such as 03.2024 are months, and not numbers of four decimals."""
+    return all(re.fullmatch(r"(0[1-9]|1[0-2])\.(19|20)\d\d", text) for text in texts)
+
+
+def _are_seasons(texts: list[str]) -> bool:
+    """Whether texts such as 2010/11 name two years that follow each other."""
+    matches = [SEASON_PATTERN.fullmatch(text) for text in texts]
+    return all(match and int(match[2]) == (int(match[1]) + 1) % 100 for match in matches)
 
 
 def _guess_numbers_with_odd_texts(
@@ -461,6 +488,10 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
 
 def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None:
     timestamps = dates.parse_timestamps(values, date_format)
+    if date_format in TIMES:
+        guess.contract_keys |= {"type": "date", "format": date_format, "parts": ["hour"]}
+        guess.reason = f"times of day as {date_format}, of which the model sees the hour"
+        return
     part_names: list[str] = ["days"]
     part_names += [
         part
