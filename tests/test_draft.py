@@ -16,6 +16,7 @@ from text_facts import missing_facts
 
 from modelbook import atomic, config
 from modelbook.contract import Contract
+from modelbook.contract.file_layout import FileLayout
 from modelbook.draft import BookDraft, DraftOptions, column_types, draft_book, planning, writer
 from modelbook.errors import DataError, ModelbookError, ParameterError
 
@@ -261,6 +262,16 @@ def test_invalid_input_raises(case: str) -> None:
     with pytest.raises(DataError, match=result) as caught:
         draft_book(make(), "y", title="t", source="s")
     assert caught.value.next
+
+
+def test_target_below_the_header_names_the_lines_to_skip(tmp_path: Path) -> None:
+    people().to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "t.csv").write_text("people,2024\n" + (tmp_path / "t.csv").read_text())
+    with pytest.raises(DataError, match="'y'") as caught:
+        planning.draft_from_plan(planning.plan_draft(tmp_path, "t.csv"), "y")
+    assert "--skip-rows 1" in caught.value.next
+    layout = FileLayout(skip_rows=1)
+    planning.draft_from_plan(planning.plan_draft(tmp_path, "t.csv"), "y", layout=layout)
 
 
 def test_column_names_that_collide_raise() -> None:

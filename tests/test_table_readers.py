@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import sqlite3
@@ -150,6 +151,15 @@ def test_contract_defines_columns_of_file_without_header(
         read_table("t.csv", tmp_path, result)
 
 
+def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
+    sheet = pd.DataFrame({"x": range(30), "twice": [f"=A{row}*2" for row in range(2, 32)]})
+    sheet.to_excel(tmp_path / "t.xlsx", index=False)
+    with pytest.raises(DataError, match=r"'twice'.*=A2\*2"):
+        read_table("t.xlsx", tmp_path)
+    sheet.assign(twice=None).to_excel(tmp_path / "t.xlsx", index=False)
+    assert read_table("t.xlsx", tmp_path)["twice"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("content", "facts"),
     [
@@ -162,9 +172,17 @@ def test_contract_defines_columns_of_file_without_header(
         (b"%PDF-1.4\n1 0 obj\n", ["PDF"]),
         (b"\xd0\xcf\x11\xe0", [".xlsx"]),
         (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "lists"]),
-        (b'{"a": 1}\n{"a": \n', []),
+        (b'{"a": 1}\n{"a": \n', [2]),
         (b"\x1f\x8b\x08\x00broken", []),
         (b"PK\x03\x04broken", []),
+        (b"PK\x05\x06" + bytes(18), ["empty zip"]),
+        (b"SQLite format 3\x00" + bytes(80), ["--query"]),
+        (b"ARROW1\x00\x00", ["Feather", "to_parquet"]),
+        (b"t.csv" + bytes(252) + b"ustar\x0000", ["tar", "unpack"]),
+        (gzip.compress(b"PAR1 and more"), ["Parquet", "unpack"]),
+        ("a,b\n1,2\n".encode("utf-16-le"), ["UTF-16", "UTF-8"]),
+        ("a,b\n1,2\n".encode("utf-32"), ["UTF-32", "UTF-8"]),
+        (b"a,b\n1,2\n3,4\x00\n", ["null", 3]),
         (b" \n\n", ["empty"]),
     ],
 )

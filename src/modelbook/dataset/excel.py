@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from modelbook.contract.file_layout import FileLayout
 
 
+MAX_FORMULA_ROWS = 50  # first rows in which formulas are looked for
+
+
 def list_sheets(path: Path) -> list[str]:
     """List the names of a workbook's sheets."""
     import pandas as pd
@@ -65,10 +68,35 @@ def read_sheet(
     frame.attrs["footer"] = footer
     found_names = names_row if layout.header else column_names or [""] * frame.shape[1]
     frame.columns = pd.Index(number_unnamed_columns(found_names))
+    _refuse_formulas_without_values(path, sheet or names[0], frame, display_name)
     layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:
         layout_updates["sheet"] = sheet or names[0]
     return frame, layout.model_copy(update=layout_updates)
+
+
+def _refuse_formulas_without_values(
+    path: Path, sheet: str, frame: pd.DataFrame, display_name: str
+) -> None:
+    """Raise for a column of formulas that no program has computed: all its cells read as empty."""
+    is_empty = frame.isna().all().to_numpy()
+    if not len(frame) or not is_empty.any():
+        return
+    import openpyxl
+
+    book = openpyxl.load_workbook(path, read_only=True)
+    try:
+        for row in book[sheet].iter_rows(max_row=MAX_FORMULA_ROWS, values_only=True):
+            for position, value in enumerate(row[: len(is_empty)]):
+                if is_empty[position] and isinstance(value, str) and value.startswith("="):
+                    raise DataError(
+                        f"the column {str(frame.columns[position])!r} of {display_name} has "
+                        f"formulas without computed values, such as {value[:60]}",
+                        expected="values",
+                        next="open the file in Excel or LibreOffice, and save it",
+                    )
+    finally:
+        book.close()
 
 
 def _count_footer_rows(cells: pd.DataFrame) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from modelbook.contract.text_layout import UTF16_MARKS
 from modelbook.dataset import excel
 from modelbook.errors import DataError
 
@@ -22,6 +25,30 @@ COMPRESSION_SIGNATURES = {
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
+# First bytes of other kinds of files: what they are, and how to make a table of them.
+OTHER_SIGNATURES = {
+    b"\xd0\xcf\x11\xe0": ("is an old Excel file (.xls)", "save it as .xlsx"),
+    b"%PDF": ("is a PDF", "ask for the table as CSV"),
+    b"ARROW1": (
+        "is a Feather file",
+        "write it as Parquet: pandas.read_feather(...).to_parquet(...)",
+    ),
+    b"FEA1": ("is a Feather file", "write it as Parquet: pandas.read_feather(...).to_parquet(...)"),
+    b"ORC": ("is an ORC file", "write it as Parquet: pandas.read_orc(...).to_parquet(...)"),
+    b"SQLite format 3": ("is an SQLite database", "name a table: sqlite:///PATH --query TABLE"),
+    b"\x89HDF": ("is an HDF5 file", "write the table as Parquet"),
+    b"<stata_dta>": (
+        "is a Stata file",
+        "write it as Parquet: pandas.read_stata(...).to_parquet(...)",
+    ),
+    b"$FL2": ("is an SPSS file", "write it as Parquet: pandas.read_spss(...).to_parquet(...)"),
+    b"\x80\x04": ("is a pickle", "write the table as Parquet: frame.to_parquet(...)"),
+    b"\x80\x05": ("is a pickle", "write the table as Parquet: frame.to_parquet(...)"),
+    b"PK\x05\x06": ("is an empty zip archive", "check the path or address"),
+    b"\xff\xfe\x00\x00": ("is encoded in UTF-32", "save it as UTF-8"),
+    b"\x00\x00\xfe\xff": ("is encoded in UTF-32", "save it as UTF-8"),
+}
+TAR_SIGNATURE = (257, b"ustar")
 # What readers raise for a damaged file; ArrowInvalid is a ValueError.
 UNREADABLE = (ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile)
 SUPPORTED_FORMATS = (
@@ -95,9 +122,16 @@ def detect_format(
         If the format is not supported.
     """
     start = _read_first_bytes(path, compression, display_name, layout.member)
-    if start.startswith(b"PAR1"):
+    is_parquet, is_excel = start.startswith(b"PAR1"), start.startswith(b"PK\x03\x04")
+    if compression and (is_parquet or is_excel):
+        raise DataError(
+            f"{display_name} holds a compressed {'Parquet' if is_parquet else 'Excel or zip'} file",
+            expected="text, where a file is compressed",
+            next="unpack it",
+        )
+    if is_parquet:
         return "parquet", start
-    if start.startswith(b"PK\x03\x04"):
+    if is_excel:
         return "excel", start
     _reject_unsupported(start, display_name)
     if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(start):
@@ -146,21 +180,34 @@ def _read_first_bytes(
 
 
 def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
-    problem = ""
+    """Raise DataError for the first bytes of a file that is no text."""
+    problem, remedy = "", "check the path or address"
+    position, signature = TAR_SIGNATURE
     if first_bytes.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
         problem = "is a web page"
-    elif first_bytes.startswith(b"\xd0\xcf\x11\xe0"):
-        problem = "is an old Excel file (.xls); save it as .xlsx"
-    elif first_bytes.startswith(b"%PDF"):
-        problem = "is a PDF"
-    elif b"\x00" in first_bytes and not first_bytes.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problem = "contains no text"
+    elif first_bytes[position:].startswith(signature):
+        problem, remedy = "is a tar archive", "unpack it"
+    elif first_bytes.startswith(tuple(OTHER_SIGNATURES)):
+        problem, remedy = next(
+            text for start, text in OTHER_SIGNATURES.items() if first_bytes.startswith(start)
+        )
+    elif b"\x00" in first_bytes and not first_bytes.startswith(UTF16_MARKS):
+        problem, remedy = _describe_null_bytes(first_bytes)
     if problem:
         raise DataError(
-            f"{display_name} is not a table: it {problem}",
-            expected=SUPPORTED_FORMATS,
-            next="check the path or address",
+            f"{display_name} is not a table: it {problem}", expected=SUPPORTED_FORMATS, next=remedy
         )
+
+
+def _describe_null_bytes(first_bytes: bytes) -> tuple[str, str]:
+    """What a file with null bytes is, and what to do."""
+    nulls = [first_bytes[start::2].count(0) / (len(first_bytes) / 2) for start in (0, 1)]
+    if max(nulls) > 0.6 and min(nulls) < 0.1:
+        return "is encoded in UTF-16 without a byte order mark", "save it as UTF-8"
+    if not re.search(rb"[\x01-\x08]", first_bytes):
+        line = first_bytes[: first_bytes.index(0)].count(b"\n") + 1
+        return f"contains a null byte in line {line}", "remove the null bytes"
+    return "contains no text", "check the path or address"
 
 
 def _is_json(first_bytes: bytes) -> bool:
@@ -180,13 +227,30 @@ def _read_json(
 
     from modelbook.dataset.delimited import open_decompressed
 
-    lines = not first_bytes.decode("utf-8-sig", errors="replace").lstrip().startswith("[")
-    with open_decompressed(path, compression, layout.member) as file:
-        return pd.read_json(
-            file,
-            lines=lines,
-            orient="records",
-            convert_dates=False,
-            dtype=False,
-            precise_float=True,
-        )
+    has_lines = not first_bytes.decode("utf-8-sig", errors="replace").lstrip().startswith("[")
+    try:
+        with open_decompressed(path, compression, layout.member) as file:
+            return pd.read_json(
+                file,
+                lines=has_lines,
+                orient="records",
+                convert_dates=False,
+                dtype=False,
+                precise_float=True,
+            )
+    except ValueError:
+        if not has_lines:
+            raise
+        with open_decompressed(path, compression, layout.member) as file:
+            _raise_at_invalid_line(file)
+        raise
+
+
+def _raise_at_invalid_line(lines: Iterable[bytes]) -> None:
+    """Raise ValueError with the first line that is no JSON."""
+    for number, line in enumerate(lines, 1):
+        try:
+            json.loads(line or "null")
+        except ValueError:
+            text = line.decode("utf-8", "replace").strip()
+            raise ValueError(f"line {number} is no JSON object: {text[:80]!r}") from None

@@ -14,6 +14,7 @@ from modelbook.dataset import database, excel
 from modelbook.draft import writer
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
 from modelbook.draft.questions import Question
+from modelbook.draft.target import raise_no_target
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
@@ -92,6 +93,8 @@ def draft_from_plan(
     frame, found_layout = _read_sheet_with_target(
         plan, target, base_layout, [*options.missing_markers], names
     )
+    if len(frame.columns) and target not in frame.columns:
+        raise_no_target(frame, target, found_layout.skip_rows or 0)
     footer = frame.attrs.pop("footer", [])
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})

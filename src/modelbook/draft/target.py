@@ -20,6 +20,7 @@ from modelbook.formatting import natural_sort_key
 MERGED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
 MAX_INTEGER_CLASSES = 10  # most distinct integers that are read as classes
+MAX_HEADER_LINES = 20  # first rows in which the target's name may be that of a lower header
 MAX_CLASSES = 50  # most classes of a multiclass task
 MIN_CLASS_ROWS = 20  # rows of a class below which confidence intervals are wide
 IMBALANCE_SHARE = 0.1  # share of the smallest class below which classes are imbalanced
@@ -87,14 +88,29 @@ def draft_target(
     return inferred_task, guess
 
 
-def raise_no_target(frame: pd.DataFrame, target: str) -> None:
-    """Raise DataError for a table without the target column."""
-    has_numeric_names = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns)
+def raise_no_target(frame: pd.DataFrame, target: str, n_skipped: int = 0) -> None:
+    """Raise DataError for a table without the target column.
+
+    Parameters
+    ----------
+    n_skipped : int
+        Lines above the header that were left out.
+    """
+    hints = ["name the target column: --target"]
+    if any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in frame.columns):
+        hints.append("a file without a header needs --columns")
+    cells = frame.head(MAX_HEADER_LINES).astype(str)
+    if (is_named := (cells == target).any(axis=1)).any():
+        n_above = n_skipped + int(is_named.to_numpy().argmax()) + 1
+        hints = [f"if line {n_above + 1} is the header, which has this name: --skip-rows {n_above}"]
+    elif n_skipped:
+        hints.append(
+            f"if a line was left out by mistake ({n_skipped} above the header): --skip-rows 0"
+        )
     raise DataError(
         f"the table has no column {target!r}",
         expected=suggest_name(target, frame.columns[:30]),
-        next="name the target column: --target"
-        + ("; a file without a header needs --columns" if has_numeric_names else ""),
+        next="; ".join(hints),
     )
 
 
