@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from text_facts import missing_facts
+from text_facts import missing_facts, raises_stating
 
 from modelbook.contract import Column, Contract
+from modelbook.errors import DataError
 from modelbook.scoring.batch_validation import validate_rows
 
 GOOD = [0, 1, 1, 0, None, 1]
@@ -39,6 +40,14 @@ def test_numeric_column_is_validated_by_its_extremes(
     retained = column.valid_mask(values) & (values.notna() | nullable)
     assert (reasons == "").tolist() == retained.tolist()
     np.testing.assert_array_equal(typed["x"], values.where(retained))
+
+
+@pytest.mark.parametrize("value", [[1.5], {"a": 1}])
+def test_column_of_lists_or_objects_raises(contract: Contract, value: Any) -> None:
+    column = Column(role="feature", type="number", meaning="a number")
+    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    with raises_stating(DataError, "'x'", "contract"):
+        validate_rows(pa.table({"x": [value]}), item)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from modelbook.dataset import (
     read_table,
     read_without_contract,
     source,
+    table_chunks,
 )
 from modelbook.errors import DataError
 
@@ -123,18 +124,34 @@ def test_codes_keep_leading_zeros(tmp_path: Path) -> None:
     assert read_table("t.csv", tmp_path)["zip"].tolist() == ["01234", "99999"]
 
 
-def test_pandas_extension_types_are_converted(tmp_path: Path) -> None:
+def test_pandas_extension_types_are_converted(contract: Contract, tmp_path: Path) -> None:
     custom = {
         "a": pd.Categorical(["x", "y"]),
         "b": pd.array([1, None], "Int64"),
         "c": pd.array(["p", None], "string"),
+        "d": ["Zoë".encode(), None],
     }
     pd.DataFrame(custom).to_parquet(tmp_path / "t.parquet")
-    assert read_table("t.parquet", tmp_path).dtypes.astype(str).tolist() == [
-        "object",
-        "float64",
-        "object",
-    ]
+    read = read_table("t.parquet", tmp_path)
+    assert read.dtypes.astype(str).tolist() == ["object", "float64", "object", "object"]
+    assert read["d"][0] == "Zoë"
+    [chunk] = table_chunks.open_chunks(tmp_path / "t.parquet", contract, 10)[0]
+    assert chunk["d"].to_pylist() == ["Zoë", None]
+
+
+@pytest.mark.parametrize(
+    ("values", "facts"),
+    [
+        (pd.period_range("2024-01", periods=2, freq="M"), ["period[M]", "to_timestamp"]),
+        ([b"\xff", b"a"], ["UTF-8"]),
+        ([[1], [2]], ["lists"]),
+    ],
+)
+def test_values_of_no_single_type_raise(values: Any, facts: list[str], tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1, 2], "odd": values}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError) as caught:
+        read_table("t.parquet", tmp_path)
+    assert missing_facts(str(caught.value), "'odd'", *facts) == []
 
 
 def test_contract_defines_columns_of_file_without_header(

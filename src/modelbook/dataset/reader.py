@@ -171,7 +171,8 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If two columns have one name, or a column holds lists or objects.
+        If two columns have one name, or a column holds lists, objects or bytes, or values of a type
+        that no reader of rows knows.
     """
     import pandas as pd
 
@@ -183,7 +184,8 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
             next="rename them in the table, or in the query",
         )
     for name in frame.columns:
-        _refuse_nested_values(frame[name], table)
+        frame[name] = _decode_bytes(frame[name], table)
+        _refuse_unusable_values(frame[name], table)
         if frame[name].dtype.kind == "M":
             n_dates = int(frame[name].notna().sum())
             frame[name] = clip_timestamps(frame[name])
@@ -199,9 +201,32 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     return frame
 
 
-def _refuse_nested_values(values: pd.Series, table: str) -> None:
-    import numpy as np
+def _decode_bytes(values: pd.Series, table: str) -> pd.Series:
+    """Read bytes as UTF-8: older writers of Parquet store texts so."""
+    import pandas as pd
 
+    if values.dtype != object or pd.api.types.infer_dtype(values, skipna=True) != "bytes":
+        return values
+    try:
+        return values.map(bytes.decode, na_action="ignore")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"the column {values.name!r} of {redact(table)} contains bytes that are no UTF-8",
+            expected="numbers, texts, dates or booleans",
+            next="convert it, or remove it from the table",
+        ) from None
+
+
+def _refuse_unusable_values(values: pd.Series, table: str) -> None:
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.PeriodDtype | pd.IntervalDtype):
+        raise DataError(
+            f"the column {values.name!r} of {redact(table)} has the type {values.dtype}",
+            expected="numbers, texts, dates or booleans",
+            next="convert it, such as periods to dates: frame[column].dt.to_timestamp()",
+        )
     if values.dtype != object:
         return
     if values.map(lambda value: isinstance(value, dict | list | tuple | set | np.ndarray)).any():

@@ -68,6 +68,11 @@ def _read_parquet_chunks(path: Path, chunk_rows: int) -> Chunks:
 
 
 def _clean_names(table: pa.Table) -> pa.Table:
+    """Give columns clean names, and read bytes as texts."""
+    for position, column in enumerate(table.schema):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            texts = table.column(position).cast(pa.string())
+            table = table.set_column(position, column.name, texts)
     return table.rename_columns([clean_column_name(name) for name in table.column_names])
 
 

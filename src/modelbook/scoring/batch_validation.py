@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from modelbook.contract.parsing import DecimalMark, holds_texts, mask_missing_markers
+from modelbook.errors import DataError
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
@@ -27,6 +28,11 @@ def validate_rows(
     dict, array
         Feature columns, with NaN in place of invalid values; and a text for each row, empty when
         the row is valid.
+
+    Raises
+    ------
+    DataError
+        If a column's type is no type of single values, such as a list.
     """
     features: dict[str, np.ndarray] = {}
     reasons = np.full(len(rows), "", dtype=object)
@@ -35,6 +41,7 @@ def validate_rows(
         if (numbers := _read_valid_numbers(rows[name], column)) is not None:
             features[name] = numbers
             continue
+        _refuse_unusable_type(name, rows[name].type)
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
             column.clean_cells(values, decimal) if holds_texts(values) else values, contract.missing
@@ -73,6 +80,15 @@ def _read_valid_numbers(values: pa.ChunkedArray, column: Column) -> np.ndarray |
         return None
     is_integral = column.type == "number" or not (values > np.floor(values)).any()
     return values if is_integral and all(map(column.is_valid_number, extremes)) else None
+
+
+def _refuse_unusable_type(name: str, arrow_type: pa.DataType) -> None:
+    if pa.types.is_nested(arrow_type) or isinstance(arrow_type, pa.BaseExtensionType):
+        raise DataError(
+            f"the column {name!r} has values of the type {arrow_type}",
+            expected="a number, text, date or boolean in each cell",
+            next="convert the column to the contract's type",
+        )
 
 
 def _factorize_column(column: pa.ChunkedArray) -> tuple[pd.Series, np.ndarray | slice]:
