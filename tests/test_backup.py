@@ -71,7 +71,7 @@ def test_altered_backup_or_existing_target_is_refused(root: Path, tmp_path: Path
     with raises_stating(StoreError, "env.yaml"):
         backup.restore(tmp_path / "restored", done.address)
     assert list((tmp_path / "restored").iterdir()) == []
-    with raises_stating(StoreError, "backup.json"):
+    with raises_stating(StoreError, "backup.json", "no such file"):
         backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))
 
 

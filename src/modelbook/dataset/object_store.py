@@ -100,6 +100,12 @@ def explain_errors(
             f"{name} is not a valid URL: {redact(str(error))}", next="check the URL"
         ) from None
     except Exception as error:  # each store raises its own types
+        if url.startswith("file:") and isinstance(error, OSError):
+            raise error_class(
+                f"{name}: {(error.strerror or str(error)).lower()}",
+                expected="an existing path, and the permission to use it",
+                next="check the path, the disk, and who may read and write there",
+            ) from None
         cause = error.__cause__ or error  # fsspec reports refused connections as absent
         message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(url, name))
         hints = (

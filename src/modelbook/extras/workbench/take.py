@@ -106,12 +106,20 @@ def show_diff(plan: NotebookCopy, folder: Path) -> str:
 
 
 def _read_notebook(path: Path) -> Notebook:
+    if not path.is_file():
+        raise WorkbenchError(
+            f"there is no file {path}",
+            expected="a notebook of a stage (.ipynb)",
+            next="check the path",
+        )
     try:
         notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
         assert isinstance(notebook["cells"], list)
     except (OSError, ValueError, KeyError, AssertionError) as error:
         raise WorkbenchError(
-            f"{path} is not a notebook: {error}", expected="the path of an .ipynb"
+            f"{path} is not a notebook: {error}",
+            expected="a notebook of a stage (.ipynb)",
+            next="check the path, or save the notebook again",
         ) from None
     return notebook
 
