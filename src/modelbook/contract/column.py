@@ -239,7 +239,7 @@ class Column(BaseModel):
         if is_unreadable.any():
             row = int(np.flatnonzero(is_unreadable)[0])
             raise ContractViolationError(
-                f"{name} = {values.iloc[row]!r} in row {row} cannot be read; "
+                f"{name} = {values.iloc[[row]].item()!r} in row {row} cannot be read; "
                 f"{is_unreadable.sum():,} such values",
                 expected=self.describe_rule(),
                 next="correct the value, or set its format in the contract (docs/contract.md)",

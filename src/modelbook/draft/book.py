@@ -256,7 +256,7 @@ def _check_group_column(values: pd.Series, role: str) -> None:
         )
     if values.nunique() < 2:
         raise DataError(
-            f"{column}: it is always {values.iloc[0]!r}",
+            f"{column}: it is always {values.iloc[:1].item()!r}",
             expected="several values, to split the rows by",
             next="correct --role, or drop the column (--drop)",
         )

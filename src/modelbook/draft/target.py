@@ -76,7 +76,7 @@ def draft_target(
         )
     if guess.n_distinct < 2:
         raise DataError(
-            f"the target {target!r} is always {values.iloc[0]!r}",
+            f"the target {target!r} is always {values.iloc[:1].item()!r}",
             expected="at least two distinct values",
             next="check the column, or add rows with other values",
         )

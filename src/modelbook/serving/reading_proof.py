@@ -106,9 +106,9 @@ def _compare(reader: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
         differs = ~is_missing & (values != read_values)
         if differs.any():
             row = int(np.flatnonzero(differs)[0])
+            value, read_value = _to_plain(values[row]), _to_plain(read_values[row])
             raise ContractError(
-                f"{name} in row {row} is {values[row]!r} in ingest and {read_values[row]!r} in "
-                f"{reader}",
+                f"{name} in row {row} is {value!r} in ingest and {read_value!r} in {reader}",
                 expected="one reading of each value",
                 next="drop the column (--drop), or report the table",
             )
