@@ -851,6 +851,15 @@ def test_search_space_contains_parameters_of_family_without_class_weights(
     }  # fmt: skip
 
 
+def test_defaults_of_catboost_are_a_trial(trial: Experiment) -> None:
+    """Its parameters name only those that are set."""
+    pipeline = trial.make_default_pipeline("catboost")
+    space = tuning.make_search_space(*trial.search_spaces("catboost"))
+    assert not set(space) <= set(pipeline.steps[-1][1].get_params())
+    defaults = tuning._make_defaults_trial(pipeline, space, [0.7, 0.8])
+    assert (defaults.value, defaults.intermediate_values) == (0.75, {1: 0.7, 2: 0.8})
+
+
 @pytest.mark.long
 def test_families_are_skipped_after_budget(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch

@@ -297,7 +297,9 @@ def _make_defaults_trial(pipeline: Any, space: SearchSpace, values: list[float])
     """The defaults as a trial, with those parameters that lie within the search space."""
     params = pipeline.steps[-1][1].get_params()
     distributions = {
-        name: values for name, values in space.items() if _is_within(values, params[name])
+        name: values
+        for name, values in space.items()
+        if name in params and _is_within(values, params[name])  # CatBoost omits what is not set
     }
     return optuna.trial.create_trial(
         value=float(np.mean(values)),
