@@ -543,11 +543,13 @@ def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | No
 
 def _plausible_formats(texts: list[str]) -> list[str]:
     """The formats that read one of a few texts: trying each on all takes long."""
-    sample = pd.Series(texts[:: max(1, len(texts) // 20)], dtype=object)
+    sample = texts[:: max(1, len(texts) // 20)]
+    values = pd.Series(sample, dtype=object)
     formats = [
         date_format
         for date_format in DATE_FORMATS
-        if dates.parse_timestamps(sample, date_format).notna().any()
+        if dates.is_plausible_format(sample, date_format)
+        and dates.parse_timestamps(values, date_format).notna().any()
     ]
     return formats or ["ISO8601"]
 
