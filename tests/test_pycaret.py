@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from pycaret.classification import ClassificationExperiment
+from pycaret.containers.models import classification as classification_models
 from pycaret.internal import distributions
 from pycaret.internal.pipeline import Pipeline
 from pycaret.utils import _show_versions
+from pycaret.utils.generic import np_list_arange
 from sklearn.model_selection import KFold
 
 from modelbook.training import pycaret
@@ -51,6 +53,20 @@ def test_setup_does_not_log_versions_of_packages(
     assert logged == []
     ClassificationExperiment()._check_environment()
     assert logged == [1]
+
+
+def test_numbers_of_search_spaces_are_rounded_once(experiment: Any) -> None:
+    assert classification_models.np_list_arange is pycaret._list_range
+    for values in ((0.01, 1, 0.05), (0, 10, 1), (0.0, 10, 1)):
+        numbers, own = (
+            np_list_arange(*values, inclusive=True),
+            pycaret._list_range(*values, inclusive=True),
+        )
+        assert (own, [*map(type, own)]) == (numbers, [*map(type, numbers)])
+        own.clear()  # as whoever asks may
+        assert pycaret._list_range(*values, inclusive=True) == numbers
+    grid = experiment._all_models_internal["ridge"].tune_grid["alpha"]
+    assert grid == np_list_arange(0.01, 10, 0.01)
 
 
 def test_setup_appends_test_rows_and_idx_names_both(experiment: Any, rows: Rows) -> None:

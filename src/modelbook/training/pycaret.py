@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,12 @@ import pandas as pd
 from IPython.display import display
 from optuna.distributions import BaseDistribution
 from pycaret.classification import ClassificationExperiment
+from pycaret.containers.models import classification as classification_models
+from pycaret.containers.models import regression as regression_models
 from pycaret.internal.distributions import Distribution, IntUniformDistribution, UniformDistribution
 from pycaret.internal.pipeline import Pipeline as PyCaretPipeline
 from pycaret.regression import RegressionExperiment
+from pycaret.utils.generic import np_list_arange
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
@@ -69,6 +73,16 @@ def _make_recorder(fold_scores: list[np.ndarray]) -> CustomMetric:
     return CustomMetric(RECORDER, record)
 
 
+@lru_cache(maxsize=None, typed=True)
+def _round_range(*arguments: float, **options: bool) -> tuple[float, ...]:
+    return tuple(np_list_arange(*arguments, **options))
+
+
+def _list_range(*arguments: float, **options: bool) -> list[float]:
+    """PyCaret's ``np_list_arange``, whose numbers are rounded once a process."""
+    return list(_round_range(*arguments, **options))
+
+
 class FoldsAsTestMixin:
     """An experiment whose test rows are those of the folds; see ``use_folds``."""
 
@@ -80,6 +94,12 @@ class FoldsAsTestMixin:
 
     def _check_environment(self) -> None:
         """Log no versions of packages: PyCaret reads those of all, 0.2 s a process."""
+
+    def _get_models(self, raise_errors: bool = True) -> Any:
+        """Take the search spaces' numbers of before: a setup asks eight times for 16,000."""
+        for models in (classification_models, regression_models):
+            models.np_list_arange = _list_range
+        return super()._get_models(raise_errors)  # type: ignore[misc]
 
     def use_folds(self, cv_splits: list[Any], n_rows: int) -> None:
         """Use the first rows as the experiment's only ones, and the last fold as its test rows."""
