@@ -86,8 +86,8 @@ def _list_package() -> dict[str, Path]:
 
 def _package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
     """Return the files of modules, and those of the packages that they are in."""
-    own = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
-    parents = {".".join(parts[:depth]) for parts in own for depth in range(1, len(parts))}
+    dotted_names = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
+    parents = {".".join(name[:depth]) for name in dotted_names for depth in range(1, len(name))}
     packages = {paths[name] for name in parents if name in paths}
-    modules = {paths[name] for name in map(".".join, own) if name in paths}
+    modules = {paths[name] for name in map(".".join, dotted_names) if name in paths}
     return modules | {path for path in packages if path.name == "__init__.py"}
