@@ -23,7 +23,8 @@ ENTITY_NAME_PATTERN = re.compile(
     rf"(?i)({ENTITY_NOUNS}[\s_.-]*(id|no|nr|num|number|key|code|uuid|name|ref)?|id|who|\w*zper)"
 )
 TIME_NAME_PATTERN = re.compile(
-    r"(?i)date|time|created|ordered|when|(^|_)(at|on|day|week|month|year|period|quarter|wave)$|^year"
+    r"(?i)date|time|created|ordered|when|^year|"
+    r"(^|_)(at|on|day|week|month|year|period|quarter|wave)$"
 )
 PAST_DATE_NAME_PATTERN = re.compile(
     r"(?i)birth|born|dob|hire|join|signup|start|since|expir|end|due|built|open"
