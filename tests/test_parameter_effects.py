@@ -25,6 +25,7 @@ Seen = dict[str, str]  # what a run left and showed: an entry for each number, w
 # What a stage is run with where the small project's own values would hide an effect. By default its batches, of some
 # 450 rows, are too small to be judged.
 SET: dict[str, dict[str, Any]] = {
+    "compare": {"learning_budget": 0},
     "deploy": {
         "gate": "dry_run",
         "non_inferiority_margin": 0.5,
@@ -46,7 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
     "compare": {
-        "time_budget": 1e-6, "learning_budget": 0,
+        "time_budget": 1e-6, "learning_budget": 60,
         "engine": ("dask", {"scheduler": NOWHERE}),
         "scheduler": (f"{NOWHERE}1", {"engine": "dask", "scheduler": NOWHERE}),
     },
