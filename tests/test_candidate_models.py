@@ -98,7 +98,7 @@ def test_candidate_run_contains_parameters_plots_and_dataset(root: Path, run_id:
     assert dataset.dataset.digest == "f" * 36
     client = store.create_client(root)
     plots = client.list_artifacts(run.info.run_id, "plots")
-    assert {plot.path for plot in plots} == {"plots/curves.png", "plots/calibration.png"}
+    assert {plot.path for plot in plots} == {"plots/curves.svg", "plots/calibration.svg"}
     assert all(plot.file_size > 5000 for plot in plots)
 
 

@@ -169,13 +169,18 @@ def set_hover_text(mark: Artist, text: str) -> None:
 
 def add_hover_strips(ax: Axes, x: Values, texts: Sequence[str]) -> None:
     """Let a curve show texts under the pointer: above and below each ``x``, its text."""
+    from matplotlib.patches import Rectangle
+
     points = sorted(zip(map(float, x), texts, strict=True))
     points = points[:: -(-len(points) // MAX_HOVER_STRIPS) or 1]
     positions = [position for position, _ in points]
     middles = [(left + right) / 2 for left, right in pairwise(positions)]
     edges = [*positions[:1], *middles, *positions[-1:]]
+    transform = ax.get_xaxis_transform()
     for (left, right), (_, text) in zip(pairwise(edges), points, strict=True):
-        set_hover_text(ax.axvspan(left, right, **HOVER_AREA), text)
+        strip = Rectangle((left, 0), right - left, 1, transform=transform, **HOVER_AREA)
+        set_hover_text(strip, text)
+        ax.add_artist(strip)  # axvspan takes four times as long
 
 
 def add_hover_row(ax: Axes, row: float, text: str) -> None:

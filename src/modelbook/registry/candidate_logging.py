@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelbook.training.candidate import Candidate
     from modelbook.training.experiment import Experiment
 
-PLOT_RESAMPLES = 30  # enough for a band in a plot; the report's intervals have their own
+PLOT_RESAMPLES = 0  # no bands: they would take more time than all else; the report has intervals
 MAX_PARAMETER_LENGTH = 500
 DIGEST_LENGTH = 36  # of a dataset, at most, in MLflow
 
@@ -89,7 +89,7 @@ class CandidateLogger:
             drawn = [figure for figure in list_figures(shown) if figure.figure is not None]
             for position, figure in enumerate(drawn, 1):
                 suffix = f"-{position}" if len(drawn) > 1 else ""
-                (folder / f"{name}{suffix}.png").write_bytes(figure.to_png())
+                (folder / f"{name}{suffix}.svg").write_text(figure.to_svg_file(), encoding="utf-8")
 
 
 def log_pipeline(pipeline: Any, experiment: Experiment) -> str:

@@ -268,9 +268,12 @@ def bootstrap_band(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """A curve over a grid with its pointwise 95% bootstrap band; columns ``x, y, low, high``."""
+    """A curve over a grid with its pointwise 95% bootstrap band; columns ``x, y, low, high``.
+
+    The band is NaN without resamples.
+    """
     counts = bootstrap_counts(scored.entity, resamples, seed)
-    curves = np.array([curve(weight) for weight in counts])
+    curves = np.array([curve(weight) for weight in counts]).reshape(resamples, len(grid))
     curves = curves[np.isfinite(curves).all(axis=1)]  # a resample with one class has no curve
     low, high = (
         np.quantile(curves, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2], axis=0)
