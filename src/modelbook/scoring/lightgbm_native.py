@@ -26,11 +26,6 @@ class NativeBooster:
     """A model of LightGBM, loaded from its text; ``is_raw`` predicts sums without their link.
 
     ``predict_one`` writes into buffers of the object, so it is not thread-safe.
-
-    Attributes
-    ----------
-    iteration_count : int
-        Number of trees of each output.
     """
 
     def __init__(self, text: str, width: int, *, is_raw: bool = False) -> None:
@@ -54,7 +49,7 @@ class NativeBooster:
             raise CompileError(
                 f"the booster needs {feature_count.value} columns", expected=f"{width} columns"
             )
-        self.output_count, self.iteration_count = class_count.value, rounds.value
+        self.output_count = class_count.value
         self._init_single_row()
 
     def _init_single_row(self) -> None:

@@ -6,7 +6,7 @@ become one model with a sum for each of their outputs, and one call predicts the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
@@ -37,24 +37,31 @@ def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], wi
     return "\n".join(blocks) + TEXT_END
 
 
-def split_model(text: str, first_iteration: int, block_bytes: int) -> Iterator[str]:
+def split_model(text: str, outputs: Collection[int], block_bytes: int) -> Iterator[str]:
     """Yield models with the trees of a few iterations each, whose outputs add up to the model's.
 
     Parameters
     ----------
     text : str
         Result of ``write_ensembles``.
-    first_iteration : int
-        Trees before it are left out.
+    outputs : collection of int
+        The outputs that are kept; others are 0.
     block_bytes : int
         Length of a model's text.
     """
+    if not outputs:
+        return
     header, *trees = text.removesuffix(TEXT_END).split(TREE_START)
     output_count = int(header.partition("num_tree_per_iteration=")[2].partition("\n")[0])
+    empty_tree = _write_tree(0, 0.0, 0).removeprefix(TREE_START.lstrip())
+    kept = [
+        tree if number % output_count in outputs else empty_tree
+        for number, tree in enumerate(trees)
+    ]
     block: list[str] = []
-    for start in range(first_iteration * output_count, len(trees), output_count):
-        block += trees[start : start + output_count]
-        if sum(map(len, block)) > block_bytes or start + output_count == len(trees):
+    for start in range(0, len(kept), output_count):
+        block += kept[start : start + output_count]
+        if sum(map(len, block)) > block_bytes or start + output_count == len(kept):
             yield TREE_START.join([header, *block]) + TEXT_END
             block = []
 

@@ -69,11 +69,6 @@ class TreeEnsemble:
     link: str
     factor: float = 1.0
 
-    @property
-    def iterations(self) -> int:
-        """Number of trees of each sum."""
-        return len(self.trees) // len(self.base_score)
-
 
 def has_trees(estimator: Any) -> bool:
     """Return whether ``extract_trees`` may support an estimator."""

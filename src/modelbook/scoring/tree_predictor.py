@@ -15,7 +15,7 @@ from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
 from modelbook.scoring.lightgbm_text import split_model, write_ensembles
 from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
-from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, list_leaves
+from modelbook.scoring.tree_ensemble import TreeEnsemble, list_leaves
 
 MIN_ROWS = 100  # for fewer rows, prediction without tables is faster
 # Bytes of text of large trees that predict a batch together: they stay in the cache.
@@ -24,11 +24,18 @@ BLOCK_BYTES = 500_000
 
 @dataclass(frozen=True)
 class EnsembleOutput:
-    """What becomes of an ensemble's sums: initial sums are added, then link and weight."""
+    """What becomes of an ensemble's sums: initial sums are added, then link and weight.
+
+    Attributes
+    ----------
+    has_tables : bool
+        Whether its trees are small enough for the tables of batches.
+    """
 
     base_score: list[float]
     link: str
     weight: float
+    has_tables: bool = True
 
 
 class TreePredictor(Predictor):
@@ -39,7 +46,7 @@ class TreePredictor(Predictor):
     text : str
         Model of LightGBM with all trees.
     tables : BitmaskTables or None
-        Tables for batches, which replace the trees before ``table_iterations``.
+        Tables for batches; None if no ensemble has some.
     """
 
     name = "native trees"
@@ -50,14 +57,10 @@ class TreePredictor(Predictor):
         width: int,
         outputs: list[EnsembleOutput],
         tables: BitmaskTables | None = None,
-        table_iterations: int | None = None,
     ) -> None:
         self._text, self._width = text, width
         self._booster = NativeBooster(text, width, is_raw=True)
         self._outputs, self._tables = outputs, tables
-        # In versions of earlier releases all trees have tables, or none.
-        all_iterations = self._booster.iteration_count if tables else 0
-        self._table_iterations = all_iterations if table_iterations is None else table_iterations
         counts = [len(output.base_score) for output in outputs]
         ends = np.cumsum(counts).tolist()
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts)]
@@ -100,7 +103,13 @@ class TreePredictor(Predictor):
         LightGBM can also predict a range of iterations, but the range is a state of the booster,
         which other threads and ``predict_one`` use.
         """
-        texts = split_model(self._text, self._table_iterations, BLOCK_BYTES)
+        walked_outputs = {
+            index
+            for part, output in zip(self._slices, self._outputs)
+            if self._tables is None or not output.has_tables
+            for index in range(part.start, part.stop)
+        }
+        texts = split_model(self._text, walked_outputs, BLOCK_BYTES)
         return [NativeBooster(text, self._width, is_raw=True) for text in texts]
 
     @classmethod
@@ -111,7 +120,6 @@ class TreePredictor(Predictor):
             parameters["width"],
             [EnsembleOutput(**output) for output in parameters["outputs"]],
             BitmaskTables(LeafMasks.load(masks_path)) if masks_path.is_file() else None,
-            parameters.get("table_iterations"),
         )
 
 
@@ -132,38 +140,28 @@ def write_tree_predictor(
     width : int
         Number of columns of all of them.
     """
-    fits_tables = [_count_most_leaves(ensemble) <= MAX_LEAVES for ensemble in ensembles]
-    marked = list(zip(ensembles, fits_tables))
-    table_iterations = max([ensemble.iterations for ensemble, fits in marked if fits], default=0)
-    # Large trees come last, so that LightGBM's library can add theirs to the sums of the tables.
-    walked = [
-        ensemble if fits else _put_stumps(ensemble, table_iterations, ensemble.trees)
-        for ensemble, fits in marked
-    ]
-    text = write_ensembles(walked, starts, width)
+    text = write_ensembles(ensembles, starts, width)
     (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
-    (folder / f"{stem}.npz").unlink(missing_ok=True)
-    if any(fits_tables):
-        tabulated = [
-            ensemble if fits else _put_stumps(ensemble, 1, []) for ensemble, fits in marked
-        ]
-        make_leaf_masks(tabulated, starts).save(folder / f"{stem}.npz")
     outputs = [
-        EnsembleOutput(ensemble.base_score.tolist(), ensemble.link, weight * ensemble.factor)
+        EnsembleOutput(
+            ensemble.base_score.tolist(),
+            ensemble.link,
+            weight * ensemble.factor,
+            _count_most_leaves(ensemble) <= MAX_LEAVES,
+        )
         for ensemble, weight in zip(ensembles, weights)
     ]
-    return {
-        "width": width,
-        "outputs": [asdict(output) for output in outputs],
-        "table_iterations": table_iterations,
-    }
+    (folder / f"{stem}.npz").unlink(missing_ok=True)
+    if any(output.has_tables for output in outputs):
+        tabulated = [
+            ensemble
+            if output.has_tables
+            else replace(ensemble, trees=[0.0] * len(ensemble.base_score))
+            for ensemble, output in zip(ensembles, outputs)
+        ]
+        make_leaf_masks(tabulated, starts).save(folder / f"{stem}.npz")
+    return {"width": width, "outputs": [asdict(output) for output in outputs]}
 
 
 def _count_most_leaves(ensemble: TreeEnsemble) -> int:
     return max(sum(1 for _ in list_leaves(tree)) for tree in ensemble.trees)
-
-
-def _put_stumps(ensemble: TreeEnsemble, iterations: int, trees: Sequence[TreeNode]) -> TreeEnsemble:
-    """Return an ensemble with trees of one leaf, which is 0, before some trees."""
-    stumps = [0.0] * (iterations * len(ensemble.base_score))
-    return replace(ensemble, trees=[*stumps, *trees])
