@@ -580,7 +580,7 @@ def test_guessed_encoding_is_a_question(place: Path) -> None:
         people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252")
     )
     made = planning.draft_from_plan(planning.plan_draft(place, "old.csv"), "y")
-    assert missing_facts(made.contract.questions[0].decided, "UTF-8", "cp1252") == []
+    assert missing_facts(made.contract.questions[0].decided, "UTF-8", "cp1252", "café") == []
     assert made.contract.file.encoding == "cp1252"
     assert made.contract.columns["k"].categories == ["café", "thé"]
     (place / "new.csv").write_text(

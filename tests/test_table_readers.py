@@ -71,6 +71,7 @@ def test_text_around_a_table_is_skipped(
     [
         (["Ardèche", "Corrèze", "Temp (°C)", "price (£)"], "cp1252"),
         (["Wrocław", "Łódź", "Gdańsk", "Święty"], "cp1250"), (["Москва", "Казань"], "cp1251"),
+        (["красный", "синий", "зелёный"], "cp866"), (["東京都", "カテゴリ", "はい", "未婚"], "euc_jp"),
     ],
 )  # fmt: skip
 def test_encoding_is_detected_by_language(words: list[str], encoding: str, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from modelbook.contract.text_layout import SAMPLE_LINES, UTF16_MARKS
 from modelbook.errors import DataError
 
 CYRILLIC_OR_GREEK = ("cp1251", "cp1253")
-OTHER_ENCODINGS = (*CYRILLIC_OR_GREEK, "cp1254", "shift_jis", "gb18030", "big5", "euc_kr")
+OTHER_ENCODINGS = (
+    *CYRILLIC_OR_GREEK,
+    "cp1254",
+    "shift_jis",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "euc_kr",
+    "cp866",
+)
 # Symbols within or before a word are letters of another encoding, as in cp1252's Wroc³aw and £ódŸ.
 SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-©«-´¶-¹»-¿][^\W\d_]|[£¥¯³¹][^\W\d_]")
 LETTER_RUN = re.compile(r"(?:(?![A-Za-z])[^\W\d_]){3,}")  # of letters with accents: no Latin word

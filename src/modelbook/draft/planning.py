@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelbook import config, dataset
 from modelbook.contract.file_layout import FileLayout
-from modelbook.contract.parsing import DecimalMark
+from modelbook.contract.parsing import DecimalMark, holds_texts
 from modelbook.dataset import database, excel
 from modelbook.draft import writer
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
@@ -21,6 +21,7 @@ from modelbook.redaction import redact
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_EXAMPLE_ROWS = 10_000  # rows in which words with accents are looked for
 UNICODE_ENCODINGS = ("utf-8-sig", "utf-16")
 
 
@@ -107,7 +108,11 @@ def draft_from_plan(
         source=redact(plan.table),
         options=replace(options, decimal=options.decimal or _decided_decimal(found_layout)),
         layout=_keep_decisions(base_layout, found_layout),
-        questions=[*_ask_about_file(plan, base_layout, found_layout, footer), *clipped_dates],
+        questions=[
+            *_ask_about_file(plan, base_layout, found_layout, footer),
+            *_ask_about_encoding(frame, base_layout, found_layout),
+            *clipped_dates,
+        ],
     )
 
 
@@ -175,9 +180,19 @@ def _ask_about_file(
         questions.append(Question("preamble", "file", {"count": found_layout.skip_rows}))
     if footer and base_layout.skip_footer is None:
         questions.append(Question("footer", "file", {"examples": [line[:60] for line in footer]}))
-    if found_layout.encoding not in (*UNICODE_ENCODINGS, None) and not base_layout.encoding:
-        questions.append(Question("encoding", "file", {"encoding": found_layout.encoding}))
     return questions
+
+
+def _ask_about_encoding(
+    frame: pd.DataFrame, base_layout: FileLayout, found_layout: FileLayout
+) -> list[Question]:
+    """Ask about a guessed encoding, with words that show whether it is right."""
+    if found_layout.encoding in (*UNICODE_ENCODINGS, None) or base_layout.encoding:
+        return []
+    cells = [frame[name].head(MAX_EXAMPLE_ROWS) for name in frame if holds_texts(frame[name])]
+    texts = [*frame.columns, *(cell for column in cells for cell in column.dropna().unique())]
+    examples = [text[:30] for text in texts if isinstance(text, str) and not text.isascii()][:4]
+    return [Question("encoding", "file", {"encoding": found_layout.encoding, "examples": examples})]
 
 
 def _derive_book_name(table: str) -> str:
