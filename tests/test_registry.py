@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -24,7 +23,6 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
-from mlflow.utils import requirements_utils
 from notebook_cells import inside_build
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -452,19 +450,6 @@ def test_model_that_does_not_reproduce_golden_rows_is_not_registered(
         enter(root, {**contents, "golden": gold}, contract)
     assert aliases.find_version(root, BOOK, 1) is None
     assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
-
-
-def test_registration_reads_no_metadata_of_other_packages(
-    root: Path, contents: dict[str, Any], contract: Contract, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[bool] = []
-    name = "_init_packages_to_modules_map"
-    monkeypatch.setattr(requirements_utils, name, lambda: read.append(True))
-    enter(root, contents, contract)
-    assert read == []
-    assert "_check_requirement_satisfied(" in inspect.getsource(
-        requirements_utils.warn_dependency_requirement_mismatches
-    )
 
 
 def test_missing_alias_means_no_champion(shelf: Path, first: ModelVersion) -> None:

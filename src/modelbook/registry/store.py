@@ -143,12 +143,8 @@ def _configure(root: Path) -> ModuleType:
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow
-    from mlflow.utils import requirements_utils
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    # Its warnings of other versions of packages would not be shown, and each process that logs a
-    # model reads the metadata of all installed packages for them, which takes 0.6 s.
-    requirements_utils._check_requirement_satisfied = lambda requirement_str: None
     uris = tracking_uri(root), registry_uri(root)
     with ENVIRONMENT_LOCK, _keep_environment():
         mlflow.set_tracking_uri(uris[0])
