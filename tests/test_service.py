@@ -947,6 +947,19 @@ class TestTraffic:
             wait(lambda: "settings" in client.get("/model").json()["refused"])
             assert post(client, "/predict", ROW).json()["variant"] == "challenger"
 
+    def test_settings_that_are_still_written_are_not_applied(self, version_store):
+        path = version_store.root / SETTINGS_FILE
+        path.write_text("traffic: {mode: split}")
+        serving = service.PredictionService(version_store.root, BOOK)
+        serving._reload_settings()
+        modes = []
+        for text in ("", "traffic: {mode: sha", "traffic: {mode: shadow}"):
+            path.write_text(text)
+            serving._reload_settings()
+            modes.append(serving.settings.traffic.mode)
+        serving._reload_settings()
+        assert [*modes, serving.settings.traffic.mode] == ["split"] * 3 + ["shadow"]
+
     def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(
             update={"columns": {**contract.columns, "size2": contract.columns["size"]}}

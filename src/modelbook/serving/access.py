@@ -96,7 +96,7 @@ class ApiKeyStore:
             If the keys cannot be read.
         """
         keyring = os.environ.get(KEYRING_VARIABLE)
-        file_state = _read_file_state(self._path) if keyring is None else keyring
+        file_state = read_file_state(self._path) if keyring is None else keyring
         self.was_configured |= file_state is not None
         if file_state is None:
             self._keys_by_hash = {}
@@ -186,7 +186,7 @@ class ApiKeyStore:
         self.refresh()
 
 
-def _read_file_state(path: Path) -> tuple[int, ...] | None:
+def read_file_state(path: Path) -> tuple[int, ...] | None:
     """Return modification time, size and inode of a file; None if it does not exist."""
     try:
         stat = path.stat()

@@ -24,7 +24,7 @@ from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictio
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
-from modelbook.serving.access import AccessControl, ApiKeyStore
+from modelbook.serving.access import AccessControl, ApiKeyStore, read_file_state
 from modelbook.serving.canary import CanaryMonitor
 from modelbook.serving.http_request import LARGE_BODY_BYTES, BodyReader, RequestError
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
@@ -72,6 +72,7 @@ class PredictionService:
     def __init__(self, root: Path, book: str) -> None:
         self.root, self.book = root, book
         self.settings = settings.load_settings(root, book)
+        self._file_states: list[tuple[int, ...] | None] = []  # of the settings at the last poll
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
         self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics(book)
         self._monitor_params = metrics.read_monitor_parameters(root, book)
@@ -482,6 +483,11 @@ class PredictionService:
                 self.model_manager.problems[name] = error.problem
 
     def _reload_traffic(self) -> None:
+        files = settings.list_settings_files(self.root, self.book)
+        file_states = [read_file_state(path) for path in files]
+        if file_states != self._file_states:  # a file may still be written: empty, or a part
+            self._file_states = file_states
+            return
         traffic = settings.load_settings(self.root, self.book).traffic
         if traffic != self.settings.traffic:
             self.settings = self.settings.model_copy(update={"traffic": traffic})

@@ -204,12 +204,17 @@ def load_settings(root: Path, book: str) -> ServingSettings:
     ServingError
         If a file or the environment has an unknown setting or an invalid value.
     """
-    values = read_settings_file(root / SETTINGS_FILE, ServingError, _HELP)
-    book_file = root / BOOK_SETTINGS_FILE.format(book=book)
+    project_file, book_file = list_settings_files(root, book)
+    values = read_settings_file(project_file, ServingError, _HELP)
     for name, value in read_settings_file(book_file, ServingError, _HELP).items():
         is_group = isinstance(value, dict) and isinstance(values.get(name), dict)
         values[name] = {**values[name], **value} if is_group else value
     return validate_settings(ServingSettings, values, ServingError, _HELP)
+
+
+def list_settings_files(root: Path, book: str) -> tuple[Path, Path]:
+    """Return the paths of the project's settings and of the book's own; either may be missing."""
+    return root / SETTINGS_FILE, root / BOOK_SETTINGS_FILE.format(book=book)
 
 
 _HELP = (
