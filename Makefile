@@ -18,6 +18,7 @@ LOCK =
 MLFLOW =
 SERVE =
 SITE = site
+TESTS =
 WORKERS = auto
 FAST = not slow and not integration
 SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/distribution.py says what shares a worker, and the order
@@ -61,10 +62,10 @@ test-integration: $(VENV)/test ## run the tests that install or start Airflow, S
 	@$(BIN)/pytest $(SIDE) -m integration $$(grep -l mark.integration tests/test_*.py)
 
 .PHONY: coverage
-coverage: $(VENV)/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html
+coverage: $(VENV)/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html; some: TESTS='-m "not slow"'
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/coverage erase
-	@$(BIN)/pytest $(SIDE) --cov --cov-report=html --cov-report=term
+	@$(BIN)/pytest $(SIDE) $(TESTS) --cov --cov-report=html --cov-report=term
 
 .PHONY: lint
 lint: $(VENV)/test ## style, types, and the order of the package's rooms
