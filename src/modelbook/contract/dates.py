@@ -65,8 +65,8 @@ def is_plausible_format(texts: Sequence[str], date_format: str) -> bool:
     import pandas as pd
 
     cells = np.array([text.strip() for text in texts], dtype=object)
-    if date_format == QUARTER_FORMAT:
-        return any(map(_quarter_start, cells))
+    if (find_start := _PERIOD_STARTS.get(date_format)) is not None:
+        return any(map(find_start, cells))
     return bool(pd.to_datetime(cells, format=date_format, errors="coerce", utc=True).notna().any())
 
 
