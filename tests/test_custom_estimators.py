@@ -106,7 +106,6 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
     )  # fmt: skip
 
 
-@pytest.mark.long
 def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experiment) -> None:
     same, custom, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
     assert custom.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class

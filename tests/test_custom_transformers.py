@@ -177,7 +177,6 @@ def test_unseen_category_gets_finite_prediction(
     assert np.ptp(answers) < 0.2
 
 
-@pytest.mark.long
 def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     frame: pd.DataFrame, contract: Contract
 ) -> None:
@@ -206,7 +205,6 @@ def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     assert retained.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
 
 
-@pytest.mark.long
 def test_column_added_by_custom_step_is_used_by_model(
     make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
@@ -234,7 +232,6 @@ def test_column_added_by_custom_step_is_used_by_model(
     assert with_ > 0.99
 
 
-@pytest.mark.long
 def test_custom_steps_work_in_regression(contract: Contract) -> None:
     import task_books
 

@@ -129,7 +129,6 @@ def test_single_family_is_not_combined(straight: Experiment) -> None:
     assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
 def test_mean_of_choice_is_corrected_for_selection(strategy: str, straight: Experiment) -> None:
     """A lucky first fold of another family affects the selection, and so the correction."""
@@ -232,7 +231,6 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
     assert compiled.proof.passed
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("family", ["rf", "et"])
 def test_forest_leaves_have_at_least_three_rows(classes: Experiment, family: str) -> None:
     pipeline = classes.cross_validate(family, keep_model=True).pipeline
@@ -355,7 +353,6 @@ def test_catboost_has_shap_values(classes: Experiment) -> None:
     assert strength["kind"] > 0.2
 
 
-@pytest.mark.long
 def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])

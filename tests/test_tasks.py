@@ -539,7 +539,6 @@ def trial_of() -> Callable[[Task], Experiment]:
     return cache(lambda task: Experiment(table(task).head(200), task.contract, folds=2, seed=1))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
 def test_families_are_scored_and_tuned_by_metrics_of_task(
     task: Task, trial_of: Callable[[Task], Experiment]
@@ -575,7 +574,6 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
     )  # the better of the tried settings, not the worse
 
 
-@pytest.mark.long
 def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
     pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)

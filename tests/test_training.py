@@ -546,7 +546,6 @@ def trial(train: pd.DataFrame, contract: Contract) -> Experiment:
     return Experiment(train, contract, folds=2, seed=1)
 
 
-@pytest.mark.long
 def test_quadratic_discriminant_analysis_accepts_collinear_columns(trial: Experiment) -> None:
     qda = trial.cross_validate("qda")  # colour is one-hot encoded, and scikit-learn 1.9 is strict
     assert (qda.status, qda.reason) == ("ok", "")
@@ -578,7 +577,6 @@ def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
     return trial.make_default_pipeline("lr").fit(trial.features, trial.outcome)
 
 
-@pytest.mark.long
 def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> None:
     assert linear_candidate.status == "ok"
     assert set(linear_candidate.mean) == set(linear_candidate.sd) == set(METRICS)
@@ -601,7 +599,6 @@ def test_failing_family_is_recorded_with_reason(comparison_of_three: dict[str, A
     assert "roc_auc_mean" not in result.to_row()
 
 
-@pytest.mark.long
 def test_equal_seeds_give_equal_scores_regardless_of_index(
     linear_candidate: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
@@ -618,7 +615,6 @@ def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract)
     assert caught.value.next
 
 
-@pytest.mark.long
 def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all years of a member, and ``noise`` gives the member away. Where a member's
     # rows stood in two folds, a tree would know them by heart.
@@ -860,7 +856,6 @@ def test_defaults_of_catboost_are_a_trial(trial: Experiment) -> None:
     assert (defaults.value, defaults.intermediate_values) == (0.75, {1: 0.7, 2: 0.8})
 
 
-@pytest.mark.long
 def test_families_are_skipped_after_budget(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -925,7 +920,6 @@ def test_slow_family_is_postponed_until_others_are_scored(
     assert logged == made
 
 
-@pytest.mark.long
 def test_postponed_family_is_not_failed(trial: Experiment) -> None:
     def count_steps(step: str) -> None:
         if step == "fold 2 of 2":
