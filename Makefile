@@ -38,7 +38,7 @@ run: $(VENV)/run ## install what is needed, and build the pipeline on the bundle
 	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: newest
-newest:
+newest: ## print the newest Python of this machine that has a lock
 	@echo "$(NEWEST)"
 
 .PHONY: test
