@@ -44,6 +44,7 @@ from modelbook.registry import (
 )
 from modelbook.registry.aliases import DIGEST_TAG, folder_digest
 from modelbook.registry.location import cache_folder, database_path, display_uri, tracking_uri
+from modelbook.registry.tracking import StageRun
 from modelbook.serving import served_models
 
 BOOK = "tiny"
@@ -254,6 +255,7 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
 
     add_versions(closed, BOOK, 2)
     move(closed, BOOK, 1, None)
+    store.ensure_experiment(store.create_client(closed), closed, BOOK)
     reader = ("reader", "a-password-of-the-reader")
     get_app_client("basic-auth", tracking_uri=tracking_uri(closed)).create_user(*reader)
     for user, password, result, mend in (
@@ -263,11 +265,15 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
         with monkeypatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_USERNAME", user)
             patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-            with pytest.raises(StoreError) as caught:
-                move(closed, BOOK, 2, 1)
-            assert result in caught.value.problem
-            assert mend in caught.value.next
-            assert password not in str(caught.value)
+            for write in (
+                lambda: move(closed, BOOK, 2, 1),
+                lambda: StageRun(closed, BOOK, "compare", {}),
+            ):
+                with pytest.raises(StoreError) as caught:
+                    write()
+                assert result in caught.value.problem
+                assert mend in caught.value.next
+                assert password not in str(caught.value)
     assert named(closed) == (1, 1, [])
     assert len(history.read_history(closed, BOOK)) == 1
 

@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Param, ViewType
 
 from modelbook.dataset.entity_sketch import estimate_shared_share
 from modelbook.redaction import redact
+from modelbook.registry import connection
 from modelbook.registry.store import create_client, ensure_experiment, ensure_store
 
 if TYPE_CHECKING:
@@ -37,13 +38,19 @@ class StageRun:
         Name of the run.
     tags : Mapping
         Tags of the run, such as commit and fingerprint.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be reached, or this user may not write to it.
     """
 
     def __init__(self, root: Path, book: str, stage: str, tags: Mapping[str, Any]) -> None:
         ensure_store(root)
-        self._client = create_client(root)
+        self._root, self._client = root, create_client(root)
         self._experiment_id = ensure_experiment(self._client, root, book)
-        self._terminate_stale_runs(stage)
+        with connection.explain_errors(root):
+            self._terminate_stale_runs(stage)
         self.run_id = self._create_run(stage, {**tags, "stage": stage})
 
     def __enter__(self) -> StageRun:
@@ -79,9 +86,9 @@ class StageRun:
 
     def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
         tag_texts = {key: redact(str(value)) for key, value in tags.items()}
-        return self._client.create_run(
-            self._experiment_id, run_name=name, tags=tag_texts
-        ).info.run_id
+        with connection.explain_errors(self._root):
+            run = self._client.create_run(self._experiment_id, run_name=name, tags=tag_texts)
+        return run.info.run_id
 
     def _log_batch(
         self,
@@ -96,9 +103,9 @@ class StageRun:
             for key, value in metrics.items()
             if math.isfinite(value)
         ]
-        self._client.log_batch(
-            run_id, numbers, [Param(key, redact(str(value))) for key, value in params.items()]
-        )
+        texts = [Param(key, redact(str(value))) for key, value in params.items()]
+        with connection.explain_errors(self._root):
+            self._client.log_batch(run_id, numbers, texts)
 
     def _terminate_stale_runs(self, stage: str) -> None:
         # Only one build runs at a time, so a running run of this stage is left from a killed build.
