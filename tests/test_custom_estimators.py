@@ -273,6 +273,19 @@ def test_invalid_metric_raises_before_any_fit(metrics: dict[str, Any], facts: li
     assert missing_facts(caught.value.problem, *facts) == []
 
 
+def test_a_metric_that_sorts_its_arguments_changes_no_outcome() -> None:
+    def sort_both(outcome: np.ndarray, prediction: np.ndarray) -> float:
+        outcome.sort()
+        prediction.sort()
+        return float(outcome @ prediction)
+
+    [metric] = scorers.make_metrics(TASK, {"a": sort_both}, "roc_auc").values()
+    outcome, score = np.array([1, 0, 1, 0]), np.array([0.9, 0.1, 0.4, 0.6])
+    metric(outcome, score)
+    assert outcome.tolist() == [1, 0, 1, 0]
+    assert score.tolist() == [0.9, 0.1, 0.4, 0.6]
+
+
 @pytest.mark.parametrize("name", ["r2", "neg_mean_squared_error", "roc_acu", "gain"])
 def test_metric_of_another_task_raises(name: str) -> None:
     with pytest.raises(ParameterError) as caught:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
 METRIC_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
+FINITE = "a number; where all predictions are equal, the metric's value by chance, such as 0"
 EXAMPLE = 'metrics = {"gain": gain}, where gain(outcome, prediction) returns a number'
 
 
@@ -55,9 +56,9 @@ class ScorerMetric:
     of_classes: bool
 
     def __call__(self, outcome: Any, score: Any, weight: Any = None, **_: Any) -> float:
-        score = np.asarray(score, dtype=float)
+        score = np.array(score, dtype=float)  # copies: a function of a user may sort them
         estimator = _predicted_classes(score) if self.of_classes else PredictedRegressor(score)
-        return float(self.scorer(estimator, None, np.asarray(outcome)))
+        return float(self.scorer(estimator, None, np.array(outcome)))
 
     def is_finite(self, outcome: np.ndarray, score: np.ndarray) -> bool:
         """Whether it gives a number; False also where it raises."""
@@ -147,7 +148,7 @@ def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
                 EXAMPLE,
             ) from None
         if not np.isfinite(value):
-            raise _refuse(f"{metric.name} gives {value} for {kind} of a fold", EXAMPLE)
+            raise _refuse(f"{metric.name} gives {value} for {kind} of a fold", FINITE)
 
 
 def _draw_scores(task: Task, outcome: np.ndarray) -> np.ndarray:
