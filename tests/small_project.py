@@ -21,7 +21,7 @@ import pytest
 import yaml
 from command_template import find_command
 
-from modelbook import config
+from modelbook import config, source_imports
 from modelbook.build import dependencies, staleness
 from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
 from modelbook.stage import project
@@ -198,6 +198,7 @@ class SmallProject:
             patch.chdir(self.root)
             patch.delenv("MODELBOOK_ROOT", raising=False)
             patch.setattr(dependencies, "PACKAGE", package)
+            patch.setattr(source_imports, "PACKAGE", package)
             patch.setattr(dependencies, "PARAMETERS_MODULE", package / "config/stages.py")
             yield DAGSpec("pipeline.yaml", env=env).to_dag().render(show_progress=False)
 
