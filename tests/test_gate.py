@@ -11,7 +11,7 @@ import pytest
 from conftest import CONTRACT
 from text_facts import missing_facts
 
-from modelbook import tasks
+from modelbook import formatting, gate, tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
 from modelbook.gate import (
@@ -345,3 +345,9 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
     [criterion] = [item for item in decision.criteria if "first champion" in item.name]
     assert criterion.passed is passed
     assert decision.action == (HOLD if passed is False else PROMOTE)
+
+
+@pytest.mark.parametrize("value", [-0.001, 0.0, 0.001])
+def test_bounds_and_differences_that_round_to_zero_have_no_minus(value: float) -> None:
+    assert gate._format_bounds(Interval(value, value, 0.3), "points") == "0 to 30 points"
+    assert "-" not in formatting.format_difference(value / 10, "share")

@@ -144,11 +144,11 @@ def _load_macros(template: Path) -> Any:
         "most_frequent": lambda values: max(values, key=values.count, default=None),
         "plain": lambda value: f"{value:g}",
         "quoted": repr,
-        "points": lambda value: f"{100 * value:.0f}",
+        "points": lambda value: f"{100 * value:z.0f}",
         "quantity": format_estimate,
         "sentence_start": capitalize_first,
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",
-        "signed": lambda value: f"{value:+.3f}",
+        "signed": lambda value: f"{value:+z.3f}",
         "signed_quantity": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
         "zip": zip,
     }
@@ -256,7 +256,7 @@ def format_difference(value: float | None, unit: str = "") -> str:
     if not value:
         return "" if value is None else "0"
     if unit == "share":
-        return f"{100 * value:+.1f} points"
+        return f"{100 * value:+z.1f} points"
     if float(value).is_integer():
         return f"{value:+,.0f}"
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"
