@@ -132,6 +132,16 @@ def second(
     return enter(shelf, other, contract)
 
 
+def test_loaded_version_leaves_the_imported_package_first_on_the_path(
+    shelf: Path, first: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    store.configure_mlflow(shelf).pyfunc.load_model(f"models:/{BOOK}/{first.number}")
+    copies = [folder for folder in sys.path if Path(folder, "modelbook").is_dir()]
+    assert len(copies) > 1
+    assert Path(copies[0], "modelbook") == Path(store.__file__).parents[1]
+
+
 def test_version_has_the_modules_that_its_model_needs(tmp_path: Path) -> None:
     def import_late() -> Any:
         from modelbook.scoring.latency import measure_latency_and_size

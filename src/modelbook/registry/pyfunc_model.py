@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -24,6 +26,7 @@ class PipelineModel(PythonModel):
         self._task = tasks.get_task(Contract.load(context.artifacts["contract"]))
         with open(context.artifacts["model"], "rb") as file:
             self._pipeline = cloudpickle.load(file)
+        _prefer_imported_package()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -35,6 +38,21 @@ class PipelineModel(PythonModel):
         return self._task.make_predictions(score, (params or {}).get("threshold")).set_axis(
             model_input.index
         )
+
+
+def _prefer_imported_package() -> None:
+    """Move other copies of the package to the end of ``sys.path``.
+
+    MLflow puts the code of a version first, so that processes that this one starts would import
+    the package from there, and lack the modules that a version does not have.
+    """
+    package = Path(tasks.__file__).parents[1]
+    copies = [
+        folder
+        for folder in sys.path
+        if Path(folder, package.name).is_dir() and Path(folder) != package.parent
+    ]
+    sys.path[:] = [folder for folder in sys.path if folder not in copies] + copies
 
 
 mlflow.models.set_model(PipelineModel())
