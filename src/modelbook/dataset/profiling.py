@@ -201,7 +201,8 @@ def _describe_period(
     period = max(counts, key=lambda period: counts[period], default="")
     if not counts.get(period):
         return ""
-    return f"; {counts[period]} are missing in {contract.label(contract.time or '')} {period} only"
+    time = contract.label(contract.time or "")
+    return f"; {counts[period]} are missing in {time} {period}, and seldom in others"
 
 
 def key_numbers(

@@ -580,9 +580,8 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
                 row["value"],
                 interval=(row["low"], row["high"]),
                 compared_with={reference: row["reference"]},
-                context=f"{share:.0%} of the rows are of {entities} in training"
-                if share >= MOST_ROWS
-                else "",
+                context=f"batch {latest.batch}"
+                + (f", {share:.0%} of its rows of {entities} in training" * (share >= MOST_ROWS)),
             )
         )
     return figures

@@ -56,7 +56,7 @@ def summarize_decision(
         What changes for people, from ``Task.describe_consequences``.
     """
     next_step = (
-        "Monitor is next in the build; then act as the brief states."
+        "Next: the monitor stage of the build, then the steps in the brief."
         if decision == "promote"
         else "Check the criterion that failed; improve the candidate, or keep the current champion."
     )
