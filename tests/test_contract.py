@@ -501,6 +501,8 @@ def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None)
     ("column", "changes", "facts"),
     [
         ("born", {"format": GONE}, ["date", "format"]),
+        ("born", {"format": "%G-W%V"}, ["'%G-W%V'", "ISO8601", "week"]),
+        ("born", {"format": "%Q"}, ["'%Q'", "directive"]),
         ("at", {"period": GONE}, ["period", "year", "month", "day"]),
         ("price", {"format": "%Y"}, ["format", "feature", "number"]),
         ("town", {"parse": "currency"}, ["parse", "feature", "category"]),

@@ -134,6 +134,11 @@ class Column(BaseModel):
             )
         if self.type == "date" and not self.format:
             raise ValueError("a date column must have a format, such as %Y-%m-%d or ISO8601")
+        if self.type == "date" and (problem := dates.find_format_error(self.format)):
+            raise ValueError(
+                f"format {self.format!r} parses no date ({problem}); expected: a format of "
+                "strptime such as %d.%m.%Y, or ISO8601, quarter, week"
+            )
         if is_time_date and not self.period:
             raise ValueError("a time column of dates must have a period: year, month or day")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,11 +27,24 @@ DATE_PART_MEANINGS: dict[DatePart, str] = {
     "weekday": "day of the week, 0 Monday to 6 Sunday",
     "hour": "hour of the day, 0 to 23",
 }
+ISO_FORMAT = "ISO8601"
 QUARTER_FORMAT = "quarter"  # 2024Q1, 2024-Q1, Q1 2024: the first day of the quarter
 QUARTER_TEXT = re.compile(r"(?P<year>\d{4})[- ]?[Qq](?P<quarter>[1-4])|[Qq]([1-4])[- /]?(\d{4})")
 WEEK_FORMAT = "week"  # 2024-W05: the Monday of the week of ISO 8601
 WEEK_TEXT = re.compile(r"(\d{4})[- ]?W(\d{1,2})")
 PERIOD_DIGITS = {"year": 4, "month": 6, "day": 8}
+
+
+def find_format_error(date_format: str) -> str:
+    """Return why no text can be parsed by a format; empty if texts can be."""
+    if date_format in (ISO_FORMAT, *_PERIOD_STARTS):
+        return ""
+    example = datetime(2024, 1, 29, 13, 45, tzinfo=UTC).strftime(date_format)
+    try:
+        datetime.strptime(example, date_format)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
@@ -50,12 +63,12 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     distinct_values = values.unique()
     texts = pd.Series([_to_date_text(value) for value in distinct_values], dtype=object)
     if (find_start := _PERIOD_STARTS.get(date_format)) is not None:
-        texts, date_format = texts.map(find_start, na_action="ignore"), "ISO8601"
+        texts, date_format = texts.map(find_start, na_action="ignore"), ISO_FORMAT
     timestamps = _to_naive_utc(pd.to_datetime(texts, format=date_format, errors="coerce", utc=True))
     # Values that are dates already become ISO 8601 texts, whatever the format is.
     is_date = pd.Series([isinstance(value, date) for value in distinct_values], dtype=bool)
     if is_date.any():
-        parsed = pd.to_datetime(texts.where(is_date), format="ISO8601", errors="coerce", utc=True)
+        parsed = pd.to_datetime(texts.where(is_date), format=ISO_FORMAT, errors="coerce", utc=True)
         timestamps = timestamps.where(~is_date, _to_naive_utc(parsed))
     return values.map(dict(zip(distinct_values, timestamps, strict=True))).astype("datetime64[ns]")
 
