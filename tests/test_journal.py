@@ -29,6 +29,9 @@ def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> Pr
     )
 
 
+PATIENT_SECONDS = 20.0  # where what is written matters, not how soon a writer gives up
+
+
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     made = Journal(default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
@@ -52,6 +55,7 @@ def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], 
 def test_written_predictions_are_read_by_another_connection(
     journal: Journal, tmp_path: Path
 ) -> None:
+    journal.timeout_seconds = PATIENT_SECONDS
     result, writer = keep(journal, *([prediction(number)] for number in range(50)))
     assert [len(receipts) for receipts in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
@@ -64,6 +68,7 @@ def test_written_predictions_are_read_by_another_connection(
 def test_requests_of_successive_iterations_share_a_commit(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    journal.timeout_seconds = PATIENT_SECONDS
     commits: list[int] = []
     commit = JournalWriter._commit
     monkeypatch.setattr(
@@ -90,6 +95,7 @@ def test_requests_of_successive_iterations_share_a_commit(
 
 def test_large_write_is_split_into_statements(journal: Journal) -> None:
     """SQLite accepts about 32,000 values per statement; an uploaded table may have more."""
+    journal.timeout_seconds = PATIENT_SECONDS
     result, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
     assert (len(result[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
