@@ -12,15 +12,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from modelbook import config, dataset
+from modelbook import config, dataset, source_imports
 from modelbook.config import NONE
 from modelbook.errors import ModelbookError
-from modelbook.source_imports import PACKAGE, find_imports, follow_imports
 from modelbook.stage import origins, project, retrain_overrides
 from modelbook.training import custom_code
 
 CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
-PARAMETERS_MODULE = PACKAGE / "config" / "stages.py"
+PARAMETERS_MODULE = source_imports.PACKAGE / "config" / "stages.py"
 # Libraries that stages share, and whose imports survive a fork: no event loop, no thread.
 STACK = (
     "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
@@ -35,7 +34,7 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
         template for path in modules for template in path.parent.glob("templates/*.txt.j2")
     }
     entries = [
-        f"{path.relative_to(PACKAGE)} {_hash_file(path)}"
+        f"{path.relative_to(source_imports.PACKAGE)} {_hash_file(path)}"
         for path in sorted(modules - {PARAMETERS_MODULE} | templates)
     ]
     entries += [_parameters_source(stage)] if PARAMETERS_MODULE in modules else []
@@ -71,8 +70,8 @@ def find_stack_modules(notebook: Path) -> list[str]:
 
 def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
     """Return the package's modules that a notebook imports, and what is imported with them."""
-    imports = find_imports("\n".join(project.read_code_cells(notebook)))
-    modules, early = follow_imports(imports.all)
+    imports = source_imports.find_imports("\n".join(project.read_code_cells(notebook)))
+    modules, early = source_imports.follow_imports(imports.all)
     return modules, {*imports.early, *early}
 
 
