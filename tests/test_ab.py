@@ -87,11 +87,11 @@ def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
     assert wrong <= RUNS * 0.05 + 2 * np.sqrt(RUNS * 0.05 * 0.95), "5 % and what chance adds"
 
 
-@pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
-def test_different_versions_are_decided_correctly(gap: float, word: str) -> None:
+@pytest.mark.parametrize(("gap", "decision"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
+def test_different_versions_are_decided_correctly(gap: float, decision: str) -> None:
     words = [decide_sequentially(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
-    assert words.count(word) >= 54
-    assert words.count(CONTINUE) == 60 - words.count(word), "none is wrong"
+    assert words.count(decision) >= 54
+    assert words.count(CONTINUE) == 60 - words.count(decision), "none is wrong"
 
 
 def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -> None:
@@ -238,11 +238,11 @@ def test_equal_versions_with_rare_outcome_are_rarely_decided(share: float, rate:
     assert n_wrong <= 3
 
 
-@pytest.mark.parametrize(("gap", "word"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
-def test_bounded_losses_that_differ_are_decided(gap: float, word: str) -> None:
+@pytest.mark.parametrize(("gap", "decision"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
+def test_bounded_losses_that_differ_are_decided(gap: float, decision: str) -> None:
     plan = ABPlan(0.5, 100, 0, loss_bound=1)
     results = [analysis.analyze_ab(traffic(seed, 2000, gap=gap), plan) for seed in range(20)]
-    assert [result.decision for result in results].count(word) >= 17
+    assert [result.decision for result in results].count(decision) >= 17
     free = analysis.analyze_ab(traffic(0, 2000, gap=gap), PLAN)
     assert results[0].low <= free.low <= free.high <= results[0].high
 
@@ -446,12 +446,12 @@ def test_each_decision_has_summary_and_next_step() -> None:
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
     result = story(same, PLAN)
     assert re.search(r"challenger.*champion.*\d\.\d", result["sentences"][0])
-    assert (result["word"], result["level"]) == (CONTINUE, "watch")
+    assert (result["status"], result["level"]) == (CONTINUE, "watch")
     early = story(same.head(50), ABPlan(0.5, 500, 24))["sentences"]
     assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early[0])
     assert re.search(r"\bversion 1\b", early[1])
     void = story(same, ABPlan(0.3, 100, 0))
-    assert (void["word"], void["level"]) == (INVALID, "bad")
+    assert (void["status"], void["level"]) == (INVALID, "bad")
     assert re.search(r"30%.*sequential test, p = \d", void["sentences"][2])
     assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
 
@@ -481,7 +481,7 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
     )
     served_traffic(shelf, make_frame(seed=5, entities=300))
     match = json.loads(run(project, "ab", "--json").stdout)
-    assert (match["word"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
+    assert (match["status"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
         PROMOTE_CHALLENGER,
         900,
     )
@@ -546,7 +546,7 @@ def test_promote_with_require_ab_needs_decision_for_version(
         promotion.promote(shelf.root, BOOK, 3, **inputs, ab_result=better)
     made = promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=better)
     assert made is not None
-    assert (made.champion_after, made.evidence["ab"]["word"]) == (2, PROMOTE_CHALLENGER)
+    assert (made.champion_after, made.evidence["ab"]["status"]) == (2, PROMOTE_CHALLENGER)
     assert made.evidence["ab"]["sentences"] == better["sentences"]
     assert (
         history.read_history(shelf.root, BOOK)[-1].evidence["ab"]["difference"]

@@ -65,7 +65,7 @@ class TestAddedStage:
 
     def test_added_stage_has_products_and_is_listed_in_index(self, edited_project, added):
         receipt = edited_project.receipt("rivals")
-        assert receipt["word"] == "clear lead"
+        assert receipt["status"] == "clear lead"
         assert re.findall(r"\d[\d.]*\d|\d", receipt["sentences"][0]) == ["0", "1", "0.01"]
         assert (edited_project.root / "data/tiny/rivals.parquet").is_file()
         page = (edited_project.root / "reports/tiny/07_rivals.html").read_text(encoding="utf-8")
@@ -100,11 +100,11 @@ class TestAddedStage:
         assert result.returncode == 0, result.stderr[-2000:]
         assert (
             json.loads((edited_project.root / "models/tiny/by-hand/rivals.json").read_text())[
-                "word"
+                "status"
             ]
             == "rivals"
         )
-        assert edited_project.receipt("rivals")["word"] == "clear lead"
+        assert edited_project.receipt("rivals")["status"] == "clear lead"
 
     def test_invalid_stage_definition_fails_before_any_stage_runs(self, edited_project, added):
         with edited_project.changed("pipeline.yaml", ", within: 0.01}", "}"):

@@ -40,7 +40,7 @@ class TestFirstBuild:
         )
         assert str(built.root / "reports/index.html") in built.first_output
         for stage in STAGES:
-            word = built.receipt(stage)["word"]
+            word = built.receipt(stage)["status"]
             assert re.search(rf"{config.stage_stem(stage)} +{word} ", built.first_output)
 
     def test_build_writes_every_product(self, built):
@@ -236,8 +236,8 @@ class TestRebuild:
         decision = tiny.receipt("deploy")
         criteria = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
         assert len(criteria) > 5  # against a champion more is looked at than without one
-        assert decision["word"] == ("hold" if False in criteria.values() else "promote")
-        assert decision["details"]["champion"] == (2 if decision["word"] == "promote" else 1)
+        assert decision["status"] == ("hold" if False in criteria.values() else "promote")
+        assert decision["details"]["champion"] == (2 if decision["status"] == "promote" else 1)
 
     def test_current_champion_is_held_and_verified_again(self, tiny):
         taken = tiny.receipt("finalize")["facts"]["parameters"]
@@ -478,8 +478,8 @@ class TestInterruptedBuild:
             "monitor",
         ):  # compare tells its seconds
             mine, theirs = (project.receipt(stage) for project in (tiny, first))
-            assert {key: mine[key] for key in ("word", "numbers")} == {
-                key: theirs[key] for key in ("word", "numbers")
+            assert {key: mine[key] for key in ("status", "numbers")} == {
+                key: theirs[key] for key in ("status", "numbers")
             }
         metrics = [project.receipt("finalize")["details"]["metrics"] for project in (tiny, first)]
         assert metrics[0] == metrics[1]

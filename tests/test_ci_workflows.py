@@ -162,7 +162,7 @@ def receipts(project: Path, version: int, candidate: int, word: str) -> None:
     shutil.copy(ROOT / "pipeline.yaml", project)
     (folder / "finalize.json").write_text(json.dumps({"details": {"version": version}}))
     (folder / "deploy.json").write_text(
-        json.dumps({"word": word, "details": {"candidate": candidate}})
+        json.dumps({"status": word, "details": {"candidate": candidate}})
     )
 
 

@@ -106,7 +106,7 @@ def test_version_contains_custom_step_and_its_requirements(
     requirements = (version.artifact_folder.parent / "requirements.txt").read_text()
     assert requirements.splitlines() == pip_requirements(pipeline)
     assert {"scipy==", "tqdm=="} <= set(re.findall(r"^\w+==", requirements, re.M))
-    assert project.receipt("deploy")["word"] in ("promote", "hold")  # proven in a clean process
+    assert project.receipt("deploy")["status"] in ("promote", "hold")  # proven in a clean process
 
 
 def test_custom_estimator_is_tuned_by_custom_metric_and_registered(

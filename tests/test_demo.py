@@ -142,7 +142,7 @@ def test_demo_ends_when_monitor_does_not_recommend_retrain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[str] = []
-    verdict = json.dumps({"word": "watch", "sentences": ["Batch 4: 3 columns have drifted."]})
+    verdict = json.dumps({"status": "watch", "sentences": ["Batch 4: 3 columns have drifted."]})
     place = Sandbox(ROOT, tmp_path / "demo", print)
     monkeypatch.setattr(place, "run_command", lambda *_, **__: CommandResult(10, verdict))
     monkeypatch.setattr(place, "read_receipt", lambda _: {"sentences": ["built"]})

@@ -140,7 +140,7 @@ class TestGallery:
         report(root, "other", "01_ingest")
         (root / "models/rand-hie").mkdir(parents=True)
         (root / "models/rand-hie/ingest.json").write_text(
-            '{"word": "accepted", "sentences": ["All rows."]}'
+            '{"status": "accepted", "sentences": ["All rows."]}'
         )
         result = pages.gallery()
         assert "(reports/rand-hie/01_ingest.html)" in result

@@ -270,7 +270,7 @@ class TestLastGoodReport:
         html = made(
             broken(),
             last_receipt={
-                "word": "leader found",
+                "status": "leader found",
                 "facts": {"started": "2024-05-06T07:08:09+00:00"},
             },
             last_run=3,
@@ -373,7 +373,7 @@ def test_build_writes_failure_page_and_replaces_it_after_success(copy_of: SmallP
     assert f"code cell {match[1]} of " in text(html)
     assert "figures.leaderboard(board, 1 / 0)" in text(html)
     assert "Finalize, deploy and monitor" in text(html)
-    assert str(tiny.receipt("compare")["word"]) in html
+    assert str(tiny.receipt("compare")["status"]) in html
     notice = '<aside class="notice"'
     pages = sorted((tiny.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))
     marked = {page.stem for page in pages if notice in page.read_text(encoding="utf-8")}

@@ -102,12 +102,12 @@ def test_card_claims_follow_from_evidence(make: Any, tmp_path: Path, decision: A
     approval = sections["approval"]
     is_enforced = bool(decision) and decision["gate"] == "enforce"
     claims = {
-        "Approved by": is_enforced and decision["word"] == "promote",
+        "Approved by": is_enforced and decision["action"] == "promote",
         "dry run": bool(decision) and decision["gate"] == "dry_run",
         "it was moved": bool(decision) and decision["moved"],
         "named no version": bool(decision) and decision["champion"] is None,
         "golden rows": bool(decision),
-        "Not approved": not is_enforced or decision["word"] != "promote",
+        "Not approved": not is_enforced or decision["action"] != "promote",
     }
     assert {claim: claim in approval for claim in claims} == claims
 

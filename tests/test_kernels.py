@@ -161,5 +161,5 @@ class TestConcurrentStages:
             json.loads((root / "models/tiny/explore.json").read_text())
             for root in (serial, parallel)
         ]
-        for key in ("word", "sentences", "numbers"):
+        for key in ("status", "sentences", "numbers"):
             assert receipts[0][key] == receipts[1][key]

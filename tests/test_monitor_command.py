@@ -437,13 +437,13 @@ def run(*words: str) -> Any:
     return CliRunner().invoke(app, ["monitor", *words])
 
 
-@pytest.mark.parametrize(("word", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])
-def test_exit_code_follows_verdict(word: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = {"book": "tiny", "word": word, "sentences": ["Because."], "next": "Do it."}
+@pytest.mark.parametrize(("status", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])
+def test_exit_code_follows_verdict(status: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = {"book": "tiny", "status": status, "sentences": ["Because."], "next": "Do it."}
     monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
     monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: result)
     done = run()
-    assert (done.exit_code, done.output) == (code, f"{word}\n  Because.\nnext: Do it.\n")
+    assert (done.exit_code, done.output) == (code, f"{status}\n  Because.\nnext: Do it.\n")
     assert json.loads(run("--json").output) == result
 
 
@@ -451,7 +451,7 @@ def test_webhook_receives_verdict_and_does_not_change_it(monkeypatch: pytest.Mon
     result = {
         "book": "tiny",
         "version": 3,
-        "word": "retrain",
+        "status": "retrain",
         "sentences": ["Because."],
         "next": "Do it.",
     }

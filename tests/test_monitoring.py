@@ -926,7 +926,7 @@ def test_findings_are_sorted_by_severity() -> None:
         feature_drift=CALM.feature_drift.assign(drifted=[True, False]),
     )
     summary = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
-    assert (summary["word"], summary["level"]) == ("retrain", "bad")
+    assert (summary["status"], summary["level"]) == ("retrain", "bad")
     assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []
     assert missing_facts(summary["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
     assert missing_facts(summary["sentences"][2], 1, 2, 0.5) == []
@@ -937,7 +937,7 @@ def test_findings_are_sorted_by_severity() -> None:
 
 def test_no_batches_lead_to_watch() -> None:
     summary = rules.summarize_verdict([], [], 3)
-    assert summary["word"] == "watch"
+    assert summary["status"] == "watch"
     [sentence] = summary["sentences"]
     assert missing_facts(sentence, 3) == []
     assert "train_until" in summary["next"]

@@ -34,18 +34,18 @@ class TestState:
         custom = tiny.root / "notebooks/tiny/02_explore.ipynb"
         custom.parent.mkdir()
         custom.write_text((tiny.root / "notebooks/02_explore.ipynb").read_text())
-        files.write(tiny.root / "models/tiny/explore.json", {"word": "clear", "level": "good"})
+        files.write(tiny.root / "models/tiny/explore.json", {"status": "clear", "level": "good"})
         explore = states(tiny.root)["explore"]
         assert explore["notebook"] == "notebooks/tiny/02_explore.ipynb"
-        assert (explore["word"], explore["level"], explore["report"]) == ("clear", "good", "")
+        assert (explore["status"], explore["level"], explore["report"]) == ("clear", "good", "")
 
     def test_state_shows_verdicts_of_sandbox(self, tiny):
         view = sandbox.Sandbox(tiny.root, "tiny", "try")
         receipt = view.path(tiny.root / "models/tiny/compare.json")
-        files.write(receipt, {"word": "leader found", "level": "good"})
+        files.write(receipt, {"status": "leader found", "level": "good"})
         assert panel_state.collect_state(tiny.root, "tiny", "", NO_BUILD)["sandboxes"] == ["try"]
-        assert states(tiny.root, "try")["compare"]["word"] == "leader found"
-        assert states(tiny.root)["compare"]["word"] == ""
+        assert states(tiny.root, "try")["compare"]["status"] == "leader found"
+        assert states(tiny.root)["compare"]["status"] == ""
 
     def test_state_shows_progress_of_running_build(self, tiny):
         log = project.progress_log_path(tiny.root, "tiny", "compare")

@@ -52,7 +52,7 @@ NAN = float("nan")
 
 def verdict(**changes: Any) -> Verdict:
     values: dict[str, Any] = {
-        "stage": "compare", "book": "tiny", "word": "accepted", "level": "good",
+        "stage": "compare", "book": "tiny", "status": "accepted", "level": "good",
         "sentences": ["Trees lead with 0.812 <AUC>."],
         "numbers": [{"name": "ROC AUC", "value": 0.812, "compared_with": {"dummy": 0.5}}],
         "next": "Open finalize.",
@@ -114,7 +114,7 @@ def test_verdict_survives_json_round_trip() -> None:
         ({"sentences": ["s"] * (MAX_SENTENCES + 1)}, f"1 to {MAX_SENTENCES}"),
         ({"sentences": ["  "]}, "sentence"),
         ({"sentences": "one text"}, "one text"),
-        ({"word": ""}, "word"),
+        ({"status": ""}, "status"),
         ({"numbers": [{"name": "x"}]}, "'x'"),
     ],
 )
@@ -130,7 +130,7 @@ def test_incomplete_verdict_raises() -> None:
 
 def test_verdict_repr_is_escaped() -> None:
     bundle = verdict()._repr_mimebundle_()
-    assert bundle[MIME_TYPE]["word"] == "accepted"
+    assert bundle[MIME_TYPE]["status"] == "accepted"
     assert "0.812 &lt;AUC&gt;" in bundle["text/html"]
     assert "Open finalize." in bundle["text/plain"]
 
@@ -675,7 +675,7 @@ def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        published(tmp_path, concluding(verdict(word="other")))
+        published(tmp_path, concluding(verdict(status="other")))
     folder = tmp_path / "reports/tiny"
     assert (folder / "03_compare.html").read_text(encoding="utf-8") == before
     assert sorted(path.name for path in folder.iterdir()) == ["03_compare.html", "03_compare.ipynb"]
@@ -759,10 +759,10 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
     """Receipts of all stages, each begun an hour after the one before, or when it is said."""
     score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
     result: dict[str, Any] = {
-        "finalize": {"word": "beats baseline", "numbers": [score], "details": {"version": 2}},
-        "deploy": {"word": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
+        "finalize": {"status": "beats baseline", "numbers": [score], "details": {"version": 2}},
+        "deploy": {"status": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
         "monitor": {
-            "word": "watch", "level": "watch", "details": {"version": champion},
+            "status": "watch", "level": "watch", "details": {"version": champion},
             "numbers": [{"name": "rows", "value": 9, "unit": "count"}, {"name": "ROC AUC", "value": 0.701, "compared_with": {"holdout": 0.723}}],
         },
     }  # fmt: skip
@@ -777,7 +777,7 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
 
 
 def run(number: int, ended: str = "ok", **more: Any) -> BuildRun:
-    stages = {stage: StageRun("ran", word="fine") for stage in READS}
+    stages = {stage: StageRun("ran", verdict="fine") for stage in READS}
     return BuildRun(
         number,
         started="2024-05-06T07:08:09+00:00",

@@ -134,7 +134,7 @@ def project(
 
 def test_promoted_challenger_is_reported(project: RetrainProject) -> None:
     done = project.retrain(as_of=4)
-    assert (done.word, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
+    assert (done.status, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
     rows, champion, reason = done.sentences
     assert re.findall(r"\d+", rows) == ["1", "600", "3", "200", "4"]
     assert re.findall(r"\d+", champion) == ["2", "1"]
@@ -150,19 +150,19 @@ def test_default_as_of_is_the_newest_period(project: RetrainProject) -> None:
 def test_second_retrain_reports_nothing_newer(project: RetrainProject) -> None:
     project.retrain(as_of=4)
     done = project.retrain(as_of=4)
-    assert (done.word, done.champion, len(project.built)) == ("nothing newer", 2, 1)
+    assert (done.status, done.champion, len(project.built)) == ("nothing newer", 2, 1)
     assert re.search(r"\b0\b", done.sentences[0])
 
 
 def test_earlier_period_reports_nothing_newer(project: RetrainProject) -> None:
-    assert project.retrain(as_of=2).word == "nothing newer"
+    assert project.retrain(as_of=2).status == "nothing newer"
     assert (project.built, project.values) == ([], {})
 
 
 def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) -> None:
     before = sorted(project.root.rglob("*"))
     done = project.retrain(as_of=4, dry_run=True)
-    assert done.word == "dry run"
+    assert done.status == "dry run"
     assert re.search(r"ingest, compare, finalize and deploy.*train_until = 4", done.sentences[-1])
     project.environment.write_text(
         project.environment.read_text().replace("gate: enforce", "gate: dry_run")
@@ -173,19 +173,19 @@ def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) 
     assert left <= {".retrain.lock", BOOK}
 
 
-@pytest.mark.parametrize(("word", "word_after"), [("hold", "held"), ("promote", "would promote")])
+@pytest.mark.parametrize(("action", "status"), [("hold", "held"), ("promote", "would promote")])
 def test_held_challenger_is_reported(
-    word: str, word_after: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
+    action: str, status: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, word) or 0)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, action) or 0)
     done = project.retrain(as_of=4)
-    assert (done.word, done.champion, done.candidate) == (word_after, 1, 2)
-    assert done.sentences[-1] == f"It is {word}."
+    assert (done.status, done.champion, done.candidate) == (status, 1, 2)
+    assert done.sentences[-1] == f"It is {action}."
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
     again = project.retrain(as_of=4)
-    assert (again.word, again.candidate) == ("up to date", 2)
+    assert (again.status, again.candidate) == ("up to date", 2)
     assert re.search(
-        rf"\b{word}\b.*\b2\b.*\b3\b", again.sentences[-1]
+        rf"\b{action}\b.*\b2\b.*\b3\b", again.sentences[-1]
     )  # the version, and the entry in the history
 
 
@@ -241,7 +241,7 @@ def test_cooldown_starts_at_last_decision(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = project.retrain(as_of=4, cooldown=3600)
-    assert (done.word, project.built) == ("cooldown", [])
+    assert (done.status, project.built) == ("cooldown", [])
     assert re.search(r"\bpromote\b.*\b2\b.*\b1 h\b", done.sentences[0])  # entry 2, and the cooldown
 
     class Later(datetime):
@@ -250,7 +250,7 @@ def test_cooldown_starts_at_last_decision(
             return datetime.now(tz) + timedelta(hours=2)
 
     monkeypatch.setattr(retrain, "datetime", Later)
-    assert project.retrain(as_of=4, cooldown=3600).word == "promoted"
+    assert project.retrain(as_of=4, cooldown=3600).status == "promoted"
 
 
 def test_short_budget_is_divided_among_stages(project: RetrainProject) -> None:
@@ -290,11 +290,11 @@ def test_without_time_column_batches_are_the_new_rows(
     result["columns"]["year"] = {"role": "id", "type": "integer", "meaning": "period"}
     (project.root / "contract.yaml").write_text(Contract.model_validate(result).to_yaml())
     project.table[project.table["year"] < 4].to_csv(project.root / "table.csv", index=False)
-    assert project.retrain().word == "nothing newer"
+    assert project.retrain().status == "nothing newer"
     with pytest.raises(ParameterError, match=r"\b4\b.*time"):
         project.retrain(as_of=4)
     done = project.retrain(batches=(project.batch(project.table[project.table["year"] == 4]),))
-    assert (done.word, done.as_of) == ("promoted", None)
+    assert (done.status, done.as_of) == ("promoted", None)
     assert re.search(r"\b200\b", done.sentences[1])
 
 
@@ -328,7 +328,7 @@ def short(project: RetrainProject) -> RetrainProject:
 def test_labelled_batch_is_added_to_table(short: RetrainProject) -> None:
     done = short.retrain(batches=(short.batch(year(short, 4)),))
     assert re.match(r"batch\.csv: 200 of 200 ", done.sentences[0])
-    assert (done.word, done.as_of) == ("promoted", 4)
+    assert (done.status, done.as_of) == ("promoted", 4)
     table = pd.read_parquet(short.root / short.values["table"])
     pd.testing.assert_frame_equal(
         table.astype(short.table.dtypes).sort_values(["who", "year"], ignore_index=True),
@@ -340,7 +340,7 @@ def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> N
     first = short.batch(year(short, 4))
     short.retrain(batches=(first,))
     again = short.retrain(batches=(first,))
-    assert again.word == "nothing newer"
+    assert again.status == "nothing newer"
     assert re.match(r"batch\.csv: 0 of 200 .*\b200\b", again.sentences[0])
     done = short.retrain(batches=(short.batch(year(short, 5), "later.csv"),))
     assert (done.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
@@ -401,7 +401,7 @@ def test_concurrent_retrains_are_serialized_by_process_lock(project: RetrainProj
         with pytest.raises(BuildError, match=r"\bretrain of tiny\b"):
             project.retrain(as_of=4)
         other.kill()
-    assert project.retrain(as_of=4).word == "promoted"
+    assert project.retrain(as_of=4).status == "promoted"
 
 
 def test_retrain_during_a_build_is_refused(project: RetrainProject) -> None:
@@ -424,7 +424,7 @@ def test_retrain_command_prints_result_and_exit_code(
     held = run("--cooldown", "7d")
     assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
     result = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
-    assert (result["word"], result["champion"], result["as_of"]) == ("promoted", 2, 4)
+    assert (result["status"], result["champion"], result["as_of"]) == ("promoted", 2, 4)
     assert project.built[0][2] == RetrainRequest(4, (), why="Outcomes are in.")
     wrong = run("--batch", "absent.csv")
     assert (wrong.exit_code, "DataError: there is no file" in wrong.output) == (1, True)
@@ -526,13 +526,13 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout)
     assert (
-        outcome["word"] in ("promoted", "held")
+        outcome["status"] in ("promoted", "held")
         if champion == 1
-        else outcome["word"] == "nothing newer"
+        else outcome["status"] == "nothing newer"
     )
     assert check_consistency(tiny) == outcome["champion"]
     assert promotion.verify_golden_rows(tiny.root, "tiny", outcome["champion"]) > 0
-    if outcome["word"] == "promoted":
+    if outcome["status"] == "promoted":
         assert history.read_history(tiny.root, "tiny")[-1].reason.startswith("Year 4 is in. ")
     assert pd.read_parquet(tiny.root / "data/tiny/train.parquet")["year"].max() == 4
     commands_of_the_page_run(tiny)

@@ -155,7 +155,7 @@ class TestRecordRun:
         assert (run.fingerprint, run.rows, run.commit) == ("f" * 64, 20190, "none")
         assert run.headline == ["ROC AUC 0.750", "promote", "healthy"]
         step = run.stages["finalize"]
-        assert (step.state, step.word, step.level, step.seconds) == (
+        assert (step.state, step.verdict, step.level, step.seconds) == (
             "ran",
             "beats baseline",
             "good",
@@ -221,7 +221,7 @@ class TestRecordRun:
         assert run.stages["compare"].parameters == [
             {"name": "families", "value": "lr nb", "origin": "env file"}
         ]
-        assert (run.stages["compare"].word, run.stages["finalize"].metrics) == ("", {})
+        assert (run.stages["compare"].verdict, run.stages["finalize"].metrics) == ("", {})
         assert run.headline == ["ValueError: no: rows"]
 
     def test_failed_ingest_has_no_data_fingerprint(self, project):
@@ -235,8 +235,12 @@ class TestRecordRun:
         (project / "models/tiny/deploy.json").unlink()
         write_run(project)
         [run] = history.list_runs(project, "tiny")
-        assert [run.stages[name].word for name in ("explore", "compare", "deploy")] == ["", "", ""]
-        assert run.stages["monitor"].word == "healthy"
+        assert [run.stages[name].verdict for name in ("explore", "compare", "deploy")] == [
+            "",
+            "",
+            "",
+        ]
+        assert run.stages["monitor"].verdict == "healthy"
 
     def test_secrets_are_redacted(self, project, monkeypatch):
         monkeypatch.setenv("DB_PASSWORD", "very-secret")
@@ -337,7 +341,7 @@ class TestFindRun:
             history.find_run(project, "tiny", "2")
 
     def test_record_from_before_1_0_0_is_read(self, tmp_path):
-        stage = {"state": "ran", "word": "approved", "versions": {"mlflow": "3.17.2"}}
+        stage = {"state": "ran", "verdict": "approved", "versions": {"mlflow": "3.17.2"}}
         stage |= {"code": {"notebook": "c0de"}, "metrics": {"roc_auc": 0.75, "flagged": 0.2}}
         old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "ended": "ok"}
         old |= {"environment": "env.yaml", "stages": {"finalize": stage}}
@@ -356,7 +360,7 @@ class TestFindRun:
         result = json.loads(path.read_text())
         result["stages"]["ingest"]["colour"] = result["weather"] = "new"
         path.write_text(json.dumps(result))
-        assert history.find_run(project, "tiny", "1").stages["ingest"].word == "accepted"
+        assert history.find_run(project, "tiny", "1").stages["ingest"].verdict == "accepted"
 
 
 class TestDiffRuns:

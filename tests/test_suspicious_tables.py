@@ -89,19 +89,19 @@ def test_jittered_copies_are_refused(run: Any) -> None:
 
 def test_exact_copies_stay_together_and_noise_has_no_leader(run: Any) -> None:
     ingest, compare = run(draw_table(300, 5), "ingest", "compare")
-    assert ingest["word"] == "accepted"
-    assert compare["word"] == "no clear leader"
+    assert ingest["status"] == "accepted"
+    assert compare["status"] == "no clear leader"
     assert compare["details"]["at_chance"]
 
 
 def test_noise_is_not_suspected_and_its_model_is_held(run: Any) -> None:
     stages = ("ingest", "explore", "compare", "finalize", "deploy")
     ingest, explore, compare, finalize, deploy = run(draw_table(600), *stages)
-    assert (ingest["word"], explore["word"]) == ("accepted", "clear")
-    assert compare["word"] == "no clear leader"
+    assert (ingest["status"], explore["status"]) == ("accepted", "clear")
+    assert compare["status"] == "no clear leader"
     assert compare["details"]["at_chance"]
-    assert finalize["word"] == "no better than baseline"
-    assert deploy["word"] == "hold"
+    assert finalize["status"] == "no better than baseline"
+    assert deploy["status"] == "hold"
     assert "better than the baseline" in failed_criteria(deploy)
     assert "leak" not in failed_criteria(deploy)
 
@@ -109,19 +109,19 @@ def test_noise_is_not_suspected_and_its_model_is_held(run: Any) -> None:
 def test_undeclared_groups_are_suspected_and_model_is_held(run: Any) -> None:
     stages = ("ingest", "compare", "finalize", "deploy")
     ingest, compare, _, deploy = run(draw_table(100, 8, jitter=0.3), *stages)
-    assert ingest["word"] == "suspect"
+    assert ingest["status"] == "suspect"
     assert any("plot" in text for text in ingest["details"]["suspicions"])
     assert compare["details"]["at_chance"]
-    assert deploy["word"] == "hold"
+    assert deploy["status"] == "hold"
     assert "leak" in failed_criteria(deploy)
 
 
 def test_leaking_pair_is_suspected_and_model_is_held(run: Any) -> None:
     stages = ("ingest", "explore", "compare", "finalize", "deploy")
     _, explore, _, _, deploy = run(draw_pair(), *stages)
-    assert explore["word"] == "suspect"
+    assert explore["status"] == "suspect"
     assert explore["details"]["pairs"] == ["x0 and x1"]
-    assert deploy["word"] == "hold"
+    assert deploy["status"] == "hold"
     assert "leak" in failed_criteria(deploy)
 
 
@@ -131,5 +131,5 @@ def test_few_positives_are_inconclusive_and_model_is_held(run: Any) -> None:
     assert "roc_auc_low" in finalize["details"]["metrics"]
     low = finalize["details"]["metrics"]["roc_auc_low"]
     assert low is None or np.isnan(low)
-    assert deploy["word"] == "hold"
+    assert deploy["status"] == "hold"
     assert "ROC AUC meets the minimum" in failed_criteria(deploy)

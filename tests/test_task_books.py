@@ -53,7 +53,7 @@ class BuiltBook:
         return self.tiny.receipt(stage)
 
     def words(self) -> dict[str, str]:
-        return {stage: self.verdict(stage)["word"] for stage in STAGES}
+        return {stage: self.verdict(stage)["status"] for stage in STAGES}
 
     def page(self, stage: str) -> str:
         return (self.tiny.root / f"reports/tiny/{config.stage_stem(stage)}.html").read_text()

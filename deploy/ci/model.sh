@@ -19,7 +19,7 @@ receipts = {stage: json.loads((root / "models" / book / f"{stage}.json").read_te
 version = receipts["finalize"]["details"]["version"]
 if receipts["deploy"]["details"]["candidate"] != version:
     raise SystemExit(f"the gate's receipt is about version {receipts['deploy']['details']['candidate']}, not {version}: build again")
-print(f"version={version}\ndecision={receipts['deploy']['word']}")
+print(f"version={version}\ndecision={receipts['deploy']['status']}")
 END
 }
 

@@ -213,7 +213,7 @@ def card(place: int, name: str, shown: set[str]) -> Iterator[str]:
         if stem in shown and receipt.is_file()
         else None
     )
-    said = f"**{told['word']}**: {told['sentences'][0]}" if told else ""
+    said = f"**{told['status']}**: {told['sentences'][0]}" if told else ""
     yield from ("<div markdown>", "", f"### [{place} · {name.capitalize()}]({target})", "")
     yield from (f"[{picture}]({target})", "", said, "", "</div>", "")
 

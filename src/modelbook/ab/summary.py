@@ -29,7 +29,7 @@ def summarize_ab(result: ABResult, traffic: SplitTraffic) -> dict[str, Any]:
     """Summarize an A/B test as plain data, for the command line and as evidence of a promotion."""
     return to_jsonable(
         {
-            "word": result.decision,
+            "status": result.decision,
             "level": DECISION_LEVELS[result.decision],
             "sentences": write_sentences(result, traffic),
             "next": _next_step(result, traffic),

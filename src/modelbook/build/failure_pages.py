@@ -125,7 +125,7 @@ def _collect_failure(
 def _read_receipt(path: Path) -> dict[str, Any]:
     try:
         receipt = files.read(path)
-        if isinstance(receipt, dict) and "word" in receipt and "facts" in receipt:
+        if isinstance(receipt, dict) and "status" in receipt and "facts" in receipt:
             return receipt
         return {}
     except (OSError, ValueError):

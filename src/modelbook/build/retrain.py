@@ -45,7 +45,7 @@ POLL_SECONDS = 0.5  # between checks of the time limit
 class RetrainResult:
     """Result of a retrain: a word, sentences, the next step and the versions."""
 
-    word: str
+    status: str
     sentences: list[str]
     next: str
     champion: int
@@ -92,12 +92,12 @@ def retrain(
 def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
     """The result without a build: there are no newer rows, or it is a dry run."""
     if not plan.newer_rows:
-        word, sentences = NOTHING_NEWER, plan.sentences
+        status, sentences = NOTHING_NEWER, plan.sentences
         next_step = "Wait for outcomes, or add labelled rows: --batch FILE."
     else:
-        word, sentences = DRY_RUN, [*plan.sentences, _describe_dry_run(plan)]
+        status, sentences = DRY_RUN, [*plan.sentences, _describe_dry_run(plan)]
         next_step = "To retrain, omit --dry-run."
-    return RetrainResult(word, sentences, next_step, champion, as_of=plan.as_of)
+    return RetrainResult(status, sentences, next_step, champion, as_of=plan.as_of)
 
 
 def _find_champion(root: Path, book: str) -> RegisteredVersion:
@@ -238,10 +238,10 @@ def _make_result(
     if not decisions:
         return _make_up_to_date_result(root, book, plan, versions)
     decision = decisions[0]
-    word = PROMOTED if alias_moves else WOULD_PROMOTE if decision.action == PROMOTE else HELD
-    sentence, next_step = _describe_decision(root, book, word, decision, plan, champion_version)
+    status = PROMOTED if alias_moves else WOULD_PROMOTE if decision.action == PROMOTE else HELD
+    sentence, next_step = _describe_decision(root, book, status, decision, plan, champion_version)
     return RetrainResult(
-        word,
+        status,
         [*plan.sentences, sentence, decision.reason],
         next_step,
         candidate=decision.version,
@@ -270,7 +270,7 @@ def _make_build_error(
 def _describe_decision(
     root: Path,
     book: str,
-    word: str,
+    status: str,
     decision: history.HistoryEntry,
     plan: RetrainPlan,
     champion_version: int | None,
@@ -288,14 +288,14 @@ def _describe_decision(
             f"The gate held version {decision.version}; version {champion_version} remains "
             "champion."
         ),
-    }[word]
+    }[status]
     next_step = {
         PROMOTED: f"Update explore and monitor: {project.build_command(root, book)}; "
         "to undo the promotion: modelbook rollback.",
         WOULD_PROMOTE: f"Read the deploy report; modelbook promote {decision.version} moves the "
         "alias.",
         HELD: "See the deploy report for the failed criterion.",
-    }[word]
+    }[status]
     return sentence, next_step
 
 

@@ -37,7 +37,7 @@ def ab(
     options.print_verdict(result, as_json)
     if not as_json:
         typer.echo(result["page"])
-    raise typer.Exit(EXIT_CODES.get(result["word"], 0))
+    raise typer.Exit(EXIT_CODES.get(result["status"], 0))
 
 
 @app.command()

@@ -42,7 +42,7 @@ def monitor(
         verdict = _run_monitor(*find_book(book), batch, start)
     _notify_webhook(verdict)
     options.print_verdict(verdict, as_json)
-    raise typer.Exit(EXIT_CODES[verdict["word"]])
+    raise typer.Exit(EXIT_CODES[verdict["status"]])
 
 
 def _parse_duration(text: str | None) -> float | None:
@@ -169,7 +169,7 @@ def _notify_webhook(verdict: dict[str, Any]) -> None:
 
     if url := webhook.configured_url():
         text = (
-            f"{verdict['book']}: {verdict['word']}. {' '.join(verdict['sentences'])} Next: "
+            f"{verdict['book']}: {verdict['status']}. {' '.join(verdict['sentences'])} Next: "
             f"{verdict['next']}"
         )
         if problem := webhook.post_json(url, {"text": text, **verdict}):

@@ -50,12 +50,12 @@ def print_json(value: Any) -> None:
 
 
 def print_verdict(verdict: Mapping[str, Any], as_json: bool) -> None:
-    """Print a verdict's word, its sentences and what to do next; or everything as JSON."""
+    """Print a verdict's status, its sentences and what to do next; or everything as JSON."""
     if as_json:
         print_json(verdict)
         return
     sentences = (f"  {sentence}" for sentence in verdict["sentences"])
-    typer.echo("\n".join([verdict["word"], *sentences, f"next: {verdict['next']}"]))
+    typer.echo("\n".join([verdict["status"], *sentences, f"next: {verdict['next']}"]))
 
 
 def find_book(book: str | None) -> tuple[Path, str]:

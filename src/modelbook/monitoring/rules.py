@@ -443,7 +443,7 @@ NO_BATCH_NEXT_STEP = (
 def summarize_verdict(
     findings: list[Finding], evaluations: list[BatchEvaluation], version: int
 ) -> dict[str, Any]:
-    """Return word, level, sentences, key figures and next step of the verdict."""
+    """Return status, level, sentences, key figures and next step of the verdict."""
     verdict = worst_verdict(findings)
     rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
@@ -466,7 +466,7 @@ def summarize_verdict(
     if evaluated:
         sentences[-1] += _describe_known_entities(evaluated[-1])
     return {
-        "word": verdict,
+        "status": verdict,
         "level": VERDICT_LEVELS[verdict],
         "sentences": sentences[:5],
         "numbers": _key_figures(evaluations),

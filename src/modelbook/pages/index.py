@@ -201,7 +201,7 @@ def _stage_box(row: Mapping[str, Any]) -> pipeline_diagram.StageBox:
     if row["kind"] in ("waiting", "built") and row["waits_for"]:
         status = f"waits for {row['waits_for'][0]}"
     elif row["kind"] == "built" and not row["outdated_by"]:
-        status, level = row["receipt"].word, row["receipt"].level
+        status, level = row["receipt"].status, row["receipt"].level
     return pipeline_diagram.StageBox(row["stage"], status, level, row["link"])
 
 

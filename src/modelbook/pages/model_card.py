@@ -122,8 +122,8 @@ def _check_sections(dossier: dict[str, Any], sections: list[Section]) -> None:
 def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
     approval, metrics = dossier["approval"], dossier["metrics"]
     # A dry run decides nothing.
-    decision = approval.get("word", "") if approval.get("gate") == "enforce" else ""
-    word, level = DECISION_BADGES[decision]
+    decision = approval.get("action", "") if approval.get("gate") == "enforce" else ""
+    status, level = DECISION_BADGES[decision]
     headline, rows = dossier["words"]["headline"], metrics["rows"]
     numbers = [
         key_number("version", str(dossier["version"]), context=metrics["name"]),
@@ -140,7 +140,7 @@ def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]
         numbers.append(key_number("threshold", f"{metrics['threshold']:g}", context=context))
     return {
         "card": dossier,
-        "word": word,
+        "status": status,
         "level": level,
         "sections": sections,
         "summaries": render_summaries(dossier),

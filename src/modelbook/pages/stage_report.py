@@ -115,7 +115,7 @@ def _header_context(
         "question": question,
         "stage": stage,
         "book": receipt.book if receipt else book or target.parent.name,
-        "word": receipt.word if receipt else "no verdict",
+        "status": receipt.status if receipt else "no verdict",
         "level": receipt.level if receipt else "bad",
         "verdict": receipt,
         "error": executed_notebook.find_error(notebook),

@@ -95,7 +95,7 @@ def describe_decision(
         Commit of the gate's code; ``enforce`` or ``dry_run``.
     """
     return {
-        "word": decision.action,
+        "action": decision.action,
         "criteria": decision.to_records(),
         "reasons": decision.reasons,
         "commit": commit,

@@ -352,9 +352,9 @@ def _collect_proof(root: Path, candidate: RegisteredVersion) -> dict[str, Any]:
 def _require_ab_approval(version: int, ab_result: dict[str, Any]) -> None:
     """Raise PromotionError unless the A/B test promotes the version."""
     challenger = ab_result["versions"]["challenger"]
-    if challenger != version or ab_result["word"] != AB_APPROVAL:
+    if challenger != version or ab_result["status"] != AB_APPROVAL:
         problem = (
-            f"the A/B test of version {challenger} has the result: {ab_result['word']}. "
+            f"the A/B test of version {challenger} has the result: {ab_result['status']}. "
             f"{ab_result['sentences'][0]}"
         )
         raise PromotionError(

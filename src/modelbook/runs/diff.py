@@ -80,7 +80,7 @@ def _compare(a: BuildRun, b: BuildRun) -> Iterator[Change]:
     }
     yield Change("run", "command", a.command, b.command)
     yield Change("run", "environment", a.env_file, b.env_file)
-    yield Change("run", "ended", a.status, b.status)
+    yield Change("run", "ended", a.verdict, b.verdict)
     uncommitted = [str(run.number) for run in (a, b) if run.commit.endswith("+")]
     note = f"uncommitted changes in {' and '.join(uncommitted)}" if uncommitted else ""
     yield Change("commit", "commit", a.commit, b.commit, note)
@@ -154,7 +154,7 @@ def _compare_results(pairs: StagePairs) -> Iterator[Change]:
         yield Change("stage", name, before, after, "; ".join(reasons))
     for name, (a, b) in pairs.items():
         if a.has_result and b.has_result:
-            yield Change("verdict", name, a.word, b.word)
+            yield Change("verdict", name, a.verdict, b.verdict)
     for name, pair in pairs.items():
         yield from _compare_metrics(name, *pair)
 

@@ -19,6 +19,7 @@ from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metri
 # Fields of records from before 1.0.0. A record never changes, so they are renamed when it is read.
 RENAMED_FIELDS = {
     "ended": "status",
+    "word": "verdict",
     "environment": "env_file",
     "versions": "library_versions",
     "code": "code_digests",
@@ -33,7 +34,7 @@ class StageRun:
 
     state: str  # ran, kept (was up to date), failed, not run
     message: str = ""  # reason of a failure
-    word: str = ""
+    verdict: str = ""
     level: str = ""
     seconds: float | None = None
     commit: str = ""  # at which the stage ran
@@ -93,12 +94,12 @@ class BuildRun:
         highlights = (
             [f"{metric_label(scores[-1][0])} {format_metric(scores[-1][1])}"] if scores else []
         )
-        highlights += [finished[name].word for name in ("deploy", "monitor") if name in finished]
+        highlights += [finished[name].verdict for name in ("deploy", "monitor") if name in finished]
         reasons = [step.message for step in self.stages.values() if step.message]
         return (
             highlights
             or reasons[:1]
-            or [f"{name}: {step.word}" for name, step in list(finished.items())[-1:]]
+            or [f"{name}: {step.verdict}" for name, step in list(finished.items())[-1:]]
         )
 
 
@@ -166,7 +167,7 @@ def _describe_stage(
         }
     facts, details = receipt.get("facts", {}), receipt.get("details", {})
     return stage_record | {
-        "word": receipt.get("word", ""),
+        "verdict": receipt.get("status", ""),
         "level": receipt.get("level", ""),
         "seconds": facts.get("seconds"),
         "commit": facts.get("commit", ""),

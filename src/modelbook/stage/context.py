@@ -147,7 +147,7 @@ class Stage:
 
     def write_verdict(
         self,
-        word: str,
+        status: str,
         level: str,
         sentences: list[str],
         numbers: list[dict],
@@ -170,7 +170,7 @@ class Stage:
         verdict = Verdict(
             stage=self.name,
             book=self.book,
-            word=word,
+            status=status,
             level=level,
             sentences=sentences,
             numbers=numbers,

@@ -1,4 +1,4 @@
-"""Verdict of a stage: one word, with sentences, key figures and the next step."""
+"""Verdict of a stage: its status, with sentences, key figures and the next step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Verdict:
 
     stage: str
     book: str
-    word: str
+    status: str
     level: str
     sentences: Sequence[str]
     numbers: Sequence[Mapping[str, Any]] = ()
@@ -33,7 +33,7 @@ class Verdict:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("stage", "book", "word"):
+        for name in ("stage", "book", "status"):
             _check_text(name, getattr(self, name))
         if self.level not in LEVELS:
             raise ReportError(
@@ -49,7 +49,7 @@ class Verdict:
         return {
             "stage": self.stage,
             "book": self.book,
-            "word": self.word,
+            "status": self.status,
             "level": self.level,
             "sentences": list(self.sentences),
             "numbers": [dict(item) for item in self.numbers],
@@ -78,7 +78,7 @@ class Verdict:
         }
 
     def __str__(self) -> str:
-        lines = [f"{LEVEL_SYMBOLS[self.level]} {self.word} · {self.stage} · {self.book}"]
+        lines = [f"{LEVEL_SYMBOLS[self.level]} {self.status} · {self.stage} · {self.book}"]
         lines += [f"  {sentence}" for sentence in self.sentences]
         for number in self.numbers:
             context = describe_key_number(number)
@@ -142,7 +142,7 @@ def _verdict_html(verdict: Verdict) -> str:
         '<p style="margin:.2em 0 .6em"><span '
         f'style="background:{colour};color:#fff;font-weight:600;'
         f'padding:.22em .8em;border-radius:1em">{LEVEL_SYMBOLS[verdict.level]} '
-        f"{escape(verdict.word)}</span>"
+        f"{escape(verdict.status)}</span>"
         f'<span style="opacity:.7;margin-left:.8em">{escape(verdict.stage)} · '
         f"{escape(verdict.book)}</span>"
         "</p>"

@@ -392,7 +392,7 @@ def verdict_fields(
     evidence: dict[str, Any],
     version: int,
 ) -> dict[str, Any]:
-    """Word, level, sentences and key numbers of the verdict.
+    """Status, level, sentences and key numbers of the verdict.
 
     Parameters
     ----------
@@ -400,11 +400,11 @@ def verdict_fields(
         The metrics of ``refit_and_package``.
     """
     rows = {row["metric"]: row for row in holdout_evaluation.metrics.to_dict("records")}
-    word, level = "no better than baseline", "bad"
+    status, level = "no better than baseline", "bad"
     if _beats_baseline(rows[task.headline_metric], task) and evidence["gain"][1] > 0:
-        word, level = "prefer the simple model", "watch"
+        status, level = "prefer the simple model", "watch"
         if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison):
-            word, level = "beats baseline", "good"
+            status, level = "beats baseline", "good"
     worth = holdout_evaluation.value
     holdout_use_number = key_number(
         "evaluations on this holdout",
@@ -413,7 +413,7 @@ def verdict_fields(
         context="including this one",
     )
     return {
-        "word": word,
+        "status": status,
         "level": level,
         "sentences": _describe_verdict(
             task, final_model, holdout_evaluation, evidence, rows, version

@@ -228,7 +228,7 @@ def verdict_fields(
     n_unscored = len(leaderboard) - len(scored)
     total_seconds = scored["fit_seconds"].sum()
     return {
-        "word": "leader found" if is_found else "no clear leader",
+        "status": "leader found" if is_found else "no clear leader",
         "level": "good" if is_found else "watch",
         "sentences": [
             _describe_leader(families, metric, baseline_mean)

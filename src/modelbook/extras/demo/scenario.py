@@ -136,7 +136,7 @@ class Scenario:
             checks.check_exit_code(
                 "modelbook monitor", command.exit_code, exit_codes, " ".join(sentences)
             )
-            texts += [f"exit {command.exit_code}, {verdict['word']}", sentences[1], sentences[-1]]
+            texts += [f"exit {command.exit_code}, {verdict['status']}", sentences[1], sentences[-1]]
         return MonitorResult(command.exit_code, sentences[1])
 
     def _retrain(self, rows: pd.DataFrame, old: int, damage: MonitorResult) -> int:
@@ -145,8 +145,8 @@ class Scenario:
         with self._step("retrain") as texts, self._steady_traffic(rows) as steady:
             result = self._sandbox.run_json("retrain", "--batch", BATCH, "--why", damage.describe())
             checks.require(
-                result["word"] == "promoted",
-                f"modelbook retrain: {result['word']}. {' '.join(result['sentences'])}",
+                result["status"] == "promoted",
+                f"modelbook retrain: {result['status']}. {' '.join(result['sentences'])}",
                 "a version that the gate promotes",
             )
             new = result["champion"]
@@ -168,14 +168,14 @@ class Scenario:
             result = self._sandbox.run_command("ab", "--json", exit_codes=(0, 10)).parse()
             compared = result["champion"]["rows"] + result["challenger"]["rows"]
             checks.require(
-                result["word"] == KEEP_CHAMPION
+                result["status"] == KEEP_CHAMPION
                 and result["versions"] == {"champion": new, "challenger": old}
                 and compared == requests,
-                f"modelbook ab: {result['word']}, on {compared:,} rows of the versions "
+                f"modelbook ab: {result['status']}, on {compared:,} rows of the versions "
                 f"{result['versions']}. {' '.join(result['sentences'])}",
                 f"{KEEP_CHAMPION}, version {new}, on {requests:,} rows",
             )
-            texts += [result["word"], result["sentences"][0]]
+            texts += [result["status"], result["sentences"][0]]
 
     def _plant_fault(self, old: int) -> None:
         """Promote the version that lost the A/B test: refused, then by override."""

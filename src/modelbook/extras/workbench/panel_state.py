@@ -76,7 +76,7 @@ def _describe_stage(
         "stem": config.stage_stem(name),
         "notebook": project.notebook_path(root, book, name).relative_to(root).as_posix(),
         "report": report.relative_to(root).as_posix() if report.is_file() else "",
-        "word": receipt.get("word", ""),
+        "status": receipt.get("status", ""),
         "level": receipt.get("level", ""),
         "progress": _read_progress(root, book, name) if is_running else {},
     }
