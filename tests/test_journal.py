@@ -1,4 +1,4 @@
-"""Journal: durability, outcomes, receipts, retention, and behaviour when the database is down."""
+"""Journal: durability, outcomes, hash chain, retention, and behaviour when the database is down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
 from modelbook.journal import writer as writer_module
 from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
-from modelbook.journal.receipts import verify_predictions
+from modelbook.journal.hash_chain import verify_predictions
 from modelbook.journal.schema import SCHEMA_VERSION
 
 
@@ -57,7 +57,7 @@ def test_written_predictions_are_read_by_another_connection(
 ) -> None:
     journal.timeout_seconds = PATIENT_SECONDS
     result, writer = keep(journal, *([prediction(number)] for number in range(50)))
-    assert [len(receipts) for receipts in result] == [1] * 50
+    assert [len(row_hashes) for row_hashes in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
         assert connection.execute(
@@ -85,8 +85,8 @@ def test_requests_of_successive_iterations_share_a_commit(
     async def run() -> None:
         writer = JournalWriter(journal)
         writer.start()
-        receipts = await asyncio.gather(*(write_after(writer, number) for number in range(10)))
-        assert all(receipts)
+        row_hashes = await asyncio.gather(*(write_after(writer, number) for number in range(10)))
+        assert all(row_hashes)
         await writer.stop()
 
     asyncio.run(run())
@@ -245,19 +245,19 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
 
         async def write_and_check(*numbers: int) -> list[str]:
             writer._checked_at = float("-inf")  # so that the next write checks the file
-            receipts = await writer.write([prediction(number) for number in numbers])
-            assert receipts is not None
-            return receipts
+            row_hashes = await writer.write([prediction(number) for number in numbers])
+            assert row_hashes is not None
+            return row_hashes
 
         await write_and_check(1, 2)
         assert await writer.write([prediction(3)])
         for file in (tmp_path / "data/tiny").iterdir():
             file.unlink()
-        receipts = await write_and_check(4)
+        row_hashes = await write_and_check(4)
         assert present(journal) == {"id-3", "id-4"}
         assert (writer.replaced_count, writer.unproven_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
-        [proof] = verify_predictions(journal, {"id-4": receipts[0]})
+        [proof] = verify_predictions(journal, {"id-4": row_hashes[0]})
         assert proof.is_proven
         (tmp_path / "data/tiny/journal.db-wal").unlink()
         await write_and_check(5)
@@ -319,60 +319,60 @@ def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) 
     assert asyncio.run(run(predicts_when_down=False))[0] == 0
 
 
-class TestReceipts:
+class TestHashChain:
     @pytest.fixture
-    def receipts(self, journal: Journal) -> dict[str, str]:
-        """Receipts of ten predictions, two in each group."""
+    def row_hashes(self, journal: Journal) -> dict[str, str]:
+        """Hashes of ten predictions, two in each group."""
         groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
         result, _ = keep(journal, *groups)
         return {
-            item.id: receipt
+            item.id: row_hash
             for group, inputs in zip(groups, result)
-            for item, receipt in zip(group, inputs)
+            for item, row_hash in zip(group, inputs)
         }
 
-    def problems(self, journal: Journal, receipts: dict[str, str]) -> dict[str, str]:
-        proofs = verify_predictions(journal, receipts)
+    def problems(self, journal: Journal, row_hashes: dict[str, str]) -> dict[str, str]:
+        proofs = verify_predictions(journal, row_hashes)
         return {proof.prediction_id: proof.problem for proof in proofs if not proof.is_proven}
 
     def execute(self, journal: Journal, statement: str) -> None:
         with journal.engine.begin() as connection:
             connection.exec_driver_sql(statement)
 
-    def test_receipts_verify_written_predictions(self, journal, receipts):
-        assert len(set(receipts.values())) == 10
-        assert self.problems(journal, receipts) == {}
-        assert self.problems(journal, dict.fromkeys(receipts)) == {}
+    def test_hashes_verify_written_predictions(self, journal, row_hashes):
+        assert len(set(row_hashes.values())) == 10
+        assert self.problems(journal, row_hashes) == {}
+        assert self.problems(journal, dict.fromkeys(row_hashes)) == {}
         assert list(self.problems(journal, {"id-1": "0" * 20})) == ["id-1"]
 
     @pytest.mark.parametrize(
         "change",
         ["inputs = '{}'", "prediction = '0'", "at = at + 1", "version = 4", "bucket = 'a'"],
     )
-    def test_altered_row_is_named(self, journal, receipts, change):
+    def test_altered_row_is_named(self, journal, row_hashes, change):
         self.execute(journal, f"update predictions set {change} where id = 'id-3'")
-        assert "altered" in self.problems(journal, receipts)["id-3"]
+        assert "altered" in self.problems(journal, row_hashes)["id-3"]
 
-    def test_deleted_rows_are_named(self, journal, receipts):
+    def test_deleted_rows_are_named(self, journal, row_hashes):
         self.execute(journal, "delete from predictions where position in (3, 4)")
         with journal.engine.connect() as connection:
             after = connection.exec_driver_sql(
                 "select id from predictions where position = 5"
             ).scalar()
-        problems = self.problems(journal, receipts)
+        problems = self.problems(journal, row_hashes)
         assert len(problems) == 3, "the two, and the row after them"
         assert missing_facts(problems[after], 3, 4) == []
 
-    def test_missing_prediction_is_located_in_time(self, journal, receipts):
+    def test_missing_prediction_is_located_in_time(self, journal, row_hashes):
         [proof] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
         assert missing_facts(proof.problem, "1970-01-01 00:16:40.500") == []
 
-    def test_repeated_prediction_returns_first_receipt(self, journal, receipts):
+    def test_repeated_prediction_returns_first_hash(self, journal, row_hashes):
         result, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
-        assert result[0][1] == receipts["id-1"]
+        assert result[0][1] == row_hashes["id-1"]
         assert result[0][0] == result[0][2]
         inputs = {"id-20": result[0][0], "id-21": result[0][3]}
-        assert self.problems(journal, receipts | inputs) == {}
+        assert self.problems(journal, row_hashes | inputs) == {}
 
     def test_failed_commit_leaves_no_gap(self, journal, tmp_path):
         async def run() -> list[Any]:
@@ -488,32 +488,33 @@ def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path
     assert row == {
         "book": "tiny", "id": "id-1", "variant": "champion", "at": 1000.0, "version": 3, "returned": True,
         "inputs": {"size": 1.5}, "prediction": 1, "probabilities": None, "milliseconds": 2.5, "bucket": "ab",
-        "chain": None, "position": None, "previous_receipt": None, "receipt": None, "outcome": True,
+        "chain": None, "position": None, "previous_hash": None, "row_hash": None, "outcome": True,
     }  # fmt: skip
     [shadow] = journal.read_predictions(0, variant="challenger")
     assert (shadow["version"], shadow["returned"]) == (4, False)
     assert Journal(journal.url, "other").read_predictions(0) == []
     [proof] = verify_predictions(journal, {"id-1": None})
-    assert missing_facts(proof.problem, "no receipt") == []
+    assert missing_facts(proof.problem, "no hash") == []
     keep(journal, [prediction(2)])
     assert journal.record_outcomes({"id-1": True, "id-2": False}) == {"recorded": 1, "repeated": 1}
 
 
 def rename_back(journal: Journal) -> None:
-    """Let a journal be as it was before its column ``returned`` got this name."""
+    """Let a journal be as it was before its columns of hashes got these names."""
     with journal.engine.begin() as connection:
-        connection.exec_driver_sql("alter table predictions rename column returned to answered")
+        for name, old in (("previous_hash", "previous_receipt"), ("row_hash", "receipt")):
+            connection.exec_driver_sql(f"alter table predictions rename column {name} to {old}")
         connection.exec_driver_sql("drop table journal_schema")
 
 
-def test_receipts_hold_after_a_migration(journal: Journal) -> None:
-    receipts, _ = keep(journal, *([prediction(number)] for number in range(20)))
+def test_hashes_hold_after_a_migration(journal: Journal) -> None:
+    row_hashes, _ = keep(journal, *([prediction(number)] for number in range(20)))
     before = journal.read_predictions(0)
     rename_back(journal)
     assert journal.find_schema() == SCHEMA_VERSION - 1
     journal.migrate()
     assert journal.read_predictions(0) == before
-    proofs = verify_predictions(journal, {f"id-{n}": receipts[n][0] for n in range(20)})
+    proofs = verify_predictions(journal, {f"id-{n}": row_hashes[n][0] for n in range(20)})
     assert [proof for proof in proofs if not proof.is_proven] == []
 
 
@@ -541,8 +542,8 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     made.create_tables()
     result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert result[50] == result[1]
-    receipts = {f"id-{number}": result[number][0] for number in range(50)}
-    assert [proof for proof in verify_predictions(made, receipts) if not proof.is_proven] == []
+    row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
+    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_proven] == []
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
     with pytest.raises(UnknownPredictionError):
@@ -559,5 +560,5 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     rename_back(made)
     made.migrate()
     made.create_tables()
-    assert [proof for proof in verify_predictions(made, receipts) if not proof.is_proven] == []
+    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_proven] == []
     assert made.delete_before(2000) == 5050

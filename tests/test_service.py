@@ -334,7 +334,7 @@ class TestOutcomes:
 
 
 class TestJournal:
-    def test_response_receipt_is_verified_by_journal(self, version_store, monkeypatch):
+    def test_response_hash_is_verified_by_journal(self, version_store, monkeypatch):
         with serve(version_store) as client:
             answers = [post(client, "/predict", ROW).json() for _ in range(2)]
             answers += post(client, "/predict", [ROW, ROW]).json()
@@ -345,8 +345,8 @@ class TestJournal:
             )
             answers += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
             place = version_store.root / "data" / BOOK / "journal.db"
-        words = [f"{item['id']}={item['receipt']}" for item in answers]
-        assert len({item["receipt"] for item in answers}) == 5
+        words = [f"{item['id']}={item['row_hash']}" for item in answers]
+        assert len({item["row_hash"] for item in answers}) == 5
         monkeypatch.setattr(cli_serving, "find_book", lambda book: (version_store.root, BOOK))
         verify = ["journal", "verify"]
         assert CliRunner().invoke(app, [*verify, *words]).exit_code == 0
@@ -360,10 +360,10 @@ class TestJournal:
             line.partition(":")[0] for line in result.output.splitlines() if "altered" in line
         ] == [answers[1]["id"]]
 
-    def test_response_without_journal_has_no_receipt(self, version_store):
+    def test_response_without_journal_has_no_hash(self, version_store):
         (version_store.root / "data" / BOOK / "journal.db").mkdir(parents=True)
         with serve(version_store, "journal: {timeout_seconds: 0.2}") as client:
-            assert post(client, "/predict", ROW).json()["receipt"] is None
+            assert post(client, "/predict", ROW).json()["row_hash"] is None
 
     def test_redacted_columns_are_not_journaled(self, version_store):
         with serve(version_store, "journal: {redacted_columns: [size, who]}") as client:

@@ -352,14 +352,14 @@ def drill(
         raise typer.Exit(1)
 
 
-journal_app = typer.Typer(no_args_is_help=True, help="The journal of predictions: verify receipts.")
+journal_app = typer.Typer(no_args_is_help=True, help="The journal of predictions: verify hashes.")
 app.add_typer(journal_app, name="journal")
 
 
 @journal_app.command("verify")
-def verify_receipts(
+def verify(
     predictions: Annotated[
-        list[str], typer.Argument(metavar="IDS", help="Prediction ids, each as ID or ID=RECEIPT.")
+        list[str], typer.Argument(metavar="IDS", help="Prediction ids, each as ID or ID=HASH.")
     ],
     book: BookOption = None,
     as_json: JsonOption = False,
@@ -370,11 +370,11 @@ def verify_receipts(
     |  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c=77d0c2f14ae9b0c3d2f1
     """
     from modelbook.cli.options import open_journal
-    from modelbook.journal import receipts
+    from modelbook.journal import hash_chain
 
     with report_errors():
-        ids = dict(_split_receipt(text) for text in predictions)
-        proofs = receipts.verify_predictions(open_journal(*find_book(book)), ids)
+        ids = dict(_split_hash(text) for text in predictions)
+        proofs = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
     if as_json:
         print_json([asdict(proof) | {"is_proven": proof.is_proven} for proof in proofs])
     else:
@@ -385,9 +385,9 @@ def verify_receipts(
         raise typer.Exit(1)
 
 
-def _split_receipt(text: str) -> tuple[str, str | None]:
-    prediction_id, _, receipt = text.partition("=")
-    return prediction_id, receipt or None
+def _split_hash(text: str) -> tuple[str, str | None]:
+    prediction_id, _, row_hash = text.partition("=")
+    return prediction_id, row_hash or None
 
 
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")

@@ -307,7 +307,7 @@ class Journal:
         probabilities = (
             {"probabilities": json.loads(row["probabilities"])} if row["probabilities"] else {}
         )
-        return {**response, "variant": row["variant"], **probabilities, "receipt": row["receipt"]}
+        return {**response, "variant": row["variant"], **probabilities, "row_hash": row["row_hash"]}
 
     def read_predictions(
         self, since: float, until: float | None = None, variant: str = "champion"

@@ -36,10 +36,10 @@ PREDICTIONS_TABLE = sa.Table(
         sa.String(16),
         comment="bucket that assigns the variant, by user; null without a split",
     ),
-    sa.Column("chain", sa.String(16), comment="of receipts, one for each writer"),
+    sa.Column("chain", sa.String(16), comment="of hashes, one for each writer"),
     sa.Column("position", sa.Integer, comment="in the chain, from 0"),
-    sa.Column("previous_receipt", sa.String(20), comment="of the row before; empty for the first"),
-    sa.Column("receipt", sa.String(20), comment="hash of this row and the receipt before"),
+    sa.Column("previous_hash", sa.String(20), comment="of the row before; empty for the first"),
+    sa.Column("row_hash", sa.String(20), comment="hash of this row and the hash before"),
 )
 OUTCOMES_TABLE = sa.Table(
     "outcomes",
@@ -77,6 +77,9 @@ MIGRATIONS = (  # in order: the first leads from schema 1 to schema 2
     Migration(added={"predictions": ("chain", "position", "previous_receipt", "receipt")}),
     Migration(renamed={"predictions": {"lot": "bucket"}}),
     Migration(renamed={"predictions": {"answered": "returned"}}),
+    Migration(
+        renamed={"predictions": {"previous_receipt": "previous_hash", "receipt": "row_hash"}}
+    ),
 )
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 FIRST_SCHEMA_WITH_BOOKS = 2

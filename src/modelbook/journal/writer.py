@@ -23,7 +23,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from modelbook.journal.database import MAX_IDS_PER_QUERY, FileIdentity, Journal
-from modelbook.journal.receipts import ReceiptChain
+from modelbook.journal.hash_chain import HashChain
 from modelbook.journal.schema import PREDICTIONS_TABLE
 
 MAX_GROUP_REQUESTS = 32  # requests that wait for each other
@@ -99,7 +99,7 @@ class JournalWriter:
         # Rows that were written since the files were last found in place, and when that was.
         self._unchecked_rows: list[tuple[Any, ...]] = []
         self._checked_at = 0.0
-        self._chain = ReceiptChain()
+        self._chain = HashChain()
         self._thread = threading.Thread(target=self._write_groups, name="journal", daemon=True)
 
     def start(self) -> None:
@@ -114,7 +114,7 @@ class JournalWriter:
         return sum(not future.done() for _, future in self._deadlines)
 
     async def write(self, predictions: list[PredictionRecord]) -> list[str] | None:
-        """Write predictions within the journal's timeout; return their receipts.
+        """Write predictions within the journal's timeout; return their hashes.
 
         None if they were not written in time.
         """
@@ -169,10 +169,10 @@ class JournalWriter:
             is_stopping = [] in groups
             entries = [entry for entry in chain.from_iterable(groups) if self._is_wanted(entry)]
             if entries:
-                receipts = self._write_group(
+                row_hashes = self._write_group(
                     [prediction for predictions, _ in entries for prediction in predictions]
                 )
-                self._loop.call_soon_threadsafe(self._resolve, entries, receipts)
+                self._loop.call_soon_threadsafe(self._resolve, entries, row_hashes)
         self._close_connection()
 
     def _take_groups(self) -> list[list[Entry]]:
@@ -191,18 +191,18 @@ class JournalWriter:
     def _is_wanted(self, entry: Entry) -> bool:
         return self._predicts_when_down or not entry[1].done()
 
-    def _resolve(self, entries: list[Entry], receipts: list[str] | None) -> None:
-        remaining = iter(receipts or [])
+    def _resolve(self, entries: list[Entry], row_hashes: list[str] | None) -> None:
+        remaining = iter(row_hashes or [])
         for predictions, future in entries:
-            if receipts is None:
+            if row_hashes is None:
                 self._count_lost(len(predictions))
-            result = None if receipts is None else list(islice(remaining, len(predictions)))
+            result = None if row_hashes is None else list(islice(remaining, len(predictions)))
             if not future.done():
                 future.set_result(result)
 
     def _write_group(self, predictions: list[PredictionRecord]) -> list[str] | None:
         try:
-            receipts = self._commit(predictions)
+            row_hashes = self._commit(predictions)
             if time.monotonic() - self._checked_at > FILE_CHECK_SECONDS:
                 self._check_file()
         except Exception as error:  # drivers raise many types, and the thread must continue
@@ -210,18 +210,18 @@ class JournalWriter:
             return None
         self.written_count += len(predictions)
         self._report_up()
-        return receipts
+        return row_hashes
 
     def _commit(self, predictions: list[PredictionRecord]) -> list[str]:
         connection = self._open_connection()
         try:
             return self._commit_new(connection, predictions)
         except IntegrityError:  # some are in the journal already: commit what is new
-            receipts = self._read_receipts(connection, predictions)
+            row_hashes = self._read_row_hashes(connection, predictions)
             new = {(entry.id, entry.variant): entry for entry in predictions}
-            new = {key: entry for key, entry in new.items() if key not in receipts}
-            receipts |= zip(new, self._commit_new(connection, list(new.values())))
-            return [receipts[entry.id, entry.variant] for entry in predictions]
+            new = {key: entry for key, entry in new.items() if key not in row_hashes}
+            row_hashes |= zip(new, self._commit_new(connection, list(new.values())))
+            return [row_hashes[entry.id, entry.variant] for entry in predictions]
 
     def _commit_new(self, connection: Connection, predictions: list[PredictionRecord]) -> list[str]:
         book = self._journal.book
@@ -232,20 +232,20 @@ class JournalWriter:
         self._file_row_count += len(rows)
         return [row[-1] for row in rows]
 
-    def _read_receipts(
+    def _read_row_hashes(
         self, connection: Connection, predictions: list[PredictionRecord]
     ) -> dict[tuple[str, str], str]:
-        columns, receipts = PREDICTIONS_TABLE.c, {}
+        columns, row_hashes = PREDICTIONS_TABLE.c, {}
         ids = list({prediction.id for prediction in predictions})
         with connection.begin():
             for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-                query = select(columns.id, columns.variant, columns.receipt).where(
+                query = select(columns.id, columns.variant, columns.row_hash).where(
                     columns.book == self._journal.book,
                     columns.id.in_(ids[start : start + MAX_IDS_PER_QUERY]),
                 )
-                for prediction_id, variant, receipt in connection.execute(query):
-                    receipts[prediction_id, variant] = receipt
-        return receipts
+                for prediction_id, variant, row_hash in connection.execute(query):
+                    row_hashes[prediction_id, variant] = row_hash
+        return row_hashes
 
     def _open_connection(self) -> Connection:
         if self._connection is None:
@@ -329,7 +329,7 @@ class JournalWriter:
                 f"{self._journal.wrap_error(error).problem if is_database_error else error}"
             )
         self.is_up, self._retry_at = False, time.monotonic() + RETRY_SECONDS
-        self._chain = ReceiptChain()  # the last commit may have succeeded
+        self._chain = HashChain()  # the last commit may have succeeded
         self._close_connection()
 
     def _close_connection(self) -> None:

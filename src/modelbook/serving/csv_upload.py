@@ -190,7 +190,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
         *_conformal_cells(first),
         "model_version",
         "variant",
-        "receipt",
+        "row_hash",
     ]
     output_names = {name: f"{name}_" if name in header else name for name in added_columns}
     out = io.StringIO(newline="")
@@ -207,7 +207,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
                 *_conformal_cells(prediction).values(),
                 prediction["model_version"],
                 prediction["variant"],
-                prediction["receipt"],
+                prediction["row_hash"],
             ]
         )
     return out.getvalue().encode()

@@ -178,7 +178,7 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
         )
     outputs += [
         {"name": output, "datatype": "BYTES", "shape": [-1]}
-        for output in ("id", "variant", "receipt")
+        for output in ("id", "variant", "row_hash")
     ]
     return {
         "name": name,

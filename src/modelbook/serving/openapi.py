@@ -119,7 +119,7 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
         properties["probabilities"] = _object_schema(dict.fromkeys(model.classes, probability))
     if model.scorer.conformal is not None:
         properties |= _conformal_schema(model)
-    properties["receipt"] = {
+    properties["row_hash"] = {
         "type": ["string", "null"],
         "description": "proves the prediction in the journal; null if it was not journaled",
     }

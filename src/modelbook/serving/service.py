@@ -230,11 +230,11 @@ class PredictionService:
         shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
         shadowed = await self._predict_shadow(shadow, rows, ids) if shadow else []
         latency_ms = (time.perf_counter() - started) * 1000
-        receipts = await self._journal_predictions(returned + shadowed, latency_ms)
+        row_hashes = await self._journal_predictions(returned + shadowed, latency_ms)
         self.recent_rows.extend(rows)
         for name, count in _count_rows(variants):
             self.metrics.count_predictions(name, count)
-        return [_response_body(item, receipt) for item, receipt in zip(returned, receipts)]
+        return [_response_body(item, row_hash) for item, row_hash in zip(returned, row_hashes)]
 
     def _assign_buckets(
         self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
@@ -344,7 +344,7 @@ class PredictionService:
     async def _journal_predictions(
         self, variant_predictions: list[VariantPrediction], latency_ms: float
     ) -> Sequence[str | None]:
-        """Journal predictions; return their receipts, None for each while the journal is down."""
+        """Journal predictions; return their hashes, None for each while the journal is down."""
         now = time.time()
         predictions = [
             PredictionRecord(
@@ -363,15 +363,15 @@ class PredictionService:
             )
             for item in variant_predictions
         ]
-        receipts = await self.writer.write(predictions) if predictions else []
-        if receipts is None and self.settings.journal.on_failure == "refuse":
+        row_hashes = await self.writer.write(predictions) if predictions else []
+        if row_hashes is None and self.settings.journal.on_failure == "refuse":
             raise RequestError(
                 503,
                 "the journal is down",
                 expected="a working journal, because journal.on_failure is refuse",
                 headers={"retry-after": "2"},
             )
-        return [None] * len(predictions) if receipts is None else receipts
+        return [None] * len(predictions) if row_hashes is None else row_hashes
 
     def _journaled_inputs(self, model: ServedModel, row: Row) -> str:
         if not self._redacted_columns:
@@ -561,7 +561,7 @@ def new_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{_RANDOM_BYTES.take(10).hex()}"
 
 
-def _response_body(item: VariantPrediction, receipt: str | None) -> dict[str, Any]:
+def _response_body(item: VariantPrediction, row_hash: str | None) -> dict[str, Any]:
     prediction, model = item.prediction, item.model
     body = {
         "id": item.prediction_id,
@@ -573,7 +573,7 @@ def _response_body(item: VariantPrediction, receipt: str | None) -> dict[str, An
         body["probabilities"] = model.label_probabilities(prediction.probabilities)
     if model.scorer.conformal is not None:
         body |= model.scorer.conformal.describe_row(prediction)
-    body["receipt"] = receipt
+    body["row_hash"] = row_hash
     return body
 
 

@@ -35,7 +35,7 @@ from modelbook.extras.drill.services import (
     wait_until,
 )
 from modelbook.journal import Journal
-from modelbook.journal.receipts import verify_predictions
+from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.registry.location import database_path
 
@@ -73,10 +73,10 @@ def lock_journal(copy: ServiceCopy) -> Numbers:
         time.sleep(3)
         connection.rollback()
     wait_for_responses(clients)
-    receipts = stop_clients(clients)
+    row_hashes = stop_clients(clients)
     lost = copy.read_metric("modelbook_journal_lost_total")
     require(lost == 0, f"{lost:g} predictions were lost")
-    return require_journaled(copy, receipts) | count_refusals(clients)
+    return require_journaled(copy, row_hashes) | count_refusals(clients)
 
 
 def fill_disk(copy: ServiceCopy) -> Numbers:
@@ -124,20 +124,20 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
     clients = copy.start_clients()
     wait_for_responses(clients)
     damage(copy.journal_path)
-    before = set().union(*(set(client.receipts) for client in clients))
+    before = set().union(*(set(client.row_hashes) for client in clients))
     wait_for_responses(clients)
-    receipts = stop_clients(clients)
+    row_hashes = stop_clients(clients)
 
     def is_counted() -> bool:
         return copy.read_metric("modelbook_journal_replaced_total") == 1
 
     wait_until(is_counted, 10, "the replaced journal was not counted")
     unproven = copy.read_metric("modelbook_journal_unproven_total")
-    missing = receipts.keys() - copy.journaled_ids()
+    missing = row_hashes.keys() - copy.journaled_ids()
     # What the backup holds of them was counted, too: the service cannot know it.
     require(len(missing) <= unproven, f"{len(missing)} are missing, {unproven:g} were counted")
     # A response to each client may have arrived while the files were damaged.
-    later = {name: receipts[name] for name in receipts if name not in before | missing}
+    later = {name: row_hashes[name] for name in row_hashes if name not in before | missing}
     return require_journaled(copy, later) | {
         "missing": len(missing),
         "counted as unproven": int(unproven),
@@ -145,24 +145,24 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
 
 
 def alter_journal(copy: ServiceCopy) -> Numbers:
-    """Receipts prove unaltered rows, and name a row that was altered and one that was deleted."""
+    """Hashes prove unaltered rows, and name a row that was altered and one that was deleted."""
     process = copy.start()
     clients = copy.start_clients(1)
     wait_for_responses(clients, 50)
-    receipts = stop_clients(clients)
+    row_hashes = stop_clients(clients)
     process.terminate()
     process.wait(60)
-    altered, deleted, intact = (list(receipts)[i] for i in (10, 20, 30))
+    altered, deleted, intact = (list(row_hashes)[i] for i in (10, 20, 30))
     with closing(sqlite3.connect(copy.journal_path)) as connection, connection:
         connection.execute("update predictions set inputs = '{}' where id = ?", (altered,))
         connection.execute("delete from predictions where id = ?", (deleted,))
-    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), receipts)
+    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), row_hashes)
     problems = {proof.prediction_id: proof.problem for proof in proofs if proof.problem}
     require("altered" in problems.get(altered, ""), "an altered row is not found")
     require("not in the journal" in problems.get(deleted, ""), "a deleted row is not found")
     require(intact not in problems, "an unaltered row is not verified")
     return {
-        "rows": len(receipts),
+        "rows": len(row_hashes),
         "proven": len(proofs) - len(problems),
         "altered": 1,
         "deleted": 1,
@@ -209,10 +209,10 @@ def hide_store(copy: ServiceCopy) -> Numbers:
     store.with_suffix(".away").rename(store)
     time.sleep(3)
     wait_for_responses(clients)
-    receipts, refusals = stop_clients(clients), count_refusals(clients)
+    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
     require(copy.try_get("/health/ready")[0] == 200, "it is not ready")
-    return {"responses": len(receipts)} | refusals
+    return {"responses": len(row_hashes)} | refusals
 
 
 def promote_version(copy: ServiceCopy) -> Numbers:
@@ -226,9 +226,9 @@ def promote_version(copy: ServiceCopy) -> Numbers:
         lambda: all(client.version == number for client in clients), 60, "not all workers follow"
     )
     wait_for_responses(clients)
-    receipts, refusals = stop_clients(clients), count_refusals(clients)
+    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
-    return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
+    return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
 def promote_absent_version(copy: ServiceCopy) -> Numbers:
@@ -250,9 +250,9 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     seconds = wait_until(
         lambda: all(client.version == number for client in clients), 90, "it is not tried again"
     )
-    receipts, refusals = stop_clients(clients), count_refusals(clients)
+    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
-    return require_journaled(copy, receipts) | {"seconds until all follow": round(seconds, 1)}
+    return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
 def roll_back_canary(copy: ServiceCopy) -> Numbers:
@@ -276,9 +276,9 @@ def roll_back_canary(copy: ServiceCopy) -> Numbers:
     )
     wait_for_responses(clients)
     require(all(client.version != number for client in clients), "it predicts again")
-    receipts, refusals = stop_clients(clients), count_refusals(clients)
+    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
-    return require_journaled(copy, receipts) | {"seconds until the champion": round(seconds, 1)}
+    return require_journaled(copy, row_hashes) | {"seconds until the champion": round(seconds, 1)}
 
 
 def kill_worker(copy: ServiceCopy) -> Numbers:

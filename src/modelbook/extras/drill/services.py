@@ -21,7 +21,7 @@ import psutil
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
-from modelbook.journal.receipts import verify_predictions
+from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, read_aliases, refresh_aliases
 from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
 from modelbook.registry.store import create_client
@@ -29,7 +29,7 @@ from modelbook.serving.settings import ENV_PREFIX
 
 START_SECONDS = 120
 RESPONSES = 500  # responses before and after something breaks
-VERIFIED_RECEIPTS = 20
+N_VERIFIED = 20
 Numbers = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
 SETTINGS = {"JOURNAL__ON_FAILURE": "refuse", "API_KEYS": "off"}
@@ -240,7 +240,7 @@ class LoadClient(threading.Thread):
         super().__init__(daemon=True)
         self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
         self._port, self._body, self.is_ending = port, body, False
-        self.receipts: dict[str, str] = {}
+        self.row_hashes: dict[str, str] = {}
         self.version = 0  # of the last response
         self.statuses: dict[int, int] = {}
 
@@ -257,17 +257,17 @@ class LoadClient(threading.Thread):
                 self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
                 if response.status == 200:
                     prediction = json.loads(text)
-                    self.receipts[prediction["id"]] = prediction["receipt"]
+                    self.row_hashes[prediction["id"]] = prediction["row_hash"]
                     self.version = prediction["model_version"]
 
 
 def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
-    """End clients; return the receipts of all their predictions, by prediction id."""
+    """End clients; return the hashes of all their predictions, by prediction id."""
     for client in clients:
         client.is_ending = True
     for client in clients:
         client.join(60)
-    return {name: receipt for client in clients for name, receipt in client.receipts.items()}
+    return {name: row_hash for client in clients for name, row_hash in client.row_hashes.items()}
 
 
 def count_statuses(clients: list[LoadClient]) -> dict[int, int]:
@@ -281,24 +281,24 @@ def count_statuses(clients: list[LoadClient]) -> dict[int, int]:
 
 def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> None:
     """Wait for ``count`` more responses."""
-    target = sum(len(client.receipts) for client in clients) + count
+    target = sum(len(client.row_hashes) for client in clients) + count
 
     def have_responses() -> bool:
-        return sum(len(client.receipts) for client in clients) >= target
+        return sum(len(client.row_hashes) for client in clients) >= target
 
     wait_until(have_responses, 120, f"{count} responses did not come")
 
 
-def require_journaled(copy: ServiceCopy, receipts: dict[str, str]) -> Numbers:
+def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
     """Require that the journal holds all predictions, and proves the last ones."""
-    missing = receipts.keys() - copy.journaled_ids()
-    numbers = {"responses": len(receipts), "missing in the journal": len(missing)}
+    missing = row_hashes.keys() - copy.journaled_ids()
+    numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
     require(not missing, f"{len(missing)} returned predictions are missing in the journal")
-    last = dict(list(receipts.items())[-VERIFIED_RECEIPTS:])
+    last = dict(list(row_hashes.items())[-N_VERIFIED:])
     proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
     problems = [proof.problem for proof in proofs if not proof.is_proven]
-    require(not problems, f"a receipt is not verified: {problems[:1]}")
-    return numbers | {"receipts proven": len(proofs)}
+    require(not problems, f"a hash is not verified: {problems[:1]}")
+    return numbers | {"hashes verified": len(proofs)}
 
 
 def count_refusals(clients: list[LoadClient]) -> Numbers:

@@ -1,6 +1,6 @@
-"""Receipts: a hash of each journaled prediction, chained to the one that was written before it.
+"""Hash chain: a hash of each journaled prediction, chained to the one that was written before it.
 
-A caller who keeps the receipt of a response can later prove that the journal holds this prediction
+A caller who keeps the hash of a response can later prove that the journal holds this prediction
 unaltered. A row that was altered or removed breaks the chain at a known place.
 """
 
@@ -22,8 +22,8 @@ from modelbook.journal.schema import PREDICTIONS_TABLE
 if TYPE_CHECKING:
     from modelbook.journal.database import Journal
 
-RECEIPT_BYTES = 10  # of a receipt; it is written as twice as many hexadecimal digits
-# Columns that a receipt covers, in addition to the row's place in the chain.
+HASH_BYTES = 10  # of a hash; it is written as twice as many hexadecimal digits
+# Columns that a hash covers, in addition to the row's place in the chain.
 HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",
@@ -36,23 +36,23 @@ class ChainLink(NamedTuple):
 
     chain: str
     position: int
-    previous_receipt: str
-    receipt: str
+    previous_hash: str
+    row_hash: str
 
 
-def compute_receipt(chain: str, position: int, previous: str, values: Sequence[Any]) -> str:
-    """Return the receipt of a row; ``values`` are those of ``HASHED_COLUMNS``."""
+def compute_row_hash(chain: str, position: int, previous: str, values: Sequence[Any]) -> str:
+    """Return the hash of a row; ``values`` are those of ``HASHED_COLUMNS``."""
     content = orjson.dumps((chain, position, previous, *values))
-    return blake2b(content, digest_size=RECEIPT_BYTES).hexdigest()
+    return blake2b(content, digest_size=HASH_BYTES).hexdigest()
 
 
 @dataclass
-class ReceiptChain:
-    """Chain of the rows that one writer adds; the first row follows an empty receipt."""
+class HashChain:
+    """Chain of the rows that one writer adds; the first row follows an empty hash."""
 
     chain_id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     length: int = 0
-    last_receipt: str = ""
+    last_hash: str = ""
 
     def link_rows(self, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
         """Return the next rows with the columns of ``ChainLink``, without adding them to the chain.
@@ -62,17 +62,17 @@ class ReceiptChain:
         rows : iterable of sequences
             Values of ``HASHED_COLUMNS``.
         """
-        linked_rows, chain, previous = [], self.chain_id, self.last_receipt
+        linked_rows, chain, previous = [], self.chain_id, self.last_hash
         for position, values in enumerate(rows, self.length):
-            receipt = compute_receipt(chain, position, previous, values)
-            linked_rows.append((*values, chain, position, previous, receipt))
-            previous = receipt
+            row_hash = compute_row_hash(chain, position, previous, values)
+            linked_rows.append((*values, chain, position, previous, row_hash))
+            previous = row_hash
         return linked_rows
 
     def append(self, linked_rows: Sequence[tuple[Any, ...]]) -> None:
         """Add rows that were committed."""
         self.length += len(linked_rows)
-        self.last_receipt = linked_rows[-1][-1] if linked_rows else self.last_receipt
+        self.last_hash = linked_rows[-1][-1] if linked_rows else self.last_hash
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ class Proof:
         return not self.problem
 
 
-def verify_predictions(journal: Journal, receipts: Mapping[str, str | None]) -> list[Proof]:
+def verify_predictions(journal: Journal, row_hashes: Mapping[str, str | None]) -> list[Proof]:
     """Verify predictions by id.
 
     Parameters
     ----------
-    receipts : dict
-        By prediction id, the receipt of the response; None to verify the journal's own.
+    row_hashes : dict
+        By prediction id, the hash of the response; None to verify the journal's own.
 
     Raises
     ------
@@ -104,16 +104,16 @@ def verify_predictions(journal: Journal, receipts: Mapping[str, str | None]) -> 
         with journal.engine.connect() as connection:
             return [
                 Proof(
-                    prediction_id, _find_problem(connection, journal.book, prediction_id, receipt)
+                    prediction_id, _find_problem(connection, journal.book, prediction_id, row_hash)
                 )
-                for prediction_id, receipt in receipts.items()
+                for prediction_id, row_hash in row_hashes.items()
             ]
     except SQLAlchemyError as error:
         raise journal.wrap_error(error) from None
 
 
 def _find_problem(
-    connection: sa.Connection, book: str, prediction_id: str, receipt: str | None
+    connection: sa.Connection, book: str, prediction_id: str, row_hash: str | None
 ) -> str:
     columns = PREDICTIONS_TABLE.c
     query = sa.select(PREDICTIONS_TABLE).where(
@@ -122,14 +122,14 @@ def _find_problem(
     row = connection.execute(query).mappings().first()
     if row is None:
         return f"it is not in the journal; {_describe_missing_row(connection, book, prediction_id)}"
-    if row["receipt"] is None:
-        return "its row has no receipt: it was written before journals had receipts"
+    if row["row_hash"] is None:
+        return "its row has no hash: it was written before journals had a hash chain"
     values = [row[name] for name in HASHED_COLUMNS]
     link = ChainLink(*(row[name] for name in ChainLink._fields))
-    if compute_receipt(link.chain, link.position, link.previous_receipt, values) != link.receipt:
-        return "its row was altered: its content does not match its receipt"
-    if receipt is not None and receipt != link.receipt:
-        return f"its row was rewritten: the journal has the receipt {link.receipt}"
+    if compute_row_hash(link.chain, link.position, link.previous_hash, values) != link.row_hash:
+        return "its row was altered: its content does not match its hash"
+    if row_hash is not None and row_hash != link.row_hash:
+        return f"its row was rewritten: the journal has the hash {link.row_hash}"
     return _find_broken_link(connection, link)
 
 
@@ -145,13 +145,13 @@ def _find_broken_link(connection: sa.Connection, link: ChainLink) -> str:
             f"rows {first_missing:,} to {link.position - 1:,} before it in chain {link.chain} "
             "are missing: lost, or deleted by journal.retention_days"
         )
-    neighbours = sa.select(columns.position, columns.previous_receipt, columns.receipt).where(
+    neighbours = sa.select(columns.position, columns.previous_hash, columns.row_hash).where(
         chain, columns.position.in_([link.position - 1, link.position + 1])
     )
-    for position, previous_receipt, receipt in connection.execute(neighbours):
-        if position < link.position and receipt != link.previous_receipt:
+    for position, previous_hash, row_hash in connection.execute(neighbours):
+        if position < link.position and row_hash != link.previous_hash:
             return f"row {position:,} before it in chain {link.chain} was altered"
-        if position > link.position and previous_receipt != link.receipt:
+        if position > link.position and previous_hash != link.row_hash:
             return f"row {position:,} after it in chain {link.chain} was altered"
     return ""
 
