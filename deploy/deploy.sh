@@ -68,7 +68,7 @@ kubernetes() {
   [ -n "${RELEASE:-}" ] || [ "${OVERLAY:-dev}" = dev ] || stop "the overlay $OVERLAY is deployed from a release" \
     "gh release download TAG --pattern release.env, then RELEASE=release.env"
   verify
-  kubectl get --raw /readyz --request-timeout=10s >/dev/null || stop "the cluster of the context $context does not answer" \
+  kubectl get --raw /readyz --request-timeout=10s >/dev/null || stop "the cluster of the context $context does not respond" \
     "see the line above; kubectl config get-contexts lists the others"
   echo "to the cluster of the context $context"
   kubectl apply -k "$pinned"

@@ -205,12 +205,12 @@ def score_by_stream(overlay: Overlay, client: redis.Redis, row: dict[str, Any]) 
     entry = client.xadd("modelbook:rows", {"row": json.dumps(row)})
 
     def read_answer() -> dict[bytes, bytes] | None:
-        answers = [fields for _, fields in client.xrange("modelbook:answers")]
+        answers = [fields for _, fields in client.xrange("modelbook:predictions")]
         return next((fields for fields in answers if fields[b"id"] == entry), None)
 
     answer = overlay.wait_for(read_answer, "the stream's answer")
-    assert b"answer" in answer, answer
-    return json.loads(answer[b"answer"])
+    assert b"prediction" in answer, answer
+    return json.loads(answer[b"prediction"])
 
 
 def run_schedule(overlay: Overlay, rows: Path, s3: Any, webhook: servers.Webhook) -> None:

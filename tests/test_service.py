@@ -371,7 +371,7 @@ class TestJournal:
             [row] = client.app._service.journal.read_predictions(0)
         assert set(row["inputs"]) == {"colour", "noise", "flag"}
 
-    @pytest.mark.parametrize(("setting", "status"), [("answer", 200), ("refuse", 503)])
+    @pytest.mark.parametrize(("setting", "status"), [("predict", 200), ("refuse", 503)])
     def test_on_failure_setting_decides_when_journal_is_down(
         self, version_store, setting, status, tmp_path
     ):
@@ -382,7 +382,7 @@ class TestJournal:
         ) as client:
             assert [post(client, "/predict", ROW).status_code for _ in range(3)] == [status] * 3
             wait(lambda: client.get("/health/ready").json()["journal"] == "down")
-            lost = 3 if setting == "answer" else 0
+            lost = 3 if setting == "predict" else 0
             wait(lambda: f"modelbook_journal_lost_total {lost}.0" in client.get("/metrics").text)
 
     def test_predictions_older_than_retention_are_deleted(self, version_store):

@@ -58,13 +58,13 @@ def test_entry_is_predicted_with_its_own_or_given_id(shelf: VersionStore) -> Non
         shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
     )
     assert (plain["id"], named["id"]) == ("5-0", "order-1")
-    answer_of_named = json.loads(named["answer"])
+    answer_of_named = json.loads(named["prediction"])
     assert (
         answer_of_named["id"],
         answer_of_named["model_version"],
         answer_of_named["variant"],
     ) == ("order-1", 1, "champion")
-    assert answer_of_named["probabilities"] == json.loads(plain["answer"])["probabilities"]
+    assert answer_of_named["probabilities"] == json.loads(plain["prediction"])["probabilities"]
 
 
 def test_repeated_id_returns_journaled_prediction(shelf: VersionStore) -> None:
@@ -149,7 +149,7 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             client.xadd("modelbook:rows", {"row": TEXT, "id": name})
         client.xadd("modelbook:rows", {"row": "no JSON", "id": "bad"})
         first = worker()
-        wait(lambda: client.xlen("modelbook:answers") > 200)
+        wait(lambda: client.xlen("modelbook:predictions") > 200)
         first.send_signal(signal.SIGKILL)
         first.wait(30)
         port = free_port()
@@ -164,14 +164,15 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
 
         def read_output() -> dict[str, dict[bytes, bytes]]:
             return {
-                fields[b"id"].decode(): fields for _, fields in client.xrange("modelbook:answers")
+                fields[b"id"].decode(): fields
+                for _, fields in client.xrange("modelbook:predictions")
             }
 
         try:
             wait(lambda: set(read_output()) == ids | {"bad"})
             wait(lambda: client.xpending("modelbook:rows", "modelbook")["pending"] == 0)
             wait(lambda: "modelbook_stream_waiting 0.0" in scraped("/metrics"))
-            assert 'modelbook_stream_entries_total{result="answer"}' in scraped("/metrics")
+            assert 'modelbook_stream_entries_total{result="prediction"}' in scraped("/metrics")
             assert "modelbook_predictions_total" in scraped("/metrics")
             assert json.loads(scraped("/health/ready"))["status"] == "ready"
             number = shelf.register(fitted(frame, contract), contract, frame)
@@ -180,7 +181,7 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             wait(lambda: f'"model_version": {number}' in scraped("/health/ready"))
             client.xadd("modelbook:rows", {"row": TEXT, "id": "later"})
             wait(lambda: "later" in read_output())
-            later = json.loads(read_output()["later"][b"answer"])
+            later = json.loads(read_output()["later"][b"prediction"])
             assert later["model_version"] == number
         finally:
             second.terminate()

@@ -40,7 +40,7 @@ class StreamWorker:
         self._service = service
 
     async def process_entry(self, entry_id: str, fields: EntryFields) -> dict[str, str]:
-        """Return the output entry: ``id`` and ``answer`` (the prediction), or ``error``.
+        """Return the output entry: ``id`` and ``prediction`` (the response), or ``error``.
 
         Parameters
         ----------
@@ -56,7 +56,10 @@ class StreamWorker:
         started, raw_id = time.perf_counter(), fields.get(b"id", entry_id.encode())
         identity = raw_id.decode("utf-8", "replace")
         try:
-            return {"id": identity, "answer": await self._predict_entry(identity, fields, started)}
+            return {
+                "id": identity,
+                "prediction": await self._predict_entry(identity, fields, started),
+            }
         except RequestError as error:
             if error.status >= 500:
                 raise

@@ -27,7 +27,7 @@ class StreamMetrics:
         self._entries = factory.counter(
             "modelbook_stream_entries", "Entries that were scored", "result"
         )
-        for result in ("answer", "error"):  # start at 0, so that rate() sees the first
+        for result in ("prediction", "error"):  # start at 0, so that rate() sees the first
             self._entries.labels(result)
         self._waiting = factory.gauge(
             "modelbook_stream_waiting",
@@ -37,7 +37,7 @@ class StreamMetrics:
 
     def count_entry(self, result: dict[str, str]) -> None:
         """Count a scored entry; a rejected one has an ``error``."""
-        self._entries.labels("error" if "error" in result else "answer").inc()
+        self._entries.labels("error" if "error" in result else "prediction").inc()
 
     async def poll_stream(self, client: Any, stream: str, group: str) -> None:
         """Count the waiting entries again and again, until the task is cancelled."""

@@ -87,7 +87,7 @@ class PredictionService:
         self.writer = JournalWriter(
             self.journal,
             lambda text: LOG.error("journal", extra={"reason": text}),
-            predicts_when_down=journal_settings.on_failure == "answer",
+            predicts_when_down=journal_settings.on_failure == "predict",
         )
         self.bodies = BodyReader(self.settings.limits)
         # One thread: bodies that wait for it cost no CPU, and the event loop stays responsive.

@@ -77,9 +77,9 @@ class JournalSettings(SettingsGroup):
     url: str = Field(
         "", description="SQLAlchemy URL; empty: data/<book>/journal.db, an SQLite file"
     )
-    on_failure: Literal["answer", "refuse"] = Field(
-        "answer",
-        description="while the journal is down: answer (predict, and count what is lost), or "
+    on_failure: Literal["predict", "refuse"] = Field(
+        "predict",
+        description="while the journal is down: predict (and count what is lost), or "
         "refuse with 503",
     )
     sync: Literal["normal", "full"] = Field(
@@ -148,7 +148,7 @@ class StreamSettings(SettingsGroup):
         "modelbook:rows", min_length=1, description="stream of rows to predict"
     )
     output_stream: str = Field(
-        "modelbook:answers", min_length=1, description="stream of predictions"
+        "modelbook:predictions", min_length=1, description="stream of predictions"
     )
     consumer_group: str = Field(
         "modelbook", min_length=1, description="workers of one group share the rows"

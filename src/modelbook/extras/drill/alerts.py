@@ -36,7 +36,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
     if not rules.is_file():
         raise DrillSkipped(f"the project has no {RULES_FILE}")
     seconds: Numbers = {}
-    process = copy.start(JOURNAL__ON_FAILURE="answer")
+    process = copy.start(JOURNAL__ON_FAILURE="predict")
     with _prometheus(copy, rules) as prometheus:
 
         def require_alert(name: str) -> None:
