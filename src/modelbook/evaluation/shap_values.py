@@ -166,7 +166,7 @@ def _affordable_rows(explainer: Any) -> int:
 
 def _raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
     """The additive output of the model, shape (rows, outputs), and its unit."""
-    target_phrase = task.phrases()["of"]
+    target_phrase = task.phrases()["target"]
     if task.experiment_type == "regression":
         return _output_columns(model.predict(features)), target_phrase
     if hasattr(model, "decision_function"):

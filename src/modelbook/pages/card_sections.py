@@ -87,7 +87,7 @@ def _draw_importance(card: dict[str, Any]) -> Figure:
 
     from modelbook.display.figures import finalize
 
-    return finalize.feature_importance(pd.DataFrame(card["importance"]), card["words"]["lost"])
+    return finalize.feature_importance(pd.DataFrame(card["importance"]), card["text"]["importance"])
 
 
 def _draw_slices(card: dict[str, Any]) -> Figure:
@@ -95,6 +95,6 @@ def _draw_slices(card: dict[str, Any]) -> Figure:
 
     from modelbook.display.figures import finalize
 
-    headline = card["words"]["headline"]
+    headline = card["text"]["headline"]
     slices = pd.DataFrame(card["slices"])
     return finalize.metric_by_slice(slices, headline["value"], headline["metric"])

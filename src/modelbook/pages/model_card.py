@@ -124,7 +124,7 @@ def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]
     # A dry run decides nothing.
     decision = approval.get("action", "") if approval.get("gate") == "enforce" else ""
     status, level = DECISION_BADGES[decision]
-    headline, rows = dossier["words"]["headline"], metrics["rows"]
+    headline, rows = dossier["text"]["headline"], metrics["rows"]
     numbers = [
         key_number("version", str(dossier["version"]), context=metrics["name"]),
         metric_key_number(metric_label(headline["metric"]), headline),

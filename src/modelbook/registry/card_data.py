@@ -67,7 +67,7 @@ def collect_card_data(
         "slices": slices,
         "gaps": fairness_gaps,
         "harm": _list_gaps(task, metrics.get("harm", {})),
-        "words": _describe_quality(task, metrics),
+        "text": _describe_quality(task, metrics),
         "slicing": [contract.label(name) for name in contract.slices],
         "approval": decision or {},
     }
@@ -118,10 +118,10 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
         "headline": rows.get(task.headline_metric, {}),
         "caption": task.metrics_caption(threshold) if rows else "",
         "quality": task.describe_quality(rows, threshold) if rows else "",
-        "off": task.describe_calibration(rows) if task.calibration_metric in rows else "",
-        "weakest": task.describe_weakest_slice(slices) if rows else "",
+        "calibration": task.describe_calibration(rows) if task.calibration_metric in rows else "",
+        "weakest_slice": task.describe_weakest_slice(slices) if rows else "",
         "harm": task.describe_harm(metrics["harm"]) if "harm" in metrics else [],
-        "worth": task.describe_worth(metrics["value"]) if "value" in metrics else "",
+        "value": task.describe_worth(metrics["value"]) if "value" in metrics else "",
         "interval": interval.describe() if interval else "",
     }
 

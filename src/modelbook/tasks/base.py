@@ -425,10 +425,9 @@ class Task(ABC):
 
     @abstractmethod
     def phrases(self) -> dict[str, str]:
-        """Phrases for texts.
+        """Return what texts call ``baseline``, ``prediction``, ``target`` and ``importance``.
 
-        ``baseline``: the baseline; ``answers``: the prediction; ``of``: the target; ``lost``: the
-        unit of permutation importance.
+        The last is the unit of permutation importance.
         """
 
     def metrics_caption(self, threshold: float | None) -> str:

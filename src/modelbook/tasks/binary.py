@@ -307,9 +307,9 @@ class Binary(Task):
             target_phrase += f" being {self._positive_label()}"
         return {
             "baseline": "the baseline that predicts the base rate for every row",
-            "answers": f"a probability of {target_phrase}",
-            "of": target_phrase,
-            "lost": "the ROC AUC that is lost when a column is shuffled",
+            "prediction": f"a probability of {target_phrase}",
+            "target": target_phrase,
+            "importance": "the ROC AUC that is lost when a column is shuffled",
         }
 
     def metrics_caption(self, threshold: float | None) -> str:

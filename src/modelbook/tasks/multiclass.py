@@ -344,9 +344,11 @@ class Multiclass(Task):
         target_phrase = f"each class of “{self.contract.label(self.contract.target)}”"
         return {
             "baseline": "the baseline that predicts the class shares for every row",
-            "answers": f"a probability of {target_phrase}",
-            "of": target_phrase,
-            "lost": "the ROC AUC (mean over the classes) that is lost when a column is shuffled",
+            "prediction": f"a probability of {target_phrase}",
+            "target": target_phrase,
+            "importance": (
+                "the ROC AUC (mean over the classes) that is lost when a column is shuffled"
+            ),
         }
 
     def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:

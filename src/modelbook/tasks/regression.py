@@ -282,7 +282,7 @@ class Regression(Task):
     def phrases(self) -> dict[str, str]:
         return {
             "baseline": "the baseline that predicts the mean for every row",
-            "answers": f"a value of “{self._target_label}”",
-            "of": f"“{self._target_label}”",
-            "lost": "the RMSE that is added when a column is shuffled",
+            "prediction": f"a value of “{self._target_label}”",
+            "target": f"“{self._target_label}”",
+            "importance": "the RMSE that is added when a column is shuffled",
         }
