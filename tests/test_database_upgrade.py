@@ -28,7 +28,6 @@ from modelbook.extras import database_upgrade, project_template
 from modelbook.journal import Journal
 from modelbook.journal.database import default_path, default_url
 from modelbook.journal.schema import SCHEMA_VERSION
-from modelbook.monitoring import window_history
 from modelbook.monitoring.latest_verdict import history_path
 from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import aliases, mlflow_schema, store
@@ -250,6 +249,20 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     assert upgrade().exit_code == 0
 
 
+OLD_TABLES = """
+create table windows (
+  place integer primary key, version integer not null, name text not null, at real not null,
+  rows integer not null, performed integer not null, word text not null, findings text not null,
+  unique (version, name));
+create table measures (
+  version integer not null, name text not null, measure text not null, value real, low real,
+  high real, reference real, primary key (version, name, measure));
+create table verdicts (
+  place integer primary key, version integer not null, name text not null, at real not null,
+  word text not null, findings text not null);
+"""
+
+
 def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
     path = history_path(root, BOOK)
     findings = json.dumps(
@@ -257,7 +270,7 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
     )
     path.parent.mkdir(parents=True)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript(window_history.CREATE_TABLES)
+        connection.executescript(OLD_TABLES)
         connection.execute(
             "insert into windows values (1, 3, 'year-4', 1.0, 100, 1, 'retrain', ?)", [findings]
         )
@@ -268,25 +281,28 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
             "insert into measures values (3, 'year-4', ?, ?, null, null, ?)",
             [
                 ("flagged", 0.2, 0.3),
+                ("copies", 0.1, 0.0),
                 ("expected_calibration_error", 0.01, 0.0),
                 ("drift:age", 0.4, None),
             ],
         )
     history = WindowHistory(path, 3)
-    with raises_stating(StoreError, path, "word", "modelbook upgrade"):
+    with raises_stating(StoreError, path, "schema 0", "modelbook upgrade"):
         history.read_windows()
     shown = upgrade()
     assert shown.exit_code == 1
-    assert (
-        missing_facts(shown.stdout, path, "finding.word -> finding.verdict", "selection_rate") == []
-    )
+    facts = (path, "finding.word -> finding.verdict", "windows.performed", "selection_rate")
+    assert missing_facts(shown.stdout, *facts) == []
     done = upgrade("--yes")
     assert done.exit_code == 0, done.output
     [window] = history.read_windows()
     [finding] = window.findings
     assert (finding.verdict, finding.rule, finding.is_severe) == ("retrain", "loss", True)
-    measures = history.measures_table().set_index("measure")["value"].to_dict()
-    assert measures == {"selection_rate": 0.2, "expected_calibration_in_the_large": 0.01}
+    assert window.has_outcomes
+    metrics = history.metrics_table().set_index("metric")["value"].to_dict()
+    assert metrics == {
+        "selection_rate": 0.2, "duplicate_share": 0.1, "expected_calibration_in_the_large": 0.01,
+    }  # fmt: skip
     [copy] = path.parent.glob("monitor-before-*.db")
     assert str(copy) in done.stdout
     assert upgrade().exit_code == 0

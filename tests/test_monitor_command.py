@@ -125,13 +125,13 @@ def test_history_is_readable_by_sql(past: WindowHistory, contract: Contract) -> 
         [evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)], PARAMS
     )
     with sqlite3.connect(past.path) as requests:
-        assert requests.execute("select name, word, rows from windows").fetchall() == [
+        assert requests.execute("select name, verdict, rows from windows").fetchall() == [
             ("4", "watch", 1000), ("5", "healthy", 1000),
         ]  # fmt: skip
         assert requests.execute(
-            "select value from measures where measure = 'roc_auc'"
+            "select value from metrics where metric = 'roc_auc'"
         ).fetchall() == [(0.75,)]
-    result = past.measures_table().set_index(["batch", "measure"])["value"]
+    result = past.metrics_table().set_index(["batch", "metric"])["value"]
     assert result["4", "drifted_share"] == 0.5
     assert ("5", "expected_roc_auc") in result.index
 
@@ -426,7 +426,7 @@ def test_run_metrics_are_comparable_and_have_valid_mlflow_names(contract: Contra
     item, other = evaluated(contract, "4"), evaluated(contract, "new: März (2)", auc=None)
     assert evaluation_tables.collect_run_metrics([item])["roc_auc"] == 0.75
     assert evaluation_tables.collect_run_metrics([other]) == {
-        "rows": 1000, "drifted_share": 0, "violations": 0, "copies": 0, "expected_roc_auc": 0.74,
+        "rows": 1000, "drifted_share": 0, "violations": 0, "duplicate_share": 0, "expected_roc_auc": 0.74,
     }  # fmt: skip
     assert "batch_new__März__2__expected_roc_auc" in evaluation_tables.collect_run_metrics(
         [item, other]
@@ -496,7 +496,7 @@ def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPat
 def test_monitor_command_evaluates_batches_file_and_journal(built: Any) -> None:
     def judged() -> int:
         with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
-            return len(requests.execute("select word from verdicts").fetchall())
+            return len(requests.execute("select verdict from verdicts").fetchall())
 
     before = judged()
     batches = built.run("modelbook", "monitor")

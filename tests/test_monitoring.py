@@ -483,7 +483,7 @@ def test_duplicate_rows_lead_to_watch(
         0,
     )
     [finding] = rules.find_issues(evaluation, PARAMS)
-    assert (finding.verdict, finding.rule) == ("watch", "copies")
+    assert (finding.verdict, finding.rule) == ("watch", "duplicates")
     assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
     fewer = watched(pd.concat([batch, again.head(50)], ignore_index=True))
     assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
@@ -811,7 +811,7 @@ def test_expected_and_observed_performance_are_tabulated(
 
 
 def window(
-    name: str = "1", *kinds: str, rows: int = 1000, performed: bool = True, grave: bool = False
+    name: str = "1", *kinds: str, rows: int = 1000, has_outcomes: bool = True, grave: bool = False
 ) -> Window:
     result = [
         Finding(
@@ -822,7 +822,7 @@ def window(
         )
         for kind in kinds
     ]
-    return Window(name, rows, performed, tuple(result))
+    return Window(name, rows, has_outcomes, tuple(result))
 
 
 CALM_ONE, DRIFT, LOSS, SLICE = (
@@ -833,7 +833,7 @@ CALM_ONE, DRIFT, LOSS, SLICE = (
 )
 GRAVE, UNTOLD, FEW = (
     window("5", "loss", grave=True),
-    window("6", performed=False),
+    window("6", has_outcomes=False),
     window("7", rows=333),
 )
 

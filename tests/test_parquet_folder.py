@@ -118,8 +118,8 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     assert [text for text in drawn if missing_facts(text, 400, 1000) == []]
     assert len(drawn) == len(complete) + 1
     assert 400 not in numbers(" ".join(complete))
-    assert ("drawn_from", 1000, None, None, None) in window_history.list_measures(sample)
-    assert evaluation_tables.collect_run_metrics([sample])["drawn_from"] == 1000
+    assert ("sampled_from", 1000, None, None, None) in window_history.list_metrics(sample)
+    assert evaluation_tables.collect_run_metrics([sample])["sampled_from"] == 1000
 
 
 def test_drift_in_folder_is_found_in_sample(of_folder, parted, make_frame, monkeypatch):

@@ -1132,7 +1132,7 @@ class TestMetrics:
                     "drift:x": 1,
                 }.items():
                     requests(
-                        "insert into measures values (1, '4', ?, ?, null, null, null)", name, value
+                        "insert into metrics values (1, '4', ?, ?, null, null, null)", name, value
                     )
                 requests("insert into verdicts values (1, 1, '4', 7.5, 'retrain', '[]')")
             wait(lambda: shown(client)["timestamp_seconds"] == 7.5)
@@ -1144,7 +1144,7 @@ class TestMetrics:
             }  # fmt: skip
             with write_history(file) as requests:
                 requests("insert into verdicts values (2, 1, '4', 8.5, 'healthy', '[]')")
-                requests("delete from measures where measure = 'drift:size'")
+                requests("delete from metrics where metric = 'drift:size'")
             wait(lambda: shown(client)["timestamp_seconds"] == 8.5)
             assert shown(client)['verdict{verdict="retrain"}'] == 0
             assert math.isnan(shown(client)['drift{feature="size"}'])

@@ -101,7 +101,7 @@ def _plan_histories(root: Path) -> Iterator[DatabaseMigration]:
     paths = [*root.glob(f"models/*/{HISTORY_FILE}"), *root.glob(f"models/*/*/{HISTORY_FILE}")]
     for path in sorted(paths):
         if changes := history_migration.describe_changes(path):
-            description = f"history of monitoring {path}: names of 1.0.0"
+            description = f"history of monitoring {path}: names of tables, columns and metrics"
             yield DatabaseMigration(description, changes, partial(_migrate_history, path))
 
 

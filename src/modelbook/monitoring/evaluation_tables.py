@@ -114,7 +114,7 @@ def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
             "batch",
             "rows",
             "violations",
-            "copies",
+            "duplicate_share",
             "outcome_distance",
             "score_distance",
             "drifted_share",
@@ -142,9 +142,9 @@ def _batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
         "drifted_share": evaluation.drifted_importance_share,
         "violations": float(len(evaluation.violations)),
     }
-    metrics["copies"] = evaluation.duplicates.share
+    metrics["duplicate_share"] = evaluation.duplicates.share
     if evaluation.sampled_from:
-        metrics["drawn_from"] = float(evaluation.sampled_from)
+        metrics["sampled_from"] = float(evaluation.sampled_from)
     if evaluation.estimated_metric:
         metrics[f"expected_{evaluation.estimated_metric['metric']}"] = evaluation.estimated_metric[
             "value"

@@ -11,11 +11,12 @@ from modelbook.errors import StoreError
 
 HISTORY_FILE = "monitor.db"
 VERDICTS = ("healthy", "watch", "retrain")
-DRIFT_PREFIX = "drift:"  # prefix of the measures that hold the columns' drift
-EXPECTED_PREFIX = "expected_"  # prefix of the measures that were estimated without outcomes
+DRIFT_PREFIX = "drift:"  # prefix of the metrics that hold the columns' drift
+EXPECTED_PREFIX = "expected_"  # prefix of the metrics that were estimated without outcomes
 # Ordered by insertion, not by time: clocks may be wrong.
-SELECT_VERDICT = "select word, at, name from verdicts where version = ? order by place desc limit 1"
-SELECT_MEASURES = "select measure, value, reference from measures where version = ? and name = ?"
+SCHEMA_VERSION = 2  # the file's `pragma user_version`; 0 before 1.0.0
+SELECT_VERDICT = "select verdict, at, name from verdicts where version = ? order by id desc limit 1"
+SELECT_METRICS = "select metric, value, reference from metrics where version = ? and name = ?"
 
 
 class LatestVerdict(NamedTuple):
@@ -44,6 +45,24 @@ def is_empty(path: Path) -> bool:
     return not path.is_file() or not path.stat().st_size
 
 
+def require_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Require that a history has the tables of this version.
+
+    Raises
+    ------
+    StoreError
+        If its schema is older or newer.
+    """
+    [version] = connection.execute("pragma user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"the history {path} has schema {version}",
+            expected=f"schema {SCHEMA_VERSION}",
+            next="modelbook upgrade shows how it is migrated, modelbook upgrade --yes migrates it; "
+            "or move the file away to start a new history",
+        )
+
+
 def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
     """Return the latest verdict on a version, or None if there is none.
 
@@ -56,9 +75,10 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            require_schema(connection, path)
             verdict_row = connection.execute(SELECT_VERDICT, (version,)).fetchone()
-            measure_rows = (
-                connection.execute(SELECT_MEASURES, (version, verdict_row[2])).fetchall()
+            metric_rows = (
+                connection.execute(SELECT_METRICS, (version, verdict_row[2])).fetchall()
                 if verdict_row
                 else []
             )
@@ -69,36 +89,34 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
         ) from None
     if verdict_row is None:
         return None
-    measures = {
-        measure: float("nan") if value is None else value for measure, value, _ in measure_rows
-    }
+    metrics = {metric: float("nan") if value is None else value for metric, value, _ in metric_rows}
     drift = {
         name.removeprefix(DRIFT_PREFIX): value
-        for name, value in measures.items()
+        for name, value in metrics.items()
         if name.startswith(DRIFT_PREFIX)
     }
     references = {
         name: reference
-        for name, _, reference in measure_rows
+        for name, _, reference in metric_rows
         if reference is not None and not name.startswith(DRIFT_PREFIX)
     }
     verdict, timestamp, _ = verdict_row
     return LatestVerdict(
         verdict,
         timestamp,
-        measures.get("drifted_share", float("nan")),
+        metrics.get("drifted_share", float("nan")),
         drift,
-        _collect_quality(measures, references),
+        _collect_quality(metrics, references),
     )
 
 
 def _collect_quality(
-    measures: dict[str, float], references: dict[str, float]
+    metrics: dict[str, float], references: dict[str, float]
 ) -> dict[tuple[str, str], float]:
-    """Return the measures that have a value on the holdout, and this value."""
+    """Return the metrics that have a value on the holdout, and this value."""
     quality: dict[tuple[str, str], float] = {}
     for name, reference in references.items():
         metric = name.removeprefix(EXPECTED_PREFIX)
         source = "live" if metric == name else "expected"
-        quality |= {(metric, source): measures[name], (metric, "holdout"): reference}
+        quality |= {(metric, source): metrics[name], (metric, "holdout"): reference}
     return quality

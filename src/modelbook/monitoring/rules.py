@@ -87,7 +87,7 @@ REMEDIES = {
     "contract": Remedy(
         DATA_OWNER, "Correct the values, or review the contract if they are right: modelbook check."
     ),
-    "copies": Remedy(DATA_OWNER, "Find out why rows arrive twice, and remove the copies."),
+    "duplicates": Remedy(DATA_OWNER, "Find out why rows arrive twice, and remove the copies."),
     "volume": Remedy(DATA_OWNER, "Find out whether rows are lost or arrive twice."),
     "drift": Remedy(
         DATA_OWNER,
@@ -237,7 +237,7 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
                     f"chance, at most {expected_max:.1%} would (alert threshold: "
                     f"{DUPLICATE_ALERT_SHARE:.0%} more)."
                 ),
-                "copies",
+                "duplicates",
             )
         )
     return findings

@@ -1,6 +1,6 @@
 """Monitoring history: all evaluated windows of a book, in one SQLite file.
 
-Table ``windows`` has a row for each window of a version, ``measures`` its numbers, ``verdicts`` the
+Table ``windows`` has a row for each window of a version, ``metrics`` its numbers, ``verdicts`` the
 verdicts over the windows at that time. A window that is evaluated again replaces its old row.
 """
 
@@ -21,32 +21,38 @@ from modelbook.config import Monitor
 from modelbook.errors import StoreError
 from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
-from modelbook.monitoring.latest_verdict import DRIFT_PREFIX, EXPECTED_PREFIX, is_empty
+from modelbook.monitoring.latest_verdict import (
+    DRIFT_PREFIX,
+    EXPECTED_PREFIX,
+    SCHEMA_VERSION,
+    is_empty,
+    require_schema,
+)
 from modelbook.monitoring.rules import Finding, worst_verdict
 from modelbook.monitoring.windows import Window
 from modelbook.scoring.drift_measure import DRIFTED_FROM
 
-CREATE_TABLES = """
+CREATE_TABLES = f"""
 begin immediate;
 create table if not exists windows (
-  place integer primary key, version integer not null, name text not null, at real not null, \
-rows integer not null,
-  performed integer not null, word text not null, findings text not null, unique (version, name));
-create table if not exists measures (
-  version integer not null, name text not null, measure text not null, value real, low real, \
-high real, reference real,
-  primary key (version, name, measure));
+  id integer primary key, version integer not null, name text not null, at real not null,
+  rows integer not null, has_outcomes integer not null, verdict text not null,
+  findings text not null, unique (version, name));
+create table if not exists metrics (
+  version integer not null, name text not null, metric text not null, value real, low real,
+  high real, reference real, primary key (version, name, metric));
 create table if not exists verdicts (
-  place integer primary key, version integer not null, name text not null, at real not null, \
-word text not null,
-  findings text not null);
+  id integer primary key, version integer not null, name text not null, at real not null,
+  verdict text not null, findings text not null);
+pragma user_version = {SCHEMA_VERSION};
 commit;
 """  # at once: a service may be reading the file
 RECORD_WINDOW = """
-insert into windows (version, name, at, rows, performed, word, findings) values (?,?,?,?,?,?,?)
+insert into windows (version, name, at, rows, has_outcomes, verdict, findings)
+values (?,?,?,?,?,?,?)
 on conflict (version, name) do update set
-  at = excluded.at, rows = excluded.rows, performed = excluded.performed, word = excluded.word,
-  findings = excluded.findings
+  at = excluded.at, rows = excluded.rows, has_outcomes = excluded.has_outcomes,
+  verdict = excluded.verdict, findings = excluded.findings
 """
 LOCK_TIMEOUT_SECONDS = 10.0  # to wait for another process that writes
 
@@ -73,6 +79,7 @@ class WindowHistory:
             ):
                 if is_empty(self.path):
                     connection.executescript(CREATE_TABLES)
+                require_schema(connection, self.path)
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(
@@ -101,10 +108,10 @@ class WindowHistory:
         with self._connect() as connection:
             for evaluation in evaluations:
                 window = spans.evaluate_window(evaluation, params)
-                self._record_window(connection, window, recorded_at, list_measures(evaluation))
+                self._record_window(connection, window, recorded_at, list_metrics(evaluation))
             findings = spans.combine_windows(self._select_windows(connection), params)
             connection.execute(
-                "insert into verdicts (version, name, at, word, findings) values (?,?,?,?,?)",
+                "insert into verdicts (version, name, at, verdict, findings) values (?,?,?,?,?)",
                 (
                     self.version,
                     evaluations[-1].batch,
@@ -119,9 +126,9 @@ class WindowHistory:
         connection: sqlite3.Connection,
         window: Window,
         recorded_at: float,
-        measures: list[tuple[Any, ...]],
+        metrics: list[tuple[Any, ...]],
     ) -> None:
-        """Store a window and its measures in place of those of before."""
+        """Store a window and its metrics in place of those of before."""
         connection.execute(
             RECORD_WINDOW,
             (
@@ -135,11 +142,11 @@ class WindowHistory:
             ),
         )
         connection.execute(
-            "delete from measures where version = ? and name = ?", (self.version, window.name)
+            "delete from metrics where version = ? and name = ?", (self.version, window.name)
         )
         connection.executemany(
-            "insert into measures values (?,?,?,?,?,?,?)",
-            [(self.version, window.name, *measure) for measure in measures],
+            "insert into metrics values (?,?,?,?,?,?,?)",
+            [(self.version, window.name, *metric) for metric in metrics],
         )
 
     def read_windows(self) -> list[Window]:
@@ -149,69 +156,68 @@ class WindowHistory:
 
     def _select_windows(self, connection: sqlite3.Connection) -> list[Window]:
         rows = connection.execute(
-            "select name, rows, performed, findings from windows where version = ? order by place",
+            "select name, rows, has_outcomes, findings from windows where version = ? order by id",
             (self.version,),
         ).fetchall()
         return [
-            Window(name, count, bool(performed), self._read_findings(findings))
-            for name, count, performed, findings in rows
+            Window(name, count, bool(has_outcomes), _findings_from_json(findings))
+            for name, count, has_outcomes, findings in rows
         ]
 
-    def _read_findings(self, findings: str) -> tuple[Finding, ...]:
-        try:
-            return tuple(Finding(**finding) for finding in json.loads(findings))
-        except (TypeError, ValueError) as error:
-            raise StoreError(
-                f"the history {self.path} has findings of another version: {error}",
-                expected="a history written by this version of Modelbook",
-                next="modelbook upgrade shows how it is migrated, modelbook upgrade --yes "
-                "migrates it; or move the file away to start a new history",
-            ) from None
+    def metrics_table(self) -> pd.DataFrame:
+        """Return all metrics, oldest window first.
 
-    def measures_table(self) -> pd.DataFrame:
-        """Return all measures, oldest window first.
-
-        Columns ``batch, word, measure, value, low, high, reference``.
+        Columns ``batch, verdict, metric, value, low, high, reference``.
         """
         with self._connect() as connection:
             return pd.read_sql_query(
-                "select w.name as batch, w.word, m.measure, m.value, m.low, m.high, m.reference "
-                "from windows w join measures m on m.version = w.version and m.name = w.name "
-                "where w.version = ? order by w.place, m.rowid",
+                "select w.name as batch, w.verdict, m.metric, m.value, m.low, m.high, m.reference "
+                "from windows w join metrics m on m.version = w.version and m.name = w.name "
+                "where w.version = ? order by w.id, m.rowid",
                 connection,
                 params=(self.version,),
             )
 
 
-def list_measures(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
-    """List a window's numbers as ``measure, value, low, high, reference``.
+def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
+    """List a window's numbers as ``metric, value, low, high, reference``.
 
     Drift is how many times its threshold each column's is, as in the report and in Evidently's.
     """
-    measures: list[tuple[Any, ...]] = [
+    metrics: list[tuple[Any, ...]] = [
         ("rows", evaluation.rows, None, None, None),
         ("violations", len(evaluation.violations), None, None, None),
-        ("copies", evaluation.duplicates.share, None, evaluation.duplicates.expected_max, None),
+        (
+            "duplicate_share",
+            evaluation.duplicates.share,
+            None,
+            evaluation.duplicates.expected_max,
+            None,
+        ),
         ("drifted_share", evaluation.drifted_importance_share, None, None, None),
         ("score_distance", evaluation.output_distance("score").distance, None, None, None),
         ("outcome_distance", evaluation.output_distance("outcome").distance, None, None, None),
     ]
     if evaluation.sampled_from:
-        measures.append(("drawn_from", evaluation.sampled_from, None, None, None))
+        metrics.append(("sampled_from", evaluation.sampled_from, None, None, None))
     if evaluation.estimated_metric:
-        measures.append(
+        metrics.append(
             (
                 f"{EXPECTED_PREFIX}{evaluation.estimated_metric['metric']}",
                 *_interval_values(evaluation.estimated_metric),
             )
         )
-    measures += [
+    metrics += [
         (row["metric"], *_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
-    return measures + [
+    return metrics + [
         (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFTED_FROM)
         for row in evaluation.feature_drift.itertuples()
     ]
+
+
+def _findings_from_json(findings: str) -> tuple[Finding, ...]:
+    return tuple(Finding(**finding) for finding in json.loads(findings))
 
 
 def _findings_to_json(findings: Iterable[Finding]) -> str:
