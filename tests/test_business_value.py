@@ -123,6 +123,43 @@ def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(cont
     assert business_value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
 
 
+def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(task):
+    rows = pd.DataFrame({name: np.zeros(400) for name in task.contract.feature_names})
+    name = task.contract.numeric_features[-1]
+    rows[name] = SCORE + np.random.default_rng(3).normal(size=400) / 3  # weaker than the model
+    ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
+    params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
+    value = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        params, feature_ranking=ranking,
+    )  # fmt: skip
+    policies = {row["policy"]: row for row in value["policies"]}
+    alone = f"{task.contract.label(name)} alone"
+    lead, saving = (1000 * x for x in (policies[alone]["lead"], value["policies"][0]["saving"]))
+    assert 0 < lead < saving
+    saved = business_value.key_numbers(value)[1]
+    assert saved["value"] == pytest.approx(lead)
+    assert alone in saved["context"]
+    assert f"{saving:,.0f} against" in saved["context"]
+    text = task.describe_worth(value)
+    assert alone in text
+    assert text.index(f"{lead:.0f} EUR") < text.index(f"{saving:.0f}")
+    # Neither does the comparison with a champion leave the feature out.
+    sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
+    compared = business_value.compare_versions(
+        task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
+    )
+    saved = business_value.key_numbers(compared)[1]
+    assert saved["value"] == pytest.approx(lead)
+    assert [*saved["compared_with"].values()] == [pytest.approx(lead)]  # the same model
+    # A feature that is worse than chance is no reference.
+    weak = {**value, "policies": [
+        {**row, "saving": -1.0} if row["policy"] == alone else row for row in value["policies"]
+    ]}  # fmt: skip
+    assert business_value.key_numbers(weak)[1]["value"] == pytest.approx(saving)
+    assert alone not in task.describe_worth(weak)
+
+
 def test_gains_increase_and_reach_everybody():
     amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
     result = business_value.compute_gains(SCORED, amounts, business_value.GAIN_SHARES, **BOOTSTRAP)
@@ -181,12 +218,14 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     )
     random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
     sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
-    result = business_value.compare_versions(task, COSTS, alone, *sides, min_rows=50, **BOOTSTRAP)
+    result = business_value.compare_versions(
+        task, COSTS, alone, *sides, rows, min_rows=50, **BOOTSTRAP
+    )
     costs = {row["policy"]: row["cost"] for row in result["policies"]}
     assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
     at_limit = alone | {"limit": 0.1, "capacity": 0.1, "capacity_is_set": True}
     limited = business_value.compare_versions(
-        task, COSTS, at_limit, *sides, min_rows=50, **BOOTSTRAP
+        task, COSTS, at_limit, *sides, rows, min_rows=50, **BOOTSTRAP
     )
     assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
     at_limit_saved = business_value.key_numbers(limited)[-1]
@@ -197,7 +236,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     sides_apart = (("version 2", SCORED, 0.8), ("version 1", random, 0.2))
     at_half = alone | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
     apart = business_value.compare_versions(
-        task, COSTS, at_half, *sides_apart, min_rows=50, **BOOTSTRAP
+        task, COSTS, at_half, *sides_apart, rows, min_rows=50, **BOOTSTRAP
     )
     kinds = [row["kind"] for row in apart["policies"]]
     assert kinds[:3] == [
@@ -213,7 +252,9 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"])
     )
-    few = business_value.compare_versions(task, COSTS, alone, *sides, min_rows=500, **BOOTSTRAP)
+    few = business_value.compare_versions(
+        task, COSTS, alone, *sides, rows, min_rows=500, **BOOTSTRAP
+    )
     assert few["policies"] == alone["policies"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import safe_divide, weighted_mean
+from modelbook.tasks.savings import FEATURE, list_savings
 from modelbook.tasks.scored_rows import (
     CONFIDENCE_LEVEL,
     DIFFERENCE,
@@ -29,7 +30,6 @@ from modelbook.tasks.scored_rows import (
 )
 
 MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
-FEATURE = "single feature"  # rows ranked by one column, without any model
 ALTERNATIVES = (SIMPLE, FEATURE)
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
@@ -101,10 +101,7 @@ def measure_value(
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
     capacity = _share_acted_on(task, costs, scored, threshold, limit)
-    ranking = None
-    if feature_ranking is not None:
-        label = task.contract.label(feature_ranking.feature)
-        ranking = f"{label} alone", feature_ranking.score_rows(task, rows)
+    ranking = _score_by_feature(task, rows, feature_ranking)
     decisions = list_decisions(task, costs, scored, threshold, simple_model, limit, ranking)
     policies = compare_policies(costs, scored, decisions, **bootstrap)
     gains, at_capacity = {}, {}
@@ -128,6 +125,7 @@ def measure_value(
         "capacity": capacity,
         "capacity_is_set": params.capacity is not None,
         "limit": limit,
+        "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
         "baseline": _cheapest_constant(policies),
         "policies": _to_records(policies),
         "at_capacity": at_capacity,
@@ -194,6 +192,7 @@ def compare_versions(
     value: dict[str, Any],
     candidate: tuple[str, ScoredRows, float | None],
     champion: tuple[str, ScoredRows, float | None],
+    rows: pd.DataFrame,
     *,
     min_rows: int,
     resamples: int,
@@ -206,6 +205,8 @@ def compare_versions(
     value : dict
         The candidate's value, from ``measure_value``: its unit, its period and its costs. With
         fewer than ``min_rows`` rows its policies stay.
+    rows : DataFrame
+        The scored rows, with the features.
     """
     names = {"candidate": candidate[0], "champion": champion[0]}
     unchanged = value | names | {"gains": {}, "at_capacity": {}}
@@ -214,9 +215,14 @@ def compare_versions(
         return unchanged
     # Versions of 1.0.0 have the limit as their capacity.
     limit = value.get("limit", value["capacity"] if value["capacity_is_set"] else None)
+    # Versions of 1.0.0 have no ranking.
+    feature = value.get("feature_ranking")
+    ranking = _score_by_feature(task, rows, FeatureRanking(**feature) if feature else None)
+    candidate_policies = list(_version_policies(task, candidate, (MODEL, CAPACITY), limit))
     decisions = [
-        *_version_policies(task, candidate, (MODEL, CAPACITY), limit),
+        *candidate_policies,
         *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
+        *_feature_policy(ranking, candidate_policies[0][2]),
         *_constant_policies(costs, scored, limit),
     ]
     policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
@@ -255,8 +261,7 @@ def list_decisions(
         name, simple = simple_model
         decision = task.decide(simple.score, threshold)
         yield name, SIMPLE, decision if share is None else flag_share(simple.score, share)
-    if feature_ranking is not None and share is not None:
-        yield feature_ranking[0], FEATURE, flag_share(feature_ranking[1], share)
+    yield from _feature_policy(feature_ranking, policies[0][2])
     yield from _constant_policies(costs, scored, limit)
 
 
@@ -273,6 +278,23 @@ def _version_policies(
     if limit is not None and limit < decision.mean():
         yield f"{name} at capacity", limited_kind, flag_share(scored.score, limit)
     yield name, unlimited_kind, decision
+
+
+def _score_by_feature(
+    task: Task, rows: pd.DataFrame, ranking: FeatureRanking | None
+) -> tuple[str, np.ndarray] | None:
+    """Name and scores of the ranking by a single feature."""
+    if ranking is None:
+        return None
+    return f"{task.contract.label(ranking.feature)} alone", ranking.score_rows(task, rows)
+
+
+def _feature_policy(
+    ranking: tuple[str, np.ndarray] | None, decision: np.ndarray
+) -> Iterator[tuple[str, str, Any]]:
+    """Flag as many rows as a decision of the model, by a single feature."""
+    if ranking is not None:
+        yield ranking[0], FEATURE, flag_share(ranking[1], float(decision.mean()))
 
 
 def _constant_policies(
@@ -315,23 +337,27 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     """Expected cost of the model, and its saving compared with the champion's, as key numbers."""
     model = value["policies"][0]
     size = value["period_rows"] if value["period"] else 1000
-    # Of each version the first policy is what is done.
+    reference, *others = list_savings(value)
+    # What the champion saves against the same reference as the model; of each version the first
+    # policy is what is done.
+    shift = reference["saving"] - model["saving"]
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in value["policies"] if row["kind"] in champion_kinds]
-    champion = {row["policy"]: size * row["saving"] for row in champion_rows[:1]}
+    champion = {row["policy"]: size * (row["saving"] + shift) for row in champion_rows[:1]}
+    other = "".join(f"; {size * row['saving']:,.0f} against {row['policy']}" for row in others)
     limit = f"acting on {model['share'] * size:,.0f}, " if model["kind"] == CAPACITY else ""
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
-    low, high = model["saving_low"], model["saving_high"]
+    low, high = reference["low"], reference["high"]
     unit = value["unit"] or "units of cost"
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
     return [
         key_number("expected cost per row", model["cost"], context=unit, compared_with=base),
         key_number(
             f"{unit} saved per {value['period'] or '1,000 rows'}",
-            size * model["saving"],
+            size * reference["saving"],
             "count",
             interval=None if low is None else (size * low, size * high),
-            context=f"{limit}against {value['baseline']}",
+            context=f"{limit}against {reference['policy']}{other}",
             compared_with=champion,
         ),
     ]

@@ -76,7 +76,8 @@
       }
       show("wasted", String(Math.round(10 * (1 - gains.precision[i]))));
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
-        + value.unit);
+        + value.unit + " against acting on " + (base === nobody ? "nobody"
+          : value.capacity_is_set ? "as many at random" : "everybody"));
       show("best", best < 0 ? "nobody, or everybody"
         : `${count(gains.share[best] * size)} (${percent(gains.share[best])})`);
       show("env", [...Object.entries(cost).map(([name, text]) => `${name}: ${text}`),
