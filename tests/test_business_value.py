@@ -323,6 +323,19 @@ def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
     assert unknown["high"] == pytest.approx(0.2 * 2.4977 / 1.96, rel=1e-3)
 
 
+def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
+    [sensitive] = task.contract.columns_with_role("sensitive")
+    table = pd.DataFrame([gap("colour", -0.6, -0.4), gap(sensitive, -0.5, -0.1)])
+    table["value"], table["against"] = ["1", "1"], ["2", "0"]
+    harm = fairness.summarize_gaps(task.contract, table, 0.1)
+    text = task.describe_harm(harm)[-1]
+    label = task.contract.label
+    assert not missing_facts(text, "gate", "recall", label("colour"), label(sensitive))
+    assert text.index(label(sensitive)) < text.index("not") < text.index(label("colour"))
+    declared = fairness.summarize_gaps(task.contract, table.tail(1), 0.1)
+    assert task.describe_uncovered_gaps(declared) == []
+
+
 def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
     frame = pd.DataFrame({"group": np.where(np.arange(400) % 2, "a", "b")})
     limits = {"columns": ["group"], "min_rows": 20, **BOOTSTRAP}

@@ -75,6 +75,7 @@ def describe(
         "value": value,
         "worth": task.describe_worth(value),
         "gaps": describe_gaps(task, harm["conclusive"]),
+        "uncovered": task.describe_uncovered_gaps(harm),
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "n_compared": sum(map(len, harm.values())),

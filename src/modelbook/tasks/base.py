@@ -465,7 +465,19 @@ class Task(ABC):
         """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
         kinds = ("conclusive", "inconclusive")
         labelled = {kind: [self.label_gap(row) for row in harm[kind]] for kind in kinds}
-        return self._render_shared("harm", **labelled)
+        return [*self._render_shared("harm", **labelled), *self.describe_uncovered_gaps(harm)]
+
+    def describe_uncovered_gaps(self, harm: dict[str, list[MetricRows]]) -> list[str]:
+        """Describe which gaps the gate's fairness criterion leaves out: of no sensitive column."""
+        sensitive = self.contract.columns_with_role("sensitive")
+        columns = [row["slice"] for row in [*harm["conclusive"], *harm["inconclusive"]]]
+        uncovered = [name for name in dict.fromkeys(columns) if name not in sensitive]
+        return self._render_shared(
+            "uncovered",
+            metric=metric_label(self.fairness_metrics[0]),
+            sensitive=list(map(self.contract.label, sensitive)),
+            uncovered=list(map(self.contract.label, uncovered)),
+        )
 
     def describe_labelled_gap(self, row: dict[str, Any]) -> str:
         """Describe a gap of ``fairness.summarize_gaps``, and the rows that would settle it."""
