@@ -137,7 +137,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     alone = f"{task.contract.label(name)} alone"
     lead, saving = (1000 * x for x in (policies[alone]["lead"], value["policies"][0]["saving"]))
     assert 0 < lead < saving
-    saved = business_value.key_numbers(value)[1]
+    saved = business_value.key_numbers(value)[-1]
     assert saved["value"] == pytest.approx(lead)
     assert alone in saved["context"]
     assert f"{saving:,.0f} against" in saved["context"]
@@ -149,14 +149,14 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
-    saved = business_value.key_numbers(compared)[1]
+    saved = business_value.key_numbers(compared)[-1]
     assert saved["value"] == pytest.approx(lead)
     assert [*saved["compared_with"].values()] == [pytest.approx(lead)]  # the same model
     # A feature that is worse than chance is no reference.
     weak = {**value, "policies": [
         {**row, "saving": -1.0} if row["policy"] == alone else row for row in value["policies"]
     ]}  # fmt: skip
-    assert business_value.key_numbers(weak)[1]["value"] == pytest.approx(saving)
+    assert business_value.key_numbers(weak)[-1]["value"] == pytest.approx(saving)
     assert alone not in task.describe_worth(weak)
 
 
@@ -199,7 +199,13 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in business_value.shown_gains(result)]
-    saved = business_value.key_numbers(result)[1]
+    recall, cost, saved = business_value.key_numbers(result)
+    # One policy: that at capacity.
+    assert recall["value"] == result["at_capacity"]["reached"]
+    contexts = [row["context"] for row in (recall, cost, saved)]
+    assert all("acting on 100" in text for text in contexts)
+    contexts = [row["context"] for row in business_value.key_numbers(unlimited)]
+    assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
     assert "EUR" in task.describe_worth(result)

@@ -334,7 +334,10 @@ def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
-    """Expected cost of the model, and its saving compared with the champion's, as key numbers."""
+    """Recall, expected cost and saving of what is done with the model, as key numbers.
+
+    The saving is compared with the champion's.
+    """
     model = value["policies"][0]
     size = value["period_rows"] if value["period"] else 1000
     reference, *others = list_savings(value)
@@ -345,22 +348,44 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_rows = [row for row in value["policies"] if row["kind"] in champion_kinds]
     champion = {row["policy"]: size * (row["saving"] + shift) for row in champion_rows[:1]}
     other = "".join(f"; {size * row['saving']:,.0f} against {row['policy']}" for row in others)
-    limit = f"acting on {model['share'] * size:,.0f}, " if model["kind"] == CAPACITY else ""
+    policy = _describe_policy(value)
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or "units of cost"
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
+    context = f"{unit}, {policy}" if policy else unit
     return [
-        key_number("expected cost per row", model["cost"], context=unit, compared_with=base),
+        *_recall_number(value, policy),
+        key_number("expected cost per row", model["cost"], context=context, compared_with=base),
         key_number(
             f"{unit} saved per {value['period'] or '1,000 rows'}",
             size * reference["saving"],
             "count",
             interval=None if low is None else (size * low, size * high),
-            context=f"{limit}against {reference['policy']}{other}",
+            context=f"{policy}{', ' if policy else ''}against {reference['policy']}{other}",
             compared_with=champion,
         ),
     ]
+
+
+def _recall_number(value: dict[str, Any], policy: str) -> list[KeyNumber]:
+    reached = value["at_capacity"]
+    if not reached:
+        return []
+    interval = reached["reached_low"], reached["reached_high"]
+    context = f"of the “{value['target']}” {value['noun']}, {policy}"
+    return [key_number("recall", reached["reached"], "share", interval=interval, context=context)]
+
+
+def _describe_policy(value: dict[str, Any]) -> str:
+    """What is done with the model: the policy that key numbers are about; empty without flags."""
+    model = value["policies"][0]
+    if model["share"] is None:
+        return ""
+    if model["kind"] != CAPACITY:
+        return f"at threshold {value['threshold']:g}"
+    size = value["period_rows"] if value["period"] else 1000
+    return f"acting on {model['share'] * size:,.0f}"
 
 
 def policies_table(value: dict[str, Any]) -> pd.DataFrame:

@@ -421,7 +421,7 @@ class Task(ABC):
         return " ".join(self._render("quality", rows=rows, **values))
 
     @abstractmethod
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
+    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         """The key numbers of a model, the headline metric first."""
 
     @abstractmethod

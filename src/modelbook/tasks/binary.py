@@ -292,13 +292,9 @@ class Binary(Task):
     def sentence_values(self, threshold: float | None) -> dict[str, Any]:
         return {"threshold": threshold, "yes": self._class_label(1), "no": self._class_label(0)}
 
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
+    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
-        recall_context = f"of the {self._positive_label()} rows, at threshold {threshold:g}"
-        return [
-            *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
-            key_number("recall", rows["recall"]["value"], "share", context=recall_context),
-        ]
+        return [metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()]
 
     def phrases(self) -> dict[str, str]:
         target = self.contract.label(self.contract.target)

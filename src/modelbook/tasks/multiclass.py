@@ -331,7 +331,7 @@ class Multiclass(Task):
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
         return key_number(f"share of {self.classes[share.index[0]]}", share.iloc[0], "share")
 
-    def key_numbers(self, rows: MetricRows, threshold: float | None) -> list[KeyNumber]:
+    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {
             "ROC AUC": "roc_auc",
             "accuracy": "accuracy",

@@ -419,7 +419,7 @@ def verdict_fields(
             task, final_model, holdout_evaluation, evidence, rows, version
         ),
         "numbers": [
-            *task.key_numbers(rows, final_model.threshold),
+            *task.key_numbers(rows),
             *(business_value.key_numbers(worth) if worth else []),
             holdout_use_number,
         ],
