@@ -114,13 +114,36 @@ def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
     assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
 
 
-def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(contract):
-    years = {1: 90, 2: 80, 3: 70}
-    rows = pd.concat(pd.DataFrame({contract.time: [year] * n}) for year, n in years.items())
-    batches = pd.DataFrame({contract.time: [4] * 20 + [5] * 30})
-    rows = rows.assign(**{contract.entity: 1})
+def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(contract, make_frame):
+    def rows_of(counts: dict[int, int]) -> pd.DataFrame:
+        return pd.concat(make_frame(entities=n, years=(year,)) for year, n in counts.items())
+
+    rows, batches = rows_of({1: 90, 2: 80, 3: 70}), rows_of({4: 20, 5: 30})
     assert business_value.describe_period(contract, rows, rows.head(0), batches).rows == 30
     assert business_value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
+
+
+def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task, make_frame):
+    contract = task.contract
+    rows = make_frame(entities=100, years=(1, 2, 3, 4)).assign(noise=1.0)
+    batches = rows[rows["year"] == 4]
+    train = rows[rows["year"] < 4]
+    same = business_value.describe_period(contract, train, train, batches)
+    assert same.mix == {}
+    holdout = train.assign(noise=train["noise"].where(train["year"] > 1))
+    period = business_value.describe_period(contract, train, holdout, batches)
+    assert period.mix == {"column": "noise", "share": 0.0}  # of years 2 to 4
+    scored = ScoredRows.from_arrays(SCORED.outcome[:300], SCORE[:300], range(300))
+    params = config.validate("finalize", {"resamples": 100})
+    value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
+    assert not missing_facts(task.describe_worth(value), "noise", "33%", "0%")
+    sides = ("version 2", scored, 0.2), ("version 1", scored, 0.2)
+    recent = holdout[holdout["year"] > 1].sample(300, replace=True, random_state=1)
+    compared = business_value.compare_versions(
+        task, COSTS, value, *sides, recent, min_rows=50, **BOOTSTRAP
+    )
+    assert compared["mix"]["rows_share"] == 0
+    assert "noise" not in task.describe_worth({**value, "mix": {}})
 
 
 def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(task):

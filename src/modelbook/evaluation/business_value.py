@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model"
 ALTERNATIVES = (SIMPLE, FEATURE)
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
+MIX_DIFFERENCE = 0.05  # of the shares of rows, that is stated
 RECENT_PERIODS = 3  # whose median number of rows is that of a period
 POLICY_COLUMNS = ["policy", "kind", "share", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
@@ -52,11 +53,16 @@ class Period:
         Name of the time column; empty without one.
     noun : str
         Plural name of the rows: the entity's if each has one row in a period.
+    mix : dict
+        ``column`` and ``share``: the feature whose missing values differ most between the holdout
+        and the latest periods, and the share of their rows in which it is missing; empty if that
+        differs by less than ``MIX_DIFFERENCE``.
     """
 
     rows: int
     label: str
     noun: str
+    mix: dict[str, Any] = field(default_factory=dict)
 
 
 def describe_period(
@@ -65,13 +71,34 @@ def describe_period(
     """Describe a recent period: of the rows of a model, and of the batches that came later."""
     rows = pd.concat([train, holdout])
     latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
-    n_rows = len(latest)
+    n_rows, mix = len(latest), {}
     if contract.time:
-        counts = pd.concat([rows, batches])[contract.time].value_counts().sort_index()
-        n_rows = round(counts.tail(RECENT_PERIODS).median())
+        rows = pd.concat([rows, batches])
+        counts = rows[contract.time].value_counts().sort_index().tail(RECENT_PERIODS)
+        n_rows = round(counts.median())
+        mix = _find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
     noun = f"{contract.label(contract.entity)}s" if contract.entity and has_one_row_each else "rows"
-    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun)
+    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix)
+
+
+def _find_mix_difference(
+    contract: Contract, holdout: pd.DataFrame, recent: pd.DataFrame
+) -> dict[str, Any]:
+    """Find the feature whose share of missing values differs most; see ``Period.mix``."""
+    share = contract.select_features(recent).isna().mean()
+    difference = (contract.select_features(holdout).isna().mean() - share).abs()
+    if not difference.max() >= MIX_DIFFERENCE:
+        return {}
+    return {"column": difference.idxmax(), "share": float(share[difference.idxmax()])}
+
+
+def _describe_mix(contract: Contract, rows: pd.DataFrame, mix: dict[str, Any]) -> dict[str, Any]:
+    """``Period.mix`` with the column's ``label``, and its share in the rows, ``rows_share``."""
+    if not mix:
+        return {}
+    rows_share = float(contract.select_features(rows)[mix["column"]].isna().mean())
+    return mix | {"label": contract.label(mix["column"]), "rows_share": rows_share}
 
 
 def measure_value(
@@ -116,6 +143,7 @@ def measure_value(
         "period_rows": period.rows,
         "period": period.label,
         "noun": period.noun,
+        "mix": _describe_mix(task.contract, rows, period.mix),
         "target": task.contract.label(task.contract.target),
         "amount": "" if params.amount == NONE else task.contract.label(params.amount),
         "rows": len(scored),
@@ -230,6 +258,7 @@ def compare_versions(
         "policies": _to_records(policies),
         "baseline": _cheapest_constant(policies),
         "rows": len(scored),
+        "mix": _describe_mix(task.contract, rows, value.get("mix", {})),
     }
 
 
