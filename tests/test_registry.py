@@ -132,14 +132,29 @@ def second(
     return enter(shelf, other, contract)
 
 
-def test_loaded_version_leaves_the_imported_package_first_on_the_path(
-    shelf: Path, first: ModelVersion, monkeypatch: pytest.MonkeyPatch
+LOAD_VERSION_FIRST = """
+import sys
+from pathlib import Path
+import mlflow
+for name in [name for name in sys.modules if name.partition(".")[0] == "modelbook"]:
+    del sys.modules[name]  # MLflow imports an installed package, as its plugin
+if {hidden}:
+    sys.path = [path for path in sys.path if not Path(path, "modelbook", "__init__.py").exists()]
+model = mlflow.pyfunc.load_model({folder!r})
+import modelbook
+print(Path(modelbook.__file__).parent, len(model.predict(model.input_example)))
+"""
+
+
+@pytest.mark.parametrize("is_installed", [True, False], ids=["installed", "not-installed"])
+def test_version_loaded_first_uses_the_installed_package_or_else_its_own_code(
+    is_installed: bool, first: ModelVersion
 ) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    store.configure_mlflow(shelf).pyfunc.load_model(f"models:/{BOOK}/{first.number}")
-    copies = [folder for folder in sys.path if Path(folder, "modelbook").is_dir()]
-    assert len(copies) > 1
-    assert Path(copies[0], "modelbook") == Path(store.__file__).parents[1]
+    folder = first.artifact_folder.parent
+    code = LOAD_VERSION_FIRST.format(hidden=not is_installed, folder=str(folder))
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    package = Path(store.__file__).parents[1] if is_installed else folder / "code/modelbook"
+    assert result.stdout.split() == [str(package), "2"], result.stderr
 
 
 def test_version_has_the_modules_that_its_model_needs(tmp_path: Path) -> None:

@@ -12,8 +12,13 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
 
-from modelbook import tasks
-from modelbook.contract import Contract
+# MLflow puts the version's code first on the path. It lacks most of the package, so it goes behind
+# a package that is installed, here and in processes that this one starts.
+VERSION_CODE = Path(__file__).with_name("code")
+sys.path.sort(key=lambda folder: Path(folder).absolute() == VERSION_CODE)
+
+from modelbook import tasks  # noqa: E402
+from modelbook.contract import Contract  # noqa: E402
 
 
 class PipelineModel(PythonModel):
@@ -26,7 +31,6 @@ class PipelineModel(PythonModel):
         self._task = tasks.get_task(Contract.load(context.artifacts["contract"]))
         with open(context.artifacts["model"], "rb") as file:
             self._pipeline = cloudpickle.load(file)
-        _prefer_imported_package()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -38,21 +42,6 @@ class PipelineModel(PythonModel):
         return self._task.make_predictions(score, (params or {}).get("threshold")).set_axis(
             model_input.index
         )
-
-
-def _prefer_imported_package() -> None:
-    """Move other copies of the package to the end of ``sys.path``.
-
-    MLflow puts the code of a version first, so that processes that this one starts would import
-    the package from there, and lack the modules that a version does not have.
-    """
-    package = Path(tasks.__file__).parents[1]
-    copies = [
-        folder
-        for folder in sys.path
-        if Path(folder, package.name).is_dir() and Path(folder) != package.parent
-    ]
-    sys.path[:] = [folder for folder in sys.path if folder not in copies] + copies
 
 
 mlflow.models.set_model(PipelineModel())
