@@ -80,7 +80,7 @@ def _compare(a: BuildRun, b: BuildRun) -> Iterator[Change]:
     }
     yield Change("run", "command", a.command, b.command)
     yield Change("run", "environment", a.env_file, b.env_file)
-    yield Change("run", "ended", a.verdict, b.verdict)
+    yield Change("run", "ended", a.status, b.status)
     uncommitted = [str(run.number) for run in (a, b) if run.commit.endswith("+")]
     note = f"uncommitted changes in {' and '.join(uncommitted)}" if uncommitted else ""
     yield Change("commit", "commit", a.commit, b.commit, note)
