@@ -111,7 +111,7 @@ def test_windows_are_stored_in_order_of_arrival(past: WindowHistory, contract: C
 def test_versions_have_separate_histories(past: WindowHistory, contract: Contract) -> None:
     past.record_windows([evaluated(contract, "4")], PARAMS)
     assert WindowHistory(past.path, 4).read_windows() == []
-    assert WindowHistory(past.path, 4).measures_table().empty
+    assert WindowHistory(past.path, 4).metrics_table().empty
 
 
 def test_windows_persist_between_commands(past: WindowHistory, contract: Contract) -> None:
@@ -189,7 +189,7 @@ def test_corrupt_history_raises(past: WindowHistory) -> None:
 
 
 def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -> None:
-    assert figures.metric_history(past.measures_table()).figure is None
+    assert figures.metric_history(past.metrics_table()).figure is None
     past.record_windows(
         [
             evaluated(contract, "4"),
@@ -198,11 +198,11 @@ def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -
         ],
         PARAMS,
     )
-    figure = figures.metric_history(past.measures_table())
+    figure = figures.metric_history(past.metrics_table())
     assert re.findall(r"\d[\d.]*\d|\d", figure.alt) == ["3", "0.750", "0.600", "0.000", "0.000"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()
-    assert set(figure.data["measure"]) == {"roc_auc", "expected_roc_auc", "drifted_share"}
+    assert set(figure.data["metric"]) == {"roc_auc", "expected_roc_auc", "drifted_share"}
 
 
 # The journal

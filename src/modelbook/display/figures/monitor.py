@@ -231,34 +231,34 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     )
 
 
-@plotting.figure_of("History", ["batch", "measure", "value"], optional=["low", "high", "reference"])
+@plotting.figure_of("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
 def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``batch, measure, value, low, high, reference``, oldest window first.
+        Columns ``batch, metric, value, low, high, reference``, oldest window first.
     alert_share : float, optional
         The importance of drifted columns from which the verdict is watch.
     """
     positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
-    rows_by_measure = {
-        name: data[data["measure"].isin([name, f"expected_{name}"])]
+    rows_by_metric = {
+        name: data[data["metric"].isin([name, f"expected_{name}"])]
         for name in (*HEADLINE_METRICS, "drifted_share")
     }
     panels = {
-        name: measure_rows.assign(place=measure_rows["batch"].map(positions))
-        for name, measure_rows in rows_by_measure.items()
-        if len(measure_rows)
+        name: metric_rows.assign(place=metric_rows["batch"].map(positions))
+        for name, metric_rows in rows_by_metric.items()
+        if len(metric_rows)
     }
     if not panels:
         return empty_figure("History")
     figure, axes = plotting.subplots(
         1.2 + 1.7 * len(panels), nrows=len(panels), ncols=1, squeeze=False
     )
-    for ax, (name, measure_rows) in zip(axes.flat, panels.items(), strict=True):
-        _draw_history(ax, name, measure_rows)
+    for ax, (name, metric_rows) in zip(axes.flat, panels.items(), strict=True):
+        _draw_history(ax, name, metric_rows)
         if name == "drifted_share" and alert_share is not None:
             ax.axhline(alert_share, color=style.POSITIVE, linestyle=":", linewidth=1.4)
             ax.set_ylim(0, max(ax.get_ylim()[1], 1.15 * alert_share))
@@ -279,9 +279,9 @@ def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figu
     )
 
 
-def _draw_history(ax: Any, name: str, measure_rows: pd.DataFrame) -> None:
-    observed = measure_rows[measure_rows["measure"] == name]
-    expected = measure_rows[measure_rows["measure"] != name]
+def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
+    observed = metric_rows[metric_rows["metric"] == name]
+    expected = metric_rows[metric_rows["metric"] != name]
     ax.plot(observed["place"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
     ax.vlines(
         observed["place"],
@@ -295,22 +295,19 @@ def _draw_history(ax: Any, name: str, measure_rows: pd.DataFrame) -> None:
     texts = {
         place: f"batch {rows['batch'].iloc[0]}: "
         + ", ".join(
-            f"{'observed' if measure == name else 'expected'} {format_metric(value)}"
-            for measure, value in zip(rows["measure"], rows["value"], strict=True)
+            f"{'observed' if metric == name else 'expected'} {format_metric(value)}"
+            for metric, value in zip(rows["metric"], rows["value"], strict=True)
         )
-        for place, rows in measure_rows.groupby("place")
+        for place, rows in metric_rows.groupby("place")
     }
     plotting.add_hover_strips(ax, list(texts), list(texts.values()))
-    reference = measure_rows["reference"].dropna()
-    places = measure_rows.loc[reference.index, "place"]
+    reference = metric_rows["reference"].dropna()
+    places = metric_rows.loc[reference.index, "place"]
     ax.hlines(
         reference, places - 0.4, places + 0.4, color=style.REFERENCE, linestyle="--", linewidth=1.1
     )
     low, high = plotting.padded_limits(
-        measure_rows["value"],
-        measure_rows["low"].dropna(),
-        measure_rows["high"].dropna(),
-        reference,
+        metric_rows["value"], metric_rows["low"].dropna(), metric_rows["high"].dropna(), reference
     )
     ax.set_ylim(0 if name == "drifted_share" else low, high)
     ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
