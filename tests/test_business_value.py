@@ -328,8 +328,8 @@ def test_threshold_that_triples_flags_is_largest_change(task):
 
 def gap(column: str, low: float, high: float, n: int = 100, **more: Any) -> dict[str, Any]:
     middle = (low + high) / 2
-    names = {"slice": column, "value": "1", "against": "0", "metric": "recall"}
-    return {**names, "n": n, "one": 0.5 + middle, "other": 0.5, "gap": middle, "low": low,
+    names = {"slice": column, "value": "1", "reference": "0", "metric": "recall"}
+    return {**names, "n": n, "group_metric": 0.5 + middle, "reference_metric": 0.5, "gap": middle, "low": low,
             "high": high, **more}  # fmt: skip
 
 
@@ -355,7 +355,7 @@ def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     [sensitive] = task.contract.columns_with_role("sensitive")
     table = pd.DataFrame([gap("colour", -0.6, -0.4), gap(sensitive, -0.5, -0.1)])
-    table["value"], table["against"] = ["1", "1"], ["2", "0"]
+    table["value"], table["reference"] = ["1", "1"], ["2", "0"]
     harm = fairness.summarize_gaps(task.contract, table, 0.1)
     text = task.describe_harm(harm)[-1]
     label = task.contract.label
@@ -374,8 +374,10 @@ def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
     is_group = (frame["group"] == rows.loc["recall", "value"]).to_numpy()
     is_positive = SCORED.outcome == 1
     flagged = limit <= SCORE
-    assert rows.loc["recall", "one"] == pytest.approx(flagged[is_group & is_positive].mean())
-    assert rows.loc["selection_rate", "one"] == pytest.approx(flagged[is_group].mean())
+    assert rows.loc["recall", "group_metric"] == pytest.approx(
+        flagged[is_group & is_positive].mean()
+    )
+    assert rows.loc["selection_rate", "group_metric"] == pytest.approx(flagged[is_group].mean())
     assert rows.loc["recall", "rate"] == pytest.approx(is_positive[is_group].mean())
     assert rows["decision"].map(bool).to_dict() == {
         "recall": True,

@@ -225,8 +225,8 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     metrics["evaluation"].append(
         {"metric": "calibration_in_the_large", "value": 0.06, "low": 0.05, "high": 0.07}
     )
-    group = {"slice": "flag", "value": "1", "against": "0", "gap": -0.2, "low": -0.3, "high": -0.1,
-             "one": 0.3, "other": 0.5}  # fmt: skip
+    group = {"slice": "flag", "value": "1", "reference": "0", "gap": -0.2, "low": -0.3, "high": -0.1,
+             "group_metric": 0.3, "reference_metric": 0.5}  # fmt: skip
     metrics["gaps"] = [{**group, "metric": "recall"}, {**group, "metric": "selection_rate"}]
     metrics["suspicions"] = []
     metrics["scorer"] = {
@@ -273,7 +273,7 @@ def test_regression_criteria_are_relative_to_error_scale() -> None:
     row = {"value": 60, "low": 40, "high": 80, "baseline": 200}
     metrics = {
         "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_in_the_large")], "gain": (1, 0.5, 2),
-        "gaps": [{"slice": "colour", "value": "11", "against": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "one": 55, "other": 50}],
+        "gaps": [{"slice": "colour", "value": "11", "reference": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "group_metric": 55, "reference_metric": 50}],
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
     assert result.calibration == Interval(0.3, 0.2, 0.4)

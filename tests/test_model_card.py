@@ -29,10 +29,10 @@ GAP = {
     "slice": "group",
     "value": "1",
     "n": 30,
-    "against": "0",
-    "against_n": 70,
-    "one": 0.4,
-    "other": 0.7,
+    "reference": "0",
+    "reference_n": 70,
+    "group_metric": 0.4,
+    "reference_metric": 0.7,
 }
 
 

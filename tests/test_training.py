@@ -1376,13 +1376,13 @@ class TestFairnessGaps:
             TASK, scored, frame, 0.5, 0.5, min_rows=100, resamples=200, seed=1
         )
         recall = table[table["metric"] == "recall"].iloc[0]
-        assert (recall["value"], recall["against"], recall["n"], recall["against_n"]) == (
+        assert (recall["value"], recall["reference"], recall["n"], recall["reference_n"]) == (
             "few",
             "many",
             400,
             800,
         )
-        assert recall["gap"] == pytest.approx(recall["one"] - recall["other"])
+        assert recall["gap"] == pytest.approx(recall["group_metric"] - recall["reference_metric"])
         assert recall["low"] < -0.3 < recall["high"] < 0
         assert set(table["metric"]) == {
             "recall",

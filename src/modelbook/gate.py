@@ -181,7 +181,10 @@ def gather_evidence(
             for row in slices
         ),
         fairness_gaps=tuple(
-            (task.describe_gap(row), _to_normalized_interval(task, row, "gap", row["other"]))
+            (
+                task.describe_gap(row),
+                _to_normalized_interval(task, row, "gap", row["reference_metric"]),
+            )
             for row in metrics.get("gaps", [])
             if row["metric"] == task.fairness_metrics[0]
         ),

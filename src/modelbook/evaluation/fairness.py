@@ -17,8 +17,8 @@ from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # that rows are counted for
 AT_CAPACITY = "at capacity"
-COLUMNS = ["slice", "value", "n", "against", "against_n", "metric", "decision", "rate"]
-COLUMNS += ["against_rate", "one", "other", "gap", "low", "high"]
+COLUMNS = ["slice", "value", "n", "reference", "reference_n", "metric", "decision", "rate"]
+COLUMNS += ["reference_rate", "group_metric", "reference_metric", "gap", "low", "high"]
 
 
 def measure_fairness_gaps(
@@ -53,8 +53,8 @@ def measure_fairness_gaps(
     Returns
     -------
     DataFrame
-        Columns ``slice, value, n, against, against_n, metric, decision, rate, against_rate, one,
-        other, gap, low, high``. ``one`` is the group's metric, ``other`` the largest group's;
+        Columns ``slice, value, n, reference, reference_n, metric, decision, rate, reference_rate,
+        group_metric, reference_metric, gap, low, high``. The reference is the largest group;
         ``decision`` is ``at capacity`` for metrics of rows that are flagged up to the capacity, or
         empty; the rates are the groups' shares of positive rows, None unless the task is binary.
     """
@@ -77,9 +77,9 @@ def measure_fairness_gaps(
                 labels = {
                     "slice": column,
                     "value": value,
-                    "against": largest,
+                    "reference": largest,
                     "rate": task.positive_rate(group),
-                    "against_rate": task.positive_rate(groups[largest]),
+                    "reference_rate": task.positive_rate(groups[largest]),
                 }
                 for gap in gaps:
                     decision = AT_CAPACITY if gap["metric"] in limited_metrics else ""
@@ -112,13 +112,13 @@ def summarize_gaps(
         error = standard_error(row["low"], row["high"])
         row |= {
             "group": contract.label_group(row["slice"], row["value"]),
-            "against": contract.label_group(row["slice"], row["against"]),
+            "reference": contract.label_group(row["slice"], row["reference"]),
             "low": row["gap"] - critical / CRITICAL * (row["gap"] - row["low"]),
             "high": row["gap"] + critical / CRITICAL * (row["high"] - row["gap"]),
             "n_gaps": len(finite_gaps),
         }
         if row["low"] > 0 or row["high"] < 0:
-            conclusive.append({**row, "certain": max(row["low"], -row["high"])})
+            conclusive.append({**row, "min_gap": max(row["low"], -row["high"])})
         elif max(row["high"], -row["low"]) > relevant_gap:
             reach = detectable_difference(error, n_gaps) / max(relevant_gap, SMALLEST_GAP)
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
@@ -126,7 +126,7 @@ def summarize_gaps(
             small.append(row)
     sensitive = contract.columns_with_role("sensitive")
     return {
-        "conclusive": sorted(conclusive, key=lambda row: -row["certain"]),
+        "conclusive": sorted(conclusive, key=lambda row: -row["min_gap"]),
         "inconclusive": sorted(
             inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
         ),
@@ -157,9 +157,9 @@ def _compare_groups(
             {
                 "metric": name,
                 "n": len(group),
-                "against_n": len(reference),
-                "one": group_value,
-                "other": reference_value,
+                "reference_n": len(reference),
+                "group_metric": group_value,
+                "reference_metric": reference_value,
                 "gap": gap,
                 "low": gap - np.hypot(group_value - group_low, reference_high - reference_value),
                 "high": gap + np.hypot(group_high - group_value, reference_value - reference_low),

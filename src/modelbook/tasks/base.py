@@ -447,7 +447,7 @@ class Task(ABC):
         """
         groups = {
             "group": self.contract.label_group(row["slice"], row["value"]),
-            "against": self.contract.label_group(row["slice"], row["against"]),
+            "reference": self.contract.label_group(row["slice"], row["reference"]),
         }
         [sentence] = self._render_shared("gap", row=self.label_gap({**row, **groups, "n_gaps": 1}))
         return sentence
