@@ -315,8 +315,8 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
 
 def _history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
     texts = []
-    for name, measure_rows in panels.items():
-        observed = measure_rows[measure_rows["measure"] == name]
+    for name, metric_rows in panels.items():
+        observed = metric_rows[metric_rows["metric"] == name]
         if len(observed):
             first, last = observed.iloc[0], observed.iloc[-1]
             label = DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name)
