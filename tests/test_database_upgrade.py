@@ -231,9 +231,12 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     (root / "store.yaml").write_text("database: sqlite:///elsewhere/mlflow.db\n")
     journal_settings = f"journal: {{url: 'sqlite:///{journal_path}', patience: 2}}\n"
     (root / "serving.yaml").write_text(journal_settings)
+    contract = root / "contracts/claims.yaml"
+    contract.parent.mkdir(exist_ok=True)
+    contract.write_text("target_gaps: refuse\n")
     for words in (
         ["init", "-q"],
-        ["add", "store.yaml", "serving.yaml"],
+        ["add", "store.yaml", "serving.yaml", "contracts/claims.yaml"],
         [*AUTHOR, "commit", "-qm", "Before"],
     ):
         subprocess.run(["git", *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
@@ -245,6 +248,7 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     done = upgrade("--yes")
     assert done.exit_code == 0, done.output
     mlflow_schema.require_schema(root)
+    assert contract.read_text() == "missing_target: refuse\n"
     assert Journal(f"sqlite:///{journal_path}", BOOK).find_schema() == SCHEMA_VERSION
     assert upgrade().exit_code == 0
 

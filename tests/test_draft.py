@@ -331,14 +331,14 @@ def test_make_and_number_is_not_parsed_as_month_and_year() -> None:
 def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
     gaps = people().assign(y=every([1, 0, None]))
     made = drafted(gaps)
-    assert (made.contract.target_gaps, made.n_rows) == ("leave_out", 160)
+    assert (made.contract.missing_target, made.n_rows) == ("exclude", 160)
     assert missing_facts(made.contract.questions[0].decided, 80, 240) == []
     assert len(made.contract.select_training_rows(gaps)) == 160
     made.contract.check(gaps)
     assert drafted(people().assign(y=every(["a", "b", " "]))).n_rows == 160
     single = people().assign(y=[*every(["a", "b"])[1:], "c"])
     agreed = drafted(single).contract
-    assert (agreed.left_out_classes, agreed.classes) == (["c"], ["b", "a"])
+    assert (agreed.excluded_classes, agreed.classes) == (["c"], ["b", "a"])
     assert len(agreed.select_training_rows(single)) == N - 1
     agreed.check(single)
 
@@ -346,7 +346,7 @@ def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
 def test_single_row_classes_are_merged_with_option() -> None:
     frame = people().assign(y=[*every(["a", "b"])[2:], "c", " d"])
     left_out = drafted(frame)
-    assert left_out.contract.left_out_classes == ["c", "d"]
+    assert left_out.contract.excluded_classes == ["c", "d"]
     assert missing_facts(left_out.contract.questions[0].change, "--rare-classes join") == []
     made = drafted(frame, rare_classes="join")
     column = made.contract.columns["y"]

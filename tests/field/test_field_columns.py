@@ -192,10 +192,10 @@ def odd_words(random: np.random.Generator) -> ColumnCase:
     return ColumnCase(texts, truth, type="integer", nullable=True, also=asked("odd"))
 
 
-def target_gaps(random: np.random.Generator) -> ColumnCase:
+def missing_target(random: np.random.Generator) -> ColumnCase:
     cells = numbers(random)
     return ColumnCase([str(c) for c in cells], name="odd", type="integer",
-                  also=lambda agreed: agreed.target_gaps == "leave_out")  # fmt: skip
+                  also=lambda agreed: agreed.missing_target == "exclude")  # fmt: skip
 
 
 def blank_header(random: np.random.Generator) -> ColumnCase:
@@ -229,7 +229,7 @@ def accents(random: np.random.Generator) -> ColumnCase:
 
 KINDS = (
     whole, fractions, thousands, german, money, euros, percent, late_zeros, long_ids, am_pm, utc, basic, spelled,
-    quarters, months, month_first, open_ends, bounds, units, ranges, words, mixed_codes, prose, odd_words, target_gaps,
+    quarters, months, month_first, open_ends, bounds, units, ranges, words, mixed_codes, prose, odd_words, missing_target,
     blank_header, line_in_header, saved_index, year_of_make, age, accents,
 )  # fmt: skip
 
@@ -282,7 +282,7 @@ def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
     recipe = kind(random)
     x = random.normal(50, 10, N).round(2)
     happened = pd.Series((x + random.normal(0, 8, N) > 50).astype(int).astype(object))
-    if kind is target_gaps:
+    if kind is missing_target:
         happened[::9] = None
     frame = pd.DataFrame(
         {

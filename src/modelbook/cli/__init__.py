@@ -179,9 +179,9 @@ def new(
         typer.Option(help="How to read 01/02/2024; default: by the values."),
     ] = None,
     rare_classes: Annotated[
-        Literal["leave-out", "join"],
-        typer.Option(help="Classes of one row: leave them out, or join them into one."),
-    ] = "leave-out",
+        Literal["exclude", "join"],
+        typer.Option(help="Classes of one row: exclude them, or join them into one."),
+    ] = "exclude",
     delimiter: Annotated[str | None, typer.Option(help="Sign between fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: . or ,")] = None,

@@ -14,7 +14,6 @@ from modelbook.draft.book import RareClasses
 from modelbook.errors import ParameterError
 from modelbook.serving import reading_proof
 
-RARE_CLASSES: dict[str, RareClasses] = {"leave-out": "leave_out", "join": "join"}
 DATE_ORDERS = {"day-first": True, "month-first": False, None: None}
 
 
@@ -25,7 +24,7 @@ def parse_options(
     roles: list[str] | None,
     date_order: str | None,
     decimal: Any,
-    rare_classes: str,
+    rare_classes: RareClasses,
 ) -> DraftOptions:
     """Build the draft's options from the command line's."""
     roles_by_column = {}
@@ -45,7 +44,7 @@ def parse_options(
         roles=roles_by_column,
         decimal=decimal,
         day_first=DATE_ORDERS[date_order],
-        rare_classes=RARE_CLASSES[rare_classes],
+        rare_classes=rare_classes,
     )
 
 

@@ -58,8 +58,8 @@ class Contract(BaseModel):
     contact: StrippedText = ""
     file: FileLayout = FileLayout()
     missing: list[str] = []
-    target_gaps: Literal["refuse", "leave_out"] = "refuse"
-    left_out_classes: list[str] = []
+    missing_target: Literal["refuse", "exclude"] = "refuse"
+    excluded_classes: list[str] = []
     questions: list[OpenQuestion] = []
     columns: dict[str, Column]
 
@@ -318,16 +318,16 @@ class Contract(BaseModel):
     def select_training_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the training rows: without those whose target the contract excludes."""
         if self.target not in frame or not (
-            self.target_gaps == "leave_out" or self.left_out_classes
+            self.missing_target == "exclude" or self.excluded_classes
         ):
             return frame
-        is_left_out = frame[self.target].isin([])
+        is_excluded = frame[self.target].isin([])
         values = mask_missing_markers(frame[self.target], self.missing)
-        if self.target_gaps == "leave_out":
-            is_left_out |= values.isna()
-        if self.left_out_classes:
-            is_left_out |= normalize_texts(values).isin(self.left_out_classes)
-        return frame[~is_left_out].reset_index(drop=True)
+        if self.missing_target == "exclude":
+            is_excluded |= values.isna()
+        if self.excluded_classes:
+            is_excluded |= normalize_texts(values).isin(self.excluded_classes)
+        return frame[~is_excluded].reset_index(drop=True)
 
     def select_features(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the model's features: conformed, with those derived from dates and texts."""

@@ -100,9 +100,9 @@ def _find_value_violations(
 ) -> Iterator[RuleViolations]:
     column = contract.columns[name]
     is_target = name == contract.target
-    if is_target and contract.left_out_classes:
-        values = values[~normalize_texts(values).isin(contract.left_out_classes)]
-    if not (column.nullable or (is_target and contract.target_gaps == "leave_out")):
+    if is_target and contract.excluded_classes:
+        values = values[~normalize_texts(values).isin(contract.excluded_classes)]
+    if not (column.nullable or (is_target and contract.missing_target == "exclude")):
         missing = values[values.isna()]
         yield missing.index, missing, "must not be missing"
     invalid = values[~column.valid_mask(values)]

@@ -20,12 +20,12 @@ from modelbook.draft.target import (
     TargetDecisions,
     describe_imbalance,
     draft_target,
-    find_left_out_rows,
+    find_excluded_rows,
     raise_no_target,
 )
 from modelbook.errors import DataError
 
-RareClasses = Literal["leave_out", "join"]
+RareClasses = Literal["exclude", "join"]
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
 MIN_QUESTION_SCORE = 0.1  # univariate score from which a time column raises a question
@@ -44,7 +44,7 @@ class DraftOptions:
         Texts that mean a missing value, in addition to those detected.
     day_first : bool or None
         How to read dates such as 01/02/2024.
-    rare_classes : {"leave_out", "join"}
+    rare_classes : {"exclude", "join"}
         Treatment of classes with a single row.
     """
 
@@ -54,7 +54,7 @@ class DraftOptions:
     roles: Mapping[str, str] = field(default_factory=dict)
     decimal: DecimalMark | None = None
     day_first: bool | None = None
-    rare_classes: RareClasses = "leave_out"
+    rare_classes: RareClasses = "exclude"
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def draft_book(
         "licence": "not stated",
         "task": task,
         "missing": markers,
-        "target_gaps": decisions.gaps,
-        "left_out_classes": decisions.left_out_classes,
+        "missing_target": decisions.missing_target,
+        "excluded_classes": decisions.excluded_classes,
         "file": layout or FileLayout(),
     }
     train_until, notes = _assign_roles(frame, guesses, header, options)
@@ -301,10 +301,10 @@ def _take_target_rows(
     frame: pd.DataFrame, target: str, options: DraftOptions
 ) -> tuple[pd.DataFrame, TargetDecisions]:
     """Drop the rows that cannot be used for training, and optionally merge rare classes."""
-    is_left_out, decisions = find_left_out_rows(
+    is_excluded, decisions = find_excluded_rows(
         frame, target, options.task, join_rare_classes=options.rare_classes == "join"
     )
-    frame = frame[~is_left_out].reset_index(drop=True)
+    frame = frame[~is_excluded].reset_index(drop=True)
     frame[target] = decisions.join(frame[target])
     if len(frame) < MIN_ROWS:
         raise DataError(

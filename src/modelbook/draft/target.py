@@ -40,8 +40,8 @@ class TargetDecisions:
         Values that are read as another class: other spellings of it, and classes of one row.
     """
 
-    gaps: Literal["refuse", "leave_out"]
-    left_out_classes: list[str] = field(default_factory=list)
+    missing_target: Literal["refuse", "exclude"]
+    excluded_classes: list[str] = field(default_factory=list)
     joined: dict[str, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
@@ -114,20 +114,20 @@ def raise_no_target(frame: pd.DataFrame, target: str, n_skipped: int = 0) -> Non
     )
 
 
-def find_left_out_rows(
+def find_excluded_rows(
     frame: pd.DataFrame, target: str, task: str | None, *, join_rare_classes: bool
 ) -> tuple[pd.Series, TargetDecisions]:
-    """Find rows to leave out of training: without a target value, or of a class of one row.
+    """Find rows to exclude from training: without a target value, or of a class of one row.
 
     With ``join_rare_classes``, several classes of one row are joined instead.
     """
     values, questions = frame[target], []
-    is_left_out = values.isna()
-    gaps: Literal["refuse", "leave_out"] = "leave_out" if is_left_out.any() else "refuse"
-    if n_missing := int(is_left_out.sum()):
+    is_excluded = values.isna()
+    missing_target: Literal["refuse", "exclude"] = "exclude" if is_excluded.any() else "refuse"
+    if n_missing := int(is_excluded.sum()):
         questions.append(
             Question(
-                "target_gaps",
+                "missing_target",
                 target,
                 {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
             )
@@ -142,15 +142,15 @@ def find_left_out_rows(
         task is None and parsing.holds_texts(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
-        return is_left_out, TargetDecisions(gaps, joined=joined, questions=questions)
+        return is_excluded, TargetDecisions(missing_target, joined=joined, questions=questions)
     if join_rare_classes and len(rare_classes) > 1:
         values_joined = {"classes": rare_classes, "joined": MERGED_CLASS}
         questions.append(Question("joined_classes", target, values_joined))
         joined = joined | dict.fromkeys(rare_classes, MERGED_CLASS)
-        return is_left_out, TargetDecisions(gaps, joined=joined, questions=questions)
+        return is_excluded, TargetDecisions(missing_target, joined=joined, questions=questions)
     questions.append(Question("rare_classes", target, {"classes": rare_classes}))
-    is_left_out |= parsing.normalize_texts(values).isin(rare_classes)
-    return is_left_out, TargetDecisions(gaps, rare_classes, joined, questions)
+    is_excluded |= parsing.normalize_texts(values).isin(rare_classes)
+    return is_excluded, TargetDecisions(missing_target, rare_classes, joined, questions)
 
 
 def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:

@@ -133,7 +133,9 @@ def plan_renames(root: Path) -> list[FileChange]:
 
 def _rename_keys_of(root: Path, renamed: Mapping[str, Mapping[str, str]]) -> list[FileChange]:
     changes = [
-        FileChange(path.name, _read(path), rename_keys(_read(path), new_names))
+        FileChange(
+            path.relative_to(root).as_posix(), _read(path), rename_keys(_read(path), new_names)
+        )
         for pattern, new_names in renamed.items()
         for path in sorted(root.glob(pattern))
     ]
