@@ -99,6 +99,16 @@ def format_estimate(value: float) -> str:
     return f"{round(value / digits) * digits:,.0f}"
 
 
+def format_amount(value: float, decimals: int) -> str:
+    """Format an amount that is rounded to so many decimals."""
+    return f"{value:z,.{decimals}f}"
+
+
+def points_between(one: float, other: float) -> float:
+    """Percentage points between two shares as they are shown, rounded to percent."""
+    return abs(float(f"{one:.0%}"[:-1]) - float(f"{other:.0%}"[:-1]))
+
+
 def null_undefined_numbers(value: Any) -> Any:
     """Return the JSON data of a value, in which NaN and infinite numbers are None."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
@@ -144,7 +154,9 @@ def _load_macros(template: Path) -> Any:
         "most_frequent": lambda values: max(values, key=values.count, default=None),
         "plain": lambda value: f"{value:g}",
         "quoted": repr,
-        "points": lambda value: f"{100 * value:z.0f}",
+        "decimals": choose_decimals,
+        "points_from": points_between,
+        "rounded": format_amount,
         "quantity": format_estimate,
         "sentence_start": capitalize_first,
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",

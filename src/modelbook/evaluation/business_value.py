@@ -18,7 +18,7 @@ from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import safe_divide, weighted_mean
-from modelbook.tasks.savings import FEATURE, list_savings
+from modelbook.tasks.savings import FEATURE, list_savings, project_policies
 from modelbook.tasks.scored_rows import (
     CONFIDENCE_LEVEL,
     DIFFERENCE,
@@ -367,17 +367,17 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
 
     The saving is compared with the champion's.
     """
-    model = value["policies"][0]
-    size = value["period_rows"] if value["period"] else 1000
+    policies = project_policies(value)
+    model = policies[0]
     reference, *others = list_savings(value)
     # What the champion saves against the same reference as the model; of each version the first
     # policy is what is done.
     shift = reference["saving"] - model["saving"]
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
-    champion_rows = [row for row in value["policies"] if row["kind"] in champion_kinds]
-    champion = {row["policy"]: size * (row["saving"] + shift) for row in champion_rows[:1]}
-    other = "".join(f"; {size * row['saving']:,.0f} against {row['policy']}" for row in others)
-    policy = _describe_policy(value)
+    champion_rows = [row for row in policies if row["kind"] in champion_kinds]
+    champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
+    other = "".join(f"; {row['saving']:,.0f} against {row['policy']}" for row in others)
+    policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or "units of cost"
@@ -385,12 +385,12 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     context = f"{unit}, {policy}" if policy else unit
     return [
         *_recall_number(value, policy),
-        key_number("expected cost per row", model["cost"], context=context, compared_with=base),
+        key_number("expected cost per row", cost, context=context, compared_with=base),
         key_number(
             f"{unit} saved per {value['period'] or '1,000 rows'}",
-            size * reference["saving"],
+            reference["saving"],
             "count",
-            interval=None if low is None else (size * low, size * high),
+            interval=None if low is None else (low, high),
             context=f"{policy}{', ' if policy else ''}against {reference['policy']}{other}",
             compared_with=champion,
         ),
@@ -413,8 +413,7 @@ def _describe_policy(value: dict[str, Any]) -> str:
         return ""
     if model["kind"] != CAPACITY:
         return f"at threshold {value['threshold']:g}"
-    size = value["period_rows"] if value["period"] else 1000
-    return f"acting on {model['share'] * size:,.0f}"
+    return f"acting on {project_policies(value)[0]['flagged']:,}"
 
 
 def policies_table(value: dict[str, Any]) -> pd.DataFrame:

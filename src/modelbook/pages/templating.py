@@ -18,6 +18,7 @@ from modelbook.display import style
 from modelbook.evaluation import business_value
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
+from modelbook.tasks import savings
 from modelbook.tasks.metric_format import format_difference, format_passed, metric_label
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def create_environment() -> jinja2.Environment:
     )
     env.filters |= {
         "amount": formatting.format_key_number,
+        "projected": savings.project_policies,
+        "rounded": formatting.format_amount,
         "estimate": formatting.format_estimate,
         "percent": lambda share: f"{share:.0%}",
         "one_decimal": lambda number: f"{number:.1f}",
