@@ -48,7 +48,7 @@ from modelbook.training import comparison, final_model, leaderboard, learning_cu
 from modelbook.training.candidate import POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.fold_tests import estimate_optimism
+from modelbook.training.fold_tests import estimate_optimism, p_value_of_gain
 
 TASK = Binary(Contract.model_validate(CONTRACT))
 METRICS = Binary.pycaret_metric_names
@@ -933,6 +933,26 @@ def test_postponed_family_is_not_failed(trial: Experiment) -> None:
 # The learning curve
 
 
+def test_gain_of_more_rows_is_paired_by_fold() -> None:
+    """Folds that differ much in difficulty do not hide a gain that each of them has."""
+    scores = {0.5: [0.6, 0.7, 0.8, 0.9], 1.0: [0.61, 0.712, 0.811, 0.907]}
+    rows = [
+        (share, fold, 100, value)
+        for share, values in scores.items()
+        for fold, value in enumerate(values)
+    ]
+    curve = pd.DataFrame(rows, columns=learning_curve.COLUMNS)
+    gains = np.subtract(scores[1.0], scores[0.5])
+    text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
+    p_value = p_value_of_gain(gains)
+    assert p_value < 0.05
+    assert missing_facts(text, 0.010, "4 of 4", f"{p_value:.2g}", "would help") == []
+    # Two folds of four gain much: above one standard deviation, but not shown.
+    curve.loc[curve["share"] == 1.0, "value"] = np.add(scores[0.5], [0.05, 0.05, 0.01, -0.01])
+    text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
+    assert missing_facts(text, "3 of 4", "not shown") == []
+
+
 def describe_curve(*values: float, metric: str = "roc_auc") -> str:
     """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
     shares = learning_curve.TRAIN_SHARES[-len(values) :]
@@ -953,14 +973,15 @@ def test_rising_learning_curve_recommends_more_rows() -> None:
         describe_curve(0.7),
     )
     for text, step in ((climbing, 0.1), (flat, 0.002), (falling, 0.1)):
-        assert missing_facts(text, "ROC AUC", 0.5, 1.0, step, 0.005) == []
+        assert missing_facts(text, "ROC AUC", 0.5, 1.0, step) == []
+    assert missing_facts(climbing, 0.027, "2 of 2 folds") == []
     assert missing_facts(single, 60) == []
     assert len({skeleton(text) for text in (climbing, flat, falling, single)}) == 4
     assert skeleton(describe_curve(0.5, 0.7)) == skeleton(climbing)
     lower, higher = (
         describe_curve(*values, metric="log_loss") for values in ((0.7, 0.6), (0.6, 0.7))
     )
-    assert missing_facts(lower, "log loss", 0.1, 0.005) == []
+    assert missing_facts(lower, "log loss", 0.1, 0.027) == []
     assert (
         skeleton(lower) == skeleton(describe_curve(0.8, 0.6, metric="log_loss")) != skeleton(higher)
     )

@@ -11,7 +11,8 @@ import pandas as pd
 
 from modelbook import engine
 from modelbook.config import NONE
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_mean_sd
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric
+from modelbook.training import fold_tests
 from modelbook.training.experiment import Experiment
 
 TRAIN_SHARES = (
@@ -94,7 +95,8 @@ def _evaluate_share(
 def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: float) -> str:
     """Describe whether more rows would help, from ``compute_learning_curve``.
 
-    Rule of thumb: the last doubling's gain has to exceed its standard deviation over the folds.
+    The gain of the last doubling is that of each fold, on the same test rows; the corrected
+    resampled t-test decides whether it is above 0.
     """
     values = curve.pivot(index="fold", columns="share", values="value").dropna()
     if values.shape[1] < 2 or len(values) < 2:
@@ -104,11 +106,12 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
         )
     half, full = values.columns[-2:]
     fold_gains = (values[full] - values[half]) * (-1 if metric in LOWER_IS_BETTER else 1)
-    gain, sd = fold_gains.mean(), fold_gains.std(ddof=0)
-    gain_text = format_mean_sd(abs(gain), sd)
+    gain, p_value = fold_gains.mean(), fold_tests.p_value_of_gain(fold_gains.to_numpy())
     budget_note = "" if full == 1 else f" (the learning_budget of {budget_seconds:g} s ended there)"
     prefix = f"From {half:.0%} to {full:.0%} of the train rows{budget_note} the leader"
-    sentence = f"{prefix} {format_gain(metric, gain, gain_text, past=True)}"
-    if gain > sd:
-        return f"{sentence}: more rows would help."
-    return f"{sentence}, within one standard deviation: more rows are not shown to help."
+    claim = "would help" if p_value <= fold_tests.ALPHA else "are not shown to help"
+    return (
+        f"{prefix} {format_gain(metric, gain, format_metric(abs(gain)), past=True)}, with a gain "
+        f"in {(fold_gains > 0).sum()} of {len(fold_gains)} folds (paired, p = {p_value:.2g}): "
+        f"more rows {claim}."
+    )

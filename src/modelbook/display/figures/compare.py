@@ -114,7 +114,9 @@ def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
         f"{format_metric(mean.iloc[-1])}"
     )
     caption = (
-        "Mean over the folds; band: one standard deviation. Subsamples contain whole entities."
+        "Mean over the folds; band: one standard deviation of the folds, which differ in "
+        "difficulty. Whether more rows help is computed from the paired gain of each fold. "
+        "Subsamples contain whole entities."
     )
     return Figure(
         figure, alt=f"{summary} {range_text}.", data=points, caption=caption, summary=summary
