@@ -209,10 +209,15 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
 
 
 def test_points_between_groups_agree_with_both_shares(task):
-    row = {**gap("flag", -0.5, -0.2), "one": 0.194, "other": 0.526, "gap": -0.332}
+    row = {
+        **gap("flag", -0.5, -0.2),
+        "group_metric": 0.194,
+        "reference_metric": 0.526,
+        "gap": -0.332,
+    }
     text = task.describe_gap(row)  # 19% and 53%
     assert not missing_facts(text, "19%", "53%", 34)
-    row |= {"one": 0.751, "other": 0.754, "gap": -0.003}
+    row |= {"group_metric": 0.751, "reference_metric": 0.754, "gap": -0.003}
     assert not missing_facts(task.describe_gap(row), "75%", "less than 1 point")
 
 
