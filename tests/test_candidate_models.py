@@ -126,7 +126,8 @@ def test_candidates_of_each_task_have_plots(
 def test_recorded_predictions_are_out_of_fold(experiment: Experiment) -> None:
     candidate = experiment.cross_validate("trees")
     predicted = experiment.predict_out_of_fold(experiment.make_default_pipeline("trees"))
-    np.testing.assert_allclose(experiment.join_fold_scores(candidate.fold_scores), predicted.score)
+    scores = experiment.join_fold_scores(enumerate(candidate.fold_scores))
+    np.testing.assert_allclose(scores, predicted.score)
     assert candidate.pipeline is None
 
 

@@ -51,6 +51,7 @@ from modelbook.training.stacking import (
     SigmoidCalibrator,
     StackedClassifier,
     StackedRegressor,
+    TemperatureCalibrator,
 )
 
 THRESHOLD = 0.4
@@ -189,6 +190,8 @@ LAYERS = {
     "a stack of a number": (NonNegativeStacker, "regression", 2), "a blend": (MeanBlender, "binary", 2),
     "a blend of three": (MeanBlender, "multiclass", 2), "a blend of a number": (MeanBlender, "regression", 2),
     "a sigmoid": (SigmoidCalibrator, "binary", 1), "a sigmoid of three": (SigmoidCalibrator, "multiclass", 1),
+    "a temperature": (TemperatureCalibrator, "binary", 1),
+    "a temperature of three": (TemperatureCalibrator, "multiclass", 1),
     "steps": (IsotonicCalibrator, "binary", 1), "steps of three": (IsotonicCalibrator, "multiclass", 1),
 }  # fmt: skip
 

@@ -38,6 +38,7 @@ for path in sys.argv[1:]:
 
 
 GREEDY = partial(stacking.GreedyBlender, is_number=False)
+TEMPERATURE = stacking.TemperatureCalibrator
 
 
 def run(*paths: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -92,7 +93,7 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
             ["gbr", "lr"],
             stacking.NonNegativeStacker,
         ),
-        ejected(tmp_path, "classes", task_books.of_classes(), classes, ["rf"], None),
+        ejected(tmp_path, "classes", task_books.of_classes(), classes, ["rf"], TEMPERATURE),
         ejected(
             tmp_path,
             "isotonic",

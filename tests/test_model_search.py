@@ -300,6 +300,29 @@ def test_ensemble_is_better_than_its_models(jumping: Experiment) -> None:
 
 
 @pytest.mark.long
+def test_forest_of_several_classes_is_calibrated_before_it_is_combined(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(600, 6)), columns=list("abcdef"))
+    angle = np.arctan2(frame["a"], frame["b"]) + random.normal(0, 0.1, 600)
+    frame["y"] = pd.cut(angle % (2 * np.pi), 5, labels=list("pqrst")).astype(str)
+    spiral = trial_of(frame)
+    result = search_model(spiral, ENSEMBLE, ["et", "lr"], "roc_auc", lambda _: None)
+    best = result.trials[result.trials["family"] == "extra trees"].iloc[0]
+    assert "calibrated" in best["parameters"]
+    assert best["weight"] > 0
+    raw = spiral.predict_out_of_fold(spiral.make_default_pipeline("et")).score
+    before = np.nanmean(spiral.evaluate_folds("log_loss", raw))
+    assert best["mean"] < 0.8 * before
+    model = result.pipeline.fit(*spiral.train_features_and_target())
+    compiled = compile_pipeline(
+        model, spiral.task.contract, None, spiral.train_data.head(60), tmp_path
+    )
+    assert compiled.proof is not None, compiled
+    assert compiled.proof.passed
+    assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
+
+
+@pytest.mark.long
 def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_path: Path) -> None:
     members = [
         classes.make_default_pipeline(name) for name in ("lr", "lightgbm", "catboost", "hgb")

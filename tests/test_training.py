@@ -746,7 +746,7 @@ def settle(
         task=TASK, folds=3, search_spaces=lambda _: ({}, grid),
         make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
         cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=ask,
-        evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=np.concatenate,
+        evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=lambda folds: np.concatenate([*dict(folds).values()]),
         resolve_score_metric=str, to_scored_rows=score_rows,
     )  # fmt: skip
     return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)

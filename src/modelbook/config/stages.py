@@ -207,11 +207,12 @@ class Finalize(Parameters):
         "MLflow; none: by strategy",
     )
     calibrate: Annotated[
-        Literal["auto", "none", "sigmoid", "isotonic"], BeforeValidator(none_to_text)
+        Literal["auto", "none", "sigmoid", "temperature", "isotonic"], BeforeValidator(none_to_text)
     ] = Field(
         "auto",
         description="classification: calibration of probabilities on out-of-fold predictions; "
-        "auto: sigmoid, where it lowers the log loss out of fold",
+        "auto: a sigmoid, or of several classes the temperature, where it lowers the log loss out "
+        "of fold",
     )
     tune_rounds: int = Field(
         8,

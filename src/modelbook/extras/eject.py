@@ -208,7 +208,8 @@ def find_weights(
     Of forward folds neither, which test a part of the rows only.
     """
     is_stacked = isinstance(pipeline, stacking.StackedModel)
-    is_calibrated = is_stacked and isinstance(pipeline.meta_model, stacking.SigmoidCalibrator)
+    calibrators = tuple(stacking.CALIBRATORS.values())
+    is_calibrated = is_stacked and isinstance(pipeline.meta_model, calibrators)
     ensemble = pipeline.members[0] if is_calibrated else pipeline
     has_weights = isinstance(getattr(ensemble, "meta_model", None), stacking.GreedyBlender)
     split = metrics.get("split", "random")
@@ -217,7 +218,8 @@ def find_weights(
     is_grouped = split == "group" and contract.entity is not None
     return {
         "ensemble": "pipeline.members[0]" if is_calibrated else "pipeline",
-        "is_calibrated": is_calibrated,
+        "has_sigmoid": is_calibrated
+        and isinstance(pipeline.meta_model, stacking.SigmoidCalibrator),
         "is_grouped": is_grouped,
         "splitter": f"{'Stratified' * bool(contract.classes)}{'Group' * is_grouped}KFold",
         "n_train": metrics["rows"]["train"],

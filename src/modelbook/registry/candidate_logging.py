@@ -76,7 +76,8 @@ class CandidateLogger:
     def _draw_plots(self, candidate: Candidate, folder: Path) -> None:
         """Draw the plots of the stage finalize from the out-of-fold predictions."""
         task, experiment = self.experiment.task, self.experiment
-        scored = experiment.to_scored_rows(experiment.join_fold_scores(candidate.fold_scores))
+        scores = experiment.join_fold_scores(enumerate(candidate.fold_scores))
+        scored = experiment.to_scored_rows(scores)
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}
         draw = predictions.for_task(task.contract.task)
         values = metrics_ci.evaluate_metrics(scored, task.metric_functions(), resamples=0, seed=0)

@@ -190,6 +190,10 @@ META_MODELS: dict[str, Callable[[Any], PredictorParameters]] = {
     "LogisticStacker": lambda meta_model: _convert_regression(meta_model.regression, True),
     "NonNegativeStacker": lambda meta_model: _convert_regression(meta_model.regression, False),
     "SigmoidCalibrator": lambda meta_model: _convert_sigmoid_calibrators(meta_model.calibrators),
+    "TemperatureCalibrator": lambda meta_model: {
+        "kind": "TemperaturePredictor",
+        "temperature": meta_model.temperature,
+    },
     "IsotonicCalibrator": lambda meta_model: _convert_isotonic_calibrators(meta_model.calibrators),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.predictors import Predictor, load_members, load_predictor, sigmoid
-from modelbook.tasks.logit import logit, logit_scalar
+from modelbook.tasks.logit import EPSILON, logit, logit_scalar
 
 
 class StackingPredictor(Predictor):
@@ -81,6 +81,27 @@ class IsotonicPredictor(Predictor):
             ]
         )
         return _normalize_probabilities(probabilities)
+
+
+class TemperaturePredictor(Predictor):
+    """Temperature scaling: probabilities to the power of 1/T, normalised over classes."""
+
+    name = "temperature scaling"
+
+    def __init__(self, temperature: float) -> None:
+        self._exponent = 1 / temperature
+
+    def predict_one(self, values: Sequence[float]) -> Sequence[float]:
+        probabilities = [1 - values[0], values[0]] if len(values) == 1 else values
+        powers = [max(value, EPSILON) ** self._exponent for value in probabilities]
+        total = sum(powers)
+        return [power / total for power in powers]
+
+    def predict_many(self, rows: EncodedRows) -> np.ndarray:
+        columns = rows.dense
+        if columns.shape[1] == 1:
+            columns = np.hstack([1 - columns, columns])
+        return _normalize_probabilities(np.maximum(columns, EPSILON) ** self._exponent)
 
 
 class SigmoidPredictor(Predictor):

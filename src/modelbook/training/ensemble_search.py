@@ -1,9 +1,11 @@
 """Search for an ensemble: settings of several families in rounds, combined by greedy weights.
 
 Each round tries further settings of the families that did best so far on two folds, and the better
-half of them on the others (successive halving; Jamieson & Talwalkar 2016). Which settings a round
-tries depends on results alone, so that any number of workers comes to the same ensemble. The
-search ends when a round gains nothing more, or the time is spent.
+half of them on the others (successive halving; Jamieson & Talwalkar 2016). Settings are compared
+and combined with calibrated probabilities, where calibration lowers their loss: a forest of several
+classes ranks them well, but is far too unsure of them. Which settings a round tries depends on
+results alone, so that any number of workers comes to the same ensemble. The search ends when a
+round gains nothing more, or the time is spent.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ STOP_SHARE = 0.15  # share of a fold's train groups for early stopping
 FIRST_FOLDS = 2  # folds that evaluate the settings of a round first
 MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
+MIN_CALIBRATION_GAIN = 0.01  # share of its loss from which on a setting is calibrated
 MEMBER_TOLERANCE = 0.001  # largest share of the loss that members left out may gain together
 MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
@@ -52,7 +55,11 @@ OUT_OF_TIME, NOTHING_GAINED, ALL_ROUNDS = (
 
 @dataclass(eq=False)
 class Setting:
-    """A family's setting, with its results in each fold so far."""
+    """A family's setting, with its results in each fold so far.
+
+    ``losses`` are those of the calibrated scores if there is a ``calibration``: a meta-model, and
+    its out-of-fold scores.
+    """
 
     family: str
     params: dict[str, Any]
@@ -61,6 +68,7 @@ class Setting:
     iterations: list[int] = field(default_factory=list)
     seconds: float = 0.0
     state: str = TIMED_OUT
+    calibration: tuple[Any, np.ndarray] | None = None
 
     @property
     def loss(self) -> float:
@@ -194,6 +202,7 @@ class EnsembleSearch:
             for fold, scores in enumerate(fold_scores):
                 self._record_fold(setting, fold, scores, None, 0.0)
             if setting.state == COMPLETED:
+                self._calibrate(setting)
                 compared.append(setting)
         return compared
 
@@ -294,10 +303,10 @@ class EnsembleSearch:
         """The better half, and the members of a blend of all, by these folds; best first."""
         if len(ranked) < 2:
             return ranked
-        test_index = [self.experiment.cv_splits()[fold][1] for fold in folds]
-        outcome = self.experiment.outcome.to_numpy()[np.concatenate(test_index)]
-        scores = [np.concatenate([setting.scores[fold] for fold in folds]) for setting in ranked]
-        positions = {*range(-(-len(ranked) // 2)), *self._choose_members(scores, outcome)}
+        rows = np.concatenate([self.experiment.cv_splits()[fold][1] for fold in folds])
+        scores = [self.out_of_fold(setting)[rows] for setting in ranked]
+        members = self._choose_members(scores, self.experiment.outcome.to_numpy()[rows])
+        positions = {*range(-(-len(ranked) // 2)), *members}
         return [ranked[position] for position in sorted(positions)]
 
     def _choose_members(self, scores: list[np.ndarray], outcome: np.ndarray) -> list[int]:
@@ -329,6 +338,8 @@ class EnsembleSearch:
                 running[future] = (setting, fold)
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 self._record_fold(*running.pop(future), *self.executor.get_result(future))
+        for setting in settings:
+            self._calibrate(setting)
 
     def _record_fold(
         self,
@@ -348,6 +359,29 @@ class EnsembleSearch:
         setting.iterations += [] if iterations is None else [iterations]
         if len(setting.losses) == self.experiment.folds:
             setting.state = COMPLETED
+
+    def _calibrate(self, setting: Setting) -> None:
+        """Calibrate a setting where that lowers its loss; the scores of a fold by other folds."""
+        folds = sorted(setting.scores)
+        is_forward = self.experiment.split_strategy.is_forward  # its first fold has no others
+        if self.is_number or is_forward or len(folds) < FIRST_FOLDS or setting.state == FAILED:
+            return
+        setting.calibration = None
+        raw_scores = self.out_of_fold(setting)
+        model, scores = stacking.fit_meta_model(
+            self.experiment,
+            [self.make_pipeline(setting)],
+            [raw_scores],
+            stacking.choose_calibrator(self.experiment.task.classes),
+        )
+        before, after = (
+            self.experiment.evaluate_folds(self.metric, each)[folds]
+            for each in (raw_scores, scores)
+        )
+        if before.mean() - after.mean() > MIN_CALIBRATION_GAIN * before.mean():
+            setting.calibration = model.meta_model, scores
+        losses = after if setting.calibration else before
+        setting.losses = dict(zip(folds, losses.tolist(), strict=True))
 
     def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
         """Mean over the folds of the loss of out-of-fold scores."""
@@ -373,15 +407,19 @@ class EnsembleSearch:
         return list({id(entry): entry for entry in chosen}.values())
 
     def out_of_fold(self, setting: Setting) -> np.ndarray:
-        """Scores of the train rows; NaN for those that no fold tests."""
-        folds = range(self.experiment.folds)
-        return self.experiment.join_fold_scores([setting.scores[fold] for fold in folds])
+        """Scores of the train rows; NaN for those that no fold has tested."""
+        if setting.calibration:
+            return setting.calibration[1]
+        return self.experiment.join_fold_scores(setting.scores.items())
 
     def make_pipeline(self, setting: Setting) -> Any:
         """An unfitted pipeline; a booster's number of iterations is the mean over the folds."""
         iterations = round(np.mean(setting.iterations)) if setting.iterations else None
         estimator = make_estimator(self.experiment, setting.family, setting.params, iterations)
-        return self.experiment.make_pipeline(estimator, setting.family)
+        pipeline = self.experiment.make_pipeline(estimator, setting.family)
+        if setting.calibration is None:
+            return pipeline
+        return stacking.StackedClassifier([pipeline], setting.calibration[0])
 
 
 @dataclass(frozen=True)
@@ -419,4 +457,5 @@ def tabulate_settings(search: EnsembleSearch, ensemble: Ensemble) -> pd.DataFram
 
 def _describe_setting(setting: Setting) -> str:
     iterations = {"iterations": round(np.mean(setting.iterations))} if setting.iterations else {}
-    return describe_parameters({**setting.params, **iterations}) or "defaults"
+    calibrated = {"calibrated": True} if setting.calibration else {}
+    return describe_parameters({**setting.params, **iterations, **calibrated}) or "defaults"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -528,7 +528,7 @@ class Experiment:
                 for train_index, test_index in self.cv_splits()
             ]
             return ScoredRows.from_arrays(
-                self.outcome, self.join_fold_scores(fold_scores), self.entities
+                self.outcome, self.join_fold_scores(enumerate(fold_scores)), self.entities
             )
         response = cross_val_predict(
             pipeline,
@@ -580,9 +580,11 @@ class Experiment:
         is_known = metric in self.task.metric_functions() or metric in self._metrics
         return metric if is_known else self.task.headline_metric
 
-    def join_fold_scores(self, fold_scores: list[np.ndarray]) -> np.ndarray:
-        """Join the folds' scores in the form of ``ScoredRows.score``; NaN for untested rows."""
-        scores = np.full((len(self.outcome), *fold_scores[0].shape[1:]), np.nan)
-        for (_, test_index), fold_score in zip(self.cv_splits(), fold_scores, strict=True):
-            scores[test_index] = fold_score
+    def join_fold_scores(self, fold_scores: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
+        """Join pairs of fold and scores in the form of ``ScoredRows.score``; NaN for others."""
+        by_fold = dict(fold_scores)
+        columns = next(iter(by_fold.values())).shape[1:]
+        scores = np.full((len(self.outcome), *columns), np.nan)
+        for fold, fold_score in by_fold.items():
+            scores[self.cv_splits()[fold][1]] = fold_score
         return scores

@@ -118,15 +118,17 @@ def search_model(
 
 
 def _calibrate(experiment: Experiment, method: str, result: SearchResult) -> SearchResult:
-    """Calibrate on out-of-fold scores; ``auto``: by a sigmoid, where it lowers the loss of folds.
+    """Calibrate on out-of-fold scores; ``auto``: where it lowers the loss of the folds.
 
     The loss is that of a calibration fitted without the fold.
     """
+    calibrator = (
+        stacking.choose_calibrator(experiment.task.classes)
+        if method == AUTO
+        else stacking.CALIBRATORS[method]
+    )
     pipeline, scores = stacking.fit_meta_model(
-        experiment,
-        [result.pipeline],
-        [result.out_of_fold_scores],
-        stacking.CALIBRATORS[stacking.AUTO_CALIBRATOR if method == AUTO else method],
+        experiment, [result.pipeline], [result.out_of_fold_scores], calibrator
     )
     metric = experiment.task.baseline_metric
     before = float(np.nanmean(experiment.evaluate_folds(metric, result.out_of_fold_scores)))

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 
 from modelbook import engine
 from modelbook.config import NONE
-from modelbook.tasks.logit import logit
+from modelbook.tasks.logit import EPSILON, logit
 
 if TYPE_CHECKING:
     from modelbook.training.experiment import Experiment
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_ADDITIONS = 30  # of members to a greedy blend
 MIN_PROBABILITY = 1e-15  # in a log loss
+TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
 class SigmoidCalibrator:
@@ -34,7 +36,9 @@ class SigmoidCalibrator:
         from sklearn.linear_model import LogisticRegression
 
         self.calibrators = [
-            LogisticRegression(penalty=None).fit(logit(column)[:, None], is_class)
+            LogisticRegression(penalty=None, solver="newton-cholesky").fit(
+                logit(column)[:, None], is_class
+            )
             for column, is_class in _one_vs_rest_pairs(scores[0], outcome)
         ]
 
@@ -46,6 +50,38 @@ class SigmoidCalibrator:
                 for index, calibrator in enumerate(self.calibrators)
             ]
         )
+
+
+class TemperatureCalibrator:
+    """Temperature scaling: probabilities to the power of 1/T, normalised (Guo et al. 2017).
+
+    ``temperature`` T minimises the log loss: above 1 the model was overconfident, below 1
+    underconfident.
+    """
+
+    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+        from scipy.optimize import minimize_scalar
+
+        scaled = self._log_probabilities(scores[0])
+        rows, classes = np.arange(len(outcome)), outcome.astype(int)
+
+        def measure_loss(log_temperature: float) -> float:
+            probabilities = softmax(scaled / np.exp(log_temperature), axis=1)
+            return _measure_log_loss(probabilities[rows, classes])
+
+        bounds = np.log(TEMPERATURE_BOUNDS)
+        best = minimize_scalar(measure_loss, bounds=bounds, method="bounded")
+        self.temperature = float(np.exp(best.x))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        scaled = softmax(self._log_probabilities(scores[0]) / self.temperature, axis=1)
+        return scaled[:, 1:] if scores.shape[2] == 1 else scaled
+
+    @staticmethod
+    def _log_probabilities(scores: np.ndarray) -> np.ndarray:
+        """Of all classes; a single column holds the probability of class 1."""
+        both = np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
+        return np.log(np.clip(both, EPSILON, None))
 
 
 class IsotonicCalibrator:
@@ -253,8 +289,16 @@ def _fit_member(model: StackedModel, X: pd.DataFrame, y: pd.Series, index: int) 
 
 STACKED_MODELS = {"classification": StackedClassifier, "regression": StackedRegressor}
 STACKERS = {"classification": LogisticStacker, "regression": NonNegativeStacker}
-AUTO_CALIBRATOR = "sigmoid"  # two parameters per class: it seldom overfits
-CALIBRATORS = {"sigmoid": SigmoidCalibrator, "isotonic": IsotonicCalibrator}
+CALIBRATORS = {
+    "sigmoid": SigmoidCalibrator,
+    "temperature": TemperatureCalibrator,
+    "isotonic": IsotonicCalibrator,
+}
+
+
+def choose_calibrator(classes: Sequence[str]) -> Any:
+    """The calibrator with few parameters, which seldom overfits: two, or one of several classes."""
+    return CALIBRATORS["temperature" if len(classes) > 2 else "sigmoid"]
 
 
 def fit_meta_model(
@@ -266,7 +310,7 @@ def fit_meta_model(
     """Fit a meta-model on members; returns the unfitted stacked model and its out-of-fold scores.
 
     Each row's score comes from a meta-model fitted without the row's fold, so that no entity is on
-    both sides; NaN if there is no such meta-model.
+    both sides; NaN if there is no such meta-model, or the members have no score.
 
     Parameters
     ----------
@@ -282,7 +326,8 @@ def fit_meta_model(
     )  # forward folds do not score the first periods
     out_of_fold_scores = np.full(member_scores[0].shape, np.nan)
     for train_index, test_index in experiment.cv_splits():
-        if (fit_index := train_index[has_scores[train_index]]).size:
+        fit_index = train_index[has_scores[train_index]]
+        if fit_index.size and has_scores[test_index].all():
             fold_scores = meta_model_class(stacked_scores[:, fit_index], outcome[fit_index])(
                 stacked_scores[:, test_index]
             )

@@ -164,7 +164,7 @@ def tune_family(
         summary += _describe_passed_over(experiment, n_passed_over)
     return TuningResult(
         make_pipeline_with_params(experiment, family, best.params),
-        experiment.join_fold_scores(best.fold_scores),
+        experiment.join_fold_scores(enumerate(best.fold_scores)),
         trials,
         summary,
         sign * np.array([settings[index].fold_values for index in ranking]),
@@ -336,7 +336,8 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
 
     A setting may rank rows well and still have probabilities that are worse than the base rate.
     """
-    scored = experiment.to_scored_rows(experiment.join_fold_scores(setting.fold_scores))
+    scores = experiment.join_fold_scores(enumerate(setting.fold_scores))
+    scored = experiment.to_scored_rows(scores)
     return gain_over_baseline(experiment.task, scored, resamples=RESAMPLES, seed=0)[1] > 0
 
 
