@@ -506,12 +506,30 @@ def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:
     assert "fit seconds" in result.columns
 
 
-@pytest.mark.parametrize(("base", "level"), [(0.5, "good"), (0.795, "watch")])
-def test_comparison_summary_names_leader_and_baseline(base: float, level: str) -> None:
+def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
+    def compare(*candidates: Candidate) -> dict[str, Any]:
+        board = leaderboard.build_leaderboard([candidate("dummy", 0.5), *candidates], "roc_auc")
+        return leaderboard.verdict_fields(board, "roc_auc")
+
+    [best, other] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
+    alone = compare(best, other)
+    assert (alone["status"], alone["level"]) == ("leader found", "good")
+    close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
+    several = compare(best, other, *close)
+    assert (several["status"], several["level"]) == ("several leaders", "good")
+    assert missing_facts(several["sentences"][0], "4 other", "not distinguishable") == []
+    assert missing_facts(several["sentences"][1], "1 more") == []
+
+
+@pytest.mark.parametrize(
+    ("base", "level", "word"),
+    [(0.5, "good", "several leaders"), (0.795, "watch", "no clear leader")],
+)
+def test_comparison_summary_names_leader_and_baseline(base: float, level: str, word: str) -> None:
     result = leaderboard.verdict_fields(
         leaderboard.build_leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"), "roc_auc"
     )
-    assert result["level"] == level
+    assert (result["level"], result["status"]) == (level, word)
     facts = ["logistic regression", "ROC AUC", 0.8, 0.01, base, "decision tree", 3, 2]
     assert missing_facts(" ".join(result["sentences"]), *facts) == []
     assert "naive Bayes" not in " ".join(result["sentences"])  # beyond the leader's spread

@@ -227,13 +227,16 @@ def verdict_fields(
     n_families = len(scored) - len(baselines)
     n_unscored = len(leaderboard) - len(scored)
     total_seconds = scored["fit_seconds"].sum()
+    differences = compare_with_leader(families, metric)
+    n_close = len(_list_close(differences))
+    status_of_leader = "several leaders" if n_close else "leader found"
     return {
-        "status": "leader found" if is_found else "no clear leader",
+        "status": status_of_leader if is_found else "no clear leader",
         "level": "good" if is_found else "watch",
         "sentences": [
-            _describe_leader(families, metric, baseline_mean)
+            _describe_leader(families, metric, baseline_mean, n_close)
             + _describe_passed_over(scored, families, baseline_metric),
-            _describe_close_families(compare_with_leader(families, metric)),
+            _describe_close_families(differences),
             f"{n_families} families were evaluated in {total_seconds:.0f} seconds; "
             f"{n_unscored} failed or were skipped.",
         ],
@@ -262,8 +265,10 @@ def verdict_fields(
     }
 
 
-def _describe_leader(families: pd.DataFrame, metric: str, baseline_mean: float) -> str:
-    """The leader's mean, and corrected for being the best of several."""
+def _describe_leader(
+    families: pd.DataFrame, metric: str, baseline_mean: float, n_close: int
+) -> str:
+    """The leader's mean, and corrected for being the best of several; how many are as good."""
     leader = families.iloc[0]
     name = leader["candidate"]
     mean_sd = format_mean_sd(leader[f"{metric}_mean"], leader[f"{metric}_sd"])
@@ -271,9 +276,14 @@ def _describe_leader(families: pd.DataFrame, metric: str, baseline_mean: float) 
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
         corrected = f", {corrected_mean} when corrected for the best of {len(families)}"
+    close = (
+        "" if n_close == 0 else f", but {n_close} other families are not distinguishable from it"
+    )
+    if n_close == 1:
+        close = ", but another family is not distinguishable from it"
     return (
         f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
-        f"{mean_sd}{corrected}; the baseline has {format_metric(baseline_mean)}."
+        f"{mean_sd}{corrected}{close}; the baseline has {format_metric(baseline_mean)}."
     )
 
 
@@ -289,8 +299,13 @@ def _describe_passed_over(
 
 
 def _describe_close_families(differences: pd.DataFrame) -> str:
-    names = differences.loc[differences["distinguishable"] == "no", "candidate"].tolist()
+    names = _list_close(differences)
     if not names:
         return "The leader is ahead of every other model by more than noise."
-    names_text = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    names_text = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"Not distinguishable from the leader (corrected resampled t-test): {names_text}."
+
+
+def _list_close(differences: pd.DataFrame) -> list[str]:
+    """Candidates that are not distinguishable from the leader; see ``compare_with_leader``."""
+    return differences.loc[differences["distinguishable"] == "no", "candidate"].tolist()
