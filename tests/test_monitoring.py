@@ -321,6 +321,8 @@ def test_batch_like_reference_is_healthy(
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
     assert missing_facts(number["context"], "97%", "members") == []
+    tables = map(evaluation_tables.performance_table, ([evaluation], [known]))
+    assert [table["mostly_known"].unique().tolist() for table in tables] == [[False], [True]]
 
 
 def test_too_few_rows_lead_to_watch_without_other_checks(

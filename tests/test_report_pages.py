@@ -440,6 +440,19 @@ def test_multi_panel_figure_has_short_summary_and_full_alt_text() -> None:
     assert f'<p class="found">{figure.summary}</p>' in figure._repr_html_()
 
 
+def test_batch_of_known_entities_is_not_called_better() -> None:
+    row = {"batch": 5, "metric": "ROC AUC", "value": 0.9, "low": 0.88, "high": 0.92}
+    rows = [row | {"reference": 0.8}, row | {"metric": "PR AUC", "reference": 0.95}]
+    new, known = (
+        monitor.metrics_by_batch(pd.DataFrame(rows).assign(mostly_known=is_known)).summary
+        for is_known in (False, True)
+    )
+    assert "Better" in new
+    assert "Better" not in known
+    assert missing_facts(known, "fitted on") == []
+    assert all(text.rstrip(".").endswith(": PR AUC") for text in (new, known))
+
+
 def test_champion_comparison_caption_names_its_rows() -> None:
     draw, frame, more, _ = FIGURES["difference"]
     rows = "The 400 rows of year 4."

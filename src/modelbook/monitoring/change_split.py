@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 NAN = float("nan")
+MOST_ROWS = 0.5  # share of rows of known entities from which a batch is no test on new ones
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class ChangeSplit:
     batch: float
     known_entity_share: float = NAN
     new_entities: float = NAN
+
+    @property
+    def has_mostly_known_entities(self) -> bool:
+        """Whether the batch is no test on new entities: most rows are of those in training."""
+        return self.known_entity_share >= MOST_ROWS
 
     @property
     def mix(self) -> float:

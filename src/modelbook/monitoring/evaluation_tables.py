@@ -43,13 +43,19 @@ def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.Da
 
 
 def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Concatenate the metrics of all batches, with the holdout's values as ``reference``."""
+    """Concatenate the metrics of all batches, with the holdout's values as ``reference``.
+
+    ``mostly_known`` states whether most rows of the batch are of entities in training.
+    """
     tables = [
-        evaluation.metrics.assign(batch=evaluation.batch)
+        evaluation.metrics.assign(
+            batch=evaluation.batch,
+            mostly_known=bool(evaluation.change and evaluation.change.has_mostly_known_entities),
+        )
         for evaluation in evaluations
         if len(evaluation.metrics)
     ]
-    columns = ["batch", "metric", "value", "low", "high", "reference"]
+    columns = ["batch", "metric", "value", "low", "high", "reference", "mostly_known"]
     return (
         pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     )

@@ -31,7 +31,6 @@ SLICE_RULE = "slice"
 MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
 MINOR_DRIFT_RULE = "minor drift"  # of columns that carry less importance than the alert threshold
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
-MOST_ROWS = 0.5  # share of rows of known entities from which a batch is no test on new ones
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
 
@@ -538,9 +537,9 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
 
 def _describe_known_entities(evaluation: BatchEvaluation) -> str:
     """Say that a batch is no test on new entities where most of its rows are of known ones."""
-    share = evaluation.change.known_entity_share if evaluation.change else 0.0
-    if not share >= MOST_ROWS:
+    if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
+    share = evaluation.change.known_entity_share
     entities = f"{evaluation.task.contract.entity_label}s"
     return (
         f" {share:.0%} of its rows are of {entities} that the model was fitted on: this is no test "
@@ -572,16 +571,17 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         change = latest.change
         is_matched = change is not None and change.mix != 0
         reference = "holdout, same mix of rows" if is_matched else "holdout"
-        share = change.known_entity_share if change else float("nan")
-        entities = f"{latest.task.contract.entity_label}s"
+        context = f"batch {latest.batch}"
+        if change is not None and change.has_mostly_known_entities:
+            entities = f"{latest.task.contract.entity_label}s"
+            context += f", {change.known_entity_share:.0%} of its rows of {entities} in training"
         figures.append(
             key_number(
                 metric_label(latest.task.headline_metric),
                 row["value"],
                 interval=(row["low"], row["high"]),
                 compared_with={reference: row["reference"]},
-                context=f"batch {latest.batch}"
-                + (f", {share:.0%} of its rows of {entities} in training" * (share >= MOST_ROWS)),
+                context=context,
             )
         )
     return figures

@@ -101,7 +101,9 @@ def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
 
 
 @plotting.figure_of(
-    "Performance", ["batch", "metric", "value"], optional=["low", "high", "reference"]
+    "Performance",
+    ["batch", "metric", "value"],
+    optional=["low", "high", "reference", "mostly_known"],
 )
 def metrics_by_batch(data: pd.DataFrame) -> Figure:
     """Each metric in each batch, against its reference value on the holdout.
@@ -109,7 +111,8 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``batch, metric, value, low, high, reference``.
+        Columns ``batch, metric, value, low, high, reference``; ``mostly_known``, whether most rows
+        of the batch are of entities that the model was fitted on.
     """
     groups = list(data.groupby("metric", sort=False))
     sizes = [len(metric_rows) for _, metric_rows in groups]
@@ -225,10 +228,16 @@ def _summarize_performance(data: pd.DataFrame) -> str:
         [metric for metric, rows in groups.items() if is_so(metric, rows).any()]
         for is_so in (_is_better, _is_worse)
     )
-    return (
-        f"{_performance_alt_text(last_batch.head(1))} Better than the reference beyond chance: "
-        f"{', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."
-    )
+    text = _performance_alt_text(last_batch.head(1))
+    worse_text = ", ".join(worse) or "none"
+    if last_batch["mostly_known"].eq(True).any():
+        return (
+            f"{text} Most rows of the batch are of entities that the model was fitted on: better "
+            "values are not comparable with the reference, whose entities were unseen. Worse "
+            f"beyond chance: {worse_text}."
+        )
+    better_text = ", ".join(better) or "none"
+    return f"{text} Better than the reference beyond chance: {better_text}; worse: {worse_text}."
 
 
 @plotting.figure_of("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
