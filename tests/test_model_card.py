@@ -252,6 +252,24 @@ def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
     assert 'href="../04_finalize.html"' in html
 
 
+def test_approval_counts_criteria_that_are_open_or_not_evaluated(make):
+    names = ("quality", "fairness", "calibration", "latency", "size")
+    passed = (True, True, True, None, None)
+    criterion = approved()["criteria"][0]
+    criteria = [
+        {**criterion, "name": name, "passed": is_met, "is_certain": name != "fairness"}
+        for name, is_met in zip(names, passed)
+    ]
+    card = card_data.collect_card_data(make(), {**approved(), "criteria": criteria})
+    text = paragraphs(card, "approval")[0]
+    facts = ("3 of 5", "1 without", "fairness", "2 could not be evaluated", "latency", "size")
+    assert missing_facts(text, *facts) == []
+    assert "no criterion failed" not in text
+    only = paragraphs(card_data.collect_card_data(make(), approved()), "approval")[0]
+    assert missing_facts(only, "1 of 1") == []
+    assert "evaluated" not in only
+
+
 @pytest.mark.parametrize(
     ("commit", "facts", "absent"),
     [
