@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import CONTRACT
 from text_facts import missing_facts
+from version_evidence import VALUE
 
 from modelbook import config, tasks
 from modelbook.contract import Contract
@@ -206,6 +207,15 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
         assert f">{n_rows:,}<" in macro(value)
     text = task.describe_worth(value)
     assert f"{base['cost'] - model['cost']:,.0f}" in text
+
+
+def test_costs_of_zero_are_named() -> None:
+    note = templating.create_environment().get_template("value.html.j2").module.costs_note
+    assert not missing_facts(note(VALUE), "4 for", "1 for", "cost_tp: 0", "cost_tn: 0", "nothing")
+    costs = {"cost_fn": 60, "cost_fp": 2, "cost_tp": 32, "cost_tn": 0}
+    paid = note(VALUE | {"costs": costs})
+    assert not missing_facts(paid, "32 for", "cost_tn: 0")
+    assert "cost_tp" not in paid
 
 
 def test_points_between_groups_agree_with_both_shares(task):
