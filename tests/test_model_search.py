@@ -140,8 +140,9 @@ def test_mean_of_choice_is_corrected_for_selection(strategy: str, straight: Expe
         search_model(straight, params, ["ridge", "dt"], "rmse", lambda _: None, board=rows).summary
         for rows in (board.head(3), board)
     )
-    means, corrected = zip(*(numbers(text)[-3:-1] for text in (steady, lucky)), strict=True)
-    counts = [numbers(text)[-1] for text in (steady, lucky)]
+    stated = [numbers(text.split("Cross-validated")[1]) for text in (steady, lucky)]
+    means, corrected, counts = zip(*(found[:3] for found in stated), strict=True)
+    assert [sum(found[3:]) for found in stated] == list(counts)  # settings, combinations, families
     assert means[0] == means[1]
     assert corrected[1] > corrected[0] >= means[0]  # an error, so larger is worse
     assert counts[1] == counts[0] + 1
@@ -405,11 +406,21 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
     complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
     assert ensemble_search.NOTHING_GAINED in complete.summary
+    n_completed = int((complete.trials["state"] == "completed").sum())
+    text = complete.summary
+    assert missing_facts(text, f"{len(complete.trials)} settings", f"{n_completed} were") == []
+    assert complete.curve["settings"].iloc[-1] == n_completed
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
     assert "nb" not in complete.families
     assert (
         missing_facts(complete.summary.split("alone")[1], "naive Bayes") == []
     )  # why it is absent
+
+
+def test_percentages_of_weights_sum_to_100() -> None:
+    assert model_search.round_percentages([0.625, 0.25, 0.125]) == [63, 25, 12]
+    assert model_search.round_percentages([1 / 3] * 3) == [34, 33, 33]
+    assert model_search.round_percentages([0.29, 0.71]) == [29, 71]
 
 
 def silent(*_: object, **__: object) -> None:

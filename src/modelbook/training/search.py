@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -225,17 +225,18 @@ def _describe_ensemble(
     weights: dict[str, float] = {}
     for member, weight in zip(chosen.members, chosen.weights):
         weights[member.family] = weights.get(member.family, 0.0) + weight
+    percentages = round_percentages([*weights.values()])
     members = ", ".join(
-        f"{experiment.family_label(family)} {weight:.0%}" for family, weight in weights.items()
+        f"{experiment.family_label(family)} {percent}%"
+        for family, percent in zip(weights, percentages)
     )
     loss = search.measure_loss(chosen.out_of_fold_scores)
     n_compared = len(search.compared)
-    n_tried = len(search.settings) - n_compared
     return (
-        f"{n_tried} settings of {len(search.families)} families were tried in "
+        f"{len(search.settings)} settings of {len(search.families)} families were tried in "
         f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s"
-        f"{f', and {n_compared} defaults taken from the comparison' if n_compared else ''}, "
-        f"until {search.end}. "
+        f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
+        f"until {search.end}; {len(search.completed)} were evaluated on all folds. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
         f"the best setting alone {format_metric(search.completed[0].loss)}."
         f"{_describe_absent_leader(experiment, search, list(weights))}"
@@ -433,8 +434,32 @@ def _describe_correction(
     corrected = mean + optimism if metric in LOWER_IS_BETTER else mean - optimism
     return (
         f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
-        f"{format_metric(corrected)} when corrected for the choice among {len(alternatives)}."
+        f"{format_metric(corrected)} when corrected for the choice among {len(alternatives)}: "
+        f"{_describe_alternatives(others, result.alternatives)}."
     )
+
+
+def _describe_alternatives(
+    others: Sequence[Alternative], alternatives: Sequence[Alternative]
+) -> str:
+    """How many settings, combinations and further families the choice was among."""
+    n_combined = sum(not alternative.family for alternative in alternatives)
+    counts = (
+        (len(alternatives) - n_combined, "setting", "settings"),
+        (n_combined, "combination of them", "combinations of them"),
+        (len(others), "family of the comparison", "families of the comparison"),
+    )
+    return ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+
+
+def round_percentages(shares: Sequence[float]) -> list[int]:
+    """Round shares to percent so that they sum as the shares do: the largest remainders go up."""
+    percents = [100 * share for share in shares]
+    rounded = [int(percent) for percent in percents]
+    order = sorted(range(len(shares)), key=lambda i: rounded[i] - percents[i])
+    for i in order[: round(sum(percents)) - sum(rounded)]:
+        rounded[i] += 1
+    return rounded
 
 
 def _combine_members(

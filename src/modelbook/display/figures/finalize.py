@@ -326,11 +326,12 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     ax.set_ylabel(f"{metric_label(metric)}, out of fold")
     ax.legend()
     alt = (
-        f"After {last['seconds']:.0f} s and {last['settings']:.0f} settings the ensemble has "
-        f"{metric_label(metric)} {format_metric(last['ensemble'])}, the best setting alone "
+        f"After {last['seconds']:.0f} s and {last['settings']:.0f} settings on all folds the "
+        f"ensemble has {metric_label(metric)} {format_metric(last['ensemble'])}, the best alone "
         f"{format_metric(last['best'])}."
     )
-    return Figure(figure, alt=alt, data=data, caption="Lower is better.")
+    caption = "Lower is better. Settings: those that were evaluated on all folds."
+    return Figure(figure, alt=alt, data=data, caption=caption)
 
 
 @plotting.figure_of("Importance of the features", ["feature", "mean"], optional=["sd"])
