@@ -63,6 +63,17 @@ def test_chart_is_named_by_its_own_title():
     assert b"<title>size: 3</title>" in content
 
 
+def test_drawing_for_narrow_screens_takes_place_of_wide_one():
+    charts = "".join(
+        f'<svg class="chart {kind}" style="display:{display}" width="{width}"><title>Sizes</title></svg>'
+        for kind, display, width in (("wide", "block", 730), ("narrow", "none", 346))
+    )
+    [(attributes, _, content)] = archived_pages.extract_figures(f"<h2>How large?</h2>{charts}")
+    assert attributes["width"] == "346"
+    assert b"narrow" in content
+    assert b"display:none" not in content, "the file would be blank"
+
+
 def test_figures_are_found_under_their_headings():
     def image(text, kind="svg+xml"):
         return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{kind};base64,{coded(text)}">'

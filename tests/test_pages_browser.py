@@ -167,6 +167,24 @@ def test_pages_do_not_overflow_on_a_phone(reports, opened):
         assert page.evaluate(OVERFLOW) == [], width
 
 
+SCROLLING_CHARTS = """() => [...document.querySelectorAll('.scroll:has(.chart, img)')]
+    .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth).map(e => e.ariaLabel)"""
+TEXT_SIZES = """() => [...document.querySelectorAll('.chart text')].filter(e => e.checkVisibility())
+    .map(e => parseFloat(getComputedStyle(e).fontSize) * Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b))"""
+
+
+def test_charts_fit_on_a_phone_with_readable_text(reports, opened):
+    texts = 0
+    for path in one_page_per_kind(reports):
+        page, _, _ = opened(path, viewport={"width": 390, "height": 844})
+        page.evaluate(UNFOLD)
+        assert page.evaluate(SCROLLING_CHARTS) == [], path
+        sizes = page.evaluate(TEXT_SIZES)
+        assert min(sizes, default=11) >= 11, path
+        texts += len(sizes)
+    assert texts > 100
+
+
 def test_pages_have_same_text_without_javascript(reports, opened):
     for path in one_page_per_kind(reports):
         page, _, _ = opened(path)

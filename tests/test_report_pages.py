@@ -19,7 +19,7 @@ from text_facts import missing_facts, raises_stating
 from version_evidence import HARM, VALUE
 
 from modelbook import config
-from modelbook.display import BulletList, DisplayGroup, Figure, Table, plotting, style
+from modelbook.display import BulletList, DisplayGroup, Figure, Table, narrow, plotting, style
 from modelbook.display.figures import (
     ab,
     compare,
@@ -32,6 +32,7 @@ from modelbook.display.figures import (
     partial_dependence,
     shap_values,
 )
+from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
 from modelbook.pages import (
     brief,
@@ -328,12 +329,79 @@ def test_figure_alt_text_states_its_main_number(name: str) -> None:
     assert missing_facts(figure.alt, *(main if isinstance(main, tuple) else [main])) == []
     html = figure._repr_html_()
     assert '<details class="numbers">' in html
-    [chart] = re.findall(r"<svg.*</svg>", html, re.DOTALL)
-    [name] = re.findall(r'aria-labelledby="([^"]+)"', chart)
-    assert f'<title id="{name}">{escape(figure.alt)}</title>' in chart
-    assert "<text" in chart  # letters that can be found and selected
-    ids = set(re.findall(r' id="([^"]+)"', chart))
-    assert ids == {name} | set(re.findall(r'(?:href="|url\()#([\w-]+)', chart))
+    charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(charts) == 2  # for wide screens, and for narrow ones
+    for chart in charts:
+        [name] = re.findall(r'aria-labelledby="([^"]+)"', chart)
+        assert f'<title id="{name}">{escape(figure.alt)}</title>' in chart
+        assert "<text" in chart  # letters that can be found and selected
+        ids = set(re.findall(r' id="([^"]+)"', chart))
+        assert ids == {name} | set(re.findall(r'(?:href="|url\()#([\w-]+)', chart))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_redrawn_for_narrow_screens_in_readable_text(name: str) -> None:
+    draw, frame, more, _ = FIGURES[name]
+    figure = draw(frame, *more)
+    wide, small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)
+    assert "display:none" in small
+    assert "display:none" not in wide
+    [width] = re.findall(r'width="(\d+)"', small)
+    assert int(width) < 328  # of a screen of 360, less the page's margins
+    [viewport] = re.findall(r'viewBox="0 0 ([\d.]+)', small)
+    sizes = re.findall(r"font(?:-size)?: (?:\w+ )?([\d.]+)px", small)
+    assert sizes
+    assert min(map(float, sizes)) * int(width) / float(viewport) > 11
+    assert figure.figure.get_figwidth() * 96 > int(width), "the figure itself has changed"
+
+
+def test_rows_keep_labels_and_texts_on_narrow_screens() -> None:
+    wide, small = re.findall(
+        r"<svg.*?</svg>", compare.leaderboard(BOARD, "roc_auc")._repr_html_(), re.DOTALL
+    )
+    texts = [set(re.findall(r"<text[^>]*>([^<]+)</text>", svg)) for svg in (wide, small)]
+    names = {name for name in BOARD["candidate"] if name in texts[0]}
+    assert names
+    assert names <= texts[1]
+    assert {text for text in texts[0] if text.endswith(" s")} <= texts[1]
+
+
+def test_panels_stand_below_each_other_on_narrow_screens() -> None:
+    figure = explore.feature_distributions(TRAIN, ["age", "plan"], "sick").figure
+    small = narrow.redraw_narrow(figure)
+    wide_places, places = (
+        [ax.get_position() for ax in drawing.axes if ax.get_visible()]
+        for drawing in (figure, small)
+    )
+    assert wide_places[0].y0 == pytest.approx(wide_places[1].y0)
+    assert places[0].y0 > places[1].y1
+
+
+def test_each_panel_of_rows_has_labels_on_narrow_screens() -> None:
+    metrics = ["recall", "precision", "f1"]
+    rows = pd.DataFrame([
+        {"class": name, "metric": metric, "value": 0.5, "low": 0.4, "high": 0.6, "rows": 70}
+        for metric in metrics for name in "abcdefghijklmnop"
+    ])  # fmt: skip
+    figure = multiclass.class_metrics(rows, rows)
+    wide, small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)
+    assert wide.count(">a (70)<") == 1
+    assert small.count(">a (70)<") == len(metrics)
+    [height] = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)', small)
+    assert float(height) / rows.shape[0] > 72 * 0.3, "rows overlap"
+
+
+def test_cells_of_heat_map_have_texts_only_where_they_fit() -> None:
+    def cells(n: int) -> list[str]:
+        names = [f"column {i}" for i in range(n)]
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
+        rows = pd.DataFrame(pairs, columns=["feature_a", "feature_b"])
+        figure = correlation.correlation_heatmap(rows.assign(measure="Spearman", value=0.25))
+        small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)[1]
+        return re.findall(r"<text[^>]*>0\.25</text>", small)
+
+    assert len(cells(4)) == 6
+    assert cells(12) == []
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -614,11 +682,12 @@ def test_equal_charts_have_distinct_ids(tmp_path: Path) -> None:
     cells = [shown(text__html=picture) for _ in range(2)]
     html = published(tmp_path, *cells, concluding(verdict()))
     charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    first, second = (set(re.findall(r' id="([^"]+)"', chart)) for chart in charts)
-    assert not first & second
-    for chart, ids in zip(charts, (first, second), strict=True):
+    ids = [set(re.findall(r' id="([^"]+)"', chart)) for chart in charts]
+    assert len(ids) == 4
+    assert len(set().union(*ids)) == sum(map(len, ids))
+    for chart, own in zip(charts, ids, strict=True):
         used = re.findall(r'(?:href="#|url\(#|labelledby=")([\w-]+)', chart)
-        assert set(used) == ids
+        assert set(used) == own
 
 
 def test_setup_cells_are_hidden_and_code_is_folded(tmp_path: Path) -> None:

@@ -107,9 +107,9 @@ class Figure:
     def _image_html(self) -> str:
         if self.figure is None:
             return f'<p class="nothing">{escape(self.alt)}</p>'
-        width, svg = round(self.figure.get_figwidth() * 96), self.to_svg()
+        svg, width = self.to_svg(), _pixel_width(self.figure)
         picture = (
-            style.make_embeddable(svg, self.alt, width)
+            _svg_html(self.figure, svg, self.alt)
             if len(svg) <= MAX_SVG_BYTES
             else self._png_html(width)
         )
@@ -233,9 +233,25 @@ class BulletList:
         return "\n".join(f"- {sentence}" for sentence in self.items) or "Nothing to report."
 
 
-def empty_figure(subject: str) -> Figure:
-    """Return the placeholder for a figure without data."""
-    return Figure(None, alt=f"{subject}: nothing to show.")
+def _svg_html(figure: Drawing, svg: str, alt: str) -> str:
+    """The SVG of a figure, and the drawing that takes its place on a narrow screen, if any."""
+    from modelbook.display import narrow  # which draws with plotting, whose figures are of here
+
+    redrawn = narrow.redraw_narrow(figure)
+    picture = style.make_embeddable(svg, alt, _pixel_width(figure), has_narrow=redrawn is not None)
+    if redrawn is None:
+        return picture
+    narrow_svg = Figure(redrawn, alt=alt).to_svg()
+    return picture + style.make_embeddable(narrow_svg, alt, _pixel_width(redrawn), is_narrow=True)
+
+
+def _pixel_width(figure: Drawing) -> int:
+    return round(figure.get_figwidth() * style.PIXELS_PER_INCH)
+
+
+def empty_figure(subject: str, reason: str = "") -> Figure:
+    """Return the placeholder for a figure without data: the reason, if it is known."""
+    return Figure(None, alt=reason or f"{subject}: nothing to show.")
 
 
 def _table_html(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MAX_ROWS = 40
+# What narrow.py knows axes and texts by.
+ROWS, HEATMAP, ROW_TEXT = "rows", "heatmap", "row text"
 MAX_HOVER_STRIPS = 25  # of a curve; each takes some 300 bytes
 # Not seen, but found by the pointer, as nothing that is wholly transparent is.
 HOVER_AREA: dict[str, Any] = {"color": style.PAPER, "alpha": 0.001, "linewidth": 0, "zorder": 5}
@@ -190,6 +192,7 @@ def add_hover_row(ax: Axes, row: float, text: str) -> None:
 
 def label_rows(ax: Axes, labels: Values) -> None:
     """Label the rows, first on top, with a grid line from label to mark."""
+    ax.set_label(ROWS)
     ax.set_yticks(range(len(labels)), [truncate(label) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -200,7 +203,14 @@ def label_rows(ax: Axes, labels: Values) -> None:
 def annotate_row(ax: Axes, row: float, text: str, color: str = style.INK) -> None:
     """Write a text at the right edge of a row, outside the data area."""
     ax.text(
-        1.015, row, text, transform=ax.get_yaxis_transform(), va="center", color=color, fontsize=8.5
+        1.015,
+        row,
+        text,
+        transform=ax.get_yaxis_transform(),
+        va="center",
+        color=color,
+        fontsize=style.SMALL_FONT_SIZE,
+        gid=ROW_TEXT,
     )
 
 
@@ -265,6 +275,7 @@ def draw_heatmap(
     """
     from matplotlib.patches import Rectangle
 
+    ax.set_label(HEATMAP)
     height, width = values.shape
     max_value = max((abs(v) for v in values.ravel() if not math.isnan(v)), default=0) or 1
     for row in range(height):

@@ -26,6 +26,7 @@ REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
 
 HOVER_PREFIX = "hover:"  # of the id of a mark that shows a text under the pointer
 FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size
+PIXELS_PER_INCH = 96
 SMALL_FONT_SIZE = 8.5
 WEB_FONTS = "DejaVu Sans,Verdana,sans-serif"  # of the widths that matplotlib measured
 
@@ -114,7 +115,9 @@ def show_hover_texts(svg: str) -> str:
     return re.sub(rf'<g id="{HOVER_PREFIX}([^"]*)">', r"<g><title>\1</title>", svg)
 
 
-def make_embeddable(svg: str, title: str, width: int) -> str:
+def make_embeddable(
+    svg: str, title: str, width: int, *, is_narrow: bool = False, has_narrow: bool = False
+) -> str:
     """Prepare an SVG of matplotlib's for a page with others: with a title, and with unique ids.
 
     Parameters
@@ -123,6 +126,10 @@ def make_embeddable(svg: str, title: str, width: int) -> str:
         Description of the figure, for screen readers.
     width : int
         The natural width in pixels.
+    is_narrow : bool
+        Whether it is the drawing for narrow screens, which is hidden where there is no page.css.
+    has_narrow : bool
+        Whether another drawing takes its place on narrow screens, so that it need not scroll.
     """
     key = hashlib.sha256(svg.encode()).hexdigest()[:8]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -132,9 +139,12 @@ def make_embeddable(svg: str, title: str, width: int) -> str:
     )
     body = re.sub(r'(href="|url\()#([\w.:-]+)', rf"\1#{key}-\2", body)
     body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)
+    kinds = ["chart", *["narrow"] * is_narrow, *["wide"] * has_narrow]
+    min_width = "" if is_narrow or has_narrow else f";min-width:{round(width * 0.72)}px"
     attributes = (
-        f' class="chart" role="img" aria-labelledby="{key}-title" width="{width}"'
-        f' style="background:Canvas;display:block;max-width:100%;min-width:{round(width * 0.72)}px"'
+        f' class="{" ".join(kinds)}" role="img" aria-labelledby="{key}-title" width="{width}"'
+        f' style="background:Canvas;display:{"none" if is_narrow else "block"};max-width:100%'
+        f'{min_width}"'
     )
     start = body.index("<svg") + len("<svg")
     end = body.index(">", start) + 1

@@ -114,8 +114,12 @@ class _FigureParser(HTMLParser):
             self.section, self.position, self.in_heading = "", 0, True
         elif tag == "a":  # the link to the heading itself
             self.in_heading = False
-        elif tag == "svg" and values.get("class") == "chart":
-            self._add({"width": values.get("width", "")})
+        elif tag == "svg" and "chart" in (kinds := values.get("class", "").split()):
+            if "narrow" in kinds:  # it takes the place of the wide one: two runs stand side by side
+                self.figures[-1][1].update(width=values.get("width", ""))
+                values["style"] = values.get("style", "").replace("display:none", "display:block")
+            else:
+                self._add({"width": values.get("width", "")})
             self.chart.append(f'<svg xmlns="{SVG_NAMESPACE}" xmlns:xlink="{XLINK_NAMESPACE}"')
             self.chart.append(_write_attributes(values) + ">")
         elif self.chart:

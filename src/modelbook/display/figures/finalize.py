@@ -63,7 +63,9 @@ def roc_and_precision_recall(
         ],
         ignore_index=True,
     )
-    caption = "Left: ROC curve. Right: precision-recall curve. Bands: 95% bootstrap intervals."
+    caption = (
+        "First the ROC curve, then the precision-recall curve. Bands: 95% bootstrap intervals."
+    )
     return Figure(figure, alt=alt, data=data, caption=caption)
 
 

@@ -19,6 +19,8 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     data : pandas.DataFrame
         Columns ``period, rows, entities, use``; `use` is "train and holdout" or "batch".
     """
+    from matplotlib.patches import Patch
+
     figure, ax = plotting.subplots(3.0)
     colours = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
     bars = ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
@@ -31,10 +33,9 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0)
-    for position, (use, colour) in enumerate(COLOR_BY_USE.items()):
-        if use in set(data["use"]):
-            ax.text(0.3 * position, 1.07, "■", transform=ax.transAxes, color=colour)
-            ax.text(0.3 * position + 0.025, 1.07, use, transform=ax.transAxes, color=style.MUTED)
+    uses = [use for use in COLOR_BY_USE if use in set(data["use"])]
+    keys = [Patch(color=COLOR_BY_USE[use], label=use) for use in uses]
+    ax.legend(handles=keys, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False)
     ax.set_xlabel("period")
     return Figure(figure, alt=_alt_text(data), caption="Rows of the table in each period.")
 

@@ -133,16 +133,16 @@ def class_metrics(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
         ax.set_xlim(-0.02, 1.02)
         ax.set_title("F1" if name == "f1" else str(name))
         if position:
-            ax.set_yticklabels([])
+            ax.tick_params(labelleft=False)
     recall = data[data["metric"] == "recall"].set_index("class")["value"]
     alt = (
         f"Recall is highest for class {recall.idxmax()} ({recall.max():.0%}) and lowest for class "
         f"{recall.idxmin()} ({recall.min():.0%})."
     )
     caption = (
-        "Left: class and holdout rows. Recall: share of the class that is found; precision: share "
-        "of predictions of the class that are correct; F1: their harmonic mean. A class that is "
-        "never predicted has no precision."
+        "Classes have their number of holdout rows. Recall: share of the class that is found; "
+        "precision: share of predictions of the class that are correct; F1: their harmonic mean. "
+        "A class that is never predicted has no precision."
     )
     return Figure(figure, alt=alt, caption=caption)
 
