@@ -327,6 +327,23 @@ def test_slices_need_minimum_rows_and_both_classes() -> None:
     ).empty
 
 
+def test_periods_are_evaluated_and_described() -> None:
+    scored = draw_scores(400)
+    contract = TASK.contract
+    frame = pd.DataFrame({contract.time: np.where(np.arange(len(scored)) < 250, 1, 2)})
+    options: Any = {"min_rows": 100, "resamples": 100, "seed": 0}
+    periods = metrics_ci.evaluate_periods(TASK, scored, frame, 0.4, **options)
+    assert periods[["period", "rows"]].values.tolist() == [["1", 250], ["2", len(scored) - 250]]
+    within = scored.select((frame[contract.time] == 2).to_numpy())
+    value = sk.roc_auc_score(within.outcome, within.score)
+    assert periods["roc_auc"][1] == pytest.approx(value)
+    described = metrics_ci.describe_periods(TASK, periods)
+    assert missing_facts(described, *periods["roc_auc"].round(3), 1, 2) == []
+    columns = {name: column for name, column in contract.columns.items() if name != contract.time}
+    untimed = Binary(contract.model_copy(update={"columns": columns}))
+    assert metrics_ci.evaluate_periods(untimed, scored, frame, 0.4, **options).empty
+
+
 def test_confusion_matrix_counts_rows() -> None:
     scored = ScoredRows(
         np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6)

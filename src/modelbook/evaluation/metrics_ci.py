@@ -12,7 +12,14 @@ import pandas as pd
 from modelbook.formatting import format_code
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMetric
-from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
+from modelbook.tasks.metric_format import (
+    ERRORS,
+    QUANTILES,
+    SHARES,
+    format_ci,
+    format_metric,
+    metric_label,
+)
 from modelbook.tasks.metrics import MetricFunction, Precision, weighted_mean
 from modelbook.tasks.scored_rows import (
     COMPLEMENT,
@@ -198,11 +205,17 @@ def evaluate_slices(
     frame: pd.DataFrame,
     threshold: float | None,
     *,
+    columns: Sequence[str] | None = None,
     min_rows: int,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
     """Evaluate metrics by slice, for slices that have at least ``min_rows`` rows and are evaluable.
+
+    Parameters
+    ----------
+    columns : sequence of str, optional
+        The columns whose values make the slices; by default the contract's ``slices``.
 
     Returns
     -------
@@ -212,7 +225,8 @@ def evaluate_slices(
     """
     metrics, options = task.metric_functions(threshold), {"resamples": resamples, "seed": seed}
     headline, rows = task.headline_metric, []
-    for column, value, mask in select_groups(scored, frame, task.contract.slices, min_rows):
+    slicing = task.contract.slices if columns is None else columns
+    for column, value, mask in select_groups(scored, frame, slicing, min_rows):
         slice_rows = scored.select(mask)
         unit_weights = np.ones(len(slice_rows))
         interval = metric_with_ci(headline, metrics[headline], slice_rows, **options)
@@ -222,9 +236,44 @@ def evaluate_slices(
         )
         summary = task.summarize_outcome(slice_rows.outcome).values()
         rows.append((column, value, len(slice_rows), *summary, *interval, *more_metrics))
-    columns = ["slice", "value", "n", *task.summarize_outcome(scored.outcome)]
-    columns += [headline, "low", "high", *task.slice_metrics]
-    return pd.DataFrame(rows, columns=columns)
+    names = ["slice", "value", "n", *task.summarize_outcome(scored.outcome)]
+    names += [headline, "low", "high", *task.slice_metrics]
+    return pd.DataFrame(rows, columns=names)
+
+
+def evaluate_periods(
+    task: Task, scored: ScoredRows, frame: pd.DataFrame, threshold: float | None, **options: Any
+) -> pd.DataFrame:
+    """Evaluate metrics by period, as ``evaluate_slices``; without a time column there are none.
+
+    Returns
+    -------
+    DataFrame
+        As of ``evaluate_slices``, with ``period`` and ``rows`` instead of ``slice, value, n``.
+    """
+    columns = [task.contract.time] if task.contract.time else []
+    table = evaluate_slices(task, scored, frame, threshold, columns=columns, **options)
+    return table.drop(columns="slice").rename(columns={"value": "period", "n": "rows"})
+
+
+def describe_periods(task: Task, table: pd.DataFrame) -> str:
+    """State the lowest and the highest headline metric of the periods."""
+    if task.contract.time is None:
+        return "The table has no time column, so metrics by period cannot be compared."
+    if table.empty:
+        return "No period has enough holdout rows to be evaluated alone."
+    values = table[task.headline_metric]
+    low, high = table.loc[values.idxmin()], table.loc[values.idxmax()]
+    name = metric_label(task.headline_metric)
+    ends = [
+        f"{format_metric(row[task.headline_metric])} in {row['period']} "
+        f"({format_ci(row['low'], row['high'])})"
+        for row in (low, high)
+    ]
+    if len(table) == 1:
+        return f"{name} is {ends[0]}, the only period with enough holdout rows."
+    label = task.contract.label(task.contract.time)
+    return f"By {label}, {name} ranges from {ends[0]} to {ends[1]}."
 
 
 def select_groups(

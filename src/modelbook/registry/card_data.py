@@ -137,7 +137,7 @@ def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, An
 _DEFAULT_METRICS: dict[str, Any] = {
     "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [],
     "calibration": [], "gain": [], "slice_rows": None, "baseline_comparison": [], "sentences": {},
-    "value": {}, "harm": {},
+    "value": {}, "harm": {}, "by_period": [],
 }  # fmt: skip
 
 

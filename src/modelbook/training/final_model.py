@@ -177,6 +177,8 @@ class HoldoutEvaluation:
         What suggests a leak, in sentences; the gate holds a model that has any.
     value : dict
         What the model is worth, from ``evaluation.business_value.measure_value``.
+    periods : pandas.DataFrame
+        Metrics by period, from ``metrics_ci.evaluate_periods``.
     """
 
     scored: ScoredRows
@@ -187,6 +189,7 @@ class HoldoutEvaluation:
     slices: pd.DataFrame
     suspicions: list[str] = field(default_factory=list)
     value: dict[str, Any] = field(default_factory=dict)
+    periods: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def fit_final_model(
@@ -326,12 +329,14 @@ def _describe_holdout_evaluation(task: Task, evaluation: HoldoutEvaluation) -> d
             "holdout_evaluations": baseline_comparison.describe_holdout_use(
                 evaluation.n_holdout_evaluations
             ),
+            "periods": metrics_ci.describe_periods(task, evaluation.periods),
         },
         "holdout_evaluations": evaluation.n_holdout_evaluations,
         "suspicions": evaluation.suspicions,
         "importance": dict(zip(importance["feature"], importance["mean"])),
         "importance_sd": dict(zip(importance["feature"], importance["sd"])),
         "slices": evaluation.slices.to_dict("records"),
+        "by_period": evaluation.periods.to_dict("records"),
         "value": evaluation.value,
     }
 
