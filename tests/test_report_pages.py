@@ -169,14 +169,12 @@ def test_long_table_is_truncated_with_note() -> None:
     assert missing_facts(html, 200, 1234) == []
 
 
-def test_empty_table_shows_message() -> None:
-    html = Table(
-        pd.DataFrame({"<x>": []}), caption="None of <these>", summary="All is well."
-    )._repr_html_()
-    assert html.startswith(
-        '<p class="found">All is well.</p><p class="nothing">None of &lt;these&gt;'
-    )
-    assert "<table" not in html
+def test_empty_table_is_one_line_that_says_why() -> None:
+    empty = pd.DataFrame({"<x>": []})
+    html = Table(empty, caption="These", summary="None of <these>.")._repr_html_()
+    assert html == '<p class="nothing">None of &lt;these&gt;.</p>'
+    unsaid = Table(empty, caption="Rows of <these>")._repr_html_()
+    assert re.fullmatch('<p class="nothing">Rows of &lt;these&gt;[^<]*</p>', unsaid)
 
 
 def test_table_with_format_of_unknown_column_raises() -> None:

@@ -154,7 +154,8 @@ class Table:
     caption : str
         What the table holds.
     summary : str or function, optional
-        A sentence above the table, or a function that computes it from the frame.
+        A sentence above the table, or a function that computes it from the frame. Of a frame
+        without rows it is all that is shown, and says why there are none.
     formats : mapping, optional
         Column to format: a format specification such as ``".1%"``, or a function of the value.
     index : bool
@@ -185,9 +186,9 @@ class Table:
         self.summary = summary(frame) if callable(summary) else summary
 
     def _repr_html_(self) -> str:
-        summary_html = f'<p class="found">{escape(self.summary)}</p>' if self.summary else ""
         if self.frame.empty:
-            return f'{summary_html}<p class="nothing">{escape(self.caption)}: no rows.</p>'
+            return f'<p class="nothing">{escape(self.summary or f"{self.caption}: none.")}</p>'
+        summary_html = f'<p class="found">{escape(self.summary)}</p>' if self.summary else ""
         return summary_html + _table_html(
             self.frame, self.caption, self.formats, index=self.index, max_rows=MAX_TABLE_ROWS
         )

@@ -23,7 +23,7 @@ class PairedScores:
     Attributes
     ----------
     row_selection : str
-        Description of the rows, in a sentence.
+        Description of the rows, in a sentence; without rows, why there are none.
     """
 
     candidate: ScoredRows
@@ -36,7 +36,17 @@ class PairedScores:
 
 
 NO_SCORES = ScoredRows(np.array([], dtype=int), np.array([]), np.array([]))
-NO_PAIRS = PairedScores(NO_SCORES, NO_SCORES)
+NO_CHAMPION = PairedScores(
+    NO_SCORES,
+    NO_SCORES,
+    row_selection="There is no champion to compare this version with: it is the first candidate.",
+)
+NO_SHARED_ROWS = PairedScores(
+    NO_SCORES,
+    NO_SCORES,
+    row_selection="No holdout row can be scored by both versions without one of them having been "
+    "fitted on it, so they are not compared.",
+)
 
 
 def find_ancestor(
@@ -61,7 +71,7 @@ def score_on_shared_rows(
     the champion's pipeline, the scores that were registered with its holdout rows are used.
     """
     if champion is None:
-        return NO_PAIRS
+        return NO_CHAMPION
     contract, rows = candidate.contract, candidate.reference
     is_later = _is_later_period(rows, contract, champion)
     is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
@@ -69,12 +79,14 @@ def score_on_shared_rows(
     is_selected = is_newest if is_newest.sum() >= max(min_rows, 1) else is_unseen
     selection_text = _describe_selection(rows, contract, is_newest, is_unseen, min_rows)
     rows = rows[is_selected].reset_index(drop=True)
+    if len(rows) < min_rows:
+        selection_text += f" A comparison needs at least {min_rows:,} (paired_rows)."
     is_loadable = not libraries.find_differences(champion.tags)
     if not is_loadable:
         rows = rows[_hash_rows(rows, champion).isin(_hash_rows(champion.reference, champion))]
     has_features = set(champion.contract.feature_names) <= set(rows.columns)
     if rows.empty or not has_features or champion.contract.classes != contract.classes:
-        return NO_PAIRS
+        return NO_SHARED_ROWS
     outcome, entity, task = (
         contract.encode_target(rows),
         contract.entity_ids(rows),

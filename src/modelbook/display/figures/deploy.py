@@ -5,24 +5,26 @@ from __future__ import annotations
 import pandas as pd
 
 from modelbook.display import plotting, style
-from modelbook.display.components import Figure
+from modelbook.display.components import Figure, empty_figure
 
 
-@plotting.figure_of(
-    "Candidate against champion", ["metric", "difference"], optional=["low", "high"]
-)
-def metric_differences(data: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
+@style.with_style
+def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
     """Candidate minus champion on the same rows, with intervals and the non-inferiority margin.
 
     Parameters
     ----------
-    data : pandas.DataFrame
+    frame : pandas.DataFrame
         Columns ``metric, difference, low, high``; above 0 the candidate is better.
     margin : float
         How much worse the candidate may be; if negative, how much better it must be.
     rows_description : str
-        A sentence that describes the rows.
+        A sentence that describes the rows, or says why there are none.
     """
+    required = ["metric", "difference"]
+    data = plotting.drawable_rows(frame, [*required, "low", "high"], required)
+    if data is None:
+        return empty_figure("Candidate against champion", rows_description)
     figure, ax = plotting.subplots(
         plotting.height_for_rows(len(data), row_height=0.4, base_height=1.0)
     )
@@ -44,6 +46,7 @@ def metric_differences(data: pd.DataFrame, margin: float, rows_description: str 
     return Figure(
         figure,
         alt=_alt_text(data, margin),
+        data=frame,
         caption=f"{rows_description} Orange: the interval reaches below the margin of "
         f"{_format_margin(margin)}, "
         "so harm cannot be ruled out.".strip(),
