@@ -889,30 +889,59 @@ def test_index_shows_key_numbers_of_book(tmp_path: Path) -> None:
     assert 'href="tiny/card-2.html"' in html
 
 
+def write_brief(root: Path, contract: Any, champion: int, **deployed: Any) -> str:
+    """Write index and brief of a book whose version 2 was evaluated, and return the brief's HTML."""
+    finalize_path, deploy_path = (
+        root / f"models/tiny/{stage}.json" for stage in ("finalize", "deploy")
+    )
+    for path, details in (
+        (finalize_path, {"value": VALUE, "harm": HARM}),
+        (deploy_path, {"champion": champion, **deployed}),
+    ):
+        receipt_ = json.loads(path.read_text())
+        receipt_["details"] |= details
+        path.write_text(json.dumps(receipt_))
+    (root / "data/tiny").mkdir(parents=True)
+    (root / "data/tiny/contract.yaml").write_text(contract.to_yaml())
+    index.write(root)
+    return (root / "reports/tiny/brief.html").read_text(encoding="utf-8")
+
+
+def text_of(html: str) -> str:
+    stripped = re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL)
+    return " ".join(stripped.split())
+
+
 def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     built_book(tmp_path)
     html = index.write(tmp_path).read_text(encoding="utf-8")
     assert "brief.html" not in html  # of an older build, which did not find the value
-    path = tmp_path / "models/tiny/finalize.json"
-    receipt_ = json.loads(path.read_text())
-    receipt_["details"] |= {"value": VALUE, "harm": HARM}
-    path.write_text(json.dumps(receipt_))
-    deployed = json.loads(path.with_name("deploy.json").read_text())
     criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "wide"}
-    deployed["details"] |= {"criteria": [criterion]}
-    path.with_name("deploy.json").write_text(json.dumps(deployed))
-    (tmp_path / "data/tiny").mkdir(parents=True)
-    (tmp_path / "data/tiny/contract.yaml").write_text(contract.to_yaml())
-    html = index.write(tmp_path).read_text(encoding="utf-8")
+    text = text_of(write_brief(tmp_path, contract, 2, criteria=[criterion]))
+    html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html
     assert contract.question in html
-    page = (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
-    text = " ".join(
-        re.sub(r"<script.*|<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split()
-    )
     facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
     facts += ["fairness gaps", 0.701, 0.723]  # passed without being ruled out; in production
     assert missing_facts(text, *facts, "the new", "4,320") == []
+    assert "is acceptable for this use" in text
+
+
+def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:
+    built_book(tmp_path)
+    (tmp_path / "reports/tiny").mkdir(parents=True)
+    (tmp_path / "reports/tiny/card-1.html").write_text("")
+    served = VALUE["policies"][0] | {"kind": "champion at capacity", "saving": 0.777}
+    compared = VALUE | {"policies": [*VALUE["policies"], served], "champion": "version 1"}
+    html = write_brief(tmp_path, contract, 1, candidate=2, value=compared)
+    worth, missed, steps = (
+        text_of(re.split(r"<h2", html.split(f'id="{name}"')[1])[0])
+        for name in ("worth", "missed", "next")
+    )
+    assert missing_facts(worth, "Version 1", 777, "EUR", "version 2") == []
+    assert 'href="card-1.html"' in html
+    assert missing_facts(missed, "version 2", "version 1") == []
+    assert "is acceptable for this use" not in steps, "the gap is of version 2, which is not used"
 
 
 def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:

@@ -31,10 +31,12 @@ def write(root: Path, book: str, receipts: Mapping[str, Verdict], champion: int 
     finalize = receipts.get("finalize")
     if contract is None or finalize is None or not finalize.details.get("value"):
         return ""
+    folder, card = root / "reports" / book, f"card-{champion}.html"
     templating.write_template(
-        root / "reports" / book / FILE_NAME,
+        folder / FILE_NAME,
         "brief.html.j2",
         **describe(book, contract, receipts, champion),
+        champion_card=card if (folder / card).is_file() else "",
     )
     return f"{book}/{FILE_NAME}"
 
@@ -54,14 +56,15 @@ def describe(
     """What the page shows, with the task's sentences on value and groups."""
     finalize, task = receipts["finalize"], tasks.get_task(contract)
     value, harm = compared_value(receipts), finalize.details["harm"]
-    deploy = receipts.get("deploy")
+    deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
     return {
         "book": book,
         "question": contract.question or contract.title,
         "use": contract.use,
         "owner": contract.contact,
         "champion": champion,
-        "candidate": finalize.details.get("version"),
+        "candidate": candidate,
+        "is_other_in_service": champion not in (None, candidate),
         "finalize": finalize,
         "deploy": deploy,
         "unmet": unmet_criteria(deploy),

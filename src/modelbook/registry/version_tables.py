@@ -56,9 +56,9 @@ def summarize_decision(
         What changes for people, from ``Task.describe_consequences``.
     """
     next_step = (
-        "Next: the monitor stage of the build, then the steps in the brief."
+        "Go on to monitor; then take the steps in the brief."
         if decision == "promote"
-        else "Check the criterion that failed; improve the candidate, or keep the current champion."
+        else "Read which criterion was not met; improve the candidate, or keep the current champion."
     )
     return {
         "sentences": _list_sentences(
@@ -77,7 +77,10 @@ def _list_sentences(
     gate_mode: str,
     consequences: list[str],
 ) -> list[str]:
-    decision_sentence = f"Decision of the gate for version {candidate_number}: {decision}."
+    decision_sentence = (
+        f"Version {candidate_number} is {'approved' if decision == 'promote' else 'not approved'} "
+        f"(the gate's decision: {decision})."
+    )
     if gate_mode == "dry_run":
         decision_sentence = (
             f"The gate would {decision} version {candidate_number}; in this dry run the alias "
