@@ -104,7 +104,7 @@ def test_card_claims_follow_from_evidence(make: Any, tmp_path: Path, decision: A
     claims = {
         "Approved by": is_enforced and decision["action"] == "promote",
         "dry run": bool(decision) and decision["gate"] == "dry_run",
-        "it was moved": bool(decision) and decision["moved"],
+        "was moved to": bool(decision) and decision["moved"],
         "named no version": bool(decision) and decision["champion"] is None,
         "golden rows": bool(decision),
         "Not approved": not is_enforced or decision["action"] != "promote",

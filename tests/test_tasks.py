@@ -730,3 +730,28 @@ def test_metric_format_depends_on_magnitude() -> None:
         "RMSE",
         "fit seconds",
     ]
+
+
+def test_gaps_have_units_of_their_metric() -> None:
+    gap = {
+        "slice": "x",
+        "group": "the small",
+        "reference": "the large",
+        "n": 50,
+        "n_gaps": 1,
+        "decision": "",
+        "rate": None,
+        "reference_rate": None,
+    }
+    auc = gap | {
+        "metric": "roc_auc",
+        "group_metric": 0.755,
+        "reference_metric": 0.757,
+        "gap": -0.002,
+        "low": -0.1,
+        "high": 0.1,
+    }
+    described = YES.describe_labelled_gap(auc)
+    assert missing_facts(described, "ROC AUC", "0.755", "0.757") == []
+    recall = auc | {"metric": "recall", "group_metric": 0.555, "gap": -0.2}
+    assert missing_facts(YES.describe_labelled_gap(recall), "20 points") == []

@@ -502,7 +502,7 @@ def test_differences_to_leader_are_tested_for_significance() -> None:
         leaderboard.build_leaderboard(BOARD[1:], "roc_auc"), "roc_auc"
     )
     assert result["candidate"].tolist() == ["decision tree", "naive Bayes"]
-    assert result["behind"].tolist() == pytest.approx([0.005, 0.1])
+    assert result["difference"].tolist() == pytest.approx([0.005, 0.1])
     assert result["distinguishable"].tolist() == ["no", "yes"]
 
 

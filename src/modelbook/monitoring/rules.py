@@ -195,7 +195,9 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
         if contract.time and shift.period
         else ""
     )
-    return f"{subject} lack {contract.label(shift.columns[0])}{more}, {shares}{origin}"
+    names = f"{contract.label(shift.columns[0])}{more}"
+    is_are = "are" if len(shift.columns) > 1 else "is"
+    return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 
 
 def _describe_like_for_like(evaluation: BatchEvaluation) -> str:
@@ -542,8 +544,8 @@ def _describe_known_entities(evaluation: BatchEvaluation) -> str:
     share = evaluation.change.known_entity_share
     entities = f"{evaluation.task.contract.entity_label}s"
     return (
-        f" {share:.0%} of its rows are of {entities} that the model was fitted on: this is no test "
-        f"on new {entities}."
+        f" {share:.0%} of its rows are of {entities} that the model was fitted on, so they do "
+        f"not show how it performs on new {entities}."
     )
 
 

@@ -21,9 +21,9 @@ def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> 
 
 
 def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the gate's criteria; columns ``criterion, required, observed, passed, power``."""
+    """Return the gate's criteria; columns ``criterion, required, observed, passed, detectable``."""
     table = pd.DataFrame(criteria)[["name", "required", "observed", "passed", "power"]].rename(
-        columns={"name": "criterion"}
+        columns={"name": "criterion", "power": "detectable"}
     )
     passed = [format_passed(row["passed"], row.get("is_certain", True)) for row in criteria]
     return table.assign(passed=passed)
@@ -58,7 +58,7 @@ def summarize_decision(
     next_step = (
         "Go on to monitor; then take the steps in the brief."
         if decision == "promote"
-        else "Read which criterion was not met; improve the candidate, or keep the current champion."
+        else "Read which criterion was not met; improve the candidate, or keep the champion."
     )
     return {
         "sentences": _list_sentences(

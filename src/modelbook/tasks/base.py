@@ -490,7 +490,8 @@ class Task(ABC):
         """A gap with the ``label`` of its metric, and what its sentences need."""
         label = f"{metric_label(row['metric'])} {row.get('decision', '')}".strip()
         target = self.contract.label(self.contract.target)
-        return {**row, "label": label, "is_share": bool(self.classes), "target": target}
+        is_share = bool(self.classes) and row["metric"] != "roc_auc"  # written as elsewhere: 0.765
+        return {**row, "label": label, "is_share": is_share, "target": target}
 
     def describe_consequences(
         self, consequences: pd.DataFrame, largest: dict[str, Any] | None, value: dict[str, Any]

@@ -157,9 +157,9 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
 def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Difference of each candidate from the leader.
 
-    Columns ``candidate, behind, p, distinguishable``. ``p`` is that of the corrected resampled
-    t-test on the same folds; with ``distinguishable`` it is below 5 % after Holm's correction for
-    the number of candidates.
+    Columns ``candidate, difference, p_value, distinguishable``: how much better the leader is, with
+    the p-value of the corrected resampled t-test on the same folds; with ``distinguishable`` it is
+    below 5 % after Holm's correction for the number of candidates.
     """
     scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
@@ -169,8 +169,8 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "candidate": scored["candidate"],
-            "behind": gap,
-            "p": p_values,
+            "difference": gap,
+            "p_value": p_values,
             "distinguishable": [False, *reject_by_holm(p_values[1:], fold_tests.ALPHA)],
         }
     )
