@@ -196,6 +196,26 @@ def test_pages_have_same_text_without_javascript(reports, opened):
         assert len(without) > 200, path
 
 
+def test_slider_begins_at_capacity_and_writes_lines_for_env_file(reports, opened):
+    page, _, _ = opened(reports / "tiny/04_finalize.html")
+
+    def shown(name: str) -> str:
+        return page.text_content(f'[data-worth="{name}"]').replace(",", "")
+
+    def move(selector: str, value: int) -> None:
+        page.locator(selector).fill(str(value))
+
+    saving = page.locator(".worth tbody tr").first.locator("td").nth(2).text_content()
+    assert saving.replace(",", "") in shown("saving")
+    assert f"capacity: {shown('flagged')}" in shown("env")
+    flagged = shown("flagged")
+    move('[data-worth="share"]', 100)
+    assert int(shown("flagged")) > int(flagged)
+    assert shown("reached") == "100%"
+    move('[data-cost="cost_fn"]', 77)
+    assert shown("env").splitlines()[0] == "cost_fn: 77"
+
+
 def test_pages_are_below_size_limit(reports):
     heavy = {
         path.name: path.stat().st_size for path in pages(reports) if path.stat().st_size > HEAVIEST

@@ -58,23 +58,27 @@
         + cost.cost_tn * (1 - value.rate - alarms);
     };
     const update = () => {
-      const cost = costs(), i = Number(part("share").value) - 1;
+      const cost = costs(), place = Number(part("share").value) - 1;
+      // where it began, it stands for the capacity itself, not for the nearest percent
+      const isCapacity = place === first;
+      const at = name => isCapacity ? exact[name] : gains[name][place];
       const nobody = expected(cost, 0, 0), everybody = expected(cost, 1, value.rate);
-      const random = expected(cost, gains.share[i], value.rate);
+      const share = isCapacity ? value.capacity : gains.share[place];
+      const random = expected(cost, share, value.rate);
       const base = Math.min(nobody, value.capacity_is_set ? random : everybody);
       const model = gains.share.map((s, k) => expected(cost, s, gains.precision[k]));
       const best = model.indexOf(Math.min(nobody, ...model));
-      const size = value.period_rows, total = (base - model[i]) * size;
-      const flagged = gains.share[i] * size;
+      const size = value.period_rows, flagged = isCapacity ? exact.flagged : share * size;
+      const total = (base - expected(cost, share, at("precision"))) * size;
       part("share").setAttribute("aria-valuetext", count(flagged));
       show("flagged", count(flagged));
-      show("reached", percent(gains.reached[i]));
-      show("interval", percent(gains.reached_low[i]) + "–" + percent(gains.reached_high[i]));
+      show("reached", percent(at("reached")));
+      show("interval", percent(at("reached_low")) + "–" + percent(at("reached_high")));
       if (gains.amount) {
-        show("amount", percent(gains.amount[i]));
-        show("amount_interval", percent(gains.amount_low[i]) + "–" + percent(gains.amount_high[i]));
+        show("amount", percent(at("amount")));
+        show("amount_interval", percent(at("amount_low")) + "–" + percent(at("amount_high")));
       }
-      show("wasted", String(Math.round(10 * (1 - gains.precision[i]))));
+      show("wasted", String(Math.round(10 * (1 - at("precision")))));
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
         + value.unit + " against acting on " + (base === nobody ? "nobody"
           : value.capacity_is_set ? "as many at random" : "everybody"));
@@ -85,6 +89,7 @@
     };
     const controls = section.querySelector(".scripted");
     if (!controls) return;
+    const exact = value.at_capacity, first = Number(part("share").value) - 1;
     controls.hidden = false;
     const start = ["flagged", "reached", "interval", "amount", "amount_interval", "wasted"]
       .map(name => [name, part(name) ? part(name).textContent : ""]);
