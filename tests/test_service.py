@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
+from servers import free_port
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -773,11 +774,13 @@ class TestKeys:
         with serve(version_store, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 401
         with raises_stating(ServingError, "0.0.0.0", "modelbook keys add"):
-            server.run_server(version_store.root, BOOK, "0.0.0.0", 8000, 1)
+            server.run_server(version_store.root, BOOK, "0.0.0.0", free_port(), 1)
         with serve(version_store, "api_keys: off", client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 200
 
-    def test_unusable_address_raises_before_a_model_is_loaded(self, version_store):
+    def test_unusable_address_raises_before_keys_are_needed(self, version_store):
+        with raises_stating(ServingError, "300.1.1.1", "--host"):
+            server.run_server(version_store.root, BOOK, "300.1.1.1", free_port(), 1)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             with raises_stating(ServingError, "127.0.0.1", str(port), "in use", "--port"):
@@ -785,7 +788,7 @@ class TestKeys:
 
     def test_book_without_champion_is_not_served(self, shelf):
         with raises_stating(ServingError, BOOK, "champion", "modelbook build"):
-            server.run_server(shelf.root, BOOK, "127.0.0.1", 8000, 1)
+            server.run_server(shelf.root, BOOK, "127.0.0.1", free_port(), 1)
 
     def test_duplicate_key_name_and_unknown_scope_raise(self, tmp_path):
         keys = ApiKeyStore(tmp_path)

@@ -60,12 +60,12 @@ def run_server(
         If there is no champion, a setting is invalid, a non-loopback host has no API keys, or the
         port is in use.
     """
+    _check_address(host, port)
     service_settings = settings.load_settings(root, book)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
     with nullcontext() if export_address else follower.following(root, book):
         _check_startup(root, book, host, service_settings)
-        _check_address(host, port)
         os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}  # for the workers
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
         if workers == 1:
@@ -127,7 +127,7 @@ def _check_startup(
 
 
 def _check_address(host: str, port: int) -> None:
-    """Raise ServingError for an address that cannot be used, before a model is loaded."""
+    """Raise ServingError for an address that cannot be used, before anything is loaded."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         socket.create_server((host, port), family=family).close()
