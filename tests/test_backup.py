@@ -48,7 +48,8 @@ def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> 
     with closing(sqlite3.connect(root / "data/tiny/journal.db")) as service, service:
         service.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
         service.commit()
-        done = backup.back_up(root, str(tmp_path / "backups"))  # while the journal is open
+        done = backup.back_up(root, str(tmp_path / "all backups"))  # while the journal is open
+    assert Path(done.address).parent == tmp_path / "all backups"
     root.rename(tmp_path / "hidden")
     restored = tmp_path / "restored"
     assert backup.restore(restored, done.address).files == done.files

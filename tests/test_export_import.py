@@ -120,11 +120,12 @@ def test_export_and_import_print_json(
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
 
-    exported = run(source, "export", tmp_path.as_uri(), "--version", "1")
+    exported = run(source, "export", str(tmp_path), "--version", "1")
     assert (exported["version"], exported["book"]) == (1, BOOK)
+    assert Path(exported["address"]).parent == tmp_path
     imported = run(target, "import", exported["address"])
     assert (imported["version"], imported["is_new"]) == (1, True)
-    assert imported["entry"]["evidence"]["passport"] == exported["address"]
+    assert imported["entry"]["evidence"]["passport"] == f"file://{exported['address']}"
     assert (imported["gate"]["action"], imported["move"]) == (None, None)  # no rows of its own
     moved = run(target, "import", exported["address"], "--promote")["move"]
     assert (moved["action"], moved["champion_after"]) == ("promote", 1)
@@ -148,15 +149,20 @@ def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: P
     assert "mlflow" in {part["name"] for part in passport["sbom"]["components"]}
 
 
+@pytest.mark.parametrize("change", ["altered", "truncated", "missing"])
 @pytest.mark.parametrize("name", ["parts/golden.parquet", "model/MLmodel", "version.json"])
 def test_altered_export_is_refused_before_registration(
-    name: str, source: Path, tmp_path: Path
+    name: str, change: str, source: Path, tmp_path: Path
 ) -> None:
     address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
     path = folder_of(address) / name
-    path.write_bytes(path.read_bytes() + b" ")
+    content = path.read_bytes()
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content + b" " if change == "altered" else content[:-9])
     target = put_empty_store(tmp_path / "target")
-    with raises_stating(StoreError, address):
+    with raises_stating(StoreError, address, name):
         imports.import_version(target, BOOK, address, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
     assert history.read_history(target) == []

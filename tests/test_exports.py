@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import socket
 import subprocess
 import time
@@ -87,11 +86,17 @@ def test_missing_version_cannot_be_exported(
         exports.export_version(shelf.root, BOOK, address, number)
 
 
-def test_path_as_address_raises_with_its_uri(shelf: VersionStore, tmp_path: Path) -> None:
-    with raises_stating(StoreError, tmp_path / "elsewhere") as caught:
-        exports.export_version(shelf.root, BOOK, str(tmp_path / "elsewhere"))
-    [advised] = re.findall(r"file://\S+", caught.value.next)
-    assert exports.export_version(shelf.root, BOOK, advised).startswith(tmp_path.as_uri())
+def test_folder_is_an_address_like_its_uri(
+    shelf: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "all exports"
+    monkeypatch.chdir(tmp_path)
+    place = exports.export_version(shelf.root, BOOK, folder.name)
+    [export] = folder.iterdir()
+    assert place == f"file://{export}"
+    for address in (place, str(export), f"{folder.name}/{export.name}"):
+        result = exports.open_export(tmp_path / "other", address)
+        assert served_models.load_model(result, max_rows=1).number == 1
 
 
 def test_altered_files_are_neither_exported_nor_served(

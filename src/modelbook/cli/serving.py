@@ -50,9 +50,7 @@ def serve(
 
 @app.command()
 def export(
-    address: Annotated[
-        str, typer.Argument(help="Folder in an object store, such as s3://bucket/models.")
-    ],
+    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/models.")],
     version: Annotated[
         int | None, typer.Option(min=1, help="A version; default: the champion.")
     ] = None,
@@ -67,7 +65,7 @@ def export(
 ) -> None:
     """Copy the champion with its evidence and history to a folder named by a digest; print it.
 
-    Examples:  modelbook export s3://bucket/models
+    Examples:  modelbook export ../exports
     |  modelbook export s3://bucket/models --version 3
     """
     from modelbook.registry import exports, signing
@@ -84,11 +82,13 @@ def export(
             commit=project.get_commit(root),
             signing_key=signing.load_private_key(sign) if sign else None,
         )
-        if not as_json:
-            typer.echo(passport)
-            return
         number = exports.read_passport(passport)["number"]
+    if "://" not in address:  # as it was given
+        passport = passport.removeprefix("file://")
+    if as_json:
         print_json({"book": name, "version": number, "address": passport})
+    else:
+        typer.echo(passport)
 
 
 @app.command()

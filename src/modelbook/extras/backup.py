@@ -69,7 +69,7 @@ def back_up(root: Path, address: str) -> BackupSummary:
         When a file cannot be read, or the address cannot be written.
     """
     name = datetime.now(UTC).strftime(f"{root.name}-%Y%m%dT%H%M%SZ")
-    target = f"{_as_uri(address)}/{name}"
+    target = f"{artifact_storage.resolve_address(address)}/{name}"
     with locks.lock_build(root), TemporaryDirectory(prefix="modelbook-backup-") as folder:
         files_folder = Path(folder) / FILES_FOLDER
         _copy_files(root, files_folder)
@@ -102,7 +102,7 @@ def restore(root: Path, address: str) -> BackupSummary:
     StoreError
         When the backup is not complete or was altered, or a file of the project would change.
     """
-    uri = _as_uri(address)
+    uri = artifact_storage.resolve_address(address)
     manifest = _read_manifest(address)
     digests: dict[str, str] = manifest["files"]
     root.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,9 @@ def restore(root: Path, address: str) -> BackupSummary:
 
 
 def _read_manifest(address: str) -> dict[str, Any]:
-    text = artifact_storage.read_file(f"{_as_uri(address)}/{MANIFEST_FILE}")
+    text = artifact_storage.read_file(
+        f"{artifact_storage.resolve_address(address)}/{MANIFEST_FILE}"
+    )
     try:
         manifest = json.loads(text)
         is_valid = isinstance(manifest["files"], dict) and isinstance(manifest["notes"], list)
@@ -218,11 +220,6 @@ def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
             expected="a folder without them, such as an empty one or a fresh clone",
             next=f"restore into an empty folder, or move these away; {STORE_FILE} included",
         )
-
-
-def _as_uri(address: str) -> str:
-    address = address.rstrip("/")
-    return address if "://" in address else Path(address).resolve().as_uri()
 
 
 def _digest(path: Path) -> str:

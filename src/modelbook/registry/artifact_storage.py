@@ -17,6 +17,12 @@ SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
 explain_storage_errors = partial(explain_errors, error_class=StoreError, docs="docs/stores.md")
 
 
+def resolve_address(address: str) -> str:
+    """Return the URI of an address; a path is that of a local folder."""
+    uri = address if "://" in address else f"file://{Path(address).resolve()}"
+    return uri.rstrip("/")
+
+
 def folder_digest(folder: Path) -> str:
     """Return the SHA-256 of the names and contents of all files in a folder."""
     digest = hashlib.sha256()

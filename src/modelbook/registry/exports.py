@@ -55,10 +55,12 @@ def export_version(
     commit: str = NO_COMMIT,
     signing_key: Ed25519PrivateKey | None = None,
 ) -> str:
-    """Upload a version to a folder named by the digest of its contents; return the folder's URI.
+    """Copy a version to a folder named by the digest of its contents; return the folder's URI.
 
     Parameters
     ----------
+    address : str
+        A folder, or a URI such as ``s3://bucket/models``.
     version : int, optional
         Version to export; default: the champion.
     with_rows : bool
@@ -72,15 +74,9 @@ def export_version(
     Raises
     ------
     StoreError
-        When the address is not a URI, the version does not exist, its files do not match the
-        registered digest, or the upload is refused.
+        When the version does not exist, its files do not match the registered digest, or the upload
+        is refused.
     """
-    if "://" not in address:
-        raise StoreError(
-            f"{redact(address)} is not a URI",
-            expected="a URI such as s3://bucket/models",
-            next=f"for a local folder: {Path(address).resolve().as_uri()}",
-        )
     registered = _require_version(root, model_name, version)
     registered.verify_files()
     with TemporaryDirectory(prefix="modelbook-export-") as name:
@@ -88,7 +84,8 @@ def export_version(
         _collect_files(registered, folder, with_rows=with_rows)
         passport = _describe(root, registered, folder, with_rows=with_rows)
         text = json.dumps(passport, indent=1, sort_keys=True, ensure_ascii=False)
-        export_address = f"{address.rstrip('/')}/{hashlib.sha256(text.encode()).hexdigest()}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        export_address = f"{artifact_storage.resolve_address(address)}/{digest}"
         for part in (PARTS_FOLDER, MODEL_FOLDER):
             if (folder / part).is_dir():
                 artifact_storage.upload_folder(folder / part, f"{export_address}/{part}")
@@ -112,7 +109,8 @@ def open_export(root: Path, address: str) -> RegisteredVersion:
     StoreError
         When the address does not end with a digest, holds no export, or the digests differ.
     """
-    passport, address = read_passport(address), address.rstrip("/")
+    address = artifact_storage.resolve_address(address)
+    passport = read_passport(address)
     try:
         return RegisteredVersion(
             passport["name"],
@@ -133,9 +131,9 @@ def read_passport(address: str) -> dict[str, Any]:
     StoreError
         When the address does not end with a digest, holds no export, or the digests differ.
     """
-    address = address.rstrip("/")
+    address = artifact_storage.resolve_address(address)
     digest = address.rpartition("/")[2]
-    if "://" not in address or not re.fullmatch(r"[0-9a-f]{64}", digest):
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StoreError(
             f"{redact(address)} is not the address of an export",
             expected="an address that ends with a digest of 64 hexadecimal digits",
@@ -168,7 +166,6 @@ def verify_signature(address: str, key: Ed25519PublicKey) -> str:
     """
     from modelbook.registry import signing
 
-    address = address.rstrip("/")
     text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
     signature = artifact_storage.read_file(f"{address}/{SIGNATURE_FILE}")
     return signing.verify_signature(signature, text, key, redact(address))

@@ -63,6 +63,8 @@ def import_version(
 
     Parameters
     ----------
+    address : str
+        The folder of the export, or its URI.
     verify_key : Ed25519PublicKey, optional
         Key whose owner must have signed the export.
 
@@ -74,6 +76,7 @@ def import_version(
     ReproductionError
         When the version does not reproduce its golden rows in a clean process.
     """
+    address = artifact_storage.resolve_address(address)
     passport = read_passport(address)
     _require_model(passport, model_name, address)
     _verify_history(passport, address)
@@ -126,10 +129,9 @@ def _verify_history(passport: dict[str, Any], address: str) -> None:
 
 def _download_model(passport: dict[str, Any], address: str, model_folder: Path) -> None:
     """Download the MLflow model, and verify the digest of each file."""
-    uri = address.rstrip("/")
     downloads = model_folder.parent
     for part in (PARTS_FOLDER, MODEL_FOLDER):
-        artifact_storage.copy_folder(f"{uri}/{part}", downloads / part)
+        artifact_storage.copy_folder(f"{address}/{part}", downloads / part)
     digests = {
         path.relative_to(downloads).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for part in (PARTS_FOLDER, MODEL_FOLDER)
@@ -144,7 +146,7 @@ def _download_model(passport: dict[str, Any], address: str, model_folder: Path) 
     parts_digest = folder_digest(downloads / PARTS_FOLDER)
     if different or parts_digest != passport["tags"][DIGEST_TAG]:
         raise StoreError(
-            f"the files of {redact(address)} were altered: {', '.join(different[:5])}",
+            f"files of {redact(address)} are missing or were altered: {', '.join(different[:5])}",
             expected="the digests of its list of contents",
             next="nothing was imported; export the version again",
         )
