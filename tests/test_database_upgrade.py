@@ -155,6 +155,17 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     assert read_revisions(f"sqlite:///{copy}") == [MLFLOW_3_0]
 
 
+def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
+    client = store.create_client(put_empty_store(root))
+    client.create_experiment(BOOK, artifact_location=(root / "models/artifacts" / BOOK).as_uri())
+    client.create_registered_model(BOOK)
+    done = upgrade("--yes")
+    assert done.exit_code == 1
+    path = database_path(root)
+    assert missing_facts(done.stderr, "StoreError", path, "absolute", f"mv {path} ") == []
+    assert [copy.name for copy in path.parent.glob("*.db")] == [path.name]
+
+
 def test_a_store_in_use_or_that_cannot_be_migrated_stays(
     root: Path, old_store: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,8 @@ from modelbook.journal.database import default_url
 from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
 from modelbook.monitoring import history_migration
 from modelbook.monitoring.latest_verdict import HISTORY_FILE
-from modelbook.registry import mlflow_schema
-from modelbook.registry.location import SQLITE_PREFIX, display_uri, sqlite_file
+from modelbook.registry import mlflow_schema, store
+from modelbook.registry.location import SQLITE_PREFIX, display_uri, is_embedded, sqlite_file
 from modelbook.serving import settings
 from modelbook.stage import project
 
@@ -114,6 +114,8 @@ def _migrate_history(path: Path) -> Path:
 def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
     difference = mlflow_schema.find_difference(root)
     if difference is None:
+        if is_embedded(root):
+            store.check_store(root)  # refuses one with absolute addresses
         return
     if not difference.is_older:
         mlflow_schema.require_schema(root)
