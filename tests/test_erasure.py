@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -34,12 +35,19 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
     history.move_champion(tmp_path, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
     (tmp_path / "data" / BOOK).mkdir(parents=True)
     frame.to_parquet(tmp_path / "data" / BOOK / "train.parquet", index=False)
-    journal = Journal(default_url(tmp_path, BOOK), BOOK)
+    put_journal(tmp_path, [7, 7, 8])
+    return tmp_path
+
+
+def put_journal(root: Path, entities: list[Any]) -> Journal:
+    """A journal with a prediction of each entity; the first has an outcome."""
+    (root / "data" / BOOK).mkdir(parents=True, exist_ok=True)
+    journal = Journal(default_url(root, BOOK), BOOK)
     journal.create_tables()
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
     with journal.engine.begin() as connection:
-        for number, who in enumerate((7, 7, 8)):
+        for number, who in enumerate(entities):
             inputs = json.dumps({"who": who, "size": 1})
             connection.execute(
                 PREDICTIONS_TABLE.insert(), {**row, "id": str(number), "inputs": inputs}
@@ -47,7 +55,7 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
         connection.execute(
             OUTCOMES_TABLE.insert(), {"book": BOOK, "id": "0", "at": 2.0, "outcome": "1"}
         )
-    return tmp_path
+    return journal
 
 
 def forget(root: Path, contract: Contract, entity: str) -> Any:
@@ -111,6 +119,48 @@ def test_interrupted_erasure_is_completed_by_the_next(
     assert version is not None
     version.verify_files()
     assert erasure.ERASING_TAG not in version.tags
+
+
+ENTITIES = {  # type of the column: the entity, how users write it, another entity
+    "integer": (9_007_199_254_740_001, ["9007199254740001", " 9007199254740001 "], 8),
+    "number": (7.0, ["7", "7.0"], 8.0),
+    "text": ("0042", ["0042"], "42"),
+    "category": ("2024-01-05", ["2024-01-05"], "2024-01-15"),
+}
+
+
+@pytest.mark.parametrize("kind", ENTITIES)
+def test_entity_is_found_however_its_id_is_written(
+    kind: str, tmp_path: Path, contract: Contract
+) -> None:
+    entity, texts, other = ENTITIES[kind]
+    changes = {"type": kind, "min": None, "max": None, "unseen": kind == "category" or None}
+    who = contract.columns["who"].model_copy(update=changes)
+    book_contract = contract.model_copy(update={"columns": {**contract.columns, "who": who}})
+    for number, text in enumerate(texts):
+        root = put_empty_store(tmp_path / str(number))
+        journal = put_journal(root, [entity, other])
+        table = root / "data" / BOOK / "train.parquet"
+        pd.DataFrame({"who": [entity, other, entity]}).to_parquet(table)
+        done = forget(root, book_contract, text)
+        assert (done.table_rows, done.journal_rows) == ({f"data/{BOOK}/train.parquet": 2}, 1)
+        assert pd.read_parquet(table)["who"].tolist() == [other]
+        assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [other]
+        [entry] = history.read_history(root, BOOK)
+        assert entry.evidence["entity_hash"] == hashlib.sha256(texts[0].encode()).hexdigest()
+
+
+def test_text_that_is_no_id_of_the_column_raises(root: Path, contract: Contract) -> None:
+    with raises_stating(StoreError, "'seven'", "who"):
+        forget(root, contract, "seven")
+
+
+def test_forgotten_inputs_are_overwritten_in_the_journal(tmp_path: Path) -> None:
+    journal = put_journal(tmp_path, ["Ada Lovelace", "Grace Hopper"])
+    assert journal.delete_rows(lambda inputs: inputs["who"] == "Ada Lovelace") == 1
+    content = b"".join(path.read_bytes() for path in (tmp_path / "data" / BOOK).iterdir())
+    assert b"Grace Hopper" in content
+    assert b"Ada Lovelace" not in content
 
 
 def test_unknown_entity_changes_nothing(root: Path, contract: Contract) -> None:

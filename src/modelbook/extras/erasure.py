@@ -1,10 +1,10 @@
 """Forget an entity: remove its rows from a book, and record what was removed.
 
 This removes its rows in the book's tables, its predictions and outcomes in the journal, its rows
-among the holdout and golden rows of each version, and all exports with rows of it, because
-the address of an export is the digest of its content. A version's files change, so its digest is
-updated; the history records both digests, and a hash of the entity. A model that was trained on the
-entity's rows stays: the result names these versions.
+among the holdout rows of each version, and all exports with rows of it, because the address of an
+export is the digest of its content. A version's files change, so its digest is updated; the history
+records both digests, and a hash of the entity. A model that was trained on the entity's rows stays:
+the result names these versions. So do golden rows, which do not name the entity.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from modelbook.atomic import atomic_write
 from modelbook.build import locks
-from modelbook.contract import Contract
+from modelbook.contract import Column, Contract
 from modelbook.errors import StoreError
 from modelbook.journal import Journal
 from modelbook.registry import artifact_storage, connection, history
@@ -37,11 +37,10 @@ from modelbook.registry.aliases import (
     set_version_tags,
 )
 from modelbook.registry.artifact_storage import folder_digest
-from modelbook.registry.exports import PARTS_FOLDER
+from modelbook.registry.exports import PARTS_FOLDER, ROWS_FILE
 from modelbook.registry.location import cache_folder
 
 ERASING_TAG = "erasing"  # of a version whose files are being changed
-VERSION_TABLES = ("reference.parquet", "golden.parquet")
 
 
 @dataclass
@@ -82,7 +81,8 @@ def forget_entity(
     BuildError
         When a build is running.
     StoreError
-        When the contract has no entity, or the store refuses a change.
+        When the contract has no entity, the text is no value of its column, or the store refuses a
+        change.
     """
     if contract.entity is None:
         raise StoreError(
@@ -90,30 +90,77 @@ def forget_entity(
             expected="a column that names whose rows they are",
             next="give it the role entity in the contract, and build again",
         )
+    selection = EntitySelection(contract.entity, contract.columns[contract.entity], entity)
     with locks.lock_build(root):
         erasure = Erasure()
         for path in sorted((root / "data" / book).rglob("*.parquet")):
-            if count := _erase_rows(path, contract.entity, entity):
+            if count := _erase_rows(path, selection):
                 erasure.table_rows[path.relative_to(root).as_posix()] = count
-        erasure.journal_rows = journal.delete_entity(contract.entity, entity)
+        erasure.journal_rows = journal.delete_rows(selection.matches_input)
         with connection.explain_errors(root):
-            _erase_from_versions(root, book, contract.entity, entity, erasure)
+            _erase_from_versions(root, book, selection, erasure)
             erasure.trained_versions.sort()
-        _delete_exports(root, book, contract.entity, entity, erasure)
+        _delete_exports(root, book, selection, erasure)
         if not erasure.is_empty:
             shutil.rmtree(cache_folder(root), ignore_errors=True)
-            history.record_erasure(root, book, _describe(erasure, entity), commit)
+            history.record_erasure(root, book, _describe(erasure, selection), commit)
     return erasure
 
 
-def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasure: Erasure) -> None:
+class EntitySelection:
+    """The rows of an entity: those whose value of its column is read as the same value.
+
+    So ``7`` selects 7, 7.0 and the text "7" of an integer column.
+
+    Parameters
+    ----------
+    name : str
+        Name of the entity column.
+    text : str
+        The entity, as the user wrote it.
+
+    Raises
+    ------
+    StoreError
+        When the text is no value of that column.
+    """
+
+    def __init__(self, name: str, column: Column, text: str) -> None:
+        self.name, self._column = name, column
+        self.value = column.parse_values(pd.Series([text])).iloc[0]
+        if pd.isna(self.value):
+            raise StoreError(
+                f"{text!r} is no value of {name}, the column of entities",
+                expected=column.describe_rule(),
+                next="give the entity as it is written in that column of the table",
+            )
+
+    def matches(self, table: pd.DataFrame) -> pd.Series:
+        """Return whether each row of a table is the entity's."""
+        return self._column.parse_values(table[self.name]) == self.value
+
+    def matches_input(self, inputs: Mapping[str, Any]) -> bool:
+        """Return whether the inputs of a prediction are the entity's."""
+        value = inputs.get(self.name)
+        return value is not None and self._column.parse_value(value) == self.value
+
+    def hash(self) -> str:
+        """Return a hash of the entity, which is the same however its number was written."""
+        value = self.value
+        is_whole = isinstance(value, float) and value.is_integer()
+        return hashlib.sha256(str(int(value) if is_whole else value).encode()).hexdigest()
+
+
+def _erase_from_versions(
+    root: Path, book: str, selection: EntitySelection, erasure: Erasure
+) -> None:
     fingerprint = _read_fingerprint(root, book)
     for number in list_version_numbers(root, book):
         version = find_version(root, book, number)
         if version is None:
             continue
         try:
-            count = _erase_from_files(root, version, column, entity, erasure)
+            count = _erase_from_files(root, version, selection, erasure)
         except StoreError as error:  # its files are gone, or elsewhere
             erasure.unread[f"version {number}"] = error.problem
             continue
@@ -124,23 +171,21 @@ def _erase_from_versions(root: Path, book: str, column: str, entity: str, erasur
 
 
 def _erase_from_files(
-    root: Path, version: RegisteredVersion, column: str, entity: str, erasure: Erasure
+    root: Path, version: RegisteredVersion, selection: EntitySelection, erasure: Erasure
 ) -> int:
     """Remove an entity's rows from a version's files, and set its digest; return their number.
 
     A tag marks the version meanwhile: after an interruption the next call sets the digest.
     """
     with _open_files(version) as folder:
-        paths = [folder / table for table in VERSION_TABLES]
-        counts = {path: _count_rows(path, column, entity) for path in paths}
-        count = sum(counts.values())
+        path = folder / ROWS_FILE
+        count = _count_rows(path, selection)
         if not count and ERASING_TAG not in version.tags:
             return 0
         set_version_tags(root, version, {ERASING_TAG: "yes"})
-        for path in paths:
-            _erase_rows(path, column, entity)
-            if counts[path] and version.source_uri:
-                artifact_storage.replace_file(path, version.source_uri)
+        _erase_rows(path, selection)
+        if count and version.source_uri:
+            artifact_storage.replace_file(path, version.source_uri)
         digest = folder_digest(folder)
     set_version_tags(root, version, {DIGEST_TAG: digest, ERASING_TAG: None})
     erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
@@ -160,7 +205,7 @@ def _open_files(version: RegisteredVersion) -> Iterator[Path]:
         yield Path(name) / "files"
 
 
-def _delete_exports(root: Path, book: str, column: str, entity: str, erasure: Erasure) -> None:
+def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: Erasure) -> None:
     """Delete the exports with rows of the entity; the history has the addresses."""
     entries = history.read_history(root, book)
     deleted = {address for entry in entries for address in entry.evidence.get("exports", [])}
@@ -169,33 +214,32 @@ def _delete_exports(root: Path, book: str, column: str, entity: str, erasure: Er
         if address in deleted:
             continue
         try:
-            if _count_exported_rows(address, column, entity):
+            if _count_exported_rows(address, selection):
                 artifact_storage.delete_folder(address)
                 erasure.exports.append(address)
         except StoreError as error:
             erasure.unread[f"export {address}"] = error.problem
 
 
-def _count_exported_rows(address: str, column: str, entity: str) -> int:
+def _count_exported_rows(address: str, selection: EntitySelection) -> int:
     with TemporaryDirectory(prefix="modelbook-forget-") as name:
         folder = Path(name) / PARTS_FOLDER
         artifact_storage.copy_folder(f"{address}/{PARTS_FOLDER}", folder)
-        return sum(_count_rows(folder / table, column, entity) for table in VERSION_TABLES)
+        return _count_rows(folder / ROWS_FILE, selection)
 
 
-def _count_rows(path: Path, column: str, entity: str) -> int:
-    if not path.is_file() or column not in pq.read_schema(path).names:
+def _count_rows(path: Path, selection: EntitySelection) -> int:
+    if not path.is_file() or selection.name not in pq.read_schema(path).names:
         return 0
-    values = pd.read_parquet(path, columns=[column])[column]
-    return int((values.map(_entity_text) == entity).sum())
+    return int(selection.matches(pd.read_parquet(path, columns=[selection.name])).sum())
 
 
-def _erase_rows(path: Path, column: str, entity: str) -> int:
+def _erase_rows(path: Path, selection: EntitySelection) -> int:
     """Remove an entity's rows from a table; return how many there were."""
-    count = _count_rows(path, column, entity)
+    count = _count_rows(path, selection)
     if count:
         table = pd.read_parquet(path)
-        remaining_rows = table[table[column].map(_entity_text) != entity].reset_index(drop=True)
+        remaining_rows = table[~selection.matches(table)].reset_index(drop=True)
         with atomic_write(path) as temporary_path:
             remaining_rows.to_parquet(temporary_path, index=False)
     return count
@@ -208,13 +252,9 @@ def _read_fingerprint(root: Path, book: str) -> str:
     return content.get("details", {}).get("fingerprint", "")
 
 
-def _entity_text(value: Any) -> str:
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
-
-
-def _describe(erasure: Erasure, entity: str) -> dict[str, Any]:
+def _describe(erasure: Erasure, selection: EntitySelection) -> dict[str, Any]:
     return {
-        "entity_hash": hashlib.sha256(entity.encode()).hexdigest(),
+        "entity_hash": selection.hash(),
         "table_rows": erasure.table_rows,
         "journal_rows": erasure.journal_rows,
         "trained_versions": erasure.trained_versions,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -409,33 +409,31 @@ class Journal:
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
 
-    def delete_entity(self, column: str, entity: str) -> int:
-        """Delete an entity's predictions with their outcomes; return their number.
+    def delete_rows(self, matches: Callable[[Mapping[str, Any]], bool]) -> int:
+        """Delete predictions whose inputs match, with their outcomes; return their number.
 
-        Parameters
-        ----------
-        column : str
-            Input column that names the entity.
+        SQLite overwrites them, in the file and in its write-ahead log; the log of a journal that is
+        busy is overwritten by the service's next restarts of it.
         """
         query = sa.select(PREDICTIONS_TABLE.c.id, PREDICTIONS_TABLE.c.inputs).where(
             PREDICTIONS_TABLE.c.book == self.book
         )
-        ids = sorted(
-            {
-                row["id"]
-                for row in self._stream_rows(query)
-                if str(row["inputs"].get(column)) == entity
-            }
-        )
+        ids = sorted({row["id"] for row in self._stream_rows(query) if matches(row["inputs"])})
         count = 0
+        is_sqlite = self.engine.dialect.name == "sqlite"
         try:
             with self.engine.begin() as connection:
+                if is_sqlite:
+                    connection.exec_driver_sql("pragma secure_delete=on")
                 for start in range(0, len(ids), MAX_IDS_PER_QUERY):
                     part = ids[start : start + MAX_IDS_PER_QUERY]
                     for table in (OUTCOMES_TABLE, PREDICTIONS_TABLE):
                         is_found = (table.c.book == self.book) & table.c.id.in_(part)
                         deleted = connection.execute(table.delete().where(is_found)).rowcount
                         count += deleted if table is PREDICTIONS_TABLE else 0
+            if is_sqlite and count:
+                with self.engine.connect() as connection:
+                    connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
         return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
@@ -180,7 +181,7 @@ def _download_files(uri: str, target_folder: Path) -> None:
     filesystem, path = open_filesystem(uri)
     remote_paths = sorted(filesystem.find(path))
     if not remote_paths:
-        raise FileNotFoundError(uri)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
     local_paths = [target_folder / Path(name).relative_to(path) for name in remote_paths]
     for parent in {name.parent for name in local_paths}:
         parent.mkdir(parents=True, exist_ok=True)
