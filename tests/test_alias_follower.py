@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,11 @@ def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> Non
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     command = [sys.executable, "-m", follower.__name__, str(tmp_path), BOOK, str(ended.pid)]
-    assert subprocess.run(command, timeout=120).returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)  # as that of a service that ended
+    result = subprocess.run(command, timeout=120, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.long

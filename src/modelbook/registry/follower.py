@@ -70,7 +70,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
     if problem := refresh_aliases(root, book):
         sys.stderr.write(f"modelbook: {problem}\n")
-    print("checked", flush=True)
+    with suppress(BrokenPipeError):  # the service has ended meanwhile
+        os.write(sys.stdout.fileno(), b"checked\n")
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
         refresh_aliases(root, book)
