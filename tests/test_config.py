@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from text_facts import missing_facts, raises_stating
 
 from modelbook import config
+from modelbook.config.stages import JOINED_PREFIX
 from modelbook.errors import ParameterError
 
 INFINITE = float("inf")
@@ -154,6 +155,15 @@ def test_invalid_families_raise(value: str, facts: list[Any]) -> None:
 )
 def test_train_until_accepts_text(value: Any, meant: Any) -> None:
     assert config.validate("ingest", {"train_until": value}).train_until == meant
+
+
+@pytest.mark.parametrize("table", ["data/claims", "./data/claims/", "data/claims/rows.parquet"])
+def test_table_in_the_folder_of_the_books_products_raises(table: str) -> None:
+    with raises_stating(ParameterError, table, "data/claims", "make clean"):
+        config.validate("ingest", {"book": "claims", "table": table})
+    joined = f"data/claims/{JOINED_PREFIX}c0ffee.parquet"  # written by modelbook retrain
+    for book, other in [("other", table), ("claims", "data/claims.csv"), ("claims", joined)]:
+        config.validate("ingest", {"book": book, "table": other})
 
 
 def test_parameters_are_immutable() -> None:

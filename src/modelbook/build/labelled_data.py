@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelbook import dataset
+from modelbook.config.stages import JOINED_PREFIX
 from modelbook.dataset import labelled_batch
 from modelbook.stage import files
 
@@ -81,7 +82,7 @@ def collect_labelled_data(
 
 def save_labelled_data(root: Path, book: str, data: LabelledData) -> str:
     """Save the combined table under its fingerprint, and the batch rows; returns its path."""
-    name = f"data/{book}/joined-{dataset.fingerprint(data.frame)[:12]}.parquet"
+    name = f"data/{book}/{JOINED_PREFIX}{dataset.fingerprint(data.frame)[:12]}.parquet"
     if not (root / name).is_file():
         files.write(root / name, data.frame)
     files.write(_batch_rows_path(root, book), data.batch_rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -34,6 +35,8 @@ from modelbook.config.values import (
     split_words,
 )
 from modelbook.redaction import redact
+
+JOINED_PREFIX = "joined-"  # of the files of a table with the batches that a retraining adds
 
 
 class Parameters(BaseModel):
@@ -107,6 +110,17 @@ class Ingest(Parameters):
         1.0, gt=0, le=1, description="share of the entities that are used, above 0 to 1"
     )
     seed: Seed = 42
+
+    @field_validator("table")
+    @classmethod
+    def _reject_products_folder(cls, table: str, info: ValidationInfo) -> str:
+        path, folder = PurePosixPath(table), PurePosixPath("data", info.data.get("book", "*"))
+        if path.is_relative_to(folder) and not path.name.startswith(JOINED_PREFIX):
+            raise ValueError(
+                f"the table is in {folder}, where builds write, and make clean deletes, the "
+                "products of this book; give the book another name, or move the table"
+            )
+        return table
 
 
 class Explore(Parameters):
