@@ -71,15 +71,15 @@ def test_version_promoted_during_prune_is_kept(root: Path) -> None:
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 5]
 
 
-def test_old_downloads_are_deleted(root: Path) -> None:
-    for name, age in (("old", 100), ("new", 1)):
+def test_old_downloads_are_deleted_and_known_aliases_stay(root: Path) -> None:
+    for name, age in (("old", 100), ("new", 1), ("aliases", 100)):
         folder = cache_folder(root) / name
         folder.mkdir(parents=True)
         os.utime(folder, (folder.stat().st_mtime - age * DAY,) * 2)
     planned = retention.plan_retention(root, BOOK, keep=20, min_age_days=90, keep_comparisons=5)
     assert [Path(folder).name for folder in planned.cached_folders] == ["old"]
     retention.apply_retention(root, BOOK, planned, "c")
-    assert [path.name for path in cache_folder(root).iterdir()] == ["new"]
+    assert sorted(path.name for path in cache_folder(root).iterdir()) == ["aliases", "new"]
 
 
 @pytest.mark.long

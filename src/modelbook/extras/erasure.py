@@ -38,7 +38,7 @@ from modelbook.registry.aliases import (
 )
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.exports import PARTS_FOLDER, ROWS_FILE
-from modelbook.registry.location import cache_folder
+from modelbook.registry.location import list_downloads
 
 ERASING_TAG = "erasing"  # of a version whose files are being changed
 
@@ -102,7 +102,8 @@ def forget_entity(
             erasure.trained_versions.sort()
         _delete_exports(root, book, selection, erasure)
         if not erasure.is_empty:
-            shutil.rmtree(cache_folder(root), ignore_errors=True)
+            for folder in list_downloads(root):
+                shutil.rmtree(folder, ignore_errors=True)
             history.record_erasure(root, book, _describe(erasure, selection), commit)
     return erasure
 

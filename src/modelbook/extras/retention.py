@@ -23,7 +23,7 @@ from modelbook.registry.aliases import (
     read_aliases,
     refresh_aliases,
 )
-from modelbook.registry.location import cache_folder, local_path
+from modelbook.registry.location import list_downloads, local_path
 from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
@@ -146,8 +146,8 @@ def _delete_version(root: Path, book: str, number: int) -> None:
 
 def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Path]:
     in_use = {version.artifact_folder for version in read_aliases(root, book).values()}
-    for folder in sorted(cache_folder(root).glob("*")):
-        if folder.is_dir() and folder not in in_use and folder.stat().st_mtime <= latest:
+    for folder in list_downloads(root):
+        if folder not in in_use and folder.stat().st_mtime <= latest:
             yield folder
 
 

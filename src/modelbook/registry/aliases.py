@@ -20,6 +20,7 @@ from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.location import (
+    KNOWN_ALIASES_FOLDER,
     RELATIVE_SCHEME,
     artifact_uri,
     cache_folder,
@@ -359,7 +360,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _known_path(root: Path, model_name: str) -> Path:
     folder = database_path(root).parent if is_embedded(root) else cache_folder(root)
-    return folder / "aliases" / f"{model_name}.json"
+    return folder / KNOWN_ALIASES_FOLDER / f"{model_name}.json"
 
 
 def _store_name(root: Path) -> str:

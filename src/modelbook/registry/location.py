@@ -10,6 +10,7 @@ from modelbook.errors import StoreError
 from modelbook.redaction import redact
 
 SQLITE_PREFIX = "sqlite:///"
+KNOWN_ALIASES_FOLDER = "aliases"  # next to an embedded store, or among the downloads
 RELATIVE_SCHEME = "modelbook"  # scheme of addresses that are relative to an embedded store
 
 
@@ -111,3 +112,12 @@ def cache_folder(root: Path) -> Path:
     """Return the folder of downloaded artifacts, in subfolders by digest."""
     configured_folder = store.load_settings(root).cache
     return root / configured_folder if configured_folder else root / "models" / "cache"
+
+
+def list_downloads(root: Path) -> list[Path]:
+    """Return the folders of downloaded artifacts."""
+    return sorted(
+        path
+        for path in cache_folder(root).glob("*")
+        if path.is_dir() and path.name != KNOWN_ALIASES_FOLDER
+    )
