@@ -102,8 +102,12 @@ def test_make_clean_keeps_registry_journal_and_history(root: Path) -> None:
 
 
 def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) -> None:
+    journal = root / "data/imported/journal.db"  # of a book that was never built here
+    journal.parent.mkdir()
+    journal.touch()
     result = "\n".join(reset.describe_reset(root))
-    for fact in ("1 versions of tiny, 1 history entries", "data/tiny/journal.db"):
+    facts = ("1 versions of tiny, 1 history entries", "data/tiny/journal.db", "data/imported/")
+    for fact in facts:
         assert fact in result
     reset.reset(root)
     retained = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}

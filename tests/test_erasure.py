@@ -11,16 +11,19 @@ from typing import Any
 import pandas as pd
 import pytest
 from text_facts import raises_stating
+from typer.testing import CliRunner
 from version_store import BOOK, add_version, put_empty_store
 
+from modelbook.cli import app, lifecycle
 from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.extras import erasure
 from modelbook.journal import Journal
-from modelbook.journal.database import default_url
+from modelbook.journal.database import default_path, default_url
 from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
 from modelbook.registry import aliases, exports, history
 from modelbook.registry.location import local_artifact_folder
+from modelbook.stage import project
 
 
 @pytest.fixture
@@ -148,6 +151,20 @@ def test_entity_is_found_however_its_id_is_written(
         assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [other]
         [entry] = history.read_history(root, BOOK)
         assert entry.evidence["entity_hash"] == hashlib.sha256(texts[0].encode()).hexdigest()
+
+
+def test_book_without_a_journal_gets_none(
+    root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default_path(root, BOOK).unlink()
+    (root / "contract.yaml").write_text(contract.to_yaml())
+    monkeypatch.setattr(lifecycle, "find_book", lambda book: (root, BOOK))
+    monkeypatch.setattr(project, "find_env_file", lambda *_: root / "env.yaml")
+    parameters = {"ingest": {"contract": "contract.yaml", "table": "rows.csv"}}
+    monkeypatch.setattr(project, "read_parameters", lambda *_: parameters)
+    done = CliRunner().invoke(app, ["forget", "--entity", "7", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["journal_rows"]) == (0, 0), done.output
+    assert not default_path(root, BOOK).exists()
 
 
 def test_text_that_is_no_id_of_the_column_raises(root: Path, contract: Contract) -> None:

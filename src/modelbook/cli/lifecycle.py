@@ -16,7 +16,7 @@ from modelbook.cli.options import (
     JsonOption,
     confirm,
     find_book,
-    open_journal,
+    find_journal,
     print_json,
     report_errors,
 )
@@ -299,7 +299,7 @@ def forget(
         root, name = find_book(book)
         parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
         contract = Contract.load(root / parameters["contract"])
-        journal = open_journal(root, name)
+        journal = find_journal(root, name)
         commit = project.get_commit(root)
         report = erasure.forget_entity(root, name, contract, journal, entity, commit)
     if as_json:

@@ -72,7 +72,7 @@ class Erasure:
 
 
 def forget_entity(
-    root: Path, book: str, contract: Contract, journal: Journal, entity: str, commit: str
+    root: Path, book: str, contract: Contract, journal: Journal | None, entity: str, commit: str
 ) -> Erasure:
     """Remove an entity's rows from a book's tables, journal, versions, exports and downloads.
 
@@ -96,7 +96,8 @@ def forget_entity(
         for path in sorted((root / "data" / book).rglob("*.parquet")):
             if count := _erase_rows(path, selection):
                 erasure.table_rows[path.relative_to(root).as_posix()] = count
-        erasure.journal_rows = journal.delete_rows(selection.matches_input)
+        if journal:
+            erasure.journal_rows = journal.delete_rows(selection.matches_input)
         with connection.explain_errors(root):
             _erase_from_versions(root, book, selection, erasure)
             erasure.trained_versions.sort()

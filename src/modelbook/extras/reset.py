@@ -59,10 +59,12 @@ def reset(root: Path) -> None:
 def list_generated(root: Path, folder: str) -> Iterator[Path]:
     """Yield what is in a generated folder, but for its README, DVC's files and tables of the user.
 
-    Below ``data`` these are the folders that are named as a book.
+    Below ``data`` these are the folders that are named as a book, or hold a journal: a service of
+    imported versions has no other.
     """
     for path in sorted((root / folder).glob("*")):
-        is_book = any((root / place / path.name).is_dir() for place in ("models", "reports"))
+        is_built = any((root / place / path.name).is_dir() for place in ("models", "reports"))
+        is_book = is_built or (path / "journal.db").is_file()
         is_kept = path.name == "README.md" or path.suffix == ".dvc"
         if not is_kept and (folder != "data" or is_book):
             yield path
