@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from test_registry import BOOK, enter, version_parts
-from text_facts import raises_stating
+from text_facts import missing_facts, raises_stating
 from typer.testing import CliRunner
 from version_store import put_empty_store
 
@@ -93,7 +93,9 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     assert done.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
     again = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
     assert (again.version, again.is_new, again.entry) == (1, False, done.entry)
-    assert promote(staging, 1).champion_after == 1  # the source's gate compared with no champion
+    moved = promote(staging, 1)  # the source's gate compared with no champion
+    assert moved.champion_after == 1
+    assert missing_facts(moved.reason, source, "It is better.") == []
 
     addresses.append(exports.export_version(staging, BOOK, (tmp_path / "passports").as_uri()))
     last = imports.import_version(prod, BOOK, addresses[1], "c0ffee")

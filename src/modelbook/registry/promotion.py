@@ -192,7 +192,8 @@ def promote(
     if not override and not is_approved_by_source:
         _require_gate_approval(model_name, version, decision, champion, imported)
     reasons = [f"The gate was overridden: {override}"] if override else []
-    reasons += [reason] if reason else [] if override or decision is None else [decision.reason]
+    if reason or not override:
+        reasons.append(reason or _approval_reason(decision, imported))
     extra_evidence: dict[str, Any] = {"decision": decision.number if decision else None}
     extra_evidence |= ({"override": override} if override else {}) | (
         {"ab": ab_result} if ab_result else {}
@@ -364,6 +365,14 @@ def _require_ab_approval(version: int, ab_result: dict[str, Any]) -> None:
             expected=f"an A/B test with the result: {AB_APPROVAL}, version {version}",
             next=ab_result["next"],
         )
+
+
+def _approval_reason(decision: HistoryEntry | None, imported: HistoryEntry | None) -> str:
+    """Return why a version was approved: by this project's gate, else by that of its source."""
+    if decision is not None:
+        return decision.reason
+    assert imported is not None
+    return f"Approved in {imported.evidence['source']}: {imported.evidence['gate']['reason']}"
 
 
 def _is_approved_by_source(
