@@ -19,8 +19,6 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from small_project import ROOT
 
-import modelbook
-
 PACKAGE = ROOT / "src/modelbook"
 ROOMS = {
     "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
@@ -188,9 +186,8 @@ class TestLocks:
 
     def test_newest_release_in_changelog_is_the_declared_version(self):
         releases = re.findall(r"^## \[(\d\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
-        assert releases[0] == modelbook.__version__
+        assert releases[0] == self.described["project"]["version"]
         assert releases == sorted(releases, key=Version, reverse=True)
-        assert "version" in self.described["project"]["dynamic"]
 
     def test_makefile_supports_python_versions_of_package(self):
         makefiles = (ROOT / "Makefile", ROOT / "src/modelbook/extras/project_files/Makefile")
