@@ -277,6 +277,10 @@ def test_preloaded_modules_survive_fork():
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
     names = sorted({name for path in notebooks for name in dependencies.find_stack_modules(path)})
     assert {"pandas", "pycaret.classification", "mlflow.pyfunc"} <= {*names}
+    of_ingest = {*dependencies.find_stack_modules(notebooks[0])}
+    assert {"matplotlib.figure", "sklearn.ensemble"} <= of_ingest  # functions import them
+    opens_store = "mlflow.store.tracking.sqlalchemy_store"
+    assert opens_store in {*names} - of_ingest
     code = f"""
         import asyncio, importlib, json, os, sys, threading
         from contextlib import suppress

@@ -10,50 +10,40 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 PACKAGE = Path(__file__).resolve().parent
 MODULE_NAME = re.compile(rf"{PACKAGE.name}(?:\.\w+)*")
 QUOTED_NAME = re.compile(rf"""(["'])({MODULE_NAME.pattern})\1""")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # what can hold an import
 
 
-class Imports(NamedTuple):
-    """Names that a source imports: all of them, and those outside of functions."""
-
-    all: frozenset[str]
-    early: frozenset[str]
-
-
-def find_imports(source: str) -> Imports:
+def find_imports(source: str) -> frozenset[str]:
     """Find the names that a source imports, or runs as modules; none if it is not valid Python."""
     try:
         tree = ast.parse(source)
     except SyntaxError:  # reported when the source runs
-        return Imports(frozenset(), frozenset())
-    early = _imported_names(_runtime_statements(tree, skip=FUNCTIONS))
+        return frozenset()
     run_by_name = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
-    return Imports(_imported_names(_runtime_statements(tree)) | run_by_name, early)
+    return _imported_names(_runtime_statements(tree)) | run_by_name
 
 
 def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
-    """Return the package's modules that imported names need, and what these import early."""
+    """Return the package's modules that imported names need, and all names that these import."""
     modules: set[Path] = set()
-    early: set[str] = set()
+    imported: set[str] = set()
     paths = _list_package()
     pending = _package_files(names, paths)
     while pending:
         path = pending.pop()
         modules.add(path)
         imports = _read_imports(path, path.stat().st_mtime_ns)
-        early |= imports.early
-        pending |= _package_files(imports.all, paths) - modules
-    return modules, early
+        imported |= imports
+        pending |= _package_files(imports, paths) - modules
+    return modules, imported
 
 
 @cache
-def _read_imports(path: Path, _: int) -> Imports:
+def _read_imports(path: Path, _: int) -> frozenset[str]:
     return find_imports(path.read_text(encoding="utf-8"))
 
 
@@ -67,12 +57,12 @@ def _imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _runtime_statements(tree: ast.AST, skip: tuple[type[ast.AST], ...] = ()) -> Iterator[ast.AST]:
+def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if isinstance(node, BLOCKS) and not isinstance(node, skip) and not for_types:
+        if isinstance(node, BLOCKS) and not for_types:
             yield node
-            yield from _runtime_statements(node, skip)
+            yield from _runtime_statements(node)
 
 
 def _list_package() -> dict[str, Path]:

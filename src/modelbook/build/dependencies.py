@@ -25,6 +25,9 @@ STACK = (
     "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
     "sqlalchemy",
 )  # fmt: skip
+STORE_MODULES = {  # which MLflow imports when it opens the embedded store
+    f"mlflow.store.{part}.sqlalchemy_store" for part in ("tracking", "model_registry")
+}
 
 
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
@@ -63,16 +66,20 @@ def find_modules(notebook: Path) -> set[Path]:
 
 
 def find_stack_modules(notebook: Path) -> list[str]:
-    """Find the modules of the stack that a notebook's imports import, directly or indirectly."""
+    """Find the modules of the stack that a notebook imports, directly or indirectly.
+
+    Imports within functions count: the stage runs most of them.
+    """
     names = _follow_imports(notebook)[1]
+    names |= STORE_MODULES if "mlflow" in names else set()
     return sorted(name for name in names if name.partition(".")[0] in STACK)
 
 
 def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
-    """Return the package's modules that a notebook imports, and what is imported with them."""
-    imports = source_imports.find_imports("\n".join(project.read_code_cells(notebook)))
-    modules, early = source_imports.follow_imports(imports.all)
-    return modules, {*imports.early, *early}
+    """Return the modules of the package that a notebook imports, and all names imported there."""
+    names = source_imports.find_imports("\n".join(project.read_code_cells(notebook)))
+    modules, imported = source_imports.follow_imports(names)
+    return modules, {*names, *imported}
 
 
 def _parameters_source(stage: str) -> str:

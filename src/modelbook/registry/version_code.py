@@ -25,7 +25,7 @@ def find_model_file() -> Path:
 
 def copy_modules(folder: Path, pickles: Iterable[Path]) -> Path:
     """Copy the package's modules that the model and its pickles need; return their folder."""
-    names = find_imports(find_model_file().read_text(encoding="utf-8")).all
+    names = find_imports(find_model_file().read_text(encoding="utf-8"))
     pickled = {name for path in pickles for name in _find_modules(path.read_bytes())}
     modules, _ = follow_imports(names | pickled)
     target = folder / PACKAGE.name
