@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -1497,3 +1498,13 @@ class TestPartialDependence:
         assert result["rows"].iloc[0] == rows["noise"].notna().sum()
         assert result["value"].notna().all()
         assert compute_dependence(TASK, fitted, rows, ["flag"], seed=1).empty
+
+    def test_partial_dependence_of_mostly_constant_column_covers_its_range(
+        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+    ) -> None:
+        rows = contract.select_features(holdout.head(300).reset_index(drop=True))
+        rows["size"] = np.where(rows.index < 14, rows.index * 5.0, 0.0)
+        with mock.patch.object(TASK, "predict_scores", wraps=TASK.predict_scores) as predict:
+            result = compute_dependence(TASK, fitted, rows, ["size"], seed=1)
+        assert result["value"].tolist() == pytest.approx(np.linspace(0, 65, 12))
+        assert predict.call_count == 1

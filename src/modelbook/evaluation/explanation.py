@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.inspection import partial_dependence
 
 from modelbook import engine
 from modelbook.config import NONE
@@ -16,6 +15,7 @@ from modelbook.tasks.base import Task
 MAX_IMPORTANCE_ROWS = 5_000  # rows for permutation importance
 MAX_SHUFFLES = 400  # predictions of all these rows, as long as each column has two
 MAX_DEPENDENCE_ROWS, GRID_POINTS = 300, 12  # rows and grid points: seconds for the slowest family
+GRID_QUANTILES = (0.05, 0.95)  # the ends of the grid of a number
 BAND_QUANTILES = (0.1, 0.9)  # the band covers the middle 80% of the predictions
 
 
@@ -103,7 +103,8 @@ def compute_dependence(
         Columns ``feature, kind`` (``number`` or ``code``), ``value, mean, low, high, rows, class``:
         mean prediction (probability or value), and the band of the middle 80% of the individual
         conditional expectations (Goldstein et al. 2015). Numeric grids run from the 5th to the 95th
-        percentile. With more than two classes, each has its own rows (``class``).
+        percentile, or over the whole range if these are equal. With more than two classes, each has
+        its own rows (``class``).
     """
     rows = task.contract.select_features(frame)
     tables = [
@@ -119,43 +120,45 @@ def _compute_feature_dependence(
     task: Task, pipeline: Any, rows: pd.DataFrame, feature: str, seed: int
 ) -> pd.DataFrame:
     is_categorical = feature in task.contract.categorical_features
-    complete_rows = rows[
-        rows[feature].notna()
-    ]  # missing values would break scikit-learn's percentiles
-    sample = complete_rows.sample(
-        min(MAX_DEPENDENCE_ROWS, len(complete_rows)), random_state=seed
-    ).reset_index(drop=True)
-    dependence = partial_dependence(
-        pipeline,
-        sample,
-        [feature],
-        categorical_features=[feature] if is_categorical else None,
-        kind="individual",
-        grid_resolution=GRID_POINTS,
-        response_method=task.response_method
-        if task.experiment_type == "classification"
-        else "auto",
-    )
-    is_multiclass = len(dependence["individual"]) > 1  # one array per class, or a single one
+    complete_rows = rows[rows[feature].notna()]
+    n_rows = min(MAX_DEPENDENCE_ROWS, len(complete_rows))
+    sample = complete_rows.sample(n_rows, random_state=seed).reset_index(drop=True)
+    grid = _make_grid(sample[feature], is_categorical)
+    # One prediction for the whole grid, since its steps cost more than rows.
+    repeated = pd.concat([sample] * len(grid), ignore_index=True)
+    repeated[feature] = pd.Series(np.repeat(grid, n_rows), dtype=sample[feature].dtype)
+    scores = task.predict_scores(pipeline, repeated).reshape(len(grid), n_rows, -1)
+    is_multiclass = scores.shape[2] > 1
     is_discrete = is_categorical or sample[feature].nunique() <= 2
     tables = []
-    for position, predictions in enumerate(dependence["individual"]):
-        low, high = np.quantile(predictions, BAND_QUANTILES, axis=0)
+    for position, predictions in enumerate(np.moveaxis(scores, 2, 0)):
+        low, high = np.quantile(predictions, BAND_QUANTILES, axis=1)
         tables.append(
             pd.DataFrame(
                 {
                     "feature": feature,
                     "kind": "code" if is_discrete else "number",
-                    "value": [_to_plain_value(value) for value in dependence["grid_values"][0]],
-                    "mean": predictions.mean(axis=0),
+                    "value": [_to_plain_value(value) for value in grid],
+                    "mean": predictions.mean(axis=1),
                     "low": low,
                     "high": high,
-                    "rows": len(sample),
+                    "rows": n_rows,
                     "class": task.classes[position] if is_multiclass else "",
                 }
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def _make_grid(values: pd.Series, is_categorical: bool) -> np.ndarray:
+    """The values at which predictions are averaged: all of them where there are few."""
+    unique_values = np.unique(values)
+    if is_categorical or len(unique_values) < GRID_POINTS:
+        return unique_values
+    low, high = np.quantile(values, GRID_QUANTILES)
+    if low == high:  # most rows have one value
+        low, high = unique_values[0], unique_values[-1]
+    return np.linspace(low, high, GRID_POINTS)
 
 
 def _to_plain_value(value: Any) -> Any:
