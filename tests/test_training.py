@@ -264,9 +264,9 @@ def test_curves_match_scikit_learn() -> None:
     inner = roc.iloc[1:-1]
     assert ((inner["low"] <= inner["tpr"]) & (inner["tpr"] <= inner["high"])).all()
     curve = binary.precision_recall_curve(scored, resamples=100, seed=0)
-    assert curve["precision"].iloc[-1] == pytest.approx(
-        sk.precision_recall_curve(scored.outcome, scored.score)[0][0]
-    )
+    precision, recall, _ = sk.precision_recall_curve(scored.outcome, scored.score)
+    interpolated = np.interp(curve["recall"], recall[::-1], precision[::-1])
+    assert curve["precision"].tolist() == pytest.approx(interpolated)
 
 
 def test_reliability_curve_uses_score_deciles() -> None:

@@ -16,6 +16,7 @@ from modelbook.tasks.metrics import (
     Precision,
     average_precision,
     binary_roc_auc,
+    class_weights_by_score,
     weighted_mean,
 )
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
@@ -64,32 +65,39 @@ def threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
 
 def roc_curve(scored: ScoredRows, *, resamples: int, seed: int, points: int = 101) -> pd.DataFrame:
     """ROC curve on a grid of false positive rates, with a band; columns ``fpr, tpr, low, high``."""
-    from sklearn.metrics import roc_curve as curve_of
-
     grid = np.linspace(0, 1, points)
 
     def curve(weight: np.ndarray) -> np.ndarray:
-        fpr, tpr, _ = curve_of(
-            scored.outcome, scored.score, sample_weight=weight, drop_intermediate=True
-        )
-        return np.interp(grid, fpr, tpr)
+        true, false = _cumulative_positives(scored, weight)
+        if not true[-1] or not false[-1]:
+            return np.full(points, np.nan)
+        return np.interp(grid, false / false[-1], true / true[-1])
 
     return bootstrap_band(curve, scored, "fpr", "tpr", grid, resamples, seed)
 
 
 def precision_recall_curve(scored: ScoredRows, *, resamples: int, seed: int) -> pd.DataFrame:
     """Precision on a grid of recalls, with a band; columns ``recall, precision, low, high``."""
-    from sklearn.metrics import precision_recall_curve as curve_of
-
     grid = np.linspace(0, 1, 101)
 
     def curve(weight: np.ndarray) -> np.ndarray:
-        precision, recall, _ = curve_of(
-            scored.outcome, scored.score, sample_weight=weight, drop_intermediate=True
-        )
-        return np.interp(grid, recall[::-1], precision[::-1])
+        true, false = _cumulative_positives(scored, weight)
+        if not true[-1]:
+            return np.full(len(grid), np.nan)
+        flagged = true + false
+        precision = np.divide(true, flagged, out=np.ones_like(flagged), where=flagged > 0)
+        return np.interp(grid, true / true[-1], precision)
 
     return bootstrap_band(curve, scored, "recall", "precision", grid, resamples, seed)
+
+
+def _cumulative_positives(scored: ScoredRows, weight: np.ndarray) -> list[np.ndarray]:
+    """True and false positives: none, then at each score as the threshold, highest first.
+
+    scikit-learn's curves check and sort the rows for each of many weights.
+    """
+    by_score = class_weights_by_score(scored.outcome, scored.score, weight.astype(float))
+    return [np.append(0.0, of_class[::-1].cumsum()) for of_class in by_score]
 
 
 def cost_curve(scored: ScoredRows, costs: CostMatrix) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def safe_divide(numerator: Any, denominator: Any) -> Any:
 
 def binary_roc_auc(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """ROC AUC: share of positive-negative pairs ranked correctly; ties count half."""
-    positive_weight, negative_weight = _class_weights_by_score(positive, score, weight)
+    positive_weight, negative_weight = class_weights_by_score(positive, score, weight)
     concordant_pairs = (
         positive_weight * (negative_weight.cumsum(axis=-1) - negative_weight / 2)
     ).sum(axis=-1)
@@ -69,7 +69,7 @@ def binary_roc_auc(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) 
 def average_precision(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Average precision, as scikit-learn's ``average_precision_score``."""
     positive_weight, negative_weight = (
-        class_weight[..., ::-1] for class_weight in _class_weights_by_score(positive, score, weight)
+        class_weight[..., ::-1] for class_weight in class_weights_by_score(positive, score, weight)
     )
     true_positives = positive_weight.cumsum(axis=-1)
     precision = np.nan_to_num(
@@ -78,7 +78,7 @@ def average_precision(positive: np.ndarray, score: np.ndarray, weight: np.ndarra
     return safe_divide((positive_weight * precision).sum(axis=-1), positive_weight.sum(axis=-1))
 
 
-def _class_weights_by_score(
+def class_weights_by_score(
     positive: np.ndarray, score: np.ndarray, weight: np.ndarray
 ) -> list[np.ndarray]:
     """Weights of positives and negatives by distinct score, ascending; shape (..., scores)."""
