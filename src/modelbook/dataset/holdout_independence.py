@@ -35,7 +35,9 @@ ROWS_PER_CLUSTER = 25  # of similar rows, which would hold whole groups
 NEAR_RATIO = 0.05  # of the neighbourhood's radius, below which a neighbour is a near copy
 MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # of a column that could be an entity
 MAX_GROUP_SHARE = 0.5  # of the rows; a fold that holds a larger group leaves too few to learn from
-MAX_CANDIDATES, MAX_MODEL_ROWS, N_FOLDS = 5, 4000, 4  # columns tried, rows and folds of each
+MAX_CANDIDATES, MAX_MODEL_ROWS = 5, 4000  # columns tried, rows of each
+N_FOLDS, N_TREES = 4, 20  # of the quick models of a column
+N_CLUSTER_TREES = 50  # of those of clusters, which lose less: fewer would raise more false alarms
 CLUSTER_LOSS = 1 / 3  # of what is above chance, lost when clusters of similar rows are kept apart
 MAX_QUALITY_LOSS = 0.05  # ROC AUC or R² that may be lost when groups are kept apart
 N_RESAMPLES = 200
@@ -106,7 +108,7 @@ def measure_independence(
     """Measure which holdout rows repeat train rows, on features alone."""
     from sklearn.neighbors import NearestNeighbors
 
-    train_matrix, holdout_matrix = _standardize(train, holdout, contract)
+    train_matrix, holdout_matrix = _standardize(contract, train, holdout)
     rng = np.random.default_rng(seed)
     train_matrix = _sample_rows(train_matrix, MAX_TRAIN_ROWS, rng)
     looked_up = _sample_rows(holdout_matrix, MAX_ROWS, rng)
@@ -143,7 +145,7 @@ def find_undeclared_entities(
         Columns ``column`` (empty: the rows around a row), ``groups``, ``together, apart`` (the
         quality, ROC AUC or R²), ``loss, low, high`` and ``is_suspect``; largest loss first.
     """
-    together: dict[bytes, np.ndarray] = {}
+    together: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     rows = [
         {
             "column": name,
@@ -208,34 +210,37 @@ def _try_grouping(
     groups: pd.Series,
     values: pd.Series,
     seed: int,
-    together: dict[bytes, np.ndarray],
+    together: dict[bytes, tuple[np.ndarray, np.ndarray]],
+    n_trees: int = N_TREES,
 ) -> dict[str, float]:
     """Quality of quick models whose folds ignore a column's groups, and keep them apart.
 
     Empty where too few groups are left when they are joined with the declared ones, or one of them
-    holds most rows. ``together`` holds the predictions with the declared groups, by sample of rows:
-    all columns of a small table have the same.
+    holds most rows. ``together`` holds the features as numbers and the predictions with the
+    declared groups, by sample of rows: all columns of a small table have the same.
     """
     values = values.astype(object).where(values.notna(), None).map(repr)
     is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
     rows, values = train[is_sampled], values[is_sampled]
-    matrix, _ = _standardize(rows, rows, contract)
-    outcome = contract.encode_target(rows).to_numpy()
     declared = groups[is_sampled].reset_index(drop=True)
     joined = _join_groups(declared, values.reset_index(drop=True))
     group_shares = joined.value_counts(normalize=True)
     if len(group_shares) < N_FOLDS or group_shares.iloc[0] > MAX_GROUP_SHARE:
         return {}
 
-    def predict(grouping: pd.Series) -> np.ndarray:
+    outcome = contract.encode_target(rows).to_numpy()
+
+    def predict(matrix: np.ndarray, grouping: pd.Series) -> np.ndarray:
         folds = assign_folds(grouping, None, N_FOLDS)
-        return _predict_out_of_fold(matrix, outcome, folds, contract, seed)
+        return _predict_out_of_fold(matrix, outcome, folds, contract, seed, n_trees)
 
     sample = is_sampled.to_numpy().tobytes()
     if sample not in together:
-        together[sample] = predict(declared)
-    apart = predict(joined)
-    return _compare_quality(together[sample], apart, outcome, joined.to_numpy(), contract, seed)
+        [matrix] = _standardize(contract, rows)
+        together[sample] = matrix, predict(matrix, declared)
+    matrix, predictions = together[sample]
+    apart = predict(matrix, joined)
+    return _compare_quality(predictions, apart, outcome, joined.to_numpy(), contract, seed)
 
 
 def _try_neighbours(
@@ -246,7 +251,7 @@ def _try_neighbours(
 
     rng = np.random.default_rng(seed)
     n_neighbours = min(2 * N_NEIGHBOURS, len(train))
-    matrix, _ = _standardize(train, train, contract)
+    [matrix] = _standardize(contract, train)
     outcome = contract.encode_target(train).to_numpy()
     group_codes = pd.factorize(groups)[0]
     chosen = rng.permutation(len(train))[:MAX_ROWS]
@@ -276,10 +281,10 @@ def _try_clusters(
 
     chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_MODEL_ROWS]
     rows, groups = train.iloc[chosen].reset_index(drop=True), groups.iloc[chosen]
-    matrix, _ = _standardize(rows, rows, contract)
+    [matrix] = _standardize(contract, rows)
     n_clusters = max(len(rows) // ROWS_PER_CLUSTER, 2 * N_FOLDS)
     clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(matrix)
-    return _try_grouping(rows, contract, groups, pd.Series(clusters), seed, {})
+    return _try_grouping(rows, contract, groups, pd.Series(clusters), seed, {}, N_CLUSTER_TREES)
 
 
 def _compare_quality(
@@ -320,13 +325,18 @@ def _mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
 
 
 def _predict_out_of_fold(
-    matrix: np.ndarray, outcome: np.ndarray, folds: np.ndarray, contract: Contract, seed: int
+    matrix: np.ndarray,
+    outcome: np.ndarray,
+    folds: np.ndarray,
+    contract: Contract,
+    seed: int,
+    n_trees: int,
 ) -> np.ndarray:
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     n_classes = len(contract.classes)
     scores = np.zeros((len(outcome), n_classes) if n_classes > 2 else len(outcome))
-    options = {"n_estimators": 50, "min_samples_leaf": 2, "random_state": seed}
+    options = {"n_estimators": n_trees, "min_samples_leaf": 2, "random_state": seed}
     for fold in range(N_FOLDS):
         test = folds == fold
         if not n_classes:
@@ -405,28 +415,29 @@ def _sample_rows(matrix: np.ndarray, n_rows: int, rng: np.random.Generator) -> n
 
 
 def _standardize(
-    train: pd.DataFrame, other: pd.DataFrame, contract: Contract
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features as comparable numbers: ranks for numbers, target-free codes for categories."""
-    train_features, other_features = map(contract.select_features, (train, other))
-    train_columns: list[np.ndarray] = []
-    other_columns: list[np.ndarray] = []
+    contract: Contract, reference: pd.DataFrame, *others: pd.DataFrame
+) -> list[np.ndarray]:
+    """Features of each table as comparable numbers: deviations for numbers, codes for categories.
+
+    Centre and spread are those of ``reference``, which is the first of the tables.
+    """
+    tables = [contract.select_features(table) for table in (reference, *others)]
+    columns: list[list[np.ndarray]] = [[] for _ in tables]
     for name in contract.feature_names:
-        reference, values = train_features[name], other_features[name]
+        values = pd.concat([table[name] for table in tables], ignore_index=True)
         if name in contract.categorical_features:
-            codes = pd.concat([reference, values]).astype(object)
-            numbers = pd.factorize(codes.where(codes.notna(), None))[0].astype(float)
-            reference, values = (
-                pd.Series(numbers[: len(reference)]),
-                pd.Series(numbers[len(reference) :]),
-            )
-        spread = reference.astype(float).std()
+            values = values.astype(object)
+            values = pd.Series(pd.factorize(values.where(values.notna(), None))[0])
+        numbers = values.to_numpy(dtype=float, na_value=np.nan)
+        of_reference = pd.Series(numbers[: len(reference)])
+        spread = of_reference.std()
         if not np.isfinite(spread) or spread == 0:
             continue
-        centre, gap = reference.astype(float).median(), -3 * spread
-        for columns, series in ((train_columns, reference), (other_columns, values)):
-            numbers = series.astype(float).to_numpy()
-            columns.append(np.where(np.isnan(numbers), gap, numbers - centre) / spread)
-    if not train_columns:
-        return np.zeros((len(train), 1)), np.zeros((len(other), 1))
-    return np.column_stack(train_columns), np.column_stack(other_columns)
+        numbers = np.where(np.isnan(numbers), -3 * spread, numbers - of_reference.median()) / spread
+        parts = np.split(numbers, np.cumsum([len(table) for table in tables])[:-1])
+        for table_columns, part in zip(columns, parts, strict=True):
+            table_columns.append(part)
+    return [
+        np.column_stack(table_columns or [np.zeros(len(table))])
+        for table, table_columns in zip(tables, columns, strict=True)
+    ]
