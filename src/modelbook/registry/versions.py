@@ -238,7 +238,10 @@ def _fetch_files(registered: RegisteredVersion) -> ModelVersion:
 def load_pyfunc(root: Path, version: ModelVersion) -> Any:
     """Load a version as an MLflow model; its ``predict`` returns the task's prediction columns."""
     version.require_libraries()
-    return configure_mlflow(root).pyfunc.load_model(f"models:/{version.name}/{version.number}")
+    # MLflow would look through all installed packages for its own warnings.
+    return configure_mlflow(root).pyfunc.load_model(
+        f"models:/{version.name}/{version.number}", suppress_warnings=True
+    )
 
 
 def _write_artifacts(folder: Path, artifacts: dict[str, Any], contract: Contract) -> list[Path]:
