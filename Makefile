@@ -73,8 +73,10 @@ lint: $(VENV)/test ## style, types, and the order of the package's rooms
 	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
 
 .PHONY: check
-check: lint ## style, types, and the fast tests but for those that take a second
-	@$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"
+check: $(VENV)/test ## style and types, beside the fast tests but for those that take a second
+	@$(MAKE) --no-print-directory lint & lint=$$!; \
+		$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"; tests=$$?; \
+		wait $$lint && exit $$tests  # mypy keeps one core busy
 
 .PHONY: setup
 setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git's filter
