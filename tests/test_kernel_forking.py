@@ -272,6 +272,20 @@ def test_kernel_plot_style_is_unaffected_by_preloaded_pycaret(start):
     assert evaluate(start("import matplotlib"), load + restyled) == []
 
 
+def test_installed_packages_are_listed_before_fork(start):
+    kernel = start("import mlflow, pycaret.regression")
+    end = "lambda *_: os._exit(1)"
+    forbid = (
+        f"setattr(__import__('importlib.metadata').metadata, 'distributions', {end}), "
+        f"setattr(__import__('importlib_metadata'), 'packages_distributions', {end})"
+    )
+    assert evaluate(kernel, forbid) == (None, None)
+    assert evaluate(kernel, "sys.modules['pycaret'].show_versions()") is None
+    check = "warn_dependency_requirement_mismatches(['mlflow'])"
+    requirements = "__import__('mlflow.utils.requirements_utils').utils.requirements_utils"
+    assert evaluate(kernel, f"{requirements}.{check}") is None
+
+
 def test_preloaded_modules_survive_fork():
     """No Python thread and no event loop is running, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
@@ -173,6 +173,20 @@ def _import_modules(names: list[str]) -> None:
     for name in names:
         with suppress(Exception):  # the kernel that needs it reports the error
             importlib.import_module(name)
+    for library in ("pycaret", "mlflow"):
+        if library in sys.modules:
+            _list_packages(library)
+
+
+@cache
+def _list_packages(library: str) -> None:
+    """Let a library list the installed packages, a second of work; it keeps the list."""
+    with suppress(Exception):
+        if library == "pycaret":
+            sys.modules["pycaret"].show_versions()
+        else:
+            checks = importlib.import_module("mlflow.utils.requirements_utils")
+            checks.warn_dependency_requirement_mismatches(["mlflow"])
 
 
 def _remove_socket(path: str) -> None:
