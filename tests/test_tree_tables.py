@@ -25,7 +25,7 @@ from version_store import fitted
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
-from modelbook.scoring import CompiledScorer, bitmask_trees, tree_ensemble, tree_predictor
+from modelbook.scoring import CompiledScorer, bitmask_trees, onnx_trees, tree_ensemble
 from modelbook.scoring.bitmask_trees import LeafMasks, make_leaf_masks
 from modelbook.scoring.compilation import check_parity, compile_pipeline
 from modelbook.scoring.encoder import EncodedRows
@@ -98,6 +98,9 @@ TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
         CategoricalCatBoostClassifier(**CATBOOST, cat_features=[2]), KINDS, THREE_KINDS,
     ),
     "catboost of a number": (CategoricalCatBoostRegressor(**CATBOOST, depth=4), HOLES, SUM),
+    "catboost of many levels": (
+        CategoricalCatBoostClassifier(**CATBOOST, cat_features=[2], depth=9), KINDS, KIND_SUM > 0,
+    ),
     "a logarithm": (LogTargetRegressor(LGBMRegressor(**QUIET)), HOLES, np.exp(SUM)),
     "forest": (RandomForestClassifier(20, max_depth=6, random_state=0), ROWS, SUM > 0),
     "extra trees of a number": (
@@ -179,22 +182,65 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
         np.testing.assert_allclose(singly, wanted[:50], rtol=1e-12, atol=1e-12)
 
 
+LARGE = {
+    "forest": (RandomForestClassifier(20, random_state=0), ROWS, SUM > 0, "two classes"),
+    "several trees an operator": (
+        RandomForestClassifier(70, max_leaf_nodes=70, random_state=0), ROWS, SUM > 0, "two classes",
+    ),
+    "three classes": (
+        LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1), HOLES, THREE, "three classes",
+    ),
+    "categories": (
+        CategoricalLGBMClassifier(
+            **QUIET, num_leaves=90, min_child_samples=1, min_data_per_group=1,
+            categorical_feature=[2],
+        ),
+        KINDS, KIND_SUM > 0, "categories",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
 def test_large_trees_are_added_to_the_sums_of_the_tables(
-    put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_predictor, "BLOCK_BYTES", 50_000)  # a few trees at a time
-    boosting, forest = grown("two classes"), RandomForestClassifier(20, random_state=0)
-    forest.fit(ROWS, (SUM > 0) ^ (WIDE.random(len(SUM)) < 0.2))
-    predictor = put([boosting, forest], [0.6, 0.4])
-    masks = LeafMasks.load(tmp_path / "kernel.npz")
-    assert masks.leaf_counts.tolist()[-1:] == [1]
-    assert len(masks.leaf_counts) == boosting.n_estimators + 1
-    wanted = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
-    for count in (len(ROWS), MIN_ROWS - 1):
-        result = predictor.predict_many(EncodedRows.from_array(ROWS[:count]))
+    monkeypatch.setattr(onnx_trees, "BLOCK_ROWS", 300)
+    model, fitted_rows, outcome, small_trees = LARGE[name]
+    noise = WIDE.random(len(ROWS)) < 0.2
+    model.fit(fitted_rows, np.where(noise, np.roll(outcome, 1), outcome))
+    boosting = grown(small_trees)
+    predictor = put([model, boosting], [0.6, 0.4])
+    assert (tmp_path / "kernel.onnx").is_file()
+    ranges = make_leaf_masks([extract_trees(boosting, 4)], [0])
+    rows = np.vstack([rows_at(ranges, model), fitted_rows])
+    if fitted_rows is KINDS:
+        rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
+    wanted = 0.6 * expected_scores(model, rows) + 0.4 * expected_scores(boosting, rows)
+    for count in (len(rows), MIN_ROWS - 1):
+        result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
         np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
-    singly = [predictor.predict_one(row) for row in ROWS[:20].tolist()]
-    np.testing.assert_allclose(singly, wanted[:20], rtol=1e-12, atol=1e-13)
+
+
+def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_path: Path) -> None:
+    boosting, forest = grown("two classes"), RandomForestClassifier(20, random_state=0)
+    forest.fit(ROWS, SUM > 0)
+    put([boosting, forest], [0.6, 0.4])
+    parameters = {"width": 4, "outputs": [
+        {"base_score": [0.0], "link": "sigmoid", "weight": 0.6, "has_tables": True},
+        {"base_score": [0.0], "link": "probability", "weight": 0.4, "has_tables": False},
+    ]}  # fmt: skip
+    (tmp_path / "kernel.onnx").unlink()
+    predictor = TreePredictor.load(tmp_path, "kernel", parameters)
+    result = predictor.predict_many(EncodedRows.from_array(ROWS))
+    wanted = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
+    np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
+    masks = make_leaf_masks([extract_trees(grown("catboost of many levels"), 4)], [0])
+    assert masks.leaf_counts.max() == 2**9 > bitmask_trees.MAX_LEAVES
+    assert masks.left_leaf_mask.max() == 2**8
+    assert masks.is_oblivious.all()
 
 
 @pytest.mark.parametrize(
@@ -282,6 +328,7 @@ def test_large_trees_have_no_lookup_tables(tmp_path: Path, frame: Any, contract:
     result = compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer")
     assert (result.scorer_name, result.reason) == ("native trees", "")
     assert not (tmp_path / "scorer" / "kernel.npz").exists()
+    assert (tmp_path / "scorer" / "kernel.onnx").is_file()
 
 
 def test_other_models_are_compiled_without_lookup_tables(

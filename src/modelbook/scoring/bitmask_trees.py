@@ -4,14 +4,18 @@ Each leaf of a tree is one bit. Each split has a mask without the leaves that ar
 rows that go right. The AND of the masks of all splits where a row goes right has the row's leaf as
 its lowest set bit (Lucchese et al., SIGIR 2015). For one column these splits depend only on the
 position of the value among the thresholds, so a table for each column holds the combined masks.
+
+A tree whose levels have one split each, as CatBoost's, needs one bit for each level instead: the
+AND of the masks is the number of the row's leaf.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +23,16 @@ import numpy as np
 
 from modelbook.errors import CompileError
 from modelbook.scoring.encoder import EncodedRows
-from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit, list_leaves
+from modelbook.scoring.tree_ensemble import (
+    TreeEnsemble,
+    TreeNode,
+    TreeSplit,
+    list_leaves,
+    list_levels,
+)
 
 MAX_LEAVES = 64  # most leaves of a tree: each is one bit
+MAX_LEVELS = 10  # of trees with one split a level: each is one bit
 TREES_PER_GROUP = 128  # trees whose tables fit into the processor's cache together
 BLOCK_ROWS = 1024  # rows that fit into the cache as well
 MAX_JOINED_ROWS = 4096  # most rows of a table for several columns
@@ -36,6 +47,7 @@ class RightRange(NamedTuple):
     """Values above ``low`` and up to ``high``, which go right at a split; the leaves on its left.
 
     A split of a number has one range, a split of a category one between each of its left codes.
+    In a tree with one split a level, the mask is the bit of the level.
     """
 
     tree_index: int
@@ -56,6 +68,9 @@ class LeafMasks:
         Value of each leaf, numbered from left to right; shape (trees, most leaves of a tree).
     leaf_counts, output_index : array
         Number of leaves of each tree, and the sum that it adds to; trees of a sum are adjacent.
+    is_oblivious : array, optional
+        Whether each tree has a bit for each level, set where a row goes left, and leaves from right
+        to left; default: none has.
     """
 
     tree_index: np.ndarray
@@ -67,6 +82,7 @@ class LeafMasks:
     leaf_values: np.ndarray
     leaf_counts: np.ndarray
     output_index: np.ndarray
+    is_oblivious: np.ndarray = field(default_factory=lambda: np.array(False))
 
     def save(self, path: Path) -> None:
         """Save the arrays to a file for ``load``."""
@@ -79,6 +95,11 @@ class LeafMasks:
             return cls(**archive)
 
 
+def fits_tables(ensemble: TreeEnsemble) -> bool:
+    """Whether all trees of an ensemble are small enough for tables."""
+    return _is_oblivious(ensemble) or _count_most_leaves(ensemble) <= MAX_LEAVES
+
+
 def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) -> LeafMasks:
     """Make the masks of ensembles; ``starts`` are the first of the columns of each.
 
@@ -87,48 +108,70 @@ def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) ->
     Raises
     ------
     CompileError
-        When a tree has more than 64 leaves.
+        When a tree has more than 64 leaves, and not one split a level.
     """
-    trees: list[TreeNode] = []
+    leaves: list[list[float]] = []
     output_index: list[int] = []
+    is_oblivious: list[bool] = []
     ranges: list[RightRange] = []
     for ensemble, start in zip(ensembles, starts):
         output_count, first_output = len(ensemble.base_score), max(output_index, default=-1) + 1
+        has_levels = _is_oblivious(ensemble)
+        if not has_levels and (most := _count_most_leaves(ensemble)) > MAX_LEAVES:
+            raise CompileError(f"a tree has {most} leaves", expected=f"at most {MAX_LEAVES}")
+        list_ranges = _list_level_ranges if has_levels else _list_ranges
         for output in range(output_count):
             for tree in ensemble.trees[output::output_count]:
-                _list_ranges(tree, len(trees), start, 0, ranges)
-                trees.append(tree)
+                list_ranges(tree, len(leaves), start, ranges)
+                leaves.append(list(list_leaves(tree))[:: -1 if has_levels else 1])
                 output_index.append(first_output + output)
-    leaves = [list(list_leaves(tree)) for tree in trees]
+                is_oblivious.append(has_levels)
     leaf_counts = np.array([len(values) for values in leaves])
-    if (most := leaf_counts.max()) > MAX_LEAVES:
-        raise CompileError(f"a tree has {most} leaves", expected=f"at most {MAX_LEAVES}")
-    leaf_values = np.zeros((len(trees), most))
+    leaf_values = np.zeros((len(leaves), leaf_counts.max()))
     for row, values in zip(leaf_values, leaves):
         row[: len(values)] = values
     types = ("int64", "int64", "float64", "float64", "bool", "uint64")
     columns = zip(*ranges) if ranges else [()] * len(types)
     ranges_by_field = [np.array(values, dtype) for values, dtype in zip(columns, types)]
-    arrays = [*ranges_by_field, leaf_values, leaf_counts, np.array(output_index)]
-    return LeafMasks(*arrays)
+    by_tree = [leaf_values, leaf_counts, np.array(output_index), np.array(is_oblivious)]
+    return LeafMasks(*[*ranges_by_field, *by_tree])
+
+
+def _is_oblivious(ensemble: TreeEnsemble) -> bool:
+    """Whether each level of each tree has one split."""
+    levels = map(list_levels, ensemble.trees)
+    return all(splits is not None and len(splits) <= MAX_LEVELS for splits in levels)
+
+
+def _count_most_leaves(ensemble: TreeEnsemble) -> int:
+    return max(sum(1 for _ in list_leaves(tree)) for tree in ensemble.trees)
+
+
+def _list_level_ranges(tree: TreeNode, number: int, start: int, ranges: list[RightRange]) -> None:
+    """Append the ranges of a tree with one split a level; the root has the highest bit."""
+    for level, split in enumerate(reversed(list_levels(tree) or [])):
+        ranges += _right_ranges(split, number, start, 1 << level)
 
 
 def _list_ranges(
-    node: TreeNode, tree: int, start: int, first_leaf: int, ranges: list[RightRange]
+    node: TreeNode, tree: int, start: int, ranges: list[RightRange], first_leaf: int = 0
 ) -> int:
     """Append the ranges of a node's splits; return the number of the leaf after its last one."""
     if not isinstance(node, TreeSplit):
         return first_leaf + 1
-    next_leaf = _list_ranges(node.left, tree, start, first_leaf, ranges)
+    next_leaf = _list_ranges(node.left, tree, start, ranges, first_leaf)
     mask = ((1 << next_leaf) - (1 << first_leaf)) % (1 << MAX_LEAVES)
-    for low, high in _right_ranges(node):
-        ranges.append(
-            RightRange(tree, start + node.feature_index, low, high, node.missing_go_left, mask)
-        )
-    return _list_ranges(node.right, tree, start, next_leaf, ranges)
+    ranges += _right_ranges(node, tree, start, mask)
+    return _list_ranges(node.right, tree, start, ranges, next_leaf)
 
 
-def _right_ranges(split: TreeSplit) -> Iterator[tuple[float, float]]:
+def _right_ranges(split: TreeSplit, tree: int, start: int, mask: int) -> Iterator[RightRange]:
+    for low, high in _right_intervals(split):
+        column = start + split.feature_index
+        yield RightRange(tree, column, low, high, split.missing_go_left, mask)
+
+
+def _right_intervals(split: TreeSplit) -> Iterator[tuple[float, float]]:
     if split.left_codes is None:
         yield split.threshold, np.inf
         return
@@ -154,22 +197,32 @@ class BitmaskTables:
     @cached_property
     def _tree_groups(self) -> list[_TreeGroup]:
         tree_count = len(self._masks.leaf_values)
+        is_oblivious = np.broadcast_to(self._masks.is_oblivious, tree_count)
+        bounds = [0, *np.flatnonzero(np.diff(is_oblivious)) + 1, tree_count]
         return [
-            _TreeGroup(self._masks, slice(first, min(first + TREES_PER_GROUP, tree_count)))
-            for first in range(0, tree_count, TREES_PER_GROUP)
+            _TreeGroup(self._masks, slice(first, min(first + TREES_PER_GROUP, end)), kind)
+            for start, end in pairwise(bounds)
+            for kind in [bool(is_oblivious[start])]
+            for first in range(start, end, TREES_PER_GROUP)
         ]
 
 
 class _TreeGroup:
     """Bitmask tables of a group of trees, one for each column that the trees split on."""
 
-    def __init__(self, masks: LeafMasks, trees: slice) -> None:
-        most_leaves = masks.leaf_counts[trees].max()
+    def __init__(self, masks: LeafMasks, trees: slice, is_oblivious: bool) -> None:
+        most_leaves = int(masks.leaf_counts[trees].max())
         leaves = masks.leaf_values[trees, :most_leaves]
-        bits = next(bits for bits in (8, 16, 32, 64) if most_leaves <= bits)
-        self._all_leaves = np.full(len(leaves), -1, f"int{bits}").view(f"uint{bits}")
+        used_bits = (most_leaves - 1).bit_length() if is_oblivious else most_leaves
+        dtype = next(f"uint{bits}" for bits in (8, 16, 32, 64) if used_bits <= bits)
+        self._is_oblivious = is_oblivious
+        self._all_leaves = (
+            (masks.leaf_counts[trees] - 1).astype(dtype)
+            if is_oblivious
+            else np.full(len(leaves), np.iinfo(dtype).max, dtype)
+        )
         self._leaf_values = leaves.ravel()
-        self._leaf_offsets = np.arange(len(leaves)) * most_leaves - FLOAT32_EXPONENT_BIAS
+        self._leaf_offsets = np.arange(len(leaves)) * most_leaves
         self._outputs, self._first_trees = np.unique(masks.output_index[trees], return_index=True)
         is_in_group = (masks.tree_index >= trees.start) & (masks.tree_index < trees.stop)
         self._mask_tables = {
@@ -206,7 +259,8 @@ class _TreeGroup:
             masks = table.take(table_rows[block], axis=0)
             for other_table, other_rows in other_lookups:
                 masks &= other_table.take(other_rows[block], axis=0)
-            outputs = self._leaf_values.take(_lowest_bit(masks) + self._leaf_offsets)
+            leaves = masks if self._is_oblivious else _lowest_bit(masks)
+            outputs = self._leaf_values.take(leaves + self._leaf_offsets)
             sums[block, self._outputs] += np.add.reduceat(outputs, self._first_trees, axis=1)
 
     def _look_up_rows(self, rows: EncodedRows) -> list[TableLookup]:
@@ -270,8 +324,8 @@ def _search_distinct(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _lowest_bit(masks: np.ndarray) -> np.ndarray:
-    """Return the index of each mask's lowest set bit, plus ``FLOAT32_EXPONENT_BIAS``.
+    """Return the index of each mask's lowest set bit.
 
     The lowest bit alone is a power of two, so its index is the exponent of the float32 value.
     """
-    return (masks & -masks).astype("float32").view("int32") >> 23
+    return ((masks & -masks).astype("float32").view("int32") >> 23) - FLOAT32_EXPONENT_BIAS

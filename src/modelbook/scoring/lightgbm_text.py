@@ -6,13 +6,13 @@ become one model with a sum for each of their outputs, and one call predicts the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
 IS_CATEGORY, MISSING_GO_LEFT, MISSING_IS_NAN = 1, 2, 8  # bits of a decision_type
 WORD_BITS = 32  # of a set of categories
-TREE_START, TEXT_END = "\nTree=", "\nend of trees\n"
+TEXT_END = "\nend of trees\n"
 
 
 def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], width: int) -> str:
@@ -35,35 +35,6 @@ def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], wi
             tree = trees[iteration] if iteration < len(trees) else 0.0
             blocks.append(_write_tree(len(blocks) - 1, tree, start))
     return "\n".join(blocks) + TEXT_END
-
-
-def split_model(text: str, outputs: Collection[int], block_bytes: int) -> Iterator[str]:
-    """Yield models with the trees of a few iterations each, whose outputs add up to the model's.
-
-    Parameters
-    ----------
-    text : str
-        Result of ``write_ensembles``.
-    outputs : collection of int
-        The outputs that are kept; others are 0.
-    block_bytes : int
-        Length of a model's text.
-    """
-    if not outputs:
-        return
-    header, *trees = text.removesuffix(TEXT_END).split(TREE_START)
-    output_count = int(header.partition("num_tree_per_iteration=")[2].partition("\n")[0])
-    empty_tree = _write_tree(0, 0.0, 0).removeprefix(TREE_START.lstrip())
-    kept = [
-        tree if number % output_count in outputs else empty_tree
-        for number, tree in enumerate(trees)
-    ]
-    block: list[str] = []
-    for start in range(0, len(kept), output_count):
-        block += kept[start : start + output_count]
-        if sum(map(len, block)) > block_bytes or start + output_count == len(kept):
-            yield TREE_START.join([header, *block]) + TEXT_END
-            block = []
 
 
 def _write_header(output_count: int, width: int) -> str:

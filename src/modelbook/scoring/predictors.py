@@ -91,14 +91,7 @@ class OnnxPredictor(Predictor):
     name = "ONNX graph"
 
     def __init__(self, path: Path, width: int, dtype: str) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(path)
         # A classifier's probabilities come after its labels.
         self._output_names = [self._session.get_outputs()[-1].name]
         self._input_name, self._dtype = self._session.get_inputs()[0].name, dtype
@@ -242,6 +235,16 @@ def load_members(folder: Path, stem: str, parameters: dict[str, Any]) -> list[Pr
         load_predictor(folder, f"{stem}-{number}", member)
         for number, member in enumerate(parameters["members"])
     ]
+
+
+def open_session(path: Path) -> Any:
+    """Load a graph into ONNX Runtime, with one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def apply_link(sums: np.ndarray, link: str) -> np.ndarray:

@@ -368,3 +368,16 @@ def list_leaves(tree: TreeNode) -> Iterator[float]:
         yield from list_leaves(tree.right)
     else:
         yield tree
+
+
+def list_levels(tree: TreeNode) -> list[TreeSplit] | None:
+    """The splits of a tree's levels, from the root on; None if a level has several."""
+    levels: list[TreeSplit] = []
+    nodes: list[TreeNode] = [tree]
+    while splits := [node for node in nodes if isinstance(node, TreeSplit)]:
+        alone = {split._replace(left=0.0, right=0.0) for split in splits}
+        if len(splits) < len(nodes) or len(alone) > 1:
+            return None
+        levels += alone
+        nodes = [child for split in splits for child in (split.left, split.right)]
+    return levels

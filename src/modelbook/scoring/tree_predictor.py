@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modelbook.scoring.bitmask_trees import MAX_LEAVES, BitmaskTables, LeafMasks, make_leaf_masks
+from modelbook.scoring.bitmask_trees import BitmaskTables, LeafMasks, fits_tables, make_leaf_masks
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
-from modelbook.scoring.lightgbm_text import split_model, write_ensembles
+from modelbook.scoring.lightgbm_text import write_ensembles
+from modelbook.scoring.onnx_trees import OnnxTrees, write_onnx_trees
 from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
-from modelbook.scoring.tree_ensemble import TreeEnsemble, list_leaves
+from modelbook.scoring.tree_ensemble import TreeEnsemble
 
 MIN_ROWS = 100  # for fewer rows, prediction without tables is faster
-# Bytes of text of large trees that predict a batch together: they stay in the cache.
-BLOCK_BYTES = 500_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,9 @@ class TreePredictor(Predictor):
         Model of LightGBM with all trees.
     tables : BitmaskTables or None
         Tables for batches; None if no ensemble has some.
+    large_trees : OnnxTrees or None
+        The trees that have no tables, for batches. None if all have some, and for versions of
+        before the graphs, where the model of LightGBM predicts them.
     """
 
     name = "native trees"
@@ -57,13 +59,19 @@ class TreePredictor(Predictor):
         width: int,
         outputs: list[EnsembleOutput],
         tables: BitmaskTables | None = None,
+        large_trees: OnnxTrees | None = None,
     ) -> None:
-        self._text, self._width = text, width
         self._booster = NativeBooster(text, width, is_raw=True)
-        self._outputs, self._tables = outputs, tables
+        self._outputs, self._tables, self._large_trees = outputs, tables, large_trees
         counts = [len(output.base_score) for output in outputs]
         ends = np.cumsum(counts).tolist()
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts)]
+        self._walked_outputs = [
+            index
+            for part, output in zip(self._slices, outputs)
+            if not (tables and output.has_tables)
+            for index in range(part.start, part.stop)
+        ]
         self._base_scores = [score for output in outputs for score in output.base_score]
         self._weights = [output.weight for output in outputs]
         self._is_binary = all(output.link in BINARY_LINKS for output in outputs)
@@ -83,43 +91,39 @@ class TreePredictor(Predictor):
         return [sum(column) for column in zip(*scores)]
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
-        sums = np.zeros((rows.row_count, len(self._base_scores))) + self._base_scores
-        if self._tables and rows.row_count >= MIN_ROWS:
-            sums += self._tables.sum_leaves(rows)
-        boosters = [self._booster] if rows.row_count < MIN_ROWS else self._block_boosters
-        if boosters:
-            dense_rows = np.ascontiguousarray(rows.dense)
-            sums += sum(booster.predict_many(dense_rows) for booster in boosters)
+        sums = (
+            self._booster.predict_many(rows.dense)
+            if rows.row_count < MIN_ROWS
+            else self._sum_batch(rows)
+        )
+        sums += self._base_scores
         scores = [
             output.weight * apply_link(sums[:, part], output.link)
             for part, output in zip(self._slices, self._outputs)
         ]
         return np.sum(scores, axis=0)
 
-    @cached_property
-    def _block_boosters(self) -> list[NativeBooster]:
-        """Boosters of the trees that have no tables.
-
-        LightGBM can also predict a range of iterations, but the range is a state of the booster,
-        which other threads and ``predict_one`` use.
-        """
-        walked_outputs = {
-            index
-            for part, output in zip(self._slices, self._outputs)
-            if self._tables is None or not output.has_tables
-            for index in range(part.start, part.stop)
-        }
-        texts = split_model(self._text, walked_outputs, BLOCK_BYTES)
-        return [NativeBooster(text, self._width, is_raw=True) for text in texts]
+    def _sum_batch(self, rows: EncodedRows) -> np.ndarray:
+        sums = np.zeros((rows.row_count, len(self._base_scores)))
+        if self._tables:
+            sums += self._tables.sum_leaves(rows)
+        if walked := self._walked_outputs:
+            sums[:, walked] = (
+                self._large_trees.sum_leaves(rows.dense)
+                if self._large_trees
+                else self._booster.predict_many(rows.dense)[:, walked]
+            )
+        return sums
 
     @classmethod
     def load(cls, folder: Path, stem: str, parameters: dict[str, Any]) -> TreePredictor:
-        masks_path = folder / f"{stem}.npz"
+        masks_path, graph_path = folder / f"{stem}.npz", folder / f"{stem}.onnx"
         return cls(
             (folder / f"{stem}.txt").read_text(encoding="utf-8"),
             parameters["width"],
             [EnsembleOutput(**output) for output in parameters["outputs"]],
             BitmaskTables(LeafMasks.load(masks_path)) if masks_path.is_file() else None,
+            OnnxTrees(graph_path) if graph_path.is_file() else None,
         )
 
 
@@ -147,21 +151,22 @@ def write_tree_predictor(
             ensemble.base_score.tolist(),
             ensemble.link,
             weight * ensemble.factor,
-            _count_most_leaves(ensemble) <= MAX_LEAVES,
+            fits_tables(ensemble),
         )
         for ensemble, weight in zip(ensembles, weights)
     ]
-    (folder / f"{stem}.npz").unlink(missing_ok=True)
-    if any(output.has_tables for output in outputs):
+    tables_path, graph_path = folder / f"{stem}.npz", folder / f"{stem}.onnx"
+    tables_path.unlink(missing_ok=True)
+    graph_path.unlink(missing_ok=True)
+    have_tables = [output.has_tables for output in outputs]
+    if any(have_tables):
         tabulated = [
-            ensemble
-            if output.has_tables
-            else replace(ensemble, trees=[0.0] * len(ensemble.base_score))
-            for ensemble, output in zip(ensembles, outputs)
+            ensemble if has_tables else replace(ensemble, trees=[0.0] * len(ensemble.base_score))
+            for ensemble, has_tables in zip(ensembles, have_tables)
         ]
-        make_leaf_masks(tabulated, starts).save(folder / f"{stem}.npz")
+        make_leaf_masks(tabulated, starts).save(tables_path)
+    if not all(have_tables):
+        are_large = [not has_tables for has_tables in have_tables]
+        large, large_starts = compress(ensembles, are_large), compress(starts, are_large)
+        write_onnx_trees(list(large), list(large_starts), width, graph_path)
     return {"width": width, "outputs": [asdict(output) for output in outputs]}
-
-
-def _count_most_leaves(ensemble: TreeEnsemble) -> int:
-    return max(sum(1 for _ in list_leaves(tree)) for tree in ensemble.trees)
