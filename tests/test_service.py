@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -571,6 +572,12 @@ class TestLimits:
             assert sys.getswitchinterval() == pytest.approx(service.SWITCH_SECONDS)
         assert sys.getswitchinterval() == pytest.approx(0.02)
         sys.setswitchinterval(before)
+
+    def test_garbage_collection_leaves_out_objects_of_the_start(self, version_store):
+        before = len(gc.get_objects())
+        with serve(version_store):
+            assert len(gc.get_objects()) < before / 10
+        assert gc.get_freeze_count() == 0
 
     def test_upload_row_limit_follows_cost_per_row(
         self, model, contract, rows, tmp_path, monkeypatch

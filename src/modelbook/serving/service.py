@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -112,6 +113,10 @@ class PredictionService:
             LOG.error("journal", extra={"reason": error.problem})
         self.writer.start()
         await self.model_manager.refresh()
+        # A full collection examines all objects of the imports, and requests wait for it: leave
+        # out what stays.
+        gc.collect()
+        gc.freeze()
         self._update_metrics()
         tasks = [
             asyncio.create_task(self._poll_changes()),
@@ -124,6 +129,7 @@ class PredictionService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
+            gc.unfreeze()
             sys.setswitchinterval(switch_seconds)
             self._parser.shutdown(wait=False, cancel_futures=True)
             if self.tracer is not None:
