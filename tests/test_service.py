@@ -970,6 +970,26 @@ class TestTraffic:
         serving._reload_settings()
         assert [*modes, serving.settings.traffic.mode] == ["split"] * 3 + ["shadow"]
 
+    def test_settings_are_read_once_until_a_file_changes(self, version_store, monkeypatch):
+        path = version_store.root / SETTINGS_FILE
+        serving = service.PredictionService(version_store.root, BOOK)
+        reads: list[Path] = []
+        load_settings = service.settings.load_settings
+        monkeypatch.setattr(
+            service.settings,
+            "load_settings",
+            lambda root, book: reads.append(root) or load_settings(root, book),
+        )
+        for text, expected_reads in (("traffic: {mode: shadow}", 1), ("traffic: {mode: split}", 2)):
+            path.write_text(text)
+            for _ in range(4):
+                serving._reload_settings()
+            assert (len(reads), serving.settings.traffic.mode in text) == (expected_reads, True)
+        path.write_text("traffic: {mode: none of them}")
+        for _ in range(4):
+            serving._reload_settings()
+        assert "settings" in serving.model_manager.problems
+
     def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(
             update={"columns": {**contract.columns, "size2": contract.columns["size"]}}

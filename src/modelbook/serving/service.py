@@ -73,7 +73,9 @@ class PredictionService:
     def __init__(self, root: Path, book: str) -> None:
         self.root, self.book = root, book
         self.settings = settings.load_settings(root, book)
-        self._file_states: list[tuple[int, ...] | None] = []  # of the settings at the last poll
+        # Of the settings: at the last poll, and when they were last applied.
+        self._file_states: list[tuple[int, ...] | None] = []
+        self._applied_states: list[tuple[int, ...] | None] = []
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
         self.api_keys, self.metrics = ApiKeyStore(root), ServiceMetrics(book)
         self._monitor_params = metrics.read_monitor_parameters(root, book)
@@ -494,7 +496,10 @@ class PredictionService:
         if file_states != self._file_states:  # a file may still be written: empty, or a part
             self._file_states = file_states
             return
+        if file_states == self._applied_states:
+            return
         traffic = settings.load_settings(self.root, self.book).traffic
+        self._applied_states = file_states
         if traffic != self.settings.traffic:
             self.settings = self.settings.model_copy(update={"traffic": traffic})
             LOG.info("traffic changed", extra=traffic.model_dump())
