@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import yaml
 from version_store import BOOK, VersionStore, fitted
 
 from modelbook.extras import drill
-from modelbook.extras.drill import hostile_requests
+from modelbook.extras.drill import hostile_requests, services
 from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
 from modelbook.journal.database import Journal, default_url
@@ -100,6 +104,41 @@ def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
         "Nothing fails.",
         "Nothing is checked.",
     ]
+
+
+def test_service_that_does_not_end_is_killed(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(services, "WAIT_SECONDS", 0.5)
+    copy = ServiceCopy(tmp_path, BOOK, 0, shelf.root)
+    code = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(99)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()  # it ignores the signal from now on
+    copy._processes.append(process)
+    copy.stop_all()
+    assert process.wait(60) == -9
+
+
+@pytest.mark.parametrize("queued_seconds", [0.0, 0.3])
+def test_health_check_counts_no_wait_for_a_processor(shelf, tmp_path, queued_seconds):
+    thread = tmp_path / "1" / "schedstat"
+    thread.parent.mkdir()
+    thread.write_text("5 1000 7")
+    checked = threading.Event()
+
+    def try_get(path: str) -> tuple[int, bytes]:
+        time.sleep(0.3)
+        thread.write_text(f"5 {1000 + queued_seconds * 1e9:.0f} 7")
+        checked.set()
+        return 200, b""
+
+    copy = ServiceCopy(tmp_path, BOOK, 0, shelf.root)
+    copy.try_get = try_get
+    poller = hostile_requests.HealthPoller(copy, 1)
+    poller._service_threads = tmp_path
+    with poller.polling():
+        assert checked.wait(60)
+    assert (poller.longest_seconds > 0.25) is (queued_seconds == 0)
 
 
 def test_memory_limit_of_drill_matches_manifest():

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from modelbook.extras.drill.services import (
+    WAIT_SECONDS,
     DrillSkipped,
     Numbers,
     ServiceCopy,
@@ -24,7 +25,6 @@ from modelbook.extras.drill.services import (
 from modelbook.registry.aliases import CHAMPION
 
 RULES_FILE = Path("deploy/prometheus/alerts.yml")
-ALERT_SECONDS = 90  # until an alert must fire; the rules' own waiting times are left out
 WRONG_ROWS = 20
 
 
@@ -36,16 +36,14 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
     if not rules.is_file():
         raise DrillSkipped(f"the project has no {RULES_FILE}")
     seconds: Numbers = {}
-    process = copy.start(JOURNAL__ON_FAILURE="predict")
+    process = copy.start(JOURNAL__ON_FAILURE="predict", JOURNAL__TIMEOUT_SECONDS=1)
     with _prometheus(copy, rules) as prometheus:
 
         def require_alert(name: str) -> None:
-            fired = wait_until(
-                lambda: name in prometheus.firing(), ALERT_SECONDS, f"{name} did not fire"
-            )
+            fired = wait_until(lambda: name in prometheus.firing(), f"{name} did not fire")
             seconds[f"{name}, s"] = round(fired, 1)
 
-        wait_until(prometheus.has_samples, ALERT_SECONDS, "Prometheus does not read the service")
+        wait_until(prometheus.has_samples, "Prometheus does not read the service")
         for _ in range(WRONG_ROWS):
             copy.send("POST", "/predict", '{"no such field": 1}')
         require_alert("ContractViolations")
@@ -55,7 +53,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
             require_alert("JournalDown")
             require_alert("PredictionsNotJournaled")
         wait_until(
-            lambda: copy.metric_is("modelbook_journal_up", 1), 30, "the journal does not come back"
+            lambda: copy.metric_is("modelbook_journal_up", 1), "the journal does not come back"
         )
         copy.send("POST", "/predict", row)
         for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
@@ -66,7 +64,7 @@ def fire_alerts(copy: ServiceCopy) -> Numbers:
         copy.set_alias(CHAMPION, number)
         require_alert("VersionNotLoaded")
         process.terminate()
-        process.wait(60)
+        process.wait(WAIT_SECONDS)
         require_alert("ServiceDown")
         copy.start(wait=False)
         require_alert("NoVersionInService")
@@ -132,4 +130,4 @@ def _prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
         yield _Prometheus(port)
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(WAIT_SECONDS)

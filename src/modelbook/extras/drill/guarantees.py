@@ -24,6 +24,8 @@ from modelbook.extras.drill.hostile_requests import (
     serve_pages,
 )
 from modelbook.extras.drill.services import (
+    JOURNAL_SECONDS,
+    WAIT_SECONDS,
     Numbers,
     ServiceCopy,
     count_refusals,
@@ -40,7 +42,6 @@ from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.registry.location import database_path
 
 NO_DRIFT = 1e-9
-OPEN_SECONDS = 30
 PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
 
@@ -59,13 +60,13 @@ def kill_process(copy: ServiceCopy) -> Numbers:
     clients = copy.start_clients()
     wait_for_responses(clients)
     process.kill()
-    process.wait(30)
+    process.wait(WAIT_SECONDS)
     return require_journaled(copy, stop_clients(clients))
 
 
 def lock_journal(copy: ServiceCopy) -> Numbers:
     """While the journal is locked, no prediction is returned without being journaled."""
-    copy.start()
+    copy.start(JOURNAL__TIMEOUT_SECONDS=1)
     clients = copy.start_clients()
     wait_for_responses(clients)
     with closing(sqlite3.connect(copy.journal_path, timeout=30)) as connection:
@@ -86,7 +87,7 @@ def fill_disk(copy: ServiceCopy) -> Numbers:
     wait_for_responses(clients)
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, unlimited[1]))
-    wait_until(lambda: count_statuses(clients).get(503, 0) > 0, 60, "no request was refused")
+    wait_until(lambda: count_statuses(clients).get(503, 0) > 0, "no request was refused")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
     wait_for_responses(clients)
     return require_journaled(copy, stop_clients(clients)) | count_refusals(clients)
@@ -131,7 +132,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
     def is_counted() -> bool:
         return copy.read_metric("modelbook_journal_replaced_total") == 1
 
-    wait_until(is_counted, 10, "the replaced journal was not counted")
+    wait_until(is_counted, "the replaced journal was not counted")
     unproven = copy.read_metric("modelbook_journal_unproven_total")
     missing = row_hashes.keys() - copy.journaled_ids()
     # What the backup holds of them was counted, too: the service cannot know it.
@@ -151,12 +152,12 @@ def alter_journal(copy: ServiceCopy) -> Numbers:
     wait_for_responses(clients, 50)
     row_hashes = stop_clients(clients)
     process.terminate()
-    process.wait(60)
+    process.wait(WAIT_SECONDS)
     altered, deleted, intact = (list(row_hashes)[i] for i in (10, 20, 30))
     with closing(sqlite3.connect(copy.journal_path)) as connection, connection:
         connection.execute("update predictions set inputs = '{}' where id = ?", (altered,))
         connection.execute("delete from predictions where id = ?", (deleted,))
-    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), row_hashes)
+    proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), row_hashes)
     problems = {proof.prediction_id: proof.problem for proof in proofs if proof.problem}
     require("altered" in problems.get(altered, ""), "an altered row is not found")
     require("not in the journal" in problems.get(deleted, ""), "a deleted row is not found")
@@ -175,7 +176,7 @@ def hide_artifacts(copy: ServiceCopy) -> Numbers:
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
     copy.start(wait=False)
-    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, 120, "it did not report it")
+    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, "it did not report it")
     reasons = json.loads(copy.send("GET", "/health/ready")[1])["reasons"]
     require("champion" in reasons, "the response gives no reason")
     hidden.rename(folder)
@@ -192,7 +193,7 @@ def alter_artifacts(copy: ServiceCopy) -> Numbers:
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     copy.start(wait=False)
-    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, 120, "it serves altered files")
+    wait_until(lambda: copy.try_get("/health/ready")[0] == 503, "it serves altered files")
     shutil.copy2(copy.root / saved.name, largest)
     return {"files": len(files), "seconds until ready": round(copy.wait_ready(), 1)}
 
@@ -223,7 +224,7 @@ def promote_version(copy: ServiceCopy) -> Numbers:
     wait_for_responses(clients)
     copy.set_alias(CHAMPION, number)
     seconds = wait_until(
-        lambda: all(client.version == number for client in clients), 60, "not all workers follow"
+        lambda: all(client.version == number for client in clients), "not all workers follow"
     )
     wait_for_responses(clients)
     row_hashes, refusals = stop_clients(clients), count_refusals(clients)
@@ -239,7 +240,7 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     folder.rename(hidden)
     clients = copy.start_clients(8)
     copy.set_alias(CHAMPION, number)
-    wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), 60, "workers do not differ")
+    wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), "workers do not differ")
     wait_for_responses(clients)
     refused = copy.read_metric("modelbook_version_refused")
     require(refused == 2, f"{refused:g} of 2 workers report the failure")
@@ -248,7 +249,7 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     require(status == 200 and "champion" in reasons, f"ready is {status} for {reasons}")
     hidden.rename(folder)
     seconds = wait_until(
-        lambda: all(client.version == number for client in clients), 90, "it is not tried again"
+        lambda: all(client.version == number for client in clients), "it is not tried again"
     )
     row_hashes, refusals = stop_clients(clients), count_refusals(clients)
     require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
@@ -268,11 +269,9 @@ def roll_back_canary(copy: ServiceCopy) -> Numbers:
     )
     # The versions are equal: each variant gets rows of its own, so that predictions differ.
     clients = copy.start_variant_clients(salt, share)
-    wait_until(
-        lambda: copy.metric_is("modelbook_canary_rolled_back", 1), 60, "it keeps its traffic"
-    )
+    wait_until(lambda: copy.metric_is("modelbook_canary_rolled_back", 1), "it keeps its traffic")
     seconds = wait_until(
-        lambda: all(client.version != number for client in clients), 60, "it still predicts"
+        lambda: all(client.version != number for client in clients), "it still predicts"
     )
     wait_for_responses(clients)
     require(all(client.version != number for client in clients), "it predicts again")
@@ -299,7 +298,7 @@ def kill_worker(copy: ServiceCopy) -> Numbers:
             )
         )
 
-    seconds = wait_until(is_replaced, 60, "it was not replaced")
+    seconds = wait_until(is_replaced, "it was not replaced")
     return require_journaled(copy, stop_clients(clients)) | {
         "seconds until replaced": round(seconds, 1)
     }
@@ -326,9 +325,9 @@ def kill_supervisor(copy: ServiceCopy) -> Numbers:
     workers = copy.workers(process)
     require(len(workers) == 2, f"{len(workers)} workers are running")
     process.kill()
-    process.wait(30)
+    process.wait(WAIT_SECONDS)
     started = time.monotonic()
-    _, alive = psutil.wait_procs(workers, timeout=OPEN_SECONDS)
+    _, alive = psutil.wait_procs(workers, timeout=WAIT_SECONDS)
     require(not alive, f"{len(alive)} workers are still running")
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
 

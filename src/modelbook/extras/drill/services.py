@@ -27,12 +27,17 @@ from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
 from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
 
-START_SECONDS = 120
+WAIT_SECONDS = 600.0  # for what must happen: on a busy machine all takes long
 RESPONSES = 500  # responses before and after something breaks
 N_VERIFIED = 20
 Numbers = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
-SETTINGS = {"JOURNAL__ON_FAILURE": "refuse", "API_KEYS": "off"}
+JOURNAL_SECONDS = 60  # for which a request may wait for the journal, on a busy machine
+SETTINGS = {
+    "JOURNAL__ON_FAILURE": "refuse",
+    "JOURNAL__TIMEOUT_SECONDS": JOURNAL_SECONDS,
+    "API_KEYS": "off",
+}
 DROPPED_VARIABLES = ("MLFLOW_TRACKING_URI", "MODELBOOK_KEYRING")  # they lead out of the copy
 
 
@@ -54,11 +59,12 @@ def require(condition: bool, problem: str, **numbers: Any) -> None:
         raise DrillFailure(problem, {name.replace("_", " "): n for name, n in numbers.items()})
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, problem: str) -> float:
+def wait_until(condition: Callable[[], bool], problem: str) -> float:
     """Wait for a condition; return the seconds that it took."""
     started = time.monotonic()
     while not condition():
-        require(time.monotonic() - started < seconds, f"{problem} within {seconds:g} s")
+        waited = time.monotonic() - started
+        require(waited < WAIT_SECONDS, f"{problem} within {WAIT_SECONDS:g} s")
         time.sleep(0.05)
     return time.monotonic() - started
 
@@ -95,30 +101,26 @@ class ServiceCopy:
             self.wait_ready()
         if wait and workers > 1:
             wait_until(
-                lambda: self.metric_is("modelbook_journal_up", workers),
-                START_SECONDS,
-                "not all workers are ready",
+                lambda: self.metric_is("modelbook_journal_up", workers), "not all workers are ready"
             )
         return process
 
     def wait_ready(self) -> float:
         """Wait until the service is ready; return the seconds that it took."""
-        return wait_until(
-            lambda: self.try_get("/health/ready")[0] == 200, START_SECONDS, "not ready"
-        )
+        return wait_until(lambda: self.try_get("/health/ready")[0] == 200, "not ready")
 
     def send(
         self, method: str, path: str, body: Any = b"", headers: Any = None
     ) -> tuple[int, bytes]:
         """Send a request; returns status and body."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+        with closing(_connect(self.port)) as connection:
             connection.request(method, path, body or None, headers or JSON_HEADERS)
             response = connection.getresponse()
             return response.status, response.read()
 
     def read_headers(self, path: str) -> dict[str, str]:
         """Return the headers of the response to a GET request."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+        with closing(_connect(self.port)) as connection:
             connection.request("GET", path)
             return {name.lower(): value for name, value in connection.getresponse().getheaders()}
 
@@ -199,7 +201,7 @@ class ServiceCopy:
 
     def journaled_ids(self) -> set[str]:
         """Return the ids in the journal, of both variants."""
-        journal = Journal(self.url, self.book, 60.0)
+        journal = Journal(self.url, self.book, JOURNAL_SECONDS)
         journal.create_tables()
         variants = (CHAMPION, CHALLENGER)
         return {row["id"] for name in variants for row in journal.read_predictions(0, variant=name)}
@@ -216,7 +218,14 @@ class ServiceCopy:
             if process.poll() is None:
                 process.terminate()
         for process in self._processes:
-            process.wait(60)
+            try:
+                process.wait(WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _connect(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
 
 
 def find_free_port() -> int:
@@ -246,7 +255,7 @@ class LoadClient(threading.Thread):
 
     def run(self) -> None:
         """Send rows."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+        with closing(_connect(self._port)) as connection:
             while not self.is_ending:
                 try:
                     connection.request("POST", "/predict", self._body, self._headers)
@@ -266,7 +275,7 @@ def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
     for client in clients:
         client.is_ending = True
     for client in clients:
-        client.join(60)
+        client.join(WAIT_SECONDS)
     return {name: row_hash for client in clients for name, row_hash in client.row_hashes.items()}
 
 
@@ -286,7 +295,7 @@ def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> Non
     def have_responses() -> bool:
         return sum(len(client.row_hashes) for client in clients) >= target
 
-    wait_until(have_responses, 120, f"{count} responses did not come")
+    wait_until(have_responses, f"{count} responses did not come")
 
 
 def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
@@ -295,7 +304,7 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
     require(not missing, f"{len(missing)} returned predictions are missing in the journal")
     last = dict(list(row_hashes.items())[-N_VERIFIED:])
-    proofs = verify_predictions(Journal(copy.url, copy.book, 60.0), last)
+    proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
     problems = [proof.problem for proof in proofs if not proof.is_proven]
     require(not problems, f"a hash is not verified: {problems[:1]}")
     return numbers | {"hashes verified": len(proofs)}
