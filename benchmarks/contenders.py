@@ -187,7 +187,11 @@ def autogluon(preset: str) -> Contender:
 
         path = folder / f"autogluon-{preset}"
         metric = "log_loss" if table["classes"] else "root_mean_squared_error"
-        model = TabularPredictor(label="y", path=str(path), eval_metric=metric, verbosity=0)
+        # Of a count with few values it would make classes.
+        problem = {0: "regression", 2: "binary"}.get(len(table["classes"]), "multiclass")
+        model = TabularPredictor(
+            label="y", path=str(path), eval_metric=metric, problem_type=problem, verbosity=0
+        )
         model.fit(train, time_limit=seconds, presets=f"{preset}_quality")
         method = model.predict_proba if table["classes"] else model.predict
         return (lambda rows: np.asarray(method(rows))), path

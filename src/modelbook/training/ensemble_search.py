@@ -42,7 +42,7 @@ STOP_SHARE = 0.15  # share of a fold's train groups for early stopping
 FIRST_FOLDS = 2  # folds that evaluate the settings of a round first
 MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
-MIN_CALIBRATION_GAIN = 0.01  # share of its loss from which on a setting is calibrated
+MIN_CALIBRATION_GAIN = 0.03  # share of its loss: on small tables less is seldom more than chance
 MEMBER_TOLERANCE = 0.001  # largest share of the loss that members left out may gain together
 MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
@@ -361,7 +361,10 @@ class EnsembleSearch:
             setting.state = COMPLETED
 
     def _calibrate(self, setting: Setting) -> None:
-        """Calibrate a setting where that lowers its loss; the scores of a fold by other folds."""
+        """Calibrate a setting where that lowers its loss clearly, and in each fold.
+
+        The scores of a fold are calibrated by those of the others.
+        """
         folds = sorted(setting.scores)
         is_forward = self.experiment.split_strategy.is_forward  # its first fold has no others
         if self.is_number or is_forward or len(folds) < FIRST_FOLDS or setting.state == FAILED:
@@ -378,7 +381,8 @@ class EnsembleSearch:
             self.experiment.evaluate_folds(self.metric, each)[folds]
             for each in (raw_scores, scores)
         )
-        if before.mean() - after.mean() > MIN_CALIBRATION_GAIN * before.mean():
+        gain = before.mean() - after.mean()
+        if (after < before).all() and gain > MIN_CALIBRATION_GAIN * before.mean():
             setting.calibration = model.meta_model, scores
         losses = after if setting.calibration else before
         setting.losses = dict(zip(folds, losses.tolist(), strict=True))
