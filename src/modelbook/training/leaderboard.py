@@ -299,6 +299,8 @@ def _describe_passed_over(
 
 
 def _describe_close_families(differences: pd.DataFrame) -> str:
+    if differences.empty:
+        return "Only one family was scored."
     names = _list_close(differences)
     if not names:
         return "The leader is ahead of every other model by more than noise."
