@@ -169,6 +169,12 @@ def test_long_table_is_truncated_with_note() -> None:
     assert missing_facts(html, 200, 1234) == []
 
 
+def test_caption_names_table_in_bold_and_explains_it_in_plain_text() -> None:
+    html = Table(pd.DataFrame({"x": [1]}), caption="Sizes in m. Lower <is> better.")._repr_html_()
+    assert "<b>Sizes in m.</b> <span>Lower &lt;is&gt; better.</span></caption>" in html
+    assert 'aria-label="Sizes in m."' in html
+
+
 def test_empty_table_is_one_line_that_says_why() -> None:
     empty = pd.DataFrame({"<x>": []})
     html = Table(empty, caption="These", summary="None of <these>.")._repr_html_()

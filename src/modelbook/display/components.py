@@ -279,18 +279,27 @@ def _table_html(
             [_cell_html("th", _column_label(label), False, ' scope="row"')] if index else []
         )
         body_html += f"<tr>{''.join(row_header + cells)}</tr>"
+    title, explanation = _split_caption(caption)
     caption_content = " ".join(
-        f"<{tag}>{escape(text)}</{tag}>" for tag, text in [("b", caption), ("i", note)] if text
+        f"<{tag}>{escape(text)}</{tag}>"
+        for tag, text in [("b", title), ("span", explanation), ("i", note)]
+        if text
     )
     caption_html = (
         f'<caption style="text-align:left">{caption_content}</caption>' if caption_content else ""
     )
     return (
         '<div class="scroll" tabindex="0" role="group" '
-        f'aria-label="{escape(caption or "The numbers")}">'
+        f'aria-label="{escape(title or "The numbers")}">'
         f'<table class="table">{caption_html}'
         f"<thead><tr>{header_html}</tr></thead><tbody>{body_html}</tbody></table></div>"
     )
+
+
+def _split_caption(caption: str) -> tuple[str, str]:
+    """The first sentence of a caption, which names the table, and the rest, which explains it."""
+    title, stop, explanation = caption.partition(". ")
+    return title + stop.strip(), explanation
 
 
 def _body_cells(
