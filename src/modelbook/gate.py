@@ -379,11 +379,11 @@ def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
         needed = _rows_for_margin(difference, margin, rows)
         if needed > max(required, rows):
             required = needed
-            reason = f", on which an equal model passes {100 * POWER:.0f} times in 100"
+            reason = f", on which an equally good model passes {100 * POWER:.0f} times in 100"
     return Criterion(
         "paired rows",
         f"at least {required:,}{reason}",
-        f"{rows:,} that neither was trained on",
+        f"{rows:,} rows that neither version was trained on",
         rows >= required,
     )
 
