@@ -984,6 +984,18 @@ def test_index_holdout_metric_is_of_champion_not_candidate(tmp_path: Path) -> No
     assert missing_facts(glanced(html)[1], 0.723, 2) == []
 
 
+@pytest.mark.parametrize("champion", [1, 2])
+def test_index_states_whose_saving_it_shows(tmp_path: Path, champion: int) -> None:
+    built_book(tmp_path, champion=champion)
+    path = tmp_path / "models/tiny/finalize.json"
+    receipt_ = json.loads(path.read_text())
+    receipt_["numbers"].append({"name": "EUR saved per year", "value": 433, "unit": "count"})
+    path.write_text(json.dumps(receipt_))
+    [text] = [text for text in glanced(index.write(tmp_path).read_text()) if "EUR saved" in text]
+    assert missing_facts(text, 433) == []
+    assert ("version 2" in text) == (champion == 1)
+
+
 def test_index_lists_decisions_newest_first(tmp_path: Path) -> None:
     built_book(tmp_path)
 
