@@ -101,6 +101,12 @@ TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
     "catboost of many levels": (
         CategoricalCatBoostClassifier(**CATBOOST, cat_features=[2], depth=9), KINDS, KIND_SUM > 0,
     ),
+    "catboost of many trees": (
+        CategoricalCatBoostClassifier(
+            **{**CATBOOST, "iterations": 200}, cat_features=[2], nan_mode="Max"
+        ),
+        KINDS, THREE_KINDS,
+    ),
     "a logarithm": (LogTargetRegressor(LGBMRegressor(**QUIET)), HOLES, np.exp(SUM)),
     "forest": (RandomForestClassifier(20, max_depth=6, random_state=0), ROWS, SUM > 0),
     "extra trees of a number": (
@@ -234,6 +240,21 @@ def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_p
     result = predictor.predict_many(EncodedRows.from_array(ROWS))
     wanted = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
     np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path: Path) -> None:
+    model, boosting = grown("catboost of many trees"), grown("histograms of three")
+    predictor = put([model, boosting], [0.5, 0.5])
+    text = (tmp_path / "kernel.txt").read_text()
+    assert text.count("Tree=") == 20 * 6  # of the other model, with empty ones beside
+    rows = np.vstack([KINDS, KINDS[:, ::-1]])
+    rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
+    wanted = (expected_scores(model, rows) + expected_scores(boosting, rows)) / 2
+    for count in (len(rows), MIN_ROWS - 1):
+        result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
+        np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
+    singly = [predictor.predict_one(row) for row in rows[:80].tolist()]
+    np.testing.assert_allclose(singly, wanted[:80], rtol=1e-12, atol=1e-13)
 
 
 def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:

@@ -11,6 +11,7 @@ AND of the masks is the number of the row's leaf.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -97,7 +98,7 @@ class LeafMasks:
 
 def fits_tables(ensemble: TreeEnsemble) -> bool:
     """Whether all trees of an ensemble are small enough for tables."""
-    return _is_oblivious(ensemble) or _count_most_leaves(ensemble) <= MAX_LEAVES
+    return is_oblivious(ensemble) or _count_most_leaves(ensemble) <= MAX_LEAVES
 
 
 def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) -> LeafMasks:
@@ -112,11 +113,11 @@ def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) ->
     """
     leaves: list[list[float]] = []
     output_index: list[int] = []
-    is_oblivious: list[bool] = []
+    have_levels: list[bool] = []
     ranges: list[RightRange] = []
     for ensemble, start in zip(ensembles, starts):
         output_count, first_output = len(ensemble.base_score), max(output_index, default=-1) + 1
-        has_levels = _is_oblivious(ensemble)
+        has_levels = is_oblivious(ensemble)
         if not has_levels and (most := _count_most_leaves(ensemble)) > MAX_LEAVES:
             raise CompileError(f"a tree has {most} leaves", expected=f"at most {MAX_LEAVES}")
         list_ranges = _list_level_ranges if has_levels else _list_ranges
@@ -125,7 +126,7 @@ def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) ->
                 list_ranges(tree, len(leaves), start, ranges)
                 leaves.append(list(list_leaves(tree))[:: -1 if has_levels else 1])
                 output_index.append(first_output + output)
-                is_oblivious.append(has_levels)
+                have_levels.append(has_levels)
     leaf_counts = np.array([len(values) for values in leaves])
     leaf_values = np.zeros((len(leaves), leaf_counts.max()))
     for row, values in zip(leaf_values, leaves):
@@ -133,12 +134,12 @@ def make_leaf_masks(ensembles: Sequence[TreeEnsemble], starts: Sequence[int]) ->
     types = ("int64", "int64", "float64", "float64", "bool", "uint64")
     columns = zip(*ranges) if ranges else [()] * len(types)
     ranges_by_field = [np.array(values, dtype) for values, dtype in zip(columns, types)]
-    by_tree = [leaf_values, leaf_counts, np.array(output_index), np.array(is_oblivious)]
+    by_tree = [leaf_values, leaf_counts, np.array(output_index), np.array(have_levels)]
     return LeafMasks(*[*ranges_by_field, *by_tree])
 
 
-def _is_oblivious(ensemble: TreeEnsemble) -> bool:
-    """Whether each level of each tree has one split."""
+def is_oblivious(ensemble: TreeEnsemble) -> bool:
+    """Whether each level of each tree has one split, and there are few enough levels for tables."""
     levels = map(list_levels, ensemble.trees)
     return all(splits is not None and len(splits) <= MAX_LEVELS for splits in levels)
 
@@ -194,17 +195,38 @@ class BitmaskTables:
             group.add_outputs(rows, sums)
         return sums
 
+    def add_level_sums(self, rows: EncodedRows, sums: np.ndarray) -> None:
+        """Add the leaf values of the trees with one split a level."""
+        for group in self._level_groups:
+            group.add_outputs(rows, sums)
+
+    def add_level_sums_of_row(self, values: Sequence[float], sums: list[float]) -> None:
+        """``add_level_sums`` for one encoded row."""
+        for group in self._level_groups:
+            group.add_row_outputs(values, sums)
+
     @cached_property
     def _tree_groups(self) -> list[_TreeGroup]:
-        tree_count = len(self._masks.leaf_values)
-        is_oblivious = np.broadcast_to(self._masks.is_oblivious, tree_count)
-        bounds = [0, *np.flatnonzero(np.diff(is_oblivious)) + 1, tree_count]
         return [
-            _TreeGroup(self._masks, slice(first, min(first + TREES_PER_GROUP, end)), kind)
-            for start, end in pairwise(bounds)
-            for kind in [bool(is_oblivious[start])]
+            _TreeGroup(self._masks, slice(first, min(first + TREES_PER_GROUP, end)), is_oblivious)
+            for start, end, is_oblivious in self._list_runs()
             for first in range(start, end, TREES_PER_GROUP)
         ]
+
+    @cached_property
+    def _level_groups(self) -> list[_TreeGroup]:
+        return [
+            _TreeGroup(self._masks, slice(start, end), True)
+            for start, end, is_oblivious in self._list_runs()
+            if is_oblivious
+        ]
+
+    def _list_runs(self) -> list[tuple[int, int, bool]]:
+        """Start and end of adjacent trees of one kind, and whether each level has one split."""
+        tree_count = len(self._masks.leaf_values)
+        is_oblivious = np.broadcast_to(self._masks.is_oblivious, tree_count)
+        bounds = [0, *(np.flatnonzero(np.diff(is_oblivious)) + 1).tolist(), tree_count]
+        return [(start, end, bool(is_oblivious[start])) for start, end in pairwise(bounds)]
 
 
 class _TreeGroup:
@@ -262,6 +284,30 @@ class _TreeGroup:
             leaves = masks if self._is_oblivious else _lowest_bit(masks)
             outputs = self._leaf_values.take(leaves + self._leaf_offsets)
             sums[block, self._outputs] += np.add.reduceat(outputs, self._first_trees, axis=1)
+
+    def add_row_outputs(self, values: Sequence[float], sums: list[float]) -> None:
+        """Add the leaf values of one row, in a group of trees with one split a level."""
+        table, columns = self._row_table
+        rows = [0]
+        for feature, edges, first_row in columns:
+            value = values[feature]
+            is_missing = value != value  # noqa: PLR0124  NaN
+            rows.append(first_row + (len(edges) if is_missing else bisect_left(edges, value)))
+        leaves = np.bitwise_and.reduce(table.take(rows, axis=0), axis=0)
+        outputs = self._leaf_values.take(leaves + self._leaf_offsets)
+        totals = np.add.reduceat(outputs, self._first_trees).tolist()
+        for output, total in zip(self._outputs.tolist(), totals):
+            sums[output] += total
+
+    @cached_property
+    def _row_table(self) -> tuple[np.ndarray, list[tuple[int, list[float], int]]]:
+        """All leaves, with the columns' tables below; edges and first row of each column."""
+        tables, columns, row_count = [self._all_leaves[None]], [], 1
+        for feature, (edges, table) in self._mask_tables.items():
+            columns.append((feature, edges[:-1].tolist(), row_count))  # the last one is NaN
+            tables.append(table)
+            row_count += len(table)
+        return np.concatenate(tables), columns
 
     def _look_up_rows(self, rows: EncodedRows) -> list[TableLookup]:
         """Return the mask tables, and the table row of each input row."""

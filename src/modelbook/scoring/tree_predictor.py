@@ -10,15 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from modelbook.scoring.bitmask_trees import BitmaskTables, LeafMasks, fits_tables, make_leaf_masks
+from modelbook.scoring.bitmask_trees import (
+    BitmaskTables,
+    LeafMasks,
+    fits_tables,
+    is_oblivious,
+    make_leaf_masks,
+)
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_native import NativeBooster
 from modelbook.scoring.lightgbm_text import write_ensembles
 from modelbook.scoring.onnx_trees import OnnxTrees, write_onnx_trees
 from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
-from modelbook.scoring.tree_ensemble import TreeEnsemble
+from modelbook.scoring.tree_ensemble import TreeEnsemble, list_levels
 
 MIN_ROWS = 100  # for fewer rows, prediction without tables is faster
+# Splits that a row passes in trees with one split a level, from which tables are faster for it.
+MIN_ROW_SPLITS = 1000
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,15 @@ class EnsembleOutput:
     ----------
     has_tables : bool
         Whether its trees are small enough for the tables of batches.
+    is_in_booster : bool
+        Whether LightGBM's library predicts single rows, or the tables do that too.
     """
 
     base_score: list[float]
     link: str
     weight: float
     has_tables: bool = True
+    is_in_booster: bool = True
 
 
 class TreePredictor(Predictor):
@@ -66,6 +77,7 @@ class TreePredictor(Predictor):
         counts = [len(output.base_score) for output in outputs]
         ends = np.cumsum(counts).tolist()
         self._slices = [slice(end - count, end) for end, count in zip(ends, counts)]
+        self._row_tables = None if all(output.is_in_booster for output in outputs) else tables
         self._walked_outputs = [
             index
             for part, output in zip(self._slices, outputs)
@@ -79,6 +91,8 @@ class TreePredictor(Predictor):
 
     def predict_one(self, values: Sequence[float]) -> Sequence[float]:
         sums = self._booster.predict_one(values)
+        if self._row_tables:
+            self._row_tables.add_level_sums_of_row(values, sums)
         if self._is_binary:
             terms = zip(self._weights, self._binary_links, sums, self._base_scores)
             probability = sum([weight * link(total + base) for weight, link, total, base in terms])
@@ -91,17 +105,19 @@ class TreePredictor(Predictor):
         return [sum(column) for column in zip(*scores)]
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
-        sums = (
-            self._booster.predict_many(rows.dense)
-            if rows.row_count < MIN_ROWS
-            else self._sum_batch(rows)
-        )
+        sums = self._sum_few(rows) if rows.row_count < MIN_ROWS else self._sum_batch(rows)
         sums += self._base_scores
         scores = [
             output.weight * apply_link(sums[:, part], output.link)
             for part, output in zip(self._slices, self._outputs)
         ]
         return np.sum(scores, axis=0)
+
+    def _sum_few(self, rows: EncodedRows) -> np.ndarray:
+        sums = self._booster.predict_many(rows.dense)
+        if self._row_tables:
+            self._row_tables.add_level_sums(rows, sums)
+        return sums
 
     def _sum_batch(self, rows: EncodedRows) -> np.ndarray:
         sums = np.zeros((rows.row_count, len(self._base_scores)))
@@ -144,29 +160,40 @@ def write_tree_predictor(
     width : int
         Number of columns of all of them.
     """
-    text = write_ensembles(ensembles, starts, width)
-    (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
     outputs = [
         EnsembleOutput(
             ensemble.base_score.tolist(),
             ensemble.link,
             weight * ensemble.factor,
             fits_tables(ensemble),
+            not (is_oblivious(ensemble) and _count_row_splits(ensemble) >= MIN_ROW_SPLITS),
         )
         for ensemble, weight in zip(ensembles, weights)
     ]
+    in_booster = _keep_trees(ensembles, [output.is_in_booster for output in outputs])
+    text = write_ensembles(in_booster, starts, width)
+    (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
     tables_path, graph_path = folder / f"{stem}.npz", folder / f"{stem}.onnx"
     tables_path.unlink(missing_ok=True)
     graph_path.unlink(missing_ok=True)
     have_tables = [output.has_tables for output in outputs]
     if any(have_tables):
-        tabulated = [
-            ensemble if has_tables else replace(ensemble, trees=[0.0] * len(ensemble.base_score))
-            for ensemble, has_tables in zip(ensembles, have_tables)
-        ]
-        make_leaf_masks(tabulated, starts).save(tables_path)
+        make_leaf_masks(_keep_trees(ensembles, have_tables), starts).save(tables_path)
     if not all(have_tables):
         are_large = [not has_tables for has_tables in have_tables]
         large, large_starts = compress(ensembles, are_large), compress(starts, are_large)
         write_onnx_trees(list(large), list(large_starts), width, graph_path)
     return {"width": width, "outputs": [asdict(output) for output in outputs]}
+
+
+def _keep_trees(ensembles: Sequence[TreeEnsemble], are_kept: Sequence[bool]) -> list[TreeEnsemble]:
+    """Ensembles whose trees are without effect unless they are kept."""
+    return [
+        ensemble if is_kept else replace(ensemble, trees=[0.0] * len(ensemble.base_score))
+        for ensemble, is_kept in zip(ensembles, are_kept)
+    ]
+
+
+def _count_row_splits(ensemble: TreeEnsemble) -> int:
+    """Splits that a row passes in trees with one split a level."""
+    return sum(len(list_levels(tree) or []) for tree in ensemble.trees)
