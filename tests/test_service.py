@@ -701,6 +701,11 @@ class TestOpenAccess:
         assert len(client.app._service.journal.read_predictions(0)) == before
         assert client.get("/health/ready", headers=headers).status_code == 200
 
+    @pytest.mark.parametrize("host", ["[::1", "[zz]", "[127.0.0.1]"])
+    def test_without_keys_hosts_and_origins_that_are_no_url_are_refused(self, client, host):
+        for headers in ({"host": host}, {"origin": f"http://{host}"}):
+            assert post(client, "/predict", ROW, **headers).status_code == 403
+
     def test_without_keys_own_pages_are_served(self, client):
         for origin in ("http://127.0.0.1", "http://localhost:8000"):
             custom = {"origin": origin, "host": origin.removeprefix("http://")}

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import ServingError
@@ -268,7 +268,7 @@ class AccessControl:
         if origin is None:
             return
         site, host = origin.decode("latin-1"), raw_host.decode("latin-1")
-        if site not in self._settings.cors_origins and urlsplit(site).netloc != host:
+        if site not in self._settings.cors_origins and _split_url(site).netloc != host:
             raise _refuse(f"a request of the site {site[:80]!r}", "cors_origins names it")
 
     def _require_direct_call(self, raw_host: bytes, headers: Headers) -> None:
@@ -278,10 +278,18 @@ class AccessControl:
         if raw_host in self._loopback_hosts:
             return
         host = raw_host.decode("latin-1")
-        if urlsplit(f"//{host}").hostname not in LOOPBACK_HOSTS:
+        if _split_url(f"//{host}").hostname not in LOOPBACK_HOSTS:
             raise _refuse(f"the host {host[:80]!r}", "the service has keys")
         if len(self._loopback_hosts) < MAX_TRACKED_CALLERS:
             self._loopback_hosts.add(raw_host)
+
+
+def _split_url(url: str) -> SplitResult:
+    """Split a URL; the parts of an invalid one, such as ``//[a]``, are empty."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _refuse(what: str, condition: str) -> RequestError:
