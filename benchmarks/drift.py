@@ -126,8 +126,7 @@ class Bench:
             score,
             self.reference,
             CONTRACT,
-            importance=self.importance,
-            threshold=None,
+            metrics={"importance": self.importance, "threshold": None},
             params=PARAMS,
         )
         return windows.evaluate_window(result, PARAMS)

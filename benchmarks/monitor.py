@@ -69,7 +69,8 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
 
     def run() -> list[str]:
         result = batch_evaluation.evaluate_batch(
-            "1", batch, score, reference, contract, importance=importance, threshold=0.5, params=params
+            "1", batch, score, reference, contract, metrics={"importance": importance, "threshold": 0.5},
+            params=params,
         )  # fmt: skip
         rules.find_issues(result, params)
         return sorted(result.feature_drift.loc[result.feature_drift["drifted"], "column"])

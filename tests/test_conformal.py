@@ -167,10 +167,11 @@ def test_monitor_checks_coverage(limit: float, is_found: bool) -> None:
     rng = np.random.default_rng(0)
     table = NUMBER.conform(task_books.regression_rows(entities=400, years=(1,)))
     scores = table["amount"].to_numpy(dtype=float) + rng.normal(size=len(table))
-    params, conformal = Monitor(min_rows=100), ConformalPrediction(0.9, limit)
+    params = Monitor(min_rows=100)
+    metrics = {"importance": {"size": 1.0}, "threshold": None}
+    metrics["prediction_interval"] = {"level": 0.9, "limit": limit}
     evaluated = batch_evaluation.evaluate_batch(
-        "now", table, scores, table.assign(score=scores), NUMBER, importance={"size": 1.0},
-        threshold=None, params=params, conformal=conformal,
+        "now", table, scores, table.assign(score=scores), NUMBER, metrics=metrics, params=params
     )  # fmt: skip
     row = evaluated.find_metric("coverage")
     assert row["low"] < row["value"] < row["high"]

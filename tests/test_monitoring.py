@@ -93,8 +93,7 @@ def watched(
             scores,
             reference,
             contract,
-            importance=IMPORTANCE,
-            threshold=0.5,
+            metrics={"importance": IMPORTANCE, "threshold": 0.5},
             params=params,
         )
 
@@ -349,8 +348,7 @@ def test_empty_batch_leads_to_watch(
         np.array([]),
         reference,
         contract,
-        importance=IMPORTANCE,
-        threshold=0.5,
+        metrics={"importance": IMPORTANCE, "threshold": 0.5},
         params=PARAMS,
     )
     assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["watch"]
@@ -672,8 +670,7 @@ def test_all_batches_are_evaluated_in_order(
         model.predict(contract.select_features(batch))["probability"].to_numpy(),
         reference,
         contract,
-        importance=IMPORTANCE,
-        threshold=0.5,
+        metrics={"importance": IMPORTANCE, "threshold": 0.5},
         params=PARAMS,
     )
     pd.testing.assert_frame_equal(direct.metrics, evaluations[0].metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,10 @@ def reference() -> pd.DataFrame:
 @pytest.fixture
 def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEvaluation]:
     def evaluate_one(
-        batch: pd.DataFrame, contract: Contract = CONTRACT, **options: pd.Series
+        batch: pd.DataFrame,
+        contract: Contract = CONTRACT,
+        training_entities: pd.Series | None = None,
+        **metrics: Any,
     ) -> batch_evaluation.BatchEvaluation:
         return batch_evaluation.evaluate_batch(
             str(batch["year"].iloc[0]),
@@ -82,10 +86,9 @@ def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEva
             score(batch),
             reference,
             contract,
-            importance=IMPORTANCE,
-            threshold=0.5,
+            metrics={"importance": IMPORTANCE, "threshold": 0.5, **metrics},
             params=PARAMS,
-            **options,
+            training_entities=training_entities,
         )
 
     return evaluate_one
@@ -219,7 +222,9 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
         rows.assign(history=rows["history"].where(rows["site"] != "c", rows["history"] + 4))
         for rows in batches[1:]
     ]
-    evaluations = [evaluate(rows, costs=costs) for rows in (batches[0], *shifted)]
+    evaluations = [
+        evaluate(rows, value={"costs": costs.parameters()}) for rows in (batches[0], *shifted)
+    ]
     result = windows.combine_windows(
         [windows.evaluate_window(item, PARAMS) for item in evaluations], PARAMS
     )

@@ -24,7 +24,6 @@ from modelbook.monitoring.reference_matching import MatchedReference, match_refe
 from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveRowShares
 from modelbook.tasks.base import Task
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
-from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -148,22 +147,13 @@ def evaluate_batches(
                 scores,
                 reference,
                 contract,
-                importance=metrics["importance"],
-                threshold=metrics["threshold"],
+                metrics=metrics,
                 params=params,
                 violations=violations,
-                conformal=ConformalPrediction.from_metrics(metrics, contract.classes),
-                costs=read_costs(task, metrics),
                 training_entities=training_entities,
             )
         )
     return evaluations
-
-
-def read_costs(task: Task, metrics: dict[str, Any]) -> DecisionCosts | None:
-    """The costs of decisions that a version was registered with."""
-    value = metrics.get("value")
-    return task.costs_from_parameters(value["costs"]) if value else None
 
 
 def evaluate_batch(
@@ -173,12 +163,9 @@ def evaluate_batch(
     reference: pd.DataFrame,
     contract: Contract,
     *,
-    importance: dict[str, float],
-    threshold: float | None,
+    metrics: dict[str, Any],
     params: Monitor,
     violations: pd.DataFrame | None = None,
-    conformal: ConformalPrediction | None = None,
-    costs: DecisionCosts | None = None,
     training_entities: pd.Series | None = None,
 ) -> BatchEvaluation:
     """Evaluate one batch against the comparable rows of the reference.
@@ -189,23 +176,20 @@ def evaluate_batch(
         The champion's scores of the batch, as from ``Task.scores_from_predictions``.
     reference : DataFrame
         Holdout rows with their scores.
-    importance : dict
-        Column to its importance in the model.
-    threshold : float or None
-        Decision threshold of a binary classifier.
+    metrics : dict
+        Holdout metrics stored with the model version: ``importance`` of each column, ``threshold``
+        of a binary classifier or None, and, where it has them, ``prediction_interval`` and
+        ``value``, which has the costs of the decisions.
     violations : DataFrame, optional
         Contract violations, if they have been computed already.
-    conformal : ConformalPrediction, optional
-        The champion's intervals or sets, whose coverage is one of the metrics.
-    costs : DecisionCosts, optional
-        Costs of the decisions.
     training_entities : Series, optional
         The entities that the champion was fitted on.
     """
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
         return _without_scores(batch_name, batch, contract, violations)
-    task = tasks.get_task(contract)
+    task, threshold = tasks.get_task(contract), metrics["threshold"]
+    conformal = ConformalPrediction.from_metrics(metrics, contract.classes)
     matched = match_reference(reference, batch, contract, params)
     row_shares = drift.effective_row_shares(matched.rows, batch, contract)
     feature_drift = drift.measure_feature_drift(
@@ -218,7 +202,7 @@ def evaluate_batch(
     has_outcome = _has_outcome(batch, contract)
     is_evaluable = (has_outcome & _is_evaluable(batch, contract, violations)).to_numpy()
     rows, row_scores = _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed)
-    metrics = measure_performance(
+    performance = measure_performance(
         task, rows, row_scores, matched.rows, threshold, params, conformal=conformal
     )
     evaluation = BatchEvaluation(
@@ -227,11 +211,11 @@ def evaluate_batch(
         len(batch),
         violations,
         feature_drift,
-        drift.drifted_importance_share(feature_drift, importance),
+        drift.drifted_importance_share(feature_drift, metrics["importance"]),
         _measure_output_drift(
             task, batch, scores, matched.rows, row_shares, params, all_known=has_outcome.all()
         ),
-        metrics,
+        performance,
         slice_metrics=pd.DataFrame(),
         estimated_metric=estimate_headline_metric(task, scores, matched.rows, threshold),
         duplicates=duplicates.measure_duplicates(batch, matched.rows, contract),
@@ -241,16 +225,22 @@ def evaluate_batch(
         drift_segment=_find_drift_segment(feature_drift, matched.rows, batch, contract),
         missing_rate_cause=_explain_missing_rate(feature_drift, matched.rows, batch, contract),
     )
-    if metrics.empty:
+    if performance.empty:
         return evaluation
     is_in_training = _find_training_entities(rows, contract, training_entities)
     return replace(
         evaluation,
         slice_metrics=measure_slices(task, rows, row_scores, matched.rows, threshold, params),
         change=split_change(
-            task, metrics, reference, (rows, row_scores), is_in_training, threshold, params.min_rows
+            task,
+            performance,
+            reference,
+            (rows, row_scores),
+            is_in_training,
+            threshold,
+            params.min_rows,
         ),
-        cost_change=_measure_cost_change(task, costs, rows, row_scores, matched.rows, threshold),
+        cost_change=_measure_cost_change(task, metrics, rows, row_scores, matched.rows),
     )
 
 
@@ -324,17 +314,17 @@ def split_change(
 
 def _measure_cost_change(
     task: Task,
-    costs: DecisionCosts | None,
+    metrics: dict[str, Any],
     batch: pd.DataFrame,
     scores: np.ndarray,
     reference: pd.DataFrame,
-    threshold: float | None,
 ) -> float:
-    if costs is None:
+    if not metrics.get("value"):
         return float("nan")
+    costs = task.costs_from_parameters(metrics["value"]["costs"])
     holdout = task.restore_scored_rows(reference)
     batch_cost, reference_cost = (
-        costs.row_costs(outcome, task.decide(side, threshold)).mean()
+        costs.row_costs(outcome, task.decide(side, metrics["threshold"])).mean()
         for outcome, side in (
             (task.contract.encode_target(batch).to_numpy(), scores),
             (holdout.outcome, holdout.score),

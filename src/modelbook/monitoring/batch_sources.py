@@ -23,7 +23,6 @@ from modelbook.dataset.source import expand_environment, is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
-from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 if TYPE_CHECKING:
     from modelbook.journal import Journal
@@ -143,11 +142,8 @@ def evaluate_journal(
             read_journaled_scores(rows, contract),
             version.reference,
             contract,
-            importance=version.metrics["importance"],
-            threshold=version.metrics["threshold"],
+            metrics=version.metrics,
             params=params,
-            conformal=ConformalPrediction.from_metrics(version.metrics, contract.classes),
-            costs=batch_evaluation.read_costs(tasks.get_task(contract), version.metrics),
         )
     ]
 

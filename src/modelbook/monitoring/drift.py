@@ -123,7 +123,7 @@ def measure_drift(
         rows.append(
             {
                 "column": name,
-                "method": "tenths" if is_numeric else "categories",
+                "method": "deciles" if is_numeric else "categories",
                 "score": distance.distance,
                 "threshold": threshold,
                 "chance": distance.critical_distance,
