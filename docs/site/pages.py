@@ -100,13 +100,13 @@ def on_post_page(output: str, **_: Any) -> str:
 
 def rooms() -> dict[str, str]:
     """The rooms of the package, each with the first sentence of what it says of itself."""
-    found = {}
+    summaries = {}
     for path in sorted(PACKAGE.iterdir()):
         source = path / "__init__.py" if path.is_dir() else path
         if source.suffix == ".py" and source.is_file() and path.stem not in ("__init__", "cli"):
-            said = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
-            found[path.stem] = said.split("\n\n")[0].replace("\n", " ")
-    return found
+            docstring = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+            summaries[path.stem] = docstring.split("\n\n")[0].replace("\n", " ")
+    return summaries
 
 
 def room(name: str) -> str:
@@ -132,7 +132,7 @@ def room(name: str) -> str:
 
 def reference() -> str:
     """What stays as it is from version to version comes first: make, commands, products, the API; then the rooms."""
-    rows = "\n".join(f"| [{name}]({name}.md) | {said} |" for name, said in rooms().items())
+    rows = "\n".join(f"| [{name}]({name}.md) | {summary} |" for name, summary in rooms().items())
     return CALLS.format(make="\n".join(made()), commands="\n".join(commands()), rooms=rows)
 
 
@@ -208,14 +208,14 @@ def card(place: int, name: str, shown: set[str]) -> Iterator[str]:
     target = f"reports/{BOOK}/{stem}.html" if stem in shown else f"{name}.md"
     picture = f"![The head of the report of {name}](pictures/{name}.png)"
     receipt = ROOT / "models" / BOOK / f"{name}.json"
-    told = (
+    verdict = (
         json.loads(receipt.read_text(encoding="utf-8"))
         if stem in shown and receipt.is_file()
         else None
     )
-    said = f"**{told['status']}**: {told['sentences'][0]}" if told else ""
+    summary = f"**{verdict['status']}**: {verdict['sentences'][0]}" if verdict else ""
     yield from ("<div markdown>", "", f"### [{place} · {name.capitalize()}]({target})", "")
-    yield from (f"[{picture}]({target})", "", said, "", "</div>", "")
+    yield from (f"[{picture}]({target})", "", summary, "", "</div>", "")
 
 
 def reports() -> list[Path]:

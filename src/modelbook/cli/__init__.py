@@ -182,10 +182,10 @@ def new(
         Literal["exclude", "join"],
         typer.Option(help="Classes of one row: exclude them, or join them into one."),
     ] = "exclude",
-    delimiter: Annotated[str | None, typer.Option(help="Sign between fields.")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Character between fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal mark: . or ,")] = None,
-    comment: Annotated[str | None, typer.Option(help="Sign that begins a comment.")] = None,
+    comment: Annotated[str | None, typer.Option(help="Character that begins a comment.")] = None,
     skip_rows: Annotated[
         int | None, typer.Option(min=0, help="Lines before the header; default: detected.")
     ] = None,

@@ -38,9 +38,9 @@ class TextLayout:
 def clean_column_name(name: object) -> str:
     """Convert blank-like characters (no-break spaces, newlines) to blanks, and strip them."""
     text = "".join(
-        " " if unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc") else sign
-        for sign in str(name)
-        if unicodedata.category(sign) != "Cf"  # byte order marks and zero-width characters
+        " " if unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc") else character
+        for character in str(name)
+        if unicodedata.category(character) != "Cf"  # byte order marks and zero-width characters
     )
     return " ".join(text.split())
 
@@ -74,7 +74,7 @@ def find_text_layout(
     Raises
     ------
     DataError
-        When it is empty, has double names, or another number of columns than names were given.
+        When it is empty, has duplicate names, or another number of columns than names were given.
     """
     lines = _first_lines(start)
     if not any(line.strip() for line in lines):
@@ -183,17 +183,17 @@ def _name_columns(
             )
         return column_names or number_unnamed_columns([""] * width)
     names = number_unnamed_columns(rows[0])
-    doubles = [name for name, count in Counter(names).items() if count > 1]
-    if doubles and all(NUMBER_TEXT.fullmatch(name) for name in doubles):
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates and all(NUMBER_TEXT.fullmatch(name) for name in duplicates):
         raise DataError(
             f"the first line of {display_name} looks like a row, not like a header: "
             f"{', '.join(names[:6])}",
             expected="a header",
             next='name the columns: --columns "first second ..."',
         )
-    if doubles:
+    if duplicates:
         raise DataError(
-            f"{display_name} has more than one column {doubles[0]!r}",
+            f"{display_name} has more than one column {duplicates[0]!r}",
             expected="a unique name for each column",
             next="rename them in the file",
         )

@@ -17,7 +17,7 @@ MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
 SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
 PERFECT_SCORE = 0.9999  # score that features without a leak do not reach
-HONEST_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
+MAX_SECOND_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
 
@@ -63,8 +63,8 @@ def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
     perfect = [name for name in strong if scores[name] >= PERFECT_SCORE]
     others = [score for name, score in scores.items() if name not in perfect]
     second_score = sorted(others)[-2] if len(others) > 1 else -np.inf
-    lonely = [name for name in strong if name not in perfect and second_score < HONEST_SCORE]
-    suspects = [*perfect, *lonely]
+    standouts = [name for name in strong if name not in perfect and second_score < MAX_SECOND_SCORE]
+    suspects = [*perfect, *standouts]
     return suspects, [name for name in strong if name not in suspects]
 
 

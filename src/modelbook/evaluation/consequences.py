@@ -48,9 +48,13 @@ def compare_consequences(
     sides = [_row_values(task, costs, *side) for side in (candidate, champion)]
     rows = []
     for name in sides[0]:
-        ours, theirs = (side[name].astype(float) for side in sides)
-        change = partial(weighted_mean, ours - theirs)
-        means = (ours.mean(), theirs.mean(), (ours - theirs).mean())
+        candidate_values, champion_values = (side[name].astype(float) for side in sides)
+        change = partial(weighted_mean, candidate_values - champion_values)
+        means = (
+            candidate_values.mean(),
+            champion_values.mean(),
+            (candidate_values - champion_values).mean(),
+        )
         ci = jackknife_ci(change, candidate[0], DIFFERENCE, resamples=resamples, seed=seed)
         rows.append((name, *means, *ci))
     return pd.DataFrame(rows, columns=COLUMNS)

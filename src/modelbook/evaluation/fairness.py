@@ -46,7 +46,7 @@ def measure_fairness_gaps(
         version's own, if the capacity is smaller.
     frame : DataFrame
         The scored rows. Groups with fewer than ``min_rows`` rows, or with too few
-        entities of a class (``ScoredRows.can_be_judged``), are omitted.
+        entities of a class (``ScoredRows.has_enough_entities``), are omitted.
     columns : sequence of str, optional
         The columns whose values make the groups; by default the sensitive ones.
 

@@ -283,7 +283,7 @@ def select_groups(
     for column in columns:
         for value in sorted(frame[column].dropna().unique()):
             mask = (frame[column] == value).to_numpy()
-            if mask.sum() >= min_rows and scored.select(mask).can_be_judged():
+            if mask.sum() >= min_rows and scored.select(mask).has_enough_entities():
                 yield column, format_code(value), mask
 
 

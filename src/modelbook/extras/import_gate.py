@@ -166,7 +166,7 @@ def _select_rows(
     candidates: list[SharedRows] = []
     for read in readers:
         shared = read()
-        if shared is not None and shared.candidate.can_be_judged():
+        if shared is not None and shared.candidate.has_enough_entities():
             candidates.append(shared)
             if len(shared.rows) >= params.paired_rows:
                 return shared

@@ -27,7 +27,7 @@ SMALL_BODY_BYTES = 4096  # an object of this size is cheap, with any content
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 SPARE_TOKENS = 64  # beyond those of valid rows, so that an invalid value gets its message
-DELIMITERS = [sign.encode() for sign in text_layout.DELIMITERS]
+DELIMITERS = [delimiter.encode() for delimiter in text_layout.DELIMITERS]
 MAX_EXTRA_COLUMNS = 100  # columns of an uploaded table that the contract does not name
 # Most bytes of a value in JSON; text has no bound.
 VALUE_BYTES = {"number": 40, "integer": 40, "boolean": 40, "date": 210}

@@ -109,7 +109,7 @@ class ScoredRows:
         codes = np.unique(self.outcome)
         return min((len(np.unique(self.entity[self.outcome == code])) for code in codes), default=0)
 
-    def can_be_judged(self) -> bool:
+    def has_enough_entities(self) -> bool:
         """Whether there are enough entities for the intervals to have their nominal coverage."""
         if len(np.unique(self.entity)) < MIN_ENTITIES:
             return False
@@ -159,7 +159,7 @@ def jackknife_ci(
         those of the rarest class.
     """
     is_about_few = n_units is not None and n_units < MIN_CLASS_ENTITIES
-    if resamples == 0 or is_about_few or not scored.can_be_judged():
+    if resamples == 0 or is_about_few or not scored.has_enough_entities():
         return np.nan, np.nan
     blocks = _jackknife_blocks(scored.entity, resamples, seed)
     n_blocks = int(blocks.max()) + 1

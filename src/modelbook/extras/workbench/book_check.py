@@ -52,18 +52,18 @@ def check_versions(root: Path, book: str | None) -> CheckResult:
         in_service = aliases.read_aliases(root, name)
     except ModelbookError as error:
         return CheckResult(VERSIONS, False, " ".join(error.problem.split()), error.next)
-    strangers = {
+    differences_by_alias = {
         alias: differences
         for alias, version in in_service.items()
         if (differences := libraries.find_differences(version.tags))
     }
-    if not strangers:
+    if not differences_by_alias:
         return CheckResult(
             VERSIONS, True, f"{format_count(len(in_service), 'version')} in service, loadable here"
         )
     state = "; ".join(
         f"{alias} {in_service[alias].number}: registered with "
         f"{libraries.describe_differences(differences)}"
-        for alias, differences in strangers.items()
+        for alias, differences in differences_by_alias.items()
     )
     return CheckResult(VERSIONS, False, state, f"modelbook retrain --book {name}")
