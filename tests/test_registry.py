@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,7 +54,7 @@ from modelbook.registry.champion_comparison import score_on_shared_rows
 from modelbook.registry.clean_process import TEMPLATE_VARIABLE
 from modelbook.registry.golden_check import compare_golden_rows
 from modelbook.registry.requirements import pip_requirements
-from modelbook.registry.tracking import StageRun, count_holdout_evaluations
+from modelbook.registry.tracking import StageRun, active_run, count_holdout_evaluations
 from modelbook.registry.versions import ModelVersion
 from modelbook.scoring import CompiledScorer
 from modelbook.training.candidate import Candidate
@@ -93,15 +94,10 @@ def version_parts(frame: pd.DataFrame, held: set[int], contract: Contract) -> di
 
 def enter(root: Path, contents: dict[str, Any], contract: Contract, **tags: Any) -> ModelVersion:
     with StageRun(root, BOOK, "finalize", {"commit": "c0ffee"}) as run:
-        return versions.register_version(
-            root,
-            BOOK,
-            run.run_id,
-            artifacts=contents,
-            contract=contract,
-            threshold=0.4,
-            tags={"model": "logistic regression", **tags},
-        )
+        tags = {"model": "logistic regression", **tags}
+        with versions.pack_model(root, contents, contract, 0.4) as packed, active_run(run.run_id):
+            model_info = mlflow.pyfunc.log_model(name="model", **packed.arguments)
+        return versions.create_version(root, BOOK, model_info, run.run_id, {**tags, **packed.tags})
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ PALETTE = {
     "paper": ("#ffffff", "#1a1f24"),
 }
 INK, MUTED, RULE, FAINT, ACCENT, POSITIVE, PAPER = (light for light, _ in PALETTE.values())
-CURRENT, CANDIDATE = ACCENT, ACCENT  # the subject of the page
+CURRENT = ACCENT  # the subject of the page
 REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
 
 HOVER_PREFIX = "hover:"  # of the id of a mark that shows a text under the pointer

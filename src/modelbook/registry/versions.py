@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import cloudpickle
-import mlflow
 import pandas as pd
 
 from modelbook.contract import Contract
@@ -27,7 +26,6 @@ from modelbook.registry.location import artifact_uri, has_local_artifacts, requi
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.signature import build_signature
 from modelbook.registry.store import configure_mlflow
-from modelbook.registry.tracking import active_run
 from modelbook.scoring.compilation import compile_pipeline
 from modelbook.scoring.drift_reference import write_drift_reference
 
@@ -139,22 +137,6 @@ def pack_model(
                 LIBRARIES_TAG: json.dumps(list_libraries()),
             },
         )
-
-
-def register_version(
-    root: Path,
-    model_name: str,
-    run_id: str,
-    *,
-    artifacts: dict[str, Any],
-    contract: Contract,
-    threshold: float | None,
-    tags: dict[str, Any],
-) -> ModelVersion:
-    """Log a model with its artifacts, and register it: ``pack_model``, ``create_version``."""
-    with pack_model(root, artifacts, contract, threshold) as packed, active_run(run_id):
-        model_info = mlflow.pyfunc.log_model(name="model", **packed.arguments)
-    return create_version(root, model_name, model_info, run_id, {**tags, **packed.tags})
 
 
 def create_version(
