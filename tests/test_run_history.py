@@ -18,7 +18,7 @@ from small_project import ROOT, STAGES
 
 from modelbook.build import staleness
 from modelbook.errors import RunHistoryError
-from modelbook.formatting import key_number
+from modelbook.formatting import format_duration, key_number
 from modelbook.pages import run_archive
 from modelbook.runs import history, record
 from modelbook.stage import files
@@ -136,6 +136,17 @@ def changed(root, a="last-1", b="last"):
         for change in changes
         if change.a != change.b
     }
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"), (4.21, "4.2 s"), (45.4, "45 s"), (59.7, "1 min"), (83, "1 min 23 s"),
+        (3600, "1 h"), (12_000, "3 h 20 min"), (7 * 90_000, "7 d 7 h"),
+    ],
+)  # fmt: skip
+def test_duration_has_its_two_largest_units(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
 class TestRecordRun:

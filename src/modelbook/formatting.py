@@ -19,6 +19,7 @@ Format = str | Callable[[Any], str]
 KeyNumber = dict[str, Any]
 
 MISSING = "–"
+DURATION_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
 
 def key_number(
@@ -208,6 +209,21 @@ def format_value(value: Any, decimals: int = 3) -> str:
     if number and (round(number, decimals) == 0 or abs(number) >= 1e15):
         return f"{number:.2g}"  # 0.000 would read as zero
     return f"{number:,.{decimals}f}"
+
+
+def format_duration(seconds: Any) -> str:
+    """Format a duration: 4.2 s, 45 s, 12 min 5 s, 3 h 20 min, 7 d; a dash if it is unknown."""
+    if not isinstance(seconds, int | float):
+        return MISSING
+    whole_seconds = round(seconds)
+    if whole_seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole_seconds} s"
+    unit, unit_seconds, part, part_seconds = next(
+        units for units in DURATION_UNITS if whole_seconds >= units[1]
+    )
+    count, remainder = divmod(whole_seconds, unit_seconds)
+    n_parts = remainder // part_seconds
+    return f"{count} {unit} {n_parts} {part}" if n_parts else f"{count} {unit}"
 
 
 def natural_sort_key(value: Any) -> tuple[float, str]:

@@ -24,6 +24,7 @@ from modelbook import config
 from modelbook.build import labelled_data, locks, retrain_plan
 from modelbook.build.retrain_plan import RetrainPlan, RetrainRequest
 from modelbook.errors import BuildError, StoreError
+from modelbook.formatting import format_duration
 from modelbook.gate import PROMOTE
 from modelbook.registry import aliases, history
 from modelbook.registry.promotion import REASON_VARIABLE
@@ -121,10 +122,10 @@ def _describe_cooldown(root: Path, book: str, cooldown: float | None) -> str:
         f"{last.action}, entry {last.number} in the history, "
         f"{last.timestamp[:16].replace('T', ' ')} UTC"
     )
-    elapsed_text = _format_duration(elapsed.total_seconds())
+    elapsed_text = format_duration(elapsed.total_seconds())
     return (
         f"The last history entry of {book} ({entry_text}) was {elapsed_text} ago; the cooldown "
-        f"is {_format_duration(cooldown)}."
+        f"is {format_duration(cooldown)}."
     )
 
 
@@ -256,7 +257,7 @@ def _make_build_error(
     expected = f"a build up to deploy; the champion is version {champion_version}"
     if exit_code is None:
         return BuildError(
-            f"the build exceeded the budget of {_format_duration(request.budget or 0)}",
+            f"the build exceeded the budget of {format_duration(request.budget or 0)}",
             expected=expected,
             next="run the command again with a larger --budget: finished stages are kept",
         )
@@ -314,11 +315,3 @@ def _make_up_to_date_result(
     return RetrainResult(
         UP_TO_DATE, [*plan.sentences, sentence], next_step, candidate=decision.version, **versions
     )
-
-
-def _format_duration(seconds: float) -> str:
-    """Format a duration in its largest unit of at least 1: 7 d, 12 h, 30 min, 5 s."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

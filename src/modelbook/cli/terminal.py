@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modelbook.formatting import MISSING, format_cell, format_difference
+from modelbook.formatting import MISSING, format_cell, format_difference, format_duration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,7 +205,7 @@ def _run_row(run: BuildRun) -> list[str]:
     return [
         str(run.number),
         _format_time(run.started),
-        _format_duration(run.seconds),
+        format_duration(run.seconds),
         outcome,
         stages or MISSING,
         run.commit,
@@ -240,12 +240,6 @@ def _history_row(entry: HistoryEntry) -> list[str]:
 
 def _format_time(started: str) -> str:
     return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, remainder = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{remainder:02d}" if hours else f"{minutes}:{remainder:02d}"
 
 
 def _change_row(change: Change) -> list[str]:

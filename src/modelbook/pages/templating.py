@@ -67,7 +67,7 @@ def create_environment() -> jinja2.Environment:
         "cell": formatting.format_cell,
         "context": formatting.describe_key_number,
         "difference": formatting.format_difference,
-        "duration": format_duration,
+        "duration": formatting.format_duration,
         "metric": formatting.format_metric,
         "metric_label": metric_label,
         "moment": format_time,
@@ -115,16 +115,6 @@ def format_time(value: Any) -> str:
         return str(value or "–")
     zone = "UTC" if match[3] in {"Z", "+00:00"} else match[3]
     return f"{match[1]} {match[2]} {zone}".strip()
-
-
-def format_duration(value: Any) -> str:
-    """Format seconds as a duration."""
-    if not isinstance(value, int | float):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes} min {seconds} s"
 
 
 def shorten_hash(value: Any) -> str:
