@@ -51,6 +51,12 @@ def describe_changes(path: Path) -> list[str]:
             require_schema(connection, path)
             return []
         metrics = connection.execute("select measure, reference from measures").fetchall()
+        has_old_findings = any(
+            connection.execute(
+                f"select 1 from {table} where findings like '%\"word\":%'"
+            ).fetchone()
+            for table in FINDING_TABLES
+        )
     names = {name for name, _ in metrics}
     n_distances = sum(
         name.startswith(DRIFT_PREFIX) and reference is None for name, reference in metrics
@@ -62,7 +68,11 @@ def describe_changes(path: Path) -> list[str]:
             for table, columns in RENAMED_COLUMNS.items()
             for old, new in columns.items()
         ),
-        *(f"finding.{old} -> finding.{new}" for old, new in RENAMED_FIELDS.items()),
+        *(
+            f"finding.{old} -> finding.{new}"
+            for old, new in RENAMED_FIELDS.items()
+            if has_old_findings
+        ),
         *(
             f"{old} -> {RENAMED_WINDOW_METRICS[old]}"
             for old in sorted(names & RENAMED_WINDOW_METRICS.keys())
