@@ -258,7 +258,7 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
         assert (writer.replaced_count, writer.unproven_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
         [proof] = verify_predictions(journal, {"id-4": row_hashes[0]})
-        assert proof.is_proven
+        assert proof.is_verified
         (tmp_path / "data/tiny/journal.db-wal").unlink()
         await write_and_check(5)
         assert writer.replaced_count == 2
@@ -333,7 +333,7 @@ class TestHashChain:
 
     def problems(self, journal: Journal, row_hashes: dict[str, str]) -> dict[str, str]:
         proofs = verify_predictions(journal, row_hashes)
-        return {proof.prediction_id: proof.problem for proof in proofs if not proof.is_proven}
+        return {proof.prediction_id: proof.problem for proof in proofs if not proof.is_verified}
 
     def execute(self, journal: Journal, statement: str) -> None:
         with journal.engine.begin() as connection:
@@ -515,7 +515,7 @@ def test_hashes_hold_after_a_migration(journal: Journal) -> None:
     journal.migrate()
     assert journal.read_predictions(0) == before
     proofs = verify_predictions(journal, {f"id-{n}": row_hashes[n][0] for n in range(20)})
-    assert [proof for proof in proofs if not proof.is_proven] == []
+    assert [proof for proof in proofs if not proof.is_verified] == []
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -543,7 +543,7 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert result[50] == result[1]
     row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
-    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_proven] == []
+    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_verified] == []
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
     with pytest.raises(UnknownPredictionError):
@@ -560,5 +560,5 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     rename_back(made)
     made.migrate()
     made.create_tables()
-    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_proven] == []
+    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_verified] == []
     assert made.delete_before(2000) == 5050

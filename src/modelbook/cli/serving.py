@@ -364,7 +364,7 @@ def verify(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove that the journal holds predictions unaltered; exit with 1 if it does not.
+    """Verify that the journal holds predictions unaltered; exit with 1 if it does not.
 
     Examples:  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c
     |  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c=77d0c2f14ae9b0c3d2f1
@@ -374,14 +374,19 @@ def verify(
 
     with report_errors():
         ids = dict(_split_hash(text) for text in predictions)
-        proofs = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
+        verifications = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
     if as_json:
-        print_json([asdict(proof) | {"is_proven": proof.is_proven} for proof in proofs])
+        print_json(
+            [
+                asdict(verification) | {"is_verified": verification.is_verified}
+                for verification in verifications
+            ]
+        )
     else:
-        for proof in proofs:
-            text = f"{proof.prediction_id}: {proof.problem or 'proven'}"
-            typer.echo(text, err=not proof.is_proven)
-    if not all(proof.is_proven for proof in proofs):
+        for verification in verifications:
+            text = f"{verification.prediction_id}: {verification.problem or 'verified'}"
+            typer.echo(text, err=not verification.is_verified)
+    if not all(verification.is_verified for verification in verifications):
         raise typer.Exit(1)
 
 

@@ -76,18 +76,20 @@ class HashChain:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Whether the journal proves a prediction; otherwise what is wrong."""
+class Verification:
+    """Whether the journal holds a prediction unaltered; otherwise what is wrong."""
 
     prediction_id: str
     problem: str = ""
 
     @property
-    def is_proven(self) -> bool:
+    def is_verified(self) -> bool:
         return not self.problem
 
 
-def verify_predictions(journal: Journal, row_hashes: Mapping[str, str | None]) -> list[Proof]:
+def verify_predictions(
+    journal: Journal, row_hashes: Mapping[str, str | None]
+) -> list[Verification]:
     """Verify predictions by id.
 
     Parameters
@@ -103,7 +105,7 @@ def verify_predictions(journal: Journal, row_hashes: Mapping[str, str | None]) -
     try:
         with journal.engine.connect() as connection:
             return [
-                Proof(
+                Verification(
                     prediction_id, _find_problem(connection, journal.book, prediction_id, row_hash)
                 )
                 for prediction_id, row_hash in row_hashes.items()

@@ -164,7 +164,7 @@ def alter_journal(copy: ServiceCopy) -> Numbers:
     require(intact not in problems, "an unaltered row is not verified")
     return {
         "rows": len(row_hashes),
-        "proven": len(proofs) - len(problems),
+        "verified": len(proofs) - len(problems),
         "altered": 1,
         "deleted": 1,
     }

@@ -305,7 +305,7 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
     require(not missing, f"{len(missing)} returned predictions are missing in the journal")
     last = dict(list(row_hashes.items())[-N_VERIFIED:])
     proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
-    problems = [proof.problem for proof in proofs if not proof.is_proven]
+    problems = [proof.problem for proof in proofs if not proof.is_verified]
     require(not problems, f"a hash is not verified: {problems[:1]}")
     return numbers | {"hashes verified": len(proofs)}
 
