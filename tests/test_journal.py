@@ -323,6 +323,7 @@ class TestHashChain:
     @pytest.fixture
     def row_hashes(self, journal: Journal) -> dict[str, str]:
         """Hashes of ten predictions, two in each group."""
+        journal.timeout_seconds = PATIENT_SECONDS
         groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
         result, _ = keep(journal, *groups)
         return {
@@ -508,6 +509,7 @@ def rename_back(journal: Journal) -> None:
 
 
 def test_hashes_hold_after_a_migration(journal: Journal) -> None:
+    journal.timeout_seconds = PATIENT_SECONDS
     row_hashes, _ = keep(journal, *([prediction(number)] for number in range(20)))
     before = journal.read_predictions(0)
     rename_back(journal)
