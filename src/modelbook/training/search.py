@@ -236,7 +236,7 @@ def _describe_ensemble(
         f"{len(search.settings)} settings of {len(search.families)} families were tried in "
         f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s"
         f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
-        f"until {search.end}; {len(search.completed)} were evaluated on all folds. "
+        f"until {search.end}; evaluated on all folds: {len(search.completed)}. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
         f"the best setting alone {format_metric(search.completed[0].loss)}."
         f"{_describe_absent_leader(experiment, search, list(weights))}"

@@ -328,7 +328,7 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     ax.set_ylabel(f"{metric_label(metric)}, out of fold")
     ax.legend()
     alt = (
-        f"After {last['seconds']:.0f} s and {last['settings']:.0f} settings on all folds the "
+        f"After {last['seconds']:.0f} s, settings on all folds: {last['settings']:.0f}, the "
         f"ensemble has {metric_label(metric)} {format_metric(last['ensemble'])}, the best alone "
         f"{format_metric(last['best'])}."
     )
