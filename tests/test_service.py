@@ -688,6 +688,7 @@ class TestOpenAccess:
     FOREIGN = (
         {"origin": "https://example.org"}, {"origin": "null"}, {"host": "example.org"},
         {"host": "127.0.0.1.example.org:8000"}, {"x-forwarded-for": "10.0.0.1"}, {"forwarded": "for=10.0.0.1"},
+        {"via": "1.1 gate"}, {"x-forwarded-proto": "https"}, {"cf-connecting-ip": "10.0.0.1"},
     )  # fmt: skip
 
     @pytest.mark.parametrize("headers", FOREIGN, ids=str)

@@ -33,7 +33,11 @@ SCOPES = ("predict", "outcomes", "admin")  # admin includes all other scopes
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 LOOPBACK_HOSTS = ("localhost", *LOOPBACK_ADDRESSES)
 # A proxy adds them: the address of the connection is not the caller's.
-FORWARDED_HEADERS = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
+FORWARDED_HEADERS = frozenset((
+    b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
+    b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip", b"x-client-ip", b"true-client-ip",
+    b"cf-connecting-ip",
+))  # fmt: skip
 MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
 
 
