@@ -258,6 +258,9 @@ def test_headers_are_limited_in_size_and_time(shelf):
                         b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n\r\n"
                     )
                 assert receive_all(large).startswith(b"HTTP/1.1 431")
+        with socket.create_connection((address, server.port), timeout=10) as ambiguous:
+            ambiguous.sendall(b"GET /model HTTP/1.1\r\nhost: a.org\r\nhost: localhost\r\n\r\n")
+            assert receive_all(ambiguous).startswith(b"HTTP/1.1 400")
         slow = [socket.create_connection((address, server.port), timeout=10) for _ in range(20)]
         for connection in slow[:10]:
             with contextlib.suppress(OSError):  # on a busy machine it is refused already

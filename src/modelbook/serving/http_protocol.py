@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with limits on headers: their size, and the time until they are complete.
+"""uvicorn's HTTP protocol with limits on headers: size, time until they are complete, one Host.
 
-uvicorn bounds neither with httptools: a header of any size is held in memory, and a connection that
-never completes one stays open.
+uvicorn checks none of them with httptools: a header of any size is held in memory, and a connection
+that never completes one stays open.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if size > self._max_header_bytes:
                 self._refuse(431, f"the header has {size:,} bytes")
                 raise ValueError("the header is too large")  # ends the parser
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            self._refuse(400, "the request has several hosts")
+            raise ValueError("several hosts")  # ends the parser
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
