@@ -125,7 +125,7 @@ def print_summary(
     for stage in stages:
         receipt = files.read(project.read_tasks(root, book)[stage]["product"]["receipt"])
         sys.stdout.write(
-            f"  {config.stage_stem(stage):<12} {receipt['status']:<15} {receipt['sentences'][0]}\n"
+            f"  {config.stage_stem(stage):<12} {receipt['status']:<16} {receipt['sentences'][0]}\n"
         )
     sys.stdout.write(f"\n{page}\n")
 
