@@ -376,7 +376,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
-    other = "".join(f"; {row['saving']:,.0f} against {row['policy']}" for row in others)
+    other = "".join(f"; {row['saving']:,.0f} against {row['against']}" for row in others)
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
@@ -391,7 +391,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             reference["saving"],
             "count",
             interval=None if low is None else (low, high),
-            context=f"{policy}{', ' if policy else ''}against {reference['policy']}{other}",
+            context=f"{f'{policy}, ' if policy else ''}against {reference['against']}{other}",
             compared_with=champion,
         ),
     ]

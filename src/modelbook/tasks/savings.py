@@ -68,11 +68,13 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     list of dict
         ``policy, saving, low, high``, as amounts of ``project_policies``: against a single
         feature, if that costs less than the cheapest constant decision, and against that decision.
+        ``against`` is the policy in a sentence: ``flagging nobody`` of ``flag nobody``.
     """
     policies = project_policies(value)
     model = policies[0]
     against_constant = {
         "policy": value["baseline"],
+        "against": value["baseline"].replace("flag ", "flagging "),
         "saving": model["saving"],
         "low": model["saving_low"],
         "high": model["saving_high"],
@@ -80,6 +82,7 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     against_feature = [
         {
             "policy": row["policy"],
+            "against": row["policy"],
             "saving": row["lead"],
             "low": row["lead_low"],
             "high": row["lead_high"],
