@@ -110,6 +110,12 @@ def points_between(one: float, other: float) -> float:
     return abs(float(f"{one:.0%}"[:-1]) - float(f"{other:.0%}"[:-1]))
 
 
+def metric_between(one: float, other: float) -> float:
+    """Difference of two metrics as they are shown."""
+    shown = [float(format_metric(value).replace(",", "")) for value in (one, other)]
+    return abs(shown[0] - shown[1])
+
+
 def null_undefined_numbers(value: Any) -> Any:
     """Return the JSON data of a value, in which NaN and infinite numbers are None."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
@@ -157,6 +163,7 @@ def _load_macros(template: Path) -> Any:
         "quoted": repr,
         "decimals": choose_decimals,
         "points_from": points_between,
+        "metric_from": metric_between,
         "rounded": format_amount,
         "quantity": format_estimate,
         "sentence_start": capitalize_first,
