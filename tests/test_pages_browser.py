@@ -185,18 +185,6 @@ def test_charts_fit_on_a_phone_with_readable_text(reports, opened):
     assert texts > 100
 
 
-CAPTIONS_BESIDE = """() => [...document.querySelectorAll('.pair .figure:has(img)')].filter(figure =>
-    figure.querySelector('figcaption').getBoundingClientRect().left
-    > figure.querySelector('img').getBoundingClientRect().left + 1).map(figure => figure.innerText)"""
-
-
-def test_charts_of_two_runs_have_captions_below_on_a_wide_screen(reports, opened):
-    paths = [path for path in one_page_per_kind(reports) if path.parent.name == "runs"]
-    opened_pages = [opened(path, viewport={"width": 1440, "height": 900})[0] for path in paths]
-    assert any(page.locator(".pair .figure img").count() for page in opened_pages)
-    assert [page.evaluate(CAPTIONS_BESIDE) for page in opened_pages] == [[]] * len(paths)
-
-
 def test_pages_have_same_text_without_javascript(reports, opened):
     for path in one_page_per_kind(reports):
         page, _, _ = opened(path)

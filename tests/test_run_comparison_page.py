@@ -122,6 +122,22 @@ def test_only_different_figures_are_shown_side_by_side(project):
     assert re.search(r"\b11 figures\b", words)
 
 
+CAPTIONS_BELOW = """() => [...document.querySelectorAll('.pair .figure:has(img)')].map(figure =>
+    figure.querySelector('figcaption').getBoundingClientRect().left
+    <= figure.querySelector('img').getBoundingClientRect().left + 1)"""
+
+
+def test_figures_have_their_captions_below_on_a_wide_screen(project, browser):
+    write_stage_page(project, "04_finalize", "another line")
+    write_run(project)
+    path = run_archive.write_comparison(
+        project, "tiny", *history.compare_runs(project, "tiny", "1", "2")[:2]
+    )
+    tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    tab.goto(path.as_uri())
+    assert tab.evaluate(CAPTIONS_BELOW) == [True, True]
+
+
 def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
     fail(project, "compare")
     states = {

@@ -93,8 +93,8 @@ def create_environment() -> jinja2.Environment:
 def dump_value(values: dict[str, Any]) -> str:
     """The numbers that the script of the page computes with, as JSON."""
     names = ("gains", "rate", "period_rows", "capacity", "capacity_is_set", "at_capacity")
-    unit = {"unit": values["unit"] or "units of cost"}
-    return json.dumps({name: values[name] for name in names} | unit, separators=(",", ":"))
+    others = {"unit": values["unit"] or "units of cost", "limit": values.get("limit")}
+    return json.dumps({name: values[name] for name in names} | others, separators=(",", ":"))
 
 
 def join_names(names: Sequence[Any]) -> str:

@@ -64,7 +64,8 @@
       const at = name => isCapacity ? exact[name] : gains[name][place];
       const nobody = expected(cost, 0, 0), everybody = expected(cost, 1, value.rate);
       const share = isCapacity ? value.capacity : gains.share[place];
-      const random = expected(cost, share, value.rate);
+      // at random as many as can be acted on, which may be more than the model flags
+      const random = expected(cost, isCapacity ? value.limit ?? share : share, value.rate);
       const base = Math.min(nobody, value.capacity_is_set ? random : everybody);
       const model = gains.share.map((s, k) => expected(cost, s, gains.precision[k]));
       const best = model.indexOf(Math.min(nobody, ...model));
