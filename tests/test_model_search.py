@@ -470,4 +470,5 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
 def test_search_without_rounds_has_empty_steps_table() -> None:
     result = model_search.SearchResult(["lr"], None, np.zeros(2), pd.DataFrame(), "")
     assert result.steps.empty
-    assert "no rows" in Table(result.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()
+    shown = Table(result.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()
+    assert ("Steps" in shown, "<table" in shown) == (True, False)
