@@ -46,7 +46,7 @@ def run(command: list[Any], folder: Path, environ: dict[str, str] | None = None)
 
 
 def check_out(folder: Path, tag: str) -> Path:
-    run(["git", "clone", "-q", ROOT, folder], folder.parent)
+    run(["git", "clone", "-q", "--no-tags", ROOT, folder], folder.parent)
     run(["git", "tag", tag], folder)
     return folder
 
