@@ -105,14 +105,14 @@ def format_amount(value: float, decimals: int) -> str:
     return f"{value:z,.{decimals}f}"
 
 
-def points_between(one: float, other: float) -> float:
+def points_between(one: float, other: float) -> int:
     """Percentage points between two shares as they are shown, rounded to percent."""
-    return abs(float(f"{one:.0%}"[:-1]) - float(f"{other:.0%}"[:-1]))
+    return abs(round(100 * one) - round(100 * other))
 
 
 def metric_between(one: float, other: float) -> float:
     """Difference of two metrics as they are shown."""
-    shown = [float(format_metric(value).replace(",", "")) for value in (one, other)]
+    shown = [round(value, choose_decimals(abs(value))) for value in (one, other)]
     return abs(shown[0] - shown[1])
 
 
