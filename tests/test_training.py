@@ -929,7 +929,7 @@ class TimedExperiment:
                 on_fold(f"fold {fold} of {self.folds}")
                 self._now += self._seconds[family]
         except FamilyPostponed as slow:
-            return Candidate(family, POSTPONED, reason=str(slow))
+            return Candidate(family, POSTPONED, self._seconds[family], reason=str(slow))
         return Candidate(family, "ok", mean={"roc_auc": 0.7}, sd={"roc_auc": 0.1})
 
 
@@ -937,11 +937,15 @@ class TimedExperiment:
     ("seconds", "statuses"),
     [
         (
-            {"slow": 20, "fast": 1},
+            {"slow": 16, "fast": 1},
             "dummy ok, fast ok, slow ok",
-        ),  # 80 s of 100: behind the other, where it fits
+        ),  # 64 s of 100: behind the other, where it fits
+        ({"slow": 20, "fast": 1}, "dummy ok, fast ok, slow skipped"),  # 80 s, and 76 are left
         ({"slow": 12, "fast": 1}, "dummy ok, slow ok, fast ok"),
-        ({"fast": 1, "slow": 90}, "dummy ok, fast ok, slow ok"),  # nothing waits behind it
+        ({"fast": 1, "slow": 23}, "dummy ok, fast ok, slow ok"),  # nothing waits behind it
+        ({"fast": 1, "slow": 26}, "dummy ok, fast ok, slow skipped"),  # 104 s, of which 26 are gone
+        ({"slow": 90}, "dummy ok, slow ok"),  # without it there would be no leaderboard
+        ({"slow": 60, "slower": 90}, "dummy ok, slower ok, slow skipped"),
         ({"slow": 30, "slower": 40, "fast": 8}, "dummy ok, fast ok, slow skipped, slower skipped"),
     ],
 )

@@ -51,8 +51,9 @@ def compare_families(
     """Cross-validate the baseline, then each family until the budget is spent.
 
     A family whose first fold shows that it would take more than half of the remaining budget is
-    postponed until the others are done, so that one slow family does not block the rest. An engine
-    evaluates as many families at a time as it has workers, on the same folds.
+    postponed until the others are done, so that one slow family does not block the rest, and is
+    skipped if it would still take more than what then remains, unless no family has a score. An
+    engine evaluates as many families at a time as it has workers, on the same folds.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ class _ComparisonRun:
         self.report_progress, self.log_candidate = report_progress, log_candidate
         self.budget, self.deadline = budget, time.monotonic() + budget
         self.total = len(families) + 1
-        self.waiting, self.postponed = [BASELINE, *families], set[str]()
+        self.waiting, self.postponed = [BASELINE, *families], dict[str, float]()  # with its seconds
         self.running: dict[Future[Any], str] = {}
         self.candidates: list[Candidate] = []
 
@@ -119,8 +120,12 @@ class _ComparisonRun:
         """Submit a family, or record that the budget is spent."""
         seconds_left = self.deadline - time.monotonic()
         label = self.experiment.family_label(family)
-        if seconds_left <= 0:
+        scored = {entry.family for entry in self.candidates if entry.status == "ok"} - {BASELINE}
+        seconds_needed = self.postponed.get(family, 0.0)
+        if seconds_left <= 0 or (scored and seconds_needed > seconds_left):
             reason = f"the budget of {self.budget:g} s was spent"
+            if seconds_left > 0:
+                reason = f"it would take {seconds_needed:.0f} s, and {seconds_left:.0f} s were left"
             self._record(Candidate(family, "skipped", reason=reason, label=label))
             self.experiment.fold_scores.setdefault(family, [])  # the search may have time for it
             return
@@ -128,14 +133,17 @@ class _ComparisonRun:
         n_done = len(self.candidates)
         self.task.report_progress = partial(self.report_progress, text, n_done, self.total)
         self._report(text, n_done)
-        may_be_postponed = family != BASELINE and family not in self.postponed
-        others_wait = may_be_postponed and set(self.waiting) - self.postponed
-        max_seconds = seconds_left * MAX_BUDGET_SHARE if others_wait else float("inf")
+        max_seconds = float("inf")
+        if family != BASELINE and family not in self.postponed:
+            if set(self.waiting) - {*self.postponed}:
+                max_seconds = seconds_left * MAX_BUDGET_SHARE
+            elif scored or {*self.running.values()} - {BASELINE}:
+                max_seconds = seconds_left
         self.running[self.executor.submit((family, max_seconds))] = family
 
     def _finish(self, family: str, candidate: Candidate) -> None:
         if candidate.status == POSTPONED:
-            self.postponed.add(family)
+            self.postponed[family] = candidate.fit_seconds * self.experiment.folds
             self.waiting.append(family)
         else:
             self._record(candidate)
