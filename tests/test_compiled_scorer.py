@@ -427,6 +427,18 @@ def test_scorer_of_other_release_raises_with_next_step(compile_model):
     assert missing_facts(refusal.value.next, "finalize") == []
 
 
+def test_scorer_is_read_by_its_keys_and_by_those_of_1_0_0(compile_model, frame, contract):
+    _, _, folder = compile_model(LogisticRegression())
+    document = json.loads((folder / "scorer.json").read_text())
+    features = contract.select_features(frame)
+    expected = CompiledScorer.load(folder).predict_scores(features)
+    for removed_keys in (("kernel", "answering"), ("predictor", "decision_rule")):
+        remaining = {key: value for key, value in document.items() if key not in removed_keys}
+        assert len(remaining) == len(document) - 2
+        (folder / "scorer.json").write_text(json.dumps(remaining))
+        assert np.array_equal(CompiledScorer.load(folder).predict_scores(features), expected)
+
+
 def test_outcomes_are_parsed_by_task(compile_model, contract):
     from modelbook.serving.schemas import OutcomeReader
 

@@ -20,7 +20,7 @@ from modelbook.scoring import (
     parity_cases,
     predictors,
 )
-from modelbook.scoring.compiled_scorer import CompiledScorer, ParityProof
+from modelbook.scoring.compiled_scorer import PREDICTOR_STEM, CompiledScorer, ParityProof
 from modelbook.scoring.encoder import Encoder, is_missing
 from modelbook.scoring.loading import GOLDEN_FILE
 from modelbook.scoring.pipeline_scorer import PipelineScorer
@@ -153,9 +153,11 @@ def _compile_first_match(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            parameters = {"kind": kind, **write_predictor(folder, "kernel")}
+            parameters = {"kind": kind, **write_predictor(folder, PREDICTOR_STEM)}
             scorer = CompiledScorer(
-                encoder, predictors.load_predictor(folder, "kernel", parameters), decision_rule
+                encoder,
+                predictors.load_predictor(folder, PREDICTOR_STEM, parameters),
+                decision_rule,
             )
             proof = check_parity(scorer, cases, expected)
         except Exception as error:  # the next form may work

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORER_FILE = "scorer.json"
-FORMAT_VERSION = 1
+PREDICTOR_STEM = "kernel"  # of the predictor's files; the name in versions of 1.0.0
+FORMER_KEYS = {"kernel": "predictor", "answering": "decision_rule"}  # 1.0.0 reads and wrote these
 TOLERANCE = 1e-6  # largest difference in a probability, or in a value relative to its size
 
 
@@ -119,13 +120,14 @@ class CompiledScorer:
     @classmethod
     def load(cls, folder: Path) -> CompiledScorer:
         """Load a scorer from the folder that ``compilation.compile_pipeline`` wrote."""
-        document = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+        stored = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+        document = {FORMER_KEYS.get(key, key): value for key, value in stored.items()}
         proof = ParityProof(**document["proof"]) if document["proof"] else None
-        predictor = predictors.load_predictor(folder, "kernel", document["kernel"])
+        predictor = predictors.load_predictor(folder, PREDICTOR_STEM, document["predictor"])
         return cls(
             Encoder.from_dict(document["encoder"]),
             predictor,
-            decision_rule_from_dict(document["answering"]),
+            decision_rule_from_dict(document["decision_rule"]),
             proof,
         )
 
@@ -139,10 +141,10 @@ def save_scorer(
 ) -> None:
     """Write the file that ``CompiledScorer.load`` reads, next to the predictor's files."""
     document = {
-        "format": FORMAT_VERSION,
         "encoder": encoder.to_dict(),
-        "kernel": predictor_parameters,
-        "answering": decision_rule.to_dict(),
+        "predictor": predictor_parameters,
+        "decision_rule": decision_rule.to_dict(),
         "proof": asdict(proof) if proof else None,
     }
+    document |= {former: document[key] for former, key in FORMER_KEYS.items()}
     (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")

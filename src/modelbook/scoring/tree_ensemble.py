@@ -375,9 +375,9 @@ def list_levels(tree: TreeNode) -> list[TreeSplit] | None:
     levels: list[TreeSplit] = []
     nodes: list[TreeNode] = [tree]
     while splits := [node for node in nodes if isinstance(node, TreeSplit)]:
-        alone = {split._replace(left=0.0, right=0.0) for split in splits}
-        if len(splits) < len(nodes) or len(alone) > 1:
+        distinct = {split._replace(left=0.0, right=0.0) for split in splits}
+        if len(splits) < len(nodes) or len(distinct) > 1:
             return None
-        levels += alone
+        levels += distinct
         nodes = [child for split in splits for child in (split.left, split.right)]
     return levels
