@@ -255,7 +255,7 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
             file.unlink()
         row_hashes = await write_and_check(4)
         assert present(journal) == {"id-3", "id-4"}
-        assert (writer.replaced_count, writer.unproven_count, writer.lost_count) == (1, 2, 0)
+        assert (writer.replaced_count, writer.orphaned_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
         [proof] = verify_predictions(journal, {"id-4": row_hashes[0]})
         assert proof.is_verified
@@ -295,7 +295,7 @@ def test_removed_journal_is_detected_without_writes(
         assert await writer.write([prediction(1)])
         path.unlink()
         await wait(lambda: bool(writer.replaced_count) and path.is_file())
-        assert writer.unproven_count == 1
+        assert writer.orphaned_count == 1
         await writer.stop()
 
     asyncio.run(run())

@@ -141,9 +141,9 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
         # One request of each caller may have been answered while its count was read.
         later = {item["id"] for c, n in zip(callers, counts) for item in c.answers[n + 1 :]}
         assert later <= journaled_ids(shelf)
-        unproven = metric(server, "modelbook_journal_unproven_total")
+        orphaned = metric(server, "modelbook_journal_orphaned_total")
         total = sum(len(caller.answers) for caller in callers)
-        assert unproven == total - len(journaled_ids(shelf)) > 400
+        assert orphaned == total - len(journaled_ids(shelf)) > 400
         assert metric(server, "modelbook_journal_lost_total") == 0
     assert "removed or replaced" in (shelf.root / "server.log").read_text()
 

@@ -68,7 +68,7 @@ class JournalWriter:
         Predictions in the journal.
     lost_count : int
         Returned predictions that are not in the journal.
-    replaced_count, unproven_count : int
+    replaced_count, orphaned_count : int
         How often the journal's file was removed or replaced while it was open, and the predictions
         that had been written to such files.
     """
@@ -91,7 +91,7 @@ class JournalWriter:
         self._statements = [journal.insert_statement(skips) for skips in (False, True)]
         self._deadlines: deque[tuple[float, asyncio.Future]] = deque()
         self._column_names = [column.name for column in PREDICTIONS_TABLE.columns]
-        self.written_count = self.lost_count = self.replaced_count = self.unproven_count = 0
+        self.written_count = self.lost_count = self.replaced_count = self.orphaned_count = 0
         self.is_up, self._retry_at = True, 0.0
         self._connection: Connection | None = None
         self._opened_files: FileIdentity = ()
@@ -264,13 +264,13 @@ class JournalWriter:
             if files == self._opened_files and None not in files:
                 break
             rows = self._unchecked_rows
-            lost_count = self._file_row_count - len(rows)
+            orphaned_count = self._file_row_count - len(rows)
             self._on_status_change(
                 f"the journal's file was removed or replaced: {self._journal.safe_url}; "
-                f"{lost_count:,} predictions of this process were written to the former file"
+                f"{orphaned_count:,} predictions of this process were written to the former file"
             )
             self.replaced_count += 1
-            self.unproven_count += lost_count
+            self.orphaned_count += orphaned_count
             self._close_connection()
             connection = self._open_connection()
             self._insert_rows(connection, rows, skips_existing=True)

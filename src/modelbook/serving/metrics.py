@@ -64,7 +64,7 @@ DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 JOURNAL_TOTALS = {
     "lost": "Returned predictions that are not in the journal",
     "replaced": "Times that the journal's file was removed or replaced while it was open",
-    "unproven": "Predictions written to journal files that were then removed or replaced",
+    "orphaned": "Predictions written to journal files that were then removed or replaced",
 }
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers share their metrics
 

@@ -516,7 +516,7 @@ class PredictionService:
         self.metrics.set_journal_totals(
             lost=self.writer.lost_count,
             replaced=self.writer.replaced_count,
-            unproven=self.writer.unproven_count,
+            orphaned=self.writer.orphaned_count,
         )
 
     async def _maintain_journal(self) -> None:

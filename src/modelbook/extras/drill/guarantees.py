@@ -101,7 +101,7 @@ def remove_journal(copy: ServiceCopy) -> Numbers:
             file.unlink()
 
     numbers = _damage_journal(copy, remove)
-    missing, counted = numbers["missing"], numbers["counted as unproven"]
+    missing, counted = numbers["missing"], numbers["counted as orphaned"]
     require(missing == counted, f"{missing} are missing, {counted} were counted", **numbers)
     return numbers
 
@@ -133,15 +133,15 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
         return copy.read_metric("modelbook_journal_replaced_total") == 1
 
     wait_until(is_counted, "the replaced journal was not counted")
-    unproven = copy.read_metric("modelbook_journal_unproven_total")
+    orphaned = copy.read_metric("modelbook_journal_orphaned_total")
     missing = row_hashes.keys() - copy.journaled_ids()
     # What the backup holds of them was counted, too: the service cannot know it.
-    require(len(missing) <= unproven, f"{len(missing)} are missing, {unproven:g} were counted")
+    require(len(missing) <= orphaned, f"{len(missing)} are missing, {orphaned:g} were counted")
     # A response to each client may have arrived while the files were damaged.
     later = {name: row_hashes[name] for name in row_hashes if name not in before | missing}
     return require_journaled(copy, later) | {
         "missing": len(missing),
-        "counted as unproven": int(unproven),
+        "counted as orphaned": int(orphaned),
     }
 
 
