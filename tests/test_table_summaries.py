@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -77,6 +78,28 @@ def test_summary_states_facts_of_its_table(
     assert sentence
     assert missing_facts(sentence, *facts) == []
     assert facts or numbers(sentence) == []
+
+
+@pytest.mark.parametrize(
+    ("sentence_of", "table"),
+    [
+        (summarize.columns, {"role": ["feature"], "missing": [0.1]}),
+        (summarize.dropped_columns, {"reason": ["a copy"]}),
+        (summarize.open_questions, {"about": ["age"]}),
+        (summarize.split_sizes, {**SIDES, "rows": [1, 1, 1]}),
+        (summarize.duplicates, {"compared": TWICE[:1], "rows": [1]}),
+        (summarize.failed_candidates, {"candidate": ["lr"]}),
+        (summarize.failed_candidates, {"candidate": ["a", "b", "c", "d"]}),
+        (summarize.batch_quality, {"batch": ["4"], "rows": [1], "violations": [0]}),
+        (summarize.groupings, {"loss": [0.2], "is_suspect": [True]}),
+    ],
+)
+def test_one_is_singular(sentence_of: Any, table: dict[str, list[Any]]) -> None:
+    sentence = sentence_of(pd.DataFrame(table))
+    assert re.search(r"\b1 \w+", sentence)
+    assert not re.search(
+        r"\b1 (rows|columns|others|batches|families|[a-z]+ rows|have|lose)\b", sentence
+    )
 
 
 def test_no_two_tables_share_a_summary() -> None:

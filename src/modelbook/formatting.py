@@ -92,6 +92,14 @@ def format_metric(value: float) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Format a number with its noun, or noun and verb: ``1 row is``, ``3,000 rows are``.
+
+    ``plural`` is the noun with an s unless it is given.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def format_estimate(value: float) -> str:
     """Format an estimated quantity with the two or three digits that an estimate deserves."""
     if abs(value) < 10:
@@ -157,6 +165,7 @@ def _load_macros(template: Path) -> Any:
     )
     environment.filters |= {
         "cell": format_cell,
+        "counted": format_count,
         "metric": format_metric,
         "most_frequent": lambda values: max(values, key=values.count, default=None),
         "plain": lambda value: f"{value:g}",

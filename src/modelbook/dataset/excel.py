@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook.contract.text_layout import number_unnamed_columns
 from modelbook.dataset import footers
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +62,8 @@ def read_sheet(
     frame = body.reset_index(drop=True).infer_objects()
     if not layout.header and column_names and len(column_names) != frame.shape[1]:
         raise DataError(
-            f"{display_name} has {frame.shape[1]} columns, and {len(column_names)} names were "
-            "given",
+            f"{display_name} has {format_count(frame.shape[1], 'column')}, and "
+            f"{format_count(len(column_names), 'name was', 'names were')} given",
             next="name each, in the sheet's order",
         )
     frame.attrs["footer"] = footer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelbook.dataset.reader import read_table
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ def read_labelled_batch(file: str, root: Path, contract: Contract) -> pd.DataFra
     if n_missing:
         raise DataError(
             f"{file} has no outcome ({contract.target}) for {n_missing:,} of its "
-            f"{len(batch):,} rows",
+            f"{format_count(len(batch), 'row')}",
             expected="an outcome for every row",
             next="add the batch later, or remove the rows without an outcome",
         )
@@ -62,9 +63,10 @@ def select_new_rows(
     if is_conflict.any():
         first_conflict = batch[is_conflict].iloc[0]
         key_text = ", ".join(f"{column} = {first_conflict[column]}" for column in contract.key)
+        rows_are = format_count(int(is_conflict.sum()), "row that is", "rows that are")
         raise DataError(
-            f"{batch_name} has {int(is_conflict.sum()):,} rows that are already in the table "
-            f"with different values; the first: {key_text}",
+            f"{batch_name} has {rows_are} already in the table with different values; "
+            f"the first: {key_text}",
             expected="new rows, or identical ones",
             next="find out which values are right; then correct the table, or remove the rows "
             "from the batch",

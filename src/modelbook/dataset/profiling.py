@@ -11,7 +11,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.dataset.decisive_features import MIN_PAIR_GAIN, PAIR_STRENGTH, find_decisive_features
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_count, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -168,7 +168,8 @@ def _describe_missing_rates(
     if missing_rates.empty:
         return "No feature has missing values."
     return (
-        f"{len(missing_rates)} of {n_features} features have missing values, most often "
+        f"{len(missing_rates)} of {format_count(n_features, 'feature')} "
+        f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often "
         f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}."
     )
 
@@ -184,7 +185,8 @@ def _describe_shifts(
     if len(shifted_columns) > 3:
         examples += " and others"
     return (
-        f"{len(shifted_columns)} columns shift over the train periods, in mean or missing "
+        f"{format_count(len(shifted_columns), 'column shifts', 'columns shift')} over the train "
+        "periods, in mean or missing "
         f"rate{examples}{_describe_period(contract, shifted_columns, patterns)}."
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modelbook.dataset.folds import FEWEST_FOLDS
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy, hash_entities
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,8 @@ def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
     if len(contract.classes) > 2:
         remedy += "; or merge rare classes, in table and contract"
     raise DataError(
-        f"the split leaves {len(rows)} rows and {n_targets} {_target_noun(contract)} for {side}",
+        f"the split leaves {format_count(len(rows), 'row')} and {n_targets} "
+        f"{_target_noun(contract)} for {side}",
         expected=f"rows of {_required_targets(contract)} on both sides",
         next=remedy,
     )

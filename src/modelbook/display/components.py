@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.display import style
 from modelbook.errors import ReportError
-from modelbook.formatting import Format, capitalize_first, column_formatters, is_numeric
+from modelbook.formatting import (
+    Format,
+    capitalize_first,
+    column_formatters,
+    format_count,
+    is_numeric,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +200,7 @@ class Table:
         )
 
     def __repr__(self) -> str:
-        return f"Table: {self.caption} ({len(self.frame):,} rows)"
+        return f"Table: {self.caption} ({format_count(len(self.frame), 'row')})"
 
 
 class DisplayGroup:

@@ -24,6 +24,7 @@ from modelbook.draft.target import (
     raise_no_target,
 )
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 
 RareClasses = Literal["exclude", "join"]
 MIN_ROWS = 20  # fewest rows of a table
@@ -69,8 +70,12 @@ class BookDraft:
 
     def describe(self) -> str:
         """Summarise the book in a sentence."""
-        features = f"{len(self.contract.input_names)} of {len(self.guesses)} columns are features"
-        return f"A {self.contract.task} book of {self.n_rows:,} rows; {features}."
+        n_features = len(self.contract.input_names)
+        features = "is a feature" if n_features == 1 else "are features"
+        return (
+            f"A {self.contract.task} book of {self.n_rows:,} rows; "
+            f"{n_features} of {len(self.guesses)} columns {features}."
+        )
 
     def guess_table(self) -> list[list[str]]:
         """Return the guesses as table rows: column, role, type, rule and reason."""
@@ -308,7 +313,7 @@ def _take_target_rows(
     frame[target] = decisions.join(frame[target])
     if len(frame) < MIN_ROWS:
         raise DataError(
-            f"the target {target!r} is missing in all but {len(frame)} rows",
+            f"the target {target!r} is missing in all but {format_count(len(frame), 'row')}",
             expected=f"at least {MIN_ROWS} rows with a target value",
             next="fill in target values, or name another --target",
         )
@@ -326,7 +331,7 @@ def _check_table(frame: pd.DataFrame, target: str, options: DraftOptions) -> Non
         )
     if len(frame) < MIN_ROWS:
         raise DataError(
-            f"the table has {len(frame)} row{'s' * (len(frame) != 1)}",
+            f"the table has {format_count(len(frame), 'row')}",
             expected=f"at least {MIN_ROWS}",
             next="check the table, or collect more rows",
         )

@@ -15,7 +15,7 @@ from modelbook.draft import column_types
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.errors import DataError
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_count, natural_sort_key
 
 MERGED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
@@ -159,7 +159,10 @@ def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:
     rarest_class = f"{counts.index[-1]!r} of {guess.name}"
     notes = []
     if counts.iloc[-1] < MIN_CLASS_ROWS:
-        notes.append(f"Only {counts.iloc[-1]} rows have {rarest_class}: intervals will be wide.")
+        notes.append(
+            f"Only {format_count(counts.iloc[-1], 'row has', 'rows have')} {rarest_class}: "
+            "intervals will be wide."
+        )
     if counts.iloc[-1] / counts.sum() < IMBALANCE_SHARE:
         notes.append(
             f"The classes are imbalanced: {counts.iloc[-1] / counts.sum():.1%} of the rows "

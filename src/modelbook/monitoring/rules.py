@@ -14,7 +14,7 @@ import pandas as pd
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.formatting import MISSING, KeyNumber, format_value, key_number
+from modelbook.formatting import MISSING, KeyNumber, format_count, format_value, key_number
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.monitoring.reference_matching import MixShift
@@ -114,10 +114,9 @@ REMEDIES = {
 def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     """Return the findings on one window; a single healthy finding if no rule applies."""
     if evaluation.rows < params.min_rows:
-        row_count = "1 row" if evaluation.rows == 1 else f"{evaluation.rows:,} rows"
         sentence = (
-            f"Batch {evaluation.batch} has {row_count}, fewer than the {params.min_rows:,} that "
-            "an evaluation needs."
+            f"Batch {evaluation.batch} has {format_count(evaluation.rows, 'row')}, fewer than "
+            f"the {params.min_rows:,} that an evaluation needs."
         )
         return [Finding(WATCH, sentence, "rows")]
     findings = [
@@ -189,14 +188,15 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
     subject, shares = f"{shift.batch_share:.0%} of its rows", f"{shift.reference_share:.0%} before"
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
-    more = f" and {len(shift.columns) - 1} more columns" if len(shift.columns) > 1 else ""
+    n_more = len(shift.columns) - 1
+    more = f" and {format_count(n_more, 'more column')}" if n_more else ""
     origin = (
         f" (rows of {contract.label(contract.time)} {shift.period})"
         if contract.time and shift.period
         else ""
     )
     names = f"{contract.label(shift.columns[0])}{more}"
-    is_are = "are" if len(shift.columns) > 1 else "is"
+    is_are = "are" if n_more else "is"
     return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 
 
@@ -219,9 +219,9 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
     findings = [_describe_degenerate_columns(evaluation)] if evaluation.degenerate_columns else []
     violation_count = len(evaluation.violations)
     if violation_count:
-        places = "1 place" if violation_count == 1 else f"{violation_count:,} places"
         sentence = (
-            f"Batch {evaluation.batch} breaks the contract in {places}; most often: "
+            f"Batch {evaluation.batch} breaks the contract in "
+            f"{format_count(violation_count, 'place')}; most often: "
             f"{_describe_main_violation(evaluation)}."
         )
         findings.append(Finding(WATCH, sentence, "contract"))
@@ -254,7 +254,8 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
             else f"{label} has one value only, {value_text} ({reference_share:.1%} before)"
         )
     n_more = len(evaluation.degenerate_columns) - len(texts)
-    more_text = f"; {n_more} more columns are empty or constant" if n_more else ""
+    columns_are = format_count(n_more, "more column is", "more columns are")
+    more_text = f"; {columns_are} empty or constant" if n_more else ""
     sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}{more_text}."
     return Finding(WATCH, sentence, "empty or constant columns")
 
@@ -449,7 +450,8 @@ def summarize_verdict(
     rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
         (
-            f"Version {version} was evaluated on {rows:,} rows in {len(evaluations)} batches"
+            f"Version {version} was evaluated on {format_count(rows, 'row')} in "
+            f"{format_count(len(evaluations), 'batch', 'batches')}"
             f"{_name_periods(evaluations)}: {verdict}."
         )
     ]
@@ -560,7 +562,7 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
             f"rows, batch {latest.batch}",
             latest.rows,
             "count",
-            context=f"{len(latest.violations):,} contract violations",
+            context=f"{format_count(len(latest.violations), 'contract violation')}",
         ),
         key_number(
             "columns drifted",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from modelbook.config import Monitor
+from modelbook.formatting import format_count
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.rules import (
     HEALTHY,
@@ -126,7 +127,7 @@ def _performance_findings(windows: Sequence[Window], params: Monitor) -> list[Fi
         return []
     note = (
         f" So far {len(findings)} of the {params.min_failing_windows} windows needed for retrain "
-        "show it."
+        f"{'shows' if len(findings) == 1 else 'show'} it."
     )
     return [replace(latest, verdict=WATCH, sentence=latest.sentence + note)]
 
@@ -146,7 +147,7 @@ def _volume_findings(windows: Sequence[Window]) -> list[Finding]:
     if usual_rows / VOLUME_FACTOR <= latest.rows <= usual_rows * VOLUME_FACTOR:
         return []
     sentence = (
-        f"Batch {latest.name} has {latest.rows:,} rows; the median of earlier ones is "
-        f"{usual_rows:,.0f}."
+        f"Batch {latest.name} has {format_count(latest.rows, 'row')}; the median of "
+        f"earlier ones is {usual_rows:,.0f}."
     )
     return [Finding(WATCH, sentence, "volume")]

@@ -65,6 +65,7 @@ def create_environment() -> jinja2.Environment:
         "shown_gains": business_value.shown_gains,
         "value_data": dump_value,
         "cell": formatting.format_cell,
+        "counted": formatting.format_count,
         "context": formatting.describe_key_number,
         "difference": formatting.format_difference,
         "duration": formatting.format_duration,

@@ -15,6 +15,7 @@ import yaml
 
 from modelbook import config
 from modelbook.errors import PipelineSpecError
+from modelbook.formatting import format_count
 from modelbook.stage import project
 
 PIPELINE_VARIABLES = {
@@ -126,7 +127,7 @@ def read_assignments(source: str, namespace: Mapping[str, Any]) -> dict[str, Any
 
 def _raise_problems(problems: list[str]) -> None:
     if problems:
-        places = "1 place" if len(problems) == 1 else f"{len(problems)} places"
+        places = format_count(len(problems), "place")
         raise PipelineSpecError(
             "\n    ".join(
                 [

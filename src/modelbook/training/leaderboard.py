@@ -11,7 +11,7 @@ import pandas as pd
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import TrainingError
-from modelbook.formatting import key_number
+from modelbook.formatting import format_count, key_number
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_mean_sd,
@@ -149,8 +149,8 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
         for candidate in other_winners
     )
     return (
-        f"Best by {len(metrics_by_candidate[overall_winner])} of {len(winners)} metrics: "
-        f"{overall_winner}{others_text}."
+        f"Best by {len(metrics_by_candidate[overall_winner])} of "
+        f"{format_count(len(winners), 'metric')}: {overall_winner}{others_text}."
     )
 
 
@@ -237,8 +237,8 @@ def verdict_fields(
             _describe_leader(families, metric, baseline_mean, n_close)
             + _describe_passed_over(scored, families, baseline_metric),
             _describe_close_families(differences),
-            f"{n_families} families were evaluated in {total_seconds:.0f} seconds; "
-            f"{n_unscored} failed or were skipped.",
+            f"{format_count(n_families, 'family was', 'families were')} evaluated in "
+            f"{total_seconds:.0f} s; failed or skipped: {n_unscored}.",
         ],
         "numbers": [
             key_number(

@@ -83,8 +83,10 @@ def describe_permutation_check(table: pd.DataFrame, metric: str) -> str:
         return "The comparison was not repeated with permuted targets (learning_budget)."
     if suspicions := describe_suspicions(table):
         return suspicions[0]
+    n_families = len(table)
+    families = "the only family is" if n_families == 1 else f"all {n_families} families are"
     return (
-        f"With permuted targets all {len(table)} families are at chance "
+        f"With permuted targets {families} at chance "
         f"({metric_label(metric)} {format_metric(table['value'].min())} to "
         f"{format_metric(table['value'].max())})."
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import choose_decimals, format_code
+from modelbook.formatting import choose_decimals, format_code, format_count
 
 N_COLUMNS = 3
 BINS = 24
@@ -63,7 +63,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     incomplete = data[data["share"] > 0].sort_values("share", ascending=False, kind="stable")
     n_complete = len(data) - len(incomplete)
     if incomplete.empty:
-        return Figure(None, alt=f"None of the {n_complete} columns has a missing value.")
+        return Figure(None, alt=f"Columns without missing values: all {n_complete}.")
     shown = incomplete.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
     bars = ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
@@ -77,8 +77,8 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     ax.set_xlabel("missing rate")
     worst = shown.iloc[0]
     alt = (
-        f"{len(incomplete)} columns have missing values; {worst['column']} has the highest missing "
-        f"rate, {worst['share']:.1%}."
+        f"{format_count(len(incomplete), 'column has', 'columns have')} missing values; "
+        f"{worst['column']} has the highest missing rate, {worst['share']:.1%}."
     )
     return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
 
@@ -148,7 +148,7 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     has_directions = data["direction"].isin(list(arrow_by_direction)).any()
     return Figure(
         figure,
-        alt=f"{alt}; {n_weak} of {len(data)} columns are below {weak_limit:g}.",
+        alt=f"{alt}; columns below {weak_limit:g}: {n_weak} of {len(data)}.",
         caption="Arrow: whether higher or lower values go with a higher target."
         if has_directions
         else "",
@@ -191,7 +191,7 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
     n_stable = int((max_shift < 0.1).sum())
     return Figure(
         figure,
-        alt=f"{alt}; {n_stable} of {len(max_shift)} columns stay within 0.1.",
+        alt=f"{alt}; columns within 0.1: {n_stable} of {len(max_shift)}.",
         data=data[["column", "period", "mean", "value"]].rename(columns={"value": "shift in SD"}),
         caption="Mean by period, in the column's own units; of missing values and of yes or no, "
         "the share of rows. Darker: further from the first period, in standard deviations.",
@@ -306,7 +306,7 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
 
 
 def _alt_text(data: pd.DataFrame, n_columns: int) -> str:
-    text = f"The distribution of {n_columns} columns in the two classes"
+    text = f"The distribution of {format_count(n_columns, 'column')} in the two classes"
     numeric = data[data["shown as"] == "histogram"].dropna(subset=["gap"])
     if numeric.empty:
         return f"{text}."

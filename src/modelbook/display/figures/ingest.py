@@ -6,6 +6,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
+from modelbook.formatting import format_count
 
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
@@ -44,8 +45,8 @@ def _alt_text(data: pd.DataFrame) -> str:
     training_periods = data[data["use"] != "batch"]
     batches = data[data["use"] == "batch"]
     text = (
-        f"{training_periods['rows'].sum():,.0f} rows in {len(training_periods)} periods are for "
-        "training and holdout"
+        f"{training_periods['rows'].sum():,.0f} rows in "
+        f"{format_count(len(training_periods), 'period')} are for training and holdout"
     )
     if len(batches):
         names = " and ".join(str(period) for period in batches["period"])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
+from modelbook.formatting import format_count
 from modelbook.tasks.metric_format import (
     HEADLINE_METRICS,
     LOWER_IS_BETTER,
@@ -95,8 +96,9 @@ def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     count, name = int(order["drifted"].sum()), order.index[0]
     worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
     return (
-        f"{count} of {len(order)} columns drifted in at least one batch; the strongest is {name} "
-        f"in batch {worst['batch']}, at {worst['ratio']:.2f} times its threshold."
+        f"{count} of {format_count(len(order), 'column')} drifted in at least one batch; "
+        f"the strongest is {name} in batch {worst['batch']}, "
+        f"at {worst['ratio']:.2f} times its threshold."
     )
 
 
@@ -333,4 +335,4 @@ def _history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
                 f"{label} {format_metric(first['value'])} in the first and "
                 f"{format_metric(last['value'])} in the last"
             )
-    return f"{n_windows} windows: {'; '.join(texts) or 'no outcomes yet'}."
+    return f"{format_count(n_windows, 'window')}: {'; '.join(texts) or 'no outcomes yet'}."

@@ -11,7 +11,7 @@ from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 from modelbook.display.figures import explore
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_count, natural_sort_key
 
 N_COLUMNS = 3
 BINS = 5
@@ -75,7 +75,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     share_ranges = {name: (mix.max() - mix.min()).max() for name, mix in mixes.items()}
     top_column = max(share_ranges, key=lambda name: share_ranges[name])
     alt = (
-        f"The shares of {len(classes)} classes by {len(names)} columns differ most "
+        f"The shares of {len(classes)} classes by {format_count(len(names), 'column')} differ most "
         f"by {top_column}: a class's share changes by "
     )
     caption = (

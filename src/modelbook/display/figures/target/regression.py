@@ -10,7 +10,7 @@ import pandas as pd
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 from modelbook.display.figures import explore
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_count, natural_sort_key
 from modelbook.tasks.metric_format import format_metric
 
 BINS = 10
@@ -93,8 +93,8 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     top_column = (median_ranges["max"] - median_ranges["min"]).idxmax()
     low, high = (format_metric(median_ranges[end][top_column]) for end in ("min", "max"))
     alt = (
-        f"The median of {target} by {len(names)} columns varies most with {top_column}: from {low} "
-        f"to {high}."
+        f"The median of {target} by {format_count(len(names), 'column')} varies most with "
+        f"{top_column}: from {low} to {high}."
     )
     caption = (
         "Dots: median of the target; bars: its middle 50%. Numeric columns are binned by decile, "
