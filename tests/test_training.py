@@ -1411,8 +1411,14 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
         == ["logistic regression", "baseline"] * 2
     )
     made = final_model.fit_final_model(
-        trial, Finalize(tune_rounds=1), ["dt"], "roc_auc", report_progress=silent
+        trial,
+        Finalize(tune_rounds=1, time_budget=160),
+        ["dt"],
+        "roc_auc",
+        report_progress=silent,
+        spent_seconds=155,
     )
+    assert missing_facts(made.search_summary, 160, 155) == []
     assert made.simple_model is not None
     again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.outcome)
     answers = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +59,7 @@ class FinalModel:
     feature_ranking : FeatureRanking or None
         The single feature that ranks the train rows best, where decisions flag rows.
     trials, search_summary : DataFrame, str
-        The trials of the search, and a summary in a sentence.
+        The trials of the search, and a summary: the result, and what the time budget was spent on.
     search_curve, search_steps : DataFrame
         Loss by seconds, and what each step gained; empty where there was no search in rounds.
     sampling_note : str
@@ -216,6 +217,7 @@ def fit_final_model(
     text = f"using {candidate.name}" if candidate else STRATEGY_PROGRESS_TEXTS[params.strategy]
     report_progress(text, 0, 2)
     seconds = max(params.time_budget - spent_seconds, params.time_budget * MIN_SEARCH_SHARE)
+    start_time = time.monotonic()
     search_result = search_model(
         experiment,
         params.model_copy(update={"time_budget": seconds}),
@@ -227,6 +229,10 @@ def fit_final_model(
         candidate=candidate,
         board=board,
     )
+    budget_text = (
+        f" Of time_budget = {params.time_budget:g} s compare spent {spent_seconds:.0f} s, finalize "
+        f"{time.monotonic() - start_time:.0f} s."
+    )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
     report_progress("fitting on all train rows", 1, 2)
@@ -237,7 +243,7 @@ def fit_final_model(
         *experiment.task.choose_threshold(scored, costs),
         _fit_simple_model(experiment, search_result.families),
         search_result.trials,
-        search_result.summary,
+        search_result.summary if candidate else search_result.summary + budget_text,
         search_result.curve,
         search_result.steps,
         experiment.describe_sampling(),

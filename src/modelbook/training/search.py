@@ -180,7 +180,7 @@ def _search_ensemble(
         chosen.model if is_ensemble else search.make_pipeline(best),
         chosen.out_of_fold_scores,
         ensemble_search.tabulate_settings(search, chosen),
-        _describe_ensemble(experiment, search, chosen, params.time_budget),
+        _describe_ensemble(experiment, search, chosen),
         _list_alternatives(experiment, search, ensemble, experiment.resolve_score_metric(metric)),
         pd.DataFrame(search.curve),
         steps,
@@ -217,10 +217,7 @@ def _add_step(steps: pd.DataFrame, step: str, loss: float) -> pd.DataFrame:
 
 
 def _describe_ensemble(
-    experiment: Experiment,
-    search: ensemble_search.EnsembleSearch,
-    chosen: ensemble_search.Ensemble,
-    budget: float,
+    experiment: Experiment, search: ensemble_search.EnsembleSearch, chosen: ensemble_search.Ensemble
 ) -> str:
     weights: dict[str, float] = {}
     for member, weight in zip(chosen.members, chosen.weights):
@@ -234,7 +231,7 @@ def _describe_ensemble(
     n_compared = len(search.compared)
     return (
         f"{len(search.settings)} settings of {len(search.families)} families were tried in "
-        f"{search.curve[-1]['seconds']:.0f} s of {budget:.0f} s"
+        f"{search.curve[-1]['seconds']:.0f} s"
         f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
         f"until {search.end}; evaluated on all folds: {len(search.completed)}. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
