@@ -29,8 +29,9 @@ from modelbook.scoring import CompiledScorer, bitmask_trees, onnx_trees, tree_en
 from modelbook.scoring.bitmask_trees import LeafMasks, make_leaf_masks
 from modelbook.scoring.compilation import check_parity, compile_pipeline
 from modelbook.scoring.encoder import EncodedRows
+from modelbook.scoring.lightgbm_text import write_ensembles
 from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores
-from modelbook.scoring.tree_ensemble import extract_trees
+from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeSplit, extract_trees
 from modelbook.scoring.tree_predictor import MIN_ROWS, TreePredictor, write_tree_predictor
 from modelbook.training.catboost import CategoricalCatBoostClassifier, CategoricalCatBoostRegressor
 from modelbook.training.lightgbm import CategoricalLGBMClassifier
@@ -255,6 +256,19 @@ def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path:
         np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
     singly = [predictor.predict_one(row) for row in rows[:80].tolist()]
     np.testing.assert_allclose(singly, wanted[:80], rtol=1e-12, atol=1e-13)
+
+
+def test_splits_of_four_levels_are_adjacent_in_a_booster() -> None:
+    def grow(level: int) -> TreeSplit | float:
+        if level == 6:
+            return 1.0
+        return TreeSplit(level, 0.0, False, grow(level + 1), grow(level + 1))
+
+    text = write_ensembles([TreeEnsemble([grow(0)], np.zeros(1), "none")], [0], 6)
+    [line] = [line for line in text.splitlines() if line.startswith("split_feature=")]
+    levels = [int(level) for level in line.partition("=")[2].split()]
+    top = [level for level in range(4) for _ in range(2**level)]
+    assert levels == top + [4, 5, 5] * 16
 
 
 def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:

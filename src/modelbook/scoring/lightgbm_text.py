@@ -12,6 +12,7 @@ from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
 IS_CATEGORY, MISSING_GO_LEFT, MISSING_IS_NAN = 1, 2, 8  # bits of a decision_type
 WORD_BITS = 32  # of a set of categories
+BLOCK_LEVELS = 4  # levels of a tree whose splits fit into a cache line of an array
 TEXT_END = "\nend of trees\n"
 
 
@@ -48,8 +49,7 @@ def _write_header(output_count: int, width: int) -> str:
 
 
 def _write_tree(number: int, tree: TreeNode, start: int) -> str:
-    arrays = _TreeArrays(start)
-    arrays.add_node(tree)
+    arrays = _TreeArrays(tree, start)
     fields: dict[str, list[float]] = {
         "num_leaves": [len(arrays.leaf_value)],
         "num_cat": [len(arrays.cat_boundaries) - 1],
@@ -69,7 +69,7 @@ def _write_tree(number: int, tree: TreeNode, start: int) -> str:
 class _TreeArrays:
     """A tree's splits and leaves in arrays; a leaf ``i`` is the child ``-i - 1``."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, tree: TreeNode, start: int) -> None:
         self._start = start
         self.split_feature: list[float] = []
         self.threshold: list[float] = []
@@ -79,25 +79,30 @@ class _TreeArrays:
         self.leaf_value: list[float] = []
         self.cat_boundaries: list[float] = [0]
         self.cat_threshold: list[float] = []
+        splits = _order_splits(tree)
+        self._numbers = {id(split): number for number, split in enumerate(splits)}
+        for split in splits:
+            self._add_split(split)
+        if not splits:
+            self._add_child(tree)
 
-    def add_node(self, node: TreeNode) -> int:
-        """Add a node with all below it; returns its number as a child."""
-        if not isinstance(node, TreeSplit):
-            self.leaf_value.append(node)
-            return -len(self.leaf_value)
-        number = len(self.split_feature)
-        self.split_feature.append(self._start + node.feature_index)
-        if node.left_codes is None:
-            self.threshold.append(node.threshold)
-            self.decision_type.append(MISSING_IS_NAN | MISSING_GO_LEFT * node.missing_go_left)
+    def _add_split(self, split: TreeSplit) -> None:
+        self.split_feature.append(self._start + split.feature_index)
+        if split.left_codes is None:
+            self.threshold.append(split.threshold)
+            self.decision_type.append(MISSING_IS_NAN | MISSING_GO_LEFT * split.missing_go_left)
         else:
-            self.threshold.append(self._add_codes(node.left_codes))
+            self.threshold.append(self._add_codes(split.left_codes))
             self.decision_type.append(IS_CATEGORY)
-        self.left_child.append(0)
-        self.right_child.append(0)
-        self.left_child[number] = self.add_node(node.left)
-        self.right_child[number] = self.add_node(node.right)
-        return number
+        self.left_child.append(self._add_child(split.left))
+        self.right_child.append(self._add_child(split.right))
+
+    def _add_child(self, node: TreeNode) -> int:
+        """Return a split's number, or add a leaf; returns its number as a child."""
+        if isinstance(node, TreeSplit):
+            return self._numbers[id(node)]
+        self.leaf_value.append(node)
+        return -len(self.leaf_value)
 
     def _add_codes(self, codes: frozenset[int]) -> int:
         """Add a set of codes as bits; returns its number."""
@@ -107,3 +112,20 @@ class _TreeArrays:
         self.cat_threshold += words
         self.cat_boundaries.append(len(self.cat_threshold))
         return len(self.cat_boundaries) - 2
+
+
+def _order_splits(tree: TreeNode) -> list[TreeSplit]:
+    """Return the splits of a tree in blocks of ``BLOCK_LEVELS`` levels, from the root on.
+
+    The splits that a row passes are close to each other then, so it reads fewer cache lines.
+    """
+    splits: list[TreeSplit] = []
+    roots = [tree]
+    while roots:
+        nodes = [roots.pop()]
+        for _ in range(BLOCK_LEVELS):
+            level = [node for node in nodes if isinstance(node, TreeSplit)]
+            splits += level
+            nodes = [child for split in level for child in (split.left, split.right)]
+        roots += reversed(nodes)
+    return splits
