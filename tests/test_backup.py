@@ -106,7 +106,7 @@ def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) 
     journal.parent.mkdir()
     journal.touch()
     result = "\n".join(reset.describe_reset(root))
-    facts = ("1 versions of tiny, 1 history entries", "data/tiny/journal.db", "data/imported/")
+    facts = ("1 version of tiny, 1 history entry", "data/tiny/journal.db", "data/imported/")
     for fact in facts:
         assert fact in result
     reset.reset(root)

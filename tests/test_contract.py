@@ -164,7 +164,7 @@ def test_invalid_value_is_located_by_row_and_column(
     assert ("missing" if pd.isna(value) else contract.columns[column].describe_rule()) in rule
     with pytest.raises(ContractViolationError) as caught:
         contract.check(frame)
-    assert missing_facts(caught.value.problem, 1, 7, column, repr(value), rule) == []
+    assert missing_facts(caught.value.problem, "1 place\n", 7, column, repr(value), rule) == []
     assert caught.value.next
 
 
@@ -217,7 +217,7 @@ def test_message_lists_ten_violations_and_counts_the_rest(
     with pytest.raises(ContractViolationError) as caught:
         contract.check(frame)
     lines = caught.value.problem.splitlines()
-    assert missing_facts(lines[0], 15) == []
+    assert missing_facts(lines[0], "15 places") == []
     assert sum("size = " in line for line in lines) == MAX_LISTED == len(lines) - 2
     assert missing_facts(lines[-1], 5) == []
 

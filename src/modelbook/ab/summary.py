@@ -14,6 +14,7 @@ from modelbook.ab.analysis import (
     Arm,
 )
 from modelbook.ab.split_traffic import SplitTraffic
+from modelbook.formatting import format_count
 from modelbook.stage.verdict import to_jsonable
 from modelbook.tasks.metric_format import format_difference, format_metric
 
@@ -114,7 +115,7 @@ def _describe_counts(result: ABResult, traffic: SplitTraffic) -> str:
 
 
 def _describe_arm(arm: Arm) -> str:
-    rows = f"predicted {arm.rows:,} rows of {arm.users:,} users"
+    rows = f"predicted {format_count(arm.rows, 'row')} of {format_count(arm.users, 'user')}"
     if not arm.rows_with_outcomes:
         return f"{rows}, without outcomes so far"
     return (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from modelbook import dataset
 from modelbook.config.stages import JOINED_PREFIX
 from modelbook.dataset import labelled_batch
+from modelbook.formatting import format_count
 from modelbook.stage import files
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def collect_labelled_data(
             else ""
         )
         messages.append(
-            f"{file}: {len(new_rows):,} of {len(rows):,} rows were added to the "
+            f"{file}: added {len(new_rows):,} of {format_count(len(rows), 'row')} to the "
             f"table{existing_note}."
         )
     return LabelledData(

@@ -24,7 +24,7 @@ from modelbook import config
 from modelbook.build import labelled_data, locks, retrain_plan
 from modelbook.build.retrain_plan import RetrainPlan, RetrainRequest
 from modelbook.errors import BuildError, StoreError
-from modelbook.formatting import format_duration
+from modelbook.formatting import format_count, format_duration
 from modelbook.gate import PROMOTE
 from modelbook.registry import aliases, history
 from modelbook.registry.promotion import REASON_VARIABLE
@@ -135,7 +135,7 @@ def _describe_dry_run(plan: RetrainPlan) -> str:
         f"{name} = {config.format_value(value)}" for name, value in plan.overrides.items()
     )
     table_text = (
-        f"the table with {len(plan.labelled.batch_rows):,} added rows, "
+        f"the table with {format_count(len(plan.labelled.batch_rows), 'added row')}, "
         if len(plan.labelled.batch_rows)
         else ""
     )

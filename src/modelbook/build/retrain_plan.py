@@ -11,6 +11,7 @@ from modelbook import config, dataset
 from modelbook.build import labelled_data
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
+from modelbook.formatting import format_count
 from modelbook.stage import origins, project
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ def _count_newer_rows(
     prefix = f"Version {champion.number} was built on {trained_rows:,} rows"
     if not contract.time or last_period is None:
         newer_rows = max(len(sampled) - trained_rows, 0)
-        return newer_rows, f"{prefix}; {newer_rows:,} labelled rows are newer."
+        return (
+            newer_rows,
+            f"{prefix}; {format_count(newer_rows, 'labelled row is', 'labelled rows are')} newer.",
+        )
     periods, name = sampled[contract.time], contract.label(contract.time)
     later_rows = int(((periods > last_period) & (periods <= as_of)).sum())
     backfilled_rows = max(
@@ -170,8 +174,9 @@ def _count_newer_rows(
     return (
         newer_rows,
         (
-            f"{prefix}, up to {name} {last_period:.15g}; {newer_rows:,} labelled rows up to "
-            f"{name} {as_of:.15g} are newer."
+            f"{prefix}, up to {name} {last_period:.15g}; "
+            f"{format_count(newer_rows, 'labelled row is', 'labelled rows are')} newer, up to "
+            f"{name} {as_of:.15g}."
         ),
     )
 

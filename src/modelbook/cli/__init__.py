@@ -21,6 +21,7 @@ from modelbook.cli.options import (
     report_errors,
 )
 from modelbook.errors import StageError
+from modelbook.formatting import format_count
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=modelbook.__doc__
@@ -139,9 +140,10 @@ def check(
         violations = contract.find_violations(dataset.read_table(table, root, contract))
     terminal.print_violations(violations.head(limit), format)
     if len(violations):
-        limit_note = f"; {limit:,} are shown, --limit shows more" if len(violations) > limit else ""
+        limit_note = f"; {limit:,} shown, --limit shows more" if len(violations) > limit else ""
         typer.echo(
-            f"{len(violations):,} violations of {parameters['contract']}{limit_note}", err=True
+            f"{format_count(len(violations), 'violation')} of {parameters['contract']}{limit_note}",
+            err=True,
         )
         raise typer.Exit(1)
     typer.echo(f"{table} meets {parameters['contract']}", err=format != "table")

@@ -9,6 +9,7 @@ import typer
 
 from modelbook.cli import options
 from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
+from modelbook.formatting import format_count
 
 app = typer.Typer()
 
@@ -82,7 +83,7 @@ def _run_replay(
     def report_progress(rows: int, seconds: float) -> None:
         if seconds - last_report[0] > PROGRESS_SECONDS:
             last_report[0] = seconds
-            typer.echo(f"{rows:,} rows, {rows / seconds:,.0f} per second", err=True)
+            typer.echo(f"{format_count(rows, 'row')}, {rows / seconds:,.0f} per second", err=True)
 
     with replay_module.open_csv(out) as save_chunk:
         predictions = options.open_journal(root, book).read_predictions_excluding(start, number)

@@ -20,6 +20,7 @@ from modelbook.cli.options import (
     print_json,
     report_errors,
 )
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     from modelbook.errors import ModelbookError
@@ -49,7 +50,7 @@ def backup(
         print_json(asdict(summary))
         return
     typer.echo(summary.address)
-    typer.echo(f"{summary.files:,} files, {summary.bytes / 1e6:,.1f} MB", err=True)
+    typer.echo(f"{format_count(summary.files, 'file')}, {summary.bytes / 1e6:,.1f} MB", err=True)
     for note in summary.notes:
         typer.echo(note, err=True)
 
@@ -73,7 +74,7 @@ def restore(
     if as_json:
         print_json(asdict(summary))
         return
-    typer.echo(f"restored {summary.files:,} files into {summary.address}")
+    typer.echo(f"restored {format_count(summary.files, 'file')} into {summary.address}")
     for note in summary.notes:
         typer.echo(note, err=True)
 
@@ -123,7 +124,7 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty folder, or a new 
 
     with report_errors():
         names = project_template.create_project(folder)
-    typer.echo(f"wrote {len(names)} files into {folder}")
+    typer.echo(f"wrote {format_count(len(names), 'file')} into {folder}")
     typer.echo(f"next: cd {folder} && git init && make run")
 
 
@@ -227,7 +228,7 @@ def _write_upgrade(
     from modelbook.extras import project_template
 
     counts = {"file": len(changes), "database": len(migrations)}
-    count_text = " and ".join(f"{n:,} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n)
+    count_text = " and ".join(format_count(n, noun) for noun, n in counts.items() if n)
     if not yes:
         typer.echo(f"to change {count_text}: modelbook upgrade --yes", err=True)
         raise typer.Exit(1)
@@ -318,10 +319,10 @@ def forget(
 def _print_erasure(erasure: Erasure, table: str) -> None:
     """Print what was removed, and what is left to the user."""
     for path, count in erasure.table_rows.items():
-        typer.echo(f"{count:,} rows removed from {path}")
-    typer.echo(f"{erasure.journal_rows:,} predictions removed from the journal")
+        typer.echo(f"{format_count(count, 'row')} removed from {path}")
+    typer.echo(f"{format_count(erasure.journal_rows, 'prediction')} removed from the journal")
     for number, count in erasure.version_rows.items():
-        typer.echo(f"{count:,} rows removed from the files of version {number}")
+        typer.echo(f"{format_count(count, 'row')} removed from the files of version {number}")
     for address in erasure.exports:
         typer.echo(f"deleted the export {address}")
     trained = ", ".join(map(str, erasure.trained_versions)) or "none"
@@ -374,7 +375,8 @@ def _print_retention(book: str, retention: Retention) -> None:
     for number in retention.versions:
         typer.echo(f"version {number} of {book}")
     if retention.candidate_models:
-        typer.echo(f"models of {len(retention.candidate_models)} candidates of old comparisons")
+        n_models = len(retention.candidate_models)
+        typer.echo(f"{format_count(n_models, 'candidate model')} of old comparisons")
     for folder in retention.cached_folders:
         typer.echo(f"downloaded files in {folder}")
     if retention.is_empty:

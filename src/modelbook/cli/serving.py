@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     from modelbook.dataset.object_store import RemoteAddress
@@ -169,9 +170,13 @@ def _print_score(result: BatchResult, target: str, version: int, as_json: bool) 
             }
         )
         return
-    typer.echo(f"{target}: {scored_rows:,} rows scored by version {version}")
+    typer.echo(f"{target}: {format_count(scored_rows, 'row')} scored by version {version}")
     if result.rejected_rows:
-        typer.echo(f"{rejects}: {result.rejected_rows:,} rows violate the contract", err=True)
+        typer.echo(
+            f"{rejects}: "
+            f"{format_count(result.rejected_rows, 'row violates', 'rows violate')} the contract",
+            err=True,
+        )
 
 
 def _find_version(root: Path, book: str, model: str) -> RegisteredVersion:
@@ -300,7 +305,9 @@ def _open_locations(
 
 
 def _report_progress(rows: int, seconds: float) -> None:
-    typer.echo(f"{rows:,} rows, {rows / max(seconds, 1e-9):,.0f} per second", err=True)
+    typer.echo(
+        f"{format_count(rows, 'row')}, {rows / max(seconds, 1e-9):,.0f} per second", err=True
+    )
 
 
 @app.command()

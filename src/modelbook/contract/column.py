@@ -20,6 +20,7 @@ from modelbook.contract.parsing import (
     parse_numbers,
 )
 from modelbook.errors import ContractViolationError
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     import pandas as pd  # not at run time: the service image reads contracts without pandas
@@ -245,7 +246,7 @@ class Column(BaseModel):
             row = int(np.flatnonzero(is_unreadable)[0])
             raise ContractViolationError(
                 f"{name} = {values.iloc[[row]].item()!r} in row {row} cannot be read; "
-                f"{is_unreadable.sum():,} such values",
+                f"{format_count(is_unreadable.sum(), 'such value')}",
                 expected=self.describe_rule(),
                 next="correct the value, or set its format in the contract (docs/contract.md)",
             )

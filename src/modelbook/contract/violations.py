@@ -10,6 +10,7 @@ import pandas as pd
 
 from modelbook.contract.parsing import normalize_texts
 from modelbook.errors import ContractViolationError
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     from modelbook.contract.contract import Contract
@@ -77,7 +78,7 @@ def raise_on_violations(violations: pd.DataFrame, table_name: str) -> None:
         f"\n    and {len(violations) - MAX_LISTED:,} more" if len(violations) > MAX_LISTED else ""
     )
     raise ContractViolationError(
-        f"{table_name} violates its contract in {len(violations):,} places\n"
+        f"{table_name} violates its contract in {format_count(len(violations), 'place')}\n"
         + "\n".join(lines)
         + remainder,
         next="correct the table; if the table is right, change the contract and have it reviewed",

@@ -14,7 +14,7 @@ import pandas as pd
 from modelbook.contract import dates, parsing
 from modelbook.contract.counts import count_values
 from modelbook.draft.column_guess import ColumnGuess
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_count, natural_sort_key
 
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
@@ -228,7 +228,9 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
         row = int(numbers.index[np.isinf(numbers)][0])
         guess.add_question("infinite", count=infinite_count, row=row)
         guess.contract_keys["type"] = "text"
-        guess.change_role("dropped", f"{infinite_count:,} infinite values, the first in row {row}")
+        guess.change_role(
+            "dropped", f"{format_count(infinite_count, 'infinite value')}, the first in row {row}"
+        )
         return
     low, high = float(numbers.min()), float(numbers.max())
     if values.dtype.kind in "iu" and max(abs(low), abs(high)) >= 2**53:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from modelbook.contract import Column, dates
 from modelbook.draft.column_guess import ColumnGuess
+from modelbook.formatting import format_count
 
 ID_NAME_PATTERN = re.compile(
     r"(?i)(^|[_\s.-])(id|uuid|guid|key|no|nr|num|number|index|ref|unnamed: 0|column \d+)$"
@@ -85,7 +86,8 @@ def _decide_on_id_with_gaps(guess: ColumnGuess, n_present: int, n_rows: int) -> 
             guess.change_role("id", "a different number in each row that has one, named like an id")
     elif is_entity and _has_repeated_rows(guess, n_present):
         guess.change_role(
-            "dropped", f"an entity by its name, missing in {n_rows - n_present:,} rows"
+            "dropped",
+            f"an entity by its name, missing in {format_count(n_rows - n_present, 'row')}",
         )
         guess.add_question("entity_gaps", count=n_rows - n_present, total=n_rows)
 

@@ -11,6 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from modelbook.contract import Contract
 from modelbook.contract.counts import count_values
+from modelbook.formatting import format_count
 from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import weighted_mean
@@ -119,7 +120,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
         f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
         f"{format_metric(worst_slice['error in slice'])} against "
         f"{format_metric(worst_slice['in other rows'])} elsewhere, "
-        f"on {worst_slice['rows']:,} rows that did not grow the tree."
+        f"on {format_count(worst_slice['rows'], 'row')} that did not grow the tree."
     )
 
 

@@ -23,6 +23,7 @@ from modelbook import __version__
 from modelbook.build import locks
 from modelbook.config.store import STORE_FILE
 from modelbook.errors import StoreError
+from modelbook.formatting import format_count
 from modelbook.redaction import redact
 from modelbook.registry import artifact_storage
 from modelbook.registry.location import cache_folder, database_path, display_uri, is_embedded
@@ -117,7 +118,7 @@ def restore(root: Path, address: str) -> BackupSummary:
         ]
         if altered:
             raise StoreError(
-                f"{len(altered)} files of {redact(address)} are missing or were altered: "
+                f"{format_count(len(altered), 'file')} missing or altered in {redact(address)}: "
                 f"{', '.join(altered[:5])}",
                 expected=f"the digests in {MANIFEST_FILE}",
                 next="nothing was restored; use another backup",
@@ -216,7 +217,8 @@ def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
     ]
     if conflicts:
         raise StoreError(
-            f"{len(conflicts)} files of {root} differ from the backup: {', '.join(conflicts[:5])}",
+            f"{format_count(len(conflicts), 'file')} in {root} not as in the backup: "
+            f"{', '.join(conflicts[:5])}",
             expected="a folder without them, such as an empty one or a fresh clone",
             next=f"restore into an empty folder, or move these away; {STORE_FILE} included",
         )

@@ -23,6 +23,7 @@ from modelbook.config import Deploy
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import holds_out
 from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
+from modelbook.formatting import format_count
 from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
@@ -198,7 +199,8 @@ def _score_journal(
         scored,
         _with_scores(scored, champion_scores),
         "model",
-        f"{len(rows):,} predictions of the champion with known outcomes, later than the version.",
+        f"{format_count(len(rows), 'prediction')} of the champion with known outcomes, later than "
+        "the version.",
     )
 
 
@@ -233,7 +235,7 @@ def _score_holdout(
         scored,
         champion_rows,
         "evaluated",
-        f"{len(rows):,} holdout rows of this project that no version was fitted on.",
+        f"{format_count(len(rows), 'holdout row')} of this project that no version was fitted on.",
     )
 
 

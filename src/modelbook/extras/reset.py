@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelbook.build import locks
+from modelbook.formatting import format_count
 from modelbook.registry import history
 from modelbook.registry.aliases import list_version_numbers
 from modelbook.registry.location import database_path, is_embedded
@@ -23,7 +24,10 @@ def describe_reset(root: Path) -> list[str]:
         for name in sorted(model.name for model in models):
             n_versions = len(list_version_numbers(root, name))
             entry_count = len(history.read_history(root, name))
-            lines.append(f"{n_versions:,} versions of {name}, {entry_count:,} history entries")
+            lines.append(
+                f"{format_count(n_versions, 'version')} of {name}, "
+                f"{format_count(entry_count, 'history entry', 'history entries')}"
+            )
     for folder in GENERATED_FOLDERS:
         files = [
             path
@@ -35,7 +39,7 @@ def describe_reset(root: Path) -> list[str]:
         lines += [f"the journal {path.relative_to(root)}" for path in journals]
         if files:
             size = sum(path.stat().st_size for path in files) / 1e6
-            lines.append(f"{len(files):,} files in {folder} ({size:,.1f} MB)")
+            lines.append(f"{format_count(len(files), 'file')} in {folder} ({size:,.1f} MB)")
     return lines
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from modelbook.formatting import format_count
 from modelbook.journal.database import MAX_IDS_PER_QUERY, FileIdentity, Journal
 from modelbook.journal.hash_chain import HashChain
 from modelbook.journal.schema import PREDICTIONS_TABLE
@@ -267,7 +268,8 @@ class JournalWriter:
             orphaned_count = self._file_row_count - len(rows)
             self._on_status_change(
                 f"the journal's file was removed or replaced: {self._journal.safe_url}; "
-                f"{orphaned_count:,} predictions of this process were written to the former file"
+                "written to the former file by this process: "
+                f"{format_count(orphaned_count, 'prediction')}"
             )
             self.replaced_count += 1
             self.orphaned_count += orphaned_count

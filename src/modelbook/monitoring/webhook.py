@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modelbook import formatting
+from modelbook.formatting import format_count
 from modelbook.redaction import MASK
 
 URL_VARIABLE = "MODELBOOK_WEBHOOK"
@@ -70,7 +71,7 @@ def post_json(
             problem = f"{host}: status {status}"
             if status < 500 and status not in (408, 425, 429):
                 return f"{problem}, not retried"
-    return f"{problem}, after {len(retry_delays)} attempts"
+    return f"{problem}, after {format_count(len(retry_delays), 'attempt')}"
 
 
 def mask_url(url: str) -> str:

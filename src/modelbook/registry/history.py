@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook import __version__, formatting
 from modelbook.errors import PromotionError, StoreError
 from modelbook.file_lock import acquire_lock
+from modelbook.formatting import format_count
 from modelbook.redaction import redact, redact_all
 from modelbook.registry import aliases, connection, history_log
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
@@ -107,7 +108,7 @@ class HistoryEntry:
         predecessor_text = (
             f" after {_format_version(self.champion_before)}" if self.champion_before else ""
         )
-        proof_text = f"{self.evidence.get('golden_rows', 0)} golden rows reproduced"
+        proof_text = f"{format_count(self.evidence.get('golden_rows', 0), 'golden row')} reproduced"
         return (
             f"{_format_version(self.champion_after)} of {self.model} is the "
             f"champion{predecessor_text}; {proof_text}; entry {self.number} in history"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_count, key_number
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.metric_format import format_passed, metric_label
 
@@ -89,7 +89,8 @@ def _list_sentences(
     champion = outcome["champion"]
     champion_sentence = (
         f"The alias champion names {'no version' if champion is None else f'version {champion}'}; "
-        f"{outcome['golden_rows']} golden rows were reproduced in a clean process."
+        f"{format_count(outcome['golden_rows'], 'golden row was', 'golden rows were')} "
+        "reproduced in a clean process."
     )
     if champion is not None:
         champion_sentence += f" It is served by {_describe_scorer(outcome['scorer'])}."

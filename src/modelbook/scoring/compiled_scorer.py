@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelbook.formatting import format_count
 from modelbook.scoring import (
     predictors,
     stacking,  # noqa: F401  registers its predictors
@@ -48,7 +49,8 @@ class ParityProof:
 
     def __str__(self) -> str:
         return (
-            f"{self.label_mismatches} label mismatches in {self.rows:,} rows, largest difference "
+            f"{format_count(self.label_mismatches, 'label mismatch', 'label mismatches')} in "
+            f"{format_count(self.rows, 'row')}, largest difference "
             f"{self.max_difference:.1g}"
         )
 

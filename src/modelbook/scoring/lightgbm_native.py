@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from modelbook.errors import CompileError
+from modelbook.formatting import format_count
 
 # Names in the C API: DTYPE_FLOAT64, is_row_major, PREDICT_NORMAL, PREDICT_RAW_SCORE.
 DTYPE_FLOAT64, ROW_MAJOR, PREDICT_NORMAL, PREDICT_RAW, ALL_ITERATIONS = (1, 1, 0, 1, -1)
@@ -47,7 +48,8 @@ class NativeBooster:
         )
         if feature_count.value != width:
             raise CompileError(
-                f"the booster needs {feature_count.value} columns", expected=f"{width} columns"
+                f"the booster needs {format_count(feature_count.value, 'column')}",
+                expected=f"{width}",
             )
         self.output_count = class_count.value
         self._init_single_row()

@@ -14,6 +14,7 @@ from modelbook.contract import Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark
 from modelbook.contract.text_layout import UTF16_MARKS, find_text_layout
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 from modelbook.serving.http_request import (
     MAX_EXTRA_COLUMNS,
     InvalidValue,
@@ -149,7 +150,7 @@ def _check_table(header: list[str], cells: list[list[str]], contract: Contract) 
         if len(line) != len(header):
             raise RequestError(
                 422,
-                f"row {row_number} has {len(line)} cells",
+                f"row {row_number} has {format_count(len(line), 'cell')}",
                 expected=f"{len(header)}, as in the header",
             )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Receive
 
 from modelbook.contract import text_layout
+from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     from modelbook.contract import Column
@@ -99,7 +100,7 @@ class BodyLimits:
         body = JSON_STRING.sub(b"", body)
         if is_list and (row_count := body.count(b"{")) > max_rows:
             raise RequestError(
-                413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,} rows"
+                413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,}"
             )
         replace(self, max_rows=max_rows).check_tokens(body, max_tokens)
 
@@ -118,7 +119,8 @@ class BodyLimits:
             raise RequestError(
                 413,
                 f"the body has {token_count:,} names, values and brackets",
-                expected=f"at most {self.max_rows:,} rows of {self.max_fields} fields",
+                expected=f"at most {format_count(self.max_rows, 'row')} of "
+                f"{format_count(self.max_fields, 'field')}",
             )
 
 
@@ -154,7 +156,7 @@ def check_table(body: bytes, max_lines: int, max_columns: int) -> None:
         raise RequestError(
             413,
             f"the table has {line_count:,} lines",
-            expected=f"at most {max_lines:,} rows; for more: modelbook score",
+            expected=f"at most {format_count(max_lines, 'row')}; for more: modelbook score",
         )
     header = re.split(rb"[\r\n]", body, maxsplit=1)[0]
     if (column_count := max(map(header.count, DELIMITERS)) + 1) > max_columns:

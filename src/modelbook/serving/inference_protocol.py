@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modelbook
 from modelbook.contract import Column
+from modelbook.formatting import format_count
 from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
 from modelbook.serving.schemas import find_duplicate, format_value
 from modelbook.serving.served_models import ServedModel
@@ -150,12 +151,12 @@ def _count_rows(request: InferenceRequest, max_rows: int) -> int:
         if len(tensor.data) != row_count:
             raise RequestError(
                 422,
-                f"the input {tensor.name[:80]!r} has {len(tensor.data):,} values",
+                f"the input {tensor.name[:80]!r} has {format_count(len(tensor.data), 'value')}",
                 expected=f"{row_count:,}, as in its shape",
             )
     if row_count > max_rows:
         raise RequestError(
-            413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,} rows"
+            413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,}"
         )
     return row_count
 

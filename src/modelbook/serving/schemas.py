@@ -23,6 +23,7 @@ from pydantic_core import from_json
 from typing_extensions import TypedDict
 
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark, parse_number
+from modelbook.formatting import format_count
 from modelbook.serving.http_request import (
     BodyLimits,
     InvalidValue,
@@ -345,8 +346,8 @@ class RowReader(JsonReader):
 def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
     """Build the error for values that break the contract."""
     values = list(invalid_values)[:MAX_LISTED_VALUES]
-    or_more = " or more" if len(values) == MAX_LISTED_VALUES else ""
-    count = "1 value breaks" if len(values) == 1 else f"{len(values):,}{or_more} values break"
+    or_more = "or more " if len(values) == MAX_LISTED_VALUES else ""
+    count = format_count(len(values), "value breaks", f"{or_more}values break")
     return RequestError(422, f"{count} the contract: {values[0]}", invalid_values=values)
 
 

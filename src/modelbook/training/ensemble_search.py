@@ -23,6 +23,7 @@ import pandas as pd
 
 from modelbook.engine import Engine
 from modelbook.errors import TrainingError
+from modelbook.formatting import format_count
 from modelbook.training import boosters, spaces, stacking
 from modelbook.training.class_balancing import RESAMPLERS
 from modelbook.training.experiment import Experiment
@@ -289,7 +290,7 @@ class EnsembleSearch:
         self.settings += settings
         folds = list(range(self.experiment.folds))
         first, others = folds[:FIRST_FOLDS], folds[FIRST_FOLDS:]
-        text = f"round {number + 1} of {MAX_ROUNDS}, {len(settings)} settings"
+        text = f"round {number + 1} of {MAX_ROUNDS}, {format_count(len(settings), 'setting')}"
         self._run_folds(text, settings, first)
         evaluated = [setting for setting in settings if len(setting.losses) == len(first)]
         evaluated.sort(key=lambda setting: setting.loss)

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from modelbook import engine
 from modelbook.config import AUTO, NONE, Finalize
 from modelbook.engine import Engine
+from modelbook.formatting import format_count
 from modelbook.registry.candidate_runs import TakenCandidate
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
@@ -230,7 +231,8 @@ def _describe_ensemble(
     loss = search.measure_loss(chosen.out_of_fold_scores)
     n_compared = len(search.compared)
     return (
-        f"{len(search.settings)} settings of {len(search.families)} families were tried in "
+        f"{len(search.settings):,} settings of "
+        f"{format_count(len(search.families), 'family', 'families')} were tried in "
         f"{search.curve[-1]['seconds']:.0f} s"
         f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
         f"until {search.end}; evaluated on all folds: {len(search.completed)}. "
@@ -446,7 +448,7 @@ def _describe_alternatives(
         (n_combined, "combination of them", "combinations of them"),
         (len(others), "family of the comparison", "families of the comparison"),
     )
-    return ", ".join(f"{n} {one if n == 1 else several}" for n, one, several in counts if n)
+    return ", ".join(format_count(n, one, several) for n, one, several in counts if n)
 
 
 def round_percentages(shares: Sequence[float]) -> list[int]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
+from modelbook.formatting import format_count
 from modelbook.tasks.metric_format import format_difference
 
 
@@ -27,7 +28,7 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
         ax,
         data["users"],
         [
-            f"{users:,.0f} users: {format_difference(difference)}"
+            f"{format_count(int(users), 'user')}: {format_difference(difference)}"
             for users, difference in zip(data["users"], data["difference"], strict=True)
         ],
     )
@@ -58,7 +59,7 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
 
 def _alt_text(last: pd.Series) -> str:
     difference_text = (
-        f"After {last['users']:,.0f} users the difference is "
+        f"After {format_count(int(last['users']), 'user')} the difference is "
         f"{format_difference(last['difference'])}"
     )
     if pd.isna(last["low"]) or pd.isna(last["high"]):

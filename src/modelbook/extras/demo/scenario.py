@@ -19,6 +19,7 @@ from modelbook.contract import Contract
 from modelbook.extras.demo import checks, live_rows, traffic
 from modelbook.extras.demo.sandbox import TABLE, Sandbox, get_served_versions, wait_until
 from modelbook.extras.demo.traffic import SteadyTraffic
+from modelbook.formatting import format_count
 
 LIVE_YEAR, LATER_YEAR = 4, 5  # the years that are sent as live requests
 FAULT_EVERY = 3  # of the later year, every third row is sent while the fault is served
@@ -173,7 +174,7 @@ class Scenario:
                 and compared == requests,
                 f"modelbook ab: {result['status']}, on {compared:,} rows of the versions "
                 f"{result['versions']}. {' '.join(result['sentences'])}",
-                f"{KEEP_CHAMPION}, version {new}, on {requests:,} rows",
+                f"{KEEP_CHAMPION}, version {new}, on {format_count(requests, 'row')}",
             )
             texts += [result["status"], result["sentences"][0]]
 

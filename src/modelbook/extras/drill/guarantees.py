@@ -36,6 +36,7 @@ from modelbook.extras.drill.services import (
     wait_for_responses,
     wait_until,
 )
+from modelbook.formatting import format_count
 from modelbook.journal import Journal
 from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
@@ -328,7 +329,7 @@ def kill_supervisor(copy: ServiceCopy) -> Numbers:
     process.wait(WAIT_SECONDS)
     started = time.monotonic()
     _, alive = psutil.wait_procs(workers, timeout=WAIT_SECONDS)
-    require(not alive, f"{len(alive)} workers are still running")
+    require(not alive, f"still running: {format_count(len(alive), 'worker')}")
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
+from modelbook.formatting import format_count
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
 from modelbook.journal.hash_chain import verify_predictions
@@ -302,7 +303,9 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
     """Require that the journal holds all predictions, and proves the last ones."""
     missing = row_hashes.keys() - copy.journaled_ids()
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
-    require(not missing, f"{len(missing)} returned predictions are missing in the journal")
+    require(
+        not missing, f"missing in the journal: {format_count(len(missing), 'returned prediction')}"
+    )
     last = dict(list(row_hashes.items())[-N_VERIFIED:])
     proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
     problems = [proof.problem for proof in proofs if not proof.is_verified]

@@ -19,8 +19,3 @@ class CheckResult:
     ok: bool
     state: str
     fix: str = ""
-
-
-def format_count(count: int, noun: str) -> str:
-    """Format a count with its noun: ``1 notebook``, ``6 notebooks``."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

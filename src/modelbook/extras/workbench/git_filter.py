@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench.check_result import CheckResult, format_count
+from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.formatting import format_count
 from modelbook.stage.project import run_git
 
 ATTRIBUTES = "*.ipynb filter=modelbook diff=jupyternotebook merge=jupyternotebook"
