@@ -10,7 +10,7 @@ import task_books
 from conftest import CONTRACT
 from small_project import ROOT, STAGES
 from test_run_archive import fail, write_stage_page
-from test_run_history import RAN, built, receipt, write_run
+from test_run_history import RAN, built, metrics_of, receipt, write_run
 
 from modelbook import tasks
 from modelbook.contract import Contract
@@ -54,6 +54,24 @@ def test_change_beyond_intervals_is_not_described_as_chance(project):
     assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", words)
     assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in words
     assert '<td class="num">-0.1</td>' in html
+
+
+@pytest.mark.parametrize(("low", "is_chance"), [(0.005, False), (-0.005, True)])
+def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chance):
+    """Each metric is within the other's interval; deploy compared the versions on shared rows."""
+    receipt(project, "finalize", metrics=metrics_of(0.75), version=7)
+    write_run(project)
+    receipt(project, "finalize", metrics=metrics_of(0.765), version=8)
+    difference = {"metric": "roc_auc", "difference": 0.015, "low": low, "high": 0.025}
+    paired = {"champion": 7, "rows": 1234, "differences": [difference]}
+    receipt(project, "deploy", "promote", candidate=8, paired=paired)
+    write_run(project)
+    sentence = re.search(r"ROC AUC rose [^.]*\.[^.]*\.[^.]*\.[^.]*\.", page(project, "2", "3")[1])[
+        0
+    ]
+    assert "1,234 rows" in sentence
+    assert ("chance" in sentence) is is_chance
+    assert "same rows" in page(project, "1", "3")[1]
 
 
 @pytest.mark.parametrize(

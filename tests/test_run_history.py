@@ -60,6 +60,15 @@ def receipt(root, stage, word="done", numbers=(), parameters=None, origin="defau
     files.write(root / f"models/tiny/{stage}.json", verdict.to_dict())
 
 
+def metrics_of(roc_auc):
+    return {
+        "roc_auc": roc_auc,
+        "roc_auc_low": roc_auc - 0.02,
+        "roc_auc_high": roc_auc + 0.02,
+        "brier": 0.1,
+    }
+
+
 def built(root, roc_auc=0.75, folds=5, **more):
     """Leave the six receipts of a build."""
     receipt(
@@ -74,12 +83,7 @@ def built(root, roc_auc=0.75, folds=5, **more):
     receipt(
         root, "compare", "leader found", [("leader's fit time", time.time(), "s")], {"folds": folds}
     )
-    metrics = {
-        "roc_auc": roc_auc,
-        "roc_auc_low": roc_auc - 0.02,
-        "roc_auc_high": roc_auc + 0.02,
-        "brier": 0.1,
-    }
+    metrics = metrics_of(roc_auc)
     receipt(root, "finalize", "beats baseline", [("ROC AUC", roc_auc)], metrics=metrics, version=3)
     receipt(root, "deploy", "promote", [("candidate", 3, "version")], candidate=3)
     receipt(root, "monitor", "healthy", [("columns drifted", 9, "count"), ("share", 0.43, "share")])

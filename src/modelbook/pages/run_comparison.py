@@ -72,26 +72,43 @@ def write(
 
 
 def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, Any]]:
-    """Yield the headline metrics of both runs, and whether each is in the other's interval."""
+    """Yield the headline metrics of both runs, and whether chance may explain their difference.
+
+    If deploy compared both versions on the same rows, its paired interval decides; otherwise each
+    value must be in the other's interval.
+    """
     for name in COMPARED_METRICS:
-        before, after = (
-            [
-                step.metrics
-                for step in run.stages.values()
-                if step.has_result and name in step.metrics
-            ]
+        steps = [
+            [step for step in run.stages.values() if step.has_result and name in step.metrics]
             for run in (a, b)
-        )
-        if before and after:
-            old, new = before[-1][name], after[-1][name]
+        ]
+        if all(steps):
+            before, after = (run_steps[-1] for run_steps in steps)
+            old, new = before.metrics[name], after.metrics[name]
+            n_rows, paired = _find_paired_difference((a, b), {before.version, after.version}, name)
             yield {
                 "metric": name,
                 "before": old,
                 "after": new,
                 "difference": round(new - old, 4) if round(new - old, 6) else 0,
-                "is_within_intervals": _is_within_interval(new, name, before[-1])
-                and _is_within_interval(old, name, after[-1]),
+                "paired_rows": n_rows,
+                "may_be_chance": paired["low"] <= 0 <= paired["high"]
+                if paired
+                else _is_within_interval(new, name, before.metrics)
+                and _is_within_interval(old, name, after.metrics),
             }
+
+
+def _find_paired_difference(
+    runs: RunPair, versions: set[int | None], metric: str
+) -> tuple[int, dict[str, Any] | None]:
+    """Rows and difference of a run's comparison of two versions; 0 and None without an interval."""
+    for step in (step for run in runs for step in run.stages.values() if step.paired):
+        if {step.paired["champion"], step.version} == versions:
+            for row in step.paired["differences"]:
+                if row["metric"] == metric and row["low"] is not None:
+                    return step.paired["rows"], row
+    return 0, None
 
 
 def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:

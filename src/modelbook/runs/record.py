@@ -42,6 +42,7 @@ class StageRun:
     version: int | None = None
     numbers: list[KeyNumber] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    paired: dict[str, Any] = field(default_factory=dict)  # deploy's comparison with the champion
     parameters: list[dict[str, str]] = field(default_factory=list)
     library_versions: dict[str, str] = field(default_factory=dict)
     processor: list[str] = field(default_factory=list)  # vector instructions and BLAS kernels
@@ -177,6 +178,7 @@ def _describe_stage(
         "metrics": {
             name: value for name, value in details.get("metrics", {}).items() if value is not None
         },
+        "paired": details.get("paired", {}),
         "parameters": [
             _describe_parameter(parameter) for parameter in facts.get("parameters", parameters)
         ],
