@@ -123,7 +123,6 @@ def measure_value(
         The rows of a period, on which the value is projected.
     """
     bootstrap = {"resamples": params.resamples, "seed": params.seed}
-    amounts = _read_amounts(task.contract, rows, params.amount)
     limit = None
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
@@ -131,21 +130,11 @@ def measure_value(
     ranking = _score_by_feature(task, rows, feature_ranking)
     decisions = list_decisions(task, costs, scored, threshold, simple_model, limit, ranking)
     policies = compare_policies(costs, scored, decisions, **bootstrap)
-    gains, at_capacity = {}, {}
-    if capacity is not None:
-        table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], **bootstrap).round(4)
-        gains, at_capacity = table.iloc[:-1].to_dict("list"), table.iloc[-1].to_dict()
-        at_capacity["flagged"] = round(capacity * period.rows)
     return {
         "task": task.name,
-        "unit": "" if params.currency == NONE else params.currency,
         "costs": costs.parameters(),
-        "period_rows": period.rows,
-        "period": period.label,
-        "noun": period.noun,
+        **_describe_units(task.contract, period, params),
         "mix": _describe_mix(task.contract, rows, period.mix),
-        "target": task.contract.label(task.contract.target),
-        "amount": "" if params.amount == NONE else task.contract.label(params.amount),
         "rows": len(scored),
         "threshold": threshold,
         "decision_threshold": _decision_threshold(scored, threshold, limit),
@@ -156,8 +145,39 @@ def measure_value(
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
         "baseline": _cheapest_constant(policies),
         "policies": _to_records(policies),
-        "at_capacity": at_capacity,
-        "gains": gains,
+        **_measure_gains(
+            scored, _read_amounts(task.contract, rows, params.amount), capacity, period, bootstrap
+        ),
+    }
+
+
+def _measure_gains(
+    scored: ScoredRows,
+    amounts: np.ndarray | None,
+    capacity: float | None,
+    period: Period,
+    bootstrap: dict[str, int],
+) -> dict[str, Any]:
+    """What is reached by share of the rows, and at capacity; empty where no rows are flagged."""
+    if capacity is None:
+        return {"at_capacity": {}, "gains": {}}
+    table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], **bootstrap).round(4)
+    flagged = {"flagged": round(capacity * period.rows)}
+    return {
+        "at_capacity": table.iloc[-1].to_dict() | flagged,
+        "gains": table.iloc[:-1].to_dict("list"),
+    }
+
+
+def _describe_units(contract: Contract, period: Period, params: Finalize) -> dict[str, Any]:
+    """What rows, costs and amounts of a value are of."""
+    return {
+        "unit": "" if params.currency == NONE else params.currency,
+        "period_rows": period.rows,
+        "period": period.label,
+        "noun": period.noun,
+        "target": contract.label(contract.target),
+        "amount": "" if params.amount == NONE else contract.label(params.amount),
     }
 
 
@@ -186,32 +206,33 @@ def compare_policies(
         decisions flag none; ``lead`` is what the first policy saves against a simple model or a
         single feature, None for other policies.
     """
-    ones = np.ones(len(scored))
-
-    def mean_with_ci(values: np.ndarray, scale: Scale) -> tuple[float, ...]:
-        mean = partial(weighted_mean, values)
-        return float(mean(ones)), *jackknife_ci(mean, scored, scale, resamples=resamples, seed=seed)
-
+    options = {"resamples": resamples, "seed": seed}
     policies = [
         (name, kind, decision, costs.row_costs(scored.outcome, decision))
         for name, kind, decision in decisions
     ]
     model_costs = policies[0][3]
-    baseline_name, _, _, baseline_costs = min(
-        (policy for policy in policies if policy[1] == CONSTANT),
-        key=lambda policy: policy[3].mean(),
-    )
+    constants = [policy for policy in policies if policy[1] == CONSTANT]
+    baseline_name, _, _, baseline_costs = min(constants, key=lambda policy: policy[3].mean())
     rows = []
     for name, kind, decision, row_costs in policies:
         share = float(np.mean(decision)) if costs.flags_rows else None
         saving: tuple[float, ...] = (0.0, 0.0, 0.0)
         if name != baseline_name:
-            saving = mean_with_ci(baseline_costs - row_costs, DIFFERENCE)
+            saving = _mean_with_ci(baseline_costs - row_costs, scored, DIFFERENCE, **options)
         lead: tuple[float | None, ...] = (None, None, None)
         if kind in ALTERNATIVES:
-            lead = mean_with_ci(row_costs - model_costs, DIFFERENCE)
-        rows.append((name, kind, share, *mean_with_ci(row_costs, IDENTITY), *saving, *lead))
+            lead = _mean_with_ci(row_costs - model_costs, scored, DIFFERENCE, **options)
+        cost = _mean_with_ci(row_costs, scored, IDENTITY, **options)
+        rows.append((name, kind, share, *cost, *saving, *lead))
     return pd.DataFrame(rows, columns=POLICY_COLUMNS)
+
+
+def _mean_with_ci(
+    values: np.ndarray, scored: ScoredRows, scale: Scale, **options: int
+) -> tuple[float, ...]:
+    mean = partial(weighted_mean, values)
+    return float(mean(np.ones(len(values)))), *jackknife_ci(mean, scored, scale, **options)
 
 
 def compare_versions(

@@ -188,8 +188,7 @@ def evaluate_batch(
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
         return _without_scores(batch_name, batch, contract, violations)
-    task, threshold = tasks.get_task(contract), metrics["threshold"]
-    conformal = ConformalPrediction.from_metrics(metrics, contract.classes)
+    task = tasks.get_task(contract)
     matched = match_reference(reference, batch, contract, params)
     row_shares = drift.effective_row_shares(matched.rows, batch, contract)
     feature_drift = drift.measure_feature_drift(
@@ -199,12 +198,7 @@ def evaluate_batch(
         threshold=params.drift,
         missing_rate_change=params.missing_rate_change,
     )
-    has_outcome = _has_outcome(batch, contract)
-    is_evaluable = (has_outcome & _is_evaluable(batch, contract, violations)).to_numpy()
-    rows, row_scores = _sample_rows_with_outcomes(batch, scores, is_evaluable, params.seed)
-    performance = measure_performance(
-        task, rows, row_scores, matched.rows, threshold, params, conformal=conformal
-    )
+    drift_segment, missing_rate_cause = _explain_drift(feature_drift, matched.rows, batch, contract)
     evaluation = BatchEvaluation(
         task,
         batch_name,
@@ -212,35 +206,56 @@ def evaluate_batch(
         violations,
         feature_drift,
         drift.drifted_importance_share(feature_drift, metrics["importance"]),
-        _measure_output_drift(
-            task, batch, scores, matched.rows, row_shares, params, all_known=has_outcome.all()
-        ),
-        performance,
+        _measure_output_drift(task, batch, scores, matched.rows, row_shares, params),
+        metrics=pd.DataFrame(),
         slice_metrics=pd.DataFrame(),
-        estimated_metric=estimate_headline_metric(task, scores, matched.rows, threshold),
+        estimated_metric=estimate_headline_metric(task, scores, matched.rows, metrics["threshold"]),
         duplicates=duplicates.measure_duplicates(batch, matched.rows, contract),
         degenerate_columns=find_degenerate_columns(matched.rows, batch, contract, row_shares),
-        conformal=conformal,
+        conformal=ConformalPrediction.from_metrics(metrics, contract.classes),
         matched=matched,
-        drift_segment=_find_drift_segment(feature_drift, matched.rows, batch, contract),
-        missing_rate_cause=_explain_missing_rate(feature_drift, matched.rows, batch, contract),
+        drift_segment=drift_segment,
+        missing_rate_cause=missing_rate_cause,
+    )
+    is_evaluable = _has_outcome(batch, contract) & _is_evaluable(batch, contract, violations)
+    rows, scores = _sample_rows(batch, scores, is_evaluable.to_numpy(), params.seed)
+    return _add_performance(
+        evaluation, (rows, scores), (reference, matched.rows), metrics, params, training_entities
+    )
+
+
+def _add_performance(
+    evaluation: BatchEvaluation,
+    scored_rows: tuple[pd.DataFrame, np.ndarray],
+    references: tuple[pd.DataFrame, pd.DataFrame],
+    metrics: dict[str, Any],
+    params: Monitor,
+    training_entities: pd.Series | None,
+) -> BatchEvaluation:
+    """Add what rows with outcomes show; ``references`` are all rows, and those compared with."""
+    task, threshold = evaluation.task, metrics["threshold"]
+    rows, scores = scored_rows
+    all_reference, reference = references
+    performance = measure_performance(
+        task, rows, scores, reference, threshold, params, conformal=evaluation.conformal
     )
     if performance.empty:
         return evaluation
-    is_in_training = _find_training_entities(rows, contract, training_entities)
+    is_in_training = _find_training_entities(rows, task.contract, training_entities)
     return replace(
         evaluation,
-        slice_metrics=measure_slices(task, rows, row_scores, matched.rows, threshold, params),
+        metrics=performance,
+        slice_metrics=measure_slices(task, rows, scores, reference, threshold, params),
         change=split_change(
             task,
             performance,
-            reference,
-            (rows, row_scores),
+            all_reference,
+            scored_rows,
             is_in_training,
             threshold,
             params.min_rows,
         ),
-        cost_change=_measure_cost_change(task, metrics, rows, row_scores, matched.rows),
+        cost_change=_measure_cost_change(task, metrics, rows, scores, reference),
     )
 
 
@@ -251,10 +266,9 @@ def _measure_output_drift(
     reference: pd.DataFrame,
     row_shares: EffectiveRowShares,
     params: Monitor,
-    *,
-    all_known: bool,
 ) -> pd.DataFrame:
     """Measure the drift of predictions and, if all are known, of outcomes."""
+    all_known = _has_outcome(batch, task.contract).all()
     outcomes = task.contract.encode_target(batch).to_numpy() if all_known else float("nan")
     batch_outputs, numeric_columns, _ = task.make_drift_frame(scores, outcomes)
     reference_outputs, _, _ = task.make_drift_frame(
@@ -333,28 +347,25 @@ def _measure_cost_change(
     return float(batch_cost - reference_cost)
 
 
-def _find_drift_segment(
+def _explain_drift(
     feature_drift: pd.DataFrame, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
-) -> str:
-    """Find the group in which the most drifted column has clearly drifted more than in all rows."""
+) -> tuple[str, MissingRateCause | None]:
+    """Find where, and why, the most drifted column has drifted.
+
+    The group in which it has clearly drifted more than in all rows, and the one whose share
+    explains the change of its missing rate.
+    """
     top = feature_drift.iloc[0]
     if not top["drifted"]:
-        return ""
+        return "", None
+    sides = str(top["column"]), reference, batch, contract
     distances = {
         label: distance
-        for label, distance in _distances_by_group(str(top["column"]), reference, batch, contract)
+        for label, distance in _distances_by_group(*sides)
         if distance >= SEGMENT_FACTOR * np.fmax(top["score"], 0)
     }
-    return max(distances, key=lambda label: distances[label], default="")
-
-
-def _explain_missing_rate(
-    feature_drift: pd.DataFrame, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
-) -> MissingRateCause | None:
-    top = feature_drift.iloc[0]
-    if not top["drifted"]:
-        return None
-    return find_missing_rate_cause(str(top["column"]), reference, batch, contract)
+    segment = max(distances, key=lambda label: distances[label], default="")
+    return segment, find_missing_rate_cause(*sides)
 
 
 def _distances_by_group(
@@ -377,11 +388,11 @@ def _distances_by_group(
                 yield contract.label_group(name, format_code(value)), measured.distance
 
 
-def _sample_rows_with_outcomes(
-    batch: pd.DataFrame, scores: np.ndarray, has_outcome: np.ndarray, seed: int
+def _sample_rows(
+    batch: pd.DataFrame, scores: np.ndarray, is_selected: np.ndarray, seed: int
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the rows with outcomes and their scores, sampled if there are too many."""
-    positions = np.flatnonzero(has_outcome)
+    """Return the selected rows and their scores, sampled if there are too many."""
+    positions = np.flatnonzero(is_selected)
     if len(positions) > MAX_EVALUATED_ROWS:
         positions = np.sort(
             np.random.default_rng(seed).choice(positions, MAX_EVALUATED_ROWS, replace=False)

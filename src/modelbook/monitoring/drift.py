@@ -5,7 +5,7 @@ The measure is that of ``scoring.drift_measure``, here of tables.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -106,36 +106,56 @@ def measure_drift(
         ``score`` is NaN if either table has fewer than ``MIN_VALUES`` values.
     """
     test_count = drift_measure.count_tests(reference.shape[1])
-    rows = []
-    for name in reference.columns:
-        sides, is_numeric = (reference[name], batch[name]), name in numeric_columns
-        distance = measure_distance(*sides, is_numeric, row_shares, test_count)
-        reference_rate, batch_rate, critical_change = measure_share_change(
-            sides[0].isna(), sides[1].isna(), row_shares, test_count
+    thresholds = {"threshold": threshold, "missing_rate_change": missing_rate_change}
+    rows = [
+        {"column": name}
+        | _measure_column(
+            reference[name],
+            batch[name],
+            name in numeric_columns,
+            row_shares,
+            test_count,
+            **thresholds,
         )
-        excess = drift_measure.measure_excess(
-            distance,
-            (reference_rate, batch_rate),
-            critical_change,
-            threshold=threshold,
-            missing_rate_change=missing_rate_change,
-        )
-        rows.append(
-            {
-                "column": name,
-                "method": "deciles" if is_numeric else "categories",
-                "score": distance.distance,
-                "threshold": threshold,
-                "chance": distance.critical_distance,
-                "ks_p": _ks_p_value(*sides) if is_numeric else np.nan,
-                "new": 0.0 if is_numeric else _unseen_share(*sides),
-                "missing_reference": reference_rate,
-                "missing_batch": batch_rate,
-                "excess": excess,
-                "drifted": excess >= drift_measure.DRIFTED_FROM,
-            }
-        )
+        for name in reference.columns
+    ]
     return pd.DataFrame(rows, columns=DRIFT_COLUMNS[:-1]).astype({"drifted": bool})
+
+
+def _measure_column(
+    reference: pd.Series,
+    batch: pd.Series,
+    is_numeric: bool,
+    row_shares: EffectiveRowShares,
+    test_count: int,
+    *,
+    threshold: float,
+    missing_rate_change: float,
+) -> dict[str, Any]:
+    """Measure the drift of a column; see ``measure_drift``."""
+    distance = measure_distance(reference, batch, is_numeric, row_shares, test_count)
+    reference_rate, batch_rate, critical_change = measure_share_change(
+        reference.isna(), batch.isna(), row_shares, test_count
+    )
+    excess = drift_measure.measure_excess(
+        distance,
+        (reference_rate, batch_rate),
+        critical_change,
+        threshold=threshold,
+        missing_rate_change=missing_rate_change,
+    )
+    return {
+        "method": "deciles" if is_numeric else "categories",
+        "score": distance.distance,
+        "threshold": threshold,
+        "chance": distance.critical_distance,
+        "ks_p": _ks_p_value(reference, batch) if is_numeric else np.nan,
+        "new": 0.0 if is_numeric else _unseen_share(reference, batch),
+        "missing_reference": reference_rate,
+        "missing_batch": batch_rate,
+        "excess": excess,
+        "drifted": excess >= drift_measure.DRIFTED_FROM,
+    }
 
 
 def measure_distance(
