@@ -73,7 +73,9 @@ def test_service_with_export_does_not_open_store(
     )
     assert {
         alias: result.number
-        for alias, result in served_models.find_served_versions(tmp_path / "other", BOOK).items()
+        for alias, result in served_models.read_aliased_versions(
+            tmp_path / "other", BOOK
+        ).by_alias.items()
     } == {"champion": 2}
 
 

@@ -312,7 +312,7 @@ def test_version_on_server_is_registered_served_and_followed(
     other.mkdir()
     shutil.copy(root / "store.yaml", other)
     assert follower.refresh_aliases(other, BOOK) == ""
-    served = served_models.find_served_versions(other, BOOK)["champion"]
+    served = served_models.read_aliased_versions(other, BOOK).by_alias["champion"]
     assert served.artifact_folder == other / "models/cache" / version.tags[DIGEST_TAG]
     assert folder_digest(served.artifact_folder) == version.tags[DIGEST_TAG]
 
@@ -328,12 +328,12 @@ def test_version_on_server_is_registered_served_and_followed(
         until(2)
         server.stop()
         deadline = time.monotonic() + 60
-        while not served_models.find_registry_problem(other, BOOK):
+        while not served_models.read_aliased_versions(other, BOOK).problem:
             assert time.monotonic() < deadline
             time.sleep(0.5)
         assert running_server.ask("POST", "/predict", ROW)[0] == 200
         server.start()
-        while served_models.find_registry_problem(other, BOOK):
+        while served_models.read_aliased_versions(other, BOOK).problem:
             assert time.monotonic() < deadline + 60
             time.sleep(0.5)
 

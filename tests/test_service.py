@@ -1053,6 +1053,33 @@ class TestReload:
             follows = 'modelbook_workers_behind{alias="champion"} 0.0'
             wait(lambda: follows in client.get("/metrics").text)
 
+    def test_aliases_are_read_again_when_their_file_changes(
+        self, version_store, frame, contract, monkeypatch
+    ):
+        new = version_store.register(fitted(frame, contract), contract, frame)
+        version_store.alias("champion", 1)
+        manager, reads = served_models.ModelManager(version_store.root, BOOK, 1), []
+        read_versions = served_models.read_aliased_versions
+        monkeypatch.setattr(
+            served_models,
+            "read_aliased_versions",
+            lambda root, book: reads.append(book) or read_versions(root, book),
+        )
+
+        def refresh() -> tuple[int, int]:
+            for _ in range(4):
+                asyncio.run(manager.refresh())
+            count = len(reads)
+            reads.clear()
+            return count, manager.served_numbers["champion"]
+
+        assert refresh() == (2, 1)  # the first one finds the file
+        assert refresh() == (0, 1)
+        version_store.alias("champion", new)
+        assert refresh() == (1, new)
+        monkeypatch.setattr(manager, "_read_again_at", 0.0)
+        assert refresh() == (1, new)
+
     def test_service_becomes_ready_when_version_loads_again(self, version_store, monkeypatch):
         monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
         hidden = version_store.folder(1).with_name("hidden")

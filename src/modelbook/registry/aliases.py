@@ -163,12 +163,15 @@ class KnownAliases:
         Why the last check could not read the store; empty when it could.
     is_current : bool
         Whether an embedded store has not changed since.
+    path : Path
+        The file that they were read from.
     """
 
     versions: dict[str, RegisteredVersion]
     checked_at: float
     problem: str
     is_current: bool
+    path: Path
 
 
 def missing_champion(error_type: type[ModelbookError], book: str) -> ModelbookError:
@@ -323,7 +326,7 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_current = state is not None and state == read_store_state(root)
-    return KnownAliases(versions, checked_at, content.get("problem", ""), is_current)
+    return KnownAliases(versions, checked_at, content.get("problem", ""), is_current, path)
 
 
 def remember_problem(root: Path, model_name: str, problem: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelbook.contract import Contract
 from modelbook.errors import ModelbookError, ReproductionError, ServingError
@@ -23,6 +23,7 @@ from modelbook.registry.aliases import (
     CHALLENGER,
     CHAMPION,
     DIGEST_TAG,
+    KnownAliases,
     RegisteredVersion,
     find_version,
     missing_champion,
@@ -33,11 +34,13 @@ from modelbook.registry.location import is_embedded
 from modelbook.scoring import RowPrediction, loading
 from modelbook.scoring.compiled_scorer import TOLERANCE
 from modelbook.scoring.drift_reference import DriftReference
+from modelbook.serving.access import read_file_state
 from modelbook.serving.schemas import OutcomeReader, RowReader
 
 EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
 
 MAX_ALIAS_AGE_SECONDS = 60.0  # the follower checks every few seconds
+MAX_READ_AGE_SECONDS = 10.0  # between reads of the aliases while their file does not change
 GOLDEN_FILE = "scorer/golden.json"
 LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
@@ -50,8 +53,24 @@ VersionKey = tuple[int, str | None]  # number and digest
 open_export_cached = lru_cache(exports.open_export)
 
 
-def find_served_versions(root: Path, book: str) -> dict[str, RegisteredVersion]:
-    """Return the versions to serve, by alias: as ``registry.follower`` has last read them.
+class AliasedVersions(NamedTuple):
+    """The versions to serve, as ``registry.follower`` has last read them.
+
+    Attributes
+    ----------
+    problem : str
+        Why they may be out of date; empty if they are not.
+    path : Path or None
+        The file that changes when they do; None if there is no such file.
+    """
+
+    by_alias: dict[str, RegisteredVersion]
+    problem: str = ""
+    path: Path | None = None
+
+
+def read_aliased_versions(root: Path, book: str) -> AliasedVersions:
+    """Return the versions to serve, by alias.
 
     Raises
     ------
@@ -59,15 +78,16 @@ def find_served_versions(root: Path, book: str) -> dict[str, RegisteredVersion]:
         If the store or the export cannot be read.
     """
     if address := os.environ.get(EXPORT_VARIABLE):
-        return {CHAMPION: open_export_cached(root, address)}
+        return AliasedVersions({CHAMPION: open_export_cached(root, address)})
     known_aliases = read_known_aliases(root, book)
-    return known_aliases.versions if known_aliases else read_aliases(root, book)
+    if known_aliases is None:
+        return AliasedVersions(read_aliases(root, book))
+    problem = _find_registry_problem(root, known_aliases)
+    return AliasedVersions(known_aliases.versions, problem, known_aliases.path)
 
 
-def find_registry_problem(root: Path, book: str) -> str:
-    """Return why the aliases may be out of date; empty if they are not."""
-    known_aliases = read_known_aliases(root, book)
-    if os.environ.get(EXPORT_VARIABLE) or known_aliases is None or known_aliases.is_current:
+def _find_registry_problem(root: Path, known_aliases: KnownAliases) -> str:
+    if known_aliases.is_current:
         return ""
     if (
         not known_aliases.problem
@@ -323,6 +343,9 @@ class ModelManager:
         self.problems: dict[str, str] = {}
         self._states = {alias: AliasState() for alias in ALIASES}
         self._models_by_key: dict[VersionKey, ServedModel] = {}
+        self._versions = AliasedVersions({})
+        self._file_state: tuple[int, ...] | None = None  # of the versions' file when it was read
+        self._read_again_at = 0.0  # time.monotonic()
 
     @property
     def served_numbers(self) -> dict[str, int]:
@@ -342,18 +365,28 @@ class ModelManager:
     async def refresh(self) -> None:
         """Load the versions that the aliases name, if they have moved or a retry is due."""
         try:
-            versions = await asyncio.to_thread(find_served_versions, self._root, self._book)
-            problem = await asyncio.to_thread(find_registry_problem, self._root, self._book)
+            await self._read_versions()
         except ModelbookError as error:
             self._note_registry_problem(error.problem)
             return
-        self._note_registry_problem(problem)
+        self._note_registry_problem(self._versions.problem)
         former_champion = self.champion
         for alias in ALIASES:
-            await self._refresh_alias(alias, versions.get(alias))
+            await self._refresh_alias(alias, self._versions.by_alias.get(alias))
             if alias == CHAMPION and self.champion is not former_champion:
                 # Whether the challenger may serve depends on the champion: decide again.
                 self._states[CHALLENGER] = AliasState()
+
+    async def _read_versions(self) -> None:
+        """Read the versions if their file has changed, and now and then: requests wait for it."""
+        path = self._versions.path
+        file_state = read_file_state(path) if path else None
+        is_read = file_state is not None and file_state == self._file_state
+        if is_read and time.monotonic() < self._read_again_at:
+            return
+        self._versions = await asyncio.to_thread(read_aliased_versions, self._root, self._book)
+        self._file_state = file_state
+        self._read_again_at = time.monotonic() + MAX_READ_AGE_SECONDS
 
     def _note_registry_problem(self, problem: str) -> None:
         if problem and self.problems.get("store") != problem:

@@ -32,7 +32,7 @@ from modelbook.serving import settings, telemetry
 from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
 from modelbook.serving.metrics import MULTIPROCESS_VARIABLE
-from modelbook.serving.served_models import EXPORT_VARIABLE, find_served_versions
+from modelbook.serving.served_models import EXPORT_VARIABLE, read_aliased_versions
 
 # Environment variables that pass the project and the book to workers.
 ROOT_VARIABLE, BOOK_VARIABLE = "MODELBOOK_ROOT", "MODELBOOK_SERVING_BOOK"
@@ -107,7 +107,7 @@ def create_worker_app() -> Any:
 
 def require_champion(root: Path, book: str) -> None:
     """Raise ServingError if no version has the alias ``champion``."""
-    if CHAMPION not in find_served_versions(root, book):
+    if CHAMPION not in read_aliased_versions(root, book).by_alias:
         raise missing_champion(ServingError, book)
 
 
