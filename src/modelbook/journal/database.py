@@ -384,14 +384,17 @@ class Journal:
         """Checkpoint the write-ahead log of an SQLite journal while writers continue.
 
         Under constant load a passive checkpoint never completes, and the log would keep growing. So
-        a long log is restarted, which makes writers wait briefly. If the journal is busy, the
-        restart is left to the next call.
+        a long log is restarted, which makes writers wait until the disk has the rest of it: little,
+        after a second checkpoint of what was written during the first one. If the journal is busy,
+        the restart is left to the next call.
         """
         if self.engine.dialect.name == "sqlite":
+            checkpoint = "pragma wal_checkpoint(passive)"
             try:
                 with self.engine.connect() as connection:
-                    wal_status = connection.exec_driver_sql("pragma wal_checkpoint(passive)").one()
+                    wal_status = connection.exec_driver_sql(checkpoint).one()
                     if wal_status.log > WAL_RESTART_PAGES:
+                        connection.exec_driver_sql(checkpoint)
                         connection.exec_driver_sql(f"pragma busy_timeout={CHECKPOINT_WAIT_MS}")
                         connection.exec_driver_sql("pragma wal_checkpoint(restart)")
             except SQLAlchemyError as error:
