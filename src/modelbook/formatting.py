@@ -113,15 +113,15 @@ def format_amount(value: float, decimals: int) -> str:
     return f"{value:z,.{decimals}f}"
 
 
-def points_between(one: float, other: float) -> int:
-    """Percentage points between two shares as they are shown, rounded to percent."""
-    return abs(round(100 * one) - round(100 * other))
+def points_between(a: float, b: float) -> int:
+    """Return the percentage points between two shares, each rounded to percent."""
+    return abs(round(100 * a) - round(100 * b))
 
 
-def metric_between(one: float, other: float) -> float:
-    """Difference of two metrics as they are shown."""
-    shown = [round(value, choose_decimals(abs(value))) for value in (one, other)]
-    return abs(shown[0] - shown[1])
+def metric_between(a: float, b: float) -> float:
+    """Return the difference of two metrics, each rounded as ``format_metric`` does."""
+    rounded_a, rounded_b = (round(value, choose_decimals(abs(value))) for value in (a, b))
+    return abs(rounded_a - rounded_b)
 
 
 def null_undefined_numbers(value: Any) -> Any:
@@ -168,12 +168,12 @@ def _load_macros(template: Path) -> Any:
         "counted": format_count,
         "metric": format_metric,
         "most_frequent": lambda values: max(values, key=values.count, default=None),
-        "plain": lambda value: f"{value:g}",
-        "quoted": repr,
+        "number": lambda value: f"{value:g}",
+        "repr": repr,
         "decimals": choose_decimals,
         "points_from": points_between,
         "metric_from": metric_between,
-        "rounded": format_amount,
+        "amount": format_amount,
         "quantity": format_estimate,
         "sentence_start": capitalize_first,
         "share": lambda value, decimals=0: f"{value:.{decimals}%}",

@@ -152,7 +152,7 @@ def make_embeddable(
     return body[:start] + attributes + body[start:end] + name + body[end:]
 
 
-def separate_equal_charts(html: str) -> str:
+def make_svg_ids_unique(html: str) -> str:
     """Make the ids of a page's charts unique: equal charts have equal ids."""
     n_charts: Counter[str] = Counter()
 

@@ -35,7 +35,7 @@ def write_page(path: Path, text: str) -> None:
 
 def write_template(path: Path, name: str, /, **context: Any) -> None:
     """Render a template and write it as a page."""
-    write_page(path, style.separate_equal_charts(render_template(name, **context)))
+    write_page(path, style.make_svg_ids_unique(render_template(name, **context)))
 
 
 def render_template(name: str, /, **context: Any) -> str:
@@ -55,44 +55,44 @@ def create_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "amount": formatting.format_key_number,
-        "projected": savings.project_policies,
-        "rounded": formatting.format_amount,
+        "key_number": formatting.format_key_number,
+        "project_policies": savings.project_policies,
+        "amount": formatting.format_amount,
         "estimate": formatting.format_estimate,
         "percent": lambda share: f"{share:.0%}",
         "one_decimal": lambda number: f"{number:.1f}",
         "quantity": formatting.format_quantity,
         "shown_gains": business_value.shown_gains,
-        "value_data": dump_value,
+        "business_value_json": dump_business_value,
         "cell": formatting.format_cell,
         "counted": formatting.format_count,
-        "context": formatting.describe_key_number,
+        "key_number_context": formatting.describe_key_number,
         "difference": formatting.format_difference,
         "duration": formatting.format_duration,
         "metric": formatting.format_metric,
         "metric_label": metric_label,
-        "moment": format_time,
+        "time": format_time,
         "names": join_names,
-        "passed": format_passed,
-        "plain": lambda number: f"{number:g}",
-        "quoted": escape_css_string,
+        "passed_text": format_passed,
+        "number": lambda number: f"{number:g}",
+        "css_string": escape_css_string,
         "sentence": to_sentence,
         "sentence_start": formatting.capitalize_first,
-        "short": shorten_hash,
-        "signed": format_difference,
+        "short_hash": shorten_hash,
+        "metric_difference": format_difference,
     }
     script = (TEMPLATE_FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     env.globals |= {
-        "marks": LEVEL_SYMBOLS,
+        "level_symbols": LEVEL_SYMBOLS,
         "page_script": script,
         "script_digest": f"sha256-{digest}",  # the only script that a page may run
     }
     return env
 
 
-def dump_value(values: dict[str, Any]) -> str:
-    """The numbers that the script of the page computes with, as JSON."""
+def dump_business_value(values: dict[str, Any]) -> str:
+    """Return the figures of ``measure_value`` that the page's script uses, as JSON."""
     names = ("gains", "rate", "period_rows", "capacity", "capacity_is_set", "at_capacity")
     others = {"unit": values["unit"] or "units of cost", "limit": values.get("limit")}
     return json.dumps({name: values[name] for name in names} | others, separators=(",", ":"))
