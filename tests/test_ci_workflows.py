@@ -171,13 +171,13 @@ def test_model_is_trained_exported_and_installed_by_receipt_version(project):
     assert run(project, "model.sh", "train").returncode == 0
     described = run(project, "model.sh", "describe")
     assert described.stdout == "version=4\ndecision=hold\n", described.stderr
-    assert run(project, "model.sh", "export", "s3://models/passports").returncode == 0
-    assert run(project, "model.sh", "install", "s3://models/passports/9a0c").returncode == 0
+    assert run(project, "model.sh", "export", "s3://models/exports").returncode == 0
+    assert run(project, "model.sh", "install", "s3://models/exports/9a0c").returncode == 0
     assert (project / "called").read_text().splitlines() == [
         "ploomber build --env--gate dry_run",
-        "modelbook export s3://models/passports --with-rows --version 4",
-        "modelbook import s3://models/passports/9a0c --json",
-        "modelbook promote 7 --why installed from its passport",
+        "modelbook export s3://models/exports --with-rows --version 4",
+        "modelbook import s3://models/exports/9a0c --json",
+        "modelbook promote 7 --why installed from its export",
     ]
     receipts(project, 5, 4, "promote")  # the gate's receipt is of another build
     result = run(project, "model.sh", "describe")

@@ -86,7 +86,7 @@ def folder_of(address: str) -> Path:
 @pytest.mark.long
 def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path: Path) -> None:
     staging, prod = (put_empty_store(tmp_path / name) for name in ("staging", "prod"))
-    addresses = [exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)]
+    addresses = [exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)]
     done = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
     assert (done.version, done.is_new, done.entry.action) == (1, True, history.IMPORT)
     assert done.entry.evidence["golden_rows"] == 30
@@ -97,12 +97,12 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     assert moved.champion_after == 1
     assert missing_facts(moved.reason, source, "It is better.") == []
 
-    addresses.append(exports.export_version(staging, BOOK, (tmp_path / "passports").as_uri()))
+    addresses.append(exports.export_version(staging, BOOK, (tmp_path / "exports").as_uri()))
     last = imports.import_version(prod, BOOK, addresses[1], "c0ffee")
-    passport = exports.read_passport(addresses[1])
-    assert [entry["action"] for entry in passport["history"]] == ["import", "promote"]
-    assert last.entry.evidence["source_hash"] == passport["history"][-1]["hash"]
-    assert passport["history"][0]["evidence"]["source_hash"] == done.entry.evidence["source_hash"]
+    manifest = exports.read_manifest(addresses[1])
+    assert [entry["action"] for entry in manifest["history"]] == ["import", "promote"]
+    assert last.entry.evidence["source_hash"] == manifest["history"][-1]["hash"]
+    assert manifest["history"][0]["evidence"]["source_hash"] == done.entry.evidence["source_hash"]
     assert promote(prod, 1).champion_after == 1
     assert served_models.load_version(prod, BOOK, 1).golden_rows > 0
     for root in (source, staging, prod):
@@ -127,7 +127,7 @@ def test_export_and_import_print_json(
     assert Path(exported["address"]).parent == tmp_path
     imported = run(target, "import", exported["address"])
     assert (imported["version"], imported["is_new"]) == (1, True)
-    assert imported["entry"]["evidence"]["passport"] == f"file://{exported['address']}"
+    assert imported["entry"]["evidence"]["export_address"] == f"file://{exported['address']}"
     assert (imported["gate"]["action"], imported["move"]) == (None, None)  # no rows of its own
     moved = run(target, "import", exported["address"], "--promote")["move"]
     assert (moved["action"], moved["champion_after"]) == ("promote", 1)
@@ -142,13 +142,13 @@ def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: P
         False,
         True,
     ]
-    passport = exports.read_passport(plain)
-    assert passport["tags"]["commit"] == "c0ffee"
-    assert passport["gate"]["action"] == "promote"
+    manifest = exports.read_manifest(plain)
+    assert manifest["tags"]["commit"] == "c0ffee"
+    assert manifest["gate"]["action"] == "promote"
     assert {"parts/contract.yaml", "parts/golden.parquet", "model/MLmodel"} <= set(
-        passport["files"]
+        manifest["files"]
     )
-    assert "mlflow" in {part["name"] for part in passport["sbom"]["components"]}
+    assert "mlflow" in {part["name"] for part in manifest["sbom"]["components"]}
 
 
 @pytest.mark.parametrize("change", ["altered", "truncated", "missing"])
@@ -156,7 +156,7 @@ def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: P
 def test_altered_export_is_refused_before_registration(
     name: str, change: str, source: Path, tmp_path: Path
 ) -> None:
-    address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
+    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
     path = folder_of(address) / name
     content = path.read_bytes()
     if change == "missing":
@@ -182,7 +182,7 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
         keys[name] = signing.load_private_key(private), signing.load_public_key(public)
         with raises_stating(StoreError, public):
             signing.load_private_key(public)
-    target, place = put_empty_store(tmp_path / "target"), (tmp_path / "passports").as_uri()
+    target, place = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
     address = exports.export_version(source, BOOK, place, 1)
     with raises_stating(StoreError, exports.SIGNATURE_FILE):  # not signed
         imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
@@ -200,7 +200,7 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
 def test_export_of_other_book_or_champion_is_refused(
     source: Path, tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
-    address = exports.export_version(source, BOOK, (tmp_path / "passports").as_uri(), 1)
+    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
     target = put_empty_store(tmp_path / "target")
     with raises_stating(StoreError, BOOK, "another"):
         imports.import_version(target, "another", address, "c0ffee")
@@ -224,7 +224,7 @@ def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def passports(
+def addresses(
     tmp_path_factory: pytest.TempPathFactory,
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
@@ -238,7 +238,7 @@ def passports(
         root = put_empty_store(folder / name)
         enter(root, with_rule(rows, contract), contract)
         history.record_decision(root, BOOK, "promote", 1, "", {}, "c0ffee", expected_champion=None)
-        addresses[name] = exports.export_version(root, BOOK, (folder / "passports").as_uri(), 1)
+        addresses[name] = exports.export_version(root, BOOK, (folder / "exports").as_uri(), 1)
     return addresses
 
 
@@ -264,16 +264,16 @@ def import_and_judge(
 
 @pytest.mark.long
 def test_import_is_evaluated_on_holdout_of_champion(
-    passports: dict[str, str], target_project: Path, tmp_path: Path
+    addresses: dict[str, str], target_project: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    number, judged = import_and_judge(root, passports["good"])
+    number, judged = import_and_judge(root, addresses["good"])
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
     entry = history.last_decision(history.read_history(root, BOOK), number)
     assert entry is not None
     assert (entry.action, entry.evidence["rows"]) == ("promote", len(champion.reference))
-    source_hash = exports.read_passport(passports["good"])["history"][-1]["hash"]
+    source_hash = exports.read_manifest(addresses["good"])["history"][-1]["hash"]
     assert entry.evidence["source_hash"] == source_hash
     assert judged.entry == entry
     observed = {
@@ -282,11 +282,11 @@ def test_import_is_evaluated_on_holdout_of_champion(
     assert "0.800" not in observed["ROC AUC meets the minimum"]  # that of the source
     assert promote(root, number).champion_after == number
 
-    number, judged = import_and_judge(root, passports["wrong"])  # the champion is an import now
+    number, judged = import_and_judge(root, addresses["wrong"])  # the champion is an import now
     assert judged.decision is None  # without its rows, and the project has no table
     (root / "data" / BOOK).mkdir(parents=True)
     champion.reference.to_parquet(root / "data" / BOOK / "holdout.parquet")
-    number, judged = import_and_judge(root, passports["wrong"])
+    number, judged = import_and_judge(root, addresses["wrong"])
     assert judged.is_hold
     with raises_stating(PromotionError, number, "held"):
         promote(root, number)
@@ -297,7 +297,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
 
 
 def test_import_is_evaluated_on_later_journaled_predictions(
-    passports: dict[str, str],
+    addresses: dict[str, str],
     target_project: Path,
     tmp_path: Path,
     make_frame: Callable[..., pd.DataFrame],
@@ -325,17 +325,17 @@ def test_import_is_evaluated_on_later_journaled_predictions(
             ],
         )  # fmt: skip
     journal.record_outcomes({str(place): int(rows["happened"][place]) for place in range(350)})
-    _, judged = import_and_judge(root, passports["wrong"], journal)
+    _, judged = import_and_judge(root, addresses["wrong"], journal)
     assert judged.is_hold
     assert judged.entry is not None
     assert judged.entry.evidence["rows"] == 350
 
 
 def test_decision_against_replaced_champion_is_not_recorded(
-    passports: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    addresses: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    done = imports.import_version(root, BOOK, passports["wrong"], "c0ffee")
+    done = imports.import_version(root, BOOK, addresses["wrong"], "c0ffee")
     decide = import_gate.decide
 
     def decide_late(*arguments: Any) -> Any:
@@ -346,3 +346,11 @@ def test_decision_against_replaced_champion_is_not_recorded(
     with raises_stating(PromotionError, "version 1", f"version {done.version}"):
         import_gate.evaluate_import(root, done.entry, LIMITS, None, "c0ffee")
     assert history.last_decision(history.read_history(root, BOOK), done.version) is None
+
+
+@pytest.mark.parametrize("name", ["export_address", "passport"])
+def test_export_address_is_read_from_entries_of_1_0_0(name: str) -> None:
+    entry = history.HistoryEntry(
+        BOOK, history.TRANSFER, history.EXPORT, 1, None, None, "", {name: "s3://models/9a0c"}
+    )
+    assert entry.export_address == "s3://models/9a0c"

@@ -55,8 +55,8 @@ def test_service_serves_export_without_a_project(
     other = tmp_path / "other"
     result = exports.open_export(other, place)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
-    passport = (Path(place.removeprefix("file://")) / "version.json").read_bytes()
-    assert place == f"{address}/{hashlib.sha256(passport).hexdigest()}"
+    manifest = (Path(place.removeprefix("file://")) / "version.json").read_bytes()
+    assert place == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
     item = served_models.load_model(result, max_rows=1)
     assert (item.number, item.golden_rows > 0) == (1, True)
     assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
@@ -109,7 +109,7 @@ def test_altered_files_are_neither_exported_nor_served(
         (folder / "contract.yaml").write_text("title: Other")
     with raises_stating(StoreError, BOOK, 1):
         exports.export_version(shelf.root, BOOK, address)
-    digest = exports.read_passport(place)["tags"]["digest"]
+    digest = exports.read_manifest(place)["tags"]["digest"]
     with raises_stating(StoreError, digest[:12]):
         served_models.load_model(exports.open_export(tmp_path / "other", place), max_rows=1)
 

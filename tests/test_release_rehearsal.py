@@ -78,7 +78,7 @@ class ModelReleases:
         return run([self.checkout / "deploy/ci/model.sh", *words], self.checkout, self._environ)
 
     def release(self, tag: str, **values: object) -> str:
-        """Commit values of the env file, tag them, train and export; the version's passport."""
+        """Commit values of the env file, tag them, train and export; the address of the export."""
         path = self.checkout / ENV_FILE
         text = path.read_text()
         for name, value in values.items():
@@ -89,13 +89,13 @@ class ModelReleases:
         self._run("train")
         described = self._run("describe").split()
         assert "decision=promote" in described
-        passport = self._run("export", f"s3://{BUCKET}/passports").strip()
+        address = self._run("export", f"s3://{BUCKET}/exports").strip()
         show(f"{tag}: trained and exported, {' '.join(described)}")
-        return passport
+        return address
 
-    def install(self, passport: str) -> None:
+    def install(self, address: str) -> None:
         """Make prod's champion that of dev, which the next gate compares with."""
-        self._run("install", passport)
+        self._run("install", address)
 
 
 def create_databases(database: servers.PostgreSQL) -> None:
@@ -174,12 +174,12 @@ def create_overlay(
     return overlay, mlflow
 
 
-def install(overlay: Overlay, passport: str, why: str) -> None:
+def install(overlay: Overlay, address: str, why: str) -> None:
     """Install a version, as the job ``prod`` of a model's release does."""
     container = overlay.container("CronJob", "modelbook-retrain")
     checkout = overlay.image(container).folder
     environ = overlay.environment(container) | {"WHY": why}
-    shown = run([checkout / "deploy/ci/model.sh", "install", passport], checkout, environ)
+    shown = run([checkout / "deploy/ci/model.sh", "install", address], checkout, environ)
     show(f"prod: {shown.strip().splitlines()[-1]}")
 
 
@@ -349,11 +349,11 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
         stack.enter_context(overlay.started("modelbook-mlflow", "--port", str(mlflow)))
         models = ModelReleases(tmp_path)
         small = {key: value for key, value in SMALL.items() if key not in ("book", "time_budget")}
-        passport = models.release("model-1", **small)
+        address = models.release("model-1", **small)
         address = f"http://127.0.0.1:{mlflow}/health"
         overlay.wait_for(lambda: urllib.request.urlopen(address, timeout=30), "MLflow")
-        install(overlay, passport, "model-1")
-        models.install(passport)
+        install(overlay, address, "model-1")
+        models.install(address)
 
         service.enter_context(overlay.started("modelbook", "--port", str(port)))
         stack.enter_context(start_stream_worker(overlay, ports["modelbook-stream"]))

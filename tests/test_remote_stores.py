@@ -477,6 +477,6 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     assert 7 not in set(changed.reference["who"])
     assert len(changed.reference) == 27
     with raises_stating(StoreError, address):
-        exports.read_passport(address)
+        exports.read_manifest(address)
     omitted = backup.back_up(root, str(tmp_path / "backups")).notes
     assert missing_facts(" ".join(omitted), display_uri(root)) == []

@@ -3,9 +3,9 @@
 # (default: env.yaml).
 #   train              build the book in this checkout; the gate decides, and moves no alias
 #   describe           the version of finalize's receipt and the gate's word, one name=value a line
-#   export ADDRESS     copy that version to ADDRESS/<digest>, and print this address: the version's passport; with its
+#   export ADDRESS     copy that version to ADDRESS/<digest>, and print the address of this export; with its
 #                      holdout rows, which monitor and the gate compare with where it is installed
-#   install PASSPORT   register the passport's version in this environment's store, and promote it
+#   install ADDRESS    register the export at ADDRESS in this environment's store, and promote it
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
 PATH="$PWD/.venv/bin:$PATH"
@@ -32,7 +32,7 @@ case ${1:-} in
   install)
     imported=$(modelbook import "$2" --json)
     version=$(printf '%s' "$imported" | read_number)
-    modelbook promote "$version" --why "${WHY:-installed from its passport}"
+    modelbook promote "$version" --why "${WHY:-installed from its export}"
     ;;
-  *) echo "model.sh train | describe | export ADDRESS | install PASSPORT" >&2; exit 2 ;;
+  *) echo "model.sh train | describe | export ADDRESS | install ADDRESS" >&2; exit 2 ;;
 esac

@@ -74,7 +74,7 @@ def export(
 
     with report_errors():
         root, name = find_book(book)
-        passport = exports.export_version(
+        export_address = exports.export_version(
             root,
             name,
             address,
@@ -83,13 +83,13 @@ def export(
             commit=project.get_commit(root),
             signing_key=signing.load_private_key(sign) if sign else None,
         )
-        number = exports.read_passport(passport)["number"]
+        number = exports.read_manifest(export_address)["number"]
     if "://" not in address:  # as it was given
-        passport = passport.removeprefix("file://")
+        export_address = export_address.removeprefix("file://")
     if as_json:
-        print_json({"book": name, "version": number, "address": passport})
+        print_json({"book": name, "version": number, "address": export_address})
     else:
-        typer.echo(passport)
+        typer.echo(export_address)
 
 
 @app.command()

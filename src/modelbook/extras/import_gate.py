@@ -131,9 +131,10 @@ def evaluate_import(
             None, "This project has too few rows that no version was fitted on: no decision here."
         )
     decision = _decide(root, candidate, champion, shared, params)
-    names = ("passport", "source", "source_version", "source_hash", "fingerprint", "commit")
+    names = ("source", "source_version", "source_hash", "fingerprint", "commit")
     evidence = {name: imported.evidence.get(name) for name in names}
     evidence |= {
+        "export_address": imported.export_address,
         "criteria": decision.to_records(),
         "gate": "import",
         "rows": len(shared.rows),

@@ -82,8 +82,8 @@ def export_version(
     with TemporaryDirectory(prefix="modelbook-export-") as name:
         folder = Path(name)
         _collect_files(registered, folder, with_rows=with_rows)
-        passport = _describe(root, registered, folder, with_rows=with_rows)
-        text = json.dumps(passport, indent=1, sort_keys=True, ensure_ascii=False)
+        manifest = _describe(root, registered, folder, with_rows=with_rows)
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         export_address = f"{artifact_storage.resolve_address(address)}/{digest}"
         for part in (PARTS_FOLDER, MODEL_FOLDER):
@@ -110,20 +110,20 @@ def open_export(root: Path, address: str) -> RegisteredVersion:
         When the address does not end with a digest, holds no export, or the digests differ.
     """
     address = artifact_storage.resolve_address(address)
-    passport = read_passport(address)
+    manifest = read_manifest(address)
     try:
         return RegisteredVersion(
-            passport["name"],
-            int(passport["number"]),
-            passport["tags"],
-            cache_folder(root) / passport["tags"][DIGEST_TAG],
+            manifest["name"],
+            int(manifest["number"]),
+            manifest["tags"],
+            cache_folder(root) / manifest["tags"][DIGEST_TAG],
             f"{address}/{PARTS_FOLDER}",
         )
     except (ValueError, KeyError, TypeError):
         raise _invalid_export(address) from None
 
 
-def read_passport(address: str) -> dict[str, Any]:
+def read_manifest(address: str) -> dict[str, Any]:
     """Return the manifest of an export, verified by the digest in its address.
 
     Raises
@@ -148,12 +148,12 @@ def read_passport(address: str) -> dict[str, Any]:
             next="export the version again",
         )
     try:
-        passport = json.loads(text)
+        manifest = json.loads(text)
     except ValueError:
         raise _invalid_export(address) from None
-    if not isinstance(passport, dict):
+    if not isinstance(manifest, dict):
         raise _invalid_export(address)
-    return passport
+    return manifest
 
 
 def verify_signature(address: str, key: Ed25519PublicKey) -> str:

@@ -98,6 +98,11 @@ class HistoryEntry:
         """Return the entry as plain data."""
         return asdict(self)
 
+    @property
+    def export_address(self) -> str:
+        """Address of the export that the entry is about."""
+        return self.evidence.get("export_address") or self.evidence["passport"]  # entries of 1.0.0
+
     def describe_move(self) -> str:
         """Describe a move of an alias."""
         if self.kind == "traffic":
@@ -243,7 +248,7 @@ def record_export(
 ) -> HistoryEntry:
     """Record where a version was exported to with the holdout rows, which are people's."""
     reason = "Exported with its holdout rows."
-    evidence = {"passport": address}
+    evidence = {"export_address": address}
     draft = _draft(model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
     return _record(root, draft)
 

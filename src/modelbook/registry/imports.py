@@ -1,7 +1,7 @@
 """Import a version from another environment: verify its manifest and golden rows, and register it.
 
 Everything is verified before anything is registered. The history entry holds the hash of the
-source's last entry, and the passport holds the source's history. So the histories of development,
+source's last entry, and the manifest holds the source's history. So the histories of development,
 staging and production are one chain.
 """
 
@@ -27,14 +27,14 @@ from modelbook.registry import (
 )
 from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
 from modelbook.registry.artifact_storage import folder_digest
-from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_passport
+from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_manifest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.store import ensure_experiment, ensure_store
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-PASSPORT_TAG = "passport"  # address of the export that a version was imported from
+EXPORT_ADDRESS_TAG = "export_address"  # of the export that a version was imported from
 
 
 @dataclass(frozen=True)
@@ -77,33 +77,33 @@ def import_version(
         When the version does not reproduce its golden rows in a clean process.
     """
     address = artifact_storage.resolve_address(address)
-    passport = read_passport(address)
-    _require_model(passport, model_name, address)
-    _verify_history(passport, address)
+    manifest = read_manifest(address)
+    _require_model(manifest, model_name, address)
+    _verify_history(manifest, address)
     signer = {"signed_by": exports.verify_signature(address, verify_key)} if verify_key else {}
     ensure_store(root)
     with TemporaryDirectory(prefix="modelbook-import-") as name:
         model_folder = Path(name) / MODEL_FOLDER
-        _download_model(passport, address, model_folder)
+        _download_model(manifest, address, model_folder)
         golden_rows = promotion.verify_golden_rows_at(root, model_folder.as_uri())
         with connection.explain_errors(root):
-            number, is_new = _register(root, model_name, passport, address, model_folder)
+            number, is_new = _register(root, model_name, manifest, address, model_folder)
     entry = history.last_import(history.read_history(root, model_name), number)
     if entry is None:
-        reason = f"Imported from {passport['source']}, version {passport['number']}."
-        evidence = _collect_evidence(passport, address) | signer | {"golden_rows": golden_rows}
+        reason = f"Imported from {manifest['source']}, version {manifest['number']}."
+        evidence = _collect_evidence(manifest, address) | signer | {"golden_rows": golden_rows}
         entry = history.record_import(root, model_name, number, reason, evidence, commit)
     return ImportResult(number, entry, is_new)
 
 
-def _require_model(passport: dict[str, Any], model_name: str, address: str) -> None:
-    if passport.get("name") != model_name:
+def _require_model(manifest: dict[str, Any], model_name: str, address: str) -> None:
+    if manifest.get("name") != model_name:
         raise StoreError(
-            f"{redact(address)} is a version of {passport.get('name')!r}",
+            f"{redact(address)} is a version of {manifest.get('name')!r}",
             expected=f"a version of {model_name!r}",
-            next=f"name its book: modelbook import ADDRESS --book {passport.get('name')}",
+            next=f"name its book: modelbook import ADDRESS --book {manifest.get('name')}",
         )
-    if not isinstance(passport.get("files"), dict) or not passport.get("files"):
+    if not isinstance(manifest.get("files"), dict) or not manifest.get("files"):
         raise StoreError(
             f"{redact(address)} has no list of files",
             expected="an export of this version of Modelbook",
@@ -111,10 +111,10 @@ def _require_model(passport: dict[str, Any], model_name: str, address: str) -> N
         )
 
 
-def _verify_history(passport: dict[str, Any], address: str) -> None:
+def _verify_history(manifest: dict[str, Any], address: str) -> None:
     """Raise StoreError unless each entry of the source's history follows from the one before."""
     previous_hash = ""
-    for content in passport["history"]:
+    for content in manifest["history"]:
         fields = {name: value for name, value in content.items() if name not in ("number", "hash")}
         text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
         is_next = content["previous_hash"] == previous_hash
@@ -127,7 +127,7 @@ def _verify_history(passport: dict[str, Any], address: str) -> None:
         previous_hash = content["hash"]
 
 
-def _download_model(passport: dict[str, Any], address: str, model_folder: Path) -> None:
+def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) -> None:
     """Download the MLflow model, and verify the digest of each file."""
     downloads = model_folder.parent
     for part in (PARTS_FOLDER, MODEL_FOLDER):
@@ -140,11 +140,11 @@ def _download_model(passport: dict[str, Any], address: str, model_folder: Path) 
     }
     different = sorted(
         name
-        for name in digests.keys() | passport["files"].keys()
-        if digests.get(name) != passport["files"].get(name)
+        for name in digests.keys() | manifest["files"].keys()
+        if digests.get(name) != manifest["files"].get(name)
     )
     parts_digest = folder_digest(downloads / PARTS_FOLDER)
-    if different or parts_digest != passport["tags"][DIGEST_TAG]:
+    if different or parts_digest != manifest["tags"][DIGEST_TAG]:
         raise StoreError(
             f"files of {redact(address)} are missing or were altered: {', '.join(different[:5])}",
             expected="the digests of its list of contents",
@@ -154,12 +154,12 @@ def _download_model(passport: dict[str, Any], address: str, model_folder: Path) 
 
 
 def _register(
-    root: Path, model_name: str, passport: dict[str, Any], address: str, model_folder: Path
+    root: Path, model_name: str, manifest: dict[str, Any], address: str, model_folder: Path
 ) -> tuple[int, bool]:
     """Register the model; return its number, and False when it is registered already."""
     log = history_log.open_log(root, model_name, create=True)
     assert log is not None
-    client, digest = log.client, passport["tags"][SOURCE_DIGEST_TAG]
+    client, digest = log.client, manifest["tags"][SOURCE_DIGEST_TAG]
     for version in client.search_model_versions(f"name = '{model_name}'"):
         if digest in (version.tags.get(SOURCE_DIGEST_TAG), version.tags.get(DIGEST_TAG)):
             return int(version.version), False
@@ -168,27 +168,31 @@ def _register(
     )
     client.log_artifacts(run.info.run_id, str(model_folder), MODEL_FOLDER)
     client.set_terminated(run.info.run_id)
-    tags = {key: str(value) for key, value in passport["tags"].items()}
+    tags = {key: str(value) for key, value in manifest["tags"].items()}
     tags = {key: value for key, value in tags.items() if not key.startswith("promoted_")}
     created = client.create_model_version(
         model_name,
         f"{run.info.artifact_uri}/{MODEL_FOLDER}",
         run.info.run_id,
-        tags={**tags, PASSPORT_TAG: redact(address)},
+        tags={
+            **tags,
+            EXPORT_ADDRESS_TAG: redact(address),
+            "passport": redact(address),
+        },  # until 1.2
     )
     return int(created.version), True
 
 
-def _collect_evidence(passport: dict[str, Any], address: str) -> dict[str, Any]:
-    last_entry = passport["history"][-1] if passport["history"] else {}
-    tags = passport["tags"]
+def _collect_evidence(manifest: dict[str, Any], address: str) -> dict[str, Any]:
+    last_entry = manifest["history"][-1] if manifest["history"] else {}
+    tags = manifest["tags"]
     return {
-        "passport": redact(address),
-        "source": passport["source"],
-        "source_version": passport["number"],
+        "export_address": redact(address),
+        "source": manifest["source"],
+        "source_version": manifest["number"],
         "source_entry": last_entry.get("number"),
         "source_hash": last_entry.get("hash"),
-        "gate": passport["gate"],
+        "gate": manifest["gate"],
         **{name: tags[name] for name in ("commit", "data_version", "fingerprint") if name in tags},
         DIGEST_TAG: tags[DIGEST_TAG],
     }

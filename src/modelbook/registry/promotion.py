@@ -396,7 +396,7 @@ def _require_gate_approval(
 ) -> None:
     """Raise PromotionError unless the gate has approved the version."""
     run_gate = (
-        f"modelbook import {imported.evidence['passport']}"
+        f"modelbook import {imported.export_address}"
         if imported
         else "ploomber build --partially deploy --force"
     )
