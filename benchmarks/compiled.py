@@ -40,13 +40,13 @@ def main() -> None:
     results = []
     for name in options.only:
         chosen, result = compile_champion(name, options.budget, options.split)
-        difference = f"{result.proof.max_difference:.1e}" if result.proof else ""
+        difference = f"{result.parity.max_difference:.1e}" if result.parity else ""
         print(
             f"| {name} | {chosen} | {result.scorer_name} | {difference} | {result.reason} |",
             flush=True,
         )
         results.append(result)
-    compiled = sum(result.proof is not None for result in results)
+    compiled = sum(result.parity is not None for result in results)
     print(f"\n{compiled} of {len(results)} champions compile (target: {TARGET:.0%})")
 
 

@@ -16,15 +16,15 @@ import pytest
 
 from modelbook import config
 from modelbook.registry import golden_check, promotion, store
-from modelbook.stage import build_proof, project
+from modelbook.stage import build_token, project
 
 
 @contextlib.contextmanager
 def inside_build(root: Path) -> Iterator[None]:
     """This process as if a build of the project had started it."""
     with (
-        build_proof.issue_token(root) as token,
-        mock.patch.dict(os.environ, {build_proof.VARIABLE: token}),
+        build_token.issue_token(root) as token,
+        mock.patch.dict(os.environ, {build_token.VARIABLE: token}),
     ):
         yield
 

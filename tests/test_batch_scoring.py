@@ -34,7 +34,7 @@ def scorer(
     model: Any, make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any
 ) -> CompiledScorer:
     folder = tmp_path_factory.mktemp("version") / "scorer"
-    assert compile_pipeline(model, contract, 0.4, make_frame(), folder).proof
+    assert compile_pipeline(model, contract, 0.4, make_frame(), folder).parity
     return CompiledScorer.load(folder)
 
 

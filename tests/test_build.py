@@ -28,7 +28,7 @@ from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
 from modelbook.registry import aliases, store
-from modelbook.stage import build_proof
+from modelbook.stage import build_token
 
 pytestmark = pytest.mark.slow
 
@@ -265,18 +265,18 @@ class TestRebuild:
         assert done.returncode == 0, done.stdout + done.stderr
         assert tiny.products()["models/tiny/explore.json"] > before
         assert not tiny.receipt("explore")["facts"]["by_hand"]
-        assert not build_proof.is_build(tiny.root)
+        assert not build_token.is_build(tiny.root)
 
-    @pytest.mark.parametrize(("words", "by_itself"), [(["--debug"], True), ([], False)])
+    @pytest.mark.parametrize(("args", "by_itself"), [(["--debug"], True), ([], False)])
     def test_only_debug_build_runs_notebooks_within_ploomber(
-        self, tiny, monkeypatch, words, by_itself
+        self, tiny, monkeypatch, args, by_itself
     ):
-        proven = []
+        authorised = []
         monkeypatch.chdir(tiny.root)
-        monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *words])
-        monkeypatch.setattr(executor, "_prove_build", proven.append)
+        monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *args])
+        monkeypatch.setattr(executor, "_authorise_notebooks", authorised.append)
         executor.BuildExecutor()
-        assert proven == [tiny.root] * by_itself
+        assert authorised == [tiny.root] * by_itself
 
 
 class TestInvalidBuild:

@@ -32,7 +32,7 @@ from modelbook.errors import CompileError
 from modelbook.scoring import CompiledScorer, latency
 from modelbook.scoring import encoder as encoding
 from modelbook.scoring.compilation import check_parity, compile_pipeline
-from modelbook.scoring.compiled_scorer import ParityProof
+from modelbook.scoring.compiled_scorer import ParityResult
 from modelbook.scoring.lightgbm_native import NativeBooster
 from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores, typical_row
 from modelbook.scoring.pipeline_scorer import PipelineScorer
@@ -287,7 +287,7 @@ REFUSED = {
 @pytest.mark.parametrize(("step", "facts"), REFUSED.values(), ids=REFUSED)
 def test_uncompilable_model_has_reason_and_leaves_no_files(compile_model, step, facts):
     _, compiled, folder = compile_model(LogisticRegression(), before=step)
-    assert compiled.proof is None
+    assert compiled.parity is None
     assert missing_facts(compiled.reason, *facts) == []
     assert missing_facts(str(compiled), compiled.scorer_name, compiled.reason) == []
     assert [path.name for path in folder.iterdir()] == ["golden.json"]
@@ -367,8 +367,8 @@ def test_parity_check_detects_different_scorer(compile_model, frame, contract):
     result = check_parity(scorer, rows, predict_pipeline_scores(model, rows, contract))
     assert not result.passed
     assert result.max_difference > 1e-3
-    assert not ParityProof(10, 1, 0.0).passed
-    assert not ParityProof(10, 0, 2e-6).passed
+    assert not ParityResult(10, 1, 0.0).passed
+    assert not ParityResult(10, 0, 2e-6).passed
 
 
 def test_parity_cases_cover_missing_values_limits_and_unseen_categories(frame, contract):

@@ -257,8 +257,8 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
         assert present(journal) == {"id-3", "id-4"}
         assert (writer.replaced_count, writer.orphaned_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
-        [proof] = verify_predictions(journal, {"id-4": row_hashes[0]})
-        assert proof.is_verified
+        [verification] = verify_predictions(journal, {"id-4": row_hashes[0]})
+        assert verification.is_verified
         (tmp_path / "data/tiny/journal.db-wal").unlink()
         await write_and_check(5)
         assert writer.replaced_count == 2
@@ -333,8 +333,12 @@ class TestHashChain:
         }
 
     def problems(self, journal: Journal, row_hashes: dict[str, str]) -> dict[str, str]:
-        proofs = verify_predictions(journal, row_hashes)
-        return {proof.prediction_id: proof.problem for proof in proofs if not proof.is_verified}
+        results = verify_predictions(journal, row_hashes)
+        return {
+            verification.prediction_id: verification.problem
+            for verification in results
+            if not verification.is_verified
+        }
 
     def execute(self, journal: Journal, statement: str) -> None:
         with journal.engine.begin() as connection:
@@ -365,8 +369,8 @@ class TestHashChain:
         assert missing_facts(problems[after], 3, 4) == []
 
     def test_missing_prediction_is_located_in_time(self, journal, row_hashes):
-        [proof] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
-        assert missing_facts(proof.problem, "1970-01-01 00:16:40.500") == []
+        [verification] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
+        assert missing_facts(verification.problem, "1970-01-01 00:16:40.500") == []
 
     def test_repeated_prediction_returns_first_hash(self, journal, row_hashes):
         result, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
@@ -494,8 +498,8 @@ def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path
     [shadow] = journal.read_predictions(0, variant="challenger")
     assert (shadow["version"], shadow["returned"]) == (4, False)
     assert Journal(journal.url, "other").read_predictions(0) == []
-    [proof] = verify_predictions(journal, {"id-1": None})
-    assert missing_facts(proof.problem, "no hash") == []
+    [verification] = verify_predictions(journal, {"id-1": None})
+    assert missing_facts(verification.problem, "no hash") == []
     keep(journal, [prediction(2)])
     assert journal.record_outcomes({"id-1": True, "id-2": False}) == {"recorded": 1, "repeated": 1}
 
@@ -516,8 +520,8 @@ def test_hashes_hold_after_a_migration(journal: Journal) -> None:
     assert journal.find_schema() == SCHEMA_VERSION - 1
     journal.migrate()
     assert journal.read_predictions(0) == before
-    proofs = verify_predictions(journal, {f"id-{n}": row_hashes[n][0] for n in range(20)})
-    assert [proof for proof in proofs if not proof.is_verified] == []
+    results = verify_predictions(journal, {f"id-{n}": row_hashes[n][0] for n in range(20)})
+    assert [verification for verification in results if not verification.is_verified] == []
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
@@ -545,7 +549,11 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert result[50] == result[1]
     row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
-    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_verified] == []
+    assert [
+        verification
+        for verification in verify_predictions(made, row_hashes)
+        if not verification.is_verified
+    ] == []
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
     assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
     with pytest.raises(UnknownPredictionError):
@@ -562,5 +570,9 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     rename_back(made)
     made.migrate()
     made.create_tables()
-    assert [proof for proof in verify_predictions(made, row_hashes) if not proof.is_verified] == []
+    assert [
+        verification
+        for verification in verify_predictions(made, row_hashes)
+        if not verification.is_verified
+    ] == []
     assert made.delete_before(2000) == 5050

@@ -228,8 +228,8 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
     model = result.pipeline.fit(*classes.train_features_and_target())
     rows = classes.train_data.head(60)
     compiled = compile_pipeline(model, classes.task.contract, 0.4, rows, tmp_path)
-    assert compiled.proof is not None, compiled
-    assert compiled.proof.passed
+    assert compiled.parity is not None, compiled
+    assert compiled.parity.passed
 
 
 @pytest.mark.parametrize("family", ["rf", "et"])
@@ -318,8 +318,8 @@ def test_forest_of_several_classes_is_calibrated_before_it_is_combined(tmp_path:
     compiled = compile_pipeline(
         model, spiral.task.contract, None, spiral.train_data.head(60), tmp_path
     )
-    assert compiled.proof is not None, compiled
-    assert compiled.proof.passed
+    assert compiled.parity is not None, compiled
+    assert compiled.parity.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
 
 
@@ -338,8 +338,8 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     ).fit(*classes.train_features_and_target())
     rows = classes.train_data.head(60)
     result = compile_pipeline(calibrated, classes.task.contract, 0.4, rows, tmp_path)
-    assert result.proof is not None, result
-    assert result.proof.passed
+    assert result.parity is not None, result
+    assert result.parity.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
     shown = compute_shap_values(classes.task, calibrated, classes.train_data, rows, seed=0)
     assert (shown.reason, "40%" in shown.unit) == ("", True)
@@ -361,8 +361,8 @@ def test_catboost_scorer_runs_without_catboost(kind: str, tmp_path: Path) -> Non
     rows = experiment.train_data.head(60)
     result = compile_pipeline(model, experiment.task.contract, threshold, rows, tmp_path)
     assert (result.scorer_name, result.reason) == ("native trees", "")
-    assert result.proof is not None
-    assert result.proof.passed
+    assert result.parity is not None
+    assert result.parity.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
 
 
@@ -391,8 +391,8 @@ def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     predicted = model.predict(experiment.task.contract.select_features(rows))
     assert predicted.mean() == pytest.approx(rows["y"].mean())
     result = compile_pipeline(model, experiment.task.contract, None, rows.head(60), tmp_path)
-    assert result.proof is not None, result
-    assert result.proof.passed
+    assert result.parity is not None, result
+    assert result.parity.passed
 
 
 def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -> None:

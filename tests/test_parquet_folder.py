@@ -24,7 +24,7 @@ from modelbook.errors import DataError
 from modelbook.monitoring import batch_sources, evaluation_tables, rules, window_history
 from modelbook.registry import versions
 from modelbook.scoring import batch
-from modelbook.serving.reading_proof import prove_readings
+from modelbook.serving.reading_check import check_readings
 from modelbook.tasks.decision_rule import make_decision_rule
 
 
@@ -147,7 +147,7 @@ def test_hive_partitioned_folder_is_read_as_one_table(partitioned):
     table = read_table("rows", partitioned, made.contract)
     assert (len(table), sorted(table["year"].unique())) == (300, [2021, 2022, 2023])
     assert made.contract.find_violations(table).empty
-    prove_readings("rows", partitioned, made.contract)
+    check_readings("rows", partitioned, made.contract)
     sampled, _ = parquet_folder.sample_rows(partitioned / "rows", 1000, seed=0)
     pd.testing.assert_series_equal(sampled["year"], table["year"])
     before = quick_fingerprint("rows", partitioned)

@@ -23,7 +23,7 @@ from modelbook.build import dependencies, kernels, staleness
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.source_imports import PACKAGE
-from modelbook.stage import build_proof, files, progress, project
+from modelbook.stage import build_token, files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
 
@@ -55,8 +55,8 @@ class TestOpen:
     def test_executed_notebook_is_by_hand_after_the_build(self, tiny, monkeypatch, token):
         wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
         cell = f"# Parameters\n{''.join(f'{name} = {value!r}' for name, value in wired.items())}"
-        monkeypatch.setenv(build_proof.VARIABLE, token)
-        with build_proof.issue_token(tiny.root):  # another build runs meanwhile
+        monkeypatch.setenv(build_token.VARIABLE, token)
+        with build_token.issue_token(tiny.root):  # another build runs meanwhile
             inputs = namespace(**wired)
             inputs["In"].append(cell)
             this = stage.open("ingest", inputs)
@@ -64,12 +64,12 @@ class TestOpen:
         assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
 
     def test_build_token_expires_with_its_build(self, tiny, monkeypatch):
-        with build_proof.issue_token(tiny.root) as token:
-            monkeypatch.setenv(build_proof.VARIABLE, token)
-            assert build_proof.is_build(tiny.root)
-        assert not build_proof.is_build(tiny.root)
-        with build_proof.issue_token(tiny.root):
-            assert not build_proof.is_build(tiny.root)
+        with build_token.issue_token(tiny.root) as token:
+            monkeypatch.setenv(build_token.VARIABLE, token)
+            assert build_token.is_build(tiny.root)
+        assert not build_token.is_build(tiny.root)
+        with build_token.issue_token(tiny.root):
+            assert not build_token.is_build(tiny.root)
 
     def test_unknown_parameter_raises_with_nearest_name(self, tiny):
         with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):

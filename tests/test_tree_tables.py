@@ -344,7 +344,7 @@ def test_scorer_predicts_batches_by_lookup_tables_and_parity_covers_them(
     estimator: Any, tmp_path: Path, frame: Any, contract: Contract
 ) -> None:
     model = fitted(frame, contract, estimator)
-    assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").proof
+    assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").parity
     match = LeafMasks.load(tmp_path / "scorer" / "kernel.npz")
     match.leaf_values[0] += 0.1
     match.save(tmp_path / "scorer" / "kernel.npz")

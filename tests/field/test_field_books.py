@@ -20,7 +20,7 @@ from modelbook.contract import Contract
 from modelbook.draft import planning
 from modelbook.scoring import CompiledScorer, batch
 from modelbook.scoring.compilation import compile_pipeline
-from modelbook.serving.reading_proof import prove_readings
+from modelbook.serving.reading_check import check_readings
 from modelbook.serving.schemas import RowReader
 
 N = 400
@@ -97,7 +97,7 @@ def test_default_draft_of_real_table_builds_and_predicts_every_row(
     name, target = write(tmp_path)
     draft = planning.draft_from_plan(planning.plan_draft(tmp_path, name), target)
     agreed: Contract = draft.contract
-    prove_readings(name, tmp_path, agreed)
+    check_readings(name, tmp_path, agreed)
     table = dataset.read_table(name, tmp_path, agreed)
     rows = agreed.select_training_rows(table)
     encoder = OneHotEncoder(

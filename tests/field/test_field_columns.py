@@ -15,7 +15,7 @@ import pytest
 from modelbook.contract import Contract
 from modelbook.dataset import read_table
 from modelbook.draft import planning
-from modelbook.serving.reading_proof import prove_readings
+from modelbook.serving.reading_check import check_readings
 
 N = 80
 Cells = list[Any]
@@ -295,7 +295,7 @@ def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
     try:
         path = write(frame, file_kind, folder)
         made = planning.draft_from_plan(planning.plan_draft(folder, path.name), "y")
-        prove_readings(path.name, folder, made.contract)
+        check_readings(path.name, folder, made.contract)
         read = read_table(path.name, folder, made.contract)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"

@@ -33,7 +33,7 @@ from modelbook.evaluation import business_value
 from modelbook.pages import run_archive
 from modelbook.registry import store
 from modelbook.runs import history
-from modelbook.stage import build_proof, origins, pipeline_spec, project
+from modelbook.stage import build_token, origins, pipeline_spec, project
 from modelbook.training import custom_code
 
 
@@ -80,7 +80,7 @@ class BuildExecutor(ploomber.Executor):
             staleness.remove_corrupt_metadata(root)
             if _runs_past_executor(command):
                 store.ensure_store(root)
-                _prove_build(root)
+                _authorise_notebooks(root)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
@@ -238,12 +238,12 @@ def _runs_past_executor(command: argparse.Namespace) -> bool:
     return is_task or command.debug
 
 
-def _prove_build(root: Path) -> None:
+def _authorise_notebooks(root: Path) -> None:
     """Mark the notebooks that Ploomber runs as part of a build, until this process ends."""
     until_exit = ExitStack()
     until_exit.enter_context(locks.lock_build(root))
     os.environ |= KERNEL_ENVIRONMENT
-    os.environ[build_proof.VARIABLE] = until_exit.enter_context(build_proof.issue_token(root))
+    os.environ[build_token.VARIABLE] = until_exit.enter_context(build_token.issue_token(root))
     atexit.register(until_exit.close)
 
 

@@ -27,7 +27,7 @@ from modelbook.build import dependencies
 from modelbook.build.kernel_forking import ForkedProcess, ForkingProvisioner, KernelForker
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
-from modelbook.stage import build_proof, origins, project
+from modelbook.stage import build_token, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
 START_TIMEOUT = 180  # seconds until a kernel responds; a cold import takes up to a minute
@@ -56,7 +56,7 @@ class StageKernel:
             **os.environ,
             **KERNEL_ENVIRONMENT,
             LOG_VARIABLE: str(log),
-            build_proof.VARIABLE: token,
+            build_token.VARIABLE: token,
             **origins.export_command_line(),
         }
         kernel_arguments = self.manager.kernel_spec.argv  # type: ignore[union-attr]

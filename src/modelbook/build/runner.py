@@ -17,7 +17,7 @@ from modelbook.build import dependencies, ploomber, staleness
 from modelbook.build.build_progress import BuildProgress
 from modelbook.build.kernels import KernelPool
 from modelbook.build.log_follower import LogFollower, explain_failure
-from modelbook.stage import build_proof
+from modelbook.stage import build_token
 
 POLL_SECONDS = 1.0  # between checks of time limits
 
@@ -70,7 +70,7 @@ class StageRunner:
         with (
             _catch_signals() as interrupted,
             BuildProgress() as self._progress,
-            build_proof.issue_token(self._root) as token,
+            build_token.issue_token(self._root) as token,
             KernelPool(self._root, book, self._logs, token) as self._kernels,
             ThreadPoolExecutor(self._jobs) as pool,
         ):

@@ -12,7 +12,7 @@ from modelbook.contract.file_layout import FileLayout
 from modelbook.draft import BookDraft, DraftOptions, planning
 from modelbook.draft.book import RareClasses
 from modelbook.errors import ParameterError
-from modelbook.serving import reading_proof
+from modelbook.serving import reading_check
 
 DATE_ORDERS = {"day-first": True, "month-first": False, None: None}
 
@@ -59,7 +59,7 @@ def draft_and_prove(
     draft = planning.draft_from_plan(
         plan, target, column_names=columns, layout=layout, options=options
     )
-    reading_proof.prove_readings(plan.table, plan.root, draft.contract)
+    reading_check.check_readings(plan.table, plan.root, draft.contract)
     return draft
 
 

@@ -23,7 +23,7 @@ from modelbook.registry.aliases import (
 )
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
 from modelbook.registry.location import registry_uri, tracking_uri
-from modelbook.stage import build_proof
+from modelbook.stage import build_token
 from modelbook.tasks.metric_format import HEADLINE_METRICS
 
 REASON_VARIABLE = "MODELBOOK_WHY"  # reason of the user who runs the gate, recorded first
@@ -75,7 +75,7 @@ def apply_decision(
     PromotionError
         When the champion has changed in the meantime, or by hand with ``enforce``.
     """
-    in_build = build_proof.is_build(root)
+    in_build = build_token.is_build(root)
     if enforce and not in_build:
         raise PromotionError(
             f"enforce = True in a run by hand; version {candidate.number} of {candidate.name} "
@@ -266,7 +266,7 @@ def set_challenger(
             expected="another version",
             next="list the versions: modelbook history",
         )
-    evidence = _collect_proof(root, candidate)
+    evidence = _collect_evidence(root, candidate)
     return history.move_challenger(
         root, model_name, version, reason or "It shares the champion's traffic.", evidence, commit
     )
@@ -329,7 +329,7 @@ def _verify_and_move(
     commit: str,
     expected_champion: int | None,
 ) -> HistoryEntry:
-    evidence = _collect_proof(root, candidate) | extra_evidence
+    evidence = _collect_evidence(root, candidate) | extra_evidence
     return history.move_champion(
         root,
         candidate.name,
@@ -342,7 +342,7 @@ def _verify_and_move(
     )
 
 
-def _collect_proof(root: Path, candidate: RegisteredVersion) -> dict[str, Any]:
+def _collect_evidence(root: Path, candidate: RegisteredVersion) -> dict[str, Any]:
     """Verify a version's files and golden rows; return the evidence for the history."""
     candidate.verify_files()
     return _select_evidence_tags(candidate.tags) | {

@@ -20,7 +20,7 @@ from modelbook.scoring import (
     parity_cases,
     predictors,
 )
-from modelbook.scoring.compiled_scorer import PREDICTOR_STEM, CompiledScorer, ParityProof
+from modelbook.scoring.compiled_scorer import PREDICTOR_STEM, CompiledScorer, ParityResult
 from modelbook.scoring.encoder import Encoder, is_missing
 from modelbook.scoring.loading import GOLDEN_FILE
 from modelbook.scoring.pipeline_scorer import PipelineScorer
@@ -48,19 +48,19 @@ class CompilationResult:
 
     scorer_name: str
     reason: str = ""
-    proof: ParityProof | None = None
+    parity: ParityResult | None = None
 
     def __str__(self) -> str:
-        if self.proof is None:
+        if self.parity is None:
             return f"the model itself: {self.reason}"
-        return f"compiled, {self.scorer_name}: {self.proof}"
+        return f"compiled, {self.scorer_name}: {self.parity}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
         return {
             "name": self.scorer_name,
             "reason": self.reason,
-            "proof": asdict(self.proof) if self.proof else None,
+            "proof": asdict(self.parity) if self.parity else None,
         }
 
 
@@ -83,7 +83,7 @@ def compile_pipeline(
     """
     result = _compile_or_explain(model, contract, threshold, rows, folder)
     scorer = (
-        CompiledScorer.load(folder) if result.proof else PipelineScorer(model, contract, threshold)
+        CompiledScorer.load(folder) if result.parity else PipelineScorer(model, contract, threshold)
     )
     golden = build_golden_rows(model, contract, rows)
     golden["batch_row_ms"] = latency.measure_batch_row_ms(scorer, golden["rows"])
@@ -159,14 +159,14 @@ def _compile_first_match(
                 predictors.load_predictor(folder, PREDICTOR_STEM, parameters),
                 decision_rule,
             )
-            proof = check_parity(scorer, cases, expected)
+            parity = check_parity(scorer, cases, expected)
         except Exception as error:  # the next form may work
             failures.append(f"{predictors.PREDICTOR_TYPES[kind].name}: {error}"[:200])
             continue
-        if proof.passed:
-            compiled_scorer.save_scorer(folder, encoder, parameters, decision_rule, proof)
-            return CompilationResult(scorer.name, proof=proof)
-        failures.append(f"{scorer.name}: {proof}")
+        if parity.passed:
+            compiled_scorer.save_scorer(folder, encoder, parameters, decision_rule, parity)
+            return CompilationResult(scorer.name, parity=parity)
+        failures.append(f"{scorer.name}: {parity}")
     raise CompileError("; ".join(failures))
 
 
@@ -190,13 +190,13 @@ def _extract_encoders(
     return joined, conversion.EncodedColumns(0, joined.width, by_leaf if len(encoders) > 1 else {})
 
 
-def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityProof:
+def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityResult:
     """Compare a scorer with the model's scores on a large batch, a small one and single rows."""
     repeats, step = -(-MIN_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
     sample = rows.iloc[::step]
     few_rows = slice(MIN_ROWS - 1)
     single_scores = np.array([scorer.predict_one(row).scores for row in sample.to_dict("records")])
-    proofs = [
+    results = [
         _measure_parity(
             scorer,
             scorer.predict_scores(pd.concat([rows] * repeats)),
@@ -207,16 +207,16 @@ def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarra
         ),
         _measure_parity(scorer, single_scores, expected[::step]),
     ]
-    return ParityProof(
+    return ParityResult(
         len(rows),
-        sum(proof.label_mismatches for proof in proofs),
-        max(proof.max_difference for proof in proofs),
+        sum(parity.label_mismatches for parity in results),
+        max(parity.max_difference for parity in results),
     )
 
 
 def _measure_parity(
     scorer: CompiledScorer, scores: np.ndarray, expected: np.ndarray
-) -> ParityProof:
+) -> ParityResult:
     scale = 1.0 if scorer.decision_rule.classes else np.maximum(1.0, np.abs(expected))
     max_difference = (
         float((np.abs(scores - expected) / scale).max())
@@ -230,4 +230,4 @@ def _measure_parity(
         label_mismatches = int(
             (scorer.decision_rule.predict(scores) != scorer.decision_rule.predict(expected)).sum()
         )
-    return ParityProof(len(expected), label_mismatches, max_difference)
+    return ParityResult(len(expected), label_mismatches, max_difference)

@@ -26,17 +26,18 @@ if TYPE_CHECKING:
 SCORER_FILE = "scorer.json"
 PREDICTOR_STEM = "kernel"  # of the predictor's files; the name in versions of 1.0.0
 FORMER_KEYS = {"kernel": "predictor", "answering": "decision_rule"}  # 1.0.0 reads and wrote these
-TOLERANCE = 1e-6  # largest difference in a probability, or in a value relative to its size
+TOLERANCE = 1e-6  # maximum of ``max_difference``
 
 
 @dataclass(frozen=True)
-class ParityProof:
+class ParityResult:
     """Comparison of scorer and model on the same rows.
 
     Attributes
     ----------
     max_difference : float
-        Largest absolute difference of a probability, or of a value, relative above 1.
+        Largest absolute difference of a probability; for regression, of a prediction divided by
+        max(1, its absolute value).
     """
 
     rows: int
@@ -63,7 +64,7 @@ class CompiledScorer:
     name : str
         Name of the predictor, such as ``native LightGBM booster``.
     conformal : ConformalPrediction or None
-        Intervals or sets of the predictions; set by ``loading.load_scorer``.
+        Prediction intervals or prediction sets; set by ``loading.load_scorer``.
     """
 
     is_compiled = True
@@ -74,11 +75,11 @@ class CompiledScorer:
         encoder: Encoder,
         predictor: predictors.Predictor,
         decision_rule: DecisionRule,
-        proof: ParityProof | None = None,
+        parity: ParityResult | None = None,
     ) -> None:
         self.encoder = encoder
         self.decision_rule = decision_rule
-        self.proof = proof
+        self.parity = parity
         self.name = predictor.name
         self._encode = encoder.transform_one
         self._predictor = predictor
@@ -124,13 +125,13 @@ class CompiledScorer:
         """Load a scorer from the folder that ``compilation.compile_pipeline`` wrote."""
         stored = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
         document = {FORMER_KEYS.get(key, key): value for key, value in stored.items()}
-        proof = ParityProof(**document["proof"]) if document["proof"] else None
+        parity = ParityResult(**document["proof"]) if document["proof"] else None
         predictor = predictors.load_predictor(folder, PREDICTOR_STEM, document["predictor"])
         return cls(
             Encoder.from_dict(document["encoder"]),
             predictor,
             decision_rule_from_dict(document["decision_rule"]),
-            proof,
+            parity,
         )
 
 
@@ -139,14 +140,14 @@ def save_scorer(
     encoder: Encoder,
     predictor_parameters: dict[str, Any],
     decision_rule: DecisionRule,
-    proof: ParityProof | None,
+    parity: ParityResult | None,
 ) -> None:
     """Write the file that ``CompiledScorer.load`` reads, next to the predictor's files."""
     document = {
         "encoder": encoder.to_dict(),
         "predictor": predictor_parameters,
         "decision_rule": decision_rule.to_dict(),
-        "proof": asdict(proof) if proof else None,
+        "proof": asdict(parity) if parity else None,
     }
     document |= {former: document[key] for former, key in FORMER_KEYS.items()}
     (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")

@@ -149,7 +149,7 @@ class ServedModel:
 
     def describe(self) -> dict[str, Any]:
         """Return the metadata for ``GET /model``."""
-        proof = self.scorer.proof
+        parity = self.scorer.parity
         return {
             "model": self.name,
             "model_version": self.number,
@@ -167,7 +167,7 @@ class ServedModel:
             "scorer": {
                 "compiled": self.scorer.is_compiled,
                 "name": self.scorer.name,
-                "proof": str(proof) if proof else None,
+                "proof": str(parity) if parity else None,
                 "reason": None
                 if self.scorer.is_compiled
                 else self.tags.get("scorer", "").partition(": ")[2],
@@ -448,8 +448,8 @@ class ModelManager:
             "version": model.number,
             "scorer": model.tags.get("scorer", model.scorer.name),
         }
-        proof = {"golden_rows": model.golden_rows, "load_seconds": round(seconds, 3)}
-        LOG.info("in service", extra={**log_fields, **proof})
+        load_result = {"golden_rows": model.golden_rows, "load_seconds": round(seconds, 3)}
+        LOG.info("in service", extra={**log_fields, **load_result})
         if not model.scorer.is_compiled:
             LOG.warning("the uncompiled pipeline serves, which is slower", extra=log_fields)
         if model.drift_reference is None:

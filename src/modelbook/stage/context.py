@@ -12,7 +12,7 @@ from typing import Any
 from modelbook import config
 from modelbook.errors import ParameterError, StageError
 from modelbook.formatting import html_table
-from modelbook.stage import build_proof, files, origins, pipeline_spec, project, reproducibility
+from modelbook.stage import build_token, files, origins, pipeline_spec, project, reproducibility
 from modelbook.stage.parameters_cell import ParametersCell
 from modelbook.stage.progress import log_progress
 from modelbook.stage.sandbox import Sandbox, open_sandbox
@@ -286,7 +286,7 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         )
     root = project.find_root()
     pipeline_spec.check_stage(root, name)
-    by_hand = not build_proof.is_build(root)
+    by_hand = not build_token.is_build(root)
     cell = ParametersCell(name, namespace)
     cell_values, injected = cell.read()
     cell.set_applied((dict(cell_values), injected))

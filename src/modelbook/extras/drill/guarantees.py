@@ -147,7 +147,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
 
 
 def alter_journal(copy: ServiceCopy) -> Numbers:
-    """Hashes prove unaltered rows, and name a row that was altered and one that was deleted."""
+    """Hashes verify unaltered rows, and identify an altered row and a deleted one."""
     process = copy.start()
     clients = copy.start_clients(1)
     wait_for_responses(clients, 50)
@@ -158,14 +158,14 @@ def alter_journal(copy: ServiceCopy) -> Numbers:
     with closing(sqlite3.connect(copy.journal_path)) as connection, connection:
         connection.execute("update predictions set inputs = '{}' where id = ?", (altered,))
         connection.execute("delete from predictions where id = ?", (deleted,))
-    proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), row_hashes)
-    problems = {proof.prediction_id: proof.problem for proof in proofs if proof.problem}
+    results = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), row_hashes)
+    problems = {result.prediction_id: result.problem for result in results if result.problem}
     require("altered" in problems.get(altered, ""), "an altered row is not found")
     require("not in the journal" in problems.get(deleted, ""), "a deleted row is not found")
     require(intact not in problems, "an unaltered row is not verified")
     return {
         "rows": len(row_hashes),
-        "verified": len(proofs) - len(problems),
+        "verified": len(results) - len(problems),
         "altered": 1,
         "deleted": 1,
     }

@@ -300,17 +300,17 @@ def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> Non
 
 
 def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
-    """Require that the journal holds all predictions, and proves the last ones."""
+    """Require that the journal holds all predictions, and verify the hashes of the last ones."""
     missing = row_hashes.keys() - copy.journaled_ids()
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
     require(
         not missing, f"missing in the journal: {format_count(len(missing), 'returned prediction')}"
     )
     last = dict(list(row_hashes.items())[-N_VERIFIED:])
-    proofs = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
-    problems = [proof.problem for proof in proofs if not proof.is_verified]
+    results = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
+    problems = [result.problem for result in results if not result.is_verified]
     require(not problems, f"a hash is not verified: {problems[:1]}")
-    return numbers | {"hashes verified": len(proofs)}
+    return numbers | {"hashes verified": len(results)}
 
 
 def count_refusals(clients: list[LoadClient]) -> Numbers:

@@ -25,7 +25,7 @@ CHUNK_ROWS = 50_000  # rows that score reads for the check
 MAX_REQUEST_ROWS = 200  # rows that are sent as requests
 
 
-def prove_readings(table: str, root: Path, contract: Contract) -> None:
+def check_readings(table: str, root: Path, contract: Contract) -> None:
     """Read a table in every way, and compare the model's features.
 
     Raises
