@@ -750,10 +750,12 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
 def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
     done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    moved = summarize.champion_alias(version_tables.outcome_table(done))
+    moved = summarize.champion_alias(version_tables.promotion_table(done))
     assert missing_facts(moved, 1, 30, "linear model") == []
-    assert summarize.champion_alias(version_tables.outcome_table({**done, "moved": False})) != moved
-    champion, is_moved, golden_rows, scorer = version_tables.outcome_table(
+    assert (
+        summarize.champion_alias(version_tables.promotion_table({**done, "moved": False})) != moved
+    )
+    champion, is_moved, golden_rows, scorer = version_tables.promotion_table(
         {**done, "champion": None, "moved": False}
     )["value"]
     assert (champion, is_moved, golden_rows) == ("none", "no", "30")

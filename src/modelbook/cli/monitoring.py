@@ -96,10 +96,10 @@ def retrain(
     )
     with report_errors():
         root = project.find_root()
-        outcome = retrain.retrain(
+        result = retrain.retrain(
             root, project.find_env_file(root, book), request, out=sys.stderr if as_json else None
         )
-    options.print_verdict(asdict(outcome), as_json)
+    options.print_verdict(asdict(result), as_json)
 
 
 def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) -> dict[str, Any]:

@@ -136,12 +136,12 @@ def import_version(
     with report_errors():
         root, name = find_book(book)
         commit = project.get_commit(root)
-        result, outcome = _import_and_judge(root, name, address, verify, book, commit)
+        imported, gate_result = _import_and_judge(root, name, address, verify, book, commit)
         if not as_json:
-            _print_import(name, result, outcome)
+            _print_import(name, imported, gate_result)
         if promote or override:
             move = promotion.promote(
-                root, name, result.version, reason="", override=override, commit=commit
+                root, name, imported.version, reason="", override=override, commit=commit
             )
         if move is not None and not as_json:
             _announce_move(root, name, move, as_json=False)
@@ -149,16 +149,16 @@ def import_version(
         print_json(
             {
                 "book": name,
-                "version": result.version,
-                "is_new": result.is_new,
-                "entry": result.entry.to_dict(),
-                "gate": outcome.to_dict(),
+                "version": imported.version,
+                "is_new": imported.is_new,
+                "entry": imported.entry.to_dict(),
+                "gate": gate_result.to_dict(),
                 "move": move.to_dict() if move else None,
             }
         )
     elif not (promote or override):
-        hint = '--override "REASON"' if outcome.is_hold else "--why REASON"
-        typer.echo(f"next: modelbook promote {result.version} {hint}", err=True)
+        hint = '--override "REASON"' if gate_result.is_hold else "--why REASON"
+        typer.echo(f"next: modelbook promote {imported.version} {hint}", err=True)
 
 
 def _import_and_judge(
@@ -177,16 +177,16 @@ def _import_and_judge(
     return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)
 
 
-def _print_import(book: str, result: ImportResult, outcome: ImportDecision) -> None:
-    state = "registered" if result.is_new else "registered already"
+def _print_import(book: str, imported: ImportResult, gate_result: ImportDecision) -> None:
+    state = "registered" if imported.is_new else "registered already"
     typer.echo(
-        f"version {result.version} of {book} {state}; entry {result.entry.number} in history"
+        f"version {imported.version} of {book} {state}; entry {imported.entry.number} in history"
     )
-    if outcome.decision is None or outcome.entry is None:
-        typer.echo(outcome.selection)
+    if gate_result.decision is None or gate_result.entry is None:
+        typer.echo(gate_result.selection)
         return
-    typer.echo(f"gate: {outcome.decision.action}; entry {outcome.entry.number} in history")
-    for sentence in [*outcome.decision.reasons, outcome.selection]:
+    typer.echo(f"gate: {gate_result.decision.action}; entry {gate_result.entry.number} in history")
+    for sentence in [*gate_result.decision.reasons, gate_result.selection]:
         typer.echo(f"  {sentence}")
 
 

@@ -198,7 +198,7 @@ def _run_row(run: BuildRun) -> list[str]:
     if run.read_error:
         return [str(run.number), *[MISSING] * 6, run.read_error, MISSING]
     failed = run.stages_in_state("failed")
-    outcome = f"failed at {' '.join(failed)}" if failed else run.status
+    status = f"failed at {' '.join(failed)}" if failed else run.status
     ran = run.stages_in_state("ran")
     stages = f"all {len(ran)}" if len(ran) == len(run.stages) > 4 else " ".join(ran)
     command = run.command if run.env_file in ("", "env.yaml") else f"{run.command} ({run.env_file})"
@@ -206,7 +206,7 @@ def _run_row(run: BuildRun) -> list[str]:
         str(run.number),
         _format_time(run.started),
         format_duration(run.seconds),
-        outcome,
+        status,
         stages or MISSING,
         run.commit,
         run.fingerprint[:8] or MISSING,

@@ -83,13 +83,13 @@ def _list_gaps(task: Task, harm: dict[str, list[dict[str, Any]]]) -> list[dict[s
 
 
 def describe_decision(
-    decision: Decision, outcome: dict[str, Any], *, commit: str, gate_mode: str
+    decision: Decision, promotion_result: dict[str, Any], *, commit: str, gate_mode: str
 ) -> dict[str, Any]:
     """Describe the gate's decision and its effect as plain data.
 
     Parameters
     ----------
-    outcome : dict
+    promotion_result : dict
         Result of ``promotion.apply_decision``.
     commit, gate_mode : str
         Commit of the gate's code; ``enforce`` or ``dry_run``.
@@ -101,7 +101,7 @@ def describe_decision(
         "commit": commit,
         "gate": gate_mode,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **outcome,
+        **promotion_result,
     }
 
 

@@ -1,4 +1,4 @@
-"""Tables and summaries of versions: candidate, champion, gate criteria and outcome."""
+"""Tables and summaries of versions: candidate, champion, gate criteria and promotion."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(passed=passed)
 
 
-def outcome_table(outcome: dict[str, Any]) -> pd.DataFrame:
+def promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
     """Return the champion, golden rows and scorer after the decision; columns ``fact, value``."""
+    champion = promotion_result["champion"]
     facts = {
-        "champion": "none" if outcome["champion"] is None else f"version {outcome['champion']}",
-        "alias moved": "yes" if outcome["moved"] else "no",
-        "golden rows reproduced in a clean process": f"{outcome['golden_rows']}",
-        "scorer of requests": _describe_scorer(outcome["scorer"]),
+        "champion": "none" if champion is None else f"version {champion}",
+        "alias moved": "yes" if promotion_result["moved"] else "no",
+        "golden rows reproduced in a clean process": f"{promotion_result['golden_rows']}",
+        "scorer of requests": _describe_scorer(promotion_result["scorer"]),
     }
     return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
 
@@ -44,7 +45,7 @@ def summarize_decision(
     decision: str,
     reasons: list[str],
     candidate: ModelVersion,
-    outcome: dict[str, Any],
+    promotion_result: dict[str, Any],
     gate_mode: str,
     consequences: list[str],
 ) -> dict[str, Any]:
@@ -62,9 +63,9 @@ def summarize_decision(
     )
     return {
         "sentences": _list_sentences(
-            decision, reasons, candidate.number, outcome, gate_mode, consequences
+            decision, reasons, candidate.number, promotion_result, gate_mode, consequences
         ),
-        "numbers": _list_key_numbers(candidate, outcome),
+        "numbers": _list_key_numbers(candidate, promotion_result),
         "next": next_step,
     }
 
@@ -73,7 +74,7 @@ def _list_sentences(
     decision: str,
     reasons: list[str],
     candidate_number: int,
-    outcome: dict[str, Any],
+    promotion_result: dict[str, Any],
     gate_mode: str,
     consequences: list[str],
 ) -> list[str]:
@@ -86,14 +87,14 @@ def _list_sentences(
             f"The gate would {decision} version {candidate_number}; in this dry run the alias "
             "stays."
         )
-    champion = outcome["champion"]
+    champion = promotion_result["champion"]
     champion_sentence = (
         f"The alias champion names {'no version' if champion is None else f'version {champion}'}; "
-        f"{format_count(outcome['golden_rows'], 'golden row was', 'golden rows were')} "
+        f"{format_count(promotion_result['golden_rows'], 'golden row was', 'golden rows were')} "
         "reproduced in a clean process."
     )
     if champion is not None:
-        champion_sentence += f" It is served by {_describe_scorer(outcome['scorer'])}."
+        champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
     return [
         *consequences[:1],
         decision_sentence,
@@ -103,7 +104,7 @@ def _list_sentences(
     ]
 
 
-def _list_key_numbers(candidate: ModelVersion, outcome: dict[str, Any]) -> list[KeyNumber]:
+def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any]) -> list[KeyNumber]:
     headline = candidate.metrics["evaluation"][0]
     return [
         key_number(
@@ -116,11 +117,11 @@ def _list_key_numbers(candidate: ModelVersion, outcome: dict[str, Any]) -> list[
         ),
         key_number(
             "champion",
-            outcome["champion"],
+            promotion_result["champion"],
             "version",
-            context="alias moved" if outcome["moved"] else "unchanged",
+            context="alias moved" if promotion_result["moved"] else "unchanged",
         ),
-        key_number("golden rows", outcome["golden_rows"], "count", context="reproduced"),
+        key_number("golden rows", promotion_result["golden_rows"], "count", context="reproduced"),
     ]
 
 
