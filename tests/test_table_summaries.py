@@ -11,6 +11,7 @@ from text_facts import missing_facts, numbers
 
 from modelbook.display import Table, summarize
 from modelbook.errors import ReportError
+from modelbook.formatting import format_count
 
 GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
 ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
@@ -120,3 +121,18 @@ def test_table_without_summary_has_no_paragraph() -> None:
     assert "<p" not in Table(pd.DataFrame({"a": [1]}), caption="Numbers")._repr_html_()
     with pytest.raises(ReportError):
         Table(pd.DataFrame({"a": [1]}), caption="", summary="A text")
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "column", "1 column"),
+        (2000, "row", "2,000 rows"),
+        (2, "company", "2 companies"),
+        (2, "survey day", "2 survey days"),
+        (0, "batch", "0 batches"),
+        (3, "insured person", "3 insured people"),
+    ],
+)
+def test_counted_nouns_agree_with_their_number(count: int, noun: str, text: str) -> None:
+    assert format_count(count, noun) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import numbers
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from html import escape
@@ -19,6 +20,7 @@ Format = str | Callable[[Any], str]
 KeyNumber = dict[str, Any]
 
 MISSING = "–"
+IRREGULAR_PLURALS = {"person": "people", "child": "children", "man": "men", "woman": "women"}
 DURATION_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
 
@@ -92,14 +94,6 @@ def format_metric(value: float) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text
 
 
-def format_count(number: int, noun: str, plural: str = "") -> str:
-    """Format a number with its noun, or noun and verb: ``1 row is``, ``3,000 rows are``.
-
-    ``plural`` is the noun with an s unless it is given.
-    """
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def format_estimate(value: float) -> str:
     """Format an estimated quantity with the two or three digits that an estimate deserves."""
     if abs(value) < 10:
@@ -111,6 +105,27 @@ def format_estimate(value: float) -> str:
 def format_amount(value: float, decimals: int) -> str:
     """Format an amount that is rounded to so many decimals."""
     return f"{value:z,.{decimals}f}"
+
+
+def pluralize(noun: str) -> str:
+    """Return the plural of an English noun, or of a phrase that ends with it: ``companies``."""
+    first, last = noun[: noun.rfind(" ") + 1], noun[noun.rfind(" ") + 1 :]
+    if last in IRREGULAR_PLURALS:
+        return first + IRREGULAR_PLURALS[last]
+    if re.search("[^aeiou]y$", last):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if re.search("(s|x|z|ch|sh)$", last) else f"{noun}s"
+
+
+def format_count(count: int, singular: str, plural: str = "") -> str:
+    """Format a number with its noun, or noun and verb: ``1 row is``, ``3,000 rows are``."""
+    return f"{count:,} {singular if count == 1 else plural or pluralize(singular)}"
+
+
+def join_names(names: Iterable[Any]) -> str:
+    """Join names as in a sentence: ``a, b and c``."""
+    *first, last = map(str, names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def points_between(a: float, b: float) -> int:
@@ -173,6 +188,8 @@ def _load_macros(template: Path) -> Any:
         "decimals": choose_decimals,
         "points_from": points_between,
         "metric_from": metric_between,
+        "names": join_names,
+        "plural": pluralize,
         "amount": format_amount,
         "quantity": format_estimate,
         "sentence_start": capitalize_first,

@@ -343,7 +343,7 @@ def site(
         root = project.find_root()
         names = static_site.publish(root / "reports", out)
     size = sum((root / "reports" / name).stat().st_size for name in names) / 1e6
-    files = f"{len(names)} file{'s' if len(names) != 1 else ''}"
+    files = format_count(len(names), "file")
     typer.echo(f"{files}, {size:.1f} MB: {out if out.suffix == '.zip' else out / 'index.html'}")
 
 

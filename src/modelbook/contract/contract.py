@@ -25,7 +25,7 @@ from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import holds_texts, mask_missing_markers, normalize_texts
 from modelbook.errors import ContractError, DataError
-from modelbook.formatting import format_code, html_table
+from modelbook.formatting import format_code, html_table, pluralize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,6 +182,10 @@ class Contract(BaseModel):
     def entity_label(self) -> str:
         """Label of the entity column, or ``row`` without one."""
         return self.label(self.entity) if self.entity else "row"
+
+    @property
+    def entity_label_plural(self) -> str:
+        return pluralize(self.entity_label)
 
     @property
     def classes(self) -> list[str]:

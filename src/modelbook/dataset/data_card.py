@@ -8,7 +8,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.splitting import split_by_period
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_count, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -25,7 +25,7 @@ def describe_origin(
         "source": contract.source,
         "licence": contract.licence,
         "rows": f"{len(frame):,}",
-        "entities": f"{contract.entity_ids(frame).nunique():,} {contract.entity_label}s",
+        "entities": format_count(contract.entity_ids(frame).nunique(), contract.entity_label),
         "periods": f"{contract.label(contract.time)} "
         + ", ".join(map(str, sorted(frame[contract.time].unique())))
         if contract.time

@@ -168,7 +168,7 @@ def _describe_missing_rates(
     if missing_rates.empty:
         return "No feature has missing values."
     return (
-        f"{len(missing_rates)} of {format_count(n_features, 'feature')} "
+        f"{len(missing_rates)} of {n_features} features "
         f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often "
         f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}."
     )
@@ -185,9 +185,9 @@ def _describe_shifts(
     if len(shifted_columns) > 3:
         examples += " and others"
     return (
-        f"{format_count(len(shifted_columns), 'column shifts', 'columns shift')} over the train "
-        "periods, in mean or missing "
-        f"rate{examples}{_describe_period(contract, shifted_columns, patterns)}."
+        f"{format_count(len(shifted_columns), 'column shifts', 'columns shift')} over the training "
+        f"periods, in mean or missing rate{examples}"
+        f"{_describe_period(contract, shifted_columns, patterns)}."
     )
 
 
@@ -204,7 +204,8 @@ def _describe_period(
     if not counts.get(period):
         return ""
     time = contract.label(contract.time or "")
-    return f"; {counts[period]} are missing in {time} {period}, and seldom in others"
+    subject = format_count(counts[period], "of them is", "of them are")
+    return f"; {subject} missing mostly in {time} {period}"
 
 
 def key_numbers(

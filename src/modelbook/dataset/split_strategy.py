@@ -75,14 +75,12 @@ class GroupSplit(SplitStrategy):
         return f"with no {contract.entity_label} on both sides"
 
     def describe_holdout(self, contract: Contract) -> str:
-        return f"{contract.entity_label}s not seen in training"
+        return f"{contract.entity_label_plural} not seen in training"
 
     def describe_guarantee(self, contract: Contract) -> str:
-        entity = contract.entity_label
         return (
-            f"No {entity} is on both sides of the split, so the holdout measures the model "
-            f"on {entity}s "
-            "not seen in training."
+            f"No {contract.entity_label} is on both sides of the split, so the holdout measures "
+            f"the model on {contract.entity_label_plural} not seen in training."
         )
 
 
@@ -153,7 +151,7 @@ class RandomSplit(SplitStrategy):
         caveat = (
             ""
             if contract.entity_ids(train).is_unique
-            else f", which is optimistic for new {contract.entity_label}s"
+            else f", which is optimistic for new {contract.entity_label_plural}"
         )
         return f"drawn at random; {_describe_entity_overlap(train, holdout, contract)}{caveat}"
 
@@ -162,9 +160,8 @@ class RandomSplit(SplitStrategy):
 
     def describe_guarantee(self, contract: Contract) -> str:
         return (
-            f"Holdout rows were drawn at random. A {contract.entity_label} may be on both "
-            "sides, so "
-            f"the metrics may be optimistic for new {contract.entity_label}s."
+            f"Holdout rows were drawn at random. A {contract.entity_label} may be on both sides, "
+            f"so the metrics may be optimistic for new {contract.entity_label_plural}."
         )
 
 

@@ -78,7 +78,7 @@ def describe_period(
         n_rows = round(counts.median())
         mix = _find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
-    noun = f"{contract.label(contract.entity)}s" if contract.entity and has_one_row_each else "rows"
+    noun = contract.entity_label_plural if has_one_row_each else "rows"
     return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix)
 
 

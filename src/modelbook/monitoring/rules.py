@@ -14,7 +14,15 @@ import pandas as pd
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.formatting import MISSING, KeyNumber, format_count, format_value, key_number
+from modelbook.formatting import (
+    MISSING,
+    KeyNumber,
+    format_count,
+    format_value,
+    join_names,
+    key_number,
+    pluralize,
+)
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.monitoring.reference_matching import MixShift
@@ -115,8 +123,8 @@ def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     """Return the findings on one window; a single healthy finding if no rule applies."""
     if evaluation.rows < params.min_rows:
         sentence = (
-            f"Batch {evaluation.batch} has {format_count(evaluation.rows, 'row')}, fewer than "
-            f"the {params.min_rows:,} that an evaluation needs."
+            f"Batch {evaluation.batch} has {format_count(evaluation.rows, 'row')}, fewer than the "
+            f"{params.min_rows:,} that an evaluation needs."
         )
         return [Finding(WATCH, sentence, "rows")]
     findings = [
@@ -156,11 +164,11 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     if not drifted:
         return []
     texts = [_describe_column_drift(row, evaluation, params) for row in drifted[:MAX_NAMED_COLUMNS]]
-    rest = len(drifted) - len(texts)
+    if n_more := len(drifted) - len(texts):
+        texts.append(format_count(n_more, "more column has drifted", "more columns have drifted"))
     sentence = (
-        f"Batch {evaluation.batch}, no action: {'; '.join(texts)}"
-        f"{f'; {rest} more columns have drifted' if rest else ''}. What has drifted carries "
-        f"{share:.0%} of the model's importance (alert threshold: {params.drift_share:.0%})."
+        f"Batch {evaluation.batch}, no action: {'; '.join(texts)}. The drifted columns carry "
+        f"{share:.0%} of the total feature importance (alert threshold: {params.drift_share:.0%})."
     )
     return [Finding(HEALTHY, sentence, MINOR_DRIFT_RULE, segment=evaluation.drift_segment)]
 
@@ -220,9 +228,8 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
     violation_count = len(evaluation.violations)
     if violation_count:
         sentence = (
-            f"Batch {evaluation.batch} breaks the contract in "
-            f"{format_count(violation_count, 'place')}; most often: "
-            f"{_describe_main_violation(evaluation)}."
+            f"Batch {evaluation.batch} has {format_count(violation_count, 'contract violation')}; "
+            f"most often: {_describe_main_violation(evaluation)}."
         )
         findings.append(Finding(WATCH, sentence, "contract"))
     duplicate_share, expected_max = evaluation.duplicates
@@ -253,10 +260,12 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
             if pd.isna(value)
             else f"{label} has one value only, {value_text} ({reference_share:.1%} before)"
         )
-    n_more = len(evaluation.degenerate_columns) - len(texts)
-    columns_are = format_count(n_more, "more column is", "more columns are")
-    more_text = f"; {columns_are} empty or constant" if n_more else ""
-    sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}{more_text}."
+    if n_more := len(evaluation.degenerate_columns) - len(texts):
+        verdict = "empty or constant"
+        texts.append(
+            format_count(n_more, f"more column is {verdict}", f"more columns are {verdict}")
+        )
+    sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}."
     return Finding(WATCH, sentence, "empty or constant columns")
 
 
@@ -281,8 +290,8 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
                 WATCH,
                 (
                     f"Batch {evaluation.batch}: {drifted} of {len(evaluation.feature_drift)} "
-                    "columns have drifted; they carry "
-                    f"{evaluation.drifted_importance_share:.0%} of the model's importance "
+                    f"columns {'has' if drifted == 1 else 'have'} drifted, with "
+                    f"{evaluation.drifted_importance_share:.0%} of the total feature importance "
                     f"(alert threshold: {params.drift_share:.0%})."
                     f"{_describe_common_cause(evaluation)}"
                 ),
@@ -451,8 +460,7 @@ def summarize_verdict(
     sentences = [
         (
             f"Version {version} was evaluated on {format_count(rows, 'row')} in "
-            f"{format_count(len(evaluations), 'batch', 'batches')}"
-            f"{_name_periods(evaluations)}: {verdict}."
+            f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
         )
     ]
     if not evaluations:
@@ -480,12 +488,12 @@ def summarize_verdict(
 
 
 def _name_periods(evaluations: list[BatchEvaluation]) -> str:
-    """The periods of a few batches, as `` (study year 4, 5)``."""
+    """The periods of a few batches, as `` (study years 4 and 5)``."""
     contract = evaluations[0].task.contract if evaluations else None
     if contract is None or not contract.time or len(evaluations) > MAX_NAMED_COLUMNS:
         return ""
-    names = ", ".join(evaluation.batch for evaluation in evaluations)
-    return f" ({contract.label(contract.time)} {names})"
+    label, names = contract.label(contract.time), [evaluation.batch for evaluation in evaluations]
+    return f" ({label if len(names) == 1 else pluralize(label)} {join_names(names)})"
 
 
 def _next_step(ordered_findings: list[Finding]) -> str:
@@ -544,7 +552,7 @@ def _describe_known_entities(evaluation: BatchEvaluation) -> str:
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
     share = evaluation.change.known_entity_share
-    entities = f"{evaluation.task.contract.entity_label}s"
+    entities = evaluation.task.contract.entity_label_plural
     return (
         f" {share:.0%} of its rows are of {entities} that the model was fitted on, so they do "
         f"not show how it performs on new {entities}."
@@ -562,13 +570,13 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
             f"rows, batch {latest.batch}",
             latest.rows,
             "count",
-            context=f"{format_count(len(latest.violations), 'contract violation')}",
+            context=format_count(len(latest.violations), "contract violation"),
         ),
         key_number(
             "columns drifted",
             drifted,
             "count",
-            context=f"{latest.drifted_importance_share:.0%} of the model's importance",
+            context=f"{latest.drifted_importance_share:.0%} of the total feature importance",
         ),
     ]
     if row is not None:
@@ -577,7 +585,7 @@ def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         reference = "holdout, same mix of rows" if is_matched else "holdout"
         context = f"batch {latest.batch}"
         if change is not None and change.has_mostly_known_entities:
-            entities = f"{latest.task.contract.entity_label}s"
+            entities = latest.task.contract.entity_label_plural
             context += f", {change.known_entity_share:.0%} of its rows of {entities} in training"
         figures.append(
             key_number(

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +71,10 @@ def create_environment() -> jinja2.Environment:
         "metric": formatting.format_metric,
         "metric_label": metric_label,
         "time": format_time,
-        "names": join_names,
+        "names": formatting.join_names,
         "passed_text": format_passed,
         "number": lambda number: f"{number:g}",
+        "plural": formatting.pluralize,
         "css_string": escape_css_string,
         "sentence": to_sentence,
         "sentence_start": formatting.capitalize_first,
@@ -96,12 +96,6 @@ def dump_business_value(values: dict[str, Any]) -> str:
     names = ("gains", "rate", "period_rows", "capacity", "capacity_is_set", "at_capacity")
     others = {"unit": values["unit"] or "units of cost", "limit": values.get("limit")}
     return json.dumps({name: values[name] for name in names} | others, separators=(",", ":"))
-
-
-def join_names(names: Sequence[Any]) -> str:
-    """Join names as in a sentence: ``a, b and c``."""
-    *first, last = map(str, names)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def to_sentence(text: str) -> str:

@@ -448,7 +448,7 @@ def _describe_alternatives(
         (n_combined, "combination of them", "combinations of them"),
         (len(others), "family of the comparison", "families of the comparison"),
     )
-    return ", ".join(format_count(n, one, several) for n, one, several in counts if n)
+    return ", ".join(format_count(*count) for count in counts if count[0])
 
 
 def round_percentages(shares: Sequence[float]) -> list[int]:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
-from modelbook.formatting import format_count
+from modelbook.formatting import format_count, join_names
 
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
@@ -49,6 +49,7 @@ def _alt_text(data: pd.DataFrame) -> str:
         f"{format_count(len(training_periods), 'period')} are for training and holdout"
     )
     if len(batches):
-        names = " and ".join(str(period) for period in batches["period"])
-        text += f"; {batches['rows'].sum():,.0f} rows of period {names} arrive later as batches"
+        names = join_names(batches["period"])
+        periods = "period" if len(batches) == 1 else "periods"
+        text += f"; {batches['rows'].sum():,.0f} rows of {periods} {names} arrive later as batches"
     return f"{text}."
