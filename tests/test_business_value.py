@@ -100,7 +100,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
     nobody, everybody = COSTS.constant_decision_costs(rate)
     assert everybody < nobody  # but there is no capacity for it
     assert result.loc["flag everybody", "kind"] == business_value.BEYOND_CAPACITY
-    at_random = result.loc["flag as many at random"]
+    at_random = result.loc["flag at random up to the capacity"]
     assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
     assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
     first = result.iloc[0]
@@ -231,7 +231,7 @@ def test_points_between_groups_agree_with_both_shares(task):
     text = task.describe_gap(row)  # 19% and 53%
     assert not missing_facts(text, "19%", "53%", 34)
     row |= {"group_metric": 0.751, "reference_metric": 0.754, "gap": -0.003}
-    assert not missing_facts(task.describe_gap(row), "75%", "less than 1 point")
+    assert not missing_facts(task.describe_gap(row), "75%", "less than 1 percentage point")
     row |= {"metric": "roc_auc", "group_metric": 0.7546, "reference_metric": 0.7574, "gap": -0.0028}
     assert not missing_facts(task.describe_gap(row), "0.755", "0.757", "0.002 lower")
 

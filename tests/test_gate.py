@@ -252,7 +252,7 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     evidence = gather_evidence(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
     assert missing_facts(evidence.scorer, "weighted sum", 0, 600) == []
     [(gap_text, _)] = evidence.fairness_gaps
-    facts = ("recall", 30, "flag", 50, "not flag", 20, "lower", -30, -10, "points")
+    facts = ("recall", 30, "flag", 50, "not flag", 20, "lower", 10, 30, "percentage points")
     assert missing_facts(gap_text, *facts) == []
     assert replace(evidence, scorer=KNOWN.scorer) == replace(
         KNOWN,
@@ -316,10 +316,10 @@ def test_comparison_power_states_rows_needed_for_margin() -> None:
     """300 rows with a standard error of 0.0104: an equal model passes with a power of 16%."""
     difference, needed = Interval(0, -0.02, 0.02), 300 * (2.8016 * 0.010204 / 0.01) ** 2
     text = describe_power(difference, 0.01, 300)
-    assert missing_facts(text, 16, 100, 80, needed) == []
+    assert missing_facts(text, 16, 80, needed) == []
     criteria = by_name(decided(replace(NEXT, paired_rows=300, champion_difference=difference)))
     assert (criteria["rows"].passed, criteria["difference"].passed) == (False, None)
-    assert missing_facts(criteria["rows"].required, needed, 80, 100) == []
+    assert missing_facts(criteria["rows"].required, needed, 80) == []
     assert text == criteria["difference"].power
 
 
@@ -331,7 +331,7 @@ def test_each_interval_criterion_states_its_power() -> None:
     assert missing_facts(criteria["quality"].power, FLOOR + 2.8016 * error, 80) == []
     error = 0.25 / 1.95996  # of the wider gap, one of five harms, beyond 0.1
     points = 100 * (0.1 + (2.5758 + 0.8416) * error)
-    assert missing_facts(criteria["gaps"].power, points, "points", 80) == []
+    assert missing_facts(criteria["gaps"].power, points, "percentage points", 80) == []
 
 
 @pytest.mark.parametrize(
@@ -349,5 +349,5 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
 
 @pytest.mark.parametrize("value", [-0.001, 0.0, 0.001])
 def test_bounds_and_differences_that_round_to_zero_have_no_minus(value: float) -> None:
-    assert gate._format_bounds(Interval(value, value, 0.3), "points") == "0 to 30 points"
+    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0 to 30 %"
     assert "-" not in formatting.format_difference(value / 10, "share")

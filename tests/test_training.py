@@ -994,7 +994,7 @@ def test_gain_of_more_rows_is_paired_by_fold() -> None:
     # Two folds of four gain much: above one standard deviation, but not shown.
     curve.loc[curve["share"] == 1.0, "value"] = np.add(scores[0.5], [0.05, 0.05, 0.01, -0.01])
     text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
-    assert missing_facts(text, "3 of 4", "not shown") == []
+    assert missing_facts(text, "3 of 4", "not significant") == []
 
 
 def describe_curve(*values: float, metric: str = "roc_auc") -> str:

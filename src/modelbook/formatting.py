@@ -317,7 +317,7 @@ def format_difference(value: float | None, unit: str = "") -> str:
     if not value:
         return "" if value is None else "0"
     if unit == "share":
-        return f"{100 * value:+z.1f} points"
+        return f"{100 * value:+z.1f} percentage points"
     if float(value).is_integer():
         return f"{value:+,.0f}"
     return f"{value:+.4f}".rstrip("0") if abs(value) >= 0.0001 else f"{value:+.0e}"

@@ -124,7 +124,7 @@ class Evidence:
     ancestor_difference: Interval | None = None
     slice_differences: tuple[tuple[str, Interval], ...] = ()
     fairness_gaps: tuple[tuple[str, Interval], ...] = ()
-    gap_unit: str = "points"
+    gap_unit: str = "percentage points"
     calibration: Interval | None = None
     scorer: str | None = None
     is_scorer_exact: bool = False
@@ -379,7 +379,7 @@ def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
         needed = _rows_for_margin(difference, margin, rows)
         if needed > max(required, rows):
             required = needed
-            reason = f", on which an equally good model passes {100 * POWER:.0f} times in 100"
+            reason = f", for {POWER:.0%} power to pass if equally good"
     return Criterion(
         "paired rows",
         f"at least {required:,}{reason}",
@@ -458,11 +458,11 @@ def describe_power(difference: Interval, margin: float, rows: int) -> str:
     if not isfinite(error):
         return ""
     if margin <= 0 or error == 0:
-        return "an equal model cannot pass" if margin <= 0 else "the models predict alike"
+        return "an equally good model fails" if margin <= 0 else "the models predict alike"
     share = NORMAL.cdf(margin / error - CRITICAL)
     return (
-        f"an equal model passes {100 * share:.0f} times in 100 on these rows, "
-        f"{100 * POWER:.0f} times on about {_rows_for_margin(difference, margin, rows):,}"
+        f"{share:.0%} power to pass if equally good; "
+        f"{POWER:.0%} from about {_rows_for_margin(difference, margin, rows):,} rows"
     )
 
 
@@ -480,10 +480,7 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
     if not isfinite(error):
         return ""
     smallest = bound + detectable_difference(error)
-    return (
-        f"a model with {format_metric(smallest)} passes {100 * POWER:.0f} times in 100 "
-        "on these rows"
-    )
+    return f"{POWER:.0%} power to pass with a true value of {format_metric(smallest)}"
 
 
 def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str = "") -> str:
@@ -496,7 +493,7 @@ def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str
         return ""
     smallest = bound + detectable_difference(error, n_harms)
     text = f"{100 * smallest:.0f} {unit}" if unit else format_metric(smallest)
-    return f"{text} is found {100 * POWER:.0f} times in 100 on these rows"
+    return f"{POWER:.0%} power to detect {text}"
 
 
 def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
@@ -543,7 +540,8 @@ def _harm_criterion(
     worst_text, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
     observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
     if n_harms > 1:
-        observed += f"; widened {_format_bounds(worst.widen(n_harms), unit)}"
+        subject = "difference, widened:" if unit else "widened"
+        observed += f"; {subject} {_format_bounds(worst.widen(n_harms), unit)}"
     least_certain = max(finite_intervals, key=lambda pair: pair[1].standard_error)[1]
     return Criterion(
         name,
@@ -581,7 +579,7 @@ def _resource_criterion(name: str, observed: float | None, bound: float, unit: s
 
 
 def _suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
-    name, required = "no sign of a leak", "none that the contract does not confirm"
+    name, required = "unconfirmed signs of leakage", "none"
     if suspicions is None:
         return Criterion(name, required, "not recorded for this version", None)
     return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)

@@ -352,7 +352,7 @@ def _constant_policies(
 ) -> Iterator[tuple[str, str, Any]]:
     """Decisions without a model; with a limit also as many rows as it allows, at random."""
     if limit is not None:
-        yield "flag as many at random", CONSTANT, np.full(len(scored), limit)
+        yield "flag at random up to the capacity", CONSTANT, np.full(len(scored), limit)
     for name, constant in costs.constant_decisions(scored.outcome).items():
         is_feasible = limit is None or constant <= limit
         yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant

@@ -90,7 +90,7 @@ def measure_fairness_gaps(
 def summarize_gaps(
     contract: Contract, gaps: pd.DataFrame, relevant_gap: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Sort gaps into conclusive ones, which chance does not explain, open ones and small ones.
+    """Sort gaps into significant, inconclusive and negligible ones.
 
     The intervals of the result are widened by Bonferroni's correction for the number of gaps.
 

@@ -75,7 +75,7 @@ def collect_card_data(
 
 def _list_gaps(task: Task, harm: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """All gaps of ``fairness.summarize_gaps``, the largest first, each with its ``status``."""
-    statuses = {"conclusive": "beyond chance", "inconclusive": "open", "small": "small"}
+    statuses = {"conclusive": "significant", "inconclusive": "inconclusive", "small": "negligible"}
     rows = [
         {**task.label_gap(row), "status": statuses[kind]} for kind in harm for row in harm[kind]
     ]

@@ -96,7 +96,7 @@ class Task(ABC):
     champion_metrics: ClassVar[tuple[str, ...]]
     slice_metrics: ClassVar[tuple[str, ...]]
     fairness_metrics: ClassVar[tuple[str, ...]]
-    gap_unit: ClassVar[str] = "points"
+    gap_unit: ClassVar[str] = "percentage points"
     row_error_label: ClassVar[str] = "log loss"
     row_loss_label: ClassVar[str] = "Brier score"
     row_loss_bound: ClassVar[float | None] = 1.0
@@ -369,7 +369,9 @@ class Task(ABC):
         """Calibration-in-the-large and its description."""
         bias = rows[self.calibration_metric]["value"]
         direction = "high" if bias > 0 else "low"
-        return bias, f"predictions are {abs(bias):.1%} points too {direction} on average"
+        return bias, (
+            f"predictions are {100 * abs(bias):.1f} percentage points too {direction} on average"
+        )
 
     # Exploration
 
@@ -482,7 +484,7 @@ class Task(ABC):
         )
 
     def describe_labelled_gap(self, row: dict[str, Any]) -> str:
-        """Describe a gap of ``fairness.summarize_gaps``, and the rows that would settle it."""
+        """Describe a gap of ``fairness.summarize_gaps``, and the rows that would decide it."""
         [sentence] = self._render_shared("labelled_gap", row=self.label_gap(row))
         return sentence
 

@@ -18,7 +18,7 @@ METRIC_LABELS = {
     "mae": "MAE",
     "r2": "R²",
     "p90_absolute_error": "90th percentile of absolute error",
-    "calibration_in_the_large": "mean predicted minus observed",
+    "calibration_in_the_large": "calibration-in-the-large",
     "overconfidence": "mean confidence minus accuracy",
     "cost": "expected cost per row",
     "coverage": "coverage of prediction intervals",
@@ -42,11 +42,11 @@ HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
 def format_passed(passed: bool | None, is_certain: bool = True) -> str:
     """Format whether a criterion was met; None: it could not be evaluated.
 
-    It is not certain if the rows do not rule out that a value beyond the limit is true.
+    It is not certain if the confidence interval contains values beyond the limit.
     """
     if passed is None:
         return "inconclusive"
-    return ("yes" if is_certain else "yes, not ruled out") if passed else "no"
+    return ("yes" if is_certain else "yes, CI exceeds limit") if passed else "no"
 
 
 def metric_label(metric: str) -> str:

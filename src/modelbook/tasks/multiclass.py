@@ -285,8 +285,8 @@ class Multiclass(Task):
         bias = rows[self.calibration_metric]["value"]
         direction = "high" if bias > 0 else "low"
         return bias, (
-            f"probabilities of the predicted class are {abs(bias):.1%} points too {direction} on "
-            "average"
+            f"probabilities of the predicted class are {100 * abs(bias):.1f} percentage points too "
+            f"{direction} on average"
         )
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
