@@ -214,10 +214,10 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
 
 def test_costs_of_zero_are_named() -> None:
     note = templating.create_environment().get_template("value.html.j2").module.costs_note
-    assert not missing_facts(note(VALUE), "4 for", "1 for", "cost_tp: 0", "nothing")
+    assert not missing_facts(note(VALUE), "4 per", "1 per", "cost_tp: 0", "nothing")
     costs = {"cost_fn": 60, "cost_fp": 2, "cost_tp": 32, "cost_tn": 0}
     paid = note(VALUE | {"costs": costs})
-    assert not missing_facts(paid, "32 for")
+    assert not missing_facts(paid, "32 per")
     assert "cost_tp" not in paid
 
 
@@ -279,7 +279,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     # One policy: that at capacity.
     assert recall["value"] == result["at_capacity"]["reached"]
     contexts = [row["context"] for row in (recall, cost, saved)]
-    assert all("acting on 100" in text for text in contexts)
+    assert all("flagging 100" in text for text in contexts)
     contexts = [row["context"] for row in business_value.key_numbers(unlimited)]
     assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])

@@ -265,7 +265,7 @@ class Finalize(Parameters):
         description="binary: rows that can be acted on in a period, from 1; none: all flagged rows",
     )
     amount: NonEmptyText = Field(
-        NONE, description="binary: column of numbers whose reached share is shown; or none"
+        NONE, description="binary: numeric column whose share in the flagged rows is shown; or none"
     )
     max_fairness_gap: float = Field(
         0.1, ge=0, le=1, description="gap between groups that matters, as in deploy; 0 to 1"

@@ -135,7 +135,7 @@ class TimeSplit(SplitStrategy):
     def describe_guarantee(self, contract: Contract) -> str:
         return (
             "The holdout holds the latest periods, so it measures the model on rows later than its "
-            f"training data. A {contract.entity_label} may be on both sides, as in service."
+            f"training data. A {contract.entity_label} may be on both sides, as in production."
         )
 
 

@@ -404,9 +404,10 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     unit = value["unit"] or "units of cost"
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
     context = f"{unit}, {policy}" if policy else unit
+    decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
         *_recall_number(value, policy),
-        key_number("expected cost per row", cost, context=context, compared_with=base),
+        key_number(f"expected cost per row{decision}", cost, context=context, compared_with=base),
         key_number(
             f"{unit} saved per {value['period'] or '1,000 rows'}",
             reference["saving"],
@@ -434,7 +435,7 @@ def _describe_policy(value: dict[str, Any]) -> str:
         return ""
     if model["kind"] != CAPACITY:
         return f"at threshold {value['threshold']:g}"
-    return f"acting on {project_policies(value)[0]['flagged']:,}"
+    return f"flagging {project_policies(value)[0]['flagged']:,}"
 
 
 def policies_table(value: dict[str, Any]) -> pd.DataFrame:

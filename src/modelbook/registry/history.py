@@ -188,7 +188,7 @@ def alias_mismatch(root: Path, model_name: str) -> str:
     if current == recorded:
         return ""
     return (
-        f"The alias champion names {_format_version(current)}, the history records "
+        f"The alias champion points to {_format_version(current)}, the history records "
         f"{_format_version(recorded)}: another tool has moved it, or a move was interrupted."
     )
 

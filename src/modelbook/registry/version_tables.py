@@ -88,8 +88,9 @@ def _list_sentences(
             "stays."
         )
     champion = promotion_result["champion"]
+    target = "no version" if champion is None else f"version {champion}"
     champion_sentence = (
-        f"The alias champion names {'no version' if champion is None else f'version {champion}'}; "
+        f"The alias champion points to {target}; "
         f"{format_count(promotion_result['golden_rows'], 'golden row was', 'golden rows were')} "
         "reproduced in a clean process."
     )

@@ -81,7 +81,7 @@ def _add_model_routes(app: FastAPI, service: PredictionService) -> None:
     @app.get(
         "/health/ready",
         tags=["health"],
-        summary="Readiness: a verified version is in service",
+        summary="Readiness: a verified version is in production",
         openapi_extra=NO_SECURITY,
     )
     async def ready() -> JSONResponse:

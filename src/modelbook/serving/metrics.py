@@ -162,7 +162,7 @@ class ServiceMetrics:
             merge="livesum",
         )
         self._model_version = self.factory.gauge(
-            "modelbook_model_version", "Version in service, by alias", "alias"
+            "modelbook_model_version", "Version in production, by alias", "alias"
         )
         self._alias_version = self.factory.gauge(
             "modelbook_alias_version", "Version that the alias names", "alias"

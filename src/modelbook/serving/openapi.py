@@ -43,7 +43,7 @@ ERROR_DESCRIPTIONS = {
     "415": "Unsupported content type.",
     "422": "Values break the contract.",
     "429": "Too many requests.",
-    "503": "No model in service, too many concurrent requests, or the journal is down.",
+    "503": "No model in production, too many concurrent requests, or the journal is down.",
 }
 USER_ID_PARAMETER = {
     "name": "X-User-Id", "in": "header", "required": False,
@@ -267,7 +267,7 @@ def _read_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
         "tags": ["Open Inference Protocol"],
         "responses": {
             "200": {"description": summary, "content": {JSON_TYPE: {"schema": schema}}},
-            "503": {"description": "No version in service."},
+            "503": {"description": "No version in production."},
         },
     }
 

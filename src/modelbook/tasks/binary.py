@@ -217,9 +217,9 @@ class Binary(Task):
         is_positive = outcome == 1
         return {
             "flagged": decision,
-            "reached": decision & is_positive,
-            "false alarms": decision & ~is_positive,
-            "missed": ~decision & is_positive,
+            "true positives": decision & is_positive,
+            "false positives": decision & ~is_positive,
+            "false negatives": ~decision & is_positive,
         }
 
     def selection_consequences(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ METRIC_LABELS = {
     "p90_absolute_error": "90th percentile of absolute error",
     "calibration_in_the_large": "calibration-in-the-large",
     "overconfidence": "mean confidence minus accuracy",
-    "cost": "expected cost per row",
+    "cost": "expected cost per row at the threshold",
     "coverage": "coverage of prediction intervals",
 }
 LOWER_IS_BETTER = frozenset(

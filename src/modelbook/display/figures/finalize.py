@@ -223,7 +223,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
 )
 def gains(data: pd.DataFrame, capacity: float) -> Figure:
-    """Share of the positive rows that are reached, by the share of rows that are flagged.
+    """Recall by the share of rows that are flagged.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
         ax,
         data["share"],
         [
-            f"{share:.0%} of the rows flagged: {reached:.0%} reached"
+            f"{share:.0%} of the rows flagged: recall {reached:.0%}"
             for share, reached in zip(data["share"], data["reached"], strict=True)
         ],
     )
@@ -250,17 +250,18 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     ax.text(
         0.97,
         0.06,
-        f"{capacity:.0%} flagged: {reached:.0%} reached",
+        f"{capacity:.0%} flagged: recall {reached:.0%}",
         ha="right",
         color=style.ACCENT,
         fontweight="bold",
     )
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="share reached")
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="recall")
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.yaxis.set_major_formatter("{x:.0%}")
     alt = (
-        f"Flagging the {capacity:.1%} of the rows with the highest scores reaches {reached:.0%} of "
-        f"the positive rows, {reached / capacity if capacity else 0:.1f} times as many as chance."
+        f"Flagging the {capacity:.1%} of the rows with the highest scores identifies "
+        f"{reached:.0%} of the positive rows, "
+        f"{reached / capacity if capacity else 0:.1f} times as many as chance."
     )
     caption = "Band: 95% CI by entity. Dashed: a random order of the rows."
     shown = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]

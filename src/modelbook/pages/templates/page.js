@@ -64,7 +64,7 @@
       const at = name => isCapacity ? exact[name] : gains[name][place];
       const nobody = expected(cost, 0, 0), everybody = expected(cost, 1, value.rate);
       const share = isCapacity ? value.capacity : gains.share[place];
-      // at random as many as can be acted on, which may be more than the model flags
+      // at random up to the capacity, which may be more than the model flags
       const random = expected(cost, isCapacity ? value.limit ?? share : share, value.rate);
       const base = Math.min(nobody, value.capacity_is_set ? random : everybody);
       const model = gains.share.map((s, k) => expected(cost, s, gains.precision[k]));
@@ -79,10 +79,10 @@
         show("amount", percent(at("amount")));
         show("amount_interval", percent(at("amount_low")) + "–" + percent(at("amount_high")));
       }
-      show("wasted", String(Math.round(10 * (1 - at("precision")))));
+      show("precision", percent(at("precision")));
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
-        + value.unit + " against acting on " + (base === nobody ? "nobody"
-          : value.capacity_is_set ? "as many at random" : "everybody"));
+        + value.unit + " against flagging " + (base === nobody ? "nobody"
+          : value.capacity_is_set ? "at random up to the capacity" : "everybody"));
       show("best", best < 0 ? "nobody, or everybody"
         : `${count(gains.share[best] * size)} (${percent(gains.share[best])})`);
       show("env", [...Object.entries(cost).map(([name, text]) => `${name}: ${text}`),
@@ -92,7 +92,7 @@
     if (!controls) return;
     const exact = value.at_capacity, first = Number(part("share").value) - 1;
     controls.hidden = false;
-    const start = ["flagged", "reached", "interval", "amount", "amount_interval", "wasted"]
+    const start = ["flagged", "reached", "interval", "amount", "amount_interval", "precision"]
       .map(name => [name, part(name) ? part(name).textContent : ""]);
     update();
     start.forEach(([name, text]) => show(name, text));
