@@ -14,7 +14,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 MODULE_NAME = re.compile(rf"{PACKAGE.name}(?:\.\w+)*")
 QUOTED_NAME = re.compile(rf"""(["'])({MODULE_NAME.pattern})\1""")
-BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # what can hold an import
+BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # statements that can contain an import
 
 
 def find_imports(source: str) -> frozenset[str]:

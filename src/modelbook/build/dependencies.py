@@ -25,7 +25,7 @@ STACK = (
     "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
     "sqlalchemy",
 )  # fmt: skip
-STORE_MODULES = {  # which MLflow imports when it opens the embedded store
+STORE_MODULES = {  # modules that MLflow imports when it opens the embedded store
     f"mlflow.store.{part}.sqlalchemy_store" for part in ("tracking", "model_registry")
 }
 

@@ -211,7 +211,7 @@ def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
 def _parse_command(command: list[str]) -> argparse.Namespace:
     """Parse the relevant options of a command line of Ploomber, which omits the command's name."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("task", nargs="?")  # of `ploomber task`
+    parser.add_argument("task", nargs="?")  # the name in `ploomber task`
     parser.add_argument("--partially", "-p", default="*")
     for option in (("--debug", "-d"), ("--build", "-b"), ("--on-finish", "-of")):
         parser.add_argument(*option, action="store_true")

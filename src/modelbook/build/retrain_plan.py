@@ -169,7 +169,7 @@ def _count_newer_rows(
     later_rows = int(((periods > last_period) & (periods <= as_of)).sum())
     backfilled_rows = max(
         int((periods <= min(as_of, last_period)).sum()) - trained_rows, 0
-    )  # in old periods, labelled since
+    )  # rows of earlier periods that have been labelled since
     newer_rows = later_rows + backfilled_rows if later_rows or as_of >= last_period else 0
     return (
         newer_rows,

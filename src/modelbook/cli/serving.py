@@ -84,7 +84,7 @@ def export(
             signing_key=signing.load_private_key(sign) if sign else None,
         )
         number = exports.read_manifest(export_address)["number"]
-    if "://" not in address:  # as it was given
+    if "://" not in address:  # a path, as entered
         export_address = export_address.removeprefix("file://")
     if as_json:
         print_json({"book": name, "version": number, "address": export_address})

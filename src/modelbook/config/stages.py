@@ -36,7 +36,7 @@ from modelbook.config.values import (
 )
 from modelbook.redaction import redact
 
-JOINED_PREFIX = "joined-"  # of the files of a table with the batches that a retraining adds
+JOINED_PREFIX = "joined-"  # files that join a table and the batches of a retraining
 
 
 class Parameters(BaseModel):

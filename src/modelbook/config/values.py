@@ -93,9 +93,9 @@ FAMILIES = {
         "mlp": "neural network",
     },
 }
-FAMILY_PACKAGES = {"xgboost": "xgboost"}  # what is imported, of the extra of the same name
-FAMILY_WHEELS = {"xgboost": "xgboost-cpu"}  # what is installed
-CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # of scikit-learn, as HistGradientBoostingClassifier
+FAMILY_PACKAGES = {"xgboost": "xgboost"}  # package to import; the extra has the family's name
+FAMILY_WHEELS = {"xgboost": "xgboost-cpu"}  # package to install, by family
+CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # in scikit-learn: HistGradientBoostingClassifier
 KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 
 

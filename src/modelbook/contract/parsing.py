@@ -51,10 +51,10 @@ CURRENCY_CODE = (
 )
 
 
-MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # of amounts, such as €30K
+MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # suffixes of amounts, e.g. €30K
 MAX_NUMBER_LENGTH = 100  # characters; longer texts are not tried as numbers
 PLAIN_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-UNIT = re.compile(r"(?<=[\d.,])\s*[^\W\d_][^\d,]*$|\s*[°µ]\S*$")  # what follows the number
+UNIT = re.compile(r"(?<=[\d.,])\s*[^\W\d_][^\d,]*$|\s*[°µ]\S*$")  # the text after the number
 RANGE_MARK = re.compile(r"(?<=\d)\s*(?:-|–|—|to)\s*(?=\d)")
 
 # Common forms of amounts and percentages; the others are parsed by slower, general code.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_PAIR_FEATURES, N_FOLDS = 1000, 15, 2  # rows, features in pairs, folds
 MAX_DEPTH, MIN_LEAF_ROWS = 8, 5
-PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # of a suspected pair, and beyond its features alone
+PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # a pair's score, and its gain over each feature
 
 
 def find_decisive_features(

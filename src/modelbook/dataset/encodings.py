@@ -21,7 +21,7 @@ OTHER_ENCODINGS = (
 )
 # Symbols within or before a word are letters of another encoding, as in cp1252's Wroc³aw and £ódŸ.
 SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-©«-´¶-¹»-¿][^\W\d_]|[£¥¯³¹][^\W\d_]")
-LETTER_RUN = re.compile(r"(?:(?![A-Za-z])[^\W\d_]){3,}")  # of letters with accents: no Latin word
+LETTER_RUN = re.compile(r"(?:(?![A-Za-z])[^\W\d_]){3,}")  # letters with accents only: no Latin word
 NO_CYRILLIC = re.compile(r"[^\x00-\x7fА-яЁё\u2010-\u203a№«»\xa0]")
 
 

@@ -41,9 +41,9 @@ ERROR_HINTS = {
         "check that the store is up, the network, and AWS_ENDPOINT_URL"
     ),
 }
-TIMEOUT_SECONDS = 20  # for a server's response
+TIMEOUT_SECONDS = 20  # timeout of a server's response
 COMMIT_MARKER = "_SUCCESS"  # written last into a folder, as Spark and Hadoop do
-STARTED_MARKERS = ("_INCOMPLETE", "_temporary")  # of a folder that is being written
+STARTED_MARKERS = ("_INCOMPLETE", "_temporary")  # markers of a folder that is being written
 VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size", "created")
 ADDRESS_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 

@@ -242,7 +242,7 @@ class BulletList:
 
 def _svg_html(figure: Drawing, svg: str, alt: str) -> str:
     """The SVG of a figure, and the drawing that takes its place on a narrow screen, if any."""
-    from modelbook.display import narrow  # which draws with plotting, whose figures are of here
+    from modelbook.display import narrow  # it draws with plotting, which imports this module
 
     redrawn = narrow.redraw_narrow(figure)
     picture = style.make_embeddable(svg, alt, _pixel_width(figure), has_narrow=redrawn is not None)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 NARROW_WIDTH = 3.4  # inches: 326 pixels, which a phone of 360 leaves to the page
 LABEL_HEIGHT = 0.15  # inches that a row gets for the label above its mark
-LABEL_OFFSET, BAR_LABEL_OFFSET = 0.36, 0.5  # of it above the mark, in rows
-HEATMAP_LABEL_CHARS = 20  # of a line; a second line takes SECOND_LINE_HEIGHT inches
+LABEL_OFFSET, BAR_LABEL_OFFSET = 0.36, 0.5  # height of a label above its mark, in rows
+HEATMAP_LABEL_CHARS = 20  # characters a line; a second line takes SECOND_LINE_HEIGHT inches
 SECOND_LINE_HEIGHT = 0.08
 MAX_PANEL_HEIGHT = 1.6  # inches, of one of several panels
-WRAP_CHARS = 40  # of a line of text across the figure
-INCHES_PER_CHAR = 0.075  # of small text
+WRAP_CHARS = 40  # characters a line of a text as wide as the figure
+INCHES_PER_CHAR = 0.075  # width of a character of small text
 
 
 @style.with_style

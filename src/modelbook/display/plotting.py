@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 40
 # What narrow.py knows axes and texts by.
 ROWS, HEATMAP, ROW_TEXT = "rows", "heatmap", "row text"
-MAX_HOVER_STRIPS = 25  # of a curve; each takes some 300 bytes
+MAX_HOVER_STRIPS = 25  # maximum for a curve; each takes some 300 bytes
 # Not seen, but found by the pointer, as nothing that is wholly transparent is.
 HOVER_AREA: dict[str, Any] = {"color": style.PAPER, "alpha": 0.001, "linewidth": 0, "zorder": 5}
 

@@ -22,13 +22,13 @@ PALETTE = {
 }
 INK, MUTED, RULE, FAINT, ACCENT, POSITIVE, PAPER = (light for light, _ in PALETTE.values())
 CURRENT = ACCENT  # the subject of the page
-REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # what it is compared with
+REFERENCE, NEGATIVE, BASELINE = MUTED, MUTED, MUTED  # colours of what a series is compared with
 
-HOVER_PREFIX = "hover:"  # of the id of a mark that shows a text under the pointer
+HOVER_PREFIX = "hover:"  # prefix of the ids of marks that have a tooltip
 FIGURE_WIDTH = 7.6  # inches; the page shows a figure at its natural size
 PIXELS_PER_INCH = 96
 SMALL_FONT_SIZE = 8.5
-WEB_FONTS = "DejaVu Sans,Verdana,sans-serif"  # of the widths that matplotlib measured
+WEB_FONTS = "DejaVu Sans,Verdana,sans-serif"  # fonts with the widths that matplotlib measured
 
 RC_PARAMS: dict[str, Any] = {
     "axes.axisbelow": True,

@@ -38,7 +38,7 @@ MONTHS = (
     "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", "%Y/%m", "%YM%m", "%m.%Y", dates.QUARTER_FORMAT,
     dates.WEEK_FORMAT,
 )  # fmt: skip
-TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p")  # of a day: only the hour is a feature
+TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p")  # times of day: only the hour is a feature
 DATE_FORMATS = [
     "ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *NAMED_DAYS, *MONTHS, *TIMES
 ]  # fmt: skip
@@ -58,7 +58,7 @@ SEASON_PATTERN = re.compile(r"\d\d(\d\d)/(\d\d)")  # 2010/11, which is no month
 NO_DATE_PATTERN = re.compile(
     r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
 )
-FIRST_DAY, LAST_DAY = 19000101, 21001231  # of dates that are written as numbers
+FIRST_DAY, LAST_DAY = 19000101, 21001231  # range of dates that are written as numbers
 CODE_NAME_PATTERN = re.compile(
     r"(?i)(^|_|\b)(code|type|class|category|zip|zip_?code|post_?code|postal_?code|plz|region|"
     r"channel|group|sector|cluster)$|[a-z](ID|Id)$|_id$"

@@ -20,7 +20,7 @@ from modelbook.config import NONE
 from modelbook.errors import EngineError, ModelbookError, ParameterError
 
 LOCAL = "local"
-PACKAGES = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # of each engine
+PACKAGES = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # by engine
 ENGINES = (LOCAL, *PACKAGES)
 CONNECT_TIMEOUT = 10.0  # seconds to wait for a scheduler
 ADDRESS = re.compile(r"(?:[a-z]+://)?\[?([^/,\[\]]+)\]?:(\d+)/?")

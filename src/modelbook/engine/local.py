@@ -20,8 +20,8 @@ from modelbook.engine import LOCAL, Engine
 
 Work = Callable[[Any], Any]
 
-WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # in place of the number of cores
-_forked: dict[str, Work] = {}  # what a worker runs; set before it is forked
+WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # overrides the number of cores
+_forked: dict[str, Work] = {}  # work of a worker; set before it is forked
 
 
 def count_workers() -> int:

@@ -33,12 +33,12 @@ MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model"
 ALTERNATIVES = (SIMPLE, FEATURE)
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
-MIX_DIFFERENCE = 0.05  # of the shares of rows, that is stated
-RECENT_PERIODS = 3  # whose median number of rows is that of a period
+MIX_DIFFERENCE = 0.05  # smallest difference of class shares that is stated
+RECENT_PERIODS = 3  # a period has their median number of rows
 POLICY_COLUMNS = ["policy", "kind", "share", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
-SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # of a table of gains
+SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # rows of a table of gains
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
 MAX_DEPTH = 3  # conditions of a slice
 MAX_SLICES = 5  # slices evaluated
-MAX_CATEGORIES = 20  # of a column to split on
+MAX_CATEGORIES = 20  # a column with more categories is not split on
 COLUMNS = ["slice", "rows", "error in slice", "in other rows", "gap", "low", "high"]
 
 

@@ -15,7 +15,7 @@ from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.power import CRITICAL, critical_value, detectable_difference, standard_error
 from modelbook.tasks.scored_rows import ScoredRows
 
-SMALLEST_GAP = 0.01  # that rows are counted for
+SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
 AT_CAPACITY = "at capacity"
 COLUMNS = ["slice", "value", "n", "reference", "reference_n", "metric", "decision", "rate"]
 COLUMNS += ["reference_rate", "group_metric", "reference_metric", "gap", "low", "high"]

@@ -40,7 +40,7 @@ from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.exports import PARTS_FOLDER, ROWS_FILE
 from modelbook.registry.location import list_downloads
 
-ERASING_TAG = "erasing"  # of a version whose files are being changed
+ERASING_TAG = "erasing"  # tag of a version whose files are being changed
 
 
 @dataclass

@@ -20,7 +20,7 @@ BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
 )  # fmt: skip
 BROWSER_VARIABLE = "MODELBOOK_BROWSER"
-TIMEOUT_SECONDS = 120  # for one page; a heavy one takes two or three
+TIMEOUT_SECONDS = 120  # timeout of one page; a heavy one takes two or three
 BROWSER_OPTIONS = (
     "--headless", "--disable-gpu", "--disable-extensions", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--no-first-run",

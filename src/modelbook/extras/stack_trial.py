@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelbook.extras.project_template import FileChange
 
 STAGE = "compare"
-ENVIRONMENT_TARGET = ".venv/run"  # of the project's Makefile
+ENVIRONMENT_TARGET = ".venv/run"  # target in the project's Makefile
 # They lead to the project, to its store, or to the packages of this environment.
 DROPPED_PREFIXES = ("MLFLOW_", "PLOOMBER_", ENV_PREFIX, "MODELBOOK_SERVE_")
 DROPPED_VARIABLES = {

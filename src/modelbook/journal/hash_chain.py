@@ -22,13 +22,13 @@ from modelbook.journal.schema import PREDICTIONS_TABLE
 if TYPE_CHECKING:
     from modelbook.journal.database import Journal
 
-HASH_BYTES = 10  # of a hash; it is written as twice as many hexadecimal digits
+HASH_BYTES = 10  # length of a hash, which is written as twice as many hexadecimal digits
 # Columns that a hash covers, in addition to the row's place in the chain.
 HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",
 )  # fmt: skip
-ID_TIMESTAMP_DIGITS = 12  # of an id that the service made: milliseconds since 1970
+ID_TIMESTAMP_DIGITS = 12  # length of an id's timestamp: milliseconds since 1970
 
 
 class ChainLink(NamedTuple):

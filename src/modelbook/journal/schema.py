@@ -72,7 +72,7 @@ class Migration(NamedTuple):
     renamed: Mapping[str, Mapping[str, str]] = {}
 
 
-MIGRATIONS = (  # in order: the first leads from schema 1 to schema 2
+MIGRATIONS = (  # in order: the first migrates schema 1 to schema 2
     Migration(added={"predictions": ("book",), "outcomes": ("book",)}),
     Migration(added={"predictions": ("chain", "position", "previous_receipt", "receipt")}),
     Migration(renamed={"predictions": {"lot": "bucket"}}),

@@ -24,7 +24,7 @@ class DuplicateShare(NamedTuple):
     expected_max: float = 1.0
 
 
-NOT_MEASURED = DuplicateShare()  # for a batch that was not evaluated
+NOT_MEASURED = DuplicateShare()  # value for a batch that was not evaluated
 
 
 def measure_duplicates(

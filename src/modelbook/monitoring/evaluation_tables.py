@@ -11,7 +11,7 @@ from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
 from modelbook.monitoring import change_split, drift
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 
-INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # in MLflow metric names
+INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # invalid in MLflow metric names
 
 
 def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]) -> pd.DataFrame:

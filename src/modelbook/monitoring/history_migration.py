@@ -24,7 +24,7 @@ RENAMED_COLUMNS = {
     "metrics": {"measure": "metric"},  # the table was `measures`
 }
 FINDING_TABLES = ("windows", "verdicts")
-RENAMED_FIELDS = {"word": "verdict", "kind": "rule", "grave": "is_severe"}  # of a finding
+RENAMED_FIELDS = {"word": "verdict", "kind": "rule", "grave": "is_severe"}  # fields of a finding
 RENAMED_RULES = {"copies": "duplicates"}
 RENAMED_WINDOW_METRICS = {"copies": "duplicate_share", "drawn_from": "sampled_from"} | {
     f"{prefix}{old}": f"{prefix}{new}"

@@ -13,7 +13,7 @@ from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
 from modelbook.tasks.base import Task
 
-MAX_GAPS = 3  # of each kind, on the page
+MAX_GAPS = 3  # maximum of each kind on the page
 FILE_NAME = "brief.html"
 
 

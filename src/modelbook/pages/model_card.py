@@ -157,8 +157,8 @@ def _navigation_links(
     def relative_link(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), target.resolve().parent)).as_posix()
 
-    book = dossier["model"].removesuffix(f"-{BY_HAND}").partition(".")[0]  # of a sandbox: BOOK.NAME
-    outside = {BY_HAND, FOLDER}  # by hand and in sandboxes there are no reports
+    book = dossier["model"].removesuffix(f"-{BY_HAND}").partition(".")[0]  # a sandbox is BOOK.NAME
+    outside = {BY_HAND, FOLDER}  # hand-run notebooks and sandboxes have no reports
     folder = next((path.parent for path in target.parents if path.name in outside), target.parent)
     pages = [(name, folder / f"{config.stage_stem(name)}.html") for name in stages or config.STAGES]
     return {

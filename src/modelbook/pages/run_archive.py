@@ -22,7 +22,7 @@ from modelbook.runs.history import list_run_numbers, next_run_number, runs_folde
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import files, project
 
-EVIDENTLY_INFIX = "-evidently-"  # in the names of Evidently's reports
+EVIDENTLY_INFIX = "-evidently-"  # part of the names of Evidently's reports
 FIGURES_FILE = "figures.json"  # lists the figures of a run's pages
 
 

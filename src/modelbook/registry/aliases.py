@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"  # tag with the digest of a version's files
-SOURCE_DIGEST_TAG = "source_digest"  # of an imported version: the digest where it was made
+SOURCE_DIGEST_TAG = "source_digest"  # an imported version's digest in the store it comes from
 SQLITE_COUNTER = slice(24, 28)  # bytes of the header that count changes
 ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 

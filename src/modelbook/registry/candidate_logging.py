@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PLOT_RESAMPLES = 0  # no bands: they would take more time than all else; the report has intervals
 MAX_PARAMETER_LENGTH = 500
-DIGEST_LENGTH = 36  # of a dataset, at most, in MLflow
+DIGEST_LENGTH = 36  # maximum length of a dataset digest in MLflow
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-SIGNATURE_FILE = "version.sig"  # of the manifest, by an Ed25519 key
+SIGNATURE_FILE = "version.sig"  # Ed25519 signature of the manifest
 MANIFEST_FILE = "version.json"  # written last: an export with this file is complete
 PARTS_FOLDER = "parts"  # the artifacts that a service reads
 MODEL_FOLDER = "model"  # the rest of the MLflow model, which an import registers

@@ -44,13 +44,13 @@ DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transf
 IMPORT, EXPORT, ERASURE, FORGET, PRUNE = "import", "export", "erasure", "forget", "prune"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
-MAX_ATTEMPTS = 20  # of an entry whose number other writers take
+MAX_ATTEMPTS = 20  # attempts to write an entry, while other writers take its number
 ROLL_BACK, EXTERNAL_MOVE, START_CHALLENGE, END_CHALLENGE = (
     "roll back",
     "external move",
     "challenge",
     "end of challenge",
-)  # in addition to the gate's actions
+)  # kinds of entries besides the gate's actions
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 EXPERIMENT = "modelbook-history"
-MODEL_TAG = "modelbook.history"  # of the run: the model's name
-RUN_TAG = "modelbook.history_run"  # of the registered model: the run's id
-COUNT_TAG = "modelbook.history_entries"  # of the registered model: how many were written
+MODEL_TAG = "modelbook.history"  # tag of the run: the model's name
+RUN_TAG = "modelbook.history_run"  # tag of the registered model: the run's id
+COUNT_TAG = "modelbook.history_entries"  # tag of the registered model: number of entries
 PART_LENGTH = 5000  # MLflow takes 6,000 characters
 ENTRY_KEY = re.compile(r"entry\.(\d+)")
 CONFLICT_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")  # another client wrote it first
@@ -188,7 +188,7 @@ def _name_run(client: MlflowClient, model_name: str, run_id: str) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        named_run = _named_run(client, model_name)  # of two that create it, the first is used
+        named_run = _named_run(client, model_name)  # if two were created, the first is used
         if named_run:
             return named_run
         repeat_after_conflict(client.set_registered_model_tag, model_name, RUN_TAG, run_id)

@@ -25,7 +25,7 @@ from modelbook.registry.location import display_uri, registry_uri, sqlite_file, 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-MIGRATIONS_FOLDER = Path("store/db_migrations")  # in MLflow's package: its Alembic scripts
+MIGRATIONS_FOLDER = Path("store/db_migrations")  # Alembic scripts in MLflow's package
 
 
 class SchemaDifference(NamedTuple):
@@ -103,7 +103,7 @@ def upgrade_database(root: Path, uri: str) -> None:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     try:
         db.upgrade.main([uri], standalone_mode=False)
-    except Exception as error:  # of Alembic, SQLAlchemy or MLflow
+    except Exception as error:  # Alembic, SQLAlchemy and MLflow raise many classes
         message = str(getattr(error, "orig", None) or error)
         new_store = f"install the MLflow that wrote it; or {connection.suggest_new_store(root)}"
         raise StoreError(

@@ -19,7 +19,7 @@ BASE_PACKAGES = (
     "mlflow", "scikit-learn", "imbalanced-learn", "lightgbm", "pandas", "numpy", "pydantic",
     "pyyaml", "cloudpickle",
 )  # fmt: skip  # and PyCaret, under the name of its distribution
-PACKAGES_OF_BASE = ("scipy", "joblib")  # which scikit-learn brings
+PACKAGES_OF_BASE = ("scipy", "joblib")  # installed with scikit-learn
 BASE_MODULES = {
     *sys.stdlib_module_names, *BASE_PACKAGES, *PACKAGES_OF_BASE, "modelbook", "pycaret", "sklearn",
     "imblearn", "yaml",

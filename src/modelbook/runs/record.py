@@ -38,7 +38,7 @@ class StageRun:
     level: str = ""
     seconds: float | None = None
     commit: str = ""  # at which the stage ran
-    run_id: str = ""  # of MLflow
+    run_id: str = ""  # MLflow run
     version: int | None = None
     numbers: list[KeyNumber] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -46,8 +46,8 @@ class StageRun:
     parameters: list[dict[str, str]] = field(default_factory=list)
     library_versions: dict[str, str] = field(default_factory=dict)
     processor: list[str] = field(default_factory=list)  # vector instructions and BLAS kernels
-    digests: dict[str, str] = field(default_factory=dict)  # of folds, libraries and processor
-    code_digests: dict[str, str] = field(default_factory=dict)  # of the notebook and the modules
+    digests: dict[str, str] = field(default_factory=dict)  # folds, libraries and processor
+    code_digests: dict[str, str] = field(default_factory=dict)  # notebook and modules
 
     @property
     def has_result(self) -> bool:
@@ -67,8 +67,8 @@ class BuildRun:
     command: str = ""
     env_file: str = ""  # the env file's name
     commit: str = ""
-    fingerprint: str = ""  # of the table
-    rows: int | None = None  # of the table
+    fingerprint: str = ""  # fingerprint of the table
+    rows: int | None = None  # rows of the table
     stages: dict[str, StageRun] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

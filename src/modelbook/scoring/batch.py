@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 50_000  # rows of a chunk
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
 FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx")
-MAX_SHEET_ROWS = 1_048_575  # of an Excel file, below its header
+MAX_SHEET_ROWS = 1_048_575  # rows of an Excel sheet, without its header
 ProgressCallback = Callable[[int, float], None]
 
 

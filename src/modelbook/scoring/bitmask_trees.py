@@ -33,7 +33,7 @@ from modelbook.scoring.tree_ensemble import (
 )
 
 MAX_LEAVES = 64  # most leaves of a tree: each is one bit
-MAX_LEVELS = 10  # of trees with one split a level: each is one bit
+MAX_LEVELS = 10  # maximum depth of trees with one split a level, which is one bit
 TREES_PER_GROUP = 128  # trees whose tables fit into the processor's cache together
 BLOCK_ROWS = 1024  # rows that fit into the cache as well
 MAX_JOINED_ROWS = 4096  # most rows of a table for several columns

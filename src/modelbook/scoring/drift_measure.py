@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_VALUES = 100  # non-missing values needed in reference and batch
-QUANTILE_BINS = 10  # of numeric columns, by quantiles of the reference
-MIN_EXPECTED_COUNT = 5  # in the smaller sample; rarer cells are pooled (Cochran 1954)
+QUANTILE_BINS = 10  # bins of a numeric column, by quantiles of the reference
+MIN_EXPECTED_COUNT = 5  # minimum in the smaller sample; rarer cells are pooled (Cochran 1954)
 FAMILY_WISE_ALPHA = 0.01  # false alarm rate per batch, over all columns (Bonferroni)
-DRIFTED_FROM = 1.0  # of ``measure_excess``
-MIN_STRATUM_ROWS = 50  # of the reference, in each stratum that is matched
-MAX_UNMATCHED_SHARE = 0.02  # of a batch's rows, in strata that the reference hardly has
+DRIFTED_FROM = 1.0  # minimum of ``measure_excess`` for drift
+MIN_STRATUM_ROWS = 50  # minimum of reference rows in each stratum that is matched
+MAX_UNMATCHED_SHARE = 0.02  # maximum share of batch rows in strata that the reference hardly has
 Counts = NDArray[np.float64] | NDArray[np.int64]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DRIFT_REFERENCE_FILE = "drift_reference.json"
 MAX_PATTERNS = 4  # groups of missing columns, the most frequent: 2 ** 4 kinds of rows at most
-MAX_KINDS = 256  # of rows; a stratum that would make more is not matched
+MAX_KINDS = 256  # kinds of rows; a stratum that would make more is not matched
 Row = dict[str, Any]
 
 
@@ -283,7 +283,7 @@ def _stratum_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # of the reference's kinds, and of recent rows
+Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # kinds of reference rows and recent rows
 
 
 def _refine(codes: Codes, values: Codes) -> Codes:

@@ -21,7 +21,7 @@ from modelbook.scoring.parity_cases import UNSEEN_CATEGORY
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-PROBE_FRACTIONS = (0.0, 0.013, 0.11, 0.25, 0.437, 0.5, 0.71, 0.93, 1.0)  # of a range
+PROBE_FRACTIONS = (0.0, 0.013, 0.11, 0.25, 0.437, 0.5, 0.71, 0.93, 1.0)  # within a range
 LINEARITY_TOLERANCE = 1e-12  # largest relative error of a linear fit
 
 FeatureRanges = dict[str, tuple[float, float]]

@@ -14,9 +14,9 @@ from modelbook.scoring import loading
 from modelbook.scoring.loading import GOLDEN_FILE
 
 MAX_SECONDS, MAX_PREDICTIONS = 2.0, 500  # a measurement stops at either limit
-BATCH_ROWS, MAX_BATCHES = 500, 5  # of a measurement of the cost of a row
+BATCH_ROWS, MAX_BATCHES = 500, 5  # rows and batches that the cost of a row is measured with
 REFERENCE_STEPS = 5_000  # additions of the reference computation
-REFERENCE_MS = 0.16  # what the reference takes on an idle core of 2024
+REFERENCE_MS = 0.16  # time of the reference on an idle core of 2024
 
 
 def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ BLOCK_NODES = 2500  # splits of the trees of an operator, unless one tree has mo
 BLOCK_ROWS = 10_000  # rows that are walked through all trees before the next ones
 OPSET, TREE_OPSET, IR_VERSION = 18, 5, 9
 BRANCH_LEQ, BRANCH_MEMBER = 0, 6  # modes of a split
-SUM = 1  # of the values of the leaves; post_transform 0 is none
+SUM = 1  # aggregation: the sum of the leaves' values; post_transform 0 is none
 
 
 class OnnxTrees:

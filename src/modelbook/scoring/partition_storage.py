@@ -23,8 +23,8 @@ from modelbook.scoring import batch
 if TYPE_CHECKING:
     from modelbook.registry.aliases import RegisteredVersion
 
-VERSION_FOLDER, RUN_FILE = "version", "run.json"  # in the staging folder
-RUN_FOLDER = "_run"  # of an object store's folder: no reader of Parquet looks into it
+VERSION_FOLDER, RUN_FILE = "version", "run.json"  # names in the staging folder
+RUN_FOLDER = "_run"  # folder in an object store; readers of Parquet skip it
 INCOMPLETE_MARKER = STARTED_MARKERS[0]
 
 
@@ -153,7 +153,7 @@ class SharedFolders:
         output_path = self._staging / "predictions" / name
         rejects_path = (self._staging / "rejects" / name).with_suffix(".csv")
         written_rejects = batch.name_rejects(output_path)
-        for path in (output_path, rejects_path, written_rejects):  # of a dead worker
+        for path in (output_path, rejects_path, written_rejects):  # files of a dead worker
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
         yield self.source / name, output_path
@@ -253,12 +253,12 @@ class ObjectStoreFolders:
             rejects = self.rejects.child(name.removesuffix(".parquet") + ".csv")
             if batch.name_rejects(output_path).exists():
                 rejects.upload(batch.name_rejects(output_path))
-            else:  # of the partition as it was before an interruption
+            else:  # the partition as it was before an interruption
                 rejects.remove_folder()
 
     def publish(self, names: list[str]) -> None:
         results = {name for name in self.target.list_files(started=True) if name[0] != "_"}
-        for name in results - {*names}:  # of partitions removed between attempts
+        for name in results - {*names}:  # partitions that were removed between attempts
             self.target.child(name).remove()
         self.target.child(COMMIT_MARKER).write_text(json.dumps({"files": len(names)}))
         self._run_child("").remove_folder()

@@ -23,8 +23,8 @@ CATBOOST_LINKS = {
     "RMSE": "none", "MAE": "none", "Quantile": "none",
 }  # fmt: skip
 MAX_NUMBER = float(np.finfo("float64").max)
-MISSING_CODE = -1  # of a category, as CatBoost gets it
-MAX_CODES = 256  # of a category, whose hashes are looked up
+MISSING_CODE = -1  # code of a missing category, as in CatBoost
+MAX_CODES = 256  # maximum number of a category's codes whose hashes are looked up
 MAX_FOREST_NODES = 1_000_000  # nodes of all trees of a forest; as objects they take 0.2 GB
 
 
@@ -182,7 +182,7 @@ def _extract_forest(estimator: Any, width: int) -> TreeEnsemble:
         )
     parsed = []
     for tree in trees:
-        values = tree.value[:, 0]  # of each node: one, or the weights of both classes
+        values = tree.value[:, 0]  # a node's value, or the weights of both classes
         means = values[:, 0] if classes is None else values[:, 1] / values.sum(axis=1)
         parsed.append(_parse_sklearn_tree(tree, means / len(trees)))
     return TreeEnsemble(parsed, np.zeros(1), "none" if classes is None else "probability")
@@ -351,7 +351,7 @@ def _extract_log_target(estimator: Any, width: int) -> TreeEnsemble:
     return replace(ensemble, link="expm1", factor=estimator.factor_)
 
 
-EXTRACTORS: dict[str, Callable[[Any, int], TreeEnsemble]] = {  # by the beginning of the class name
+EXTRACTORS: dict[str, Callable[[Any, int], TreeEnsemble]] = {  # by the prefix of the class name
     "ExtraTrees": _extract_forest,
     "GradientBoosting": _extract_gradient_boosting,
     "HistGradientBoosting": _extract_hist_gradient_boosting,

@@ -40,7 +40,7 @@ REQUIRED_SCOPES = {
 }
 INFER_SUFFIX = "/infer"
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
-MAX_DISCARDED_BYTES = 10_000_000  # of the body of a refused request
+MAX_DISCARDED_BYTES = 10_000_000  # body of a rejected request that is read and discarded
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
 

@@ -314,7 +314,7 @@ class WorkersCollector(Collector):
 def _has_bytes(path: str) -> bool:
     try:
         return os.path.getsize(path) > 0
-    except FileNotFoundError:  # of a worker that has ended
+    except FileNotFoundError:  # the worker has ended
         return False
 
 

@@ -158,7 +158,7 @@ def _integer_type(**bounds: Any) -> Any:
     return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
 
 
-MAX_SHOWN_CHARACTERS = 80  # of a value in a message
+MAX_SHOWN_CHARACTERS = 80  # length of a value in a message
 MAX_LISTED_VALUES = 100  # invalid values listed in one response; further ones are not searched
 Row = dict[str, Any]
 

@@ -44,7 +44,7 @@ MAX_READ_AGE_SECONDS = 10.0  # between reads of the aliases while their file doe
 GOLDEN_FILE = "scorer/golden.json"
 LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
-MAX_REQUEST_CPU_MS = 300.0  # of a request of at most 1 MB; see docs/serving.md
+MAX_REQUEST_CPU_MS = 300.0  # maximum for a request of at most 1 MB; see docs/serving.md
 # CPU time to read, validate, journal and write a row of an upload, and each of its cells.
 UPLOAD_ROW_MS, UPLOAD_CELL_MS = 0.015, 0.0014
 MAX_RETRY_SECONDS = 60.0  # longest pause between attempts to load a version; the first is 1 s

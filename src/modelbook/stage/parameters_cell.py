@@ -10,7 +10,7 @@ from modelbook import config
 from modelbook.stage import pipeline_spec
 
 Reading: TypeAlias = tuple[dict[str, Any], set[str]]  # values, and names set by Papermill
-VALUES_VARIABLE = "_modelbook_cell_values"  # in the notebook's namespace
+VALUES_VARIABLE = "_modelbook_cell_values"  # variable of the notebook's namespace
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 from modelbook.redaction import redact_all
 
 LOG_VARIABLE = "MODELBOOK_PROGRESS"  # path of the progress log, set by the build
-LINE_WIDTH = 100  # of a printed line, which overwrites the step that was shown before
+LINE_WIDTH = 100  # width of a printed line, which overwrites the previous step
 
 
 def log_progress(

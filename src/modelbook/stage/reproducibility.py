@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-LIBRARIES = (  # by distribution, but for PyCaret
+LIBRARIES = (  # names of distributions; PyCaret is recorded apart
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
     "evidently",
 )  # fmt: skip

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modelbook.tasks.decision_rule import RowPrediction
 
 COVERAGE = "coverage"  # name of the metric
-SET_SEPARATOR = " | "  # of the classes of a set in a table
+SET_SEPARATOR = " | "  # separates the classes of a prediction set in a table
 
 
 @dataclass(frozen=True)

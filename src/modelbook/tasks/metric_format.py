@@ -31,7 +31,7 @@ SHARES = frozenset((  # metrics from 0 to 1, whose intervals are made on the log
     "f1", "coverage",
 ))  # fmt: skip
 ERRORS = frozenset({"rmse", "mae", "log_loss", "brier"})  # above 0: on the logarithmic scale
-QUANTILES = {"median_absolute_error": 0.5, "p90_absolute_error": 0.9}  # of absolute errors
+QUANTILES = {"median_absolute_error": 0.5, "p90_absolute_error": 0.9}  # absolute error
 GAIN_VERBS = {  # (lower is better, improved): present and past tense
     (False, True): ("gains", "gained"), (False, False): ("loses", "lost"),
     (True, True): ("lowers", "lowered"), (True, False): ("raises", "raised"),

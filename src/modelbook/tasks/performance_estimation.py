@@ -15,9 +15,9 @@ import numpy as np
 from modelbook.tasks.logit import logit
 
 MIN_OUTCOMES = 10  # positives and negatives that calibration needs
-DRAWS_PER_CALIBRATION = 10  # of outcomes, to bound the estimate
+DRAWS_PER_CALIBRATION = 10  # draws of outcomes for each calibration, to bound the estimate
 BOUND_QUANTILES = (0.005, 0.995)  # cover 95%: calibrations of bootstrap samples vary too little
-N_KNOTS = 6  # of the calibration spline, at quantiles of the reference scores
+N_KNOTS = 6  # knots of the calibration spline, at quantiles of the reference scores
 REGULARIZATION = 100.0  # C of its logistic regression, larger is weaker
 N_CACHED_CURVES = 128  # windows of equal size share reference rows and bootstrap samples
 

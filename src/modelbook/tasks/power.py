@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
-ALPHA, POWER = 0.05, 0.8  # of the intervals, and that rows for a comparison should have
+ALPHA, POWER = 0.05, 0.8  # significance level of the intervals; power that a comparison should have
 NORMAL = NormalDist()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import floor, log10
 from typing import Any
 
-DIGITS = 4  # of the largest cost that is shown, at most
+DIGITS = 4  # maximum number of significant digits of the largest cost
 
 FEATURE = "single feature"  # kind of a policy: rows ranked by one column, without any model
 

@@ -27,10 +27,10 @@ from modelbook.tasks.metrics import weighted_mean
 
 CONFIDENCE_LEVEL = 0.95
 MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of each of two classes
-MIN_ENTITIES_OF_SEVERAL = 5  # of each of several classes, whose metrics are means over classes
-MIN_ENTITIES_BEYOND = 5  # expected beyond a quantile
-WILSON = 1.96**2  # z², of the interval of a share that has no spread
-SKEWNESS = 8**0.5  # of a squared normal error: the minimum for an entity's error
+MIN_ENTITIES_OF_SEVERAL = 5  # for each of several classes: metrics are means over classes
+MIN_ENTITIES_BEYOND = 5  # expected number beyond a quantile
+WILSON = 1.96**2  # z² of the Wilson interval of a share without a spread
+SKEWNESS = 8**0.5  # skewness of a squared normal error: the minimum for an error of entities
 SKEWNESS_FACTOR = 1.5  # few entities show less skewness than there is
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
 
@@ -54,7 +54,7 @@ def _logit_inside(values: np.ndarray, margin: float) -> np.ndarray:
 IDENTITY = Scale(lambda values, _: values, lambda values: values)
 LOGIT = Scale(_logit_inside, lambda values: 1 / (1 + np.exp(-values)))
 LOGARITHM = Scale(lambda values, _: np.log(np.maximum(values, 1e-300)), np.exp)
-DIFFERENCE = Scale(IDENTITY.transform, IDENTITY.invert)  # of two models; 0 if they predict alike
+DIFFERENCE = Scale(IDENTITY.transform, IDENTITY.invert)  # of two models
 COMPLEMENT = Scale(  # R²: the logarithm of what is not explained
     lambda values, _: np.log(np.maximum(1 - values, 1e-300)),
     lambda values: 1 - np.exp(values)[::-1],

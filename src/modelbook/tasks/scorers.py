@@ -18,7 +18,7 @@ from modelbook.tasks.scored_rows import ScoredRows
 if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
-METRIC_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
+METRIC_NAME = r"[A-Za-z][\w .-]*"  # characters that MLflow allows
 FINITE = "a number; where all predictions are equal, the metric's value by chance, such as 0"
 EXAMPLE = 'metrics = {"gain": gain}, where gain(outcome, prediction) returns a number'
 
@@ -140,7 +140,7 @@ def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
     ):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # as of precision without a positive prediction
+                warnings.simplefilter("ignore")  # precision without a positive prediction warns
                 value = metric(outcome, scores)
         except Exception as error:  # a function of a user may raise anything
             raise _refuse(

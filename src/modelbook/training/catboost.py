@@ -27,7 +27,7 @@ class CategoryCodesMixin:
     def predict(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
         parent: Any = super()
         prediction = parent.predict(self._to_whole_codes(X), *args, **options)
-        return np.asarray(prediction).ravel()  # of several classes CatBoost returns a column
+        return np.asarray(prediction).ravel()  # CatBoost returns a column for several classes
 
     def make_shap_explainer(self) -> CatBoostExplainer:
         """CatBoost's own SHAP values, in the form of the explainers of ``shap``."""

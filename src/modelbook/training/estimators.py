@@ -16,7 +16,7 @@ from modelbook.training.candidate import BASELINE
 from modelbook.training.custom_code import DOCS_HINT
 from modelbook.training.pycaret import is_distribution, make_distribution
 
-CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # what MLflow takes
+CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # characters that MLflow allows
 LOG_RANGE_RATIO = 100  # a range of positive numbers this wide is searched on a log scale
 EXAMPLE = 'estimators = {"HGB": HistGradientBoostingClassifier()}'
 SPACE_EXAMPLE = '{"learning_rate": (0.01, 0.3), "max_leaf_nodes": [15, 31, 63]}'

@@ -34,7 +34,7 @@ from modelbook.training import stacking
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import STEP_COLUMNS, search_model
 
-MIN_SEARCH_SHARE = 0.1  # of the time budget, where the comparison took longer than its share
+MIN_SEARCH_SHARE = 0.1  # minimum share of the time budget, if the comparison took more than its own
 STRATEGY_PROGRESS_TEXTS = {
     "tune": "tuning the leader",
     "blend": "blending the best",

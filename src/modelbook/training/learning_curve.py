@@ -52,7 +52,7 @@ def compute_learning_curve(
     work = partial(_evaluate_share, experiment, family, metric, seed)
     with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
         for position, share in enumerate(TRAIN_SHARES):
-            is_known = share == 1 and bool(experiment.fold_scores.get(family))  # of the comparison
+            is_known = share == 1 and bool(experiment.fold_scores.get(family))  # scored by compare
             expected_seconds = (
                 0.0 if is_known else previous_seconds * share / (previous_share or share)
             )

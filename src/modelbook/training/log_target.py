@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
-MIN_SKEWNESS = 1.0  # of the outcome, from which its logarithm is tried
+MIN_SKEWNESS = 1.0  # minimum skewness of a target whose logarithm is tried
 
 
 class LogTargetRegressor(RegressorMixin, BaseEstimator):

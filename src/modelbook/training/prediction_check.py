@@ -14,10 +14,10 @@ from modelbook.errors import CustomCodeError
 from modelbook.tasks.base import Task
 from modelbook.training.custom_code import DOCS_HINT
 
-PROBE_ROWS = 100  # of each class, or of all
+PROBE_ROWS = 100  # rows of each class, or of a regression
 SINGLE_ROWS = 3  # rows that are also predicted one by one
-TOLERANCE = 1e-5  # of two predictions of a row
-SUM_TOLERANCE = 1e-3  # of the probabilities of a row
+TOLERANCE = 1e-5  # maximum difference between two predictions of a row
+SUM_TOLERANCE = 1e-3  # maximum distance of a row's summed probabilities from 1
 
 
 def select_probe_rows(task: Task, outcome: pd.Series) -> pd.Index:

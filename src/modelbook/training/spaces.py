@@ -11,7 +11,7 @@ from typing import Any
 LIGHTGBM_SAMPLING = {"subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
 FOREST = {"n_estimators": 120, "max_features": 0.5}
 
-STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # of others: their defaults
+STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # other families start from their defaults
     "lightgbm": [
         {"learning_rate": 0.05, "num_leaves": 12, "min_child_samples": 10, "subsample": 0.8,
          "subsample_freq": 1, "colsample_bytree": 0.6, "reg_lambda": 3.0},

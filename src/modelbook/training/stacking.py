@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from modelbook.training.experiment import Experiment
 
 
-MAX_ADDITIONS = 30  # of members to a greedy blend
-MIN_PROBABILITY = 1e-15  # in a log loss
+MAX_ADDITIONS = 30  # maximum number of additions to a greedy blend
+MIN_PROBABILITY = 1e-15  # lower bound of a probability in a log loss
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 

@@ -20,7 +20,7 @@ from modelbook.tasks.metric_format import (
 ZERO_IS_BEST = ("calibration_in_the_large", "overconfidence")
 UNCHANGED_IS_BEST = ("selection_rate",)
 MAX_TICK_LABELS = 6  # batch names that fit below an axis
-DRIFT_COLUMN_NAMES = {  # of the columns of ``monitoring.drift`` that a reader is shown
+DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "batch": "batch",
     "column": "column",
     "excess": "times threshold",

@@ -22,7 +22,7 @@ from modelbook.extras.demo.traffic import SteadyTraffic
 from modelbook.formatting import format_count
 
 LIVE_YEAR, LATER_YEAR = 4, 5  # the years that are sent as live requests
-FAULT_EVERY = 3  # of the later year, every third row is sent while the fault is served
+FAULT_EVERY = 3  # every third row of the later year is sent while the fault is served
 BATCH = f"year-{LIVE_YEAR}.parquet"  # the labelled rows of the live year
 STEADY_ROWS = 200  # rows sent repeatedly while the version changes
 MAX_SENTENCE_LENGTH = 200  # so that the demo fits on one screen

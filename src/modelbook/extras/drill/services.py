@@ -28,12 +28,12 @@ from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
 from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
 
-WAIT_SECONDS = 600.0  # for what must happen: on a busy machine all takes long
+WAIT_SECONDS = 600.0  # timeout of each step, on a busy machine
 RESPONSES = 500  # responses before and after something breaks
 N_VERIFIED = 20
 Numbers = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
-JOURNAL_SECONDS = 60  # for which a request may wait for the journal, on a busy machine
+JOURNAL_SECONDS = 60  # a request's timeout for the journal, on a busy machine
 SETTINGS = {
     "JOURNAL__ON_FAILURE": "refuse",
     "JOURNAL__TIMEOUT_SECONDS": JOURNAL_SECONDS,
@@ -251,7 +251,7 @@ class LoadClient(threading.Thread):
         self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
         self._port, self._body, self.is_ending = port, body, False
         self.row_hashes: dict[str, str] = {}
-        self.version = 0  # of the last response
+        self.version = 0  # version of the last response
         self.statuses: dict[int, int] = {}
 
     def run(self) -> None:

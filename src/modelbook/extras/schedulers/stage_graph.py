@@ -9,7 +9,7 @@ from typing import Any
 
 from modelbook.stage import pipeline_spec, project
 
-DEFAULT_IMAGE = "modelbook-stages"  # as in deploy/stages.Dockerfile and compose.yaml
+DEFAULT_IMAGE = "modelbook-stages"  # the tag in deploy/stages.Dockerfile and compose.yaml
 SHARED_FOLDERS = ("models", "data", "reports")  # shared between stages, on one volume
 CONTAINER_NAME = "stage"
 # deploy/kubernetes/base/network.yaml selects by these labels.

@@ -18,7 +18,7 @@ from modelbook.extras.workbench import git_filter
 from modelbook.stage import pipeline_spec
 
 Notebook = dict[str, Any]
-BOOK_LINE = re.compile(r"^book = \S+", re.M)  # of a parameters cell
+BOOK_LINE = re.compile(r"^book = \S+", re.M)  # a line of a parameters cell
 
 
 @dataclass
