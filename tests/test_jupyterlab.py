@@ -280,9 +280,9 @@ def test_executed_deploy_notebook_run_by_hand_moves_no_alias(page, project):
 EDITS = {  # text of a cell, by stage and cell: what it is replaced by
     "compare": {
         "candidates": (
-            "own_estimators = {",
+            "custom_estimators = {",
             "from sklearn.ensemble import HistGradientBoostingClassifier\n\n"
-            'own_estimators = {\n    "HGB": HistGradientBoostingClassifier(max_iter=20),',
+            'custom_estimators = {\n    "HGB": HistGradientBoostingClassifier(max_iter=20),',
         ),
         "pycaret": (
             "experiment = cv_experiment.pycaret",

@@ -14,11 +14,11 @@ FORCE_OPTIONS = {"--force", "-f"}
 
 def use_book_notebooks(dag: Any, root: Path, book: str) -> None:
     """Replace the sources of a rendered pipeline, and render it again if there are any."""
-    own_paths = {name: project.notebook_path(root, book, name) for name in dag}
-    replaced = {name: path for name, path in own_paths.items() if path.parent.name == book}
-    if not replaced:
+    notebook_paths = {name: project.notebook_path(root, book, name) for name in dag}
+    book_paths = {name: path for name, path in notebook_paths.items() if path.parent.name == book}
+    if not book_paths:
         return
-    for name, path in replaced.items():
+    for name, path in book_paths.items():
         ploomber.replace_notebook(dag[name], path)
     force = bool(FORCE_OPTIONS & set(sys.argv))
     for name in dag:  # in order: a stage's status follows from those before it

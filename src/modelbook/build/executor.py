@@ -177,9 +177,11 @@ def _check_own_code(root: Path, params: Any, contract: Contract) -> None:
     from modelbook.training import estimators  # imports PyCaret, which takes seconds
 
     task = tasks.get_task(contract)
-    own_estimators = custom_code.load_dict(root, params.estimators_file, "estimators")
+    custom_estimators = custom_code.load_dict(root, params.estimators_file, "estimators")
     spaces = custom_code.load_dict(root, params.estimators_file, "search_spaces", required=False)
-    estimators.resolve_candidates(task, params.families, own_estimators, spaces, seed=params.seed)
+    estimators.resolve_candidates(
+        task, params.families, custom_estimators, spaces, seed=params.seed
+    )
     task.resolve_metric(params.metric, custom_code.load_dict(root, params.metrics_file, "metrics"))
 
 

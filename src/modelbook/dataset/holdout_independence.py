@@ -257,10 +257,10 @@ def _try_neighbours(
     chosen = rng.permutation(len(train))[:MAX_ROWS]
     index = NearestNeighbors(n_neighbors=n_neighbours).fit(matrix)
     neighbours = index.kneighbors(matrix[chosen], return_distance=False)
-    is_own = group_codes[neighbours] == group_codes[chosen][:, None]
-    order = np.argsort(is_own, axis=1, kind="stable")
+    shares_group = group_codes[neighbours] == group_codes[chosen][:, None]
+    order = np.argsort(shares_group, axis=1, kind="stable")
     neighbours = np.take_along_axis(neighbours, order, axis=1)
-    if (~is_own).sum(axis=1).min() < N_NEIGHBOURS:
+    if (~shares_group).sum(axis=1).min() < N_NEIGHBOURS:
         return {}
     nearest, farther = (
         _mean_outcome(outcome[neighbours[:, part]], contract)

@@ -468,8 +468,8 @@ class CodeWriter:
         package = module.partition(".")[0]
         if package == "builtins":
             return value.__name__
-        is_own = package in ("modelbook", "__main__") or not _is_installed(package)
-        if not is_own:
+        is_local = package in ("modelbook", "__main__") or not _is_installed(package)
+        if not is_local:
             self.imports.add(f"from {_public_module(value)} import {value.__name__}")
             return value.__name__
         if value not in self._written:

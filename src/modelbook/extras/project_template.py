@@ -35,7 +35,7 @@ SHARED_PATTERNS = (
     "custom/*",
     "requirements/run.txt",
 )
-OWN_FILES = {
+PROJECT_FILES = {
     "Makefile": "Makefile",
     "README.md": "README.md",
     "environment.yml": "environment.yml",
@@ -171,7 +171,7 @@ def require_committed(root: Path) -> None:
 
 def read_template() -> dict[str, str]:
     """Return the files of this version's template by name."""
-    folder, own_folder = _template_folder(), Path(__file__).with_name("project_files")
+    folder, project_folder = _template_folder(), Path(__file__).with_name("project_files")
     files = {
         path.relative_to(folder).as_posix(): _read(path)
         for pattern in SHARED_PATTERNS
@@ -179,11 +179,11 @@ def read_template() -> dict[str, str]:
         if path.is_file()
     }
     requirement = _requirement()
-    own_files = {
-        name: _read(own_folder / source).replace("@MODELBOOK@", requirement)
-        for source, name in OWN_FILES.items()
+    project_files = {
+        name: _read(project_folder / source).replace("@MODELBOOK@", requirement)
+        for source, name in PROJECT_FILES.items()
     }
-    return {**files, **own_files}
+    return {**files, **project_files}
 
 
 def has_record(root: Path) -> bool:

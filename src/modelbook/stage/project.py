@@ -89,8 +89,8 @@ def read_book(env_file: Path) -> str:
 def notebook_path(root: Path, book: str, stage: str) -> Path:
     """Return a stage's notebook: that of ``notebooks/<book>/``, or else the one of all books."""
     name = f"{config.stage_stem(stage)}.ipynb"
-    own_path = root / "notebooks" / book / name
-    return own_path if own_path.is_file() else root / "notebooks" / name
+    book_path = root / "notebooks" / book / name
+    return book_path if book_path.is_file() else root / "notebooks" / name
 
 
 def read_code_cells(notebook: Path) -> list[str]:

@@ -31,7 +31,7 @@ MetricRows = dict[str, Any]  # metric name to its row of ``evaluate_metrics``
 
 
 @dataclass(frozen=True)
-class CustomMetric:
+class PyCaretMetric:
     """A metric that PyCaret lacks: its name in the leaderboard, and its function."""
 
     name: str
@@ -137,17 +137,17 @@ class Task(ABC):
                 f"or leave {family} out",
             )
 
-    def resolve_metric(self, metric: str, own_metrics: Collection[str] = ()) -> str:
+    def resolve_metric(self, metric: str, custom_metrics: Collection[str] = ()) -> str:
         """The given ranking metric or the default; raises ParameterError for an unknown metric.
 
         Parameters
         ----------
-        own_metrics : collection of str
+        custom_metrics : collection of str
             Names of custom metrics.
         """
         if metric == config.AUTO:
             return self.ranking_metrics[0]
-        if metric in (*self.ranking_metrics, *own_metrics):
+        if metric in (*self.ranking_metrics, *custom_metrics):
             return metric
         from modelbook.tasks.scorers import is_scorer_of_task  # imports scikit-learn
 
@@ -155,7 +155,7 @@ class Task(ABC):
             return metric
         raise ParameterError(
             f"metric: {metric!r} cannot rank models of a {self.name} task",
-            expected=f"one of {', '.join(('auto', *self.ranking_metrics, *own_metrics))}; "
+            expected=f"one of {', '.join(('auto', *self.ranking_metrics, *custom_metrics))}; "
             f"or a scorer of scikit-learn for {self.experiment_type}, as "
             f"{'balanced_accuracy' if self.classes else 'neg_median_absolute_error'}",
             next="correct `metric` in the book's env file, or define it in the file of "
@@ -184,7 +184,7 @@ class Task(ABC):
 
     # Training and prediction
 
-    def custom_metrics(self) -> tuple[CustomMetric, ...]:
+    def additional_metrics(self) -> tuple[PyCaretMetric, ...]:
         """Metrics of the leaderboard that PyCaret lacks."""
         return ()
 

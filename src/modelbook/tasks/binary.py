@@ -9,7 +9,7 @@ import pandas as pd
 
 from modelbook.config import Finalize
 from modelbook.formatting import KeyNumber, key_number
-from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
+from modelbook.tasks.base import MetricRows, PyCaretMetric, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metrics import (
     MetricFunction,
@@ -163,11 +163,11 @@ class Binary(Task):
     slice_metrics = ("calibration_in_the_large", "recall", "selection_rate")
     fairness_metrics = ("recall", "selection_rate", "roc_auc", "calibration_in_the_large")
 
-    def custom_metrics(self) -> tuple[CustomMetric, ...]:
+    def additional_metrics(self) -> tuple[PyCaretMetric, ...]:
         return (
-            CustomMetric("ROC AUC", self.fold_metric("roc_auc")),
-            CustomMetric("PR AUC", self.fold_metric("pr_auc")),
-            CustomMetric("Log loss", self.fold_metric("log_loss"), greater_is_better=False),
+            PyCaretMetric("ROC AUC", self.fold_metric("roc_auc")),
+            PyCaretMetric("PR AUC", self.fold_metric("pr_auc")),
+            PyCaretMetric("Log loss", self.fold_metric("log_loss"), greater_is_better=False),
         )
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:

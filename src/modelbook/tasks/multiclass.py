@@ -13,7 +13,7 @@ from modelbook.config.values import parse_class_costs
 from modelbook.contract.counts import count_values
 from modelbook.errors import ParameterError, TrainingError
 from modelbook.formatting import KeyNumber, key_number
-from modelbook.tasks.base import CustomMetric, MetricRows, Task, metric_key_number
+from modelbook.tasks.base import MetricRows, PyCaretMetric, Task, metric_key_number
 from modelbook.tasks.binary import EPSILON, positive_rate_by_period, roc_curve, univariate_roc_auc
 from modelbook.tasks.cost_matrix import ClassCosts
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
@@ -116,7 +116,7 @@ class Multiclass(Task):
     slice_metrics = ("accuracy", "overconfidence")
     fairness_metrics = ("accuracy", "roc_auc", "overconfidence")
 
-    def custom_metrics(self) -> tuple[CustomMetric, ...]:
+    def additional_metrics(self) -> tuple[PyCaretMetric, ...]:
         """Macro-averaged metrics as on the holdout; PyCaret's are weighted by class size."""
         from sklearn.metrics import f1_score
 
@@ -124,9 +124,9 @@ class Multiclass(Task):
             return float(f1_score(y_true, y_pred, average="macro"))
 
         return (
-            CustomMetric("Macro AUC", self.fold_metric("roc_auc")),
-            CustomMetric("Log loss", self.fold_metric("log_loss"), greater_is_better=False),
-            CustomMetric("Macro F1", macro_f1, prediction_type="pred"),
+            PyCaretMetric("Macro AUC", self.fold_metric("roc_auc")),
+            PyCaretMetric("Log loss", self.fold_metric("log_loss"), greater_is_better=False),
+            PyCaretMetric("Macro F1", macro_f1, prediction_type="pred"),
         )
 
     def predict_scores(self, pipeline: Any, rows: pd.DataFrame) -> np.ndarray:

@@ -20,7 +20,7 @@ from modelbook.contract import Contract
 from modelbook.dataset.folds import digest_folds
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.formatting import html_table
-from modelbook.tasks.base import CustomMetric
+from modelbook.tasks.base import PyCaretMetric
 from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
 from modelbook.tasks.scorers import ScorerMetric, check_metric
@@ -203,11 +203,12 @@ class Experiment:
         if self._steps:
             experiment.prepend_steps(self._steps, self.features)
         experiment.use_folds(self._cv_splits, len(data))
-        own_metrics = [
-            CustomMetric(name, metric.__call__) for name, metric in self._metrics.items()
+        custom_metrics = [
+            PyCaretMetric(name, metric.__call__) for name, metric in self._metrics.items()
         ]
         experiment.use_metrics(
-            self.task.pycaret_metric_names.values(), [*self.task.custom_metrics(), *own_metrics]
+            self.task.pycaret_metric_names.values(),
+            [*self.task.additional_metrics(), *custom_metrics],
         )
         return experiment
 
@@ -368,8 +369,8 @@ class Experiment:
 
     def _read_metrics(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Columns of PyCaret's table of a cross-validation, by Modelbook's names of metrics."""
-        own_names = {name: name for name in self._metrics}
-        columns = {**self.task.pycaret_metric_names, **own_names}
+        custom_names = {name: name for name in self._metrics}
+        columns = {**self.task.pycaret_metric_names, **custom_names}
         return {name: table[column] for name, column in columns.items()}
 
     def make_blend(self, families: list[str]) -> Any:

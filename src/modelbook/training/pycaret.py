@@ -32,7 +32,7 @@ from sklearn.pipeline import Pipeline
 
 from modelbook.evaluation.shap_values import shap_values_by_class
 from modelbook.formatting import html_table
-from modelbook.tasks.base import CustomMetric
+from modelbook.tasks.base import PyCaretMetric
 
 RESAMPLING_STEP = "balance"  # PyCaret's name of the step that resamples classes
 TEST_PLOTS = frozenset(
@@ -63,14 +63,14 @@ class CrossValidation:
     pipeline: Any = None
 
 
-def _make_recorder(fold_scores: list[np.ndarray]) -> CustomMetric:
+def _make_recorder(fold_scores: list[np.ndarray]) -> PyCaretMetric:
     """A metric that records what PyCaret predicts of each fold; its value is not used."""
 
     def record(outcome: Any, score: Any, **_: Any) -> float:
         fold_scores.append(np.asarray(score, dtype=float))
         return 0.0
 
-    return CustomMetric(RECORDER, record)
+    return PyCaretMetric(RECORDER, record)
 
 
 @lru_cache(maxsize=None, typed=True)
@@ -116,7 +116,7 @@ class FoldsAsTestMixin:
         self.pipeline.steps[:0] = steps
         self.pipeline._feature_names_in = [*features.columns, target]
 
-    def use_metrics(self, labels: Iterable[str] | None, custom: Iterable[CustomMetric]) -> None:
+    def use_metrics(self, labels: Iterable[str] | None, custom: Iterable[PyCaretMetric]) -> None:
         """Keep PyCaret's metrics with these labels only (None: all), and add custom ones."""
         experiment: Any = self
         for name, row in experiment.get_metrics().iterrows():
@@ -131,7 +131,7 @@ class FoldsAsTestMixin:
                 **self._metric_options(metric),
             )
 
-    def _metric_options(self, metric: CustomMetric) -> dict[str, Any]:
+    def _metric_options(self, metric: PyCaretMetric) -> dict[str, Any]:
         """Further arguments of ``add_metric``."""
         return {}
 
@@ -275,7 +275,7 @@ class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
     estimator_type = "classifier"
     blend_options: Mapping[str, Any] = {"method": "soft"}
 
-    def _metric_options(self, metric: CustomMetric) -> dict[str, Any]:
+    def _metric_options(self, metric: PyCaretMetric) -> dict[str, Any]:
         return {"target": metric.prediction_type, "multiclass": True}
 
 
