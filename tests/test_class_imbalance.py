@@ -161,11 +161,11 @@ def test_report_describes_effect_of_balancing_on_probabilities(
     }
     assert texts.pop("none") == ""
     assert (
-        numbers(trials("none").folds_caption()) == []
+        numbers(trials("none").describe_folds()) == []
     )  # neither balanced nor chosen on fewer rows
     for balance, text in texts.items():
         assert missing_facts(text, balance, "calibrate") == []
-        assert text in trials(balance).folds_caption()
+        assert text in trials(balance).describe_folds()
     assert len({text.replace(balance, "") for balance, text in texts.items()}) == 3
 
 

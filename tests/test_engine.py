@@ -31,7 +31,7 @@ from modelbook.training import preprocessing
 from modelbook.training.candidate import Candidate
 from modelbook.training.comparison import CrossValidationTask, compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.leaderboard import build_leaderboard, make_saving_logger
+from modelbook.training.leaderboard import build_leaderboard, make_candidate_logger
 from modelbook.training.search import SearchResult, search_model
 
 pytestmark = pytest.mark.long
@@ -147,7 +147,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_families_are_evaluated_concurrently_within_budget(trial, board, two, tmp_path):
     there = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
-    log = make_saving_logger(tmp_path / "so_far.parquet", silent)
+    log = make_candidate_logger(tmp_path / "so_far.parquet", silent)
     equal_leaderboards(
         compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=log, **there),
         board,

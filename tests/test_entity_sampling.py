@@ -41,7 +41,7 @@ def test_sample_that_loses_a_class_raises(
 def test_search_uses_sample_and_final_fit_all_rows(frame: pd.DataFrame, contract: Contract) -> None:
     trial = Experiment(frame, contract, folds=2, seed=1, max_rows=200)
     assert len(trial.features) == trial.summarize_folds()["rows"].sum() == 198
-    assert missing_facts(trial.folds_caption(), 198, 600) == []
+    assert missing_facts(trial.describe_folds(), 198, 600) == []
     fitted = final_model.fit_final_model(
         trial, Finalize(strategy="blend", calibrate="none"), ["nb"], "roc_auc",
         report_progress=lambda *_, **__: None,

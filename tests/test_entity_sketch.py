@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from modelbook.dataset.entity_sketch import SKETCH_SIZE, estimate_shared_share, sketch_entities
+from modelbook.dataset.entity_sketch import SKETCH_SIZE, estimate_overlap, sketch_entities
 
 
 def sketch(first: int, last: int) -> str:
@@ -24,10 +24,10 @@ def test_sketch_ignores_row_order_and_repeats() -> None:
     ("other", "share"), [((0, 4000), 1), ((2000, 6000), 0.5), ((4000, 8000), 0), ((0, 40_000), 1)]
 )
 def test_shared_entities_are_estimated(other: tuple[int, int], share: float) -> None:
-    result = estimate_shared_share(sketch(0, 4000), sketch(*other))
+    result = estimate_overlap(sketch(0, 4000), sketch(*other))
     assert result == pytest.approx(share, abs=0.1 if share == 0.5 else 1e-9)
 
 
 def test_small_sets_are_compared_exactly() -> None:
-    assert estimate_shared_share(sketch(0, 20), sketch(15, 100)) == 5 / 20
-    assert estimate_shared_share("", sketch(0, 20)) == 0
+    assert estimate_overlap(sketch(0, 20), sketch(15, 100)) == 5 / 20
+    assert estimate_overlap("", sketch(0, 20)) == 0

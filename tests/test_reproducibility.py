@@ -132,7 +132,7 @@ class TestRareClasses:
     def test_folds_are_reduced_for_rare_class(self, rare: pd.DataFrame, contract: Contract) -> None:
         trial = Experiment(rare, contract, folds=5, seed=1)
         assert trial.folds == 3
-        assert "3 folds instead of 5" in trial.folds_caption()
+        assert "3 folds instead of 5" in trial.describe_folds()
         scores = trial.cross_validate("lr")
         assert scores.status == "ok", scores.reason
         assert 0 < scores.mean["roc_auc"] <= 1

@@ -137,7 +137,7 @@ def test_binary_categories_have_positive_class_last() -> None:
     assert task.prediction_columns() == {"prediction": "string", "probability": "double"}
     rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
     drawn = (
-        targets.for_task("binary")
+        targets.get_figure_module("binary")
         .feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
         .data
     )
@@ -379,8 +379,8 @@ def test_model_that_lacks_a_class_raises() -> None:
 def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -> None:
     task, scored, rows = case["task"], case["scored"], case["rows"]
     recorded, draw, metrics = (
-        targets.for_task(task.name),
-        predictions.for_task(task.name),
+        targets.get_figure_module(task.name),
+        predictions.get_figure_module(task.name),
         metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE),
     )
     threshold, settled = task.choose_threshold(scored, CostMatrix())
@@ -419,7 +419,7 @@ def test_class_without_precision_is_plotted() -> None:
         "low": [0.9, 0.0, gap, 0.4], "high": [1.0, 0.1, gap, 0.6], "rows": [5, 3] * 2,
     })  # fmt: skip
     recall, precision = (
-        predictions.for_task("multiclass").class_metrics(frame, pd.DataFrame()).figure.axes
+        predictions.get_figure_module("multiclass").class_metrics(frame, pd.DataFrame()).figure.axes
     )
     assert precision.get_ylim() == recall.get_ylim()
     dots = [dot for marks in precision.collections for dot in marks.get_offsets().tolist()]
@@ -430,7 +430,9 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
     for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
-        drawn = targets.for_task(task.name).feature_distributions(rows, ["code"], target).data
+        drawn = (
+            targets.get_figure_module(task.name).feature_distributions(rows, ["code"], target).data
+        )
         assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
         assert len(drawn) == 8
 

@@ -559,7 +559,7 @@ def test_comparison_summary_names_leader_and_baseline(base: float, level: str, w
 
 def test_partial_leaderboard_survives_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
-    keep = leaderboard.make_saving_logger(path, logged.append)
+    keep = leaderboard.make_candidate_logger(path, logged.append)
     for number, item in enumerate(BOARD, 1):
         keep(item)
         assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]

@@ -24,8 +24,8 @@ def sketch_entities(entities: pd.Series) -> str:
     return " ".join(f"{int(value * 2**64):016x}" for value in hashes)
 
 
-def estimate_shared_share(sketch: str, other: str) -> float:
-    """Estimate the share of a sketch's entities that the other sketch's set holds."""
+def estimate_overlap(sketch: str, other: str) -> float:
+    """Estimate the share of a sketch's entities that are in the other's set (containment)."""
     hashes, other_hashes = sketch.split(), other.split()
     limits = [words[-1] for words in (hashes, other_hashes) if len(words) >= SKETCH_SIZE]
     limit = min(limits, default=max(hashes + other_hashes, default=""))

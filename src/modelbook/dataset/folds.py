@@ -12,7 +12,7 @@ from modelbook.dataset.split_strategy import hash_entities
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST_FOLDS = 2  # minimum for cross-validation
+MIN_FOLDS = 2  # minimum for cross-validation
 PRECISION = 2**20  # scale of the integer class weights
 SALT = "folds"  # a different hash from the one that draws the holdout
 

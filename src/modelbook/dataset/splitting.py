@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelbook.dataset.folds import FEWEST_FOLDS
+from modelbook.dataset.folds import MIN_FOLDS
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy, hash_entities
 from modelbook.errors import DataError
 from modelbook.formatting import format_count
@@ -114,14 +114,13 @@ def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrateg
         strategy.groups(train, contract).groupby(contract.encode_target(train)).nunique()
     )
     rarest_class = int(groups_per_class.idxmin())
-    if groups_per_class[rarest_class] < FEWEST_FOLDS:
+    if groups_per_class[rarest_class] < MIN_FOLDS:
         noun = contract.entity_label if strategy.name == "group" else "row"
         raise DataError(
             f"class {contract.classes[rarest_class]!r} of {contract.target!r} has "
             f"{groups_per_class[rarest_class]} {noun} among the "
             f"{len(train):,} train rows",
-            expected=f"at least {FEWEST_FOLDS}: cross-validation trains on one and tests on "
-            "another",
+            expected=f"at least {MIN_FOLDS}: cross-validation trains on one and tests on another",
             next="use more rows (sample, train_until), or a smaller holdout"
             + (
                 "; or merge rare classes, in table and contract"

@@ -90,7 +90,7 @@ class Figure:
         """Render the figure as PNG on a white background."""
         return self._render("png", dpi=150, facecolor=style.PAPER)
 
-    @style.with_style
+    @style.apply_style
     def _render(self, file_format: str, **options: Any) -> bytes:
         if self.figure is None:
             raise ReportError("there is nothing to draw", expected="a figure with data")

@@ -25,7 +25,7 @@ WRAP_CHARS = 40  # characters a line of a text as wide as the figure
 INCHES_PER_CHAR = 0.075  # width of a character of small text
 
 
-@style.with_style
+@style.apply_style
 def redraw_narrow(figure: Drawing) -> Drawing | None:
     """Return a copy of a figure that is drawn for a narrow screen.
 

@@ -29,7 +29,7 @@ MAX_HOVER_STRIPS = 25  # maximum for a curve; each takes some 300 bytes
 HOVER_AREA: dict[str, Any] = {"color": style.PAPER, "alpha": 0.001, "linewidth": 0, "zorder": 5}
 
 
-@style.with_style
+@style.apply_style
 def subplots(
     height: float = 3.2,
     width: float = style.FIGURE_WIDTH,
@@ -61,7 +61,7 @@ def subplot_grid(
     return figure, grid
 
 
-def height_for_rows(n_rows: int, *, row_height: float = 0.3, base_height: float = 0.85) -> float:
+def compute_height(n_rows: int, *, row_height: float = 0.3, base_height: float = 0.85) -> float:
     """Return the figure height, in inches, for a number of rows."""
     return base_height + row_height * max(n_rows, 1)
 
@@ -83,7 +83,7 @@ def drawable_rows(
     return None if data.empty else data.reset_index(drop=True)
 
 
-def figure_of(
+def drawing(
     subject: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Callable[[DrawFunction], DrawFunction]:
     """Decorate a drawing function: it gets only rows that can be drawn, and the reports' style.
@@ -110,7 +110,7 @@ def figure_of(
                 figure.data = frame
             return figure
 
-        return style.with_style(wrapper)  # type: ignore[return-value]
+        return style.apply_style(wrapper)  # type: ignore[return-value]
 
     return decorate
 

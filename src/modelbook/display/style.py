@@ -77,7 +77,7 @@ _HEX_PATTERN = re.compile("|".join(light for light, _ in PALETTE.values()))
 _NAME_BY_COLOR = {light: name for name, (light, _) in PALETTE.items()}
 
 
-def with_style(draw: DrawFunction) -> DrawFunction:
+def apply_style(draw: DrawFunction) -> DrawFunction:
     """Decorate a drawing function to run under this style, without changing global settings."""
 
     @functools.wraps(draw)

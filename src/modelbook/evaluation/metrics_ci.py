@@ -299,10 +299,10 @@ def metric_with_ci(
     n_units = None
     if isinstance(metric, Precision):
         n_units = metric.count_entities(scored.score, scored.entity)
-    return estimate, *jackknife_ci(value, scored, _scale_of(name), n_units=n_units, **options)
+    return estimate, *jackknife_ci(value, scored, _select_scale(name), n_units=n_units, **options)
 
 
-def _scale_of(metric: str) -> Scale:
+def _select_scale(metric: str) -> Scale:
     if metric in SHARES:
         return LOGIT
     if metric in ERRORS:

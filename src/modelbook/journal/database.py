@@ -203,7 +203,7 @@ class Journal:
         """
         return tuple(_identify_file(path) for path in self._file_paths)
 
-    def insert_statement(self, skips_existing: bool) -> str:
+    def make_insert_statement(self, skips_existing: bool) -> str:
         """Return the statement that inserts a prediction in the words of the database."""
         dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
         statement = dialect.insert(PREDICTIONS_TABLE)

@@ -89,7 +89,7 @@ class JournalWriter:
         self._group: list[Entry] = []
         self._former_length = 0
         self._queue: SimpleQueue[list[Entry]] = SimpleQueue()  # an empty group ends the thread
-        self._statements = [journal.insert_statement(skips) for skips in (False, True)]
+        self._statements = [journal.make_insert_statement(skips) for skips in (False, True)]
         self._deadlines: deque[tuple[float, asyncio.Future]] = deque()
         self._column_names = [column.name for column in PREDICTIONS_TABLE.columns]
         self.written_count = self.lost_count = self.replaced_count = self.orphaned_count = 0

@@ -480,7 +480,7 @@ def summarize_verdict(
         "status": verdict,
         "level": VERDICT_LEVELS[verdict],
         "sentences": sentences[:5],
-        "numbers": _key_figures(evaluations),
+        "numbers": _list_key_numbers(evaluations),
         "next": _next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
         "actions": findings_table(ordered_findings).to_dict("records"),
@@ -559,7 +559,7 @@ def _describe_known_entities(evaluation: BatchEvaluation) -> str:
     )
 
 
-def _key_figures(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
+def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     if not evaluations:
         return []
     latest = evaluations[-1]

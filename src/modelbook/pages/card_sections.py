@@ -78,7 +78,7 @@ def _draw_calibration(card: dict[str, Any]) -> Figure:
 
     from modelbook.display.figures import predictions
 
-    figures: Any = predictions.for_task(card["task"])
+    figures: Any = predictions.get_figure_module(card["task"])
     return figures.calibration(pd.DataFrame(card["metrics"]["calibration"]))
 
 

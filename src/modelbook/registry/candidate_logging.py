@@ -1,4 +1,4 @@
-"""Candidates as models in MLflow: each run holds pipeline, parameters, plots and dataset."""
+"""Log candidates to MLflow: a child run each, with model, parameters, plots and dataset."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ DIGEST_LENGTH = 36  # maximum length of a dataset digest in MLflow
 
 @dataclass(frozen=True)
 class CandidateLogger:
-    """Logs candidates below the run of their stage, as models where they hold a pipeline.
+    """Logs candidates as child runs of their stage's run, with a logged model if they are fitted.
 
     Parameters
     ----------
     run : StageRun
-        The run of the stage; each candidate's is below it.
+        The run of the stage, the parent of the candidates' runs.
     experiment : Experiment
         The experiment that compares them.
-    table : Path
-        The train rows, the dataset of each run.
+    train_path : Path
+        File of the train rows, which are the dataset of each run.
     fingerprint : str
         Fingerprint of the data.
     """
 
     run: StageRun
     experiment: Experiment
-    table: Path
+    train_path: Path
     fingerprint: str
 
     def __call__(self, candidate: Candidate) -> None:
@@ -67,9 +67,9 @@ class CandidateLogger:
         )
         return mlflow.data.from_pandas(  # type: ignore[attr-defined]
             rows,
-            source=str(self.table),
+            source=str(self.train_path),
             targets=self.experiment.task.contract.target,
-            name=self.table.parent.name,
+            name=self.train_path.parent.name,
             digest=self.fingerprint[:DIGEST_LENGTH],
         )
 
@@ -79,17 +79,19 @@ class CandidateLogger:
         scores = experiment.join_fold_scores(enumerate(candidate.fold_scores))
         scored = experiment.to_scored_rows(scores)
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}
-        draw = predictions.for_task(task.contract.task)
+        figure_module = predictions.get_figure_module(task.contract.task)
         values = metrics_ci.evaluate_metrics(scored, task.metric_functions(), resamples=0, seed=0)
         curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
-        figures = {
-            "curves": draw.diagnostic_plots(task.compute_curves(scored, **options), values),
-            "calibration": draw.calibration(curve),
+        plots = {
+            "curves": figure_module.diagnostic_plots(
+                task.compute_curves(scored, **options), values
+            ),
+            "calibration": figure_module.calibration(curve),
         }
-        for name, shown in figures.items():
-            drawn = [figure for figure in list_figures(shown) if figure.figure is not None]
-            for position, figure in enumerate(drawn, 1):
-                suffix = f"-{position}" if len(drawn) > 1 else ""
+        for name, plot in plots.items():
+            figures = [figure for figure in list_figures(plot) if figure.figure is not None]
+            for position, figure in enumerate(figures, 1):
+                suffix = f"-{position}" if len(figures) > 1 else ""
                 (folder / f"{name}{suffix}.svg").write_text(figure.to_svg_file(), encoding="utf-8")
 
 

@@ -62,12 +62,12 @@ SERVER_HINTS = {
 def check_connection(root: Path) -> None:
     """Check that a database can be opened: MLflow itself would retry for many minutes.
 
-    A restarting server is waited for briefly. A server over HTTP is checked by its first request.
+    A database that restarts gets a few seconds. An MLflow server is checked by its first request.
 
     Raises
     ------
     StoreError
-        When the database refuses the connection, or is not one.
+        When the database refuses the connection, or the file is not a database.
     """
     if is_embedded(root):
         _check_file(root)

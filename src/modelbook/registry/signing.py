@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from modelbook.errors import StoreError
 
-MAKE_KEY = "openssl genpkey -algorithm ed25519 -out KEY"
-MAKE_PUBLIC_KEY = "openssl pkey -in KEY -pubout -out PUBLIC_KEY"
+GENERATE_KEY_COMMAND = "openssl genpkey -algorithm ed25519 -out KEY"
+PUBLIC_KEY_COMMAND = "openssl pkey -in KEY -pubout -out PUBLIC_KEY"
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:
@@ -30,14 +30,14 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     Raises
     ------
     StoreError
-        When the file is not an Ed25519 private key without a password.
+        When the file is not an unencrypted Ed25519 private key.
     """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-        raise _key_error(path, "a private key", str(error), MAKE_KEY) from None
+        raise _key_error(path, "a private key", str(error), GENERATE_KEY_COMMAND) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise _key_error(path, "a private key", "it is of another kind", MAKE_KEY)
+        raise _key_error(path, "a private key", "it is not an Ed25519 key", GENERATE_KEY_COMMAND)
     return key
 
 
@@ -52,14 +52,14 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise _key_error(path, "a public key", str(error), MAKE_PUBLIC_KEY) from None
+        raise _key_error(path, "a public key", str(error), PUBLIC_KEY_COMMAND) from None
     if not isinstance(key, Ed25519PublicKey):
-        raise _key_error(path, "a public key", "it is of another kind", MAKE_PUBLIC_KEY)
+        raise _key_error(path, "a public key", "it is not an Ed25519 key", PUBLIC_KEY_COMMAND)
     return key
 
 
-def verify_signature(signature: bytes, text: bytes, key: Ed25519PublicKey, address: str) -> str:
-    """Check a signature of an export's list of contents; return the fingerprint of the key.
+def verify_signature(signature: bytes, manifest: bytes, key: Ed25519PublicKey, address: str) -> str:
+    """Verify the signature of an export's manifest; return the fingerprint of the key.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def verify_signature(signature: bytes, text: bytes, key: Ed25519PublicKey, addre
     """
     fingerprint = hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
     try:
-        key.verify(signature, text)
+        key.verify(signature, manifest)
     except InvalidSignature:
         raise StoreError(
             f"the signature of {address} is not by the key {fingerprint[:12]}",
@@ -81,6 +81,6 @@ def verify_signature(signature: bytes, text: bytes, key: Ed25519PublicKey, addre
 def _key_error(path: Path, kind: str, problem: str, command: str) -> StoreError:
     return StoreError(
         f"{path} is not {kind}: {problem}",
-        expected="an Ed25519 key as a PEM file, without a password",
+        expected="an unencrypted Ed25519 key as a PEM file",
         next=f"name another file, or make one: {command}",
     )

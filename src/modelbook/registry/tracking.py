@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.entities import Metric, Param, ViewType
 
-from modelbook.dataset.entity_sketch import estimate_shared_share
+from modelbook.dataset.entity_sketch import estimate_overlap
 from modelbook.redaction import redact
 from modelbook.registry import connection
 from modelbook.registry.store import create_client, ensure_experiment, ensure_store
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from modelbook.training.candidate import Candidate
 
 
-MAX_SEARCH_RESULTS = 10_000  # most evaluations that are counted
-MIN_SHARED_ENTITIES = 0.5  # share of a holdout's entities from which an evaluation counts
+MAX_SEARCH_RESULTS = 10_000  # maximum number of evaluations that are counted
+MIN_OVERLAP = 0.5  # minimum share of the holdout's entities for an evaluation to be counted
 
 
 class StageRun:
@@ -68,10 +68,10 @@ class StageRun:
     def log_candidate(
         self, candidate: Candidate, log_model: Callable[[str, Candidate], str] | None = None
     ) -> None:
-        """Log a candidate as a complete child run.
+        """Log a candidate as a child run, and end the run.
 
-        ``log_model`` adds a model to the run, by its id, and returns the model's id. The metrics
-        come after it: MLflow would read each of them again to link it with the model.
+        ``log_model`` logs a model to the run with the given id, and returns the model's id. The
+        metrics are logged after it: MLflow would read each of them again to link it to the model.
         """
         tags = {
             "mlflow.parentRunId": self.run_id,
@@ -79,10 +79,11 @@ class StageRun:
             "status": candidate.status,
             "reason": candidate.reason,
         }
-        run = self._create_run(candidate.name, tags)
-        model_id = log_model(run, candidate) if log_model else None
-        self._log_batch(run, candidate.run_metrics(), {}, model_id)
-        self._client.set_terminated(run, "FAILED" if candidate.status == "failed" else "FINISHED")
+        run_id = self._create_run(candidate.name, tags)
+        model_id = log_model(run_id, candidate) if log_model else None
+        self._log_batch(run_id, candidate.run_metrics(), {}, model_id)
+        status = "FAILED" if candidate.status == "failed" else "FINISHED"
+        self._client.set_terminated(run_id, status)
 
     def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
         tag_texts = {key: redact(str(value)) for key, value in tags.items()}
@@ -98,19 +99,19 @@ class StageRun:
         model_id: str | None = None,
     ) -> None:
         now = int(time.time() * 1000)
-        numbers = [
+        run_metrics = [
             Metric(key, float(value), now, 0, model_id=model_id)
             for key, value in metrics.items()
             if math.isfinite(value)
         ]
-        texts = [Param(key, redact(str(value))) for key, value in params.items()]
+        run_params = [Param(key, redact(str(value))) for key, value in params.items()]
         with connection.explain_errors(self._root):
-            self._client.log_batch(run_id, numbers, texts)
+            self._client.log_batch(run_id, run_metrics, run_params)
 
     def _terminate_stale_runs(self, stage: str) -> None:
         # Only one build runs at a time, so a running run of this stage is left from a killed build.
-        running = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
-        for run in self._client.search_runs([self._experiment_id], running):
+        filter_string = f"tags.stage = '{stage}' and attributes.status = 'RUNNING'"
+        for run in self._client.search_runs([self._experiment_id], filter_string):
             self._client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -127,8 +128,8 @@ def active_run(run_id: str) -> Iterator[None]:
 def count_holdout_evaluations(root: Path, holdout_sketch: str) -> int:
     """Count the runs, in any book, that evaluated at least half of a holdout's entities.
 
-    ``holdout_sketch`` is that of ``sketch_entities``, the tag ``holdout`` of the runs. Rows that
-    are added, shuffled or of a later period do not reset the count.
+    ``holdout_sketch`` is the sketch of the holdout's entities, from ``sketch_entities``; the runs
+    have it as their tag ``holdout``. Added, shuffled or later rows do not reset the count.
     """
     client = create_client(root)
     experiments = client.search_experiments(view_type=ViewType.ALL)  # dropped sandboxes among them
@@ -139,7 +140,5 @@ def count_holdout_evaluations(root: Path, holdout_sketch: str) -> int:
         run_view_type=ViewType.ALL,
         max_results=MAX_SEARCH_RESULTS,
     )
-    shares = (
-        estimate_shared_share(holdout_sketch, run.data.tags.get("holdout", "")) for run in runs
-    )
-    return sum(share >= MIN_SHARED_ENTITIES for share in shares)
+    shares = (estimate_overlap(holdout_sketch, run.data.tags.get("holdout", "")) for run in runs)
+    return sum(share >= MIN_OVERLAP for share in shares)

@@ -143,7 +143,7 @@ def _compile_first_match(
     cases = parity_cases.build_parity_cases(features, contract)
     expected = parity_cases.predict_pipeline_scores(model, cases, contract)
     encoder, columns = _extract_encoders(
-        model, contract, parity_cases.feature_ranges(features, contract)
+        model, contract, parity_cases.measure_feature_ranges(features, contract)
     )
     decision_rule = make_decision_rule(contract, threshold)
     failures = []

@@ -27,9 +27,7 @@ LINEARITY_TOLERANCE = 1e-12  # largest relative error of a linear fit
 FeatureRanges = dict[str, tuple[float, float]]
 
 
-def extract_encoder(
-    preprocessing: Any, contract: Contract, feature_ranges: FeatureRanges
-) -> Encoder:
+def extract_encoder(preprocessing: Any, contract: Contract, ranges: FeatureRanges) -> Encoder:
     """Extract an encoder that is equivalent to ``preprocessing``.
 
     Raises
@@ -41,12 +39,12 @@ def extract_encoder(
     base_row = {
         name: categories[name][0]
         if name in categories
-        else _interpolate(contract, name, feature_ranges, 0.5)
+        else _interpolate(contract, name, ranges, 0.5)
         for name in contract.model_features
     }
-    probes = {
-        name: _probe_values(contract, name, feature_ranges) for name in contract.numeric_features
-    } | {name: [np.nan, UNSEEN_CATEGORY, *texts] for name, texts in categories.items()}
+    probes = {name: _probe_values(contract, name, ranges) for name in contract.numeric_features} | {
+        name: [np.nan, UNSEEN_CATEGORY, *texts] for name, texts in categories.items()
+    }
     base_output, outputs = _transform_probes(preprocessing, contract, base_row, probes)
     owners = _map_outputs_to_features(base_output, outputs)
     constants = _scaler_constants(preprocessing, len(base_output))
@@ -124,17 +122,15 @@ def _fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
             yield mapping["col"], [value for value in values if isinstance(value, str)]
 
 
-def _interpolate(
-    contract: Contract, name: str, feature_ranges: FeatureRanges, fraction: float
-) -> float:
-    low, high = feature_ranges[name]
+def _interpolate(contract: Contract, name: str, ranges: FeatureRanges, fraction: float) -> float:
+    low, high = ranges[name]
     value = low + fraction * (high - low)
     return value if contract.model_features[name].type == "number" else float(round(value))
 
 
-def _probe_values(contract: Contract, name: str, feature_ranges: FeatureRanges) -> list[Any]:
+def _probe_values(contract: Contract, name: str, ranges: FeatureRanges) -> list[Any]:
     """Return probe values of a number: NaN first, then values across its range."""
-    values = (_interpolate(contract, name, feature_ranges, share) for share in PROBE_FRACTIONS)
+    values = (_interpolate(contract, name, ranges, share) for share in PROBE_FRACTIONS)
     return [np.nan, *dict.fromkeys(values)]
 
 

@@ -18,7 +18,7 @@ UNSEEN_CATEGORY = "\x00unseen"  # a value that no table contains
 MIXED_ROWS = 200  # rows with values from different rows
 
 
-def feature_ranges(rows: pd.DataFrame, contract: Contract) -> FeatureRanges:
+def measure_feature_ranges(rows: pd.DataFrame, contract: Contract) -> FeatureRanges:
     """Return the range of each numeric feature from the contract, or else from the rows."""
     ranges = {}
     for name in contract.numeric_features:
@@ -40,7 +40,7 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
     others. The variations are: each value missing, all missing, both limits of each number, each
     category, an unseen category, and all numbers at their minimum and at their maximum.
     """
-    base_row, ranges = typical_row(rows, contract), feature_ranges(rows, contract)
+    base_row, ranges = typical_row(rows, contract), measure_feature_ranges(rows, contract)
     nullable_features = [
         name for name in contract.feature_names if contract.model_features[name].nullable
     ]

@@ -41,7 +41,7 @@ REQUIRED_SCOPES = {
 INFER_SUFFIX = "/infer"
 REQUEST_ID_PATTERN = re.compile(rb"[\w.:-]{1,64}")  # request ids that are accepted from callers
 MAX_DISCARDED_BYTES = 10_000_000  # body of a rejected request that is read and discarded
-NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+NOSNIFF_HEADER = (b"x-content-type-options", b"nosniff")
 INTERNAL_ERROR_MESSAGE = "internal error; the server log has the details under this request id"
 
 
@@ -160,18 +160,18 @@ class _Response:
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
-            NO_SNIFFING,
+            NOSNIFF_HEADER,
         ]
         if extra_headers:
             headers += [(name.encode(), value.encode()) for name, value in extra_headers.items()]
         if status >= 400:
-            headers += self._closing_header()
+            headers += self._connection_headers()
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         is_head_request = self._scope["method"] == "HEAD"
         await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
 
-    def _closing_header(self) -> list[tuple[bytes, bytes]]:
+    def _connection_headers(self) -> list[tuple[bytes, bytes]]:
         """Close the connection after a refusal, rather than receive a long body to its end.
 
         A short one is received and discarded: a caller that still sends would lose the response.
@@ -195,8 +195,8 @@ class _Response:
             message["headers"] = [
                 *message.get("headers", []),
                 (b"x-request-id", self.request_id.encode()),
-                NO_SNIFFING,
-                *(self._closing_header() if self.status >= 400 else []),
+                NOSNIFF_HEADER,
+                *(self._connection_headers() if self.status >= 400 else []),
             ]
         await self._send(message)
 

@@ -39,7 +39,7 @@ from modelbook.training.prediction_check import check_predictions, select_probe_
 from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, CrossValidation
 from modelbook.training.setup_options import check_setup_options
 
-SUMMARY_ROWS = ("Mean", "Std")  # below the folds of PyCaret's table
+MEAN_AND_SD = ("Mean", "Std")  # below the folds of PyCaret's table
 MAX_PERMUTED_ROWS = 4000  # a leak in the pipeline shows on few rows
 LEAF_ROWS = {"min_samples_leaf": 3}  # probabilities of leaves of one row are 0 or 1
 FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaults
@@ -238,7 +238,7 @@ class Experiment:
             **self._setup_options,
         }
         return html_table(("setting", "value"), settings.items()) + html_table(
-            list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.folds_caption()
+            list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.describe_folds()
         )
 
     @property
@@ -251,7 +251,7 @@ class Experiment:
         rows = self.train_data.reset_index(drop=True)
         return self._contract.select_features(rows), self._contract.encode_checked_target(rows)
 
-    def folds_caption(self) -> str:
+    def describe_folds(self) -> str:
         """Caption of the table of folds."""
         return (
             f"Size of the folds and distribution of the target. {self.describe_sampling()}".strip()
@@ -344,7 +344,7 @@ class Experiment:
         seconds = time.perf_counter() - start_time
         metrics = self._read_metrics(result.table)
         mean, sd = (
-            {name: float(values[row]) for name, values in metrics.items()} for row in SUMMARY_ROWS
+            {name: float(values[row]) for name, values in metrics.items()} for row in MEAN_AND_SD
         )
         undefined = [
             metric_label(name)
@@ -360,7 +360,7 @@ class Experiment:
             mean,
             sd,
             folds={
-                name: values.drop([*SUMMARY_ROWS]).astype(float).tolist()
+                name: values.drop([*MEAN_AND_SD]).astype(float).tolist()
                 for name, values in metrics.items()
             },
             pipeline=result.pipeline,

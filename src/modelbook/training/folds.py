@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 
-from modelbook.dataset.folds import FEWEST_FOLDS, assign_folds
+from modelbook.dataset.folds import MIN_FOLDS, assign_folds
 from modelbook.dataset.split_strategy import SplitStrategy
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Task
@@ -65,7 +65,7 @@ def choose_folds(
     _check_group_count(groups, folds, strategy)
     classes = outcome.to_numpy()
     make_splits = _split_forward if strategy.is_forward else _split_by_group
-    for n_splits in range(folds, FEWEST_FOLDS - 1, -1):
+    for n_splits in range(folds, MIN_FOLDS - 1, -1):
         splits = make_splits(classes if task.classes else None, groups, n_splits)
         if not task.classes or all(
             _has_classes(task, classes, train, test, strategy) for train, test in splits

@@ -60,7 +60,7 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     )
 
 
-def make_saving_logger(
+def make_candidate_logger(
     path: Path, log_candidate: Callable[[Candidate], None]
 ) -> Callable[[Candidate], None]:
     """A logger that also saves the candidates so far, so that an interruption does not lose them.

@@ -10,7 +10,7 @@ from modelbook.formatting import format_count
 from modelbook.tasks.metric_format import format_difference
 
 
-@plotting.figure_of("The difference", ["users", "difference"], optional=["low", "high"])
+@plotting.drawing("The difference", ["users", "difference"], optional=["low", "high"])
 def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     """The difference of mean losses over time, with its confidence sequence.
 

@@ -11,7 +11,7 @@ from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric
 BASELINE_FAMILY = "dummy"
 
 
-@style.with_style
+@style.apply_style
 def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     """Every candidate's mean over the folds with one standard deviation, best first.
 
@@ -42,7 +42,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     low, high = plotting.padded_limits(models["low"], models["high"])
     is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
     drawn = models if is_beside else data
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(drawn)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(drawn)))
     colours = [style.ACCENT, *[style.MUTED] * (len(drawn) - 1)]
     texts = [_score_annotation(row, mean) for _, row in drawn.iterrows()]
     plotting.draw_dots(ax, drawn["candidate"], drawn, mean, color=colours, row_texts=texts)
@@ -65,7 +65,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     )
 
 
-@plotting.figure_of("Learning curve", ["share", "rows", "value"])
+@plotting.drawing("Learning curve", ["share", "rows", "value"])
 def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     """The leader's metric by the number of training rows.
 

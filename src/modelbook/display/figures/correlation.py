@@ -11,7 +11,7 @@ from modelbook.display.components import Figure
 MAX_COLUMNS = 12  # columns in the figure
 
 
-@plotting.figure_of("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
+@plotting.drawing("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
 def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
@@ -25,7 +25,7 @@ def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
     names = list(dict.fromkeys(data[["feature_a", "feature_b"]].to_numpy().ravel()))[:MAX_COLUMNS]
     values = _lower_triangle(data, names)
     figure, ax = plotting.subplots(
-        plotting.height_for_rows(len(names) - 1, row_height=0.34, base_height=1.5)
+        plotting.compute_height(len(names) - 1, row_height=0.34, base_height=1.5)
     )
     cells = values[1:, :-1]
     plotting.draw_heatmap(ax, cells, _format_cells(cells), (names[1:], names[:-1]))

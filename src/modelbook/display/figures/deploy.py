@@ -8,7 +8,7 @@ from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 
 
-@style.with_style
+@style.apply_style
 def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
     """Candidate minus champion on the same rows, with intervals and the non-inferiority margin.
 
@@ -26,7 +26,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
     if data is None:
         return empty_figure("Candidate against champion", rows_description)
     figure, ax = plotting.subplots(
-        plotting.height_for_rows(len(data), row_height=0.4, base_height=1.0)
+        plotting.compute_height(len(data), row_height=0.4, base_height=1.0)
     )
     texts = [plotting.format_signed(value, 4) for value in data["difference"]]
     colours = [

@@ -18,7 +18,7 @@ BINS = 24
 MAX_CATEGORIES = 8
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Share of the positive class", ["rate"], optional=["period", "rows", "low", "high"]
 )
 def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
@@ -29,7 +29,7 @@ def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     data : pandas.DataFrame
         Columns ``period, rows, rate, low, high``.
     """
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
+    figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
     texts = [
         f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
     ]
@@ -51,7 +51,7 @@ def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
 
 
-@plotting.figure_of("Missing values", ["column", "share"])
+@plotting.drawing("Missing values", ["column", "share"])
 def missing_rates(data: pd.DataFrame) -> Figure:
     """Missing rate of each column, highest first.
 
@@ -65,7 +65,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     if incomplete.empty:
         return Figure(None, alt=f"Columns without missing values: all {n_complete}.")
     shown = incomplete.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
     bars = ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
     plotting.label_rows(ax, list(shown["column"]))
     for position, (name, share) in enumerate(zip(shown["column"], shown["share"], strict=True)):
@@ -83,7 +83,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
 
 
-@style.with_style
+@style.apply_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Distribution of each column by class, as small multiples.
 
@@ -112,7 +112,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     )
 
 
-@plotting.figure_of("Columns on their own", ["column", "strength"], optional=["direction"])
+@plotting.drawing("Columns on their own", ["column", "strength"], optional=["direction"])
 def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
 
@@ -128,7 +128,7 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """
     data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
     shown = data.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
     arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
     pairs = zip(shown["strength"], shown["direction"], strict=True)
     texts = [
@@ -155,9 +155,7 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     )
 
 
-@plotting.figure_of(
-    "Columns over time", ["column", "period", "mean", "value"], optional=["is_share"]
-)
+@plotting.drawing("Columns over time", ["column", "period", "mean", "value"], optional=["is_share"])
 def mean_shifts(data: pd.DataFrame) -> Figure:
     """Mean of each column by period, in its own units, with tints by its shift.
 
@@ -174,7 +172,7 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
     shown = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.28))
     cell_texts = texts.reindex_like(shown).fillna("–").to_numpy()
     names = list(shown.index), [f"period {name}" for name in shown.columns]
     plotting.draw_heatmap(ax, shown.to_numpy(dtype=float), cell_texts, names)

@@ -15,7 +15,7 @@ from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric
 SQUARE_SIZE = (4.4, 5.2)  # height, width
 
 
-@style.with_style
+@style.apply_style
 def roc_and_precision_recall(
     roc: pd.DataFrame, precision_recall: pd.DataFrame, roc_auc: float, base_rate: float
 ) -> Figure:
@@ -118,7 +118,7 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     return precision_at_half_recall
 
 
-@plotting.figure_of("Calibration", ["predicted", "observed"], optional=["low", "high", "n"])
+@plotting.drawing("Calibration", ["predicted", "observed"], optional=["low", "high", "n"])
 def calibration(
     data: pd.DataFrame,
     axis_labels: tuple[str, str] = ("predicted probability", "observed share"),
@@ -175,7 +175,7 @@ def calibration(
     return Figure(figure, alt=alt, caption="Each dot is a bin of predictions, with its 95% CI.")
 
 
-@plotting.figure_of("Cost of each threshold", ["threshold", "cost"], optional=["no", "yes"])
+@plotting.drawing("Cost of each threshold", ["threshold", "cost"], optional=["no", "yes"])
 def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked.
 
@@ -219,7 +219,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     )
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
 )
 def gains(data: pd.DataFrame, capacity: float) -> Figure:
@@ -268,7 +268,7 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     return Figure(figure, alt=alt, caption=caption, data=shown)
 
 
-@style.with_style
+@style.apply_style
 def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     """Confusion matrix: rows are actual classes, columns predicted classes."""
     if matrix is None or matrix.empty or matrix.isna().to_numpy().all():
@@ -302,7 +302,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     )
 
 
-@plotting.figure_of("Search over time", ["seconds", "settings", "best", "ensemble"])
+@plotting.drawing("Search over time", ["seconds", "settings", "best", "ensemble"])
 def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     """The loss out of fold after each round of the search, by the seconds it had taken.
 
@@ -337,7 +337,7 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     return Figure(figure, alt=alt, data=data, caption=caption)
 
 
-@plotting.figure_of("Importance of the features", ["feature", "mean"], optional=["sd"])
+@plotting.drawing("Importance of the features", ["feature", "mean"], optional=["sd"])
 def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """Permutation importance of the features.
 
@@ -350,7 +350,7 @@ def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """
     data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
     shown, spread = data.head(25), data["sd"].head(25).fillna(0)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
     shown = shown.assign(low=shown["mean"] - spread, high=shown["mean"] + spread)
     decimals = 4 if shown["mean"].max() < 0.1 else 3
     texts = [
@@ -380,7 +380,7 @@ def _format_importance(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 10 else format_metric(value)
 
 
-@style.with_style
+@style.apply_style
 def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figure:
     """A metric by slice of the holdout.
 
@@ -397,7 +397,7 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     if data is None:
         return empty_figure("Slices of the holdout")
     shown = data.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
     names = [f"{row['slice']}: {row['value']}" for _, row in shown.iterrows()]
     label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
     bounds = shown["low"].fillna(-np.inf) if lower_is_better else -shown["high"].fillna(np.inf)

@@ -11,7 +11,7 @@ from modelbook.formatting import format_count, join_names
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
 
-@plotting.figure_of("Rows of each period", ["rows"], optional=["period", "entities", "use"])
+@plotting.drawing("Rows of each period", ["rows"], optional=["period", "entities", "use"])
 def rows_by_period(data: pd.DataFrame) -> Figure:
     """Rows by period, and what they are used for.
 

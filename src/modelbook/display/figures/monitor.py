@@ -36,7 +36,7 @@ DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
 DRIFTED_SHARE_LABEL = "importance of drifted columns"
 
 
-@style.with_style
+@style.apply_style
 def drift_scores(frame: pd.DataFrame) -> Figure:
     """Drift of each column in each batch, as a multiple of its threshold.
 
@@ -61,7 +61,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     newest_first = [*dict.fromkeys(data["batch"])][::-1]
     shown = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
     is_drifted = flags.loc[shown.index, newest_first].to_numpy(dtype=float) == 1
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.28))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.28))
     values = shown.to_numpy(dtype=float)
     # Tints end at three times the threshold: a single outlier would leave the rest white.
     tints = np.where(is_drifted, np.clip(values, 1, 3), np.minimum(values, 1) * 0.2)
@@ -102,7 +102,7 @@ def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     )
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Performance",
     ["batch", "metric", "value"],
     optional=["low", "high", "reference", "mostly_known"],
@@ -118,7 +118,7 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
     """
     groups = list(data.groupby("metric", sort=False))
     sizes = [len(metric_rows) for _, metric_rows in groups]
-    height = sum(plotting.height_for_rows(size, row_height=0.3, base_height=0.9) for size in sizes)
+    height = sum(plotting.compute_height(size, row_height=0.3, base_height=0.9) for size in sizes)
     figure, axes = plotting.subplots(
         height,
         nrows=len(groups),
@@ -242,7 +242,7 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     return f"{text} Better than the reference beyond chance: {better_text}; worse: {worse_text}."
 
 
-@plotting.figure_of("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
+@plotting.drawing("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
 def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 

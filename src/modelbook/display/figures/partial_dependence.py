@@ -25,7 +25,7 @@ COLORS = (style.ACCENT, style.POSITIVE, style.INK, style.MUTED)
 LINE_STYLES = ("-", "--", ":")
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Partial dependence", ["feature", "kind", "value", "mean"], optional=["low", "high"]
 )
 def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Figure:
@@ -53,10 +53,10 @@ def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Fi
     )
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if is_probability else (low, high)))
     alt, summary = (
-        _multiclass_alt_text(described_panels)
+        _multiclass_alt_text(panel_subset)
         if is_multiclass
-        else _alt_text(described_panels, is_probability)
-        for described_panels in (panels, panels[:1])
+        else _alt_text(panel_subset, is_probability)
+        for panel_subset in (panels, panels[:1])
     )
     return Figure(
         figure, alt=alt, summary=summary, caption=MULTICLASS_CAPTION if is_multiclass else CAPTION
@@ -93,7 +93,7 @@ def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool
 
 
 def _add_hover_texts(ax: Any, curves: pd.DataFrame, is_probability: bool) -> None:
-    """Show the mean prediction of each value under the pointer, with several classes of each."""
+    """Add tooltips with the mean prediction of each value, and of each class."""
     is_categorical = (curves["kind"] == "code").all()
     ordered = _sort_categories(curves) if is_categorical else curves
     texts = {
@@ -113,16 +113,9 @@ def _format_mean(mean: float, is_probability: bool) -> str:
 
 
 def _draw_categories(ax: Any, curve: pd.DataFrame, color: str, is_multiclass: bool) -> None:
-    with_interval, positions = curve.dropna(subset=["low", "high"]), range(len(curve))
+    bars, positions = curve.dropna(subset=["low", "high"]), range(len(curve))
     if not is_multiclass:
-        ax.vlines(
-            with_interval.index,
-            with_interval["low"],
-            with_interval["high"],
-            color=color,
-            alpha=0.3,
-            linewidth=5,
-        )
+        ax.vlines(bars.index, bars["low"], bars["high"], color=color, alpha=0.3, linewidth=5)
     ax.scatter(positions, curve["mean"], s=38, color=color, zorder=3)
     if is_multiclass:
         ax.plot(positions, curve["mean"], color=color, linewidth=0.8, alpha=0.5)

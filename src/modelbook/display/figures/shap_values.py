@@ -25,7 +25,7 @@ ADDITIVITY_NOTE = (
 )
 
 
-@style.with_style
+@style.apply_style
 def shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
     """SHAP values by feature, largest mean absolute value first.
 
@@ -92,7 +92,7 @@ def _direction(group: pd.DataFrame) -> str:
 
 def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     shown = table.head(MAX_FEATURES)
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(shown), row_height=0.36))
+    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.36))
     low, high = plotting.padded_limits(
         data.loc[data["feature"].isin(shown["feature"]), "shap"], [0.0], margin=0.03
     )
@@ -197,7 +197,7 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
         for row in zip(sizes.to_numpy(), directions.to_numpy())
     ]
     figure, ax = plotting.subplots(
-        plotting.height_for_rows(len(shown), row_height=0.32, base_height=0.9)
+        plotting.compute_height(len(shown), row_height=0.32, base_height=0.9)
     )
     plotting.draw_heatmap(ax, sizes.to_numpy(), texts, (list(shown), list(names)))
     ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown])

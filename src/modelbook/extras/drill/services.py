@@ -184,12 +184,12 @@ class ServiceCopy:
         schema = json.loads(self.send("GET", "/openapi.json")[1])["components"]["schemas"]["Row"]
         required_fields = {name: example[name] for name in schema.get("required", [])}
         clients = []
-        for row, is_challenged in ((example, True), (required_fields, False)):
+        for row, uses_challenger in ((example, True), (required_fields, False)):
             user = next(
                 name
                 for name in map(str, range(1000))
                 if routes_to_challenger(assign_bucket(name, salt), challenger_share)
-                is is_challenged
+                is uses_challenger
             )
             clients.append(LoadClient(self.port, json.dumps(row), user))
         return self._start(clients)
@@ -214,7 +214,7 @@ class ServiceCopy:
     def stop_all(self) -> None:
         """End clients and services."""
         for client in self._clients:
-            client.is_ending = True
+            client.stop_requested = True
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -249,7 +249,7 @@ class LoadClient(threading.Thread):
     def __init__(self, port: int, body: str, user: str = "") -> None:
         super().__init__(daemon=True)
         self._headers = JSON_HEADERS | ({"x-user-id": user} if user else {})
-        self._port, self._body, self.is_ending = port, body, False
+        self._port, self._body, self.stop_requested = port, body, False
         self.row_hashes: dict[str, str] = {}
         self.version = 0  # version of the last response
         self.statuses: dict[int, int] = {}
@@ -257,7 +257,7 @@ class LoadClient(threading.Thread):
     def run(self) -> None:
         """Send rows."""
         with closing(_connect(self._port)) as connection:
-            while not self.is_ending:
+            while not self.stop_requested:
                 try:
                     connection.request("POST", "/predict", self._body, self._headers)
                     response = connection.getresponse()
@@ -274,7 +274,7 @@ class LoadClient(threading.Thread):
 def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
     """End clients; return the hashes of all their predictions, by prediction id."""
     for client in clients:
-        client.is_ending = True
+        client.stop_requested = True
     for client in clients:
         client.join(WAIT_SECONDS)
     return {name: row_hash for client in clients for name, row_hash in client.row_hashes.items()}

@@ -11,7 +11,7 @@ from modelbook.display.figures import finalize
 N_COLUMNS = 3
 
 
-@plotting.figure_of("Out-of-fold predictions", ["class", "predicted", "actual"])
+@plotting.drawing("Out-of-fold predictions", ["class", "predicted", "actual"])
 def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Predicted against actual share of each class, out of fold.
 
@@ -20,7 +20,7 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     data : pandas.DataFrame
         Columns ``class, predicted, actual``.
     """
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(data), row_height=0.36))
+    figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
     texts = [f"{row['predicted']:.0%} vs {row['actual']:.0%}" for _, row in data.iterrows()]
     ax.scatter(data["actual"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
     plotting.draw_dots(
@@ -57,7 +57,7 @@ def diagnostic_plots(
     return DisplayGroup(roc_curves(frames[0], metrics), class_metrics(frames[1], metrics))
 
 
-@plotting.figure_of("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
+@plotting.drawing("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
 def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """One-vs-rest ROC curves with bootstrap bands, as small multiples.
 
@@ -105,7 +105,7 @@ def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     )
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Metrics of each class", ["class", "metric", "value"], optional=["low", "high", "rows"]
 )
 def class_metrics(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
@@ -120,7 +120,7 @@ def class_metrics(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     classes = data.drop_duplicates("class").set_index("class")["rows"]
     labels = [f"{name} ({rows:,.0f})" for name, rows in classes.items()]
     figure, axes = plotting.subplots(
-        plotting.height_for_rows(len(classes), row_height=0.34, base_height=1.0),
+        plotting.compute_height(len(classes), row_height=0.34, base_height=1.0),
         ncols=len(metric_groups),
         squeeze=False,
     )

@@ -13,7 +13,7 @@ from modelbook.tasks.metric_format import format_metric
 SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
-@plotting.figure_of("Errors out of fold", ["share", "within"])
+@plotting.drawing("Errors out of fold", ["share", "within"])
 def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
@@ -61,7 +61,7 @@ def diagnostic_plots(
     )
 
 
-@plotting.figure_of("Predicted against actual", ["predicted", "actual"])
+@plotting.drawing("Predicted against actual", ["predicted", "actual"])
 def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Scatter plot of predicted against actual values.
 
@@ -95,7 +95,7 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
 )
 def residuals_by_prediction(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
@@ -132,7 +132,7 @@ def calibration(bins: pd.DataFrame) -> Figure:
     return finalize.calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
 
 
-@plotting.figure_of("Errors", ["low", "high", "rows"])
+@plotting.drawing("Errors", ["low", "high", "rows"])
 def prediction_errors(data: pd.DataFrame) -> Figure:
     """Histogram of the errors, actual minus predicted.
 

@@ -12,6 +12,6 @@ MODULES = {  # full names, so that a build can tell which stages depend on which
 }
 
 
-def for_task(task: str) -> Any:
+def get_figure_module(task: str) -> Any:
     """Return the figure module of a task; all modules have the same functions."""
     return import_module(MODULES[task])

@@ -17,7 +17,7 @@ N_COLUMNS = 3
 BINS = 5
 
 
-@plotting.figure_of(
+@plotting.drawing(
     "Shares of the classes", ["class", "rate"], optional=["period", "rows", "low", "high"]
 )
 def target_by_period(data: pd.DataFrame, target: str) -> Figure:
@@ -33,7 +33,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
         f"{row['class']}, {explore.period_label(row['period'])}" if has_periods else row["class"]
         for _, row in data.iterrows()
     ]
-    figure, ax = plotting.subplots(plotting.height_for_rows(len(data)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(data)))
     texts = [
         f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
     ]
@@ -51,7 +51,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     )
 
 
-@style.with_style
+@style.apply_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Class shares by feature: by quintile of a number, or by category."""
     names = explore.drawable_columns(train, columns, target)

@@ -16,7 +16,7 @@ from modelbook.tasks.metric_format import format_metric
 BINS = 10
 
 
-@plotting.figure_of("The target", ["mean", "median"], optional=["period"])
+@plotting.drawing("The target", ["mean", "median"], optional=["period"])
 def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Distribution of the target by period.
 
@@ -26,7 +26,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
         Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
     """
     figure, ax = plotting.subplots(
-        plotting.height_for_rows(len(data), row_height=0.42, base_height=1.0)
+        plotting.compute_height(len(data), row_height=0.42, base_height=1.0)
     )
     lines: dict[str, Any] = {"y": data.index, "capstyle": "round"}
     ax.hlines(xmin=data["q05"], xmax=data["q95"], color=style.FAINT, linewidth=1.6, **lines)
@@ -57,7 +57,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-@style.with_style
+@style.apply_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Median and interquartile range of the target by decile, or category, of each column."""
     names = explore.drawable_columns(train, columns, target)
