@@ -15,7 +15,7 @@ import numpy as np
 from modelbook.scoring.predictors import open_session
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
-BLOCK_NODES = 2500  # splits of the trees of an operator, unless one tree has more
+BLOCK_NODES = 1000  # splits of the trees of an operator, unless one tree has more
 BLOCK_ROWS = 10_000  # rows that are walked through all trees before the next ones
 OPSET, TREE_OPSET, IR_VERSION = 18, 5, 9
 BRANCH_LEQ, BRANCH_MEMBER = 0, 6  # modes of a split
@@ -52,21 +52,31 @@ def write_onnx_trees(
     width : int
         Number of columns of all of them.
     """
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
 
     output_count = sum(len(ensemble.base_score) for ensemble in ensembles)
-    blocks = [block.make_operator(output_count) for block in _list_blocks(ensembles, starts)]
+    blocks = list(_list_blocks(ensembles, starts))
+    # Each operator reads all values of its input: the fewer, the faster.
+    columns = np.unique(np.concatenate([block.features for block in blocks]))
     names = [f"sums_{number}" for number in range(len(blocks))]
-    operators = [
-        helper.make_node("TreeEnsemble", ["rows"], [name], domain="ai.onnx.ml", **attributes)
-        for name, attributes in zip(names, blocks)
+    operators = [helper.make_node("Gather", ["rows", "columns"], ["values"], axis=1)]
+    operators += [
+        helper.make_node(
+            "TreeEnsemble",
+            ["values"],
+            [name],
+            domain="ai.onnx.ml",
+            **block.make_operator(columns, output_count),
+        )
+        for name, block in zip(names, blocks)
     ]
     operators.append(helper.make_node("Sum", names, ["sums"]))
     tensors = [
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, count])
         for name, count in (("rows", width), ("sums", output_count))
     ]
-    graph = helper.make_graph(operators, "trees", tensors[:1], tensors[1:])
+    used_columns = numpy_helper.from_array(columns, "columns")
+    graph = helper.make_graph(operators, "trees", tensors[:1], tensors[1:], [used_columns])
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREE_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     path.write_bytes(model.SerializeToString())
@@ -130,8 +140,8 @@ class _OperatorTrees:
         self.right[number] = self._add_node(node.right, start, output)
         return number, False
 
-    def make_operator(self, output_count: int) -> dict[str, Any]:
-        """Return the attributes of a ``TreeEnsemble``."""
+    def make_operator(self, columns: np.ndarray, output_count: int) -> dict[str, Any]:
+        """Return the attributes of a ``TreeEnsemble`` whose input has these columns of the rows."""
         from onnx import numpy_helper
 
         left_numbers, left_are_leaves = zip(*self.left)
@@ -141,7 +151,7 @@ class _OperatorTrees:
             "aggregate_function": SUM,
             "post_transform": 0,
             "tree_roots": self.roots,
-            "nodes_featureids": self.features,
+            "nodes_featureids": np.searchsorted(columns, self.features).tolist(),
             "nodes_modes": numpy_helper.from_array(np.array(self.modes, "uint8")),
             "nodes_splits": numpy_helper.from_array(np.array(self.thresholds)),
             "nodes_missing_value_tracks_true": self.missing_go_left,
