@@ -42,7 +42,6 @@ STACK = (
     "jupyterlab",
     "nbconvert",
     "pandas",
-    "shap",
 )
 DOCKERFILES = [ROOT / "deploy" / name for name in ("Dockerfile", "stages.Dockerfile")]
 

@@ -29,7 +29,7 @@ ROOMS = {
     "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},
     "faststream": {"stream"}, "redis": {"stream"},
-    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"}, "shap": {"evaluation"},
+    "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"},
     "fastapi": {"serving"}, "opentelemetry": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
     "httpx": {"monitoring", "demo"}, "ipykernel": {"build", "workbench"}, "packaging": {"workbench"},
     "distributed": {"engine"}, "dask": {"engine"}, "pyspark": {"engine"}, "ray": {"engine"},

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import task_books
+from catboost import CatBoostRegressor
 from lightgbm import LGBMClassifier
 from scipy.special import logit
 from sklearn.base import BaseEstimator
@@ -130,7 +131,14 @@ def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> Non
     assert missing_facts(result.unit, "probability", "happened") == []
 
 
-@pytest.mark.parametrize("model", [Ridge(), GradientBoostingRegressor(random_state=0)])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Ridge(),
+        GradientBoostingRegressor(random_state=0),
+        CatBoostRegressor(iterations=5, verbose=0),
+    ],
+)
 def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
     amount: Case, model: Any
 ) -> None:
@@ -156,14 +164,28 @@ def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
     assert result.table.loc[result.table["feature"] == "size", "value"].isna().all()
 
 
-def test_shap_values_of_multiclass_sum_for_each_class(kind: Case) -> None:
-    pipeline, result = explained(kind, LogisticRegression(max_iter=1000))
+@pytest.mark.parametrize(
+    "model",
+    [LogisticRegression(max_iter=1000), TREES, LGBMClassifier(n_estimators=20, verbosity=-1)],
+)
+def test_shap_values_of_multiclass_sum_for_each_class(kind: Case, model: Any) -> None:
+    pipeline, result = explained(kind, model)
     sums = np.exp(sum_shap_values(result).sort_index()[kind[0].classes].to_numpy())
     requests = kind[0].contract.select_features(kind[2])
     np.testing.assert_allclose(
         sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(requests), atol=1e-6
     )
     assert missing_facts(result.unit, "log-odds", "kind") == []
+
+
+def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(kind: Case) -> None:
+    pipeline, result = explained(kind, RandomForestClassifier(10, random_state=0))
+    requests = kind[0].contract.select_features(kind[2])
+    np.testing.assert_allclose(
+        sum_shap_values(result).sort_index()[kind[0].classes],
+        pipeline.predict_proba(requests),
+        atol=1e-6,
+    )
 
 
 def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) -> None:
@@ -181,7 +203,7 @@ def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) 
 
 @pytest.mark.parametrize(
     ("case", "model"),
-    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", TREES)],
+    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", GaussianNB())],
 )
 def test_unsupported_model_has_reason_instead_of_shap_values(
     case: str, model: Any, request: pytest.FixtureRequest
@@ -250,7 +272,7 @@ def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
     monkeypatch.setattr(
         shap_values, "_raw_outputs", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1])
     )
-    result = explained(yes, TREES)[1]
+    result = explained(yes, LogisticRegression())[1]
     assert result.table.empty
     assert missing_facts(result.reason, 0.01) == []
 

@@ -9,22 +9,21 @@ sums do not reproduce the model's outputs, there are none, and a reason is given
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 
 from modelbook.contract.counts import count_values
+from modelbook.evaluation.tree_shap import compute_booster_contributions, make_tree_explainer
 from modelbook.formatting import format_code
 from modelbook.tasks.base import Task
 
 MAX_EXPLAINED_ROWS, MIN_EXPLAINED_ROWS = 500, 50  # holdout rows to explain
 MAX_BACKGROUND_ROWS = 500  # train rows as the background of linear models
-TARGET_WORK, MAX_WORK = 3e10, 2e11  # nodes * depth² * rows: some seconds, and about a minute
+TARGET_WORK, MAX_WORK = 3e10, 2e11  # leaves * depth² * rows: some seconds, and about a minute
 SUM_TOLERANCE = 1e-6  # deviation of the sums, relative to the largest output
 # Rows and values by which a column is traced through the preprocessing.
 PROBE_ROWS, PROBE_VALUES, MAX_PROBE_CATEGORIES = 3, 12, 100
@@ -33,6 +32,24 @@ COLUMNS = ["row", "feature", "level", "value", "shap", "class"]
 
 class _NotExplainable(Exception):
     """Raised with the reason why there are no SHAP values."""
+
+
+@dataclass(frozen=True)
+class _Explainer:
+    """How to compute SHAP values.
+
+    Attributes
+    ----------
+    compute : callable
+        Takes the model's inputs; returns the SHAP values and, last, the expected value, of shape
+        (rows, columns + 1, outputs).
+    work, output_count : float, int
+        What the time for a row and an output is proportional to, if it matters, and the outputs.
+    """
+
+    compute: Callable[[pd.DataFrame], np.ndarray]
+    work: float = 0.0
+    output_count: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,15 +107,16 @@ def _explain(
             "the model combines several estimators, whose SHAP values do not add up"
         )
     preprocessing, model = pipeline[:-1], pipeline.steps[-1][1]
-    explainer = _make_explainer(
-        model, preprocessing.transform(_sample_rows(train, MAX_BACKGROUND_ROWS, seed))
-    )
+    background = preprocessing.transform(_sample_rows(train, MAX_BACKGROUND_ROWS, seed))
+    explainer = _make_explainer(task, model, background)
     sample = _sample_rows(rows, _affordable_rows(explainer), seed)
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _raw_outputs(task, model, model_input)
     if weight < 1:
         unit = f"{unit}, by the model with the largest weight in the ensemble ({weight:.0%})"
-    expected_values, values = _compute_additive_values(explainer, model_input, raw_outputs)
+    contributions = explainer.compute(model_input)
+    _check_sums(contributions, raw_outputs)
+    expected_values, values = contributions[0, -1], contributions[:, :-1]
     column_values = _sum_by_column(
         values, _trace_model_columns(preprocessing, train, seed), rows.columns
     )
@@ -136,32 +154,73 @@ def _sample_rows(rows: pd.DataFrame, max_rows: int, seed: int) -> pd.DataFrame:
     )  # PyCaret fails on an index with duplicates
 
 
-def _make_explainer(model: Any, background: pd.DataFrame) -> Any:
-    import shap
-
-    if hasattr(model, "make_shap_explainer"):
-        return model.make_shap_explainer()
+def _make_explainer(task: Task, model: Any, background: pd.DataFrame) -> _Explainer:
     if hasattr(model, "coef_") and hasattr(model, "intercept_"):
-        return shap.LinearExplainer(
-            model, shap.maskers.Independent(background, max_samples=len(background))
-        )
-    try:
-        return shap.TreeExplainer(model)
-    except Exception:  # the exception for unsupported models is not documented
+        return _explain_linear(model, np.asarray(background, dtype=float).mean(axis=0))
+    if hasattr(model, "booster_"):
+        return _Explainer(lambda features: compute_booster_contributions(model.booster_, features))
+    if hasattr(model, "get_booster"):
+        return _Explainer(lambda features: _compute_xgboost_contributions(model, features))
+    if hasattr(model, "get_cat_feature_indices"):
+        return _Explainer(lambda features: _compute_catboost_contributions(model, features))
+    if (trees := make_tree_explainer(model)) is None:
         raise _NotExplainable(
             "the model is neither linear nor a tree ensemble with exact SHAP values"
-        ) from None
+        )
+    first_row = background.head(1)
+    initial = _raw_outputs(task, model, first_row)[0] - trees.compute_contributions(first_row).sum(
+        axis=1
+    )  # the initial prediction of a boosting
+
+    def compute(features: pd.DataFrame) -> np.ndarray:
+        contributions = trees.compute_contributions(features)
+        contributions[:, -1] += initial
+        return contributions
+
+    return _Explainer(compute, trees.work, trees.output_count)
 
 
-def _affordable_rows(explainer: Any) -> int:
+def _explain_linear(model: Any, means: np.ndarray) -> _Explainer:
+    """SHAP values of a linear model: coefficients times deviations from the background's means."""
+    coefficients = np.atleast_2d(model.coef_).T  # (columns, outputs)
+    expected_values = means @ coefficients + np.ravel(model.intercept_)
+
+    def compute(features: pd.DataFrame) -> np.ndarray:
+        deviations = np.asarray(features, dtype=float) - means
+        base = np.broadcast_to(expected_values, (len(deviations), 1, len(expected_values)))
+        return np.concatenate([deviations[:, :, None] * coefficients, base], axis=1)
+
+    return _Explainer(compute)
+
+
+def _compute_xgboost_contributions(model: Any, features: pd.DataFrame) -> np.ndarray:
+    from xgboost import DMatrix
+
+    rows = DMatrix(features, missing=model.missing)
+    values = np.asarray(model.get_booster().predict(rows, pred_contribs=True), dtype=float)
+    return _move_outputs_last(values)
+
+
+def _compute_catboost_contributions(model: Any, features: pd.DataFrame) -> np.ndarray:
+    from catboost import Pool
+
+    rows = model.to_whole_codes(features) if hasattr(model, "to_whole_codes") else features
+    pool = Pool(rows, cat_features=model.get_cat_feature_indices())
+    return _move_outputs_last(np.asarray(model.get_feature_importance(pool, type="ShapValues")))
+
+
+def _move_outputs_last(values: np.ndarray) -> np.ndarray:
+    """From (rows, columns + 1), or (rows, outputs, columns + 1)."""
+    return values[:, :, None] if values.ndim == 2 else np.moveaxis(values, 1, 2)
+
+
+def _affordable_rows(explainer: _Explainer) -> int:
     """How many rows can be explained in some seconds."""
-    trees = explainer.model
-    if not hasattr(trees, "max_depth"):
-        return MAX_EXPLAINED_ROWS
-    work = trees.values.shape[0] * trees.values.shape[1] / 2 * max(trees.max_depth, 1) ** 2
-    if work * MIN_EXPLAINED_ROWS > MAX_WORK:
+    work = explainer.work * explainer.output_count
+    min_rows = -(-MIN_EXPLAINED_ROWS // explainer.output_count)
+    if work * min_rows > MAX_WORK:
         raise _NotExplainable("its trees are too many and too deep to explain within a minute")
-    return int(np.clip(TARGET_WORK / work, MIN_EXPLAINED_ROWS, MAX_EXPLAINED_ROWS))
+    return int(np.clip(TARGET_WORK / max(work, 1.0), min_rows, MAX_EXPLAINED_ROWS))
 
 
 def _raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
@@ -173,9 +232,10 @@ def _raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.nda
         return _output_columns(
             model.decision_function(features)
         ), f"the log-odds of {target_phrase}"
-    if hasattr(model, "booster_"):
+    raw_option = "raw_score" if hasattr(model, "booster_") else "output_margin"
+    if hasattr(model, "booster_") or hasattr(model, "get_booster"):
         return _output_columns(
-            model.predict(features, raw_score=True)
+            model.predict(features, **{raw_option: True})
         ), f"the log-odds of {target_phrase}"
     return _output_columns(model.predict_proba(features)), f"the probability of {target_phrase}"
 
@@ -187,27 +247,18 @@ def _output_columns(outputs: Any) -> np.ndarray:
     return columns[:, 1:] if columns.shape[1] == 2 else columns
 
 
-def _compute_additive_values(
-    explainer: Any, features: pd.DataFrame, raw_outputs: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected values, shape (outputs,), and SHAP values, shape (rows, columns, outputs).
-
-    Raises _NotExplainable if they do not sum to the outputs.
-    """
-    values = np.asarray(explainer.shap_values(features))
-    values = values[:, :, None] if values.ndim == 2 else values
-    values = values[:, :, 1:] if values.shape[2] == 2 else values
-    expected_values = _output_columns(np.reshape(explainer.expected_value, (1, -1)))
-    if values.shape[2] != raw_outputs.shape[1] or expected_values.shape[1] != raw_outputs.shape[1]:
+def _check_sums(contributions: np.ndarray, raw_outputs: np.ndarray) -> None:
+    """Raise if SHAP values and expected values do not sum to the outputs."""
+    sums = contributions.sum(axis=1)
+    if sums.shape != raw_outputs.shape:
         raise _NotExplainable(
-            f"there are {values.shape[2]} sets of values for {raw_outputs.shape[1]} outputs"
+            f"there are {sums.shape[1]} sets of values for {raw_outputs.shape[1]} outputs"
         )
-    max_deviation = float(np.abs(expected_values + values.sum(axis=1) - raw_outputs).max())
+    max_deviation = float(np.abs(sums - raw_outputs).max())
     if not max_deviation <= SUM_TOLERANCE * max(1.0, float(np.abs(raw_outputs).max())):
         raise _NotExplainable(
             f"their sums deviate from the model's outputs by up to {max_deviation:.2g}"
         )
-    return expected_values[0], values
 
 
 def _trace_model_columns(preprocessing: Any, train: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -287,19 +338,3 @@ def _rank_level(column: pd.Series) -> pd.Series:
         return pd.Series(np.nan, column.index)
     ranks = column.rank()
     return (ranks - ranks.min()) / max(ranks.max() - ranks.min(), 1e-9)
-
-
-@contextmanager
-def shap_values_by_class() -> Iterator[None]:
-    """Let SHAP values of classes be a list by class, as PyCaret takes them."""
-    import shap  # takes seconds
-
-    compute = shap.TreeExplainer.shap_values
-
-    def compute_by_class(explainer: Any, *args: Any, **options: Any) -> Any:
-        values = compute(explainer, *args, **options)
-        has_classes = isinstance(values, np.ndarray) and values.ndim == 3
-        return list(np.moveaxis(values, -1, 0)) if has_classes else values
-
-    with patch.object(shap.TreeExplainer, "shap_values", compute_by_class):
-        yield

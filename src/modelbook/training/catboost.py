@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from catboost import CatBoostClassifier, CatBoostRegressor, Pool
+from catboost import CatBoostClassifier, CatBoostRegressor
 
 MISSING_CODE = -1
 
@@ -21,23 +21,20 @@ class CategoryCodesMixin:
     def fit(self, X: Any, y: Any = None, **options: Any) -> Any:
         if options.get("eval_set") is not None:
             rows, outcome = options["eval_set"]
-            options["eval_set"] = (self._to_whole_codes(rows), outcome)
-        return super().fit(self._to_whole_codes(X), y, **options)  # type: ignore[misc]
+            options["eval_set"] = (self.to_whole_codes(rows), outcome)
+        return super().fit(self.to_whole_codes(X), y, **options)  # type: ignore[misc]
 
     def predict(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
         parent: Any = super()
-        prediction = parent.predict(self._to_whole_codes(X), *args, **options)
+        prediction = parent.predict(self.to_whole_codes(X), *args, **options)
         return np.asarray(prediction).ravel()  # CatBoost returns a column for several classes
-
-    def make_shap_explainer(self) -> CatBoostExplainer:
-        """CatBoost's own SHAP values, in the form of the explainers of ``shap``."""
-        return CatBoostExplainer(self)
 
     def predict_proba(self, X: Any, *args: Any, **options: Any) -> np.ndarray:
         parent: Any = super()
-        return parent.predict_proba(self._to_whole_codes(X), *args, **options)
+        return parent.predict_proba(self.to_whole_codes(X), *args, **options)
 
-    def _to_whole_codes(self, X: Any) -> pd.DataFrame:
+    def to_whole_codes(self, X: Any) -> pd.DataFrame:
+        """Features as CatBoost takes them: whole codes, -1 for a missing category."""
         columns = self.get_params().get("cat_features") or []  # type: ignore[attr-defined]
         frame = pd.DataFrame(np.asarray(X, dtype="float64"))
         for column in columns:
@@ -50,25 +47,9 @@ class CategoricalCatBoostClassifier(CategoryCodesMixin, CatBoostClassifier):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Log-odds, one column for each of several classes."""
-        rows = self._to_whole_codes(X)
+        rows = self.to_whole_codes(X)
         return np.asarray(CatBoostClassifier.predict(self, rows, "RawFormulaVal"))
 
 
 class CategoricalCatBoostRegressor(CategoryCodesMixin, CatBoostRegressor):
     """A regressor of CatBoost's with columns of category codes."""
-
-
-class CatBoostExplainer:
-    """SHAP values of a CatBoost model; ``expected_value`` is that of the rows explained last."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.expected_value: np.ndarray = np.empty(0)
-
-    def shap_values(self, X: Any) -> np.ndarray:
-        """Values of shape (rows, columns), with a third axis for several classes."""
-        columns = self.model.get_params().get("cat_features")
-        pool = Pool(self.model._to_whole_codes(X), cat_features=columns)
-        values = np.asarray(self.model.get_feature_importance(pool, type="ShapValues"))
-        self.expected_value = values[0, ..., -1]
-        return np.moveaxis(values[..., :-1], 1, -1) if values.ndim == 3 else values[:, :-1]

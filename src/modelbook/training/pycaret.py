@@ -30,7 +30,6 @@ from pycaret.utils.generic import np_list_arange
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from modelbook.evaluation.shap_values import shap_values_by_class
 from modelbook.formatting import html_table
 from modelbook.tasks.base import PyCaretMetric
 
@@ -245,9 +244,12 @@ class FoldsAsTestMixin:
         return typed
 
     def interpret_model(self, estimator: Any, *args: Any, **options: Any) -> Any:
-        """PyCaret's explanations of the last fold, by a copy of the model fitted on the others."""
+        """PyCaret's explanations of the last fold, by a copy of the model fitted on the others.
+
+        They need ``shap``, which is not in the locks.
+        """
         explain: Any = super().interpret_model  # type: ignore[misc]
-        with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted, shap_values_by_class():
+        with self._fit_fold(estimator, *self.cv_splits[-1]) as fitted:
             return explain(fitted, *args, **options)
 
     @contextmanager
