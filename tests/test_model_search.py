@@ -429,6 +429,22 @@ def silent(*_: object, **__: object) -> None:
     pass
 
 
+def test_setting_that_would_exceed_the_budget_is_not_begun(
+    classes: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classes, "fold_seconds", {"lr": 0.1, "lightgbm": 1e6})
+    result = search_model(classes, ENSEMBLE, ["lr", "lightgbm", "nb"], "roc_auc", silent)
+    left_out = result.trials[result.trials["family"] == "LightGBM"]
+    assert set(left_out["state"]) == {"out of time"}
+    assert set(left_out["folds"]) == {0}
+    assert ensemble_search.OUT_OF_TIME in result.summary
+    assert (result.trials.groupby("family")["folds"].max() > 0).to_dict() == {
+        "LightGBM": False, "logistic regression": True, "naive Bayes": True,
+    }  # fmt: skip
+    first = search_model(classes, ENSEMBLE, ["lightgbm"], "roc_auc", silent)
+    assert first.families == ["lightgbm"]  # without it there would be no model
+
+
 @pytest.mark.long
 def test_defaults_that_were_compared_join_without_another_fit() -> None:
     frame, families = table(more=1), ["ridge", "dt", "lightgbm"]
@@ -464,6 +480,7 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
 
     rows = experiment.train_data
     assert remade(rows).fold_scores.keys() == means.keys()
+    assert min(remade(rows).fold_seconds[family] for family in families) > 0
     assert remade(rows, folds=2).fold_scores == remade(rows.assign(a=0.0)).fold_scores == {}
 
 

@@ -918,6 +918,7 @@ class TimedExperiment:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
         self._now, self._seconds = 0.0, {"dummy": 0.0, **seconds}
         self.fold_scores: dict[str, list[Any]] = {}
+        self.fold_seconds: dict[str, float] = {}
         monkeypatch.setattr(comparison.time, "monotonic", lambda: self._now)
 
     def family_label(self, family: str) -> str:

@@ -143,6 +143,7 @@ class _ComparisonRun:
 
     def _finish(self, family: str, candidate: Candidate) -> None:
         if candidate.status == POSTPONED:
+            self.experiment.fold_seconds[family] = candidate.fit_seconds
             self.postponed[family] = candidate.fit_seconds * self.experiment.folds
             self.waiting.append(family)
         else:
@@ -152,6 +153,8 @@ class _ComparisonRun:
         self.log_candidate(candidate)
         if candidate.status == "ok":
             self.experiment.fold_scores[candidate.family] = candidate.fold_scores
+            fold_seconds = candidate.fit_seconds / self.experiment.folds
+            self.experiment.fold_seconds[candidate.family] = fold_seconds
         self.candidates.append(replace(candidate, pipeline=None, fold_scores=[]))
 
     def _report(self, text: str, n_done: int) -> None:

@@ -10,6 +10,7 @@ round gains nothing more, or the time is spent.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -186,12 +187,14 @@ class EnsembleSearch:
                     next="raise time_budget, or set other families",
                 )
             ensemble = self._combine_best()
-            if self.is_out_of_time:
+            if self.seconds_left <= 0:
                 self.end = OUT_OF_TIME
                 break
             if number + 1 >= MIN_ROUNDS and self._has_gained_nothing():
                 self.end = NOTHING_GAINED
                 break
+        if any(setting.state == TIMED_OUT for setting in self.settings):
+            self.end = OUT_OF_TIME
         return ensemble
 
     def _take_compared(self) -> list[Setting]:
@@ -225,8 +228,8 @@ class EnsembleSearch:
         return len(losses) > 1 and not losses[0] - losses[1] > MIN_GAIN * losses[0]
 
     @property
-    def is_out_of_time(self) -> bool:
-        return time.monotonic() > self.deadline
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
 
     @property
     def completed(self) -> list[Setting]:
@@ -291,7 +294,7 @@ class EnsembleSearch:
         folds = list(range(self.experiment.folds))
         first, others = folds[:FIRST_FOLDS], folds[FIRST_FOLDS:]
         text = f"round {number + 1} of {MAX_ROUNDS}, {format_count(len(settings), 'setting')}"
-        self._run_folds(text, settings, first)
+        self._run_folds(text, self._choose_affordable(settings), first)
         evaluated = [setting for setting in settings if len(setting.losses) == len(first)]
         evaluated.sort(key=lambda setting: setting.loss)
         promising = self._choose_promising(evaluated, first)
@@ -299,6 +302,32 @@ class EnsembleSearch:
             if setting not in promising and setting.state != COMPLETED:
                 setting.state = PRUNED
         self._run_folds(f"{text}, the better half", promising, others)
+
+    def _choose_affordable(self, settings: list[Setting]) -> list[Setting]:
+        """Settings for which there is time: for all on the first folds, for half on the others."""
+        n_slots, n_folds = self.executor.slots(), self.experiment.folds
+        mean_folds = FIRST_FOLDS + (n_folds - FIRST_FOLDS) / 2
+        seconds_left, chosen = self.seconds_left, list[Setting]()
+        for setting in settings:
+            seconds = self._predict_seconds(setting)
+            has_time = seconds * max(mean_folds, n_folds - n_slots) / n_slots <= seconds_left
+            if has_time or self._is_required(setting, settings):
+                chosen.append(setting)
+                seconds_left -= seconds * mean_folds / n_slots
+        return chosen
+
+    def _predict_seconds(self, setting: Setting) -> float:
+        """Seconds of a fit, by those of the setting, or of its family; 0 before the first one."""
+        fitted = [entry for entry in self.settings if entry.losses and entry.seconds]
+        of_family = [entry for entry in fitted if entry.family == setting.family]
+        entries = [setting] if setting in fitted else of_family
+        if not entries:
+            return self.experiment.fold_seconds.get(setting.family, 0.0)
+        return sum(entry.seconds for entry in entries) / sum(len(entry.losses) for entry in entries)
+
+    def _is_required(self, setting: Setting, settings: list[Setting]) -> bool:
+        """Whether there would be no model without a setting."""
+        return not self.completed and setting is settings[0]
 
     def _choose_promising(self, ranked: list[Setting], folds: list[int]) -> list[Setting]:
         """The better half, and the members of a blend of all, by these folds; best first."""
@@ -322,16 +351,22 @@ class EnsembleSearch:
         )
 
     def _run_folds(self, text: str, settings: list[Setting], folds: Iterable[int]) -> None:
-        """Run settings on folds, as many at a time as there are workers, until the deadline."""
+        """Run settings on folds, as many at a time as there are workers, until the deadline.
+
+        A fit starts if the setting's fits that wait are predicted to end in time.
+        """
         waiting = [(setting, fold) for setting in settings for fold in folds]
         running: dict[Future[Any], tuple[Setting, int]] = {}
         total = len(waiting)
         while waiting or running:
             while waiting and len(running) < self.executor.slots():
                 setting, fold = waiting.pop(0)
-                # Without the first one there would be no model.
-                may_wait = bool(self.completed) or setting is not settings[0]
-                if setting.state == FAILED or (self.is_out_of_time and may_wait):
+                n_left = 1 + sum(entry is setting for entry, _ in waiting)
+                turns = math.ceil(n_left / self.executor.slots())
+                has_time = turns * self._predict_seconds(setting) < self.seconds_left
+                if setting.state == FAILED or not (
+                    has_time or self._is_required(setting, settings)
+                ):
                     continue
                 label = self.experiment.family_label(setting.family)
                 self.on_progress(f"{text}: {label}, fit {total - len(waiting)} of {total}")

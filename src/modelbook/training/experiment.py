@@ -81,12 +81,16 @@ class Experiment:
     fold_scores : mapping, optional
         The attribute of an earlier experiment, by ``selection_digest``; of other rows or folds it
         is not used.
+    fold_seconds : mapping, optional
+        The attribute of an earlier experiment.
 
     Attributes
     ----------
     fold_scores : dict
         Predictions for each fold's test rows, by family with its defaults: those recorded so far;
         empty for a family that the comparison skipped for lack of time.
+    fold_seconds : dict
+        Seconds of a fold by family, as far as the comparison has measured them.
     options : dict
         Arguments that set up the same experiment on the same rows.
     features, outcome, entities : DataFrame, Series, Series
@@ -111,6 +115,7 @@ class Experiment:
         metrics: Mapping[str, ScorerMetric] | None = None,
         setup_options: Mapping[str, Any] | None = None,
         fold_scores: FoldScores | None = None,
+        fold_seconds: Mapping[str, float] | None = None,
     ) -> None:
         self._contract, self.task = contract, tasks.get_task(contract)
         self._imbalance = self.task.resolve_imbalance(imbalance)
@@ -138,6 +143,7 @@ class Experiment:
         recorded = fold_scores or {}
         self.fold_scores = recorded.get(self.selection_digest(), {})
         self.options["fold_scores"] = {self.selection_digest(): self.fold_scores}
+        self.fold_seconds = self.options["fold_seconds"] = dict(fold_seconds or {})
         self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
         self._experiment = self._set_up()
 

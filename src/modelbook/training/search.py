@@ -98,8 +98,6 @@ def search_model(
     else:
         is_ensemble = params.strategy == "ensemble"
         families = families if is_ensemble else families[: params.blend_size]
-        if is_ensemble and engine_name == engine.LOCAL:
-            experiment.encode_folds(families)
         # Optuna proposes by earlier results: with several workers their order would decide.
         work = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
         workers = None if is_ensemble else 1
@@ -158,6 +156,8 @@ def _search_ensemble(
         on_progress,
         seed=params.seed,
     )
+    if executor.name == engine.LOCAL:
+        experiment.encode_folds(search.families)
     ensemble = search.run()
     best = search.completed[0]
     first = "the best family's defaults" if search.compared else "the best family's first setting"
