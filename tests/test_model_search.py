@@ -195,9 +195,25 @@ def test_boosters_treat_codes_as_categories(family: str, iterations: int) -> Non
     """Every second of forty codes is positive; CatBoost splits on one code, others on sets."""
     codes = np.tile(np.arange(40.0), 30)
     frame, outcome = pd.DataFrame({"code": codes}), pd.Series((codes % 2).astype(int))
-    model = boosters.make_booster(family, is_number=False, category_columns=[0], seed=1)
+    model = boosters.make_booster(family, n_classes=2, category_columns=[0], seed=1)
     model.set_params(**{boosters.ITERATION_PARAMETERS[family]: iterations})
     assert (model.fit(frame, outcome).predict(frame) == outcome).mean() > 0.95
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "catboost"])
+def test_boosters_choose_among_fewer_thresholds_with_several_classes(family: str) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"x": random.uniform(size=2000)})
+    thresholds = {}
+    for n_classes in (2, 3):
+        outcome = pd.Series((rows["x"] * 40).astype(int) % n_classes)
+        model = boosters.make_booster(family, n_classes=n_classes, category_columns=[], seed=1)
+        model.fit(rows, outcome)
+        if family == "catboost":
+            thresholds[n_classes] = len(model.get_borders()[0])
+        else:
+            thresholds[n_classes] = model.booster_.trees_to_dataframe()["threshold"].nunique()
+    assert thresholds[3] <= 64 < thresholds[2]
 
 
 @pytest.mark.parametrize("family", INSTALLED_BOOSTERS)

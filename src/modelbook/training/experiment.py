@@ -446,7 +446,7 @@ class Experiment:
     def _make_booster(self, family: str) -> Any:
         return boosters.make_booster(
             family,
-            is_number=not self.task.classes,
+            n_classes=len(self.task.classes or []),
             category_columns=self._category_columns,
             seed=self._seed,
         )
