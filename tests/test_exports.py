@@ -99,6 +99,10 @@ def test_folder_is_an_address_like_its_uri(
     for address in (place, str(export), f"{folder.name}/{export.name}"):
         result = exports.open_export(tmp_path / "other", address)
         assert served_models.load_model(result, max_rows=1).number == 1
+    for problem_address in (folder.name, f"{folder.name}/{'0' * 64}"):
+        with raises_stating(StoreError, str(tmp_path / problem_address)) as caught:
+            exports.open_export(tmp_path / "other", problem_address)
+        assert "file://" not in str(caught.value)
 
 
 def test_altered_files_are_neither_exported_nor_served(
@@ -120,7 +124,7 @@ def test_altered_files_are_neither_exported_nor_served(
 def test_invalid_export_address_raises(
     end: str, facts: list[str], address: str, tmp_path: Path
 ) -> None:
-    with raises_stating(StoreError, address + end, *facts):
+    with raises_stating(StoreError, address.removeprefix("file://") + end, *facts):
         exports.open_export(tmp_path, address + end)
 
 

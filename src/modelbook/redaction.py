@@ -44,6 +44,11 @@ def redact(text: str) -> str:
     return _mask(text, find_secrets())
 
 
+def display_address(address: str) -> str:
+    """Return an address as it is shown: redacted, and as a path if it is one of this machine."""
+    return redact(address.removeprefix("file://"))
+
+
 def redact_all(content: Any) -> Any:
     """Redact every string in nested dicts and lists, except images."""
     return _mask(content, find_secrets())

@@ -21,6 +21,7 @@ from modelbook.cli.options import (
     report_errors,
 )
 from modelbook.formatting import format_count
+from modelbook.redaction import display_address
 
 if TYPE_CHECKING:
     from modelbook.errors import ModelbookError
@@ -324,7 +325,7 @@ def _print_erasure(erasure: Erasure, table: str) -> None:
     for number, count in erasure.version_rows.items():
         typer.echo(f"{format_count(count, 'row')} removed from the files of version {number}")
     for address in erasure.exports:
-        typer.echo(f"deleted the export {address}")
+        typer.echo(f"deleted the export {display_address(address)}")
     trained = ", ".join(map(str, erasure.trained_versions)) or "none"
     typer.echo(f"versions fitted on its rows: {trained}")
     typer.echo(

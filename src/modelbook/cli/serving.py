@@ -13,6 +13,7 @@ import typer
 
 from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
 from modelbook.formatting import format_count
+from modelbook.redaction import display_address
 
 if TYPE_CHECKING:
     from modelbook.dataset.object_store import RemoteAddress
@@ -84,8 +85,7 @@ def export(
             signing_key=signing.load_private_key(sign) if sign else None,
         )
         number = exports.read_manifest(export_address)["number"]
-    if "://" not in address:  # a path, as entered
-        export_address = export_address.removeprefix("file://")
+    export_address = display_address(export_address)
     if as_json:
         print_json({"book": name, "version": number, "address": export_address})
     else:

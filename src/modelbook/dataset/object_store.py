@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelbook.errors import DataError, ModelbookError
-from modelbook.redaction import redact
+from modelbook.redaction import display_address, redact
 
 INSTALLATION_BY_SCHEME = {
     **dict.fromkeys(("s3", "s3a"), "make extras (it installs modelbook[s3])"),
@@ -83,7 +83,7 @@ def explain_errors(
     docs : str, optional
         The page that says how such an address is set up.
     """
-    name = redact(shown_as or url)
+    name = display_address(shown_as or url)
     try:
         yield
     except ModelbookError:

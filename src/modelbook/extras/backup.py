@@ -24,7 +24,7 @@ from modelbook.build import locks
 from modelbook.config.store import STORE_FILE
 from modelbook.errors import StoreError
 from modelbook.formatting import format_count
-from modelbook.redaction import redact
+from modelbook.redaction import display_address, redact
 from modelbook.registry import artifact_storage
 from modelbook.registry.location import cache_folder, database_path, display_uri, is_embedded
 
@@ -91,8 +91,7 @@ def back_up(root: Path, address: str) -> BackupSummary:
         artifact_storage.upload_folder(files_folder, f"{target}/{FILES_FOLDER}")
         shutil.rmtree(files_folder)
         artifact_storage.upload_folder(Path(folder), target)
-    shown_address = target.removeprefix("file://") if target.startswith("file://") else target
-    return BackupSummary(redact(shown_address), len(digests), size, notes)
+    return BackupSummary(display_address(target), len(digests), size, notes)
 
 
 def restore(root: Path, address: str) -> BackupSummary:
@@ -118,8 +117,8 @@ def restore(root: Path, address: str) -> BackupSummary:
         ]
         if altered:
             raise StoreError(
-                f"{format_count(len(altered), 'file')} missing or altered in {redact(address)}: "
-                f"{', '.join(altered[:5])}",
+                f"{format_count(len(altered), 'file')} missing or altered in "
+                f"{display_address(address)}: {', '.join(altered[:5])}",
                 expected=f"the digests in {MANIFEST_FILE}",
                 next="nothing was restored; use another backup",
             )
@@ -142,7 +141,7 @@ def _read_manifest(address: str) -> dict[str, Any]:
         is_valid = False
     if not is_valid:
         raise StoreError(
-            f"{redact(address)}/{MANIFEST_FILE} is not the list of a backup",
+            f"{display_address(address)}/{MANIFEST_FILE} is not the list of a backup",
             expected="the address that modelbook backup printed",
             next="use another backup",
         )

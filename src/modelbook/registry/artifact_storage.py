@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from modelbook.dataset.object_store import explain_errors, open_filesystem
 from modelbook.errors import StoreError
-from modelbook.redaction import redact
+from modelbook.redaction import display_address
 
 SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
 explain_storage_errors = partial(explain_errors, error_class=StoreError, docs="docs/stores.md")
@@ -56,7 +56,7 @@ def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None
             _download_files(uri, Path(temporary_folder) / "files")
         if folder_digest(Path(temporary_folder) / "files") != expected_digest:
             raise StoreError(
-                f"the files in {redact(uri)} differ from those registered",
+                f"the files in {display_address(uri)} differ from those registered",
                 expected=f"files with the digest {expected_digest[:12]}",
                 next="restore them from a backup, or promote another version",
             )

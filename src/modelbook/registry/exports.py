@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook import __version__
 from modelbook.errors import StoreError
 from modelbook.gate import NO_COMMIT
-from modelbook.redaction import redact
+from modelbook.redaction import display_address
 from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
     CHAMPION,
@@ -135,7 +135,7 @@ def read_manifest(address: str) -> dict[str, Any]:
     digest = address.rpartition("/")[2]
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StoreError(
-            f"{redact(address)} is not the address of an export",
+            f"{display_address(address)} is not the address of an export",
             expected="an address that ends with a digest of 64 hexadecimal digits",
             next="use the address that modelbook export printed",
         )
@@ -143,7 +143,7 @@ def read_manifest(address: str) -> dict[str, Any]:
     actual_digest = hashlib.sha256(text).hexdigest()
     if actual_digest != digest:
         raise StoreError(
-            f"{redact(address)}/{MANIFEST_FILE} has the digest {actual_digest[:12]}",
+            f"{display_address(address)}/{MANIFEST_FILE} has the digest {actual_digest[:12]}",
             expected=digest[:12],
             next="export the version again",
         )
@@ -168,12 +168,13 @@ def verify_signature(address: str, key: Ed25519PublicKey) -> str:
 
     text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
     signature = artifact_storage.read_file(f"{address}/{SIGNATURE_FILE}")
-    return signing.verify_signature(signature, text, key, redact(address))
+    return signing.verify_signature(signature, text, key, display_address(address))
 
 
 def _invalid_export(address: str) -> StoreError:
     return StoreError(
-        f"{redact(address)}/{MANIFEST_FILE} is not a valid export", next="export the version again"
+        f"{display_address(address)}/{MANIFEST_FILE} is not a valid export",
+        next="export the version again",
     )
 
 

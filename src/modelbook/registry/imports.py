@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import StoreError
-from modelbook.redaction import redact
+from modelbook.redaction import display_address, redact
 from modelbook.registry import (
     artifact_storage,
     connection,
@@ -99,13 +99,13 @@ def import_version(
 def _require_model(manifest: dict[str, Any], model_name: str, address: str) -> None:
     if manifest.get("name") != model_name:
         raise StoreError(
-            f"{redact(address)} is a version of {manifest.get('name')!r}",
+            f"{display_address(address)} is a version of {manifest.get('name')!r}",
             expected=f"a version of {model_name!r}",
             next=f"name its book: modelbook import ADDRESS --book {manifest.get('name')}",
         )
     if not isinstance(manifest.get("files"), dict) or not manifest.get("files"):
         raise StoreError(
-            f"{redact(address)} has no list of files",
+            f"{display_address(address)} has no list of files",
             expected="an export of this version of Modelbook",
             next="export the version again",
         )
@@ -120,7 +120,8 @@ def _verify_history(manifest: dict[str, Any], address: str) -> None:
         is_next = content["previous_hash"] == previous_hash
         if not is_next or history_log.hash_entry(text) != content["hash"]:
             raise StoreError(
-                f"entry {content['number']} of the history in {redact(address)} was changed",
+                f"entry {content['number']} of the history in {display_address(address)} "
+                "was changed",
                 expected="a history in which each entry holds the hash of the one before",
                 next="check modelbook history where the version was exported",
             )
@@ -146,7 +147,8 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
     parts_digest = folder_digest(downloads / PARTS_FOLDER)
     if different or parts_digest != manifest["tags"][DIGEST_TAG]:
         raise StoreError(
-            f"files of {redact(address)} are missing or were altered: {', '.join(different[:5])}",
+            f"files of {display_address(address)} are missing or were altered: "
+            f"{', '.join(different[:5])}",
             expected="the digests of its list of contents",
             next="nothing was imported; export the version again",
         )

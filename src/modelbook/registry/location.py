@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlparse
 
 from modelbook.config import store
 from modelbook.errors import StoreError
-from modelbook.redaction import redact
+from modelbook.redaction import display_address, redact
 
 SQLITE_PREFIX = "sqlite:///"
 KNOWN_ALIASES_FOLDER = "aliases"  # next to an embedded store, or among the downloads
@@ -92,7 +92,7 @@ def display_artifact_uri(root: Path) -> str:
     """Return where artifacts are stored, for display."""
     if artifact_uri(root) == f"{RELATIVE_SCHEME}:":
         return str(local_artifact_folder(root))
-    return redact(artifact_uri(root)) or "the MLflow server's own location"
+    return display_address(artifact_uri(root)) or "the MLflow server's own location"
 
 
 def has_local_artifacts(root: Path) -> bool:

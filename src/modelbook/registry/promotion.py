@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
+from modelbook.redaction import display_address
 from modelbook.registry import aliases, clean_process, connection, history
 from modelbook.registry.aliases import (
     CHALLENGER,
@@ -396,7 +397,7 @@ def _require_gate_approval(
 ) -> None:
     """Raise PromotionError unless the gate has approved the version."""
     run_gate = (
-        f"modelbook import {imported.export_address}"
+        f"modelbook import {display_address(imported.export_address)}"
         if imported
         else "ploomber build --partially deploy --force"
     )
