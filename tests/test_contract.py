@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import re
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import CONTRACT
-from text_facts import missing_facts
+from text_facts import missing_facts, raises_stating
 
 from modelbook.contract import Column, Contract, dates, parsing
 from modelbook.contract.text_hashes import hash_text
@@ -350,7 +351,7 @@ RICH = {
         "number": {"role": "id", "type": "text", "meaning": "order number"},
         "at": {"role": "time", "type": "date", "format": "%d.%m.%Y", "period": "month", "meaning": "day of the order"},
         "born": {"role": "feature", "type": "date", "format": "ISO8601", "nullable": True, "label": "Birth",
-                 "parts": ["days", "weekday"], "meaning": "date of birth"},
+                 "date_parts": ["days", "weekday"], "meaning": "date of birth"},
         "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
                   "meaning": "price"},
         "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "percent"},
@@ -426,7 +427,7 @@ def test_date_is_one_input_and_several_model_features(rich: Contract, messy: pd.
 
 
 def test_similar_texts_share_hash_features() -> None:
-    column = Column(role="feature", type="text", hashes=32, nullable=True, meaning="name")
+    column = Column(role="feature", type="text", n_hashes=32, nullable=True, meaning="name")
     texts = pd.Series(
         ["Braund, Mr. Owen", " braund,  mr.  OWEN ", "Braund, Mr. Ian", "Wu Li", None]
     )
@@ -507,7 +508,7 @@ def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None)
         ("price", {"format": "%Y"}, ["format", "feature", "number"]),
         ("town", {"parse": "currency"}, ["parse", "feature", "category"]),
         ("number", {"role": "sensitive"}, ["text", "entity", "id", "dropped", "feature"]),
-        ("number", {"hashes": 4}, ["hashes", "text"]),
+        ("number", {"n_hashes": 4}, ["n_hashes", "text"]),
         ("town", {"unseen": False}, ["categories", "unseen"]),
         ("share", {"decimal": ";"}, ["decimal"]),
     ],
@@ -543,3 +544,26 @@ def test_repr_shows_each_column_with_role_and_values(contract: Contract) -> None
     assert ["who", "member", "entity", "integer", "from 0", "number of the entity"] in cells
     [noise] = [row for row in cells if row[0] == "noise"]
     assert noise[4] == "missing"
+
+
+def test_contract_of_a_version_of_1_0_0_is_read_by_its_names(contract: Contract) -> None:
+    data = contract.model_dump(exclude_defaults=True)
+    texts = {"role": "feature", "type": "text", "meaning": "name", "nullable": True}
+    dates = {"role": "feature", "type": "date", "meaning": "day", "format": "ISO8601"}
+    columns = data["columns"]["colour"], texts, dates
+    former = ({"joined": {"9": "1"}}, {"hashes": 4}, {"parts": ["year"]})
+    new = ({"replacements": {"9": "1"}}, {"n_hashes": 4}, {"date_parts": ["year"]})
+    old_target = {"target_gaps": "leave_out", "left_out_classes": ["x"]}
+    new_target = {"missing_target": "exclude", "excluded_classes": ["x"]}
+    contracts = [
+        Contract.model_validate(
+            data
+            | target
+            | {"columns": data["columns"] | dict(zip("abc", map(operator.or_, columns, keys)))}
+        )
+        for target, keys in ((old_target, former), (new_target, new))
+    ]
+    assert contracts[0] == contracts[1]
+    assert contracts[0].columns["c"].date_parts == ["year"]
+    with raises_stating(ValueError, "parts"):
+        Column.model_validate(dates | former[2] | new[2])

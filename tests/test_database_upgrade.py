@@ -244,7 +244,8 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     (root / "serving.yaml").write_text(journal_settings)
     contract = root / "contracts/claims.yaml"
     contract.parent.mkdir(exist_ok=True)
-    contract.write_text("target_gaps: refuse\n")
+    columns = "columns:\n  parts: {type: category, joined: {a: b}}\n  born: {parts: [days]}\n"
+    contract.write_text(f"target_gaps: leave_out  # rows without outcome\n{columns}")
     for words in (
         ["init", "-q"],
         ["add", "store.yaml", "serving.yaml", "contracts/claims.yaml"],
@@ -259,7 +260,8 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     done = upgrade("--yes")
     assert done.exit_code == 0, done.output
     mlflow_schema.require_schema(root)
-    assert contract.read_text() == "missing_target: refuse\n"
+    columns = columns.replace("joined", "replacements").replace("{parts", "{date_parts")
+    assert contract.read_text() == f"missing_target: exclude  # rows without outcome\n{columns}"
     assert Journal(f"sqlite:///{journal_path}", BOOK).find_schema() == SCHEMA_VERSION
     assert upgrade().exit_code == 0
 

@@ -57,7 +57,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("preis", every(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
     ("rate", every(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
     ("bought", every(["31/12/2020", "01/02/2021", "15/06/2021"]), {"type": "date", "format": "%d/%m/%Y"}, "dates"),
-    ("born", BIRTHS, {"type": "date", "parts": ["days", "month", "weekday"]}, "dates as ISO8601"),
+    ("born", BIRTHS, {"type": "date", "date_parts": ["days", "month", "weekday"]}, "dates as ISO8601"),
     ("note", [f"called on day {i} and said no" for i in range(N)], {"role": "dropped", "type": "text"}, "free text"),
     ("code", [f"A{i}" for i in range(N)], {"role": "id", "type": "text"}, "a different text in each row"),
     ("row", np.arange(N)[::-1], {"role": "id", "type": "integer"}, "consecutive"),
@@ -67,14 +67,14 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
     ("season", every(["2010/11", "2011/12"]), {"type": "category"}, "2 distinct"),
-    ("clock", every(["07:45", "23:10"]), {"type": "date", "parts": ["hour"]}, "the hour"),
+    ("clock", every(["07:45", "23:10"]), {"type": "date", "date_parts": ["hour"]}, "the hour"),
     ("laps", every(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
     ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
     ("price", every(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
     ("count", every(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
     ("city", every(["Paris", "Rome", "paris", "Paris", "PARIS"]),
-     {"categories": ["Paris", "Rome"], "joined": {"paris": "Paris", "PARIS": "Paris"}}, "2 distinct"),
-    ("gene", every(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "joined": {}}, "3 distinct"),
+     {"categories": ["Paris", "Rome"], "replacements": {"paris": "Paris", "PARIS": "Paris"}}, "2 distinct"),
+    ("gene", every(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "replacements": {}}, "3 distinct"),
     ("town", every(["Bath", "bath"]), {"role": "dropped"}, "constant: always 'Bath'"),
     ("customer_id", [i // 4 if i % 9 else None for i in range(N)], {"role": "dropped"}, "missing in 27 rows"),
     ("order_id", [7 * i if i % 9 else None for i in range(N)], {"role": "id", "nullable": True}, "each row"),
@@ -174,7 +174,7 @@ def test_spellings_of_a_class_are_one_class() -> None:
         ["no", "yes"],
         "yes",
     )
-    assert column.joined == {"YES": "yes", "No": "no"}
+    assert column.replacements == {"YES": "yes", "No": "no"}
     assert made.contract.encode_target(frame).tolist()[-2:] == [1, 0]
     assert missing_facts(made.contract.questions[0].decided, "YES", "yes") == []
 
@@ -316,7 +316,7 @@ def test_predictive_texts_are_features_and_others_need_an_option() -> None:
     columns = made.contract.columns
     roles = {name: columns[name].role for name in ("name", "ticket", "street")}
     assert roles == {"name": "feature", "ticket": "feature", "street": "dropped"}
-    assert len(columns["name"].model_features("name")) == columns["name"].hashes == 8
+    assert len(columns["name"].model_features("name")) == columns["name"].n_hashes == 8
     assert {"name", "ticket", "street"} <= {q.about for q in made.contract.questions}
     made.contract.check(frame)
     chosen = drafted(frame, roles={"street": "feature"}).contract
@@ -351,7 +351,10 @@ def test_single_row_classes_are_merged_with_option() -> None:
     made = drafted(frame, rare_classes="join")
     column = made.contract.columns["y"]
     assert (made.contract.task, made.n_rows) == ("multiclass", N)
-    assert (column.categories, column.joined) == (["a", "b", "other"], {"c": "other", "d": "other"})
+    assert (column.categories, column.replacements) == (
+        ["a", "b", "other"],
+        {"c": "other", "d": "other"},
+    )
     assert made.contract.encode_target(frame).tolist()[-3:] == [1, 2, 2]
     assert [column.parse_value(value) for value in ("a", "d", "e")] == ["a", "other", None]
     assert missing_facts(made.contract.questions[0].decided, "c", "d", "other") == []

@@ -267,7 +267,7 @@ def test_journal_window_is_evaluated_with_known_outcomes(
 def test_journal_window_omits_redacted_columns_and_uses_date_parts(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
-    date = Column(role="feature", type="date", format="%Y-%m-%d", parts=["month"], meaning="m")
+    date = Column(role="feature", type="date", format="%Y-%m-%d", date_parts=["month"], meaning="m")
     dated = contract.model_copy(update={"columns": {**contract.columns, "seen": date}})
     dates = pd.Series([f"2024-{i % 12 + 1:02d}-15" for i in range(3000)])
     reference = make_frame(seed=6, entities=1000)

@@ -1,4 +1,4 @@
-"""Names from before 1.0.0: of keys of env files and contracts, settings, and metrics."""
+"""Names from before 1.0.0: of keys of env files, settings, and metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ RENAMED_METRICS = {
 
 # By pattern of the file's name: the new names of settings, by their old names within their group.
 RENAMED_SETTINGS = {
-    "contracts/*.yaml": {"target_gaps": "missing_target", "left_out_classes": "excluded_classes"},
     "store.yaml": {"database": "tracking_uri"},
     "serving*.yaml": {
         "keys": "api_keys",

@@ -19,6 +19,7 @@ from modelbook.contract.parsing import (
     parse_number,
     parse_numbers,
 )
+from modelbook.contract.renamed_keys import RENAMED_COLUMN_KEYS, rename_keys
 from modelbook.errors import ContractViolationError
 from modelbook.formatting import format_count
 
@@ -53,13 +54,13 @@ class Column(BaseModel):
     max: float | None = None
     categories: list[str] | None = None
     unseen: bool = False
-    joined: dict[str, str] = {}
+    replacements: dict[str, str] = {}
     parse: NumberFormat | None = None
     decimal: DecimalMark = "."
     format: str = ""
-    parts: list[dates.DatePart] = []
+    date_parts: list[dates.DatePart] = []
     period: dates.PeriodUnit | None = None
-    hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_HASHES)
+    n_hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_HASHES)
     nullable: bool = False
     reason: str = ""
     confirmed: str = ""
@@ -83,6 +84,11 @@ class Column(BaseModel):
         """The meaning, with the labels of the values: ``sex of the member (0 men, 1 women)``."""
         labels = ", ".join(f"{value} {label}" for value, label in self.labels.items())
         return f"{self.meaning} ({labels})" if labels else self.meaning
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, data: Any) -> Any:
+        return rename_keys(data, RENAMED_COLUMN_KEYS)
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -109,14 +115,14 @@ class Column(BaseModel):
         is_applicable_by_key = {
             "categories": self.type == "category",
             "unseen": self.type == "category",
-            "joined": self.type == "category",
+            "replacements": self.type == "category",
             "labels": self.type not in ("text", "date"),
             "parse": self.type in ("number", "integer"),
             "decimal": self.parse is not None,
             "format": self.type == "date",
-            "parts": self.role == "feature" and self.type == "date",
+            "date_parts": self.role == "feature" and self.type == "date",
             "period": is_time_date,
-            "hashes": self.role == "feature" and self.type == "text",
+            "n_hashes": self.role == "feature" and self.type == "text",
         }
         if inapplicable_keys := [
             key
@@ -126,8 +132,10 @@ class Column(BaseModel):
             raise ValueError(
                 f"{inapplicable_keys[0]} does not apply to a {self.role} column of type {self.type}"
             )
-        if unknown := {*self.joined.values()}.difference(self.categories or ()):
-            raise ValueError(f"joined names {min(unknown)!r}, which is not one of the categories")
+        if unknown := {*self.replacements.values()}.difference(self.categories or ()):
+            raise ValueError(
+                f"replacements names {min(unknown)!r}, which is not one of the categories"
+            )
         known_values = ["0", "1"] if self.type == "boolean" else self.categories
         if known_values and (unknown := set(self.labels).difference(known_values)):
             raise ValueError(
@@ -221,7 +229,7 @@ class Column(BaseModel):
         """Convert values to the column's type; NaN or NaT when missing or unparsable."""
         if self.type in ("category", "text"):
             texts = normalize_texts(values)
-            return texts.replace(self.joined) if self.joined else texts
+            return texts.replace(self.replacements) if self.replacements else texts
         if self.type == "date":
             if self.period:
                 return dates.parse_periods(values, self.format, self.period)
@@ -314,8 +322,8 @@ class Column(BaseModel):
         if not isinstance(text, str):
             return None
         if self.type == "text" and self.role == "feature":
-            return text_hashes.hash_text(text, self.n_hashes)
-        category = self.joined.get(text, text)
+            return text_hashes.hash_text(text, self._hash_count)
+        category = self.replacements.get(text, text)
         is_valid = self.type == "text" or self.unseen or category in (self.categories or ())
         return category if is_valid else None
 
@@ -329,11 +337,6 @@ class Column(BaseModel):
             and (self.max is None or value <= self.max)
         )
 
-    @property
-    def n_hashes(self) -> int:
-        """How many numbers a feature of texts becomes."""
-        return self.hashes or text_hashes.DEFAULT_HASHES
-
     def model_features(self, name: str) -> dict[str, Column]:
         """Return the model's features from this column by name.
 
@@ -345,7 +348,7 @@ class Column(BaseModel):
         elif self.type == "text" and self.role == "feature":
             meanings = {
                 f"hash{number}": f"MinHash {number} of its text"
-                for number in range(1, self.n_hashes + 1)
+                for number in range(1, self._hash_count + 1)
             }
         else:
             return {name: self}
@@ -366,11 +369,15 @@ class Column(BaseModel):
         if self.type == "date":
             values = [dates.extract_date_part(parsed, part) for part in self._date_parts]
         elif self.type == "text" and self.role == "feature":
-            values = text_hashes.hash_texts(parsed, self.n_hashes)
+            values = text_hashes.hash_texts(parsed, self._hash_count)
         else:
             return {name: parsed}
         return dict(zip(self.model_features(name), values, strict=True))
 
     @property
     def _date_parts(self) -> tuple[dates.DatePart, ...]:
-        return tuple(self.parts) or dates.DEFAULT_DATE_PARTS
+        return tuple(self.date_parts) or dates.DEFAULT_DATE_PARTS
+
+    @property
+    def _hash_count(self) -> int:
+        return self.n_hashes or text_hashes.DEFAULT_HASHES

@@ -24,6 +24,7 @@ from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
 from modelbook.contract.parsing import holds_texts, mask_missing_markers, normalize_texts
+from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
 from modelbook.formatting import format_code, html_table, pluralize
 
@@ -62,6 +63,16 @@ class Contract(BaseModel):
     excluded_classes: list[str] = []
     questions: list[OpenQuestion] = []
     columns: dict[str, Column]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, data: Any) -> Any:
+        return rename_keys(data, RENAMED_KEYS)
+
+    @field_validator("missing_target", mode="before")
+    @classmethod
+    def _rename_missing_target(cls, value: Any) -> Any:
+        return RENAMED_VALUES["missing_target"].get(str(value), value)
 
     @field_validator("questions", mode="before")
     @classmethod

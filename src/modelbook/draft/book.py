@@ -164,8 +164,8 @@ def _guess_columns(
 ) -> tuple[str, list[ColumnGuess]]:
     """Return the task, and a guess for each column."""
     task, target_guess = draft_target(frame, target, options.task, options.decimal)
-    if decisions.joined:
-        target_guess.contract_keys["joined"] = decisions.joined
+    if decisions.replacements:
+        target_guess.contract_keys["replacements"] = decisions.replacements
     return task, [
         target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns
@@ -212,7 +212,7 @@ def _decide_on_texts(
             continue
         score = scores.get(guess.name, 0.0)
         if leaks.is_predictive(score, task):
-            guess.contract_keys["hashes"] = text_hashes.DEFAULT_HASHES
+            guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_HASHES
             guess.add_question("text_feature", reason=guess.reason, score=score)
             continue
         reason = f"{guess.reason}; its letters do not predict the target (score {score:.2f})"

@@ -43,9 +43,9 @@ class ColumnGuess:
 
     def change_role(self, role: str, reason: str) -> None:
         """Change role and reason, and remove the keys that the new role does not allow."""
-        removed_keys = {"role", "parts", "hashes"}
+        removed_keys = {"role", "date_parts", "n_hashes"}
         if role in ("dropped", "id"):  # values of these roles are not checked
-            removed_keys |= {"min", "max", "categories", "unseen", "joined"}
+            removed_keys |= {"min", "max", "categories", "unseen", "replacements"}
         remaining_keys: dict[str, Any] = {
             key: value for key, value in self.contract_keys.items() if key not in removed_keys
         }

@@ -156,21 +156,21 @@ def find_spellings(values: pd.Series) -> dict[str, str]:
     if len(counts) > MAX_LISTED_CATEGORIES:
         return {}
     most_frequent: dict[str, str] = {}
-    joined = {}
+    replacements = {}
     for word in map(str, counts.index):
         if word in (word.lower(), word.upper(), word.capitalize(), word.title()):
             spelling = most_frequent.setdefault(word.casefold(), word)
             if spelling != word:
-                joined[word] = spelling
-    return joined if any(sum(map(str.isalpha, word)) > 2 for word in joined) else {}
+                replacements[word] = spelling
+    return replacements if any(sum(map(str.isalpha, word)) > 2 for word in replacements) else {}
 
 
-def join_values(values: pd.Series, joined: Mapping[str, str]) -> pd.Series:
+def replace_values(values: pd.Series, replacements: Mapping[str, str]) -> pd.Series:
     """Replace the values that are read as another one."""
-    if not joined:
+    if not replacements:
         return values
     texts = parsing.normalize_texts(values)
-    return values.mask(texts.isin([*joined]), texts.map(joined))
+    return values.mask(texts.isin([*replacements]), texts.map(replacements))
 
 
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
@@ -465,10 +465,10 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
 
 
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
-    if joined := find_spellings(values) if parsing.holds_texts(values) else {}:
-        guess.add_question("spellings", joined=joined)
-        guess.contract_keys["joined"] = joined
-        values = join_values(values, joined)
+    if replacements := find_spellings(values) if parsing.holds_texts(values) else {}:
+        guess.add_question("spellings", replacements=replacements)
+        guess.contract_keys["replacements"] = replacements
+        values = replace_values(values, replacements)
     counts = count_values(parsing.normalize_texts(values))
     guess.n_distinct = len(counts)
     if len(counts) == 1:
@@ -491,7 +491,7 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
 def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None:
     timestamps = dates.parse_timestamps(values, date_format)
     if date_format in TIMES:
-        guess.contract_keys |= {"type": "date", "format": date_format, "parts": ["hour"]}
+        guess.contract_keys |= {"type": "date", "format": date_format, "date_parts": ["hour"]}
         guess.reason = f"times of day as {date_format}, of which the model sees the hour"
         return
     part_names: list[str] = ["days"]
@@ -502,7 +502,7 @@ def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None
     ]
     if timestamps.dt.hour.nunique() > 1:
         part_names.append("hour")
-    guess.contract_keys |= {"type": "date", "format": date_format, "parts": part_names}
+    guess.contract_keys |= {"type": "date", "format": date_format, "date_parts": part_names}
     guess.reason = (
         f"dates as {date_format}, {timestamps.min():%Y-%m-%d} to {timestamps.max():%Y-%m-%d}"
     )

@@ -36,18 +36,18 @@ class TargetDecisions:
 
     Attributes
     ----------
-    joined : dict of str to str
+    replacements : dict of str to str
         Values that are read as another class: other spellings of it, and classes of one row.
     """
 
     missing_target: Literal["refuse", "exclude"]
     excluded_classes: list[str] = field(default_factory=list)
-    joined: dict[str, str] = field(default_factory=dict)
+    replacements: dict[str, str] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
     def join(self, values: pd.Series) -> pd.Series:
         """Return the target with its merged classes."""
-        return column_types.join_values(values, self.joined)
+        return column_types.replace_values(values, self.replacements)
 
 
 def draft_target(
@@ -119,7 +119,7 @@ def find_excluded_rows(
 ) -> tuple[pd.Series, TargetDecisions]:
     """Find rows to exclude from training: without a target value, or of a class of one row.
 
-    With ``join_rare_classes``, several classes of one row are joined instead.
+    With ``join_rare_classes``, several classes of one row become one instead.
     """
     values, questions = frame[target], []
     is_excluded = values.isna()
@@ -132,25 +132,29 @@ def find_excluded_rows(
                 {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
             )
         )
-    joined = column_types.find_spellings(values) if parsing.holds_texts(values) else {}
-    if joined:
-        questions.append(Question("spellings", target, {"joined": joined}))
-    values = column_types.join_values(values, joined)
+    replacements = column_types.find_spellings(values) if parsing.holds_texts(values) else {}
+    if replacements:
+        questions.append(Question("spellings", target, {"replacements": replacements}))
+    values = column_types.replace_values(values, replacements)
     counts = count_values(parsing.normalize_texts(values.dropna()))
     rare_classes = [str(name) for name in counts.index[counts == 1]]
     is_classification = task in ("binary", "multiclass") or (
         task is None and parsing.holds_texts(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
-        return is_excluded, TargetDecisions(missing_target, joined=joined, questions=questions)
+        return is_excluded, TargetDecisions(
+            missing_target, replacements=replacements, questions=questions
+        )
     if join_rare_classes and len(rare_classes) > 1:
-        values_joined = {"classes": rare_classes, "joined": MERGED_CLASS}
-        questions.append(Question("joined_classes", target, values_joined))
-        joined = joined | dict.fromkeys(rare_classes, MERGED_CLASS)
-        return is_excluded, TargetDecisions(missing_target, joined=joined, questions=questions)
+        merge = {"classes": rare_classes, "merged_class": MERGED_CLASS}
+        questions.append(Question("joined_classes", target, merge))
+        replacements = replacements | dict.fromkeys(rare_classes, MERGED_CLASS)
+        return is_excluded, TargetDecisions(
+            missing_target, replacements=replacements, questions=questions
+        )
     questions.append(Question("rare_classes", target, {"classes": rare_classes}))
     is_excluded |= parsing.normalize_texts(values).isin(rare_classes)
-    return is_excluded, TargetDecisions(missing_target, rare_classes, joined, questions)
+    return is_excluded, TargetDecisions(missing_target, rare_classes, replacements, questions)
 
 
 def describe_imbalance(frame: pd.DataFrame, guess: ColumnGuess) -> list[str]:

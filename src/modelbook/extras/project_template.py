@@ -22,6 +22,7 @@ from typing import Any
 import modelbook
 from modelbook.atomic import atomic_write
 from modelbook.config.renamed_keys import RENAMED_KEYS, RENAMED_SETTINGS
+from modelbook.contract import renamed_keys as contract_keys
 from modelbook.errors import WorkbenchError
 from modelbook.extras.yaml_merge import merge_yaml, rename_keys
 
@@ -41,6 +42,10 @@ PROJECT_FILES = {
     "environment.yml": "environment.yml",
     "gitignore": ".gitignore",
     "build.yml": ".github/workflows/build.yml",
+}
+RENAMED_OPTIONS = RENAMED_SETTINGS | {
+    "contracts/*.yaml": contract_keys.RENAMED_KEYS
+    | {f"columns.*.{old}": new for old, new in contract_keys.RENAMED_COLUMN_KEYS.items()}
 }
 EMPTY_FOLDERS = ("data", "models", "reports")
 ENV_KEY = re.compile(r"^(\w+):", re.M)
@@ -123,18 +128,20 @@ def plan_upgrade(root: Path) -> list[FileChange]:
         content, conflicts = _merge(name, base, current, template)
         changes.append(FileChange(name, _read(root / name), content, conflicts))
     merged = [change for change in changes if change.content != change.before or change.conflicts]
-    return [*merged, *_rename_keys_of(root, RENAMED_SETTINGS)]
+    return [*merged, *_rename_keys_of(root, RENAMED_OPTIONS)]
 
 
 def plan_renames(root: Path) -> list[FileChange]:
     """Rename keys of older versions in env files and settings; nothing is written."""
-    return _rename_keys_of(root, {"env*.yaml": RENAMED_KEYS, **RENAMED_SETTINGS})
+    return _rename_keys_of(root, {"env*.yaml": RENAMED_KEYS, **RENAMED_OPTIONS})
 
 
 def _rename_keys_of(root: Path, renamed: Mapping[str, Mapping[str, str]]) -> list[FileChange]:
     changes = [
         FileChange(
-            path.relative_to(root).as_posix(), _read(path), rename_keys(_read(path), new_names)
+            path.relative_to(root).as_posix(),
+            _read(path),
+            rename_keys(_read(path), new_names, contract_keys.RENAMED_VALUES),
         )
         for pattern, new_names in renamed.items()
         for path in sorted(root.glob(pattern))

@@ -8,7 +8,7 @@ identifies it: the ``name`` of a mapping, or a package without its version.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from io import StringIO
 from typing import Any
@@ -42,13 +42,20 @@ def merge_yaml(base: str, current: str, template: str) -> tuple[str, list[str]] 
     return (current if after == before else after), conflicts
 
 
-def rename_keys(text: str, new_names: Mapping[str, str]) -> str:
+def rename_keys(
+    text: str,
+    new_names: Mapping[str, str],
+    new_values: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
     """Rename keys of a YAML file, unless it has the new name too; all else stays as it is.
 
     Parameters
     ----------
     new_names : dict
-        By the old name, which its group precedes: ``{"traffic.share": "challenger_share"}``.
+        By the old name, which its group precedes: ``{"traffic.share": "challenger_share"}``; the
+        group ``*`` is each of its mapping's.
+    new_values : dict, optional
+        By the new name of a key, new names of its values.
     """
     try:
         document = _load(text)
@@ -57,16 +64,29 @@ def rename_keys(text: str, new_names: Mapping[str, str]) -> str:
     places = []
     for path, new in new_names.items():
         *groups, old = path.split(".")
-        mapping = document
-        for group in groups:
-            mapping = mapping.get(group) if isinstance(mapping, CommentedMap) else None
-        if isinstance(mapping, CommentedMap) and old in mapping and new not in mapping:
-            places.append((*mapping.lc.key(old), old, new))
+        for mapping in _find_groups(document, groups):
+            if old in mapping and new not in mapping:
+                places.append((*mapping.lc.key(old), old, new))
+    for key, values in (new_values or {}).items():
+        for name in [key, *(old for old, new in new_names.items() if new == key)]:
+            if isinstance(document, CommentedMap) and document.get(name) in [*values]:
+                old = document[name]
+                places.append((*document.lc.value(name), old, values[old]))
     lines = text.splitlines(keepends=True)
     for row, column, old, new in sorted(places, reverse=True):
         line = lines[row]
         lines[row] = line[:column] + line[column:].replace(old, new, 1)
     return "".join(lines)
+
+
+def _find_groups(document: Any, groups: Sequence[str]) -> Iterator[CommentedMap]:
+    if not isinstance(document, CommentedMap):
+        return
+    if not groups:
+        yield document
+        return
+    for name in document if groups[0] == "*" else groups[:1]:
+        yield from _find_groups(document.get(name), groups[1:])
 
 
 def _load(text: str) -> Any:

@@ -113,7 +113,9 @@ class HistoryEntry:
         predecessor_text = (
             f" after {_format_version(self.champion_before)}" if self.champion_before else ""
         )
-        golden_text = f"{format_count(self.evidence.get('golden_rows', 0), 'golden row')} reproduced"
+        golden_text = (
+            f"{format_count(self.evidence.get('golden_rows', 0), 'golden row')} reproduced"
+        )
         return (
             f"{_format_version(self.champion_after)} of {self.model} is the "
             f"champion{predecessor_text}; {golden_text}; entry {self.number} in history"

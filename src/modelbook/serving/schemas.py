@@ -124,7 +124,7 @@ def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
                 {"type": "string", "description": f"as {column.parse}"},
             ]
         }
-    if column.type in ("text", "date") or column.unseen or column.joined:
+    if column.type in ("text", "date") or column.unseen or column.replacements:
         examples = {"examples": column.categories} if column.categories else {}
         return None, {"type": "string", **examples}
     if column.type == "category":

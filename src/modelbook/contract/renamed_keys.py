@@ -1,0 +1,20 @@
+"""Names of 1.0.0 for keys of contracts: its versions hold their contract, and never change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED_KEYS = {"target_gaps": "missing_target", "left_out_classes": "excluded_classes"}
+RENAMED_COLUMN_KEYS = {"joined": "replacements", "parts": "date_parts", "hashes": "n_hashes"}
+RENAMED_VALUES = {"missing_target": {"leave_out": "exclude"}}
+
+
+def rename_keys(data: Any, new_names: Mapping[str, str]) -> Any:
+    """Rename keys of a mapping; one that has the new name too keeps both, and is refused."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        key if new_names.get(key, key) in data else new_names[key]: value
+        for key, value in data.items()
+    }
