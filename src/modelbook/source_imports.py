@@ -17,6 +17,15 @@ QUOTED_NAME = re.compile(rf"""(["'])({MODULE_NAME.pattern})\1""")
 BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # statements that can contain an import
 
 
+def has_only_imports(source: str) -> bool:
+    """Whether code has no other statements; False if it is not valid Python, such as a magic."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return False
+    return all(isinstance(statement, ast.Import | ast.ImportFrom) for statement in statements)
+
+
 def find_imports(source: str) -> frozenset[str]:
     """Find the names that a source imports, or runs as modules; none if it is not valid Python."""
     try:

@@ -11,13 +11,12 @@ from typing import Any
 
 from modelbook import config
 from modelbook.build import staleness
+from modelbook.build.book_notebooks import FORCE_OPTIONS
 from modelbook.pages import failure_report, page_notices
 from modelbook.redaction import redact
 from modelbook.runs import history
-from modelbook.stage import files, pipeline_spec, project
+from modelbook.stage import pipeline_spec, project
 from modelbook.stage.reproducibility import get_library_versions
-
-FORCE_OPTIONS = {"--force", "-f"}  # not repeated in a retry: finished stages stay valid
 
 
 def write_failure_pages(
@@ -73,7 +72,7 @@ def mark_blocked_pages(root: Path, book: str) -> None:
 
 
 def retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:
-    """Return the command that continues a failed build.
+    """Return the command that continues a failed build: without force, finished stages stay valid.
 
     ``build_arguments`` are the arguments of the failed build, without the program.
     """
@@ -116,20 +115,10 @@ def _collect_failure(
         states=states,
         downstream=find_downstream(stage, tasks),
         stages=pipeline_spec.list_stages(root),
-        last_receipt=_read_receipt(product["receipt"]),
+        last_receipt=history.read_receipt(product["receipt"]),
         last_run=history.find_result_runs(root, book).get(stage),
         provenance=_collect_facts(root, tasks, states, parameters),
     )
-
-
-def _read_receipt(path: Path) -> dict[str, Any]:
-    try:
-        receipt = files.read(path)
-        if isinstance(receipt, dict) and "status" in receipt and "facts" in receipt:
-            return receipt
-        return {}
-    except (OSError, ValueError):
-        return {}
 
 
 def _collect_facts(
@@ -140,7 +129,7 @@ def _collect_facts(
 ) -> dict[str, Any]:
     # The table that the stage read is known only if ingest succeeded.
     ingest_receipt = (
-        _read_receipt(tasks["ingest"]["product"]["receipt"])
+        history.read_receipt(tasks["ingest"]["product"]["receipt"])
         if states.get("ingest") in ("ran", "kept")
         else {}
     )

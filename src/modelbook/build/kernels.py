@@ -7,7 +7,6 @@ executes the import cells of its notebook.
 
 from __future__ import annotations
 
-import ast
 import os
 import signal
 import sys
@@ -27,6 +26,7 @@ from modelbook.build import dependencies
 from modelbook.build.kernel_forking import ForkedProcess, ForkingProvisioner, KernelForker
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
+from modelbook.source_imports import has_only_imports
 from modelbook.stage import build_token, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
@@ -224,15 +224,7 @@ def _connection_options() -> dict[str, str]:
 
 def extract_import_code(notebook: Path) -> str:
     """Return the code of a notebook's import-only cells; errors show when the notebook runs."""
-    return "\n".join(filter(_is_import_cell, project.read_code_cells(notebook)))
-
-
-def _is_import_cell(source: str) -> bool:
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return False
-    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+    return "\n".join(filter(has_only_imports, project.read_code_cells(notebook)))
 
 
 def _count_oom_kills() -> int:

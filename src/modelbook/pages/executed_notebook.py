@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelbook.errors import ReportError
 from modelbook.pages.interactive_outputs import make_static
+from modelbook.source_imports import has_only_imports
 from modelbook.stage.verdict import MIME_TYPE, Verdict
 
 if TYPE_CHECKING:
@@ -177,15 +177,7 @@ def _is_hidden(cell: NotebookNode) -> bool:
         return False  # the cell that failed is always shown
     if HIDDEN_TAGS & set(cell.metadata.get("tags", [])):
         return True
-    return not cell.source.strip() or (cell.cell_type == "code" and _has_only_imports(cell.source))
-
-
-def _has_only_imports(source: str) -> bool:
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:  # a magic, or the cell that failed
-        return False
-    return all(isinstance(statement, ast.Import | ast.ImportFrom) for statement in statements)
+    return not cell.source.strip() or (cell.cell_type == "code" and has_only_imports(cell.source))
 
 
 def _drop_title_and_question(notebook: NotebookNode) -> None:

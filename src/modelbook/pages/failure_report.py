@@ -12,6 +12,7 @@ from modelbook import config, disk, errors
 from modelbook.pages import executed_notebook, notebook_errors, page_notices, templating
 from modelbook.pages.notebook_errors import ErrorMessage, StopPoint
 from modelbook.stage import project
+from modelbook.stage.progress import format_progress
 
 WAITING_MARKER = "<!-- the page of a stage that waits -->"
 FAILURE_MARKER = "<!-- the page of a failure -->"  # data cannot inject it: it is escaped
@@ -299,10 +300,9 @@ def _last_log_lines(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
     lines = []
     for entry in entries[-MAX_LOG_LINES:]:
         minutes, seconds = divmod(round(entry["at"] - entries[0]["at"]), 60)
-        count = (
-            f"{entry['done']} of {entry.get('total')} · " if entry.get("done") is not None else ""
+        first_line = str(entry.get("text", "")).partition("\n")[0]
+        progress = format_progress(
+            first_line, entry.get("done"), entry.get("total"), entry.get("detail", "")
         )
-        detail = f" · {entry['detail']}" if entry.get("detail") else ""
-        text = (str(entry.get("text", "")).splitlines() or [""])[0]  # first line
-        lines.append((f"{minutes}:{seconds:02d}", f"{count}{text}{detail}"))
+        lines.append((f"{minutes}:{seconds:02d}", progress))
     return lines

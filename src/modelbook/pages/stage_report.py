@@ -49,12 +49,7 @@ def publish(product: Any, params: Any) -> None:
 
 
 def render(
-    notebook_path: str | Path,
-    out_path: str | Path,
-    *,
-    book: str = "",
-    index_link: str = "../index.html",
-    stages: Sequence[str] = (),
+    notebook_path: str | Path, out_path: str | Path, *, book: str = "", stages: Sequence[str] = ()
 ) -> Path:
     """Write the report of an executed notebook, atomically.
 
@@ -65,8 +60,6 @@ def render(
     book : str
         The book's name, for a notebook without a verdict; by default the name of the report's
         folder.
-    index_link : str
-        Path of the index, relative to the report.
     stages : sequence of str
         The stages that the report links to; by default all.
     """
@@ -83,7 +76,7 @@ def render(
         "contents": executed_notebook.table_of_contents(body),
         "code": [(heading, _highlight(sources)) for heading, sources in cells.code],
         "onward": _following_stage(view["stage"], names),
-        "home": index_link,
+        "home": "../index.html",
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
         "stages": [(name, config.stage_stem(name)) for name in names],
     }

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -183,10 +183,18 @@ def find_result_runs(root: Path, book: str) -> dict[str, int]:
         if step.state == "ran" and step.run_id
     }
     results = {
-        stage: (stage, _read_run_id(task["product"]["receipt"]))
+        stage: (stage, read_receipt(task["product"]["receipt"]).get("facts", {}).get("run_id"))
         for stage, task in project.read_tasks(root, book).items()
     }
     return {stage: numbers[result] for stage, result in results.items() if result in numbers}
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """Return a stage's receipt; empty if there is none, or it is damaged."""
+    try:
+        return Verdict.from_dict(files.read(path)).to_dict()
+    except (OSError, ValueError, TypeError, ReportError):
+        return {}
 
 
 def next_run_number(folder: Path) -> int:
@@ -246,19 +254,11 @@ def _copy_receipts(
     for name, paths in products.items():
         if "receipt" in paths:
             copy = folder / f"{name}.json"
-            try:
+            with suppress(FileNotFoundError):
                 copy.write_bytes(paths["receipt"].read_bytes())
-                receipts[name] = Verdict.from_dict(files.read(copy)).to_dict()
-            except (FileNotFoundError, ValueError, TypeError, ReportError):
-                continue
+            if receipt := read_receipt(copy):
+                receipts[name] = receipt
     return receipts
-
-
-def _read_run_id(receipt: Path) -> str:
-    try:
-        return str(Verdict.from_dict(files.read(receipt)).facts.get("run_id", ""))
-    except (OSError, ValueError, TypeError, ReportError):
-        return ""
 
 
 def _digest_code(product: Mapping[str, Path], module_digest: str | None) -> dict[str, str]:

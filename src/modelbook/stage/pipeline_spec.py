@@ -99,17 +99,6 @@ def list_stages(root: Path) -> list[str]:
     return [name for name in config.STAGES if name in task_names]
 
 
-def find_assigned_names(source: str) -> list[str]:
-    """Return the names that a cell assigns; empty if it is not valid Python."""
-    tree = _parse_code(source)
-    targets = (
-        [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
-        if tree
-        else []
-    )
-    return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
 def read_assignments(source: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a cell assigns: literals from its source, others by namespace."""
     tree = _parse_code(source)
@@ -337,7 +326,7 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             "value  # meaning` per line"
         )
         return
-    assigned, fields = find_assigned_names(source), config.STAGES[stage].model_fields
+    assigned, fields = read_assignments(source, {}), config.STAGES[stage].model_fields
     for parameter in _missing_names([*sorted(PIPELINE_VARIABLES), *fields], assigned):
         value = None if parameter in PIPELINE_VARIABLES else _default_value(stage, parameter)
         yield (
@@ -349,7 +338,7 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             f"{notebook_name} is in a sandbox; modelbook take {notebook_name} takes its cells to "
             f"batch, and deleting the line `{SANDBOX_VARIABLE} = ...` ends it"
         )
-    folder, book = Path(notebook_name).parent.name, read_assignments(source, {}).get("book")
+    folder, book = Path(notebook_name).parent.name, assigned.get("book")
     if folder != "notebooks" and book not in (None, folder):
         yield (
             f"{notebook_name} has book = {book!r}, which a run by hand would open; write `book = "

@@ -21,31 +21,27 @@ BY_HAND = "by-hand"
 COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
 
 
-def find_root() -> Path:
+def find_root(folder: Path | None = None) -> Path:
     """Find the folder of ``pipeline.yaml``.
 
-    ``MODELBOOK_ROOT`` if set, else the working directory or one of its parents, else the folder of
-    the package's source.
+    ``MODELBOOK_ROOT`` if set, else the folder (by default the working directory) or one of its
+    parents, else the folder of the package's source.
 
     Raises
     ------
     StageError
         If there is no ``pipeline.yaml``.
     """
-    return find_root_above(Path.cwd())
-
-
-def find_root_above(current_folder: Path) -> Path:
-    """Find the folder of ``pipeline.yaml`` from another folder than the working directory."""
+    current_folder = folder or Path.cwd()
     configured_root = os.environ.get("MODELBOOK_ROOT")
     candidates = (
         [Path(configured_root)]
         if configured_root
         else [current_folder, *current_folder.parents, Path(__file__).resolve().parents[3]]
     )
-    for folder in candidates:
-        if (folder / "pipeline.yaml").is_file():
-            return folder
+    for candidate in candidates:
+        if (candidate / "pipeline.yaml").is_file():
+            return candidate
     raise StageError(
         f"no pipeline.yaml in {configured_root or f'{current_folder} or above it'}",
         expected="the root of a Modelbook project",

@@ -171,7 +171,7 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: Any) -> None:
     try:
-        root = project.find_root_above(Path(app.root_dir))
+        root = project.find_root(Path(app.root_dir))
     except ModelbookError as error:
         app.log.warning("Modelbook's panel is off: %s", error)
         return
