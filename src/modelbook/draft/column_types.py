@@ -384,7 +384,7 @@ def _find_number_reading(
         if kind == "unit" and len({_unit_of(text) for text in texts}) > 1:
             continue
         for mark in (".", ","):
-            if not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts):
+            if _are_numbers(texts, kind, mark):
                 if kind in ("unit", "bound", "range"):
                     example = next(text for text in texts if not PLAIN_NUMBER.fullmatch(text))
                     number = parsing.parse_number(example, kind, mark)
@@ -604,10 +604,12 @@ def _all_of_kind(texts: list[str], kind: parsing.NumberFormat) -> bool:
     """Return whether all texts are numbers, percentages (with a % sign) or currency amounts."""
     if kind == "percent" and not any("%" in text for text in texts):
         return False
-    return any(
-        not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts)
-        for mark in (".", ",")
-    )
+    return _are_numbers(texts, kind, ".") or _are_numbers(texts, kind, ",")
+
+
+def _are_numbers(texts: list[str], kind: parsing.NumberFormat, mark: parsing.DecimalMark) -> bool:
+    """Whether a format reads all texts as numbers."""
+    return not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts)
 
 
 def _distinct_texts(values: pd.Series) -> list[str]:

@@ -30,19 +30,11 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     TrainingError
         If no family other than the baseline has a score.
     """
-    if not any(
-        candidate.status == "ok" and candidate.family != BASELINE for candidate in candidates
-    ):
-        reasons = (
-            "; ".join(
-                f"{entry.name}: {entry.status} ({entry.reason})"
-                for entry in candidates
-                if entry.family != BASELINE
-            )
-            or "no candidates"
-        )
+    families = [candidate for candidate in candidates if candidate.family != BASELINE]
+    if not any(family.status == "ok" for family in families):
+        reasons = [f"{family.name}: {family.status} ({family.reason})" for family in families]
         raise TrainingError(
-            f"the leaderboard is empty: {reasons}",
+            f"the leaderboard is empty: {'; '.join(reasons) or 'no candidates'}",
             next="set other families, more rows, or a larger time_budget",
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
@@ -104,8 +96,7 @@ def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.Da
     baseline = scored[scored["family"] == BASELINE]
     if column not in scored or baseline.empty:
         return families
-    gain = families[column] - baseline[column].iloc[0]
-    is_better = gain < 0 if baseline_metric in LOWER_IS_BETTER else gain > 0
+    is_better = _sign(baseline_metric) * (families[column] - baseline[column].iloc[0]) > 0
     return families[is_better] if is_better.any() else families
 
 
@@ -120,37 +111,33 @@ def metrics_table(leaderboard: pd.DataFrame) -> pd.DataFrame:
     """Mean ± standard deviation over the folds of every metric, for candidates with a score."""
     scored = leaderboard[leaderboard["status"] == "ok"]
     table = {"candidate": scored["candidate"]}
-    for name in (
-        column.removesuffix("_mean") for column in leaderboard.columns if column.endswith("_mean")
-    ):
+    for name in _list_metrics(leaderboard):
         pairs = zip(scored[f"{name}_mean"], scored[f"{name}_sd"])
-        cells = [
-            format_mean_sd(mean, sd).replace(" ", "\u00a0") for mean, sd in pairs
-        ]  # no line break at ±
+        # No line break at ±.
+        cells = [format_mean_sd(mean, sd).replace(" ", "\u00a0") for mean, sd in pairs]
         table[metric_label(name)] = pd.Series(cells, scored.index)
     return pd.DataFrame({**table, "fit seconds": scored["fit_seconds"]})
 
 
+def _list_metrics(leaderboard: pd.DataFrame) -> list[str]:
+    columns = leaderboard.columns
+    return [name.removesuffix("_mean") for name in columns if name.endswith("_mean")]
+
+
 def describe_winners(leaderboard: pd.DataFrame) -> str:
     """Describe which candidate is best by how many metrics."""
-    scored, winners = leaderboard[leaderboard["status"] == "ok"].set_index("candidate"), {}
-    for column in (name for name in leaderboard.columns if name.endswith("_mean")):
-        metric, means = column.removesuffix("_mean"), scored[column].dropna()
+    scored = leaderboard[leaderboard["status"] == "ok"].set_index("candidate")
+    won: dict[str, list[str]] = {}  # labels of metrics by the candidate that is best by them
+    for metric in _list_metrics(leaderboard):
+        means = _sign(metric) * scored[f"{metric}_mean"].dropna()
         if len(means):
-            winners[metric] = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
-    metrics_by_candidate: dict[str, list[str]] = {}
-    for metric, candidate in winners.items():
-        metrics_by_candidate.setdefault(candidate, []).append(metric_label(metric))
-    overall_winner, *other_winners = sorted(
-        metrics_by_candidate, key=lambda candidate: -len(metrics_by_candidate[candidate])
-    )
-    others_text = "".join(
-        f"; {candidate} by {', '.join(metrics_by_candidate[candidate])}"
-        for candidate in other_winners
-    )
+            won.setdefault(str(means.idxmax()), []).append(metric_label(metric))
+    overall_winner, *others = sorted(won, key=lambda candidate: -len(won[candidate]))
+    others_text = "".join(f"; {candidate} by {', '.join(won[candidate])}" for candidate in others)
+    n_metrics = sum(map(len, won.values()))
     return (
-        f"Best by {len(metrics_by_candidate[overall_winner])} of "
-        f"{format_count(len(winners), 'metric')}: {overall_winner}{others_text}."
+        f"Best by {len(won[overall_winner])} of {format_count(n_metrics, 'metric')}: "
+        f"{overall_winner}{others_text}."
     )
 
 
@@ -163,22 +150,17 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
-    gap = leader[f"{metric}_mean"] - scored[f"{metric}_mean"]
-    gap = -gap if metric in LOWER_IS_BETTER else gap
+    gap = _sign(metric) * (leader[f"{metric}_mean"] - scored[f"{metric}_mean"])
     p_values = np.array([_p_value_of_lead(leader, row, metric) for _, row in scored.iterrows()])
-    table = pd.DataFrame(
+    is_distinguishable = reject_by_holm(p_values[1:], fold_tests.ALPHA)
+    return pd.DataFrame(
         {
-            "candidate": scored["candidate"],
-            "difference": gap,
-            "p_value": p_values,
-            "distinguishable": [False, *reject_by_holm(p_values[1:], fold_tests.ALPHA)],
+            "candidate": scored["candidate"].iloc[1:],
+            "difference": gap.iloc[1:],
+            "p_value": p_values[1:],
+            "distinguishable": np.where(is_distinguishable, "yes", "no").astype(object),
         }
-    )
-    return (
-        table.iloc[1:]
-        .replace({"distinguishable": {True: "yes", False: "no"}})
-        .reset_index(drop=True)
-    )
+    ).reset_index(drop=True)
 
 
 def reject_by_holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
@@ -191,26 +173,27 @@ def reject_by_holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
     return is_rejected
 
 
+def _sign(metric: str) -> int:
+    """1 if a larger value is better, else -1."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
 def _p_value_of_lead(leader: pd.Series, row: pd.Series, metric: str) -> float:
-    sign = -1 if metric in LOWER_IS_BETTER else 1
     gains = np.asarray(leader[f"{metric}_folds"]) - np.asarray(row[f"{metric}_folds"])
-    return fold_tests.p_value_of_gain(sign * gains)
+    return fold_tests.p_value_of_gain(_sign(metric) * gains)
 
 
 def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
     """The leader's mean, corrected for being the best of several."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    optimism = fold_tests.estimate_optimism(
-        np.stack([*collect_fold_scores(families, metric).values()])
-    )
-    return float(families[f"{metric}_mean"].iloc[0] - sign * optimism)
+    scores = np.stack([*collect_fold_scores(families, metric).values()])
+    optimism = fold_tests.estimate_optimism(scores)
+    return float(families[f"{metric}_mean"].iloc[0] - _sign(metric) * optimism)
 
 
 def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
     """Each family's score in each fold, larger is better."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
     folds = families[f"{metric}_folds"].map(np.asarray)
-    return {family: sign * scores for family, scores in zip(families["family"], folds)}
+    return {family: _sign(metric) * scores for family, scores in zip(families["family"], folds)}
 
 
 def verdict_fields(
@@ -276,11 +259,8 @@ def _describe_leader(
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
         corrected = f", {corrected_mean} when corrected for the best of {len(families)}"
-    close = (
-        "" if n_close == 0 else f", but {n_close} other families are not distinguishable from it"
-    )
-    if n_close == 1:
-        close = ", but another family is not distinguishable from it"
+    others_are = format_count(n_close, "other family is", "other families are")
+    close = f", but {others_are} not distinguishable from it" if n_close else ""
     return (
         f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
         f"{mean_sd}{corrected}{close}; the baseline has {format_metric(baseline_mean)}."
