@@ -16,7 +16,11 @@ from modelbook.formatting import format_count
 GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
 ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
 BATCHES = {"batch": ["4", "5"], "rows": [100, 50], "violations": [0, 0]}
-SIDES = {"part": ["train", "holdout", "batch 4"], "rows": [80, 20, 50], "known": [1.0, 0.0, 0.9]}
+SIDES = {
+    "subset": ["train", "holdout", "batch 4"],
+    "rows": [80, 20, 50],
+    "share_known_entities": [1.0, 0.0, 0.9],
+}
 TWICE = ["all features, with another target", "all features and the target"]
 ORIGIN = ["rows", "entities", "periods"]
 VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
@@ -31,7 +35,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
     (summarize.dropped_columns, {"reason": []}, []),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
-    (summarize.split_sizes, {**SIDES, "known": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
+    (summarize.split_sizes, {**SIDES, "share_known_entities": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
      ["paid", "dropped", 0.991]),
     (summarize.non_feature_columns, {"column": []}, []),
@@ -92,7 +96,7 @@ def test_summary_states_facts_of_its_table(
         (summarize.failed_candidates, {"candidate": ["lr"]}),
         (summarize.failed_candidates, {"candidate": ["a", "b", "c", "d"]}),
         (summarize.batch_quality, {"batch": ["4"], "rows": [1], "violations": [0]}),
-        (summarize.groupings, {"loss": [0.2], "is_suspect": [True]}),
+        (summarize.groupings, {"score_drop": [0.2], "is_suspect": [True]}),
     ],
 )
 def test_one_is_singular(sentence_of: Any, table: dict[str, list[Any]]) -> None:

@@ -55,8 +55,8 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame:
     """Size and target of train, holdout and batches.
 
-    Columns ``part, rows, entities``, the task's summary of the target, and ``known``: the share of
-    rows whose entity also has rows in train.
+    Columns ``subset, rows, entities``, the task's summary of the target, and
+    ``share_known_entities``: the share of rows whose entity also has rows in train.
     """
     task, train_entities = tasks.get_task(contract), set(contract.entity_ids(data_split.train))
     subsets = {
@@ -67,11 +67,11 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
     return pd.DataFrame(
         [
             {
-                "part": subset,
+                "subset": subset,
                 "rows": len(rows),
                 "entities": contract.entity_ids(rows).nunique(),
                 **task.summarize_outcome(contract.encode_target(rows).to_numpy()),
-                "known": contract.entity_ids(rows).isin(train_entities).mean(),
+                "share_known_entities": contract.entity_ids(rows).isin(train_entities).mean(),
             }
             for subset, rows in subsets.items()
         ]
@@ -80,7 +80,9 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
 
 def subset_formats(table: pd.DataFrame) -> dict[str, str]:
     """Format specs for the share columns of ``summarize_subsets``."""
-    return {name: ".1%" for name in ("rate", "commonest", "known") if name in table}
+    return {
+        name: ".1%" for name in ("rate", "majority_share", "share_known_entities") if name in table
+    }
 
 
 def count_rows_by_period(data_split: DataSplit, contract: Contract) -> pd.DataFrame:

@@ -35,11 +35,11 @@ def find_decisive_features(
     if len(frame) > MAX_ROWS:
         frame = frame.sample(MAX_ROWS, random_state=0)
     matrix = _encode_features(frame, contract)
-    outcome = contract.encode_target(frame).reset_index(drop=True)
+    target = contract.encode_target(frame).reset_index(drop=True)
     folds = assign_folds(contract.entity_ids(frame).reset_index(drop=True), None, N_FOLDS)
     names, strengths = contract.feature_names, {}
     for position, name in enumerate(names):
-        strengths[name] = _score_tree(matrix[:, [position]], outcome, folds, contract)
+        strengths[name] = _score_tree(matrix[:, [position]], target, folds, contract)
     features = [
         name for name in names if strengths[name] >= threshold and not contract.is_confirmed(name)
     ]
@@ -51,7 +51,7 @@ def find_decisive_features(
             continue
         left, right = (matrix[:, names.index(name)] for name in (first, second))
         joint = np.column_stack([left, right, left - right])
-        if _score_tree(joint, outcome, folds, contract) >= limit:
+        if _score_tree(joint, target, folds, contract) >= limit:
             pairs.append(f"{first} and {second}")
     return features, pairs
 
@@ -71,11 +71,11 @@ def _encode_features(frame: pd.DataFrame, contract: Contract) -> np.ndarray:
 
 
 def _score_tree(
-    matrix: np.ndarray, outcome: pd.Series, folds: np.ndarray, contract: Contract
+    matrix: np.ndarray, target: pd.Series, folds: np.ndarray, contract: Contract
 ) -> float:
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    task, codes = tasks.get_task(contract), outcome.to_numpy()
+    task, codes = tasks.get_task(contract), target.to_numpy()
     n_classes = len(contract.classes)
     options = {"max_depth": MAX_DEPTH, "min_samples_leaf": MIN_LEAF_ROWS, "random_state": 0}
     scores = np.zeros((len(codes), max(n_classes, 1)))
@@ -88,6 +88,6 @@ def _score_tree(
         tree = DecisionTreeClassifier(**options).fit(matrix[~test], codes[~test])
         scores[np.ix_(test, tree.classes_)] = tree.predict_proba(matrix[test])
     if n_classes <= 2:
-        return task.univariate_score(pd.Series(scores[:, -1]), False, outcome)[0]
+        return task.univariate_score(pd.Series(scores[:, -1]), False, target)[0]
     metric = task.metric_functions()[task.quality_metric]
     return float(metric(codes, scores, np.ones(len(codes))))

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_FOLDS = 2  # minimum for cross-validation
-PRECISION = 2**20  # scale of the integer class weights
+WEIGHT_SCALE = 2**20  # scale of the integer class weights
 SALT = "folds"  # a different hash from the one that draws the holdout
 
 
 def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -> np.ndarray:
     """The test fold of each row, so that no group is in two folds and each class is spread evenly.
 
-    Groups that have the same number of rows of each class are interchangeable. They are dealt out
+    Groups that have the same number of rows of each class are interchangeable. They are assigned
     in the order of a hash, one fold after another, so that at most ``n_splits - 1`` of them are
     left over. These go to the folds where the sum of squared shares of each class grows least.
     Loads are integers and every sort is stable, so that neither the processor nor the order of rows
@@ -45,7 +45,7 @@ def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -
     np.add.at(per_class, (codes, classes), 1)
     counts = np.column_stack([per_class, per_class.sum(axis=1)])  # rows of each class, and of all
     totals = [int(total) for total in counts.sum(axis=0)]
-    weights = [PRECISION * totals[-1] ** 2 // total**2 if total else 0 for total in totals]
+    weights = [WEIGHT_SCALE * totals[-1] ** 2 // total**2 if total else 0 for total in totals]
 
     loads = [[0] * len(totals) for _ in range(n_splits)]
     folds = np.empty(len(unique_groups), dtype=np.int64)
@@ -53,14 +53,14 @@ def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -
         counts, hash_entities(pd.Series(unique_groups), SALT).to_numpy(), totals
     ):
         scaled = [count * weight for count, weight in zip(profile, weights)]
-        fills = [
+        loads_after = [
             sum(rows * scaled_count for rows, scaled_count in zip(load, scaled)) for load in loads
         ]
-        emptiest = sorted(range(n_splits), key=fills.__getitem__)
-        folds[members] = np.resize(emptiest, len(members))
-        for rank, fold in enumerate(emptiest):
-            n_dealt = len(range(rank, len(members), n_splits))
-            loads[fold] = [load + n_dealt * count for load, count in zip(loads[fold], profile)]
+        folds_by_load = sorted(range(n_splits), key=loads_after.__getitem__)
+        folds[members] = np.resize(folds_by_load, len(members))
+        for rank, fold in enumerate(folds_by_load):
+            n_assigned = len(range(rank, len(members), n_splits))
+            loads[fold] = [load + n_assigned * count for load, count in zip(loads[fold], profile)]
     return folds[codes]
 
 
@@ -73,9 +73,9 @@ def digest_folds(groups: pd.Series, folds: np.ndarray) -> str:
 def _profiles(
     counts: np.ndarray, hashes: np.ndarray, totals: list[int]
 ) -> list[tuple[list[int], np.ndarray]]:
-    """The distinct rows of counts with the positions of each, in the order of their hashes.
+    """Return the distinct rows of ``counts``, each with its groups' positions in hash order.
 
-    Those come first that have the largest share of any class: what is small evens out the rest.
+    The largest share of any class comes first, so that small groups balance the folds.
     """
     order = np.lexsort((hashes, *counts.T))
     starts = np.flatnonzero((np.diff(counts[order], axis=0) != 0).any(axis=1)) + 1

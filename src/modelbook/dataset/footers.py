@@ -1,7 +1,7 @@
 """Footers: totals, sources and remarks below the last row of a file, recognised in each file.
 
-Its words identify a footer. Other lines of fewer fields at the end may be rows of a file that
-was cut off, and are refused.
+A footer is recognised by keywords. Other lines of fewer fields at the end may be rows of a file
+that was cut off, and are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOOTER_PATTERN = re.compile(rf"(?i)\W*({TOTAL}|{REMARK})\b.*|\W*[*†#].*", re.D
 
 
 def is_footer(lines: Sequence[str]) -> bool:
-    """Whether lines of fewer fields than the header are a footer: the first has its words."""
+    """Whether lines of fewer fields than the header are a footer, by their first word."""
     return 0 < len(lines) <= MAX_FOOTER_LINES and bool(FOOTER_PATTERN.fullmatch(lines[0].strip()))
 
 

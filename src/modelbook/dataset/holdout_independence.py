@@ -4,7 +4,7 @@ Copies are found on features alone. An exact copy equals a train row in every fe
 is much closer to its nearest train row than the train rows around it are to each other: the ratio
 of the distances to the first and to the 50th neighbour is compared with the ratio that is expected
 by chance at the local dimension (Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic
-dimension"), and with the share among rows that are resampled from the same neighbourhoods. Quick
+dimension"), and with the share among rows that are resampled from the same neighbourhoods. Small
 models test whether the rows around a row predict its outcome, and whether a column is an undeclared
 entity.
 """
@@ -41,7 +41,15 @@ N_CLUSTER_TREES = 50  # clusters lose less: fewer trees would raise more false a
 CLUSTER_LOSS = 1 / 3  # share of the gain over chance that is lost when clusters are kept apart
 MAX_QUALITY_LOSS = 0.05  # ROC AUC or R² that may be lost when groups are kept apart
 N_RESAMPLES = 200
-GROUPING_COLUMNS = ["column", "groups", "together", "apart", "loss", "low", "high"]
+GROUPING_COLUMNS = [
+    "column",
+    "groups",
+    "score_ungrouped",
+    "score_grouped",
+    "score_drop",
+    "low",
+    "high",
+]
 
 
 @dataclass(frozen=True)
@@ -111,10 +119,10 @@ def measure_independence(
     train_matrix, holdout_matrix = _standardize(contract, train, holdout)
     rng = np.random.default_rng(seed)
     train_matrix = _sample_rows(train_matrix, MAX_TRAIN_ROWS, rng)
-    looked_up = _sample_rows(holdout_matrix, MAX_ROWS, rng)
+    sampled_rows = _sample_rows(holdout_matrix, MAX_ROWS, rng)
     n_neighbours = min(N_NEIGHBOURS, len(train_matrix))
     index = NearestNeighbors(n_neighbors=n_neighbours).fit(train_matrix)
-    distances, neighbours = index.kneighbors(looked_up)
+    distances, neighbours = index.kneighbors(sampled_rows)
     local_draws = _draw_from_neighbourhoods(train_matrix, neighbours, rng)
     draw_distances, _ = index.kneighbors(local_draws)
     is_near = _is_near_copy(distances)
@@ -130,9 +138,9 @@ def find_undeclared_entities(
 ) -> pd.DataFrame:
     """Try each column whose values repeat as the entity, and the rows around each row.
 
-    A quick model is cross-validated twice, with the groups as declared and with the column's
-    groups kept apart as well. A loss of quality beyond chance shows that rows of one group
-    reveal each other's outcome.
+    A small model is cross-validated twice: with the declared groups, and with folds that also keep
+    the column's groups together. A significantly lower score shows that rows of one group reveal
+    each other's outcome.
 
     Parameters
     ----------
@@ -142,40 +150,41 @@ def find_undeclared_entities(
     Returns
     -------
     DataFrame
-        Columns ``column`` (empty: the rows around a row), ``groups``, ``together, apart`` (the
-        quality, ROC AUC or R²), ``loss, low, high`` and ``is_suspect``; largest loss first.
+        Columns ``column`` (empty: the rows around a row), ``groups``, ``score_ungrouped,
+        score_grouped`` (ROC AUC or R² by folds that ignore the groups, and that keep them
+        together), ``score_drop, low, high`` and ``is_suspect``; largest drop first.
     """
-    together: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    ungrouped_cache: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
     rows = [
         {
             "column": name,
             "groups": train[name].nunique(),
-            **_try_grouping(train, contract, groups, train[name], seed, together),
+            **_try_grouping(train, contract, groups, train[name], seed, ungrouped_cache),
         }
         for name in _candidate_entities(train, contract)
     ]
     neighbours = _try_neighbours(train, contract, groups, seed)
     if neighbours.get("low", np.nan) > MAX_QUALITY_LOSS:
-        # The mean of the nearest rows is better for a function that varies fast, too.
+        # The mean of the nearest rows is better for a target with high local variation, too.
         neighbours = _try_clusters(train, contract, groups, seed)
     rows += [{"column": "", "groups": None, **neighbours}]
-    table = pd.DataFrame(rows, columns=GROUPING_COLUMNS).dropna(subset=["loss"])
+    table = pd.DataFrame(rows, columns=GROUPING_COLUMNS).dropna(subset=["score_drop"])
     is_confirmed = [contract.is_confirmed(name or contract.target) for name in table["column"]]
-    gain = table["together"] - tasks.get_task(contract).quality_chance_level
-    # A function that varies fast loses a little, too, where whole clusters are left out.
-    is_large = (table["column"] != "") | (table["loss"] > CLUSTER_LOSS * gain)
+    gain = table["score_ungrouped"] - tasks.get_task(contract).quality_chance_level
+    # A target with high local variation loses a little, too, without whole clusters.
+    is_large = (table["column"] != "") | (table["score_drop"] > CLUSTER_LOSS * gain)
     table["is_suspect"] = (
         (table["low"] > MAX_QUALITY_LOSS) & is_large & ~np.array(is_confirmed, dtype=bool)
     )
-    return table.sort_values("loss", ascending=False, kind="stable", ignore_index=True)
+    return table.sort_values("score_drop", ascending=False, kind="stable", ignore_index=True)
 
 
 def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str]:
     """A sentence for each suspicious grouping of ``find_undeclared_entities``."""
     measure = metric_label(tasks.get_task(contract).quality_metric)
     return [
-        f"The holdout may not be independent: a quick model reaches {measure} "
-        f"{row.together:.2f}, but {row.apart:.2f} when "
+        f"The holdout may not be independent: a small model reaches {measure} "
+        f"{row.score_ungrouped:.2f}, but {row.score_grouped:.2f} when "
         + (
             f"rows of one {contract.label(row.column)} are kept together. Give {row.column} the "
             "role entity in the contract, or confirm it with a reason."
@@ -210,37 +219,39 @@ def _try_grouping(
     groups: pd.Series,
     values: pd.Series,
     seed: int,
-    together: dict[bytes, tuple[np.ndarray, np.ndarray]],
+    ungrouped_cache: dict[bytes, tuple[np.ndarray, np.ndarray]],
     n_trees: int = N_TREES,
 ) -> dict[str, float]:
-    """Quality of quick models whose folds ignore a column's groups, and keep them apart.
+    """Scores of small models whose folds ignore a column's groups, and keep them together.
 
     Empty where too few groups are left when they are joined with the declared ones, or one of them
-    holds most rows. ``together`` holds the features as numbers and the predictions with the
-    declared groups, by sample of rows: all columns of a small table have the same.
+    holds most rows. ``ungrouped_cache`` holds the encoded features and the predictions with the
+    declared groups, by sample of rows: all columns of a small table have the same sample.
     """
     values = values.astype(object).where(values.notna(), None).map(repr)
     is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
     rows, values = train[is_sampled], values[is_sampled]
-    declared = groups[is_sampled].reset_index(drop=True)
-    joined = _join_groups(declared, values.reset_index(drop=True))
-    group_shares = joined.value_counts(normalize=True)
+    declared_groups = groups[is_sampled].reset_index(drop=True)
+    joined_groups = _join_groups(declared_groups, values.reset_index(drop=True))
+    group_shares = joined_groups.value_counts(normalize=True)
     if len(group_shares) < N_FOLDS or group_shares.iloc[0] > MAX_GROUP_SHARE:
         return {}
 
-    outcome = contract.encode_target(rows).to_numpy()
+    target = contract.encode_target(rows).to_numpy()
 
     def predict(matrix: np.ndarray, grouping: pd.Series) -> np.ndarray:
         folds = assign_folds(grouping, None, N_FOLDS)
-        return _predict_out_of_fold(matrix, outcome, folds, contract, seed, n_trees)
+        return _predict_out_of_fold(matrix, target, folds, contract, seed, n_trees)
 
-    sample = is_sampled.to_numpy().tobytes()
-    if sample not in together:
+    sample_key = is_sampled.to_numpy().tobytes()
+    if sample_key not in ungrouped_cache:
         [matrix] = _standardize(contract, rows)
-        together[sample] = matrix, predict(matrix, declared)
-    matrix, predictions = together[sample]
-    apart = predict(matrix, joined)
-    return _compare_quality(predictions, apart, outcome, joined.to_numpy(), contract, seed)
+        ungrouped_cache[sample_key] = matrix, predict(matrix, declared_groups)
+    matrix, ungrouped_predictions = ungrouped_cache[sample_key]
+    grouped_predictions = predict(matrix, joined_groups)
+    return _compare_quality(
+        ungrouped_predictions, grouped_predictions, target, joined_groups.to_numpy(), contract, seed
+    )
 
 
 def _try_neighbours(
@@ -252,35 +263,37 @@ def _try_neighbours(
     rng = np.random.default_rng(seed)
     n_neighbours = min(2 * N_NEIGHBOURS, len(train))
     [matrix] = _standardize(contract, train)
-    outcome = contract.encode_target(train).to_numpy()
+    target = contract.encode_target(train).to_numpy()
     group_codes = pd.factorize(groups)[0]
-    chosen = rng.permutation(len(train))[:MAX_ROWS]
+    sample_index = rng.permutation(len(train))[:MAX_ROWS]
     index = NearestNeighbors(n_neighbors=n_neighbours).fit(matrix)
-    neighbours = index.kneighbors(matrix[chosen], return_distance=False)
-    shares_group = group_codes[neighbours] == group_codes[chosen][:, None]
+    neighbours = index.kneighbors(matrix[sample_index], return_distance=False)
+    shares_group = group_codes[neighbours] == group_codes[sample_index][:, None]
     order = np.argsort(shares_group, axis=1, kind="stable")
     neighbours = np.take_along_axis(neighbours, order, axis=1)
     if (~shares_group).sum(axis=1).min() < N_NEIGHBOURS:
         return {}
-    nearest, farther = (
-        _mean_outcome(outcome[neighbours[:, part]], contract)
+    nearest, distant = (
+        _mean_outcome(target[neighbours[:, part]], contract)
         for part in (slice(0, N_NEAREST), slice(N_NEIGHBOURS // 2, N_NEIGHBOURS))
     )
-    return _compare_quality(nearest, farther, outcome[chosen], group_codes[chosen], contract, seed)
+    return _compare_quality(
+        nearest, distant, target[sample_index], group_codes[sample_index], contract, seed
+    )
 
 
 def _try_clusters(
     train: pd.DataFrame, contract: Contract, groups: pd.Series, seed: int
 ) -> dict[str, float]:
-    """Quality of quick models whose folds ignore clusters of similar rows, and keep them apart.
+    """Scores of small models whose folds ignore clusters of similar rows, and keep them together.
 
     A model learns a function from other clusters as well; the outcomes of rows of a group it learns
     only from this group.
     """
     from sklearn.cluster import KMeans
 
-    chosen = np.random.default_rng(seed).permutation(len(train))[:MAX_MODEL_ROWS]
-    rows, groups = train.iloc[chosen].reset_index(drop=True), groups.iloc[chosen]
+    sample_index = np.random.default_rng(seed).permutation(len(train))[:MAX_MODEL_ROWS]
+    rows, groups = train.iloc[sample_index].reset_index(drop=True), groups.iloc[sample_index]
     [matrix] = _standardize(contract, rows)
     n_clusters = max(len(rows) // ROWS_PER_CLUSTER, 2 * N_FOLDS)
     clusters = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(matrix)
@@ -288,29 +301,31 @@ def _try_clusters(
 
 
 def _compare_quality(
-    together: np.ndarray,
-    apart: np.ndarray,
-    outcome: np.ndarray,
+    ungrouped_predictions: np.ndarray,
+    grouped_predictions: np.ndarray,
+    target: np.ndarray,
     groups: np.ndarray,
     contract: Contract,
     seed: int,
 ) -> dict[str, float]:
-    """Quality of both predictions and the loss between them, with its 95% interval by group."""
+    """Scores of both predictions and their difference, with its 95% interval by group."""
     task = tasks.get_task(contract)
-    if not task.is_evaluable(outcome):
+    if not task.is_evaluable(target):
         return {}
     metric = task.metric_functions()[task.quality_metric]
 
-    def compute_loss(weight: np.ndarray) -> np.ndarray:
-        return metric(outcome, together, weight) - metric(outcome, apart, weight)
+    def compute_drop(weight: np.ndarray) -> np.ndarray:
+        return metric(target, ungrouped_predictions, weight) - metric(
+            target, grouped_predictions, weight
+        )
 
-    unit_weights = np.ones(len(outcome))
-    scored = ScoredRows(outcome, together, groups)
-    low, high = jackknife_ci(compute_loss, scored, DIFFERENCE, resamples=N_RESAMPLES, seed=seed)
+    unit_weights = np.ones(len(target))
+    scored = ScoredRows(target, ungrouped_predictions, groups)
+    low, high = jackknife_ci(compute_drop, scored, DIFFERENCE, resamples=N_RESAMPLES, seed=seed)
     return {
-        "together": metric(outcome, together, unit_weights),
-        "apart": metric(outcome, apart, unit_weights),
-        "loss": float(compute_loss(unit_weights)),
+        "score_ungrouped": metric(target, ungrouped_predictions, unit_weights),
+        "score_grouped": metric(target, grouped_predictions, unit_weights),
+        "score_drop": float(compute_drop(unit_weights)),
         "low": low,
         "high": high,
     }
@@ -326,7 +341,7 @@ def _mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
 
 def _predict_out_of_fold(
     matrix: np.ndarray,
-    outcome: np.ndarray,
+    target: np.ndarray,
     folds: np.ndarray,
     contract: Contract,
     seed: int,
@@ -335,15 +350,15 @@ def _predict_out_of_fold(
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     n_classes = len(contract.classes)
-    scores = np.zeros((len(outcome), n_classes) if n_classes > 2 else len(outcome))
+    scores = np.zeros((len(target), n_classes) if n_classes > 2 else len(target))
     options = {"n_estimators": n_trees, "min_samples_leaf": 2, "random_state": seed}
     for fold in range(N_FOLDS):
         test = folds == fold
         if not n_classes:
-            model = ExtraTreesRegressor(**options).fit(matrix[~test], outcome[~test])
+            model = ExtraTreesRegressor(**options).fit(matrix[~test], target[~test])
             scores[test] = model.predict(matrix[test])
             continue
-        model = ExtraTreesClassifier(**options).fit(matrix[~test], outcome[~test])
+        model = ExtraTreesClassifier(**options).fit(matrix[~test], target[~test])
         probabilities = np.zeros((test.sum(), n_classes))
         probabilities[:, model.classes_] = model.predict_proba(matrix[test])
         scores[test] = probabilities if n_classes > 2 else probabilities[:, 1]

@@ -27,7 +27,7 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
     categorical columns are target-encoded. Dropped columns are included, so that the reasons for
     dropping them can be checked.
     """
-    task, outcome = tasks.get_task(contract), contract.encode_checked_target(frame)
+    task, target = tasks.get_task(contract), contract.encode_checked_target(frame)
     roles = ("feature", "sensitive", "dropped")
     rows = []
     for name, column in {**contract.columns, **contract.model_features}.items():
@@ -36,7 +36,7 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
                 (
                     name,
                     column.role,
-                    *task.univariate_score(frame[name], column.type == "category", outcome),
+                    *task.univariate_score(frame[name], column.type == "category", target),
                 )
             )
     table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
@@ -77,14 +77,14 @@ def find_suspected_pairs(
     task, rows = tasks.get_task(contract), frame.head(MAX_PAIR_ROWS)
     strengths = associations.set_index("column")["strength"]
     names = [name for name in strengths.index if name in contract.numeric_features]
-    outcome, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
+    target, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
     suspected = []
     for first, second in combinations(names[:MAX_PAIR_FEATURES], 2):
         if strengths[[first, second]].max() >= limit - MIN_PAIR_GAIN:
             continue
         left, right = rows[first].astype(float), rows[second].astype(float)
         joint = (left - right, left + right, left / right.where(right != 0), left * right)
-        strength = max(task.univariate_score(values, False, outcome)[0] for values in joint)
+        strength = max(task.univariate_score(values, False, target)[0] for values in joint)
         is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
         if strength >= limit and not is_confirmed:
             suspected.append(f"{first} and {second}")

@@ -30,11 +30,11 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
     """
     if len(frame) < MIN_ROWS:
         return {}
-    features, outcome = contract.select_features(frame), contract.encode_checked_target(frame)
+    features, target = contract.select_features(frame), contract.encode_checked_target(frame)
     if contract.classes:
-        has_enough_rows = outcome.map(outcome.value_counts()) >= 2 * N_FOLDS
-        features, outcome = features[has_enough_rows], outcome[has_enough_rows]
-        if outcome.nunique() < 2:
+        has_enough_rows = target.map(target.value_counts()) >= 2 * N_FOLDS
+        features, target = features[has_enough_rows], target[has_enough_rows]
+        if target.nunique() < 2:
             return {}
     scores: dict[str, float] = {}
     for input_name in contract.input_names:
@@ -42,7 +42,7 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
         names = list(column.model_features(input_name))
         candidates = [names] if column.type == "text" else [[name] for name in names]
         scores[input_name] = max(
-            _score_features(features[candidate], outcome, bool(contract.classes))
+            _score_features(features[candidate], target, bool(contract.classes))
             for candidate in candidates
         )
     return scores
@@ -68,7 +68,7 @@ def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
     return suspects, [name for name in strong if name not in suspects]
 
 
-def _score_features(values: pd.DataFrame, outcome: pd.Series, is_classification: bool) -> float:
+def _score_features(values: pd.DataFrame, target: pd.Series, is_classification: bool) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -88,15 +88,13 @@ def _score_features(values: pd.DataFrame, outcome: pd.Series, is_classification:
         else DecisionTreeRegressor(**tree_params)
     )
     folds = (StratifiedKFold if is_classification else KFold)(N_FOLDS, shuffle=True, random_state=0)
-    scoring = (
-        ("roc_auc" if outcome.nunique() == 2 else "roc_auc_ovr") if is_classification else "r2"
-    )
+    scoring = ("roc_auc" if target.nunique() == 2 else "roc_auc_ovr") if is_classification else "r2"
     feature_matrix = np.clip(feature_matrix, -1e30, 1e30)  # the tree casts to float32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(
             np.nan_to_num(
-                cross_val_score(model, feature_matrix, outcome, cv=folds, scoring=scoring).min(),
+                cross_val_score(model, feature_matrix, target, cv=folds, scoring=scoring).min(),
                 nan=0.0,
             )
         )

@@ -44,15 +44,15 @@ def measure_importance(
         else frame
     )
     rows = task.contract.select_features(sample)
-    outcome = task.contract.encode_checked_target(sample).to_numpy()
+    target = task.contract.encode_checked_target(sample).to_numpy()
     repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
     orders = list(_shuffle_orders(len(rows), repeats, seed))
-    [intact] = _measure_together(task, pipeline, [rows], outcome)
+    [intact] = _measure_together(task, pipeline, [rows], target)
 
     def measure_shuffled(name: str) -> list[float]:
         shuffles = [rows[name].iloc[order].set_axis(rows.index) for order in orders]
         frames = [rows.assign(**{name: values}) for values in shuffles]
-        return _measure_together(task, pipeline, frames, outcome)
+        return _measure_together(task, pipeline, frames, target)
 
     with engine.open_engine(engine.LOCAL, NONE, measure_shuffled, workers=None) as executor:
         futures = {name: executor.submit(name) for name in rows.columns}
@@ -77,12 +77,12 @@ def _shuffle_orders(n_rows: int, repeats: int, seed: int) -> Iterator[np.ndarray
 
 
 def _measure_together(
-    task: Task, pipeline: Any, frames: list[pd.DataFrame], outcome: np.ndarray
+    task: Task, pipeline: Any, frames: list[pd.DataFrame], target: np.ndarray
 ) -> list[float]:
     """The headline metric of each frame; one prediction, since its steps cost more than rows."""
-    metric, weights = task.metric_functions()[task.headline_metric], np.ones(len(outcome))
+    metric, weights = task.metric_functions()[task.headline_metric], np.ones(len(target))
     scores = task.predict_scores(pipeline, pd.concat(frames, ignore_index=True))
-    return [metric(outcome, score, weights) for score in np.split(scores, len(frames))]
+    return [metric(target, score, weights) for score in np.split(scores, len(frames))]
 
 
 def compute_dependence(

@@ -33,7 +33,7 @@ class FeatureRanking:
 
 
 def find_best_ranking(
-    task: Task, features: pd.DataFrame, outcome: pd.Series
+    task: Task, features: pd.DataFrame, target: pd.Series
 ) -> FeatureRanking | None:
     """Find the numeric feature that ranks the train rows best; None without one."""
     best_score, best = task.univariate_chance_level, None
@@ -42,7 +42,7 @@ def find_best_ranking(
         fill = float(values.median())
         if np.isnan(fill):
             continue
-        score, direction = task.univariate_score(values.fillna(fill), False, outcome)
+        score, direction = task.univariate_score(values.fillna(fill), False, target)
         if score > best_score:
             best_score, best = score, FeatureRanking(name, direction == "higher", fill)
     return best

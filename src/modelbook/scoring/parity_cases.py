@@ -80,7 +80,7 @@ def typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Return ``typical_row`` as a request, with the median date and the commonest text."""
+    """Return ``typical_row`` as a request, with the median date and the most frequent text."""
     typical = typical_row(contract.select_features(rows), contract)
     request = {}
     for name in contract.input_names:

@@ -270,7 +270,9 @@ class Multiclass(Task):
         return pd.DataFrame({"actual": names[scored.outcome], "predicted": predictions})
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
-        return {"commonest": np.bincount(outcome).max() / len(outcome) if len(outcome) else np.nan}
+        return {
+            "majority_share": np.bincount(outcome).max() / len(outcome) if len(outcome) else np.nan
+        }
 
     def make_drift_frame(
         self, score: np.ndarray, outcome: Any
