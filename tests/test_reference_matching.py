@@ -115,9 +115,9 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     change = evaluation.change
     assert change is not None
     # Without the rows that are hard to predict, the holdout itself has a higher ROC AUC.
-    assert change.like_for_like > change.holdout + 0.03
-    assert change.mix + change.rest == pytest.approx(change.batch - change.holdout)
-    assert evaluation.find_metric("roc_auc")["reference"] == change.like_for_like
+    assert change.matched_holdout > change.holdout + 0.03
+    assert change.mix + change.residual == pytest.approx(change.batch - change.holdout)
+    assert evaluation.find_metric("roc_auc")["reference"] == change.matched_holdout
 
 
 def fill(rows: pd.DataFrame) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def test_drop_hidden_by_mix_change_is_detected(
     evaluation = evaluate(worse)
     change = evaluation.change
     assert change is not None
-    assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.rest
+    assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.residual
     assert "retrain" in [item.verdict for item in rules.find_issues(evaluation, PARAMS)]
 
 
@@ -199,14 +199,14 @@ def test_change_of_known_entities_is_separated_where_others_suffice(
     change = evaluate(batch, training_entities=entities).change
     assert change is not None
     assert change.known_entity_share == pytest.approx(1500 / 2100)
-    assert change.mix + change.known_entities + change.rest == pytest.approx(
+    assert change.mix + change.known_entities + change.residual == pytest.approx(
         change.batch - change.holdout
     )
     few = evaluate(recorded, training_entities=entities).change
     assert few is not None
     assert few.known_entity_share == 1
     assert np.isnan(few.known_entities)
-    assert few.rest == pytest.approx(few.batch - few.like_for_like)
+    assert few.residual == pytest.approx(few.batch - few.matched_holdout)
 
 
 @pytest.mark.long

@@ -1,8 +1,8 @@
 """Split the change of a metric from the holdout to a batch by its cause.
 
-The mix of rows: the holdout's own rows of the batch's mix give another value. Rows already seen:
-the model was fitted on other rows of the same entities, and predicts these better than those of new
-entities. The rest is a change of what the model predicts, or of how well it does.
+Mix shift: the metric on holdout rows that are matched to the batch's mix differs from that on all
+holdout rows. Known entities: the model was fitted on other rows of the same entities, and predicts
+these better than rows of new ones. The residual is a change of the relation that the model learned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 NAN = float("nan")
-MOST_ROWS = 0.5  # share of rows of known entities from which a batch is no test on new ones
+MIN_KNOWN_SHARE = (
+    0.5  # with at least this share of known entities, a batch does not test on new ones
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class ChangeSplit:
     ----------
     holdout : float
         On all rows of the holdout.
-    like_for_like : float
+    matched_holdout : float
         On the rows of the holdout that are matched to the batch's mix.
     batch : float
         On the batch's rows with outcomes.
@@ -37,20 +39,20 @@ class ChangeSplit:
 
     metric: str
     holdout: float
-    like_for_like: float
+    matched_holdout: float
     batch: float
     known_entity_share: float = NAN
     new_entities: float = NAN
 
     @property
     def has_mostly_known_entities(self) -> bool:
-        """Whether the batch is no test on new entities: most rows are of those in training."""
-        return self.known_entity_share >= MOST_ROWS
+        """Whether most rows are of entities in training, so that new ones are not tested."""
+        return self.known_entity_share >= MIN_KNOWN_SHARE
 
     @property
     def mix(self) -> float:
         """Part of the change that the mix of rows explains."""
-        return self.like_for_like - self.holdout
+        return self.matched_holdout - self.holdout
 
     @property
     def known_entities(self) -> float:
@@ -58,14 +60,22 @@ class ChangeSplit:
         return self.batch - self.new_entities
 
     @property
-    def rest(self) -> float:
-        """The rest: the true change, and that of known entities where it cannot be separated."""
+    def residual(self) -> float:
+        """The remaining change, with that of known entities where it cannot be separated."""
         return (
             self.batch if np.isnan(self.new_entities) else self.new_entities
-        ) - self.like_for_like
+        ) - self.matched_holdout
 
 
-COLUMNS = ["batch", "holdout", "mix", "known entities", "rest", "value", "rows of known entities"]
+COLUMNS = [
+    "batch",
+    "holdout",
+    "mix",
+    "known entities",
+    "residual",
+    "value",
+    "rows of known entities",
+]
 
 
 def tabulate(splits: Sequence[tuple[str, ChangeSplit]]) -> pd.DataFrame:
@@ -76,7 +86,7 @@ def tabulate(splits: Sequence[tuple[str, ChangeSplit]]) -> pd.DataFrame:
             split.holdout,
             split.mix,
             split.known_entities,
-            split.rest,
+            split.residual,
             split.batch,
             split.known_entity_share,
         )

@@ -148,7 +148,7 @@ def _describe_mix(evaluation: BatchEvaluation) -> list[Finding]:
         _describe_shift(shift, evaluation.task.contract) for shift in evaluation.matched.shifts
     )
     sentence = (
-        f"Batch {evaluation.batch}, no action: {shifts}{_describe_like_for_like(evaluation)}."
+        f"Batch {evaluation.batch}, no action: {shifts}{_describe_matched_holdout(evaluation)}."
     )
     return [Finding(HEALTHY, sentence, MIX_RULE)]
 
@@ -208,13 +208,13 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
     return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 
 
-def _describe_like_for_like(evaluation: BatchEvaluation) -> str:
+def _describe_matched_holdout(evaluation: BatchEvaluation) -> str:
     if evaluation.change is None:
         return ""
     change = evaluation.change
     return (
         f"; {metric_label(change.metric)} is {format_metric(change.batch)}, on rows of the holdout "
-        f"with the same mix {format_metric(change.like_for_like)}"
+        f"with the same mix {format_metric(change.matched_holdout)}"
     )
 
 
@@ -542,7 +542,7 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     if change is None or change.mix == 0:
         return sentence.format(format_metric(row["reference"]))
     return sentence.format(
-        f"{format_metric(change.like_for_like)} like for like, "
+        f"{format_metric(change.matched_holdout)} like for like, "
         f"{format_metric(change.holdout)} in all its rows"
     )
 
@@ -565,7 +565,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     latest = evaluations[-1]
     row = latest.find_metric(latest.task.headline_metric)
     drifted = int(latest.feature_drift["drifted"].sum()) if len(latest.feature_drift) else 0
-    figures = [
+    numbers = [
         key_number(
             f"rows, batch {latest.batch}",
             latest.rows,
@@ -587,7 +587,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         if change is not None and change.has_mostly_known_entities:
             entities = latest.task.contract.entity_label_plural
             context += f", {change.known_entity_share:.0%} of its rows of {entities} in training"
-        figures.append(
+        numbers.append(
             key_number(
                 metric_label(latest.task.headline_metric),
                 row["value"],
@@ -596,4 +596,4 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
                 context=context,
             )
         )
-    return figures
+    return numbers
