@@ -79,16 +79,16 @@ class Experiment:
     setup_options : mapping, optional
         Arguments of PyCaret's ``setup`` in place of ``DEFAULT_SETUP_OPTIONS``.
     fold_scores : mapping, optional
-        The attribute of an earlier experiment, by ``selection_digest``; of other rows or folds it
-        is not used.
+        Fold scores of earlier experiments, by ``selection_digest``; ignored if rows or folds
+        differ.
     fold_seconds : mapping, optional
         The attribute of an earlier experiment.
 
     Attributes
     ----------
     fold_scores : dict
-        Predictions for each fold's test rows, by family with its defaults: those recorded so far;
-        empty for a family that the comparison skipped for lack of time.
+        Predictions for each fold's test rows that have been recorded so far, by family with its
+        default parameters; empty for a family that the comparison skipped for lack of time.
     fold_seconds : dict
         Seconds of a fold by family, as far as the comparison has measured them.
     options : dict
@@ -140,8 +140,8 @@ class Experiment:
         self._assign_folds(folds, split)
         for metric in self._metrics.values():
             check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
-        recorded = fold_scores or {}
-        self.fold_scores = recorded.get(self.selection_digest(), {})
+        recorded_scores = fold_scores or {}
+        self.fold_scores = recorded_scores.get(self.selection_digest(), {})
         self.options["fold_scores"] = {self.selection_digest(): self.fold_scores}
         self.fold_seconds = self.options["fold_seconds"] = dict(fold_seconds or {})
         self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
@@ -163,15 +163,17 @@ class Experiment:
         self._splitter = choose_folds(
             self.task, self.outcome, self._groups, folds, self.split_strategy
         )
-        self.folds, self._folds_wanted = self._splitter.n_splits, folds
+        self.folds, self._n_folds_requested = self._splitter.n_splits, folds
         self.options["folds"] = self.folds
         self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
 
     def __reduce__(self) -> Any:
         """Pickle as a call that sets the experiment up again, with the same folds and results."""
         options = {**self.options, "max_rows": None, "fold_scores": None}
-        make = partial(Experiment, self._selection_rows, self._contract, seed=self._seed, **options)
-        return make, ()
+        factory = partial(
+            Experiment, self._selection_rows, self._contract, seed=self._seed, **options
+        )
+        return factory, ()
 
     def with_permuted_targets(self, seed: int) -> Experiment:
         """The same experiment on a sample of rows whose outcomes are those of other entities."""
@@ -180,12 +182,14 @@ class Experiment:
         return Experiment(train, self._contract, seed=self._seed, **options)
 
     def _set_up(self) -> Any:
-        prepared = preprocessing.fit_and_check_steps(
+        prepared_features = preprocessing.fit_and_check_steps(
             self._steps, self._contract, self.features, self.outcome
         )
-        categorical_names = preprocessing.text_columns(prepared)
-        self._category_columns = [prepared.columns.get_loc(name) for name in categorical_names]
-        data = prepared.assign(**{self._contract.target: self.outcome})
+        categorical_names = preprocessing.text_columns(prepared_features)
+        self._category_columns = [
+            prepared_features.columns.get_loc(name) for name in categorical_names
+        ]
+        data = prepared_features.assign(**{self._contract.target: self.outcome})
         experiment: Any = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
             data=data,
@@ -193,7 +197,7 @@ class Experiment:
             test_data=data.head(2 * self.folds),
             target=self._contract.target,
             index=False,
-            numeric_features=[name for name in prepared if name not in categorical_names],
+            numeric_features=[name for name in prepared_features if name not in categorical_names],
             categorical_features=categorical_names,
             fold_strategy=self._splitter,
             fold_groups=self._groups,
@@ -226,11 +230,11 @@ class Experiment:
         CustomCodeError
             If its predictions cannot be used.
         """
-        probe = select_probe_rows(self.task, self.outcome)
-        rows, outcome = self.features.loc[probe], self.outcome.loc[probe]
+        probe_index = select_probe_rows(self.task, self.outcome)
+        rows, target = self.features.loc[probe_index], self.outcome.loc[probe_index]
         for name in self._estimators:
             pipeline = self.make_default_pipeline(name)
-            check_predictions(self.task, name, pipeline, rows, outcome)
+            check_predictions(self.task, name, pipeline, rows, target)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the folds, and how PyCaret's experiment is set up."""
@@ -278,24 +282,24 @@ class Experiment:
             filter(
                 None,
                 [
-                    self._fewer_folds(),
+                    self._describe_fewer_folds(),
                     sampling_sentence,
                     class_balancing.describe_balancing(self._imbalance),
                 ],
             )
         )
 
-    def _fewer_folds(self) -> str:
-        if self.folds == self._folds_wanted:
+    def _describe_fewer_folds(self) -> str:
+        if self.folds == self._n_folds_requested:
             return ""
         return (
-            f"{self.folds} folds instead of {self._folds_wanted}: with more, a fold would have "
-            "no rows of a class and could not be scored."
+            f"{self.folds} folds instead of {self._n_folds_requested}: with more, a fold would "
+            "have no rows of a class and could not be scored."
         )
 
     def fold_digest(self) -> str:
         """SHA-256 of the assignment of groups to test folds."""
-        folds = np.full(len(self.outcome), -1)  # forward folds never test the first rows
+        folds = np.full(len(self.outcome), -1)  # a time-series split never tests the first rows
         for number, (_, test_index) in enumerate(self._cv_splits):
             folds[test_index] = number
         return digest_folds(self._groups, folds)
@@ -352,13 +356,13 @@ class Experiment:
         mean, sd = (
             {name: float(values[row]) for name, values in metrics.items()} for row in MEAN_AND_SD
         )
-        undefined = [
+        undefined_metrics = [
             metric_label(name)
             for name in (*self.task.ranking_metrics, *self._metrics)
             if not np.isfinite(mean[name])
         ]
-        if undefined:
-            reason = f"{', '.join(undefined)}: undefined in a fold"
+        if undefined_metrics:
+            reason = f"{', '.join(undefined_metrics)}: undefined in a fold"
             return make_candidate("failed", seconds, reason=reason)
         return make_candidate(
             "ok",
@@ -388,7 +392,7 @@ class Experiment:
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Search distributions and grid of a candidate, without ``class_weight``.
 
-        Those of ``spaces``, or PyCaret's where it has none.
+        From ``spaces.RANGES``, otherwise PyCaret's.
         """
         if family in self._estimators:
             return search_distributions(
@@ -410,11 +414,11 @@ class Experiment:
         return ranges, grid
 
     def is_own_estimator(self, family: str) -> bool:
-        """Whether a candidate is a custom estimator of the book, not a family."""
+        """Whether a candidate is a custom estimator, not a family of PyCaret."""
         return family in self._estimators
 
     def choose_stop_rows(self, fold: int, share: float) -> np.ndarray:
-        """Which of a fold's train rows decide early stopping: whole groups, or the last times."""
+        """Mask of a fold's train rows for early stopping: whole groups, or the last periods."""
         groups = self._groups.iloc[self.cv_splits()[fold][0]]
         names = np.unique(groups.to_numpy())
         if not self.split_strategy.is_forward:
@@ -454,10 +458,11 @@ class Experiment:
     def _run_cross_validation(self, family: str, keep_model: bool) -> CrossValidation:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
         estimator, params = self._family_and_parameters(family)
-        made = self.make_estimator(family)
+        model = self.make_estimator(family)
         is_booster = family in boosters.BOOSTERS
-        if not isinstance(estimator, str) or is_booster or isinstance(made, CalibratedClassifierCV):
-            estimator, params = made, {}
+        is_calibrated = isinstance(model, CalibratedClassifierCV)
+        if not isinstance(estimator, str) or is_booster or is_calibrated:
+            estimator, params = model, {}
         return self._experiment.cross_validate(
             estimator,
             params,
@@ -514,11 +519,11 @@ class Experiment:
             train_index, test_index = self.cv_splits()[fold]
             preprocessor = self.make_default_pipeline(family)
             preprocessor.steps.pop()
-            train, outcome = self.features.iloc[train_index], self.outcome.iloc[train_index]
-            encoded = preprocessor.fit_transform(train, outcome)
-            rows, outcome = encoded if isinstance(encoded, tuple) else (encoded, outcome)
+            train, target = self.features.iloc[train_index], self.outcome.iloc[train_index]
+            encoded = preprocessor.fit_transform(train, target)
+            rows, target = encoded if isinstance(encoded, tuple) else (encoded, target)
             test = preprocessor.transform(self.features.iloc[test_index])
-            self._encoded_folds[key] = rows, outcome, test
+            self._encoded_folds[key] = rows, target, test
         return self._encoded_folds[key]
 
     def encode_folds(self, families: list[str]) -> None:
@@ -528,7 +533,7 @@ class Experiment:
                 self.encode_fold(family, fold)
 
     def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
-        """Out-of-fold scores of the train rows; NaN for rows that no forward fold tests."""
+        """Out-of-fold scores of the train rows; NaN for rows that no fold tests."""
         if self.split_strategy.is_forward:
             fold_scores = [
                 self.fit_predict_fold(pipeline, train_index, test_index)
@@ -549,7 +554,7 @@ class Experiment:
         )
 
     def to_scored_rows(self, scores: np.ndarray) -> ScoredRows:
-        """Out-of-fold scores with outcomes, of all rows that have a score."""
+        """Scored rows from out-of-fold scores; rows without a score are dropped."""
         has_score = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
         return ScoredRows.from_arrays(self.outcome, scores, self.entities).select(has_score)
 
