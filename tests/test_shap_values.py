@@ -136,7 +136,7 @@ def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> Non
     [
         Ridge(),
         GradientBoostingRegressor(random_state=0),
-        CatBoostRegressor(iterations=5, verbose=0),
+        CatBoostRegressor(iterations=5, verbose=0, allow_writing_files=False),
     ],
 )
 def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
