@@ -101,7 +101,7 @@ def test_version_contains_custom_step_and_its_requirements(
 ) -> None:
     pipeline = version.load_holdout_pipeline()
     wealth = pipeline.steps[0][1]
-    assert [name for name, _ in pipeline.steps[:2]] == ["own_0", "rare"]
+    assert [name for name, _ in pipeline.steps[:2]] == ["custom_0", "rare_categories"]
     assert wealth.columns_[-3:] == ["wealth", "against_site", "old"]
     requirements = (version.artifact_folder.parent / "requirements.txt").read_text()
     assert requirements.splitlines() == pip_requirements(pipeline)

@@ -43,7 +43,7 @@ class RecordingStep(BaseEstimator):
 def fit_and_check(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     rows = contract.select_features(frame)
     return preprocessing.fit_and_check_steps(
-        [("own_0", CheckedTransformer("odd.Step", RecordingStep(does)))],
+        [("custom_0", CheckedTransformer("odd.Step", RecordingStep(does)))],
         contract,
         rows,
         frame["happened"],
@@ -186,7 +186,7 @@ def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
         contract,
         folds=3,
         seed=1,
-        steps=[("own_0", CheckedTransformer("odd.Step", RecordingStep()))],
+        steps=[("custom_0", CheckedTransformer("odd.Step", RecordingStep()))],
     )
     assert RecordingStep.fits == [600]
     assert trial.cross_validate("lr").status == "ok"
@@ -213,7 +213,7 @@ def test_column_added_by_custom_step_is_used_by_model(
     frame = frame.assign(happened=odd)
     steps = [
         (
-            "own_0",
+            "custom_0",
             CheckedTransformer(
                 "odd.Step",
                 RecordingStep(
@@ -242,8 +242,8 @@ def test_custom_steps_work_in_regression(contract: Contract) -> None:
         folds=2,
         seed=1,
         steps=[
-            ("own_0", CheckedTransformer("odd.Step", RecordingStep())),
-            ("rare", RareCategoryGrouper(0.4)),
+            ("custom_0", CheckedTransformer("odd.Step", RecordingStep())),
+            ("rare_categories", RareCategoryGrouper(0.4)),
         ],
     )
     assert trial.cross_validate("lr").mean["r2"] > 0.7

@@ -175,7 +175,7 @@ def test_version_has_the_modules_that_its_model_needs(tmp_path: Path) -> None:
 
 def test_version_requirements_include_packages_of_nested_custom_steps() -> None:
     member = SimpleNamespace(
-        steps=[("own_0", SimpleNamespace(requirements=["scipy==1.0"])), ("model", object())]
+        steps=[("custom_0", SimpleNamespace(requirements=["scipy==1.0"])), ("model", object())]
     )
     single, stacked = (
         pip_requirements(member),

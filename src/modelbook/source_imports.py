@@ -1,6 +1,6 @@
 """Imports of Python sources, and the modules of this package that they need.
 
-Imports within functions count, because they run later; those for type checkers do not.
+Imports within functions are included, because they run later; those under TYPE_CHECKING are not.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ def find_imports(source: str) -> frozenset[str]:
         tree = ast.parse(source)
     except SyntaxError:  # reported when the source runs
         return frozenset()
-    run_by_name = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
-    return _imported_names(_runtime_statements(tree)) | run_by_name
+    module_strings = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
+    return _imported_names(_runtime_statements(tree)) | module_strings
 
 
 def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
-    """Return the package's modules that imported names need, and all names that these import."""
+    """Return the package's modules behind imported names, and all names that they import."""
     modules: set[Path] = set()
-    imported: set[str] = set()
+    imported_names: set[str] = set()
     paths = _list_package()
-    pending = _package_files(names, paths)
-    while pending:
-        path = pending.pop()
+    pending_paths = _package_files(names, paths)
+    while pending_paths:
+        path = pending_paths.pop()
         modules.add(path)
         imports = _read_imports(path, path.stat().st_mtime_ns)
-        imported |= imports
-        pending |= _package_files(imports, paths) - modules
-    return modules, imported
+        imported_names |= imports
+        pending_paths |= _package_files(imports, paths) - modules
+    return modules, imported_names
 
 
 @cache
@@ -68,8 +68,8 @@ def _imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
 
 def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
-        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if isinstance(node, BLOCKS) and not for_types:
+        is_type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if isinstance(node, BLOCKS) and not is_type_checking:
             yield node
             yield from _runtime_statements(node)
 
@@ -78,8 +78,8 @@ def _list_package() -> dict[str, Path]:
     """Return the path of each module of the package; packages have that of their ``__init__``."""
     paths = {}
     for path in PACKAGE.rglob("*.py"):
-        place = path.parent if path.name == "__init__.py" else path.with_suffix("")
-        paths[".".join((PACKAGE.name, *place.relative_to(PACKAGE).parts))] = path
+        module_path = path.parent if path.name == "__init__.py" else path.with_suffix("")
+        paths[".".join((PACKAGE.name, *module_path.relative_to(PACKAGE).parts))] = path
     return paths
 
 

@@ -35,13 +35,13 @@ def make_steps(root: Path, transformers: Iterable[str], rare_category_share: flo
     names = [name for name in transformers if name != NONE]
     requirements = custom_code.list_requirements(root) if names else []
     steps: NamedSteps = [
-        (f"own_{number}", CheckedTransformer(name, transformer, requirements))
+        (f"custom_{number}", CheckedTransformer(name, transformer, requirements))
         for number, (name, transformer) in enumerate(
             zip(names, custom_code.load_transformers(root, names))
         )
     ]
     return (
-        [*steps, ("rare", RareCategoryGrouper(rare_category_share))]
+        [*steps, ("rare_categories", RareCategoryGrouper(rare_category_share))]
         if rare_category_share
         else steps
     )

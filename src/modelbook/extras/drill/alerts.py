@@ -17,7 +17,7 @@ import yaml
 from modelbook.extras.drill.services import (
     WAIT_SECONDS,
     DrillSkipped,
-    Numbers,
+    Evidence,
     ServiceCopy,
     find_free_port,
     wait_until,
@@ -28,14 +28,14 @@ RULES_FILE = Path("deploy/prometheus/alerts.yml")
 WRONG_ROWS = 20
 
 
-def fire_alerts(copy: ServiceCopy) -> Numbers:
+def fire_alerts(copy: ServiceCopy) -> Evidence:
     """Each of these failures fires its alert in Prometheus."""
     rules = copy.project_root / RULES_FILE
     if shutil.which("prometheus") is None:
         raise DrillSkipped("Prometheus is not installed")
     if not rules.is_file():
         raise DrillSkipped(f"the project has no {RULES_FILE}")
-    seconds: Numbers = {}
+    seconds: Evidence = {}
     process = copy.start(JOURNAL__ON_FAILURE="predict", JOURNAL__TIMEOUT_SECONDS=1)
     with _prometheus(copy, rules) as prometheus:
 

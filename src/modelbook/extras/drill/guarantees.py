@@ -26,7 +26,7 @@ from modelbook.extras.drill.hostile_requests import (
 from modelbook.extras.drill.services import (
     JOURNAL_SECONDS,
     WAIT_SECONDS,
-    Numbers,
+    Evidence,
     ServiceCopy,
     count_refusals,
     count_statuses,
@@ -46,7 +46,7 @@ NO_DRIFT = 1e-9
 PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
 
-def restore_backup(copy: ServiceCopy) -> Numbers:
+def restore_backup(copy: ServiceCopy) -> Evidence:
     """A backup that is restored elsewhere serves the same version, checked by its golden rows."""
     copy.start()
     ready = json.loads(copy.send("GET", "/health/ready")[1])
@@ -55,7 +55,7 @@ def restore_backup(copy: ServiceCopy) -> Numbers:
     return {"files": copy.file_count, "golden rows reproduced": ready["golden_rows"]}
 
 
-def kill_process(copy: ServiceCopy) -> Numbers:
+def kill_process(copy: ServiceCopy) -> Evidence:
     """No returned prediction is missing in the journal when the process is killed under load."""
     process = copy.start()
     clients = copy.start_clients()
@@ -65,7 +65,7 @@ def kill_process(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, stop_clients(clients))
 
 
-def lock_journal(copy: ServiceCopy) -> Numbers:
+def lock_journal(copy: ServiceCopy) -> Evidence:
     """While the journal is locked, no prediction is returned without being journaled."""
     copy.start(JOURNAL__TIMEOUT_SECONDS=1)
     clients = copy.start_clients()
@@ -81,7 +81,7 @@ def lock_journal(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, row_hashes) | count_refusals(clients)
 
 
-def fill_disk(copy: ServiceCopy) -> Numbers:
+def fill_disk(copy: ServiceCopy) -> Evidence:
     """When the journal cannot grow, requests are refused; when it can again, they are served."""
     process = copy.start()
     clients = copy.start_clients()
@@ -94,7 +94,7 @@ def fill_disk(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, stop_clients(clients)) | count_refusals(clients)
 
 
-def remove_journal(copy: ServiceCopy) -> Numbers:
+def remove_journal(copy: ServiceCopy) -> Evidence:
     """A removed journal is created again, with all later rows; the loss is counted exactly."""
 
     def remove(path: Path) -> None:
@@ -107,7 +107,7 @@ def remove_journal(copy: ServiceCopy) -> Numbers:
     return numbers
 
 
-def replace_journal(copy: ServiceCopy) -> Numbers:
+def replace_journal(copy: ServiceCopy) -> Evidence:
     """A backup put in the place of a journal in use is noticed, and the loss is counted."""
 
     def replace(path: Path) -> None:
@@ -121,7 +121,7 @@ def replace_journal(copy: ServiceCopy) -> Numbers:
     return _damage_journal(copy, replace)
 
 
-def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Numbers:
+def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Evidence:
     copy.start()
     clients = copy.start_clients()
     wait_for_responses(clients)
@@ -146,7 +146,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Number
     }
 
 
-def alter_journal(copy: ServiceCopy) -> Numbers:
+def alter_journal(copy: ServiceCopy) -> Evidence:
     """Hashes verify unaltered rows, and identify an altered row and a deleted one."""
     process = copy.start()
     clients = copy.start_clients(1)
@@ -171,7 +171,7 @@ def alter_journal(copy: ServiceCopy) -> Numbers:
     }
 
 
-def hide_artifacts(copy: ServiceCopy) -> Numbers:
+def hide_artifacts(copy: ServiceCopy) -> Evidence:
     """A version whose files are away is reported, tried again, and served when they are back."""
     folder = copy.find_artifacts()
     hidden = folder.with_name("hidden")
@@ -184,7 +184,7 @@ def hide_artifacts(copy: ServiceCopy) -> Numbers:
     return {"seconds until ready": round(copy.wait_ready(), 1)}
 
 
-def alter_artifacts(copy: ServiceCopy) -> Numbers:
+def alter_artifacts(copy: ServiceCopy) -> Evidence:
     """A version whose files were altered is not served."""
     files = [path for path in copy.find_artifacts().rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
@@ -199,7 +199,7 @@ def alter_artifacts(copy: ServiceCopy) -> Numbers:
     return {"files": len(files), "seconds until ready": round(copy.wait_ready(), 1)}
 
 
-def hide_store(copy: ServiceCopy) -> Numbers:
+def hide_store(copy: ServiceCopy) -> Evidence:
     """While the store is away the version in service predicts; then aliases are followed again."""
     store = database_path(copy.root)
     require(store.is_file(), "the store is not a file of the copy")
@@ -217,7 +217,7 @@ def hide_store(copy: ServiceCopy) -> Numbers:
     return {"responses": len(row_hashes)} | refusals
 
 
-def promote_version(copy: ServiceCopy) -> Numbers:
+def promote_version(copy: ServiceCopy) -> Evidence:
     """A promotion under load fails no request, and all workers follow it."""
     copy.start(workers=2)
     number, _ = copy.add_version()
@@ -233,7 +233,7 @@ def promote_version(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
-def promote_absent_version(copy: ServiceCopy) -> Numbers:
+def promote_absent_version(copy: ServiceCopy) -> Evidence:
     """While a promoted version does not load, the one before serves, and each worker says so."""
     copy.start(workers=2)
     number, folder = copy.add_version()
@@ -257,7 +257,7 @@ def promote_absent_version(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
-def roll_back_canary(copy: ServiceCopy) -> Numbers:
+def roll_back_canary(copy: ServiceCopy) -> Evidence:
     """A canary whose predictions drift beyond the limit loses its traffic, and no request fails."""
     number, _ = copy.add_version()
     copy.set_alias(CHALLENGER, number)
@@ -281,7 +281,7 @@ def roll_back_canary(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, row_hashes) | {"seconds until the champion": round(seconds, 1)}
 
 
-def kill_worker(copy: ServiceCopy) -> Numbers:
+def kill_worker(copy: ServiceCopy) -> Evidence:
     """A killed worker is replaced, its gauges go, and no prediction of it is missing."""
     process = copy.start(workers=2)
     clients = copy.start_clients(8)
@@ -305,7 +305,7 @@ def kill_worker(copy: ServiceCopy) -> Numbers:
     }
 
 
-def pause_worker(copy: ServiceCopy) -> Numbers:
+def pause_worker(copy: ServiceCopy) -> Evidence:
     """A worker that does not respond for some seconds, as on a slow machine, is not killed."""
     process = copy.start(workers=2)
     workers = copy.workers(process)
@@ -320,7 +320,7 @@ def pause_worker(copy: ServiceCopy) -> Numbers:
     return require_journaled(copy, stop_clients(clients)) | {"seconds paused": PAUSE_SECONDS}
 
 
-def kill_supervisor(copy: ServiceCopy) -> Numbers:
+def kill_supervisor(copy: ServiceCopy) -> Evidence:
     """Workers end with a killed supervisor."""
     process = copy.start(workers=2)
     workers = copy.workers(process)
@@ -333,7 +333,7 @@ def kill_supervisor(copy: ServiceCopy) -> Numbers:
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
 
 
-GUARANTEES: dict[str, Callable[[ServiceCopy], Numbers]] = {
+GUARANTEES: dict[str, Callable[[ServiceCopy], Evidence]] = {
     check.__name__.replace("_", "-"): check
     for check in (
         restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from modelbook.extras.drill.services import WAIT_SECONDS, Numbers, ServiceCopy, require, wait_until
+from modelbook.extras.drill.services import WAIT_SECONDS, Evidence, ServiceCopy, require, wait_until
 from modelbook.serving.access import ApiKeyStore
 
 MAX_HEALTH_SECONDS = 0.1
@@ -72,7 +72,7 @@ def _queued_seconds(thread: Path) -> float:
         return 0.0
 
 
-def poison_requests(copy: ServiceCopy) -> Numbers:
+def poison_requests(copy: ServiceCopy) -> Evidence:
     """Hostile requests are refused cheaply, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
@@ -112,7 +112,7 @@ def _hostile_requests() -> list[tuple[str, str, bytes]]:
     ]
 
 
-def flood_headers(copy: ServiceCopy) -> Numbers:
+def flood_headers(copy: ServiceCopy) -> Evidence:
     """A huge header and headers that never end are refused, and lock no other client out."""
     process = psutil.Process(copy.start(LIMITS__HEADER_TIMEOUT_SECONDS=HEADER_TIMEOUT_SECONDS).pid)
     memory = process.memory_info().rss
@@ -161,7 +161,7 @@ def _receive(connection: socket.socket) -> bytes:
     return b""
 
 
-def send_foreign_requests(copy: ServiceCopy) -> Numbers:
+def send_foreign_requests(copy: ServiceCopy) -> Evidence:
     """Without keys only this machine is served; after the last key is removed, no client is."""
     process = copy.start(API_KEYS="on")
     journaled_before = len(copy.journaled_ids())
@@ -193,7 +193,7 @@ def send_foreign_requests(copy: ServiceCopy) -> Numbers:
     return {"foreign requests refused": len(foreign), "of them journaled": 0}
 
 
-def serve_pages(copy: ServiceCopy) -> Numbers:
+def serve_pages(copy: ServiceCopy) -> Evidence:
     """No page runs markup of a table, inline scripts, or scripts of other hosts."""
     copy.start()
     for path in PAGES:

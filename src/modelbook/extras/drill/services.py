@@ -29,9 +29,9 @@ from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
 
 WAIT_SECONDS = 600.0  # timeout of each step, on a busy machine
-RESPONSES = 500  # responses before and after something breaks
-N_VERIFIED = 20
-Numbers = dict[str, Any]
+N_RESPONSES = 500  # responses before and after something breaks
+N_VERIFIED_HASHES = 20
+Evidence = dict[str, Any]
 JSON_HEADERS = {"content-type": "application/json"}
 JOURNAL_SECONDS = 60  # a request's timeout for the journal, on a busy machine
 SETTINGS = {
@@ -39,7 +39,7 @@ SETTINGS = {
     "JOURNAL__TIMEOUT_SECONDS": JOURNAL_SECONDS,
     "API_KEYS": "off",
 }
-DROPPED_VARIABLES = ("MLFLOW_TRACKING_URI", "MODELBOOK_KEYRING")  # they lead out of the copy
+DROPPED_VARIABLES = ("MLFLOW_TRACKING_URI", "MODELBOOK_KEYRING")  # they point outside the copy
 
 
 class DrillFailure(Exception):
@@ -62,12 +62,12 @@ def require(condition: bool, problem: str, **numbers: Any) -> None:
 
 def wait_until(condition: Callable[[], bool], problem: str) -> float:
     """Wait for a condition; return the seconds that it took."""
-    started = time.monotonic()
+    start_time = time.monotonic()
     while not condition():
-        waited = time.monotonic() - started
-        require(waited < WAIT_SECONDS, f"{problem} within {WAIT_SECONDS:g} s")
+        elapsed = time.monotonic() - start_time
+        require(elapsed < WAIT_SECONDS, f"{problem} within {WAIT_SECONDS:g} s")
         time.sleep(0.05)
-    return time.monotonic() - started
+    return time.monotonic() - start_time
 
 
 class ServiceCopy:
@@ -92,10 +92,10 @@ class ServiceCopy:
             "server.run_server(Path(sys.argv[1]), sys.argv[2], '127.0.0.1', "
             "*map(int, sys.argv[3:]))"
         )
-        arguments = [str(self.root), self.book, str(self.port), str(workers)]
+        args = [str(self.root), self.book, str(self.port), str(workers)]
         with (self.root / "drill.log").open("a") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments], stderr=log, env=environment
+                [sys.executable, "-c", code, *args], stderr=log, env=environment
             )
         self._processes.append(process)
         if wait:
@@ -146,7 +146,7 @@ class ServiceCopy:
             return False
 
     def read_example(self) -> dict[str, Any]:
-        """Return a legal row."""
+        """Return a valid row."""
         document = json.loads(self.send("GET", "/openapi.json")[1])
         return document["components"]["schemas"]["Row"]["example"]
 
@@ -160,23 +160,23 @@ class ServiceCopy:
         """Register the champion's files once more; returns the version and the folder."""
         champion = read_aliases(self.root, self.book)[CHAMPION]
         folder = self.find_artifacts()
-        copied = folder.parent.with_name(f"{folder.parent.name}-again") / folder.name
-        shutil.copytree(folder, copied)
-        path = copied.parent.relative_to(local_artifact_folder(self.root))
+        folder_copy = folder.parent.with_name(f"{folder.parent.name}-again") / folder.name
+        shutil.copytree(folder, folder_copy)
+        path = folder_copy.parent.relative_to(local_artifact_folder(self.root))
         source = f"{RELATIVE_SCHEME}:/{path}"
         client = create_client(self.root)
-        created = client.create_model_version(self.book, source, tags=champion.tags)
-        return int(created.version), copied
+        new_version = client.create_model_version(self.book, source, tags=champion.tags)
+        return int(new_version.version), folder_copy
 
     def set_alias(self, alias: str, number: int) -> None:
-        """Let an alias name a version."""
+        """Set an alias to a version."""
         create_client(self.root).set_registered_model_alias(self.book, alias, str(number))
         refresh_aliases(self.root, self.book)
 
     def start_clients(self, count: int = 4) -> list[LoadClient]:
         """Start clients that send one row after the other."""
         body = json.dumps(self.read_example())
-        return self._start([LoadClient(self.port, body) for _ in range(count)])
+        return self._start_clients([LoadClient(self.port, body) for _ in range(count)])
 
     def start_variant_clients(self, salt: str, challenger_share: float) -> list[LoadClient]:
         """Start a client whose user the challenger serves, and one with another row and user."""
@@ -192,9 +192,9 @@ class ServiceCopy:
                 is uses_challenger
             )
             clients.append(LoadClient(self.port, json.dumps(row), user))
-        return self._start(clients)
+        return self._start_clients(clients)
 
-    def _start(self, clients: list[LoadClient]) -> list[LoadClient]:
+    def _start_clients(self, clients: list[LoadClient]) -> list[LoadClient]:
         self._clients += clients
         for client in clients:
             client.start()
@@ -244,7 +244,7 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 class LoadClient(threading.Thread):
-    """Sends a row again and again, until it is stopped or the service is gone."""
+    """Sends a row repeatedly, until it is stopped or the service has ended."""
 
     def __init__(self, port: int, body: str, user: str = "") -> None:
         super().__init__(daemon=True)
@@ -289,7 +289,7 @@ def count_statuses(clients: list[LoadClient]) -> dict[int, int]:
     return totals
 
 
-def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> None:
+def wait_for_responses(clients: list[LoadClient], count: int = N_RESPONSES) -> None:
     """Wait for ``count`` more responses."""
     target = sum(len(client.row_hashes) for client in clients) + count
 
@@ -299,21 +299,21 @@ def wait_for_responses(clients: list[LoadClient], count: int = RESPONSES) -> Non
     wait_until(have_responses, f"{count} responses did not come")
 
 
-def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Numbers:
+def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence:
     """Require that the journal holds all predictions, and verify the hashes of the last ones."""
     missing = row_hashes.keys() - copy.journaled_ids()
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
     require(
         not missing, f"missing in the journal: {format_count(len(missing), 'returned prediction')}"
     )
-    last = dict(list(row_hashes.items())[-N_VERIFIED:])
+    last = dict(list(row_hashes.items())[-N_VERIFIED_HASHES:])
     results = verify_predictions(Journal(copy.url, copy.book, JOURNAL_SECONDS), last)
     problems = [result.problem for result in results if not result.is_verified]
     require(not problems, f"a hash is not verified: {problems[:1]}")
     return numbers | {"hashes verified": len(results)}
 
 
-def count_refusals(clients: list[LoadClient]) -> Numbers:
+def count_refusals(clients: list[LoadClient]) -> Evidence:
     """Return how many requests got another status than 200."""
     statuses = count_statuses(clients)
     return {"refused": sum(count for status, count in statuses.items() if status != 200)}

@@ -1,4 +1,4 @@
-"""JupyterLab configuration: incompatible extensions off, no questions at start."""
+"""JupyterLab configuration: disables incompatible extensions and dialogs at start."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def list_config_files(prefix: Path) -> dict[Path, dict[str, Any]]:
 
 def write_config(prefix: Path) -> list[Path]:
     """Set the required keys; return the files that were changed."""
-    changed = [
+    changed_paths = [
         path
         for path, required in list_config_files(prefix).items()
         if json_config.merge(path, required)
@@ -71,15 +71,15 @@ def write_config(prefix: Path) -> list[Path]:
             with atomic_write(path) as temporary_path:
                 temporary_path.write_text(content, encoding="utf-8")
                 temporary_path.chmod(0o755 if path.parent.name == "bin" else 0o644)
-            changed.append(path)
-    return changed
+            changed_paths.append(path)
+    return changed_paths
 
 
 def _list_copied_files(prefix: Path) -> dict[Path, str]:
     """Return the files that setup writes whole: the panel's extension, the classic command."""
-    target = prefix / "share/jupyter/labextensions/modelbook"
+    extension_folder = prefix / "share/jupyter/labextensions/modelbook"
     files = {
-        target / source.relative_to(EXTENSION_FOLDER): source.read_text(encoding="utf-8")
+        extension_folder / source.relative_to(EXTENSION_FOLDER): source.read_text(encoding="utf-8")
         for source in sorted(EXTENSION_FOLDER.rglob("*"))
         if source.is_file()
     }
@@ -104,6 +104,6 @@ def check_config(prefix: Path) -> CheckResult:
         if not path.is_file() or path.read_text(encoding="utf-8") != content
     ]
     if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return CheckResult("JupyterLab", False, f"{missing[0]}{more}", "modelbook setup")
+        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return CheckResult("JupyterLab", False, f"{missing[0]}{others}", "modelbook setup")
     return CheckResult("JupyterLab", True, "configured; extensions that break it are off")
