@@ -24,8 +24,8 @@ Resource = dict[str, Any]
 def render_overlay(checkout: Path, name: str) -> list[Resource]:
     """The resources of an overlay, as kubectl would apply them."""
     command = ["kubectl", "kustomize", checkout / "deploy/kubernetes/overlays" / name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return list(yaml.safe_load_all(done.stdout))
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(result.stdout))
 
 
 @dataclass(frozen=True)
@@ -121,15 +121,15 @@ class Overlay:
             container = {**container, "args": list(args)}
             container.pop("command", None)
         environ = self.environment(container)
-        done = subprocess.run(
+        result = subprocess.run(
             self.command(container, environ),
             cwd=self.image(container).folder,
             env=environ,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
-        return done.stdout
+        assert result.returncode == 0, f"{name}: {result.stdout}{result.stderr}"
+        return result.stdout
 
     @contextmanager
     def started(self, name: str, *words: str, **environ: str) -> Iterator[None]:

@@ -260,10 +260,10 @@ def template(
     frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     """Version 1 answers the base rate to all, version 2 has learned something; 1 is the champion, 2 the challenger."""
-    made = VersionStore(tmp_path_factory.mktemp("ab"))
+    result = VersionStore(tmp_path_factory.mktemp("ab"))
     for alias, estimator in (("champion", DummyClassifier()), ("challenger", None)):
-        made.alias(alias, made.register(fitted(frame_, contract, estimator), contract, frame_))
-    return made
+        result.alias(alias, result.register(fitted(frame_, contract, estimator), contract, frame_))
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -546,10 +546,10 @@ def test_promote_with_require_ab_needs_decision_for_version(
     shelf.register(fitted(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
         promotion.promote(shelf.root, BOOK, 3, **inputs, ab_result=better)
-    made = promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=better)
-    assert made is not None
-    assert (made.champion_after, made.evidence["ab"]["status"]) == (2, PROMOTE_CHALLENGER)
-    assert made.evidence["ab"]["sentences"] == better["sentences"]
+    result = promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=better)
+    assert result is not None
+    assert (result.champion_after, result.evidence["ab"]["status"]) == (2, PROMOTE_CHALLENGER)
+    assert result.evidence["ab"]["sentences"] == better["sentences"]
     assert (
         history.read_history(shelf.root, BOOK)[-1].evidence["ab"]["difference"]
         == better["difference"]

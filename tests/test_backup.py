@@ -48,11 +48,11 @@ def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> 
     with closing(sqlite3.connect(root / "data/tiny/journal.db")) as service, service:
         service.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
         service.commit()
-        done = backup.back_up(root, str(tmp_path / "all backups"))  # while the journal is open
-    assert Path(done.address).parent == tmp_path / "all backups"
+        result = backup.back_up(root, str(tmp_path / "all backups"))  # while the journal is open
+    assert Path(result.address).parent == tmp_path / "all backups"
     root.rename(tmp_path / "hidden")
     restored = tmp_path / "restored"
-    assert backup.restore(restored, done.address).files == done.files
+    assert backup.restore(restored, result.address).files == result.files
     assert served_models.load_champion(restored, BOOK).number == 1
     assert [entry.champion_after for entry in history.read_history(restored, BOOK)] == [1]
     assert history.find_integrity_errors(restored) == []
@@ -63,14 +63,14 @@ def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> 
 
 
 def test_altered_backup_or_existing_target_is_refused(root: Path, tmp_path: Path) -> None:
-    done = backup.back_up(root, str(tmp_path / "backups"))
+    result = backup.back_up(root, str(tmp_path / "backups"))
     (root / "env.yaml").write_text("another")
     with raises_stating(StoreError, "env.yaml"):
-        backup.restore(root, done.address)
+        backup.restore(root, result.address)
     assert (root / "env.yaml").read_text() == "another"
-    (Path(done.address) / "files/env.yaml").write_text("altered")
+    (Path(result.address) / "files/env.yaml").write_text("altered")
     with raises_stating(StoreError, "env.yaml"):
-        backup.restore(tmp_path / "restored", done.address)
+        backup.restore(tmp_path / "restored", result.address)
     assert list((tmp_path / "restored").iterdir()) == []
     with raises_stating(StoreError, "backup.json", "no such file"):
         backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))

@@ -89,8 +89,8 @@ def test_any_input_format_is_scored_to_any_output_format(
         "csv": pd.read_csv, "tsv": lambda path: pd.read_csv(path, sep="\t"), "xlsx": pd.read_excel,
         "jsonl": lambda path: pd.read_json(path, lines=True),
     }[target.rpartition(".")[2]](tmp_path / target)  # fmt: skip
-    wanted = model.predict_proba(contract.select_features(frame.head(150)))[:, 1]
-    np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
+    expected = model.predict_proba(contract.select_features(frame.head(150)))[:, 1]
+    np.testing.assert_allclose(out["probability_1"], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
@@ -100,9 +100,9 @@ def test_output_keeps_rows_and_columns_and_matches_model(
 ):
     inputs = frame.assign(name=[f"n{i}" for i in range(len(frame))])
     (inputs.to_csv if source.endswith("csv") else inputs.to_parquet)(tmp_path / source, index=False)
-    done = run(source, target)
+    result = run(source, target)
     out = (pd.read_csv if target.endswith("csv") else pd.read_parquet)(tmp_path / target)
-    assert (done.rows, done.rejected_rows) == (len(frame), 0)
+    assert (result.rows, result.rejected_rows) == (len(frame), 0)
     assert out["name"].tolist() == inputs["name"].tolist()
     assert list(out.columns) == [
         *inputs.columns,
@@ -111,9 +111,9 @@ def test_output_keeps_rows_and_columns_and_matches_model(
         "probability_1",
         "model_version",
     ]
-    wanted = model.predict_proba(contract.select_features(frame))[:, 1]
-    np.testing.assert_allclose(out["probability_1"], wanted, atol=1e-6)
-    assert out["prediction"].tolist() == (wanted >= 0.4).astype(int).tolist()
+    expected = model.predict_proba(contract.select_features(frame))[:, 1]
+    np.testing.assert_allclose(out["probability_1"], expected, atol=1e-6)
+    assert out["prediction"].tolist() == (expected >= 0.4).astype(int).tolist()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
 
 
@@ -150,9 +150,9 @@ def test_rows_that_violate_contract_go_to_rejects_with_reasons(
     else:
         inputs = inputs.astype({"size": float, "flag": float, "noise": float})
     (inputs.to_csv if kind == "csv" else inputs.to_parquet)(tmp_path / f"in.{kind}", index=False)
-    done = run(f"in.{kind}", "out.csv")
+    result = run(f"in.{kind}", "out.csv")
     rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
-    assert done.rejected_rows == len(rejects) == (4 if kind == "csv" else 3)
+    assert result.rejected_rows == len(rejects) == (4 if kind == "csv" else 3)
     rules = {name: contract.columns[name].describe_rule() for name in FEATURES}
     assert missing_facts(rejects[3], "size", "500.0", rules["size"]) == []
     assert (
@@ -162,7 +162,7 @@ def test_rows_that_violate_contract_go_to_rejects_with_reasons(
     assert missing_facts(rejects[599], "size", "missing", rules["size"]) == []
     if kind == "csv":
         assert missing_facts(rejects[200], "size", "'tall'", rules["size"]) == []
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - done.rejected_rows
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - result.rejected_rows
 
 
 def test_unscorable_input_raises_and_leaves_no_output(run, tmp_path, frame):

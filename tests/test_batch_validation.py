@@ -60,13 +60,13 @@ def test_numeric_arrow_types_are_validated(contract: Contract, values: pa.Array)
     column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
     item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
     typed, reasons = validate_rows(pa.table({"x": values}), item)
-    wanted = np.array(
+    expected = np.array(
         [
             np.nan if value is None or float(value) > 10 else float(value)
             for value in values.to_pylist()
         ]
     )
-    np.testing.assert_array_equal(typed["x"], wanted)
+    np.testing.assert_array_equal(typed["x"], expected)
     texts = [reason for reason in reasons if reason]
     assert len(texts) == values.to_pylist().count(11)
     assert [

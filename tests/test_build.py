@@ -113,12 +113,12 @@ class TestFirstBuild:
             "except ModuleNotFoundError as error:\n"
             "    assert 'import modelbook before' in str(error)\n"
         )
-        done = built.run("python", "-c", script, str(version.artifact_folder.parent))
-        assert done.returncode == 0, done.stderr
+        result = built.run("python", "-c", script, str(version.artifact_folder.parent))
+        assert result.returncode == 0, result.stderr
 
     def test_version_has_lineage_tags_and_artifacts(self, built):
-        done = built.receipt("finalize")["details"]
-        version = aliases.find_version(built.root, "tiny", done["version"])
+        result = built.receipt("finalize")["details"]
+        version = aliases.find_version(built.root, "tiny", result["version"])
         assert version is not None
         tags = version.tags
         assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
@@ -149,9 +149,9 @@ class TestFirstBuild:
 class TestOutdatedStages:
     def test_unchanged_project_runs_no_stage(self, built):
         before = built.products()
-        done = built.build()
-        assert done.returncode == 0
-        assert built.ran(done) == []
+        result = built.build()
+        assert result.returncode == 0
+        assert built.ran(result) == []
         after = built.products()
         assert {name for name in before if before[name] != after.get(name)} <= {
             "reports/index.html",
@@ -160,10 +160,10 @@ class TestOutdatedStages:
 
     def test_up_to_date_check_runs_no_stage(self, built):
         before = built.products()
-        done = built.run("modelbook", "build")
-        assert done.returncode == 0
-        assert all(word in done.stdout for word in ("Nothing to do", *STAGES))
-        assert built.ran(done) == []
+        result = built.run("modelbook", "build")
+        assert result.returncode == 0
+        assert all(word in result.stdout for word in ("Nothing to do", *STAGES))
+        assert built.ran(result) == []
         assert built.products() == before
 
     @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ class TestRebuild:
     def test_outdated_stages_run_and_gate_compares_with_champion(self, tiny):
         leader = tiny.receipt("compare")["details"]["leader"]
         candidate = {"lr": "nb", "nb": "lr"}[leader]  # the one that does not lead
-        done = tiny.run("modelbook", "finalize", "--candidate", candidate)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert tiny.ran(done) == ["finalize", "deploy", "monitor"]
+        result = tiny.run("modelbook", "finalize", "--candidate", candidate)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert tiny.ran(result) == ["finalize", "deploy", "monitor"]
         name = {"lr": "logistic regression", "nb": "naive Bayes"}[candidate]
         assert f"Version 2, {name}," in tiny.receipt("finalize")["sentences"][0]
         decision = tiny.receipt("deploy")
@@ -242,27 +242,27 @@ class TestRebuild:
     def test_current_champion_is_held_and_verified_again(self, tiny):
         taken = tiny.receipt("finalize")["facts"]["parameters"]
         [candidate] = [row["value"] for row in taken if row["name"] == "candidate"]
-        done = tiny.build(
+        result = tiny.build(
             "--env--non_inferiority_margin",
             "0.5",
             "--env--gate",
             "dry_run",
             MODELBOOK_CANDIDATE=candidate,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert tiny.ran(done) == ["deploy", "monitor"]
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert tiny.ran(result) == ["deploy", "monitor"]
         assert not tiny.receipt("deploy")["details"]["moved"]
         assert tiny.receipt("deploy")["details"]["golden_rows"] > 0
 
     def test_single_stage_runs_without_upstream(self, tiny):
-        done = tiny.build("--partially", "explore", "--skip-upstream", "--force")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert tiny.ran(done) == ["explore"]
+        result = tiny.build("--partially", "explore", "--skip-upstream", "--force")
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert tiny.ran(result) == ["explore"]
 
     def test_notebook_run_by_ploomber_belongs_to_a_build(self, tiny):
         before = tiny.products()["models/tiny/explore.json"]
-        done = tiny.run("ploomber", "task", "explore", "--force")
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = tiny.run("ploomber", "task", "explore", "--force")
+        assert result.returncode == 0, result.stdout + result.stderr
         assert tiny.products()["models/tiny/explore.json"] > before
         assert not tiny.receipt("explore")["facts"]["by_hand"]
         assert not build_token.is_build(tiny.root)
@@ -291,11 +291,11 @@ class TestInvalidBuild:
     )
     def test_invalid_build_fails_and_changes_nothing(self, built, words, facts):
         before = built.products()
-        done = built.build(*words)
-        assert done.returncode in (1, 2)
-        assert re.search(facts, done.stderr + done.stdout)
-        assert "Traceback" not in done.stderr
-        assert built.ran(done) == []
+        result = built.build(*words)
+        assert result.returncode in (1, 2)
+        assert re.search(facts, result.stderr + result.stdout)
+        assert "Traceback" not in result.stderr
+        assert built.ran(result) == []
         assert built.products() == before
 
     @pytest.mark.parametrize(
@@ -393,10 +393,10 @@ class TestBrokenTable:
     def test_build_stops_at_failed_ingest_and_keeps_products(self, copy_of):
         load_rand_hie().assign(xage=-1.0).to_csv(copy_of.root / "bad.csv", index=False)
         before = copy_of.products()
-        done = copy_of.build("--env--table", "bad.csv")
-        assert done.returncode == 1
-        assert re.search(r"FAILED\n.*(.|\n)*row 0: xage = -1.0", done.stdout), done.stdout
-        assert copy_of.ran(done) == ["ingest"]
+        result = copy_of.build("--env--table", "bad.csv")
+        assert result.returncode == 1
+        assert re.search(r"FAILED\n.*(.|\n)*row 0: xage = -1.0", result.stdout), result.stdout
+        assert copy_of.ran(result) == ["ingest"]
         after = copy_of.products()
         tables = [name for name in before if name.startswith("data/")]
         assert len(tables) > 3
@@ -455,11 +455,11 @@ class TestInterruptedBuild:
         psutil.wait_procs(begun, 10)
         assert not (tiny.root / "models/tiny/compare.json").exists()
         assert not list(tiny.root.rglob("*.part"))
-        done = tiny.build()
-        assert done.returncode == 0, done.stdout + done.stderr
+        result = tiny.build()
+        assert result.returncode == 0, result.stdout + result.stderr
         assert (
             {"compare", "finalize", "deploy", "monitor"}
-            <= set(tiny.ran(done))
+            <= set(tiny.ran(result))
             <= set(STAGES) - {"ingest"}
         )
         client = store.create_client(tiny.root)
@@ -557,7 +557,7 @@ class TestByHand:
             for word in ("-p", name, str(value))
         ]
         source = built.root / "notebooks/02_explore.ipynb"
-        done = subprocess.run(
+        result = subprocess.run(
             [find_command("papermill"), str(source), str(out), "--no-progress-bar", *words],
             cwd=tmp_path,
             env={**built.environ, "MODELBOOK_ROOT": str(built.root)},
@@ -565,7 +565,7 @@ class TestByHand:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert result.returncode == 0, result.stderr[-3000:]
         receipt = json.loads((built.root / "models/tiny/by-hand/explore.json").read_text())
         assert receipt["facts"]["by_hand"]
         assert "Verdict" in out.read_text()

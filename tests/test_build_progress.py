@@ -18,12 +18,12 @@ def entry(text, done=None, total=None, detail=""):
 
 def shown(entries, *, terminal=False, width=60):
     file = io.StringIO()
-    with BuildProgress(Console(file=file, force_terminal=terminal, width=width)) as made:
-        made.start_stage("compare")
+    with BuildProgress(Console(file=file, force_terminal=terminal, width=width)) as result:
+        result.start_stage("compare")
         for item in entries:
-            made.show_progress("compare", item)
+            result.show_progress("compare", item)
         time.sleep(0.2 if terminal else 0)
-        made.end_stage("compare")
+        result.end_stage("compare")
     return file.getvalue()
 
 
@@ -45,10 +45,10 @@ def test_nested_steps_are_printed_at_intervals(monkeypatch):
 def test_silent_stage_prints_still_running(monkeypatch):
     monkeypatch.setattr(build_progress, "QUIET_SECONDS", -1)
     file = io.StringIO()
-    with BuildProgress(Console(file=file)) as made:
-        made.start_stage("compare")
-        made.show_progress("compare", entry("fitting", 1, 3, "fold 2 of 5"))
-        made.show_still_running("compare")
+    with BuildProgress(Console(file=file)) as result:
+        result.start_stage("compare")
+        result.show_progress("compare", entry("fitting", 1, 3, "fold 2 of 5"))
+        result.show_still_running("compare")
     assert file.getvalue().endswith("1 of 3 · fitting · fold 2 of 5 (still running)\n")
 
 

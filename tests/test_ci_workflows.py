@@ -78,12 +78,12 @@ def test_workflow_has_minimal_permissions_and_timeout(path):
         if may == "write"
     }
     assert set(result["permissions"] or []) <= {"contents"}
-    wanted = {
+    expected = {
         "pipeline": {"pull-requests"},
         "upgrade": {"pull-requests", "contents"},
         "release": {"contents", "packages", "id-token"},
     }
-    assert writes == wanted.get(path.stem, set())
+    assert writes == expected.get(path.stem, set())
     assert "pull_request_target" not in result["on"]
     for name, job in result["jobs"].items():
         assert int(job["timeout-minutes"]) > 0, name
@@ -250,8 +250,8 @@ def test_images_are_pushed_and_signed_by_digest(images, tmp_path):
     ids=["with a database", "offline", "offline, required"],
 )
 def test_image_scan_uses_local_database_and_release_requires_one(images, environ, ends, tmp_path):
-    done = images("scan", **environ)
-    assert done.returncode == ends, done.stderr
+    result = images("scan", **environ)
+    assert result.returncode == ends, result.stderr
     scanned = re.findall(
         r"docker:(\S+) --only-fixed --fail-on high", (tmp_path / "called").read_text()
     )
@@ -264,9 +264,9 @@ def test_release_check_sends_documented_example_to_service(tmp_path, frame, cont
     shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
     with running(shelf.root) as server:
         words = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
-        done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model_version"] == 1
+        result = subprocess.run(words, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["model_version"] == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -298,12 +298,12 @@ def test_updated_locks_are_tested_audited_and_proposed(fails, tmp_path):
     remote = tmp_path / "remote"
     subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
     git("config", f"url.{remote}.insteadOf", "https://x-access-token:key@github.com/me/book")
-    done = subprocess.run(
+    result = subprocess.run(
         [SCRIPTS / "upgrade.sh"], capture_output=True, text=True,
         env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "MODELBOOK_ROOT": str(tmp_path),
              "GH_TOKEN": "key", "GITHUB_REPOSITORY": "me/book", "HOME": str(tmp_path)},
     )  # fmt: skip
-    assert done.returncode == int(fails), done.stderr
+    assert result.returncode == int(fails), result.stderr
     assert (tmp_path / "called").read_text().splitlines() == [
         "make lock LOCK=--upgrade", "make sbom", "make test", *([] if fails else ["make test-oldest"]),
         "gh pr create"

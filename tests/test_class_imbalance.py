@@ -47,12 +47,12 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def trials(rows: pd.DataFrame, contract: Contract) -> Callable[[str], Experiment]:
-    made: dict[str, Experiment] = {}
+    result: dict[str, Experiment] = {}
 
     def trial(balance: str) -> Experiment:
-        if balance not in made:
-            made[balance] = Experiment(rows, contract, folds=2, seed=1, imbalance=balance)
-        return made[balance]
+        if balance not in result:
+            result[balance] = Experiment(rows, contract, folds=2, seed=1, imbalance=balance)
+        return result[balance]
 
     return trial
 
@@ -66,12 +66,12 @@ def test_only_training_rows_are_resampled(
     trial.make_default_pipeline("lr")  # what was made before has no say
     trial.predict_out_of_fold(trial.make_pipeline(RecordingClassifier()))
     there = [np.bincount(trial.outcome.iloc[fitted]).tolist() for fitted, _ in trial.cv_splits()]
-    wanted = {
+    expected = {
         "none": there,
         "oversample": [[max(n)] * 2 for n in there],
         "undersample": [[min(n)] * 2 for n in there],
     }
-    assert RecordingClassifier.fitted == wanted[balance]
+    assert RecordingClassifier.fitted == expected[balance]
     assert RecordingClassifier.asked == [len(asked) for _, asked in trial.cv_splits()]
 
 

@@ -221,12 +221,12 @@ def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, tas
         else model
     )
     for complete in (model, again):
-        made = compile_pipeline(complete, contract, THRESHOLD, frame, tmp_path / "scorer")
-        assert made.scorer_name == (
+        result = compile_pipeline(complete, contract, THRESHOLD, frame, tmp_path / "scorer")
+        assert result.scorer_name == (
             "weighted mean of models"
             if top is MeanBlender and complete is model
             else "stacked models"
-        ), made.reason
+        ), result.reason
         tried = build_parity_cases(frame, contract, seed=7)
         expected = predict_pipeline_scores(complete, tried, contract)
         np.testing.assert_allclose(
@@ -373,10 +373,10 @@ def test_parity_check_detects_different_scorer(compile_model, frame, contract):
 
 def test_parity_cases_cover_missing_values_limits_and_unseen_categories(frame, contract):
     rows = build_parity_cases(frame, contract)
-    made = rows.iloc[len(frame) :]
-    assert {0.0, 100.0} <= set(made["size"])
-    assert made["noise"].isna().any()
-    assert {"1", "2", "11", "\x00unseen"} == set(made["colour"])
+    result = rows.iloc[len(frame) :]
+    assert {0.0, 100.0} <= set(result["size"])
+    assert result["noise"].isna().any()
+    assert {"1", "2", "11", "\x00unseen"} == set(result["colour"])
     assert not rows["size"].isna().any(), "a gap that the contract forbids"
 
 

@@ -85,9 +85,9 @@ def project(built: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> Sm
     )  # fmt: skip
     tiny.wire(**QUICK_COMPARISON)
     tiny.leave_out("monitor")  # it scores batches by the version, as the gate does
-    done = tiny.build()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert tiny.ran(done) == ["compare", "finalize", "deploy"]
+    result = tiny.build()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert tiny.ran(result) == ["compare", "finalize", "deploy"]
     return tiny
 
 

@@ -99,10 +99,10 @@ def resolve(
 @pytest.fixture(scope="module")
 def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
     custom = {"HGB": HistGradientBoostingClassifier(max_iter=20)}
-    names, made = resolve(["svm", "GaussianNB"], custom, SPACE)
+    names, result = resolve(["svm", "GaussianNB"], custom, SPACE)
     assert names == ["svm", "GaussianNB", "HGB"]
     return Experiment(
-        make_frame(seed=1), contract, folds=2, seed=1, estimators=made, search_spaces=SPACE,
+        make_frame(seed=1), contract, folds=2, seed=1, estimators=result, search_spaces=SPACE,
         metrics=scorers.make_metrics(TASK, {"gain": gain}, "neg_log_loss"),
     )  # fmt: skip
 
@@ -136,8 +136,8 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
         "a": HistGradientBoostingClassifier(),
         "b": HistGradientBoostingClassifier(random_state=3),
     }
-    made = resolve(["auto"], custom)[1]
-    assert [made[name].random_state for name in "ab"] == [7, 3]
+    result = resolve(["auto"], custom)[1]
+    assert [result[name].random_state for name in "ab"] == [7, 3]
     assert custom["a"].random_state is None
 
 

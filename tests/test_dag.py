@@ -206,14 +206,14 @@ class TestAirflow:
         command.parent.mkdir(parents=True)
         command.write_text('#!/bin/sh\necho "$@" "$PLOOMBER_ENV_FILENAME" "$MODELBOOK_BY"\n')
         command.chmod(0o755)
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-c", inputs["bash_command"]],
             cwd=tmp_path,
             env=inputs["env"],
             capture_output=True,
             text=True,
         )
-        assert done.stdout.split() == [
+        assert result.stdout.split() == [
             *COMMAND[1:],
             "env.sample.yaml",
             "Airflow",
@@ -249,13 +249,13 @@ class TestCommand:
         self, run, tiny: SmallProject, scheduler: str, old, new, fact
     ) -> None:
         with tiny.changed("pipeline.yaml", old, new):
-            done = run(scheduler, "--out", "out/file")
-        assert done.exit_code == 1
-        assert fact in done.stderr
+            result = run(scheduler, "--out", "out/file")
+        assert result.exit_code == 1
+        assert fact in result.stderr
         assert not (tiny.root / "out").exists()
 
     def test_unwritable_path_is_reported(self, run, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        done = run("airflow", "--out", str(tmp_path / "file/dag.py"))
-        assert done.exit_code == 1
-        assert "dag.py cannot be written" in done.stderr
+        result = run("airflow", "--out", str(tmp_path / "file/dag.py"))
+        assert result.exit_code == 1
+        assert "dag.py cannot be written" in result.stderr

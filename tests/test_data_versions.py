@@ -140,11 +140,13 @@ def test_pushed_and_pulled_version_reproduces_the_build(
         result = {}
         for line in lines:
             environ = {**tiny.environ, "DVC_NO_ANALYTICS": "1"}
-            done = subprocess.run(
+            process = subprocess.run(
                 line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
             )
-            assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
-            result[line] = done.stdout
+            assert process.returncode == 0, (
+                f"{line}\n{process.stdout[-1500:]}{process.stderr[-1500:]}"
+            )
+            result[line] = process.stdout
     version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
     for stage in ("ingest", "finalize"):
         assert tiny.receipt(stage)["details"]["data_version"] == version

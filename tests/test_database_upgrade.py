@@ -101,12 +101,12 @@ def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     assert "--yes" in shown.stderr
     assert journal.find_schema() == 1
     assert [path.name for path in default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
-    done = upgrade("--yes")
-    assert done.exit_code == 0, done.output
+    result = upgrade("--yes")
+    assert result.exit_code == 0, result.output
     [row] = journal.read_predictions(0)
     assert (row["book"], row["outcome"]) == (BOOK, True)
     [copy] = default_path(root, BOOK).parent.glob("journal-before-*.db")
-    assert str(copy) in done.stdout
+    assert str(copy) in result.stdout
     assert Journal(f"sqlite:///{copy}", BOOK).find_schema() == 1
     assert upgrade().exit_code == 0
 
@@ -116,9 +116,9 @@ def test_a_journal_of_a_newer_schema_stays(root: Path) -> None:
     journal.create_tables()
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
-    done = upgrade("--yes")
-    assert done.exit_code == 1
-    assert missing_facts(done.stderr, "JournalError", "schema 99", "newer") == []
+    result = upgrade("--yes")
+    assert result.exit_code == 1
+    assert missing_facts(result.stderr, "JournalError", "schema 99", "newer") == []
     assert len(list(default_path(root, BOOK).parent.glob("*.db"))) == 1
 
 
@@ -143,8 +143,8 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     assert shown.exit_code == 1
     assert missing_facts(shown.stdout, path, MLFLOW_3_0, "add webhooks") == []
     assert path.read_bytes() == old_store
-    done = upgrade("--yes")
-    assert done.exit_code == 0, done.output
+    result = upgrade("--yes")
+    assert result.exit_code == 0, result.output
     mlflow_schema.require_schema(root)
     champion = aliases.query_aliases(root, BOOK)["champion"]
     assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
@@ -159,10 +159,10 @@ def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
     client = store.create_client(put_empty_store(root))
     client.create_experiment(BOOK, artifact_location=(root / "models/artifacts" / BOOK).as_uri())
     client.create_registered_model(BOOK)
-    done = upgrade("--yes")
-    assert done.exit_code == 1
+    result = upgrade("--yes")
+    assert result.exit_code == 1
     path = database_path(root)
-    assert missing_facts(done.stderr, "StoreError", path, "absolute", f"mv {path} ") == []
+    assert missing_facts(result.stderr, "StoreError", path, "absolute", f"mv {path} ") == []
     assert [copy.name for copy in path.parent.glob("*.db")] == [path.name]
 
 
@@ -207,17 +207,17 @@ def test_a_store_in_postgresql_is_migrated_by_a_user_who_may(
             (("owner:", "reader:"), ["--yes"], ["permission", "docs/stores.md"]),
         ):
             monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", uri.replace(*change))
-            done = upgrade(*option)
-            assert done.exit_code == 1
-            assert missing_facts(done.stderr, "StoreError", *facts) == [], done.stderr
-            assert "another-word" not in done.output
-            assert PASSWORD not in done.output
+            result = upgrade(*option)
+            assert result.exit_code == 1
+            assert missing_facts(result.stderr, "StoreError", *facts) == [], result.stderr
+            assert "another-word" not in result.output
+            assert PASSWORD not in result.output
             assert read_revisions(uri) == [MLFLOW_3_0]
         monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", uri)
         shown = upgrade()
         assert missing_facts(shown.stdout, MLFLOW_3_0, "add webhooks") == []
-        done = upgrade("--yes")
-        assert done.exit_code == 0, done.output
+        result = upgrade("--yes")
+        assert result.exit_code == 0, result.output
         mlflow_schema.require_schema(root)
         champion = aliases.query_aliases(root, BOOK)["champion"]
         assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
@@ -257,8 +257,8 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     facts = ("+tracking_uri", "timeout_seconds", journal_path, path, MLFLOW_3_0)
     assert missing_facts(shown.stdout, *facts) == []
     assert (root / "serving.yaml").read_text() == journal_settings
-    done = upgrade("--yes")
-    assert done.exit_code == 0, done.output
+    result = upgrade("--yes")
+    assert result.exit_code == 0, result.output
     mlflow_schema.require_schema(root)
     columns = columns.replace("joined", "replacements").replace("{parts", "{date_parts")
     assert contract.read_text() == f"missing_target: exclude  # rows without outcome\n{columns}"
@@ -310,8 +310,8 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
     assert shown.exit_code == 1
     facts = (path, "finding.word -> finding.verdict", "windows.performed", "selection_rate")
     assert missing_facts(shown.stdout, *facts) == []
-    done = upgrade("--yes")
-    assert done.exit_code == 0, done.output
+    result = upgrade("--yes")
+    assert result.exit_code == 0, result.output
     [window] = history.read_windows()
     [finding] = window.findings
     assert (finding.verdict, finding.rule, finding.is_severe) == ("retrain", "loss", True)
@@ -321,7 +321,7 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
         "selection_rate": 0.2, "duplicate_share": 0.1, "expected_calibration_in_the_large": 0.01,
     }  # fmt: skip
     [copy] = path.parent.glob("monitor-before-*.db")
-    assert str(copy) in done.stdout
+    assert str(copy) in result.stdout
     assert upgrade().exit_code == 0
 
 
@@ -329,9 +329,9 @@ def test_a_history_that_is_none_stays(root: Path) -> None:
     path = history_path(root, BOOK)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
-    done = upgrade("--yes")
-    assert done.exit_code == 1
-    assert missing_facts(done.stderr, "StoreError", path, "move it away") == []
+    result = upgrade("--yes")
+    assert result.exit_code == 1
+    assert missing_facts(result.stderr, "StoreError", path, "move it away") == []
     assert [each.name for each in path.parent.iterdir()] == ["monitor.db"]
 
 

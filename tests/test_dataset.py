@@ -57,11 +57,11 @@ def test_expensive_is_top_fifth_of_spending_in_training_years(rand: pd.DataFrame
 def test_lagged_columns_hold_previous_year_or_missing(rand: pd.DataFrame) -> None:
     for column in ("meddol", "mdvis", "totadm"):
         expected_values = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
-        wanted = [
+        expected = [
             expected_values.get((who, year - 1), np.nan)
             for who, year in zip(rand["zper"], rand["year"])
         ]
-        np.testing.assert_array_equal(rand[f"prev_{column}"], wanted)
+        np.testing.assert_array_equal(rand[f"prev_{column}"], expected)
     first = rand["year"] == rand.groupby("zper")["year"].transform("min")
     lagged = [name for name in rand.columns if name.startswith("prev_")]
     assert len(lagged) == 8

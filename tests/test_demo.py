@@ -29,9 +29,9 @@ STEPS = [
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a demo, and what stood on its screen."""
     project = SmallProject(tmp_path_factory.mktemp("demo"))
-    done = project.run("modelbook", "demo", COLUMNS="200")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project.root / "demo", done.stdout
+    result = project.run("modelbook", "demo", COLUMNS="200")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return project.root / "demo", result.stdout
 
 
 @pytest.mark.slow
@@ -84,9 +84,9 @@ def test_commands_in_operations_docs_run(demo_run: tuple[Path, str]) -> None:
     typed = [command for command in commands() if command.startswith("modelbook")]
     assert len(typed) > 5
     for command in typed:
-        done = _typed(folder, command)
+        result = _typed(folder, command)
         evaluated = (0, 10, 20) if "monitor" in command else (0,)
-        assert done.returncode in evaluated, f"{command}\n{done.stdout}{done.stderr}"
+        assert result.returncode in evaluated, f"{command}\n{result.stdout}{result.stderr}"
 
 
 def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ NOT_RUN = (
 # Those of serving.md want a running service (test_serving_docs.py), those of ab.md two versions (test_ab.py), those of
 # retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py), those of data-versions.md a
 # repository and an object store (test_data_versions.py).
-ELSEWHERE = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
+TESTED_ELSEWHERE = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -42,7 +42,9 @@ def commands() -> dict[str, str]:
     shown: dict[str, list[str]] = {}
     for page, block in blocks("sh"):
         lines = [
-            line.split("  #")[0].strip() for line in block.splitlines() if page not in ELSEWHERE
+            line.split("  #")[0].strip()
+            for line in block.splitlines()
+            if page not in TESTED_ELSEWHERE
         ]
         for line in lines:
             if line and not line.startswith("#"):
@@ -76,10 +78,10 @@ def test_documented_commands_run(project, command, pages):
     if command.startswith("modelbook pdf"):
         prerequisites.require("browser")
         environ["MODELBOOK_BROWSER"] = str(prerequisites.browser())
-    done = subprocess.run(
+    result = subprocess.run(
         command, shell=True, cwd=project.root, env=environ, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"{pages}: {command}\n{done.stdout}{done.stderr[-3000:]}"
+    assert result.returncode == 0, f"{pages}: {command}\n{result.stdout}{result.stderr[-3000:]}"
 
 
 RUN_BLOCKS = """
@@ -101,10 +103,10 @@ def block_errors(project, tmp_path_factory) -> dict[str, str]:
     place = tmp_path_factory.mktemp("blocks")
     codes = list(dict.fromkeys(code for _, code in blocks("python")))
     (place / "codes.json").write_text(json.dumps(codes))
-    done = project.run(
+    result = project.run(
         "python", "-c", RUN_BLOCKS, str(place / "codes.json"), str(place / "errors.json")
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     return dict(zip(codes, json.loads((place / "errors.json").read_text()), strict=True))
 
 

@@ -23,7 +23,7 @@ from modelbook import gate
 
 INDEX = ROOT / "docs/index.md"
 LIGHT_DARK = ["light", "dark"]
-LOOKED_AT = [
+AUDITED_PAGES = [
     "index.html",
     "gallery.html",
     "operations.html",
@@ -184,7 +184,7 @@ def test_site_has_no_dead_links_and_no_other_book(site: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(site: Path) -> Iterator[str]:
+def site_url(site: Path) -> Iterator[str]:
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
 
@@ -195,46 +195,48 @@ def served(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def opened(browser, served: str) -> Iterator[Callable]:
-    """Opens a page; fails at the end where anything was asked of another host, or the console complained."""
-    contexts, strangers, complaints = [], [], []
+def open_page(browser, site_url: str) -> Iterator[Callable]:
+    """Open a page; fail at the end if it made external requests or wrote errors to the console."""
+    contexts, external_requests, console_errors = [], [], []
 
-    def open_(name: str, **options: object):
+    def open_new_page(name: str, **options: object):
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
         page.on(
             "request",
-            lambda one: (
-                None if one.url.startswith((served, "data:")) else strangers.append(one.url)
+            lambda request: (
+                None
+                if request.url.startswith((site_url, "data:"))
+                else external_requests.append(request.url)
             ),
         )
         page.on(
             "console",
             lambda line: (
-                complaints.append(line.text) if line.type in ("error", "warning") else None
+                console_errors.append(line.text) if line.type in ("error", "warning") else None
             ),
         )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(served + name, wait_until="networkidle")
+        page.on("pageerror", lambda error: console_errors.append(str(error)))
+        page.goto(site_url + name, wait_until="networkidle")
         return page
 
-    yield open_
+    yield open_new_page
     for context in contexts:
         context.close()
-    assert (strangers, complaints) == ([], [])
+    assert (external_requests, console_errors) == ([], [])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", LIGHT_DARK)
-def test_site_has_no_axe_violations_and_no_external_requests(opened, scheme: str) -> None:
+def test_site_has_no_axe_violations_and_no_external_requests(open_page, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
     from test_pages_browser import COLOURS, RULES
 
     match = []
     rules = COLOURS if scheme == "dark" else RULES  # the schemes differ in colours alone
-    for name in LOOKED_AT:
+    for name in AUDITED_PAGES:
         result = Axe().run(
-            opened(name, color_scheme=scheme),
+            open_page(name, color_scheme=scheme),
             options={"runOnly": rules, "resultTypes": ["violations"]},
         )
         grave = [
@@ -251,15 +253,15 @@ def test_site_has_no_axe_violations_and_no_external_requests(opened, scheme: str
 
 
 @pytest.mark.slow
-def test_site_does_not_overflow_on_a_phone(opened) -> None:
-    for name in LOOKED_AT:
-        page = opened(name, viewport={"width": 390, "height": 844})
+def test_site_does_not_overflow_on_a_phone(open_page) -> None:
+    for name in AUDITED_PAGES:
+        page = open_page(name, viewport={"width": 390, "height": 844})
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
 
 
 @pytest.mark.slow
-def test_search_works_offline(opened) -> None:
-    page = opened("index.html", viewport={"width": 1280, "height": 900})
+def test_search_works_offline(open_page) -> None:
+    page = open_page("index.html", viewport={"width": 1280, "height": 900})
     page.locator("input[name=query]").press_sequentially("fingerprint")
     page.locator(".md-search-result__item").nth(2).wait_for(state="attached", timeout=60_000)
     assert "matching documents" in page.locator(".md-search-result__meta").inner_text()

@@ -32,9 +32,9 @@ def people(**more: Any) -> pd.DataFrame:
 
 def drafted(frame: pd.DataFrame, target: str = "y", **options: Any) -> BookDraft:
     inputs = DraftOptions(**options)
-    made = draft_book(frame, target, title="Tiny", source="made up", options=inputs)
-    assert made.contract.find_violations(frame).empty
-    return made
+    result = draft_book(frame, target, title="Tiny", source="made up", options=inputs)
+    assert result.contract.find_violations(frame).empty
+    return result
 
 
 def every(values: list[Any]) -> list[Any]:
@@ -85,10 +85,10 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
 def test_column_type_and_role_are_inferred(
     name: str, values: Any, keys: dict[str, Any], why: str
 ) -> None:
-    made = drafted(people(**{name: values}))
-    column = made.contract.columns[name]
+    result = drafted(people(**{name: values}))
+    column = result.contract.columns[name]
     assert {key: getattr(column, key) for key in keys} == keys
-    assert why in next(sample for sample in made.guesses if sample.name == name).reason
+    assert why in next(sample for sample in result.guesses if sample.name == name).reason
 
 
 def test_rare_categories_allow_unseen_ones() -> None:
@@ -106,15 +106,15 @@ def test_copies_and_leaks_are_dropped_with_reason() -> None:
     frame = frame.assign(
         again=frame["x"], told=frame["y"] * 3.0 + 1, spoken=frame["y"].map({0: "no", 1: "yes"})
     )
-    made = drafted(frame)
+    result = drafted(frame)
     reasons = {
-        name: made.contract.columns[name].reason
-        for name in made.contract.columns_with_role("dropped")
+        name: result.contract.columns[name].reason
+        for name in result.contract.columns_with_role("dropped")
     }
     assert reasons.pop("again") == "a copy of x"
     assert set(reasons) == {"told", "spoken"}
     assert "ROC AUC 1.000 in a small tree, limit 0.95" in reasons["told"]
-    assert any(note.startswith("told was dropped") for note in made.notes)
+    assert any(note.startswith("told was dropped") for note in result.notes)
     single = drafted(frame[["told", "y"]])
     assert single.contract.input_names == ["told"]
     assert "told is the only feature" in single.notes[0]
@@ -123,16 +123,16 @@ def test_copies_and_leaks_are_dropped_with_reason() -> None:
 def test_near_copy_of_regression_target_is_a_leak() -> None:
     random = np.random.default_rng(2)
     frame = pd.DataFrame({"x": random.normal(size=N), "y": random.normal(size=N)})
-    made = drafted(frame.assign(leak=frame["y"] * 2 + 1))
-    assert made.contract.task == "regression"
-    assert "R² 0.9" in made.contract.columns["leak"].reason
+    result = drafted(frame.assign(leak=frame["y"] * 2 + 1))
+    assert result.contract.task == "regression"
+    assert "R² 0.9" in result.contract.columns["leak"].reason
 
 
 def test_time_column_sets_train_until() -> None:
     when = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
-    made = drafted(people(order_date=when.strftime("%Y-%m-%d")))
-    column = made.contract.columns["order_date"]
-    assert (column.role, column.period, made.train_until) == ("time", "month", 202101)
+    result = drafted(people(order_date=when.strftime("%Y-%m-%d")))
+    column = result.contract.columns["order_date"]
+    assert (column.role, column.period, result.train_until) == ("time", "month", 202101)
     assert drafted(people(year=2000 + np.arange(N) // 40)).train_until == 2004
     assert drafted(people(order_date=when).head(100)).train_until is None
     assert (
@@ -155,9 +155,9 @@ def test_time_column_sets_train_until() -> None:
     ],
 )  # fmt: skip
 def test_target_determines_task(target: Any, task: str, type: str, more: str) -> None:
-    made = drafted(people().assign(y=target))
-    column = made.contract.columns["y"]
-    assert (made.contract.task, column.role, column.type, column.positive) == (
+    result = drafted(people().assign(y=target))
+    column = result.contract.columns["y"]
+    assert (result.contract.task, column.role, column.type, column.positive) == (
         task,
         "target",
         type,
@@ -167,28 +167,28 @@ def test_target_determines_task(target: Any, task: str, type: str, more: str) ->
 
 def test_spellings_of_a_class_are_one_class() -> None:
     frame = people().assign(y=[*every(["yes", "no", "yes"])[2:], "YES", "No"])
-    made = drafted(frame)
-    column = made.contract.columns["y"]
-    assert (made.contract.task, column.categories, column.positive) == (
+    result = drafted(frame)
+    column = result.contract.columns["y"]
+    assert (result.contract.task, column.categories, column.positive) == (
         "binary",
         ["no", "yes"],
         "yes",
     )
     assert column.replacements == {"YES": "yes", "No": "no"}
-    assert made.contract.encode_target(frame).tolist()[-2:] == [1, 0]
-    assert missing_facts(made.contract.questions[0].decided, "YES", "yes") == []
+    assert result.contract.encode_target(frame).tolist()[-2:] == [1, 0]
+    assert missing_facts(result.contract.questions[0].decided, "YES", "yes") == []
 
 
 def test_odd_texts_of_a_numeric_target_leave_their_rows_out() -> None:
     frame = people().assign(y=[f"{i / 7:.3f}" if i % 40 else "n/d" for i in range(N)])
-    made = drafted(frame)
-    assert (made.contract.task, made.contract.missing, made.n_rows) == (
+    result = drafted(frame)
+    assert (result.contract.task, result.contract.missing, result.n_rows) == (
         "regression",
         ["n/d"],
         N - 6,
     )
-    assert missing_facts(made.contract.questions[0].decided, 6, N) == []
-    assert len(made.contract.select_training_rows(frame)) == N - 6
+    assert missing_facts(result.contract.questions[0].decided, 6, N) == []
+    assert len(result.contract.select_training_rows(frame)) == N - 6
 
 
 def test_decimal_mark_applies_to_the_target() -> None:
@@ -206,8 +206,8 @@ def test_given_task_overrides_inference() -> None:
 
 
 def test_small_and_imbalanced_classes_are_noted() -> None:
-    made = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
-    few, share = made.notes[:2]
+    result = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
+    few, share = result.notes[:2]
     assert re.search(r"\b5 rows\b.*'1'", few)
     assert re.search(r"\b2\.1%.*'1'", share)
 
@@ -250,10 +250,10 @@ def test_role_that_needs_a_value_in_each_row_raises(
 
 def test_amounts_in_several_currencies_raise_a_question() -> None:
     for amounts, count in ((["$1.50", "€2", "3 USD"], 1), (["$1.50", "$2", "US$ 3"], 0)):
-        made = drafted(people(paid=every(amounts)))
-        asked = [q for q in made.contract.questions if q.about == "paid"]
+        result = drafted(people(paid=every(amounts)))
+        asked = [q for q in result.contract.questions if q.about == "paid"]
         assert len(asked) == count
-        assert made.contract.columns["paid"].parse == "currency"
+        assert result.contract.columns["paid"].parse == "currency"
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -281,8 +281,8 @@ def test_column_names_that_collide_raise() -> None:
 
 def test_ten_thousand_categories_are_dropped() -> None:
     frame = pd.concat([people()] * 50, ignore_index=True)
-    made = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
-    assert made.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
+    result = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
+    assert result.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
 
 
 DROPPED: dict[str, tuple[list[Any], list[str]]] = {
@@ -296,13 +296,13 @@ DROPPED: dict[str, tuple[list[Any], list[str]]] = {
 @pytest.mark.parametrize("case", DROPPED)
 def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
     values, facts = DROPPED[case]
-    made = drafted(people(odd=values, other=every(["a", "b"])))
-    [question] = [question for question in made.contract.questions if question.about == "odd"]
+    result = drafted(people(odd=values, other=every(["a", "b"])))
+    [question] = [question for question in result.contract.questions if question.about == "odd"]
     assert missing_facts(question.decided, *facts) == []
-    assert made.contract.columns["other"].role == "feature"
+    assert result.contract.columns["other"].role == "feature"
     if case != "lists":
-        assert made.contract.columns["odd"].role == "dropped"
-        assert missing_facts(made.contract.columns["odd"].reason, *facts) == []
+        assert result.contract.columns["odd"].role == "dropped"
+        assert missing_facts(result.contract.columns["odd"].reason, *facts) == []
 
 
 def test_predictive_texts_are_features_and_others_need_an_option() -> None:
@@ -312,29 +312,29 @@ def test_predictive_texts_are_features_and_others_need_an_option() -> None:
         ticket=[f"{'PC' if title == 'Mr.' else 'CA'} {i % 150}" for i, title in enumerate(titles)],
         street=[f"{'abcdefghijklm'[i % 13]}{'nopqrstuvwx'[i % 11]} Street" for i in range(N)],
     )
-    made = drafted(frame)
-    columns = made.contract.columns
+    result = drafted(frame)
+    columns = result.contract.columns
     roles = {name: columns[name].role for name in ("name", "ticket", "street")}
     assert roles == {"name": "feature", "ticket": "feature", "street": "dropped"}
     assert len(columns["name"].model_features("name")) == columns["name"].n_hashes == 8
-    assert {"name", "ticket", "street"} <= {q.about for q in made.contract.questions}
-    made.contract.check(frame)
+    assert {"name", "ticket", "street"} <= {q.about for q in result.contract.questions}
+    result.contract.check(frame)
     chosen = drafted(frame, roles={"street": "feature"}).contract
     assert "street_hash1" in chosen.feature_names
 
 
 def test_make_and_number_is_not_parsed_as_month_and_year() -> None:
-    made = drafted(people(car=every(["Maruti 800", "Peugeot 206", "Audi 80"])))
-    assert made.contract.columns["car"].type == "category"
+    result = drafted(people(car=every(["Maruti 800", "Peugeot 206", "Audi 80"])))
+    assert result.contract.columns["car"].type == "category"
 
 
 def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
     gaps = people().assign(y=every([1, 0, None]))
-    made = drafted(gaps)
-    assert (made.contract.missing_target, made.n_rows) == ("exclude", 160)
-    assert missing_facts(made.contract.questions[0].decided, 80, 240) == []
-    assert len(made.contract.select_training_rows(gaps)) == 160
-    made.contract.check(gaps)
+    result = drafted(gaps)
+    assert (result.contract.missing_target, result.n_rows) == ("exclude", 160)
+    assert missing_facts(result.contract.questions[0].decided, 80, 240) == []
+    assert len(result.contract.select_training_rows(gaps)) == 160
+    result.contract.check(gaps)
     assert drafted(people().assign(y=every(["a", "b", " "]))).n_rows == 160
     single = people().assign(y=[*every(["a", "b"])[1:], "c"])
     agreed = drafted(single).contract
@@ -348,32 +348,32 @@ def test_single_row_classes_are_merged_with_option() -> None:
     left_out = drafted(frame)
     assert left_out.contract.excluded_classes == ["c", "d"]
     assert missing_facts(left_out.contract.questions[0].change, "--rare-classes join") == []
-    made = drafted(frame, rare_classes="join")
-    column = made.contract.columns["y"]
-    assert (made.contract.task, made.n_rows) == ("multiclass", N)
+    result = drafted(frame, rare_classes="join")
+    column = result.contract.columns["y"]
+    assert (result.contract.task, result.n_rows) == ("multiclass", N)
     assert (column.categories, column.replacements) == (
         ["a", "b", "other"],
         {"c": "other", "d": "other"},
     )
-    assert made.contract.encode_target(frame).tolist()[-3:] == [1, 2, 2]
+    assert result.contract.encode_target(frame).tolist()[-3:] == [1, 2, 2]
     assert [column.parse_value(value) for value in ("a", "d", "e")] == ["a", "other", None]
-    assert missing_facts(made.contract.questions[0].decided, "c", "d", "other") == []
+    assert missing_facts(result.contract.questions[0].decided, "c", "d", "other") == []
 
 
 def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -> None:
-    made = drafted(people(
+    result = drafted(people(
         lead=[("<0.5", "ND", f"{i / 7:.2f}")[i % 12 if i % 12 < 2 else 2] for i in range(N)],
         mileage=[f"{i % 23 + 0.5} kmpl" for i in range(N)],
         area=[f"{i} - {i + 10}" if i % 2 else str(i) for i in range(1000, 1000 + N)],
         pay=[f"€{i % 40 + 1}K" for i in range(N)],
         level=["many" if i == 7 else str(i % 30) for i in range(N)],
     ))  # fmt: skip
-    columns = made.contract.columns
+    columns = result.contract.columns
     assert {name: columns[name].parse for name in columns if columns[name].parse} == {
         "lead": "bound", "mileage": "unit", "area": "range", "pay": "currency",
     }  # fmt: skip
-    assert sorted(made.contract.missing) == ["ND", "many"]
-    assert {"lead", "mileage", "area", "level"} <= {q.about for q in made.contract.questions}
+    assert sorted(result.contract.missing) == ["ND", "many"]
+    assert {"lead", "mileage", "area", "level"} <= {q.about for q in result.contract.questions}
     values = [columns["lead"].parse_value("<0.5"), columns["mileage"].parse_value("23.4 kmpl"),
               columns["area"].parse_value("1100 - 1110"), columns["pay"].parse_value("€30K")]  # fmt: skip
     assert values == [0.5, 23.4, 1105, 30_000]
@@ -399,18 +399,21 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
     ],
 )  # fmt: skip
 def test_date_formats_are_inferred(values: list[Any], date_format: str, asked: bool) -> None:
-    made = drafted(people(since=values))
-    assert made.contract.columns["since"].format == date_format
-    assert asked == any("date-order" in q.change for q in made.contract.questions)
-    column = made.contract.columns["since"]
+    result = drafted(people(since=values))
+    assert result.contract.columns["since"].format == date_format
+    assert asked == any("date-order" in q.change for q in result.contract.questions)
+    column = result.contract.columns["since"]
     assert column.parse_value(values[5]) is not None
 
 
 def test_placeholder_dates_are_missing_values() -> None:
     open_end = [f"2023-{i % 12 + 1:02d}-05" if i % 4 else "9999-12-31" for i in range(N)]
-    made = drafted(people(until=open_end))
-    assert (made.contract.columns["until"].type, made.contract.missing) == ("date", ["9999-12-31"])
-    assert missing_facts(made.contract.questions[0].decided, "9999-12-31", 60) == []
+    result = drafted(people(until=open_end))
+    assert (result.contract.columns["until"].type, result.contract.missing) == (
+        "date",
+        ["9999-12-31"],
+    )
+    assert missing_facts(result.contract.questions[0].decided, "9999-12-31", 60) == []
 
 
 def test_out_of_range_dates_of_parquet_are_missing_with_a_question(place: Path) -> None:
@@ -423,11 +426,11 @@ def test_out_of_range_dates_of_parquet_are_missing_with_a_question(place: Path) 
 
 
 def test_column_name_alone_does_not_drop_a_column() -> None:
-    made = drafted(people(
+    result = drafted(people(
         year=[2003 + i % 18 for i in range(N)], Customer_Age=[20 + i % 50 for i in range(N)],
         family_size=[i % 7 + 1 for i in range(N)], CLIENTNUM=[700_000 + 37 * (i * 7 % N) for i in range(N)],
     ))  # fmt: skip
-    roles = {name: column.role for name, column in made.contract.columns.items()}
+    roles = {name: column.role for name, column in result.contract.columns.items()}
     assert {name: roles[name] for name in ("year", "Customer_Age", "family_size")} == {
         "year": "feature", "Customer_Age": "feature", "family_size": "feature",
     }  # fmt: skip
@@ -451,9 +454,9 @@ def test_perfect_predictor_is_a_leak_and_strong_features_are_not() -> None:
 
 def test_every_question_has_an_option() -> None:
     frame = people(m=_odd("many"), d=every(["2020-03-04", "07/08/2020"]))
-    made = drafted(frame, missing_markers=["many"], dropped_columns=["d"])
-    assert made.contract.columns["m"].nullable
-    assert made.contract.columns["d"].role == "dropped"
+    result = drafted(frame, missing_markers=["many"], dropped_columns=["d"])
+    assert result.contract.columns["m"].nullable
+    assert result.contract.columns["d"].role == "dropped"
     with pytest.raises(DataError, match="'z'"):
         drafted(frame, dropped_columns=["z"])
     day_first = drafted(people(d=every(["01/02/2020", "03/04/2020"])), day_first=False)
@@ -573,24 +576,26 @@ def test_any_column_name_gives_valid_yaml(place: Path) -> None:
         "\U0001f600",
     ]
     frame = people(**{name: RANDOM.normal(size=N) for name in names})
-    made = drafted(frame)
-    assert Contract.model_validate(yaml.safe_load(writer.render_contract(made))) == made.contract
-    assert "# numbers" in writer.render_contract(made)
+    result = drafted(frame)
+    assert (
+        Contract.model_validate(yaml.safe_load(writer.render_contract(result))) == result.contract
+    )
+    assert "# numbers" in writer.render_contract(result)
 
 
 def test_guessed_encoding_is_a_question(place: Path) -> None:
     (place / "old.csv").write_bytes(
         people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252")
     )
-    made = planning.draft_from_plan(planning.plan_draft(place, "old.csv"), "y")
-    assert missing_facts(made.contract.questions[0].decided, "UTF-8", "cp1252", "café") == []
-    assert made.contract.file.encoding == "cp1252"
-    assert made.contract.columns["k"].categories == ["café", "thé"]
+    result = planning.draft_from_plan(planning.plan_draft(place, "old.csv"), "y")
+    assert missing_facts(result.contract.questions[0].decided, "UTF-8", "cp1252", "café") == []
+    assert result.contract.file.encoding == "cp1252"
+    assert result.contract.columns["k"].categories == ["café", "thé"]
     (place / "new.csv").write_text(
         people(k=every(["café", "thé"])).to_csv(index=False), encoding="utf-8"
     )
-    made = planning.draft_from_plan(planning.plan_draft(place, "new.csv"), "y")
-    assert not made.contract.questions
+    result = planning.draft_from_plan(planning.plan_draft(place, "new.csv"), "y")
+    assert not result.contract.questions
 
 
 def test_file_without_header_suggests_columns_option(place: Path) -> None:

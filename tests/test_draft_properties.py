@@ -69,18 +69,18 @@ def test_any_table_is_drafted_or_raises_modelbook_error(
     frame: pd.DataFrame, task: str | None
 ) -> None:
     try:
-        made = draft_book(frame, "y", title="t", source="s", options=DraftOptions(task=task))
+        draft = draft_book(frame, "y", title="t", source="s", options=DraftOptions(task=task))
     except ModelbookError:
         return
-    agreed = made.contract
-    assert agreed.find_violations(frame).empty
-    assert Contract.model_validate(yaml.safe_load(writer.render_contract(made))) == agreed
-    frame = agreed.select_training_rows(frame)
-    result = agreed.conform(frame)
-    assert agreed.find_violations(result).empty
-    pd.testing.assert_frame_equal(agreed.conform(result), result)
-    assert list(agreed.select_features(frame).columns) == agreed.feature_names
-    assert agreed.encode_checked_target(frame).notna().all()
+    contract = draft.contract
+    assert contract.find_violations(frame).empty
+    assert Contract.model_validate(yaml.safe_load(writer.render_contract(draft))) == contract
+    frame = contract.select_training_rows(frame)
+    result = contract.conform(frame)
+    assert contract.find_violations(result).empty
+    pd.testing.assert_frame_equal(contract.conform(result), result)
+    assert list(contract.select_features(frame).columns) == contract.feature_names
+    assert contract.encode_checked_target(frame).notna().all()
 
 
 @pytest.mark.long

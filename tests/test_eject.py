@@ -105,9 +105,9 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
     ]
     for path in paths:
         nbformat.validate(nbformat.read(path, 4))
-    done = run(*paths)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("30 golden rows") == len(paths)
+    result = run(*paths)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("30 golden rows") == len(paths)
     assert not any("modelbook" in "".join(cell["source"]).lower() and "import modelbook" in
                    "".join(cell["source"]) for path in paths
                    for cell in json.loads(path.read_text())["cells"])  # fmt: skip
@@ -119,9 +119,9 @@ def test_different_pipeline_fails_reproduction(tmp_path, contract, frame):
     text = path.read_text()
     assert "random_state=1" in text
     path.write_text(text.replace("DecisionTreeClassifier(", "DecisionTreeClassifier(max_depth=1, "))
-    done = run(path)
-    assert done.returncode == 1
-    assert "the predictions differ by" in done.stderr
+    result = run(path)
+    assert result.returncode == 1
+    assert "the predictions differ by" in result.stderr
 
 
 def test_value_without_source_code_raises():
@@ -182,9 +182,9 @@ def test_registered_version_is_ejected(built, tmp_path, monkeypatch):
     out = tmp_path / "one.ipynb"
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
-    done = run(out, env=built.environ)
-    assert done.returncode == 0, done.stderr
-    assert "largest difference 0\n" in done.stdout
+    process = run(out, env=built.environ)
+    assert process.returncode == 0, process.stderr
+    assert "largest difference 0\n" in process.stdout
     text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
     assert "table = load_rand_hie()" in text  # the raw table; of ingest, the split alone
     assert max(map(len, text.splitlines())) <= 110
@@ -203,9 +203,9 @@ def test_version_of_earlier_table_is_ejected_with_its_rows(copy_of, tmp_path, mo
     assert result.exit_code == 0, result.stderr
     written = pd.read_parquet(out.with_suffix(".parquet"))
     pd.testing.assert_frame_equal(written.head(len(rows)), rows)
-    done = run(out, env=copy_of.environ)
-    assert done.returncode == 0, done.stderr
-    assert "largest difference 0\n" in done.stdout
+    process = run(out, env=copy_of.environ)
+    assert process.returncode == 0, process.stderr
+    assert "largest difference 0\n" in process.stdout
     env = copy_of.root / "env.yaml"
     env.write_text(env.read_text().replace("holdout: 0.2", "holdout: 0.3"))
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])

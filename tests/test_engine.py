@@ -238,7 +238,7 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, bo
                 it.workers[0].kill()
             evaluated.append(candidate)
 
-        made = compare_families(
+        result = compare_families(
             trial,
             FAMILIES,
             1000,
@@ -248,8 +248,8 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, bo
             scheduler=it.address,
         )
         assert it.workers[0].wait(10) == -9
-    assert evaluated == made
-    equal_leaderboards(made, board)
+    assert evaluated == result
+    equal_leaderboards(result, board)
 
 
 @pytest.mark.slow
@@ -277,13 +277,13 @@ def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, trial, here):
 @pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
 def test_spark_and_ray_give_equal_leaderboard_and_tuning(trial, board, here, name, scheduler):
     there = {"engine_name": name, "scheduler": scheduler}
-    made = retry_startup(
+    candidates = retry_startup(
         lambda: compare_families(
             trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent, **there
         )
     )
     result = retry_startup(lambda: searched(trial, **there))
-    equal_leaderboards(made, board)
+    equal_leaderboards(candidates, board)
     tried_alike(result, here, trial)
 
 
@@ -293,13 +293,13 @@ def test_engine_installs_alone_with_pip_as_documented(tmp_path: Path):
     [command] = re.findall(r"^\S*(pip install .*\.\[dask\].*)$", text, re.M)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "bare"], check=True)
     pip = [tmp_path / "bare/bin/python", "-m", *shlex.split(command)]
-    done = subprocess.run(
+    result = subprocess.run(
         [*pip, "--dry-run", "--quiet", "--report", tmp_path / "report.json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     installed = json.loads((tmp_path / "report.json").read_text())["install"]
     versions = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in installed}
     constraints = (ROOT / "requirements/engines.txt").read_text()

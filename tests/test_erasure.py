@@ -67,9 +67,9 @@ def forget(root: Path, contract: Contract, entity: str) -> Any:
 
 
 def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract: Contract) -> None:
-    done = forget(root, contract, "7")
-    assert done.table_rows == {f"data/{BOOK}/train.parquet": 3}
-    assert (done.journal_rows, done.version_rows, done.trained_versions) == (2, {1: 3}, [1])
+    result = forget(root, contract, "7")
+    assert result.table_rows == {f"data/{BOOK}/train.parquet": 3}
+    assert (result.journal_rows, result.version_rows, result.trained_versions) == (2, {1: 3}, [1])
     table = pd.read_parquet(root / "data" / BOOK / "train.parquet")
     assert (len(table), 7 in set(table["who"])) == (597, False)
     [left] = Journal(default_url(root, BOOK), BOOK).read_predictions(0)
@@ -103,8 +103,8 @@ def test_exports_with_rows_of_entity_are_deleted(
 
 def test_unreadable_files_are_reported(root: Path, contract: Contract) -> None:
     shutil.rmtree(local_artifact_folder(root) / "v2")
-    done = forget(root, contract, "7")
-    assert (done.version_rows, [*done.unread]) == ({1: 3}, ["version 2"])
+    result = forget(root, contract, "7")
+    assert (result.version_rows, [*result.unread]) == ({1: 3}, ["version 2"])
 
 
 def test_interrupted_erasure_is_completed_by_the_next(
@@ -145,8 +145,8 @@ def test_entity_is_found_however_its_id_is_written(
         journal = put_journal(root, [entity, other])
         table = root / "data" / BOOK / "train.parquet"
         pd.DataFrame({"who": [entity, other, entity]}).to_parquet(table)
-        done = forget(root, book_contract, text)
-        assert (done.table_rows, done.journal_rows) == ({f"data/{BOOK}/train.parquet": 2}, 1)
+        result = forget(root, book_contract, text)
+        assert (result.table_rows, result.journal_rows) == ({f"data/{BOOK}/train.parquet": 2}, 1)
         assert pd.read_parquet(table)["who"].tolist() == [other]
         assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [other]
         [entry] = history.read_history(root, BOOK)
@@ -162,8 +162,8 @@ def test_book_without_a_journal_gets_none(
     monkeypatch.setattr(project, "find_env_file", lambda *_: root / "env.yaml")
     parameters = {"ingest": {"contract": "contract.yaml", "table": "rows.csv"}}
     monkeypatch.setattr(project, "read_parameters", lambda *_: parameters)
-    done = CliRunner().invoke(app, ["forget", "--entity", "7", "--json"])
-    assert (done.exit_code, json.loads(done.stdout)["journal_rows"]) == (0, 0), done.output
+    result = CliRunner().invoke(app, ["forget", "--entity", "7", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["journal_rows"]) == (0, 0), result.output
     assert not default_path(root, BOOK).exists()
 
 

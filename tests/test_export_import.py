@@ -87,12 +87,12 @@ def folder_of(address: str) -> Path:
 def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path: Path) -> None:
     staging, prod = (put_empty_store(tmp_path / name) for name in ("staging", "prod"))
     addresses = [exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)]
-    done = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
-    assert (done.version, done.is_new, done.entry.action) == (1, True, history.IMPORT)
-    assert done.entry.evidence["golden_rows"] == 30
-    assert done.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
+    result = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    assert (result.version, result.is_new, result.entry.action) == (1, True, history.IMPORT)
+    assert result.entry.evidence["golden_rows"] == 30
+    assert result.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
     again = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
-    assert (again.version, again.is_new, again.entry) == (1, False, done.entry)
+    assert (again.version, again.is_new, again.entry) == (1, False, result.entry)
     moved = promote(staging, 1)  # the source's gate compared with no champion
     assert moved.champion_after == 1
     assert missing_facts(moved.reason, source, "It is better.") == []
@@ -102,7 +102,7 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     manifest = exports.read_manifest(addresses[1])
     assert [entry["action"] for entry in manifest["history"]] == ["import", "promote"]
     assert last.entry.evidence["source_hash"] == manifest["history"][-1]["hash"]
-    assert manifest["history"][0]["evidence"]["source_hash"] == done.entry.evidence["source_hash"]
+    assert manifest["history"][0]["evidence"]["source_hash"] == result.entry.evidence["source_hash"]
     assert promote(prod, 1).champion_after == 1
     assert served_models.load_version(prod, BOOK, 1).golden_rows > 0
     for root in (source, staging, prod):
@@ -118,9 +118,9 @@ def test_export_and_import_print_json(
         for commands in (serving, promotion_commands):
             monkeypatch.setattr(commands, "find_book", lambda book: (root, BOOK))
         monkeypatch.setattr(project, "read_stage_parameters", lambda *_: {})
-        done = CliRunner().invoke(app, [*words, "--json"])
-        assert done.exit_code == 0, done.output
-        return json.loads(done.stdout)
+        result = CliRunner().invoke(app, [*words, "--json"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
 
     exported = run(source, "export", str(tmp_path), "--version", "1")
     assert (exported["version"], exported["book"]) == (1, BOOK)
@@ -192,8 +192,8 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
     with raises_stating(StoreError, address):
         imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
     assert aliases.find_version(target, BOOK, 1) is None
-    done = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
-    assert len(done.entry.evidence["signed_by"]) == 64
+    result = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    assert len(result.entry.evidence["signed_by"]) == 64
 
 
 @pytest.mark.long
@@ -206,9 +206,9 @@ def test_export_of_other_book_or_champion_is_refused(
         imports.import_version(target, "another", address, "c0ffee")
     enter(target, version_parts(make_frame(seed=5), set(range(30, 90)), contract), contract)
     promotion.promote(target, BOOK, 1, reason="", override="the first", commit="c0ffee")
-    done = imports.import_version(target, BOOK, address, "c0ffee")
-    with raises_stating(PromotionError, BOOK, done.version, "--override"):
-        promote(target, done.version)
+    result = imports.import_version(target, BOOK, address, "c0ffee")
+    with raises_stating(PromotionError, BOOK, result.version, "--override"):
+        promote(target, result.version)
 
 
 LIMITS = Deploy(non_inferiority_margin=0.05, resamples=100)
@@ -258,8 +258,10 @@ def target_project(
 def import_and_judge(
     root: Path, address: str, journal: Journal | None = None
 ) -> tuple[int, import_gate.ImportDecision]:
-    done = imports.import_version(root, BOOK, address, "c0ffee")
-    return done.version, import_gate.evaluate_import(root, done.entry, LIMITS, journal, "c0ffee")
+    result = imports.import_version(root, BOOK, address, "c0ffee")
+    return result.version, import_gate.evaluate_import(
+        root, result.entry, LIMITS, journal, "c0ffee"
+    )
 
 
 @pytest.mark.long
@@ -290,9 +292,9 @@ def test_import_is_evaluated_on_holdout_of_champion(
     assert judged.is_hold
     with raises_stating(PromotionError, number, "held"):
         promote(root, number)
-    done = promotion.promote(root, BOOK, number, reason="", override="a drill", commit="c0ffee")
-    assert done is not None
-    assert done.evidence["override"] == "a drill"
+    result = promotion.promote(root, BOOK, number, reason="", override="a drill", commit="c0ffee")
+    assert result is not None
+    assert result.evidence["override"] == "a drill"
     assert history.find_integrity_errors(root) == []
 
 
@@ -335,17 +337,17 @@ def test_decision_against_replaced_champion_is_not_recorded(
     addresses: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    done = imports.import_version(root, BOOK, addresses["wrong"], "c0ffee")
+    result = imports.import_version(root, BOOK, addresses["wrong"], "c0ffee")
     decide = import_gate.decide
 
     def decide_late(*arguments: Any) -> Any:
-        promotion.promote(root, BOOK, done.version, reason="", override="mine", commit="c0ffee")
+        promotion.promote(root, BOOK, result.version, reason="", override="mine", commit="c0ffee")
         return decide(*arguments)
 
     monkeypatch.setattr(import_gate, "decide", decide_late)
-    with raises_stating(PromotionError, "version 1", f"version {done.version}"):
-        import_gate.evaluate_import(root, done.entry, LIMITS, None, "c0ffee")
-    assert history.last_decision(history.read_history(root, BOOK), done.version) is None
+    with raises_stating(PromotionError, "version 1", f"version {result.version}"):
+        import_gate.evaluate_import(root, result.entry, LIMITS, None, "c0ffee")
+    assert history.last_decision(history.read_history(root, BOOK), result.version) is None
 
 
 @pytest.mark.parametrize("name", ["export_address", "passport"])

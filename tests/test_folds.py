@@ -46,8 +46,8 @@ def test_forward_folds_train_on_earlier_periods_only(
 def test_many_times_are_cut_into_equal_blocks(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
     outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
-    made = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
-    pieces = [(times.iloc[a], times.iloc[b]) for a, b in made.split(times, outcome, times)]
+    result = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
+    pieces = [(times.iloc[a], times.iloc[b]) for a, b in result.split(times, outcome, times)]
     assert all(a.max() < b.min() for a, b in pieces)
     assert [b.nunique() for _, b in pieces] == [20] * 4
 

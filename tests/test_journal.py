@@ -34,9 +34,9 @@ PATIENT_SECONDS = 20.0  # where what is written matters, not how soon a writer g
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    made = Journal(default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
-    made.create_tables()
-    return made
+    result = Journal(default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
+    result.create_tables()
+    return result
 
 
 def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], JournalWriter]:
@@ -544,35 +544,31 @@ def postgres() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
-    made = Journal(postgres, "tiny", timeout_seconds=2)
-    made.create_tables()
-    result, _ = keep(made, *([prediction(number)] for number in range(50)), [prediction(1)])
+    journal = Journal(postgres, "tiny", timeout_seconds=2)
+    journal.create_tables()
+    result, _ = keep(journal, *([prediction(number)] for number in range(50)), [prediction(1)])
     assert result[50] == result[1]
     row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
     assert [
-        verification
-        for verification in verify_predictions(made, row_hashes)
-        if not verification.is_verified
+        check for check in verify_predictions(journal, row_hashes) if not check.is_verified
     ] == []
-    assert made.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
-    assert made.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
+    assert journal.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert journal.record_outcomes({"id-3": 1}) == {"recorded": 0, "repeated": 1}
     with pytest.raises(UnknownPredictionError):
-        made.record_outcomes({"nobody": 1})
-    assert sum(row["outcome"] == 1 for row in made.read_predictions(0)) == 1
-    assert len(made.read_predictions(0)) == 50
-    assert [row["id"] for row in made.read_predictions_excluding(0, excluded_version=3)] == []
+        journal.record_outcomes({"nobody": 1})
+    assert sum(row["outcome"] == 1 for row in journal.read_predictions(0)) == 1
+    assert len(journal.read_predictions(0)) == 50
+    assert [row["id"] for row in journal.read_predictions_excluding(0, excluded_version=3)] == []
     keep(
-        made,
+        journal,
         [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],
     )
-    assert sum(row["bucket"] == "aa" for row in made.read_split_predictions(0, [3])) == 5000
-    assert len(list(made.read_predictions_excluding(0, excluded_version=1))) == 5050
-    rename_back(made)
-    made.migrate()
-    made.create_tables()
+    assert sum(row["bucket"] == "aa" for row in journal.read_split_predictions(0, [3])) == 5000
+    assert len(list(journal.read_predictions_excluding(0, excluded_version=1))) == 5050
+    rename_back(journal)
+    journal.migrate()
+    journal.create_tables()
     assert [
-        verification
-        for verification in verify_predictions(made, row_hashes)
-        if not verification.is_verified
+        check for check in verify_predictions(journal, row_hashes) if not check.is_verified
     ] == []
-    assert made.delete_before(2000) == 5050
+    assert journal.delete_before(2000) == 5050

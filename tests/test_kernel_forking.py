@@ -173,11 +173,11 @@ def test_a_clean_process_is_forked_from_the_kernels_template(start, tmp_path, mo
     states = []
     for path in sockets:
         monkeypatch.setenv(clean_process.TEMPLATE_VARIABLE, path)
-        done = clean_process.run_module(
+        result = clean_process.run_module(
             "probe", ["a word"], libraries=["json"], environment=environment
         )
-        assert (done.returncode, done.stderr) == (1, "ended\n")
-        states.append(json.loads(done.stdout))
+        assert (result.returncode, result.stderr) == (1, "ended\n")
+        states.append(json.loads(result.stdout))
     parents = [state.pop("parent") for state in states]
     assert parents == [evaluate(kernel, "os.getppid()"), os.getpid(), os.getpid()]
     expected = {"folder": str(tmp_path), "words": ["a word"], "imported": [], "second": "yes"}
@@ -310,7 +310,7 @@ def test_preloaded_modules_survive_fork():
             sorted(name for name in sys.modules if name.split(".")[0] in ("evidently", "onnxruntime", "modelbook") and sys.modules[name]),
         ]))
     """
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
-    assert json.loads(done.stdout.splitlines()[-1]) == [1, True, [], []]
+    assert json.loads(result.stdout.splitlines()[-1]) == [1, True, [], []]

@@ -50,14 +50,14 @@ def test_cause_of_stage_death_is_reported(tiny, how):
             f'"{code}\\n",\n    "context = stage.open',
         ),
     ):
-        done = ingest(tiny)
-    assert done.returncode == 1
-    assert fact in done.stdout
-    assert not [other for _, other in DEATHS.values() if other != fact and other in done.stdout]
+        result = ingest(tiny)
+    assert result.returncode == 1
+    assert fact in result.stdout
+    assert not [other for _, other in DEATHS.values() if other != fact and other in result.stdout]
     assert (
-        done.stdout.count("starting the kernel\n") == 1
+        result.stdout.count("starting the kernel\n") == 1
     )  # only a kernel that does not start is tried again
-    assert re.search(r"failed.*: ingest \(", done.stderr.strip())
+    assert re.search(r"failed.*: ingest \(", result.stderr.strip())
     page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert {"memory": "MemoryError"}.get(how, fact) in html.unescape(page)
     if how != "late":  # on a busy machine the time is up before
@@ -82,17 +82,17 @@ def kernelspec(folder: Path, failures: int) -> dict[str, str]:
 
 
 def test_kernel_that_fails_to_start_is_retried_once(tiny, tmp_path):
-    done = ingest(tiny, **kernelspec(tmp_path, 1))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "code 7" in done.stdout
+    result = ingest(tiny, **kernelspec(tmp_path, 1))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "code 7" in result.stdout
     assert (tmp_path / "count").read_text() == "2"
 
 
 def test_kernel_that_fails_twice_ends_build(tiny, tmp_path):
-    done = ingest(tiny, **kernelspec(tmp_path, 99))
-    assert done.returncode == 1
-    assert re.search(r"BuildError: .*'ingest'.*code 7", done.stdout)
-    assert "modelbook doctor" in done.stdout
+    result = ingest(tiny, **kernelspec(tmp_path, 99))
+    assert result.returncode == 1
+    assert re.search(r"BuildError: .*'ingest'.*code 7", result.stdout)
+    assert "modelbook doctor" in result.stdout
     page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert "odelbook doctor" in page
     assert not re.search(r"cell \d+ of \d+", page)
@@ -131,9 +131,9 @@ class TestConcurrentStages:
         pipeline.write_text(pipeline.read_text().replace("jobs: 2", "jobs: 1"))
         for stage in ("explore", "compare"):
             (tiny.root / f"models/tiny/{stage}.json").unlink()
-        done = tiny.build()
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert tiny.ran(done) == ["explore", "compare"]
+        result = tiny.build()
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert tiny.ran(result) == ["explore", "compare"]
         return tiny.root
 
     def ran(self, root, stage):

@@ -98,27 +98,27 @@ def test_secrets_are_referenced_and_documented(rendered):
     text, result = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
     assert resources(rendered[1], "Secret") == []
     assert not re.search(r"://\w+:[^@\s]+@", text)
-    wanted = {
+    expected = {
         each["valueFrom"]["secretKeyRef"]["key"]
         for _, template in pods(rendered[1])
         for each in template["spec"]["containers"][0]["env"]
         if "valueFrom" in each
     }
     watching = resources(rendered[1], "ServiceMonitor")[0]
-    wanted.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
+    expected.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
     [told] = resources(rendered[1], "AlertmanagerConfig")
-    wanted |= {
+    expected |= {
         each["urlSecret"]["key"]
         for receiver in told["spec"]["receivers"]
         for each in receiver["webhookConfigs"]
     }
-    made = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
+    actual = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
     keys = {
         "journal-password", "keyring", "webhook", "metrics-key", "s3-key", "s3-secret",
         "page-webhook", "ticket-webhook",
     }  # fmt: skip
-    assert wanted == (keys if rendered[0] == "dev" else keys | {"stream-url"})
-    assert made == keys | {"stream-url"}
+    assert expected == (keys if rendered[0] == "dev" else keys | {"stream-url"})
+    assert actual == keys | {"stream-url"}
 
 
 def test_selectors_ports_and_probes_match_service(rendered):

@@ -88,8 +88,8 @@ def approved(
     decision = Decision(
         word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")]
     )
-    done = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
-    return card_data.describe_decision(decision, done, commit="beef", gate_mode=gate)
+    result = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
+    return card_data.describe_decision(decision, result, commit="beef", gate_mode=gate)
 
 
 def fake_stage(root: Path, *, by_hand: bool = False) -> Any:

@@ -442,8 +442,8 @@ def test_exit_code_follows_verdict(status: str, code: int, monkeypatch: pytest.M
     result = {"book": "tiny", "status": status, "sentences": ["Because."], "next": "Do it."}
     monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
     monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: result)
-    done = run()
-    assert (done.exit_code, done.output) == (code, f"{status}\n  Because.\nnext: Do it.\n")
+    process = run()
+    assert (process.exit_code, process.output) == (code, f"{status}\n  Because.\nnext: Do it.\n")
     assert json.loads(run("--json").output) == result
 
 

@@ -143,11 +143,11 @@ def partitioned(tmp_path: Path) -> Path:
 
 
 def test_hive_partitioned_folder_is_read_as_one_table(partitioned):
-    made = planning.draft_from_plan(planning.plan_draft(partitioned, "rows"), "y")
-    table = read_table("rows", partitioned, made.contract)
+    result = planning.draft_from_plan(planning.plan_draft(partitioned, "rows"), "y")
+    table = read_table("rows", partitioned, result.contract)
     assert (len(table), sorted(table["year"].unique())) == (300, [2021, 2022, 2023])
-    assert made.contract.find_violations(table).empty
-    check_readings("rows", partitioned, made.contract)
+    assert result.contract.find_violations(table).empty
+    check_readings("rows", partitioned, result.contract)
     sampled, _ = parquet_folder.sample_rows(partitioned / "rows", 1000, seed=0)
     pd.testing.assert_series_equal(sampled["year"], table["year"])
     before = quick_fingerprint("rows", partitioned)

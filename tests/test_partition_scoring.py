@@ -102,8 +102,8 @@ def same_as_alone(table: Path, out: Path, shelf: VersionStore) -> None:
 
 
 def test_partition_is_scored_like_a_single_file(run, table, shelf):
-    done = run()
-    assert (done.rows, done.rejected_rows) == (600, 2)
+    result = run()
+    assert (result.rows, result.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
 
 
@@ -410,11 +410,11 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, shelf, 
             served_models.require_champion(shelf.root, BOOK),
             partial(served_models.load_model, max_rows=1),
         )
-        done = partitions.score_folder(
+        process = partitions.score_folder(
             table, table.parent / "out", named, load, on_progress=tell, engine_name="dask", scheduler=it.address
         )  # fmt: skip
     assert killed
-    assert done.rows == 600 + 12 * len(more)
+    assert process.rows == 600 + 12 * len(more)
     first = pd.read_parquet(table.parent / "out/more-00.parquet")
     for place in range(12):
         inputs = pd.read_parquet(table / f"more-{place:02d}.parquet")
@@ -454,8 +454,8 @@ each_engine = pytest.mark.parametrize(
 
 @each_engine
 def test_local_engines_give_equal_output(patient, run, table, shelf, name, scheduler):
-    done = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
-    assert (done.rows, done.rejected_rows) == (600, 2)
+    result = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
+    assert (result.rows, result.rejected_rows) == (600, 2)
     same_as_alone(table, table.parent / "out", shelf)
 
 
@@ -472,8 +472,8 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
         named = served_models.require_champion(shelf.root, BOOK)
         rows, scores = map(object_store.RemoteAddress, ("s3://lake/rows", "s3://lake/scores"))
         engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
-        done = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
-        assert (done.rows, done.rejected_rows) == (600, 2)
+        result = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
+        assert (result.rows, result.rejected_rows) == (600, 2)
         written = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
         times = {one["Key"]: one["LastModified"] for one in written}
         assert times["scores/_SUCCESS"] == max(times.values())

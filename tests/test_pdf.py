@@ -67,9 +67,9 @@ def test_stage_without_report_raises(root):
 
 def test_pdf_is_written_next_to_its_page(root, browser):
     browser(PRINTS)
-    done = list(pdf.print_pages(pdf.find_report_pages(root, "book")))
-    assert [target.name for _, target in done] == ["01_ingest.pdf", "02_explore.pdf"]
-    assert all(target.read_bytes() == b"%PDF-1.4" for _, target in done)
+    result = list(pdf.print_pages(pdf.find_report_pages(root, "book")))
+    assert [target.name for _, target in result] == ["01_ingest.pdf", "02_explore.pdf"]
+    assert all(target.read_bytes() == b"%PDF-1.4" for _, target in result)
 
 
 def test_failed_print_keeps_existing_pdf(root, browser):

@@ -138,9 +138,9 @@ def test_changes_on_both_sides_are_conflicts(root: Path) -> None:
 
 def test_make_refuses_python_without_lock(root: Path) -> None:
     command = ["make", "run", "PYTHON=/bin/false"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert missing_facts(done.stdout, "3.11", "3.13", "make run PYTHON=") == []
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert missing_facts(result.stdout, "3.11", "3.13", "make run PYTHON=") == []
     assert not (root / ".venv").exists()
 
 
@@ -233,10 +233,10 @@ def list_files(root: Path) -> dict[Path, int]:
 def check_dry_run(begun: SmallProject, **environ: str) -> None:
     """The dry run compares with a copy that was built, and leaves the project as it was."""
     files = list_files(begun.root)
-    done = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
+    assert result.returncode == 0, result.stdout + result.stderr
     assert list_files(begun.root) == files
-    page = Path(done.stdout.splitlines()[-1])
+    page = Path(result.stdout.splitlines()[-1])
     folder = page.parents[2]
     try:
         assert folder != begun.root
@@ -250,7 +250,7 @@ def check_dry_run(begun: SmallProject, **environ: str) -> None:
         assert receipts[0]["details"]["run_id"] != receipts[1]["details"]["run_id"]
         digest = receipts[1]["facts"]["digests"]["folds"]
         versions = receipts[1]["facts"]["versions"]
-        assert missing_facts(done.stdout, digest, *versions.values(), "roc_auc") == []
+        assert missing_facts(result.stdout, digest, *versions.values(), "roc_auc") == []
         text = page.read_text()
         assert missing_facts(text, digest, "ROC AUC", *versions, *boards[0]["candidate"]) == []
         assert not (folder / "models/tiny/finalize.json").exists()
@@ -273,11 +273,11 @@ def test_new_project_builds_and_serves(root: Path) -> None:
     (root / monitor).write_bytes((base / monitor).read_bytes())
     commit(root)
     quick = {**QUICK, "MODELBOOK_INTERACTIVE_ROWS": "0"}
-    done = begun.run("modelbook", "build", **quick)
-    assert done.returncode == 0, done.stdout + done.stderr
-    done = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert missing_facts(done.stdout, monitor, "same folds", "reports/tiny/runs") == []
+    result = begun.run("modelbook", "build", **quick)
+    assert result.returncode == 0, result.stdout + result.stderr
+    result = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert missing_facts(result.stdout, monitor, "same folds", "reports/tiny/runs") == []
     check_dry_run(begun, **quick)
     with begun.serving() as address:
         assert address.startswith("http")

@@ -404,10 +404,10 @@ def test_override_is_recorded_and_skips_gate_but_not_golden_rows(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(root)
-    made = promote(root, 2, override="agreed with risk", reason="It is urgent.")
-    assert made is not None
-    assert missing_facts(made.reason, "agreed with risk", "It is urgent.") == []
-    assert (made.evidence["override"], made.evidence["decision"], proven) == (
+    result = promote(root, 2, override="agreed with risk", reason="It is urgent.")
+    assert result is not None
+    assert missing_facts(result.reason, "agreed with risk", "It is urgent.") == []
+    assert (result.evidence["override"], result.evidence["decision"], proven) == (
         "agreed with risk",
         2,
         [2],
@@ -427,8 +427,8 @@ def test_golden_rows_tolerate_rounding_of_other_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, difference: float
 ) -> None:
     printed = json.dumps({"rows": 30, "difference": difference})
-    done = subprocess.CompletedProcess([], 0, printed, "")
-    monkeypatch.setattr(promotion, "_run_golden_check", lambda *_: done)
+    result = subprocess.CompletedProcess([], 0, printed, "")
+    monkeypatch.setattr(promotion, "_run_golden_check", lambda *_: result)
     if difference < 1e-9:
         assert promotion.verify_golden_rows(tmp_path, MODEL, 1) == 30
         return
@@ -576,13 +576,13 @@ def challengers(root: Path) -> list[int]:
 
 def test_challenger_is_set_and_removed(root: Path, proven: list[int]) -> None:
     champions(root, 1)
-    made = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
-    assert (made.kind, made.action) == (history.TRAFFIC, history.START_CHALLENGE)
-    assert (made.version, made.champion_before, made.champion_after) == (2, 1, 1)
-    assert made.evidence["golden_rows"] == 30
+    result = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
+    assert (result.kind, result.action) == (history.TRAFFIC, history.START_CHALLENGE)
+    assert (result.version, result.champion_before, result.champion_after) == (2, 1, 1)
+    assert result.evidence["golden_rows"] == 30
     assert (alias(root), challengers(root), proven[-1]) == (1, [2], 2)
-    made = promotion.set_challenger(root, MODEL, None, reason="", commit="c")
-    assert (made.action, made.version, challengers(root)) == (history.END_CHALLENGE, 2, [])
+    result = promotion.set_challenger(root, MODEL, None, reason="", commit="c")
+    assert (result.action, result.version, challengers(root)) == (history.END_CHALLENGE, 2, [])
     assert history.find_integrity_errors(root) == []
     assert history.recorded_champion(history.read_history(root, MODEL)) == 1
 

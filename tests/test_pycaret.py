@@ -32,13 +32,13 @@ def rows() -> Rows:
 
 @pytest.fixture(scope="module")
 def experiment(rows: Rows) -> Any:
-    made = CLASSES["classification"]()
-    made.setup(
+    result = CLASSES["classification"]()
+    result.setup(
         rows, target="y", test_data=rows.head(4), index=False, fold_strategy=KFold(2),
         session_id=1, n_jobs=1, verbose=False, html=False, system_log=False,
         fix_imbalance=True, fix_imbalance_method="RandomOverSampler",
     )  # fmt: skip
-    return made
+    return result
 
 
 def test_setup_does_not_log_versions_of_packages(

@@ -426,13 +426,13 @@ def test_loaded_version_matches_fitted_model(
         contract.select_features(contents["reference"]).set_axis(np.arange(150) + 7),
     )
     result = loaded.predict(rows)
-    wanted = contents["model"].predict_proba(rows)[:, 1]
+    expected = contents["model"].predict_proba(rows)[:, 1]
     assert list(result.columns) == ["prediction", "probability"]
     assert list(result.index) == list(rows.index)
-    np.testing.assert_array_equal(result["probability"], wanted)
-    np.testing.assert_array_equal(result["prediction"], wanted >= 0.4)
+    np.testing.assert_array_equal(result["probability"], expected)
+    np.testing.assert_array_equal(result["prediction"], expected >= 0.4)
     np.testing.assert_array_equal(
-        loaded.predict(rows, params={"threshold": 0.8})["prediction"], wanted >= 0.8
+        loaded.predict(rows, params={"threshold": 0.8})["prediction"], expected >= 0.8
     )
     pd.testing.assert_frame_equal(loaded.predict(rows[rows.columns[::-1]]), result)
     assert compare_golden_rows(f"models:/{BOOK}/{first.number}") == (len(first.golden_rows), 0)
@@ -727,11 +727,11 @@ def test_comparison_table_shows_candidate_and_champion(
 
 
 def test_deploy_summary_states_decision(first: ModelVersion) -> None:
-    done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
+    result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
 
     def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
-            word, ["Good: 1, required 0."], first, {**done, **changes}, gate, consequences
+            word, ["Good: 1, required 0."], first, {**result, **changes}, gate, consequences
         )
 
     consequences: list[str] = []
@@ -749,14 +749,15 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
 
 def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
-    done = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    moved = summarize.champion_alias(version_tables.promotion_table(done))
+    result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
+    moved = summarize.champion_alias(version_tables.promotion_table(result))
     assert missing_facts(moved, 1, 30, "linear model") == []
     assert (
-        summarize.champion_alias(version_tables.promotion_table({**done, "moved": False})) != moved
+        summarize.champion_alias(version_tables.promotion_table({**result, "moved": False}))
+        != moved
     )
     champion, is_moved, golden_rows, scorer = version_tables.promotion_table(
-        {**done, "champion": None, "moved": False}
+        {**result, "champion": None, "moved": False}
     )["value"]
     assert (champion, is_moved, golden_rows) == ("none", "no", "30")
     assert "linear model" in scorer

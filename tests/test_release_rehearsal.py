@@ -38,11 +38,11 @@ def show(text: str) -> None:
 
 
 def run(command: list[Any], folder: Path, environ: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [str(word) for word in command], cwd=folder, env=environ, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result.stdout
 
 
 def check_out(folder: Path, tag: str) -> Path:

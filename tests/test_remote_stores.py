@@ -343,9 +343,9 @@ def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> Non
     tiny = SmallProject(root)
     tiny.set(book="loop")
     tiny.leave_out("explore")  # it leaves nothing in a store
-    done = tiny.build()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert tiny.ran(done) == [stage for stage in STAGES if stage != "explore"]
+    result = tiny.build()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert tiny.ran(result) == [stage for stage in STAGES if stage != "explore"]
     assert not (root / "models/mlflow.db").exists()
     assert not (root / "models/artifacts").exists()
     assert not (root / "mlruns").exists()
@@ -468,9 +468,9 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     address = exports.export_version(
         root, BOOK, "s3://models/exports", version.number, with_rows=True
     )
-    done = erasure.forget_entity(root, BOOK, contract, journal, "7", "c0ffee")
-    assert done.version_rows.keys() >= {version.number}
-    assert (done.journal_rows, done.exports, done.unread) == (2, [address], {})
+    result = erasure.forget_entity(root, BOOK, contract, journal, "7", "c0ffee")
+    assert result.version_rows.keys() >= {version.number}
+    assert (result.journal_rows, result.exports, result.unread) == (2, [address], {})
     assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [8]
     shutil.rmtree(cache_folder(root), ignore_errors=True)
     changed = versions.get_version(root, BOOK, version.number)  # with the digest of its new files

@@ -33,10 +33,12 @@ def template(
     rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     """Version 1, the champion, answers the base rate to all; version 2 has learned something."""
-    made = VersionStore(tmp_path_factory.mktemp("replay"))
-    made.alias("champion", made.register(fitted(rows, contract, DummyClassifier()), contract, rows))
-    made.register(fitted(rows, contract), contract, rows)
-    return made
+    result = VersionStore(tmp_path_factory.mktemp("replay"))
+    result.alias(
+        "champion", result.register(fitted(rows, contract, DummyClassifier()), contract, rows)
+    )
+    result.register(fitted(rows, contract), contract, rows)
+    return result
 
 
 @pytest.fixture

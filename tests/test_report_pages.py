@@ -99,11 +99,11 @@ def published(folder: Path, *cells: Any) -> str:
 
 
 def test_verdict_survives_json_round_trip() -> None:
-    made = verdict(
+    result = verdict(
         details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)}
     )
-    again = Verdict.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
-    assert again == made
+    again = Verdict.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    assert again == result
     assert again.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
 
 

@@ -50,14 +50,14 @@ print(*get_processor_features())
 @pytest.mark.parametrize("disabled", ["", AVX512], ids=["as it is", "without AVX-512"])
 def test_folds_of_bundled_book_are_independent_of_processor(disabled: str) -> None:
     environ = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", DIGEST],
         cwd=ROOT,
         env=environ,
         capture_output=True,
         text=True,
     )
-    digest, features = done.stdout.splitlines()
+    digest, features = result.stdout.splitlines()
     assert digest == GOLDEN
     assert not {*disabled.split()} & {*features.split()}
 

@@ -98,9 +98,9 @@ def several() -> Contract:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
-    made = VersionStore(tmp_path_factory.mktemp("number"))
-    made.alias("champion", made.register(fitted(contract, table(), Ridge()), contract, table()))
-    return made
+    result = VersionStore(tmp_path_factory.mktemp("number"))
+    result.alias("champion", result.register(fitted(contract, table(), Ridge()), contract, table()))
+    return result
 
 
 def post(client: TestClient, body: Any) -> Any:
@@ -180,18 +180,18 @@ def test_json_csv_and_batch_match_the_model(
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # which nobody has seen
-    wanted = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
+    expected = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
     with client_of(shelf.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         result = post(client, body).json()
         upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
-    assert [item["prediction"] for item in result] == pytest.approx(wanted)
+    assert [item["prediction"] for item in result] == pytest.approx(expected)
     assert "probabilities" not in result[0]
-    assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(wanted)
+    assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(expected)
     (tmp_path / "in.csv").write_text(sheet)
-    done = batch.score_file(
+    process = batch.score_file(
         tmp_path / "in.csv",
         tmp_path / "out.csv",
         item.scorer,
@@ -199,8 +199,8 @@ def test_json_csv_and_batch_match_the_model(
         1,
         on_progress=lambda *_: None,
     )
-    assert (done.rows, done.rejected_rows) == (40, 0)
-    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(wanted)
+    assert (process.rows, process.rejected_rows) == (40, 0)
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(expected)
 
 
 def test_batch_is_read_in_any_layout_of_the_table(shelf: VersionStore, tmp_path: Path) -> None:
@@ -241,13 +241,13 @@ def test_multiclass_response_has_class_names_and_probabilities(
     )
     shelf, model = VersionStore(tmp_path), fitted(several, rows, LogisticRegression())
     shelf.alias("champion", shelf.register(model, several, rows))
-    wanted = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
+    expected = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
     with client_of(tmp_path, BOOK) as client:
         result = post(client, ROW).json()
         assert result["probabilities"] == pytest.approx(
-            dict(zip(["low", "middle", "high"], wanted)), abs=1e-6
+            dict(zip(["low", "middle", "high"], expected)), abs=1e-6
         )
-        assert result["prediction"] == ["low", "middle", "high"][wanted.argmax()]
+        assert result["prediction"] == ["low", "middle", "high"][expected.argmax()]
         about = client.get("/model").json()
         assert (about["task"], about["threshold"], about["scorer"]["compiled"]) == (
             "multiclass",
@@ -278,8 +278,8 @@ def test_model_without_known_categories_is_served_uncompiled(
     assert not item.scorer.is_compiled
     assert missing_facts(item.tags["scorer"], "town") == []
     with client_of(tmp_path, BOOK) as client:
-        [wanted] = model.predict(contract.select_features(pd.DataFrame([ROW])))
-        assert post(client, ROW).json()["prediction"] == pytest.approx(wanted)
+        [expected] = model.predict(contract.select_features(pd.DataFrame([ROW])))
+        assert post(client, ROW).json()["prediction"] == pytest.approx(expected)
 
 
 def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:

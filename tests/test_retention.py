@@ -88,12 +88,12 @@ def test_prune_lists_first_and_deletes_after_confirmation(
 ) -> None:
     monkeypatch.setattr(lifecycle, "find_book", lambda book: (root, BOOK))
     runner, words = CliRunner(), ["prune", "--keep", "1", "--older-than", "0"]
-    done = runner.invoke(app, words)
-    assert "version 3" in done.output
-    assert "version 1 of tiny stays: former champion" in done.output
+    result = runner.invoke(app, words)
+    assert "version 3" in result.output
+    assert "version 1 of tiny stays: former champion" in result.output
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
-    done = runner.invoke(app, [*words, "--json"])
-    assert json.loads(done.stdout)["versions"] == [3, 5]
+    result = runner.invoke(app, [*words, "--json"])
+    assert json.loads(result.stdout)["versions"] == [3, 5]
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
     assert runner.invoke(app, [*words, "--yes"]).exit_code == 0
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 6]

@@ -119,23 +119,23 @@ def project(
     monkeypatch: pytest.MonkeyPatch,
 ) -> RetrainProject:
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
-    made = RetrainProject(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
+    result = RetrainProject(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
 
     def build(*given: Any) -> int:
-        made.built.append(given)
+        result.built.append(given)
         before = aliases.read_aliases(tmp_path, BOOK)["champion"].number
-        made.judge(before + 1)
-        made.move(before + 1, before)
+        result.judge(before + 1)
+        result.move(before + 1, before)
         return 0
 
     monkeypatch.setattr(retrain, "_run_build", build)
-    return made
+    return result
 
 
 def test_promoted_challenger_is_reported(project: RetrainProject) -> None:
-    done = project.retrain(as_of=4)
-    assert (done.status, done.champion, done.candidate, done.as_of) == ("promoted", 2, 2, 4)
-    rows, champion, reason = done.sentences
+    result = project.retrain(as_of=4)
+    assert (result.status, result.champion, result.candidate, result.as_of) == ("promoted", 2, 2, 4)
+    rows, champion, reason = result.sentences
     assert re.findall(r"\d+", rows) == ["1", "600", "3", "200", "4"]
     assert re.findall(r"\d+", champion) == ["2", "1"]
     assert reason == "It is promote."
@@ -149,9 +149,9 @@ def test_default_as_of_is_the_newest_period(project: RetrainProject) -> None:
 
 def test_second_retrain_reports_nothing_newer(project: RetrainProject) -> None:
     project.retrain(as_of=4)
-    done = project.retrain(as_of=4)
-    assert (done.status, done.champion, len(project.built)) == ("nothing newer", 2, 1)
-    assert re.search(r"\b0\b", done.sentences[0])
+    result = project.retrain(as_of=4)
+    assert (result.status, result.champion, len(project.built)) == ("nothing newer", 2, 1)
+    assert re.search(r"\b0\b", result.sentences[0])
 
 
 def test_earlier_period_reports_nothing_newer(project: RetrainProject) -> None:
@@ -161,9 +161,9 @@ def test_earlier_period_reports_nothing_newer(project: RetrainProject) -> None:
 
 def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) -> None:
     before = sorted(project.root.rglob("*"))
-    done = project.retrain(as_of=4, dry_run=True)
-    assert done.status == "dry run"
-    assert re.search(r"ingest, compare, finalize and deploy.*train_until = 4", done.sentences[-1])
+    result = project.retrain(as_of=4, dry_run=True)
+    assert result.status == "dry run"
+    assert re.search(r"ingest, compare, finalize and deploy.*train_until = 4", result.sentences[-1])
     project.environment.write_text(
         project.environment.read_text().replace("gate: enforce", "gate: dry_run")
     )
@@ -178,9 +178,9 @@ def test_held_challenger_is_reported(
     action: str, status: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, action) or 0)
-    done = project.retrain(as_of=4)
-    assert (done.status, done.champion, done.candidate) == (status, 1, 2)
-    assert done.sentences[-1] == f"It is {action}."
+    result = project.retrain(as_of=4)
+    assert (result.status, result.champion, result.candidate) == (status, 1, 2)
+    assert result.sentences[-1] == f"It is {action}."
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
     again = project.retrain(as_of=4)
     assert (again.status, again.candidate) == ("up to date", 2)
@@ -240,9 +240,11 @@ def test_termination_is_forwarded_to_build(fake: Callable[..., int | None], tmp_
 def test_cooldown_starts_at_last_decision(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = project.retrain(as_of=4, cooldown=3600)
-    assert (done.status, project.built) == ("cooldown", [])
-    assert re.search(r"\bpromote\b.*\b2\b.*\b1 h\b", done.sentences[0])  # entry 2, and the cooldown
+    result = project.retrain(as_of=4, cooldown=3600)
+    assert (result.status, project.built) == ("cooldown", [])
+    assert re.search(
+        r"\bpromote\b.*\b2\b.*\b1 h\b", result.sentences[0]
+    )  # entry 2, and the cooldown
 
     class Later(datetime):
         @classmethod
@@ -293,9 +295,9 @@ def test_without_time_column_batches_are_the_new_rows(
     assert project.retrain().status == "nothing newer"
     with pytest.raises(ParameterError, match=r"\b4\b.*time"):
         project.retrain(as_of=4)
-    done = project.retrain(batches=(project.batch(project.table[project.table["year"] == 4]),))
-    assert (done.status, done.as_of) == ("promoted", None)
-    assert re.search(r"\b200\b", done.sentences[1])
+    process = project.retrain(batches=(project.batch(project.table[project.table["year"] == 4]),))
+    assert (process.status, process.as_of) == ("promoted", None)
+    assert re.search(r"\b200\b", process.sentences[1])
 
 
 def test_retrain_without_champion_raises(project: RetrainProject) -> None:
@@ -326,9 +328,9 @@ def short(project: RetrainProject) -> RetrainProject:
 
 
 def test_labelled_batch_is_added_to_table(short: RetrainProject) -> None:
-    done = short.retrain(batches=(short.batch(year(short, 4)),))
-    assert re.match(r"batch\.csv: 200 of 200 ", done.sentences[0])
-    assert (done.status, done.as_of) == ("promoted", 4)
+    result = short.retrain(batches=(short.batch(year(short, 4)),))
+    assert re.match(r"batch\.csv: 200 of 200 ", result.sentences[0])
+    assert (result.status, result.as_of) == ("promoted", 4)
     table = pd.read_parquet(short.root / short.values["table"])
     pd.testing.assert_frame_equal(
         table.astype(short.table.dtypes).sort_values(["who", "year"], ignore_index=True),
@@ -342,17 +344,17 @@ def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> N
     again = short.retrain(batches=(first,))
     assert again.status == "nothing newer"
     assert re.match(r"batch\.csv: 0 of 200 .*\b200\b", again.sentences[0])
-    done = short.retrain(batches=(short.batch(year(short, 5), "later.csv"),))
-    assert (done.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
+    result = short.retrain(batches=(short.batch(year(short, 5), "later.csv"),))
+    assert (result.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
 
 
 def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainProject) -> None:
     short.retrain(batches=(short.batch(year(short, 4)),))
     corrected = short.table.assign(noise=0.5)
     corrected.to_csv(short.root / "table.csv", index=False)
-    done = short.retrain()
-    assert done.as_of == 5
-    assert not any("batch.csv" in sentence for sentence in done.sentences)
+    result = short.retrain()
+    assert result.as_of == 5
+    assert not any("batch.csv" in sentence for sentence in result.sentences)
     assert "table" not in short.values  # nothing is left that the table has not
 
 
@@ -522,9 +524,9 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
     retraining.kill()
     champion = check_consistency(tiny)
 
-    done = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
-    assert done.returncode == 0, done.stderr
-    outcome = json.loads(done.stdout)
+    result = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
+    assert result.returncode == 0, result.stderr
+    outcome = json.loads(result.stdout)
     assert (
         outcome["status"] in ("promoted", "held")
         if champion == 1

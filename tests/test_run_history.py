@@ -24,8 +24,8 @@ from modelbook.runs import history, record
 from modelbook.stage import files
 from modelbook.stage.verdict import Verdict
 
-RAN = dict.fromkeys(STAGES, "ran")
-KEEP = (
+ALL_RAN = dict.fromkeys(STAGES, "ran")
+RECORD_RUNS = (
     "import json, sys, time; from pathlib import Path; from modelbook.runs import history\n"
     "for _ in range(int(sys.argv[3])):\n"
     "    history.record_run(Path(sys.argv[1]), 'tiny', time.time(), json.loads(sys.argv[2]), command=['ploomber', 'build'],\n"
@@ -39,23 +39,25 @@ def project(tmp_path):
     (tmp_path / "env.yaml").write_text(
         (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
     )
-    built(tmp_path)
+    write_receipts(tmp_path)
     return tmp_path
 
 
-def receipt(root, stage, word="done", numbers=(), parameters=None, origin="default", **details):
+def write_receipt(
+    root, stage, status="done", numbers=(), parameters=None, origin="default", **details
+):
     """Leave a receipt as a stage does."""
-    result = [
+    parameter_rows = [
         {"name": n, "value": str(v), "origin": origin, "meaning": ""}
         for n, v in (parameters or {}).items()
     ]
     facts = {
         "run_id": f"run-of-{stage}", "commit": "abc", "fingerprint": details.get("fingerprint", "f" * 64),
-        "seconds": 1.5, "parameters": result, "versions": {"pandas": "2.1.4"},
+        "seconds": 1.5, "parameters": parameter_rows, "versions": {"pandas": "2.1.4"},
     }  # fmt: skip
     numbers = [key_number(*number) for number in numbers]
     verdict = Verdict(
-        stage, "tiny", word, "good", ["It is done."], numbers, facts=facts, details=details
+        stage, "tiny", status, "good", ["It is done."], numbers, facts=facts, details=details
     )
     files.write(root / f"models/tiny/{stage}.json", verdict.to_dict())
 
@@ -69,9 +71,9 @@ def metrics_of(roc_auc):
     }
 
 
-def built(root, roc_auc=0.75, folds=5, **more):
+def write_receipts(root, roc_auc=0.75, folds=5, **more):
     """Leave the six receipts of a build."""
-    receipt(
+    write_receipt(
         root,
         "ingest",
         "accepted",
@@ -79,19 +81,23 @@ def built(root, roc_auc=0.75, folds=5, **more):
         {"seed": 42},
         **more,
     )
-    receipt(root, "explore", "clear", parameters={"columns_shown": 8})
-    receipt(
+    write_receipt(root, "explore", "clear", parameters={"columns_shown": 8})
+    write_receipt(
         root, "compare", "leader found", [("leader's fit time", time.time(), "s")], {"folds": folds}
     )
     metrics = metrics_of(roc_auc)
-    receipt(root, "finalize", "beats baseline", [("ROC AUC", roc_auc)], metrics=metrics, version=3)
-    receipt(root, "deploy", "promote", [("candidate", 3, "version")], candidate=3)
-    receipt(root, "monitor", "healthy", [("columns drifted", 9, "count"), ("share", 0.43, "share")])
+    write_receipt(
+        root, "finalize", "beats baseline", [("ROC AUC", roc_auc)], metrics=metrics, version=3
+    )
+    write_receipt(root, "deploy", "promote", [("candidate", 3, "version")], candidate=3)
+    write_receipt(
+        root, "monitor", "healthy", [("columns drifted", 9, "count"), ("share", 0.43, "share")]
+    )
 
 
 def write_run(
     root,
-    states=RAN,
+    states=ALL_RAN,
     *,
     ended="ok",
     command=("ploomber", "build"),
@@ -132,7 +138,7 @@ def execute(root, stage, code):
     )
 
 
-def changed(root, a="last-1", b="last"):
+def find_changes(root, a="last-1", b="last"):
     """What differs, but for the headline metrics that are equal."""
     changes = history.compare_runs(root, "tiny", a, b)[2]
     return {
@@ -188,7 +194,7 @@ class TestRecordRun:
     def test_receipts_are_copied_unchanged(self, project):
         stood = (project / "models/tiny/finalize.json").read_bytes()
         write_run(project)
-        built(project, roc_auc=0.9)
+        write_receipts(project, roc_auc=0.9)
         folder = project / "reports/tiny/runs/1"
         assert {path.name for path in folder.iterdir()} == {
             "run.json",
@@ -259,7 +265,7 @@ class TestRecordRun:
 
     def test_secrets_are_redacted(self, project, monkeypatch):
         monkeypatch.setenv("DB_PASSWORD", "very-secret")
-        states = {**RAN, "monitor": "failed: no access with very-secret"}
+        states = {**ALL_RAN, "monitor": "failed: no access with very-secret"}
         write_run(
             project,
             states,
@@ -273,7 +279,9 @@ class TestRecordRun:
     def test_killed_recording_leaves_no_folder(self, project):
         (project / "models/tiny/monitor.json").unlink()
         os.mkfifo(project / "models/tiny/monitor.json")  # whoever reads it waits
-        running = subprocess.Popen([sys.executable, "-c", KEEP, str(project), json.dumps(RAN), "1"])
+        running = subprocess.Popen(
+            [sys.executable, "-c", RECORD_RUNS, str(project), json.dumps(ALL_RAN), "1"]
+        )
         folder = project / "reports/tiny/runs"
         try:
             while not list(folder.glob(".*.part/deploy.json")):
@@ -296,7 +304,14 @@ class TestRecordRun:
         assert part.is_dir()
 
     def test_concurrent_runs_get_distinct_numbers(self, project):
-        command = [sys.executable, "-c", KEEP, str(project), json.dumps({"ingest": "ran"}), "40"]
+        command = [
+            sys.executable,
+            "-c",
+            RECORD_RUNS,
+            str(project),
+            json.dumps({"ingest": "ran"}),
+            "40",
+        ]
         several = [subprocess.Popen(command) for _ in range(3)]
         assert [running.wait() for running in several] == [0, 0, 0]
         result = history.list_runs(project, "tiny")
@@ -381,7 +396,7 @@ class TestFindRun:
 class TestDiffRuns:
     def test_equal_runs_differ_in_nothing_and_list_headline(self, project):
         write_run(project)
-        built(project)  # another fit time: times are not compared
+        write_receipts(project)  # another fit time: times are not compared
         write_run(project)
         [change] = history.compare_runs(project, "tiny", "1", "2")[2]
         assert change.to_dict() == {
@@ -391,8 +406,8 @@ class TestDiffRuns:
 
     def test_diff_lists_causes_and_effects(self, project):
         write_run(project)
-        built(project, roc_auc=0.77, fingerprint="e" * 64)
-        receipt(
+        write_receipts(project, roc_auc=0.77, fingerprint="e" * 64)
+        write_receipt(
             project,
             "ingest",
             "accepted",
@@ -400,16 +415,20 @@ class TestDiffRuns:
             {"seed": 42},
             fingerprint="e" * 64,
         )
-        receipt(project, "compare", "leader found", parameters={"folds": 10}, origin="command line")
-        receipt(project, "deploy", "hold", [("candidate", 4, "version")], candidate=4)
-        receipt(
+        write_receipt(
+            project, "compare", "leader found", parameters={"folds": 10}, origin="command line"
+        )
+        write_receipt(project, "deploy", "hold", [("candidate", 4, "version")], candidate=4)
+        write_receipt(
             project,
             "monitor",
             "healthy",
             [("columns drifted", 11, "count"), ("share", 0.45, "share")],
         )
         write_run(
-            project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
+            project,
+            {**ALL_RAN, "explore": "kept"},
+            command=["ploomber", "build", "--env--folds", "10"],
         )
         first, second, changes = history.compare_runs(project, "tiny", "last-1", "last")
         assert (first.number, second.number) == (1, 2)
@@ -429,10 +448,15 @@ class TestDiffRuns:
 
     def test_diff_of_failed_run_shows_changed_parameters_and_reason(self, project):
         write_run(project)
-        states = {**RAN, "ingest": "kept", "compare": "failed: too few rows", "finalize": "not run"}
+        states = {
+            **ALL_RAN,
+            "ingest": "kept",
+            "compare": "failed: too few rows",
+            "finalize": "not run",
+        }
         inputs = {"compare": [{"name": "folds", "value": 20, "origin": "env.yaml"}]}
         write_run(project, states, ended="failed", parameters=inputs)
-        result = changed(project)
+        result = find_changes(project)
         assert result[("run", "ended")] == ("ok", "failed")
         assert result[("parameter", "compare.folds")] == ("5", "20")
         assert result[("stage", "compare")] == ("ran", "failed")
@@ -447,23 +471,25 @@ class TestDiffRuns:
         assert why == "too few rows"
 
     def test_diff_lists_added_and_removed_stages(self, project):
-        write_run(project, {**RAN, "fairness": "ran"})
+        write_run(project, {**ALL_RAN, "fairness": "ran"})
         write_run(project, {stage: "ran" for stage in STAGES if stage != "explore"})
-        assert changed(project) == {
+        assert find_changes(project) == {
             ("stage", "explore"): ("ran", None),
             ("stage", "fairness"): ("ran", None),
         }
-        assert changed(project, "2", "1") == {
+        assert find_changes(project, "2", "1") == {
             ("stage", "explore"): (None, "ran"),
             ("stage", "fairness"): (None, "ran"),
         }
 
     def test_diff_lists_metrics_and_parameters_of_one_run_only(self, project):
         write_run(project)
-        receipt(project, "finalize", "beats baseline", metrics={"roc_auc": None, "recall": 0.6})
-        receipt(project, "explore", "clear", parameters={"columns_shown": 8, "leak_auc": 0.9})
+        write_receipt(
+            project, "finalize", "beats baseline", metrics={"roc_auc": None, "recall": 0.6}
+        )
+        write_receipt(project, "explore", "clear", parameters={"columns_shown": 8, "leak_auc": 0.9})
         write_run(project)
-        assert changed(project) == {
+        assert find_changes(project) == {
             ("parameter", "explore.leak_auc"): (None, "0.9"),
             ("metric", "finalize.roc_auc"): (0.75, None),
             ("metric", "finalize.brier"): (0.1, None),
@@ -472,9 +498,9 @@ class TestDiffRuns:
         assert history.find_run(project, "tiny", "last").headline == ["promote", "healthy"]
 
     def test_numbers_with_different_units_have_no_difference(self, project):
-        receipt(project, "monitor", "healthy", [("share", "43%"), ("drift", "none")])
+        write_receipt(project, "monitor", "healthy", [("share", "43%"), ("drift", "none")])
         write_run(project)
-        receipt(project, "monitor", "healthy", [("share", "45 of 100"), ("drift", "0.2")])
+        write_receipt(project, "monitor", "healthy", [("share", "45 of 100"), ("drift", "0.2")])
         write_run(project)
         result = {
             change.name: change.difference
@@ -485,7 +511,7 @@ class TestDiffRuns:
     def test_diff_names_different_env_files(self, project):
         write_run(project)
         write_run(project, environment="env.small.yaml")
-        assert changed(project) == {("run", "environment"): ("env.yaml", "env.small.yaml")}
+        assert find_changes(project) == {("run", "environment"): ("env.yaml", "env.small.yaml")}
 
     def test_diff_names_commits_and_uncommitted_changes(self, project):
         def git(*words):
@@ -515,7 +541,7 @@ class TestDiffRuns:
                 project / "models/tiny/built.json", {"compare": {"dependencies_digest": modules}}
             )
             write_run(project)
-        result = [changed(project, str(number), str(number + 1)) for number in (1, 2, 3)]
+        result = [find_changes(project, str(number), str(number + 1)) for number in (1, 2, 3)]
         assert [len(changes) for changes in result] == [0, 1, 1]
         assert ("code", "compare: notebook") in result[1]
         assert result[2][("code", "compare: modules")] == ("a" * 10, "b" * 10)
@@ -525,7 +551,7 @@ class TestDiffRuns:
         for path in (project / "models/tiny").glob("*.json"):
             path.write_text(path.read_text().replace("2.1.4", "2.2.0"))
         write_run(project)
-        assert changed(project) == {("library", "pandas"): ("2.1.4", "2.2.0")}
+        assert find_changes(project) == {("library", "pandas"): ("2.1.4", "2.2.0")}
 
 
 def modelbook(root, *words, **environ):
@@ -559,7 +585,7 @@ class TestCommands:
         ]
         write_run(
             project,
-            {**RAN, "ingest": "kept", "monitor": "failed: no"},
+            {**ALL_RAN, "ingest": "kept", "monitor": "failed: no"},
             ended="failed",
             command=long,
         )
@@ -616,7 +642,7 @@ class TestCommands:
     @pytest.mark.long
     def test_diff_command_compares_last_two_runs(self, project):
         write_run(project)
-        built(project, roc_auc=0.8, folds=10)
+        write_receipts(project, roc_auc=0.8, folds=10)
         write_run(project)
         result = modelbook(project, "diff")
         assert result.returncode == 0
@@ -637,7 +663,7 @@ class TestCommands:
 
     def test_diff_command_prints_json(self, project):
         write_run(project)
-        built(project, folds=10)
+        write_receipts(project, folds=10)
         write_run(project)
         result = json.loads(modelbook(project, "diff", "--json").stdout)
         assert (result["a"]["number"], result["b"]["number"]) == (1, 2)

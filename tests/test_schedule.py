@@ -15,17 +15,17 @@ import pytest
 import yaml
 from small_project import ROOT
 
-POOR = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "SHELL": "/bin/sh"}  # what cron gives
+MINIMAL_ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nowhere", "SHELL": "/bin/sh"}  # as in cron
 VERDICTS = pytest.mark.parametrize(
     ("code", "ends", "retrained"),
     [(0, 0, False), (10, 0, False), (20, 0, True), (1, 1, False), (2, 1, False)],
 )
-MONITORED, RETRAINED = "monitor --since 1d", "retrain"
+MONITOR_ARGS, RETRAIN_ARGS = "monitor --since 1d", "retrain"
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Path:
-    """A project's folder, in which modelbook writes down how it was called, and by whom."""
+def project_root(tmp_path: Path) -> Path:
+    """A project in which the command modelbook records its arguments and MODELBOOK_BY."""
     (tmp_path / ".venv/bin").mkdir(parents=True)
     command = tmp_path / ".venv/bin/modelbook"
     command.write_text(
@@ -37,55 +37,59 @@ def book(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def calls(book: Path) -> list[str]:
-    return (book / "called").read_text().splitlines()
+def recorded_calls(project_root: Path) -> list[str]:
+    return (project_root / "called").read_text().splitlines()
 
 
-def called(retrained: bool) -> list[str]:
-    return [MONITORED, RETRAINED] if retrained else [MONITORED]
+def expected_calls(retrained: bool) -> list[str]:
+    return [MONITOR_ARGS, RETRAIN_ARGS] if retrained else [MONITOR_ARGS]
 
 
 @VERDICTS
 def test_documented_cron_line_retrains_on_exit_code_20(
-    code: int, ends: int, retrained: bool, book: Path
+    code: int, ends: int, retrained: bool, project_root: Path
 ) -> None:
     [line] = re.findall(
         r"^ *(\S+ \S+ \* \* \* .*)$", (ROOT / "docs/operations.md").read_text(), re.M
     )
     minute, hour, *_, command = line.split(" ", 5)
     assert (0 <= int(minute) < 60, 0 <= int(hour) < 24, "%" in command) == (True, True, False)
-    (book / "code").write_text(str(code))
-    done = subprocess.run(
-        ["/bin/sh", "-c", command.replace("/srv/book", str(book))], cwd="/", env=POOR
+    (project_root / "code").write_text(str(code))
+    result = subprocess.run(
+        ["/bin/sh", "-c", command.replace("/srv/book", str(project_root))], cwd="/", env=MINIMAL_ENV
     )
-    assert done.returncode == ends
-    assert calls(book) == called(retrained)
-    assert (book / "by").read_text() == "cron\n"
-    assert (book / "loop.log").read_text().startswith("a verdict\n")
+    assert result.returncode == ends
+    assert recorded_calls(project_root) == expected_calls(retrained)
+    assert (project_root / "by").read_text() == "cron\n"
+    assert (project_root / "loop.log").read_text().startswith("a verdict\n")
 
 
-def test_loop_defaults_to_one_day_and_fails_with_failed_retrain(book: Path) -> None:
-    (book / "code").write_text("20")
-    (book / "later").write_text("1")
-    done = subprocess.run(
-        [book / "deploy/schedule/loop.sh"], env={**POOR, "MODELBOOK_ROOT": str(book)}
+def test_loop_defaults_to_one_day_and_fails_with_failed_retrain(project_root: Path) -> None:
+    (project_root / "code").write_text("20")
+    (project_root / "later").write_text("1")
+    result = subprocess.run(
+        [project_root / "deploy/schedule/loop.sh"],
+        env={**MINIMAL_ENV, "MODELBOOK_ROOT": str(project_root)},
     )
-    assert (done.returncode, calls(book)) == (1, [MONITORED, RETRAINED])
+    assert (result.returncode, recorded_calls(project_root)) == (1, [MONITOR_ARGS, RETRAIN_ARGS])
     nowhere = subprocess.run(
-        [book / "deploy/schedule/loop.sh"],
-        env={**POOR, "MODELBOOK_ROOT": "/no/where"},
+        [project_root / "deploy/schedule/loop.sh"],
+        env={**MINIMAL_ENV, "MODELBOOK_ROOT": "/no/where"},
         capture_output=True,
     )
     assert nowhere.returncode == 1
 
 
-def test_daily_rows_are_scored_when_folders_are_set(book: Path) -> None:
-    script, environ = book / "deploy/schedule/score.sh", {**POOR, "MODELBOOK_ROOT": str(book)}
+def test_daily_rows_are_scored_when_folders_are_set(project_root: Path) -> None:
+    script, environ = (
+        project_root / "deploy/schedule/score.sh",
+        {**MINIMAL_ENV, "MODELBOOK_ROOT": str(project_root)},
+    )
     assert subprocess.run([script], env=environ).returncode == 0
-    assert not (book / "called").exists()
+    assert not (project_root / "called").exists()
     environ |= {"SCORE_IN": "s3://lake/rows", "SCORE_OUT": "s3://lake/scores"}
     assert subprocess.run([script, "2026-11-29"], env=environ).returncode == 0
-    [words] = calls(book)
+    [words] = recorded_calls(project_root)
     day = "2026-11-29"
     assert words == (
         f"score s3://lake/rows/{day} s3://lake/scores/{day} --model champion "
@@ -108,35 +112,38 @@ class TestGitHub:
 
     @VERDICTS
     def test_workflow_step_reports_verdict_and_retrains(
-        self, code: int, ends: int, retrained: bool, book: Path
+        self, code: int, ends: int, retrained: bool, project_root: Path
     ) -> None:
         [job] = self.flow["jobs"].values()
         [step] = job["steps"]
         assert (
             "${{" not in step["run"]
         )  # values come by the environment: nobody's text becomes a command
-        (book / "code").write_text(str(code))
+        (project_root / "code").write_text(str(code))
         environ = {
-            **POOR,
-            "MODELBOOK_ROOT": str(book),
-            "GITHUB_STEP_SUMMARY": str(book / "summary"),
+            **MINIMAL_ENV,
+            "MODELBOOK_ROOT": str(project_root),
+            "GITHUB_STEP_SUMMARY": str(project_root / "summary"),
         }
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environ
         )
-        assert (done.returncode, calls(book)) == (ends, called(retrained))
-        assert (book / "summary").read_text().startswith("a verdict\n")
+        assert (result.returncode, recorded_calls(project_root)) == (
+            ends,
+            expected_calls(retrained),
+        )
+        assert (project_root / "summary").read_text().startswith("a verdict\n")
 
 
 class FakeOperator:
-    """Stands in for Airflow's operators, DAGs included: keeps what it was made of, and what comes behind it."""
+    """Stands in for Airflow's operators, DAGs included: records its arguments and its downstream task."""
 
-    def __init__(self, name: str = "", **given: Any) -> None:
-        self.name, self.given, self.behind = given.get("task_id", name), given, None
-        MADE[self.name] = self
+    def __init__(self, name: str = "", **kwargs: Any) -> None:
+        self.name, self.kwargs, self.downstream = kwargs.get("task_id", name), kwargs, None
+        TASKS[self.name] = self
 
     def __rshift__(self, other: FakeOperator) -> FakeOperator:
-        self.behind = other
+        self.downstream = other
         return other
 
     def __enter__(self) -> FakeOperator:
@@ -145,7 +152,7 @@ class FakeOperator:
     def __exit__(self, *_: object) -> None: ...
 
 
-MADE: dict[str, FakeOperator] = {}
+TASKS: dict[str, FakeOperator] = {}
 
 
 @pytest.fixture
@@ -162,36 +169,36 @@ def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeOperator]:
                 sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
             )
         setattr(sys.modules[path], name, FakeOperator)
-    MADE.clear()
+    TASKS.clear()
     runpy.run_path(str(ROOT / "deploy/airflow/modelbook_loop.py"))
-    return dict(MADE)
+    return dict(TASKS)
 
 
 @VERDICTS
 def test_airflow_dag_retrains_on_exit_code_20(
-    code: int, ends: int, retrained: bool, dag: dict[str, FakeOperator], book: Path
+    code: int, ends: int, retrained: bool, dag: dict[str, FakeOperator], project_root: Path
 ) -> None:
-    (book / "code").write_text(str(code))
+    (project_root / "code").write_text(str(code))
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
-        inputs = dag[name].given
+        inputs = dag[name].kwargs
         assert "{{" not in inputs["bash_command"]  # a run's id may be anything
         assert (inputs["cwd"], inputs["append_env"]) == ("{{ var.value.modelbook_root }}", True)
         env = {key: value.replace("{{ run_id }}", "one") for key, value in inputs["env"].items()}
         command = ["bash", "-c", inputs["bash_command"]]
         return subprocess.run(
-            command, cwd=book, env={**POOR, **env}, capture_output=True, text=True
+            command, cwd=project_root, env={**MINIMAL_ENV, **env}, capture_output=True, text=True
         )
 
     first, requests = run("monitor"), dag["asked_to_retrain"]
     assert first.returncode == ends
     if ends == 0:
-        decide: Callable[[str], bool] = requests.given["python_callable"]
+        decide: Callable[[str], bool] = requests.kwargs["python_callable"]
         assert decide(first.stdout.splitlines()[-1]) is retrained
     if retrained:
         assert run("retrain").returncode == 0
-    assert calls(book) == called(retrained)
-    assert (book / "by").read_text() == "Airflow one\n"
-    assert requests.given["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
-    assert (dag["monitor"].behind, requests.behind) == (requests, dag["retrain"])
-    assert dag["modelbook_loop"].given["max_active_runs"] == 1
+    assert recorded_calls(project_root) == expected_calls(retrained)
+    assert (project_root / "by").read_text() == "Airflow one\n"
+    assert requests.kwargs["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
+    assert (dag["monitor"].downstream, requests.downstream) == (requests, dag["retrain"])
+    assert dag["modelbook_loop"].kwargs["max_active_runs"] == 1

@@ -57,7 +57,7 @@ def server(template: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
 def wait(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "it did not come to pass"
+        assert time.monotonic() < until, "timed out"
         time.sleep(0.02)
 
 
@@ -72,77 +72,77 @@ def metric(server: RunningServer, series: str) -> float:
 
 
 class RequestLoop(threading.Thread):
-    """Asks again and again over one connection until told to stop, or nobody is there any more."""
+    """Sends requests over one connection until it is stopped or the server has ended."""
 
     def __init__(self, server: RunningServer) -> None:
         super().__init__(daemon=True)
-        self._server, self.ending = server, False
-        self.answers: list[dict[str, Any]] = []
+        self._server, self.is_stopped = server, False
+        self.responses: list[dict[str, Any]] = []
         self.failures: list[Any] = []
 
-    def hears(self, number: int) -> bool:
-        """Whether this version gave the last of its answers."""
-        return bool(self.answers) and self.answers[-1]["model_version"] == number
+    def serves(self, number: int) -> bool:
+        """Whether the last response is of this version."""
+        return bool(self.responses) and self.responses[-1]["model_version"] == number
 
     def run(self) -> None:
         with closing(self._server.connect()) as connection:
-            while not self.ending:
+            while not self.is_stopped:
                 try:
                     connection.request("POST", "/predict", json.dumps(ROW), JSON)
                     result = connection.getresponse()
                     text = result.read()
                 except (OSError, http.client.HTTPException):
-                    if not self.ending:
-                        self.failures.append("gone")
+                    if not self.is_stopped:
+                        self.failures.append("disconnected")
                     return
                 if result.status == 200:
-                    self.answers.append(json.loads(text))
+                    self.responses.append(json.loads(text))
                 else:
                     self.failures.append((result.status, text))
 
 
 def test_killed_process_loses_no_returned_prediction(shelf):
-    answered: set[str] = set()
-    while len(answered) < 6000:
+    returned_ids: set[str] = set()
+    while len(returned_ids) < 6000:
         with running(shelf.root) as server:
-            callers = [RequestLoop(server) for _ in range(8)]
-            for caller in callers:
-                caller.start()
-            before = len(answered)
-            while sum(len(caller.answers) for caller in callers) < min(2000, 6000 - before):
+            clients = [RequestLoop(server) for _ in range(8)]
+            for client in clients:
+                client.start()
+            before = len(returned_ids)
+            while sum(len(client.responses) for client in clients) < min(2000, 6000 - before):
                 time.sleep(0.01)
             os.kill(server.process.pid, signal.SIGKILL)
-            for caller in callers:
-                caller.join(30)
-        answered |= {item["id"] for caller in callers for item in caller.answers}
-        assert [f for caller in callers for f in caller.failures if f != "gone"] == []
-    assert answered - journaled_ids(shelf) == set()
+            for client in clients:
+                client.join(30)
+        returned_ids |= {item["id"] for client in clients for item in client.responses}
+        assert [f for client in clients for f in client.failures if f != "disconnected"] == []
+    assert returned_ids - journaled_ids(shelf) == set()
 
 
 def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
     (shelf.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
     with running(shelf.root) as server:
-        callers = [RequestLoop(server) for _ in range(4)]
-        for caller in callers:
-            caller.start()
-        wait(lambda: all(len(caller.answers) > 100 for caller in callers))
+        clients = [RequestLoop(server) for _ in range(4)]
+        for client in clients:
+            client.start()
+        wait(lambda: all(len(client.responses) > 100 for client in clients))
         # What came before the last check is not written again: a write after a while checks.
         time.sleep(2 * FILE_CHECK_SECONDS)
-        counts = [len(caller.answers) for caller in callers]
-        wait(lambda: all(len(c.answers) > n for c, n in zip(callers, counts)))
+        counts = [len(client.responses) for client in clients]
+        wait(lambda: all(len(c.responses) > n for c, n in zip(clients, counts)))
         for file in (shelf.root / "data" / BOOK).glob("journal.db*"):
             file.unlink()
-        counts = [len(caller.answers) for caller in callers]
-        wait(lambda: all(len(c.answers) > n + 100 for c, n in zip(callers, counts)))
-        for caller in callers:
-            caller.ending = True
-            caller.join(30)
+        counts = [len(client.responses) for client in clients]
+        wait(lambda: all(len(c.responses) > n + 100 for c, n in zip(clients, counts)))
+        for client in clients:
+            client.is_stopped = True
+            client.join(30)
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
         # One request of each caller may have been answered while its count was read.
-        later = {item["id"] for c, n in zip(callers, counts) for item in c.answers[n + 1 :]}
+        later = {item["id"] for c, n in zip(clients, counts) for item in c.responses[n + 1 :]}
         assert later <= journaled_ids(shelf)
         orphaned = metric(server, "modelbook_journal_orphaned_total")
-        total = sum(len(caller.answers) for caller in callers)
+        total = sum(len(client.responses) for client in clients)
         assert orphaned == total - len(journaled_ids(shelf)) > 400
         assert metric(server, "modelbook_journal_lost_total") == 0
     assert "removed or replaced" in (shelf.root / "server.log").read_text()
@@ -151,47 +151,49 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_alias_move_under_load_fails_and_mixes_no_requests(shelf, workers):
     with running(shelf.root, workers) as server:
-        callers = [RequestLoop(server) for _ in range(6)]
-        for caller in callers:
-            caller.start()
+        clients = [RequestLoop(server) for _ in range(6)]
+        for client in clients:
+            client.start()
         for number in (1, 2, 1, 2):
             shelf.alias("champion", number)
-            wait(lambda number=number: all(caller.hears(number) for caller in callers))
-        for caller in callers:
-            caller.ending = True
-        for caller in callers:
-            caller.join(30)
-        answers = [item for caller in callers for item in caller.answers]
-        assert [f for caller in callers for f in caller.failures] == []
+            wait(lambda number=number: all(client.serves(number) for client in clients))
+        for client in clients:
+            client.is_stopped = True
+        for client in clients:
+            client.join(30)
+        responses = [item for client in clients for item in client.responses]
+        assert [f for client in clients for f in client.failures] == []
         by_version = {
             number: {
-                item["probabilities"]["1"] for item in answers if item["model_version"] == number
+                item["probabilities"]["1"] for item in responses if item["model_version"] == number
             }
             for number in (1, 2)
         }
         assert [len(values) for values in by_version.values()] == [1, 1]
         assert by_version[1] != by_version[2]
-        assert {caller.answers[-1]["model_version"] for caller in callers} == {2}
+        assert {client.responses[-1]["model_version"] for client in clients} == {2}
         result = sum(
             float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
             if line.startswith('modelbook_predictions_total{variant="champion"}')
         )  # fmt: skip
-        assert result == len(answers) == len(journaled_ids(shelf))
+        assert result == len(responses) == len(journaled_ids(shelf))
 
 
 def test_shutdown_completes_requests_in_progress(shelf):
     with running(shelf.root) as server:
-        callers = [RequestLoop(server) for _ in range(4)]
-        for caller in callers:
-            caller.start()
-        wait(lambda: all(len(caller.answers) > 50 for caller in callers))
+        clients = [RequestLoop(server) for _ in range(4)]
+        for client in clients:
+            client.start()
+        wait(lambda: all(len(client.responses) > 50 for client in clients))
         server.process.terminate()
         assert server.process.wait(30) in (0, -signal.SIGTERM)
-        for caller in callers:
-            caller.ending = True
-            caller.join(30)
-        assert {item["id"] for caller in callers for item in caller.answers} <= journaled_ids(shelf)
-        assert [f for caller in callers for f in caller.failures if f != "gone"] == []
+        for client in clients:
+            client.is_stopped = True
+            client.join(30)
+        assert {item["id"] for client in clients for item in client.responses} <= journaled_ids(
+            shelf
+        )
+        assert [f for client in clients for f in client.failures if f != "disconnected"] == []
 
 
 def test_incomplete_and_slow_bodies_are_rejected(shelf):
@@ -283,8 +285,8 @@ def test_forwarded_address_is_trusted_from_configured_proxies_only(shelf):
         (shelf.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
         with running(shelf.root) as server, closing(server.connect()) as connection:
             for number in range(3):
-                caller = {"x-forwarded-for": f"192.0.2.{number}"}
-                connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **caller})
+                client = {"x-forwarded-for": f"192.0.2.{number}"}
+                connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **client})
                 answer = connection.getresponse()
                 answer.read()
             assert answer.status == last

@@ -108,7 +108,7 @@ def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "it did not come to pass"
+        assert time.monotonic() < until, "timed out"
         time.sleep(0.05)
 
 

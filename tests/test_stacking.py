@@ -52,11 +52,11 @@ def test_calibration_corrects_overconfident_probabilities(
 ) -> None:
     outcome, true, output = overconfident
     trial = trial_of(outcome, np.arange(4000))
-    complete, made = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[kind])
-    assert np.abs(made - true).mean() < 0.04 < np.abs(output - true).mean()
-    assert sk.log_loss(outcome, made) < sk.log_loss(outcome, output) - 0.05
-    assert made.min() > 0
-    assert made.max() < 1
+    complete, result = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[kind])
+    assert np.abs(result - true).mean() < 0.04 < np.abs(output - true).mean()
+    assert sk.log_loss(outcome, result) < sk.log_loss(outcome, output) - 0.05
+    assert result.min() > 0
+    assert result.max() < 1
     assert is_classifier(complete)
 
 
@@ -66,11 +66,11 @@ def test_calibrated_multiclass_probabilities_sum_to_one(kind: str) -> None:
     true = random.dirichlet([2, 2, 2], 3000)
     outcome = np.array([random.choice(3, p=row) for row in true])
     output = true**3 / (true**3).sum(axis=1, keepdims=True)
-    _, made = fit_meta_model(
+    _, result = fit_meta_model(
         trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[kind]
     )
-    assert made.sum(axis=1) == pytest.approx(np.ones(3000))
-    assert np.abs(made - true).mean() < 0.6 * np.abs(output - true).mean()
+    assert result.sum(axis=1) == pytest.approx(np.ones(3000))
+    assert np.abs(result - true).mean() < 0.6 * np.abs(output - true).mean()
 
 
 def test_outcome_of_entity_does_not_leak_into_its_out_of_fold_prediction() -> None:
@@ -79,16 +79,16 @@ def test_outcome_of_entity_does_not_leak_into_its_out_of_fold_prediction() -> No
     random = np.random.default_rng(0)
     groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
     output = np.repeat(random.uniform(0.05, 0.95, 40), 10)
-    complete, made = fit_meta_model(
+    complete, result = fit_meta_model(
         trial_of(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
     )
-    assert sk.roc_auc_score(outcome, made) < 0.7
+    assert sk.roc_auc_score(outcome, result) < 0.7
     for _, requests in trial_of(outcome, groups).cv_splits():
         learned = np.setdiff1d(np.arange(400), requests)
-        wanted = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
+        expected = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
             output[None, requests, None]
         )[:, 0]
-        np.testing.assert_array_equal(made[requests], wanted)
+        np.testing.assert_array_equal(result[requests], expected)
     np.testing.assert_array_equal(
         complete.meta_model(output[None, :, None]),
         IsotonicCalibrator(output[None, :, None], outcome)(output[None, :, None]),
@@ -101,20 +101,20 @@ def test_stack_weights_better_model_and_keeps_meta_model_on_refit() -> None:
     outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
     good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
     answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
-    complete, made = fit_meta_model(
+    complete, result = fit_meta_model(
         trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, LogisticStacker
     )
     weights = np.abs(complete.meta_model.regression.coef_[0])
     assert weights[0] > 5 * weights[1]
-    assert sk.roc_auc_score(outcome, made) > 0.8
+    assert sk.roc_auc_score(outcome, result) > 0.8
     again = clone(complete).fit(rows, outcome)
     assert (
         again.meta_model.regression.coef_.tolist() == complete.meta_model.regression.coef_.tolist()
     )
-    wanted = complete.meta_model(
+    expected = complete.meta_model(
         np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))])
     )
-    np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], wanted)
+    np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], expected)
     assert set(again.predict(rows)) == {0, 1}
 
 
@@ -132,13 +132,13 @@ def test_regression_stack_has_non_negative_weights() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(10, 3, 500)
     answers = [truth + random.normal(0, 1, 500), -truth]
-    complete, made = fit_meta_model(
+    complete, result = fit_meta_model(
         trial_of(truth, np.arange(500), "regression"),
         [LinearRegression()] * 2,
         answers,
         NonNegativeStacker,
     )
-    assert np.sqrt(np.mean((made - truth) ** 2)) < 1.1
+    assert np.sqrt(np.mean((result - truth) ** 2)) < 1.1
     assert (complete.meta_model.regression.coef_ >= 0).all()
     assert is_regressor(complete)
     rows = pd.DataFrame({"size": truth})

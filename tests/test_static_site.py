@@ -13,7 +13,7 @@ from text_facts import missing_facts, raises_stating
 from modelbook.errors import ReportError
 from modelbook.extras import static_site
 
-REACHED = [
+REACHABLE_FILES = [
     "book/01_ingest.html", "book/01_ingest.ipynb", "book/01_ingest.pdf", "book/runs/1/index.html",
     "book/runs/figures/a.svg", "index.html",
 ]  # fmt: skip
@@ -49,14 +49,14 @@ def names(folder: Path) -> list[str]:
 
 
 def test_folder_contains_only_files_reachable_from_index(reports, tmp_path):
-    assert static_site.publish(reports, tmp_path / "out") == REACHED
-    assert names(tmp_path / "out") == sorted([*REACHED, static_site.MARKER_FILE])
+    assert static_site.publish(reports, tmp_path / "out") == REACHABLE_FILES
+    assert names(tmp_path / "out") == sorted([*REACHABLE_FILES, static_site.MARKER_FILE])
 
 
 def test_zip_contains_the_same_files(reports, tmp_path):
     static_site.publish(reports, tmp_path / "new/out.zip")
     with zipfile.ZipFile(tmp_path / "new/out.zip") as archive:
-        assert sorted(archive.namelist()) == sorted([*REACHED, static_site.MARKER_FILE])
+        assert sorted(archive.namelist()) == sorted([*REACHABLE_FILES, static_site.MARKER_FILE])
         assert archive.testzip() is None
     static_site.publish(reports, tmp_path / "new/out.zip")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.zip"]
@@ -86,7 +86,7 @@ def test_publishing_again_removes_old_files_and_keeps_others(reports, tmp_path):
 
 def test_empty_git_folder_is_accepted(reports, tmp_path):
     (tmp_path / "out/.git").mkdir(parents=True)
-    assert static_site.publish(reports, tmp_path / "out") == REACHED
+    assert static_site.publish(reports, tmp_path / "out") == REACHABLE_FILES
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out/index.html"])

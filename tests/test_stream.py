@@ -34,9 +34,9 @@ CODE += f"stream.run_worker(Path(sys.argv[1]), {BOOK!r})"
 
 @pytest.fixture
 def shelf(tmp_path: Path, frame, contract) -> VersionStore:
-    made = VersionStore(tmp_path)
-    made.alias("champion", made.register(fitted(frame, contract), contract, frame))
-    return made
+    result = VersionStore(tmp_path)
+    result.alias("champion", result.register(fitted(frame, contract), contract, frame))
+    return result
 
 
 def process_entries(
@@ -123,7 +123,7 @@ def test_unusable_metrics_address_raises(shelf: VersionStore) -> None:
 def wait(what: Callable[[], Any], seconds: float = 90) -> None:
     until = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < until, "it did not happen in time"
+        assert time.monotonic() < until, "timed out"
         time.sleep(0.05)
 
 

@@ -162,7 +162,7 @@ def test_multiclass_champion_predicts_class_names_in_clean_process(classes: Buil
 @pytest.mark.parametrize("book", ["number", "classes"])
 def test_service_matches_pipeline_for_each_task(book: str, request: pytest.FixtureRequest) -> None:
     built: BuiltBook = request.getfixturevalue(book)
-    wanted = built.answers.to_dict("records")
+    expected = built.answers.to_dict("records")
     body = ROWS.to_json(orient="records").encode()
     with built.tiny.serving() as address:
         requests = urllib.request.Request(
@@ -173,7 +173,7 @@ def test_service_matches_pipeline_for_each_task(book: str, request: pytest.Fixtu
         assert urllib.request.urlopen(f"{address}/").status == 200
     assert about["task"] == {"number": "regression", "classes": "multiclass"}[book]
     assert about["scorer"]["compiled"], about["scorer"]
-    for answer, want in zip(result, wanted, strict=True):
+    for answer, want in zip(result, expected, strict=True):
         flat = {
             f"probability_{name}": share for name, share in answer.get("probabilities", {}).items()
         }

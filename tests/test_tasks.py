@@ -238,8 +238,8 @@ def test_weighted_metrics_equal_metrics_of_repeated_rows(task: Task) -> None:
         *(np.repeat(column, times, axis=0) for column in (outcome, score, np.arange(120)))
     )
     for name, metric in task.metric_functions().items():
-        wanted = metric(again.outcome, again.score, np.ones(len(again)))
-        assert metric(outcome, score, times) == pytest.approx(wanted), name
+        expected = metric(again.outcome, again.score, np.ones(len(again)))
+        assert metric(outcome, score, times) == pytest.approx(expected), name
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)

@@ -91,13 +91,13 @@ def test_metrics_match_scikit_learn() -> None:
     result = evaluate_metrics(scored, TASK.metric_functions(0.4), resamples=100, seed=0).set_index(
         "metric"
     )
-    wanted = {
+    expected = {
         "roc_auc": sk.roc_auc_score(y, s), "pr_auc": sk.average_precision_score(y, s), "log_loss": sk.log_loss(y, s),
         "brier": sk.brier_score_loss(y, s), "calibration_in_the_large": s.mean() - y.mean(),
         "recall": sk.recall_score(y, flagged),
         "precision": sk.precision_score(y, flagged), "selection_rate": flagged.mean(),
     }  # fmt: skip
-    assert result["value"].to_dict() == pytest.approx(wanted)
+    assert result["value"].to_dict() == pytest.approx(expected)
     assert (result["low"] < result["value"]).all()
     assert (result["value"] < result["high"]).all()
     rate = np.full(len(y), y.mean())
@@ -601,10 +601,10 @@ def comparison_of_three(trial: Experiment) -> dict[str, Any]:
     def tell(*args: Any, detail: str = "") -> None:
         steps.append((*args[1:], detail))
 
-    made = compare_families(
+    result = compare_families(
         trial, ["nope", "lr"], 1000, report_progress=tell, log_candidate=logged.append
     )
-    return {"made": made, "logged": logged, "steps": steps}
+    return {"made": result, "logged": logged, "steps": steps}
 
 
 @pytest.fixture(scope="module")
@@ -718,13 +718,13 @@ def test_out_of_fold_predictions_cover_every_row(
 def test_comparison_starts_with_baseline_and_reports_progress(
     comparison_of_three: dict[str, Any],
 ) -> None:
-    made, steps = comparison_of_three["made"], comparison_of_three["steps"]
-    assert [(c.family, c.status) for c in made] == [
+    result, steps = comparison_of_three["made"], comparison_of_three["steps"]
+    assert [(c.family, c.status) for c in result] == [
         ("dummy", "ok"),
         ("nope", "failed"),
         ("lr", "ok"),
     ]
-    assert comparison_of_three["logged"] == made
+    assert comparison_of_three["logged"] == result
     assert [step[:2] for step in steps if not step[2]] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [(*step[:2], numbers(step[2])) for step in steps if step[2]] == [
         (number, 3, [fold, 2]) for number in (0, 2) for fold in (1, 2)
@@ -739,27 +739,31 @@ def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
 def test_tuning_reports_progress_of_each_setting_and_fold(
     trial: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
-    result: list[str] = []
-    made = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=result.append)
-    assert [numbers(step) for step in result[:3]] == [
+    messages: list[str] = []
+    result = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=messages.append)
+    assert [numbers(step) for step in messages[:3]] == [
         [1, 2],
         [2, 2],
         [1, 2, 1, 2],
     ]  # settings, folds
-    assert made.trials["setting"].tolist() == ["defaults", "1", "2"]
-    assert made.trials["mean"].iloc[0] == pytest.approx(linear_candidate.mean["roc_auc"], abs=1e-4)
+    assert result.trials["setting"].tolist() == ["defaults", "1", "2"]
+    assert result.trials["mean"].iloc[0] == pytest.approx(
+        linear_candidate.mean["roc_auc"], abs=1e-4
+    )
     again = tuned(trial, "lr", "mcc", 2, 1000, seed=1)
-    pd.testing.assert_frame_equal(made.trials, again.trials)
+    pd.testing.assert_frame_equal(result.trials, again.trials)
     assert capfd.readouterr() == (
         "",
         "",
     )  # Optuna tells of each trial, and would do so in the notebook
-    best = made.trials[made.trials["state"] == "completed"]["mean"].max()
+    best = result.trials[result.trials["state"] == "completed"]["mean"].max()
     np.testing.assert_allclose(
-        made.out_of_fold_scores, trial.predict_out_of_fold(made.pipeline).score
+        result.out_of_fold_scores, trial.predict_out_of_fold(result.pipeline).score
     )
-    assert sk.roc_auc_score(trial.outcome, made.out_of_fold_scores) == pytest.approx(best, abs=0.02)
-    assert missing_facts(made.summary, "ROC AUC", best) == []
+    assert sk.roc_auc_score(trial.outcome, result.out_of_fold_scores) == pytest.approx(
+        best, abs=0.02
+    )
+    assert missing_facts(result.summary, "ROC AUC", best) == []
 
 
 def settle(
@@ -795,22 +799,22 @@ def settle(
 def test_tuning_prunes_bad_settings_lists_failures_and_keeps_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = settle(
+    result = settle(
         monkeypatch, {None: [0.70, 0.72, 0.71], 1: [0.5, 0.5, 0.9], 2: [0.71, 0.73, 0.72], 3: [0.6, None, 0.9]}
     )  # fmt: skip
-    assert made.pipeline.get_params()["model__size"] == 2
-    table = made.trials.set_index("parameters")
+    assert result.pipeline.get_params()["model__size"] == 2
+    table = result.trials.set_index("parameters")
     assert table["state"].to_dict() == {
         "": "completed", "size 1": "pruned", "size 2": "completed", "size 3": "failed",
     }  # fmt: skip
     assert table["folds"].to_dict() == {"": 3, "size 1": 2, "size 2": 3, "size 3": 1}
-    assert missing_facts(made.summary, 3, 1, 0.72, 0.71) == []
+    assert missing_facts(result.summary, 3, 1, 0.72, 0.71) == []
 
 
 def test_tuning_keeps_defaults_without_improvement_or_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
-    assert made.pipeline.get_params()["model__size"] is None
-    assert missing_facts(made.summary, 1, 0.75) == []
+    result = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
+    assert result.pipeline.get_params()["model__size"] is None
+    assert missing_facts(result.summary, 1, 0.75) == []
     late = settle(
         monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4
     )
@@ -824,25 +828,25 @@ def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
     """It ranks first, but its log loss is worse than that of the base rate."""
     good = draw_scores()
     bad = replace(good, score=np.where(good.score > 0.5, 1 - 1e-9, 1e-9))
-    made = settle(
+    result = settle(
         monkeypatch,
         {None: [0.7, 0.8, 0.75], 1: [0.8, 0.9, 0.85]},
         score_rows=lambda scores: bad if scores.mean() > 0.8 else good,
     )
-    assert made.pipeline.get_params()["model__size"] is None
-    assert missing_facts(made.summary, "log loss", 0.75) == []
+    assert result.pipeline.get_params()["model__size"] is None
+    assert missing_facts(result.summary, "log loss", 0.75) == []
 
 
 def test_eligible_settings_are_returned_with_fold_scores_best_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = settle(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
-    assert made.fold_scores.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
+    result = settle(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
+    assert result.fold_scores.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
     # Without each of the folds in turn, the second, the first and the first (a tie) are chosen.
     nested, best = (0.7 + 0.7 + 0.71) / 3, (0.8 + 0.7 + 0.71) / 3
     shared = np.sqrt(1 + 3 / 2)
-    assert estimate_optimism(made.fold_scores) == pytest.approx(shared * (best - nested))
-    assert np.isnan(estimate_optimism(made.fold_scores[:, :1]))
+    assert estimate_optimism(result.fold_scores) == pytest.approx(shared * (best - nested))
+    assert np.isnan(estimate_optimism(result.fold_scores[:, :1]))
 
 
 def test_later_trials_concentrate_near_good_settings(
@@ -901,13 +905,13 @@ def test_families_are_skipped_after_budget(
 ) -> None:
     monkeypatch.setattr(trial, "fold_scores", {})  # other tests search the same experiment
     logged = []
-    made = compare_families(
+    result = compare_families(
         trial, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
     )
-    assert [c.status for c in made] == ["ok", "skipped", "skipped"]
+    assert [c.status for c in result] == ["ok", "skipped", "skipped"]
     assert [family for family, scores in trial.fold_scores.items() if not scores] == ["lr", "nb"]
-    assert missing_facts(made[1].reason, 0.01) == []
-    assert logged == made
+    assert missing_facts(result[1].reason, 0.01) == []
+    assert logged == result
 
 
 class TimedExperiment:
@@ -954,15 +958,15 @@ def test_slow_family_is_postponed_until_others_are_scored(
     seconds: dict[str, float], statuses: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[Candidate] = []
-    made = compare_families(
+    result = compare_families(
         TimedExperiment(monkeypatch, **seconds),
         list(seconds),
         100,
         report_progress=silent,
         log_candidate=logged.append,
     )  # type: ignore[arg-type]
-    assert ", ".join(f"{item.family} {item.status}" for item in made) == statuses
-    assert logged == made
+    assert ", ".join(f"{item.family} {item.status}" for item in result) == statuses
+    assert logged == result
 
 
 def test_postponed_family_is_not_failed(trial: Experiment) -> None:
@@ -970,8 +974,8 @@ def test_postponed_family_is_not_failed(trial: Experiment) -> None:
         if step == "fold 2 of 2":
             raise FamilyPostponed("2 folds would take 9 s")
 
-    made = trial.cross_validate("dummy", count_steps)
-    assert (made.status, made.reason) == (POSTPONED, "2 folds would take 9 s")
+    result = trial.cross_validate("dummy", count_steps)
+    assert (result.status, result.reason) == (POSTPONED, "2 folds would take 9 s")
     assert trial.cross_validate("dummy").status == "ok"
 
 
@@ -1057,11 +1061,11 @@ def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
 def test_learning_curve_stops_within_budget(
     trial: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[float] = []
+    result: list[float] = []
 
     def point(*args: Any) -> tuple[float, int, int, float]:
         share, fold = args[-1]
-        made.extend([share] if fold == 0 else [])
+        result.extend([share] if fold == 0 else [])
         clock[0] += 10 * share / trial.folds  # seconds in proportion to the rows
         return share, fold + 1, 1, 0.5
 
@@ -1071,11 +1075,11 @@ def test_learning_curve_stops_within_budget(
     monkeypatch.setattr(trial, "fold_scores", {})  # of a comparison, in place of a fit
     monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     learning_curve.compute_learning_curve(trial, "lr", "roc_auc", 9, seed=1, report_progress=silent)
-    assert made == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
+    assert result == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
     assert learning_curve.compute_learning_curve(
         trial, "lr", "roc_auc", 0, seed=1, report_progress=silent
     ).empty
-    assert len(made) == 3
+    assert len(result) == 3
 
 
 # Explanation, golden rows, the final model
@@ -1158,24 +1162,24 @@ def final_results(
 ) -> dict[str, Any]:
     """The finalize stage's own steps, in little."""
     params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_fn=4)
-    made = final_model.fit_final_model(
+    final = final_model.fit_final_model(
         trial, params, ["lr", "nb"], "roc_auc", report_progress=silent
     )
-    scored = TASK.score_rows(made.pipeline, holdout)
-    table = evaluate_metrics(scored, made.metric_functions(TASK), resamples=100, seed=1)
-    result = measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)
+    scored = TASK.score_rows(final.pipeline, holdout)
+    table = evaluate_metrics(scored, final.metric_functions(TASK), resamples=100, seed=1)
+    result = measure_importance(TASK, final.pipeline, holdout, seed=1, repeats=2)
     slices = metrics_ci.evaluate_slices(
-        TASK, scored, holdout, made.threshold, min_rows=50, resamples=100, seed=1
+        TASK, scored, holdout, final.threshold, min_rows=50, resamples=100, seed=1
     )
-    compare_with_simple = made.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
+    compare_with_simple = final.compare_with_baseline(TASK, scored, holdout, resamples=100, seed=1)
     period = describe_period(contract, train, holdout, holdout.head(0))
-    worth = made.measure_value(TASK, scored, holdout, period, params)
+    worth = final.measure_value(TASK, scored, holdout, period, params)
     holdout_evaluation = final_model.HoldoutEvaluation(
         scored, table, compare_with_simple, 1, result, slices, value=worth
     )
-    pieces = final_model.refit_and_package(TASK, made, holdout_evaluation, train, holdout, params)
+    pieces = final_model.refit_and_package(TASK, final, holdout_evaluation, train, holdout, params)
     return {
-        "fitted": made,
+        "fitted": final,
         "scored": scored,
         "table": table,
         "slices": slices,
@@ -1187,11 +1191,11 @@ def final_results(
 def test_tuned_leader_uses_cheapest_threshold(
     final_results: dict[str, Any], trial: Experiment
 ) -> None:
-    made = final_results["fitted"]
-    assert made.name == "logistic regression"
-    assert made.threshold == find_cheapest_threshold(made.threshold_evidence)
-    scored = trial.predict_out_of_fold(made.pipeline)
-    pd.testing.assert_frame_equal(made.threshold_evidence, cost_curve(scored, CostMatrix(4)))
+    result = final_results["fitted"]
+    assert result.name == "logistic regression"
+    assert result.threshold == find_cheapest_threshold(result.threshold_evidence)
+    scored = trial.predict_out_of_fold(result.pipeline)
+    pd.testing.assert_frame_equal(result.threshold_evidence, cost_curve(scored, CostMatrix(4)))
 
 
 def test_holdout_is_evaluated_by_model_fitted_on_train_only(
@@ -1247,18 +1251,19 @@ def test_calibrated_stack_is_finalized_like_other_models(
     trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
-    made = final_model.fit_final_model(
+    result = final_model.fit_final_model(
         trial, params, ["lr", "dt"], "roc_auc", report_progress=silent
     )
-    assert made.name == "logistic regression + decision tree"
-    assert made.threshold == find_cheapest_threshold(made.threshold_evidence)
-    scored = TASK.score_rows(made.pipeline, holdout)
+    assert result.name == "logistic regression + decision tree"
+    assert result.threshold == find_cheapest_threshold(result.threshold_evidence)
+    scored = TASK.score_rows(result.pipeline, holdout)
     assert sk.roc_auc_score(scored.outcome, scored.score) > 0.8
     assert abs(scored.score.mean() - scored.outcome.mean()) < 0.06
     assert (
-        measure_importance(TASK, made.pipeline, holdout, seed=1, repeats=2)["feature"][0] == "size"
+        measure_importance(TASK, result.pipeline, holdout, seed=1, repeats=2)["feature"][0]
+        == "size"
     )
-    assert compute_dependence(TASK, made.pipeline, holdout, ["size"], seed=1)[
+    assert compute_dependence(TASK, result.pipeline, holdout, ["size"], seed=1)[
         "mean"
     ].is_monotonic_increasing
 
@@ -1411,7 +1416,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
         ].tolist()
         == ["logistic regression", "baseline"] * 2
     )
-    made = final_model.fit_final_model(
+    result = final_model.fit_final_model(
         trial,
         Finalize(tune_rounds=1, time_budget=160),
         ["dt"],
@@ -1419,16 +1424,16 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
         report_progress=silent,
         spent_seconds=155,
     )
-    assert missing_facts(made.search_summary, 160, 155) == []
-    assert made.simple_model is not None
+    assert missing_facts(result.search_summary, 160, 155) == []
+    assert result.simple_model is not None
     again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.outcome)
     answers = [
         model.predict_proba(contract.select_features(holdout))[:, 1]
-        for model in (made.simple_model[1], again)
+        for model in (result.simple_model[1], again)
     ]
     assert np.abs(answers[0] - answers[1]).max() < 0.1
-    assert "logistic regression" in baseline_comparison.describe_gain_over_simple(TASK, made.compare_with_baseline(
-        TASK, TASK.score_rows(made.pipeline, holdout), holdout, resamples=100, seed=1
+    assert "logistic regression" in baseline_comparison.describe_gain_over_simple(TASK, result.compare_with_baseline(
+        TASK, TASK.score_rows(result.pipeline, holdout), holdout, resamples=100, seed=1
     ))  # fmt: skip
 
 

@@ -156,20 +156,20 @@ def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", TREES)
 def test_extracted_trees_predict_like_the_estimator(name: str, put: Any) -> None:
     model, fitted_rows = grown(name), TREES[name][1]
-    made = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
+    result = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
     if fitted_rows is KINDS:  # codes that the model knows and others
-        made[:, 2] = WIDE.choice([*range(50), np.nan], len(made))
-    rows = np.vstack([made, fitted_rows])
-    wanted = expected_scores(model, rows)
+        result[:, 2] = WIDE.choice([*range(50), np.nan], len(result))
+    rows = np.vstack([result, fitted_rows])
+    expected = expected_scores(model, rows)
     predictor = put([model])
     tolerance = {"rtol": 1e-12, "atol": 1e-13}
     by_tables = predictor.predict_many(EncodedRows.from_array(rows))
-    np.testing.assert_allclose(by_tables, wanted, **tolerance)
+    np.testing.assert_allclose(by_tables, expected, **tolerance)
     few = slice(None, None, 12)  # fewer than MIN_ROWS
     by_library = predictor.predict_many(EncodedRows.from_array(rows[few]))
-    np.testing.assert_allclose(by_library, wanted[few], **tolerance)
+    np.testing.assert_allclose(by_library, expected[few], **tolerance)
     singly = [predictor.predict_one(row) for row in rows[few].tolist()]
-    np.testing.assert_allclose(singly, wanted[few], **tolerance)
+    np.testing.assert_allclose(singly, expected[few], **tolerance)
 
 
 def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
@@ -181,12 +181,12 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
         models, weights = [grown(name) for name in names], [0.7, 0.3]
         rows = np.vstack([KINDS, KINDS])
         shares = [weight * expected_scores(model, rows) for model, weight in zip(models, weights)]
-        wanted = np.sum(shares, axis=0)
+        expected = np.sum(shares, axis=0)
         predictor = put(models, weights)
         result = predictor.predict_many(EncodedRows.from_array(rows))
-        np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
         singly = [predictor.predict_one(row) for row in rows[:50].tolist()]
-        np.testing.assert_allclose(singly, wanted[:50], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(singly, expected[:50], rtol=1e-12, atol=1e-12)
 
 
 LARGE = {
@@ -222,10 +222,10 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
     rows = np.vstack([rows_at(ranges, model), fitted_rows])
     if fitted_rows is KINDS:
         rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
-    wanted = 0.6 * expected_scores(model, rows) + 0.4 * expected_scores(boosting, rows)
+    expected = 0.6 * expected_scores(model, rows) + 0.4 * expected_scores(boosting, rows)
     for count in (len(rows), MIN_ROWS - 1):
         result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
-        np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
 
 
 def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_p
     (tmp_path / "kernel.onnx").unlink()
     predictor = TreePredictor.load(tmp_path, "kernel", parameters)
     result = predictor.predict_many(EncodedRows.from_array(ROWS))
-    wanted = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
-    np.testing.assert_allclose(result, wanted, rtol=1e-12, atol=1e-13)
+    expected = 0.6 * boosting.predict_proba(ROWS) + 0.4 * forest.predict_proba(ROWS)
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
 
 
 def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path: Path) -> None:
@@ -250,12 +250,12 @@ def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path:
     assert text.count("Tree=") == 20 * 6  # of the other model, with empty ones beside
     rows = np.vstack([KINDS, KINDS[:, ::-1]])
     rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
-    wanted = (expected_scores(model, rows) + expected_scores(boosting, rows)) / 2
+    expected = (expected_scores(model, rows) + expected_scores(boosting, rows)) / 2
     for count in (len(rows), MIN_ROWS - 1):
         result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
-        np.testing.assert_allclose(result, wanted[:count], rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
     singly = [predictor.predict_one(row) for row in rows[:80].tolist()]
-    np.testing.assert_allclose(singly, wanted[:80], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(singly, expected[:80], rtol=1e-12, atol=1e-13)
 
 
 def test_splits_of_four_levels_are_adjacent_in_a_booster() -> None:

@@ -67,12 +67,12 @@ class Clone(SmallProject):
         return subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True)
 
     def checks(self) -> tuple[int, dict[str, dict]]:
-        """The doctor's exit code, and what it told by part."""
+        """The doctor's exit code, and its checks by name."""
         result = self.modelbook("doctor", "--json")
-        return result.returncode, {part["name"]: part for part in json.loads(result.stdout)}
+        return result.returncode, {check["name"]: check for check in json.loads(result.stdout)}
 
-    def part_ways(self, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
-        """An edit of the notebook on a branch `theirs`, and another on main."""
+    def create_conflict(self, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
+        """Edit the notebook on a branch `theirs`, and differently on main."""
         self.git("checkout", "--quiet", "-b", "theirs")
         self.edit(NOTEBOOK, *theirs)
         self.git("commit", "--quiet", "-am", "theirs")
@@ -105,7 +105,7 @@ def clone(tmp_path):
 
 
 @pytest.fixture
-def ready(clone):
+def configured_clone(clone):
     result = clone.modelbook("setup")
     assert result.returncode == 0, result.stderr
     return clone
@@ -141,34 +141,34 @@ class TestSetup:
             "f() { if [ -x .venv/bin/python ]"
         )
 
-    def test_second_setup_changes_nothing(self, ready, tmp_path):
+    def test_second_setup_changes_nothing(self, configured_clone, tmp_path):
         files = [
             *(tmp_path / ".venv/share").rglob("*.json"),
             *(tmp_path / ".venv/etc").rglob("*.json"),
         ]
         before = [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]]
-        result = ready.modelbook("setup")
+        result = configured_clone.modelbook("setup")
         states = dict(line.split(": ") for line in result.stdout.splitlines())
         assert list(states) == ["kernel", "JupyterLab", "git filter"]
         assert len(set(states.values())) == 1
         assert [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]] == before
 
-    def test_setup_repairs_its_files_and_keeps_foreign_settings(self, ready, tmp_path):
+    def test_setup_repairs_its_files_and_keeps_foreign_settings(self, configured_clone, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/jupyter_server_config.json"
         theirs = {
             "ServerApp": {"jpserver_extensions": {"ploomber": True, "theirs": True}, "port": 9999}
         }
         path.write_text(json.dumps(theirs))
-        assert str(path) in ready.modelbook("setup").stdout
+        assert str(path) in configured_clone.modelbook("setup").stdout
         result = json.loads(path.read_text())["ServerApp"]
         assert result["port"] == 9999
         assert result["jpserver_extensions"]["theirs"] is True
         assert result["jpserver_extensions"]["ploomber"] is False
 
-    def test_setup_with_corrupt_json_raises_with_path(self, ready, tmp_path):
+    def test_setup_with_corrupt_json_raises_with_path(self, configured_clone, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/labconfig/page_config.json"
         path.write_text("{,}")
-        result = ready.modelbook("setup")
+        result = configured_clone.modelbook("setup")
         assert result.returncode == 1
         assert f"WorkbenchError: {path} is not JSON" in result.stderr
         assert f"rm {path}" in result.stderr
@@ -191,8 +191,8 @@ class TestSetup:
 
 
 class TestDoctor:
-    def test_doctor_passes_after_setup(self, ready):
-        code, checks = ready.checks()
+    def test_doctor_passes_after_setup(self, configured_clone):
+        code, checks = configured_clone.checks()
         assert [part for part in checks.values() if not part["ok"]] == []
         assert code == 0
         assert list(checks) == [
@@ -238,17 +238,17 @@ class TestDoctor:
         assert row.endswith("modelbook setup")
 
     @pytest.mark.parametrize(
-        ("found", "state", "mend"),
+        ("found", "state", "fix"),
         [
             ((3, 10, 1), "3.10.1; Modelbook needs", "PYTHON="),
             ((3, 11, 9), "is not in an environment", "make setup"),
         ],
     )
-    def test_doctor_reports_unsupported_python(self, tmp_path, found, state, mend):
+    def test_doctor_reports_unsupported_python(self, tmp_path, found, state, fix):
         part = environment.check_python(tmp_path, found, prefix=tmp_path)
         assert not part.ok
         assert state in part.state
-        assert mend in part.fix
+        assert fix in part.fix
 
     def test_doctor_lists_versions_of_other_libraries(self, tiny, monkeypatch):
         tags = {"libraries": '{"scikit-learn": "1.2.3"}'}
@@ -317,12 +317,12 @@ class TestDoctor:
         assert kernelspec.write_kernelspec(tmp_path) == [path]
         assert kernelspec.check_kernelspec(tmp_path).ok
 
-    def test_doctor_reports_kernelspec_that_hides_ours(self, ready, tmp_path):
+    def test_doctor_reports_kernelspec_that_hides_ours(self, configured_clone, tmp_path):
         front = tmp_path / "front/kernels/python3"
         front.mkdir(parents=True)
         (front / "kernel.json").write_text("{}")
         command = [tmp_path / ".venv/bin/python", "-m", "modelbook.cli", "doctor"]
-        environ = {**ready.environ, "JUPYTER_PATH": str(tmp_path / "front")}
+        environ = {**configured_clone.environ, "JUPYTER_PATH": str(tmp_path / "front")}
         result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
         assert f"{front} hides this environment's python3" in result.stdout
 
@@ -364,19 +364,19 @@ class TestDoctor:
         assert part.fix == "another port"
         assert machine.check_ports({port: ("JupyterLab", "another port")}).fix == ""
 
-    def test_doctor_reports_missing_git_filter(self, ready):
-        ready.git("config", "--unset", "filter.modelbook.clean")
-        _, checks = ready.checks()
+    def test_doctor_reports_missing_git_filter(self, configured_clone):
+        configured_clone.git("config", "--unset", "filter.modelbook.clean")
+        _, checks = configured_clone.checks()
         assert not checks["git filter"]["ok"]
         assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
     @pytest.mark.long
-    def test_doctor_reports_missing_gitattributes(self, ready, tmp_path):
+    def test_doctor_reports_missing_gitattributes(self, configured_clone, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
-        _, checks = ready.checks()
+        _, checks = configured_clone.checks()
         assert ".gitattributes" in checks["git filter"]["state"]
         subprocess.run(checks["git filter"]["fix"], shell=True, cwd=tmp_path, check=True)
-        _, checks = ready.checks()
+        _, checks = configured_clone.checks()
         assert checks["git filter"]["ok"]
 
     def test_doctor_reports_outputs_in_git(self, clone, tmp_path):
@@ -391,80 +391,80 @@ class TestDoctor:
 
 
 class TestGit:
-    def test_outputs_alone_are_not_a_git_change(self, ready, tmp_path):
-        ready.run_by_hand()
+    def test_outputs_alone_are_not_a_git_change(self, configured_clone, tmp_path):
+        configured_clone.run_by_hand()
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
-        assert ready.git("status", "--porcelain") == ""
-        assert ready.git("diff") == ready.git("diff", "--no-ext-diff") == ""
+        assert configured_clone.git("status", "--porcelain") == ""
+        assert configured_clone.git("diff") == configured_clone.git("diff", "--no-ext-diff") == ""
         assert "an output" in (tmp_path / NOTEBOOK).read_text()
 
     @pytest.mark.long
-    def test_edit_is_the_only_git_change_next_to_outputs(self, ready, tmp_path):
-        ready.run_by_hand()
-        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+    def test_edit_is_the_only_git_change_next_to_outputs(self, configured_clone, tmp_path):
+        configured_clone.run_by_hand()
+        configured_clone.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
-        assert ready.git("status", "--porcelain") == f" M {NOTEBOOK}\n"
-        assert ready.git("diff", "--no-ext-diff", "--numstat") == f"1\t1\t{NOTEBOOK}\n"
-        shown = ready.git("diff")
+        assert configured_clone.git("status", "--porcelain") == f" M {NOTEBOOK}\n"
+        assert configured_clone.git("diff", "--no-ext-diff", "--numstat") == f"1\t1\t{NOTEBOOK}\n"
+        shown = configured_clone.git("diff")
         assert "+columns_shown = 5" in shown
         assert "an output" not in shown
-        ready.git("commit", "--quiet", "-am", "five columns")
-        assert "an output" not in ready.git("show", f"HEAD:{NOTEBOOK}")
+        configured_clone.git("commit", "--quiet", "-am", "five columns")
+        assert "an output" not in configured_clone.git("show", f"HEAD:{NOTEBOOK}")
 
-    def test_untracked_notebook_is_not_filtered(self, ready, tmp_path):
+    def test_untracked_notebook_is_not_filtered(self, configured_clone, tmp_path):
         path = tmp_path / "notebooks/mine.ipynb"
         shutil.copy(tmp_path / NOTEBOOK, path)
         save_hook.refresh_index_entry(path)
-        assert ready.git("status", "--porcelain") == "?? notebooks/mine.ipynb\n"
+        assert configured_clone.git("status", "--porcelain") == "?? notebooks/mine.ipynb\n"
 
-    def test_staged_edit_stays_staged(self, ready, tmp_path):
-        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
-        ready.git("add", NOTEBOOK)
-        ready.run_by_hand()
+    def test_staged_edit_stays_staged(self, configured_clone, tmp_path):
+        configured_clone.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+        configured_clone.git("add", NOTEBOOK)
+        configured_clone.run_by_hand()
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
-        assert ready.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
+        assert configured_clone.git("status", "--porcelain") == f"M  {NOTEBOOK}\n"
 
     @pytest.mark.long
-    def test_edits_in_different_cells_merge(self, ready):
-        ready.part_ways(
+    def test_edits_in_different_cells_merge(self, configured_clone):
+        configured_clone.create_conflict(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Repeated rows", "Rows that repeat")
         )
-        ready.git("merge", "--quiet", "theirs", "-m", "both")
-        text = (ready.root / NOTEBOOK).read_text()
+        configured_clone.git("merge", "--quiet", "theirs", "-m", "both")
+        text = (configured_clone.root / NOTEBOOK).read_text()
         assert "leak_auc = 0.90 " in text
         assert "Rows that repeat" in text
         assert git_filter.strip_outputs(text.encode()) == text.encode()
 
     @pytest.mark.long
-    def test_merge_conflict_leaves_valid_notebook(self, ready):
-        ready.part_ways(
+    def test_merge_conflict_leaves_valid_notebook(self, configured_clone):
+        configured_clone.create_conflict(
             ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
         )
-        result = ready.try_git("merge", "theirs", "-m", "both")
+        result = configured_clone.try_git("merge", "theirs", "-m", "both")
         assert result.returncode == 1
-        cells = json.loads((ready.root / NOTEBOOK).read_text())["cells"]
+        cells = json.loads((configured_clone.root / NOTEBOOK).read_text())["cells"]
         [parameters] = ["".join(cell["source"]) for cell in cells if cell["id"] == "parameters"]
         assert "<<<<<<<" in parameters
         assert "leak_auc = 0.90 " in parameters
         assert "leak_auc = 0.80 " in parameters
 
-    def test_filter_works_without_environment(self, ready, tmp_path):
+    def test_filter_works_without_environment(self, configured_clone, tmp_path):
         shutil.rmtree(tmp_path / ".venv")
-        ready.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
-        result = ready.try_git("status", "--porcelain")
+        configured_clone.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
+        result = configured_clone.try_git("status", "--porcelain")
         assert (result.returncode, result.stdout) == (0, f" M {NOTEBOOK}\n")
-        assert "+" in ready.git("diff")
-        result = ready.try_git("commit", "--quiet", "-am", "five columns")
+        assert "+" in configured_clone.git("diff")
+        result = configured_clone.try_git("commit", "--quiet", "-am", "five columns")
         assert result.returncode == 0
         assert re.search(r"\.venv/bin/python.*make setup", result.stderr)
 
-    def test_filter_works_after_clone_was_moved(self, ready, tmp_path):
-        ready.run_by_hand()
+    def test_filter_works_after_clone_was_moved(self, configured_clone, tmp_path):
+        configured_clone.run_by_hand()
         moved = tmp_path.with_name(f"{tmp_path.name}-moved")
         tmp_path.rename(moved)
-        ready.root = moved
-        ready.git("add", NOTEBOOK)
-        assert ready.git("status", "--porcelain") == ""
+        configured_clone.root = moved
+        configured_clone.git("add", NOTEBOOK)
+        assert configured_clone.git("status", "--porcelain") == ""
 
     def test_filter_keeps_cell_ids_tags_and_language(self):
         content = (ROOT / OTHER).read_bytes()

@@ -30,14 +30,14 @@ def draft_as_documented(name: str, place: Path) -> BookDraft:
     }
     plan = planning.plan_draft(place, str(TABLES / name))
     names = options.pop("columns", None)
-    made = planning.draft_from_plan(plan, options.pop("target"), column_names=names)
-    table = read_table(plan.table, place, made.contract)
-    made.contract.check(table)
-    assert made.contract.select_features(table).shape == (
+    result = planning.draft_from_plan(plan, options.pop("target"), column_names=names)
+    table = read_table(plan.table, place, result.contract)
+    result.contract.check(table)
+    assert result.contract.select_features(table).shape == (
         len(table),
-        len(made.contract.feature_names),
+        len(result.contract.feature_names),
     )
-    return made
+    return result
 
 
 def kinds(contract: Contract, kind: str) -> set[str]:
@@ -59,9 +59,9 @@ def test_turnover_table_is_drafted_as_documented(tmp_path: Path) -> None:
 
 
 def test_charges_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    made = draft_as_documented("insurance_charges.csv", tmp_path)
-    assert (made.contract.task, len(made.contract.input_names)) == ("regression", 6)
-    assert [note.split()[0] for note in made.notes if "sensitive" in note] == ["age", "sex"]
+    result = draft_as_documented("insurance_charges.csv", tmp_path)
+    assert (result.contract.task, len(result.contract.input_names)) == ("regression", 6)
+    assert [note.split()[0] for note in result.notes if "sensitive" in note] == ["age", "sex"]
 
 
 def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
 
 
 def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    made = draft_as_documented("insurance_cross_sell.csv", tmp_path)
-    agreed = made.contract
+    result = draft_as_documented("insurance_cross_sell.csv", tmp_path)
+    agreed = result.contract
     assert agreed.columns["AnnualPremium"].parse == "currency"
     assert (agreed.columns_with_role("id"), agreed.columns_with_role("dropped")) == (
         ["id"],
@@ -83,4 +83,4 @@ def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
         "RegionID",
         "SalesChannelID",
     }
-    assert any(re.search(r"\b11 rows\b.*'1'.*Result", note) for note in made.notes)
+    assert any(re.search(r"\b11 rows\b.*'1'.*Result", note) for note in result.notes)

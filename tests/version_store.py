@@ -42,16 +42,16 @@ THRESHOLD = 0.4
 
 
 def fitted(
-    frame: pd.DataFrame, contract: Contract, estimator: Any = None, outcome: Any = None
+    frame: pd.DataFrame, contract: Contract, estimator: Any = None, target: Any = None
 ) -> Any:
-    """A pipeline as a version holds one."""
+    """A fitted pipeline such as a version's."""
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), ["size", "noise", "flag"]),
         (OneHotEncoder(handle_unknown="ignore"), ["colour"]),
     )
-    inputs = frame["happened"] if outcome is None else outcome
-    last = LogisticRegression() if estimator is None else estimator
-    return make_pipeline(columns, last).fit(contract.select_features(frame), inputs)
+    target = frame["happened"] if target is None else target
+    estimator = LogisticRegression() if estimator is None else estimator
+    return make_pipeline(columns, estimator).fit(contract.select_features(frame), target)
 
 
 def put_empty_store(root: Path) -> Path:

@@ -110,10 +110,10 @@ def test_default_draft_of_real_table_builds_and_predicts_every_row(
     compiled = compile_pipeline(model, agreed, threshold, rows, tmp_path / "scorer")
     assert compiled.reason == ""
     scorer = CompiledScorer.load(tmp_path / "scorer")
-    done = batch.score_file(
+    result = batch.score_file(
         tmp_path / name, tmp_path / "out.parquet", scorer, agreed, 1, on_progress=lambda *_: None
     )
-    assert (done.rows, done.rejected_rows) == (len(table), 0)
+    assert (result.rows, result.rejected_rows) == (len(table), 0)
     first = {
         key: None if pd.isna(value) else value
         for key, value in rows[agreed.input_names].iloc[0].astype(object).items()
@@ -131,10 +131,10 @@ def test_default_draft_of_real_table_infers_expected_roles(tmp_path: Path) -> No
         roles |= {
             (name.partition(".")[0], key): column.role for key, column in agreed.columns.items()
         }
-    wanted = {
+    expected = {
         ("titanic", "PassengerId"): "id", ("titanic", "Ticket"): "dropped", ("titanic", "Name"): "feature", ("titanic", "Cabin"): "feature",
         ("titanic", "Embarked"): "feature", ("cars", "year"): "feature", ("cars", "name"): "feature", ("cars", "mileage"): "feature",
         ("cars", "engine"): "feature", ("orders", "CustomerID"): "entity", ("orders", "Betrag"): "feature",
         ("survey", "Years of experience"): "feature", ("survey", "Bonus"): "feature", ("flats", "zip"): "feature",
     }  # fmt: skip
-    assert {key: roles[key] for key in wanted} == wanted
+    assert {key: roles[key] for key in expected} == expected

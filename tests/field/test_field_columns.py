@@ -41,8 +41,8 @@ class ColumnCase:
             return False
         if self.truth is not None:
             result = column.parse_values(frame[" ".join(self.name.split())])
-            wanted = pd.Series(self.truth, index=result.index)
-            if not ((result == wanted) | (result.isna() & wanted.isna())).all():
+            expected = pd.Series(self.truth, index=result.index)
+            if not ((result == expected) | (result.isna() & expected.isna())).all():
                 return False
         return self.also(agreed)
 
@@ -294,12 +294,12 @@ def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
     )
     try:
         path = write(frame, file_kind, folder)
-        made = planning.draft_from_plan(planning.plan_draft(folder, path.name), "y")
-        check_readings(path.name, folder, made.contract)
-        read = read_table(path.name, folder, made.contract)
+        result = planning.draft_from_plan(planning.plan_draft(folder, path.name), "y")
+        check_readings(path.name, folder, result.contract)
+        read = read_table(path.name, folder, result.contract)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
-    return "" if recipe.is_met(made.contract, read) else str(made.contract.columns)[:400]
+    return "" if recipe.is_met(result.contract, read) else str(result.contract.columns)[:400]
 
 
 @pytest.mark.slow
