@@ -87,8 +87,8 @@ class Ingest(Parameters):
     )
     train_until: Annotated[int | float | None, BeforeValidator(parse_none)] = Field(
         3,
-        description="last value of the time column used for training; later rows become production "
-        "batches; none: all rows train",
+        description="last value of the time column used for training; later rows become "
+        "production batches; none: all rows are used for training",
     )
     split: Literal["group", "time", "random"] = Field(
         "group",
@@ -104,7 +104,7 @@ class Ingest(Parameters):
         0.2,
         ge=0,
         le=1,
-        description="largest share of holdout rows that repeat train rows beyond chance, 0 to 1",
+        description="maximum share of holdout rows that repeat train rows beyond chance, 0 to 1",
     )
     sample: float = Field(
         1.0, gt=0, le=1, description="share of the entities that are used, above 0 to 1"
@@ -145,20 +145,20 @@ class Compare(Parameters):
         Field(
             [AUTO],
             min_length=1,
-            description="model families; auto: those that fit the task; or PyCaret's names, as "
+            description="model families; auto: those that fit the task; or PyCaret's names, e.g. "
             "lr lightgbm, and scikit-learn's classes",
         )
     )
     estimators_file: CustomFile = Field(
-        NONE, description="file with your own estimators, as custom/estimators.py; or none"
+        NONE, description="file with your own estimators, e.g. custom/estimators.py; or none"
     )
     metric: MetricName = Field(
         AUTO,
         description="metric that ranks the candidates; auto: ROC AUC (regression: RMSE); or "
-        "the name of a scikit-learn scorer, or of a metric of your own",
+        "the name of a scikit-learn scorer, or of a custom metric",
     )
     metrics_file: CustomFile = Field(
-        NONE, description="file with your own metrics, as custom/metrics.py; or none"
+        NONE, description="file with your own metrics, e.g. custom/metrics.py; or none"
     )
     folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
     time_budget: TimeBudget = 150
@@ -172,7 +172,8 @@ class Compare(Parameters):
     search_rows: int = Field(
         200_000,
         ge=100,
-        description="most rows used to choose families and hyperparameters, from 100",
+        description="maximum number of rows used to choose families and hyperparameters, at "
+        "least 100",
     )
     transformers: TransformerNames = Field(
         [NONE],
@@ -225,8 +226,8 @@ class Finalize(Parameters):
     ] = Field(
         "auto",
         description="classification: calibration of probabilities on out-of-fold predictions; "
-        "auto: a sigmoid, or of several classes the temperature, where it lowers the log loss out "
-        "of fold",
+        "auto: a sigmoid, or of several classes the temperature, where it lowers the "
+        "out-of-fold log loss",
     )
     tune_rounds: int = Field(
         8,
@@ -249,7 +250,7 @@ class Finalize(Parameters):
         0, description="binary: cost of a true negative, below cost_fp; negative: a benefit"
     )
     class_costs: ClassCostTexts = Field(
-        NONE, description="multiclass: cost of errors, as ACTUAL/PREDICTED=5, ...; others cost 1"
+        NONE, description="multiclass: cost of errors, e.g. ACTUAL/PREDICTED=5, ...; others cost 1"
     )
     cost_under: float = Field(
         1, gt=0, description="regression: cost of each unit that is predicted too low, above 0"
@@ -258,11 +259,12 @@ class Finalize(Parameters):
         1, gt=0, description="regression: cost of each unit that is predicted too high, above 0"
     )
     currency: NonEmptyText = Field(
-        NONE, max_length=20, description="unit of the costs, as EUR, hours or calls; or none"
+        NONE, max_length=20, description="unit of the costs, e.g. EUR, hours or calls; or none"
     )
     capacity: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_none)] = Field(
         None,
-        description="binary: rows that can be acted on in a period, from 1; none: all flagged rows",
+        description="binary: rows that can be acted on in a period, at least 1; none: all "
+        "flagged rows",
     )
     amount: NonEmptyText = Field(
         NONE, description="binary: numeric column whose share in the flagged rows is shown; or none"
@@ -272,7 +274,7 @@ class Finalize(Parameters):
     )
     leak_auc: LeakThreshold = 0.9
     slice_rows: int = Field(
-        100, ge=10, description="minimum rows of a slice to be evaluated, from 10"
+        100, ge=10, description="minimum number of rows of a slice, at least 10"
     )
     resamples: Resamples = 1000
     seed: Seed = 42
@@ -299,61 +301,64 @@ class Deploy(Parameters):
         0.01,
         ge=-0.5,
         le=0.5,
-        description="largest loss against the champion in ROC AUC (regression: share of RMSE); "
+        description="maximum loss against the champion in ROC AUC (regression: share of RMSE); "
         "negative: required gain; -0.5 to 0.5",
     )
     max_slice_drop: float = Field(
         0.05,
         ge=0,
         le=0.5,
-        description="largest loss of a slice; fails if the whole confidence interval exceeds it; "
-        "0 to 0.5",
+        description="maximum loss of a slice; fails if the whole confidence interval exceeds "
+        "it; 0 to 0.5",
     )
     max_fairness_gap: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="largest gap between groups (recall, accuracy, share of the mean error); fails "
-        "if the whole confidence interval exceeds it; 0 to 1",
+        description="maximum gap between groups (recall, accuracy, share of the mean error); "
+        "fails if the whole confidence interval exceeds it; 0 to 1",
     )
     max_calibration_error: float = Field(
         0.05,
         gt=0,
         le=1,
-        description="largest calibration-in-the-large (rate, or standard deviations); "
-        "fails if the whole confidence interval exceeds it; above 0 to 1",
+        description="maximum calibration-in-the-large (rate, or standard deviations); fails if "
+        "the whole confidence interval exceeds it; above 0 to 1",
     )
     max_cost_increase: float = Field(
         0.05,
         ge=0,
         le=10,
-        description="largest rise of the expected cost per row above the champion's, as a share of "
-        "it; fails if the whole confidence interval exceeds it; 0 to 10",
+        description="maximum rise of the expected cost per row above the champion's, as a "
+        "share of it; fails if the whole confidence interval exceeds it; 0 to 10",
     )
     max_selection_change: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="largest change of the share of flagged rows (or of a predicted class) from "
-        "the champion's; fails if the whole confidence interval exceeds it; 0 to 1",
+        description="maximum change of the share of flagged rows (or of a predicted class) "
+        "from the champion's; fails if the whole confidence interval exceeds it; 0 to 1",
     )
     code_version: Literal["any", "committed"] = Field(
-        "any", description="committed: a version made by uncommitted code is held; any: no check"
+        "any",
+        description="committed: a version trained from uncommitted code is held; any: no check",
     )
     max_latency_ms: float = Field(
-        50, gt=0, description="largest median latency in milliseconds, above 0"
+        50, gt=0, description="maximum median latency in milliseconds, above 0"
     )
-    max_size_mb: float = Field(500, gt=0, description="largest artefact size in megabytes, above 0")
+    max_size_mb: float = Field(500, gt=0, description="maximum artifact size in megabytes, above 0")
     min_quality: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         AUTO,
         description="minimum ROC AUC (regression: R²) of a promoted model, 0 to 1; "
         "auto: 0.6 (regression: 0.1)",
     )
     paired_rows: int = Field(
-        300, ge=50, description="minimum rows to compare candidate and champion, from 50"
+        300,
+        ge=50,
+        description="minimum number of rows to compare candidate and champion, at least 50",
     )
     slice_rows: int = Field(
-        100, ge=10, description="minimum rows of a slice to be evaluated, from 10"
+        100, ge=10, description="minimum number of rows of a slice, at least 10"
     )
     resamples: Resamples = 1000
     seed: Seed = 42
@@ -362,7 +367,9 @@ class Deploy(Parameters):
 class Monitor(Parameters):
     """Parameters of the monitor stage."""
 
-    min_rows: int = Field(500, ge=20, description="minimum rows of a batch for a verdict, from 20")
+    min_rows: int = Field(
+        500, ge=20, description="minimum number of rows of a batch for a verdict, at least 20"
+    )
     drift: float = Field(
         0.1,
         gt=0,
@@ -382,33 +389,38 @@ class Monitor(Parameters):
         0.25,
         gt=0,
         le=1,
-        description="importance-weighted share of drifted columns with the verdict watch, "
-        "above 0 to 1",
+        description="importance-weighted share of drifted columns that triggers the verdict "
+        "watch, above 0 to 1",
     )
     max_metric_drop: float = Field(
         0.05,
         gt=0,
         le=0.5,
         description="drop of ROC AUC (regression: rise of RMSE as a share) from the reference "
-        "with the verdict retrain, above 0 to 0.5",
+        "that triggers the verdict retrain, above 0 to 0.5",
     )
     max_calibration_error: float = Field(
         0.05,
         gt=0,
         le=0.5,
-        description="calibration-in-the-large (a rate; regression: standard deviations) with the "
-        "verdict watch, above 0 to 0.5",
+        description="calibration-in-the-large (a rate; regression: standard deviations) that "
+        "triggers the verdict watch, above 0 to 0.5",
     )
     windows: int = Field(
-        3, ge=1, le=100, description="latest windows that the verdict uses, 1 to 100"
+        3, ge=1, le=100, description="number of latest windows that the verdict uses, 1 to 100"
     )
     min_failing_windows: int = Field(
-        2, ge=1, le=100, description="failing windows among these for the verdict retrain, 1 to 100"
+        2,
+        ge=1,
+        le=100,
+        description="number of failing windows among these that triggers the verdict retrain, "
+        "1 to 100",
     )
     interactive_rows: int = Field(
         10_000,
         ge=0,
-        description="most reference and batch rows in Evidently's report, 0: no report",
+        description="maximum number of reference and batch rows in Evidently's report, 0: no "
+        "report",
     )
     resamples: Resamples = 1000
     seed: Seed = 42

@@ -18,7 +18,8 @@ Resamples = Annotated[
     Field(
         ge=100,
         le=10_000,
-        description="most jackknife or bootstrap resamples for an interval, 100 to 10000",
+        description="maximum number of jackknife or bootstrap resamples for an interval, 100 "
+        "to 10000",
     ),
 ]
 TimeBudget = Annotated[
