@@ -294,7 +294,7 @@ FIGURES: dict[str, Any] = {
         "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
     }), (), 0.05),
     "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
-        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "no": 45, "yes": 33,
+        "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "cost_none": 45, "cost_all": 33,
     }), (0.5,), (20, 0.5, 45, 33)),
     "confusion": (finalize.confusion_matrix, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
     "importance": (finalize.feature_importance, pd.DataFrame({

@@ -52,7 +52,7 @@ def test_form_predicts_with_reasons_and_rejects_invalid_value(browser, server):
         page.get_by_label("Size").fill("97")
         page.get_by_label("colour").select_option("2")
         page.locator(SUBMIT).click()
-        expect(page.locator(".answer strong")).to_have_text("1")
+        expect(page.locator(".prediction strong")).to_have_text("1")
         expect(page.get_by_role("table").first).to_contain_text("Size")
         expect(page.get_by_label("Size")).to_have_value("97")
         page.get_by_label("Size").fill("tall")

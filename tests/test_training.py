@@ -369,8 +369,8 @@ def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
     result = cost_curve(scored, each)
     for row in result.itertuples():
         assert row.cost == pytest.approx(of(lambda score, at=row.threshold: bool(score >= at)))
-    assert result["no"].to_numpy() == pytest.approx(of(lambda _: False))
-    assert result["yes"].to_numpy() == pytest.approx(of(lambda _: True))
+    assert result["cost_none"].to_numpy() == pytest.approx(of(lambda _: False))
+    assert result["cost_all"].to_numpy() == pytest.approx(of(lambda _: True))
     best = find_cheapest_threshold(result)
     assert result.set_index(result["threshold"].round(2)).loc[best, "cost"] == pytest.approx(
         result["cost"].min()

@@ -171,7 +171,7 @@ def compare_slices_with_champion(
 def _difference_statistic(
     task: Task, scored: ScoredRows, reference: ScoredRows, metric_name: str
 ) -> Callable[[np.ndarray], Any]:
-    """Improvement of one model over another, as a function of the rows' weights."""
+    """Return the improvement over a reference model as a function of the rows' weights."""
     metric = task.metric_functions()[metric_name]
     return lambda weight: task.compute_improvement(
         metric_name, *(metric(rows.outcome, rows.score, weight) for rows in (scored, reference))
@@ -249,7 +249,7 @@ def evaluate_periods(
     Returns
     -------
     DataFrame
-        As of ``evaluate_slices``, with ``period`` and ``rows`` instead of ``slice, value, n``.
+        As in ``evaluate_slices``, with ``period`` and ``rows`` instead of ``slice, value, n``.
     """
     columns = [task.contract.time] if task.contract.time else []
     table = evaluate_slices(task, scored, frame, threshold, columns=columns, **options)

@@ -144,7 +144,7 @@ class Journal:
         Raises
         ------
         JournalError
-            When the database cannot be reached, or its tables are of a newer schema or of none.
+            When the database cannot be reached, or its tables have a newer or unknown schema.
         """
         try:
             if not schema.has_tables(self.engine):
@@ -167,12 +167,12 @@ class Journal:
         )
 
     def migrate(self) -> None:
-        """Migrate tables of an older schema in one transaction: all rows, or nothing.
+        """Migrate tables of an older schema in one transaction: all rows, or none.
 
         Raises
         ------
         JournalError
-            When the database cannot be reached, or its tables are of a newer schema or of none.
+            When the database cannot be reached, or its tables have a newer or unknown schema.
         """
         version = self.find_schema()
         if version is None or version == SCHEMA_VERSION:
@@ -204,7 +204,7 @@ class Journal:
         return tuple(_identify_file(path) for path in self._file_paths)
 
     def make_insert_statement(self, skips_existing: bool) -> str:
-        """Return the statement that inserts a prediction in the words of the database."""
+        """Return the statement that inserts a prediction, in the database's dialect."""
         dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
         statement = dialect.insert(PREDICTIONS_TABLE)
         if skips_existing:
@@ -233,27 +233,29 @@ class Journal:
         JournalError
             When the database cannot be reached.
         """
-        now, encoded_outcomes = (
-            time.time(),
-            {prediction_id: json.dumps(value) for prediction_id, value in outcomes.items()},
-        )
+        now = time.time()
+        encoded_outcomes = {
+            prediction_id: json.dumps(value) for prediction_id, value in outcomes.items()
+        }
         try:
             with self.engine.begin() as connection:
                 if unknown_ids := set(encoded_outcomes) - set(
                     self._read_by_ids(connection, PREDICTIONS_TABLE.c.id, encoded_outcomes)
                 ):
                     raise UnknownPredictionError(sorted(unknown_ids))
-                recorded = self._read_by_ids(connection, OUTCOMES_TABLE.c.outcome, encoded_outcomes)
+                recorded_outcomes = self._read_by_ids(
+                    connection, OUTCOMES_TABLE.c.outcome, encoded_outcomes
+                )
                 if conflicting_ids := sorted(
                     prediction_id
-                    for prediction_id, value in recorded.items()
+                    for prediction_id, value in recorded_outcomes.items()
                     if value != encoded_outcomes[prediction_id]
                 ):
                     raise ConflictingOutcomeError(conflicting_ids)
                 new_rows = [
                     {"book": self.book, "id": prediction_id, "at": now, "outcome": encoded}
                     for prediction_id, encoded in encoded_outcomes.items()
-                    if prediction_id not in recorded
+                    if prediction_id not in recorded_outcomes
                 ]
                 if new_rows:
                     connection.execute(OUTCOMES_TABLE.insert(), new_rows)
@@ -261,7 +263,7 @@ class Journal:
             return self.record_outcomes(outcomes)
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
-        return {"recorded": len(new_rows), "repeated": len(recorded)}
+        return {"recorded": len(new_rows), "repeated": len(recorded_outcomes)}
 
     def read_outcome_delays(self, ids: Collection[str]) -> list[float]:
         """Return the seconds from each prediction to its outcome.
@@ -273,11 +275,14 @@ class Journal:
         """
         try:
             with self.engine.connect() as connection:
-                predicted = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
-                recorded = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
+                prediction_times = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
+                outcome_times = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
-        return [recorded[name] - predicted[name] for name in recorded.keys() & predicted.keys()]
+        return [
+            outcome_times[name] - prediction_times[name]
+            for name in outcome_times.keys() & prediction_times.keys()
+        ]
 
     def find_response(self, prediction_id: str) -> dict[str, Any] | None:
         """Return the response to a prediction id as it was sent; None for an unknown id.

@@ -41,10 +41,10 @@ def sanitize_html(html: str) -> str:
 
     Headers of a pandas table get their scope, and the empty one above its index becomes a cell.
     """
-    cleaner = _Sanitizer()
-    cleaner.feed(html)
-    cleaner.close()
-    return "".join(cleaner.fragments).replace('<th scope="col"></th>', "<td></td>")
+    sanitizer = _Sanitizer()
+    sanitizer.feed(html)
+    sanitizer.close()
+    return "".join(sanitizer.fragments).replace('<th scope="col"></th>', "<td></td>")
 
 
 class _Sanitizer(HTMLParser):
@@ -64,7 +64,7 @@ class _Sanitizer(HTMLParser):
             attributes = "".join(_sanitize_attribute(tag, *pair) for pair in attrs)
             if tag == "img" and " src=" not in attributes:
                 self.fragments.append(
-                    f"<em>(picture left out: {escape(dict(attrs).get('alt') or 'no name')})</em>"
+                    f"<em>(image omitted: {escape(dict(attrs).get('alt') or 'no name')})</em>"
                 )
             else:
                 self.fragments.append(f"<{tag}{attributes}>")
@@ -94,18 +94,18 @@ class _Sanitizer(HTMLParser):
 
 def _sanitize_attribute(tag: str, name: str, value: str | None) -> str:
     name, value = name.lower(), value or ""
-    target = re.sub(r"[\s\x00-\x1f]", "", value).lower()
-    if name.startswith("on") or (name in LOADING_ATTRIBUTES and not target.startswith("data:")):
+    url = re.sub(r"[\s\x00-\x1f]", "", value).lower()
+    if name.startswith("on") or (name in LOADING_ATTRIBUTES and not url.startswith("data:")):
         return ""
-    if name in {"href", "xlink:href"} and not _is_allowed_target(tag, target):
+    if name in {"href", "xlink:href"} and not _is_allowed_target(tag, url):
         return ""
     return f' {name}="{escape(_LOADING_CSS_PATTERN.sub("", value) if name == "style" else value)}"'
 
 
-def _is_allowed_target(tag: str, target: str) -> bool:
+def _is_allowed_target(tag: str, url: str) -> bool:
     """Whether a URL is allowed: links may be external, since only a click loads them."""
-    if target.startswith("#"):
+    if url.startswith("#"):
         return True
     if tag == "a":
-        return not target.startswith(("javascript:", "data:", "vbscript:"))
-    return target.startswith("data:image/")
+        return not url.startswith(("javascript:", "data:", "vbscript:"))
+    return url.startswith("data:image/")

@@ -296,10 +296,10 @@ def _split_url(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _refuse(what: str, condition: str) -> RequestError:
+def _refuse(subject: str, condition: str) -> RequestError:
     return RequestError(
         403,
-        f"{what} is refused while no key is required",
+        f"{subject} is refused while no key is required",
         expected=f"a program of this machine, unless {condition}",
     )
 

@@ -219,7 +219,7 @@ def _show_page(html: str, policy: str) -> HTMLResponse:
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestError)
     async def handle_request_error(request: Request, error: RequestError) -> Response:
-        body = {**error.to_dict(), "request_id": request.scope["modelbook.id"]}
+        body = {**error.to_dict(), "request_id": request.scope["modelbook.request_id"]}
         return JSONResponse(body, error.status, error.headers)
 
     @app.exception_handler(HTTPException)

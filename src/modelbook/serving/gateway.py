@@ -116,37 +116,39 @@ class Gateway:
         if path not in PROBE_PATHS:
             self._service.access.check_origin(headers)
         if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
-            key = self._authorize(scope, headers, path)
+            api_key = self._authorize(scope, headers, path)
             if self._service.in_flight > self._max_concurrent_requests:
                 raise RequestError(
                     503, "too many concurrent requests", headers={"retry-after": "1"}
                 )
             if self._rate_limiter:
-                self._rate_limiter.acquire(key.name if key else (scope.get("client") or ("",))[0])
+                self._rate_limiter.acquire(
+                    api_key.name if api_key else (scope.get("client") or ("",))[0]
+                )
         if path == "/predict" and scope["method"] == "POST" and b"origin" not in headers:
             require_content_type(headers, "application/json")
             body = await self._service.read_json_body(scope, receive)
             response_body = await self._service.predict(body, read_user_id(headers))
             await response.send_json(200, response_body)
             return
-        scope["modelbook.id"] = response.request_id
+        scope["modelbook.request_id"] = response.request_id
         await self._app(scope, receive, response.forward)
 
     def _authorize(self, scope: Scope, headers: dict[bytes, bytes], path: str) -> ApiKey | None:
         """Return the key that authorizes a request; None if no key is required."""
         if scope["method"] == "OPTIONS":  # CORS preflight: browsers send no key with it
             return None
-        api_key = (
+        key_header = (
             headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
         )
-        caller = (scope.get("client") or ("",))[0]
+        client = (scope.get("client") or ("",))[0]
         return self._service.access.authorize(
-            api_key.decode("latin-1") if api_key else None, caller, _required_scope(path)
+            key_header.decode("latin-1") if key_header else None, client, _required_scope(path)
         )
 
 
 class _Response:
-    """Response of one request; sends the request id in its headers and keeps the status."""
+    """Response of one request; sends the request id in its headers and records the status."""
 
     def __init__(self, send: Send, scope: Scope) -> None:
         self._send, self._scope = send, scope
@@ -172,9 +174,10 @@ class _Response:
         await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
 
     def _connection_headers(self) -> list[tuple[bytes, bytes]]:
-        """Close the connection after a refusal, rather than receive a long body to its end.
+        """Return a header that closes the connection after a rejection, unless the body is short.
 
-        A short one is received and discarded: a caller that still sends would lose the response.
+        A short body is read and discarded: a client that is still sending it would lose the
+        response.
         """
         scope = self._scope
         if scope["method"] in ("GET", "HEAD") or "modelbook.body_read" in scope:

@@ -90,9 +90,9 @@ input, select, button { font: inherit; width: 100%; padding: .4rem; border-radiu
   color: light-dark(#111, #f2f2f2); }
 button { background: light-dark(#0b57a4, #8ab8f0); color: light-dark(#fff, #111); cursor: pointer; \
 align-self: center; }
-.answer, .refusal { background: var(--soft); border-left: .4rem solid var(--mark); \
+.prediction, .refusal { background: var(--soft); border-left: .4rem solid var(--mark); \
 padding: .5rem 1rem; }
-.refusal { border-color: var(--bad); } .answer strong { font-size: 1.4rem; }
+.refusal { border-color: var(--bad); } .prediction strong { font-size: 1.4rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--line); } td.number { text-align: right; \
 font-variant-numeric: tabular-nums; }
@@ -194,7 +194,7 @@ def _render_prediction(model: ServedModel, prediction: Any, effects: list[Featur
     shown_value = f"{value:,.6g}" if isinstance(value, float) else str(value)
     label = model.contract.label(model.contract.target)
     return (
-        f'<section class="answer"><h2>Prediction</h2><p>{escape(label)}: '
+        f'<section class="prediction"><h2>Prediction</h2><p>{escape(label)}: '
         f"<strong>{escape(shown_value)}</strong></p><p>{escape(probabilities_text)}</p>"
         f"{_render_effects(model, effects, in_points=bool(probabilities))}</section>"
     )

@@ -38,7 +38,7 @@ class Stage:
     """
 
     name: str
-    opened_params: Any
+    resolved_params: Any
     root: Path
     upstream: dict[str, dict[str, Path]]
     product: dict[str, Path]
@@ -55,29 +55,29 @@ class Stage:
         if self.parameters_cell and edit:
             self._take_over(*edit)
             self.parameters_cell.set_applied(edit)
-        return self.opened_params
+        return self.resolved_params
 
     @params.setter
     def params(self, params: Any) -> None:
-        self.opened_params = params
+        self.resolved_params = params
 
     def _take_over(self, cell_values: dict[str, Any], injected: set[str]) -> None:
         """Apply values of the parameters cell that was run since the stage was opened."""
         values = dict(cell_values)
         sandbox_name = values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
         params, value_origins = _resolve_by_hand(self.root, self.name, values, injected)
-        opened = (self.book, self.sandbox.name if self.sandbox else None)
-        if (params.book, sandbox_name) != opened:
+        current_scope = (self.book, self.sandbox.name if self.sandbox else None)
+        if (params.book, sandbox_name) != current_scope:
             raise StageError(
-                f"stage {self.name!r} was opened for book = {opened[0]!r}, sandbox = "
-                f"{opened[1]!r}; the parameters cell has {params.book!r}, {sandbox_name!r}",
+                f"stage {self.name!r} was opened for book = {current_scope[0]!r}, sandbox = "
+                f"{current_scope[1]!r}; the parameters cell has {params.book!r}, {sandbox_name!r}",
                 next="run the cell with stage.open again, and those below it",
             )
-        self.opened_params, self.origins = params, value_origins
+        self.resolved_params, self.origins = params, value_origins
 
     @property
     def book(self) -> str:
-        return self.opened_params.book
+        return self.resolved_params.book
 
     @property
     def model_name(self) -> str:
@@ -352,7 +352,7 @@ def _to_paths(products: dict[str, Any]) -> dict[str, Path]:
 
 
 def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], root: Path) -> None:
-    for up, paths in upstream.items():
+    for upstream_stage, paths in upstream.items():
         missing = [
             path
             for key, path in paths.items()
@@ -363,5 +363,5 @@ def _check_upstream(name: str, book: str, upstream: dict[str, dict[str, Path]], 
             raise StageError(
                 f"stage {name!r} reads {missing[0].relative_to(root)}, which does not exist",
                 next=f"run the stage that writes it: {project.build_command(root, book)} "
-                f"--partially {up}",
+                f"--partially {upstream_stage}",
             )

@@ -17,7 +17,7 @@ LINE_WIDTH = 100  # width of a printed line, which overwrites the previous step
 def log_progress(
     text: str, done: int | None = None, total: int | None = None, detail: str = ""
 ) -> None:
-    """Report a task and its progress, ``done`` of ``total``; ``detail`` is a step within it."""
+    """Report a step and its progress, ``done`` of ``total``; ``detail`` is a part of the step."""
     log = os.environ.get(LOG_VARIABLE)
     if log is not None:
         append_progress(Path(log), text, done, total, detail)
@@ -37,6 +37,6 @@ def append_progress(
 
 
 def format_progress(text: str, done: int | None, total: int | None, detail: str = "") -> str:
-    """``3 of 10 · text · fold 2 of 5``, or just the text."""
+    """Format progress as ``3 of 10 · text · fold 2 of 5``, or as the text alone."""
     count = f"{done} of {total} · " if done is not None else ""
     return f"{count}{text}{f' · {detail}' if detail else ''}"

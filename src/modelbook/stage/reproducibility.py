@@ -1,4 +1,4 @@
-"""Reproducibility facts of a run beyond code and data: folds, libraries and processor."""
+"""Environment fingerprint of a run: its libraries and processor, beside code, data and folds."""
 
 from __future__ import annotations
 

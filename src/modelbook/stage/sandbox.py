@@ -102,8 +102,10 @@ class Sandbox:
             If another kernel is writing.
         """
         path = self._lock_path
-        for other in [held for held in _LOCKS if held != path]:  # left for this sandbox
-            _LOCKS.pop(other).close()
+        for other_lock in [
+            lock_path for lock_path in _LOCKS if lock_path != path
+        ]:  # left for this sandbox
+            _LOCKS.pop(other_lock).close()
         if path not in _LOCKS:
             error = SandboxError(
                 f"sandbox {self.name!r} of {self.book!r} is being written by another kernel: "

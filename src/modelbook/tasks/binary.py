@@ -101,18 +101,18 @@ def _cumulative_positives(scored: ScoredRows, weight: np.ndarray) -> list[np.nda
 
 
 def cost_curve(scored: ScoredRows, costs: CostMatrix) -> pd.DataFrame:
-    """Expected cost per row by threshold; columns ``threshold, cost, no, yes``.
+    """Expected cost per row by threshold; columns ``threshold, cost, cost_none, cost_all``.
 
-    ``no`` and ``yes`` are the costs of flagging nobody and everybody.
+    ``cost_none`` and ``cost_all`` are the costs of flagging nobody and everybody.
     """
     thresholds = np.linspace(0.01, 0.99, 99)
     flagged, positive_rate = scored.score[None, :] >= thresholds[:, None], scored.outcome.mean()
     cost = costs.expected_cost(
         positive_rate, (flagged & (scored.outcome == 1)).mean(axis=1), flagged.mean(axis=1)
     )
-    flag_nobody_cost, flag_everybody_cost = costs.constant_decision_costs(positive_rate)
+    cost_none, cost_all = costs.constant_decision_costs(positive_rate)
     return pd.DataFrame(
-        {"threshold": thresholds, "cost": cost, "no": flag_nobody_cost, "yes": flag_everybody_cost}
+        {"threshold": thresholds, "cost": cost, "cost_none": cost_none, "cost_all": cost_all}
     )
 
 

@@ -23,7 +23,7 @@ def weighted_mean(values: np.ndarray, weight: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class Precision:
-    """Share of a class among the rows for which it is predicted: a metric.
+    """Precision: the share of true members among the rows that are predicted as the class.
 
     Attributes
     ----------

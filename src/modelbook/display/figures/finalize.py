@@ -52,7 +52,7 @@ def roc_and_precision_recall(
         "ROC": roc_points[["fpr", "tpr", "low", "high"]],
         "precision": pr_points[["recall", "precision", "low", "high"]],
     }
-    column_names = ["curve", "across", "up", "low", "high"]
+    column_names = ["curve", "x", "y", "low", "high"]
     data = pd.concat(
         [
             points.iloc[::5]
@@ -175,14 +175,16 @@ def calibration(
     return Figure(figure, alt=alt, caption="Each dot is a bin of predictions, with its 95% CI.")
 
 
-@plotting.drawing("Cost of each threshold", ["threshold", "cost"], optional=["no", "yes"])
+@plotting.drawing(
+    "Cost of each threshold", ["threshold", "cost"], optional=["cost_none", "cost_all"]
+)
 def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``threshold, cost``, and ``no, yes``: the cost of predicting no, or yes, for all.
+        Columns ``threshold, cost``, and ``cost_none, cost_all``: the cost of flagging none or all.
     threshold : float
         The chosen threshold.
     """
@@ -209,9 +211,8 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
         f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of this "
         f"curve is {best['cost']:,.4g}, at {best['threshold']:.3g}."
     )
-    constant_costs = (
-        f"Flagging nobody costs {data['no'].iloc[0]:,.4g}, everybody {data['yes'].iloc[0]:,.4g}."
-    )
+    cost_none, cost_all = data["cost_none"].iloc[0], data["cost_all"].iloc[0]
+    constant_costs = f"Flagging nobody costs {cost_none:,.4g}, everybody {cost_all:,.4g}."
     return Figure(
         figure,
         alt=f"{alt} {constant_costs}",
