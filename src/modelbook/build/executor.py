@@ -103,8 +103,12 @@ class BuildExecutor(ploomber.Executor):
                 index_path = report_index.write_index(root, _book_name(dag))
         if result.was_stopped:
             raise BuildFailed("\nstopped; the next build continues from here")
-        done = [name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])]
-        staleness.print_summary(root, _book_name(dag), done, index_path, nothing_to_do=not outdated)
+        finished_stages = [
+            name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])
+        ]
+        staleness.print_summary(
+            root, _book_name(dag), finished_stages, index_path, nothing_to_do=not outdated
+        )
         if result.failure_summaries:
             failures = [f"{name} ({text})" for name, text in result.failure_summaries.items()]
             raise BuildFailed(f"the build failed at: {', '.join(failures)}")

@@ -157,15 +157,15 @@ def _count_newer_rows(
     """Count the labelled rows that the champion was not built on, with a sentence on them."""
     metrics = json.loads((champion.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
     trained_rows, last_period = sum(metrics["rows"].values()), max(metrics["periods"], default=None)
-    sampled = dataset.sample_table(frame, contract, params.sample, params.seed)
+    sample = dataset.sample_table(frame, contract, params.sample, params.seed)
     prefix = f"Version {champion.number} was built on {trained_rows:,} rows"
     if not contract.time or last_period is None:
-        newer_rows = max(len(sampled) - trained_rows, 0)
+        newer_rows = max(len(sample) - trained_rows, 0)
         return (
             newer_rows,
             f"{prefix}; {format_count(newer_rows, 'labelled row is', 'labelled rows are')} newer.",
         )
-    periods, name = sampled[contract.time], contract.label(contract.time)
+    periods, name = sample[contract.time], contract.label(contract.time)
     later_rows = int(((periods > last_period) & (periods <= as_of)).sum())
     backfilled_rows = max(
         int((periods <= min(as_of, last_period)).sum()) - trained_rows, 0

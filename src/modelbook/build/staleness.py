@@ -131,22 +131,22 @@ def print_summary(
 
 
 def _find_change(
-    root: Path, recorded: dict[str, Any], stage: str, params: config.Parameters
+    root: Path, previous_state: dict[str, Any], stage: str, params: config.Parameters
 ) -> str:
     """Return what has changed since a stage ran; empty if nothing has."""
-    if "failed" in recorded:
-        return f"failed: {recorded['failed']}"
-    if not recorded:
+    if "failed" in previous_state:
+        return f"failed: {previous_state['failed']}"
+    if not previous_state:
         return "not built yet"
-    if recorded.get("inputs_digest") != _hash_inputs(root, stage, params):
+    if previous_state.get("inputs_digest") != _hash_inputs(root, stage, params):
         return "its notebook or its parameters have changed"
-    if recorded.get("dependencies_digest") != dependencies.compute_digest(
+    if previous_state.get("dependencies_digest") != dependencies.compute_digest(
         stage, root, params.model_dump()
     ):
         return "its modules, table or contract have changed"
-    products = recorded["products"].items()
-    changed = [path for path, time in products if _read_mtime(root / path) != time]
-    return f"{changed[0]} has changed" if changed else ""
+    products = previous_state["products"].items()
+    changed_paths = [path for path, time in products if _read_mtime(root / path) != time]
+    return f"{changed_paths[0]} has changed" if changed_paths else ""
 
 
 def _read_mtime(path: Path) -> int:

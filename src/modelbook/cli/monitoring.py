@@ -196,6 +196,6 @@ def demo() -> None:
         root = project.find_root()
         with share_template():
             sandbox = Sandbox(root, root / "demo", screen.show_progress)
-            shown = Scenario(sandbox, screen.show_step).run()
+            result = Scenario(sandbox, screen.show_step).run()
     typer.echo(f"reports: {sandbox.root / 'reports' / 'index.html'}")
-    typer.echo(f"shown: {shown}")
+    typer.echo(f"shown: {result}")

@@ -129,8 +129,8 @@ def print_replay(result: dict[str, Any]) -> None:
 
 
 def _slice_row(entry: dict[str, Any]) -> list[str]:
-    changed, mean = f"{entry['otherwise'] / entry['rows']:.1%}", f"{entry['mean']:+.3g}"
-    return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed, mean]
+    changed_share, mean = f"{entry['otherwise'] / entry['rows']:.1%}", f"{entry['mean']:+.3g}"
+    return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean]
 
 
 def _replay_row(prediction: dict[str, Any]) -> list[str]:

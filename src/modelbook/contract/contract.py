@@ -242,20 +242,20 @@ class Contract(BaseModel):
 
     def label_group(self, column: str, value: str) -> str:
         """The label of a group: ``children``, or ``coinsurance 25``."""
-        label, described = self.label(column), self.columns.get(column)
-        if described is not None and value in described.labels:
-            return described.labels[value]
-        if described is not None and described.type == "boolean" and value in ("0", "1"):
+        label, column_spec = self.label(column), self.columns.get(column)
+        if column_spec is not None and value in column_spec.labels:
+            return column_spec.labels[value]
+        if column_spec is not None and column_spec.type == "boolean" and value in ("0", "1"):
             return label if value == "1" else f"not {label}"
         return f"{label} {value}"
 
     def label_value(self, column: str, value: Any) -> Any:
         """The label of a coded value, ``Franklin County`` or ``yes``; any other value as it is."""
-        described = self.columns.get(column)
-        if described is None:
+        column_spec = self.columns.get(column)
+        if column_spec is None:
             return value
-        labels = {"0": "no", "1": "yes"} if described.type == "boolean" else {}
-        return (labels | described.labels).get(format_code(value), value)
+        labels = {"0": "no", "1": "yes"} if column_spec.type == "boolean" else {}
+        return (labels | column_spec.labels).get(format_code(value), value)
 
     def replace_with_labels(
         self, table: pd.DataFrame, column: str, values: str = ""

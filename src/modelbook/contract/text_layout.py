@@ -134,12 +134,12 @@ def _first_lines(text: str) -> list[str]:
     return [line for line, _ in zip(lines, range(SAMPLE_LINES))]
 
 
-def _choose_delimiter(lines: list[str], layout: FileLayout, declared: str | None) -> str:
+def _choose_delimiter(lines: list[str], layout: FileLayout, declared_delimiter: str | None) -> str:
     """The contract's delimiter if it separates the lines; otherwise the detected one."""
-    wanted = layout.delimiter or declared
-    if wanted and (declared or any(wanted in line for line in lines)):
-        return wanted
-    return _detect_delimiter(lines) or wanted or ","
+    required = layout.delimiter or declared_delimiter
+    if required and (declared_delimiter or any(required in line for line in lines)):
+        return required
+    return _detect_delimiter(lines) or required or ","
 
 
 def _detect_delimiter(lines: list[str]) -> str | None:

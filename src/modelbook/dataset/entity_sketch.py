@@ -29,5 +29,5 @@ def estimate_overlap(sketch: str, other: str) -> float:
     hashes, other_hashes = sketch.split(), other.split()
     limits = [words[-1] for words in (hashes, other_hashes) if len(words) >= SKETCH_SIZE]
     limit = min(limits, default=max(hashes + other_hashes, default=""))
-    sampled = {word for word in hashes if word <= limit}
-    return len(sampled & set(other_hashes)) / len(sampled) if sampled else 0.0
+    sample = {word for word in hashes if word <= limit}
+    return len(sample & set(other_hashes)) / len(sample) if sample else 0.0

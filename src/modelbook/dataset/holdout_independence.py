@@ -418,8 +418,8 @@ def _draw_from_neighbourhoods(
     """
     farther = neighbours[:, neighbours.shape[1] // 2 :]
     n_rows, n_columns = len(neighbours), matrix.shape[1]
-    chosen = rng.integers(0, farther.shape[1], (n_rows, n_columns))
-    donors = np.take_along_axis(farther, chosen, axis=1)
+    columns_drawn = rng.integers(0, farther.shape[1], (n_rows, n_columns))
+    donors = np.take_along_axis(farther, columns_drawn, axis=1)
     return matrix[donors, np.arange(n_columns)]
 
 

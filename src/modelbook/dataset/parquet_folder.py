@@ -173,12 +173,12 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
         total = sum(counts)
         if not total:
             raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
-        sampled = np.arange(total)
+        sample_index = np.arange(total)
         if total > max_rows:
             rng = np.random.default_rng(seed)
-            sampled = np.sort(rng.choice(total, max_rows, replace=False, shuffle=False))
+            sample_index = np.sort(rng.choice(total, max_rows, replace=False, shuffle=False))
         ends = np.cumsum(counts)
-        positions_by_file = np.split(sampled, np.searchsorted(sampled, ends[:-1]))
+        positions_by_file = np.split(sample_index, np.searchsorted(sample_index, ends[:-1]))
         frames = [
             _add_partition_values(frame, name)
             for name, end, count, positions in zip(names, ends, counts, positions_by_file)

@@ -216,9 +216,9 @@ class DisplayGroup:
         return "\n".join(map(repr, self.items))
 
 
-def list_figures(shown: Figure | Table | DisplayGroup) -> list[Figure]:
+def list_figures(displayed: Figure | Table | DisplayGroup) -> list[Figure]:
     """Return the figures of a group, or the one that is shown alone."""
-    items = shown.items if isinstance(shown, DisplayGroup) else (shown,)
+    items = displayed.items if isinstance(displayed, DisplayGroup) else (displayed,)
     return [item for item in items if isinstance(item, Figure)]
 
 

@@ -133,9 +133,11 @@ def make_embeddable(
     """
     key = hashlib.sha256(svg.encode()).hexdigest()[:8]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r'(?:href="|url\()#([\w.:-]+)', body))
+    used_ids = set(re.findall(r'(?:href="|url\()#([\w.:-]+)', body))
     body = re.sub(
-        r' id="([^"]*)"', lambda match: f' id="{key}-{match[1]}"' if match[1] in used else "", body
+        r' id="([^"]*)"',
+        lambda match: f' id="{key}-{match[1]}"' if match[1] in used_ids else "",
+        body,
     )
     body = re.sub(r'(href="|url\()#([\w.:-]+)', rf"\1#{key}-\2", body)
     body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)

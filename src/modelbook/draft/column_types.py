@@ -564,11 +564,11 @@ def _choose_date_order(
     day_first: bool | None,
 ) -> str:
     """Choose between day first and month first where both fit; raise a question unless set."""
-    chosen = fitting[0]
-    swapped = chosen.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
-    if swapped == chosen or swapped not in fitting:
-        return chosen
-    day_first_format, month_first_format = chosen, swapped
+    chosen_format = fitting[0]
+    swapped = chosen_format.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
+    if swapped == chosen_format or swapped not in fitting:
+        return chosen_format
+    day_first_format, month_first_format = chosen_format, swapped
     if day_first is not None:
         return day_first_format if day_first else month_first_format
     n_months = {
@@ -577,15 +577,15 @@ def _choose_date_order(
     }
     # Dates read in the wrong order crowd into few months, such as the first of each in January.
     if n_months[month_first_format] > n_months[day_first_format]:
-        chosen, swapped = month_first_format, day_first_format
+        chosen_format, swapped = month_first_format, day_first_format
     guess.add_question(
         "date_order",
         example=texts[min(1, len(texts) - 1)],
-        date_format=chosen,
+        date_format=chosen_format,
         other_format=swapped,
-        other_order="month-first" if chosen == day_first_format else "day-first",
+        other_order="month-first" if chosen_format == day_first_format else "day-first",
     )
-    return chosen
+    return chosen_format
 
 
 def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Series]) -> str:

@@ -51,13 +51,14 @@ class PredictionInterval:
     @classmethod
     def from_metrics(cls, metrics: dict[str, Any]) -> PredictionInterval | None:
         """Restore from a version's metrics; None if it has no intervals or sets."""
-        stored = metrics.get("prediction_interval")
-        if not stored:
+        parameters = metrics.get("prediction_interval")
+        if not parameters:
             return None
         bounds = {
-            name: np.nan if stored[name] is None else stored[name] for name in ("low", "high")
+            name: np.nan if parameters[name] is None else parameters[name]
+            for name in ("low", "high")
         }
-        return cls(**{**stored, **bounds})
+        return cls(**{**parameters, **bounds})
 
     def describe(self) -> str:
         """Describe the interval or the set, and its coverage, in a sentence."""

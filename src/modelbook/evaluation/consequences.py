@@ -75,7 +75,7 @@ def largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
     champion's, shares of rows as differences.
     """
     changes = comparison[comparison["consequence"] != COST]
-    shown = changes[(changes["low"] > 0) | (changes["high"] < 0)]
-    if shown.empty:
+    significant = changes[(changes["low"] > 0) | (changes["high"] < 0)]
+    if significant.empty:
         return None
-    return shown.loc[shown["change"].abs().idxmax()].to_dict()
+    return significant.loc[significant["change"].abs().idxmax()].to_dict()

@@ -56,9 +56,9 @@ def measure_importance(
 
     with engine.open_engine(engine.LOCAL, NONE, measure_shuffled, workers=None) as executor:
         futures = {name: executor.submit(name) for name in rows.columns}
-        measured = {name: executor.get_result(future) for name, future in futures.items()}
+        importances = {name: executor.get_result(future) for name, future in futures.items()}
     table: list[dict[str, Any]] = []
-    for name, values in measured.items():
+    for name, values in importances.items():
         losses = task.compute_improvement(task.headline_metric, intact, np.array(values))
         table.append({"feature": name, "mean": losses.mean(), "sd": losses.std()})
     measures = pd.DataFrame(table)

@@ -322,7 +322,7 @@ def _write_list(values: list[Any], indent: str = "") -> str:
             line = ""
         line = f"{line} {item}" if line else item
     lines.append(line)
-    body = "\n".join(f"{indent}    {each}" for each in lines)
+    body = "\n".join(f"{indent}    {text}" for text in lines)
     return f"[\n{body}\n{indent}]"
 
 
@@ -414,7 +414,7 @@ class CodeWriter:
 
     def _write_fitted(self, item: Any, depth: int) -> str:
         if isinstance(item, list):
-            return f"[{', '.join(self._write_fitted(each, depth) for each in item)}]"
+            return f"[{', '.join(self._write_fitted(element, depth) for element in item)}]"
         if not isinstance(item, BaseEstimator):
             return self.write_value(item, depth)
         learned = {
@@ -484,15 +484,15 @@ class CodeWriter:
         nodes = ast.walk(ast.parse(source))
         names = {node.id for node in nodes if isinstance(node, ast.Name)} & namespace.keys()
         for name in sorted(names):
-            used = namespace[name]
-            if inspect.ismodule(used) and used.__name__.startswith("modelbook"):
-                raise _no_source(used.__name__, "modelbook")
-            if inspect.ismodule(used):
-                self.imports.add(f"import {used.__name__} as {name}")
-            elif isinstance(used, type | FunctionType):
-                self._name(used)
-            elif isinstance(used, bool | int | float | str | list | tuple):
-                self._add_source(f"{name} = {used!r}")
+            global_value = namespace[name]
+            if inspect.ismodule(global_value) and global_value.__name__.startswith("modelbook"):
+                raise _no_source(global_value.__name__, "modelbook")
+            if inspect.ismodule(global_value):
+                self.imports.add(f"import {global_value.__name__} as {name}")
+            elif isinstance(global_value, type | FunctionType):
+                self._name(global_value)
+            elif isinstance(global_value, bool | int | float | str | list | tuple):
+                self._add_source(f"{name} = {global_value!r}")
 
     def _add_source(self, source: str) -> None:
         if source not in self.sources:
@@ -540,9 +540,15 @@ def _find_globals(value: Any) -> dict[str, Any]:
     module = sys.modules.get(value.__module__)
     if module is not None:
         return vars(module)
-    functions = [each for each in [value, *vars(value).values()] if isinstance(each, FunctionType)]
+    functions = [
+        function
+        for function in [value, *vars(value).values()]
+        if isinstance(function, FunctionType)
+    ]
     bases = {base.__name__: base for base in getattr(value, "__bases__", ())}
-    return {key: item for each in functions for key, item in each.__globals__.items()} | bases
+    return {
+        key: item for function in functions for key, item in function.__globals__.items()
+    } | bases
 
 
 def _public_module(value: Any) -> str:

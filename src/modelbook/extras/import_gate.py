@@ -166,8 +166,8 @@ def _select_rows(
         lambda: _score_holdout(root, candidate, champion),
     ]
     candidates: list[SharedRows] = []
-    for read in readers:
-        shared = read()
+    for read_rows in readers:
+        shared = read_rows()
         if shared is not None and shared.candidate.has_enough_entities():
             candidates.append(shared)
             if len(shared.rows) >= params.paired_rows:

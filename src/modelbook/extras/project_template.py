@@ -271,10 +271,10 @@ def _merge_lines(base: str, current: str, template: str) -> tuple[str, list[str]
         for path, text in zip(paths, (current, base, template), strict=True):
             path.write_text(text, encoding="utf-8")
         command = ["git", "merge-file", "-p", *map(str, paths)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    if done.returncode < 0 or done.returncode > 127:
-        raise WorkbenchError(f"git merge-file failed: {done.stderr.strip()}", next="check git")
-    merged = done.stdout.replace(f"{folder}/", "")
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    if result.returncode < 0 or result.returncode > 127:
+        raise WorkbenchError(f"git merge-file failed: {result.stderr.strip()}", next="check git")
+    merged = result.stdout.replace(f"{folder}/", "")
     conflicts = [
         f"line {number}: both texts are in the merged file"
         for number, line in enumerate(merged.splitlines(), 1)

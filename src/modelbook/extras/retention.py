@@ -73,12 +73,12 @@ def plan_retention(
     if check_store(root):
         with connection.explain_errors(root):
             versions = create_client(root).search_model_versions(f"name = '{book}'")
-        created = {
+        creation_times = {
             int(registered.version): registered.creation_timestamp / 1000 for registered in versions
         }
         needed = _find_needed(root, book)
-        for number in sorted(created)[: -keep or None]:
-            if created[number] > latest:
+        for number in sorted(creation_times)[: -keep or None]:
+            if creation_times[number] > latest:
                 continue
             if number in needed:
                 retention.kept_for[number] = needed[number]

@@ -45,16 +45,16 @@ def describe_batch(
     """
     contract = Contract.load(version.artifact_folder / "contract.yaml")
     table = _measure_drift(root, source, version, contract, params)
-    measured = None if table is None else table.dropna(subset="excess")
+    drift = None if table is None else table.dropna(subset="excess")
     return {
         "rows": result.rows,
         "scored_rows": result.rows - result.rejected_rows,
         "rejected_rows": result.rejected_rows,
         "rejected_columns": _count_rejected_columns(result.rejects_path, contract),
         "drift": None
-        if measured is None
-        else {row.column: round(float(row.excess), 3) for row in measured.itertuples()},
-        "drifted": [] if measured is None else measured["column"][measured["drifted"]].tolist(),
+        if drift is None
+        else {row.column: round(float(row.excess), 3) for row in drift.itertuples()},
+        "drifted": [] if drift is None else drift["column"][drift["drifted"]].tolist(),
     }
 
 
@@ -70,8 +70,8 @@ def _measure_drift(
     if not reference_path.is_file():
         return None
     if isinstance(source, RemoteAddress) or source.is_dir():
-        sampled, _ = parquet_folder.sample_rows(source, MAX_SAMPLED_ROWS, params.seed)
-        rows = read_text_columns(sampled, contract)
+        sample, _ = parquet_folder.sample_rows(source, MAX_SAMPLED_ROWS, params.seed)
+        rows = read_text_columns(sample, contract)
     else:
         rows = dataset.read_table(str(source), root, contract)
     if len(rows) < params.min_rows:

@@ -222,8 +222,8 @@ def _find_python(name: str) -> str:
     """Return the path of a Python, named by its version, command or path, that has a lock."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     installed = sorted((pyenv / "versions").glob("*/bin/python"))
-    named = [str(path) for path in installed if path.parts[-3].startswith(f"{name}.")]
-    for candidate in (name, f"python{name}", *named):
+    matching_paths = [str(path) for path in installed if path.parts[-3].startswith(f"{name}.")]
+    for candidate in (name, f"python{name}", *matching_paths):
         path = shutil.which(candidate)
         version = _query_version(path) if path else ""
         if not path or not version:
@@ -351,10 +351,10 @@ def _build(
     command = [str(environment.absolute() / "bin/ploomber"), "build", "--partially", STAGE]
     env_file = project.find_env_file(root, book).name
     variables = {**environ, "PLOOMBER_ENV_FILENAME": env_file}
-    done = subprocess.run(command, cwd=folder, env=variables, check=False)
-    if done.returncode:
+    result = subprocess.run(command, cwd=folder, env=variables, check=False)
+    if result.returncode:
         raise BuildError(
-            f"the build in the second environment ended with {done.returncode}",
+            f"the build in the second environment ended with {result.returncode}",
             expected=f"a leaderboard of {book}",
             next=f"read its messages above, and repeat it: cd {folder} && "
             f"PLOOMBER_ENV_FILENAME={env_file} {' '.join(command)}; then rm -r {folder}",

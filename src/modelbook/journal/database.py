@@ -358,10 +358,12 @@ class Journal:
         has_same_key = (OUTCOMES_TABLE.c.book == PREDICTIONS_TABLE.c.book) & (
             OUTCOMES_TABLE.c.id == PREDICTIONS_TABLE.c.id
         )
-        joined = query.join(OUTCOMES_TABLE, has_same_key, isouter=True).where(
+        joined_query = query.join(OUTCOMES_TABLE, has_same_key, isouter=True).where(
             PREDICTIONS_TABLE.c.book == self.book, PREDICTIONS_TABLE.c.at >= since
         )
-        period = joined if until is None else joined.where(PREDICTIONS_TABLE.c.at < until)
+        period = (
+            joined_query if until is None else joined_query.where(PREDICTIONS_TABLE.c.at < until)
+        )
         # Rows of one request have one time; their order is that of the writer's chain.
         return period.order_by(*(PREDICTIONS_TABLE.c[name] for name in ("at", "chain", "position")))
 

@@ -113,12 +113,12 @@ def read_version(engine: sa.Engine) -> int | None:
 
     A number beyond ``SCHEMA_VERSION`` is that of a newer Modelbook.
     """
-    recorded = None
+    recorded_version = None
     if sa.inspect(engine).has_table(SCHEMA_TABLE.name):
         with engine.connect() as connection:
-            recorded = connection.scalar(sa.select(sa.func.max(SCHEMA_TABLE.c.version)))
-    if recorded is not None and recorded > SCHEMA_VERSION:
-        return recorded
+            recorded_version = connection.scalar(sa.select(sa.func.max(SCHEMA_TABLE.c.version)))
+    if recorded_version is not None and recorded_version > SCHEMA_VERSION:
+        return recorded_version
     columns = {name: set(names) for name, names in read_columns(engine).items()}
     for version in range(SCHEMA_VERSION, 0, -1):
         former = map_columns(version)
@@ -138,9 +138,10 @@ def map_columns(version: int) -> dict[str, dict[str, str | None]]:
             former[table] = {
                 column: former_names.get(name or "", name) for column, name in former[table].items()
             }
-        for table, added in migration.added.items():
+        for table, added_columns in migration.added.items():
             former[table] = {
-                column: None if name in added else name for column, name in former[table].items()
+                column: None if name in added_columns else name
+                for column, name in former[table].items()
             }
     return former
 

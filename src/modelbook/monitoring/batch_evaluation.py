@@ -381,11 +381,11 @@ def _distances_by_group(
             continue
         groups, batch_groups = (side[name].reset_index(drop=True) for side in (reference, batch))
         for value in groups.dropna().unique():
-            measured = drift.measure_distance(
+            distance = drift.measure_distance(
                 values[groups == value], batch_values[batch_groups == value], is_numeric, rows, 1
             )
-            if measured.distance > measured.critical_distance:
-                yield contract.label_group(name, format_code(value)), measured.distance
+            if distance.distance > distance.critical_distance:
+                yield contract.label_group(name, format_code(value)), distance.distance
 
 
 def _sample_rows(
@@ -566,9 +566,9 @@ def measure_slices(
     reference_slices = reference_slices.rename(
         columns={task.headline_metric: "reference", **reference_columns}
     )[["slice", "value", "reference", *reference_columns.values()]]
-    joined = batch_slices.rename(columns={"value": "group", task.headline_metric: "value"}).merge(
+    merged = batch_slices.rename(columns={"value": "group", task.headline_metric: "value"}).merge(
         reference_slices.rename(columns={"value": "group"}), on=["slice", "group"]
     )
-    return joined[
+    return merged[
         ["slice", "group", "n", "value", "low", "high", "reference", *reference_columns.values()]
     ]

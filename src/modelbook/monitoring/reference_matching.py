@@ -59,9 +59,9 @@ def match_reference(
     matched, shifts = np.ones(len(reference), dtype=bool), []
     for shift, values in _find_shifts(reference, batch, contract, params):
         finer_kinds = _refine(kinds, values)
-        drawn = _draw_rows(*finer_kinds, params.seed)
-        if drawn is not None and drawn.sum() >= params.min_rows:
-            kinds, matched = finer_kinds, drawn
+        positions = _draw_rows(*finer_kinds, params.seed)
+        if positions is not None and positions.sum() >= params.min_rows:
+            kinds, matched = finer_kinds, positions
             shifts.append(shift)
     return MatchedReference(reference[matched] if shifts else reference, shifts)
 
@@ -110,10 +110,10 @@ def _values_agree(
     for name in columns:
         sides = features[0][name], features[1][name]
         is_numeric = name in contract.numeric_features
-        measured = drift.measure_distance(*sides, is_numeric, row_shares, test_count)
-        limit = np.fmax(params.drift, measured.critical_distance)
+        distance = drift.measure_distance(*sides, is_numeric, row_shares, test_count)
+        limit = np.fmax(params.drift, distance.critical_distance)
         became_constant = sides[1].nunique() < min(2, sides[0].nunique())
-        if not measured.distance < limit or became_constant:
+        if not distance.distance < limit or became_constant:
             return False
     return True
 
@@ -122,8 +122,8 @@ def _compare_shares(
     name: str, values: Sides, params: Monitor, row_shares: EffectiveRowShares, test_count: int
 ) -> MixShift | None:
     """Name the value whose share changed most, if the column's distribution has drifted."""
-    measured = drift.measure_distance(*values, False, row_shares, test_count)
-    if not measured.distance >= max(params.drift, measured.critical_distance):
+    distance = drift.measure_distance(*values, False, row_shares, test_count)
+    if not distance.distance >= max(params.drift, distance.critical_distance):
         return None
     before, now = (
         values[0]
@@ -137,15 +137,15 @@ def _compare_shares(
 def _refine(kinds: tuple[np.ndarray, np.ndarray], values: Sides) -> tuple[np.ndarray, np.ndarray]:
     """Divide each kind of rows by further values."""
     codes, distinct = pd.factorize(pd.concat(values, ignore_index=True))
-    joined = pd.factorize(np.concatenate(kinds) * len(distinct) + codes)[0]
-    return joined[: len(kinds[0])], joined[len(kinds[0]) :]
+    refined = pd.factorize(np.concatenate(kinds) * len(distinct) + codes)[0]
+    return refined[: len(kinds[0])], refined[len(kinds[0]) :]
 
 
 def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
     """Mark reference rows so that each kind has the batch's share; None if that is impossible."""
     n_kinds = max(reference.max(initial=0), batch.max(initial=0)) + 1
-    available, wanted = (np.bincount(side, minlength=n_kinds) for side in (reference, batch))
-    row_counts = drift_measure.count_rows_to_match(available, wanted)
+    available, required = (np.bincount(side, minlength=n_kinds) for side in (reference, batch))
+    row_counts = drift_measure.count_rows_to_match(available, required)
     if row_counts is None:
         return None
     random, matched = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)

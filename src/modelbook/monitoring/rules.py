@@ -159,8 +159,8 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     share = evaluation.drifted_importance_share
     if table.empty or share >= params.drift_share:
         return []
-    named = [column.column for column in evaluation.degenerate_columns]
-    drifted = table[table["drifted"] & ~table["column"].isin(named)].to_dict("records")
+    degenerate_names = [column.column for column in evaluation.degenerate_columns]
+    drifted = table[table["drifted"] & ~table["column"].isin(degenerate_names)].to_dict("records")
     if not drifted:
         return []
     texts = [_describe_column_drift(row, evaluation, params) for row in drifted[:MAX_NAMED_COLUMNS]]
@@ -197,13 +197,13 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
     n_more = len(shift.columns) - 1
-    more = f" and {format_count(n_more, 'more column')}" if n_more else ""
+    others = f" and {format_count(n_more, 'more column')}" if n_more else ""
     origin = (
         f" (rows of {contract.label(contract.time)} {shift.period})"
         if contract.time and shift.period
         else ""
     )
-    names = f"{contract.label(shift.columns[0])}{more}"
+    names = f"{contract.label(shift.columns[0])}{others}"
     is_are = "are" if n_more else "is"
     return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 

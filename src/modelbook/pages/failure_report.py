@@ -262,14 +262,14 @@ def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
 
 
 def _stages_with_report(
-    folder: Path, stages: Iterable[str], written: Collection[str]
+    folder: Path, stages: Iterable[str], reports: Collection[str]
 ) -> list[tuple[str, str]]:
     """Name and file stem of the stages that have a report, or whose report is being written."""
     stems = [(name, config.stage_stem(name)) for name in stages]
     return [
         (name, stem)
         for name, stem in stems
-        if name in written or (folder / f"{stem}.html").is_file()
+        if name in reports or (folder / f"{stem}.html").is_file()
     ]
 
 

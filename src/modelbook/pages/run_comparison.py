@@ -44,7 +44,7 @@ def write(
     figures : pair of sequences of ArchivedFigure
         The figures of those reports.
     """
-    (a, b), (changed, unchanged) = runs, changes
+    (a, b), (changes_found, unchanged) = runs, changes
     stages = [*dict.fromkeys([*a.stages, *b.stages])]
     unpaired = _find_unpaired_stages(runs, stages, figures)
     charts, n_identical = _pair_figures(
@@ -58,9 +58,9 @@ def write(
         b=b,
         status_levels=STATUS_LEVELS,
         pages=pages,
-        changed=changed,
+        changed=changes_found,
         unchanged=unchanged,
-        change_counts=Counter(change.kind for change in changed if not change.is_equal),
+        change_counts=Counter(change.kind for change in changes_found if not change.is_equal),
         consequence=_compare_decisions(a, b),
         metric_changes=[*_compare_headline_metrics(a, b)],
         stages=[(name, [run.stages.get(name) for run in runs]) for name in stages],

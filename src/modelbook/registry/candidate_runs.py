@@ -33,13 +33,13 @@ class TakenCandidate:
 
 
 def load_candidate(
-    root: Path, wanted: str, compare_run_id: str, features: Iterable[str]
+    root: Path, candidate_name: str, compare_run_id: str, features: Iterable[str]
 ) -> TakenCandidate:
     """Load a candidate from its run in MLflow.
 
     Parameters
     ----------
-    wanted : str
+    candidate_name : str
         Its name or family in the comparison, or the id of any candidate's run.
     compare_run_id : str
         Run of the comparison, below which a name is looked up.
@@ -51,7 +51,7 @@ def load_candidate(
     TrainingError
         If there is no such candidate, its run has no model, or it has other features.
     """
-    run = find_candidate_run(root, wanted, compare_run_id)
+    run = find_candidate_run(root, candidate_name, compare_run_id)
     tags = run.data.tags
     name = tags["mlflow.runName"]
     uri = f"runs:/{run.info.run_id}/model"
@@ -73,7 +73,7 @@ def load_candidate(
     return TakenCandidate(name, tags["family"], run.info.run_id, pipeline)
 
 
-def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
+def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> Any:
     """Find the run of a candidate that holds a model; see ``load_candidate``."""
     client = create_client(root)
     parent = client.get_run(compare_run_id)
@@ -82,12 +82,12 @@ def find_candidate_run(root: Path, wanted: str, compare_run_id: str) -> Any:
     )
     by_family = {run.data.tags["family"]: run for run in runs}
     by_name = {run.data.tags["mlflow.runName"]: run for run in runs}
-    run = by_name.get(wanted) or by_family.get(wanted)
-    if run is None and RUN_ID.fullmatch(wanted):
-        run = _get_run(client, wanted)
+    run = by_name.get(candidate_name) or by_family.get(candidate_name)
+    if run is None and RUN_ID.fullmatch(candidate_name):
+        run = _get_run(client, candidate_name)
     if run is None or "family" not in run.data.tags:
         raise TrainingError(
-            f"there is no candidate {wanted!r}",
+            f"there is no candidate {candidate_name!r}",
             expected=f"one of {', '.join(sorted(by_family))}; or the id of a run",
             next="the report of compare lists the candidates, the MLflow UI their runs",
         )

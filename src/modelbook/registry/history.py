@@ -182,16 +182,17 @@ def settle(root: Path, model_name: str, commit: str) -> str:
 
 def alias_mismatch(root: Path, model_name: str) -> str:
     """Describe a difference between alias and history, after a move by another tool; else empty."""
-    aliased_version, recorded = (
+    aliased_version, recorded_version = (
         aliases.read_aliases(root, model_name).get(CHAMPION),
         recorded_champion(read_history(root, model_name)),
     )
     current = aliased_version.number if aliased_version else None
-    if current == recorded:
+    if current == recorded_version:
         return ""
     return (
         f"The alias champion points to {_format_version(current)}, the history records "
-        f"{_format_version(recorded)}: another tool has moved it, or a move was interrupted."
+        f"{_format_version(recorded_version)}: another tool has moved it, or a move was "
+        "interrupted."
     )
 
 
@@ -397,24 +398,34 @@ def _settle(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[
             for entry in _find_unapplied(model, entries)
             if entry.kind == TRAFFIC or aliased in (entry.champion_before, entry.champion_after)
         ]
-        recorded = recorded_champion(entries)
-        if not unapplied and aliased == recorded:
+        recorded_version = recorded_champion(entries)
+        if not unapplied and aliased == recorded_version:
             return aliased, logged
         for entry in unapplied:
             _apply_entry(root, log, entry)
         if not unapplied:
-            external_move = _describe_external_move(log.model_name, recorded, aliased, commit)
+            external_move = _describe_external_move(
+                log.model_name, recorded_version, aliased, commit
+            )
             with suppress(EntryTakenError):
                 _mark_applied(log, _write_entry(log, external_move, logged))
     raise _busy_error(log)
 
 
 def _describe_external_move(
-    model_name: str, recorded: int | None, aliased: int | None, commit: str
+    model_name: str, recorded_version: int | None, aliased: int | None, commit: str
 ) -> HistoryEntry:
     reason = "The alias was moved by another tool, or before the history began."
     return HistoryEntry(
-        model_name, ALIAS_MOVE, EXTERNAL_MOVE, aliased, recorded, aliased, reason, {}, commit
+        model_name,
+        ALIAS_MOVE,
+        EXTERNAL_MOVE,
+        aliased,
+        recorded_version,
+        aliased,
+        reason,
+        {},
+        commit,
     )
 
 
@@ -499,7 +510,7 @@ def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> His
     return entry
 
 
-def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) -> HistoryEntry:
+def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntry]) -> HistoryEntry:
     entry = replace(
         entry,
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -507,13 +518,13 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, written: list[LogEntry]) 
         reason=redact(entry.reason),
         evidence=formatting.null_undefined_numbers(redact_all(entry.evidence)),
         code_version=f"modelbook {__version__} at {entry.code_version}",
-        previous_hash=written[-1].hash if written else "",
+        previous_hash=log_entries[-1].hash if log_entries else "",
     )
     fields = {
         name: value for name, value in asdict(entry).items() if name not in ("number", "hash")
     }
     text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
-    number = written[-1].number + 1 if written else 1
+    number = log_entries[-1].number + 1 if log_entries else 1
     return replace(entry, number=number, hash=log.append(number, text))
 
 

@@ -92,13 +92,13 @@ class HistoryLog:
 
     def find_gaps(self) -> list[str]:
         """Return one sentence for each sign of tampering with the log."""
-        written = self.read_model().tags.get(COUNT_TAG, "0")
+        n_written = self.read_model().tags.get(COUNT_TAG, "0")
         entries = self.read_entries()
         last_number = entries[-1].number if entries else 0
         problems = []
-        if int(written) > last_number:
+        if int(n_written) > last_number:
             problems.append(
-                f"Entries are missing: {int(written) - last_number} after entry {last_number}."
+                f"Entries are missing: {int(n_written) - last_number} after entry {last_number}."
             )
         if self.client.get_run(self.run_id).info.lifecycle_stage != "active":
             problems.append(

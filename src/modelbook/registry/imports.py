@@ -172,7 +172,7 @@ def _register(
     client.set_terminated(run.info.run_id)
     tags = {key: str(value) for key, value in manifest["tags"].items()}
     tags = {key: value for key, value in tags.items() if not key.startswith("promoted_")}
-    created = client.create_model_version(
+    new_version = client.create_model_version(
         model_name,
         f"{run.info.artifact_uri}/{MODEL_FOLDER}",
         run.info.run_id,
@@ -182,7 +182,7 @@ def _register(
             "passport": redact(address),
         },  # until 1.2
     )
-    return int(created.version), True
+    return int(new_version.version), True
 
 
 def _collect_evidence(manifest: dict[str, Any], address: str) -> dict[str, Any]:

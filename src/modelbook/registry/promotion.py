@@ -215,9 +215,9 @@ def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> Histo
         When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
     entries, champion = history.read_history(root, model_name), _current_champion(root, model_name)
-    recorded = history.recorded_champion(entries)
+    recorded_version = history.recorded_champion(entries)
     target_version = (
-        history.find_rollback_target(entries) if champion == recorded else recorded
+        history.find_rollback_target(entries) if champion == recorded_version else recorded_version
     )  # undo a move by another tool
     if target_version is None:
         raise PromotionError(

@@ -89,10 +89,10 @@ class _ImportRecorder(pickle.Unpickler):
         self.modules: set[str] = set()
 
     def find_class(self, module: str, name: str) -> Any:
-        loaded = super().find_class(module, name)
+        found_class = super().find_class(module, name)
         if name != "subimport":
             self.modules.add(module)
-            return loaded
+            return found_class
         return self._record_import  # cloudpickle's import of a module that a class refers to
 
     def _record_import(self, module: str) -> Any:

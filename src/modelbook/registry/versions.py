@@ -161,14 +161,14 @@ def create_version(
         assert log is not None
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
         all_tags = {**tags, "run_id": run_id, MADE_AT_TAG: made_at}
-        created = log.client.create_model_version(
+        new_version = log.client.create_model_version(
             model_name,
             model_info.model_uri,
             run_id,
             tags={key: str(value) for key, value in all_tags.items()},
             model_id=model_info.model_id,
         )
-    return get_version(root, model_name, int(created.version))
+    return get_version(root, model_name, int(new_version.version))
 
 
 @contextlib.contextmanager

@@ -99,8 +99,8 @@ def _compare_code(pairs: StagePairs) -> Iterator[Change]:
             before, after = (step.code_digests.get(kind, "")[:10] for step in pair)
             if before and after:
                 # The digest of ingest also covers contract and table.
-                more = ", contract or table" if (name, kind) == ("ingest", "modules") else ""
-                yield Change("code", f"{name}: {kind}{more}", before, after)
+                scope = ", contract or table" if (name, kind) == ("ingest", "modules") else ""
+                yield Change("code", f"{name}: {kind}{scope}", before, after)
 
 
 def _compare_parameters(pairs: StagePairs) -> Iterator[Change]:

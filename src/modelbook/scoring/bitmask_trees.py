@@ -348,17 +348,17 @@ class _TreeGroup:
 
 def _join_small_tables(lookups: list[TableLookup], max_rows: int) -> list[TableLookup]:
     """Join small tables to one with all combinations of rows, for fewer look-ups."""
-    joined: list[TableLookup] = []
+    joined_tables: list[TableLookup] = []
     for table, table_rows in sorted(lookups, key=lambda lookup: len(lookup[0])):
-        if joined and len(joined[-1][0]) * len(table) <= max_rows:
-            joined_table, joined_rows = joined[-1]
-            joined[-1] = (
+        if joined_tables and len(joined_tables[-1][0]) * len(table) <= max_rows:
+            joined_table, joined_rows = joined_tables[-1]
+            joined_tables[-1] = (
                 (joined_table[:, None] & table).reshape(-1, table.shape[1]),
                 joined_rows * len(table) + table_rows,
             )
         else:
-            joined.append((table, table_rows))
-    return joined
+            joined_tables.append((table, table_rows))
+    return joined_tables
 
 
 def _search_distinct(edges: np.ndarray, values: np.ndarray) -> np.ndarray:

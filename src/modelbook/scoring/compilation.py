@@ -186,8 +186,10 @@ def _extract_encoders(
             encoders.append(encoder)
             is_same.append(True)
         by_leaf[id(leaf)] = (starts[is_same.index(True)], encoder.width)
-    joined = Encoder.join(encoders)
-    return joined, conversion.EncodedColumns(0, joined.width, by_leaf if len(encoders) > 1 else {})
+    joined_encoder = Encoder.join(encoders)
+    return joined_encoder, conversion.EncodedColumns(
+        0, joined_encoder.width, by_leaf if len(encoders) > 1 else {}
+    )
 
 
 def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityResult:

@@ -123,8 +123,8 @@ class CompiledScorer:
     @classmethod
     def load(cls, folder: Path) -> CompiledScorer:
         """Load a scorer from the folder that ``compilation.compile_pipeline`` wrote."""
-        stored = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
-        document = {FORMER_KEYS.get(key, key): value for key, value in stored.items()}
+        content = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
+        document = {FORMER_KEYS.get(key, key): value for key, value in content.items()}
         parity = ParityResult(**document["proof"]) if document["proof"] else None
         predictor = predictors.load_predictor(folder, PREDICTOR_STEM, document["predictor"])
         return cls(

@@ -139,7 +139,7 @@ def critical_share_change(
 
 
 def measure_excess(
-    measured: DriftDistance,
+    distance: DriftDistance,
     missing_rates: tuple[float, float],
     critical_change: float,
     *,
@@ -153,7 +153,7 @@ def measure_excess(
     """
     return float(
         np.fmax(
-            measured.distance / np.fmax(threshold, measured.critical_distance),
+            distance.distance / np.fmax(threshold, distance.critical_distance),
             abs(missing_rates[1] - missing_rates[0]) / max(missing_rate_change, critical_change),
         )
     )
@@ -172,19 +172,19 @@ def is_expected_mix_change(
 
 
 def count_rows_to_match(
-    available: NDArray[np.int64], wanted: NDArray[np.int64]
+    available: NDArray[np.int64], required: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
     """Return how many reference rows of each kind give the batch's mix; None if impossible.
 
     Parameters
     ----------
-    available, wanted : ndarray
+    available, required : ndarray
         Rows of each kind in reference and batch.
     """
     is_rare = available < MIN_STRATUM_ROWS
-    if wanted[is_rare].sum() > MAX_UNMATCHED_SHARE * wanted.sum():
+    if required[is_rare].sum() > MAX_UNMATCHED_SHARE * required.sum():
         return None
-    shares = np.where(is_rare, 0, wanted) / max(1, wanted[~is_rare].sum())
+    shares = np.where(is_rare, 0, required) / max(1, required[~is_rare].sum())
     is_wanted = shares > 0
     if not is_wanted.any():
         return None

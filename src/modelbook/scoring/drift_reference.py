@@ -219,12 +219,12 @@ class DriftReference:
             finer_codes = _refine(codes, (self.kinds[:, criterion], recent.kinds[:, criterion]))
             n_codes = max(int(side.max(initial=0)) for side in finer_codes) + 1
             available = np.bincount(finer_codes[0], self.kind_rows, n_codes).astype(np.int64)
-            drawn = drift_measure.count_rows_to_match(
+            matched_counts = drift_measure.count_rows_to_match(
                 available, np.bincount(finer_codes[1], minlength=n_codes)
             )
-            if drawn is not None and drawn.sum() >= params.min_rows:
+            if matched_counts is not None and matched_counts.sum() >= params.min_rows:
                 codes = finer_codes
-                weights = (drawn / np.maximum(available, 1))[codes[0]]
+                weights = (matched_counts / np.maximum(available, 1))[codes[0]]
         return weights
 
     def _is_mix_shift(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
@@ -237,13 +237,13 @@ class DriftReference:
         if recent_values.min(initial=0) < 0:  # requests do not have this column
             return False
         n_values = max(int(side.max(initial=0)) for side in (values, recent_values)) + 1
-        measured = drift_measure.measure_count_distance(
+        distance = drift_measure.measure_count_distance(
             np.bincount(values, self.kind_rows, n_values),
             np.bincount(recent_values, minlength=n_values),
             EffectiveRowShares(self.row_share, recent.row_share),
             self.test_count,
         )
-        return bool(measured.distance >= max(params.drift, measured.critical_distance))
+        return bool(distance.distance >= max(params.drift, distance.critical_distance))
 
     def _is_pattern_shift(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
         shares = (
@@ -267,13 +267,13 @@ class DriftReference:
         """Whether the values that are not missing have neither drifted nor become constant."""
         counts, recent_counts = self._count_both(name, recent, np.ones(len(self.kind_rows)))
         row_shares = EffectiveRowShares(self.row_share, recent.row_share)
-        measured = drift_measure.measure_count_distance(
+        distance = drift_measure.measure_count_distance(
             counts, recent_counts, row_shares, self.test_count
         )
         n_values, n_recent = (int(np.count_nonzero(side)) for side in (counts, recent_counts))
         became_constant = n_recent < min(2, n_values)
-        limit = np.fmax(params.drift, measured.critical_distance)
-        return bool(measured.distance < limit) and not became_constant
+        limit = np.fmax(params.drift, distance.critical_distance)
+        return bool(distance.distance < limit) and not became_constant
 
 
 def _stratum_text(value: Any) -> str:
@@ -289,8 +289,8 @@ Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # kinds of reference rows a
 def _refine(codes: Codes, values: Codes) -> Codes:
     """Divide the rows of each code by further values, and number the codes again."""
     n_values = max(int(side.max(initial=0)) for side in values) + 1
-    joined = np.concatenate(codes) * n_values + np.concatenate(values)
-    finer_codes = np.unique(joined, return_inverse=True)[1]
+    refined = np.concatenate(codes) * n_values + np.concatenate(values)
+    finer_codes = np.unique(refined, return_inverse=True)[1]
     return finer_codes[: len(codes[0])], finer_codes[len(codes[0]) :]
 
 

@@ -176,22 +176,25 @@ class Encoder:
     @classmethod
     def join(cls, encoders: Sequence[Encoder]) -> Encoder:
         """An encoder whose output columns are those of several, side by side."""
-        joined = cls(encoders[0].inputs, [], [], [])
+        joined_encoder = cls(encoders[0].inputs, [], [], [])
         for encoder in encoders:
-            start = joined.width
-            joined.constant_row += encoder.constant_row
-            joined.numeric_encodings += [
+            start = joined_encoder.width
+            joined_encoder.constant_row += encoder.constant_row
+            joined_encoder.numeric_encodings += [
                 replace(encoding, output_index=encoding.output_index + start)
                 for encoding in encoder.numeric_encodings
             ]
-            joined.category_encodings += [
+            joined_encoder.category_encodings += [
                 replace(
                     encoding, output_indices=[index + start for index in encoding.output_indices]
                 )
                 for encoding in encoder.category_encodings
             ]
         return cls(
-            joined.inputs, joined.constant_row, joined.numeric_encodings, joined.category_encodings
+            joined_encoder.inputs,
+            joined_encoder.constant_row,
+            joined_encoder.numeric_encodings,
+            joined_encoder.category_encodings,
         )
 
     def same_as(self, other: Encoder) -> bool:

@@ -97,13 +97,13 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
     CompileError
         When a feature allows unseen categories, and its fitted ones cannot be found.
     """
-    fitted = dict(_fitted_categories(preprocessing))
+    categories_by_name = dict(_fitted_categories(preprocessing))
     categories = {}
     for name in contract.categorical_features:
         column = contract.columns[name]
-        fitted_categories = fitted.get(name, []) if column.unseen else []
+        fitted_categories = categories_by_name.get(name, []) if column.unseen else []
         categories[name] = list(dict.fromkeys([*(column.categories or []), *fitted_categories]))
-        if column.unseen and name not in fitted:
+        if column.unseen and name not in categories_by_name:
             raise CompileError(
                 f"{name} allows unseen categories, and its fitted categories cannot be found"
             )

@@ -54,10 +54,10 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
         for name in contract.categorical_features
         for value in [*(contract.columns[name].categories or []), UNSEEN_CATEGORY]
     ]
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     mixed = pd.DataFrame(
         {
-            name: rows[name].to_numpy()[random.integers(0, len(rows), MIXED_ROWS)]
+            name: rows[name].to_numpy()[rng.integers(0, len(rows), MIXED_ROWS)]
             for name in rows.columns
         }
     )

@@ -207,14 +207,14 @@ def _prediction_datatype(model: ServedModel) -> str:
 def _build_response(
     model: ServedModel, name: str, request: InferenceRequest, predictions: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    described = _describe_model(model, name)["outputs"]
+    output_metadata = _describe_model(model, name)["outputs"]
     outputs = [
         {
             **output,
             "shape": [len(predictions), *output["shape"][1:]],
             "data": _output_data(output["name"], predictions),
         }
-        for output in described
+        for output in output_metadata
     ]
     if requested := {tensor.name for tensor in request.outputs}:
         outputs = [output for output in outputs if output["name"] in requested]

@@ -60,9 +60,9 @@ def check_readings(table: str, root: Path, contract: Contract) -> None:
 def _read_for_score(path: Path, contract: Contract) -> pd.DataFrame:
     chunks, decimal = table_chunks.open_chunks(path, contract, CHUNK_ROWS)
     columns, reasons = validate_rows(next(iter(chunks)), contract, decimal)
-    if (refused := np.flatnonzero(reasons != "")).size:
+    if (rejected := np.flatnonzero(reasons != "")).size:
         raise ContractError(
-            f"score refuses row {refused[0]}, which ingest accepts: {reasons[refused[0]]}",
+            f"score refuses row {rejected[0]}, which ingest accepts: {reasons[rejected[0]]}",
             expected="one reading of each value",
             next="drop the column (--drop), or report the table",
         )

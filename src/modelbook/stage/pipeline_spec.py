@@ -373,10 +373,10 @@ def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> I
     trees = [_parse_code(text) for text in sources]
     names = find_opened_stages(sources)
     if names != [stage] and (names or None not in trees):  # an unparsable cell may open it
-        opened = " and ".join(map(repr, names)) or "no stage"
+        opened_stages = " and ".join(map(repr, names)) or "no stage"
         yield (
-            f'{notebook_name} opens {opened}; write `context = stage.open("{stage}", globals())` '
-            "once"
+            f"{notebook_name} opens {opened_stages}; write "
+            f'`context = stage.open("{stage}", globals())` once'
         )
 
 
@@ -395,9 +395,9 @@ def _cell_tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-def _missing_names(wanted: Iterable[str], present: Iterable[str]) -> list[str]:
+def _missing_names(required: Iterable[str], present: Iterable[str]) -> list[str]:
     present_names = set(present)
-    return [name for name in wanted if name not in present_names]
+    return [name for name in required if name not in present_names]
 
 
 def _default_value(stage: str, name: str) -> Any:

@@ -89,7 +89,7 @@ class Sandbox:
                     )
 
     def _is_newer(self, task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        receipts = [self.view(each)["receipt"] for each in (task, other)]
+        receipts = [self.view(name)["receipt"] for name in (task, other)]
         times = [path.stat().st_mtime_ns if path.is_file() else 0 for path in receipts]
         return times[0] > times[1]
 

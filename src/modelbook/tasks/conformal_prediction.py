@@ -43,8 +43,12 @@ class ConformalPrediction:
         cls, metrics: dict[str, Any], classes: Sequence[Any]
     ) -> ConformalPrediction | None:
         """Restore from a version's metrics; None if it has no intervals or sets."""
-        stored = metrics.get("prediction_interval") or {}
-        return cls(stored["level"], stored["limit"], tuple(classes)) if "limit" in stored else None
+        parameters = metrics.get("prediction_interval") or {}
+        return (
+            cls(parameters["level"], parameters["limit"], tuple(classes))
+            if "limit" in parameters
+            else None
+        )
 
     def describe_row(self, prediction: RowPrediction) -> dict[str, Any]:
         """The field of one row's response: ``interval``, or ``prediction_set``."""

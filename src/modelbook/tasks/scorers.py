@@ -108,7 +108,7 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
     CustomCodeError
         If a name cannot be used, or a value is neither a function nor a scorer.
     """
-    made = {}
+    scorer_metrics = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not re.fullmatch(METRIC_NAME, name):
             raise _refuse(f"{name!r} is not a name of a metric", "letters, digits, spaces, . or -")
@@ -117,12 +117,12 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
         if not callable(value) and not isinstance(value, str):
             raise _refuse(f"{name} is a {type(value).__name__}", EXAMPLE)
         try:
-            made[name] = make_metric(task, name, value)
+            scorer_metrics[name] = make_metric(task, name, value)
         except ValueError as error:  # not the name of a scorer
             raise _refuse(f"{name}: {str(error)[:200]}", EXAMPLE) from None
-    if ranking not in made and ranking not in task.ranking_metrics:
-        made[ranking] = make_metric(task, ranking, ranking)
-    return made
+    if ranking not in scorer_metrics and ranking not in task.ranking_metrics:
+        scorer_metrics[ranking] = make_metric(task, ranking, ranking)
+    return scorer_metrics
 
 
 def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
@@ -133,10 +133,10 @@ def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
     CustomCodeError
         If it raises, or gives no finite number.
     """
-    drawn = ScoredRows.from_arrays(outcome, _draw_scores(task, outcome), outcome)
+    random_scores = ScoredRows.from_arrays(outcome, _draw_scores(task, outcome), outcome)
     for scores, kind in (
-        (drawn.score, "random predictions"),
-        (drawn.to_baseline().score, "constant predictions, as the baseline's"),
+        (random_scores.score, "random predictions"),
+        (random_scores.to_baseline().score, "constant predictions, as the baseline's"),
     ):
         try:
             with warnings.catch_warnings():

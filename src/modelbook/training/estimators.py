@@ -57,27 +57,27 @@ def resolve_candidates(
     classes = {}
     if any(CLASS_NAME.fullmatch(name) for name in names):
         classes = estimator_classes(task.experiment_type)
-    made = {name: _make_from_class(name, classes[name]) for name in names if name in classes}
-    reserved = {BASELINE, *FAMILIES[task.experiment_type], *made}
+    candidates = {name: _make_from_class(name, classes[name]) for name in names if name in classes}
+    reserved = {BASELINE, *FAMILIES[task.experiment_type], *candidates}
     for name in estimators:
         if not isinstance(name, str) or not re.fullmatch(CANDIDATE_NAME, name):
             raise _refuse(f"{name!r} is not a name of an estimator", EXAMPLE)
         if name in reserved:
             raise _refuse(f"{name!r} is a family already", "another name")
-    made |= estimators
-    for name, estimator in made.items():
+    candidates |= estimators
+    for name, estimator in candidates.items():
         _check_estimator(task, name, estimator)
-    unknown_names = [name for name in search_spaces if name not in made]
+    unknown_names = [name for name in search_spaces if name not in candidates]
     if unknown_names:
         raise _refuse(
             f"search_spaces names {', '.join(map(repr, unknown_names))}",
-            f"names of estimators: {', '.join(made) or 'there are none'}",
+            f"names of estimators: {', '.join(candidates) or 'there are none'}",
         )
     for name, space in search_spaces.items():
         if not isinstance(space, Mapping):
             raise _refuse(f"search_spaces: {name}: {space!r}", f"a dict, as {SPACE_EXAMPLE}")
-        search_distributions(name, made[name], space)
-    return [*names, *estimators], {name: _seed(made[name], seed) for name in made}
+        search_distributions(name, candidates[name], space)
+    return [*names, *estimators], {name: _seed(candidates[name], seed) for name in candidates}
 
 
 def search_distributions(
@@ -163,10 +163,13 @@ def _check_estimator(task: Task, name: str, estimator: Any) -> None:
             f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
         )
     kinds = ("classifier", "regressor")
-    wanted, other = kinds if task.classes else kinds[::-1]
-    if _is_of_kind(estimator, other):
-        raise _refuse(f"{name} is a {other}, and the task is {task.experiment_type}", f"a {wanted}")
-    if task.classes and not _is_of_kind(estimator, wanted):
+    expected_kind, other_kind = kinds if task.classes else kinds[::-1]
+    if _is_of_kind(estimator, other_kind):
+        raise _refuse(
+            f"{name} is a {other_kind}, and the task is {task.experiment_type}",
+            f"a {expected_kind}",
+        )
+    if task.classes and not _is_of_kind(estimator, expected_kind):
         raise _refuse(
             f"{name} ({type(estimator).__name__}) is not declared as a classifier",
             "a subclass of scikit-learn's ClassifierMixin and BaseEstimator",

@@ -563,10 +563,10 @@ class Experiment:
     ) -> np.ndarray:
         """Fit a copy of the pipeline on the train rows and score the test rows, by position."""
         # A copy, because a refitted PyCaret pipeline keeps the columns of its first fit.
-        fitted = clone(pipeline).fit(
+        fitted_pipeline = clone(pipeline).fit(
             self.features.iloc[train_index], self.outcome.iloc[train_index]
         )
-        return self.task.predict_scores(fitted, self.features.iloc[test_index])
+        return self.task.predict_scores(fitted_pipeline, self.features.iloc[test_index])
 
     def evaluate_fold(self, metric: str, scores: np.ndarray, test_index: np.ndarray) -> float:
         """A metric of scores for the rows at these positions."""

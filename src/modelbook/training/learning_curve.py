@@ -83,13 +83,13 @@ def _evaluate_share(
     train_entities = experiment.entities.iloc[train]
     entities = np.random.default_rng(seed + fold + 1).permutation(train_entities.unique())
     n_sampled = max(1, round(share * len(entities)))
-    sampled = train[train_entities.isin(entities[:n_sampled])]
+    sample = train[train_entities.isin(entities[:n_sampled])]
     classes = experiment.task.classes
-    if classes and experiment.outcome.iloc[sampled].nunique() < len(classes):
+    if classes and experiment.outcome.iloc[sample].nunique() < len(classes):
         return None
     pipeline = experiment.make_default_pipeline(family)
-    scores = experiment.fit_predict_fold(pipeline, sampled, test)
-    return share, fold + 1, len(sampled), experiment.evaluate_fold(metric, scores, test)
+    scores = experiment.fit_predict_fold(pipeline, sample, test)
+    return share, fold + 1, len(sample), experiment.evaluate_fold(metric, scores, test)
 
 
 def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: float) -> str:

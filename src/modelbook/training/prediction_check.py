@@ -41,11 +41,11 @@ def check_predictions(
         once it is loaded from a pickle.
     """
     try:
-        fitted = clone(pipeline).fit(rows, outcome)
-        problem = next(_find_problems(task, fitted, rows), "")
+        fitted_pipeline = clone(pipeline).fit(rows, outcome)
+        problem = next(_find_problems(task, fitted_pipeline, rows), "")
     except Exception:  # an estimator of a user may raise anything
         return
-    if problem := problem or _find_copy_problem(task, fitted, rows):
+    if problem := problem or _find_copy_problem(task, fitted_pipeline, rows):
         raise CustomCodeError(
             f"estimators: {name} {problem}",
             expected="fit(X, y) stores classes_ = np.unique(y), predict(X) returns a class for "
@@ -57,30 +57,30 @@ def check_predictions(
         )
 
 
-def _find_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+def _find_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Iterator[str]:
     """What is wrong with the predictions, if anything is; later problems follow from earlier."""
     if task.classes:
-        yield from _find_class_problems(task, fitted, rows)
-    yield from _find_response_problems(task, fitted, rows)
+        yield from _find_class_problems(task, pipeline, rows)
+    yield from _find_response_problems(task, pipeline, rows)
 
 
-def _find_class_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+def _find_class_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Iterator[str]:
     codes = list(range(len(task.classes)))
-    classes = getattr(fitted.steps[-1][1], "classes_", None)
+    classes = getattr(pipeline.steps[-1][1], "classes_", None)
     if classes is None:
         yield "has no classes_ after fit"
     elif (listed := np.asarray(classes).tolist()) != codes:
         yield f"has the classes_ {listed} after fit, not {codes}"
-    labels = np.asarray(fitted.predict(rows))
+    labels = np.asarray(pipeline.predict(rows))
     if labels.shape != (len(rows),):
         yield f"returns predictions of shape {labels.shape} for {len(rows)} rows"
     if unknown := sorted(set(labels.tolist()) - set(codes), key=str):
         yield f"predicts {unknown[:3]}, which are no classes"
 
 
-def _find_response_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iterator[str]:
+def _find_response_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Iterator[str]:
     method = task.response_method
-    response = np.asarray(getattr(fitted, method)(rows), dtype=float)
+    response = np.asarray(getattr(pipeline, method)(rows), dtype=float)
     shape = (len(rows), len(task.classes)) if task.classes else (len(rows),)
     if response.shape != shape:
         yield f"returns an array of shape {response.shape} from {method}, not {shape}"
@@ -94,22 +94,24 @@ def _find_response_problems(task: Task, fitted: Any, rows: pd.DataFrame) -> Iter
             yield f"returns the probability {response.min():.3g}"
 
 
-def _find_copy_problem(task: Task, fitted: Any, rows: pd.DataFrame) -> str:
+def _find_copy_problem(task: Task, pipeline: Any, rows: pd.DataFrame) -> str:
     """What differs for single rows, or once it is loaded from a pickle; empty if nothing does."""
     first = rows.head(SINGLE_ROWS)
-    scores = task.predict_scores(fitted, rows)[: len(first)]
+    scores = task.predict_scores(pipeline, rows)[: len(first)]
     try:
-        singles = [task.predict_scores(fitted, first.iloc[[place]]) for place in range(len(first))]
+        singles = [
+            task.predict_scores(pipeline, first.iloc[[place]]) for place in range(len(first))
+        ]
     except Exception as error:  # an estimator of a user may raise anything
         return f"cannot predict a single row: {_describe(error)}"
     if not np.allclose(np.concatenate(singles), scores, atol=TOLERANCE):
         return "predicts a row differently depending on the other rows, or on each call"
     try:
-        loaded = cloudpickle.loads(cloudpickle.dumps(fitted))
-        copied = task.predict_scores(loaded, first)
+        pipeline_copy = cloudpickle.loads(cloudpickle.dumps(pipeline))
+        copy_scores = task.predict_scores(pipeline_copy, first)
     except Exception as error:
         return f"cannot be pickled and loaded once it is fitted: {_describe(error)}"
-    if not np.allclose(copied, scores, atol=TOLERANCE):
+    if not np.allclose(copy_scores, scores, atol=TOLERANCE):
         return "predicts other values once it is pickled and loaded"
     return ""
 

@@ -80,8 +80,8 @@ class TemperatureCalibrator:
     @staticmethod
     def _log_probabilities(scores: np.ndarray) -> np.ndarray:
         """Of all classes; a single column holds the probability of class 1."""
-        both = np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
-        return np.log(np.clip(both, EPSILON, None))
+        class_probabilities = np.hstack([1 - scores, scores]) if scores.shape[1] == 1 else scores
+        return np.log(np.clip(class_probabilities, EPSILON, None))
 
 
 class IsotonicCalibrator:
@@ -179,7 +179,7 @@ def choose_members(
     while len(members) > 1:
         shorter = [[other for other in members if other != member] for member in members]
         blends = [GreedyBlender(scores[rest], outcome, is_number=is_number) for rest in shorter]
-        best = int(np.argmin([each.loss for each in blends]))
+        best = int(np.argmin([candidate.loss for candidate in blends]))
         if blends[best].loss > limit:
             break
         members = [shorter[best][index] for index in _rank_members(blends[best])]

@@ -41,11 +41,11 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     models = data if is_baseline.all() else data[~is_baseline]
     low, high = plotting.padded_limits(models["low"], models["high"])
     is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
-    drawn = models if is_beside else data
-    figure, ax = plotting.subplots(plotting.compute_height(len(drawn)))
-    colours = [style.ACCENT, *[style.MUTED] * (len(drawn) - 1)]
-    texts = [_score_annotation(row, mean) for _, row in drawn.iterrows()]
-    plotting.draw_dots(ax, drawn["candidate"], drawn, mean, color=colours, row_texts=texts)
+    plotted = models if is_beside else data
+    figure, ax = plotting.subplots(plotting.compute_height(len(plotted)))
+    colours = [style.ACCENT, *[style.MUTED] * (len(plotted) - 1)]
+    texts = [_score_annotation(row, mean) for _, row in plotted.iterrows()]
+    plotting.draw_dots(ax, plotted["candidate"], plotted, mean, color=colours, row_texts=texts)
     if len(baseline_mean) and not is_beside:
         plotting.draw_reference_line(
             ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
@@ -139,9 +139,9 @@ def _alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
     return f"{text}."
 
 
-def _caption(frame: pd.DataFrame, shown: int) -> str:
+def _caption(frame: pd.DataFrame, n_displayed: int) -> str:
     text = "Best first. Right: mean over the folds, and total fit time in seconds."
-    missing = len(frame) - shown
+    missing = len(frame) - n_displayed
     return (
         f"{text} {missing} of {len(frame)} did not finish and are not drawn." if missing else text
     )

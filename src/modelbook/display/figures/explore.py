@@ -64,18 +64,22 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     n_complete = len(data) - len(incomplete)
     if incomplete.empty:
         return Figure(None, alt=f"Columns without missing values: all {n_complete}.")
-    shown = incomplete.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
-    bars = ax.barh(range(len(shown)), shown["share"], color=style.FAINT, height=0.62)
-    plotting.label_rows(ax, list(shown["column"]))
-    for position, (name, share) in enumerate(zip(shown["column"], shown["share"], strict=True)):
+    displayed_rows = incomplete.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
+    bars = ax.barh(
+        range(len(displayed_rows)), displayed_rows["share"], color=style.FAINT, height=0.62
+    )
+    plotting.label_rows(ax, list(displayed_rows["column"]))
+    for position, (name, share) in enumerate(
+        zip(displayed_rows["column"], displayed_rows["share"], strict=True)
+    ):
         text = f"{share:.1%}" if share >= 0.0005 else "<0.1%"
         plotting.annotate_row(ax, position, text)
         plotting.set_hover_text(bars[position], f"{name}: {text}")
-    ax.set_xlim(0, max(shown["share"].max() * 1.02, 0.01))
+    ax.set_xlim(0, max(displayed_rows["share"].max() * 1.02, 0.01))
     plotting.set_percent_format(ax)
     ax.set_xlabel("missing rate")
-    worst = shown.iloc[0]
+    worst = displayed_rows.iloc[0]
     alt = (
         f"{format_count(len(incomplete), 'column has', 'columns have')} missing values; "
         f"{worst['column']} has the highest missing rate, {worst['share']:.1%}."
@@ -127,17 +131,17 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
         Its value for a column without any predictive power.
     """
     data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
-    shown = data.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
+    displayed_rows = data.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
-    pairs = zip(shown["strength"], shown["direction"], strict=True)
+    pairs = zip(displayed_rows["strength"], displayed_rows["direction"], strict=True)
     texts = [
         f"{strength:.3f}{arrow_by_direction.get(direction, '')}" for strength, direction in pairs
     ]
-    shown = shown.assign(low=chance, high=shown["strength"])
-    plotting.draw_dots(ax, shown["column"], shown, "strength", row_texts=texts)
+    displayed_rows = displayed_rows.assign(low=chance, high=displayed_rows["strength"])
+    plotting.draw_dots(ax, displayed_rows["column"], displayed_rows, "strength", row_texts=texts)
     plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
-    ax.set_xlim(*plotting.padded_limits(shown["strength"], [chance]))
+    ax.set_xlim(*plotting.padded_limits(displayed_rows["strength"], [chance]))
     ax.set_xlabel(f"{metric} of the column alone")
     best, weak_limit = data.iloc[0], chance + 0.05
     alt = (
@@ -171,13 +175,17 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
         for name in ("value", "text")
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
-    shown = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.28))
-    cell_texts = texts.reindex_like(shown).fillna("–").to_numpy()
-    names = list(shown.index), [f"period {name}" for name in shown.columns]
-    plotting.draw_heatmap(ax, shown.to_numpy(dtype=float), cell_texts, names)
-    ax.set_yticks(range(len(shown)), [plotting.truncate(name, 40) for name in shown.index])
-    ax.set_xticks(range(shown.shape[1]), [plotting.truncate(p, 14) for p in shown.columns])
+    displayed_rows = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows), row_height=0.28))
+    cell_texts = texts.reindex_like(displayed_rows).fillna("–").to_numpy()
+    names = list(displayed_rows.index), [f"period {name}" for name in displayed_rows.columns]
+    plotting.draw_heatmap(ax, displayed_rows.to_numpy(dtype=float), cell_texts, names)
+    ax.set_yticks(
+        range(len(displayed_rows)), [plotting.truncate(name, 40) for name in displayed_rows.index]
+    )
+    ax.set_xticks(
+        range(displayed_rows.shape[1]), [plotting.truncate(p, 14) for p in displayed_rows.columns]
+    )
     ax.set_xlabel("period")
     column = max_shift.index[0]
     period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]

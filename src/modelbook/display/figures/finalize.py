@@ -265,8 +265,8 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
         f"{reached / capacity if capacity else 0:.1f} times as many as chance."
     )
     caption = "Band: 95% CI by entity. Dashed: a random order of the rows."
-    shown = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
-    return Figure(figure, alt=alt, caption=caption, data=shown)
+    displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
+    return Figure(figure, alt=alt, caption=caption, data=displayed_rows)
 
 
 @style.apply_style
@@ -350,15 +350,17 @@ def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
         Unit of the importance.
     """
     data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
-    shown, spread = data.head(25), data["sd"].head(25).fillna(0)
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
-    shown = shown.assign(low=shown["mean"] - spread, high=shown["mean"] + spread)
-    decimals = 4 if shown["mean"].max() < 0.1 else 3
+    displayed_rows, spread = data.head(25), data["sd"].head(25).fillna(0)
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
+    displayed_rows = displayed_rows.assign(
+        low=displayed_rows["mean"] - spread, high=displayed_rows["mean"] + spread
+    )
+    decimals = 4 if displayed_rows["mean"].max() < 0.1 else 3
     texts = [
         format_value(value, decimals) if abs(value) < 10 else format_metric(value)
-        for value in shown["mean"]
+        for value in displayed_rows["mean"]
     ]
-    plotting.draw_dots(ax, shown["feature"], shown, "mean", row_texts=texts)
+    plotting.draw_dots(ax, displayed_rows["feature"], displayed_rows, "mean", row_texts=texts)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"{unit}, ± 1 standard deviation")
@@ -372,7 +374,11 @@ def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
             f", followed by {data.iloc[1]['feature']}, with "
             f"{_format_importance(data.iloc[1]['mean'])}"
         )
-    caption = f"The first {len(shown)} of {len(data)} features." if len(data) > len(shown) else ""
+    caption = (
+        f"The first {len(displayed_rows)} of {len(data)} features."
+        if len(data) > len(displayed_rows)
+        else ""
+    )
     return Figure(figure, alt=f"{alt}.", caption=caption)
 
 
@@ -397,17 +403,23 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     )
     if data is None:
         return empty_figure("Slices of the holdout")
-    shown = data.head(plotting.MAX_ROWS)
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown)))
-    names = [f"{row['slice']}: {row['value']}" for _, row in shown.iterrows()]
+    displayed_rows = data.head(plotting.MAX_ROWS)
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
+    names = [f"{row['slice']}: {row['value']}" for _, row in displayed_rows.iterrows()]
     label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
-    bounds = shown["low"].fillna(-np.inf) if lower_is_better else -shown["high"].fillna(np.inf)
+    bounds = (
+        displayed_rows["low"].fillna(-np.inf)
+        if lower_is_better
+        else -displayed_rows["high"].fillna(np.inf)
+    )
     colours = [
         style.POSITIVE if bound > (overall if lower_is_better else -overall) else style.ACCENT
         for bound in bounds
     ]
-    texts = [format_metric(row[metric]) + _row_count(row["n"]) for _, row in shown.iterrows()]
-    plotting.draw_dots(ax, names, shown, metric, color=colours, row_texts=texts)
+    texts = [
+        format_metric(row[metric]) + _row_count(row["n"]) for _, row in displayed_rows.iterrows()
+    ]
+    plotting.draw_dots(ax, names, displayed_rows, metric, color=colours, row_texts=texts)
     plotting.draw_reference_line(ax, overall, f"all {format_metric(overall)}")
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"{label}, with 95% CI")

@@ -59,18 +59,21 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     order = order.sort_values(["drifted", "ratio"], ascending=False, kind="stable")
     # The newest batch is first, because a narrow screen shows the first columns.
     newest_first = [*dict.fromkeys(data["batch"])][::-1]
-    shown = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
-    is_drifted = flags.loc[shown.index, newest_first].to_numpy(dtype=float) == 1
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.28))
-    values = shown.to_numpy(dtype=float)
+    displayed_ratios = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
+    is_drifted = flags.loc[displayed_ratios.index, newest_first].to_numpy(dtype=float) == 1
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_ratios), row_height=0.28))
+    values = displayed_ratios.to_numpy(dtype=float)
     # Tints end at three times the threshold: a single outlier would leave the rest white.
     tints = np.where(is_drifted, np.clip(values, 1, 3), np.minimum(values, 1) * 0.2)
-    names = list(shown.index), [f"batch {name}" for name in shown.columns]
+    names = list(displayed_ratios.index), [f"batch {name}" for name in displayed_ratios.columns]
     texts = _format_ratios(values, is_drifted)
     plotting.draw_heatmap(ax, tints, texts, names, color=style.POSITIVE)
-    ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown.index])
+    ax.set_yticks(
+        range(len(displayed_ratios)), [plotting.truncate(name) for name in displayed_ratios.index]
+    )
     ax.set_xticks(
-        range(shown.shape[1]), [f"batch {plotting.truncate(b, 14)}" for b in shown.columns]
+        range(displayed_ratios.shape[1]),
+        [f"batch {plotting.truncate(b, 14)}" for b in displayed_ratios.columns],
     )
     return Figure(
         figure,

@@ -68,19 +68,19 @@ def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool
     for position, (_, curve) in enumerate(
         curves.groupby("class", sort=False) if is_multiclass else [("", curves)]
     ):
-        colour = COLORS[position % len(COLORS)]
+        color = COLORS[position % len(COLORS)]
         if is_categorical:
             _draw_categories(
-                ax, _sort_categories(curve).reset_index(drop=True), colour, is_multiclass
+                ax, _sort_categories(curve).reset_index(drop=True), color, is_multiclass
             )
         else:
             values = curve["value"].astype(float)
             if not is_multiclass:
-                plotting.draw_band(ax, values, curve["low"], curve["high"], colour)
+                plotting.draw_band(ax, values, curve["low"], curve["high"], color)
             ax.plot(
                 values,
                 curve["mean"],
-                color=colour,
+                color=color,
                 linestyle=LINE_STYLES[position // len(COLORS) % 3],
                 marker="o",
                 markersize=3,

@@ -43,18 +43,18 @@ def check_moves(
         if entry["kind"] == "move"
     ]
     is_expected = len(moves) == len(expected) and all(
-        move[:2] == wanted[:2] and move[2].startswith(wanted[2])
-        for move, wanted in zip(moves, expected, strict=True)
+        move[:2] == expected_move[:2] and move[2].startswith(expected_move[2])
+        for move, expected_move in zip(moves, expected, strict=True)
     )
     require(is_expected, f"the history has the moves {moves}", f"the moves {list(expected)}")
 
 
-def check_journal(journaled: tuple[int, int], served: int, recorded: int) -> None:
+def check_journal(journaled: tuple[int, int], served: int, n_recorded: int) -> None:
     """Check the journal's numbers of predictions and outcomes against those of the clients."""
     require(
-        journaled == (served, recorded),
+        journaled == (served, n_recorded),
         f"the journal has {journaled[0]:,} predictions and {journaled[1]:,} outcomes",
-        f"{served:,} predictions and {recorded:,} outcomes, as the clients counted",
+        f"{served:,} predictions and {n_recorded:,} outcomes, as the clients counted",
     )
 
 

@@ -124,10 +124,10 @@ class Scenario:
             )
             checks.check_no_failures(responses.failed, name)
             outcomes = rows[self._contract.target].astype(int).tolist()
-            recorded = traffic.post_outcomes(self._address, responses, outcomes)
-            texts += [note, responses.describe(), f"{recorded:,} outcomes recorded"]
+            n_recorded = traffic.post_outcomes(self._address, responses, outcomes)
+            texts += [note, responses.describe(), f"{n_recorded:,} outcomes recorded"]
         self._served += responses.succeeded
-        self._recorded += recorded
+        self._recorded += n_recorded
         with self._step("monitor") as texts:
             command = self._sandbox.run_command(
                 "monitor", "--since", since, "--json", exit_codes=ACCEPTABLE + RETRAIN

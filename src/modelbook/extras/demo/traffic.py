@@ -71,14 +71,14 @@ def post_outcomes(address: str, responses: Responses, outcomes: Sequence[Any]) -
     records = [
         {"id": prediction["id"], "outcome": outcome} for prediction, outcome in pairs if prediction
     ]
-    recorded = 0
+    n_recorded = 0
     with httpx.Client(base_url=address, timeout=REQUEST_TIMEOUT) as client:
         for start in range(0, len(records), OUTCOMES_PER_REQUEST):
             response = client.post(
                 "/outcomes", json=records[start : start + OUTCOMES_PER_REQUEST]
             ).raise_for_status()
-            recorded += response.json()["recorded"]
-    return recorded
+            n_recorded += response.json()["recorded"]
+    return n_recorded
 
 
 class SteadyTraffic:

@@ -102,8 +102,8 @@ def remove_journal(copy: ServiceCopy) -> Evidence:
             file.unlink()
 
     numbers = _damage_journal(copy, remove)
-    missing, counted = numbers["missing"], numbers["counted as orphaned"]
-    require(missing == counted, f"{missing} are missing, {counted} were counted", **numbers)
+    missing, n_orphaned = numbers["missing"], numbers["counted as orphaned"]
+    require(missing == n_orphaned, f"{missing} are missing, {n_orphaned} were counted", **numbers)
     return numbers
 
 
@@ -243,8 +243,8 @@ def promote_absent_version(copy: ServiceCopy) -> Evidence:
     copy.set_alias(CHAMPION, number)
     wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), "workers do not differ")
     wait_for_responses(clients)
-    refused = copy.read_metric("modelbook_version_refused")
-    require(refused == 2, f"{refused:g} of 2 workers report the failure")
+    n_refused = copy.read_metric("modelbook_version_refused")
+    require(n_refused == 2, f"{n_refused:g} of 2 workers report the failure")
     status, body = copy.send("GET", "/health/ready")
     reasons = json.loads(body)["reasons"]
     require(status == 200 and "champion" in reasons, f"ready is {status} for {reasons}")

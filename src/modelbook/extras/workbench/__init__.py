@@ -60,5 +60,9 @@ def setup(root: Path) -> list[str]:
     return [*lines, _describe_change("git filter", git_filter.write_configuration(root))]
 
 
-def _describe_change(name: str, changed: list[Path] | list[str]) -> str:
-    return f"{name}: wrote {', '.join(map(str, changed))}" if changed else f"{name}: in place"
+def _describe_change(name: str, changed_items: list[Path] | list[str]) -> str:
+    return (
+        f"{name}: wrote {', '.join(map(str, changed_items))}"
+        if changed_items
+        else f"{name}: in place"
+    )

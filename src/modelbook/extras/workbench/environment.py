@@ -86,9 +86,9 @@ def check_lock(root: Path) -> CheckResult:
     ]
     if not mismatches:
         return CheckResult("lock", True, f"{format_count(len(locked), 'package')}, all as locked")
-    more = f" and {len(mismatches) - MAX_SHOWN} more" if len(mismatches) > MAX_SHOWN else ""
+    others = f" and {len(mismatches) - MAX_SHOWN} more" if len(mismatches) > MAX_SHOWN else ""
     command = f"{sys.executable} -m pip install --no-deps --require-hashes -r {LOCK_FILE}"
-    return CheckResult("lock", False, f"{', '.join(mismatches[:MAX_SHOWN])}{more}", command)
+    return CheckResult("lock", False, f"{', '.join(mismatches[:MAX_SHOWN])}{others}", command)
 
 
 def _environment_kind(prefix: Path) -> str:

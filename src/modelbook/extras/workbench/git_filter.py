@@ -37,15 +37,15 @@ def strip_outputs(content: bytes) -> bytes:
         If nbstripout cannot read it.
     """
     command = [sys.executable, "-P", *STRIP_ARGUMENTS]
-    done = subprocess.run(command, input=content, capture_output=True, check=False)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
+    result = subprocess.run(command, input=content, capture_output=True, check=False)
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
         raise WorkbenchError(
             f"nbstripout cannot read the notebook: {lines[-1] if lines else 'no message'}",
             expected="a notebook of format 4, as JupyterLab saves it",
             next="open it in JupyterLab and save it",
         )
-    return done.stdout
+    return result.stdout
 
 
 def make_configuration(top: Path) -> dict[str, str]:
@@ -85,10 +85,10 @@ def write_configuration(root: Path) -> list[str]:
     top = find_clone(root)
     if top is None:
         return []
-    changed = _find_unset_keys(top)
-    for key in changed:
+    unset_keys = _find_unset_keys(top)
+    for key in unset_keys:
         run_git(top, "config", "--local", key, make_configuration(top)[key])
-    return changed
+    return unset_keys
 
 
 def check_filter(root: Path) -> CheckResult:
@@ -151,11 +151,11 @@ def _find_unset_keys(top: Path) -> list[str]:
 
 def _environment_python(top: Path) -> str:
     """Return this environment's Python; a relative path inside the clone, which can then move."""
-    here = Path(sys.prefix) / "bin" / "python"
+    python_path = Path(sys.prefix) / "bin" / "python"
     inside = top.resolve() in Path(sys.prefix).resolve().parents
     if inside:
-        return os.path.relpath(here, top.resolve())
-    return str(here if here.exists() else sys.executable)
+        return os.path.relpath(python_path, top.resolve())
+    return str(python_path if python_path.exists() else sys.executable)
 
 
 def _has_outputs(text: str) -> bool:

@@ -84,7 +84,7 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
     content, edits = _clean_cells(cells, original, book)
     pipeline_spec.check_notebook(root, target, content, stage)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    moved = book is not None and notebook.resolve() == shared.resolve()
+    is_moved = book is not None and notebook.resolve() == shared.resolve()
     return NotebookCopy(
         stage,
         book,
@@ -92,7 +92,7 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
         git_filter.strip_outputs(base),
         git_filter.strip_outputs(text.encode()),
         edits,
-        (shared, committed) if moved and committed else None,
+        (shared, committed) if is_moved and committed else None,
     )
 
 
