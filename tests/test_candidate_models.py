@@ -75,7 +75,7 @@ def test_candidate_run_contains_fitted_pipeline(
     refitted = experiment.make_default_pipeline(family)
     if family == "dummy":  # fitted without balancing
         refitted.steps = [step for step in refitted.steps if step[0] != "balance"]
-    expected = refitted.fit(rows, experiment.outcome).predict_proba(rows)
+    expected = refitted.fit(rows, experiment.target).predict_proba(rows)
     loaded = mlflow.sklearn.load_model(uri)
     np.testing.assert_allclose(loaded.predict_proba(rows), expected, atol=1e-9)
     mixed = rows.head(9)[list(rows)[::-1]]  # a signature puts columns in order

@@ -65,7 +65,7 @@ def test_only_training_rows_are_resampled(
     RecordingClassifier.fitted.clear(), RecordingClassifier.asked.clear()
     trial.make_default_pipeline("lr")  # what was made before has no say
     trial.predict_out_of_fold(trial.make_pipeline(RecordingClassifier()))
-    there = [np.bincount(trial.outcome.iloc[fitted]).tolist() for fitted, _ in trial.cv_splits()]
+    there = [np.bincount(trial.target.iloc[fitted]).tolist() for fitted, _ in trial.cv_splits()]
     expected = {
         "none": there,
         "oversample": [[max(n)] * 2 for n in there],
@@ -186,5 +186,5 @@ def test_multiclass_is_resampled_evenly() -> None:
     trial = Experiment(frame, contract, folds=2, seed=1, imbalance="undersample")
     RecordingClassifier.fitted.clear()
     trial.make_default_pipeline("lr")
-    trial.make_pipeline(RecordingClassifier()).fit(trial.features, trial.outcome)
-    assert RecordingClassifier.fitted == [[trial.outcome.value_counts().min()] * 3]
+    trial.make_pipeline(RecordingClassifier()).fit(trial.features, trial.target)
+    assert RecordingClassifier.fitted == [[trial.target.value_counts().min()] * 3]

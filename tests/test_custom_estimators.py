@@ -362,7 +362,7 @@ def test_pycaret_predictions_and_plots_are_out_of_fold(
     assert result["Accuracy"] == pytest.approx(folds["Accuracy"], abs=1e-3)
     assert result["Accuracy"] < 0.95  # a tree knows the rows that it was fitted on
     assert len(predictions) == len(trial.features)
-    right = predictions["prediction_label"].to_numpy() == trial.outcome.to_numpy()
+    right = predictions["prediction_label"].to_numpy() == trial.target.to_numpy()
     assert right.mean() == pytest.approx(result["Accuracy"], abs=0.01)
     monkeypatch.chdir(tmp_path)
     fits: list[int] = []

@@ -166,9 +166,7 @@ def test_unseen_category_gets_finite_prediction(
         seed=1,
         steps=preprocessing.make_steps(Path(), ["none"], rare),
     )
-    model = trial.make_pipeline(LogisticRegression(max_iter=1000)).fit(
-        trial.features, trial.outcome
-    )
+    model = trial.make_pipeline(LogisticRegression(max_iter=1000)).fit(trial.features, trial.target)
     new = open_contract.select_features(
         train.head(2).assign(colour=["never seen", colours[0]], size=50.0)
     )

@@ -61,11 +61,11 @@ def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     plain = forward.make_default_pipeline("lr")
     values = []
     for learned, requests in forward.cv_splits():
-        fitted = plain.fit(forward.features.iloc[learned], forward.outcome.iloc[learned])
+        fitted = plain.fit(forward.features.iloc[learned], forward.target.iloc[learned])
         answers = forward.task.predict_scores(fitted, forward.features.iloc[requests])
         judge = forward.task.metric_functions()["roc_auc"]
         values.append(
-            judge(forward.outcome.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
+            judge(forward.target.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
         )
     assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 

@@ -60,7 +60,7 @@ def test_stack_is_chosen_when_clearly_better(jumping: Experiment) -> None:
     errors = result.trials.set_index("setting")["mean"]
     least = min(errors["stack"], errors["blend"])
     assert least < 0.96 * errors.drop(["stack", "blend"]).min()
-    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.outcome) ** 2))
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.target) ** 2))
     assert rmse == pytest.approx(least, rel=0.05)
     for family in ("decision tree", "ridge regression"):  # settings and folds, as they come
         counts = [numbers(step) for step in steps if family in step]
@@ -109,7 +109,7 @@ def test_blend_is_chosen_within_noise_unless_leader_is_simple(
 
     def fit_meta_model(*inputs: Any) -> tuple[None, np.ndarray]:
         marker = list(by_meta_model).index(inputs[-1])
-        return None, np.full(len(jumping.outcome), float(marker))
+        return None, np.full(len(jumping.target), float(marker))
 
     def evaluate_folds(_: Any, metric: str, scores: np.ndarray) -> np.ndarray:
         if np.ptp(scores) == 0:
@@ -298,7 +298,7 @@ def test_parallel_fit_equals_serial_fit(
 
 
 def test_metric_by_fold_is_nan_for_fold_without_scores(jumping: Experiment) -> None:
-    scores = jumping.outcome.to_numpy() + 2
+    scores = jumping.target.to_numpy() + 2
     scores[jumping.cv_splits()[1][1][0]] = np.nan
     np.testing.assert_allclose(jumping.evaluate_folds("rmse", scores), [2, np.nan, 2])
 
@@ -312,7 +312,7 @@ def test_ensemble_is_better_than_its_models(jumping: Experiment) -> None:
     assert loss < completed["mean"].min()
     assert len(result.families) > 1
     assert result.trials["weight"].sum() == pytest.approx(1)
-    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.outcome) ** 2))
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.target) ** 2))
     assert rmse == pytest.approx(loss, rel=0.02)
 
 
@@ -344,8 +344,8 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     members = [
         classes.make_default_pipeline(name) for name in ("lr", "lightgbm", "catboost", "hgb")
     ]
-    scores = np.random.default_rng(0).uniform(size=(4, len(classes.outcome), 1))
-    outcome = classes.outcome.to_numpy()
+    scores = np.random.default_rng(0).uniform(size=(4, len(classes.target), 1))
+    outcome = classes.target.to_numpy()
     blender = stacking.GreedyBlender(scores, outcome, is_number=False)
     blender.weights = np.array([0.4, 0.3, 0.2, 0.1])
     joined = stacking.StackedClassifier(members, blender)

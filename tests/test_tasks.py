@@ -578,7 +578,7 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
 
 def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
     trial = trial_of(AMOUNT)
-    pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.outcome)
+    pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.target)
     pieces = [
         part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_
     ]

@@ -614,7 +614,7 @@ def linear_candidate(comparison_of_three: dict[str, Any]) -> Candidate:
 
 @pytest.fixture(scope="module")
 def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
-    return trial.make_default_pipeline("lr").fit(trial.features, trial.outcome)
+    return trial.make_default_pipeline("lr").fit(trial.features, trial.target)
 
 
 def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> None:
@@ -629,7 +629,7 @@ def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> Non
 def test_baseline_scores_at_chance(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
     result = comparison_of_three["made"][0]
     assert result.mean["roc_auc"] == 0.5
-    assert result.mean["pr_auc"] == pytest.approx(trial.outcome.mean(), abs=0.02)
+    assert result.mean["pr_auc"] == pytest.approx(trial.target.mean(), abs=0.02)
 
 
 def test_failing_family_is_recorded_with_reason(comparison_of_three: dict[str, Any]) -> None:
@@ -676,12 +676,12 @@ def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> Non
     vote = pipeline.steps[-1][1]
     assert (len(vote.estimators), vote.voting) == (2, "soft")
     assert sk.roc_auc_score(
-        trial.outcome, trial.predict_out_of_fold(pipeline).score
+        trial.target, trial.predict_out_of_fold(pipeline).score
     ) == pytest.approx(0.5, abs=0.12)
     assert (
         sk.roc_auc_score(
-            trial.outcome,
-            pipeline.fit(trial.features, trial.outcome).predict_proba(trial.features)[:, 1],
+            trial.target,
+            pipeline.fit(trial.features, trial.target).predict_proba(trial.features)[:, 1],
         )
         > 0.99
     )
@@ -710,7 +710,7 @@ def test_out_of_fold_predictions_cover_every_row(
 ) -> None:
     answers = trial.predict_out_of_fold(fitted).score
     assert len(answers) == 600
-    assert sk.roc_auc_score(trial.outcome, answers) == pytest.approx(
+    assert sk.roc_auc_score(trial.target, answers) == pytest.approx(
         linear_candidate.mean["roc_auc"], abs=0.03
     )
 
@@ -760,7 +760,7 @@ def test_tuning_reports_progress_of_each_setting_and_fold(
     np.testing.assert_allclose(
         result.out_of_fold_scores, trial.predict_out_of_fold(result.pipeline).score
     )
-    assert sk.roc_auc_score(trial.outcome, result.out_of_fold_scores) == pytest.approx(
+    assert sk.roc_auc_score(trial.target, result.out_of_fold_scores) == pytest.approx(
         best, abs=0.02
     )
     assert missing_facts(result.summary, "ROC AUC", best) == []
@@ -1201,7 +1201,7 @@ def test_tuned_leader_uses_cheapest_threshold(
 def test_holdout_is_evaluated_by_model_fitted_on_train_only(
     final_results: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    again = clone(final_results["fitted"].pipeline).fit(trial.features, trial.outcome)
+    again = clone(final_results["fitted"].pipeline).fit(trial.features, trial.target)
     np.testing.assert_allclose(
         final_results["scored"].score, again.predict_proba(contract.select_features(holdout))[:, 1]
     )
@@ -1426,7 +1426,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     )
     assert missing_facts(result.search_summary, 160, 155) == []
     assert result.simple_model is not None
-    again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.outcome)
+    again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.target)
     answers = [
         model.predict_proba(contract.select_features(holdout))[:, 1]
         for model in (result.simple_model[1], again)

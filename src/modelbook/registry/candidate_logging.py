@@ -63,7 +63,7 @@ class CandidateLogger:
     @cached_property
     def _dataset(self) -> Any:
         rows = self.experiment.features.assign(
-            **{self.experiment.task.contract.target: self.experiment.outcome}
+            **{self.experiment.task.contract.target: self.experiment.target}
         )
         return mlflow.data.from_pandas(  # type: ignore[attr-defined]
             rows,

@@ -20,8 +20,8 @@ class CategoryCodesMixin:
 
     def fit(self, X: Any, y: Any = None, **options: Any) -> Any:
         if options.get("eval_set") is not None:
-            rows, outcome = options["eval_set"]
-            options["eval_set"] = (self.to_whole_codes(rows), outcome)
+            rows, target = options["eval_set"]
+            options["eval_set"] = (self.to_whole_codes(rows), target)
         return super().fit(self.to_whole_codes(X), y, **options)  # type: ignore[misc]
 
     def predict(self, X: Any, *args: Any, **options: Any) -> np.ndarray:

@@ -242,7 +242,7 @@ class EnsembleSearch:
 
         Defaults that the comparison has evaluated are not among them.
         """
-        is_skewed = self.is_number and suits_log_target(self.experiment.outcome)
+        is_skewed = self.is_number and suits_log_target(self.experiment.target)
         firsts = list[Setting]()
         for family in self.families:
             point = self._starting_points(family)[0]
@@ -335,7 +335,7 @@ class EnsembleSearch:
             return ranked
         rows = np.concatenate([self.experiment.cv_splits()[fold][1] for fold in folds])
         scores = [self.out_of_fold(setting)[rows] for setting in ranked]
-        members = self._choose_members(scores, self.experiment.outcome.to_numpy()[rows])
+        members = self._choose_members(scores, self.experiment.target.to_numpy()[rows])
         positions = {*range(-(-len(ranked) // 2)), *members}
         return [ranked[position] for position in sorted(positions)]
 
@@ -430,7 +430,7 @@ class EnsembleSearch:
     def combine(self, settings: list[Setting]) -> Ensemble:
         """Combine the settings that are worth their cost as members, by greedy weights."""
         scores = [self.out_of_fold(setting) for setting in settings]
-        members = self._choose_members(scores, self.experiment.outcome.to_numpy())
+        members = self._choose_members(scores, self.experiment.target.to_numpy())
         settings = [settings[index] for index in members]
         model, ensemble_scores = stacking.fit_meta_model(
             self.experiment,

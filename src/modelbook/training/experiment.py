@@ -93,7 +93,7 @@ class Experiment:
         Seconds of a fold by family, as far as the comparison has measured them.
     options : dict
         Arguments that set up the same experiment on the same rows.
-    features, outcome, entities : DataFrame, Series, Series
+    features, target, entities : DataFrame, Series, Series
         The rows for model selection.
     train_data : DataFrame
         All train rows.
@@ -139,7 +139,7 @@ class Experiment:
         self._select_rows(max_rows)
         self._assign_folds(folds, split)
         for metric in self._metrics.values():
-            check_metric(self.task, metric, self.outcome.iloc[self._cv_splits[0][1]].to_numpy())
+            check_metric(self.task, metric, self.target.iloc[self._cv_splits[0][1]].to_numpy())
         recorded_scores = fold_scores or {}
         self.fold_scores = recorded_scores.get(self.selection_digest(), {})
         self.options["fold_scores"] = {self.selection_digest(): self.fold_scores}
@@ -152,7 +152,7 @@ class Experiment:
         rows = sample_entities(self.task, self.train_data, max_rows, seed=self._seed)
         self._selection_rows = rows
         self.features = self._contract.select_features(rows).reset_index(drop=True)
-        self.outcome = self._contract.encode_checked_target(rows).reset_index(drop=True)
+        self.target = self._contract.encode_checked_target(rows).reset_index(drop=True)
         self.entities = self._contract.entity_ids(rows).reset_index(drop=True)
 
     def _assign_folds(self, folds: int, split: str) -> None:
@@ -161,11 +161,11 @@ class Experiment:
         groups = self.split_strategy.groups(self._selection_rows, self._contract)
         self._groups = groups.reset_index(drop=True)
         self._splitter = choose_folds(
-            self.task, self.outcome, self._groups, folds, self.split_strategy
+            self.task, self.target, self._groups, folds, self.split_strategy
         )
         self.folds, self._n_folds_requested = self._splitter.n_splits, folds
         self.options["folds"] = self.folds
-        self._cv_splits = list(self._splitter.split(self.features, self.outcome, self._groups))
+        self._cv_splits = list(self._splitter.split(self.features, self.target, self._groups))
 
     def __reduce__(self) -> Any:
         """Pickle as a call that sets the experiment up again, with the same folds and results."""
@@ -183,13 +183,13 @@ class Experiment:
 
     def _set_up(self) -> Any:
         prepared_features = preprocessing.fit_and_check_steps(
-            self._steps, self._contract, self.features, self.outcome
+            self._steps, self._contract, self.features, self.target
         )
         categorical_names = preprocessing.text_columns(prepared_features)
         self._category_columns = [
             prepared_features.columns.get_loc(name) for name in categorical_names
         ]
-        data = prepared_features.assign(**{self._contract.target: self.outcome})
+        data = prepared_features.assign(**{self._contract.target: self.target})
         experiment: Any = EXPERIMENT_CLASSES[self.task.experiment_type]()
         experiment.setup(
             data=data,
@@ -230,8 +230,8 @@ class Experiment:
         CustomCodeError
             If its predictions cannot be used.
         """
-        probe_index = select_probe_rows(self.task, self.outcome)
-        rows, target = self.features.loc[probe_index], self.outcome.loc[probe_index]
+        probe_index = select_probe_rows(self.task, self.target)
+        rows, target = self.features.loc[probe_index], self.target.loc[probe_index]
         for name in self._estimators:
             pipeline = self.make_default_pipeline(name)
             check_predictions(self.task, name, pipeline, rows, target)
@@ -299,14 +299,14 @@ class Experiment:
 
     def fold_digest(self) -> str:
         """SHA-256 of the assignment of groups to test folds."""
-        folds = np.full(len(self.outcome), -1)  # a time-series split never tests the first rows
+        folds = np.full(len(self.target), -1)  # a time-series split never tests the first rows
         for number, (_, test_index) in enumerate(self._cv_splits):
             folds[test_index] = number
         return digest_folds(self._groups, folds)
 
     def selection_digest(self) -> str:
         """SHA-256 of the rows for model selection, their outcomes and their folds."""
-        rows = pd.util.hash_pandas_object(self.features.assign(outcome=self.outcome), index=False)
+        rows = pd.util.hash_pandas_object(self.features.assign(outcome=self.target), index=False)
         return hashlib.sha256(rows.to_numpy().tobytes() + self.fold_digest().encode()).hexdigest()
 
     def summarize_folds(self) -> pd.DataFrame:
@@ -317,7 +317,7 @@ class Experiment:
                     "fold": fold,
                     "rows": len(test_index),
                     "entities": self.entities.iloc[test_index].nunique(),
-                    **self.task.summarize_outcome(self.outcome.iloc[test_index].to_numpy()),
+                    **self.task.summarize_outcome(self.target.iloc[test_index].to_numpy()),
                 }
                 for fold, (_, test_index) in enumerate(self.cv_splits(), 1)
             ]
@@ -519,7 +519,7 @@ class Experiment:
             train_index, test_index = self.cv_splits()[fold]
             preprocessor = self.make_default_pipeline(family)
             preprocessor.steps.pop()
-            train, target = self.features.iloc[train_index], self.outcome.iloc[train_index]
+            train, target = self.features.iloc[train_index], self.target.iloc[train_index]
             encoded = preprocessor.fit_transform(train, target)
             rows, target = encoded if isinstance(encoded, tuple) else (encoded, target)
             test = preprocessor.transform(self.features.iloc[test_index])
@@ -540,23 +540,23 @@ class Experiment:
                 for train_index, test_index in self.cv_splits()
             ]
             return ScoredRows.from_arrays(
-                self.outcome, self.join_fold_scores(enumerate(fold_scores)), self.entities
+                self.target, self.join_fold_scores(enumerate(fold_scores)), self.entities
             )
         response = cross_val_predict(
             pipeline,
             self.features,
-            self.outcome,
+            self.target,
             cv=self.cv_splits(),
             method=self.task.response_method,
         )
         return ScoredRows.from_arrays(
-            self.outcome, self.task.extract_scores(response), self.entities
+            self.target, self.task.extract_scores(response), self.entities
         )
 
     def to_scored_rows(self, scores: np.ndarray) -> ScoredRows:
         """Scored rows from out-of-fold scores; rows without a score are dropped."""
         has_score = np.isfinite(scores).reshape(len(scores), -1).all(axis=1)
-        return ScoredRows.from_arrays(self.outcome, scores, self.entities).select(has_score)
+        return ScoredRows.from_arrays(self.target, scores, self.entities).select(has_score)
 
     def fit_predict_fold(
         self, pipeline: Any, train_index: np.ndarray, test_index: np.ndarray
@@ -564,7 +564,7 @@ class Experiment:
         """Fit a copy of the pipeline on the train rows and score the test rows, by position."""
         # A copy, because a refitted PyCaret pipeline keeps the columns of its first fit.
         fitted_pipeline = clone(pipeline).fit(
-            self.features.iloc[train_index], self.outcome.iloc[train_index]
+            self.features.iloc[train_index], self.target.iloc[train_index]
         )
         return self.task.predict_scores(fitted_pipeline, self.features.iloc[test_index])
 
@@ -575,7 +575,7 @@ class Experiment:
             **self._metrics,
         }
         return functions[metric](
-            self.outcome.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
+            self.target.iloc[test_index].to_numpy(), scores, np.ones(len(test_index))
         )
 
     def evaluate_folds(self, metric: str, out_of_fold_scores: np.ndarray) -> np.ndarray:
@@ -596,7 +596,7 @@ class Experiment:
         """Join pairs of fold and scores in the form of ``ScoredRows.score``; NaN for others."""
         by_fold = dict(fold_scores)
         columns = next(iter(by_fold.values())).shape[1:]
-        scores = np.full((len(self.outcome), *columns), np.nan)
+        scores = np.full((len(self.target), *columns), np.nan)
         for fold, fold_score in by_fold.items():
             scores[self.cv_splits()[fold][1]] = fold_score
         return scores

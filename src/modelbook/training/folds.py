@@ -46,7 +46,7 @@ class PredefinedFolds(BaseCrossValidator):
 
 
 def choose_folds(
-    task: Task, outcome: pd.Series, groups: pd.Series, folds: int, strategy: SplitStrategy
+    task: Task, target: pd.Series, groups: pd.Series, folds: int, strategy: SplitStrategy
 ) -> PredefinedFolds:
     """Choose the folds of a task: the requested number, or the most that can all be scored.
 
@@ -54,7 +54,7 @@ def choose_folds(
 
     Parameters
     ----------
-    outcome, groups : Series
+    target, groups : Series
         The target as codes or numbers, and the group of each row; shape (rows,).
 
     Raises
@@ -63,7 +63,7 @@ def choose_folds(
         If there are too few groups for the folds, or not even two folds can be scored.
     """
     _check_group_count(groups, folds, strategy)
-    classes = outcome.to_numpy()
+    classes = target.to_numpy()
     make_splits = _split_forward if strategy.is_forward else _split_by_group
     for n_splits in range(folds, MIN_FOLDS - 1, -1):
         splits = make_splits(classes if task.classes else None, groups, n_splits)

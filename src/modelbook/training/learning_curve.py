@@ -85,7 +85,7 @@ def _evaluate_share(
     n_sampled = max(1, round(share * len(entities)))
     sample = train[train_entities.isin(entities[:n_sampled])]
     classes = experiment.task.classes
-    if classes and experiment.outcome.iloc[sample].nunique() < len(classes):
+    if classes and experiment.target.iloc[sample].nunique() < len(classes):
         return None
     pipeline = experiment.make_default_pipeline(family)
     scores = experiment.fit_predict_fold(pipeline, sample, test)

@@ -30,6 +30,6 @@ class LogTargetRegressor(RegressorMixin, BaseEstimator):
         return self.factor_ * np.expm1(self.regressor_.predict(X))
 
 
-def suits_log_target(outcome: pd.Series) -> bool:
-    """Whether an outcome is without negative values and skewed to the right."""
-    return bool(outcome.min() >= 0 and outcome.skew() > MIN_SKEWNESS)
+def suits_log_target(target: pd.Series) -> bool:
+    """Whether a target is without negative values and skewed to the right."""
+    return bool(target.min() >= 0 and target.skew() > MIN_SKEWNESS)

@@ -20,14 +20,14 @@ TOLERANCE = 1e-5  # maximum difference between two predictions of a row
 SUM_TOLERANCE = 1e-3  # maximum distance of a row's summed probabilities from 1
 
 
-def select_probe_rows(task: Task, outcome: pd.Series) -> pd.Index:
+def select_probe_rows(task: Task, target: pd.Series) -> pd.Index:
     """Index of a few rows, of each class where there are classes."""
-    rows = outcome.groupby(outcome) if task.classes else outcome
+    rows = target.groupby(target) if task.classes else target
     return rows.head(PROBE_ROWS).index.sort_values()
 
 
 def check_predictions(
-    task: Task, name: str, pipeline: Any, rows: pd.DataFrame, outcome: pd.Series
+    task: Task, name: str, pipeline: Any, rows: pd.DataFrame, target: pd.Series
 ) -> None:
     """Fit a copy of a pipeline, and check its predictions.
 
@@ -41,7 +41,7 @@ def check_predictions(
         once it is loaded from a pickle.
     """
     try:
-        fitted_pipeline = clone(pipeline).fit(rows, outcome)
+        fitted_pipeline = clone(pipeline).fit(rows, target)
         problem = next(_find_problems(task, fitted_pipeline, rows), "")
     except Exception:  # an estimator of a user may raise anything
         return

@@ -162,7 +162,7 @@ def text_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def fit_and_check_steps(
-    steps: NamedSteps, contract: Contract, features: pd.DataFrame, outcome: pd.Series
+    steps: NamedSteps, contract: Contract, features: pd.DataFrame, target: pd.Series
 ) -> pd.DataFrame:
     """Fit the steps on all rows, check custom transformers, and return the transformed rows.
 
@@ -172,7 +172,7 @@ def fit_and_check_steps(
     for _, step in steps:
         step_input = prepared
         probe_copy = prepared.head(PROBE_ROWS).copy()
-        prepared = step.fit(prepared, outcome).transform(prepared)
+        prepared = step.fit(prepared, target).transform(prepared)
         if isinstance(step, CheckedTransformer):
             if not step_input.head(PROBE_ROWS).equals(probe_copy):
                 raise step._error("modifies its input")

@@ -65,8 +65,8 @@ class CrossValidation:
 def _make_recorder(fold_scores: list[np.ndarray]) -> PyCaretMetric:
     """A metric that records what PyCaret predicts of each fold; its value is not used."""
 
-    def record(outcome: Any, score: Any, **_: Any) -> float:
-        fold_scores.append(np.asarray(score, dtype=float))
+    def record(y_true: Any, y_score: Any, **_: Any) -> float:
+        fold_scores.append(np.asarray(y_score, dtype=float))
         return 0.0
 
     return PyCaretMetric(RECORDER, record)

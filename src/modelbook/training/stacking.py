@@ -32,14 +32,14 @@ TEMPERATURE_BOUNDS = (0.05, 20.0)
 class SigmoidCalibrator:
     """Platt scaling of each class's log-odds (Platt 1999)."""
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self.calibrators = [
             LogisticRegression(penalty=None, solver="newton-cholesky").fit(
                 logit(column)[:, None], is_class
             )
-            for column, is_class in _one_vs_rest_pairs(scores[0], outcome)
+            for column, is_class in _one_vs_rest_pairs(scores[0], target)
         ]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -59,11 +59,11 @@ class TemperatureCalibrator:
     underconfident.
     """
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from scipy.optimize import minimize_scalar
 
         scaled = self._log_probabilities(scores[0])
-        rows, classes = np.arange(len(outcome)), outcome.astype(int)
+        rows, classes = np.arange(len(target)), target.astype(int)
 
         def measure_loss(log_temperature: float) -> float:
             probabilities = softmax(scaled / np.exp(log_temperature), axis=1)
@@ -87,15 +87,15 @@ class TemperatureCalibrator:
 class IsotonicCalibrator:
     """Isotonic regression of each class's probability (Zadrozny & Elkan 2002), within (0, 1)."""
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from sklearn.isotonic import IsotonicRegression
 
-        min_probability = 1 / (len(outcome) + 2)
+        min_probability = 1 / (len(target) + 2)
         self.calibrators = [
             IsotonicRegression(
                 y_min=min_probability, y_max=1 - min_probability, out_of_bounds="clip"
             ).fit(column, is_class)
-            for column, is_class in _one_vs_rest_pairs(scores[0], outcome)
+            for column, is_class in _one_vs_rest_pairs(scores[0], target)
         ]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class IsotonicCalibrator:
 class MeanBlender:
     """Blend: the mean of the members' scores, without parameters to fit."""
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None: ...
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None: ...
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         return scores.mean(axis=0)
@@ -124,9 +124,9 @@ class GreedyBlender:
     that loss: log loss of probabilities, or RMSE.
     """
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray, *, is_number: bool) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray, *, is_number: bool) -> None:
         measure = _measure_rmse if is_number else _measure_log_loss
-        terms = _make_loss_terms(scores, outcome, is_number)
+        terms = _make_loss_terms(scores, target, is_number)
         total = np.zeros(terms.shape[1])
         added: list[int] = []
         losses: list[float] = []
@@ -143,17 +143,17 @@ class GreedyBlender:
         return np.tensordot(self.weights, scores, axes=1)
 
 
-def _make_loss_terms(scores: np.ndarray, outcome: np.ndarray, is_number: bool) -> np.ndarray:
+def _make_loss_terms(scores: np.ndarray, target: np.ndarray, is_number: bool) -> np.ndarray:
     """What the loss of a row depends on, of which the mean's is the mean: shape (members, rows).
 
     The error of a number, or the probability of the class that came true; a single column holds
     the probability of class 1.
     """
     if is_number:
-        return scores[:, :, 0] - outcome
+        return scores[:, :, 0] - target
     if scores.shape[2] == 1:
-        return np.where(outcome == 1, scores[:, :, 0], 1 - scores[:, :, 0])
-    return scores[:, np.arange(len(outcome)), outcome.astype(int)]
+        return np.where(target == 1, scores[:, :, 0], 1 - scores[:, :, 0])
+    return scores[:, np.arange(len(target)), target.astype(int)]
 
 
 def _measure_log_loss(probabilities: np.ndarray) -> float:
@@ -165,7 +165,7 @@ def _measure_rmse(errors: np.ndarray) -> float:
 
 
 def choose_members(
-    scores: np.ndarray, outcome: np.ndarray, *, is_number: bool, max_members: int, tolerance: float
+    scores: np.ndarray, target: np.ndarray, *, is_number: bool, max_members: int, tolerance: float
 ) -> list[int]:
     """Positions of the members of a greedy blend that are worth their cost, heaviest first.
 
@@ -173,12 +173,12 @@ def choose_members(
     one without which the blend's loss is least, while that loss is at most ``tolerance`` (a share
     of it) above the loss of the blend of all.
     """
-    blend = GreedyBlender(scores, outcome, is_number=is_number)
+    blend = GreedyBlender(scores, target, is_number=is_number)
     members = _rank_members(blend)[:max_members]
     limit = blend.loss * (1 + tolerance)
     while len(members) > 1:
         shorter = [[other for other in members if other != member] for member in members]
-        blends = [GreedyBlender(scores[rest], outcome, is_number=is_number) for rest in shorter]
+        blends = [GreedyBlender(scores[rest], target, is_number=is_number) for rest in shorter]
         best = int(np.argmin([candidate.loss for candidate in blends]))
         if blends[best].loss > limit:
             break
@@ -195,11 +195,11 @@ def _rank_members(blend: GreedyBlender) -> list[int]:
 class LogisticStacker:
     """Stack of classifiers: a logistic regression on the members' log-odds (Wolpert 1992)."""
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from sklearn.linear_model import LogisticRegression
 
         self.regression = LogisticRegression(max_iter=1000).fit(
-            np.hstack([*map(logit, scores)]), outcome
+            np.hstack([*map(logit, scores)]), target
         )
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -210,10 +210,10 @@ class LogisticStacker:
 class NonNegativeStacker:
     """Stack of regressors: a linear regression with non-negative weights (Breiman 1996)."""
 
-    def __init__(self, scores: np.ndarray, outcome: np.ndarray) -> None:
+    def __init__(self, scores: np.ndarray, target: np.ndarray) -> None:
         from sklearn.linear_model import LinearRegression
 
-        self.regression = LinearRegression(positive=True).fit(np.hstack([*scores]), outcome)
+        self.regression = LinearRegression(positive=True).fit(np.hstack([*scores]), target)
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         return self.regression.predict(np.hstack([*scores]))[:, None]
@@ -320,7 +320,7 @@ def fit_meta_model(
         A calibrator, blender or stacker of this module.
     """
     stacked_scores = np.stack([score.reshape(len(score), -1) for score in member_scores])
-    outcome = experiment.outcome.to_numpy()
+    target = experiment.target.to_numpy()
     has_scores = np.isfinite(stacked_scores).all(
         axis=(0, 2)
     )  # forward folds do not score the first periods
@@ -328,14 +328,14 @@ def fit_meta_model(
     for train_index, test_index in experiment.cv_splits():
         fit_index = train_index[has_scores[train_index]]
         if fit_index.size and has_scores[test_index].all():
-            fold_scores = meta_model_class(stacked_scores[:, fit_index], outcome[fit_index])(
+            fold_scores = meta_model_class(stacked_scores[:, fit_index], target[fit_index])(
                 stacked_scores[:, test_index]
             )
             out_of_fold_scores[test_index] = fold_scores.reshape(
                 out_of_fold_scores[test_index].shape
             )
     return STACKED_MODELS[experiment.task.experiment_type](
-        list(members), meta_model_class(stacked_scores[:, has_scores], outcome[has_scores])
+        list(members), meta_model_class(stacked_scores[:, has_scores], target[has_scores])
     ), out_of_fold_scores
 
 
@@ -344,12 +344,12 @@ def _positive_columns(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _one_vs_rest_pairs(
-    scores: np.ndarray, outcome: np.ndarray
+    scores: np.ndarray, target: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each class's scores and whether it is the outcome; a single column is that of class 1."""
+    """Each class's scores and whether it is the target; a single column is that of class 1."""
     first_class = 1 if scores.shape[1] == 1 else 0
     return [
-        (scores[:, index], (outcome == index + first_class).astype(int))
+        (scores[:, index], (target == index + first_class).astype(int))
         for index in range(scores.shape[1])
     ]
 
