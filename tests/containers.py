@@ -132,14 +132,14 @@ class Overlay:
         return result.stdout
 
     @contextmanager
-    def started(self, name: str, *words: str, **environ: str) -> Iterator[None]:
+    def started(self, name: str, *args: str, **environ: str) -> Iterator[None]:
         """Run a Deployment's container until the block ends; ``words`` name the port of here."""
         container = self.container("Deployment", name)
         values = self.environment(container) | environ
         path = self.folder / f"{name}.log"
         with path.open("ab") as log:
             process = subprocess.Popen(
-                [*self.command(container, values), *words],
+                [*self.command(container, values), *args],
                 cwd=self.image(container).folder,
                 env=values,
                 stdout=log,

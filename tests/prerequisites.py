@@ -151,10 +151,10 @@ def _download_browser(may_install: bool) -> None:
         print("Installed playwright's Chromium", flush=True)
 
 
-def _succeeds(*words: str, seconds: float | None = None, **environ: str) -> bool:
+def _succeeds(*args: str, seconds: float | None = None, **environ: str) -> bool:
     quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
-        run = subprocess.run(words, env=os.environ | environ, timeout=seconds, check=False, **quiet)
+        run = subprocess.run(args, env=os.environ | environ, timeout=seconds, check=False, **quiet)
         return run.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -119,10 +119,10 @@ class SmallProject:
     def environ(self) -> dict[str, str]:
         return {**clean_environ(), "PYTHONPATH": str(self.root / "src")}
 
-    def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in the project."""
         return subprocess.run(
-            [find_command(words[0]), *words[1:]],
+            [find_command(args[0]), *args[1:]],
             cwd=self.root,
             env={**self.environ, **environ},
             capture_output=True,
@@ -131,14 +131,14 @@ class SmallProject:
         )
 
     @contextmanager
-    def serving(self, *words: str) -> Iterator[str]:
+    def serving(self, *args: str) -> Iterator[str]:
         """``modelbook serve``, with more words on its command line, on a real socket; gives its address."""
         with socket.socket() as item:
             item.bind(("127.0.0.1", 0))
             port = item.getsockname()[1]
         # With more workers it is the installed command, as workers start from it.
-        modelbook = str(BIN / "modelbook") if "--workers" in words else find_command("modelbook")
-        command = [modelbook, "serve", "--port", str(port), *words]
+        modelbook = str(BIN / "modelbook") if "--workers" in args else find_command("modelbook")
+        command = [modelbook, "serve", "--port", str(port), *args]
         with (self.root / "serve.log").open("w") as log:
             process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)
         address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
@@ -160,9 +160,9 @@ class SmallProject:
         folder = str(self.root)
         return [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == folder]
 
-    def build(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def build(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """``ploomber build``, with more words on its command line."""
-        return self.run("ploomber", "build", *words, **environ)
+        return self.run("ploomber", "build", *args, **environ)
 
     def receipt(self, stage: str) -> dict:
         """A stage's receipt."""

@@ -456,10 +456,10 @@ def test_each_decision_has_summary_and_next_step() -> None:
     assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
 
 
-def run(root: Path, *words: str) -> Any:
+def run(root: Path, *args: str) -> Any:
     from modelbook.cli import app
 
-    return CliRunner().invoke(app, [*words, "--book", BOOK])
+    return CliRunner().invoke(app, [*args, "--book", BOOK])
 
 
 @pytest.fixture

@@ -51,14 +51,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run_in(place: Path, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_in(place: Path, *args: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command of Airflow's environment."""
     ours = {
         "AIRFLOW_HOME": str(place / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false", "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "PATH": f"{place}/venv/bin:{os.environ['PATH']}",
     }  # fmt: skip
-    command = [place / "venv/bin" / words[0], *words[1:]]
+    command = [place / "venv/bin" / args[0], *args[1:]]
     return subprocess.run(
         command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True
     )

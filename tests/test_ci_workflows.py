@@ -140,10 +140,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environ = {"PATH": f"{BIN}:/usr/bin:/bin", "MODELBOOK_ROOT": str(project)}
     return subprocess.run(
-        [SCRIPTS / words[0], *words[1:]], env=environ, capture_output=True, text=True
+        [SCRIPTS / args[0], *args[1:]], env=environ, capture_output=True, text=True
     )
 
 
@@ -271,9 +271,9 @@ def test_release_check_sends_documented_example_to_service(tmp_path, frame, cont
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_updated_locks_are_tested_audited_and_proposed(fails, tmp_path):
-    def git(*words: str) -> str:
+    def git(*args: str) -> str:
         return subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *args], cwd=tmp_path, check=True,
             capture_output=True, text=True,
         ).stdout  # fmt: skip
 

@@ -18,9 +18,9 @@ from modelbook.cli.options import print_json
 from modelbook.contract import Contract
 
 
-def run(*words: str) -> Any:
+def run(*args: str) -> Any:
     """A command in this process: a new one takes a second to start."""
-    return CliRunner().invoke(app, words)
+    return CliRunner().invoke(app, args)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def pipeline() -> stage_graph.StageGraph:
 @pytest.fixture
 def run(tiny: SmallProject) -> Callable[..., Any]:
     """Runs `modelbook dag` in a project."""
-    return lambda *words: CliRunner().invoke(app, ["dag", *words])
+    return lambda *args: CliRunner().invoke(app, ["dag", *args])
 
 
 class TestPipeline:

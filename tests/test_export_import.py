@@ -114,11 +114,11 @@ def test_export_and_import_print_json(
 ) -> None:
     target = put_empty_store(tmp_path / "staging")
 
-    def run(root: Path, *words: str) -> dict[str, Any]:
+    def run(root: Path, *args: str) -> dict[str, Any]:
         for commands in (serving, promotion_commands):
             monkeypatch.setattr(commands, "find_book", lambda book: (root, BOOK))
         monkeypatch.setattr(project, "read_stage_parameters", lambda *_: {})
-        result = CliRunner().invoke(app, [*words, "--json"])
+        result = CliRunner().invoke(app, [*args, "--json"])
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 

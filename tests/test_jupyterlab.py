@@ -172,10 +172,10 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) ->
     pytest.fail(f"JupyterLab does not answer:\n{log.read_text()}")
 
 
-def git(project: SmallProject, *words: str) -> str:
+def git(project: SmallProject, *args: str) -> str:
     retained = {**os.environ, "GIT_PAGER": "cat"}
     result = subprocess.run(
-        ["git", *words], cwd=project.root, env=retained, capture_output=True, text=True
+        ["git", *args], cwd=project.root, env=retained, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

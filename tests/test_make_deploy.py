@@ -68,9 +68,9 @@ def kubectl(project: Path, context: str = "echo modelbook-dev", ready: str = "tr
     )
 
 
-def deploy(project: Path, *words: str) -> tuple[int, str, str]:
+def deploy(project: Path, *args: str) -> tuple[int, str, str]:
     result = subprocess.run(
-        ["make", "-s", "deploy", *words],
+        ["make", "-s", "deploy", *args],
         cwd=project,
         env={
             "PATH": str(project / "bin"),

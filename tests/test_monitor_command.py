@@ -433,8 +433,8 @@ def test_run_metrics_are_comparable_and_have_valid_mlflow_names(contract: Contra
     )
 
 
-def run(*words: str) -> Any:
-    return CliRunner().invoke(app, ["monitor", *words])
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, ["monitor", *args])
 
 
 @pytest.mark.parametrize(("status", "code"), [("healthy", 0), ("watch", 10), ("retrain", 20)])

@@ -204,9 +204,9 @@ def test_score_command_reports_rows_and_rejects_folder(shelf, table, monkeypatch
     same_as_alone(table, table.parent / "out", shelf)
 
 
-def score(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch, *words: object) -> Any:
+def score(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch, *args: object) -> Any:
     monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
-    return CliRunner().invoke(app, ["score", *map(str, words)])
+    return CliRunner().invoke(app, ["score", *map(str, args)])
 
 
 def test_remote_folder_is_scored_with_success_marker(shelf, table, frame, monkeypatch):

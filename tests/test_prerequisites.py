@@ -31,7 +31,7 @@ def test_summary_is_one_line_with_counts_and_packages() -> None:
 
 def test_nothing_is_installed_when_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
-    monkeypatch.setattr(subprocess, "run", lambda *words, **_: pytest.fail(f"ran {words}"))
+    monkeypatch.setattr(subprocess, "run", lambda *args, **_: pytest.fail(f"ran {args}"))
     monkeypatch.setenv(MODE, "present")
     prerequisites.install(is_integration=True)
 

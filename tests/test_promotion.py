@@ -611,10 +611,10 @@ def test_ineligible_challenger_is_refused(
     assert challengers(root) == []
 
 
-def run(*words: str) -> Any:
+def run(*args: str) -> Any:
     from modelbook.cli import app
 
-    return CliRunner().invoke(app, words)
+    return CliRunner().invoke(app, args)
 
 
 def test_history_command_lists_newest_first_and_prints_json(

@@ -74,8 +74,8 @@ class ModelReleases:
         sources = {"PYTHONPATH": str(self.checkout / "src"), "PLOOMBER_ENV_FILENAME": ENV_FILE}
         self._environ = {**clean_environ(), **QUICK, **sources, "MODELBOOK_INTERACTIVE_ROWS": "0"}
 
-    def _run(self, *words: str) -> str:
-        return run([self.checkout / "deploy/ci/model.sh", *words], self.checkout, self._environ)
+    def _run(self, *args: str) -> str:
+        return run([self.checkout / "deploy/ci/model.sh", *args], self.checkout, self._environ)
 
     def release(self, tag: str, **values: object) -> str:
         """Commit values of the env file, tag them, train and export; the address of the export."""

@@ -59,10 +59,10 @@ def serve(root: Path, frame: pd.DataFrame) -> None:
         assert client.post("/predict", json=requests).status_code == 200
 
 
-def run(*words: str) -> Any:
+def run(*args: str) -> Any:
     from modelbook.cli import app
 
-    return CliRunner().invoke(app, ["replay", *words, "--book", BOOK])
+    return CliRunner().invoke(app, ["replay", *args, "--book", BOOK])
 
 
 def test_replay_reports_changed_predictions_of_version(project, rows, contract, make_frame) -> None:

@@ -415,8 +415,8 @@ def test_retrain_during_a_build_is_refused(project: RetrainProject) -> None:
 # The command
 
 
-def run(*words: str) -> Any:
-    return CliRunner().invoke(app, ["retrain", *words])
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, ["retrain", *args])
 
 
 def test_retrain_command_prints_result_and_exit_code(

@@ -514,9 +514,9 @@ class TestDiffRuns:
         assert find_changes(project) == {("run", "environment"): ("env.yaml", "env.small.yaml")}
 
     def test_diff_names_commits_and_uncommitted_changes(self, project):
-        def git(*words):
+        def git(*args):
             who = ("-c", "user.name=a", "-c", "user.email=a@b")
-            subprocess.run(["git", *who, *words], cwd=project, check=True, capture_output=True)
+            subprocess.run(["git", *who, *args], cwd=project, check=True, capture_output=True)
 
         git("init")
         git("add", "env.yaml")
@@ -554,19 +554,19 @@ class TestDiffRuns:
         assert find_changes(project) == {("library", "pandas"): ("2.1.4", "2.2.0")}
 
 
-def modelbook(root, *words, **environ):
+def modelbook(root, *args, **environ):
     environ = {**os.environ, "COLUMNS": "60", **environ}
     return subprocess.run(
-        [find_command("modelbook"), *words], cwd=root, env=environ, capture_output=True, text=True
+        [find_command("modelbook"), *args], cwd=root, env=environ, capture_output=True, text=True
     )
 
 
-def on_terminal(root, columns, *words):
+def on_terminal(root, columns, *args):
     """What a command prints on a terminal, without its colours."""
     ours, theirs = pty.openpty()
     environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     subprocess.run(
-        [find_command("modelbook"), *words], cwd=root, env=environ, stdout=theirs, check=True
+        [find_command("modelbook"), *args], cwd=root, env=environ, stdout=theirs, check=True
     )
     os.close(theirs)
     result = os.read(ours, 100_000).decode()

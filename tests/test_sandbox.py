@@ -115,8 +115,8 @@ class TestSandboxLock:
 
 
 class TestCommands:
-    def invoke(self, *words: str):
-        return CliRunner().invoke(app, ["sandbox", *words])
+    def invoke(self, *args: str):
+        return CliRunner().invoke(app, ["sandbox", *args])
 
     def test_sandboxes_are_listed_and_dropped(self, tiny):
         run(tiny, "ingest")

@@ -41,8 +41,8 @@ def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str =
     (tiny.root / path).write_text(json.dumps(notebook))
 
 
-def take(*words: str):
-    return CliRunner().invoke(app, ["take", *words])
+def take(*args: str):
+    return CliRunner().invoke(app, ["take", *args])
 
 
 def read(tiny, path: str) -> str:

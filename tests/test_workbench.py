@@ -52,19 +52,19 @@ class Clone(SmallProject):
         self.git("add", "--all")
         self.git("commit", "--quiet", "-m", "all")
 
-    def modelbook(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [self.root / ".venv/bin/python", "-m", "modelbook.cli", *words]
+    def modelbook(self, *args: str) -> subprocess.CompletedProcess[str]:
+        command = [self.root / ".venv/bin/python", "-m", "modelbook.cli", *args]
         return subprocess.run(
             command, cwd=self.root, env=self.environ, capture_output=True, text=True
         )
 
-    def git(self, *words: str) -> str:
-        result = self.try_git(*words)
+    def git(self, *args: str) -> str:
+        result = self.try_git(*args)
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    def try_git(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True)
+    def try_git(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *args], cwd=self.root, capture_output=True, text=True)
 
     def checks(self) -> tuple[int, dict[str, dict]]:
         """The doctor's exit code, and its checks by name."""

@@ -43,8 +43,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProj
     return make
 
 
-def run(*words: Any) -> Any:
-    return CliRunner().invoke(app, [*map(str, words)])
+def run(*args: Any) -> Any:
+    return CliRunner().invoke(app, [*map(str, args)])
 
 
 def build(tiny: SmallProject, book: str, values: dict[str, Any]) -> Any:
