@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_SEED = 0
 DRIFT_METHOD = "modelbook_drift"  # name of Modelbook's drift method, as registered with Evidently
-DRIFT_METHOD_LABEL = "distance beyond chance or missing rate, in multiples of its threshold"
+DRIFT_METHOD_LABEL = "drift score or change of the missing rate, as a multiple of its threshold"
 MIN_VALUES = 2  # values that a column needs in batch and reference
 TEMPLATE = Path(__file__).parent / "templates" / "evidently_page.html.j2"
 

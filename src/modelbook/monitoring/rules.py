@@ -80,21 +80,21 @@ class Remedy(NamedTuple):
     next: str
 
 
-DATA_OWNER, MODEL_OWNER, NOBODY = "owner of the data", "owner of the model", "nobody"
+DATA_OWNER, MODEL_OWNER, NOBODY = "data owner", "model owner", MISSING
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
     MIX_RULE: Remedy(NOBODY, "No action: the mix of rows differs, not the rows themselves."),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER, "No action below the alert threshold; review the source if it was not expected."
     ),
-    "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer time: --since."),
+    "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer period: --since."),
     "empty or constant columns": Remedy(
-        DATA_OWNER, "Have the column's source repaired; until then its predictions lack it."
+        DATA_OWNER, "Have the column's source repaired; until then the model predicts without it."
     ),
     "contract": Remedy(
         DATA_OWNER, "Correct the values, or review the contract if they are right: modelbook check."
     ),
-    "duplicates": Remedy(DATA_OWNER, "Find out why rows arrive twice, and remove the copies."),
+    "duplicates": Remedy(DATA_OWNER, "Find out why rows arrive twice, and remove the duplicates."),
     "volume": Remedy(DATA_OWNER, "Find out whether rows are lost or arrive twice."),
     "drift": Remedy(
         DATA_OWNER,
@@ -110,12 +110,12 @@ REMEDIES = {
     PERFORMANCE_RULE: Remedy(
         MODEL_OWNER, "Retrain on newer rows; the gate decides on the result: modelbook retrain."
     ),
-    "expected loss": Remedy(MODEL_OWNER, "Bring the outcomes in early, to confirm or refute it."),
+    "expected loss": Remedy(MODEL_OWNER, "Collect the outcomes early, to confirm or refute it."),
     "bias": Remedy(
         MODEL_OWNER, "Recalibrate: retrain with calibrate set, or move the threshold meanwhile."
     ),
-    COVERAGE: Remedy(MODEL_OWNER, "Retrain; until then take the intervals or sets as too narrow."),
-    SLICE_RULE: Remedy(MODEL_OWNER, "Look at this group's rows before its predictions are used."),
+    COVERAGE: Remedy(MODEL_OWNER, "Retrain; until then treat the intervals or sets as too narrow."),
+    SLICE_RULE: Remedy(MODEL_OWNER, "Review this group's rows before its predictions are used."),
 }
 
 
@@ -213,8 +213,8 @@ def _describe_matched_holdout(evaluation: BatchEvaluation) -> str:
         return ""
     change = evaluation.change
     return (
-        f"; {metric_label(change.metric)} is {format_metric(change.batch)}, on rows of the holdout "
-        f"with the same mix {format_metric(change.matched_holdout)}"
+        f"; {metric_label(change.metric)} is {format_metric(change.batch)}, on the matched holdout "
+        f"{format_metric(change.matched_holdout)}"
     )
 
 
@@ -240,9 +240,9 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
             Finding(
                 WATCH,
                 (
-                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows repeat "
-                    "another row in every feature; by "
-                    f"chance, at most {expected_max:.1%} would (alert threshold: "
+                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows duplicate "
+                    "another row in every feature; "
+                    f"at most {expected_max:.1%} are expected by chance (alert threshold: "
                     f"{DUPLICATE_ALERT_SHARE:.0%} more)."
                 ),
                 "duplicates",
@@ -258,7 +258,7 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
         texts.append(
             f"{label} is missing in all {evaluation.rows:,} rows ({reference_share:.1%} before)"
             if pd.isna(value)
-            else f"{label} has one value only, {value_text} ({reference_share:.1%} before)"
+            else f"{label} has only one value, {value_text} ({reference_share:.1%} before)"
         )
     if n_more := len(evaluation.degenerate_columns) - len(texts):
         verdict = "empty or constant"
@@ -308,7 +308,7 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
                     (
                         f"Batch {evaluation.batch}: {subject} drifted, distance "
                         f"{drift_distance.distance:.2f} (alert threshold: {params.drift:g}; "
-                        f"chance explains up to {drift_distance.critical_distance:.2f})."
+                        f"up to {drift_distance.critical_distance:.2f} is expected by chance)."
                     ),
                     f"{output} drift",
                 )
@@ -501,7 +501,7 @@ def _next_step(ordered_findings: list[Finding]) -> str:
     if not ordered_findings or ordered_findings[0].verdict == HEALTHY:
         return REMEDIES[""].next
     owner, step = ordered_findings[0].remedy
-    return f"{step} It falls to the {owner}."
+    return f"{step} Owner: {owner}."
 
 
 def findings_table(findings: list[Finding]) -> pd.DataFrame:
@@ -542,13 +542,13 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     if change is None or change.mix == 0:
         return sentence.format(format_metric(row["reference"]))
     return sentence.format(
-        f"{format_metric(change.matched_holdout)} like for like, "
-        f"{format_metric(change.holdout)} in all its rows"
+        f"{format_metric(change.holdout)}, matched to the batch's mix of rows "
+        f"{format_metric(change.matched_holdout)}"
     )
 
 
 def _describe_known_entities(evaluation: BatchEvaluation) -> str:
-    """Say that a batch is no test on new entities where most of its rows are of known ones."""
+    """Describe where most rows are of known entities, so that new ones are not evaluated."""
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
     share = evaluation.change.known_entity_share
@@ -582,7 +582,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     if row is not None:
         change = latest.change
         is_matched = change is not None and change.mix != 0
-        reference = "holdout, same mix of rows" if is_matched else "holdout"
+        reference = "matched holdout" if is_matched else "holdout"
         context = f"batch {latest.batch}"
         if change is not None and change.has_mostly_known_entities:
             entities = latest.task.contract.entity_label_plural

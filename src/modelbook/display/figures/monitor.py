@@ -80,7 +80,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
         alt=_drift_alt_text(data, order),
         data=frame.rename(columns=DRIFT_COLUMN_NAMES).filter(list(DRIFT_COLUMN_NAMES.values())),
         caption=(
-            "Distance or change of the missing rate, whichever is more, as a multiple of its "
+            "Drift score or change of the missing rate, whichever is more, as a multiple of its "
             "threshold; a dot marks drifted columns. Strongest and newest first. Evidently's "
             "report has the same numbers."
         ),
@@ -238,11 +238,11 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     if last_batch["mostly_known"].eq(True).any():
         return (
             f"{text} Most rows of the batch are of entities that the model was fitted on: better "
-            "values are not comparable with the reference, whose entities were unseen. Worse "
-            f"beyond chance: {worse_text}."
+            "values are not comparable with the reference, whose entities were unseen. "
+            f"Significantly worse: {worse_text}."
         )
     better_text = ", ".join(better) or "none"
-    return f"{text} Better than the reference beyond chance: {better_text}; worse: {worse_text}."
+    return f"{text} Significantly better than the reference: {better_text}; worse: {worse_text}."
 
 
 @plotting.drawing("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
