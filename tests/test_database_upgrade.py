@@ -24,7 +24,7 @@ from version_store import put_empty_store
 from modelbook.build import locks
 from modelbook.cli import app
 from modelbook.errors import BuildError, JournalError, StoreError
-from modelbook.extras import database_upgrade, project_template
+from modelbook.extras import database_upgrade, drill, project_template
 from modelbook.journal import Journal
 from modelbook.journal.database import default_path, default_url
 from modelbook.journal.schema import SCHEMA_VERSION
@@ -229,6 +229,13 @@ def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -
     [uri] = mlflow_schema.list_databases(root)
     assert mlflow_schema._read_revision(uri) == mlflow_schema._read_migrations().get_current_head()
     assert mlflow_schema.find_difference(root) is None
+
+
+def test_drill_refuses_an_older_journal_and_names_the_upgrade(root: Path) -> None:
+    put_journal(root)
+    with raises_stating(JournalError, default_path(root, BOOK), "schema 1") as caught:
+        drill.run_drill(root, BOOK)
+    assert missing_facts(caught.value.next, "modelbook upgrade") == []
 
 
 def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(

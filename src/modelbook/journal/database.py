@@ -127,8 +127,12 @@ class Journal:
         except SQLAlchemyError as error:
             if self.find_schema() is None:  # another process may just have created them
                 raise self.wrap_error(error) from None
+        self.require_schema()
+
+    def require_schema(self) -> None:
+        """Raise JournalError if there are tables, of another schema than this version's."""
         version = self.find_schema()
-        if version != SCHEMA_VERSION:
+        if version not in (None, SCHEMA_VERSION):
             raise JournalError(
                 f"journal {self.safe_url}: its tables are of schema {version}",
                 expected=f"schema {SCHEMA_VERSION}",

@@ -19,6 +19,8 @@ from modelbook.errors import ModelbookError
 from modelbook.extras import backup
 from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillFailure, DrillSkipped, ServiceCopy
+from modelbook.journal import Journal
+from modelbook.journal.database import default_path
 from modelbook.pages import templating
 
 
@@ -67,7 +69,12 @@ def run_drill(
     ------
     StoreError
         If the project cannot be backed up or restored.
+    JournalError
+        If its journal is of another schema: the copies of the service would not be ready.
     """
+    journal_path = default_path(root, book)
+    if journal_path.is_file():
+        Journal(f"sqlite:///{journal_path}", book).require_schema()
     results = []
     with TemporaryDirectory(prefix="modelbook-drill-", ignore_cleanup_errors=True) as folder:
         address = backup.back_up(root, f"{folder}/backup").address
