@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,19 @@ def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
     assert all(explanation.table.empty for explanation in explanations)
     [reason] = {explanation.reason for explanation in explanations}
     assert reason != explained(yes, GaussianNB())[1].reason
+
+
+def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(yes: Case) -> None:
+    members = [
+        fitted(yes, model)
+        for model in (GaussianNB(), LogisticRegression(), DecisionTreeClassifier())
+    ]
+    blend = StackedClassifier(members, SimpleNamespace(weights=[0.5, 0.3, 0.2]))
+    blend.fitted_ = members
+    result = shap_values.compute_shap_values(yes[0], blend, *yes[1:], seed=1)
+    alone = shap_values.compute_shap_values(yes[0], members[1], *yes[1:], seed=1)
+    pd.testing.assert_frame_equal(result.table, alone.table)
+    assert "30%" in result.unit
 
 
 class HalvingStep(BaseEstimator):

@@ -101,7 +101,19 @@ def compute_shap_values(
 def _explain(
     task: Task, pipeline: Any, train: pd.DataFrame, rows: pd.DataFrame, seed: int
 ) -> ShapValues:
-    pipeline, weight = _find_heaviest_member(pipeline)
+    """SHAP values of the pipeline, or of the first member of an ensemble that has any."""
+    reasons = []
+    for member, weight in _list_members(pipeline):
+        try:
+            return _explain_member(task, member, weight, train, rows, seed)
+        except _NotExplainable as reason:
+            reasons.append(reason)
+    raise reasons[0]
+
+
+def _explain_member(
+    task: Task, pipeline: Any, weight: float, train: pd.DataFrame, rows: pd.DataFrame, seed: int
+) -> ShapValues:
     if not hasattr(pipeline, "steps") or hasattr(pipeline.steps[-1][1], "estimators"):
         raise _NotExplainable(
             "the model combines several estimators, whose SHAP values do not add up"
@@ -113,7 +125,7 @@ def _explain(
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _raw_outputs(task, model, model_input)
     if weight < 1:
-        unit = f"{unit}, by the model with the largest weight in the ensemble ({weight:.0%})"
+        unit = f"{unit}, by a model with {weight:.0%} of the weight in the ensemble"
     contributions = explainer.compute(model_input)
     _check_sums(contributions, raw_outputs)
     expected_values, values = contributions[0, -1], contributions[:, :-1]
@@ -127,20 +139,21 @@ def _explain(
     )
 
 
-def _find_heaviest_member(model: Any) -> tuple[Any, float]:
-    """The pipeline with the largest weight in a weighted mean, which may be calibrated."""
-    weight = 1.0
-    while hasattr(model, "meta_model"):
-        weights = getattr(model.meta_model, "weights", None)
-        if weights is not None:
-            heaviest = int(np.argmax(weights))
-            weight *= float(weights[heaviest])
-        elif type(model.meta_model).__name__.endswith("Calibrator"):
-            heaviest = 0
-        else:
-            break
-        model = model.fitted_[heaviest]
-    return model, weight
+def _list_members(model: Any, weight: float = 1.0) -> list[tuple[Any, float]]:
+    """The pipelines of a weighted mean, which may be calibrated, with weights; largest first."""
+    if not hasattr(model, "meta_model"):
+        return [(model, weight)]
+    is_calibrated = type(model.meta_model).__name__.endswith("Calibrator")
+    weights = [1.0] if is_calibrated else getattr(model.meta_model, "weights", None)
+    if weights is None:
+        return [(model, weight)]
+    members = [
+        entry
+        for member, share in zip(model.fitted_, weights, strict=True)
+        if share
+        for entry in _list_members(member, weight * float(share))
+    ]
+    return sorted(members, key=lambda entry: -entry[1])
 
 
 def _sample_positions(rows: pd.DataFrame, max_rows: int, seed: int) -> np.ndarray:
