@@ -484,6 +484,16 @@ def test_texts_are_read_as_the_nearest_number() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "number"),
+    [("-1.5e3", -1500), (".5", 0.5), ("+7.", 7), ("1e999", np.inf), ("1_000", None),
+     ("١٢", None), ("inf", None), ("nan", None), ("1,5", None), ("0x10", None), ("", None)],
+)  # fmt: skip
+def test_plain_numbers_are_those_that_files_hold(text: str, number: float | None) -> None:
+    result = parsing.read_plain_number(text)
+    assert result == number if number is not None else np.isnan(result)
+
+
+@pytest.mark.parametrize(
     ("value", "format", "month"),
     [
         ("2021-03-31", "%Y-%m-%d", 202103), (20210331, "%Y%m%d", 202103), (202103, "%Y%m%d", 202103),

@@ -6,6 +6,7 @@ numbers already are unchanged, so parsing is idempotent.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,6 +109,17 @@ def read_plain_numbers(values: pd.Series) -> pd.Series:
     return pd.Series(exact_numbers, index=values.index, name=values.name)
 
 
+def read_plain_number(text: str) -> float:
+    """Read a number as Python writes it, to the nearest float; NaN for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    # float also reads 1_000, digits of other scripts, inf and nan.
+    is_plain = text.isascii() and "_" not in text and math.isfinite(number)
+    return number if is_plain or PLAIN_NUMBER.fullmatch(text) else math.nan
+
+
 def holds_texts(values: pd.Series | pd.Index) -> bool:
     """Whether values may be texts: objects before pandas 3, of the type ``str`` since.
 
@@ -164,7 +176,7 @@ def parse_number(value: Any, number_format: NumberFormat | None, decimal: Decima
     if not isinstance(value, str):
         return float(value) if isinstance(value, int | float | np.number) else np.nan
     if number_format is None:
-        return float(value) if PLAIN_NUMBER.fullmatch(value.strip()) else np.nan
+        return read_plain_number(value.strip())
     if len(value) > MAX_NUMBER_LENGTH:
         return np.nan
     is_common_format = number_format == ("percent" if "%" in value else "currency")

@@ -22,7 +22,12 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark, parse_number
+from modelbook.contract.parsing import (
+    MISSING_VALUE_TEXTS,
+    DecimalMark,
+    parse_number,
+    read_plain_number,
+)
 from modelbook.formatting import format_count
 from modelbook.serving.http_request import (
     BodyLimits,
@@ -92,7 +97,10 @@ class CellParser(dict[str, Any]):
             return text
         if self._is_boolean and text.lower() in ("true", "false"):
             return text.lower() == "true"
-        number = parse_number(text, None if self._decimal == "." else "number", self._decimal)
+        if self._decimal == ".":
+            number = read_plain_number(text)
+        else:
+            number = parse_number(text, "number", self._decimal)
         return number if math.isfinite(number) else text
 
 
