@@ -114,4 +114,4 @@ def test_more_folds_than_times_raise(years: pd.DataFrame, contract: Contract) ->
         TrainingError, match="4 times cannot be cross-validated in 4 folds"
     ) as caught:
         Experiment(years, contract, folds=4, seed=1, split="time")
-    assert caught.value.expected == "at least 5 times in the train rows"
+    assert caught.value.expected == "at least 5 times in the training rows"

@@ -535,7 +535,7 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
     assert missing_facts(alone["sentences"][1], "ahead") == []
     single = compare(best)["sentences"][1]
     assert "ahead" not in single
-    assert missing_facts(single, "one family") == []
+    assert missing_facts(single, "one model") == []
     close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
     several = compare(best, other, *close)
     assert (several["status"], several["level"]) == ("several leaders", "good")

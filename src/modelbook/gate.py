@@ -411,7 +411,7 @@ def _champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -
 def _consequence_criteria(
     evidence: Evidence, limits: Deploy, champion_name: str, n_harms: int
 ) -> list[Criterion]:
-    """What changes for people: the expected cost, and how many rows are flagged."""
+    """How decisions change: the expected cost, and how many rows are flagged."""
     criteria = []
     if evidence.cost_increase is not None:
         saving = evidence.cost_increase.negate()

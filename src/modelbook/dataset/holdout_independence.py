@@ -83,7 +83,7 @@ class HoldoutIndependence:
         """Columns ``measure, value`` for the report."""
         return pd.DataFrame(
             [
-                ("exact copies of train rows", self.exact_share),
+                ("exact copies of training rows", self.exact_share),
                 ("exact or near copies", self.near_share),
                 ("exact or near copies by chance", self.chance_share),
                 ("copies beyond chance", self.copied_share),

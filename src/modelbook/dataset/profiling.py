@@ -1,4 +1,4 @@
-"""Profile of the train rows: missing values, associations, leakage, duplicates and shifts."""
+"""Profile of the training rows: missing values, associations, leakage, duplicates and shifts."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def summarize_profile(
     """
     task = tasks.get_task(contract)
     return [
-        f"{task.describe_target(frame)} {len(frame):,} train rows.",
+        f"{task.describe_target(frame)} {len(frame):,} training rows.",
         _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
         _describe_missing_rates(contract, missing_rates, len(associations)),
         _describe_shifts(contract, shifted_columns, find_missing_patterns(frame, contract)),
@@ -217,7 +217,7 @@ def key_numbers(
     missing_rates = missing_rates[missing_rates["share"] > 0]
     measure, column = task.univariate_measure, contract.label(top_feature["column"])
     return [
-        task.target_key_number(frame) | {"context": f"of {len(frame):,} train rows"},
+        task.target_key_number(frame) | {"context": f"of {len(frame):,} training rows"},
         key_number(
             "strongest feature",
             top_feature["strength"],

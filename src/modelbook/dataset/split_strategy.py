@@ -200,4 +200,4 @@ def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:
 
 def _describe_entity_overlap(train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
     share = contract.entity_ids(holdout).isin(set(contract.entity_ids(train))).mean()
-    return f"{share:.0%} of them belong to a {contract.entity_label} with train rows, too"
+    return f"{share:.0%} of them belong to a {contract.entity_label} with training rows, too"

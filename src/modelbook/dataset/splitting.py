@@ -119,7 +119,7 @@ def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrateg
         raise DataError(
             f"class {contract.classes[rarest_class]!r} of {contract.target!r} has "
             f"{groups_per_class[rarest_class]} {noun} among the "
-            f"{len(train):,} train rows",
+            f"{len(train):,} training rows",
             expected=f"at least {MIN_FOLDS}: cross-validation trains on one and tests on another",
             next="use more rows (sample, train_until), or a smaller holdout"
             + (

@@ -1,4 +1,4 @@
-"""What changes for people when a candidate replaces the champion."""
+"""How decisions change when a candidate replaces the champion."""
 
 from __future__ import annotations
 

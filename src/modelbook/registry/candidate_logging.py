@@ -37,7 +37,7 @@ class CandidateLogger:
     experiment : Experiment
         The experiment that compares them.
     train_path : Path
-        File of the train rows, which are the dataset of each run.
+        File of the training rows, which are the dataset of each run.
     fingerprint : str
         Fingerprint of the data.
     """

@@ -21,9 +21,9 @@ def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> 
 
 
 def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the gate's criteria; columns ``criterion, required, observed, passed, detectable``."""
+    """Return the gate's criteria; columns ``criterion, required, observed, passed, power``."""
     table = pd.DataFrame(criteria)[["name", "required", "observed", "passed", "power"]].rename(
-        columns={"name": "criterion", "power": "detectable"}
+        columns={"name": "criterion"}
     )
     passed = [format_passed(row["passed"], row.get("is_certain", True)) for row in criteria]
     return table.assign(passed=passed)

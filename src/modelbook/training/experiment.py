@@ -274,7 +274,7 @@ class Experiment:
             if len(self.features) == len(self.train_data)
             else (
                 f"Families and settings were selected on {len(self.features):,} of "
-                f"{len(self.train_data):,} train rows (search_rows), sampled by entity; "
+                f"{len(self.train_data):,} training rows (search_rows), sampled by entity; "
                 "the final fit uses all rows."
             )
         )

@@ -46,7 +46,7 @@ STRATEGY_PROGRESS_TEXTS = {
 
 @dataclass(frozen=True)
 class FinalModel:
-    """A pipeline fitted on the train rows, with the threshold chosen out of fold.
+    """A pipeline fitted on the training rows, with the threshold chosen out of fold.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class FinalModel:
     simple_model : pair of str and pipeline, or None
         A simple model fitted on the same rows; None if the pipeline is itself simple.
     feature_ranking : FeatureRanking or None
-        The single feature that ranks the train rows best, where decisions flag rows.
+        The single feature that ranks the training rows best, where decisions flag rows.
     trials, search_summary : DataFrame, str
         The trials of the search, and a summary: the result, and what the time budget was spent on.
     search_curve, search_steps : DataFrame
@@ -69,7 +69,7 @@ class FinalModel:
     split_strategy : SplitStrategy
         Strategy of the holdout and the folds.
     out_of_fold : ScoredRows or None
-        Out-of-fold predictions of the train rows.
+        Out-of-fold predictions of the training rows.
     """
 
     name: str
@@ -206,7 +206,7 @@ def fit_final_model(
     board: pd.DataFrame | None = None,
     spent_seconds: float = 0.0,
 ) -> FinalModel:
-    """Search a model by ``params``, choose the threshold out of fold, and fit on all train rows.
+    """Search a model by ``params``, choose the threshold out of fold, and fit on all training rows.
 
     ``spent_seconds`` of the time budget were spent by the comparison.
 
@@ -235,7 +235,7 @@ def fit_final_model(
     )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
-    report_progress("fitting on all train rows", 1, 2)
+    report_progress("fitting on all training rows", 1, 2)
     train = experiment.train_features_and_target()
     return FinalModel(
         " + ".join(map(experiment.family_label, search_result.families)),

@@ -119,7 +119,7 @@ def _check_group_count(groups: pd.Series, folds: int, strategy: SplitStrategy) -
         noun = "times" if strategy.is_forward else "entities"
         raise TrainingError(
             f"{n_groups} {noun} cannot be cross-validated in {folds} folds",
-            expected=f"at least {min_groups} {noun} in the train rows",
+            expected=f"at least {min_groups} {noun} in the training rows",
             next="set fewer folds, or use more rows (sample)"
             + (", or a later train_until, or split by group" if strategy.is_forward else ""),
         )

@@ -35,7 +35,7 @@ def build_leaderboard(candidates: list[Candidate], metric: str) -> pd.DataFrame:
         reasons = [f"{family.name}: {family.status} ({family.reason})" for family in families]
         raise TrainingError(
             f"the leaderboard is empty: {'; '.join(reasons) or 'no candidates'}",
-            next="set other families, more rows, or a larger time_budget",
+            next="set other families, use more rows, or raise time_budget",
         )
     leaderboard = pd.DataFrame([candidate.to_row() for candidate in candidates])
     # Equal ones by name, since workers may finish in another order.
@@ -220,7 +220,7 @@ def verdict_fields(
             _describe_leader(families, metric, baseline_mean, n_close)
             + _describe_passed_over(scored, families, baseline_metric),
             _describe_close_families(differences),
-            f"{format_count(n_families, 'family was', 'families were')} evaluated in "
+            f"{format_count(n_families, 'model was', 'models were')} evaluated in "
             f"{total_seconds:.0f} s; failed or skipped: {n_unscored}.",
         ],
         "numbers": [
@@ -229,20 +229,15 @@ def verdict_fields(
                 leader[f"{metric}_mean"],
                 compared_with={"baseline": baseline_mean},
             ),
+            key_number("standard deviation over the folds", leader[f"{metric}_sd"], "±"),
             key_number(
-                "spread over the folds",
-                leader[f"{metric}_sd"],
-                "±",
-                context="one standard deviation",
-            ),
-            key_number(
-                "families evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
+                "models evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
             ),
             key_number(
                 "leader's fit time, all folds",
                 leader["fit_seconds"],
                 "s",
-                compared_with={"all families": total_seconds},
+                compared_with={"all models": total_seconds},
             ),
         ],
     }
@@ -258,8 +253,8 @@ def _describe_leader(
     corrected = ""
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
-        corrected = f", {corrected_mean} when corrected for the best of {len(families)}"
-    others_are = format_count(n_close, "other family is", "other families are")
+        corrected = f", {corrected_mean} corrected for selection among {len(families)} models"
+    others_are = format_count(n_close, "other model is", "other models are")
     close = f", but {others_are} not distinguishable from it" if n_close else ""
     return (
         f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
@@ -270,7 +265,7 @@ def _describe_leader(
 def _describe_passed_over(
     scored: pd.DataFrame, families: pd.DataFrame, baseline_metric: str
 ) -> str:
-    """Families that rank before the leader, but would not pass the gate."""
+    """Models that rank before the leader, but would not pass the gate."""
     better = scored.loc[: families.index[0]].iloc[:-1]
     names = ", ".join(better.loc[better["family"] != BASELINE, "candidate"])
     if not names:
@@ -280,10 +275,10 @@ def _describe_passed_over(
 
 def _describe_close_families(differences: pd.DataFrame) -> str:
     if differences.empty:
-        return "Only one family was scored."
+        return "Only one model was scored."
     names = _list_close(differences)
     if not names:
-        return "The leader is ahead of every other model by more than noise."
+        return "The leader is significantly better than every other model."
     names_text = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"Not distinguishable from the leader (corrected resampled t-test): {names_text}."
 

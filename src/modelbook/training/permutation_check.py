@@ -72,8 +72,8 @@ def describe_suspicions(table: pd.DataFrame) -> list[str]:
     if beyond.empty:
         return []
     return [
-        f"With permuted targets {', '.join(beyond)} is better than chance: outcomes of test rows "
-        "reach the training."
+        f"With permuted targets {', '.join(beyond)} is better than chance: targets of test rows "
+        "leak into training."
     ]
 
 
@@ -84,7 +84,7 @@ def describe_permutation_check(table: pd.DataFrame, metric: str) -> str:
     if suspicions := describe_suspicions(table):
         return suspicions[0]
     n_families = len(table)
-    families = "the only family is" if n_families == 1 else f"all {n_families} families are"
+    families = "the only model is" if n_families == 1 else f"all {n_families} models are"
     return (
         f"With permuted targets {families} at chance "
         f"({metric_label(metric)} {format_metric(table['value'].min())} to "

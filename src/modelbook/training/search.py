@@ -231,13 +231,13 @@ def _describe_ensemble(
     loss = search.measure_loss(chosen.out_of_fold_scores)
     n_compared = len(search.compared)
     return (
-        f"{len(search.settings):,} settings of "
-        f"{format_count(len(search.families), 'family', 'families')} were tried in "
+        f"{format_count(len(search.settings), 'trial')} of "
+        f"{format_count(len(search.families), 'model')} in "
         f"{search.curve[-1]['seconds']:.0f} s"
         f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
         f"until {search.end}; evaluated on all folds: {len(search.completed)}. "
         f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
-        f"the best setting alone {format_metric(search.completed[0].loss)}."
+        f"the best single model {format_metric(search.completed[0].loss)}."
         f"{_describe_absent_leader(experiment, search, list(weights))}"
     )
 
@@ -252,7 +252,7 @@ def _describe_absent_leader(
         return ""
     return (
         f" The leader of the comparison, {experiment.family_label(leader)}, is not part of it: its "
-        f"best setting has {metric_label(search.metric)} {format_metric(min(losses))}."
+        f"best trial has {metric_label(search.metric)} {format_metric(min(losses))}."
     )
 
 
@@ -378,7 +378,7 @@ def _choose_best(
         best if is_combination_chosen else leader,
         trials=_tabulate_trials(experiment, tuned, ranked_combinations),
         summary=(
-            f"The best of {len(tuned)} tuned families is "
+            f"The best of {format_count(len(tuned), 'tuned model')} is "
             f"{experiment.family_label(leader.families[0])}. {leader.summary} {best.summary} is "
             f"{_describe_gains(gains, score_metric, is_combination_chosen)}"
         ),
@@ -403,7 +403,7 @@ def _describe_gains(gains: np.ndarray, metric: str, is_taken: bool) -> str:
     direction = "better" if gains.mean() > 0 else "worse"
     is_within_noise = is_taken and abs(gains.mean()) <= error
     noise_text = (
-        ", which is within noise, where a combination is usually more accurate"
+        ", which is not significant; a combination is then usually more accurate"
         if is_within_noise
         else ""
     )
@@ -418,8 +418,8 @@ def _describe_correction(
 ) -> str:
     """The cross-validated mean, and corrected for the choice among families and settings.
 
-    A blend or stack of the best families' defaults is as optimistic as the best of them: what luck
-    its members have in common does not average out.
+    A blend or stack of the best families' defaults is as optimistic as the best of them: the
+    selection bias that they share does not average out.
     """
     tuned = {alternative.family for alternative in result.alternatives}
     others = [Alternative(*item) for item in compared.items() if item[0] not in tuned]
@@ -433,8 +433,8 @@ def _describe_correction(
     corrected = mean + optimism if metric in LOWER_IS_BETTER else mean - optimism
     return (
         f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
-        f"{format_metric(corrected)} when corrected for the choice among {len(alternatives)}: "
-        f"{_describe_alternatives(others, result.alternatives)}."
+        f"{format_metric(corrected)} corrected for selection among {len(alternatives)} "
+        f"alternatives: {_describe_alternatives(others, result.alternatives)}."
     )
 
 
@@ -444,9 +444,9 @@ def _describe_alternatives(
     """How many settings, combinations and further families the choice was among."""
     n_combined = sum(not alternative.family for alternative in alternatives)
     counts = (
-        (len(alternatives) - n_combined, "setting", "settings"),
+        (len(alternatives) - n_combined, "trial"),
         (n_combined, "combination of them", "combinations of them"),
-        (len(others), "family of the comparison", "families of the comparison"),
+        (len(others), "model of the comparison", "models of the comparison"),
     )
     return ", ".join(format_count(*count) for count in counts if count[0])
 
@@ -526,4 +526,7 @@ def _defaults_table(
             "parameters": "defaults",
         }
     )
-    return trials, f"{method} of {len(families)} families with their defaults."
+    return (
+        trials,
+        f"{method} of {format_count(len(families), 'model')} with default hyperparameters.",
+    )

@@ -384,9 +384,9 @@ def _summarize_trials(
         (trials["state"] == TIMED_OUT).any(),
     )
     budget_text = (
-        f" of {n_trials} were started before the budget of {budget_seconds:g} s was spent"
+        f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
         if is_out_of_time
-        else " settings were tried"
+        else " trials"
     )
     counts_text = f"{n_begun}{budget_text}, {n_pruned} pruned"
     default_value, name = trials["mean"].iloc[0], metric_label(metric)

@@ -32,12 +32,12 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     )
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
-    ax.set_xlabel("share of train rows")
+    ax.set_xlabel("share of training rows")
     worst_index = (data["predicted"] - data["actual"]).abs().idxmax()
     worst_class = data.loc[worst_index]
     alt = (
         f"Class {worst_class['class']} is predicted for {worst_class['predicted']:.0%} of the "
-        f"train rows and is the actual class of {worst_class['actual']:.0%}, the largest "
+        f"training rows and is the actual class of {worst_class['actual']:.0%}, the largest "
         "difference of all classes."
     )
     caption = (

@@ -40,12 +40,12 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     plotting.set_percent_format(ax)
     plotting.set_thousands_format(ax.yaxis)
     ax.set(
-        xlabel="share of train rows, smallest error first",
+        xlabel="share of training rows, smallest error first",
         ylabel="absolute error at most",
         ylim=(0, None),
     )
     alt = (
-        "Out of fold, the absolute error is at most this for half of the train rows: "
+        "Out of fold, the absolute error is at most this for half of the training rows: "
         f"{format_metric(median_error)}; for nine in ten: {format_metric(p90_error)}."
     )
     caption = "Regression has no threshold to choose, and costs are not used."
