@@ -8,7 +8,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.splitting import split_by_period
-from modelbook.formatting import KeyNumber, format_count, key_number
+from modelbook.formatting import KeyNumber, format_count, join_names, key_number, pluralize
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -26,8 +26,8 @@ def describe_origin(
         "licence": contract.licence,
         "rows": f"{len(frame):,}",
         "entities": format_count(contract.entity_ids(frame).nunique(), contract.entity_label),
-        "periods": f"{contract.label(contract.time)} "
-        + ", ".join(map(str, sorted(frame[contract.time].unique())))
+        "periods": f"{pluralize(contract.label(contract.time))} "
+        + join_names(sorted(frame[contract.time].unique()))
         if contract.time
         else "none",
         "fingerprint": f"sha256 {fingerprint}",

@@ -310,7 +310,7 @@ class Binary(Task):
         if self._has_class_names:
             target_phrase += f" being {self._positive_label()}"
         return {
-            "baseline": "the baseline that predicts the base rate for every row",
+            "baseline": "a model that predicts the base rate for every row",
             "prediction": f"a probability of {target_phrase}",
             "target": target_phrase,
             "importance": "the ROC AUC that is lost when a column is shuffled",

@@ -345,7 +345,7 @@ class Multiclass(Task):
     def phrases(self) -> dict[str, str]:
         target_phrase = f"each class of “{self.contract.label(self.contract.target)}”"
         return {
-            "baseline": "the baseline that predicts the class shares for every row",
+            "baseline": "a model that predicts the class shares for every row",
             "prediction": f"a probability of {target_phrase}",
             "target": target_phrase,
             "importance": (

@@ -281,7 +281,7 @@ class Regression(Task):
 
     def phrases(self) -> dict[str, str]:
         return {
-            "baseline": "the baseline that predicts the mean for every row",
+            "baseline": "a model that predicts the mean for every row",
             "prediction": f"a value of “{self._target_label}”",
             "target": f"“{self._target_label}”",
             "importance": "the RMSE that is added when a column is shuffled",

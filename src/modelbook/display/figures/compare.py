@@ -143,5 +143,7 @@ def _caption(frame: pd.DataFrame, n_displayed: int) -> str:
     text = "Best first. Right: mean over the folds, and total fit time in seconds."
     missing = len(frame) - n_displayed
     return (
-        f"{text} {missing} of {len(frame)} did not finish and are not drawn." if missing else text
+        f"{text} Not drawn, because they did not finish: {missing} of {len(frame)}."
+        if missing
+        else text
     )

@@ -434,7 +434,9 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         f"Orange: the whole interval is {direction} the value on all rows. Right: {label} and "
         "number of rows."
     )
-    return Figure(figure, alt=alt, data=frame, caption=caption)
+    names = {"slice": "column", "value": "slice", "n": "rows"}
+    table = frame.rename(columns={name: names.get(name, metric_label(name)) for name in frame})
+    return Figure(figure, alt=alt, data=table, caption=caption)
 
 
 def _row_count(rows: float) -> str:
