@@ -40,7 +40,7 @@ def confirm(question: str) -> bool:
     """Ask for confirmation on a terminal; elsewhere refuse, and name the option that skips it."""
     if sys.stdin.isatty():
         return typer.confirm(question)
-    typer.echo("nothing was written: this is no terminal; --yes writes without asking", err=True)
+    typer.echo("nothing was written: this is not a terminal; --yes writes without asking", err=True)
     return False
 
 

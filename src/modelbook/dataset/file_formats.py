@@ -180,7 +180,7 @@ def _read_first_bytes(
 
 
 def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
-    """Raise DataError for the first bytes of a file that is no text."""
+    """Raise DataError for the first bytes of a file that is not text."""
     problem, remedy = "", "check the path or address"
     position, signature = TAR_SIGNATURE
     if first_bytes.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
@@ -247,10 +247,10 @@ def _read_json(
 
 
 def _raise_at_invalid_line(lines: Iterable[bytes]) -> None:
-    """Raise ValueError with the first line that is no JSON."""
+    """Raise ValueError with the first line that is not JSON."""
     for number, line in enumerate(lines, 1):
         try:
             json.loads(line or "null")
         except ValueError:
             text = line.decode("utf-8", "replace").strip()
-            raise ValueError(f"line {number} is no JSON object: {text[:80]!r}") from None
+            raise ValueError(f"line {number} is not a JSON object: {text[:80]!r}") from None

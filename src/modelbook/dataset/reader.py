@@ -211,7 +211,7 @@ def _decode_bytes(values: pd.Series, table: str) -> pd.Series:
         return values.map(bytes.decode, na_action="ignore")
     except UnicodeDecodeError:
         raise DataError(
-            f"the column {values.name!r} of {redact(table)} contains bytes that are no UTF-8",
+            f"the column {values.name!r} of {redact(table)} has bytes that are not valid UTF-8",
             expected="numbers, texts, dates or booleans",
             next="convert it, or remove it from the table",
         ) from None

@@ -81,8 +81,8 @@ def forget_entity(
     BuildError
         When a build is running.
     StoreError
-        When the contract has no entity, the text is no value of its column, or the store refuses a
-        change.
+        When the contract has no entity, the text is not a value of its column, or the store
+        refuses a change.
     """
     if contract.entity is None:
         raise StoreError(
@@ -124,7 +124,7 @@ class EntitySelection:
     Raises
     ------
     StoreError
-        When the text is no value of that column.
+        When the text is not a value of that column.
     """
 
     def __init__(self, name: str, column: Column, text: str) -> None:
@@ -132,7 +132,7 @@ class EntitySelection:
         self.value = column.parse_values(pd.Series([text])).iloc[0]
         if pd.isna(self.value):
             raise StoreError(
-                f"{text!r} is no value of {name}, the column of entities",
+                f"{text!r} is not a valid value of {name}, the entity column",
                 expected=column.describe_rule(),
                 next="give the entity as it is written in that column of the table",
             )

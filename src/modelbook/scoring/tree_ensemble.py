@@ -85,7 +85,7 @@ def extract_trees(estimator: Any, width: int) -> TreeEnsemble:
     """
     extractor = _find_extractor(estimator)
     if extractor is None:
-        raise CompileError(f"{type(estimator).__name__} is no ensemble of trees")
+        raise CompileError(f"{type(estimator).__name__} is not a supported ensemble of trees")
     return extractor(estimator, width)
 
 

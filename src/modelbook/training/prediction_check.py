@@ -75,7 +75,7 @@ def _find_class_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Itera
     if labels.shape != (len(rows),):
         yield f"returns predictions of shape {labels.shape} for {len(rows)} rows"
     if unknown := sorted(set(labels.tolist()) - set(codes), key=str):
-        yield f"predicts {unknown[:3]}, which are no classes"
+        yield f"predicts {unknown[:3]}, which are not classes of the target"
 
 
 def _find_response_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Iterator[str]:
