@@ -92,8 +92,8 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
 @pytest.fixture(scope="session")
 def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProject]:
     """Makes a project and builds it, once for all workers of a run; each worker gets a copy of its own."""
-    place = tmp_path_factory.getbasetemp()
-    shared = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
     def copied(name: str, make: Callable[[Path], SmallProject]) -> SmallProject:
         root, notes = shared / f"built-{name}", shared / f"built-{name}.json"

@@ -34,33 +34,33 @@ print(json.dumps([dag.dag_id, {name: sorted(dag.get_task(name).upstream_task_ids
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Airflow in an environment of its own, as it was on a day on which its parts went together."""
-    place = tmp_path_factory.mktemp("airflow")
+    folder = tmp_path_factory.mktemp("airflow")
     uv = [BIN / "uv", "--quiet"]
-    subprocess.run([*uv, "venv", "--python", sys.executable, place / "venv"], check=True)
+    subprocess.run([*uv, "venv", "--python", sys.executable, folder / "venv"], check=True)
     words = [
         "pip",
         "install",
         "--python",
-        place / "venv/bin/python",
+        folder / "venv/bin/python",
         "--exclude-newer",
         "2026-06-20",
         *AIRFLOW,
     ]
     result = subprocess.run([*uv, *words], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    return place
+    return folder
 
 
-def run_in(place: Path, *args: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_in(folder: Path, *args: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command of Airflow's environment."""
     ours = {
-        "AIRFLOW_HOME": str(place / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(place / "dags"),
+        "AIRFLOW_HOME": str(folder / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false", "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
-        "PATH": f"{place}/venv/bin:{os.environ['PATH']}",
+        "PATH": f"{folder}/venv/bin:{os.environ['PATH']}",
     }  # fmt: skip
-    command = [place / "venv/bin" / args[0], *args[1:]]
+    command = [folder / "venv/bin" / args[0], *args[1:]]
     return subprocess.run(
-        command, env={"HOME": str(place), **ours, **environ}, capture_output=True, text=True
+        command, env={"HOME": str(folder), **ours, **environ}, capture_output=True, text=True
     )
 
 

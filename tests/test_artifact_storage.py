@@ -27,9 +27,9 @@ def source(tmp_path: Path) -> tuple[str, Path]:
     (folder / "scorer" / "deep").mkdir(parents=True)
     for name in ("contract.yaml", "scorer/model.onnx", "scorer/deep/golden.json"):
         (folder / name).write_text(f"this is {name}")
-    place = f"memory://bucket/{tmp_path.name}/artifacts"
-    fsspec.filesystem("memory").put(f"{folder}/", place.removeprefix("memory:/"), recursive=True)
-    return place, folder
+    address = f"memory://bucket/{tmp_path.name}/artifacts"
+    fsspec.filesystem("memory").put(f"{folder}/", address.removeprefix("memory:/"), recursive=True)
+    return address, folder
 
 
 def test_files_are_downloaded_once_and_completely(source: tuple[str, Path], tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_interrupted_download_leaves_nothing_and_next_succeeds(
     kind = type(fsspec.filesystem("memory"))
     complete = kind.get_file
 
-    def broken(self: Any, source: str, *given: Any, **more: Any) -> None:
+    def broken(self: Any, source: str, *args: Any, **kwargs: Any) -> None:
         if source.endswith("golden.json"):
             raise TimeoutError("Read timed out")
-        complete(self, source, *given, **more)
+        complete(self, source, *args, **kwargs)
 
     monkeypatch.setattr(kind, "get_file", broken)
     with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:

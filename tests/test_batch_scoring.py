@@ -61,9 +61,9 @@ def test_chunks_scored_concurrently_keep_row_order(run, tmp_path, frame, scorer,
     """The first chunk takes longest."""
     numbers, waits = scorer.predict_scores, [0.3, 0.15]
 
-    def slow_at_first(*given: Any) -> Any:
+    def slow_at_first(*args: Any) -> Any:
         time.sleep(waits.pop(0) if waits else 0)
-        return numbers(*given)
+        return numbers(*args)
 
     monkeypatch.setattr(batch, "MAX_THREADS", 3)
     monkeypatch.setattr(scorer, "predict_scores", slow_at_first)

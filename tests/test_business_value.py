@@ -379,11 +379,11 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     assert (same["change"] == 0).all()
 
 
-def gap(column: str, low: float, high: float, n: int = 100, **more: Any) -> dict[str, Any]:
+def gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> dict[str, Any]:
     middle = (low + high) / 2
     names = {"slice": column, "value": "1", "reference": "0", "metric": "recall"}
     return {**names, "n": n, "group_metric": 0.5 + middle, "reference_metric": 0.5, "gap": middle, "low": low,
-            "high": high, **more}  # fmt: skip
+            "high": high, **kwargs}  # fmt: skip
 
 
 def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):

@@ -61,14 +61,14 @@ def test_pickled_transformer_loads_without_custom_folder(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     [match] = custom_code.load_transformers(root, ["ratios.Per"])
-    place = tmp_path_factory.mktemp("elsewhere")
-    (place / "kept.pkl").write_bytes(cloudpickle.dumps(match.fit(pd.DataFrame({"size": [100.0]}))))
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "kept.pkl").write_bytes(cloudpickle.dumps(match.fit(pd.DataFrame({"size": [100.0]}))))
     script = (
         "import cloudpickle, pandas as pd; kept = cloudpickle.load(open('kept.pkl', 'rb'))\n"
         "print(kept.transform(pd.DataFrame({'size': [50.0]}))['per'][0])"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=place, capture_output=True, text=True
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True
     )
     assert (result.stdout.strip(), result.stderr) == ("0.005", "")
 

@@ -153,8 +153,8 @@ class TestArgo:
 class FakeOperator:
     """Stands in for Airflow's operators, and for its DAG: keeps what it is made of, and what comes behind it."""
 
-    def __init__(self, name: str = "", /, **given: Any) -> None:
-        self.name, self.given = given.get("task_id", name), given
+    def __init__(self, name: str = "", /, **kwargs: Any) -> None:
+        self.name, self.kwargs = kwargs.get("task_id", name), kwargs
         MADE[self.name] = self
 
     def __rshift__(self, other: FakeOperator) -> None:
@@ -195,11 +195,11 @@ class TestAirflow:
     ) -> None:
         load(airflow.render_dag(pipeline, image))
         assert {name: BEHIND[name] for name in MADE if name in STAGES} == WAITS_FOR
-        assert MADE["modelbook_rand_hie_sample"].given["max_active_tasks"] == 1
+        assert MADE["modelbook_rand_hie_sample"].kwargs["max_active_tasks"] == 1
 
     def test_task_without_image_runs_project_command(self, pipeline, load, tmp_path: Path) -> None:
         load(airflow.render_dag(pipeline, None))
-        inputs = MADE["compare"].given
+        inputs = MADE["compare"].kwargs
         assert inputs["cwd"] == "{{ var.value.modelbook_root }}"
         assert inputs["append_env"] is True
         command = tmp_path / ".venv/bin/ploomber"
@@ -224,7 +224,7 @@ class TestAirflow:
 
     def test_task_with_image_is_a_pod(self, pipeline, load) -> None:
         load(airflow.render_dag(pipeline, IMAGE))
-        inputs = MADE["compare"].given
+        inputs = MADE["compare"].kwargs
         [container] = inputs["pod_template_dict"]["spec"]["containers"]
         assert (inputs["cmds"], inputs["name"], container["image"]) == (
             COMMAND,

@@ -143,17 +143,17 @@ def test_demo_ends_when_monitor_does_not_recommend_retrain(
 ) -> None:
     shown: list[str] = []
     verdict = json.dumps({"status": "watch", "sentences": ["Batch 4: 3 columns have drifted."]})
-    place = Sandbox(ROOT, tmp_path / "demo", print)
-    monkeypatch.setattr(place, "run_command", lambda *_, **__: CommandResult(10, verdict))
-    monkeypatch.setattr(place, "read_receipt", lambda _: {"sentences": ["built"]})
-    monkeypatch.setattr(place, "run_service", lambda: nullcontext("http://127.0.0.1:9"))
+    sandbox = Sandbox(ROOT, tmp_path / "demo", print)
+    monkeypatch.setattr(sandbox, "run_command", lambda *_, **__: CommandResult(10, verdict))
+    monkeypatch.setattr(sandbox, "read_receipt", lambda _: {"sentences": ["built"]})
+    monkeypatch.setattr(sandbox, "run_service", lambda: nullcontext("http://127.0.0.1:9"))
     monkeypatch.setattr(scenario, "get_served_versions", lambda _: (1, None))
     monkeypatch.setattr(
         traffic, "request_predictions", lambda _, rows, __: traffic.Responses([{}] * len(rows), 1)
     )
     monkeypatch.setattr(traffic, "post_outcomes", lambda _, __, outcomes: len(outcomes))
     with pytest.raises(DemoError, match=r"(?s)exited with 10: .*drifted.*exit code 20"):
-        scenario.Scenario(place, lambda name, *_: shown.append(name)).run()
+        scenario.Scenario(sandbox, lambda name, *_: shown.append(name)).run()
     assert shown == ["build", "serve", "year 4 live"]
 
 
@@ -168,18 +168,18 @@ def test_folder_that_is_not_a_demo_is_kept(tmp_path: Path) -> None:
 def test_earlier_demo_is_replaced(tmp_path: Path) -> None:
     Sandbox(ROOT, tmp_path / "demo", print)
     (tmp_path / "demo/old.txt").write_text("")
-    place = Sandbox(ROOT, tmp_path / "demo", print)
+    sandbox = Sandbox(ROOT, tmp_path / "demo", print)
     assert not (tmp_path / "demo/old.txt").exists()
-    assert "book: demo" in (place.root / "env.yaml").read_text()
+    assert "book: demo" in (sandbox.root / "env.yaml").read_text()
 
 
 @pytest.mark.long
 def test_failed_command_is_reported_with_its_output(tmp_path: Path) -> None:
     heard: list[str] = []
-    place = Sandbox(ROOT, tmp_path / "demo", heard.append)
+    sandbox = Sandbox(ROOT, tmp_path / "demo", heard.append)
     with pytest.raises(
         BuildError, match=r"(?s)modelbook rollback ended with 1: .*no previous champion"
     ):
-        place.run_command("rollback")
+        sandbox.run_command("rollback")
     assert any("PromotionError" in line for line in heard)
-    assert place.run_json("history") == []
+    assert sandbox.run_json("history") == []

@@ -100,14 +100,14 @@ json.dump(errors, open(sys.argv[2], "w"))
 @pytest.fixture(scope="module")
 def block_errors(project, tmp_path_factory) -> dict[str, str]:
     """What went wrong in each block of Python; all of them run in one process, none sees another's names."""
-    place = tmp_path_factory.mktemp("blocks")
+    folder = tmp_path_factory.mktemp("blocks")
     codes = list(dict.fromkeys(code for _, code in blocks("python")))
-    (place / "codes.json").write_text(json.dumps(codes))
+    (folder / "codes.json").write_text(json.dumps(codes))
     result = project.run(
-        "python", "-c", RUN_BLOCKS, str(place / "codes.json"), str(place / "errors.json")
+        "python", "-c", RUN_BLOCKS, str(folder / "codes.json"), str(folder / "errors.json")
     )
     assert result.returncode == 0, result.stderr
-    return dict(zip(codes, json.loads((place / "errors.json").read_text()), strict=True))
+    return dict(zip(codes, json.loads((folder / "errors.json").read_text()), strict=True))
 
 
 @pytest.mark.slow

@@ -23,11 +23,11 @@ from modelbook.errors import DataError, ModelbookError, ParameterError
 N = 240
 
 
-def people(**more: Any) -> pd.DataFrame:
+def people(**kwargs: Any) -> pd.DataFrame:
     """A table of 240 rows with a target ``y`` that depends on ``x``, and further columns."""
     random = np.random.default_rng(0)
     x = random.normal(50, 10, N).round(2)
-    return pd.DataFrame({"x": x, **more, "y": (x + random.normal(0, 8, N) > 55).astype(int)})
+    return pd.DataFrame({"x": x, **kwargs, "y": (x + random.normal(0, 8, N) > 55).astype(int)})
 
 
 def drafted(frame: pd.DataFrame, target: str = "y", **options: Any) -> BookDraft:
@@ -532,7 +532,7 @@ def test_unedited_draft_is_overwritten_and_edited_one_is_not(place: Path) -> Non
 
 
 def test_failed_write_leaves_no_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*given: Any) -> None:
+    def full(*args: Any) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(atomic.os, "replace", full)

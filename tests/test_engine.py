@@ -162,10 +162,10 @@ def test_families_are_evaluated_concurrently_within_budget(trial, board, two, tm
     assert {item.status for item in spent} == {"skipped"}
 
 
-def searched(trial: Experiment, **given: Any) -> SearchResult:
+def searched(trial: Experiment, **kwargs: Any) -> SearchResult:
     """The decision tree tuned, here or elsewhere."""
     params = Finalize(strategy="tune", calibrate="none", tune_rounds=3)
-    return search_model(trial, params, ["dt"], "roc_auc", silent, **given)
+    return search_model(trial, params, ["dt"], "roc_auc", silent, **kwargs)
 
 
 @pytest.fixture(scope="module")

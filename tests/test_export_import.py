@@ -182,12 +182,12 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
         keys[name] = signing.load_private_key(private), signing.load_public_key(public)
         with raises_stating(StoreError, public):
             signing.load_private_key(public)
-    target, place = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
-    address = exports.export_version(source, BOOK, place, 1)
+    target, export_address = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
+    address = exports.export_version(source, BOOK, export_address, 1)
     with raises_stating(StoreError, exports.SIGNATURE_FILE):  # not signed
         imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
     for name in ("other", "dev"):  # the last signature counts
-        signed = exports.export_version(source, BOOK, place, 1, signing_key=keys[name][0])
+        signed = exports.export_version(source, BOOK, export_address, 1, signing_key=keys[name][0])
         assert signed == address
     with raises_stating(StoreError, address):
         imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
@@ -321,12 +321,12 @@ def test_import_is_evaluated_on_later_journaled_predictions(
             PREDICTIONS_TABLE.insert(),
             [
                 entry
-                | {"id": str(place), "at": time.time() + 60, "inputs": json.dumps(record),
+                | {"id": str(index), "at": time.time() + 60, "inputs": json.dumps(record),
                    "probabilities": json.dumps({"0": 1 - score, "1": score})}
-                for place, (record, score) in enumerate(zip(records, scores, strict=True))
+                for index, (record, score) in enumerate(zip(records, scores, strict=True))
             ],
         )  # fmt: skip
-    journal.record_outcomes({str(place): int(rows["happened"][place]) for place in range(350)})
+    journal.record_outcomes({str(index): int(rows["happened"][index]) for index in range(350)})
     _, judged = import_and_judge(root, addresses["wrong"], journal)
     assert judged.is_hold
     assert judged.entry is not None

@@ -51,17 +51,17 @@ def address(tmp_path: Path) -> str:
 def test_service_serves_export_without_a_project(
     shelf: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    place = exports.export_version(shelf.root, BOOK, f"{address}/")
+    export_address = exports.export_version(shelf.root, BOOK, f"{address}/")
     other = tmp_path / "other"
-    result = exports.open_export(other, place)
+    result = exports.open_export(other, export_address)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
-    manifest = (Path(place.removeprefix("file://")) / "version.json").read_bytes()
-    assert place == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
+    manifest = (Path(export_address.removeprefix("file://")) / "version.json").read_bytes()
+    assert export_address == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
     item = served_models.load_model(result, max_rows=1)
     assert (item.number, item.golden_rows > 0) == (1, True)
     assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
     assert (
-        exports.export_version(shelf.root, BOOK, address) == place
+        exports.export_version(shelf.root, BOOK, address) == export_address
     )  # again, and nothing is another
 
 
@@ -93,10 +93,10 @@ def test_folder_is_an_address_like_its_uri(
 ) -> None:
     folder = tmp_path / "all exports"
     monkeypatch.chdir(tmp_path)
-    place = exports.export_version(shelf.root, BOOK, folder.name)
+    export_address = exports.export_version(shelf.root, BOOK, folder.name)
     [export] = folder.iterdir()
-    assert place == f"file://{export}"
-    for address in (place, str(export), f"{folder.name}/{export.name}"):
+    assert export_address == f"file://{export}"
+    for address in (export_address, str(export), f"{folder.name}/{export.name}"):
         result = exports.open_export(tmp_path / "other", address)
         assert served_models.load_model(result, max_rows=1).number == 1
     for problem_address in (folder.name, f"{folder.name}/{'0' * 64}"):
@@ -108,14 +108,16 @@ def test_folder_is_an_address_like_its_uri(
 def test_altered_files_are_neither_exported_nor_served(
     shelf: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    place = exports.export_version(shelf.root, BOOK, address)
-    for folder in (shelf.folder(1), Path(place.removeprefix("file://")) / "parts"):
+    export_address = exports.export_version(shelf.root, BOOK, address)
+    for folder in (shelf.folder(1), Path(export_address.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
     with raises_stating(StoreError, BOOK, 1):
         exports.export_version(shelf.root, BOOK, address)
-    digest = exports.read_manifest(place)["tags"]["digest"]
+    digest = exports.read_manifest(export_address)["tags"]["digest"]
     with raises_stating(StoreError, digest[:12]):
-        served_models.load_model(exports.open_export(tmp_path / "other", place), max_rows=1)
+        served_models.load_model(
+            exports.open_export(tmp_path / "other", export_address), max_rows=1
+        )
 
 
 @pytest.mark.parametrize(
@@ -147,12 +149,12 @@ def test_service_starts_from_s3_in_an_empty_folder(
     shelf: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch, "models"):
-        place = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
+        export_address = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
         with socket.socket() as item:
             item.bind(("127.0.0.1", 0))
             port = item.getsockname()[1]
         (tmp_path / "empty").mkdir()
-        command = [BIN / "modelbook", "serve", "--from", place, "--port", str(port)]
+        command = [BIN / "modelbook", "serve", "--from", export_address, "--port", str(port)]
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(
                 command, cwd=tmp_path / "empty", stderr=log, env={**os.environ}

@@ -35,16 +35,16 @@ def cell(
     source: str,
     error: Exception | None = None,
     started: str | None = "2024-05-06T07:08:09",
-    **more: Any,
+    **kwargs: Any,
 ) -> Any:
     name = type(error).__name__
     outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
     # Papermill calls every cell completed in the end, also those that it never came to.
     metadata = {
         "papermill": {"status": "completed", "start_time": started},
-        "tags": more.pop("tags", []),
+        "tags": kwargs.pop("tags", []),
     }
-    return new_code_cell(source, metadata=metadata, outputs=outputs, **more)
+    return new_code_cell(source, metadata=metadata, outputs=outputs, **kwargs)
 
 
 def partial(*last: Any) -> Any:
@@ -70,7 +70,7 @@ def made(tmp_path: Path) -> Any:
     def write(
         notebook: Any = None,
         what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()",
-        **more: Any,
+        **kwargs: Any,
     ) -> str:
         folder = tmp_path / "reports/tiny"
         (folder / "logs").mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def made(tmp_path: Path) -> Any:
             folder / "03_compare.html",
             folder / "03_compare.ipynb",
             log,
-            **{**result, **more},
+            **{**result, **kwargs},
         )
         return failure_report.write(match).read_text(encoding="utf-8")
 

@@ -231,19 +231,19 @@ def test_stack_uses_images_of_release(project, release):
 @pytest.fixture
 def aws(tmp_path: Path) -> Path:
     """The folder of the AWS CLI's command, installed in an environment of its own."""
-    uv, place = [BIN / "uv", "--quiet"], tmp_path / "aws"
-    subprocess.run([*uv, "venv", "--python", sys.executable, place], check=True)
+    uv, folder = [BIN / "uv", "--quiet"], tmp_path / "aws"
+    subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
     words = [
         "pip",
         "install",
         "--python",
-        place / "bin/python",
+        folder / "bin/python",
         "--exclude-newer",
         "2026-06-20",
         "awscli",
     ]
     subprocess.run([*uv, *words], check=True)
-    return place / "bin"
+    return folder / "bin"
 
 
 @pytest.mark.integration

@@ -227,22 +227,22 @@ def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.Dat
     retained.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
     rows = []
-    for place, (item, score) in enumerate(
+    for index, (item, score) in enumerate(
         zip(frame.to_dict("records"), answer(frame), strict=True)
     ):
         inputs = {
             name: None if pd.isna(item[name]) else item[name] for name in contract.input_names
         }
-        old = place >= 600
+        old = index >= 600
         rows.append({
-            "book": "tiny", "id": str(place), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
+            "book": "tiny", "id": str(index), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
             "returned": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
     with retained.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)
     retained.record_outcomes(
-        {str(place): int(value) for place, value in enumerate(frame["happened"][:500])}
+        {str(index): int(value) for index, value in enumerate(frame["happened"][:500])}
     )
     return retained
 

@@ -34,8 +34,8 @@ def parted(tmp_path: Path) -> Callable[..., Path]:
 
     def make(table: pd.DataFrame, *sizes: int) -> Path:
         ends = np.cumsum([0, *sizes])
-        for place, (start, end) in enumerate(pairwise(ends)):
-            path = tmp_path / "rows" / (f"p{place}.parquet" if place else "a/p0.parquet")
+        for index, (start, end) in enumerate(pairwise(ends)):
+            path = tmp_path / "rows" / (f"p{index}.parquet" if index else "a/p0.parquet")
             path.parent.mkdir(parents=True, exist_ok=True)
             table.iloc[start:end].to_parquet(path, row_group_size=300)
         (tmp_path / "rows/_metadata.parquet").write_text("of another writer")
@@ -90,8 +90,8 @@ def of_folder(
     )
     monkeypatch.setattr(versions, "load_pyfunc", lambda *_: model)
 
-    def evaluate(place: Path | str) -> Any:
-        root, name = (place.parent, place.name) if isinstance(place, Path) else (Path(), place)
+    def evaluate(folder: Path | str) -> Any:
+        root, name = (folder.parent, folder.name) if isinstance(folder, Path) else (Path(), folder)
         return batch_sources.evaluate_file(root, name, version, PARAMS)
 
     return evaluate

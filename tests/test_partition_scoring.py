@@ -57,10 +57,10 @@ def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
     """Three partitions of 200 rows, of which two break the contract; and what other writers leave beside them."""
     rows = frame.copy()
     rows.loc[[7, 500], "size"] = 500.0
-    for place, name in enumerate(NAMES):
+    for index, name in enumerate(NAMES):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows.iloc[200 * place : 200 * (place + 1)].to_parquet(path)
+        rows.iloc[200 * index : 200 * (index + 1)].to_parquet(path)
     (tmp_path / "in/_SUCCESS").touch()
     (tmp_path / "in/.hidden.parquet").write_text("of a writer that died")
     return tmp_path / "in"
@@ -124,11 +124,11 @@ def test_empty_partition_gives_empty_output_with_same_columns(run, table, frame)
 def test_finished_partitions_are_skipped_after_interruption(run, table, shelf, monkeypatch):
     answered, complete = list[str](), batch.score_file
 
-    def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
+    def dies_at_the_last(source: Path, *args: Any, **kwargs: Any) -> Any:
         answered.append(source.relative_to(table).as_posix())
         if len(answered) == 3:
             raise KeyboardInterrupt
-        return complete(source, *given, **more)
+        return complete(source, *args, **kwargs)
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
@@ -231,11 +231,11 @@ def test_interrupted_remote_run_is_resumed(shelf, table, monkeypatch, frame, con
     store.put(str(table), "memory://lake/rows", recursive=True)
     scored, complete = list[str](), batch.score_file
 
-    def dies_at_the_last(source: Path, *given: Any, **more: Any) -> Any:
+    def dies_at_the_last(source: Path, *args: Any, **kwargs: Any) -> Any:
         scored.append(source.name)
         if len(scored) == 3:
             raise KeyboardInterrupt
-        return complete(source, *given, **more)
+        return complete(source, *args, **kwargs)
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     words = ["memory://lake/rows", "memory://lake/scores"]

@@ -43,8 +43,8 @@ def plain(expression: str) -> str:
     return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
 
 
-def promtool(*args: str, **more: Any) -> None:
-    result = subprocess.run(["promtool", *args], capture_output=True, text=True, **more)
+def promtool(*args: str, **kwargs: Any) -> None:
+    result = subprocess.run(["promtool", *args], capture_output=True, text=True, **kwargs)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -94,9 +94,9 @@ def judge(root: Path, number: int, word: str = "promote") -> HistoryEntry:
     )
 
 
-def promote(root: Path, number: int, **more: str) -> HistoryEntry | None:
+def promote(root: Path, number: int, **kwargs: str) -> HistoryEntry | None:
     return promotion.promote(
-        root, MODEL, number, **{"reason": "", "override": "", "commit": "c0ffee", **more}
+        root, MODEL, number, **{"reason": "", "override": "", "commit": "c0ffee", **kwargs}
     )
 
 
@@ -185,11 +185,11 @@ def test_secrets_and_nan_are_not_recorded(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> None:
-    for place in (root, tmp_path / "nowhere"):
+    for folder in (root, tmp_path / "nowhere"):
         assert (
-            history.read_history(place),
-            history.find_integrity_errors(place),
-            history.alias_mismatch(place, MODEL),
+            history.read_history(folder),
+            history.find_integrity_errors(folder),
+            history.alias_mismatch(folder, MODEL),
         ) == ([], [], "")
 
 
@@ -468,10 +468,10 @@ def test_concurrent_promotions_report_the_first(
     judge(root, 2)
     judge(root, 3)
 
-    def overtaken(place: Path, model: str, number: int) -> int:
+    def overtaken(folder: Path, model: str, number: int) -> int:
         monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
         monkeypatch.setenv("MODELBOOK_BY", "bert")
-        promote(place, 3)
+        promote(folder, 3)
         return 30
 
     monkeypatch.setattr(promotion, "verify_golden_rows", overtaken)

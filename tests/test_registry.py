@@ -552,11 +552,11 @@ def test_promote_hold_and_dry_run_move_alias_as_decided(
     assert alias(root) is None
     first = {"champion": 1, "golden_rows": 30, "scorer": item.tags["scorer"], "monitored": 1}
     assert enact(root, item, "promote") == {**first, "moved": True, "history": 4}
-    for place, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
+    for index, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
         assert enact(root, two, word, enforce=enforce) == {
             **first,
             "moved": False,
-            "history": place,
+            "history": index,
         }
         assert alias(root) == 1
     assert enact(root, two, "promote", reason="By far")["champion"] == 2

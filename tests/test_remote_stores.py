@@ -459,8 +459,8 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
     rows = [
-        row | {"id": f"of {who} {place}", "inputs": json.dumps({"who": who})}
-        for place, who in enumerate((7, 7, 8))
+        row | {"id": f"of {who} {index}", "inputs": json.dumps({"who": who})}
+        for index, who in enumerate((7, 7, 8))
     ]
     with journal.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)

@@ -202,7 +202,7 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
     random, output = np.random.default_rng(1), []
     before = random.normal(size=9000)
     match = replay.replay_predictions(
-        (row(place, value, None, size=float(place)) for place, value in enumerate(before)), FixedScorer(contract, [0.0]),
+        (row(index, value, None, size=float(index)) for index, value in enumerate(before)), FixedScorer(contract, [0.0]),
         contract, "version 2", on_progress=lambda rows, seconds: output.append(rows),
     )  # fmt: skip
     assert output == [2000, 4000, 6000, 8000, 9000]

@@ -862,14 +862,14 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
         )
 
 
-def run(number: int, ended: str = "ok", **more: Any) -> BuildRun:
+def run(number: int, ended: str = "ok", **kwargs: Any) -> BuildRun:
     stages = {stage: StageRun("ran", verdict="fine") for stage in READS}
     return BuildRun(
         number,
         started="2024-05-06T07:08:09+00:00",
         seconds=83.2,
         status=ended,
-        stages={**stages, **more},
+        stages={**stages, **kwargs},
     )
 
 

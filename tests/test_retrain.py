@@ -121,8 +121,8 @@ def project(
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
     result = RetrainProject(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
 
-    def build(*given: Any) -> int:
-        result.built.append(given)
+    def build(*args: Any) -> int:
+        result.built.append(args)
         before = aliases.read_aliases(tmp_path, BOOK)["champion"].number
         result.judge(before + 1)
         result.move(before + 1, before)

@@ -68,9 +68,9 @@ def fail(root, stage):
     )
 
 
-def run(root, states=RAN, keep_runs=20, **more):
+def run(root, states=RAN, keep_runs=20, **kwargs):
     """Keep a run as a build does; returns its folder."""
-    number = write_run(root, states, **more)
+    number = write_run(root, states, **kwargs)
     run_archive.update_run_pages(root, "tiny", keep_runs)
     return root / f"reports/tiny/runs/{number}"
 

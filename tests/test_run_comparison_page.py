@@ -26,8 +26,8 @@ def project(tmp_path):
         (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
     )
     built(tmp_path)
-    for place, stage in enumerate(STAGES, 1):
-        write_stage_page(tmp_path, f"{place:02d}_{stage}")
+    for index, stage in enumerate(STAGES, 1):
+        write_stage_page(tmp_path, f"{index:02d}_{stage}")
     write_run(tmp_path)
     return tmp_path
 

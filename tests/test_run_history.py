@@ -71,7 +71,7 @@ def metrics_of(roc_auc):
     }
 
 
-def write_receipts(root, roc_auc=0.75, folds=5, **more):
+def write_receipts(root, roc_auc=0.75, folds=5, **kwargs):
     """Leave the six receipts of a build."""
     write_receipt(
         root,
@@ -79,7 +79,7 @@ def write_receipts(root, roc_auc=0.75, folds=5, **more):
         "accepted",
         [("rows", 20190, "count"), ("features", 27, "count")],
         {"seed": 42},
-        **more,
+        **kwargs,
     )
     write_receipt(root, "explore", "clear", parameters={"columns_shown": 8})
     write_receipt(
@@ -103,7 +103,7 @@ def write_run(
     command=("ploomber", "build"),
     environment="env.yaml",
     began=None,
-    **more,
+    **kwargs,
 ):
     """Record a run; the state of a failed stage is “failed: <message>”."""
     began = time.time() if began is None else began
@@ -114,7 +114,7 @@ def write_run(
     return history.record_run(
         root, "tiny", began, states, command=command, env_file=environment, status=ended, messages=messages,
         module_digests={name: note.get("dependencies_digest", "") for name, note in notes.items()},
-        archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **more,
+        archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **kwargs,
     )  # fmt: skip
 
 

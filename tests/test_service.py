@@ -94,9 +94,9 @@ def client(
         yield client
 
 
-def serve(shelf: VersionStore, settings: str = "", **more: Any) -> TestClient:
+def serve(shelf: VersionStore, settings: str = "", **kwargs: Any) -> TestClient:
     (shelf.root / SETTINGS_FILE).write_text(settings)
-    return client_of(shelf.root, raise_server_exceptions=False, **more)
+    return client_of(shelf.root, raise_server_exceptions=False, **kwargs)
 
 
 def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
@@ -377,8 +377,8 @@ class TestJournal:
     def test_on_failure_setting_decides_when_journal_is_down(
         self, version_store, setting, status, tmp_path
     ):
-        place = tmp_path / "data" / BOOK / "journal.db"
-        place.mkdir(parents=True)
+        folder = tmp_path / "data" / BOOK / "journal.db"
+        folder.mkdir(parents=True)
         with serve(
             version_store, f"journal: {{on_failure: {setting}, timeout_seconds: 0.2}}"
         ) as client:

@@ -236,8 +236,8 @@ def test_file_changed_during_reading_raises(
     path.write_text("a,b\n1,2\n")
     real = file_formats.read_file
 
-    def slow(*given):
-        frame = real(*given)
+    def slow(*args):
+        frame = real(*args)
         path.write_text("a,b\n1,2\n3,4\n")
         return frame
 
@@ -260,7 +260,7 @@ def served(tmp_path: Path) -> Iterator[str]:
     TABLE.to_csv(tmp_path / "site/t.csv.gz", index=False)
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *given: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site")))
@@ -300,7 +300,7 @@ def test_unreachable_address_raises(tmp_path: Path) -> None:
 def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
-    def missing(*given: object, **options: object) -> None:
+    def missing(*args: object, **options: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)

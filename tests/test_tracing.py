@@ -83,10 +83,10 @@ def test_request_spans_continue_trace_of_caller(shelf, monkeypatch):
 def test_missing_tracing_extra_raises_with_install_command(monkeypatch):
     load = builtins.__import__
 
-    def load_without(name: str, *arguments: Any, **more: Any) -> Any:
+    def load_without(name: str, *arguments: Any, **kwargs: Any) -> Any:
         if name.startswith("opentelemetry.exporter"):
             raise ModuleNotFoundError(name=name)
-        return load(name, *arguments, **more)
+        return load(name, *arguments, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", load_without)
     with pytest.raises(ServingError) as failed:

@@ -1006,8 +1006,8 @@ def describe_curve(*values: float, metric: str = "roc_auc") -> str:
     """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
     shares = learning_curve.TRAIN_SHARES[-len(values) :]
     rows = [
-        (share, fold, 100, value + 0.005 * fold * place)
-        for place, (share, value) in enumerate(zip(shares, values)) for fold in (-1, 1)
+        (share, fold, 100, value + 0.005 * fold * index)
+        for index, (share, value) in enumerate(zip(shares, values)) for fold in (-1, 1)
     ]  # fmt: skip
     return learning_curve.describe_learning_curve(
         pd.DataFrame(rows, columns=learning_curve.COLUMNS), metric, 60

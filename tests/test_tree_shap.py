@@ -180,7 +180,7 @@ def test_hist_gradient_boosting(model: Any, classes: int, categories: list[int] 
     codes = (
         {}
         if categories is None
-        else {code: place for place, code in enumerate(np.unique(train[:, CATEGORY]))}
+        else {code: index for index, code in enumerate(np.unique(train[:, CATEGORY]))}
     )
     seen = rows.copy()
     if categories:

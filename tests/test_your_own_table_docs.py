@@ -19,7 +19,7 @@ TABLES = Path(os.environ.get("WALKTHROUGH_TABLES", ROOT / "data/tables"))
 PAGE = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
 
 
-def draft_as_documented(name: str, place: Path) -> BookDraft:
+def draft_as_documented(name: str, folder: Path) -> BookDraft:
     """Carry out what the page says of a table."""
     if not (TABLES / name).is_file():
         pytest.skip(f"{name} is not in {TABLES}")
@@ -28,10 +28,10 @@ def draft_as_documented(name: str, place: Path) -> BookDraft:
     options: dict[str, Any] = {
         word.removeprefix("--"): words[at + 1] for at, word in enumerate(words) if "--" in word
     }
-    plan = planning.plan_draft(place, str(TABLES / name))
+    plan = planning.plan_draft(folder, str(TABLES / name))
     names = options.pop("columns", None)
     result = planning.draft_from_plan(plan, options.pop("target"), column_names=names)
-    table = read_table(plan.table, place, result.contract)
+    table = read_table(plan.table, folder, result.contract)
     result.contract.check(table)
     assert result.contract.select_features(table).shape == (
         len(table),
