@@ -67,7 +67,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def explain_errors(
+def convert_errors(
     url: str,
     error_class: type[ModelbookError] = DataError,
     *,
@@ -234,7 +234,7 @@ class RemoteAddress:
     @contextmanager
     def open(self) -> Iterator[Any]:
         """Open the file for reading; only what is read is downloaded."""
-        with explain_errors(self.url, shown_as=self.redacted_url):
+        with convert_errors(self.url, shown_as=self.redacted_url):
             filesystem, path = open_filesystem(self.url)
             with filesystem.open(path) as file:
                 yield file
@@ -252,7 +252,7 @@ class RemoteAddress:
         )
 
     def _call(self, operation: Any) -> Any:
-        with explain_errors(self.url, shown_as=self.redacted_url):
+        with convert_errors(self.url, shown_as=self.redacted_url):
             return operation(*open_filesystem(self.url))
 
 

@@ -98,7 +98,7 @@ def forget_entity(
                 erasure.table_rows[path.relative_to(root).as_posix()] = count
         if journal:
             erasure.journal_rows = journal.delete_rows(selection.matches_input)
-        with connection.explain_errors(root):
+        with connection.convert_errors(root):
             _erase_from_versions(root, book, selection, erasure)
             erasure.trained_versions.sort()
         _delete_exports(root, book, selection, erasure)

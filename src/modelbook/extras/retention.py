@@ -71,7 +71,7 @@ def plan_retention(
     """
     retention, latest = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
     if check_store(root):
-        with connection.explain_errors(root):
+        with connection.convert_errors(root):
             versions = create_client(root).search_model_versions(f"name = '{book}'")
         creation_times = {
             int(registered.version): registered.creation_timestamp / 1000 for registered in versions
@@ -128,7 +128,7 @@ def _find_needed(root: Path, book: str) -> dict[int, str]:
     """Return versions that must stay, with the reason."""
     champions = history.recorded_champions(history.read_history(root, book))
     needed = {number: "former champion" for number in champions if number is not None}
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         aliases = find_alias_numbers(create_client(root), book)
     return needed | {number: alias for alias, number in aliases.items()}
 
@@ -137,7 +137,7 @@ def _delete_version(root: Path, book: str, number: int) -> None:
     version = find_version(root, book, number)
     if version is None:
         return
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         create_client(root).delete_model_version(book, str(number))
     if version.source_uri:
         artifact_storage.delete_folder(version.source_uri)

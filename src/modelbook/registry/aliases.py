@@ -236,7 +236,7 @@ def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     StoreError
         When the store cannot be read.
     """
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         client = create_client(root)
         return {
             alias: _get_version(client, root, model_name, number)
@@ -269,7 +269,7 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
         return None
     from mlflow.exceptions import MlflowException
 
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         try:
             return _get_version(create_client(root), root, model_name, version)
         except MlflowException as error:

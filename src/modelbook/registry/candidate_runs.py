@@ -118,7 +118,7 @@ def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str
     """
     client = create_client(root)
     models: dict[str, str] = {}
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         experiment = client.get_experiment_by_name(book)
         if experiment is None:
             return {}
@@ -143,7 +143,7 @@ def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str
 
 def delete_model(root: Path, model_id: str, address: str) -> None:
     """Delete a candidate's model, then its files; its run stays."""
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         create_client(root).delete_logged_model(model_id)
     folder = local_path(root, address)
     if folder:

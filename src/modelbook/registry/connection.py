@@ -73,7 +73,7 @@ def check_connection(root: Path) -> None:
         _check_file(root)
     if is_embedded(root) or is_server(root):
         return
-    with explain_errors(root):
+    with convert_errors(root):
         deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
         is_postgresql = tracking_uri(root).startswith("postgresql")
         options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if is_postgresql else {}
@@ -112,7 +112,7 @@ def _check_file(root: Path) -> None:
 
 
 @contextmanager
-def explain_errors(root: Path) -> Iterator[None]:
+def convert_errors(root: Path) -> Iterator[None]:
     """Convert errors of MLflow and of the database to StoreErrors, secrets redacted."""
     try:
         yield

@@ -143,7 +143,7 @@ def find_integrity_errors(root: Path, model_name: str | None = None) -> list[str
 
 def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
     problems, previous_hash, last_number = [], "", 0
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         entries = log.read_entries()
         gaps = log.find_gaps()
     for number, text, entry_hash in entries:
@@ -538,7 +538,7 @@ def _busy_error(log: HistoryLog) -> StoreError:
 def _open_logs(root: Path, model_name: str | None) -> list[HistoryLog]:
     if is_embedded(root) and not database_path(root).is_file():
         return []
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         names = [model_name] if model_name else history_log.list_models(root)
         logs = [history_log.open_log(root, name, create=False) for name in names]
     return [log for log in logs if log]
@@ -547,7 +547,7 @@ def _open_logs(root: Path, model_name: str | None) -> list[HistoryLog]:
 @contextmanager
 def _write_history(root: Path, model_name: str) -> Iterator[HistoryLog]:
     """Open a model's log for writing; writers of an embedded store wait for one another."""
-    with _lock_embedded_store(root), connection.explain_errors(root):
+    with _lock_embedded_store(root), connection.convert_errors(root):
         log = history_log.open_log(root, model_name, create=True)
         assert log is not None
         yield log

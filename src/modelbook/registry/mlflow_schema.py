@@ -69,7 +69,7 @@ def find_difference(root: Path) -> SchemaDifference | None:
         When a database cannot be read.
     """
     for uri in list_databases(root):
-        with connection.explain_errors(root):
+        with connection.convert_errors(root):
             revision = _read_revision(uri)
         if revision is None:  # no tables yet
             continue

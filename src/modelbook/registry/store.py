@@ -86,7 +86,7 @@ def _open_database(root: Path) -> None:
     deadline, has_conflict = time.monotonic() + CREATION_SECONDS, False
     while True:
         try:
-            with connection.explain_errors(root):
+            with connection.convert_errors(root):
                 client = _make_client(root, _configure(root))
                 experiments = client.search_experiments()
                 models = {model.name for model in client.search_registered_models()}
@@ -172,7 +172,7 @@ def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
     StoreError
         When it was created with another artifact location.
     """
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         experiment = client.get_experiment_by_name(name)
         location = f"{artifact_uri(root)}/{name}" if artifact_uri(root) else None
         if experiment is None:

@@ -49,7 +49,7 @@ class StageRun:
         ensure_store(root)
         self._root, self._client = root, create_client(root)
         self._experiment_id = ensure_experiment(self._client, root, book)
-        with connection.explain_errors(root):
+        with connection.convert_errors(root):
             self._terminate_stale_runs(stage)
         self.run_id = self._create_run(stage, {**tags, "stage": stage})
 
@@ -87,7 +87,7 @@ class StageRun:
 
     def _create_run(self, name: str, tags: Mapping[str, Any]) -> str:
         tag_texts = {key: redact(str(value)) for key, value in tags.items()}
-        with connection.explain_errors(self._root):
+        with connection.convert_errors(self._root):
             run = self._client.create_run(self._experiment_id, run_name=name, tags=tag_texts)
         return run.info.run_id
 
@@ -105,7 +105,7 @@ class StageRun:
             if math.isfinite(value)
         ]
         run_params = [Param(key, redact(str(value))) for key, value in params.items()]
-        with connection.explain_errors(self._root):
+        with connection.convert_errors(self._root):
             self._client.log_batch(run_id, run_metrics, run_params)
 
     def _terminate_stale_runs(self, stage: str) -> None:

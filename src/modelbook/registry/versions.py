@@ -156,7 +156,7 @@ def create_version(
             expected="exactly the same predictions",
             next="nothing was registered; check the pipeline for a random or stateful step",
         )
-    with connection.explain_errors(root):
+    with connection.convert_errors(root):
         log = history_log.open_log(root, model_name, create=True)  # with the registered model
         assert log is not None
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
