@@ -187,12 +187,12 @@ def replay_predictions(
     features = contract.feature_names
     slices = [name for name in contract.slices if name in features]
     result = ReplayResult(scorer.decision_rule.score_change_label, slices)
-    rng, started = np.random.default_rng(0), time.monotonic()
+    rng, start_time = np.random.default_rng(0), time.monotonic()
     while rows := list(islice(journal_rows, CHUNK_ROWS)):
         chunk = _replay_chunk(rows, scorer, features, version_label)
         result.add_chunk(chunk, rng)
         on_chunk(chunk)
-        on_progress(result.rows, time.monotonic() - started)
+        on_progress(result.rows, time.monotonic() - start_time)
     if not result.rows:
         raise DataError(
             "the journal has no predictions since then by versions other than "

@@ -71,7 +71,7 @@ def retrain(
         the build fails or exceeds its budget. The champion stays unless the build had promoted
         the challenger already.
     """
-    started = time.monotonic()
+    start_time = time.monotonic()
     book = project.read_parameters(root, env_file)["ingest"]["book"]
     with locks.lock_retrain(root, book):
         champion = _find_champion(root, book)
@@ -85,7 +85,7 @@ def retrain(
             return _make_plan_result(plan, champion.number)
         _write_overrides(root, book, plan)
         last_entry = max((entry.number for entry in history.read_history(root)), default=0)
-        seconds_left = request.budget and started + request.budget - time.monotonic()
+        seconds_left = request.budget and start_time + request.budget - time.monotonic()
         exit_code = _run_build(root, env_file, request, seconds_left, out)
         return _make_result(root, book, plan, request, exit_code, last_entry)
 

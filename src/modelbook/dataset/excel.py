@@ -105,10 +105,10 @@ def _count_footer_rows(cells: pd.DataFrame) -> int:
     last_rows = cells.tail(footers.MAX_FOOTER_LINES).astype(object)
     texts = last_rows.where(last_rows.notna(), "").astype(str).to_numpy().tolist()
     for start, row in enumerate(texts):
-        rest = texts[start:]
-        is_remark = [sum(bool(cell) for cell in row) == 1 < len(row) for row in rest]
+        texts_below = texts[start:]
+        is_remark = [sum(bool(cell) for cell in row) == 1 < len(row) for row in texts_below]
         if footers.is_footer([row[0]]) and all(is_remark):
-            return len(rest) + footers.count_total_rows(texts[:start])
+            return len(texts_below) + footers.count_total_rows(texts[:start])
     return footers.count_total_rows(texts)
 
 

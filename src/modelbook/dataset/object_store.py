@@ -286,23 +286,23 @@ def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
         raise DataError(
             f"{remote.redacted_url} exists already", next="name another one, or delete it"
         )
-    started = (
+    start_marker = (
         remote.child(STARTED_MARKERS[0]) if is_folder else remote.sibling(f".{remote.name}.part")
     )
-    started.write_text("")  # fails now where nothing may be written
+    start_marker.write_text("")  # fails now where nothing may be written
     with TemporaryDirectory() as folder:
         target = Path(folder) / remote.name
         try:
             yield target
         except BaseException:
-            started.remove()
+            start_marker.remove()
             raise
         for path in sorted(Path(folder).iterdir(), key=lambda path: path == target):
             (remote if path == target else remote.sibling(path.name)).upload(path)
         if is_folder:
             names = [path.name for path in target.rglob("*") if path.is_file()]
             remote.child(COMMIT_MARKER).write_text(json.dumps({"files": len(names)}))
-    started.remove()
+    start_marker.remove()
 
 
 def _list_folder(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:

@@ -400,14 +400,14 @@ def _number_keys(kind: str, mark: str) -> dict[str, str]:
 
 
 def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
-    other: parsing.DecimalMark = "." if mark == "," else ","
+    other_mark: parsing.DecimalMark = "." if mark == "," else ","
     example = next(text for text in texts if "." in text or "," in text)
     guess.add_question(
         "decimal",
         example=example,
         number=parsing.parse_number(example, "number", mark),
-        other=parsing.parse_number(example, "number", other),
-        other_mark=other,
+        other=parsing.parse_number(example, "number", other_mark),
+        other_mark=other_mark,
     )
 
 
@@ -591,12 +591,12 @@ def _choose_date_order(
 def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Series]) -> str:
     is_parsed = {name: parsed.notna() for name, parsed in parsed_by_format.items()}
     best = max(is_parsed, key=lambda name: int(is_parsed[name].sum()))
-    rest = series[~is_parsed[best]]
+    unparsed = series[~is_parsed[best]]
     if not is_parsed[best].any():
-        return f"dates in no known format, such as {_shorten_value(rest.iloc[0])}"
+        return f"dates in no known format, such as {_shorten_value(unparsed.iloc[0])}"
     return (
         f"dates as {best}, such as {_shorten_value(series[is_parsed[best]].iloc[0])}, and others, "
-        f"such as {_shorten_value(rest.iloc[0])}"
+        f"such as {_shorten_value(unparsed.iloc[0])}"
     )
 
 

@@ -61,8 +61,8 @@ def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
     """
     strong = [name for name, score in scores.items() if score >= SUSPECT_SCORE]
     perfect = [name for name in strong if scores[name] >= PERFECT_SCORE]
-    others = [score for name, score in scores.items() if name not in perfect]
-    second_score = sorted(others)[-2] if len(others) > 1 else -np.inf
+    other_scores = [score for name, score in scores.items() if name not in perfect]
+    second_score = sorted(other_scores)[-2] if len(other_scores) > 1 else -np.inf
     standouts = [name for name in strong if name not in perfect and second_score < MAX_SECOND_SCORE]
     suspects = [*perfect, *standouts]
     return suspects, [name for name in strong if name not in suspects]

@@ -127,15 +127,15 @@ def _read_sheet_with_target(
     sheets = _list_other_sheets(plan, layout)
     first = dataset.read_without_contract(plan.table, plan.root, layout, missing_markers, names)
     for sheet in [] if target in first[0] else sheets:
-        other = dataset.read_without_contract(
+        table = dataset.read_without_contract(
             plan.table,
             plan.root,
             layout.model_copy(update={"sheet": sheet}),
             missing_markers,
             names,
         )
-        if target in other[0]:
-            return other
+        if target in table[0]:
+            return table
     return first
 
 

@@ -397,7 +397,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
-    other = "".join(f"; {row['saving']:,.0f} against {row['against']}" for row in others)
+    comparison = "".join(f"; {row['saving']:,.0f} against {row['against']}" for row in others)
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
@@ -413,7 +413,7 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             reference["saving"],
             "count",
             interval=None if low is None else (low, high),
-            context=f"{f'{policy}, ' if policy else ''}against {reference['against']}{other}",
+            context=f"{f'{policy}, ' if policy else ''}against {reference['against']}{comparison}",
             compared_with=champion,
         ),
     ]

@@ -53,19 +53,21 @@ class StreamWorker:
             503 while no version is in service, or a required journal is unavailable: try again
             later.
         """
-        started, raw_id = time.perf_counter(), fields.get(b"id", entry_id.encode())
+        start_time, raw_id = time.perf_counter(), fields.get(b"id", entry_id.encode())
         identity = raw_id.decode("utf-8", "replace")
         try:
             return {
                 "id": identity,
-                "prediction": await self._predict_entry(identity, fields, started),
+                "prediction": await self._predict_entry(identity, fields, start_time),
             }
         except RequestError as error:
             if error.status >= 500:
                 raise
             return {"id": identity, "error": orjson.dumps(error.to_dict()).decode()}
 
-    async def _predict_entry(self, prediction_id: str, fields: EntryFields, started: float) -> str:
+    async def _predict_entry(
+        self, prediction_id: str, fields: EntryFields, start_time: float
+    ) -> str:
         if len(prediction_id) > MAX_ID_LENGTH:
             raise RequestError(
                 422,
@@ -80,7 +82,7 @@ class StreamWorker:
         if response is None:
             user = fields.get(b"user", b"").decode("utf-8", "replace") or None
             [response] = await self._service.predict_rows(
-                champion, rows, user, started, [prediction_id]
+                champion, rows, user, start_time, [prediction_id]
             )
         return orjson.dumps(response).decode()
 

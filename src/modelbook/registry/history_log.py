@@ -219,8 +219,8 @@ def _entry_key(number: int) -> str:
 
 
 def _read_entry(params: Mapping[str, str], number: int) -> LogEntry:
-    entry_hash, _, rest = params[_entry_key(number)].partition(" ")
-    part_count = rest.partition(" ")[0]
+    entry_hash, _, remainder = params[_entry_key(number)].partition(" ")
+    part_count = remainder.partition(" ")[0]
     chunks = [
         params.get(f"text.{entry_hash}.{position}", "")
         for position in range(int(part_count) if part_count.isdecimal() else 0)

@@ -206,14 +206,14 @@ class ObjectStoreFolders:
         return nullcontext()  # object stores have no locks
 
     def prepare(self, version: RegisteredVersion) -> RegisteredVersion:
-        description, started = _describe_run(self.source, version), self._read_run()
-        if started not in (None, description):
+        description, earlier_run = _describe_run(self.source, version), self._read_run()
+        if earlier_run not in (None, description):
             raise DataError(
                 f"{self.target} was started by a run of other rows or another version",
                 expected="the same rows and version, to continue that run, or another folder",
                 next="delete it, or name another one",
             )
-        if started is None:
+        if earlier_run is None:
             if self.rejects.exists():
                 raise DataError(
                     f"{self.rejects} exists already", next="name another folder, or delete it"

@@ -112,12 +112,12 @@ def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
     @app.post("/predict/csv", include_in_schema=False)
     async def predict_csv(request: Request) -> Response:
         user, body = read_user_id(request.scope["modelbook.headers"]), await _read_upload(request)
-        started, champion, predictions = time.perf_counter(), service.champion, []
+        start_time, champion, predictions = time.perf_counter(), service.champion, []
         header, cells, chunks = await service.parse_off_loop(
             csv_upload.read_table, body, champion, service.max_upload_rows
         )
         for chunk in chunks:
-            predictions += await service.predict_rows(champion, chunk, user, started)
+            predictions += await service.predict_rows(champion, chunk, user, start_time)
         table = await service.parse_off_loop(csv_upload.write_csv, header, cells, predictions)
         return Response(table, media_type="text/csv")
 

@@ -69,7 +69,7 @@ class Gateway:
                 return
             await self._app(scope, receive, send)
             return
-        service, started, path = self._service, time.perf_counter(), scope["path"]
+        service, start_time, path = self._service, time.perf_counter(), scope["path"]
         response = _Response(send, scope)
         service.in_flight += 1
         try:
@@ -84,7 +84,7 @@ class Gateway:
         finally:
             service.in_flight -= 1
             service.bodies.release(scope)
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - start_time
             service.metrics.observe_request(path, response.status, seconds)
             if response.status >= 400:
                 service.metrics.count_error(response.status)

@@ -86,12 +86,12 @@ def create_router(service: PredictionService) -> APIRouter:
     @router.post("/models/{name}/infer")
     @router.post("/models/{name}/versions/{version}/infer")
     async def infer(request: Request, name: str, version: str = "") -> JSONResponse:
-        started, headers = time.perf_counter(), request.scope["modelbook.headers"]
+        start_time, headers = time.perf_counter(), request.scope["modelbook.headers"]
         require_content_type(headers, "application/json")
         model = _find_model(service, name, version)
         body = await service.read_json_body(request.scope, request.receive)
         inference, rows = await service.parse_off_loop(_read_request, body, model)
-        predictions = await service.predict_rows(model, rows, read_user_id(headers), started)
+        predictions = await service.predict_rows(model, rows, read_user_id(headers), start_time)
         response = _build_response(model, name, inference, predictions)
         return JSONResponse(response)
 

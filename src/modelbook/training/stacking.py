@@ -178,7 +178,7 @@ def choose_members(
     limit = blend.loss * (1 + tolerance)
     while len(members) > 1:
         shorter = [[other for other in members if other != member] for member in members]
-        blends = [GreedyBlender(scores[rest], target, is_number=is_number) for rest in shorter]
+        blends = [GreedyBlender(scores[subset], target, is_number=is_number) for subset in shorter]
         best = int(np.argmin([candidate.loss for candidate in blends]))
         if blends[best].loss > limit:
             break

@@ -67,7 +67,7 @@ class Scenario:
         ModelbookError
             If a command fails, or a step does not show what it should (``DemoError``).
         """
-        started = time.monotonic()
+        start_time = time.monotonic()
         rows = live_rows.write_training_table(self._sandbox.root / TABLE)
         self._build()
         live, later = (rows[rows[self._contract.time] == year] for year in (LIVE_YEAR, LATER_YEAR))
@@ -85,7 +85,7 @@ class Scenario:
             self._roll_back(fault_rows, old, new, why)
             after = self._monitor("same again", f"served by version {new}", fault_rows, ACCEPTABLE)
         self._check_records(old, new, damage.describe(), why)
-        minutes, seconds = divmod(int(time.monotonic() - started), 60)
+        minutes, seconds = divmod(int(time.monotonic() - start_time), 60)
         return (
             f"damaged rows made monitor exit with {damage.exit_code}, which caused the retrain; "
             f"the gate promoted version {new} under load; the A/B test decided for version {new}; "
@@ -106,11 +106,11 @@ class Scenario:
     @contextmanager
     def _serve(self) -> Iterator[int]:
         """Run the service, and yield the version that it serves."""
-        started = time.monotonic()
+        start_time = time.monotonic()
         with self._sandbox.run_service() as self._address:
             version = get_served_versions(self._address)[0]
             text = f"{self._address}, version {version}; API docs at /docs"
-            self._show_step("serve", time.monotonic() - started, text)
+            self._show_step("serve", time.monotonic() - start_time, text)
             yield version
 
     def _monitor(
@@ -251,10 +251,10 @@ class Scenario:
     @contextmanager
     def _step(self, name: str) -> Iterator[list[str]]:
         """Yield a list for the texts that are shown when the step ends."""
-        started, texts = time.monotonic(), list[str]()
+        start_time, texts = time.monotonic(), list[str]()
         yield texts
         self._show_step(
             name,
-            time.monotonic() - started,
+            time.monotonic() - start_time,
             " · ".join(textwrap.shorten(text, MAX_SENTENCE_LENGTH) for text in texts),
         )

@@ -52,7 +52,7 @@ def request_predictions(
     address: str, records: Sequence[dict[str, Any]], users: Sequence[Any]
 ) -> Responses:
     """Send one request per row, on behalf of its user."""
-    started = time.perf_counter()
+    start_time = time.perf_counter()
     with (
         httpx.Client(base_url=address, timeout=REQUEST_TIMEOUT) as client,
         ThreadPoolExecutor(CONCURRENCY) as pool,
@@ -62,7 +62,7 @@ def request_predictions(
                 lambda pair: _request_prediction(client, *pair), zip(records, users, strict=True)
             )
         )
-    return Responses(predictions, time.perf_counter() - started)
+    return Responses(predictions, time.perf_counter() - start_time)
 
 
 def post_outcomes(address: str, responses: Responses, outcomes: Sequence[Any]) -> int:

@@ -90,7 +90,7 @@ def run_drill(
 
 
 def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy) -> Any:
-    started, problem, numbers, skip_reason = time.monotonic(), "", {}, ""
+    start_time, problem, numbers, skip_reason = time.monotonic(), "", {}, ""
     try:
         numbers = check(copy)
     except DrillFailure as failure:
@@ -104,7 +104,7 @@ def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: Serv
     finally:
         copy.stop_all()
     guarantee = " ".join((check.__doc__ or "").split())
-    seconds = round(time.monotonic() - started, 1)
+    seconds = round(time.monotonic() - start_time, 1)
     return GuaranteeResult(name, guarantee, problem, numbers, seconds, skip_reason)
 
 

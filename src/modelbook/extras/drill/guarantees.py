@@ -327,10 +327,10 @@ def kill_supervisor(copy: ServiceCopy) -> Evidence:
     require(len(workers) == 2, f"{len(workers)} workers are running")
     process.kill()
     process.wait(WAIT_SECONDS)
-    started = time.monotonic()
+    start_time = time.monotonic()
     _, alive = psutil.wait_procs(workers, timeout=WAIT_SECONDS)
     require(not alive, f"still running: {format_count(len(alive), 'worker')}")
-    return {"workers": len(workers), "seconds until ended": round(time.monotonic() - started, 1)}
+    return {"workers": len(workers), "seconds until ended": round(time.monotonic() - start_time, 1)}
 
 
 GUARANTEES: dict[str, Callable[[ServiceCopy], Evidence]] = {

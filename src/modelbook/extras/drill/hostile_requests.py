@@ -44,9 +44,9 @@ class HealthPoller:
         while not self._is_done.is_set():
             threads = [poller, *self._service_threads.glob("*")]
             queued = [_queued_seconds(thread) for thread in threads]
-            started = time.perf_counter()
+            start_time = time.perf_counter()
             self._copy.try_get("/health/live")
-            seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - start_time
             for thread, before in zip(threads, queued):
                 seconds -= max(0.0, _queued_seconds(thread) - before)
             self.longest_seconds = max(self.longest_seconds, seconds)
@@ -122,7 +122,7 @@ def flood_headers(copy: ServiceCopy) -> Evidence:
     grown = (process.memory_info().rss - memory) / 1e6
     require(sent < HEADER_BYTES, f"it received a header of {HEADER_BYTES:,} bytes")
     require(grown < 64, f"a header took {grown:.0f} MB")
-    started = time.monotonic()
+    start_time = time.monotonic()
     with ExitStack() as stack:
         slow = [stack.enter_context(_connect(copy)) for _ in range(IDLE_CONNECTIONS)]
         for connection in slow:
@@ -136,7 +136,7 @@ def flood_headers(copy: ServiceCopy) -> Evidence:
         "bytes taken of a header": sent,
         "memory for it, MB": round(grown),
         "half-sent headers": len(slow),
-        "seconds until refused": round(time.monotonic() - started, 1),
+        "seconds until refused": round(time.monotonic() - start_time, 1),
     }
 
 
