@@ -15,31 +15,33 @@ from modelbook.scoring.batch_validation import validate_rows
 
 GOOD = [0, 1, 1, 0, None, 1]
 COLUMNS = {
-    "a number": {"type": "number", "min": 0, "max": 10},
-    "a number without ends": {"type": "number"},
-    "a whole number": {"type": "integer", "min": 0, "max": 10},
-    "yes or no": {"type": "boolean"},
+    "bounded number": {"type": "number", "min": 0, "max": 10},
+    "unbounded number": {"type": "number"},
+    "bounded integer": {"type": "integer", "min": 0, "max": 10},
+    "boolean": {"type": "boolean"},
 }
-ODD = {
-    "nothing odd": None, "above the greatest": 11.0, "below the least": -0.5, "not whole": 0.5, "two": 2.0,
-    "NaN": np.nan, "endless": np.inf, "endless below": -np.inf,
+EXTRA_VALUES = {
+    "valid": None, "above maximum": 11.0, "below minimum": -0.5, "non-integer": 0.5, "two": 2.0,
+    "NaN": np.nan, "infinite": np.inf, "negative infinite": -np.inf,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("nullable", [True, False])
-@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("kind", COLUMNS.values(), ids=COLUMNS)
+@pytest.mark.parametrize("extra_value", EXTRA_VALUES.values(), ids=EXTRA_VALUES)
+@pytest.mark.parametrize("spec", COLUMNS.values(), ids=COLUMNS)
 def test_numeric_column_is_validated_by_its_extremes(
-    contract: Contract, kind: dict[str, Any], odd: float | None, nullable: bool
+    contract: Contract, spec: dict[str, Any], extra_value: float | None, nullable: bool
 ) -> None:
-    column = Column(role="feature", meaning="a number", nullable=nullable, **kind)
-    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
-    inputs = pa.table({"x": pa.array([*GOOD, odd], pa.float64())})
-    typed, reasons = validate_rows(inputs, item)
+    column = Column(role="feature", meaning="a number", nullable=nullable, **spec)
+    tested_contract = contract.model_copy(
+        update={"columns": {"who": contract.columns["who"], "x": column}}
+    )
+    inputs = pa.table({"x": pa.array([*GOOD, extra_value], pa.float64())})
+    columns, reasons = validate_rows(inputs, tested_contract)
     values = inputs["x"].to_pandas()
-    retained = column.valid_mask(values) & (values.notna() | nullable)
-    assert (reasons == "").tolist() == retained.tolist()
-    np.testing.assert_array_equal(typed["x"], values.where(retained))
+    expected = column.valid_mask(values) & (values.notna() | nullable)
+    assert (reasons == "").tolist() == expected.tolist()
+    np.testing.assert_array_equal(columns["x"], values.where(expected))
 
 
 @pytest.mark.parametrize("value", [[1.5], {"a": 1}])

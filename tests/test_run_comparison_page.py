@@ -83,7 +83,7 @@ def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chan
         ({"mae": 12.5}, {"mae": 20.25}, r"20\.25 [^.]*\b12\.50"),
     ],
 )  # fmt: skip
-def test_page_leads_with_change_for_people(project, before, after, facts):
+def test_page_begins_with_changed_decisions(project, before, after, facts):
     for metrics in (before, after):
         receipt(project, "finalize", metrics=metrics, version=3)
         write_run(project)

@@ -155,7 +155,7 @@ def find_changes(root, a="last-1", b="last"):
         (3600, "1 h"), (12_000, "3 h 20 min"), (7 * 90_000, "7 d 7 h"),
     ],
 )  # fmt: skip
-def test_duration_has_its_two_largest_units(seconds: float | None, text: str) -> None:
+def test_duration_is_formatted_with_two_units(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -394,7 +394,7 @@ class TestFindRun:
 
 
 class TestDiffRuns:
-    def test_equal_runs_differ_in_nothing_and_list_headline(self, project):
+    def test_identical_runs_have_no_differences_and_list_headline(self, project):
         write_run(project)
         write_receipts(project)  # another fit time: times are not compared
         write_run(project)

@@ -149,7 +149,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_alias_move_under_load_fails_and_mixes_no_requests(shelf, workers):
+def test_alias_move_under_load_loses_and_mixes_no_requests(shelf, workers):
     with running(shelf.root, workers) as server:
         clients = [RequestLoop(server) for _ in range(6)]
         for client in clients:
