@@ -13,8 +13,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
-from modelbook.scoring import RowPrediction, latency
+from modelbook.scoring import CompiledScorer, RowPrediction, latency
 from modelbook.scoring.drift_reference import DRIFT_REFERENCE_FILE
 from modelbook.serving import metrics, served_models, server, service
 from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
@@ -572,6 +574,23 @@ class TestLimits:
             assert sys.getswitchinterval() == pytest.approx(service.SWITCH_SECONDS)
         assert sys.getswitchinterval() == pytest.approx(0.02)
         sys.setswitchinterval(before)
+
+    def test_health_is_served_while_many_rows_are_predicted(self, version_store, monkeypatch):
+        began, is_healthy = threading.Event(), threading.Event()
+        predict_many = CompiledScorer.predict_many
+
+        def predict_after_health_check(scorer: CompiledScorer, rows: list[Any]) -> list[Any]:
+            began.set()
+            assert is_healthy.wait(20)
+            return predict_many(scorer, rows)
+
+        with serve(version_store) as client, ThreadPoolExecutor(1) as pool:
+            monkeypatch.setattr(CompiledScorer, "predict_many", predict_after_health_check)
+            answer = pool.submit(post, client, "/predict", [ROW] * 300)
+            assert began.wait(20)
+            assert client.get("/health/live").status_code == 200
+            is_healthy.set()
+            assert (answer.result().status_code, len(answer.result().json())) == (200, 300)
 
     def test_garbage_collection_leaves_out_objects_of_the_start(self, version_store):
         before = len(gc.get_objects())

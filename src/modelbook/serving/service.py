@@ -38,6 +38,7 @@ CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
 # For which a thread may keep the interpreter: the event loop waits for the parser and the journal.
 SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
+OFF_LOOP_ROWS = 100  # rows from which a compiled scorer predicts in a thread
 RECENT_ROWS = 2000  # rows used to measure input drift
 # Methods that are a step of a request, and what the step is called in a trace.
 TRACED_STEPS = {
@@ -323,10 +324,11 @@ class PredictionService:
         for model in {id(loaded): loaded for _, loaded in variants}.values():
             positions = [i for i, (_, loaded) in enumerate(variants) if loaded is model]
             model_rows = [rows[i] for i in positions]
-            # The uncompiled pipeline is slow and would block other requests.
+            # An uncompiled pipeline, or many rows, would block other requests.
+            is_quick = model.scorer.is_compiled and len(model_rows) < OFF_LOOP_ROWS
             model_predictions = (
                 model.scorer.predict_many(model_rows)
-                if model.scorer.is_compiled
+                if is_quick
                 else await asyncio.to_thread(model.scorer.predict_many, model_rows)
             )
             predictions.update(zip(positions, model_predictions))
