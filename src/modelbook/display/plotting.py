@@ -185,6 +185,11 @@ def add_hover_strips(ax: Axes, x: Values, texts: Sequence[str]) -> None:
         ax.add_artist(strip)  # axvspan takes four times as long
 
 
+def add_hover_curve(ax: Axes, x: Values, y: Values, template: str) -> None:
+    """Let a curve show its values under the pointer, formatted by a template of ``x`` and ``y``."""
+    add_hover_strips(ax, x, [template.format(*pair) for pair in zip(x, y, strict=True)])
+
+
 def add_hover_row(ax: Axes, row: float, text: str) -> None:
     """Let a row of dots show a text under the pointer."""
     set_hover_text(ax.axhspan(row - 0.5, row + 0.5, **HOVER_AREA), text)
@@ -200,7 +205,7 @@ def label_rows(ax: Axes, labels: Values) -> None:
     ax.grid(axis="y")
 
 
-def annotate_row(ax: Axes, row: float, text: str, color: str = style.INK) -> None:
+def annotate_row(ax: Axes, row: float, text: str) -> None:
     """Write a text at the right edge of a row, outside the data area."""
     ax.text(
         1.015,
@@ -208,7 +213,7 @@ def annotate_row(ax: Axes, row: float, text: str, color: str = style.INK) -> Non
         text,
         transform=ax.get_yaxis_transform(),
         va="center",
-        color=color,
+        color=style.INK,
         fontsize=style.SMALL_FONT_SIZE,
         gid=ROW_TEXT,
     )

@@ -9,18 +9,17 @@ from modelbook.display import plotting
 from modelbook.display.components import Figure
 
 MAX_COLUMNS = 12  # columns in the figure
+MIN_REDUNDANT = 0.8  # association from which a pair counts as redundant
 
 
 @plotting.drawing("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
-def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
+def correlation_heatmap(data: pd.DataFrame) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
     Parameters
     ----------
     data : pandas.DataFrame
         Columns ``feature_a, feature_b, measure, value``, closest pair first.
-    threshold : float
-        Association from which a pair counts as redundant.
     """
     names = list(dict.fromkeys(data[["feature_a", "feature_b"]].to_numpy().ravel()))[:MAX_COLUMNS]
     values = _lower_triangle(data, names)
@@ -36,17 +35,16 @@ def correlation_heatmap(data: pd.DataFrame, threshold: float = 0.8) -> Figure:
         rotation=40,
         ha="right",
     )
-    closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= threshold).sum())
+    closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= MIN_REDUNDANT).sum())
     alt = (
         f"The most associated pair is {closest_pair['feature_a']} and {closest_pair['feature_b']}, "
         f"with {closest_pair['value']:.2f} ({closest_pair['measure']}); "
     )
     return Figure(
         figure,
-        alt=f"{alt}{n_redundant} of {len(data):,} pairs reach {threshold:g}.",
+        alt=f"{alt}{n_redundant} of {len(data):,} pairs reach {MIN_REDUNDANT:g}.",
         caption=f"The {len(names)} columns of the most associated pairs. 1: same order or same "
-        "groups; 0: no "
-        "association; below 0: one falls as the other rises.",
+        "groups; 0: no association; below 0: one falls as the other rises.",
     )
 
 

@@ -53,16 +53,11 @@ def roc_and_precision_recall(
         "precision": pr_points[["recall", "precision", "low", "high"]],
     }
     column_names = ["curve", "x", "y", "low", "high"]
-    data = pd.concat(
-        [
-            points.iloc[::5]
-            .assign(curve=name)
-            .iloc[:, [4, 0, 1, 2, 3]]
-            .set_axis(column_names, axis=1)
-            for name, points in curves.items()
-        ],
-        ignore_index=True,
-    )
+    tables = [
+        points.iloc[::5].set_axis(column_names[1:], axis=1).assign(curve=name)[column_names]
+        for name, points in curves.items()
+    ]
+    data = pd.concat(tables, ignore_index=True)
     caption = (
         "First the ROC curve, then the precision-recall curve. Bands: 95% bootstrap intervals."
     )
@@ -74,14 +69,8 @@ def _draw_roc(ax: Any, data: pd.DataFrame, roc_auc: float) -> float:
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
     plotting.draw_band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
-    plotting.add_hover_strips(
-        ax,
-        data["fpr"],
-        [
-            f"false positive rate {fpr:.0%}: recall {tpr:.0%}"
-            for fpr, tpr in zip(data["fpr"], data["tpr"], strict=True)
-        ],
-    )
+    hover_text = "false positive rate {:.0%}: recall {:.0%}"
+    plotting.add_hover_curve(ax, data["fpr"], data["tpr"], hover_text)
     ax.text(0.97, 0.06, f"area {roc_auc:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
     plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
     _set_unit_limits(ax, "false positive rate", "true positive rate (recall)")
@@ -96,14 +85,8 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     )
     plotting.draw_band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["recall"], data["precision"], color=style.ACCENT)
-    plotting.add_hover_strips(
-        ax,
-        data["recall"],
-        [
-            f"recall {recall:.0%}: precision {precision:.0%}"
-            for recall, precision in zip(data["recall"], data["precision"], strict=True)
-        ],
-    )
+    hover_text = "recall {:.0%}: precision {:.0%}"
+    plotting.add_hover_curve(ax, data["recall"], data["precision"], hover_text)
     precision_at_half_recall = float(np.interp(0.5, data["recall"], data["precision"]))
     ax.scatter([0.5], [precision_at_half_recall], s=36, color=style.ACCENT, zorder=3)
     plotting.annotate_point(
@@ -151,14 +134,9 @@ def calibration(
     )
     ax.plot(data["predicted"], data["observed"], color=style.ACCENT, linewidth=1, alpha=0.6)
     ax.scatter(data["predicted"], data["observed"], s=38, color=style.ACCENT, zorder=3)
-    plotting.add_hover_strips(
-        ax,
-        data["predicted"],
-        [
-            f"predicted {format_metric(predicted)}: observed {format_metric(observed)}"
-            for predicted, observed in zip(data["predicted"], data["observed"], strict=True)
-        ],
-    )
+    predicted, observed = (data[name].map(format_metric) for name in ("predicted", "observed"))
+    texts = "predicted " + predicted + ": observed " + observed
+    plotting.add_hover_strips(ax, data["predicted"], texts.tolist())
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
     if high >= 1000:
@@ -194,14 +172,8 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     best = data.loc[data["cost"].idxmin()]
     ax.plot(data["threshold"], data["cost"], color=style.ACCENT)
     ax.scatter([threshold], [cost], s=48, color=style.ACCENT, zorder=3)
-    plotting.add_hover_strips(
-        ax,
-        data["threshold"],
-        [
-            f"threshold {position:.3g}: cost {value:,.4g}"
-            for position, value in zip(data["threshold"], data["cost"], strict=True)
-        ],
-    )
+    hover_text = "threshold {:.3g}: cost {:,.4g}"
+    plotting.add_hover_curve(ax, data["threshold"], data["cost"], hover_text)
     plotting.draw_reference_line(
         ax, threshold, f"chosen {threshold:.3g}, cost {cost:,.4g}", color=style.INK
     )
@@ -238,14 +210,8 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     ax.fill_between(data["share"], low, high, color=style.ACCENT, alpha=0.2, linewidth=0)
     ax.plot(data["share"], data["reached"], color=style.ACCENT)
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
-    plotting.add_hover_strips(
-        ax,
-        data["share"],
-        [
-            f"{share:.0%} of the rows flagged: recall {reached:.0%}"
-            for share, reached in zip(data["share"], data["reached"], strict=True)
-        ],
-    )
+    hover_text = "{:.0%} of the rows flagged: recall {:.0%}"
+    plotting.add_hover_curve(ax, data["share"], data["reached"], hover_text)
     reached = float(np.interp(capacity, data["share"], data["reached"]))
     ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
     ax.text(
@@ -275,9 +241,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     if matrix is None or matrix.empty or matrix.isna().to_numpy().all():
         return empty_figure("Confusion matrix")
     counts = matrix.to_numpy(dtype=float)
-    shares = counts / np.where(
-        counts.sum(axis=1, keepdims=True) > 0, counts.sum(axis=1, keepdims=True), 1
-    )
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = [
         [f"{n:,.0f}\n{share:.1%} of row" for n, share in zip(*pair, strict=True)]
         for pair in zip(counts, shares, strict=True)
