@@ -23,11 +23,11 @@ from modelbook.dataset.source import expand_environment, is_remote_folder
 from modelbook.errors import DataError, StoreError
 from modelbook.monitoring import batch_evaluation
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
+from modelbook.registry import aliases, versions
+from modelbook.registry.versions import ModelVersion
 
 if TYPE_CHECKING:
     from modelbook.journal import Journal
-from modelbook.registry import aliases
-from modelbook.registry.versions import ModelVersion
 
 SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
 MAX_SAMPLED_ROWS = 200_000  # sampled from a folder; enough to detect a tenth of the alert threshold
@@ -41,8 +41,6 @@ def require_champion(root: Path, book: str) -> ModelVersion:
     StoreError
         If there is no champion.
     """
-    from modelbook.registry import versions
-
     champion = versions.get_champion(root, book)
     if champion is None:
         raise aliases.missing_champion(StoreError, book)
@@ -93,8 +91,6 @@ def evaluate_file(
 def _evaluate_batches(
     root: Path, batches: dict[str, pd.DataFrame], version: ModelVersion, params: Monitor
 ) -> list[BatchEvaluation]:
-    from modelbook.registry import versions
-
     return batch_evaluation.evaluate_batches(
         batches,
         versions.load_pyfunc(root, version),

@@ -10,6 +10,7 @@ from modelbook.contract import Contract
 from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
 from modelbook.monitoring import change_split, drift
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
+from modelbook.monitoring.latest_verdict import EXPECTED_PREFIX
 
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # invalid in MLflow metric names
 
@@ -64,22 +65,12 @@ def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
 def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
     rows = []
-    for evaluation in (evaluation for evaluation in evaluations if evaluation.estimated_metric):
-        estimate, metric_row = (
-            evaluation.estimated_metric or {},
-            evaluation.find_metric(evaluation.task.headline_metric),
-        )
-        value = float("nan") if metric_row is None else metric_row["value"]
-        rows.append(
-            (
-                evaluation.batch,
-                estimate["value"],
-                estimate["low"],
-                estimate["high"],
-                value,
-                estimate["value"] - value,
-            )
-        )
+    for evaluation in evaluations:
+        if estimate := evaluation.estimated_metric:
+            metric_row = evaluation.find_metric(evaluation.task.headline_metric)
+            value = float("nan") if metric_row is None else metric_row["value"]
+            bounds = (estimate["value"], estimate["low"], estimate["high"])
+            rows.append((evaluation.batch, *bounds, value, estimate["value"] - value))
     return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
 
 
@@ -102,30 +93,18 @@ def matched_references(
 
 def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return size, contract violations, duplicate share and drift of each batch."""
-    rows = [
-        (
-            evaluation.batch,
-            evaluation.rows,
-            len(evaluation.violations),
-            evaluation.duplicates.share,
-            evaluation.output_distance("outcome").distance,
-            evaluation.output_distance("score").distance,
-            evaluation.drifted_importance_share,
-        )
-        for evaluation in evaluations
-    ]
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "batch",
-            "rows",
-            "violations",
-            "duplicate_share",
-            "outcome_distance",
-            "score_distance",
-            "drifted_share",
-        ],
-    )
+    columns = {
+        "batch": [evaluation.batch for evaluation in evaluations],
+        "rows": [evaluation.rows for evaluation in evaluations],
+        "violations": [len(evaluation.violations) for evaluation in evaluations],
+        "duplicate_share": [evaluation.duplicates.share for evaluation in evaluations],
+    }
+    for output in ("outcome", "score"):
+        columns[f"{output}_distance"] = [
+            evaluation.output_distance(output).distance for evaluation in evaluations
+        ]
+    shares = [evaluation.drifted_importance_share for evaluation in evaluations]
+    return pd.DataFrame({**columns, "drifted_share": shares})
 
 
 def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
@@ -147,12 +126,10 @@ def _batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
         "rows": float(evaluation.rows),
         "drifted_share": evaluation.drifted_importance_share,
         "violations": float(len(evaluation.violations)),
+        "duplicate_share": evaluation.duplicates.share,
     }
-    metrics["duplicate_share"] = evaluation.duplicates.share
     if evaluation.sampled_from:
         metrics["sampled_from"] = float(evaluation.sampled_from)
-    if evaluation.estimated_metric:
-        metrics[f"expected_{evaluation.estimated_metric['metric']}"] = evaluation.estimated_metric[
-            "value"
-        ]
+    if estimate := evaluation.estimated_metric:
+        metrics[f"{EXPECTED_PREFIX}{estimate['metric']}"] = estimate["value"]
     return metrics | {row.metric: row.value for row in evaluation.metrics.itertuples()}

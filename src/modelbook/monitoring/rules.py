@@ -335,10 +335,8 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
 
 
 def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
-    task, rows = (
-        evaluation.task,
-        {row["metric"]: row for row in evaluation.metrics.to_dict("records")},
-    )
+    task = evaluation.task
+    rows = {row["metric"]: row for row in evaluation.metrics.to_dict("records")}
     if not rows:
         return _check_estimated_performance(evaluation, params)
     findings = []
@@ -466,7 +464,8 @@ def summarize_verdict(
     if not evaluations:
         sentences = [f"There is no batch yet to evaluate version {version} on."]
     sentences += [
-        _describe_sampling(evaluation, evaluation.sampled_from)
+        f"Batch {evaluation.batch}: {evaluation.rows:,} of its {evaluation.sampled_from:,} rows "
+        "were evaluated, sampled at random."
         for evaluation in evaluations
         if evaluation.sampled_from
     ]
@@ -522,13 +521,6 @@ def findings_table(findings: list[Finding]) -> pd.DataFrame:
         for finding in findings
     ]
     return pd.DataFrame(rows, columns=FINDING_COLUMNS)
-
-
-def _describe_sampling(evaluation: BatchEvaluation, total_rows: int) -> str:
-    return (
-        f"Batch {evaluation.batch}: {evaluation.rows:,} of its {total_rows:,} rows were evaluated, "
-        "sampled at random."
-    )
 
 
 def _describe_performance(evaluation: BatchEvaluation) -> str:

@@ -200,13 +200,8 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
     ]
     if evaluation.sampled_from:
         metrics.append(("sampled_from", evaluation.sampled_from, None, None, None))
-    if evaluation.estimated_metric:
-        metrics.append(
-            (
-                f"{EXPECTED_PREFIX}{evaluation.estimated_metric['metric']}",
-                *_interval_values(evaluation.estimated_metric),
-            )
-        )
+    if estimate := evaluation.estimated_metric:
+        metrics.append((f"{EXPECTED_PREFIX}{estimate['metric']}", *_interval_values(estimate)))
     metrics += [
         (row["metric"], *_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]

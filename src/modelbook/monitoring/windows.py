@@ -76,13 +76,11 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         if rule != PERFORMANCE_RULE
         for finding in _persistent_findings(rule, recent, params)
     ]
+    notes = map(recent[-1].get_finding, (MIX_RULE, MINOR_DRIFT_RULE))
     findings = [
-        replace(recent_finding, since=_first_window(windows, recent_finding.rule))
-        for recent_finding in findings
+        replace(finding, since=_first_window(windows, finding.rule))
+        for finding in [*findings, *filter(None, notes)]
     ]
-    for rule in (MIX_RULE, MINOR_DRIFT_RULE):
-        if note := recent[-1].get_finding(rule):
-            findings.append(replace(note, since=_first_window(windows, rule)))
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
 

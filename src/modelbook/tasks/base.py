@@ -336,11 +336,9 @@ class Task(ABC):
         """Estimate the headline metric without outcomes; None if the task does not support it."""
         return None
 
-    def make_drift_frame(
-        self, score: np.ndarray, outcome: Any
-    ) -> tuple[pd.DataFrame, list[str], list[str]]:
-        """Columns ``score, outcome`` for drift detection, and the numeric and categorical names."""
-        return pd.DataFrame({"score": score, "outcome": outcome}), ["score"], ["outcome"]
+    def make_drift_frame(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str]]:
+        """Columns ``score, outcome`` for drift detection, and the names of the numeric ones."""
+        return pd.DataFrame({"score": score, "outcome": outcome}), ["score"]
 
     def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
         """Drop of the headline metric, whether it is significant, and a description.

@@ -282,17 +282,14 @@ class Binary(Task):
         target = self.contract.label(self.contract.target)
         return f"“{target}”" if code else f"“not {target}”"
 
-    def _positive_label(self) -> str:
-        return self._class_label(1)
-
     def describe_target(self, frame: pd.DataFrame) -> str:
         rate = self.contract.encode_checked_target(frame).mean()
-        [text] = self._render("target", yes=self._positive_label(), rate=rate)
+        [text] = self._render("target", yes=self._class_label(1), rate=rate)
         return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         rate = self.contract.encode_checked_target(frame).mean()
-        return key_number(f"rate of {self._positive_label()}", rate, "share")
+        return key_number(f"rate of {self._class_label(1)}", rate, "share")
 
     def positive_rate(self, scored: ScoredRows) -> float | None:
         return float(scored.outcome.mean())
@@ -308,7 +305,7 @@ class Binary(Task):
         target = self.contract.label(self.contract.target)
         target_phrase = f"“{target}”"
         if self._has_class_names:
-            target_phrase += f" being {self._positive_label()}"
+            target_phrase += f" being {self._class_label(1)}"
         return {
             "baseline": "a model that predicts the base rate for every row",
             "prediction": f"a probability of {target_phrase}",

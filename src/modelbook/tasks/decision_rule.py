@@ -60,13 +60,7 @@ class DecisionRule(ABC):
 
     def changed_predictions(self, before: Sequence[Any], after: Sequence[Any]) -> np.ndarray:
         """Mask of the predictions that differ."""
-        return np.array(
-            [
-                prediction_before != prediction_after
-                for prediction_before, prediction_after in zip(before, after, strict=True)
-            ],
-            dtype=bool,
-        )
+        return np.array([old != new for old, new in zip(before, after, strict=True)], dtype=bool)
 
     @property
     def n_outputs(self) -> int:

@@ -274,14 +274,11 @@ class Multiclass(Task):
             "majority_share": np.bincount(outcome).max() / len(outcome) if len(outcome) else np.nan
         }
 
-    def make_drift_frame(
-        self, score: np.ndarray, outcome: Any
-    ) -> tuple[pd.DataFrame, list[str], list[str]]:
+    def make_drift_frame(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str]]:
         names = pd.Series(self.classes, dtype=object)
         predicted_classes = names.iloc[score.argmax(axis=1)].to_numpy()
         actual_classes = pd.Series(outcome, index=range(len(score))).map(names)
-        table = pd.DataFrame({"score": predicted_classes, "outcome": actual_classes})
-        return table, [], ["score", "outcome"]
+        return pd.DataFrame({"score": predicted_classes, "outcome": actual_classes}), []
 
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
         bias = rows[self.calibration_metric]["value"]

@@ -36,7 +36,6 @@ def estimate_roc_auc(
     reference_outcome: np.ndarray,
     *,
     n_simulations: int = 400,
-    seed: int = 0,
 ) -> EstimatedMetric | None:
     """Estimate the macro-averaged one-vs-rest ROC AUC.
 
@@ -64,7 +63,7 @@ def estimate_roc_auc(
     ):
         return None
     calibrated = _calibrate_probabilities(score, reference_score, reference_outcome)
-    ranks, rng, simulated_aucs = rankdata(score, axis=0), np.random.default_rng(seed), []
+    ranks, rng, simulated_aucs = rankdata(score, axis=0), np.random.default_rng(0), []
     for _ in range(max(n_simulations // DRAWS_PER_CALIBRATION, 1)):
         sample = rng.integers(0, len(reference_score), len(reference_score))
         resampled = _calibrate_probabilities(

@@ -189,10 +189,8 @@ class Regression(Task):
     def normalize_metric(self, value: float, reference: float) -> float:
         return value / reference if reference else float("nan")
 
-    def make_drift_frame(
-        self, score: np.ndarray, outcome: Any
-    ) -> tuple[pd.DataFrame, list[str], list[str]]:
-        return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"], []
+    def make_drift_frame(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str]]:
+        return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"]
 
     def assess_metric_drop(self, row: Any) -> tuple[float, bool, str]:
         value, reference = row["value"], row["reference"]
