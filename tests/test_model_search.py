@@ -340,6 +340,29 @@ def test_forest_of_several_classes_is_calibrated_before_it_is_combined(tmp_path:
 
 
 @pytest.mark.long
+def test_neural_network_improves_ensemble_on_smooth_table(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(600, 10))
+    first, second = (rows @ random.normal(size=(10, 2))).T  # of the ten columns together
+    frame = pd.DataFrame(rows, columns=list("abcdefghij"))
+    frame["y"] = np.where(first * second > 0, "same sign", "other sign")
+    smooth = trial_of(frame)
+    losses = {}
+    for families in (["et", "lightgbm"], ["et", "lightgbm", "mlp"]):
+        result = search_model(smooth, ENSEMBLE, families, "roc_auc", silent)
+        losses[len(families)] = result.steps["loss"].min()
+    assert "mlp" in result.families
+    assert losses[3] < 0.8 * losses[2]
+    model = result.pipeline.fit(*smooth.train_features_and_target())
+    compiled = compile_pipeline(
+        model, smooth.task.contract, 0.4, smooth.train_data.head(60), tmp_path
+    )
+    assert compiled.proof is not None, compiled
+    assert compiled.proof.passed
+    assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
+
+
+@pytest.mark.long
 def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_path: Path) -> None:
     members = [
         classes.make_default_pipeline(name) for name in ("lr", "lightgbm", "catboost", "hgb")

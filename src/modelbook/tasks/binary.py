@@ -153,7 +153,9 @@ class Binary(Task):
     """Binary classification."""
 
     name = "binary"
-    default_families = ("lr", "lightgbm", "hgb", "catboost", "et", "rf", "lda", "nb", "knn", "dt")
+    default_families = (
+        "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
+    )  # fmt: skip
     pycaret_metric_names: ClassVar = {
         "roc_auc": "ROC AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.",
         "f1": "F1", "mcc": "MCC", "pr_auc": "PR AUC", "log_loss": "Log loss",

@@ -100,7 +100,9 @@ class Multiclass(Task):
     """Multiclass classification."""
 
     name = "multiclass"
-    default_families = ("lr", "lightgbm", "hgb", "catboost", "et", "rf", "lda", "nb", "knn", "dt")
+    default_families = (
+        "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
+    )  # fmt: skip
     pycaret_metric_names: ClassVar = {
         "roc_auc": "Macro AUC",
         "log_loss": "Log loss",

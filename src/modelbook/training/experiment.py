@@ -47,6 +47,12 @@ FAMILY_PARAMETERS: dict[str, dict[str, Any]] = {  # in place of PyCaret's defaul
     "rf": LEAF_ROWS,
     "et": LEAF_ROWS,
 }
+CLASSIFIER_PARAMETERS: dict[str, dict[str, Any]] = {
+    "mlp": {  # PyCaret's has 500 epochs, overfits, and takes ten times as long
+        "hidden_layer_sizes": (64,), "alpha": 1.0, "learning_rate_init": 0.003, "max_iter": 60,
+        "tol": 0.001, "n_iter_no_change": 5,
+    },
+}  # fmt: skip
 
 
 FoldScores = Mapping[str, dict[str, list[np.ndarray]]]  # digest of rows and folds, family
@@ -474,6 +480,8 @@ class Experiment:
     def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
         params = FAMILY_PARAMETERS.get(family, {})
+        if self.task.classes:
+            params = {**params, **CLASSIFIER_PARAMETERS.get(family, {})}
         estimator = self._estimators.get(family, family)
         if family == BASELINE or self._imbalance != class_balancing.CLASS_WEIGHTS:
             return estimator, params

@@ -56,4 +56,5 @@ RANGES: dict[str, dict[str, Any]] = {  # (low, high), log-uniform where wide; [v
     },
     "et": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},
     "rf": {"min_samples_leaf": (1, 12), "max_features": (0.2, 1.0), "n_estimators": [120]},
+    "mlp": {"alpha": (0.03, 10.0), "learning_rate_init": (0.001, 0.01)},
 }  # fmt: skip
