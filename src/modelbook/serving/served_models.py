@@ -46,7 +46,7 @@ LOG = logging.getLogger("modelbook.serving")
 ALIASES = (CHAMPION, CHALLENGER)
 MAX_REQUEST_CPU_MS = 300.0  # maximum for a request of at most 1 MB; see docs/serving.md
 # CPU time to read, validate, journal and write a row of an upload, and each of its cells.
-UPLOAD_ROW_MS, UPLOAD_CELL_MS = 0.015, 0.0014
+UPLOAD_ROW_MS, UPLOAD_CELL_MS = 0.025, 0.0018
 MAX_RETRY_SECONDS = 60.0  # longest pause between attempts to load a version; the first is 1 s
 VersionKey = tuple[int, str | None]  # number and digest
 # Safe to cache: an export's address contains its digest, so its content never changes.
