@@ -480,6 +480,12 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
     assert (result.trials.groupby("family")["folds"].max() > 0).to_dict() == {
         "LightGBM": False, "logistic regression": True, "naive Bayes": True,
     }  # fmt: skip
+    # More than half of 600 s: after the other families.
+    monkeypatch.setattr(classes, "fold_seconds", {"lightgbm": 100.0})
+    steps: list[str] = []
+    search_model(classes, ENSEMBLE, ["lr", "lightgbm", "nb"], "roc_auc", steps.append)
+    rounds = {step[:7] for step in steps if "LightGBM" in step}
+    assert rounds == {f"round {ensemble_search.MAX_ROUNDS}"}
     first = search_model(classes, ENSEMBLE, ["lightgbm"], "roc_auc", silent)
     assert first.families == ["lightgbm"]  # without it there would be no model
 

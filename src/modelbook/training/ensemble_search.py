@@ -46,6 +46,7 @@ MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
 MIN_CALIBRATION_GAIN = 0.03  # share of its loss: on small tables less is seldom more than chance
 MEMBER_TOLERANCE = 0.001  # largest share of the loss that members left out may gain together
+MAX_ROUND_SHARE = 1 / 2  # of the time left, that a round other than the last plans to take
 MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
 OUT_OF_TIME, NOTHING_GAINED, ALL_ROUNDS = (
@@ -190,10 +191,10 @@ class EnsembleSearch:
             if self.seconds_left <= 0:
                 self.end = OUT_OF_TIME
                 break
-            if number + 1 >= MIN_ROUNDS and self._has_gained_nothing():
+            if number + 1 >= MIN_ROUNDS and self._has_gained_nothing() and not self._left_out:
                 self.end = NOTHING_GAINED
                 break
-        if any(setting.state == TIMED_OUT for setting in self.settings):
+        if self._left_out:
             self.end = OUT_OF_TIME
         return ensemble
 
@@ -230,6 +231,11 @@ class EnsembleSearch:
     @property
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
+
+    @property
+    def _left_out(self) -> list[Setting]:
+        """Settings that there was no time for so far."""
+        return [setting for setting in self.settings if setting.state == TIMED_OUT]
 
     @property
     def completed(self) -> list[Setting]:
@@ -289,12 +295,18 @@ class EnsembleSearch:
         return {**params, LOG_TARGET: True} if best.params.get(LOG_TARGET) else params
 
     def _run_round(self, number: int, settings: list[Setting]) -> None:
-        """Run settings on the first folds, and those that are worth it on the others."""
+        """Run settings on the first folds, and those that are worth it on the others.
+
+        Settings that earlier rounds had no time for come last.
+        """
+        planned = [*settings, *(entry for entry in self._left_out if not entry.losses)]
         self.settings += settings
+        share = MAX_ROUND_SHARE if number + 1 < MAX_ROUNDS else 1.0
+        settings = self._choose_affordable(planned, share * self.seconds_left)
         folds = list(range(self.experiment.folds))
         first, others = folds[:FIRST_FOLDS], folds[FIRST_FOLDS:]
         text = f"round {number + 1} of {MAX_ROUNDS}, {format_count(len(settings), 'setting')}"
-        self._run_folds(text, self._choose_affordable(settings), first)
+        self._run_folds(text, settings, first)
         evaluated = [setting for setting in settings if len(setting.losses) == len(first)]
         evaluated.sort(key=lambda setting: setting.loss)
         promising = self._choose_promising(evaluated, first)
@@ -303,11 +315,11 @@ class EnsembleSearch:
                 setting.state = PRUNED
         self._run_folds(f"{text}, the better half", promising, others)
 
-    def _choose_affordable(self, settings: list[Setting]) -> list[Setting]:
+    def _choose_affordable(self, settings: list[Setting], seconds_left: float) -> list[Setting]:
         """Settings for which there is time: for all on the first folds, for half on the others."""
         n_slots, n_folds = self.executor.slots(), self.experiment.folds
         mean_folds = FIRST_FOLDS + (n_folds - FIRST_FOLDS) / 2
-        seconds_left, chosen = self.seconds_left, list[Setting]()
+        chosen = list[Setting]()
         for setting in settings:
             seconds = self._predict_seconds(setting)
             has_time = seconds * max(mean_folds, n_folds - n_slots) / n_slots <= seconds_left
@@ -317,12 +329,13 @@ class EnsembleSearch:
         return chosen
 
     def _predict_seconds(self, setting: Setting) -> float:
-        """Seconds of a fit, by those of the setting, or of its family; 0 before the first one."""
+        """Seconds of a fold, by those of the setting, or of its family; 0 if none is known."""
         fitted = [entry for entry in self.settings if entry.losses and entry.seconds]
         of_family = [entry for entry in fitted if entry.family == setting.family]
         entries = [setting] if setting in fitted else of_family
         if not entries:
-            return self.experiment.fold_seconds.get(setting.family, 0.0)
+            n_fits = 2 if stops_early(self.experiment, setting.family, setting.params) else 1
+            return n_fits * self.experiment.fold_seconds.get(setting.family, 0.0)
         return sum(entry.seconds for entry in entries) / sum(len(entry.losses) for entry in entries)
 
     def _is_required(self, setting: Setting, settings: list[Setting]) -> bool:
