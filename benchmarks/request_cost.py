@@ -207,7 +207,7 @@ def measure(case: Case, port: int, process: psutil.Process) -> Cost:
     is_done.set()
     for thread in threads:
         thread.join()
-    used -= idle_cpu * (len(waits) - 1)
+    used = max(0.0, used - idle_cpu * (len(waits) - 1))
     return Cost(status, seconds, used * 1000, (max(sizes) - sizes[0]) / 1e6, max(waits) * 1000)
 
 
