@@ -84,11 +84,11 @@ def _run_ploomber(root: Path, environment: Path, *options: str, **variables: str
 @app.command()
 def finalize(
     candidate: Annotated[
-        str, typer.Option(help="Its name in the leaderboard, or the id of its run in MLflow.")
+        str, typer.Option(help="Its name in the leaderboard, or its MLflow run id.")
     ],
     book: BookOption = None,
 ) -> None:
-    """Finalize another candidate than the leader, without tuning; then the gate decides.
+    """Finalize a candidate other than the leader, without tuning; the gate then decides.
 
     Examples:  modelbook finalize --candidate lr  |  modelbook finalize --candidate RUN_ID
     """
@@ -161,28 +161,27 @@ def new(
     query: Annotated[str | None, typer.Option(help="Query or table name, for a database.")] = None,
     task: Annotated[
         Literal["binary", "multiclass", "regression"] | None,
-        typer.Option(help="What to predict; default: by the target."),
+        typer.Option(help="Task; default: inferred from the target."),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Names for a file without a header, separated by blanks.")
+        str | None,
+        typer.Option(help="Column names of a file without a header, separated by spaces."),
     ] = None,
     missing: Annotated[
-        list[str] | None, typer.Option(help="A text that means a missing value; may be repeated.")
+        list[str] | None, typer.Option(help="Text that marks a missing value; may be repeated.")
     ] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
-    ] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Column to drop; may be repeated.")] = None,
     role: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=ROLE", help="Role of a column; may be repeated."),
     ] = None,
     date_order: Annotated[
         Literal["day-first", "month-first"] | None,
-        typer.Option(help="How to read 01/02/2024; default: by the values."),
+        typer.Option(help="Order of day and month in 01/02/2024; default: inferred."),
     ] = None,
     rare_classes: Annotated[
         Literal["exclude", "join"],
-        typer.Option(help="Classes of one row: exclude them, or join them into one."),
+        typer.Option(help="Classes with a single row: exclude them, or merge them into one."),
     ] = "exclude",
     delimiter: Annotated[str | None, typer.Option(help="Character between fields.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text file.")] = None,
@@ -195,9 +194,14 @@ def new(
         int | None, typer.Option(min=0, help="Lines after the last row; default: detected.")
     ] = None,
     sheet: Annotated[str | None, typer.Option(help="Sheet of an Excel file.")] = None,
-    member: Annotated[str | None, typer.Option(help="File in a zip that holds several.")] = None,
+    member: Annotated[
+        str | None, typer.Option(help="File to read from a zip archive with several files.")
+    ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Write without confirmation; questions stay open.")
+        bool,
+        typer.Option(
+            "--yes", help="Write without confirmation; open questions remain in the contract."
+        ),
     ] = False,
 ) -> None:
     """Draft a book from a table: show each column's role, and what to decide; then write it.

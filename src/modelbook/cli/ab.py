@@ -49,7 +49,7 @@ def replay(
     ],
     since: Annotated[str, typer.Option(help="Rows scored since a time (UTC), or 7d, 12h, 30m.")],
     out: Annotated[
-        Path | None, typer.Option(help="A .csv file for all rows with both predictions.")
+        Path | None, typer.Option(help="CSV file to write, with both predictions of all rows.")
     ] = None,
     book: BookOption = None,
     as_json: JsonOption = False,

@@ -144,7 +144,9 @@ def upgrade(
     ] = False,
     python: Annotated[
         str | None,
-        typer.Option(help="With --dry-run: its Python, as 3.13 or a path; default: that of make."),
+        typer.Option(
+            help="With --dry-run: its Python, e.g. 3.13 or a path; default: that of make."
+        ),
     ] = None,
     environment: Annotated[
         Path | None,
@@ -286,7 +288,7 @@ def forget(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove an entity's rows, and list the versions that were fitted on them.
+    """Delete an entity's rows, and list the versions that were fitted on them.
 
     Rows are removed from tables, journal, versions and exports. The history records it, with a hash
     instead of the entity.
@@ -337,9 +339,10 @@ def _print_erasure(erasure: Erasure, table: str) -> None:
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(min=0, help="Number of newest versions that stay.")] = 20,
+    keep: Annotated[int, typer.Option(min=0, help="Number of newest versions to keep.")] = 20,
     older_than: Annotated[
-        float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older, in days.")
+        float,
+        typer.Option(min=0, metavar="DAYS", help="Delete only what is older than this, in days."),
     ] = 90.0,
     keep_comparisons: Annotated[
         int, typer.Option(min=0, help="Number of newest comparisons that keep their models.")

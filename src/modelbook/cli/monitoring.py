@@ -30,7 +30,7 @@ def monitor(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate the champion on new rows; exits with 0 (healthy), 10 (watch) or 20 (retrain).
+    """Evaluate the champion on new rows; exit with 0 (healthy), 10 (watch) or 20 (retrain).
 
     Examples:  modelbook monitor  |  modelbook monitor --batch new.parquet
     |  modelbook monitor --since 7d

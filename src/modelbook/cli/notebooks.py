@@ -19,7 +19,8 @@ from modelbook.cli.options import (
 
 app = typer.Typer()
 sandbox_app = typer.Typer(
-    no_args_is_help=True, help='Sandboxes of a book, begun by sandbox = "NAME" in a notebook.'
+    no_args_is_help=True,
+    help='List or delete sandboxes, which begin with sandbox = "NAME" in a notebook.',
 )
 app.add_typer(sandbox_app, name="sandbox")
 
@@ -76,7 +77,7 @@ def drop(name: str, book: BookOption = None) -> None:
 def take(
     notebook: Annotated[Path, typer.Argument(help="A stage's notebook, or any copy of one.")],
     book: Annotated[
-        str | None, typer.Option(help="Take it for this book alone: notebooks/BOOK/.")
+        str | None, typer.Option(help="Copy to the notebooks of this book only: notebooks/BOOK/.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Write without confirmation.")] = False,
 ) -> None:

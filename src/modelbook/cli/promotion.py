@@ -77,7 +77,7 @@ def promote(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an approved version the champion, once its golden rows are reproduced; services follow.
+    """Make an approved version the champion; services reload after its golden rows are verified.
 
     Examples:  modelbook promote 3 --why "ready for the spring"
     |  modelbook promote 3 --require-ab
@@ -116,7 +116,7 @@ def import_version(
         bool, typer.Option("--promote", help="Make it the champion, if the gate approves it.")
     ] = False,
     override: Annotated[
-        str, typer.Option(help="Make it the champion against the gate, for this reason.")
+        str, typer.Option(help="Reason to make it the champion against the gate's decision.")
     ] = "",
     book: BookOption = None,
     as_json: JsonOption = False,
@@ -192,7 +192,7 @@ def _print_import(book: str, imported: ImportResult, gate_result: ImportDecision
 
 @app.command()
 def rollback(why: ReasonOption = "", book: BookOption = None, as_json: JsonOption = False) -> None:
-    """Make the previous version the champion again, once its golden rows are reproduced.
+    """Make the previous version the champion again, after its golden rows are verified.
 
     Examples:  modelbook rollback
     |  modelbook rollback --why "too many false alarms" --book rand-hie
@@ -216,7 +216,7 @@ def challenge(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a version share the champion's traffic, once its golden rows are reproduced.
+    """Let a version share the champion's traffic, after its golden rows are verified.
 
     Examples:  modelbook challenge 2 --why "trained on year 4"  |  modelbook challenge --end
     """

@@ -25,12 +25,12 @@ app = typer.Typer()
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    host: Annotated[str, typer.Option(help="Host to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
     book: BookOption = None,
     origin: Annotated[
-        str, typer.Option("--from", help="Address of an export to serve, without a project.")
+        str, typer.Option("--from", help="Export to serve without a project: a folder or URI.")
     ] = "",
 ) -> None:
     """Serve the champion of a book over HTTP; API docs are at /docs. Settings: serving.yaml.
@@ -57,7 +57,8 @@ def export(
         int | None, typer.Option(min=1, help="A version; default: the champion.")
     ] = None,
     with_rows: Annotated[
-        bool, typer.Option("--with-rows", help="Include the holdout rows, which are people's.")
+        bool,
+        typer.Option("--with-rows", help="Include the holdout rows, which may be personal data."),
     ] = False,
     sign: Annotated[
         Path | None, typer.Option(metavar="KEY", help="Sign with this Ed25519 key, a PEM file.")
@@ -98,14 +99,13 @@ def score(
         str,
         typer.Argument(
             metavar="IN",
-            help="A file of any kind that training takes, or a folder of .parquet; or its address.",
+            help="File of any format that training reads, folder of .parquet files, or a URI.",
         ),
     ],
     target: Annotated[
         str,
         typer.Argument(
-            metavar="OUT",
-            help="The file (.csv .tsv .parquet .jsonl .xlsx) or folder to write; or an address.",
+            metavar="OUT", help="File (.csv .tsv .parquet .jsonl .xlsx), folder or URI to write."
         ),
     ],
     book: BookOption = None,
@@ -113,7 +113,7 @@ def score(
         Literal["local", "dask", "spark", "ray"], typer.Option(help="Engine that scores a folder.")
     ] = "local",
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of the engine; default: this machine.")
+        str | None, typer.Option(help="URL of the engine's scheduler; default: this machine.")
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="champion, challenger, or the number of a version.")
@@ -126,11 +126,11 @@ def score(
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(help="A .json file for what was scored, rejected and has drifted."),
+        typer.Option(help="JSON file to write: counts of scored and rejected rows, and drift."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score rows with a version; contract violations go to OUT's name with .rejects.csv.
+    """Score rows with a version; write contract violations next to OUT, as .rejects.csv.
 
     Examples:  modelbook score rows.csv scored.csv
     |  modelbook score s3://bucket/rows s3://bucket/scored
@@ -359,7 +359,7 @@ def drill(
         raise typer.Exit(1)
 
 
-journal_app = typer.Typer(no_args_is_help=True, help="The journal of predictions: verify hashes.")
+journal_app = typer.Typer(no_args_is_help=True, help="Verify the journal of predictions.")
 app.add_typer(journal_app, name="journal")
 
 
@@ -402,7 +402,7 @@ def _split_hash(text: str) -> tuple[str, str | None]:
     return prediction_id, row_hash or None
 
 
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service: add, list, remove.")
+keys_app = typer.Typer(no_args_is_help=True, help="Add, list or remove API keys of the service.")
 app.add_typer(keys_app, name="keys")
 
 
@@ -410,8 +410,7 @@ app.add_typer(keys_app, name="keys")
 def add_key(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     scope: Annotated[
-        list[str] | None,
-        typer.Option(help="predict, outcomes or admin; may be given several times."),
+        list[str] | None, typer.Option(help="predict, outcomes or admin; may be repeated.")
     ] = None,
     days: Annotated[
         float | None, typer.Option(min=0.001, help="Days until it expires; default: never.")
