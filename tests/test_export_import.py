@@ -255,7 +255,7 @@ def target_project(
     return root
 
 
-def import_and_judge(
+def import_and_decide(
     root: Path, address: str, journal: Journal | None = None
 ) -> tuple[int, import_gate.ImportDecision]:
     result = imports.import_version(root, BOOK, address, "c0ffee")
@@ -269,7 +269,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
     addresses: dict[str, str], target_project: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    number, judged = import_and_judge(root, addresses["good"])
+    number, decided = import_and_decide(root, addresses["good"])
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
     entry = history.last_decision(history.read_history(root, BOOK), number)
@@ -277,19 +277,19 @@ def test_import_is_evaluated_on_holdout_of_champion(
     assert (entry.action, entry.evidence["rows"]) == ("promote", len(champion.reference))
     source_hash = exports.read_manifest(addresses["good"])["history"][-1]["hash"]
     assert entry.evidence["source_hash"] == source_hash
-    assert judged.entry == entry
+    assert decided.entry == entry
     observed = {
         criterion["name"]: criterion["observed"] for criterion in entry.evidence["criteria"]
     }
     assert "0.800" not in observed["ROC AUC meets the minimum"]  # that of the source
     assert promote(root, number).champion_after == number
 
-    number, judged = import_and_judge(root, addresses["wrong"])  # the champion is an import now
-    assert judged.decision is None  # without its rows, and the project has no table
+    number, decided = import_and_decide(root, addresses["wrong"])  # the champion is an import now
+    assert decided.decision is None  # without its rows, and the project has no table
     (root / "data" / BOOK).mkdir(parents=True)
     champion.reference.to_parquet(root / "data" / BOOK / "holdout.parquet")
-    number, judged = import_and_judge(root, addresses["wrong"])
-    assert judged.is_hold
+    number, decided = import_and_decide(root, addresses["wrong"])
+    assert decided.is_hold
     with raises_stating(PromotionError, number, "held"):
         promote(root, number)
     result = promotion.promote(root, BOOK, number, reason="", override="a drill", commit="c0ffee")
@@ -327,10 +327,10 @@ def test_import_is_evaluated_on_later_journaled_predictions(
             ],
         )  # fmt: skip
     journal.record_outcomes({str(index): int(rows["happened"][index]) for index in range(350)})
-    _, judged = import_and_judge(root, addresses["wrong"], journal)
-    assert judged.is_hold
-    assert judged.entry is not None
-    assert judged.entry.evidence["rows"] == 350
+    _, decided = import_and_decide(root, addresses["wrong"], journal)
+    assert decided.is_hold
+    assert decided.entry is not None
+    assert decided.entry.evidence["rows"] == 350
 
 
 def test_decision_against_replaced_champion_is_not_recorded(

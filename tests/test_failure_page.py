@@ -59,7 +59,7 @@ def partial(*last: Any) -> Any:
 
 def broken() -> Any:
     return partial(
-        cell("board = <judge>()", ERROR, id="leaderboard"), cell("never()", started=None)
+        cell("board = <scores>()", ERROR, id="leaderboard"), cell("never()", started=None)
     )
 
 
@@ -116,7 +116,7 @@ class TestFailurePage:
         result = text(html)
         for part in (
             "1 min 23 s", "DataError: the table has &lt;3&gt; rows", "code cell 3 of 4", "“How good is each?”",
-            "Finalize and deploy", "Expected at least 10", "take another table", "board = &lt;judge&gt;()",
+            "Finalize and deploy", "Expected at least 10", "take another table", "board = &lt;scores&gt;()",
             "leaderboard", "section “DataError”",
             "notebooks/03_compare.ipynb", "ploomber build --env--folds 3", "command line",
         ):  # fmt: skip

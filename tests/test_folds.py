@@ -63,9 +63,9 @@ def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     for learned, requests in forward.cv_splits():
         fitted = plain.fit(forward.features.iloc[learned], forward.target.iloc[learned])
         answers = forward.task.predict_scores(fitted, forward.features.iloc[requests])
-        judge = forward.task.metric_functions()["roc_auc"]
+        roc_auc = forward.task.metric_functions()["roc_auc"]
         values.append(
-            judge(forward.target.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
+            roc_auc(forward.target.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
         )
     assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 

@@ -494,11 +494,11 @@ def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_monitor_command_evaluates_batches_file_and_journal(built: Any) -> None:
-    def judged() -> int:
+    def count_verdicts() -> int:
         with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
             return len(requests.execute("select verdict from verdicts").fetchall())
 
-    before = judged()
+    before = count_verdicts()
     batches = built.run("modelbook", "monitor")
     assert batches.returncode in (0, 10, 20), batches.stderr
     assert "was evaluated on" in batches.stdout
@@ -519,7 +519,7 @@ def test_monitor_command_evaluates_batches_file_and_journal(built: Any) -> None:
             "5",
             "late",
         }
-    assert judged() == before + 2  # an empty window is no verdict
+    assert count_verdicts() == before + 2  # an empty window is no verdict
     client = store.create_client(built.root)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     batches = {run.data.tags.get("batches") for run in client.search_runs(experiments)}

@@ -82,7 +82,7 @@ def batch(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def watched(
+def evaluate_window(
     model: FakeModelVersion, reference: pd.DataFrame, contract: Contract
 ) -> Callable[..., BatchEvaluation]:
     def evaluate(batch: pd.DataFrame, params: Monitor = PARAMS) -> BatchEvaluation:
@@ -294,9 +294,9 @@ def test_drifted_share_is_weighted_by_importance() -> None:
 
 
 def test_batch_like_reference_is_healthy(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    evaluation = watched(batch)
+    evaluation = evaluate_window(batch)
     assert (evaluation.rows, len(evaluation.violations), evaluation.drifted_importance_share) == (
         1000,
         0,
@@ -325,20 +325,20 @@ def test_batch_like_reference_is_healthy(
 
 
 def test_too_few_rows_lead_to_watch_without_other_checks(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     wrong = batch.head(199).assign(size=-1.0, happened=0)
-    evaluation = watched(wrong)
+    evaluation = evaluate_window(wrong)
     assert evaluation.feature_drift.empty
     assert evaluation.metrics.empty
     result = rules.find_issues(evaluation, PARAMS)
     assert [f.verdict for f in result] == ["watch"]
     assert missing_facts(result[0].sentence, 4, 199, 200) == []
-    assert len(watched(batch.head(200)).feature_drift) == 4
+    assert len(evaluate_window(batch.head(200)).feature_drift) == 4
 
 
 def test_empty_batch_leads_to_watch(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, contract: Contract
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame, contract: Contract
 ) -> None:
     nothing = batch.head(0)
     reference = batch.assign(score=0.5)
@@ -356,12 +356,12 @@ def test_empty_batch_leads_to_watch(
 
 @pytest.mark.long
 def test_missing_outcomes_are_not_evaluated(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
     late.loc[199:, "happened"] = np.nan
     for rows in (late, batch.drop(columns="happened")):
-        evaluation = watched(rows)
+        evaluation = evaluate_window(rows)
         assert evaluation.metrics.empty
         assert np.isnan(evaluation.output_distance("outcome").distance)
         assert evaluation.output_distance("score").distance < 0.1
@@ -369,39 +369,41 @@ def test_missing_outcomes_are_not_evaluated(
 
 
 def test_available_outcomes_are_evaluated(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     late = batch.astype({"happened": float})
     late.loc[600:, "happened"] = np.nan
-    evaluation = watched(late)
-    assert evaluation.metrics.equals(watched(batch.head(600)).metrics)
+    evaluation = evaluate_window(late)
+    assert evaluation.metrics.equals(evaluate_window(batch.head(600)).metrics)
     assert np.isnan(evaluation.output_distance("outcome").distance)
     assert evaluation.violations.empty
 
 
 @pytest.mark.long
 def test_many_outcomes_are_sampled(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    evaluate_window: Callable[..., BatchEvaluation],
+    batch: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    complete = watched(batch)
+    complete = evaluate_window(batch)
     monkeypatch.setattr(batch_evaluation, "MAX_EVALUATED_ROWS", 400)
-    sample = watched(batch)
+    sample = evaluate_window(batch)
     assert (
         0
         < abs(sample.find_metric("roc_auc")["value"] - complete.find_metric("roc_auc")["value"])
         < 0.04
     )
-    assert sample.metrics.equals(watched(batch).metrics)
+    assert sample.metrics.equals(evaluate_window(batch).metrics)
     assert sample.feature_drift.equals(complete.feature_drift)  # drift is of all rows
 
 
 def test_drop_in_slice_is_found_when_overall_metric_is_stable(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     at_random = pd.Series(
         np.random.default_rng(0).permutation(batch["happened"]), index=batch.index
     )
-    evaluation = watched(
+    evaluation = evaluate_window(
         batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random))
     )
     result = rules.find_issues(
@@ -411,23 +413,23 @@ def test_drop_in_slice_is_found_when_overall_metric_is_stable(
         "slice colour 2"
     ]
     assert missing_facts(result[0].sentence, 4, "colour", 2, "ROC AUC") == []
-    assert watched(batch).slice_metrics["reference"].between(0.8, 1).all()
+    assert evaluate_window(batch).slice_metrics["reference"].between(0.8, 1).all()
 
 
 def test_single_class_outcomes_have_no_metrics(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    evaluation = watched(batch.assign(happened=0))
+    evaluation = evaluate_window(batch.assign(happened=0))
     assert evaluation.metrics.empty
     assert evaluation.output_distance("outcome").distance > 0.1
 
 
 @pytest.mark.long
 def test_contract_violations_lead_to_watch(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     batch.loc[:2, "flag"] = 0.5
-    [finding] = rules.find_issues(watched(batch), PARAMS)
+    [finding] = rules.find_issues(evaluate_window(batch), PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "contract")
     assert missing_facts(finding.sentence, 4, 3, "flag", 0, 1) == []
 
@@ -442,13 +444,13 @@ def test_contract_violations_lead_to_watch(
     ],
 )
 def test_empty_or_constant_column_leads_to_watch_regardless_of_importance(
-    watched: Callable[..., BatchEvaluation],
+    evaluate_window: Callable[..., BatchEvaluation],
     batch: pd.DataFrame,
     column: str,
     value: Any,
     facts: list,
 ) -> None:
-    evaluation = watched(batch.assign(**{column: value}))
+    evaluation = evaluate_window(batch.assign(**{column: value}))
     assert evaluation.drifted_importance_share < PARAMS.drift_share
     [finding] = rules.find_issues(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "empty or constant columns")
@@ -457,7 +459,7 @@ def test_empty_or_constant_column_leads_to_watch_regardless_of_importance(
 
 
 def test_constant_column_likely_by_reference_is_no_finding(
-    watched: Callable[..., BatchEvaluation],
+    evaluate_window: Callable[..., BatchEvaluation],
     reference: pd.DataFrame,
     batch: pd.DataFrame,
     contract: Contract,
@@ -471,13 +473,13 @@ def test_constant_column_likely_by_reference_is_no_finding(
 
 
 def test_duplicate_rows_lead_to_watch(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    assert watched(batch).duplicates.share == 0
+    assert evaluate_window(batch).duplicates.share == 0
     again = batch.head(100).assign(
         who=lambda rows: rows["who"] + 5000
     )  # other keys: the contract has no word on it
-    evaluation = watched(pd.concat([batch, again], ignore_index=True))
+    evaluation = evaluate_window(pd.concat([batch, again], ignore_index=True))
     assert (evaluation.duplicates.share, len(evaluation.violations)) == (
         pytest.approx(100 / 1100),
         0,
@@ -485,7 +487,7 @@ def test_duplicate_rows_lead_to_watch(
     [finding] = rules.find_issues(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "duplicates")
     assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
-    fewer = watched(pd.concat([batch, again.head(50)], ignore_index=True))
+    fewer = evaluate_window(pd.concat([batch, again.head(50)], ignore_index=True))
     assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
 
 
@@ -500,10 +502,10 @@ def test_naturally_identical_rows_are_not_duplicates(
 
 
 @pytest.fixture
-def sayings(
+def evaluate_and_find(
     model: FakeModelVersion, reference: pd.DataFrame, contract: Contract
 ) -> Callable[[pd.DataFrame], tuple[BatchEvaluation, list[str]]]:
-    """What is said of a batch as it comes, with the model's own answers."""
+    """Evaluation of a batch by the model's predictions, with its findings."""
 
     def evaluate(batch: pd.DataFrame) -> tuple[BatchEvaluation, list[str]]:
         metrics = {"importance": IMPORTANCE, "threshold": 0.5}
@@ -525,26 +527,26 @@ def sayings(
 
 @pytest.mark.long
 def test_batch_with_missing_or_extra_column_names_it(
-    sayings: Callable, batch: pd.DataFrame
+    evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
-    [sentence] = sayings(pd.DataFrame({"a": range(500), "b": "x"}))[1]
+    [sentence] = evaluate_and_find(pd.DataFrame({"a": range(500), "b": "x"}))[1]
     assert missing_facts(sentence, "watch", 4, 10, "year") == []
-    metrics = len(sayings(batch)[0].metrics)
+    metrics = len(evaluate_and_find(batch)[0].metrics)
     for name in ("size", "who", "year", "group"):
-        evaluation, [sentence] = sayings(batch.drop(columns=name))
+        evaluation, [sentence] = evaluate_and_find(batch.drop(columns=name))
         assert missing_facts(sentence, "watch", 4, 1, name) == []
         assert len(evaluation.metrics) == (0 if name == "size" else metrics)
 
 
 def test_unparsable_values_are_missing_and_lead_to_watch(
-    sayings: Callable, batch: pd.DataFrame
+    evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
     once = batch.astype({"size": object})
     once.loc[3, "size"] = "much"
-    evaluation, [sentence] = sayings(once)
+    evaluation, [sentence] = evaluate_and_find(once)
     assert missing_facts(sentence, "watch", 4, 1, "size", 0, 100) == []
     assert evaluation.feature_drift.set_index("column").loc["size", "missing_batch"] == 0.001
-    everywhere, output = sayings(batch.assign(size="much"))
+    everywhere, output = evaluate_and_find(batch.assign(size="much"))
     assert everywhere.metrics.empty
     assert not any(sentence.startswith("retrain") for sentence in output)
     assert missing_facts(output[0], 1000, "size") == []
@@ -552,37 +554,39 @@ def test_unparsable_values_are_missing_and_lead_to_watch(
 
 @pytest.mark.long
 def test_contradictory_outcomes_of_one_key_are_excluded(
-    sayings: Callable, batch: pd.DataFrame
+    evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
     other = batch.assign(happened=1 - batch["happened"])
-    evaluation, output = sayings(pd.concat([batch, other], ignore_index=True))
+    evaluation, output = evaluate_and_find(pd.concat([batch, other], ignore_index=True))
     assert evaluation.metrics.empty
     assert missing_facts(output[0], "watch", "who", "year") == []
     assert not any(sentence.startswith("retrain") for sentence in output)
-    sample = sayings(pd.concat([batch, other.head(300)], ignore_index=True))[0]
+    sample = evaluate_and_find(pd.concat([batch, other.head(300)], ignore_index=True))[0]
     assert sample.find_metric("roc_auc")["value"] == pytest.approx(
-        sayings(batch.tail(700))[0].find_metric("roc_auc")["value"]
+        evaluate_and_find(batch.tail(700))[0].find_metric("roc_auc")["value"]
     )
-    twice = sayings(pd.concat([batch, batch], ignore_index=True))[0]
+    twice = evaluate_and_find(pd.concat([batch, batch], ignore_index=True))[0]
     assert twice.find_metric("roc_auc")["value"] == pytest.approx(
-        sayings(batch)[0].find_metric("roc_auc")["value"]
+        evaluate_and_find(batch)[0].find_metric("roc_auc")["value"]
     )
 
 
-def test_rows_without_entity_count_separately(sayings: Callable, batch: pd.DataFrame) -> None:
+def test_rows_without_entity_count_separately(
+    evaluate_and_find: Callable, batch: pd.DataFrame
+) -> None:
     unknown = batch.astype({"who": object})
     unknown.loc[:5, "who"] = None
-    evaluation, [sentence] = sayings(unknown)
+    evaluation, [sentence] = evaluate_and_find(unknown)
     assert missing_facts(sentence, "watch", 4, 12, "who") == []
     assert evaluation.find_metric("roc_auc")["value"] == pytest.approx(
-        sayings(batch)[0].find_metric("roc_auc")["value"]
+        evaluate_and_find(batch)[0].find_metric("roc_auc")["value"]
     )
 
 
 def test_drift_leads_to_watch_only_for_important_columns(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    idle = watched(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
+    idle = evaluate_window(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
     assert idle.feature_drift["drifted"].sum() == 2
     assert idle.drifted_importance_share == 0
     [note] = rules.find_issues(idle, PARAMS)
@@ -590,7 +594,7 @@ def test_drift_leads_to_watch_only_for_important_columns(
     assert missing_facts(note.sentence, "noise", "flag", "0%", PARAMS.drift_share) == []
     [combined] = windows.combine_windows([Window("4", 1000, True, (note,))], PARAMS)
     assert combined == replace(note, since="4")
-    grave = watched(batch.assign(size=batch["size"] / 3))
+    grave = evaluate_window(batch.assign(size=batch["size"] / 3))
     assert grave.drifted_importance_share == pytest.approx(0.3 / 0.31)
     [drifted] = (f.sentence for f in rules.find_issues(grave, PARAMS) if f.rule == "drift")
     assert missing_facts(drifted, 1, 4, 0.3 / 0.31, PARAMS.drift_share) == []
@@ -611,10 +615,10 @@ def test_group_whose_share_explains_missing_values_is_named(
 
 
 def test_lost_ranking_leads_to_retrain(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
-    evaluation = watched(broken)
+    evaluation = evaluate_window(broken)
     assert evaluation.find_metric("roc_auc")["reference"] > 0.8
     result = rules.find_issues(evaluation, PARAMS)
     assert rules.worst_verdict(result) == "retrain"
@@ -626,9 +630,9 @@ def test_lost_ranking_leads_to_retrain(
 
 
 def test_repeated_rows_do_not_narrow_intervals(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    once, often = watched(batch), watched(pd.concat([batch] * 3, ignore_index=True))
+    once, often = evaluate_window(batch), evaluate_window(pd.concat([batch] * 3, ignore_index=True))
     assert often.find_metric("roc_auc")[["low", "high"]].tolist() == pytest.approx(
         once.find_metric("roc_auc")[["low", "high"]].tolist()
     )
@@ -790,10 +794,10 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
 
 @pytest.mark.long
 def test_expected_and_observed_performance_are_tabulated(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     estimates = evaluation_tables.estimated_performance_table(
-        [watched(batch), watched(batch.drop(columns="happened")), CALM]
+        [evaluate_window(batch), evaluate_window(batch.drop(columns="happened")), CALM]
     )
     assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)
     assert estimates["error"][0] == pytest.approx(
@@ -901,12 +905,12 @@ def test_number_of_windows_is_configurable() -> None:
 
 
 def test_drop_of_twice_the_limit_is_severe(
-    watched: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
         [result] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
         assert result.is_severe is grave
-    one = windows.evaluate_window(watched(batch), PARAMS)
+    one = windows.evaluate_window(evaluate_window(batch), PARAMS)
     assert (one.name, one.rows, one.has_outcomes) == ("4", 1000, True)
 
 

@@ -81,7 +81,7 @@ def alias(root: Path) -> int | None:
     return result.number if result else None
 
 
-def judge(root: Path, number: int, word: str = "promote") -> HistoryEntry:
+def record_decision(root: Path, number: int, word: str = "promote") -> HistoryEntry:
     return history.record_decision(
         root,
         MODEL,
@@ -106,7 +106,7 @@ def roll_back(root: Path, why: str = "") -> HistoryEntry:
 
 def champions(root: Path, *numbers: int) -> None:
     for number in numbers:
-        judge(root, number)
+        record_decision(root, number)
         assert promote(root, number)
 
 
@@ -165,7 +165,7 @@ def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.M
 def test_default_user_is_login_and_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELBOOK_BY", raising=False)
     monkeypatch.setenv("LOGNAME", "anna")
-    assert judge(root, 1).user.startswith("anna@")
+    assert record_decision(root, 1).user.startswith("anna@")
 
 
 def test_secrets_and_nan_are_not_recorded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,13 +195,17 @@ def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> Non
 
 def test_corrupt_store_raises(root: Path) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
-    for call in (history.read_history, history.find_integrity_errors, lambda root: judge(root, 1)):
+    for call in (
+        history.read_history,
+        history.find_integrity_errors,
+        lambda root: record_decision(root, 1),
+    ):
         with raises_stating(StoreError, database_path(root), "SQLite"):
             call(root)
 
 
 def test_store_refuses_to_rewrite_history(root: Path) -> None:
-    judge(root, 1)
+    record_decision(root, 1)
     before = history.read_history(root)
     log = history_log.open_log(root, MODEL, create=False)
     assert log is not None
@@ -238,7 +242,7 @@ def test_rewritten_history_is_detected(
     changes: list[str], places: list[list[int]], root: Path
 ) -> None:
     for number in (1, 2, 3):
-        judge(root, number, "hold")
+        record_decision(root, number, "hold")
     rewrite(root, *changes)
     assert [
         [int(n) for n in re.findall(r"\d+", text)] for text in history.find_integrity_errors(root)
@@ -246,7 +250,7 @@ def test_rewritten_history_is_detected(
 
 
 def test_deleted_history_is_detected(root: Path) -> None:
-    judge(root, 1)
+    record_decision(root, 1)
     log = history_log.open_log(root, MODEL, create=False)
     assert log is not None
     log.client.delete_run(log.run_id)
@@ -255,10 +259,10 @@ def test_deleted_history_is_detected(root: Path) -> None:
 
 
 def test_reregistered_model_continues_its_history(root: Path) -> None:
-    judge(root, 1)
+    record_decision(root, 1)
     client = store.create_client(root)
     client.delete_registered_model(MODEL)
-    assert judge(root, 1).number == 2
+    assert record_decision(root, 1).number == 2
     assert history.find_integrity_errors(root) == []
 
 
@@ -315,7 +319,9 @@ def test_external_alias_move_is_reported_and_recorded_first(root: Path, proven: 
 
 
 def test_concurrent_writers_are_serialized(root: Path) -> None:
-    begun = [threading.Thread(target=judge, args=(root, 1 + place % 4)) for place in range(8)]
+    begun = [
+        threading.Thread(target=record_decision, args=(root, 1 + place % 4)) for place in range(8)
+    ]
     with FileLock(database_path(root).with_suffix(".history.lock")):
         for thread in begun:
             thread.start()
@@ -348,7 +354,7 @@ def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(history, "LOCK_TIMEOUT_SECONDS", 0.1)
     lock = database_path(root).with_suffix(".history.lock")
     with FileLock(lock), raises_stating(StoreError, lock):
-        judge(root, 1)
+        record_decision(root, 1)
     assert history.read_history(root) == []
 
 
@@ -356,17 +362,17 @@ def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyP
 
 
 def held(root: Path) -> None:
-    judge(root, 2, "promote")
-    judge(root, 2, "hold")
+    record_decision(root, 2, "promote")
+    record_decision(root, 2, "hold")
 
 
 def of_another_time(root: Path) -> None:
-    judge(root, 2)
+    record_decision(root, 2)
     champions(root, 3)
 
 
 def spoiled(root: Path) -> None:
-    judge(root, 2)
+    record_decision(root, 2)
     (local_artifact_folder(root) / "version 2/artifacts/contract.yaml").write_text("title: Other")
 
 
@@ -465,8 +471,8 @@ def test_concurrent_promotions_report_the_first(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champions(root, 1)
-    judge(root, 2)
-    judge(root, 3)
+    record_decision(root, 2)
+    record_decision(root, 3)
 
     def overtaken(folder: Path, model: str, number: int) -> int:
         monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
@@ -550,7 +556,7 @@ def test_interrupted_promotion_is_repaired_by_next_command(
     root: Path, tmp_path_factory: pytest.TempPathFactory, proven: list[int]
 ) -> None:
     champions(root, 1, 3)
-    judge(root, 2)
+    record_decision(root, 2)
     template = shutil.copytree(root, tmp_path_factory.mktemp("killed") / "template")
     words = [sys.executable, "-c", WALK, str(template)]
     output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -622,7 +628,7 @@ def test_history_command_lists_newest_first_and_prints_json(
 ) -> None:
     assert tiny.root == root
     champions(root, 1)
-    judge(root, 2, "hold")
+    record_decision(root, 2, "hold")
     shown = run("history")
     assert shown.exit_code == 0, shown.stderr
     head, *lines = shown.stdout.splitlines()
@@ -637,7 +643,7 @@ def test_history_command_lists_newest_first_and_prints_json(
 
 
 def test_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
-    judge(root, 1)
+    record_decision(root, 1)
     rewrite(root, "update params set value = replace(value, 'promote', 'hold')")
     shown = run("history", "--json")
     assert shown.exit_code == 1
@@ -656,7 +662,7 @@ def test_promote_and_rollback_print_result_or_reason(
     assert (shown.exit_code, shown.stdout) == (1, "")
     assert shown.stderr.startswith("PromotionError: ")
     champions(root, 1)
-    judge(root, 2)
+    record_decision(root, 2)
     shown = run("promote", "2", "--why", "for the spring")
     assert missing_facts(shown.stdout, MODEL, 2, 1, 30, 4) == []  # after 1, 30 golden rows, entry 4
     assert (alias(root), history.read_history(root)[-1].reason) == (2, "for the spring")
@@ -669,7 +675,7 @@ def test_promote_and_rollback_print_result_or_reason(
 
 def test_moves_print_their_entries_as_json(tiny: Any, root: Path, proven: list[int]) -> None:
     champions(root, 1)
-    judge(root, 2)
+    record_decision(root, 2)
     moves = [
         json.loads(run(*words, "--json").stdout)
         for words in (["challenge", "2"], ["promote", "2"], ["rollback"], ["promote", "1"])
@@ -694,7 +700,7 @@ def test_running_service_follows_promotions_without_failed_requests(
     for number in (1, 2):
         shelf.register(fitted(frame, contract), contract, frame, run_id=str(number))
     champions(tmp_path, 1)
-    judge(tmp_path, 2)
+    record_decision(tmp_path, 2)
     answered: list[tuple[int, int]] = []
 
     def until(version: int) -> None:

@@ -113,7 +113,7 @@ def add_versions(root: Path, model: str, count: int) -> None:
         log.client.create_model_version(model, f"s3://models/{number}", tags={DIGEST_TAG: "c0ffee"})
 
 
-def judge(root: Path, number: int, model: str = BOOK) -> history.HistoryEntry:
+def record_decision(root: Path, number: int, model: str = BOOK) -> history.HistoryEntry:
     return history.record_decision(
         root,
         model,
@@ -193,7 +193,7 @@ def test_run_on_server_prints_nothing_to_stdout(root, capsys):
 def test_champion_moves_work_on_server_like_on_file_store(root: Path) -> None:
     assert (aliases.read_aliases(root, "moves"), history.read_history(root, "moves")) == ({}, [])
     add_versions(root, "moves", 3)
-    judge(root, 1, "moves")
+    record_decision(root, 1, "moves")
     move(root, "moves", 1, None)
     move(root, "moves", 2, 1)
     history.move_challenger(root, "moves", 3, "", {}, "c")
@@ -222,7 +222,7 @@ def test_concurrent_registrations_get_distinct_numbers(root: Path, model: str) -
             return error.problem.split(" now")[0]
 
     with ThreadPoolExecutor(6) as pool:
-        decisions = [pool.submit(attempt, judge, root, 2, model) for _ in range(4)]
+        decisions = [pool.submit(attempt, record_decision, root, 2, model) for _ in range(4)]
         promotions = [pool.submit(attempt, move, root, model, number, 1) for number in (2, 3)]
     results = [future.result() for future in [*decisions, *promotions]]
     numbers = sorted(result for result in results if isinstance(result, int))
@@ -430,7 +430,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     database.stop()
     back = threading.Timer(1, database.start)
     back.start()
-    assert judge(other, 1).number == 2  # the command waited for the database
+    assert record_decision(other, 1).number == 2  # the command waited for the database
     back.join()
     listed = bucket.list_objects_v2(Bucket="models", Prefix="team")["Contents"]
     for each in listed:

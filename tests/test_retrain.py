@@ -65,7 +65,7 @@ class RetrainProject:
         self.version(1, rows=600, periods=[1, 2, 3])
         self.version(2, rows=800, periods=[1, 2, 3, 4])
         self.version(3, rows=1000, periods=[1, 2, 3, 4, 5])
-        self.judge(1)
+        self.record_decision(1)
         self.move(1, None)
 
     def version(self, number: int, *, rows: int, periods: list[int]) -> None:
@@ -78,7 +78,7 @@ class RetrainProject:
     def folder(self, number: int) -> Path:
         return local_artifact_folder(self.root) / f"version {number}" / "artifacts"
 
-    def judge(self, number: int, word: str = "promote") -> None:
+    def record_decision(self, number: int, word: str = "promote") -> None:
         champion = aliases.read_aliases(self.root, BOOK).get(aliases.CHAMPION)
         before = champion.number if champion else None
         history.record_decision(
@@ -124,7 +124,7 @@ def project(
     def build(*args: Any) -> int:
         result.built.append(args)
         before = aliases.read_aliases(tmp_path, BOOK)["champion"].number
-        result.judge(before + 1)
+        result.record_decision(before + 1)
         result.move(before + 1, before)
         return 0
 
@@ -177,7 +177,7 @@ def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) 
 def test_held_challenger_is_reported(
     action: str, status: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.judge(2, action) or 0)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.record_decision(2, action) or 0)
     result = project.retrain(as_of=4)
     assert (result.status, result.champion, result.candidate) == (status, 1, 2)
     assert result.sentences[-1] == f"It is {action}."

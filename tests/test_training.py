@@ -1183,7 +1183,7 @@ def final_results(
         "scored": scored,
         "table": table,
         "slices": slices,
-        "judged": holdout_evaluation,
+        "evaluation": holdout_evaluation,
         "parts": pieces,
     }
 
@@ -1287,7 +1287,7 @@ def test_metrics_are_logged_and_tagged_by_name(final_results: dict[str, Any]) ->
 def test_final_model_summary_states_main_results(
     final_results: dict[str, Any], contract: Contract
 ) -> None:
-    gain, holdout_evaluation = final_results["parts"]["metrics"], final_results["judged"]
+    gain, holdout_evaluation = final_results["parts"]["metrics"], final_results["evaluation"]
     result = final_model.verdict_fields(TASK, final_results["fitted"], holdout_evaluation, gain, 3)
     assert result["level"] == "good"
     values = final_results["table"].set_index("metric")["value"]
@@ -1411,7 +1411,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
 ) -> None:
     assert final_results["fitted"].simple_model is None
     assert (
-        baseline_comparison.to_display_table(final_results["judged"].baseline_comparison)[
+        baseline_comparison.to_display_table(final_results["evaluation"].baseline_comparison)[
             "candidate"
         ].tolist()
         == ["logistic regression", "baseline"] * 2
