@@ -140,7 +140,8 @@ def test_export_with_wrong_digest_raises(shelf: VersionStore, address: str, tmp_
     other = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
     folder.with_name("0" * 64).rename(other)
     (other / "version.json").write_text(text)
-    with raises_stating(StoreError, f"{address}/{other.name}/version.json"):
+    path = f"{address.removeprefix('file://')}/{other.name}/version.json"
+    with raises_stating(StoreError, path):
         exports.open_export(tmp_path, f"{address}/{other.name}")
 
 
