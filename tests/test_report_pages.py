@@ -387,7 +387,7 @@ def test_each_panel_of_rows_has_labels_on_narrow_screens() -> None:
         {"class": name, "metric": metric, "value": 0.5, "low": 0.4, "high": 0.6, "rows": 70}
         for metric in metrics for name in "abcdefghijklmnop"
     ])  # fmt: skip
-    figure = multiclass.class_metrics(rows, rows)
+    figure = multiclass.class_metrics(rows)
     wide, small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)
     assert wide.count(">a (70)<") == 1
     assert small.count(">a (70)<") == len(metrics)

@@ -191,16 +191,12 @@ def _check_own_code(root: Path, params: Any, contract: Contract) -> None:
 
 def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
     next_step = "correct it in pipeline.yaml, under executor"
-    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise BuildError(
-            f"jobs = {jobs!r}", expected="how many stages may run at a time, from 1", next=next_step
-        )
-    if not isinstance(keep_runs, int) or isinstance(keep_runs, bool) or keep_runs < 1:
-        raise BuildError(
-            f"keep_runs = {keep_runs!r}",
-            expected="how many runs keep their pages, from 1",
-            next=next_step,
-        )
+    for name, value, meaning in (
+        ("jobs", jobs, "how many stages may run at a time, from 1"),
+        ("keep_runs", keep_runs, "how many runs keep their pages, from 1"),
+    ):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BuildError(f"{name} = {value!r}", expected=meaning, next=next_step)
     for name, seconds in timeout.items():
         if name not in config.STAGES:
             raise BuildError(

@@ -48,15 +48,10 @@ def compare_consequences(
     sides = [_row_values(task, costs, *side) for side in (candidate, champion)]
     rows = []
     for name in sides[0]:
-        candidate_values, champion_values = (side[name].astype(float) for side in sides)
-        change = partial(weighted_mean, candidate_values - champion_values)
-        means = (
-            candidate_values.mean(),
-            champion_values.mean(),
-            (candidate_values - champion_values).mean(),
-        )
+        before, after = sides[1][name].astype(float), sides[0][name].astype(float)
+        change = partial(weighted_mean, after - before)
         ci = jackknife_ci(change, candidate[0], DIFFERENCE, resamples=resamples, seed=seed)
-        rows.append((name, *means, *ci))
+        rows.append((name, after.mean(), before.mean(), (after - before).mean(), *ci))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

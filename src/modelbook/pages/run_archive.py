@@ -50,15 +50,8 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
     run_by_page = _find_runs_of_pages(root, book, pages, states)
     html_by_page = {page: _read_page(source / page) for page in run_by_page}
     replacements = dict.fromkeys(reports.values(), "index.html")
-    side_files = (
-        {
-            link
-            for page, html in html_by_page.items()
-            for link in _find_side_files(source, page, html)
-        }
-        - html_by_page.keys()
-        - replacements.keys()
-    )
+    links = [_find_side_files(source, page, html) for page, html in html_by_page.items()]
+    side_files = set().union(*links) - html_by_page.keys() - replacements.keys()
     figures: list[ArchivedFigure] = []
     for page, html in html_by_page.items():
         figures += _archive_figures(pages[page], html, runs) if page in pages else []
@@ -70,10 +63,8 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
             runs,
         )
     for link in side_files:
-        if EVIDENTLY_INFIX in link:
-            _keep_once(source / link, target_folder / link, runs)
-        else:
-            _write_or_link((source / link).read_bytes(), target_folder / link, runs)
+        archive = _keep_once if EVIDENTLY_INFIX in link else _copy_or_link
+        archive(source / link, target_folder / link, runs)
     if pages:
         files.write(target_folder / FIGURES_FILE, [figure.to_dict() for figure in figures])
 
@@ -167,6 +158,10 @@ def _archive_figures(stage: str, html: str, runs: Path) -> Iterator[ArchivedFigu
             with atomic_write(path) as part:
                 part.write_bytes(content)
         yield ArchivedFigure(stage=stage, file_name=name, **attributes)
+
+
+def _copy_or_link(source: Path, path: Path, runs: Path) -> None:
+    _write_or_link(source.read_bytes(), path, runs)
 
 
 def _write_or_link(content: bytes, path: Path, runs: Path) -> None:

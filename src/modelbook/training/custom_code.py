@@ -46,10 +46,8 @@ def check_transformers(root: Path, names: Iterable[str]) -> None:
         if not path.is_file():
             module_names = [file.stem for file in list_files(root)]
             raise CustomCodeError(
-                (
-                    f"transformers: {name} refers to {CUSTOM_FOLDER}/{module_name}.py, "
-                    "which does not exist"
-                ),
+                f"transformers: {name} refers to {CUSTOM_FOLDER}/{module_name}.py, "
+                "which does not exist",
                 expected=suggest_name(module_name, module_names)
                 if module_names
                 else f"a file {CUSTOM_FOLDER}/{module_name}.py in the project's folder",
@@ -151,10 +149,8 @@ def _instantiate(name: str) -> Any:
         method for method in ("fit", "transform", "get_params") if not hasattr(transformer, method)
     ]:
         raise CustomCodeError(
-            (
-                f"transformers: {name} is not a transformer: it has no "
-                f"{' and no '.join(missing_methods)}"
-            ),
+            f"transformers: {name} is not a transformer: it has no "
+            f"{' and no '.join(missing_methods)}",
             expected="a subclass of sklearn.base.BaseEstimator with fit(X, y=None) and "
             "transform(X)",
             next=f"fix {CUSTOM_FOLDER}/{module_name}.py; {DOCS_HINT}",
@@ -191,15 +187,10 @@ def describe_error(error: BaseException) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if f"/{CUSTOM_FOLDER}/" in frame.filename
     ]
-    location = (
-        (
-            " "
-            f"({CUSTOM_FOLDER}/{frames[-1].filename.split(f'/{CUSTOM_FOLDER}/')[-1]}, "
-            f"line {frames[-1].lineno})"
-        )
-        if frames
-        else ""
-    )
+    location = ""
+    if frames:
+        file = frames[-1].filename.split(f"/{CUSTOM_FOLDER}/")[-1]
+        location = f" ({CUSTOM_FOLDER}/{file}, line {frames[-1].lineno})"
     return f"{type(error).__name__}: {error}{location}"[:500]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import TrainingError
-from modelbook.formatting import format_count, key_number
+from modelbook.formatting import KeyNumber, format_count, key_number
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_mean_sd,
@@ -223,24 +223,30 @@ def verdict_fields(
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
             f"{total_seconds:.0f} s; failed or skipped: {n_unscored}.",
         ],
-        "numbers": [
-            key_number(
-                f"{metric_label(metric)}, leader",
-                leader[f"{metric}_mean"],
-                compared_with={"baseline": baseline_mean},
-            ),
-            key_number("standard deviation over the folds", leader[f"{metric}_sd"], "±"),
-            key_number(
-                "models evaluated", n_families, "count", context=f"{n_unscored} failed or skipped"
-            ),
-            key_number(
-                "leader's fit time, all folds",
-                leader["fit_seconds"],
-                "s",
-                compared_with={"all models": total_seconds},
-            ),
-        ],
+        "numbers": _key_numbers(
+            leader, metric, baseline_mean, total_seconds, (n_families, n_unscored)
+        ),
     }
+
+
+def _key_numbers(
+    leader: pd.Series,
+    metric: str,
+    baseline_mean: float,
+    total_seconds: float,
+    counts: tuple[int, int],
+) -> list[KeyNumber]:
+    """Key numbers of the leader and the comparison: ``counts`` of models with and without a score."""
+    mean, sd, seconds = leader[f"{metric}_mean"], leader[f"{metric}_sd"], leader["fit_seconds"]
+    baseline, all_models = {"baseline": baseline_mean}, {"all models": total_seconds}
+    n_families, n_unscored = counts
+    unscored = f"{n_unscored} failed or skipped"
+    return [
+        key_number(f"{metric_label(metric)}, leader", mean, compared_with=baseline),
+        key_number("standard deviation over the folds", sd, "±"),
+        key_number("models evaluated", n_families, "count", context=unscored),
+        key_number("leader's fit time, all folds", seconds, "s", compared_with=all_models),
+    ]
 
 
 def _describe_leader(

@@ -203,8 +203,7 @@ class LogisticStacker:
         )
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        probabilities = self.regression.predict_proba(np.hstack([*map(logit, scores)]))
-        return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+        return _positive_columns(self.regression.predict_proba(np.hstack([*map(logit, scores)])))
 
 
 class NonNegativeStacker:
@@ -321,9 +320,8 @@ def fit_meta_model(
     """
     stacked_scores = np.stack([score.reshape(len(score), -1) for score in member_scores])
     target = experiment.target.to_numpy()
-    has_scores = np.isfinite(stacked_scores).all(
-        axis=(0, 2)
-    )  # forward folds do not score the first periods
+    # Forward folds do not score the first periods.
+    has_scores = np.isfinite(stacked_scores).all(axis=(0, 2))
     out_of_fold_scores = np.full(member_scores[0].shape, np.nan)
     for train_index, test_index in experiment.cv_splits():
         fit_index = train_index[has_scores[train_index]]

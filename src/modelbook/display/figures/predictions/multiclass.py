@@ -50,23 +50,18 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
 def diagnostic_plots(
     frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> DisplayGroup:
-    """One-vs-rest ROC curves, then recall, precision and F1 by class.
-
-    ``metrics`` is the table of metrics.
-    """
-    return DisplayGroup(roc_curves(frames[0], metrics), class_metrics(frames[1], metrics))
+    """One-vs-rest ROC curves, then recall, precision and F1 by class; without ``metrics``."""
+    return DisplayGroup(roc_curves(frames[0]), class_metrics(frames[1]))
 
 
 @plotting.drawing("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
-def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+def roc_curves(data: pd.DataFrame) -> Figure:
     """One-vs-rest ROC curves with bootstrap bands, as small multiples.
 
     Parameters
     ----------
     data : pandas.DataFrame
         Columns ``class, area, fpr, tpr, low, high``.
-    metrics : pandas.DataFrame
-        The metrics.
     """
     class_groups = list(data.groupby("class", sort=False))
     figure, grid = plotting.subplot_grid(
@@ -78,11 +73,8 @@ def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
             ax, class_rows["fpr"], class_rows["low"], class_rows["high"], style.ACCENT
         )
         ax.plot(class_rows["fpr"], class_rows["tpr"], color=style.ACCENT)
-        texts = [
-            f"{name}: false positive rate {fpr:.0%}, recall {tpr:.0%}"
-            for fpr, tpr in zip(class_rows["fpr"], class_rows["tpr"], strict=True)
-        ]
-        plotting.add_hover_strips(ax, class_rows["fpr"], texts)
+        hover_text = "false positive rate {:.0%}, recall {:.0%}"
+        plotting.add_hover_curve(ax, class_rows["fpr"], class_rows["tpr"], hover_text)
         ax.text(
             0.97,
             0.06,
@@ -108,7 +100,7 @@ def roc_curves(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 @plotting.drawing(
     "Metrics of each class", ["class", "metric", "value"], optional=["low", "high", "rows"]
 )
-def class_metrics(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+def class_metrics(data: pd.DataFrame) -> Figure:
     """Recall, precision and F1 by class.
 
     Parameters

@@ -56,9 +56,7 @@ def diagnostic_plots(
     frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> DisplayGroup:
     """Predicted against actual, then residuals by prediction; ``metrics`` is the metrics table."""
-    return DisplayGroup(
-        predicted_vs_actual(frames[0], metrics), residuals_by_prediction(frames[1], metrics)
-    )
+    return DisplayGroup(predicted_vs_actual(frames[0], metrics), residuals_by_prediction(frames[1]))
 
 
 @plotting.drawing("Predicted against actual", ["predicted", "actual"])
@@ -98,7 +96,7 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 @plotting.drawing(
     "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
 )
-def residuals_by_prediction(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+def residuals_by_prediction(data: pd.DataFrame) -> Figure:
     """Quantiles of the residuals by decile of the prediction.
 
     Parameters
