@@ -219,7 +219,7 @@ def test_boosters_choose_among_fewer_thresholds_with_several_classes(family: str
 @pytest.mark.parametrize("family", INSTALLED_BOOSTERS)
 def test_early_stopping_uses_rows_outside_the_fit(classes: Experiment, family: str) -> None:
     rows, outcome, _ = classes.encode_fold(family, 0)
-    stop = classes.choose_stop_rows(0, 0.2)
+    stop = classes.select_early_stopping_rows(0, 0.2)
     groups = classes.entities.iloc[classes.cv_splits()[0][0]].to_numpy()
     assert 0.15 < stop.mean() < 0.25
     assert not set(groups[stop]) & set(groups[~stop])

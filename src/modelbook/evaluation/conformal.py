@@ -1,6 +1,6 @@
 """Conformal prediction intervals of a number and prediction sets of several classes, by entity.
 
-A prediction's nonconformity is its absolute error out of fold, or one minus the probability of
+A prediction's nonconformity is its absolute out-of-fold error, or one minus the probability of
 the true class (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). A row of a
 new entity exceeds a quantile of it with the nominal probability at most, whatever the model and the
 distribution, if new entities are like those of the table. Folds keep entities together, and each

@@ -141,9 +141,9 @@ class HistTreeExplainer(TreeExplainer):
 
     def compute_contributions(self, features: Any) -> np.ndarray:
         encoded = self._encode(features) if self._encode else features
-        found = super().compute_contributions(encoded)
-        contributions = found.copy()
-        contributions[:, self._order] = found[:, :-1]
+        ordered_contributions = super().compute_contributions(encoded)
+        contributions = ordered_contributions.copy()
+        contributions[:, self._order] = ordered_contributions[:, :-1]
         return contributions
 
 

@@ -23,7 +23,7 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class TakenCandidate:
+class LoggedCandidate:
     """A candidate of an earlier comparison: its name, family, run and fitted pipeline."""
 
     name: str
@@ -34,7 +34,7 @@ class TakenCandidate:
 
 def load_candidate(
     root: Path, candidate_name: str, compare_run_id: str, features: Iterable[str]
-) -> TakenCandidate:
+) -> LoggedCandidate:
     """Load a candidate from its run in MLflow.
 
     Parameters
@@ -70,7 +70,7 @@ def load_candidate(
             next="build compare again, and take a candidate of that comparison",
         )
     pipeline = mlflow.sklearn.load_model(uri)
-    return TakenCandidate(name, tags["family"], run.info.run_id, pipeline)
+    return LoggedCandidate(name, tags["family"], run.info.run_id, pipeline)
 
 
 def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> Any:

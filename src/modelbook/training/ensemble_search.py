@@ -107,7 +107,7 @@ def fit_and_score(
     if stops_early(experiment, family, params):
         estimator = make_estimator(experiment, family, {**params, LOG_TARGET: False})
         target = np.log1p(outcome) if params.get(LOG_TARGET) else outcome
-        is_stop_row = experiment.choose_stop_rows(fold, STOP_SHARE)
+        is_stop_row = experiment.select_early_stopping_rows(fold, STOP_SHARE)
         iterations = boosters.find_iterations(family, estimator, rows, target, is_stop_row)
     estimator = make_estimator(experiment, family, params, iterations).fit(rows, outcome)
     return experiment.task.predict_scores(estimator, test_rows), iterations
@@ -274,7 +274,7 @@ class EnsembleSearch:
             yield drawn[: self.n_random]
 
     def _starting_points(self, family: str) -> list[dict[str, Any]]:
-        if self.experiment.is_own_estimator(family):
+        if self.experiment.is_custom_estimator(family):
             return [{}]
         return spaces.STARTING_POINTS.get(family, [{}])
 
@@ -486,7 +486,7 @@ class Ensemble:
 
 
 def tabulate_settings(search: EnsembleSearch, ensemble: Ensemble) -> pd.DataFrame:
-    """The settings tried, best first: loss out of fold, weight in the ensemble, and seconds."""
+    """The settings tried, best first: out-of-fold loss, weight in the ensemble, and seconds."""
     weights = {id(member): weight for member, weight in zip(ensemble.members, ensemble.weights)}
     ordered = sorted(
         search.settings, key=lambda setting: (setting.state != COMPLETED, setting.loss)

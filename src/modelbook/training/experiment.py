@@ -419,11 +419,11 @@ class Experiment:
         )
         return ranges, grid
 
-    def is_own_estimator(self, family: str) -> bool:
+    def is_custom_estimator(self, family: str) -> bool:
         """Whether a candidate is a custom estimator, not a family of PyCaret."""
         return family in self._estimators
 
-    def choose_stop_rows(self, fold: int, share: float) -> np.ndarray:
+    def select_early_stopping_rows(self, fold: int, share: float) -> np.ndarray:
         """Mask of a fold's train rows for early stopping: whole groups, or the last periods."""
         groups = self._groups.iloc[self.cv_splits()[fold][0]]
         names = np.unique(groups.to_numpy())

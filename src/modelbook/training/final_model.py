@@ -24,7 +24,7 @@ from modelbook.evaluation import (
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.formatting import key_number
-from modelbook.registry.candidate_runs import TakenCandidate
+from modelbook.registry.candidate_runs import LoggedCandidate
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
@@ -202,7 +202,7 @@ def fit_final_model(
     report_progress: Callable[..., None],
     engine_name: str = LOCAL,
     scheduler: str = NONE,
-    candidate: TakenCandidate | None = None,
+    candidate: LoggedCandidate | None = None,
     board: pd.DataFrame | None = None,
     spent_seconds: float = 0.0,
 ) -> FinalModel:

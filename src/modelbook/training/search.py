@@ -14,7 +14,7 @@ from modelbook import engine
 from modelbook.config import AUTO, NONE, Finalize
 from modelbook.engine import Engine
 from modelbook.formatting import format_count
-from modelbook.registry.candidate_runs import TakenCandidate
+from modelbook.registry.candidate_runs import LoggedCandidate
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_mean_sd,
@@ -68,10 +68,10 @@ def search_model(
     *,
     engine_name: str = engine.LOCAL,
     scheduler: str = NONE,
-    candidate: TakenCandidate | None = None,
+    candidate: LoggedCandidate | None = None,
     board: pd.DataFrame | None = None,
 ) -> SearchResult:
-    """Search by ``params.strategy``, or take ``candidate``; calibrate by ``params.calibrate``.
+    """Search by ``params.strategy``, or use ``candidate``; calibrate by ``params.calibrate``.
 
     The summary states the cross-validated mean, and corrected for the choice of the best.
 
@@ -94,7 +94,7 @@ def search_model(
         If the engine is unavailable or fails.
     """
     if candidate:
-        result = _take_candidate(experiment, candidate, on_progress)
+        result = _use_candidate(experiment, candidate, on_progress)
     else:
         is_ensemble = params.strategy == "ensemble"
         families = families if is_ensemble else families[: params.blend_size]
@@ -210,7 +210,7 @@ def _list_alternatives(
 
 
 def _add_step(steps: pd.DataFrame, step: str, loss: float) -> pd.DataFrame:
-    """A table of steps with one more: its loss out of fold, and the share of it that was gained."""
+    """A table of steps with one more: its out-of-fold loss, and the share of it that was gained."""
     before = steps["loss"].iloc[-1] if len(steps) else loss
     row = pd.DataFrame([(step, loss, (before - loss) / before if before else 0.0)])
     row.columns = pd.Index(STEP_COLUMNS)
@@ -256,8 +256,8 @@ def _describe_absent_leader(
     )
 
 
-def _take_candidate(
-    experiment: Experiment, candidate: TakenCandidate, on_progress: ProgressCallback
+def _use_candidate(
+    experiment: Experiment, candidate: LoggedCandidate, on_progress: ProgressCallback
 ) -> SearchResult:
     """A candidate's pipeline with its parameters, to be fitted again."""
     on_progress("predicting out of fold")

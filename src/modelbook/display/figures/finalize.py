@@ -269,7 +269,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
 
 @plotting.drawing("Search over time", ["seconds", "settings", "best", "ensemble"])
 def search_curve(data: pd.DataFrame, metric: str) -> Figure:
-    """The loss out of fold after each round of the search, by the seconds it had taken.
+    """The out-of-fold loss after each round of the search, by the seconds it had taken.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     last = rounds[-1]
     ax.set_ylim(*plotting.padded_limits(data["ensemble"], data["best"]))
     ax.set_xlabel("seconds of the search, at the end of each round")
-    ax.set_ylabel(f"{metric_label(metric)}, out of fold")
+    ax.set_ylabel(f"out-of-fold {metric_label(metric)}")
     ax.legend()
     alt = (
         f"After {last['seconds']:.0f} s, settings on all folds: {last['settings']:.0f}, the "

@@ -13,7 +13,7 @@ from modelbook.tasks.metric_format import format_metric
 SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
-@plotting.drawing("Errors out of fold", ["share", "within"])
+@plotting.drawing("Out-of-fold errors", ["share", "within"])
 def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
