@@ -118,6 +118,7 @@ class PredictionService:
         await self.model_manager.refresh()
         # A full collection examines all objects of the imports, and requests wait for it: leave
         # out what stays.
+        was_frozen = gc.get_freeze_count() > 0  # by the program that the service runs in
         gc.collect()
         gc.freeze()
         self._update_metrics()
@@ -132,7 +133,8 @@ class PredictionService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
-            gc.unfreeze()
+            if not was_frozen:
+                gc.unfreeze()
             sys.setswitchinterval(switch_seconds)
             self._parser.shutdown(wait=False, cancel_futures=True)
             if self.tracer is not None:
