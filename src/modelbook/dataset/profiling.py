@@ -75,14 +75,15 @@ def find_suspected_pairs(
     features is as strong alone and the contract does not confirm both.
     """
     task, rows = tasks.get_task(contract), frame.head(MAX_PAIR_ROWS)
-    strengths = associations.set_index("column")["strength"]
-    names = [name for name in strengths.index if name in contract.numeric_features]
+    strengths = dict(zip(associations["column"], associations["strength"]))
+    names = [name for name in strengths if name in contract.numeric_features]
     target, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
+    numbers = {name: rows[name].astype(float) for name in names[:MAX_PAIR_FEATURES]}
     suspected = []
-    for first, second in combinations(names[:MAX_PAIR_FEATURES], 2):
-        if strengths[[first, second]].max() >= limit - MIN_PAIR_GAIN:
+    for first, second in combinations(numbers, 2):
+        if max(strengths[first], strengths[second]) >= limit - MIN_PAIR_GAIN:
             continue
-        left, right = rows[first].astype(float), rows[second].astype(float)
+        left, right = numbers[first], numbers[second]
         joint = (left - right, left + right, left / right.where(right != 0), left * right)
         strength = max(task.univariate_score(values, False, target)[0] for values in joint)
         is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
