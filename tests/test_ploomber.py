@@ -10,10 +10,12 @@ import nbformat
 import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill.engines import papermill_engines
 from ploomber.constants import TaskStatus
 from ploomber.spec import DAGSpec
 
 from modelbook.build import ploomber
+from modelbook.build.papermill_engine import IntervalSavingEngine
 
 
 def write_notebook(path: Path, code: str) -> Path:
@@ -41,8 +43,9 @@ def dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def run(task: Any, monkeypatch: pytest.MonkeyPatch, manager: object) -> tuple[Any, Any]:
     """Run a task whose notebook is copied rather than executed, but with this kernel manager."""
 
-    def execute(source: str, target: str, *, km: object, **_: Any) -> None:
+    def execute(source: str, target: str, *, km: object, engine_name: str, **_: Any) -> None:
         assert km is manager
+        assert issubclass(papermill_engines.get_engine(engine_name), IntervalSavingEngine)
         shutil.copy(source, target)
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)

@@ -14,6 +14,8 @@ from ploomber.executors import abc
 # Ploomber shows only its message, and exits with 1.
 from ploomber_core.exceptions import BaseException as ReportedError
 
+from modelbook.build import papermill_engine
+
 Executor = abc.Executor
 FINISHED_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
 
@@ -58,6 +60,7 @@ def mark_failed(task: Any) -> None:
 def run_task(task: Any, kernel_manager: Any) -> tuple[Any, Any]:
     """Run a task's notebook in a kernel that has been started; returns its report and metadata."""
     task.executor_params["km"] = kernel_manager
+    task.executor_params["engine_name"] = papermill_engine.register()
     return task._build(catch_exceptions=True)
 
 
