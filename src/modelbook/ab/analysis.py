@@ -210,7 +210,7 @@ def sum_by_user(rows: pd.DataFrame) -> pd.DataFrame:
     """Sum the rows of each user, in order of first appearance.
 
     Columns ``bucket, challenger, rows, rows_with_outcomes, loss`` (the sum), and ``has_event``:
-    whether the user has the rarest outcome; NaN if outcomes are no classes.
+    whether the user has the rarest outcome; NaN if outcomes are not classes.
     """
     grouped = rows.assign(is_event=_is_event(rows["outcome"])).groupby(
         ["bucket", "challenger"], sort=False

@@ -54,7 +54,7 @@ DATE_PATTERN = re.compile(
     r"|(\d{4}[- ]?[Qq][1-4]|[Qq][1-4][- /]?\d{4})"
 )
 TIME_PATTERN = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?|(0?\d|1[0-2]):[0-5]\d [AaPp][Mm]")
-SEASON_PATTERN = re.compile(r"\d\d(\d\d)/(\d\d)")  # 2010/11, which is no month
+SEASON_PATTERN = re.compile(r"\d\d(\d\d)/(\d\d)")  # e.g. 2010/11, which is not a month
 NO_DATE_PATTERN = re.compile(
     r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
 )

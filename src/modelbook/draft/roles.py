@@ -76,7 +76,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
 
 
 def _decide_on_id_with_gaps(guess: ColumnGuess, n_present: int, n_rows: int) -> None:
-    """An id that some rows lack is no feature; an entity that some lack cannot group the rows."""
+    """An id with missing values is not a feature; an entity with missing values groups no rows."""
     is_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
     is_integer = guess.contract_keys["type"] == "integer"
     if guess.role != "feature":

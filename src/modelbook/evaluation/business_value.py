@@ -365,8 +365,12 @@ def _cheapest_constant(policies: pd.DataFrame) -> str:
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
     """The lowest score of a version that is acted on; ``metrics`` is the version's evidence."""
-    worth = metrics.get("value", {})
-    return worth["decision_threshold"] if "decision_threshold" in worth else metrics["threshold"]
+    model_value = metrics.get("value", {})
+    return (
+        model_value["decision_threshold"]
+        if "decision_threshold" in model_value
+        else metrics["threshold"]
+    )
 
 
 def _decision_threshold(

@@ -104,7 +104,7 @@ def summarize_gaps(
         ``relevant_gap``. Groups have display labels.
     """
     conclusive, inconclusive, small = [], [], []
-    # Without any group the table is empty, and its columns are no numbers.
+    # Without any group the table is empty, and its columns are not numeric.
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     n_gaps = max(len(finite_gaps), 1)
     critical = critical_value(n_gaps)

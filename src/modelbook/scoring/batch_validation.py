@@ -32,7 +32,7 @@ def validate_rows(
     Raises
     ------
     DataError
-        If a column's type is no type of single values, such as a list.
+        If a column's values are not scalars, such as lists.
     """
     features: dict[str, np.ndarray] = {}
     reasons = np.full(len(rows), "", dtype=object)

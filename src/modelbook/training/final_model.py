@@ -416,7 +416,7 @@ def verdict_fields(
         status, level = "prefer the simple model", "watch"
         if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison):
             status, level = "beats baseline", "good"
-    worth = holdout_evaluation.value
+    model_value = holdout_evaluation.value
     holdout_use_number = key_number(
         "evaluations on this holdout",
         holdout_evaluation.n_holdout_evaluations,
@@ -431,7 +431,7 @@ def verdict_fields(
         ),
         "numbers": [
             *task.key_numbers(rows),
-            *(business_value.key_numbers(worth) if worth else []),
+            *(business_value.key_numbers(model_value) if model_value else []),
             holdout_use_number,
         ],
     }

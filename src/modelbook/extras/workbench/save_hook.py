@@ -1,4 +1,4 @@
-"""Jupyter save hook: makes git compare a saved notebook's content, so that outputs are no change.
+"""Jupyter save hook: makes git compare a saved notebook's content, so that outputs do not count.
 
 Git treats a file whose size has changed as modified, without applying the filter. It applies the
 filter if the index entry has no size.
