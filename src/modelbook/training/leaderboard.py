@@ -236,7 +236,7 @@ def _key_numbers(
     total_seconds: float,
     counts: tuple[int, int],
 ) -> list[KeyNumber]:
-    """Key numbers of the leader and the comparison: ``counts`` of models with and without a score."""
+    """Key numbers of the leader and the comparison: ``counts`` with and without a score."""
     mean, sd, seconds = leader[f"{metric}_mean"], leader[f"{metric}_sd"], leader["fit_seconds"]
     baseline, all_models = {"baseline": baseline_mean}, {"all models": total_seconds}
     n_families, n_unscored = counts

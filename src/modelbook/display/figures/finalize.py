@@ -398,8 +398,8 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         f"Orange: the whole interval is {direction} the value on all rows. Right: {label} and "
         "number of rows."
     )
-    names = {"slice": "column", "value": "slice", "n": "rows"}
-    table = frame.rename(columns={name: names.get(name, metric_label(name)) for name in frame})
+    headings = {"slice": "column", "value": "slice", "n": "rows"}
+    table = frame.rename(columns={name: headings.get(name, metric_label(name)) for name in frame})
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 
