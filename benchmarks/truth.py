@@ -267,7 +267,9 @@ def alarm_with_permuted_targets(n_families: int, repeats: int, *, seed: int = 0)
         scores = score_noise(rng, n_families)
         p_values = [p_value_of_gain(family - 0.5) for family in scores]
         n_found += min(p_values) < permutation_check.ALPHA / n_families
-    return Rate(f"permuted targets beyond chance, {n_families} families", n_found, repeats, 0.02)
+    return Rate(
+        f"permuted targets better than chance, {n_families} families", n_found, repeats, 0.02
+    )
 
 
 def promise_too_much(

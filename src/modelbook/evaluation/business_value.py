@@ -447,7 +447,8 @@ def policies_table(value: dict[str, Any]) -> pd.DataFrame:
     hidden = ["kind", "lead", "lead_low", "lead_high"]
     table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
     table = table.dropna(axis="columns", how="all")
-    return table.rename(columns=lambda name: name.replace("_", " ").replace("share", "flagged"))
+    names = {"share": "share flagged"}
+    return table.rename(columns=lambda name: names.get(name, name.replace("_", " ")))
 
 
 def flag_share(score: np.ndarray, share: float) -> np.ndarray:

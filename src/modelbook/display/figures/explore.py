@@ -282,7 +282,12 @@ def _draw_histograms(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict
     medians = [values[subset].median() for subset in (is_positive, ~is_positive)]
     deviation = values.std()
     distance = abs(medians[0] - medians[1]) / deviation if deviation else np.nan
-    return {"shown as": "histogram", "positive": medians[0], "other": medians[1], "gap": distance}
+    return {
+        "plot": "histogram",
+        "median, positive": medians[0],
+        "median, negative": medians[1],
+        "difference in SD": distance,
+    }
 
 
 def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict[str, Any]:
@@ -303,21 +308,15 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
     plotting.set_percent_format(ax)
     ax.locator_params(axis="x", nbins=4)
     highest_rate, lowest_rate = rates["mean"].max(), rates["mean"].min()
-    return {
-        "shown as": "share by value",
-        "positive": highest_rate,
-        "other": lowest_rate,
-        "gap": highest_rate - lowest_rate,
-    }
+    return {"plot": "rate by value", "highest rate": highest_rate, "lowest rate": lowest_rate}
 
 
 def _alt_text(data: pd.DataFrame, n_columns: int) -> str:
     text = f"The distribution of {format_count(n_columns, 'column')} in the two classes"
-    numeric = data[data["shown as"] == "histogram"].dropna(subset=["gap"])
-    if numeric.empty:
+    if "difference in SD" not in data or data["difference in SD"].isna().all():
         return f"{text}."
-    top = numeric.loc[numeric["gap"].idxmax()]
+    top = data.loc[data["difference in SD"].idxmax()]
     return (
-        f"{text}: medians differ most for {top['column']}, {top['positive']:,.3g} in the positive "
-        f"class and {top['other']:,.3g} in the other."
+        f"{text}: medians differ most for {top['column']}, {top['median, positive']:,.3g} in the "
+        f"positive class and {top['median, negative']:,.3g} in the negative class."
     )
