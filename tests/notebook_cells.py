@@ -57,13 +57,13 @@ def run_cells(
         (root / f"notebooks/{config.stage_stem(stage)}.ipynb").read_text(encoding="utf-8")
     )["cells"]
     namespace: dict[str, Any] = {}
-    shown = {}
+    result = {}
     with inside_build(root) if wired else contextlib.nullcontext():
         for cell in (cell for cell in cells if cell["cell_type"] == "code"):
             source = "".join(cell["source"])
             last = _run(source, namespace)
             if last is not None:
-                shown[cell["id"]] = last
+                result[cell["id"]] = last
             if cell["id"] == "open" and opened:
                 opened(namespace["context"])
             if "parameters" in cell["metadata"].get("tags", []):
@@ -71,7 +71,7 @@ def run_cells(
                 namespace.update({**values, "In": [f"{source}\n{edits}"]})
                 if wired:
                     namespace.update(_wiring(root, stage, values["book"]))
-    return namespace["context"], shown
+    return namespace["context"], result
 
 
 def _run(source: str, namespace: dict[str, Any]) -> Any:

@@ -61,8 +61,8 @@ def run_id(root: Path, experiment: Experiment) -> str:
 
 
 def test_experiment_repr_shows_folds_and_settings(experiment: Experiment) -> None:
-    shown, live = experiment._repr_html_(), experiment.pycaret._repr_html_()
-    assert missing_facts(shown, 600, 300, "oversample", "normalize", "median", "balance") == []
+    result, live = experiment._repr_html_(), experiment.pycaret._repr_html_()
+    assert missing_facts(result, 600, 300, "oversample", "normalize", "median", "balance") == []
     assert missing_facts(live, "ClassificationExperiment", 600, 2, "happened", "balance") == []
 
 

@@ -93,12 +93,12 @@ def upgrade(*options: str) -> Any:
 
 def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     journal = put_journal(root)
-    shown = upgrade()
-    assert shown.exit_code == 1
+    output = upgrade()
+    assert output.exit_code == 1
     columns = ("+ outcomes.book", "predictions.answered -> predictions.returned")
     facts = (default_path(root, BOOK), "schema 1", SCHEMA_VERSION, *columns)
-    assert missing_facts(shown.stdout, *facts) == []
-    assert "--yes" in shown.stderr
+    assert missing_facts(output.stdout, *facts) == []
+    assert "--yes" in output.stderr
     assert journal.find_schema() == 1
     assert [path.name for path in default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
     result = upgrade("--yes")
@@ -139,9 +139,9 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     for read in (store.check_store, lambda root: aliases.query_aliases(root, BOOK)):
         with raises_stating(StoreError, path, MLFLOW_3_0, "older", "modelbook upgrade"):
             read(root)  # MLflow would migrate it, without a copy
-    shown = upgrade()
-    assert shown.exit_code == 1
-    assert missing_facts(shown.stdout, path, MLFLOW_3_0, "add webhooks") == []
+    output = upgrade()
+    assert output.exit_code == 1
+    assert missing_facts(output.stdout, path, MLFLOW_3_0, "add webhooks") == []
     assert path.read_bytes() == old_store
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
@@ -214,8 +214,8 @@ def test_a_store_in_postgresql_is_migrated_by_a_user_who_may(
             assert PASSWORD not in result.output
             assert read_revisions(uri) == [MLFLOW_3_0]
         monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", uri)
-        shown = upgrade()
-        assert missing_facts(shown.stdout, MLFLOW_3_0, "add webhooks") == []
+        output = upgrade()
+        assert missing_facts(output.stdout, MLFLOW_3_0, "add webhooks") == []
         result = upgrade("--yes")
         assert result.exit_code == 0, result.output
         mlflow_schema.require_schema(root)
@@ -259,10 +259,10 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
         [*AUTHOR, "commit", "-qm", "Before"],
     ):
         subprocess.run(["git", *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
-    shown = upgrade()
-    assert shown.exit_code == 1
+    output = upgrade()
+    assert output.exit_code == 1
     facts = ("+tracking_uri", "timeout_seconds", journal_path, path, MLFLOW_3_0)
-    assert missing_facts(shown.stdout, *facts) == []
+    assert missing_facts(output.stdout, *facts) == []
     assert (root / "serving.yaml").read_text() == journal_settings
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
@@ -313,10 +313,10 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
     history = WindowHistory(path, 3)
     with raises_stating(StoreError, path, "schema 0", "modelbook upgrade"):
         history.read_windows()
-    shown = upgrade()
-    assert shown.exit_code == 1
+    output = upgrade()
+    assert output.exit_code == 1
     facts = (path, "finding.word -> finding.verdict", "windows.performed", "selection_rate")
-    assert missing_facts(shown.stdout, *facts) == []
+    assert missing_facts(output.stdout, *facts) == []
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
     [window] = history.read_windows()

@@ -41,12 +41,12 @@ def test_demo_shows_steps_in_order_and_drops_no_request(demo_run: tuple[Path, st
     exit_codes = re.findall(r"^monitor +\d:\d\d +exit (\d+)", screen, re.M)
     assert [code == "20" for code in exit_codes] == [True, False, True, False]
     assert set(re.findall(r"(\d+) failed", screen)) == {"0"}
-    *_, reports, shown = screen.rstrip().splitlines()
+    *_, reports, result = screen.rstrip().splitlines()
     assert reports.endswith(str(folder / "reports/index.html"))
     served = re.findall(r"([\d,]+) requests served", screen)
     total = sum(int(count.replace(",", "")) for count in served)
-    assert shown.startswith("shown: ")
-    assert f"{total:,} requests" in shown
+    assert result.startswith("shown: ")
+    assert f"{total:,} requests" in result
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_met_checks_pass() -> None:
 def test_demo_ends_when_monitor_does_not_recommend_retrain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[str] = []
+    result: list[str] = []
     verdict = json.dumps({"status": "watch", "sentences": ["Batch 4: 3 columns have drifted."]})
     sandbox = Sandbox(ROOT, tmp_path / "demo", print)
     monkeypatch.setattr(sandbox, "run_command", lambda *_, **__: CommandResult(10, verdict))
@@ -153,8 +153,8 @@ def test_demo_ends_when_monitor_does_not_recommend_retrain(
     )
     monkeypatch.setattr(traffic, "post_outcomes", lambda _, __, outcomes: len(outcomes))
     with pytest.raises(DemoError, match=r"(?s)exited with 10: .*drifted.*exit code 20"):
-        scenario.Scenario(sandbox, lambda name, *_: shown.append(name)).run()
-    assert shown == ["build", "serve", "year 4 live"]
+        scenario.Scenario(sandbox, lambda name, *_: result.append(name)).run()
+    assert result == ["build", "serve", "year 4 live"]
 
 
 def test_folder_that_is_not_a_demo_is_kept(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 def commands() -> dict[str, str]:
     """Each command once, with the pages that show it."""
-    shown: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for page, block in blocks("sh"):
         lines = [
             line.split("  #")[0].strip()
@@ -48,8 +48,8 @@ def commands() -> dict[str, str]:
         ]
         for line in lines:
             if line and not line.startswith("#"):
-                shown.setdefault(line, []).append(page)
-    return {command: ", ".join(dict.fromkeys(pages)) for command, pages in shown.items()}
+                result.setdefault(line, []).append(page)
+    return {command: ", ".join(dict.fromkeys(pages)) for command, pages in result.items()}
 
 
 @pytest.fixture(scope="module")

@@ -109,11 +109,11 @@ class TestReference:
         assert result["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
     def test_package_reference_lists_its_modules_and_own_members(self, pages: ModuleType) -> None:
-        shown = re.search(r"members: (\[.*\])", pages.room("engine"))
-        assert shown
-        assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(shown[1]))
+        result = re.search(r"members: (\[.*\])", pages.room("engine"))
+        assert result
+        assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(result[1]))
         assert "EngineError" not in json.loads(
-            shown[1]
+            result[1]
         )  # it stands with the module that it comes from
         assert "members" not in pages.room("gate")
 
@@ -146,8 +146,8 @@ class TestGallery:
         assert "(reports/rand-hie/01_ingest.html)" in result
         assert "**accepted**: All rows." in result
         assert "](explore.md)" in result  # there is no report of it
-        shown = {path.relative_to(root / "reports").as_posix() for path in pages.reports()}
-        assert shown == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
+        output = {path.relative_to(root / "reports").as_posix() for path in pages.reports()}
+        assert output == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
 
 
 @pytest.fixture(scope="module")

@@ -143,8 +143,8 @@ def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> 
     assert outcome == "high"
     assert missing_facts(answer, "low", 0.7) == []
     keyed = Binary(TASK.contract.model_copy(update={"key": ["who", "group"]}))
-    shown = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), table(1))
-    assert "group" not in shown
+    result = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), table(1))
+    assert "group" not in result
 
 
 def test_regression_error_is_absolute_error() -> None:

@@ -177,16 +177,18 @@ def test_inconclusive_criterion_is_reported_and_does_not_hold() -> None:
 
 
 def test_worst_of_several_values_is_shown() -> None:
-    shown = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
-    assert missing_facts(shown["slices"], "site 2", -0.1, -0.15, -0.05) == []
-    assert missing_facts(shown["gaps"], "black 1", 20) == []
-    assert missing_facts(shown["calibration"], 0.06, 0.05, 0.07) == []
-    low, high = re.findall(r"-?\d\.\d+", shown["calibration"].split("widened")[1])
+    result = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
+    assert missing_facts(result["slices"], "site 2", -0.1, -0.15, -0.05) == []
+    assert missing_facts(result["gaps"], "black 1", 20) == []
+    assert missing_facts(result["calibration"], 0.06, 0.05, 0.07) == []
+    low, high = re.findall(r"-?\d\.\d+", result["calibration"].split("widened")[1])
     assert float(low) < 0.05  # the interval that decides is shown, too
     assert float(high) > 0.07
-    assert "site 1" not in shown["slices"]
-    assert "black 2" not in shown["gaps"]
-    assert missing_facts(shown["latency"], 50, "ms") + missing_facts(shown["size"], 500, "MB") == []
+    assert "site 1" not in result["slices"]
+    assert "black 2" not in result["gaps"]
+    assert (
+        missing_facts(result["latency"], 50, "ms") + missing_facts(result["size"], 500, "MB") == []
+    )
 
 
 def test_a_criterion_of_harm_is_certain_if_its_interval_rules_harm_out() -> None:

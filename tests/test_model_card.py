@@ -227,16 +227,16 @@ def test_contract_without_use_skips_card_with_message(make, tmp_path):
     stale = this.product["report"].with_name("card-3.html")
     stale.parent.mkdir(parents=True)
     stale.write_text("of another version 3")
-    shown = model_card.publish(card_data.collect_card_data(make(use="", contact="")), this)
-    assert shown.file_name == ""
+    result = model_card.publish(card_data.collect_card_data(make(use="", contact="")), this)
+    assert result.file_name == ""
     assert not stale.exists()
     [line] = this.heard
-    assert missing_facts(shown._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
+    assert missing_facts(result._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
 
 
 def test_report_links_to_card(make, tmp_path):
-    shown = model_card.publish(card_data.collect_card_data(make()), fake_stage(tmp_path))
-    assert 'href="card-3.html"' in shown._repr_html_()
+    result = model_card.publish(card_data.collect_card_data(make()), fake_stage(tmp_path))
+    assert 'href="card-3.html"' in result._repr_html_()
     html = (tmp_path / "reports/tiny/card-3.html").read_text()
     assert re.findall(r'href="(\d\d_\w+).html"', html) == [
         "01_ingest",
@@ -245,11 +245,11 @@ def test_report_links_to_card(make, tmp_path):
 
 
 def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
-    shown = model_card.publish(
+    result = model_card.publish(
         card_data.collect_card_data(make()), fake_stage(tmp_path, by_hand=True)
     )
     html = (tmp_path / "reports/tiny/by-hand/card-3.html").read_text()
-    assert "<code>reports/tiny/by-hand/card-3.html</code>" in shown._repr_html_()
+    assert "<code>reports/tiny/by-hand/card-3.html</code>" in result._repr_html_()
     assert 'href="../../index.html"' in html
     assert 'href="../04_finalize.html"' in html
 

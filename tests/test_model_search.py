@@ -380,8 +380,8 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     assert result.parity is not None, result
     assert result.parity.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
-    shown = compute_shap_values(classes.task, calibrated, classes.train_data, rows, seed=0)
-    assert (shown.reason, "40%" in shown.unit) == ("", True)
+    output = compute_shap_values(classes.task, calibrated, classes.train_data, rows, seed=0)
+    assert (output.reason, "40%" in output.unit) == ("", True)
 
 
 @pytest.mark.long
@@ -408,11 +408,11 @@ def test_catboost_scorer_runs_without_catboost(kind: str, tmp_path: Path) -> Non
 def test_catboost_has_shap_values(classes: Experiment) -> None:
     model = classes.make_default_pipeline("catboost").fit(*classes.train_features_and_target())
     rows = classes.train_data.head(80)
-    shown = compute_shap_values(classes.task, model, classes.train_data, rows, seed=0)
-    assert shown.reason == ""
-    total = shown.table.groupby("row")["shap"].sum() + shown.expected_values[0]
+    result = compute_shap_values(classes.task, model, classes.train_data, rows, seed=0)
+    assert result.reason == ""
+    total = result.table.groupby("row")["shap"].sum() + result.expected_values[0]
     assert total.std() > 0.5
-    strength = shown.table.groupby("feature")["shap"].apply(lambda values: values.abs().mean())
+    strength = result.table.groupby("feature")["shap"].apply(lambda values: values.abs().mean())
     assert strength["kind"] > 0.2
 
 
@@ -532,5 +532,5 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
 def test_search_without_rounds_has_empty_steps_table() -> None:
     result = model_search.SearchResult(["lr"], None, np.zeros(2), pd.DataFrame(), "")
     assert result.steps.empty
-    shown = Table(result.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()
-    assert ("Steps" in shown, "<table" in shown) == (True, False)
+    output = Table(result.steps, caption="Steps", formats={"gain": ".1%"})._repr_html_()
+    assert ("Steps" in output, "<table" in output) == (True, False)

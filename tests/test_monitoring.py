@@ -1000,7 +1000,7 @@ def with_evidently(
 def test_evidently_report_is_linked_with_its_size(
     with_evidently: tuple[Path, evidently_reports.EvidentlyPages],
 ) -> None:
-    root, shown = with_evidently
+    root, result = with_evidently
     [path] = (root / "reports/tiny").iterdir()
     assert path.name == "06_monitor-evidently-4.html"
     page = path.read_text()
@@ -1013,14 +1013,14 @@ def test_evidently_report_is_linked_with_its_size(
     assert "7.25" in html  # what was measured, not what Evidently would find
     assert "0.125" in html
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', page + html)
-    [item] = re.findall("<li>.*?</li>", shown._repr_html_())
+    [item] = re.findall("<li>.*?</li>", result._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in item
     assert missing_facts(item, 4, path.stat().st_size / 1e6, 200, 1000) == []
     uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}"
     ids = set(re.findall(uuid, html))
     assert ids
     assert all(set(id_.removeprefix("metric_")) <= set("0123456789-") for id_ in ids)
-    drifted = [row["metric_name"] for row in shown.snapshots["4"].dict()["metrics"]]
+    drifted = [row["metric_name"] for row in result.snapshots["4"].dict()["metrics"]]
     assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
 
 

@@ -52,8 +52,8 @@ class TestState:
         log.parent.mkdir(parents=True)
         progress.append_progress(log, "lr", 1, 3, "fold 2 of 2")
         build = {**NO_BUILD, "book": "tiny", "is_running": True}
-        shown = states(tiny.root, build=build)["compare"]["progress"]
-        assert shown == {"text": "1 of 3 · lr · fold 2 of 2", "done": 1, "total": 3}
+        result = states(tiny.root, build=build)["compare"]["progress"]
+        assert result == {"text": "1 of 3 · lr · fold 2 of 2", "done": 1, "total": 3}
         assert states(tiny.root)["compare"]["progress"] == {}
 
     def test_unknown_book_raises(self, tiny):

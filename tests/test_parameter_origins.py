@@ -238,6 +238,6 @@ class TestByHand:
         assert this.by_hand
 
     def test_values_that_differ_in_a_build_are_shown(self, tiny):
-        shown = compared("folds = 4\n")._repr_html_()
-        assert "<code>folds</code> = 2 (env file env.yaml)" in shown
-        assert "<code>seed</code>" not in shown
+        result = compared("folds = 4\n")._repr_html_()
+        assert "<code>folds</code> = 2 (env file env.yaml)" in result
+        assert "<code>seed</code>" not in result

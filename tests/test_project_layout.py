@@ -221,14 +221,14 @@ class TestLocks:
             (ROOT / "Makefile", [python, oldest]),
             (project_makefile, [python]),
         ):
-            shown = subprocess.run(
+            result = subprocess.run(
                 ["make", "-sf", makefile, f"--eval={recipe}", "show"],
                 cwd=tmp_path,
                 env={"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)},
                 capture_output=True,
                 text=True,
             )
-            pythons = [name.removeprefix("python") for name in shown.stdout.split()]
+            pythons = [name.removeprefix("python") for name in result.stdout.split()]
             assert pythons == expected
 
     def test_conda_environment_uses_same_lock(self):

@@ -629,9 +629,9 @@ def test_history_command_lists_newest_first_and_prints_json(
     assert tiny.root == root
     champions(root, 1)
     record_decision(root, 2, "hold")
-    shown = run("history")
-    assert shown.exit_code == 0, shown.stderr
-    head, *lines = shown.stdout.splitlines()
+    output = run("history")
+    assert output.exit_code == 0, output.stderr
+    head, *lines = output.stdout.splitlines()
     assert missing_facts(head, "version", "champion") == []
     assert [line.split()[0] for line in lines] == ["3", "2", "1"]
     assert missing_facts(lines[0], "hold", 2) == []
@@ -645,29 +645,31 @@ def test_history_command_lists_newest_first_and_prints_json(
 def test_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
     record_decision(root, 1)
     rewrite(root, "update params set value = replace(value, 'promote', 'hold')")
-    shown = run("history", "--json")
-    assert shown.exit_code == 1
-    assert missing_facts(shown.stderr, 1) == []
-    assert json.loads(shown.stdout)[0]["action"] == "hold"
+    result = run("history", "--json")
+    assert result.exit_code == 1
+    assert missing_facts(result.stderr, 1) == []
+    assert json.loads(result.stdout)[0]["action"] == "hold"
 
 
 def test_promote_and_rollback_print_result_or_reason(
     tiny: Any, root: Path, proven: list[int]
 ) -> None:
-    shown = run("promote", "2")
-    assert (shown.exit_code, shown.stdout) == (1, "")
-    assert shown.stderr.startswith("PromotionError: ")
-    assert missing_facts(shown.stderr, MODEL, 2, 'modelbook promote 2 --override "') == []
-    shown = run("rollback")
-    assert (shown.exit_code, shown.stdout) == (1, "")
-    assert shown.stderr.startswith("PromotionError: ")
+    result = run("promote", "2")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("PromotionError: ")
+    assert missing_facts(result.stderr, MODEL, 2, 'modelbook promote 2 --override "') == []
+    result = run("rollback")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("PromotionError: ")
     champions(root, 1)
     record_decision(root, 2)
-    shown = run("promote", "2", "--why", "for the spring")
-    assert missing_facts(shown.stdout, MODEL, 2, 1, 30, 4) == []  # after 1, 30 golden rows, entry 4
+    result = run("promote", "2", "--why", "for the spring")
+    assert (
+        missing_facts(result.stdout, MODEL, 2, 1, 30, 4) == []
+    )  # after 1, 30 golden rows, entry 4
     assert (alias(root), history.read_history(root)[-1].reason) == (2, "for the spring")
-    shown = run("promote", "2")
-    assert (shown.exit_code, missing_facts(shown.stdout, MODEL, 2)) == (0, [])
+    result = run("promote", "2")
+    assert (result.exit_code, missing_facts(result.stdout, MODEL, 2)) == (0, [])
     assert len(history.read_history(root)) == 4
     assert missing_facts(run("rollback").stdout, MODEL, 1, 2) == []
     assert alias(root) == 1

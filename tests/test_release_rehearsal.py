@@ -60,8 +60,8 @@ def release_code(folder: Path) -> Path:
     lines = ["TAG=v1.0.0", f"COMMIT={commit}", f"SERVICE_IMAGE={images[0]}"]
     (folder / "release.env").write_text("\n".join([*lines, f"STAGES_IMAGE={images[1]}", ""]))
     words = ["TARGET=kubernetes", "OVERLAY=prod", "DRY=1", f"RELEASE={folder}/release.env"]
-    shown = run(["make", "deploy", *words], checkout)
-    assert all(image in shown for image in images)
+    result = run(["make", "deploy", *words], checkout)
+    assert all(image in result for image in images)
     show(f"release v1.0.0, commit {commit[:10]}: the overlay prod with the digests of release.env")
     return checkout
 
@@ -179,8 +179,8 @@ def install(overlay: Overlay, address: str, why: str) -> None:
     container = overlay.container("CronJob", "modelbook-retrain")
     checkout = overlay.image(container).folder
     environ = overlay.environment(container) | {"WHY": why}
-    shown = run([checkout / "deploy/ci/model.sh", "install", address], checkout, environ)
-    show(f"prod: {shown.strip().splitlines()[-1]}")
+    result = run([checkout / "deploy/ci/model.sh", "install", address], checkout, environ)
+    show(f"prod: {result.strip().splitlines()[-1]}")
 
 
 def predict(overlay: Overlay, port: int) -> dict[str, Any]:

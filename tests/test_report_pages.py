@@ -1183,20 +1183,20 @@ def test_evidence_precedes_code_on_page() -> None:
     import nbformat
 
     v4 = nbformat.v4
-    shown = v4.new_output("display_data", data={"text/html": "<p>three rows</p>"})
+    result = v4.new_output("display_data", data={"text/html": "<p>three rows</p>"})
     cells = [
         v4.new_markdown_cell("# 01 · Ingest\n\n> Is it sound?"),
         v4.new_markdown_cell("Open the stage."),
-        v4.new_code_cell("context = stage.open('ingest', globals())", outputs=[shown]),
-        v4.new_code_cell("before()", outputs=[shown]),
+        v4.new_code_cell("context = stage.open('ingest', globals())", outputs=[result]),
+        v4.new_code_cell("before()", outputs=[result]),
         v4.new_markdown_cell("## What is in it?"),
         v4.new_code_cell("prepare()"),
-        v4.new_code_cell("look()", outputs=[shown]),
+        v4.new_code_cell("look()", outputs=[result]),
         v4.new_markdown_cell("This only announces a check."),
         v4.new_code_cell("assert True"),
         v4.new_markdown_cell("## Verdict"),
-        v4.new_code_cell("context.write_verdict()", outputs=[shown]),
-        v4.new_code_cell("after()", outputs=[shown]),
+        v4.new_code_cell("context.write_verdict()", outputs=[result]),
+        v4.new_code_cell("after()", outputs=[result]),
     ]
     cells = executed_notebook.select_report_cells(v4.new_notebook(cells=cells))
     shown_sources = ["before()", "## What is in it?", "look()", "after()"]

@@ -42,8 +42,8 @@ def test_papermill_refuses_to_overwrite_source_notebook(project, monkeypatch, wi
     before = (project / "notebooks" / NAME).read_bytes()
     with pytest.raises(StageError, match=rf"{NAME}.*\n.*notebooks/") as result:
         papermill.execute_notebook(path, path, progress_bar=False, prepare_only=True)
-    shown = result.value.next.split()[-1]
-    assert (project / within / shown).resolve() == project / "reports/02_explore-alone.ipynb"
+    output = result.value.next.split()[-1]
+    assert (project / within / output).resolve() == project / "reports/02_explore-alone.ipynb"
     assert (project / "notebooks" / NAME).read_bytes() == before
 
 

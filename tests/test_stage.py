@@ -131,8 +131,8 @@ class TestOpen:
             stage.open("explode", {})
 
     def test_parameters_are_shown_with_origin(self, tiny):
-        shown = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
-        rows = re.findall(r"<tr>(.*?)</tr>", shown)
+        result = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
+        rows = re.findall(r"<tr>(.*?)</tr>", result)
         cells = [re.findall(r">([^<>]+)<", row)[:3] for row in rows]
         assert ["seed", "7", "parameters cell"] in cells
         assert ["table", "rand-hie", "env file env.yaml"] in cells

@@ -385,12 +385,12 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
     )
     threshold, settled = task.choose_threshold(scored, CostMatrix())
     assert threshold is None
-    label, shown = task.contract.label(task.contract.target), ["size", "colour", "group"]
+    label, features = task.contract.label(task.contract.target), ["size", "colour", "group"]
     curves = task.compute_curves(scored, **CHANCE)
     first, second = draw.diagnostic_plots(curves, metrics).items
     drawn = {
         "balance": recorded.target_by_period(task.summarize_target_by_period(rows), label),
-        "distributions": recorded.feature_distributions(rows, shown, task.contract.target),
+        "distributions": recorded.feature_distributions(rows, features, task.contract.target),
         "settled": draw.out_of_fold_results(settled, threshold),
         "first": first,
         "second": second,

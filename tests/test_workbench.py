@@ -405,9 +405,9 @@ class TestGit:
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
         assert configured_clone.git("status", "--porcelain") == f" M {NOTEBOOK}\n"
         assert configured_clone.git("diff", "--no-ext-diff", "--numstat") == f"1\t1\t{NOTEBOOK}\n"
-        shown = configured_clone.git("diff")
-        assert "+columns_shown = 5" in shown
-        assert "an output" not in shown
+        result = configured_clone.git("diff")
+        assert "+columns_shown = 5" in result
+        assert "an output" not in result
         configured_clone.git("commit", "--quiet", "-am", "five columns")
         assert "an output" not in configured_clone.git("show", f"HEAD:{NOTEBOOK}")
 

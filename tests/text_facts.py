@@ -47,11 +47,12 @@ def _is_stated(fact: object, text: str) -> bool:
 
 
 def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, unit: str) -> bool:
-    shown = float(f"{sign}{digits}{decimals}{power}")
+    result = float(f"{sign}{digits}{decimals}{power}")
     last_digit = 10.0 ** (1 - max(len(decimals), 1)) * float(f"1{power}")
     values = (fact, 100 * fact) if unit else (fact,)
     return any(
-        abs(shown - value) <= min(last_digit / 2, ROUNDING * abs(value)) + 1e-12 for value in values
+        abs(result - value) <= min(last_digit / 2, ROUNDING * abs(value)) + 1e-12
+        for value in values
     )
 
 
