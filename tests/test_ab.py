@@ -272,7 +272,7 @@ def frame_(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
     return template.copy(tmp_path)
 
 
@@ -281,30 +281,30 @@ def settings(root: Path, text: str) -> None:
 
 
 def served_traffic(
-    shelf: VersionStore, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
+    version_store: VersionStore, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
 ) -> Journal:
     """Rows asked and outcomes told, through the service."""
 
-    settings(shelf.root, text)
+    settings(version_store.root, text)
     names = ["colour", "size", "noise", "flag", "who"]
     rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
             for row in frame[names].to_dict("records")]  # fmt: skip
-    with client_of(shelf.root, BOOK) as client:
+    with client_of(version_store.root, BOOK) as client:
         result = client.post("/predict", json=rows).json()
         outcomes = [
             {"id": item["id"], "outcome": int(out)}
             for item, out in zip(result, frame["happened"], strict=True)
         ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
-    return Journal(default_url(shelf.root, BOOK), BOOK)
+    return Journal(default_url(version_store.root, BOOK), BOOK)
 
 
 def test_ab_command_reports_decision_from_journaled_outcomes(
-    shelf: VersionStore, make_frame: Any
+    version_store: VersionStore, make_frame: Any
 ) -> None:
     frame = make_frame(seed=5, entities=300)
-    journal = served_traffic(shelf, frame)
-    match = split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+    journal = served_traffic(version_store, frame)
+    match = split_traffic.read_split_traffic(version_store.root, BOOK, journal)
     assert (match.champion_version, match.challenger_version, match.loss_name) == (
         1,
         2,
@@ -346,34 +346,33 @@ def row(
     )
 
 
-def test_only_rows_since_both_variants_served_are_used(shelf: VersionStore) -> None:
+def test_only_rows_since_both_variants_served_are_used(version_store: VersionStore) -> None:
     journal = keep(
-        shelf.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
+        version_store.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
         row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
     )  # fmt: skip
-    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["bucket"].to_list() == [
-        "bb",
-        "cc",
-    ]
-    keep(shelf.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1))
-    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows["at"].to_list() == [
-        20,
-        25,
-        26,
-    ]
-    assert split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=21).rows[
+    assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
+        "bucket"
+    ].to_list() == ["bb", "cc"]
+    keep(version_store.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1))
+    assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
+        "at"
+    ].to_list() == [20, 25, 26]
+    assert split_traffic.read_split_traffic(version_store.root, BOOK, journal, since=21).rows[
         "at"
     ].to_list() == [25, 26]
 
 
 def test_challenge_started_by_command_sets_start_of_test(
-    shelf: VersionStore, make_frame: Any
+    version_store: VersionStore, make_frame: Any
 ) -> None:
-    keep(shelf.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
-    history.move_challenger(shelf.root, BOOK, 2, "", {}, "c0ffee")
-    journal = served_traffic(shelf, make_frame(seed=5, entities=20))
-    assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal).rows) == 60
-    assert len(split_traffic.read_split_traffic(shelf.root, BOOK, journal, since=0).rows) == 62
+    keep(version_store.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
+    history.move_challenger(version_store.root, BOOK, 2, "", {}, "c0ffee")
+    journal = served_traffic(version_store, make_frame(seed=5, entities=20))
+    assert len(split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows) == 60
+    assert (
+        len(split_traffic.read_split_traffic(version_store.root, BOOK, journal, since=0).rows) == 62
+    )
 
 
 def test_bucket_depends_on_user_and_determines_variant() -> None:
@@ -387,16 +386,16 @@ def test_bucket_depends_on_user_and_determines_variant() -> None:
 
 
 def test_ab_without_challenger_or_with_different_targets_raises(
-    shelf: VersionStore, template: VersionStore, frame_: Any
+    version_store: VersionStore, template: VersionStore, frame_: Any
 ) -> None:
-    journal = Journal(default_url(shelf.root, BOOK), BOOK)
-    shelf.alias("challenger", None)
+    journal = Journal(default_url(version_store.root, BOOK), BOOK)
+    version_store.alias("challenger", None)
     with pytest.raises(ServingError, match=r"'tiny'.*challenger") as caught:
-        split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+        split_traffic.read_split_traffic(version_store.root, BOOK, journal)
     assert "modelbook challenge V" in caught.value.next
-    shelf.alias("challenger", 1)
+    version_store.alias("challenger", 1)
     with pytest.raises(ServingError, match=r"\b1\b.*'tiny'.*champion.*challenger"):
-        split_traffic.read_split_traffic(shelf.root, BOOK, journal)
+        split_traffic.read_split_traffic(version_store.root, BOOK, journal)
     with pytest.raises(
         ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"
     ):
@@ -463,23 +462,23 @@ def run(root: Path, *args: str) -> Any:
 
 
 @pytest.fixture
-def project(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A shelf that commands take for a project."""
-    (shelf.root / "pipeline.yaml").write_text("tasks: []\n")
-    (shelf.root / "reports" / BOOK / "runs").mkdir(parents=True)
-    monkeypatch.chdir(shelf.root)
-    return shelf.root
+def project(version_store: VersionStore, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that commands take for a project."""
+    (version_store.root / "pipeline.yaml").write_text("tasks: []\n")
+    (version_store.root / "reports" / BOOK / "runs").mkdir(parents=True)
+    monkeypatch.chdir(version_store.root)
+    return version_store.root
 
 
 def test_ab_command_exits_with_10_when_test_is_invalid(
-    project: Path, shelf: VersionStore, make_frame: Any
+    project: Path, version_store: VersionStore, make_frame: Any
 ) -> None:
     result = run(project, "ab")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(
         "continue\n  Too early to decide: the smaller variant has 0 of at least 500 users"
     )
-    served_traffic(shelf, make_frame(seed=5, entities=300))
+    served_traffic(version_store, make_frame(seed=5, entities=300))
     match = json.loads(run(project, "ab", "--json").stdout)
     assert (match["status"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
         PROMOTE_CHALLENGER,
@@ -490,7 +489,7 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
     assert (result.exit_code, result.stdout.splitlines()[0]) == (10, INVALID)
     result = run(project, "ab", "--since", "yesterday")
     assert result.exit_code == 2
-    shelf.alias("challenger", None)
+    version_store.alias("challenger", None)
     result = run(project, "ab")
     assert result.exit_code == 1
     assert re.match("ServingError: .*'tiny'.*challenger", result.stderr)
@@ -498,12 +497,12 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
 
 @pytest.mark.long
 def test_ab_page_matches_command_and_is_linked_from_index(
-    project: Path, shelf: VersionStore, make_frame: Any
+    project: Path, version_store: VersionStore, make_frame: Any
 ) -> None:
     run(project, "ab")
     empty = (project / f"reports/{BOOK}/ab.html").read_text()
     assert "nothing to show" in empty
-    served_traffic(shelf, make_frame(seed=5, entities=300))
+    served_traffic(version_store, make_frame(seed=5, entities=300))
     result = run(project, "ab")
     assert result.exit_code == 0
     *lines, page = result.stdout.splitlines()
@@ -534,7 +533,7 @@ def test_challenger_share_of_zero_raises() -> None:
 
 
 def test_promote_with_require_ab_needs_decision_for_version(
-    shelf: VersionStore, frame_: Any, contract: Contract, monkeypatch: Any
+    version_store: VersionStore, frame_: Any, contract: Contract, monkeypatch: Any
 ) -> None:
     from modelbook.registry import promotion
 
@@ -542,23 +541,25 @@ def test_promote_with_require_ab_needs_decision_for_version(
     better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)
     inputs = {"reason": "", "override": "agreed", "commit": "c0ffee"}
     with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):
-        promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=same)
-    shelf.register(fitted(frame_, contract), contract, frame_)
+        promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=same)
+    version_store.register(fitted(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
-        promotion.promote(shelf.root, BOOK, 3, **inputs, ab_result=better)
-    result = promotion.promote(shelf.root, BOOK, 2, **inputs, ab_result=better)
+        promotion.promote(version_store.root, BOOK, 3, **inputs, ab_result=better)
+    result = promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=better)
     assert result is not None
     assert (result.champion_after, result.evidence["ab"]["status"]) == (2, PROMOTE_CHALLENGER)
     assert result.evidence["ab"]["sentences"] == better["sentences"]
     assert (
-        history.read_history(shelf.root, BOOK)[-1].evidence["ab"]["difference"]
+        history.read_history(version_store.root, BOOK)[-1].evidence["ab"]["difference"]
         == better["difference"]
     )
 
 
-def test_commands_in_ab_docs_run(project: Path, shelf: VersionStore, make_frame: Any) -> None:
+def test_commands_in_ab_docs_run(
+    project: Path, version_store: VersionStore, make_frame: Any
+) -> None:
     text = (ROOT / "docs/ab.md").read_text(encoding="utf-8")
-    served_traffic(shelf, make_frame(seed=5, entities=60))
+    served_traffic(version_store, make_frame(seed=5, entities=60))
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
     ]

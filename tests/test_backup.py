@@ -27,16 +27,18 @@ from modelbook.serving import served_models
 def template(
     make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.register(fitted(frame, contract), contract, frame)
-    history.move_champion(shelf.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
-    Journal(default_url(shelf.root, BOOK), BOOK).create_tables()
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.register(fitted(frame, contract), contract, frame)
+    history.move_champion(
+        version_store.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None
+    )
+    Journal(default_url(version_store.root, BOOK), BOOK).create_tables()
     for name in ("env.yaml", "contracts/tiny.yaml", "data/people.csv", "models/tiny/built.json",
                  "models/tiny/monitor.db", "reports/tiny/index.html", "reports/tiny/runs/1/run.json",
                  "data/tiny/train.parquet", "models/cache/a/b"):  # fmt: skip
-        (shelf.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (shelf.root / name).write_text("" if name.endswith(".db") else name)
-    return shelf
+        (version_store.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (version_store.root / name).write_text("" if name.endswith(".db") else name)
+    return version_store
 
 
 @pytest.fixture

@@ -260,9 +260,11 @@ def test_image_scan_uses_local_database_and_release_requires_one(images, environ
 
 @pytest.mark.slow
 def test_release_check_sends_documented_example_to_service(tmp_path, frame, contract):
-    shelf = VersionStore(tmp_path / "served")
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    with running(shelf.root) as server:
+    version_store = VersionStore(tmp_path / "served")
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    with running(version_store.root) as server:
         words = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
         result = subprocess.run(words, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

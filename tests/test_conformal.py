@@ -99,19 +99,19 @@ def test_most_probable_class_is_in_every_prediction_set() -> None:
 
 
 def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -> VersionStore:
-    """A shelf whose champion has conformal predictions with this limit."""
+    """A store whose champion has conformal predictions with this limit."""
     columns = make_column_transformer(("passthrough", ["size"]), (OneHotEncoder(), ["colour"]))
     model = LogisticRegression(max_iter=500) if contract.classes else LinearRegression()
     rows = contract.conform(table.assign(noise=0.0))
     pipeline = make_pipeline(columns, model)
     pipeline.fit(contract.select_features(rows), contract.encode_target(rows))
-    shelf = VersionStore(root)
-    number = shelf.register(pipeline, contract, contract.select_features(rows))
+    version_store = VersionStore(root)
+    number = version_store.register(pipeline, contract, contract.select_features(rows))
     metrics = {"threshold": None, "prediction_interval": {"level": 0.9, "limit": limit}}
-    (shelf.folder(number) / "metrics.json").write_text(json.dumps(metrics))
-    shelf.update_digest(number)
-    shelf.alias("champion", number)
-    return shelf
+    (version_store.folder(number) / "metrics.json").write_text(json.dumps(metrics))
+    version_store.update_digest(number)
+    version_store.alias("champion", number)
+    return version_store
 
 
 @pytest.mark.parametrize("kind", ["number", "classes"])
@@ -121,10 +121,10 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
     contract = NUMBER if kind == "number" else CLASSES
     table = task_books.regression_rows() if kind == "number" else task_books.multiclass_rows()
     table = table.head(300)
-    shelf = publish(tmp_path, contract, table, 400.0 if kind == "number" else 0.8)
+    version_store = publish(tmp_path, contract, table, 400.0 if kind == "number" else 0.8)
     inputs = table.head(5)[contract.input_names].assign(noise=0.0)
     inputs.to_csv(tmp_path / "in.csv", index=False)
-    folder = shelf.folder(1)
+    folder = version_store.folder(1)
     scorer = loading.load_scorer(folder, contract)
     batch.score_file(
         tmp_path / "in.csv", tmp_path / "out.csv", scorer, contract, 1, on_progress=lambda *_: None

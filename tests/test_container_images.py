@@ -118,13 +118,13 @@ def test_secrets_and_generated_files_are_excluded_from_images():
 
 
 def test_version_needing_missing_package_is_reported(tmp_path, monkeypatch, frame, contract):
-    shelf = VersionStore(tmp_path)
-    number = shelf.register(fitted(frame, contract), contract, frame)
-    (shelf.folder(number) / "scorer/scorer.json").unlink()
+    version_store = VersionStore(tmp_path)
+    number = version_store.register(fitted(frame, contract), contract, frame)
+    (version_store.folder(number) / "scorer/scorer.json").unlink()
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     monkeypatch.delitem(sys.modules, "modelbook.scoring.pipeline_scorer", raising=False)
     with pytest.raises(CompileError, match="cloudpickle"):
-        loading.load_scorer(shelf.folder(number), contract)
+        loading.load_scorer(version_store.folder(number), contract)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def send(url: str, body: Any = None) -> tuple[int, Any]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> VersionStore:
+def version_store(tmp_path: Path) -> VersionStore:
     """A project's folder as the image sees it."""
     (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
     values = {**yaml.safe_load((ROOT / "env.yaml").read_text()), "book": BOOK}
@@ -174,14 +174,14 @@ def shelf(tmp_path: Path) -> VersionStore:
     "estimator", [LGBMClassifier(n_estimators=5, verbose=-1), ExtraTreesClassifier(5)], ids=str
 )
 def test_version_is_served_with_service_lock_only(
-    service_environment, shelf, frame, contract: Contract, estimator
+    service_environment, version_store, frame, contract: Contract, estimator
 ):
-    number = shelf.register(fitted(frame, contract, estimator), contract, frame)
-    shelf.alias("champion", number)
-    here = loading.load_scorer(shelf.folder(number), contract).predict_one(
+    number = version_store.register(fitted(frame, contract, estimator), contract, frame)
+    version_store.alias("champion", number)
+    here = loading.load_scorer(version_store.folder(number), contract).predict_one(
         {**ROW, "flag": True, "noise": None}
     )
-    with serving(service_environment, shelf.root) as address:
+    with serving(service_environment, version_store.root) as address:
         status, result = send(f"{address}/predict", ROW)
         assert send(f"{address}/health/ready")[1]["journal"] == "up"
     assert (status, result["model_version"], result["prediction"]) == (200, number, here.prediction)
@@ -190,13 +190,13 @@ def test_version_is_served_with_service_lock_only(
 
 @pytest.mark.integration
 def test_uncompiled_version_is_not_ready_without_pandas(
-    service_environment, shelf, frame, contract
+    service_environment, version_store, frame, contract
 ):
-    number = shelf.register(fitted(frame, contract), contract, frame)
-    (shelf.folder(number) / "scorer/scorer.json").unlink()
-    shelf.update_digest(number)
-    shelf.alias("champion", number)
-    with serving(service_environment, shelf.root) as address:
+    number = version_store.register(fitted(frame, contract), contract, frame)
+    (version_store.folder(number) / "scorer/scorer.json").unlink()
+    version_store.update_digest(number)
+    version_store.alias("champion", number)
+    with serving(service_environment, version_store.root) as address:
         status, result = send(f"{address}/health/ready")
     assert status == 503
     assert "pandas" in result["reasons"]["champion"]

@@ -25,10 +25,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def shelf(make_frame, contract, tmp_path_factory) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    return shelf
+def version_store(make_frame, contract, tmp_path_factory) -> VersionStore:
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    return version_store
 
 
 def write_predictions(root: Path, n_rows: int) -> None:
@@ -48,12 +50,12 @@ def write_predictions(root: Path, n_rows: int) -> None:
     asyncio.run(write())
 
 
-def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypatch):
-    write_predictions(shelf.root, 3)  # in the project's journal: not the drill's
+def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(version_store, monkeypatch):
+    write_predictions(version_store.root, 3)  # in the project's journal: not the drill's
     # How long a health check and a request take depends on what else the machine does.
     monkeypatch.setattr(hostile_requests, "MAX_HEALTH_SECONDS", 60)
     monkeypatch.setattr(hostile_requests, "MAX_CPU_SECONDS", 10)
-    before = {path for path in shelf.root.rglob("*") if path.is_file()}
+    before = {path for path in version_store.root.rglob("*") if path.is_file()}
     names = [
         "replace-journal",
         "promote-absent-version",
@@ -62,17 +64,17 @@ def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(shelf, monkeypat
         "send-foreign-requests",
         "serve-pages",
     ]
-    results = drill.run_drill(shelf.root, BOOK, names)
+    results = drill.run_drill(version_store.root, BOOK, names)
     assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
     assert results[0].numbers["responses"] > 0
-    written = {path for path in shelf.root.rglob("*") if path.is_file()} - before
-    folder = shelf.root / "reports" / BOOK
+    written = {path for path in version_store.root.rglob("*") if path.is_file()} - before
+    folder = version_store.root / "reports" / BOOK
     assert {folder / "drill.html", folder / "drill.json"} <= written
     written -= {path for path in written if path.name.startswith("journal.db-")}  # SQLite's
     assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written)
 
 
-def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
+def test_broken_guarantee_is_reported_with_numbers(version_store, monkeypatch):
     def break_it(copy: ServiceCopy) -> dict[str, int]:
         """Nothing breaks."""
         require(False, "it broke", broken_things=3)
@@ -89,14 +91,14 @@ def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
     checks = {"break-it": break_it, "fail": fail, "skip": skip}
     for name, check in checks.items():
         monkeypatch.setitem(GUARANTEES, name, check)
-    results = drill.run_drill(shelf.root, BOOK, list(checks))
+    results = drill.run_drill(version_store.root, BOOK, list(checks))
     assert [result.verdict for result in results] == ["broken", "broken", "not checked"]
     assert (results[0].problem, results[0].numbers) == ("it broke", {"broken things": 3})
     assert "unreachable" in results[1].problem
-    page = (shelf.root / "reports" / BOOK / "drill.html").read_text()
+    page = (version_store.root / "reports" / BOOK / "drill.html").read_text()
     assert "it broke" in page
     assert "no program for it" in page
-    content = json.loads((shelf.root / "reports" / BOOK / "drill.json").read_text())
+    content = json.loads((version_store.root / "reports" / BOOK / "drill.json").read_text())
     results = content["results"]
     assert [item["promise"] for item in results] == [item["guarantee"] for item in results]
     assert [item["guarantee"] for item in results] == [
@@ -106,9 +108,9 @@ def test_broken_guarantee_is_reported_with_numbers(shelf, monkeypatch):
     ]
 
 
-def test_service_that_does_not_end_is_killed(shelf, tmp_path, monkeypatch):
+def test_service_that_does_not_end_is_killed(version_store, tmp_path, monkeypatch):
     monkeypatch.setattr(services, "WAIT_SECONDS", 0.5)
-    copy = ServiceCopy(tmp_path, BOOK, 0, shelf.root)
+    copy = ServiceCopy(tmp_path, BOOK, 0, version_store.root)
     code = (
         "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(99)"
     )
@@ -120,7 +122,7 @@ def test_service_that_does_not_end_is_killed(shelf, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("queued_seconds", [0.0, 0.3])
-def test_health_check_counts_no_wait_for_a_processor(shelf, tmp_path, queued_seconds):
+def test_health_check_counts_no_wait_for_a_processor(version_store, tmp_path, queued_seconds):
     thread = tmp_path / "1" / "schedstat"
     thread.parent.mkdir()
     thread.write_text("5 1000 7")
@@ -132,7 +134,7 @@ def test_health_check_counts_no_wait_for_a_processor(shelf, tmp_path, queued_sec
         checked.set()
         return 200, b""
 
-    copy = ServiceCopy(tmp_path, BOOK, 0, shelf.root)
+    copy = ServiceCopy(tmp_path, BOOK, 0, version_store.root)
     copy.try_get = try_get
     poller = hostile_requests.HealthPoller(copy, 1)
     poller._service_threads = tmp_path

@@ -29,16 +29,16 @@ ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
 def template(
     make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     for number in (1, 2):
         rows = frame.head(50 * number)
-        shelf.register(fitted(frame, contract), contract, rows, run_id=str(number))
-    shelf.alias("champion", 1)
-    return shelf
+        version_store.register(fitted(frame, contract), contract, rows, run_id=str(number))
+    version_store.alias("champion", 1)
+    return version_store
 
 
 @pytest.fixture
-def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
     """A project with two versions; the first is champion."""
     return template.copy(tmp_path / "project")
 
@@ -49,9 +49,9 @@ def address(tmp_path: Path) -> str:
 
 
 def test_service_serves_export_without_a_project(
-    shelf: VersionStore, address: str, tmp_path: Path
+    version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    export_address = exports.export_version(shelf.root, BOOK, f"{address}/")
+    export_address = exports.export_version(version_store.root, BOOK, f"{address}/")
     other = tmp_path / "other"
     result = exports.open_export(other, export_address)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
@@ -61,15 +61,15 @@ def test_service_serves_export_without_a_project(
     assert (item.number, item.golden_rows > 0) == (1, True)
     assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
     assert (
-        exports.export_version(shelf.root, BOOK, address) == export_address
+        exports.export_version(version_store.root, BOOK, address) == export_address
     )  # again, and nothing is another
 
 
 def test_service_with_export_does_not_open_store(
-    shelf: VersionStore, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version_store: VersionStore, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        served_models.EXPORT_VARIABLE, exports.export_version(shelf.root, BOOK, address, 2)
+        served_models.EXPORT_VARIABLE, exports.export_version(version_store.root, BOOK, address, 2)
     )
     assert {
         alias: result.number
@@ -81,19 +81,19 @@ def test_service_with_export_does_not_open_store(
 
 @pytest.mark.parametrize("number", [None, 9])
 def test_missing_version_cannot_be_exported(
-    number: int | None, shelf: VersionStore, address: str
+    number: int | None, version_store: VersionStore, address: str
 ) -> None:
-    shelf.alias("champion", None)
+    version_store.alias("champion", None)
     with raises_stating(StoreError, BOOK, number or "champion"):
-        exports.export_version(shelf.root, BOOK, address, number)
+        exports.export_version(version_store.root, BOOK, address, number)
 
 
 def test_folder_is_an_address_like_its_uri(
-    shelf: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version_store: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "all exports"
     monkeypatch.chdir(tmp_path)
-    export_address = exports.export_version(shelf.root, BOOK, folder.name)
+    export_address = exports.export_version(version_store.root, BOOK, folder.name)
     [export] = folder.iterdir()
     assert export_address == f"file://{export}"
     for address in (export_address, str(export), f"{folder.name}/{export.name}"):
@@ -106,13 +106,13 @@ def test_folder_is_an_address_like_its_uri(
 
 
 def test_altered_files_are_neither_exported_nor_served(
-    shelf: VersionStore, address: str, tmp_path: Path
+    version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    export_address = exports.export_version(shelf.root, BOOK, address)
-    for folder in (shelf.folder(1), Path(export_address.removeprefix("file://")) / "parts"):
+    export_address = exports.export_version(version_store.root, BOOK, address)
+    for folder in (version_store.folder(1), Path(export_address.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
     with raises_stating(StoreError, BOOK, 1):
-        exports.export_version(shelf.root, BOOK, address)
+        exports.export_version(version_store.root, BOOK, address)
     digest = exports.read_manifest(export_address)["tags"]["digest"]
     with raises_stating(StoreError, digest[:12]):
         served_models.load_model(
@@ -130,8 +130,10 @@ def test_invalid_export_address_raises(
         exports.open_export(tmp_path, address + end)
 
 
-def test_export_with_wrong_digest_raises(shelf: VersionStore, address: str, tmp_path: Path) -> None:
-    folder = Path(exports.export_version(shelf.root, BOOK, address).removeprefix("file://"))
+def test_export_with_wrong_digest_raises(
+    version_store: VersionStore, address: str, tmp_path: Path
+) -> None:
+    folder = Path(exports.export_version(version_store.root, BOOK, address).removeprefix("file://"))
     folder.rename(folder.with_name("0" * 64))
     with raises_stating(StoreError, folder.name[:12]) as caught:
         exports.open_export(tmp_path, f"{address}/{'0' * 64}")
@@ -147,10 +149,10 @@ def test_export_with_wrong_digest_raises(shelf: VersionStore, address: str, tmp_
 
 @pytest.mark.slow
 def test_service_starts_from_s3_in_an_empty_folder(
-    shelf: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version_store: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch, "models"):
-        export_address = exports.export_version(shelf.root, BOOK, "s3://models/team", 2)
+        export_address = exports.export_version(version_store.root, BOOK, "s3://models/team", 2)
         with socket.socket() as item:
             item.bind(("127.0.0.1", 0))
             port = item.getsockname()[1]

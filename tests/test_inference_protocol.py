@@ -21,15 +21,17 @@ DATATYPES = {"colour": "BYTES", "size": "FP64", "noise": "FP64", "flag": "BOOL"}
 
 
 @pytest.fixture(scope="module")
-def shelf(make_frame, contract, tmp_path_factory) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    return shelf
+def version_store(make_frame, contract, tmp_path_factory) -> VersionStore:
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    return version_store
 
 
 @pytest.fixture(scope="module")
-def client(shelf) -> Iterator[TestClient]:
-    with client_of(shelf.root) as client:
+def client(version_store) -> Iterator[TestClient]:
+    with client_of(version_store.root) as client:
         yield client
 
 
@@ -113,8 +115,8 @@ def test_invalid_infer_requests_are_rejected_with_reason(client, request_, statu
     assert (answer.status_code, missing_facts(answer.text, *facts)) == (status, [])
 
 
-def test_infer_requires_api_keys_like_predict(shelf, tmp_path):
-    copy = shelf.copy(tmp_path)
+def test_infer_requires_api_keys_like_predict(version_store, tmp_path):
+    copy = version_store.copy(tmp_path)
     key = ApiKeyStore(copy.root).add_key("one", ["outcomes"])
     with client_of(copy.root) as client:
         assert client.get("/v2/health/ready").status_code == 200

@@ -44,12 +44,14 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def shelf(
+def version_store(
     make_frame: Callable[..., pd.DataFrame], contract: Contract, tmp_path_factory: Any
 ) -> VersionStore:
-    shelf = VersionStore(tmp_path_factory.mktemp("shelf"))
-    shelf.alias("champion", shelf.register(fitted(make_frame(), contract), contract, make_frame()))
-    return shelf
+    version_store = VersionStore(tmp_path_factory.mktemp("version_store"))
+    version_store.alias(
+        "champion", version_store.register(fitted(make_frame(), contract), contract, make_frame())
+    )
+    return version_store
 
 
 @pytest.fixture
@@ -67,10 +69,10 @@ def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
 
 
 @pytest.fixture
-def run(shelf: VersionStore, table: Path) -> Callable[..., Any]:
+def run(version_store: VersionStore, table: Path) -> Callable[..., Any]:
     def go(target: str = "out", **engine: Any) -> Any:
         load = partial(served_models.load_model, max_rows=1)
-        named = served_models.require_champion(shelf.root, BOOK)
+        named = served_models.require_champion(version_store.root, BOOK)
         return partitions.score_folder(
             table, table.parent / target, named, load, on_progress=lambda *_: None, **engine
         )
@@ -78,9 +80,9 @@ def run(shelf: VersionStore, table: Path) -> Callable[..., Any]:
     return go
 
 
-def same_as_alone(table: Path, out: Path, shelf: VersionStore) -> None:
+def same_as_alone(table: Path, out: Path, version_store: VersionStore) -> None:
     """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
-    item = served_models.load_champion(shelf.root, BOOK)
+    item = served_models.load_champion(version_store.root, BOOK)
     (table.parent / "alone").mkdir()
     for name in NAMES:
         single = table.parent / "alone" / name.replace("/", "-")
@@ -101,10 +103,10 @@ def same_as_alone(table: Path, out: Path, shelf: VersionStore) -> None:
     assert left == {"in", "alone", out.name, f"{out.name}.rejects"}
 
 
-def test_partition_is_scored_like_a_single_file(run, table, shelf):
+def test_partition_is_scored_like_a_single_file(run, table, version_store):
     result = run()
     assert (result.rows, result.rejected_rows) == (600, 2)
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
 def test_empty_partition_gives_empty_output_with_same_columns(run, table, frame):
@@ -121,7 +123,7 @@ def test_empty_partition_gives_empty_output_with_same_columns(run, table, frame)
     assert list(empty.columns) == list(full.columns)
 
 
-def test_finished_partitions_are_skipped_after_interruption(run, table, shelf, monkeypatch):
+def test_finished_partitions_are_skipped_after_interruption(run, table, version_store, monkeypatch):
     answered, complete = list[str](), batch.score_file
 
     def dies_at_the_last(source: Path, *args: Any, **kwargs: Any) -> Any:
@@ -137,10 +139,10 @@ def test_finished_partitions_are_skipped_after_interruption(run, table, shelf, m
     os.utime(table / NAMES[0])  # written anew meanwhile
     assert run().rows == 600
     assert answered == [*NAMES, NAMES[0], NAMES[2]]
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
-def test_run_killed_before_publishing_is_completed(run, table, shelf, monkeypatch):
+def test_run_killed_before_publishing_is_completed(run, table, version_store, monkeypatch):
     replace = Path.replace
 
     def dies(path: Path, target: Path) -> Path:
@@ -154,10 +156,10 @@ def test_run_killed_before_publishing_is_completed(run, table, shelf, monkeypatc
             run()
     assert (table.parent / "out.rejects").exists()
     assert run().rejected_rows == 2
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
-def test_different_version_rescores_all_partitions(run, table, shelf, frame, contract):
+def test_different_version_rescores_all_partitions(run, table, version_store, frame, contract):
     (aside := table.parent / ".out.part").mkdir()
     (aside / "run.json").write_text(json.dumps({"source": str(table), "version": 99, "tags": {}}))
     (aside / "done").mkdir()
@@ -195,38 +197,38 @@ def test_invalid_folder_raises_and_leaves_no_output(run, table, frame):
         run()
 
 
-def test_score_command_reports_rows_and_rejects_folder(shelf, table, monkeypatch):
-    monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
+def test_score_command_reports_rows_and_rejects_folder(version_store, table, monkeypatch):
+    monkeypatch.setattr(serving, "find_book", lambda book: (version_store.root, BOOK))
     result = CliRunner().invoke(app, ["score", str(table), str(table.parent / "out")])
     assert result.exit_code == 0, result.output
     assert re.search(rf"{table.parent / 'out'}\b.*\b598\b.*\b1\b", result.output)
     assert re.search(rf"{table.parent / 'out.rejects'}\b.*\b2\b", result.output)
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
-def score(shelf: VersionStore, monkeypatch: pytest.MonkeyPatch, *args: object) -> Any:
-    monkeypatch.setattr(serving, "find_book", lambda book: (shelf.root, BOOK))
+def score(version_store: VersionStore, monkeypatch: pytest.MonkeyPatch, *args: object) -> Any:
+    monkeypatch.setattr(serving, "find_book", lambda book: (version_store.root, BOOK))
     return CliRunner().invoke(app, ["score", *map(str, args)])
 
 
-def test_remote_folder_is_scored_with_success_marker(shelf, table, frame, monkeypatch):
+def test_remote_folder_is_scored_with_success_marker(version_store, table, frame, monkeypatch):
     store = fsspec.filesystem("memory")
     store.put(str(table), "memory://lake/rows", recursive=True)
-    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    result = score(version_store, monkeypatch, "memory://lake/rows", "memory://lake/scores")
     assert result.exit_code == 0, result.output
     assert re.search(r"memory://lake/scores: 598\b", result.output)
     assert re.search(r"memory://lake/scores\.rejects: 2\b", result.output)
     store.get("memory://lake/scores", str(table.parent / "out"), recursive=True)
     store.get("memory://lake/scores.rejects", str(table.parent / "out.rejects"), recursive=True)
     (table.parent / "out/_SUCCESS").unlink()
-    same_as_alone(table, table.parent / "out", shelf)
-    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    same_as_alone(table, table.parent / "out", version_store)
+    result = score(version_store, monkeypatch, "memory://lake/rows", "memory://lake/scores")
     assert (result.exit_code, "memory://lake/scores exists" in result.output) == (1, True)
     assert read_table("memory://lake/scores", table.parent)["model_version"].tolist() == [1] * 598
     store.rm("memory://lake", recursive=True)
 
 
-def test_interrupted_remote_run_is_resumed(shelf, table, monkeypatch, frame, contract):
+def test_interrupted_remote_run_is_resumed(version_store, table, monkeypatch, frame, contract):
     store = fsspec.filesystem("memory")
     store.put(str(table), "memory://lake/rows", recursive=True)
     scored, complete = list[str](), batch.score_file
@@ -239,36 +241,38 @@ def test_interrupted_remote_run_is_resumed(shelf, table, monkeypatch, frame, con
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     words = ["memory://lake/rows", "memory://lake/scores"]
-    score(shelf, monkeypatch, *words)
+    score(version_store, monkeypatch, *words)
     with pytest.raises(DataError, match="_INCOMPLETE"):
         read_table("memory://lake/scores", table.parent)
     with store.open("memory://lake/scores/_INCOMPLETE") as file:
         begun = json.loads(file.read())
     assert (begun["source"], begun["version"]) == ("memory://lake/rows", 1)
-    other = score(shelf, monkeypatch, "memory://lake/rows/year=3", words[1])
+    other = score(version_store, monkeypatch, "memory://lake/rows/year=3", words[1])
     assert (other.exit_code, len(scored)) == (1, 3)  # other rows do not go on from there
-    again = score(shelf, monkeypatch, *words)
+    again = score(version_store, monkeypatch, *words)
     assert again.exit_code == 0, again.output
     assert scored[3:] == ["part-0.parquet"]  # the last one, of year 3
     assert len(read_table("memory://lake/scores", table.parent)) == 598
     assert not store.exists("memory://lake/scores/_run")
-    inside = score(shelf, monkeypatch, words[0], "memory://lake/rows/scores")
+    inside = score(version_store, monkeypatch, words[0], "memory://lake/rows/scores")
     assert (inside.exit_code, "inside memory://lake/rows" in inside.output) == (1, True)
     store.rm("memory://lake", recursive=True)
 
 
-def test_unscorable_remote_partition_is_named_by_its_uri(shelf, table, frame, monkeypatch):
+def test_unscorable_remote_partition_is_named_by_its_uri(version_store, table, frame, monkeypatch):
     store = fsspec.filesystem("memory")
     frame.drop(columns="size").to_parquet(table / NAMES[1])
     store.put(str(table), "memory://lake/rows", recursive=True)
-    result = score(shelf, monkeypatch, "memory://lake/rows", "memory://lake/scores")
+    result = score(version_store, monkeypatch, "memory://lake/rows", "memory://lake/scores")
     assert result.exit_code == 1
     assert missing_facts(result.output, "memory://lake/rows/part-1.parquet", "size") == []
     store.rm("memory://lake", recursive=True)
 
 
-def test_remote_file_is_scored_and_unwritable_target_fails_first(shelf, table, monkeypatch):
-    result = score(shelf, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv", "--json")
+def test_remote_file_is_scored_and_unwritable_target_fails_first(version_store, table, monkeypatch):
+    result = score(
+        version_store, monkeypatch, table / NAMES[0], "memory://lake/a/out.csv", "--json"
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {
         "out": "memory://lake/a/out.csv",
@@ -281,10 +285,10 @@ def test_remote_file_is_scored_and_unwritable_target_fails_first(shelf, table, m
     match = {name.removeprefix("/lake/a/"): store.size(name) for name in store.find("/lake/a")}
     assert {*match} == {"out.csv", "out.rejects.csv"}
     assert min(match.values()) > 0
-    result = score(shelf, monkeypatch, table / NAMES[0], table.parent / "absent/out.csv")
+    result = score(version_store, monkeypatch, table / NAMES[0], table.parent / "absent/out.csv")
     assert (result.exit_code, "absent" in result.output) == (1, True)
     monkeypatch.setattr(batch, "score_file", lambda *_, **__: pytest.fail("scored"))
-    result = score(shelf, monkeypatch, table / NAMES[0], "gs://bucket/out.csv")
+    result = score(version_store, monkeypatch, table / NAMES[0], "gs://bucket/out.csv")
     assert result.exit_code == 1
     assert missing_facts(result.output, "gs://bucket/out.csv", "gcsfs", "modelbook[gs]") == []
     store.rm("/lake", recursive=True)
@@ -294,46 +298,50 @@ def test_remote_file_is_scored_and_unwritable_target_fails_first(shelf, table, m
 def test_score_command_uses_given_version_and_reports_rejects_and_drift(
     table, frame, contract, tmp_path, monkeypatch
 ):
-    shelf = VersionStore(tmp_path / "shelf")
-    shutil.copy(ROOT / "pipeline.yaml", shelf.root)
-    shutil.copy(ROOT / "env.yaml", shelf.root)
+    version_store = VersionStore(tmp_path / "version_store")
+    shutil.copy(ROOT / "pipeline.yaml", version_store.root)
+    shutil.copy(ROOT / "env.yaml", version_store.root)
     for alias in ("champion", "challenger"):
-        shelf.alias(alias, shelf.register(fitted(frame, contract), contract, frame))
-    frame.to_parquet(shelf.folder(2) / "reference.parquet")
-    shelf.update_digest(2)
+        version_store.alias(alias, version_store.register(fitted(frame, contract), contract, frame))
+    frame.to_parquet(version_store.folder(2) / "reference.parquet")
+    version_store.update_digest(2)
     moved = pd.read_parquet(table / NAMES[0])
     moved.assign(size=moved["size"].clip(upper=10)).to_parquet(table / NAMES[0])
     report = tmp_path / "report.json"
     words = [table, tmp_path / "out", "--model", "challenger", "--report", report]
-    result = score(shelf, monkeypatch, *words)
+    result = score(version_store, monkeypatch, *words)
     assert result.exit_code == 0, result.output
     assert read_table(str(tmp_path / "out"), tmp_path)["model_version"].unique().tolist() == [2]
     match = json.loads(report.read_text())
     assert (match["version"], match["rejected_rows"]) == (2, 1)  # the other was clipped
     assert match["rejected_columns"] == {"size": 1}
     assert match["drifted"] == ["size"] == [name for name, x in match["drift"].items() if x >= 1]
-    result = score(shelf, monkeypatch, table / NAMES[1], tmp_path / "one.csv", "--model", "1")
+    result = score(
+        version_store, monkeypatch, table / NAMES[1], tmp_path / "one.csv", "--model", "1"
+    )
     assert result.exit_code == 0, result.output
     assert read_table(str(tmp_path / "one.csv"), tmp_path)["model_version"].unique() == [1]
-    shelf.alias("challenger", None)
+    version_store.alias("challenger", None)
     for model, fact in (("challenger", "modelbook challenge"), ("3", "3"), ("best", "best")):
-        result = score(shelf, monkeypatch, table, tmp_path / "no", "--model", model)
+        result = score(version_store, monkeypatch, table, tmp_path / "no", "--model", model)
         assert (result.exit_code > 0, fact in result.output) == (True, True)
 
 
 def test_journaled_batch_is_stored_once_and_receives_outcomes(
     table, frame, contract, tmp_path, monkeypatch
 ):
-    shelf = VersionStore(tmp_path / "shelf")
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    version_store = VersionStore(tmp_path / "version_store")
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
     out = tmp_path / "out"
     for _ in range(2):  # the second begins anew, as after an interruption
-        result = score(shelf, monkeypatch, table, out, "--journal")
+        result = score(version_store, monkeypatch, table, out, "--journal")
         assert result.exit_code == 0, result.output
         ids = pd.concat([pd.read_parquet(out / name)["prediction_id"] for name in NAMES])
         shutil.rmtree(out)
         shutil.rmtree(tmp_path / "out.rejects")
-    journal = Journal(default_url(shelf.root, BOOK), BOOK)
+    journal = Journal(default_url(version_store.root, BOOK), BOOK)
     rows = journal.read_predictions(0)
     assert {row["id"] for row in rows} == {*ids}
     assert len(rows) == ids.nunique() == 598
@@ -343,7 +351,7 @@ def test_journaled_batch_is_stored_once_and_receives_outcomes(
     assert first["inputs"]["size"] == inputs["size"]
     assert (first["variant"], first["version"]) == ("champion", 1)
     assert sum(first["probabilities"].values()) == pytest.approx(1)
-    result = score(shelf, monkeypatch, table, out, "--journal", "--model", "1")
+    result = score(version_store, monkeypatch, table, out, "--journal", "--model", "1")
     assert (result.exit_code, "--journal" in result.output) == (2, True)
 
 
@@ -392,7 +400,7 @@ def test_unreachable_scheduler_raises_in_seconds(run):
 
 
 @pytest.mark.slow
-def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, shelf, frame):
+def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version_store, frame):
     # Enough partitions that both workers are busy when one is killed.
     more = pd.concat([frame] * 200, ignore_index=True)
     for place in range(12):
@@ -407,7 +415,7 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, shelf, 
                 killed = True
 
         named, load = (
-            served_models.require_champion(shelf.root, BOOK),
+            served_models.require_champion(version_store.root, BOOK),
             partial(served_models.load_model, max_rows=1),
         )
         process = partitions.score_folder(
@@ -422,7 +430,7 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, shelf, 
         pd.testing.assert_frame_equal(result[inputs.columns], inputs)
         np.testing.assert_array_equal(result["probability_1"], first["probability_1"])
         (table.parent / f"out/more-{place:02d}.parquet").unlink()
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
 @pytest.mark.slow
@@ -453,15 +461,15 @@ each_engine = pytest.mark.parametrize(
 
 
 @each_engine
-def test_local_engines_give_equal_output(patient, run, table, shelf, name, scheduler):
+def test_local_engines_give_equal_output(patient, run, table, version_store, name, scheduler):
     result = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
     assert (result.rows, result.rejected_rows) == (600, 2)
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
 @each_engine
 def test_dask_workers_read_and_write_s3_with_success_marker(
-    patient, shelf, table, monkeypatch, name, scheduler
+    patient, version_store, table, monkeypatch, name, scheduler
 ):
     with servers.object_store(monkeypatch, "lake") as store:
         for partition in NAMES:
@@ -469,7 +477,7 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
         for method in ("download", "upload"):  # of rows, by this process
             monkeypatch.setattr(object_store.RemoteAddress, method, keep_version(method))
         load = partial(served_models.load_model, max_rows=1)
-        named = served_models.require_champion(shelf.root, BOOK)
+        named = served_models.require_champion(version_store.root, BOOK)
         rows, scores = map(object_store.RemoteAddress, ("s3://lake/rows", "s3://lake/scores"))
         engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
         result = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
@@ -487,7 +495,7 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
             path = table.parent / key.replace("scores", "out", 1)
             path.parent.mkdir(parents=True, exist_ok=True)
             store.download_file("lake", key, str(path))
-    same_as_alone(table, table.parent / "out", shelf)
+    same_as_alone(table, table.parent / "out", version_store)
 
 
 def keep_version(method: str) -> Callable[..., Any]:

@@ -153,14 +153,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     """A Prometheus with our configuration that reads a service with keys; gives its address."""
-    shelf = VersionStore(tmp_path / "served")
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    monitored = WindowHistory(latest_verdict.history_path(shelf.root, BOOK), 1)
+    version_store = VersionStore(tmp_path / "served")
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    monitored = WindowHistory(latest_verdict.history_path(version_store.root, BOOK), 1)
     monitored.record_windows([evaluated(contract, "4", auc=0.7)], PARAMS)
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
-    (tmp_path / "key").write_text(ApiKeyStore(shelf.root).add_key("prometheus", ["admin"], None))
-    with running(shelf.root) as server:
+    (tmp_path / "key").write_text(
+        ApiKeyStore(version_store.root).add_key("prometheus", ["admin"], None)
+    )
+    with running(version_store.root) as server:
         config = (tmp_path / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15s", "1s")
         (tmp_path / "prometheus.yml").write_text(config)

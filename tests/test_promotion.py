@@ -698,9 +698,9 @@ def test_running_service_follows_promotions_without_failed_requests(
     from test_server import ROW, running
     from version_store import VersionStore, fitted
 
-    shelf = VersionStore(tmp_path)
+    version_store = VersionStore(tmp_path)
     for number in (1, 2):
-        shelf.register(fitted(frame, contract), contract, frame, run_id=str(number))
+        version_store.register(fitted(frame, contract), contract, frame, run_id=str(number))
     champions(tmp_path, 1)
     record_decision(tmp_path, 2)
     answered: list[tuple[int, int]] = []

@@ -111,21 +111,21 @@ def other(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project's folder whose registered versions no test changes."""
-    return put_empty_store(tmp_path_factory.mktemp("shelf"))
+    return put_empty_store(tmp_path_factory.mktemp("store_root"))
 
 
 @pytest.fixture(scope="module")
-def first(shelf: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
-    return enter(shelf, contents, contract, roc_auc="0.8000", rows=600)
+def first(store_root: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
+    return enter(store_root, contents, contract, roc_auc="0.8000", rows=600)
 
 
 @pytest.fixture(scope="module")
 def second(
-    shelf: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
+    store_root: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
 ) -> ModelVersion:
-    return enter(shelf, other, contract)
+    return enter(store_root, other, contract)
 
 
 LOAD_VERSION_FIRST = """
@@ -373,9 +373,9 @@ def test_books_have_separate_experiments(root: Path) -> None:
 
 
 def test_version_contains_everything_it_was_registered_with(
-    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
+    store_root: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
-    again = versions.get_version(shelf, BOOK, first.number)
+    again = versions.get_version(store_root, BOOK, first.number)
     assert again == first
     assert again.contract == contract
     assert {name: again.metrics[name] for name in contents["metrics"]} == contents["metrics"]
@@ -387,7 +387,7 @@ def test_version_contains_everything_it_was_registered_with(
     np.testing.assert_array_equal(
         again.load_holdout_pipeline().predict_proba(rows), contents["evaluated"].predict_proba(rows)
     )
-    assert first.artifact_folder.is_relative_to(shelf / "models" / "artifacts" / BOOK)
+    assert first.artifact_folder.is_relative_to(store_root / "models" / "artifacts" / BOOK)
 
 
 def test_version_repr_shows_metrics_with_intervals_and_tags(first: ModelVersion) -> None:
@@ -396,12 +396,14 @@ def test_version_repr_shows_metrics_with_intervals_and_tags(first: ModelVersion)
 
 
 def test_version_has_compiled_scorer_and_digest_of_its_files(
-    shelf: Path, first: ModelVersion, second: ModelVersion, contents: dict[str, Any]
+    store_root: Path, first: ModelVersion, second: ModelVersion, contents: dict[str, Any]
 ) -> None:
     assert missing_facts(first.tags["scorer"], "compiled", 0) == []
     assert first.metrics["scorer"]["proof"]["label_mismatches"] == 0
-    store.create_client(shelf).set_registered_model_alias(BOOK, "challenger", str(first.number))
-    pointed = aliases.read_aliases(shelf, BOOK)["challenger"]
+    store.create_client(store_root).set_registered_model_alias(
+        BOOK, "challenger", str(first.number)
+    )
+    pointed = aliases.read_aliases(store_root, BOOK)["challenger"]
     pointed.verify_files()
     assert (pointed.number, pointed.artifact_folder, pointed.tags) == (
         first.number,
@@ -419,10 +421,10 @@ def test_version_has_compiled_scorer_and_digest_of_its_files(
 
 
 def test_loaded_version_matches_fitted_model(
-    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
+    store_root: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     loaded, rows = (
-        versions.load_pyfunc(shelf, first),
+        versions.load_pyfunc(store_root, first),
         contract.select_features(contents["reference"]).set_axis(np.arange(150) + 7),
     )
     result = loaded.predict(rows)
@@ -439,10 +441,10 @@ def test_loaded_version_matches_fitted_model(
 
 
 def test_loaded_version_rejects_rows_that_violate_contract(
-    shelf: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
+    store_root: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
     loaded, rows = (
-        versions.load_pyfunc(shelf, first),
+        versions.load_pyfunc(store_root, first),
         contract.select_features(contents["reference"]),
     )
     with pytest.raises(MlflowException, match="size"):
@@ -452,11 +454,11 @@ def test_loaded_version_rejects_rows_that_violate_contract(
 
 
 def test_version_numbers_increase_and_unknown_version_raises(
-    shelf: Path, first: ModelVersion, second: ModelVersion
+    store_root: Path, first: ModelVersion, second: ModelVersion
 ) -> None:
     assert second.number == first.number + 1
     with raises_stating(StoreError, BOOK, 77, "ploomber build"):
-        versions.get_version(shelf, BOOK, 77)
+        versions.get_version(store_root, BOOK, 77)
 
 
 @pytest.mark.parametrize(
@@ -473,9 +475,9 @@ def test_model_that_does_not_reproduce_golden_rows_is_not_registered(
     assert [run.info.status for run in store.create_client(root).search_runs(["1"])] == ["FAILED"]
 
 
-def test_missing_alias_means_no_champion(shelf: Path, first: ModelVersion) -> None:
-    assert versions.get_champion(shelf, BOOK) is None
-    assert versions.get_champion(shelf, "unheard-of") is None
+def test_missing_alias_means_no_champion(store_root: Path, first: ModelVersion) -> None:
+    assert versions.get_champion(store_root, BOOK) is None
+    assert versions.get_champion(store_root, "unheard-of") is None
 
 
 def test_alias_names_champion_and_missing_files_raise(

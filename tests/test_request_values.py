@@ -97,7 +97,7 @@ def several() -> Contract:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
+def version_store(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
     result = VersionStore(tmp_path_factory.mktemp("number"))
     result.alias("champion", result.register(fitted(contract, table(), Ridge()), contract, table()))
     return result
@@ -173,16 +173,16 @@ def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> N
 
 
 def test_json_csv_and_batch_match_the_model(
-    shelf: VersionStore, contract: Contract, tmp_path: Path
+    version_store: VersionStore, contract: Contract, tmp_path: Path
 ) -> None:
-    item = load_champion(shelf.root, BOOK)
+    item = load_champion(version_store.root, BOOK)
     assert item.scorer.is_compiled, item.tags["scorer"]
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # which nobody has seen
     expected = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
-    with client_of(shelf.root, BOOK) as client:
+    with client_of(version_store.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         result = post(client, body).json()
@@ -203,8 +203,10 @@ def test_json_csv_and_batch_match_the_model(
     assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(expected)
 
 
-def test_batch_is_read_in_any_layout_of_the_table(shelf: VersionStore, tmp_path: Path) -> None:
-    item, frame = load_champion(shelf.root, BOOK), table(20)
+def test_batch_is_read_in_any_layout_of_the_table(
+    version_store: VersionStore, tmp_path: Path
+) -> None:
+    item, frame = load_champion(version_store.root, BOOK), table(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
     batch.score_file(
@@ -220,8 +222,8 @@ def test_batch_is_read_in_any_layout_of_the_table(shelf: VersionStore, tmp_path:
     assert result["share"].tolist() == frame["share"].tolist()
 
 
-def test_docs_and_form_have_the_date_not_its_parts(shelf: VersionStore) -> None:
-    with client_of(shelf.root, BOOK) as client:
+def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) -> None:
+    with client_of(version_store.root, BOOK) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert not {"born_days", "at_month"} & set(row["properties"])
         assert post(client, row["example"]).status_code == 200
@@ -239,8 +241,8 @@ def test_multiclass_response_has_class_names_and_probabilities(
     rows = table().assign(
         paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
     )
-    shelf, model = VersionStore(tmp_path), fitted(several, rows, LogisticRegression())
-    shelf.alias("champion", shelf.register(model, several, rows))
+    version_store, model = VersionStore(tmp_path), fitted(several, rows, LogisticRegression())
+    version_store.alias("champion", version_store.register(model, several, rows))
     expected = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
     with client_of(tmp_path, BOOK) as client:
         result = post(client, ROW).json()
@@ -272,8 +274,8 @@ def test_model_without_known_categories_is_served_uncompiled(
     model = make_pipeline(steps, Ridge()).fit(
         contract.select_features(table()), contract.encode_target(table())
     )
-    shelf = VersionStore(tmp_path)
-    shelf.alias("champion", shelf.register(model, contract, table()))
+    version_store = VersionStore(tmp_path)
+    version_store.alias("champion", version_store.register(model, contract, table()))
     item = load_champion(tmp_path, BOOK)
     assert not item.scorer.is_compiled
     assert missing_facts(item.tags["scorer"], "town") == []
@@ -295,10 +297,12 @@ def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:
     ]
 
 
-def test_redacted_date_is_not_journaled_in_parts(shelf: VersionStore, tmp_path: Path) -> None:
+def test_redacted_date_is_not_journaled_in_parts(
+    version_store: VersionStore, tmp_path: Path
+) -> None:
     from sqlite3 import connect
 
-    other = shelf.copy(tmp_path)
+    other = version_store.copy(tmp_path)
     (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price, remark]}")
     with client_of(other.root, BOOK) as client:
         assert post(client, ROW).status_code == 200

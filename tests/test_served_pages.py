@@ -19,9 +19,11 @@ LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 @pytest.fixture(scope="module")
 def server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    with running(shelf.root) as item:
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    with running(version_store.root) as item:
         yield item
 
 
@@ -104,8 +106,10 @@ EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script
 @pytest.fixture(scope="module")
 def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
     """A table whose contract has markup wherever it may have text, and as a column's name."""
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
     columns = {
         name: column.model_copy(update={"meaning": EVIL, "label": EVIL})
         for name, column in contract.columns.items()
@@ -113,10 +117,10 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServe
     columns[EVIL] = columns["who"].model_copy(update={"role": "id"})
     texts = dict.fromkeys(("title", "question", "source"), EVIL)
     evil = contract.model_copy(update={**texts, "columns": columns})
-    path = shelf.folder(1) / "contract.yaml"
+    path = version_store.folder(1) / "contract.yaml"
     path.write_text(evil.to_yaml())
-    shelf.update_digest(1)
-    with running(shelf.root) as item:
+    version_store.update_digest(1)
+    with running(version_store.root) as item:
         yield item
 
 

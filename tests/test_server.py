@@ -35,14 +35,16 @@ ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 
 @pytest.fixture(scope="module")
 def template(make_frame, contract, tmp_path_factory) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path_factory.mktemp("shelf")), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    shelf.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
-    return shelf
+    version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    version_store.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
+    return version_store
 
 
 @pytest.fixture
-def shelf(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
     """Two versions, of which the first is champion."""
     return template.copy(tmp_path)
 
@@ -61,8 +63,8 @@ def wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def journaled_ids(shelf: VersionStore) -> set[str]:
-    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as connection:
+def journaled_ids(version_store: VersionStore) -> set[str]:
+    with closing(sqlite3.connect(version_store.root / "data" / BOOK / "journal.db")) as connection:
         return {row[0] for row in connection.execute("select id from predictions")}
 
 
@@ -101,10 +103,10 @@ class RequestLoop(threading.Thread):
                     self.failures.append((result.status, text))
 
 
-def test_killed_process_loses_no_returned_prediction(shelf):
+def test_killed_process_loses_no_returned_prediction(version_store):
     returned_ids: set[str] = set()
     while len(returned_ids) < 6000:
-        with running(shelf.root) as server:
+        with running(version_store.root) as server:
             clients = [RequestLoop(server) for _ in range(8)]
             for client in clients:
                 client.start()
@@ -116,12 +118,12 @@ def test_killed_process_loses_no_returned_prediction(shelf):
                 client.join(30)
         returned_ids |= {item["id"] for client in clients for item in client.responses}
         assert [f for client in clients for f in client.failures if f != "disconnected"] == []
-    assert returned_ids - journaled_ids(shelf) == set()
+    assert returned_ids - journaled_ids(version_store) == set()
 
 
-def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
-    (shelf.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
-    with running(shelf.root) as server:
+def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_store):
+    (version_store.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
+    with running(version_store.root) as server:
         clients = [RequestLoop(server) for _ in range(4)]
         for client in clients:
             client.start()
@@ -130,7 +132,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
         time.sleep(2 * FILE_CHECK_SECONDS)
         counts = [len(client.responses) for client in clients]
         wait(lambda: all(len(c.responses) > n for c, n in zip(clients, counts)))
-        for file in (shelf.root / "data" / BOOK).glob("journal.db*"):
+        for file in (version_store.root / "data" / BOOK).glob("journal.db*"):
             file.unlink()
         counts = [len(client.responses) for client in clients]
         wait(lambda: all(len(c.responses) > n + 100 for c, n in zip(clients, counts)))
@@ -140,22 +142,22 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(shelf):
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
         # One request of each caller may have been answered while its count was read.
         later = {item["id"] for c, n in zip(clients, counts) for item in c.responses[n + 1 :]}
-        assert later <= journaled_ids(shelf)
+        assert later <= journaled_ids(version_store)
         orphaned = metric(server, "modelbook_journal_orphaned_total")
         total = sum(len(client.responses) for client in clients)
-        assert orphaned == total - len(journaled_ids(shelf)) > 400
+        assert orphaned == total - len(journaled_ids(version_store)) > 400
         assert metric(server, "modelbook_journal_lost_total") == 0
-    assert "removed or replaced" in (shelf.root / "server.log").read_text()
+    assert "removed or replaced" in (version_store.root / "server.log").read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_alias_move_under_load_loses_and_mixes_no_requests(shelf, workers):
-    with running(shelf.root, workers) as server:
+def test_alias_move_under_load_loses_and_mixes_no_requests(version_store, workers):
+    with running(version_store.root, workers) as server:
         clients = [RequestLoop(server) for _ in range(6)]
         for client in clients:
             client.start()
         for number in (1, 2, 1, 2):
-            shelf.alias("champion", number)
+            version_store.alias("champion", number)
             wait(lambda number=number: all(client.serves(number) for client in clients))
         for client in clients:
             client.is_stopped = True
@@ -176,11 +178,11 @@ def test_alias_move_under_load_loses_and_mixes_no_requests(shelf, workers):
             float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
             if line.startswith('modelbook_predictions_total{variant="champion"}')
         )  # fmt: skip
-        assert result == len(responses) == len(journaled_ids(shelf))
+        assert result == len(responses) == len(journaled_ids(version_store))
 
 
-def test_shutdown_completes_requests_in_progress(shelf):
-    with running(shelf.root) as server:
+def test_shutdown_completes_requests_in_progress(version_store):
+    with running(version_store.root) as server:
         clients = [RequestLoop(server) for _ in range(4)]
         for client in clients:
             client.start()
@@ -191,14 +193,14 @@ def test_shutdown_completes_requests_in_progress(shelf):
             client.is_stopped = True
             client.join(30)
         assert {item["id"] for client in clients for item in client.responses} <= journaled_ids(
-            shelf
+            version_store
         )
         assert [f for client in clients for f in client.failures if f != "disconnected"] == []
 
 
-def test_incomplete_and_slow_bodies_are_rejected(shelf):
-    (shelf.root / "serving.yaml").write_text("limits: {body_timeout_seconds: 3}")
-    with running(shelf.root) as server:
+def test_incomplete_and_slow_bodies_are_rejected(version_store):
+    (version_store.root / "serving.yaml").write_text("limits: {body_timeout_seconds: 3}")
+    with running(version_store.root) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
             slow.sendall(
                 b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
@@ -212,7 +214,7 @@ def test_incomplete_and_slow_bodies_are_rejected(shelf):
             nonsense.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")
             assert nonsense.recv(100).startswith(b"HTTP/1.1 400")
         assert server.ask("POST", "/predict", ROW)[0] == 200
-        assert "Traceback" not in (shelf.root / "server.log").read_text()
+        assert "Traceback" not in (version_store.root / "server.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -247,12 +249,12 @@ def receive_all(connection: socket.socket) -> bytes:
     return b"".join(chunks)
 
 
-def test_headers_are_limited_in_size_and_time(shelf):
-    (shelf.root / "serving.yaml").write_text(
+def test_headers_are_limited_in_size_and_time(version_store):
+    (version_store.root / "serving.yaml").write_text(
         "limits: {header_timeout_seconds: 1, max_header_bytes: 20000}"
     )
     address = "127.0.0.1"
-    with running(shelf.root) as server:
+    with running(version_store.root) as server:
         for header in (b"x: " + b"y" * 30_000, b"x: y\r\n" * 6000, b"x: y\r\n" * 60_000):
             with socket.create_connection((address, server.port), timeout=10) as large:
                 with contextlib.suppress(OSError):
@@ -279,11 +281,11 @@ def test_headers_are_limited_in_size_and_time(shelf):
         assert process.memory_info().rss < 400e6
 
 
-def test_forwarded_address_is_trusted_from_configured_proxies_only(shelf):
+def test_forwarded_address_is_trusted_from_configured_proxies_only(version_store):
     limits = "limits: {requests_per_second: 0.001}\napi_keys: off\n"
     for proxies, last in (("[]", 429), ("[127.0.0.0/8]", 200)):
-        (shelf.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
-        with running(shelf.root) as server, closing(server.connect()) as connection:
+        (version_store.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
+        with running(version_store.root) as server, closing(server.connect()) as connection:
             for number in range(3):
                 client = {"x-forwarded-for": f"192.0.2.{number}"}
                 connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **client})
@@ -301,11 +303,11 @@ def workers_of(server: RunningServer) -> list[psutil.Process]:
     ]
 
 
-def test_killed_worker_is_logged_and_its_gauges_are_removed(shelf):
-    with running(shelf.root, workers=2) as server:
+def test_killed_worker_is_logged_and_its_gauges_are_removed(version_store):
+    with running(version_store.root, workers=2) as server:
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
         workers_of(server)[0].kill()
-        log = shelf.root / "server.log"
+        log = version_store.root / "server.log"
         wait(lambda: "a worker died" in log.read_text())
         died = next(
             json.loads(line) for line in log.read_text().splitlines() if "worker died" in line
@@ -315,8 +317,8 @@ def test_killed_worker_is_logged_and_its_gauges_are_removed(shelf):
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
 
 
-def test_process_metrics_cover_all_workers(shelf):
-    with running(shelf.root, workers=2) as server:
+def test_process_metrics_cover_all_workers(version_store):
+    with running(version_store.root, workers=2) as server:
         wait(
             lambda: metric(server, "modelbook_journal_up") == 2
         )  # the other worker may start later
@@ -329,11 +331,11 @@ def test_process_metrics_cover_all_workers(shelf):
         wait(is_told)
 
 
-def test_workers_end_with_killed_supervisor(shelf):
+def test_workers_end_with_killed_supervisor(version_store):
     def folders() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob(f"modelbook-metrics-{server.process.pid}-*"))
 
-    with running(shelf.root, workers=2) as server:
+    with running(version_store.root, workers=2) as server:
         workers = workers_of(server)
         assert len(workers) == 2
         assert len(folders()) == 1
@@ -344,14 +346,17 @@ def test_workers_end_with_killed_supervisor(shelf):
         assert folders() == set()
 
 
-def test_request_log_has_request_id_and_trace_id(shelf):
-    (shelf.root / "serving.yaml").write_text("log_level: debug")
+def test_request_log_has_request_id_and_trace_id(version_store):
+    (version_store.root / "serving.yaml").write_text("log_level: debug")
     trace = "0af7651916cd43dd8448eb211c80319c"
     ids = {"x-request-id": "mine", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    with running(shelf.root) as server, closing(server.connect()) as connection:
+    with running(version_store.root) as server, closing(server.connect()) as connection:
         connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **ids})
         assert connection.getresponse().headers["x-request-id"] == "mine"
-    lines = [json.loads(line) for line in (shelf.root / "server.log").read_text().splitlines()[1:]]
+    lines = [
+        json.loads(line)
+        for line in (version_store.root / "server.log").read_text().splitlines()[1:]
+    ]
     [line] = [line for line in lines if line.get("request_id") == "mine"]
     assert (line["trace_id"], line["status"]) == (trace, 200)
 

@@ -58,7 +58,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> VersionStore:
+def empty_store(tmp_path: Path) -> VersionStore:
     return VersionStore(tmp_path)
 
 
@@ -76,14 +76,14 @@ def model(rows: pd.DataFrame, contract: Contract) -> Any:
 def template(
     model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
-    shelf = VersionStore(tmp_path_factory.mktemp("shelf"))
-    shelf.alias("champion", shelf.register(model, contract, rows))
-    return shelf
+    empty_store = VersionStore(tmp_path_factory.mktemp("empty_store"))
+    empty_store.alias("champion", empty_store.register(model, contract, rows))
+    return empty_store
 
 
 @pytest.fixture
 def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
-    """A shelf whose version 1 is the champion."""
+    """A store whose version 1 is the champion."""
     return template.copy(tmp_path)
 
 
@@ -96,9 +96,9 @@ def client(
         yield client
 
 
-def serve(shelf: VersionStore, settings: str = "", **kwargs: Any) -> TestClient:
-    (shelf.root / SETTINGS_FILE).write_text(settings)
-    return client_of(shelf.root, raise_server_exceptions=False, **kwargs)
+def serve(empty_store: VersionStore, settings: str = "", **kwargs: Any) -> TestClient:
+    (empty_store.root / SETTINGS_FILE).write_text(settings)
+    return client_of(empty_store.root, raise_server_exceptions=False, **kwargs)
 
 
 def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
@@ -408,8 +408,8 @@ class TestHealthAndApiDocs:
         assert result["loaded_at"] == pytest.approx(time.time(), abs=30)
         assert result["golden_rows"] > 100
 
-    def test_service_without_version_is_live_but_not_ready(self, shelf):
-        with serve(shelf) as client:
+    def test_service_without_version_is_live_but_not_ready(self, empty_store):
+        with serve(empty_store) as client:
             assert client.get("/health/live").status_code == 200
             assert client.get("/health/ready").status_code == 503
             result = post(client, "/predict", ROW)
@@ -612,16 +612,16 @@ class TestLimits:
     ):
         """A champion that takes 60 ms per row: 4 rows take less than 300 ms."""
         monkeypatch.setattr(latency, "measure_batch_row_ms", lambda scorer, rows: 60.0)
-        shelf = VersionStore(tmp_path)
-        shelf.alias("champion", shelf.register(model, contract, rows))
+        empty_store = VersionStore(tmp_path)
+        empty_store.alias("champion", empty_store.register(model, contract, rows))
         table = b"size\n" + b"1\n" * 6
-        with serve(shelf) as client:
+        with serve(empty_store) as client:
             assert client.get("/model").json()["max_upload_rows"] == 4
             answer = client.post(
                 "/predict/csv", content=table, headers={"content-type": "text/csv"}
             )
             assert (answer.status_code, missing_facts(answer.text, 4)) == (413, [])
-        with serve(shelf, "limits: {max_upload_rows: 50}") as client:
+        with serve(empty_store, "limits: {max_upload_rows: 50}") as client:
             assert client.get("/model").json()["max_upload_rows"] == 50
 
     def test_validation_stops_at_maximum_of_listed_errors(self, client):
@@ -827,9 +827,9 @@ class TestKeys:
             with raises_stating(ServingError, "127.0.0.1", str(port), "in use", "--port"):
                 server.run_server(version_store.root, BOOK, "127.0.0.1", port, 1)
 
-    def test_book_without_champion_is_not_served(self, shelf):
+    def test_book_without_champion_is_not_served(self, empty_store):
         with raises_stating(ServingError, BOOK, "champion", "modelbook build"):
-            server.run_server(shelf.root, BOOK, "127.0.0.1", free_port(), 1)
+            server.run_server(empty_store.root, BOOK, "127.0.0.1", free_port(), 1)
 
     def test_duplicate_key_name_and_unknown_scope_raise(self, tmp_path):
         keys = ApiKeyStore(tmp_path)
@@ -1148,29 +1148,33 @@ class TestReload:
             wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
             assert client.get("/model").json()["refused"] == {}
 
-    def test_scorer_that_fails_golden_rows_is_not_ready(self, shelf, frame, contract, monkeypatch):
+    def test_scorer_that_fails_golden_rows_is_not_ready(
+        self, empty_store, frame, contract, monkeypatch
+    ):
         from modelbook.scoring import CompiledScorer
 
-        shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
+        empty_store.alias(
+            "champion", empty_store.register(fitted(frame, contract), contract, frame)
+        )
         real = CompiledScorer.predict_many
         monkeypatch.setattr(
             CompiledScorer,
             "predict_many",
             lambda self, rows: [a._replace(probabilities=[0.5, 0.5]) for a in real(self, rows)],
         )
-        with serve(shelf) as client:
+        with serve(empty_store) as client:
             result = client.get("/health/ready")
             assert result.status_code == 503
             assert re.search(
                 r"\b0\.\d+", result.json()["reasons"]["champion"]
             )  # by how much it differs
 
-    def test_uncompiled_model_is_served_and_reported(self, shelf, frame, contract):
+    def test_uncompiled_model_is_served_and_reported(self, empty_store, frame, contract):
         model = make_pipeline(TwoColumnStep(), LogisticRegression()).fit(
             contract.select_features(frame), frame["happened"]
         )
-        shelf.alias("champion", shelf.register(model, contract, frame))
-        with serve(shelf) as client:
+        empty_store.alias("champion", empty_store.register(model, contract, frame))
+        with serve(empty_store) as client:
             result = client.get("/model").json()["scorer"]
             assert result["compiled"] is False
             assert missing_facts(result["reason"], "size", "flag") == []

@@ -33,19 +33,19 @@ CODE += f"stream.run_worker(Path(sys.argv[1]), {BOOK!r})"
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, frame, contract) -> VersionStore:
+def version_store(tmp_path: Path, frame, contract) -> VersionStore:
     result = VersionStore(tmp_path)
     result.alias("champion", result.register(fitted(frame, contract), contract, frame))
     return result
 
 
 def process_entries(
-    shelf: VersionStore, *entries: tuple[str, dict[bytes, bytes]]
+    version_store: VersionStore, *entries: tuple[str, dict[bytes, bytes]]
 ) -> list[dict[str, str]]:
     """What a worker makes of entries, one after another."""
 
     async def answers() -> list[dict[str, str]]:
-        service = PredictionService(shelf.root, BOOK)
+        service = PredictionService(version_store.root, BOOK)
         async with service.running():
             worker = stream.StreamWorker(service)
             return [await worker.process_entry(*entry) for entry in entries]
@@ -53,9 +53,9 @@ def process_entries(
     return asyncio.run(answers())
 
 
-def test_entry_is_predicted_with_its_own_or_given_id(shelf: VersionStore) -> None:
+def test_entry_is_predicted_with_its_own_or_given_id(version_store: VersionStore) -> None:
     plain, named = process_entries(
-        shelf, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
+        version_store, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
     )
     assert (plain["id"], named["id"]) == ("5-0", "order-1")
     answer_of_named = json.loads(named["prediction"])
@@ -67,13 +67,13 @@ def test_entry_is_predicted_with_its_own_or_given_id(shelf: VersionStore) -> Non
     assert answer_of_named["probabilities"] == json.loads(plain["prediction"])["probabilities"]
 
 
-def test_repeated_id_returns_journaled_prediction(shelf: VersionStore) -> None:
+def test_repeated_id_returns_journaled_prediction(version_store: VersionStore) -> None:
     other = json.dumps({**ROW, "size": 1.0}).encode()
     first, again = process_entries(
-        shelf, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
+        version_store, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
     )
     assert again == first
-    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
+    with closing(sqlite3.connect(version_store.root / "data" / BOOK / "journal.db")) as journal:
         assert journal.execute("select count(*) from predictions").fetchone() == (1,)
 
 
@@ -89,28 +89,30 @@ def test_repeated_id_returns_journaled_prediction(shelf: VersionStore) -> None:
     ],
 )
 def test_rejected_entry_has_error_in_output_stream(
-    shelf: VersionStore, fields: dict[bytes, bytes], fact: str
+    version_store: VersionStore, fields: dict[bytes, bytes], fact: str
 ) -> None:
-    [item] = process_entries(shelf, ("5-0", fields))
+    [item] = process_entries(version_store, ("5-0", fields))
     assert re.search(fact, json.loads(item["error"])["error"])
 
 
-def test_entry_waits_while_no_version_is_in_service(shelf: VersionStore) -> None:
-    shelf.alias("champion", None)
+def test_entry_waits_while_no_version_is_in_service(version_store: VersionStore) -> None:
+    version_store.alias("champion", None)
     with pytest.raises(RequestError, match="version"):
-        process_entries(shelf, ("5-0", {b"row": TEXT}))
+        process_entries(version_store, ("5-0", {b"row": TEXT}))
 
 
-def test_unreachable_redis_is_reported_without_password(shelf: VersionStore, monkeypatch) -> None:
+def test_unreachable_redis_is_reported_without_password(
+    version_store: VersionStore, monkeypatch
+) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
     with pytest.raises(ServingError, match="redis://") as caught:
-        stream.run_worker(shelf.root, BOOK)
+        stream.run_worker(version_store.root, BOOK)
     assert "a-long-secret" not in str(caught.value)
     assert "stream.url" in caught.value.next
 
 
-def test_unusable_metrics_address_raises(shelf: VersionStore) -> None:
-    metrics = stream_metrics.StreamMetrics(PredictionService(shelf.root, BOOK))
+def test_unusable_metrics_address_raises(version_store: VersionStore) -> None:
+    metrics = stream_metrics.StreamMetrics(PredictionService(version_store.root, BOOK))
     assert metrics.describe_readiness()["status"] == "not ready"
     for address in ("127.0.0.1", "127.0.0.1:99999"):
         with (
@@ -130,19 +132,19 @@ def wait(what: Callable[[], Any], seconds: float = 90) -> None:
 @pytest.mark.requires("redis")
 @pytest.mark.slow
 def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
-    shelf: VersionStore, frame, contract, monkeypatch: pytest.MonkeyPatch
+    version_store: VersionStore, frame, contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second worker also follows alias moves of any client."""
-    with redis_server(shelf.root) as client:
+    with redis_server(version_store.root) as client:
         port = client.connection_pool.connection_kwargs["port"]
-        (shelf.root / "serving.yaml").write_text(
+        (version_store.root / "serving.yaml").write_text(
             f"stream: {{url: 'redis://127.0.0.1:{port}', claim_seconds: 1}}"
         )
         ids = {f"order-{number}" for number in range(3000)}
 
         def worker() -> subprocess.Popen:
             return subprocess.Popen(
-                [sys.executable, "-c", CODE, str(shelf.root)], stderr=subprocess.DEVNULL
+                [sys.executable, "-c", CODE, str(version_store.root)], stderr=subprocess.DEVNULL
             )
 
         for name in ids:  # before there is a worker at all
@@ -175,8 +177,8 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             assert 'modelbook_stream_entries_total{result="prediction"}' in scraped("/metrics")
             assert "modelbook_predictions_total" in scraped("/metrics")
             assert json.loads(scraped("/health/ready"))["status"] == "ready"
-            number = shelf.register(fitted(frame, contract), contract, frame)
-            client_of_store = store.create_client(shelf.root)
+            number = version_store.register(fitted(frame, contract), contract, frame)
+            client_of_store = store.create_client(version_store.root)
             client_of_store.set_registered_model_alias(BOOK, "champion", str(number))
             wait(lambda: f'"model_version": {number}' in scraped("/health/ready"))
             client.xadd("modelbook:rows", {"row": TEXT, "id": "later"})
@@ -187,6 +189,6 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             second.terminate()
             assert second.wait(60) == 0
         assert b"JSON" in read_output()["bad"][b"error"]
-    with closing(sqlite3.connect(shelf.root / "data" / BOOK / "journal.db")) as journal:
+    with closing(sqlite3.connect(version_store.root / "data" / BOOK / "journal.db")) as journal:
         retained = [row[0] for row in journal.execute("select id from predictions")]
     assert sorted(retained) == sorted(ids | {"later"})

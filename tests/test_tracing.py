@@ -23,10 +23,12 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.fixture
-def shelf(make_frame, contract, tmp_path: Path) -> VersionStore:
-    shelf, frame = VersionStore(tmp_path), make_frame()
-    shelf.alias("champion", shelf.register(fitted(frame, contract), contract, frame))
-    return shelf
+def version_store(make_frame, contract, tmp_path: Path) -> VersionStore:
+    version_store, frame = VersionStore(tmp_path), make_frame()
+    version_store.alias(
+        "champion", version_store.register(fitted(frame, contract), contract, frame)
+    )
+    return version_store
 
 
 @contextmanager
@@ -55,13 +57,13 @@ def attributes(span: Any) -> dict[str, Any]:
     return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
 
 
-def test_request_spans_continue_trace_of_caller(shelf, monkeypatch):
-    (shelf.root / "serving.yaml").write_text("tracing: on")
+def test_request_spans_continue_trace_of_caller(version_store, monkeypatch):
+    (version_store.root / "serving.yaml").write_text("tracing: on")
     ids = {"x-request-id": "mine", "traceparent": f"00-{TRACE}-{CALLER}-01"}
     with collector() as (address, spans):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")  # it exports when the service ends
-        with client_of(shelf.root) as client:
+        with client_of(version_store.root) as client:
             client.post("/predict", content=json.dumps(ROW), headers={**JSON, **ids})
             client.post("/predict", content="{}", headers=JSON)
             client.get("/health/ready")

@@ -85,7 +85,7 @@ class VersionStore:
         aliases.refresh_aliases(root, BOOK)
 
     def copy(self, root: Path) -> VersionStore:
-        """The same shelf in another folder."""
+        """The same store in another folder."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
         other = VersionStore.__new__(VersionStore)
         other.root, other.count = root, self.count
