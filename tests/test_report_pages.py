@@ -305,7 +305,7 @@ FIGURES: dict[str, Any] = {
         PUSHES.assign(**{"class": "a"}), PUSHES.assign(shap=-2 * PUSHES["shap"], **{"class": "b"}),
     ]), ("the log-odds of each class of “kind”",), 0.6),
     "dependence": (partial_dependence.partial_dependence, pd.DataFrame({
-        "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "code", "code"],
+        "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "category", "category"],
         "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
         "high": [0.2, 0.6, 0.4, 0.5],
     }), (), 0.34),

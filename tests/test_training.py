@@ -1495,7 +1495,7 @@ class TestPartialDependence:
         assert size["mean"].iloc[-1] - size["mean"].iloc[0] > 0.5
         assert set(size["kind"]) == {"number"}
         assert flag["value"].tolist() == [0.0, 1.0]
-        assert set(flag["kind"]) | set(colour["kind"]) == {"code"}
+        assert set(flag["kind"]) | set(colour["kind"]) == {"category"}
         assert sorted(colour["value"]) == ["1", "11", "2"]
         assert flag["mean"].max() - flag["mean"].min() < 0.1
         assert ((result["low"] <= result["mean"]) & (result["mean"] <= result["high"])).all()

@@ -135,26 +135,26 @@ def draw_dots(
 
     The dots are at the values of ``column``, the intervals from ``low`` to ``high``.
     """
-    colours = [color] * len(labels) if isinstance(color, str) else list(color)
+    colors = [color] * len(labels) if isinstance(color, str) else list(color)
     positions = range(len(labels))
     for position, (label, value) in enumerate(zip(labels, data[column], strict=True)):
         dot = ax.scatter(
             [value],
             [position],
             s=42,
-            c=[colours[position]],
+            c=[colors[position]],
             zorder=3,
             edgecolors=style.PAPER,
             linewidths=0.8,
         )
         text = row_texts[position] if row_texts else format_metric(value)
         set_hover_text(dot, f"{label}: {text}")
-    bars = data.assign(position=positions, colour=colours).dropna(subset=[column])
+    bars = data.assign(position=positions, color=colors).dropna(subset=[column])
     ax.hlines(
         bars["position"],
         bars["low"].fillna(bars[column]),
         bars["high"].fillna(bars[column]),
-        color=bars["colour"],
+        color=bars["color"],
         linewidth=2.2,
         alpha=0.45,
         capstyle="round",

@@ -100,8 +100,8 @@ def compute_dependence(
     Returns
     -------
     DataFrame
-        Columns ``feature, kind`` (``number`` or ``code``), ``value, mean, low, high, rows, class``:
-        mean prediction (probability or value), and the band of the middle 80% of the individual
+        Columns ``feature, kind`` (``number`` or ``category``), ``value, mean, low, high, rows,
+        class``: mean prediction (probability or value), and the middle 80% of the individual
         conditional expectations (Goldstein et al. 2015). Numeric grids run from the 5th to the 95th
         percentile, or over the whole range if these are equal. With more than two classes, each has
         its own rows (``class``).
@@ -137,7 +137,7 @@ def _compute_feature_dependence(
             pd.DataFrame(
                 {
                     "feature": feature,
-                    "kind": "code" if is_discrete else "number",
+                    "kind": "category" if is_discrete else "number",
                     "value": [_to_plain_value(value) for value in grid],
                     "mean": predictions.mean(axis=1),
                     "low": low,

@@ -129,18 +129,18 @@ def _check_key_number(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _verdict_html(verdict: Verdict) -> str:
     """Render a verdict as HTML with inline styles, for light and dark themes of JupyterLab."""
-    colour = LEVEL_COLORS[verdict.level]
+    color = LEVEL_COLORS[verdict.level]
     sentences = "".join(
         f'<p style="margin:.35em 0">{escape(text)}</p>' for text in verdict.sentences
     )
     numbers = "".join(_key_number_html(item) for item in verdict.numbers)
     next_step = f"<b>Next:</b> {escape(verdict.next)}" if verdict.next else ""
     return (
-        f'<section aria-label="Verdict" style="border-left:5px solid {colour};padding:.3em 0 '
+        f'<section aria-label="Verdict" style="border-left:5px solid {color};padding:.3em 0 '
         ".3em 1.1em;"
         'margin:.5em 0;max-width:52em;line-height:1.5">'
         '<p style="margin:.2em 0 .6em"><span '
-        f'style="background:{colour};color:#fff;font-weight:600;'
+        f'style="background:{color};color:#fff;font-weight:600;'
         f'padding:.22em .8em;border-radius:1em">{LEVEL_SYMBOLS[verdict.level]} '
         f"{escape(verdict.status)}</span>"
         f'<span style="opacity:.7;margin-left:.8em">{escape(verdict.stage)} · '

@@ -265,15 +265,15 @@ def _draw_histograms(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict
     values = column.astype(float).replace([np.inf, -np.inf], np.nan)
     low, high = np.nanquantile(values, [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    for subset, colour in [
+    for subset, color in [
         (values[~is_positive], style.NEGATIVE),
         (values[is_positive], style.POSITIVE),
     ]:
         clipped = subset.dropna().clip(edges[0], edges[-1])
         if len(clipped):
             heights, _ = np.histogram(clipped, bins=edges, density=True)
-            ax.stairs(heights, edges, color=colour, linewidth=1.5)
-            ax.stairs(heights, edges, color=colour, alpha=0.12, fill=True)
+            ax.stairs(heights, edges, color=color, linewidth=1.5)
+            ax.stairs(heights, edges, color=color, alpha=0.12, fill=True)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.locator_params(axis="x", nbins=4)

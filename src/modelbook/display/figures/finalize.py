@@ -279,8 +279,8 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
         Name of the loss.
     """
     figure, ax = plotting.subplots(3.1)
-    for column, colour in (("best", style.MUTED), ("ensemble", style.ACCENT)):
-        ax.plot(data["seconds"], data[column], color=colour, marker="o", label=column)
+    for column, color in (("best", style.MUTED), ("ensemble", style.ACCENT)):
+        ax.plot(data["seconds"], data[column], color=color, marker="o", label=column)
     rounds = data.to_dict("records")
     texts = [
         f"{row['seconds']:.0f} s, {row['settings']:.0f} settings: ensemble "
@@ -376,14 +376,14 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         if lower_is_better
         else -displayed_rows["high"].fillna(np.inf)
     )
-    colours = [
+    colors = [
         style.POSITIVE if bound > (overall if lower_is_better else -overall) else style.ACCENT
         for bound in bounds
     ]
     texts = [
         format_metric(row[metric]) + _row_count(row["n"]) for _, row in displayed_rows.iterrows()
     ]
-    plotting.draw_dots(ax, names, displayed_rows, metric, color=colours, row_texts=texts)
+    plotting.draw_dots(ax, names, displayed_rows, metric, color=colors, row_texts=texts)
     plotting.draw_reference_line(ax, overall, f"all {format_metric(overall)}")
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"{label}, with 95% CI")

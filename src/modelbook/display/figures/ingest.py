@@ -23,8 +23,8 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     from matplotlib.patches import Patch
 
     figure, ax = plotting.subplots(3.0)
-    colours = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
-    bars = ax.bar(range(len(data)), data["rows"], color=colours, width=0.72)
+    colors = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
+    bars = ax.bar(range(len(data)), data["rows"], color=colors, width=0.72)
     ax.set_xticks(range(len(data)), [plotting.truncate(period, 14) for period in data["period"]])
     for position, rows in enumerate(data["rows"]):
         plotting.annotate_point(ax, (position, rows), f"{rows:,.0f}", offset=(0, 7), ha="center")
@@ -35,8 +35,8 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     ax.set_yticks([])
     ax.tick_params(axis="x", length=0)
     uses = [use for use in COLOR_BY_USE if use in set(data["use"])]
-    keys = [Patch(color=COLOR_BY_USE[use], label=use) for use in uses]
-    ax.legend(handles=keys, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False)
+    handles = [Patch(color=COLOR_BY_USE[use], label=use) for use in uses]
+    ax.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False)
     ax.set_xlabel("period")
     return Figure(figure, alt=_alt_text(data), caption="Rows of the table in each period.")
 

@@ -64,7 +64,7 @@ def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Fi
 
 
 def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool) -> None:
-    is_categorical = (curves["kind"] == "code").all()
+    is_categorical = (curves["kind"] == "category").all()
     for position, (_, curve) in enumerate(
         curves.groupby("class", sort=False) if is_multiclass else [("", curves)]
     ):
@@ -94,7 +94,7 @@ def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool
 
 def _add_hover_texts(ax: Any, curves: pd.DataFrame, is_probability: bool) -> None:
     """Add tooltips with the mean prediction of each value, and of each class."""
-    is_categorical = (curves["kind"] == "code").all()
+    is_categorical = (curves["kind"] == "category").all()
     ordered = _sort_categories(curves) if is_categorical else curves
     texts = {
         value: f"{_format_category(value)}: "

@@ -59,15 +59,15 @@ def _summarize(data: pd.DataFrame) -> pd.DataFrame:
             {
                 "feature": feature,
                 "class": name,
-                "mean size": mean_size,
+                "mean |SHAP|": mean_size,
                 "low": low,
                 "high": high,
-                "up where": direction,
+                "higher where": direction,
             }
         )
     table = pd.DataFrame(rows)
     feature_order = (
-        table.groupby("feature")["mean size"]
+        table.groupby("feature")["mean |SHAP|"]
         .mean()
         .sort_values(ascending=False, kind="stable")
         .index
@@ -91,25 +91,27 @@ def _direction(group: pd.DataFrame) -> str:
 
 
 def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
-    shown = table.head(MAX_FEATURES)
-    figure, ax = plotting.subplots(plotting.compute_height(len(shown), row_height=0.36))
+    displayed_features = table.head(MAX_FEATURES)
+    figure, ax = plotting.subplots(
+        plotting.compute_height(len(displayed_features), row_height=0.36)
+    )
     low, high = plotting.padded_limits(
-        data.loc[data["feature"].isin(shown["feature"]), "shap"], [0.0], margin=0.03
+        data.loc[data["feature"].isin(displayed_features["feature"]), "shap"], [0.0], margin=0.03
     )
     strips = dict(iter(data.groupby("feature", sort=False)))
     dots = pd.concat(
         [
             _place_dots(strips[name].head(MAX_DOTS), row, low, high)
-            for row, name in enumerate(shown["feature"])
+            for row, name in enumerate(displayed_features["feature"])
         ]
     )
-    for colour, level in LEVEL_COLORS:
-        _draw_dots(ax, dots[dots["shade"] == level], colour, (high - low) * 1e-4)
+    for color, level in LEVEL_COLORS:
+        _draw_dots(ax, dots[dots["shade"] == level], color, (high - low) * 1e-4)
     _label_colors(ax)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
-    plotting.label_rows(ax, shown["feature"])
-    _annotate_sizes(ax, shown)
+    plotting.label_rows(ax, displayed_features["feature"])
+    _annotate_sizes(ax, displayed_features)
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(f"SHAP value: contribution to {unit}")
     count = len(data) // len(table)
@@ -128,7 +130,7 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
 
 
 def _label_colors(ax: Any) -> None:
-    for offset_x, (colour, level) in zip((-60, 0), LEVEL_COLORS[1:], strict=True):
+    for offset_x, (color, level) in zip((-60, 0), LEVEL_COLORS[1:], strict=True):
         plotting.annotate_point(
             ax,
             (1, 1),
@@ -136,14 +138,14 @@ def _label_colors(ax: Any) -> None:
             offset=(offset_x, 0),
             xycoords="axes fraction",
             ha="right",
-            color=colour,
+            color=color,
         )
 
 
 def _annotate_sizes(ax: Any, features: pd.DataFrame) -> None:
     """Write the size of each feature's SHAP values, and where they are higher."""
     for row, (feature, size, direction) in enumerate(
-        zip(features["feature"], features["mean size"], features["up where"], strict=True)
+        zip(features["feature"], features["mean |SHAP|"], features["higher where"], strict=True)
     ):
         category = direction if direction not in (HIGH, LOW) else ""
         arrow = f"  ↑ {plotting.truncate(category, 16)}" if category else ""
@@ -190,7 +192,7 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
     shown = list(dict.fromkeys(table["feature"]))[:MAX_FEATURES]
     sizes, directions = (
         class_table.pivot(index="feature", columns="class", values=name).loc[shown, names]
-        for name in ("mean size", "up where")
+        for name in ("mean |SHAP|", "higher where")
     )
     texts = [
         [f"{format_metric(size)} {ARROWS.get(direction, ' ')}" for size, direction in zip(*row)]
@@ -215,11 +217,11 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
 
 def _alt_text(table: pd.DataFrame, unit: str) -> str:
     """Describe the two features with the largest mean absolute SHAP value."""
-    sizes = table.groupby("feature", sort=False)["mean size"].mean().head(2)
+    sizes = table.groupby("feature", sort=False)["mean |SHAP|"].mean().head(2)
     directions = (
         {}
         if table["class"].nunique() > 1
-        else dict(zip(table["feature"], table["up where"], strict=True))
+        else dict(zip(table["feature"], table["higher where"], strict=True))
     )
     direction_texts = {
         name: f" (higher where it is {directions[name]})" if directions.get(name) else ""
