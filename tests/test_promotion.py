@@ -525,7 +525,7 @@ def roll_back():
 def look():
     alias = aliases.query_aliases(root, "tiny")["champion"].number
     told = history.recorded_champion(history.read_history(root, "tiny"))
-    history.settle(root, "tiny", "none")
+    history.reconcile(root, "tiny", "none")
     entries = history.read_history(root, "tiny")
     settled = aliases.query_aliases(root, "tiny")["champion"]
     print(json.dumps([alias, told, settled.number, history.recorded_champion(entries),

@@ -201,7 +201,7 @@ def test_champion_moves_work_on_server_like_on_file_store(root: Path) -> None:
         move(root, "moves", 3, 1)
     store.create_client(root).set_registered_model_alias("moves", "champion", "3")
     assert "3" in history.alias_mismatch(root, "moves")
-    assert history.settle(root, "moves", "c") == ""
+    assert history.reconcile(root, "moves", "c") == ""
     entries = history.read_history(root, "moves")
     assert [(e.number, e.action, e.champion_after) for e in entries] == [
         (1, "promote", None), (2, "promote", 1), (3, "promote", 2), (4, "challenge", 2), (5, "external move", 3),

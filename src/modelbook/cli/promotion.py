@@ -48,7 +48,7 @@ def history(
 
     with report_errors():
         root, name = find_book(book)
-        mismatch = registry_history.settle(root, name, project.get_commit(root))
+        mismatch = registry_history.reconcile(root, name, project.get_commit(root))
         entries = registry_history.read_history(root, name)[::-1]
         integrity_errors = registry_history.find_integrity_errors(root, name)
     if as_json:

@@ -161,7 +161,7 @@ def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
     return problems + gaps
 
 
-def settle(root: Path, model_name: str, commit: str) -> str:
+def reconcile(root: Path, model_name: str, commit: str) -> str:
     """Complete an interrupted move, or record one by another tool; describe a remaining mismatch.
 
     Returns
@@ -174,7 +174,7 @@ def settle(root: Path, model_name: str, commit: str) -> str:
         try:
             if mismatch or _find_unapplied(log.read_model(), _read_entries(log)):
                 with _write_history(root, model_name) as writable_log:
-                    _settle(root, writable_log, commit)
+                    _reconcile(root, writable_log, commit)
         except StoreError as error:  # a reader without permission to write
             return f"{mismatch} {error.problem}".strip()
     return ""
@@ -383,7 +383,7 @@ def current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _settle(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[LogEntry]]:
+def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[LogEntry]]:
     """Return the current champion, and the log; first complete what a crash interrupted.
 
     A move is completed when the alias is as before it or after it. Otherwise another tool has moved
@@ -492,7 +492,7 @@ def _append_entry(
 ) -> HistoryEntry:
     """Append an entry about the current champion; repeated after a concurrent write."""
     for _ in range(MAX_ATTEMPTS):
-        champion, logged = _settle(root, log, draft.code_version)
+        champion, logged = _reconcile(root, log, draft.code_version)
         if expected_champion is not ...:
             _require_champion(log, champion, expected_champion)
         with suppress(EntryTakenError):

@@ -95,7 +95,7 @@ class FoldsAsTestMixin:
         """Log no versions of packages: PyCaret reads those of all, 0.2 s a process."""
 
     def _get_models(self, raise_errors: bool = True) -> Any:
-        """Take the search spaces' numbers of before: a setup asks eight times for 16,000."""
+        """Reuse the ranges of search spaces: a setup requests 16,000 of them eight times."""
         for models in (classification_models, regression_models):
             models.np_list_arange = _list_range
         return super()._get_models(raise_errors)  # type: ignore[misc]
