@@ -11,7 +11,7 @@ import shutil
 import pytest
 from html_outline import pages
 from small_project import ROOT, STAGES
-from test_run_history import RAN, built, modelbook, write_run
+from test_run_history import ALL_RAN, modelbook, write_receipts, write_run
 from text_facts import missing_facts
 
 from modelbook.build import executor, failure_pages, staleness
@@ -29,7 +29,7 @@ def project(tmp_path):
     (tmp_path / "env.yaml").write_text(
         (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
     )
-    built(tmp_path)
+    write_receipts(tmp_path)
     for stem in STEMS:
         write_stage_page(tmp_path, stem)
     (tmp_path / "reports/index.html").write_text("<html>")
@@ -68,7 +68,7 @@ def fail(root, stage):
     )
 
 
-def run(root, states=RAN, keep_runs=20, **kwargs):
+def run(root, states=ALL_RAN, keep_runs=20, **kwargs):
     """Keep a run as a build does; returns its folder."""
     number = write_run(root, states, **kwargs)
     run_archive.update_run_pages(root, "tiny", keep_runs)

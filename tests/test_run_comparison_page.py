@@ -10,7 +10,7 @@ import task_books
 from conftest import CONTRACT
 from small_project import ROOT, STAGES
 from test_run_archive import fail, write_stage_page
-from test_run_history import RAN, built, metrics_of, receipt, write_run
+from test_run_history import ALL_RAN, metrics_of, write_receipt, write_receipts, write_run
 
 from modelbook import tasks
 from modelbook.contract import Contract
@@ -25,7 +25,7 @@ def project(tmp_path):
     (tmp_path / "env.yaml").write_text(
         (ROOT / "env.yaml").read_text().replace("book: rand-hie ", "book: tiny ")
     )
-    built(tmp_path)
+    write_receipts(tmp_path)
     for index, stage in enumerate(STAGES, 1):
         write_stage_page(tmp_path, f"{index:02d}_{stage}")
     write_run(tmp_path)
@@ -41,13 +41,13 @@ def page(root, a="1", b="2"):
 
 
 def test_change_within_intervals_is_described_as_chance(project):
-    built(project, roc_auc=0.765)
+    write_receipts(project, roc_auc=0.765)
     write_run(project)
     assert re.search(r"ROC AUC [^.]*0\.750 to 0\.765 \(\+0\.015\)[^.]*chance", page(project)[1])
 
 
 def test_change_beyond_intervals_is_not_described_as_chance(project):
-    built(project, roc_auc=0.65)
+    write_receipts(project, roc_auc=0.65)
     write_run(project)
     html, words = page(project)
     assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", words)
@@ -59,12 +59,12 @@ def test_change_beyond_intervals_is_not_described_as_chance(project):
 @pytest.mark.parametrize(("low", "is_chance"), [(0.005, False), (-0.005, True)])
 def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chance):
     """Each metric is within the other's interval; deploy compared the versions on shared rows."""
-    receipt(project, "finalize", metrics=metrics_of(0.75), version=7)
+    write_receipt(project, "finalize", metrics=metrics_of(0.75), version=7)
     write_run(project)
-    receipt(project, "finalize", metrics=metrics_of(0.765), version=8)
+    write_receipt(project, "finalize", metrics=metrics_of(0.765), version=8)
     difference = {"metric": "roc_auc", "difference": 0.015, "low": low, "high": 0.025}
     paired = {"champion": 7, "rows": 1234, "differences": [difference]}
-    receipt(project, "deploy", "promote", candidate=8, paired=paired)
+    write_receipt(project, "deploy", "promote", candidate=8, paired=paired)
     write_run(project)
     sentence = re.search(r"ROC AUC rose [^.]*\.[^.]*\.[^.]*\.[^.]*\.", page(project, "2", "3")[1])[
         0
@@ -85,7 +85,7 @@ def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chan
 )  # fmt: skip
 def test_page_begins_with_changed_decisions(project, before, after, facts):
     for metrics in (before, after):
-        receipt(project, "finalize", metrics=metrics, version=3)
+        write_receipt(project, "finalize", metrics=metrics, version=3)
         write_run(project)
     lead = page(project, "2", "3")[0].split('aria-label="Summary">')[1].split("</p>")[0]
     assert re.search(facts, lead)
@@ -114,10 +114,10 @@ def test_equal_runs_have_no_differences(project):
 
 
 def test_changed_parameters_and_decisions_are_listed(project):
-    built(project, fingerprint="e" * 64, folds=10)
-    receipt(project, "deploy", "hold")
+    write_receipts(project, fingerprint="e" * 64, folds=10)
+    write_receipt(project, "deploy", "hold")
     write_run(
-        project, {**RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
+        project, {**ALL_RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
     )
     words = page(project)[1]
     assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", words)
@@ -170,7 +170,9 @@ def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
 
 
 def test_values_from_data_are_escaped(project):
-    receipt(project, "compare", "<b>leader</b>", parameters={"folds": "<script>alert(1)</script>"})
+    write_receipt(
+        project, "compare", "<b>leader</b>", parameters={"folds": "<script>alert(1)</script>"}
+    )
     write_run(project, command=["ploomber", "build", "--env--table", "<i>"])
     html = page(project)[0]
     assert html.count("<script") == 1  # the one that every page has
