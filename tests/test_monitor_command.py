@@ -202,7 +202,8 @@ def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -
     assert re.findall(r"\d[\d.]*\d|\d", figure.alt) == ["3", "0.750", "0.600", "0.000", "0.000"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()
-    assert set(figure.data["metric"]) == {"roc_auc", "expected_roc_auc", "drifted_share"}
+    names = {"ROC AUC", "expected ROC AUC", figures.DRIFTED_SHARE_LABEL}
+    assert set(figure.data["metric"]) == names
 
 
 # The journal

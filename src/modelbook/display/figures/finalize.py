@@ -9,7 +9,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import format_value
+from modelbook.formatting import format_count, format_value
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 
 SQUARE_SIZE = (4.4, 5.2)  # height, width
@@ -232,7 +232,8 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     )
     caption = "Band: 95% CI by entity. Dashed: a random order of the rows."
     displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
-    return Figure(figure, alt=alt, caption=caption, data=displayed_rows)
+    table = displayed_rows.rename(columns=lambda name: name.replace("reached", "recall"))
+    return Figure(figure, alt=alt, caption=caption, data=table)
 
 
 @style.apply_style
@@ -260,7 +261,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     accuracy = float(np.trace(counts) / max(counts.sum(), 1))
     alt = f"{accuracy:.1%} of {counts.sum():,.0f} rows were classified correctly"
     if counts.shape == (2, 2):
-        alt += f"; {counts[1, 1]:,.0f} of {counts[1].sum():,.0f} positives were found, "
+        alt += f"; {counts[1, 1]:,.0f} of {counts[1].sum():,.0f} positives were identified, "
         alt += f"with {counts[0, 1]:,.0f} false positives"
     return Figure(
         figure, alt=f"{alt}.", data=matrix, caption="Darker is a larger share of its row."
@@ -283,8 +284,8 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
         ax.plot(data["seconds"], data[column], color=color, marker="o", label=column)
     rounds = data.to_dict("records")
     texts = [
-        f"{row['seconds']:.0f} s, {row['settings']:.0f} settings: ensemble "
-        f"{format_metric(row['ensemble'])}, the best alone {format_metric(row['best'])}"
+        f"{row['seconds']:.0f} s, {format_count(int(row['settings']), 'trial')}: ensemble "
+        f"{format_metric(row['ensemble'])}, the best trial {format_metric(row['best'])}"
         for row in rounds
     ]
     plotting.add_hover_strips(ax, data["seconds"], texts)
@@ -294,12 +295,13 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     ax.set_ylabel(f"out-of-fold {metric_label(metric)}")
     ax.legend()
     alt = (
-        f"After {last['seconds']:.0f} s, settings on all folds: {last['settings']:.0f}, the "
-        f"ensemble has {metric_label(metric)} {format_metric(last['ensemble'])}, the best alone "
-        f"{format_metric(last['best'])}."
+        f"After {last['seconds']:.0f} s and {format_count(int(last['settings']), 'trial')} on all "
+        f"folds the ensemble has {metric_label(metric)} {format_metric(last['ensemble'])}, the "
+        f"best trial {format_metric(last['best'])}."
     )
-    caption = "Lower is better. Settings: those that were evaluated on all folds."
-    return Figure(figure, alt=alt, data=data, caption=caption)
+    caption = "Lower is better. Trials: those that were evaluated on all folds."
+    table = data.rename(columns={"settings": "trials", "best": "best trial"})
+    return Figure(figure, alt=alt, data=table, caption=caption)
 
 
 @plotting.drawing("Importance of the features", ["feature", "mean"], optional=["sd"])

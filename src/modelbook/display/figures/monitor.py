@@ -135,8 +135,7 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
         figure,
         alt=_performance_alt_text(data),
         summary=_summarize_performance(data),
-        caption="Dashed: the reference, rows of the holdout with the batch's mix. Orange: worse "
-        "than the reference, which the 95% CI excludes.",
+        caption="Dashed: the matched holdout. Orange: worse than it, and the 95% CI excludes it.",
     )
 
 
@@ -285,12 +284,19 @@ def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figu
     return Figure(
         figure,
         alt=_history_alt_text(panels, len(positions)),
-        data=pd.concat(list(panels.values())).drop(columns="place").sort_index(),
+        data=_label_history(pd.concat(list(panels.values())).drop(columns="place").sort_index()),
         caption=(
             "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
             "holdout; dotted line: alert threshold."
         ),
     )
+
+
+def _label_history(history: pd.DataFrame) -> pd.DataFrame:
+    """Return the history with display names of its metrics."""
+    labels = {"drifted_share": DRIFTED_SHARE_LABEL}
+    labels |= {f"expected_{name}": f"expected {metric_label(name)}" for name in HEADLINE_METRICS}
+    return history.assign(metric=[labels.get(n, metric_label(n)) for n in history["metric"]])
 
 
 def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
