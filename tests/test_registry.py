@@ -457,7 +457,7 @@ def test_version_numbers_increase_and_unknown_version_raises(
     store_root: Path, first: ModelVersion, second: ModelVersion
 ) -> None:
     assert second.number == first.number + 1
-    with raises_stating(StoreError, BOOK, 77, "ploomber build"):
+    with raises_stating(StoreError, BOOK, 77, "modelbook build"):
         versions.get_version(store_root, BOOK, 77)
 
 

@@ -179,7 +179,8 @@ def missing_champion(error_type: type[ModelbookError], book: str) -> ModelbookEr
     return error_type(
         f"no version of {book!r} has the alias champion",
         expected="a version that the gate has promoted",
-        next="build the pipeline: modelbook build; if the gate held, see the deploy report",
+        next=f"modelbook build --book {book}; if the gate held, the reason is in modelbook history "
+        f"--book {book}",
     )
 
 
@@ -276,6 +277,21 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
             if error.error_code not in ABSENT_CODES:
                 raise
             return None
+
+
+def require_version(
+    root: Path, model_name: str, version: int, error_type: type[ModelbookError] = StoreError
+) -> RegisteredVersion:
+    """Return a version by its number; raise an error of this type when it does not exist."""
+    registered = find_version(root, model_name, version)
+    if registered is None:
+        raise error_type(
+            f"model {model_name!r} has no version {version}",
+            expected="a registered version",
+            next="list the versions: modelbook history; build the book to register one: modelbook "
+            "build",
+        )
+    return registered
 
 
 def list_version_numbers(root: Path, model_name: str) -> list[int]:

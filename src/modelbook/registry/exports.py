@@ -26,7 +26,9 @@ from modelbook.registry.aliases import (
     SOURCE_DIGEST_TAG,
     RegisteredVersion,
     find_version,
+    missing_champion,
     read_aliases,
+    require_version,
 )
 from modelbook.registry.artifact_storage import folder_digest
 from modelbook.registry.history import HistoryEntry
@@ -77,7 +79,13 @@ def export_version(
         When the version does not exist, its files do not match the registered digest, or the upload
         is refused.
     """
-    registered = _require_version(root, model_name, version)
+    registered = (
+        require_version(root, model_name, version)
+        if version
+        else read_aliases(root, model_name).get(CHAMPION)
+    )
+    if registered is None:
+        raise missing_champion(StoreError, model_name)
     registered.verify_files()
     with TemporaryDirectory(prefix="modelbook-export-") as name:
         folder = Path(name)
@@ -176,23 +184,6 @@ def _invalid_export(address: str) -> StoreError:
         f"{display_address(address)}/{MANIFEST_FILE} is not a valid export",
         next="export the version again",
     )
-
-
-def _require_version(root: Path, model_name: str, version: int | None) -> RegisteredVersion:
-    registered = (
-        find_version(root, model_name, version)
-        if version
-        else read_aliases(root, model_name).get(CHAMPION)
-    )
-    if registered is None:
-        raise StoreError(
-            f"{model_name} has no version {version}"
-            if version
-            else f"{model_name} has no champion",
-            expected="a registered version",
-            next="list the versions: modelbook history",
-        )
-    return registered
 
 
 def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bool) -> None:

@@ -43,11 +43,6 @@ def champion(book: str | None = None) -> Any:
     name = book or project.read_book(project.find_env_file(root))
     version = aliases.read_aliases(root, name).get(aliases.CHAMPION)
     if version is None:
-        raise StoreError(
-            f"the book {name!r} has no champion",
-            expected="a built book whose gate has promoted a version",
-            next=f"{project.build_command(root, name)}; "
-            f"modelbook history --book {name} gives the reason",
-        )
+        raise aliases.missing_champion(StoreError, name)
     version.verify_files()
     return version.load_pipeline("model")

@@ -177,7 +177,7 @@ def promote(
         When it does not reproduce its golden rows in a clean process.
     """
     candidate, champion = (
-        _require_version(root, model_name, version),
+        aliases.require_version(root, model_name, version, PromotionError),
         _current_champion(root, model_name),
     )
     if version == champion:
@@ -229,7 +229,7 @@ def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> Histo
     reason = reason or f"Version {champion} was rolled back."
     return _verify_and_move(
         root,
-        _require_version(root, model_name, target_version),
+        aliases.require_version(root, model_name, target_version, PromotionError),
         ROLL_BACK,
         reason,
         {},
@@ -260,7 +260,7 @@ def set_challenger(
         return history.move_challenger(
             root, model_name, None, reason or "The challenge was ended.", {}, commit
         )
-    candidate = _require_version(root, model_name, version)
+    candidate = aliases.require_version(root, model_name, version, PromotionError)
     if version == _current_champion(root, model_name):
         raise PromotionError(
             f"version {version} of {model_name} is the champion",
@@ -432,20 +432,6 @@ def _require_gate_approval(
             expected="a decision against the current champion",
             next=f"run the gate again: {run_gate}; or: {override_hint}",
         )
-
-
-def _require_version(root: Path, model_name: str, version: int) -> RegisteredVersion:
-    registered = aliases.find_version(root, model_name, version)
-    if registered is None:
-        raise PromotionError(
-            f"model {model_name!r} has no version {version}",
-            expected="a registered version",
-            next=(
-                "list the versions: modelbook history; build the book to register one: modelbook "
-                "build"
-            ),
-        )
-    return registered
 
 
 def _current_champion(root: Path, model_name: str) -> int | None:

@@ -194,13 +194,7 @@ def get_version(root: Path, model_name: str, version: int) -> ModelVersion:
     StoreError
         When there is no such version, or its files cannot be read.
     """
-    registered = aliases.find_version(root, model_name, version)
-    if registered is None:
-        raise StoreError(
-            f"model {model_name!r} has no version {version}",
-            next="register one with the stage finalize: ploomber build --partially finalize",
-        )
-    return _fetch_files(registered)
+    return _fetch_files(aliases.require_version(root, model_name, version))
 
 
 def get_champion(root: Path, model_name: str) -> ModelVersion | None:
