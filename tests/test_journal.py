@@ -112,9 +112,9 @@ def test_repeated_prediction_is_stored_once(journal: Journal) -> None:
 def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> None:
     keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     assert journal.record_outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
-    rows = journal.read_predictions(1001, 1004)
-    assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3"]
-    assert [row["outcome"] for row in rows] == [None, None, True]
+    rows = journal.read_predictions(1001)
+    assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3", "id-4"]
+    assert [row["outcome"] for row in rows] == [None, None, True, None]
     assert rows[0]["inputs"] == {"size": 1.5}
     assert rows[0]["probabilities"] == {"0": 0.4, "1": 0.6}
 

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -150,13 +151,11 @@ class Journal:
         JournalError
             When the database cannot be reached, or its tables have a newer or unknown schema.
         """
-        try:
+        with self.explain_errors():
             if not schema.has_tables(self.engine):
                 return None
             version = schema.read_version(self.engine)
             columns = schema.read_columns(self.engine)
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
         if version is not None and version <= SCHEMA_VERSION:
             return version
         names = ", ".join(f"{table}.{name}" for table in columns for name in columns[table])
@@ -181,10 +180,8 @@ class Journal:
         version = self.find_schema()
         if version is None or version == SCHEMA_VERSION:
             return
-        try:
+        with self.explain_errors():
             schema.migrate(self.engine, version, self.book)
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
 
     def wrap_error(self, error: Exception) -> JournalError:
         """Convert a database error to a JournalError, with secrets redacted."""
@@ -193,6 +190,14 @@ class Journal:
             f"journal {self.safe_url}: {redact(message)}",
             next="check that the database is running, and the setting journal.url",
         )
+
+    @contextmanager
+    def explain_errors(self) -> Iterator[None]:
+        """Convert database errors to JournalErrors."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise self.wrap_error(error) from None
 
     @property
     def safe_url(self) -> str:
@@ -277,12 +282,9 @@ class Journal:
         JournalError
             When the database cannot be reached.
         """
-        try:
-            with self.engine.connect() as connection:
-                prediction_times = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
-                outcome_times = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
+        with self.explain_errors(), self.engine.connect() as connection:
+            prediction_times = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
+            outcome_times = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
         return [
             outcome_times[name] - prediction_times[name]
             for name in outcome_times.keys() & prediction_times.keys()
@@ -301,11 +303,8 @@ class Journal:
             PREDICTIONS_TABLE.c.id == prediction_id,
             PREDICTIONS_TABLE.c.returned,
         )
-        try:
-            with self.engine.connect() as connection:
-                row = connection.execute(query).mappings().first()
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
+        with self.explain_errors(), self.engine.connect() as connection:
+            row = connection.execute(query).mappings().first()
         if row is None:
             return None
         response = {
@@ -318,13 +317,9 @@ class Journal:
         )
         return {**response, "variant": row["variant"], **probabilities, "row_hash": row["row_hash"]}
 
-    def read_predictions(
-        self, since: float, until: float | None = None, variant: str = "champion"
-    ) -> list[dict[str, Any]]:
-        """Return a variant's predictions in a period, oldest first, with ``outcome`` or None."""
-        query = self._select_period(
-            sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, until
-        )
+    def read_predictions(self, since: float, variant: str = "champion") -> list[dict[str, Any]]:
+        """Return a variant's predictions since a time, oldest first, with ``outcome`` or None."""
+        query = self._select_since(since, PREDICTIONS_TABLE)
         return list(self._stream_rows(query.where(PREDICTIONS_TABLE.c.variant == variant)))
 
     def read_split_predictions(
@@ -338,7 +333,7 @@ class Journal:
             PREDICTIONS_TABLE.c[name]
             for name in ("at", "variant", "version", "bucket", "prediction", "probabilities")
         ]
-        query = self._select_period(sa.select(*columns, OUTCOMES_TABLE.c.outcome), since, None)
+        query = self._select_since(since, *columns)
         return self._stream_rows(
             query.where(
                 PREDICTIONS_TABLE.c.version.in_(versions), PREDICTIONS_TABLE.c.bucket.is_not(None)
@@ -349,27 +344,24 @@ class Journal:
         self, since: float, excluded_version: int
     ) -> Iterator[dict[str, Any]]:
         """Stream returned predictions of all versions except one, oldest first."""
-        query = self._select_period(
-            sa.select(PREDICTIONS_TABLE, OUTCOMES_TABLE.c.outcome), since, None
-        )
+        query = self._select_since(since, PREDICTIONS_TABLE)
         return self._stream_rows(
             query.where(
                 PREDICTIONS_TABLE.c.returned, PREDICTIONS_TABLE.c.version != excluded_version
             )
         )
 
-    def _select_period(self, query: sa.Select, since: float, until: float | None) -> sa.Select:
-        has_same_key = (OUTCOMES_TABLE.c.book == PREDICTIONS_TABLE.c.book) & (
-            OUTCOMES_TABLE.c.id == PREDICTIONS_TABLE.c.id
+    def _select_since(self, since: float, *columns: Any) -> sa.Select:
+        """Select columns of the book's predictions, and their outcomes."""
+        predictions, outcomes = PREDICTIONS_TABLE.c, OUTCOMES_TABLE.c
+        has_same_key = (outcomes.book == predictions.book) & (outcomes.id == predictions.id)
+        return (
+            sa.select(*columns, outcomes.outcome)
+            .join_from(PREDICTIONS_TABLE, OUTCOMES_TABLE, has_same_key, isouter=True)
+            .where(predictions.book == self.book, predictions.at >= since)
+            # Rows of one request have one time; their order is that of the writer's chain.
+            .order_by(predictions.at, predictions.chain, predictions.position)
         )
-        joined_query = query.join(OUTCOMES_TABLE, has_same_key, isouter=True).where(
-            PREDICTIONS_TABLE.c.book == self.book, PREDICTIONS_TABLE.c.at >= since
-        )
-        period = (
-            joined_query if until is None else joined_query.where(PREDICTIONS_TABLE.c.at < until)
-        )
-        # Rows of one request have one time; their order is that of the writer's chain.
-        return period.order_by(*(PREDICTIONS_TABLE.c[name] for name in ("at", "chain", "position")))
 
     def _read_by_ids(
         self, connection: sa.Connection, value: sa.Column, ids: Iterable[str]
@@ -384,12 +376,12 @@ class Journal:
         return value_by_id
 
     def _stream_rows(self, query: sa.Select) -> Iterator[dict[str, Any]]:
-        try:
-            with self.engine.connect().execution_options(yield_per=FETCH_ROWS) as connection:
-                for row in connection.execute(query).mappings():
-                    yield _parse_json_columns(dict(row))
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
+        with (
+            self.explain_errors(),
+            self.engine.connect().execution_options(yield_per=FETCH_ROWS) as connection,
+        ):
+            for row in connection.execute(query).mappings():
+                yield _parse_json_columns(dict(row))
 
     def checkpoint(self) -> None:
         """Checkpoint the write-ahead log of an SQLite journal while writers continue.
@@ -399,29 +391,24 @@ class Journal:
         after a second checkpoint of what was written during the first one. If the journal is busy,
         the restart is left to the next call.
         """
-        if self.engine.dialect.name == "sqlite":
-            checkpoint = "pragma wal_checkpoint(passive)"
-            try:
-                with self.engine.connect() as connection:
-                    wal_status = connection.exec_driver_sql(checkpoint).one()
-                    if wal_status.log > WAL_RESTART_PAGES:
-                        connection.exec_driver_sql(checkpoint)
-                        connection.exec_driver_sql(f"pragma busy_timeout={CHECKPOINT_WAIT_MS}")
-                        connection.exec_driver_sql("pragma wal_checkpoint(restart)")
-            except SQLAlchemyError as error:
-                raise self.wrap_error(error) from None
+        if self.engine.dialect.name != "sqlite":
+            return
+        checkpoint = "pragma wal_checkpoint(passive)"
+        with self.explain_errors(), self.engine.connect() as connection:
+            wal_status = connection.exec_driver_sql(checkpoint).one()
+            if wal_status.log > WAL_RESTART_PAGES:
+                connection.exec_driver_sql(checkpoint)
+                connection.exec_driver_sql(f"pragma busy_timeout={CHECKPOINT_WAIT_MS}")
+                connection.exec_driver_sql("pragma wal_checkpoint(restart)")
 
     def delete_before(self, before: float) -> int:
         """Delete predictions before a time with their outcomes; return their number."""
         is_old = (PREDICTIONS_TABLE.c.book == self.book) & (PREDICTIONS_TABLE.c.at < before)
         old_ids = sa.select(PREDICTIONS_TABLE.c.id).where(is_old)
         has_old_id = (OUTCOMES_TABLE.c.book == self.book) & OUTCOMES_TABLE.c.id.in_(old_ids)
-        try:
-            with self.engine.begin() as connection:
-                connection.execute(OUTCOMES_TABLE.delete().where(has_old_id))
-                return connection.execute(PREDICTIONS_TABLE.delete().where(is_old)).rowcount
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
+        with self.explain_errors(), self.engine.begin() as connection:
+            connection.execute(OUTCOMES_TABLE.delete().where(has_old_id))
+            return connection.execute(PREDICTIONS_TABLE.delete().where(is_old)).rowcount
 
     def delete_rows(self, matches: Callable[[Mapping[str, Any]], bool]) -> int:
         """Delete predictions whose inputs match, with their outcomes; return their number.
@@ -435,7 +422,7 @@ class Journal:
         ids = sorted({row["id"] for row in self._stream_rows(query) if matches(row["inputs"])})
         count = 0
         is_sqlite = self.engine.dialect.name == "sqlite"
-        try:
+        with self.explain_errors():
             with self.engine.begin() as connection:
                 if is_sqlite:
                     connection.exec_driver_sql("pragma secure_delete=on")
@@ -448,8 +435,6 @@ class Journal:
             if is_sqlite and count:
                 with self.engine.connect() as connection:
                     connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
-        except SQLAlchemyError as error:
-            raise self.wrap_error(error) from None
         return count
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from modelbook.journal.schema import PREDICTIONS_TABLE
 
@@ -102,16 +101,13 @@ def verify_predictions(
     JournalError
         When the database cannot be read.
     """
-    try:
-        with journal.engine.connect() as connection:
-            return [
-                Verification(
-                    prediction_id, _find_problem(connection, journal.book, prediction_id, row_hash)
-                )
-                for prediction_id, row_hash in row_hashes.items()
-            ]
-    except SQLAlchemyError as error:
-        raise journal.wrap_error(error) from None
+    with journal.explain_errors(), journal.engine.connect() as connection:
+        return [
+            Verification(
+                prediction_id, _find_problem(connection, journal.book, prediction_id, row_hash)
+            )
+            for prediction_id, row_hash in row_hashes.items()
+        ]
 
 
 def _find_problem(
