@@ -92,6 +92,17 @@ def test_env_files_keep_values_and_get_new_keys(root: Path) -> None:
     assert merged == {**values, "seed": 7, "cost_fn": 9}
 
 
+def test_contract_is_merged_once_with_its_renamed_keys(root: Path) -> None:
+    contract = root / "contracts/rand-hie.yaml"
+    base = root / project_template.BASE_FOLDER / "contracts/rand-hie.yaml"
+    base.write_text(f"# As the older template had it\n{base.read_text()}")
+    contract.write_text(f"{base.read_text()}target_gaps: leave_out\n")
+    [change] = project_template.plan_upgrade(root)
+    assert change.name == "contracts/rand-hie.yaml"
+    assert "older template" not in change.content
+    assert change.content.endswith("missing_target: exclude\n")
+
+
 def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> None:
     base = root / project_template.BASE_FOLDER / "pipeline.yaml"
     template = base.read_text()

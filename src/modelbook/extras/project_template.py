@@ -12,8 +12,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,9 +43,11 @@ PROJECT_FILES = {
     "gitignore": ".gitignore",
     "build.yml": ".github/workflows/build.yml",
 }
-RENAMED_OPTIONS = RENAMED_SETTINGS | {
+RENAMED_NAMES = {  # by pattern of the file's name
+    "env*.yaml": RENAMED_KEYS,
+    **RENAMED_SETTINGS,
     "contracts/*.yaml": contract_keys.RENAMED_KEYS
-    | {f"columns.*.{old}": new for old, new in contract_keys.RENAMED_COLUMN_KEYS.items()}
+    | {f"columns.*.{old}": new for old, new in contract_keys.RENAMED_COLUMN_KEYS.items()},
 }
 EMPTY_FOLDERS = ("data", "models", "reports")
 ENV_KEY = re.compile(r"^(\w+):", re.M)
@@ -121,32 +123,34 @@ def plan_upgrade(root: Path) -> list[FileChange]:
     env_names = [path.name for path in root.glob("env*.yaml")]  # those of other books, too
     for name in sorted({*templates, *env_names}):
         origin = "env.yaml" if name in env_names else name
-        current, template = _read(root / name), templates[origin]
-        base = _read(root / BASE_FOLDER / origin)
+        current, template = _rename_keys(name, _read(root / name)), templates[origin]
+        base = _rename_keys(name, _read(root / BASE_FOLDER / origin))
         if name in env_names:
-            base, current = _prepare_env(base, current)
+            base = _drop_other_keys(base, current)
         content, conflicts = _merge(name, base, current, template)
         changes.append(FileChange(name, _read(root / name), content, conflicts))
     merged = [change for change in changes if change.content != change.before or change.conflicts]
-    return [*merged, *_rename_keys_of(root, RENAMED_OPTIONS)]
+    merged_names = {*templates, *env_names}
+    return [*merged, *(each for each in plan_renames(root) if each.name not in merged_names)]
 
 
 def plan_renames(root: Path) -> list[FileChange]:
-    """Rename keys of older versions in env files and settings; nothing is written."""
-    return _rename_keys_of(root, {"env*.yaml": RENAMED_KEYS, **RENAMED_OPTIONS})
-
-
-def _rename_keys_of(root: Path, renamed: Mapping[str, Mapping[str, str]]) -> list[FileChange]:
+    """Rename keys of older versions in env files, settings and contracts; nothing is written."""
     changes = [
-        FileChange(
-            path.relative_to(root).as_posix(),
-            _read(path),
-            rename_keys(_read(path), new_names, contract_keys.RENAMED_VALUES),
-        )
-        for pattern, new_names in renamed.items()
+        FileChange(name, text, _rename_keys(name, text))
+        for pattern in RENAMED_NAMES
         for path in sorted(root.glob(pattern))
+        for name, text in [(path.relative_to(root).as_posix(), _read(path))]
     ]
     return [change for change in changes if change.content != change.before]
+
+
+def _rename_keys(name: str, text: str) -> str:
+    """Rename keys and values of older versions in the text of an env file, settings or contract."""
+    for pattern, new_names in RENAMED_NAMES.items():
+        if fnmatch(name, pattern):
+            return rename_keys(text, new_names, contract_keys.RENAMED_VALUES)
+    return text
 
 
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
@@ -222,16 +226,15 @@ def _requirement() -> str:
     return f"modelbook @ {url}"
 
 
-def _prepare_env(base: str, current: str) -> tuple[str, str]:
-    """Rename keys of older versions; a key that the user's file lacks counts as a new one."""
-    base, current = (rename_keys(text, RENAMED_KEYS) for text in (base, current))
+def _drop_other_keys(base: str, current: str) -> str:
+    """Drop keys of an env file that the user's file lacks: they count as new ones."""
     keys = set(ENV_KEY.findall(current))
     lines = [
         line
         for line in base.splitlines(keepends=True)
         if not (match := ENV_KEY.match(line)) or match[1] in keys
     ]
-    return "".join(lines), current
+    return "".join(lines)
 
 
 def _merge(name: str, base: str, current: str, template: str) -> tuple[str, list[str]]:
