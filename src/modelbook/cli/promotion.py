@@ -136,7 +136,7 @@ def import_version(
     with report_errors():
         root, name = find_book(book)
         commit = project.get_commit(root)
-        imported, gate_result = _import_and_judge(root, name, address, verify, book, commit)
+        imported, gate_result = _import_and_decide(root, name, address, verify, book, commit)
         if not as_json:
             _print_import(name, imported, gate_result)
         if promote or override:
@@ -161,7 +161,7 @@ def import_version(
         typer.echo(f"next: modelbook promote {imported.version} {hint}", err=True)
 
 
-def _import_and_judge(
+def _import_and_decide(
     root: Path, name: str, address: str, verify: Path | None, book: str | None, commit: str
 ) -> tuple[ImportResult, ImportDecision]:
     """Register an exported version, and apply this project's gate to it."""
