@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from modelbook.config import describe_problem
 from modelbook.errors import ModelbookError
+from modelbook.yaml_reading import load_yaml
 
 S = TypeVar("S", bound="FileSettings")
 
@@ -61,7 +62,7 @@ def read_settings_file(
         text = _replacements.get({}).get(path)
         if text is None:
             text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
     if not isinstance(values or {}, dict):

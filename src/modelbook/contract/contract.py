@@ -27,6 +27,7 @@ from modelbook.contract.parsing import holds_texts, mask_missing_markers, normal
 from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
 from modelbook.formatting import format_code, html_table, pluralize
+from modelbook.yaml_reading import load_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +147,7 @@ class Contract(BaseModel):
                 next="name one with the parameter `contract` (env.yaml)",
             )
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return cls.model_validate(load_yaml(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ContractError(
                 f"{path} is not valid YAML: {error}", next="correct its syntax"

@@ -11,6 +11,7 @@ import yaml
 
 from modelbook.dataset.source import FileSource, resolve_source
 from modelbook.errors import DataError
+from modelbook.yaml_reading import load_yaml
 
 UNTRACKED = "none"  # DVC does not track the table
 OVERRIDE_HINT = "or, for once: MODELBOOK_DATA_VERSION=any"
@@ -64,7 +65,7 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
 def _read_recorded_md5(dvc_file: Path, text: str) -> str:
     """The MD5 that a ``.dvc`` file records for its table."""
     try:
-        [out] = yaml.safe_load(text)["outs"]
+        [out] = load_yaml(text)["outs"]
         return str(out["md5"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         raise DataError(

@@ -21,6 +21,7 @@ from modelbook.contract import Contract
 from modelbook.draft.book import BookDraft
 from modelbook.draft.column_guess import UNDESCRIBED, ColumnGuess
 from modelbook.errors import DataError
+from modelbook.yaml_reading import load_yaml
 
 SIGNATURE = "# Drafted by modelbook new; digest of what follows: "
 CONTRACT_HEADER = f"""\
@@ -116,7 +117,7 @@ def render_contract(draft: BookDraft) -> str:
         _render_column(guess, columns[guess.name]) for guess in draft.guesses
     )
     try:
-        is_faithful = Contract.model_validate(yaml.safe_load(text)) == draft.contract
+        is_faithful = Contract.model_validate(load_yaml(text)) == draft.contract
     except (yaml.YAMLError, ValueError):
         is_faithful = False
     return text if is_faithful else CONTRACT_HEADER + draft.contract.to_yaml()  # unusual characters
@@ -180,7 +181,7 @@ def _dump_inline(value: Any) -> str:
 
 
 def _quote_key(name: str) -> str:
-    if re.fullmatch(r"[A-Za-z_]\w*", name) and yaml.safe_load(name) == name:
+    if re.fullmatch(r"[A-Za-z_]\w*", name) and load_yaml(name) == name:
         return name
     return json.dumps(name, ensure_ascii=False)
 

@@ -17,6 +17,7 @@ from modelbook import config
 from modelbook.errors import PipelineSpecError
 from modelbook.formatting import format_count
 from modelbook.stage import project
+from modelbook.yaml_reading import load_yaml
 
 PIPELINE_VARIABLES = {
     "upstream",
@@ -133,7 +134,7 @@ def _raise_problems(problems: list[str]) -> None:
 
 def _read_tasks(path: Path) -> list[dict[str, Any]]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = load_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise PipelineSpecError(
             f"pipeline.yaml is not valid YAML: {error}", next="correct it at the place named above"

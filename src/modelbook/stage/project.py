@@ -10,12 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from modelbook import config
 from modelbook.config.renamed_keys import RENAMED_KEYS
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.redaction import redact
+from modelbook.yaml_reading import load_yaml
 
 BY_HAND = "by-hand"
 COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
@@ -227,7 +226,7 @@ def _read_yaml(path: Path) -> dict:
 
 @lru_cache(maxsize=32)  # each stage reads two files several times; do not modify the result
 def _parse_yaml(text: str) -> dict:
-    return yaml.safe_load(text) or {}
+    return load_yaml(text) or {}
 
 
 def _fill_placeholder(value: object, values: dict, file: str) -> object:

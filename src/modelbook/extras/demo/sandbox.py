@@ -23,6 +23,7 @@ from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
 from modelbook.errors import BuildError, ServingError
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
+from modelbook.yaml_reading import load_yaml
 
 BOOK = "demo"
 TABLE = "years-1-to-3.parquet"
@@ -79,7 +80,7 @@ class Sandbox:
                 root / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints")
             )
         shutil.copy(root / "pipeline.yaml", folder)
-        values = yaml.safe_load((root / "env.yaml").read_text(encoding="utf-8"))
+        values = load_yaml((root / "env.yaml").read_text(encoding="utf-8"))
         (folder / "env.yaml").write_text(yaml.safe_dump({**values, **ENV_VALUES}), encoding="utf-8")
         (folder / "serving.yaml").write_text(yaml.safe_dump(SERVING_SETTINGS), encoding="utf-8")
         excluded_prefixes = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_")
@@ -214,7 +215,7 @@ def _prepare_folder(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if (
             not env_file.is_file()
-            or yaml.safe_load(env_file.read_text(encoding="utf-8")).get("book") != BOOK
+            or load_yaml(env_file.read_text(encoding="utf-8")).get("book") != BOOK
         ):
             raise BuildError(
                 f"{folder} exists and is not a demo",

@@ -23,6 +23,7 @@ from modelbook.extras.drill.services import (
     wait_until,
 )
 from modelbook.registry.aliases import CHAMPION
+from modelbook.yaml_reading import load_yaml
 
 RULES_FILE = Path("deploy/prometheus/alerts.yml")
 WRONG_ROWS = 20
@@ -109,7 +110,7 @@ def _prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
     """A Prometheus that reads the service each second, with rules that do not wait."""
     folder, port = copy.root / "prometheus", find_free_port()
     folder.mkdir()
-    content = yaml.safe_load(rules.read_text(encoding="utf-8"))
+    content = load_yaml(rules.read_text(encoding="utf-8"))
     for group in content["groups"]:
         for rule in group["rules"]:
             rule.pop("for", None)
