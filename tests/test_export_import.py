@@ -164,7 +164,7 @@ def test_altered_export_is_refused_before_registration(
     else:
         path.write_bytes(content + b" " if change == "altered" else content[:-9])
     target = put_empty_store(tmp_path / "target")
-    with raises_stating(StoreError, address, name):
+    with raises_stating(StoreError, folder_of(address), name):
         imports.import_version(target, BOOK, address, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
     assert history.read_history(target) == []
@@ -189,7 +189,7 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
     for name in ("other", "dev"):  # the last signature counts
         signed = exports.export_version(source, BOOK, export_address, 1, signing_key=keys[name][0])
         assert signed == address
-    with raises_stating(StoreError, address):
+    with raises_stating(StoreError, folder_of(address)):
         imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
     assert aliases.find_version(target, BOOK, 1) is None
     result = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
