@@ -73,33 +73,35 @@ def test_replay_reports_changed_predictions_of_version(project, rows, contract, 
     match = json.loads(result.stdout)
     then = rows["happened"].mean()
     now = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
-    otherwise = (now >= THRESHOLD) != (then >= THRESHOLD)
-    assert (match["rows"], match["otherwise"], match["version"]) == (300, otherwise.sum(), 2)
+    changed = (now >= THRESHOLD) != (then >= THRESHOLD)
+    assert (match["rows"], match["changed_rows"], match["version"]) == (300, changed.sum(), 2)
     assert 0.1 < match["share"] < 0.9
-    assert match["mean"] == pytest.approx((now - then).mean(), abs=1e-6)
-    assert match["mean_size"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
+    assert match["mean_change"] == pytest.approx((now - then).mean(), abs=1e-6)
+    assert match["mean_absolute_change"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
     assert match["quantiles"]["0.05"] == pytest.approx(np.quantile(now - then, 0.05), abs=1e-6)
-    assert match["moving"] == "probability of 1"
+    assert match["changed_quantity"] == "probability of 1"
     most = np.argsort(-np.abs(now - then))[:10]
-    assert [item["change"] for item in match["most"]] == pytest.approx((now - then)[most], abs=1e-6)
-    assert [item["inputs"]["size"] for item in match["most"]] == pytest.approx(
+    assert [item["change"] for item in match["largest_changes"]] == pytest.approx(
+        (now - then)[most], abs=1e-6
+    )
+    assert [item["inputs"]["size"] for item in match["largest_changes"]] == pytest.approx(
         frame["size"].iloc[most]
     )
     part = (frame["colour"] == "11").to_numpy()
     [eleven] = [item for item in match["slices"] if item["value"] == "11"]
-    assert (eleven["slice"], eleven["rows"], eleven["otherwise"]) == (
+    assert (eleven["slice"], eleven["rows"], eleven["changed_rows"]) == (
         "colour",
         part.sum(),
-        otherwise[part].sum(),
+        changed[part].sum(),
     )
-    assert eleven["mean"] == pytest.approx((now - then)[part].mean(), abs=1e-6)
+    assert eleven["mean_change"] == pytest.approx((now - then)[part].mean(), abs=1e-6)
     with Path("all.csv").open() as file:
         written = list(csv.DictReader(file))
     assert len(written) == 300
     assert [float(item["change"]) for item in written] == pytest.approx(now - then, abs=1e-6)
-    assert sum(item["otherwise"] == "True" for item in written) == otherwise.sum()
+    assert sum(item["is_changed"] == "True" for item in written) == changed.sum()
     assert set(written[0]) == {
-        "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "otherwise",
+        "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "is_changed",
     }  # fmt: skip
     again = run("--model", "2", "--since", "1h", "--out", "all.csv")
     assert (again.exit_code, again.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
@@ -168,17 +170,17 @@ def test_multiclass_change_is_measured_for_previous_class() -> None:
         FixedScorer(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
         contract,
     )
-    assert (result["rows"], result["otherwise"]) == (2, 1)
-    assert [item["change"] for item in result["most"]] == pytest.approx([-0.4, 0.1])
-    assert result["most"][0]["after"] == "high"
+    assert (result["rows"], result["changed_rows"]) == (2, 1)
+    assert [item["change"] for item in result["largest_changes"]] == pytest.approx([-0.4, 0.1])
+    assert result["largest_changes"][0]["after"] == "high"
 
 
 def test_regression_change_ignores_rounding() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
     result = again(rows, FixedScorer(contract, [1000.0000001], [1200.0]), contract)
-    assert (result["otherwise"], result["moving"]) == (1, "prediction")
-    assert result["mean"] == pytest.approx(100)
+    assert (result["changed_rows"], result["changed_quantity"]) == (1, "prediction")
+    assert result["mean_change"] == pytest.approx(100)
 
 
 def test_version_with_other_contract_raises() -> None:
@@ -212,9 +214,11 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
         4,
     )
     result = match.to_dict()
-    assert result["mean"] == pytest.approx(-before.mean())
+    assert result["mean_change"] == pytest.approx(-before.mean())
     assert result["quantiles"]["0.5"] == pytest.approx(-np.median(before), abs=0.2)
-    assert result["most"][0]["change"] == pytest.approx(-before[np.argmax(np.abs(before))])
+    assert result["largest_changes"][0]["change"] == pytest.approx(
+        -before[np.argmax(np.abs(before))]
+    )
     assert [item["value"] for item in result["slices"]] == ["0", "1", "2", "others"]
     assert sum(item["rows"] for item in result["slices"]) == 9000
 

@@ -66,7 +66,7 @@ class ReplayChunk:
                 "before": row["prediction"],
                 "after": after,
                 "change": change,
-                "otherwise": is_changed,
+                "is_changed": is_changed,
             }
             for row, after, change, is_changed in records
         ]
@@ -135,25 +135,25 @@ class ReplayResult:
         changes = self.sampled_changes[:, 1]
         return {
             "rows": self.rows,
-            "otherwise": self.changed_rows,
+            "changed_rows": self.changed_rows,
             "share": self.changed_rows / self.rows,
-            "moving": self.changed_quantity,
-            "mean": self.total_change / self.rows,
-            "mean_size": self.total_absolute_change / self.rows,
+            "changed_quantity": self.changed_quantity,
+            "mean_change": self.total_change / self.rows,
+            "mean_absolute_change": self.total_absolute_change / self.rows,
             "quantiles": {f"{level:g}": float(np.quantile(changes, level)) for level in QUANTILES},
             "slices": [
                 {
                     "slice": name,
                     "value": value,
                     "rows": int(rows),
-                    "otherwise": int(changed_rows),
-                    "mean": total / rows,
+                    "changed_rows": int(changed_rows),
+                    "mean_change": total / rows,
                 }
                 for (name, value), (rows, changed_rows, total) in sorted(
                     self.slice_totals.items(), key=_slice_sort_key
                 )
             ],
-            "most": self.largest_changes,
+            "largest_changes": self.largest_changes,
         }
 
 

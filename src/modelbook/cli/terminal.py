@@ -107,11 +107,11 @@ def print_violations(violations: pd.DataFrame, output_format: str) -> None:
 def print_replay(result: dict[str, Any]) -> None:
     """Print the result of a replay: how many predictions change, by how much, and where."""
     sys.stdout.write(
-        f"Version {result['version']} changes {result['otherwise']:,} of {result['rows']:,} "
+        f"Version {result['version']} changes {result['changed_rows']:,} of {result['rows']:,} "
         "predictions "
-        f"({result['share']:.1%}).\nThe {result['moving']} changes by "
-        f"{result['mean_size']:.3g} in absolute value, and by "
-        f"{result['mean']:+.3g} on average. Quantiles of the change:\n\n"
+        f"({result['share']:.1%}).\nThe {result['changed_quantity']} changes by "
+        f"{result['mean_absolute_change']:.3g} in absolute value, and by "
+        f"{result['mean_change']:+.3g} on average. Quantiles of the change:\n\n"
     )
     print_table(
         [f"{float(level):.0%}" for level in result["quantiles"]],
@@ -124,12 +124,15 @@ def print_replay(result: dict[str, Any]) -> None:
     sys.stdout.write("\nChanged most:\n")
     print_table(
         ("id", "before", "after", "change", "inputs"),
-        [_replay_row(entry) for entry in result["most"]],
+        [_replay_row(entry) for entry in result["largest_changes"]],
     )
 
 
 def _slice_row(entry: dict[str, Any]) -> list[str]:
-    changed_share, mean = f"{entry['otherwise'] / entry['rows']:.1%}", f"{entry['mean']:+.3g}"
+    changed_share, mean = (
+        f"{entry['changed_rows'] / entry['rows']:.1%}",
+        f"{entry['mean_change']:+.3g}",
+    )
     return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean]
 
 
