@@ -117,8 +117,8 @@ def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
 def test_dropped_column_with_correlated_groups_is_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     result = groupings_of(contract, frame)
-    assert result.loc["plot", "together"] > 0.85
-    assert result.loc["plot", "apart"] < 0.6
+    assert result.loc["plot", "score_ungrouped"] > 0.85
+    assert result.loc["plot", "score_grouped"] < 0.6
     assert result["is_suspect"].to_dict() == {"plot": True, "": True}
     assert any("plot" in text for text in describe_suspicions(result.reset_index(), contract))
     declared = {name: column for name, column in contract.columns.items() if name != "plot"}
@@ -131,8 +131,8 @@ def test_dropped_column_with_correlated_groups_is_suspected() -> None:
 @pytest.mark.long
 def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.MonkeyPatch) -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
-    fits = mock.Mock(wraps=holdout_independence._predict_out_of_fold)
-    monkeypatch.setattr(holdout_independence, "_predict_out_of_fold", fits)
+    fits = mock.Mock(wraps=holdout_independence.predict_out_of_fold)
+    monkeypatch.setattr(holdout_independence, "predict_out_of_fold", fits)
     plot = frame["plot"]
     assert "plot" not in groupings_of(contract, frame.assign(plot=plot.where(plot > 80, 0))).index
     n_fits_of_clusters = fits.call_count
@@ -142,7 +142,7 @@ def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.Monk
     assert {"plot", "field"} <= set(result.index)
     # Apart for each column, and together once for both.
     assert fits.call_count == 2 * n_fits_of_clusters + 3
-    assert result["together"]["plot"] == result["together"]["field"]
+    assert result["score_ungrouped"]["plot"] == result["score_ungrouped"]["field"]
 
 
 def test_confirmed_column_is_not_suspected() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
-from modelbook.dataset.folds import assign_folds
+from modelbook.dataset.folds import assign_folds, predict_out_of_fold
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -77,17 +77,10 @@ def _score_tree(
 
     task, codes = tasks.get_task(contract), target.to_numpy()
     n_classes = len(contract.classes)
-    options = {"max_depth": MAX_DEPTH, "min_samples_leaf": MIN_LEAF_ROWS, "random_state": 0}
-    scores = np.zeros((len(codes), max(n_classes, 1)))
-    for fold in range(N_FOLDS):
-        test = folds == fold
-        if not n_classes:
-            tree = DecisionTreeRegressor(**options).fit(matrix[~test], codes[~test])
-            scores[test, 0] = tree.predict(matrix[test])
-            continue
-        tree = DecisionTreeClassifier(**options).fit(matrix[~test], codes[~test])
-        scores[np.ix_(test, tree.classes_)] = tree.predict_proba(matrix[test])
+    tree_class = DecisionTreeClassifier if n_classes else DecisionTreeRegressor
+    tree = tree_class(max_depth=MAX_DEPTH, min_samples_leaf=MIN_LEAF_ROWS, random_state=0)
+    scores = predict_out_of_fold(tree, matrix, codes, folds, n_classes)
     if n_classes <= 2:
-        return task.univariate_score(pd.Series(scores[:, -1]), False, target)[0]
+        return task.univariate_score(pd.Series(scores), False, target)[0]
     metric = task.metric_functions()[task.quality_metric]
     return float(metric(codes, scores, np.ones(len(codes))))

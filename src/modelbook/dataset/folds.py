@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,3 +87,23 @@ def _profiles(
         return max(shares), profile
 
     return sorted(profiles, key=largest_share, reverse=True)
+
+
+def predict_out_of_fold(
+    model: Any, matrix: np.ndarray, target: np.ndarray, folds: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Predict each fold by a copy of a model of scikit-learn that is fitted on the others.
+
+    In the form of ``ScoredRows.score``. A class that a fit lacks has the probability 0.
+    """
+    from sklearn.base import clone
+
+    scores = np.zeros((len(target), max(n_classes, 1)))
+    for fold in np.unique(folds):
+        test = folds == fold
+        fitted = clone(model).fit(matrix[~test], target[~test])
+        if n_classes:
+            scores[np.ix_(test, fitted.classes_)] = fitted.predict_proba(matrix[test])
+        else:
+            scores[test, 0] = fitted.predict(matrix[test])
+    return scores if n_classes > 2 else scores[:, -1]

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
-from modelbook.dataset.folds import assign_folds
+from modelbook.dataset.folds import assign_folds, predict_out_of_fold
 from modelbook.dataset.split_strategy import hash_entities
 from modelbook.errors import DataError
 from modelbook.tasks.metric_format import metric_label
@@ -228,6 +228,8 @@ def _try_grouping(
     holds most rows. ``ungrouped_cache`` holds the encoded features and the predictions with the
     declared groups, by sample of rows: all columns of a small table have the same sample.
     """
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
     values = values.astype(object).where(values.notna(), None).map(repr)
     is_sampled = _sample_groups(values, MAX_MODEL_ROWS, seed)
     rows, values = train[is_sampled], values[is_sampled]
@@ -239,9 +241,13 @@ def _try_grouping(
 
     target = contract.encode_target(rows).to_numpy()
 
+    n_classes = len(contract.classes)
+    model_class = ExtraTreesClassifier if n_classes else ExtraTreesRegressor
+    model = model_class(n_estimators=n_trees, min_samples_leaf=2, random_state=seed)
+
     def predict(matrix: np.ndarray, grouping: pd.Series) -> np.ndarray:
         folds = assign_folds(grouping, None, N_FOLDS)
-        return _predict_out_of_fold(matrix, target, folds, contract, seed, n_trees)
+        return predict_out_of_fold(model, matrix, target, folds, n_classes)
 
     sample_key = is_sampled.to_numpy().tobytes()
     if sample_key not in ungrouped_cache:
@@ -337,32 +343,6 @@ def _mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
     if n_classes <= 2:
         return outcomes.mean(axis=1)
     return (outcomes[:, :, None] == np.arange(n_classes)).mean(axis=1)
-
-
-def _predict_out_of_fold(
-    matrix: np.ndarray,
-    target: np.ndarray,
-    folds: np.ndarray,
-    contract: Contract,
-    seed: int,
-    n_trees: int,
-) -> np.ndarray:
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-
-    n_classes = len(contract.classes)
-    scores = np.zeros((len(target), n_classes) if n_classes > 2 else len(target))
-    options = {"n_estimators": n_trees, "min_samples_leaf": 2, "random_state": seed}
-    for fold in range(N_FOLDS):
-        test = folds == fold
-        if not n_classes:
-            model = ExtraTreesRegressor(**options).fit(matrix[~test], target[~test])
-            scores[test] = model.predict(matrix[test])
-            continue
-        model = ExtraTreesClassifier(**options).fit(matrix[~test], target[~test])
-        probabilities = np.zeros((test.sum(), n_classes))
-        probabilities[:, model.classes_] = model.predict_proba(matrix[test])
-        scores[test] = probabilities if n_classes > 2 else probabilities[:, 1]
-    return scores
 
 
 def _sample_groups(values: pd.Series, max_rows: int, seed: int) -> pd.Series:
