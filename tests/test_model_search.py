@@ -357,8 +357,8 @@ def test_neural_network_improves_ensemble_on_smooth_table(tmp_path: Path) -> Non
     compiled = compile_pipeline(
         model, smooth.task.contract, 0.4, smooth.train_data.head(60), tmp_path
     )
-    assert compiled.proof is not None, compiled
-    assert compiled.proof.passed
+    assert compiled.parity is not None, compiled
+    assert compiled.parity.passed
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
 
 
