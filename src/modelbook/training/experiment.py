@@ -88,7 +88,7 @@ class Experiment:
         Fold scores of earlier experiments, by ``selection_digest``; ignored if rows or folds
         differ.
     fold_seconds : mapping, optional
-        The attribute of an earlier experiment.
+        Seconds of a fold by family, from an earlier experiment.
 
     Attributes
     ----------
