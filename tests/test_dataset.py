@@ -307,7 +307,7 @@ def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFr
     facts = data_card.describe_origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index(
         "fact"
     )["value"]
-    assert facts[["rows", "periods"]].tolist() == ["600", "year 1, 2, 3"]
+    assert facts[["rows", "periods"]].tolist() == ["600", "years 1, 2 and 3"]
     assert facts["entities"] == "200 members"
     assert missing_facts(facts["fingerprint"], "abc") == []
     result = data_card.describe_columns(frame, contract).set_index("column")
@@ -507,7 +507,7 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     shifts = profiling.summarize_profile(first, contract, table, gaps, [], [], ["noise (missing)"])[
         -1
     ]
-    assert missing_facts(shifts, "1 are missing in year 1") == []
+    assert missing_facts(shifts, "1 of them", "year 1") == []
     plain, leaking = (
         profiling.summarize_profile(frame, contract, table, gaps, suspects, [], [])
         for suspects in ([], ["size"])
