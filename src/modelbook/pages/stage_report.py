@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from modelbook.pages import executed_notebook, templating
 from modelbook.stage.verdict import Verdict
 
 if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
 DISPLAY_PRIORITY = (
@@ -137,6 +139,13 @@ def _highlight(sources: Sequence[str]) -> str:
 
 
 def _body_html(notebook: NotebookNode) -> str:
+    html: str = _create_exporter().from_notebook_node(notebook)[0]
+    return html
+
+
+@cache
+def _create_exporter() -> HTMLExporter:
+    """One exporter for all pages: its templates take longer to compile than a small page."""
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
@@ -150,5 +159,4 @@ def _body_html(notebook: NotebookNode) -> str:
         anchor_link_text="#",
     )
     exporter.register_filter("clean", sanitize_html)
-    html: str = exporter.from_notebook_node(notebook)[0]
-    return html
+    return exporter
