@@ -243,11 +243,17 @@ class TestLocks:
         from importlib.metadata import requires
 
         locked = self.locked("run")
+        lock = (ROOT / "requirements/run.txt").read_text()
+        extras = {
+            name: ["", *extras.split(",")]
+            for name, extras in re.findall(r"^([a-z0-9._-]+)\[([\w,-]+)\]==", lock, re.M)
+        }
         required = {
             canonicalize_name(requirement.name)
             for name in locked
             for requirement in map(Requirement, requires(name) or ())
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if requirement.marker is None
+            or any(requirement.marker.evaluate({"extra": one}) for one in extras.get(name, [""]))
         }
         declared = self.described["tool"]["uv"]["override-dependencies"]
         omitted = {Requirement(line).name for line in declared}
