@@ -370,7 +370,7 @@ class EnsembleSearch:
         """
         waiting = [(setting, fold) for setting in settings for fold in folds]
         running: dict[Future[Any], tuple[Setting, int]] = {}
-        total = len(waiting)
+        total, uncalibrated = len(waiting), [*settings]
         while waiting or running:
             while waiting and len(running) < self.executor.slots():
                 setting, fold = waiting.pop(0)
@@ -385,9 +385,13 @@ class EnsembleSearch:
                 self.on_progress(f"{text}: {label}, fit {total - len(waiting)} of {total}")
                 future = self.executor.submit((setting.family, setting.params, fold))
                 running[future] = (setting, fold)
+            unfinished = [entry for entry, _ in (*waiting, *running.values())]
+            for setting in [entry for entry in uncalibrated if entry not in unfinished]:
+                uncalibrated.remove(setting)
+                self._calibrate(setting)  # here, while the workers run
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 self._record_fold(*running.pop(future), *self.executor.get_result(future))
-        for setting in settings:
+        for setting in uncalibrated:
             self._calibrate(setting)
 
     def _record_fold(
