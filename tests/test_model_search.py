@@ -447,14 +447,12 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
     assert ensemble_search.NOTHING_GAINED in complete.summary
     n_completed = int((complete.trials["state"] == "completed").sum())
     text = complete.summary
-    assert (
-        missing_facts(text, f"{len(complete.trials)} settings", f"all folds: {n_completed}") == []
-    )
+    assert missing_facts(text, f"{len(complete.trials)} trials", f"all folds: {n_completed}") == []
     assert complete.curve["settings"].iloc[-1] == n_completed
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
     assert "nb" not in complete.families
     assert (
-        missing_facts(complete.summary.split("alone")[1], "naive Bayes") == []
+        missing_facts(complete.summary.split("best single model")[1], "naive Bayes") == []
     )  # why it is absent
 
 
