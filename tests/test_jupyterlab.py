@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import prerequisites
 import pytest
 from command_template import write_forked_kernelspec
@@ -401,7 +402,10 @@ def test_runs_by_hand_leave_build_unchanged(page, project, before):
 
 def test_panel_builds_outdated_stages(page, project):
     source = project.root / "notebooks" / notebook("explore")
-    source.write_text(source.read_text().replace("The first rows of train", "Some rows of train"))
+    edited = nbformat.read(source, as_version=4)
+    section = next(cell for cell in edited.cells if cell.source.startswith("## "))
+    section.source += "\n\nA sentence of a reader."
+    nbformat.write(edited, source)
     page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
     panel = page.frame_locator("#modelbook-panel iframe")
     row = panel.locator("tr[data-stage=explore]")
@@ -410,7 +414,8 @@ def test_panel_builds_outdated_stages(page, project):
     panel.get_by_role("button", name="Build").click()
     panel.get_by_role("button", name="Cancel").and_(panel.locator(":enabled")).wait_for()
     row.get_by_text("up to date").wait_for()
-    assert "Some rows of train" in (project.root / "reports/rand-hie/02_explore.html").read_text()
+    report = project.root / "reports/rand-hie/02_explore.html"
+    assert "A sentence of a reader." in report.read_text()
     page.evaluate("() => jupyterapp.shell.currentWidget.close()")
 
 
