@@ -130,8 +130,10 @@ rehearse: $(VENV)/test ## walk from tags to a simulated prod on this machine: re
 
 IMAGE_MINOR = $(shell sed -n 's|^ARG BASE=.*/python:\([0-9.]*\).*|\1|p' deploy/Dockerfile)
 .PHONY: sbom
-sbom: $(VENV)/uv ## list what the images install, and the service's licences, in deploy/sbom
-	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" PYTHON="$(call find-python,$(IMAGE_MINOR))" deploy/sbom.sh
+sbom: $(VENV)/uv ## list what the images and each Python's lock install, and the service's licences, in deploy/sbom
+	@UV="$(CURDIR)/$(UV)" VENV="$(VENV)" deploy/sbom.sh \
+		service=serve="$(call find-python,$(IMAGE_MINOR))" stages=extras="$(call find-python,$(IMAGE_MINOR))" \
+		$(foreach minor,$(PYTHONS),run-$(minor)=run="$(call find-python,$(minor))")
 
 .PHONY: bench
 bench: $(VENV)/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right

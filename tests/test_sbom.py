@@ -15,15 +15,25 @@ from small_project import ROOT
 HERE = ROOT / "deploy/sbom"
 
 
+PYTHONS = re.search(r"^PYTHONS := (.+)", (ROOT / "Makefile").read_text(), re.M)[1].split()
+
+
+def python_of(dockerfile: str) -> str:
+    return re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy" / dockerfile).read_text())[1]
+
+
 @pytest.mark.parametrize(
-    ("image", "lock", "dockerfile"),
-    [("service", "serve", "Dockerfile"), ("stages", "extras", "stages.Dockerfile")],
+    ("name", "lock", "python"),
+    [
+        ("service", "serve", python_of("Dockerfile")),
+        ("stages", "extras", python_of("stages.Dockerfile")),
+        *((f"run-{minor}", "run", minor) for minor in PYTHONS),
+    ],
 )
-def test_sbom_lists_locked_packages_for_linux(image, lock, dockerfile):
+def test_sbom_lists_locked_packages_for_linux(name, lock, python):
     lines = re.findall(r"^([a-z][^\\\n]+)", (ROOT / f"requirements/{lock}.txt").read_text(), re.M)
     requests = [Requirement(line) for line in lines]
-    python = re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy" / dockerfile).read_text())[1]
-    listed = json.loads((HERE / f"{image}.cdx.json").read_text())["components"]
+    listed = json.loads((HERE / f"{name}.cdx.json").read_text())["components"]
     linux = {"sys_platform": "linux", "implementation_name": "cpython", "python_version": python,
              "python_full_version": f"{python}.99"}  # fmt: skip
     pins = {
