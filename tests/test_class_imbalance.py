@@ -84,7 +84,7 @@ def test_balancing_raises_predicted_probability_of_rare_class(
         for trial in (trials("none"), trials(balance))
     )
     assert len(plain) == len(balanced)
-    assert abs(plain.mean() - trials("none").outcome.mean()) < 0.06
+    assert abs(plain.mean() - trials("none").target.mean()) < 0.06
     assert balanced.mean() > plain.mean() + 0.1
 
 
