@@ -350,8 +350,8 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
         models = ModelReleases(tmp_path)
         small = {key: value for key, value in SMALL.items() if key not in ("book", "time_budget")}
         address = models.release("model-1", **small)
-        address = f"http://127.0.0.1:{mlflow}/health"
-        overlay.wait_for(lambda: urllib.request.urlopen(address, timeout=30), "MLflow")
+        health = f"http://127.0.0.1:{mlflow}/health"
+        overlay.wait_for(lambda: urllib.request.urlopen(health, timeout=30), "MLflow")
         install(overlay, address, "model-1")
         models.install(address)
 

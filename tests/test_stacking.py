@@ -28,7 +28,7 @@ from modelbook.training.stacking import (
 def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
     pieces = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
-        outcome=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: pieces,
+        target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: pieces,
         task=SimpleNamespace(experiment_type=learner),
     )  # fmt: skip
 

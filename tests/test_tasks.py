@@ -141,7 +141,7 @@ def test_binary_categories_have_positive_class_last() -> None:
         .feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
         .data
     )
-    assert drawn.loc[0, ["positive", "other"]].tolist() == [
+    assert drawn.loc[0, ["median, positive", "median, negative"]].tolist() == [
         19.5,
         49.5,
     ]  # the positive class, though it is not the rarer

@@ -532,9 +532,9 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
     [best, other] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
     alone = compare(best, other)
     assert (alone["status"], alone["level"]) == ("leader found", "good")
-    assert missing_facts(alone["sentences"][1], "ahead") == []
+    assert missing_facts(alone["sentences"][1], "every other") == []
     single = compare(best)["sentences"][1]
-    assert "ahead" not in single
+    assert "every other" not in single
     assert missing_facts(single, "one model") == []
     close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
     several = compare(best, other, *close)
