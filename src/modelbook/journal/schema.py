@@ -38,7 +38,9 @@ PREDICTIONS_TABLE = sa.Table(
     ),
     sa.Column("chain", sa.String(16), comment="id of the hash chain, one for each writer"),
     sa.Column("position", sa.Integer, comment="position in the chain, from 0"),
-    sa.Column("previous_hash", sa.String(20), comment="hash of the previous row;  for the first"),
+    sa.Column(
+        "previous_hash", sa.String(20), comment="hash of the previous row; empty for the first"
+    ),
     sa.Column("row_hash", sa.String(20), comment="hash of this row and the hash before"),
 )
 OUTCOMES_TABLE = sa.Table(
