@@ -23,12 +23,19 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
+from modelbook.lightgbm_format import (
+    IS_CATEGORY,
+    MISSING_GO_LEFT,
+    MISSING_IS_NAN,
+    TEXT_END,
+    write_header,
+)
+
 FORESTS = (
     ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor,
 )  # fmt: skip
 BOOSTINGS = (GradientBoostingClassifier, GradientBoostingRegressor)
 HIST_BOOSTINGS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
-IS_CATEGORY, MISSING_GO_LEFT, MISSING_IS_NAN = 1, 2, 8  # bits of LightGBM's decision_type
 MAX_COUNT = 2**30  # of the rows at a root: LightGBM has 32-bit integers
 MAX_NUMBER = float(np.finfo("float64").max)
 
@@ -111,11 +118,11 @@ class TreeExplainer:
     def __init__(self, trees: list[NodeTable], output_count: int, width: int) -> None:
         from lightgbm import Booster  # takes a second
 
-        blocks = [_write_header(output_count, width)]
+        blocks = [write_header(output_count, width)]
         for tree in trees:
             for block in _write_tree(tree):
                 blocks.append(f"Tree={len(blocks) - 1}\n{block}")
-        self._booster = Booster(model_str="\n".join([*blocks, "end of trees\n"]))
+        self._booster = Booster(model_str="\n".join(blocks) + TEXT_END)
         self.output_count = output_count
         self.work = float(sum(tree.is_leaf.sum() * tree.depth**2 for tree in trees))
 
@@ -208,15 +215,6 @@ def _read_hist_tree(tree: Any) -> NodeTable:
         values=nodes["value"][:, None],
         is_category=is_category,
         left_words=np.where(is_swapped[is_category][:, None], ~words, words),
-    )
-
-
-def _write_header(output_count: int, width: int) -> str:
-    names = " ".join(f"column_{index}" for index in range(width))
-    return (
-        f"tree\nversion=v4\nnum_class={output_count}\nnum_tree_per_iteration={output_count}\n"
-        f"label_index=0\nmax_feature_idx={width - 1}\n"
-        f"feature_names={names}\nfeature_infos={' '.join(['none'] * width)}\n"
     )
 
 

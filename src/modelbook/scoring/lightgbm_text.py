@@ -1,19 +1,24 @@
 """Write trees as the text of a LightGBM model, so that LightGBM's library walks them.
 
-The format is that of ``Booster.save_model``, without what only training reads. Several ensembles
-become one model with a sum for each of their outputs, and one call predicts them all.
+Several ensembles become one model with a sum for each of their outputs, and one call predicts them
+all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelbook.lightgbm_format import (
+    IS_CATEGORY,
+    MISSING_GO_LEFT,
+    MISSING_IS_NAN,
+    TEXT_END,
+    write_header,
+)
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
-IS_CATEGORY, MISSING_GO_LEFT, MISSING_IS_NAN = 1, 2, 8  # bits of a decision_type
 WORD_BITS = 32  # of a set of categories
 BLOCK_LEVELS = 4  # levels of a tree whose splits fit into a cache line of an array
-TEXT_END = "\nend of trees\n"
 
 
 def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], width: int) -> str:
@@ -30,22 +35,12 @@ def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], wi
             trees_of_output.append(ensemble.trees[output::output_count])
             start_of_output.append(start)
     iterations = max(map(len, trees_of_output))
-    blocks = [_write_header(len(trees_of_output), width)]
+    blocks = [write_header(len(trees_of_output), width)]
     for iteration in range(iterations):
         for trees, start in zip(trees_of_output, start_of_output):
             tree = trees[iteration] if iteration < len(trees) else 0.0
             blocks.append(_write_tree(len(blocks) - 1, tree, start))
     return "\n".join(blocks) + TEXT_END
-
-
-def _write_header(output_count: int, width: int) -> str:
-    names = " ".join(f"column_{index}" for index in range(width))
-    infos = " ".join(["none"] * width)
-    return (
-        f"tree\nversion=v4\nnum_class={output_count}\nnum_tree_per_iteration={output_count}\n"
-        f"label_index=0\nmax_feature_idx={width - 1}\n"
-        f"feature_names={names}\nfeature_infos={infos}\n"
-    )
 
 
 def _write_tree(number: int, tree: TreeNode, start: int) -> str:
