@@ -221,7 +221,8 @@ class TestPredict:
         (b'{"colour": "11", "size": NaN, "flag": 1}', 422), (b'{"colour": "11", "size": -Infinity, "flag": 1}', 422),
         (b'{"colour": "11", "size": 1e999, "flag": 1}', 422),
         (b'{"colour": "11", "size": ' + b"9" * 5000 + b', "flag": 1}', 400),
-        (b'{"colour": "11", "size": 1, "flag": 1, "size": 2}', 422), (b'{"a": ' * 5000, 413),
+        (b'{"colour": "11", "size": 1, "flag": 1, "size": 2}', 422), (b'{"a": ' * 5000, 400),
+        (b'{"a": ' * 20_000, 413),
     )  # fmt: skip
 
     @pytest.mark.parametrize(("body", "status"), RAW, ids=lambda value: str(value)[:40])
@@ -229,6 +230,13 @@ class TestPredict:
         result = client.post("/predict", content=body, headers={"content-type": "application/json"})
         assert (result.status_code, set(result.json()) >= {"error", "request_id"}) == (status, True)
         assert "Traceback" not in result.text
+
+    def test_small_body_with_many_unknown_fields_names_them(self, client):
+        result = post(
+            client, "/predict", {**ROW, **{f"field_{number}": 1 for number in range(3000)}}
+        )
+        assert result.status_code == 422
+        assert result.json()["rejected"][0]["field"] == "field_0"
 
     def test_text_containing_a_colon_is_not_a_duplicate_field(self, client):
         result = post(client, "/predict", {**ROW, "colour": "a:b"})
@@ -541,8 +549,8 @@ class TestLimits:
         ("body", "facts"),
         [
             (b"[" + b"{}," * 29_999 + b"{}]", ["30,000", 2]),
-            (b"{" + b",".join(b'"k%d":1' % i for i in range(6_000)) + b"}", ["12,000", 1, 6]),
-            (b'{"size": [' + b"1," * 9_999 + b"1]}", ["10,002", 1, 6]),
+            (b"{" + b",".join(b'"k%d":1' % i for i in range(8_000)) + b"}", ["16,000", 1, 6]),
+            (b'{"size": [' + b"1," * 39_999 + b"1]}", ["40,002", 1, 6]),
             (b"[" * 100_000, ["100,000"]),
         ],
         ids=lambda value: str(value)[:20],

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Headers = dict[bytes, bytes]
 MAX_USER_ID_LENGTH = 200  # characters
-LARGE_BODY_BYTES = 65_536  # larger bodies are counted as buffered, and parsed off the event loop
-SMALL_BODY_BYTES = 4096  # an object of this size is cheap, with any content
+# Larger bodies are counted as buffered, and parsed off the event loop; an object of at most this
+# size is cheap to validate, with any content.
+LARGE_BODY_BYTES = 65_536
 # A JSON string. It ends at the body's end if it is not closed, so a search never starts again
 # inside of one: the time is linear in the length of any body.
 JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -90,7 +91,7 @@ class BodyLimits:
         RequestError
             413 if it has too many objects, or more values than valid rows have.
         """
-        if not is_list and len(body) <= SMALL_BODY_BYTES:
+        if not is_list and len(body) <= LARGE_BODY_BYTES:
             return
         max_rows = self.max_rows if is_list else 1
         max_tokens = max_rows * (2 * self.max_fields + 2) + SPARE_TOKENS
