@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -525,6 +526,28 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
     assert remade(rows).fold_scores.keys() == means.keys()
     assert min(remade(rows).fold_seconds[family] for family in families) > 0
     assert remade(rows, folds=2).fold_scores == remade(rows.assign(a=0.0)).fold_scores == {}
+
+
+@pytest.mark.parametrize("error", [0.4, 0.1])
+def test_forest_with_small_weight_has_fewer_trees(
+    jumping: Experiment, monkeypatch: pytest.MonkeyPatch, error: float
+) -> None:
+    random = np.random.default_rng(0)
+    tests = [jumping.target.iloc[test].to_numpy() for _, test in jumping.cv_splits()]
+    monkeypatch.setattr(
+        jumping,
+        "fold_scores",
+        {
+            family: [rows + random.normal(0, noise, len(rows)) for rows in tests]
+            for family, noise in (("ridge", 0.2), ("et", error))
+        },
+    )
+    spent = ENSEMBLE.model_copy(update={"time_budget": 1e-6})
+    result = search_model(jumping, spent, ["ridge", "et"], "rmse", silent)
+    weights = result.trials.groupby("family")["weight"].sum()
+    trees = {getattr(member.steps[-1][1], "n_estimators", 0) for member in result.pipeline.members}
+    assert trees == {0, min(100, math.ceil(200 * weights["extra trees"]))}
+    assert (weights["extra trees"] < 0.5) == (error == 0.4)
 
 
 def test_search_without_rounds_has_empty_steps_table() -> None:

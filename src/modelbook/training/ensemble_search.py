@@ -46,6 +46,8 @@ MAX_FAMILIES = 6  # that are searched
 MAX_MEMBERS = 5  # of the ensemble
 MIN_CALIBRATION_GAIN = 0.03  # share of its loss: on small tables less is seldom more than chance
 MEMBER_TOLERANCE = 0.001  # largest share of the loss that members left out may gain together
+FORESTS = ("et", "rf")
+TREES_PER_WEIGHT = 2  # share of its trees that a forest keeps as a member, per share of the weights
 MAX_ROUND_SHARE = 1 / 2  # of the time left, that a round other than the last plans to take
 MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
@@ -451,11 +453,15 @@ class EnsembleSearch:
         settings = [settings[index] for index in members]
         model, ensemble_scores = stacking.fit_meta_model(
             self.experiment,
-            [self.make_pipeline(setting) for setting in settings],
+            [],  # they depend on the weights
             [scores[index] for index in members],
             partial(stacking.GreedyBlender, is_number=self.is_number),
         )
-        return Ensemble(settings, model.meta_model.weights.tolist(), model, ensemble_scores)
+        weights = model.meta_model.weights.tolist()
+        model.members = [
+            self.make_pipeline(setting, weight) for setting, weight in zip(settings, weights)
+        ]
+        return Ensemble(settings, weights, model, ensemble_scores)
 
     def _list_candidates(self) -> list[Setting]:
         """The settings that a combination chooses among: the best of all, and of each family."""
@@ -469,10 +475,18 @@ class EnsembleSearch:
             return setting.calibration[1]
         return self.experiment.join_fold_scores(setting.scores.items())
 
-    def make_pipeline(self, setting: Setting) -> Any:
-        """An unfitted pipeline; a booster's number of iterations is the mean over the folds."""
+    def make_pipeline(self, setting: Setting, weight: float = 1.0) -> Any:
+        """An unfitted pipeline; a booster's number of iterations is the mean over the folds.
+
+        A forest with a small weight in an ensemble has fewer trees: what their number changes is
+        multiplied by the weight, but each tree takes the same time in each prediction.
+        """
         iterations = round(np.mean(setting.iterations)) if setting.iterations else None
         estimator = make_estimator(self.experiment, setting.family, setting.params, iterations)
+        if setting.family in FORESTS:
+            forest = getattr(estimator, "regressor", estimator)
+            kept_share = min(1.0, TREES_PER_WEIGHT * weight)
+            forest.set_params(n_estimators=math.ceil(kept_share * forest.n_estimators))
         pipeline = self.experiment.make_pipeline(estimator, setting.family)
         if setting.calibration is None:
             return pipeline
