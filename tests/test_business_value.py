@@ -388,14 +388,14 @@ def gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> di
 
 def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
     table = pd.DataFrame([
-        gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.5, -0.1), gap("flag", -0.03, 0.03),
+        gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.9, -0.3), gap("flag", -0.03, 0.03),
     ])  # fmt: skip
     none = {"conclusive": [], "inconclusive": [], "small": []}
     assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
     result = fairness.summarize_gaps(contract, table, 0.1)
     assert [row["gap"] for row in result["conclusive"]] == [
+        pytest.approx(-0.6),  # the largest, although the interval of the other is farther from 0
         pytest.approx(-0.5),
-        pytest.approx(-0.3),
     ]
     [unknown] = result["inconclusive"]
     assert [row["gap"] for row in result["small"]] == [0]  # by whose interval no large one is left

@@ -746,5 +746,8 @@ def test_gaps_have_units_of_their_metric() -> None:
     }
     described = YES.describe_labelled_gap(auc)
     assert missing_facts(described, "ROC AUC", "0.755", "0.757") == []
+    equal = YES.describe_labelled_gap(auc | {"group_metric": 0.7568, "gap": -0.0002})
+    assert "0.000" in equal
+    assert "-0.000" not in equal
     recall = auc | {"metric": "recall", "group_metric": 0.555, "gap": -0.2}
     assert missing_facts(YES.describe_labelled_gap(recall), "20 percentage points") == []

@@ -97,7 +97,7 @@ def summarize_gaps(
     Returns
     -------
     dict
-        ``conclusive``: gaps whose interval excludes 0, the largest that is certain first;
+        ``conclusive``: gaps whose interval excludes 0, the largest first;
         ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
         ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
         sensitive columns first; ``small``: gaps whose interval contains 0 and none of
@@ -118,7 +118,7 @@ def summarize_gaps(
             "n_gaps": len(finite_gaps),
         }
         if row["low"] > 0 or row["high"] < 0:
-            conclusive.append({**row, "min_gap": max(row["low"], -row["high"])})
+            conclusive.append(row)
         elif max(row["high"], -row["low"]) > relevant_gap:
             reach = detectable_difference(error, n_gaps) / max(relevant_gap, SMALLEST_GAP)
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
@@ -126,7 +126,7 @@ def summarize_gaps(
             small.append(row)
     sensitive = contract.columns_with_role("sensitive")
     return {
-        "conclusive": sorted(conclusive, key=lambda row: -row["min_gap"]),
+        "conclusive": sorted(conclusive, key=lambda row: -abs(row["gap"])),
         "inconclusive": sorted(
             inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
         ),
