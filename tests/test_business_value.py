@@ -228,12 +228,14 @@ def test_points_between_groups_agree_with_both_shares(task):
         "reference_metric": 0.526,
         "gap": -0.332,
     }
-    text = task.describe_gap(row)  # 19% and 53%
-    assert not missing_facts(text, "19%", "53%", 34)
+    text = task.describe_gap(row)
+    assert not missing_facts(text, "19%", "53%", -34)
     row |= {"group_metric": 0.751, "reference_metric": 0.754, "gap": -0.003}
     assert not missing_facts(task.describe_gap(row), "75%", "less than 1 percentage point")
     row |= {"metric": "roc_auc", "group_metric": 0.7546, "reference_metric": 0.7574, "gap": -0.0028}
-    assert not missing_facts(task.describe_gap(row), "0.755", "0.757", "0.002 lower")
+    assert not missing_facts(task.describe_gap(row), "0.755", "0.757", "-0.002")
+    described = task.describe_labelled_gap({**row, "group": "flag", "n_gaps": 1})
+    assert not missing_facts(described, "0.002 lower")
 
 
 def test_gains_increase_and_reach_everybody():

@@ -90,7 +90,7 @@ class Evidence:
         slice whose drop exceeds the limit.
     fairness_gaps : tuple
         Difference between each group of a sensitive column and the largest group, in the task's
-        first fairness metric, as pairs of description and interval.
+        first fairness metric, as pairs of description, without an interval, and interval.
     gap_unit : str
         Unit of hundredths of such a difference.
     calibration : Interval or None
@@ -327,7 +327,7 @@ def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Cri
         ),
         _harm_criterion(
             "calibration-in-the-large",
-            [(str(evidence.calibration), evidence.calibration)] if evidence.calibration else [],
+            _describe_each([("", evidence.calibration)] if evidence.calibration else []),
             limits.max_calibration_error,
             "not recorded for this version",
             n_harms,
@@ -418,7 +418,7 @@ def _consequence_criteria(
         criteria.append(
             _harm_criterion(
                 f"expected cost saved against {champion_name}, as a share of it",
-                [(str(saving), saving)],
+                _describe_each([("", saving)]),
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
@@ -497,8 +497,11 @@ def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str
 
 
 def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
-    """Labelled intervals with their numbers in the description."""
-    return [(f"{label}: {interval}", interval) for label, interval in intervals]
+    """Labelled intervals with their values in the description."""
+    return [
+        (": ".join(filter(None, (label, format_metric(interval.value)))), interval)
+        for label, interval in intervals
+    ]
 
 
 def _harm_criterion(
@@ -514,7 +517,8 @@ def _harm_criterion(
     """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
 
     ``intervals`` are pairs of description and interval, ``unit`` names hundredths of their values.
-    They are widened for the number of all that could hold the model, ``n_harms``.
+    They are widened for the number of all that could hold the model, ``n_harms``; what was observed
+    has the widened interval, by which the criterion passes or fails.
     """
     intervals = list(intervals)
     finite_intervals = [
@@ -538,10 +542,9 @@ def _harm_criterion(
         )
 
     worst_text, worst = max(finite_intervals, key=lambda pair: severity(pair[1]))
-    observed = f"{worst_text}, the worst of {len(intervals)}" if len(intervals) > 1 else worst_text
-    if n_harms > 1:
-        subject = "difference, widened:" if unit else "widened"
-        observed += f"; {subject} {_format_bounds(worst.widen(n_harms), unit)}"
+    observed = f"{worst_text} ({level} {_format_bounds(worst.widen(n_harms), unit)})"
+    if len(intervals) > 1:
+        observed += f", the worst of {len(intervals)}"
     least_certain = max(finite_intervals, key=lambda pair: pair[1].standard_error)[1]
     return Criterion(
         name,

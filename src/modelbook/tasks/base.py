@@ -441,15 +441,16 @@ class Task(ABC):
         return sentence
 
     def describe_gap(self, row: dict[str, Any]) -> str:
-        """Describe a gap between groups: metric, groups, both values and interval.
+        """Describe a gap between groups: metric, groups, both values and their difference.
 
-        ``row`` is of ``fairness.measure_fairness_gaps``.
+        ``row`` is of ``fairness.measure_fairness_gaps``; who knows the number of comparisons adds
+        the interval.
         """
         groups = {
             "group": self.contract.label_group(row["slice"], row["value"]),
             "reference": self.contract.label_group(row["slice"], row["reference"]),
         }
-        [sentence] = self._render_shared("gap", row=self.label_gap({**row, **groups, "n_gaps": 1}))
+        [sentence] = self._render_shared("gap_difference", row=self.label_gap({**row, **groups}))
         return sentence
 
     def positive_rate(self, scored: ScoredRows) -> float | None:
