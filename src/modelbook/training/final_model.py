@@ -23,7 +23,7 @@ from modelbook.evaluation import (
 )
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
-from modelbook.formatting import key_number
+from modelbook.formatting import format_duration, key_number
 from modelbook.registry.candidate_runs import LoggedCandidate
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
@@ -230,8 +230,9 @@ def fit_final_model(
         board=board,
     )
     budget_text = (
-        f" Of time_budget = {params.time_budget:g} s compare spent {spent_seconds:.0f} s, finalize "
-        f"{time.monotonic() - start_time:.0f} s."
+        f" Search time: compare {format_duration(spent_seconds)} and finalize "
+        f"{format_duration(time.monotonic() - start_time)} of at most "
+        f"{format_duration(params.time_budget)} (time_budget)."
     )
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import TrainingError
-from modelbook.formatting import KeyNumber, format_count, key_number
+from modelbook.formatting import KeyNumber, format_count, format_duration, key_number
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_mean_sd,
@@ -197,9 +197,13 @@ def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.nda
 
 
 def verdict_fields(
-    leaderboard: pd.DataFrame, metric: str, baseline_metric: str = ""
+    leaderboard: pd.DataFrame, metric: str, seconds: float, baseline_metric: str = ""
 ) -> dict[str, Any]:
-    """Word, level, sentences and key numbers of the comparison's verdict."""
+    """Word, level, sentences and key numbers of the comparison's verdict.
+
+    ``seconds`` is the duration of the comparison; it fits models at the same time, so that their
+    fit times add up to more.
+    """
     families = rank_families(leaderboard, baseline_metric)
     scored = leaderboard[leaderboard["status"] == "ok"]
     baselines = scored[scored["family"] == BASELINE]
@@ -209,7 +213,7 @@ def verdict_fields(
     baseline_mean = baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan")
     n_families = len(scored) - len(baselines)
     n_unscored = len(leaderboard) - len(scored)
-    total_seconds = scored["fit_seconds"].sum()
+    total_seconds = scored.drop(baselines.index)["fit_seconds"].sum()
     differences = compare_with_leader(families, metric)
     n_close = len(_list_close(differences))
     status_of_leader = "several leaders" if n_close else "leader found"
@@ -221,7 +225,7 @@ def verdict_fields(
             + _describe_passed_over(scored, families, baseline_metric),
             _describe_close_families(differences),
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
-            f"{total_seconds:.0f} s; failed or skipped: {n_unscored}.",
+            f"{format_duration(seconds)}; failed or skipped: {n_unscored}.",
         ],
         "numbers": _key_numbers(
             leader, metric, baseline_mean, total_seconds, (n_families, n_unscored)
