@@ -169,9 +169,11 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     text = task.describe_worth(value)
     assert alone in text
     assert text.index(f"{saved['value']:.0f} EUR") < text.index("random")
-    # The note below the table does not repeat it.
+    # The table has the saving against the cheapest constant decision; the note below it, this one.
     policies = templating.create_environment().get_template("value.html.j2").module.policies
-    assert "CI" not in policies(value).partition('<p class="note">')[2]
+    table, _, note = policies(value).partition('<p class="note">')
+    assert not missing_facts(table, round(saving), "reference")
+    assert not missing_facts(note, alone, f"{saved['value']:.0f}", "95% CI")
     # Neither does the comparison with a champion leave the feature out.
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
     compared = business_value.compare_versions(

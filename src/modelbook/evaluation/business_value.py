@@ -407,13 +407,15 @@ def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or "units of cost"
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
-    context = f"{unit}, {policy}" if policy else unit
+    context = f"the model: {policy}" if policy else ""
     decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
         *_recall_number(value, policy),
-        key_number(f"expected cost per row{decision}", cost, context=context, compared_with=base),
         key_number(
-            f"{unit} saved per {value['period'] or '1,000 rows'}",
+            f"expected cost per row{decision}, in {unit}", cost, context=context, compared_with=base
+        ),
+        key_number(
+            f"cost saved per {value['period'] or '1,000 rows'}, in {unit}",
             reference["saving"],
             "count",
             interval=None if low is None else (low, high),
