@@ -190,7 +190,7 @@ def test_airflow_dag_retrains_on_exit_code_20(
             command, cwd=project_root, env={**MINIMAL_ENV, **env}, capture_output=True, text=True
         )
 
-    first, requests = run("monitor"), dag["asked_to_retrain"]
+    first, requests = run("monitor"), dag["retrain_recommended"]
     assert first.returncode == ends
     if ends == 0:
         decide: Callable[[str], bool] = requests.kwargs["python_callable"]
