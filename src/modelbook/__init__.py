@@ -1,4 +1,4 @@
-"""Modelbook: from a table to a compared, registered, gated, monitored model, in six notebooks."""
+"""Turn a table and a target into a compared, registered, served, monitored and retrained model."""
 
 from __future__ import annotations
 
