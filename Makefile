@@ -1,6 +1,6 @@
-# One word a command. `make help` lists them. Everything is installed into .venv from the hashed locks in requirements/.
+# `make help` lists the commands. Everything is installed into .venv from the hashed locks in requirements/.
 # Python is that of .venv, or else the newest of PYTHONS on the machine, unless it is named:
-#   make run PYTHON=python3.13                       makes .venv anew if it has another Python
+#   make run PYTHON=python3.13                       recreates .venv if it has another Python
 #   make test PYTHON=python3.12 VENV=.venv-3.12      uses a second environment
 PYTHONS := 3.13 3.12 3.11
 find-python = $(shell for version in $(1); do \
@@ -27,14 +27,14 @@ COMPILE := $(UV) pip compile -q $(LOCK) --universal --python-version 3.11 --gene
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-unexport PYTHONDONTWRITEBYTECODE  # where it is set, each kernel compiles the whole stack anew: ten seconds a stage
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, each kernel recompiles the whole stack: ten seconds a stage
 
 .PHONY: help
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 .PHONY: run
-run: $(VENV)/run ## install what is needed, and build the pipeline on the bundled book
+run: $(VENV)/run ## install the environment, and build the pipeline on the bundled book
 	@$(BIN)/modelbook build $(RUN)
 
 .PHONY: newest
@@ -42,7 +42,7 @@ newest: ## print the newest Python of this machine that has a lock
 	@echo "$(NEWEST)"
 
 .PHONY: test
-test: $(VENV)/test ## install what tests need, and run the whole suite but for integration
+test: $(VENV)/test ## install what tests need, and run the whole suite except integration
 	@$(BIN)/python tests/prerequisites.py
 	@$(BIN)/pytest $(SIDE) -m "not integration"
 
@@ -62,18 +62,18 @@ test-integration: $(VENV)/test ## run the tests that install or start Airflow, S
 	@$(BIN)/pytest $(SIDE) -m integration $$(grep -l mark.integration tests/test_*.py)
 
 .PHONY: coverage
-coverage: $(VENV)/test ## run both with coverage of lines and branches, subprocesses and kernels included: htmlcov/index.html; some: TESTS='-m "not slow"'
+coverage: $(VENV)/test ## run both with line and branch coverage, subprocesses and kernels included: htmlcov/index.html; a part: TESTS='-m "not slow"'
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/coverage erase
 	@$(BIN)/pytest $(SIDE) $(TESTS) --cov --cov-report=html --cov-report=term
 
 .PHONY: lint
-lint: $(VENV)/test ## style, types, and the order of the package's rooms
+lint: $(VENV)/test ## style, types, and the import order of the packages
 	@$(BIN)/ruff check -q . && $(BIN)/ruff format -q --check . && $(BIN)/mypy
-	@rooms="$$($(BIN)/lint-imports --no-logo)" || { echo "$$rooms"; exit 1; }
+	@layers="$$($(BIN)/lint-imports --no-logo)" || { echo "$$layers"; exit 1; }
 
 .PHONY: check
-check: $(VENV)/test ## style and types, beside the fast tests but for those that take a second
+check: $(VENV)/test ## style, types, and the fast tests that take less than a second
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
 		$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"; tests=$$?; \
 		wait $$lint && exit $$tests  # mypy keeps one core busy
@@ -83,11 +83,11 @@ setup: $(VENV)/run ## install what runs need; set up kernel, JupyterLab and git'
 	@$(BIN)/modelbook setup
 
 .PHONY: extras
-extras: $(VENV)/run ## install what object stores, PostgreSQL, streams and data versions need besides
+extras: $(VENV)/run ## install the extras for object stores, PostgreSQL, streams and data versions
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/extras.txt
 
 .PHONY: engines
-engines: $(VENV)/run ## install Dask, Spark and Ray, for work on more machines
+engines: $(VENV)/run ## install Dask, Spark and Ray, for work on several machines
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/engines-hashed.txt
 
 .PHONY: lab
@@ -100,7 +100,7 @@ serve: $(VENV)/run ## serve the champion at http://127.0.0.1:8000; options: make
 	@$(BIN)/modelbook serve $(SERVE)
 
 .PHONY: demo
-demo: $(VENV)/run ## see the whole loop on one screen, on a small book in the folder demo/; a few minutes
+demo: $(VENV)/run ## show the monitor-retrain cycle with a small book in the folder demo/; a few minutes
 	@$(BIN)/modelbook demo
 
 .PHONY: mlflow
@@ -108,7 +108,7 @@ mlflow: $(VENV)/run ## open the MLflow UI on the project's store, at http://127.
 	@$(BIN)/python -m modelbook.registry.mlflow_ui $(MLFLOW)
 
 .PHONY: pdf
-pdf: $(VENV)/run ## print the reports of the book as PDF, beside their pages; wants Chromium or Chrome
+pdf: $(VENV)/run ## print the reports of the book as PDF, next to their pages; requires Chromium or Chrome
 	@$(BIN)/modelbook pdf
 
 .PHONY: site
@@ -116,7 +116,7 @@ site: $(VENV)/run ## copy all reports into a folder or a .zip for any web host: 
 	@$(BIN)/modelbook site $(SITE)
 
 .PHONY: docs
-docs: $(VENV)/docs ## write the documentation as a site, with the reference and the reports of the bundled book: site-docs/index.html
+docs: $(VENV)/docs ## build the documentation as a site, with the reference and the reports of the bundled book: site-docs/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs -q build && echo site-docs/index.html
 
 .PHONY: deploy
@@ -124,7 +124,7 @@ deploy: ## deploy: TARGET=kubernetes [OVERLAY=dev] or TARGET=ecs, images of RELE
 	@TARGET="$(TARGET)" OVERLAY="$(OVERLAY)" STACK="$(STACK)" DRY="$(DRY)" RELEASE="$(RELEASE)" PARAMETERS="$(PARAMETERS)" deploy/deploy.sh
 
 .PHONY: rehearse
-rehearse: $(VENV)/test ## walk from tags to a simulated prod on this machine: released, served, paged for a planted fault, rolled back
+rehearse: $(VENV)/test ## rehearse a release on this machine: tag, deploy to a simulated prod, alert on an injected fault, roll back
 	@$(BIN)/python tests/prerequisites.py integration
 	@$(BIN)/pytest -q -s --show-capture=no tests/test_release_rehearsal.py
 
@@ -136,7 +136,7 @@ sbom: $(VENV)/uv ## list what the images and each Python's lock install, and the
 		$(foreach minor,$(PYTHONS),run-$(minor)=run="$(call find-python,$(minor))")
 
 .PHONY: bench
-bench: $(VENV)/test ## measure: builds and their overhead, pages, the service beside other ways to serve, and how often monitor is right
+bench: $(VENV)/test ## measure builds and their overhead, pages, the service compared with other ways to serve, and monitor's detection rates
 	@$(BIN)/python benchmarks/build.py
 	@$(BIN)/python benchmarks/pages.py
 	@$(BIN)/python -W ignore benchmarks/serving.py
@@ -145,7 +145,7 @@ bench: $(VENV)/test ## measure: builds and their overhead, pages, the service be
 	@$(BIN)/python -W ignore benchmarks/drift.py
 
 .PHONY: lock
-lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as new as it allows: make lock LOCK=--upgrade
+lock: $(VENV)/uv ## regenerate the locks from pyproject.toml; with the newest packages it allows: make lock LOCK=--upgrade
 	@$(COMPILE) pyproject.toml -o requirements/run.txt
 	@$(COMPILE) pyproject.toml $(foreach one,s3 postgres dvc stream delta tracing,--extra $(one)) -c requirements/run.txt -o requirements/extras.txt
 	@$(COMPILE) pyproject.toml $(foreach one,dask spark ray,--extra $(one)) -c requirements/run.txt -c requirements/extras.txt -o requirements/engines-hashed.txt
@@ -158,7 +158,7 @@ lock: $(VENV)/uv ## write the locks anew from pyproject.toml; all packages as ne
 		--no-emit-find-links --no-annotate --custom-compile-command "make lock" -o requirements/uv.txt
 
 .PHONY: clean
-clean: clean-reports ## remove what builds made on the way; never registry, journals or history (modelbook reset does)
+clean: clean-reports ## remove reports, intermediate tables and receipts; never registry, journals or history (modelbook reset does)
 	@for book in $$(ls models/*/built.json 2>/dev/null | cut -d/ -f2); do \
 		find "data/$$book" -type f ! -name 'journal.db*' ! -name labelled.parquet -delete; \
 		find "models/$$book" -maxdepth 1 -name '*.json' ! -name retrained.json -delete; done
@@ -168,13 +168,13 @@ clean: clean-reports ## remove what builds made on the way; never registry, jour
 clean-reports: ## remove the reports, but not the records of runs
 	@find reports -type f ! -path 'reports/README.md' ! -path 'reports/*/runs/*' -delete
 
-ifeq ($(origin PYTHON),command line)  # another Python than that of the environment: it is made anew
+ifeq ($(origin PYTHON),command line)  # another Python than that of the environment: recreate it
 ifneq ($(call locked-minor,$(PYTHON)),$(call locked-minor,$(BIN)/python))
 .PHONY: $(VENV)/uv
 endif
 endif
 
-# The environment, in layers. Each file under it says that its layer stands as its lock describes it.
+# The environment, in layers. Each file marks that its layer is installed as its lock states.
 $(VENV)/uv: requirements/uv.txt
 	@[ "$(call locked-minor,$(PYTHON))" ] || { \
 		echo "make: Modelbook needs one of Python $(PYTHONS), found: $$("$(PYTHON)" --version 2>&1)"; \

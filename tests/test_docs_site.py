@@ -80,7 +80,7 @@ def test_search_dialog_has_accessible_name(pages: ModuleType) -> None:
 
 class TestReference:
     def test_reference_has_every_command_option_and_target(self, pages: ModuleType) -> None:
-        result = pages.reference()
+        result = pages.render_reference()
         for name in (
             "build",
             "check",
@@ -96,26 +96,22 @@ class TestReference:
             assert f"\n### modelbook {name}\n" in result, name
         assert "| `--since " in result
         assert "| `make test` | install what tests need" in result
-        assert (
-            result.index("## make")
-            < result.index("## modelbook")
-            < result.index("## The rooms of the package")
-        )
+        assert result.index("## make") < result.index("## modelbook") < result.index("## Packages")
 
     def test_every_package_but_cli_has_reference_page(self, pages: ModuleType) -> None:
-        result = pages.rooms()
+        result = pages.list_packages()
         modules = {module.name for module in pkgutil.iter_modules([str(ROOT / "src/modelbook")])}
         assert result.keys() == modules - {"cli"}
         assert result["gate"] == " ".join(str(gate.__doc__).split("\n\n")[0].split())
 
     def test_package_reference_lists_its_modules_and_own_members(self, pages: ModuleType) -> None:
-        result = re.search(r"members: (\[.*\])", pages.room("engine"))
+        result = re.search(r"members: (\[.*\])", pages.render_package("engine"))
         assert result
         assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(result[1]))
         assert "EngineError" not in json.loads(
             result[1]
         )  # it stands with the module that it comes from
-        assert "members" not in pages.room("gate")
+        assert "members" not in pages.render_package("gate")
 
 
 class TestGallery:
@@ -125,7 +121,7 @@ class TestGallery:
         return tmp_path
 
     def test_gallery_without_build_shows_pictures_and_build_command(self, pages, root) -> None:
-        result = pages.gallery()
+        result = pages.render_gallery()
         assert result.index("`make run`") < result.index("`make docs`")
         assert re.search(r"\[!\[[^]]+\]\(pictures/deploy\.png\)\]\(deploy\.md\)", result)
 
@@ -142,11 +138,11 @@ class TestGallery:
         (root / "models/rand-hie/ingest.json").write_text(
             '{"status": "accepted", "sentences": ["All rows."]}'
         )
-        result = pages.gallery()
+        result = pages.render_gallery()
         assert "(reports/rand-hie/01_ingest.html)" in result
         assert "**accepted**: All rows." in result
         assert "](explore.md)" in result  # there is no report of it
-        output = {path.relative_to(root / "reports").as_posix() for path in pages.reports()}
+        output = {path.relative_to(root / "reports").as_posix() for path in pages.list_reports()}
         assert output == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
 
 
