@@ -71,7 +71,7 @@ def find_command(name: str) -> str:
 @contextmanager
 def _start_template() -> Iterator[str]:
     """The folder of the commands that are forked."""
-    from modelbook.build import kernel_template
+    from modelbook.build import fork_server
 
     with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
         path = f"{folder}/socket"
@@ -81,7 +81,7 @@ def _start_template() -> Iterator[str]:
         lifeline, own_end = os.pipe()
         ends = (listener.fileno(), lifeline)
         process = subprocess.Popen(
-            [sys.executable, __file__, kernel_template.__file__, *map(str, ends)],
+            [sys.executable, __file__, fork_server.__file__, *map(str, ends)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -109,10 +109,10 @@ def write_forked_kernelspec(folder: Path) -> None:
     """A kernelspec like the installed one, of kernels that are forked from the builds' template."""
     from jupyter_client.kernelspec import KernelSpecManager
 
-    from modelbook.registry.clean_process import TEMPLATE_VARIABLE
+    from modelbook.registry.clean_process import FORK_SERVER_VARIABLE
 
     installed = KernelSpecManager().get_kernel_spec("python3").to_dict()
-    if template := os.environ.get(TEMPLATE_VARIABLE):
+    if template := os.environ.get(FORK_SERVER_VARIABLE):
         program = folder / "kernel"
         values = {"python": sys.executable, "executable": sys.executable, "socket": template}
         _write_command(program, COMMAND.format(**values, first=[], modules=[]))
@@ -178,7 +178,7 @@ class LazyFinder(MetaPathFinder, Loader):
 
 def main(template_file: str, listener_fd: str, lifeline_fd: str) -> None:
     """Serve until the other end of the lifeline is closed; in each fork, run the command."""
-    spec = spec_from_file_location("kernel_template", template_file)
+    spec = spec_from_file_location("fork_server", template_file)
     assert spec
     assert spec.loader
     template: Any = module_from_spec(spec)

@@ -23,7 +23,7 @@ from command_template import share_command_template
 from filelock import FileLock
 from small_project import BIN, ROOT, SmallProject, bundled_small
 
-from modelbook.build.kernel_forking import share_template
+from modelbook.build.kernel_forking import share_fork_server
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.contract import Contract
 
@@ -173,7 +173,7 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(ROOT / "src/modelbook", quiet=2)
         templates = ExitStack()
         templates.enter_context(share_command_template())
-        templates.enter_context(share_template())
+        templates.enter_context(share_fork_server())
         config.add_cleanup(templates.close)
 
 

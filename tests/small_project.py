@@ -23,7 +23,7 @@ from command_template import find_command
 
 from modelbook import config, source_imports
 from modelbook.build import dependencies, staleness
-from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
+from modelbook.build.kernel_forking import FORK_SERVER_VARIABLES
 from modelbook.stage import project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def clean_environ() -> dict[str, str]:
         key: value
         for key, value in os.environ.items()
         if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
-        or key in TEMPLATE_VARIABLES
+        or key in FORK_SERVER_VARIABLES
     }
     return {**inherited, "MODELBOOK_WORKERS": "1"}
 

@@ -24,7 +24,7 @@ from version_store import put_empty_store
 
 from modelbook import config
 from modelbook.build import executor
-from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
+from modelbook.build.kernel_forking import FORK_SERVER_VARIABLES
 from modelbook.dataset.bundled import load_rand_hie
 from modelbook.errors import DataError, EngineError, ModelbookError, ParameterError, StoreError
 from modelbook.registry import aliases, store
@@ -274,7 +274,7 @@ class TestRebuild:
         authorised = []
         monkeypatch.chdir(tiny.root)
         monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *args])
-        monkeypatch.setattr(executor, "_authorise_notebooks", authorised.append)
+        monkeypatch.setattr(executor, "_issue_build_token", authorised.append)
         executor.BuildExecutor()
         assert authorised == [tiny.root] * by_itself
 
@@ -492,7 +492,7 @@ class TestInterruptedBuild:
         tiny, _ = started
         output = (tiny.root / "output.txt").open("w")
         environ = {
-            name: value for name, value in tiny.environ.items() if name not in TEMPLATE_VARIABLES
+            name: value for name, value in tiny.environ.items() if name not in FORK_SERVER_VARIABLES
         }
         process = subprocess.Popen(
             [str(BIN / command), "build", "--force"],

@@ -18,7 +18,7 @@ from small_project import ROOT, STAGES, clean_environ
 
 from modelbook import config
 from modelbook.build import dependencies, kernel_forking
-from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_template
+from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_fork_server
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.build.kernels import StageKernel
 from modelbook.registry import clean_process, store
@@ -33,7 +33,7 @@ pytestmark = [
 
 def evaluate(kernel, expression):
     """The value of an expression in a kernel."""
-    client = kernel._client()
+    client = kernel._connect_client()
     try:
         reply = client.execute(
             "import os, sys", user_expressions={"value": expression}, reply=True, timeout=60
@@ -65,7 +65,7 @@ def test_signal_to_ended_kernel_is_ignored():
 def start(tmp_path, monkeypatch):
     """Starts a kernel for a notebook, which by default imports next to nothing."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
-    for variable in kernel_forking.TEMPLATE_VARIABLES:
+    for variable in kernel_forking.FORK_SERVER_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     forker, kernels, notebook = KernelForker(), [], tmp_path / "notebook.ipynb"
 
@@ -120,11 +120,11 @@ def test_kernels_of_one_template_are_isolated(start, tmp_path, monkeypatch):
 )
 def test_cause_of_kernel_death_is_described(start, code, facts):
     kernel = start()
-    client = kernel._client()
+    client = kernel._connect_client()
     client.execute(f"import os; {code}")
     kernel._process.wait(10)
     client.stop_channels()
-    assert facts in kernel.describe_death()
+    assert facts in kernel.describe_exit()
 
 
 def test_kernel_can_be_killed_before_fork(start):
@@ -169,10 +169,14 @@ def test_a_clean_process_is_forked_from_the_kernels_template(start, tmp_path, mo
     (tmp_path / "probe.py").write_text(textwrap.dedent(PROBE))
     kernel = start()
     environment = {**os.environ, "MODELBOOK_SECOND": "yes"}
-    sockets = [evaluate(kernel, f"os.environ['{clean_process.TEMPLATE_VARIABLE}']"), "/closed", ""]
+    sockets = [
+        evaluate(kernel, f"os.environ['{clean_process.FORK_SERVER_VARIABLE}']"),
+        "/closed",
+        "",
+    ]
     states = []
     for path in sockets:
-        monkeypatch.setenv(clean_process.TEMPLATE_VARIABLE, path)
+        monkeypatch.setenv(clean_process.FORK_SERVER_VARIABLE, path)
         result = clean_process.run_module(
             "probe", ["a word"], libraries=["json"], environment=environment
         )
@@ -203,7 +207,7 @@ def test_killed_build_leaves_no_processes(start, tmp_path, shared, monkeypatch):
         psutil.wait_procs([template], timeout=10)
         assert not template.is_running()
         return
-    with share_template():
+    with share_fork_server():
         mine = start()
         template = kill_owner()
         assert template.is_running()  # serves the other builds of the block
@@ -238,7 +242,7 @@ def test_builds_of_the_tests_share_a_template():
     environment = {**START_ENVIRON, **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
     python = [*KernelSpecManager().get_kernel_spec("python3").argv]
     python = python[: python.index("-m")]
-    folder = os.environ[kernel_forking.TEMPLATES_VARIABLE]
+    folder = os.environ[kernel_forking.FORK_SERVERS_VARIABLE]
     assert compute_key(python, environment) in os.listdir(folder)
 
 
@@ -289,9 +293,9 @@ def test_installed_packages_are_listed_before_fork(start):
 def test_preloaded_modules_survive_fork():
     """No Python thread and no event loop is running, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
-    names = sorted({name for path in notebooks for name in dependencies.find_stack_modules(path)})
+    names = sorted({name for path in notebooks for name in dependencies.find_preload_modules(path)})
     assert {"pandas", "pycaret.classification", "mlflow.pyfunc"} <= {*names}
-    of_ingest = {*dependencies.find_stack_modules(notebooks[0])}
+    of_ingest = {*dependencies.find_preload_modules(notebooks[0])}
     assert {"matplotlib.figure", "sklearn.ensemble"} <= of_ingest  # functions import them
     opens_store = "mlflow.store.tracking.sqlalchemy_store"
     assert opens_store in {*names} - of_ingest

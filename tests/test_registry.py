@@ -51,7 +51,7 @@ from modelbook.registry import (
     versions,
 )
 from modelbook.registry.champion_comparison import score_on_shared_rows
-from modelbook.registry.clean_process import TEMPLATE_VARIABLE
+from modelbook.registry.clean_process import FORK_SERVER_VARIABLE
 from modelbook.registry.golden_check import compare_golden_rows
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.tracking import StageRun, active_run, count_holdout_evaluations
@@ -590,7 +590,7 @@ def test_rollback_works_offline(
     single = ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", code]
     if subprocess.run([*single[:4], "true"], capture_output=True).returncode:
         pytest.skip("this machine gives nobody a network of his own")
-    environ = {name: value for name, value in os.environ.items() if name != TEMPLATE_VARIABLE}
+    environ = {name: value for name, value in os.environ.items() if name != FORK_SERVER_VARIABLE}
     result = subprocess.run(single, capture_output=True, text=True, env=environ)
     assert (result.stdout, result.returncode) == ("1\n", 0), result.stderr
     assert alias(root) == 1

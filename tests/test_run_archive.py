@@ -311,7 +311,7 @@ class TestKeepRuns:
     def test_invalid_keep_runs_raises(self, value):
         with pytest.raises(
             BuildError,
-            match=r"keep_runs = .*\n  expected: how many runs .*\n  next: .*pipeline.yaml",
+            match=r"keep_runs = .*\n  expected: an integer of at least 1\b.*\n  next: .*pipeline.yaml",
         ):
             executor._check_limits(2, {}, value)
 

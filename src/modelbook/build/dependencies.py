@@ -20,8 +20,8 @@ from modelbook.training import custom_code
 
 CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
 PARAMETERS_MODULE = source_imports.PACKAGE / "config" / "stages.py"
-# Libraries that stages share, and whose imports survive a fork: no event loop, no thread.
-STACK = (
+# Libraries that the fork server imports: fork-safe, as their imports start no event loop or thread.
+PRELOADED_LIBRARIES = (
     "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pycaret", "scipy", "sklearn",
     "sqlalchemy",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
         f"{path.relative_to(source_imports.PACKAGE)} {_hash_file(path)}"
         for path in sorted(modules - {PARAMETERS_MODULE} | templates)
     ]
-    entries += [_parameters_source(stage)] if PARAMETERS_MODULE in modules else []
+    entries += [_read_parameters_source(stage)] if PARAMETERS_MODULE in modules else []
     entries += [
         f"environment {name} = {value}"
         for name, value in sorted(origins.read_environment(stage).items())
@@ -52,7 +52,7 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
         ).items()
     ]
     if stage == "ingest":
-        entries += [_table_state(params, root), _hash_file(root / params["contract"])]
+        entries += [_fingerprint_table(params, root), _hash_file(root / params["contract"])]
     if any(params.get(name) not in (None, NONE, [NONE]) for name in CUSTOM_CODE_PARAMETERS):
         entries += [
             f"{path.relative_to(root)} {_hash_file(path)}" for path in custom_code.list_files(root)
@@ -65,14 +65,14 @@ def find_modules(notebook: Path) -> set[Path]:
     return _follow_imports(notebook)[0]
 
 
-def find_stack_modules(notebook: Path) -> list[str]:
-    """Find the modules of the stack that a notebook imports, directly or indirectly.
+def find_preload_modules(notebook: Path) -> list[str]:
+    """Find the modules that a notebook imports from fork-safe libraries, directly or indirectly.
 
     Imports within functions count: the stage runs most of them.
     """
     names = _follow_imports(notebook)[1]
     names |= STORE_MODULES if "mlflow" in names else set()
-    return sorted(name for name in names if name.partition(".")[0] in STACK)
+    return sorted(name for name in names if name.partition(".")[0] in PRELOADED_LIBRARIES)
 
 
 def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
@@ -82,7 +82,7 @@ def _follow_imports(notebook: Path) -> tuple[set[Path], set[str]]:
     return modules, {*names, *imported}
 
 
-def _parameters_source(stage: str) -> str:
+def _read_parameters_source(stage: str) -> str:
     """Return the source of config/stages.py without the parameter models of other stages."""
     source = PARAMETERS_MODULE.read_text(encoding="utf-8")
     other_models = {model.__name__ for name, model in config.STAGES.items() if name != stage}
@@ -94,7 +94,7 @@ def _parameters_source(stage: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _table_state(params: dict[str, Any], root: Path) -> str:
+def _fingerprint_table(params: dict[str, Any], root: Path) -> str:
     try:
         return dataset.quick_fingerprint(params["table"], root)
     except ModelbookError:

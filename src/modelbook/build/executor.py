@@ -25,7 +25,7 @@ from modelbook.build import (
     staleness,
 )
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
-from modelbook.build.ploomber import BuildFailed
+from modelbook.build.ploomber import ReportedBuildError
 from modelbook.build.runner import BuildResult, StageRunner
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
@@ -40,21 +40,21 @@ from modelbook.training import custom_code
 def mark_stale_stages(dag: Any) -> None:
     """Ploomber hook: use a book's own notebooks, and mark stages with changed dependencies."""
     root = project.find_root()
-    book_notebooks.use_book_notebooks(dag, root, _book_name(dag))
-    build_state = staleness.read_build_state(root, _book_name(dag))
+    book_notebooks.use_book_notebooks(dag, root, _get_book_name(dag))
+    build_state = staleness.read_build_state(root, _get_book_name(dag))
     stale: set[str] = set()
     for name in dag:
         task = dag[name]
         is_downstream = bool(stale & set(task.upstream))
         if is_downstream or build_state.get(name, {}).get(
             "dependencies_digest"
-        ) != _dependency_digest(name, root, task):
+        ) != _compute_dependency_digest(name, root, task):
             stale.add(name)
             ploomber.mark_outdated(task)
 
 
 class BuildExecutor(ploomber.Executor):
-    """Runs the outdated stages, one build at a time; writes the index and prints the verdicts.
+    """Runs the outdated stages, one build at a time; writes the index and prints verdicts.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ class BuildExecutor(ploomber.Executor):
             command = _parse_command(sys.argv)
             _check_command(command)
             staleness.remove_corrupt_metadata(root)
-            if _runs_past_executor(command):
+            if _bypasses_executor(command):
                 store.ensure_store(root)
-                _authorise_notebooks(root)
+                _issue_build_token(root)
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
@@ -92,26 +92,26 @@ class BuildExecutor(ploomber.Executor):
                 outdated = {
                     name: dag[name] for name in dag if not ploomber.is_up_to_date(dag[name])
                 }
-                result = self._run_stages(outdated, root, params, _book_name(dag))
+                result = self._run_stages(outdated, root, params, _get_book_name(dag))
                 if outdated:
                     stage_states = _collect_stage_states(dag, root, params, outdated, result)
                     failure_pages.write_failure_pages(
-                        root, _book_name(dag), result.failure_messages, *stage_states
+                        root, _get_book_name(dag), result.failure_messages, *stage_states
                     )
-                    failure_pages.mark_blocked_pages(root, _book_name(dag))
+                    failure_pages.mark_blocked_pages(root, _get_book_name(dag))
                     _record_run(dag, root, started_at, result, self.keep_runs, *stage_states)
-                index_path = report_index.write_index(root, _book_name(dag))
+                index_path = report_index.write_index(root, _get_book_name(dag))
         if result.was_stopped:
-            raise BuildFailed("\nstopped; the next build continues from here")
+            raise ReportedBuildError("\nstopped; the next build continues from here")
         finished_stages = [
             name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])
         ]
         staleness.print_summary(
-            root, _book_name(dag), finished_stages, index_path, nothing_to_do=not outdated
+            root, _get_book_name(dag), finished_stages, index_path, nothing_to_do=not outdated
         )
         if result.failure_summaries:
             failures = [f"{name} ({text})" for name, text in result.failure_summaries.items()]
-            raise BuildFailed(f"the build failed at: {', '.join(failures)}")
+            raise ReportedBuildError(f"the build failed at: {', '.join(failures)}")
         return result.task_reports
 
     def _run_stages(
@@ -126,12 +126,12 @@ class BuildExecutor(ploomber.Executor):
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Turn errors that a user can correct into ``BuildFailed``, without a traceback."""
+    """Turn errors that a user can correct into ``ReportedBuildError``, without a traceback."""
     try:
         with disk.translate_disk_full():
             yield
     except ModelbookError as error:
-        raise BuildFailed(f"\n{type(error).__name__}: {error}") from None
+        raise ReportedBuildError(f"\n{type(error).__name__}: {error}") from None
 
 
 def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
@@ -146,7 +146,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
     params: dict[str, Any] = {}
     for name in dag:
         params[name] = config.validate(
-            name, *origins.resolve_for_build(root, name, _task_parameters(dag[name]))
+            name, *origins.resolve_for_build(root, name, _read_task_parameters(dag[name]))
         )
         for path in ploomber.list_products(dag[name]):
             _check_folder(path.parent)
@@ -164,7 +164,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
         if "compare" in params:
             tasks.get_task(contract).check_params(params["compare"])
             if "compare" in dag and not ploomber.is_up_to_date(dag["compare"]):
-                _check_own_code(root, params["compare"], contract)
+                _check_custom_code(root, params["compare"], contract)
         if "finalize" in params:
             business_value.check_amount(contract, params["finalize"].amount)
             tasks.get_task(contract).read_costs(params["finalize"])
@@ -174,8 +174,8 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
     return params
 
 
-def _check_own_code(root: Path, params: Any, contract: Contract) -> None:
-    """Load estimators and metrics of the book's own, and check them as the stage compare does."""
+def _check_custom_code(root: Path, params: Any, contract: Contract) -> None:
+    """Load custom estimators and metrics, and check them as the stage compare does."""
     if (params.estimators_file, params.metrics_file) == (config.NONE, config.NONE):
         return
     from modelbook.training import estimators  # imports PyCaret, which takes seconds
@@ -192,15 +192,15 @@ def _check_own_code(root: Path, params: Any, contract: Contract) -> None:
 def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
     next_step = "correct it in pipeline.yaml, under executor"
     for name, value, meaning in (
-        ("jobs", jobs, "how many stages may run at a time, from 1"),
-        ("keep_runs", keep_runs, "how many runs keep their pages, from 1"),
+        ("jobs", jobs, "an integer of at least 1: stages that run in parallel"),
+        ("keep_runs", keep_runs, "an integer of at least 1: runs that keep their pages"),
     ):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BuildError(f"{name} = {value!r}", expected=meaning, next=next_step)
     for name, seconds in timeout.items():
         if name not in config.STAGES:
             raise BuildError(
-                f"timeout names {name!r}",
+                f"timeout has the unknown stage {name!r}",
                 expected=config.suggest_name(name, config.STAGES),
                 next=next_step,
             )
@@ -233,20 +233,20 @@ def _check_command(command: argparse.Namespace) -> None:
         )
 
 
-def _runs_past_executor(command: argparse.Namespace) -> bool:
+def _bypasses_executor(command: argparse.Namespace) -> bool:
     """Whether Ploomber runs notebooks without this executor: ``task NAME``, and ``--debug``."""
     only_shows = command.source or command.status or command.on_finish
     is_task = command.task in config.STAGES and (command.build or not only_shows)
     return is_task or command.debug
 
 
-def _authorise_notebooks(root: Path) -> None:
-    """Mark the notebooks that Ploomber runs as part of a build, until this process ends."""
-    until_exit = ExitStack()
-    until_exit.enter_context(locks.lock_build(root))
+def _issue_build_token(root: Path) -> None:
+    """Issue a build token, which marks notebooks as run by a build, until this process exits."""
+    exit_stack = ExitStack()
+    exit_stack.enter_context(locks.lock_build(root))
     os.environ |= KERNEL_ENVIRONMENT
-    os.environ[build_token.VARIABLE] = until_exit.enter_context(build_token.issue_token(root))
-    atexit.register(until_exit.close)
+    os.environ[build_token.VARIABLE] = exit_stack.enter_context(build_token.issue_token(root))
+    atexit.register(exit_stack.close)
 
 
 def _check_folder(folder: Path) -> None:
@@ -277,7 +277,7 @@ def _record_run(
 ) -> None:
     """Add this build to the book's run history."""
     status = "stopped" if result.was_stopped else "failed" if result.failure_summaries else "ok"
-    book = _book_name(dag)
+    book = _get_book_name(dag)
     build_state = staleness.read_build_state(root, book)
     try:
         history.record_run(
@@ -313,12 +313,12 @@ def _collect_stage_states(
         state = "ran" if ploomber.was_executed(dag[name]) else "not run"
         state = "failed" if name in result.failure_summaries else state
         states[name] = state if name in outdated else "kept"
-        _, value_origins = origins.resolve_for_build(root, name, _task_parameters(dag[name]))
+        _, value_origins = origins.resolve_for_build(root, name, _read_task_parameters(dag[name]))
         parameters[name] = config.describe_parameters(params[name], value_origins)
     return states, parameters
 
 
-def _task_parameters(task: Any) -> dict[str, Any]:
+def _read_task_parameters(task: Any) -> dict[str, Any]:
     return {
         key: value
         for key, value in ploomber.read_parameters(task).items()
@@ -326,14 +326,14 @@ def _task_parameters(task: Any) -> dict[str, Any]:
     }
 
 
-def _dependency_digest(name: str, root: Path, task: Any) -> str:
+def _compute_dependency_digest(name: str, root: Path, task: Any) -> str:
     try:
         return dependencies.compute_digest(
-            name, root, origins.resolve_for_build(root, name, _task_parameters(task))[0]
+            name, root, origins.resolve_for_build(root, name, _read_task_parameters(task))[0]
         )
     except ModelbookError:
         return ""  # reported by the build itself
 
 
-def _book_name(dag: Any) -> str:
+def _get_book_name(dag: Any) -> str:
     return str(next(iter(dag.values())).params["book"])

@@ -1,4 +1,4 @@
-"""Kernels forked from a template process that has imported the stack once, on Linux."""
+"""Kernels forked from a server process that has imported the libraries once, on Linux."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.provisioning import LocalProvisioner
 
-from modelbook.build import kernel_template
-from modelbook.build.dependencies import STACK
+from modelbook.build import fork_server
+from modelbook.build.dependencies import PRELOADED_LIBRARIES
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
-from modelbook.registry.clean_process import TEMPLATE_VARIABLE
+from modelbook.registry.clean_process import FORK_SERVER_VARIABLE
 
-TEMPLATES_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of shared templates
-TEMPLATE_VARIABLES = (TEMPLATES_VARIABLE, TEMPLATE_VARIABLE)
+FORK_SERVERS_VARIABLE = "MODELBOOK_KERNEL_TEMPLATES"  # folder with the sockets of shared servers
+FORK_SERVER_VARIABLES = (FORK_SERVERS_VARIABLE, FORK_SERVER_VARIABLE)
 LAUNCHER = ["-m", "ipykernel_launcher"]
 # Prefixes of variables that no library reads at import, or that a library sets at import.
-LATE_VARIABLES = (
+VARIABLES_UNUSED_AT_IMPORT = (
     "AWS_", "COLUMNS", "DVC_", "GIT_AUTHOR_", "GIT_COMMITTER_", "IPYTHONDIR", "JPY_", "JUPYTERLAB_",
     "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_PATH", "JUPYTER_RUNTIME_DIR",
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "LINES", "MLFLOW_", "MODELBOOK_", "PLOOMBER_",
@@ -39,48 +39,50 @@ LATE_VARIABLES = (
 )  # fmt: skip
 
 
-class KernelTemplate:
-    """A template process; it ends, with its kernels, when it is closed or its owner dies.
+class ForkServer:
+    """A process that forks kernels.
+
+    It exits with its kernels when it is closed, and when its parent process exits.
 
     Parameters
     ----------
     folder : Path
-        Path of the socket, named by the key of interpreter and environment.
+        Folder of the socket; the file name is a hash of interpreter and environment.
     """
 
     def __init__(self, python: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         self.path = folder / compute_key(python, environment)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lifeline, self._lifeline = os.pipe()
+        parent_pipe, self._parent_pipe = os.pipe()
         try:
             listener.bind(str(self.path))
             listener.listen()
-            ends = (listener.fileno(), lifeline)
+            child_fds = (listener.fileno(), parent_pipe)
             self._process = subprocess.Popen(
-                [*python, kernel_template.__file__, *map(str, ends)],
+                [*python, fork_server.__file__, *map(str, child_fds)],
                 env={**environment, "PYTHONPATH": ""},  # each kernel adds its own
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=ends,
-                start_new_session=True,  # Ctrl-C is the build's
+                pass_fds=child_fds,
+                start_new_session=True,  # Ctrl-C reaches only the build
             )
         finally:
             listener.close()
-            os.close(lifeline)
+            os.close(parent_pipe)
 
     def close(self) -> None:
         """End the process and its kernels."""
-        os.close(self._lifeline)
+        os.close(self._parent_pipe)
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=1)  # it is importing
+            self._process.wait(timeout=1)  # it may still be importing
         self._process.kill()
         self._process.wait()
         self.path.unlink(missing_ok=True)
 
 
 class ForkedProcess:
-    """A forked kernel, with what Jupyter uses of ``subprocess.Popen``."""
+    """A forked kernel, with the methods of ``subprocess.Popen`` that ``jupyter_client`` uses."""
 
     stdin = stdout = stderr = None
 
@@ -91,7 +93,7 @@ class ForkedProcess:
 
     @property
     def pid(self) -> int:
-        """Process id; waits until the template has forked.
+        """Process id; waits until the server has forked.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class ForkedProcess:
         while self._pid is None and self.poll() is None:
             time.sleep(0.01)
         if self._pid is None:
-            raise ProcessLookupError("the kernel ended before it began")
+            raise ProcessLookupError("the kernel was killed before it was forked")
         return self._pid
 
     def poll(self) -> int | None:
@@ -114,12 +116,12 @@ class ForkedProcess:
                     break
                 except OSError:
                     message = b""
-                if not message:  # the template, with all its kernels, has been killed
+                if not message:  # the server, with all its kernels, has been killed
                     self.returncode = -signal.SIGKILL
                 else:
-                    facts = json.loads(message)
-                    self._pid = facts.get("pid", self._pid)
-                    self.returncode = facts.get("code")
+                    reply = json.loads(message)
+                    self._pid = reply.get("pid", self._pid)
+                    self.returncode = reply.get("code")
             if self.returncode is not None:
                 self._connection.close()
         return self.returncode
@@ -138,9 +140,9 @@ class ForkedProcess:
         if self.poll() is not None:
             return
         if self._pid is None and number == signal.SIGKILL:
-            self._connection.shutdown(socket.SHUT_RDWR)  # the template kills what it forks
+            self._connection.shutdown(socket.SHUT_RDWR)  # the server kills what it forks
             return
-        with suppress(ProcessLookupError):  # it has just ended; the template reports it
+        with suppress(ProcessLookupError):  # it has just ended; the server reports it
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
@@ -153,12 +155,12 @@ class ForkedProcess:
 
 
 class KernelForker:
-    """Forks the kernels of one build: from a matching shared template or its own."""
+    """Forks the kernels of one build: from a matching shared server or its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="modelbook-")
-        self._templates: dict[str, KernelTemplate] = {}
+        self._servers: dict[str, ForkServer] = {}
 
     def fork(
         self, command: Sequence[str], environment: Mapping[str, str], cwd: str, modules: list[str]
@@ -167,27 +169,27 @@ class KernelForker:
         folders = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
         if not can_fork(command, folders):
             return None
-        at = _launcher_position(command)
-        python, arguments = command[:at], command[at + len(LAUNCHER) :]
+        index = _find_launcher(command)
+        python, arguments = command[:index], command[index + len(LAUNCHER) :]
         request = {"arguments": arguments, "env": {**environment}, "cwd": cwd, "modules": modules}
         key = compute_key(python, environment)
-        shared = os.environ.get(TEMPLATES_VARIABLE)
-        with suppress(OSError):  # no template of this key, or it has just ended
+        shared = os.environ.get(FORK_SERVERS_VARIABLE)
+        with suppress(OSError):  # no server of this key, or it has just ended
             if shared:
                 return _request_kernel(Path(shared) / key, request)
         with suppress(OSError), self._lock:
             job_folder = Path(self._folder.name)
-            if key not in self._templates:
-                self._templates[key] = KernelTemplate(python, environment, job_folder)
+            if key not in self._servers:
+                self._servers[key] = ForkServer(python, environment, job_folder)
             return _request_kernel(job_folder / key, request)
         return None
 
     def close(self) -> None:
-        """End the templates of this build."""
+        """End the fork servers of this build."""
         with self._lock:
-            for template in self._templates.values():
-                template.close()
-            self._templates.clear()
+            for server in self._servers.values():
+                server.close()
+            self._servers.clear()
             self._folder.cleanup()
 
 
@@ -209,58 +211,64 @@ class ForkingProvisioner(LocalProvisioner):
 
 
 @contextmanager
-def share_template() -> Iterator[None]:
-    """Let all builds that are started in this block fork their kernels from one template.
+def share_fork_server() -> Iterator[None]:
+    """Let all builds that are started in this block fork their kernels from one server.
 
-    So do other commands their clean processes.
+    Other commands fork their clean processes from it, too.
     """
     argv = KernelSpecManager().get_kernel_spec("python3").argv
-    if not can_fork(argv, []) or TEMPLATES_VARIABLE in os.environ:
+    if not can_fork(argv, []) or FORK_SERVERS_VARIABLE in os.environ:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
         environment = {**os.environ, **KERNEL_ENVIRONMENT}
-        template = KernelTemplate(argv[: _launcher_position(argv)], environment, Path(folder))
-        shared = {TEMPLATES_VARIABLE: folder, TEMPLATE_VARIABLE: str(template.path)}
+        server = ForkServer(argv[: _find_launcher(argv)], environment, Path(folder))
+        shared = {FORK_SERVERS_VARIABLE: folder, FORK_SERVER_VARIABLE: str(server.path)}
         os.environ |= shared
         try:
             yield
         finally:
             for variable in shared:
                 del os.environ[variable]
-            template.close()
+            server.close()
 
 
 def can_fork(command: Sequence[str], folders: Sequence[str]) -> bool:
     """Check whether a kernel can be forked instead of being started by this command.
 
-    Not on macOS, whose system libraries do not survive a fork; not if the kernelspec names another
-    launcher; nor if one of the folders that Python searches first hides a library of the stack.
+    Not on macOS, whose system libraries are not fork-safe; not if the kernelspec names another
+    launcher; nor if a folder that Python searches first shadows a preloaded library.
     """
-    hidden = any(
+    is_shadowed = any(
         Path(folder, name).exists() or Path(folder, f"{name}.py").exists()
         for folder in folders
         if folder
-        for name in STACK
+        for name in PRELOADED_LIBRARIES
     )
-    return sys.platform == "linux" and _launcher_position(command) > 0 and not hidden
+    return sys.platform == "linux" and _find_launcher(command) > 0 and not is_shadowed
 
 
 def compute_key(python: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Return a key of what an import depends on: interpreter, installed packages, environment."""
-    early = sorted(item for item in environment.items() if not item[0].startswith(LATE_VARIABLES))
+    """Return a hash of interpreter, installed packages and environment, on which imports depend."""
+    import_variables = sorted(
+        (name, value)
+        for name, value in environment.items()
+        if not name.startswith(VARIABLES_UNUSED_AT_IMPORT)
+    )
     installed_at = os.stat(sysconfig.get_path("purelib")).st_mtime_ns
-    return hashlib.sha256(repr(([*python], installed_at, early)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(([*python], installed_at, import_variables)).encode()).hexdigest()[
+        :16
+    ]
 
 
-def _launcher_position(command: Sequence[str]) -> int:
+def _find_launcher(command: Sequence[str]) -> int:
     """Return where ``-m ipykernel_launcher`` begins, -1 if it is absent."""
-    pairs = [[*command[at : at + len(LAUNCHER)]] for at in range(len(command))]
+    pairs = [[*command[start : start + len(LAUNCHER)]] for start in range(len(command))]
     return pairs.index(LAUNCHER) if LAUNCHER in pairs else -1
 
 
 def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedProcess:
-    request = {**request, "env": {**request["env"], TEMPLATE_VARIABLE: str(path)}}
+    request = {**request, "env": {**request["env"], FORK_SERVER_VARIABLE: str(path)}}
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         connection.connect(str(path))

@@ -1,7 +1,7 @@
-"""Jupyter kernels of a build: pre-start, readiness, shutdown and cause of death.
+"""Jupyter kernels of a build: start, readiness, shutdown and exit reason.
 
-Imports take most of a short stage's time. So kernels are forked from a template that has imported
-the stack where the system allows it, and while one stage runs, the next stage's kernel already
+Imports take most of a short stage's time. So kernels are forked from a server that has imported
+the libraries where the system allows it, and while one stage runs, the next stage's kernel already
 executes the import cells of its notebook.
 """
 
@@ -30,7 +30,9 @@ from modelbook.source_imports import has_only_imports
 from modelbook.stage import build_token, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
-START_TIMEOUT = 180  # seconds until a kernel responds; a cold import takes up to a minute
+START_TIMEOUT = (
+    180  # seconds until a kernel responds; imports without file cache take up to a minute
+)
 OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory kills on Linux
 
 
@@ -42,11 +44,11 @@ class StageKernel:
     ) -> None:
         # With a blocking manager, Ctrl-C would get lost in the notebook client's event loop.
         self.manager = AsyncKernelManager(
-            kernel_name="python3", kernel_id=str(uuid4()), **_connection_options()
+            kernel_name="python3", kernel_id=str(uuid4()), **_make_connection_options()
         )
         self.manager.provisioner = ForkingProvisioner(
             forker,
-            dependencies.find_stack_modules(notebook),
+            dependencies.find_preload_modules(notebook),
             kernel_id=self.manager.kernel_id,
             kernel_spec=self.manager.kernel_spec,
             parent=self.manager,
@@ -65,7 +67,7 @@ class StageKernel:
             cwd=str(root), env=environ, extra_arguments=missing_options
         )
         self._process: Any = self.manager.provisioner.process
-        client = self._client()
+        client = self._connect_client()
         client.execute(extract_import_code(notebook), silent=True, store_history=False)
         client.stop_channels()
 
@@ -77,7 +79,7 @@ class StageKernel:
         RuntimeError
             If it has died, or does not respond in time.
         """
-        client = self._client()
+        client = self._connect_client()
         client.kernel_info()
         deadline = time.monotonic() + START_TIMEOUT
         try:
@@ -103,7 +105,7 @@ class StageKernel:
         self.kill()
         run_sync(self.manager.shutdown_kernel)(now=True)
 
-    def describe_death(self) -> str:
+    def describe_exit(self) -> str:
         """Describe why the kernel died."""
         code = self._process.poll()
         if code is None or code >= 0:
@@ -118,7 +120,7 @@ class StageKernel:
             )
         return f"it crashed with {name}, in a library's native code"
 
-    def _client(self) -> BlockingKernelClient:
+    def _connect_client(self) -> BlockingKernelClient:
         client = BlockingKernelClient()
         client.load_connection_info(self.manager.get_connection_info())
         client.start_channels(iopub=False, stdin=False, hb=False, control=False)
@@ -182,17 +184,19 @@ class KernelPool:
         return StageKernel(self._root, notebook, self._logs[stage], self._token, self._forker)
 
     def _start_with_retry(self, stage: str) -> StageKernel:
-        first = self._try_start(stage)
-        if isinstance(first, StageKernel):
-            return first
+        kernel_or_error = self._try_start(stage)
+        if isinstance(kernel_or_error, StageKernel):
+            return kernel_or_error
         if self._is_stopped:
             raise BuildError(f"stage {stage!r} was stopped before it began")
-        append_progress(self._logs[stage], f"the kernel did not start ({first}); trying once more")
-        second = self._try_start(stage)
-        if isinstance(second, StageKernel):
-            return second
+        append_progress(
+            self._logs[stage], f"the kernel did not start ({kernel_or_error}); trying once more"
+        )
+        kernel_or_error = self._try_start(stage)
+        if isinstance(kernel_or_error, StageKernel):
+            return kernel_or_error
         raise BuildError(
-            f"the kernel of stage {stage!r} did not start, twice: {second}",
+            f"the kernel of stage {stage!r} did not start, twice: {kernel_or_error}",
             expected=f"a kernel 'python3' that responds within {START_TIMEOUT} s",
             next="modelbook doctor",
         )
@@ -213,7 +217,7 @@ class KernelPool:
         return kernel
 
 
-def _connection_options() -> dict[str, str]:
+def _make_connection_options() -> dict[str, str]:
     """Use Unix sockets where available, so that other users cannot connect."""
     if sys.platform == "win32":
         return {}

@@ -41,7 +41,7 @@ class LogFollower:
         self._stage, self._log, self._progress = stage, log, progress
         self._finished = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
-        self._shown_entries, self._final_text = 0, ""
+        self._shown_entries, self._final_message = 0, ""
 
     def __enter__(self) -> LogFollower:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class LogFollower:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         append_progress(
-            self._log, self._final_text or (f"stopped by {kind.__name__}" if kind else "done")
+            self._log, self._final_message or (f"stopped by {kind.__name__}" if kind else "done")
         )
         self._finished.set()
         self._reader.join()
@@ -61,11 +61,11 @@ class LogFollower:
 
     def record_failure(self, message: str, notebook: Path) -> None:
         """Record the error, and where the partly executed notebook is."""
-        self._final_text = f"FAILED\n{message}\n  partly executed notebook: {notebook}"
+        self._final_message = f"FAILED\n{message}\n  partly executed notebook: {notebook}"
 
     def record_stop(self) -> None:
         """Record that the stage was stopped together with the build."""
-        self._final_text = "stopped"
+        self._final_message = "stopped"
 
     def _follow_log(self) -> None:
         is_finished = False
@@ -79,12 +79,12 @@ class LogFollower:
             self._progress.show_still_running(self._stage)
 
 
-def explain_failure(error: BaseException, kernel_death: str, notebook: Path | None = None) -> str:
+def explain_failure(error: BaseException, exit_reason: str, notebook: Path | None = None) -> str:
     """Describe the failing cell and its error, or why the kernel died, with a next step.
 
     ``notebook`` is the partly executed one: its cells are counted as on the stage's page.
     """
-    description = _describe_error(error, kernel_death, notebook)
+    description = _describe_error(error, exit_reason, notebook)
     hint = (
         ""
         if "next:" in description
@@ -93,7 +93,7 @@ def explain_failure(error: BaseException, kernel_death: str, notebook: Path | No
     return f"{description}\n  next:     {hint}" if hint else description
 
 
-def _describe_error(error: BaseException, kernel_death: str, notebook: Path | None) -> str:
+def _describe_error(error: BaseException, exit_reason: str, notebook: Path | None) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, PapermillExecutionError):
@@ -104,7 +104,7 @@ def _describe_error(error: BaseException, kernel_death: str, notebook: Path | No
             )
         if isinstance(cause, DeadKernelError):
             return (
-                f"the kernel died: {kernel_death} (not an error in the notebook's code)\n  next: "
+                f"the kernel died: {exit_reason} (not an error in the notebook's code)\n  next: "
                 f"    {OUT_OF_MEMORY_HINT}"
             )
         if isinstance(cause, ModelbookError):

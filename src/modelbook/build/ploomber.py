@@ -1,4 +1,4 @@
-"""Ploomber: the only module that imports it, or uses its private or writable attributes.
+"""Adapter for Ploomber; no other module imports it or uses its private attributes.
 
 ``tests/test_ploomber.py`` tests each assumption about them.
 """
@@ -20,7 +20,7 @@ Executor = abc.Executor
 FINISHED_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
 
 
-class BuildFailed(ReportedError):
+class ReportedBuildError(ReportedError):
     """Ends ``ploomber build`` with a message and exit code 1, without a traceback."""
 
 

@@ -100,7 +100,7 @@ class StageRunner:
 
     def _run_stage(self, name: str) -> tuple[Any, Any]:
         """Run one stage in a worker thread; returns Ploomber's report and metadata."""
-        task, death_text = self._tasks[name], ""
+        task, exit_reason = self._tasks[name], ""
         notebook = Path(str(task.product["nb"]))
         with LogFollower(name, self._logs[name], self._progress) as follower:
             try:
@@ -108,27 +108,27 @@ class StageRunner:
                     try:
                         return ploomber.run_task(task, kernel.manager)
                     finally:
-                        death_text = kernel.describe_death()
+                        exit_reason = kernel.describe_exit()
             except Exception as error:  # a notebook may raise anything; other branches go on
                 if self.result.was_stopped:
                     follower.record_stop()
                     raise
                 message = (
-                    self._timeout_message(name)
+                    self._make_timeout_message(name)
                     if name in self._overdue
-                    else explain_failure(error, death_text, notebook)
+                    else explain_failure(error, exit_reason, notebook)
                 )
                 follower.record_failure(message, notebook)
                 # Also if the kernel never started: downstream stages must not begin.
                 ploomber.mark_failed(task)
-                raise StageFailed(message) from error
+                raise StageRunError(message) from error
 
     def _collect_finished(self, finished: set[Future]) -> None:
         for future in finished:
             name = self._running.pop(future)
             try:
                 report, meta = future.result()
-            except StageFailed as error:
+            except StageRunError as error:
                 self.result.failure_messages[name] = str(error)
                 self.result.failure_summaries[name] = str(error).splitlines()[0]
                 staleness.record_failure(
@@ -145,7 +145,7 @@ class StageRunner:
                 self._overdue.add(name)
                 self._kernels.kill(name)
 
-    def _timeout_message(self, name: str) -> str:
+    def _make_timeout_message(self, name: str) -> str:
         return (
             f"stage {name!r} took longer than {self._timeout[name]:g} s and was stopped\n"
             f"  next: reduce its work, or raise its time limit: executor, timeout, {name} in "
@@ -153,7 +153,7 @@ class StageRunner:
         )
 
 
-class StageFailed(Exception):
+class StageRunError(Exception):
     """Carries the error message of a stage from its thread."""
 
 

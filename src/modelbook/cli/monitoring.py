@@ -186,7 +186,7 @@ def demo() -> None:
 
     Example:  modelbook demo
     """
-    from modelbook.build.kernel_forking import share_template
+    from modelbook.build.kernel_forking import share_fork_server
     from modelbook.extras.demo.sandbox import Sandbox
     from modelbook.extras.demo.scenario import Scenario
     from modelbook.extras.demo.screen import DemoScreen
@@ -194,7 +194,7 @@ def demo() -> None:
 
     with report_errors(), DemoScreen() as screen:
         root = project.find_root()
-        with share_template():
+        with share_fork_server():
             sandbox = Sandbox(root, root / "demo", screen.show_progress)
             result = Scenario(sandbox, screen.show_step).run()
     typer.echo(f"reports: {sandbox.root / 'reports' / 'index.html'}")

@@ -1,6 +1,6 @@
-"""Run a module in a clean process; in a build it is forked from the template of the kernels.
+"""Run a module in a clean process; in a build it is forked from the fork server of the kernels.
 
-The template has imported libraries, which takes seconds, and nothing of Modelbook.
+The server has imported libraries, which takes seconds, and nothing of Modelbook.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Any
 
-TEMPLATE_VARIABLE = "MODELBOOK_KERNEL_TEMPLATE"  # socket of the template that forked this kernel
+FORK_SERVER_VARIABLE = "MODELBOOK_KERNEL_TEMPLATE"  # socket of the server that forked this kernel
 
 
 def run_module(
@@ -26,13 +26,13 @@ def run_module(
     Parameters
     ----------
     libraries : list of str
-        What the template imports before it forks.
+        What the fork server imports before it forks.
     """
     request = {"module": module, "arguments": arguments, "modules": libraries}
-    template = os.environ.get(TEMPLATE_VARIABLE)
-    if template:
+    fork_server = os.environ.get(FORK_SERVER_VARIABLE)
+    if fork_server:
         with suppress(OSError):  # it has just ended
-            return _run_forked(template, {**request, "env": {**environment}, "cwd": os.getcwd()})
+            return _run_forked(fork_server, {**request, "env": {**environment}, "cwd": os.getcwd()})
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=dict(environment),
@@ -42,20 +42,20 @@ def run_module(
     )
 
 
-def _run_forked(template: str, request: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def _run_forked(fork_server: str, request: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
         TemporaryFile("w+") as stdout,
         TemporaryFile("w+") as stderr,
     ):
-        connection.connect(template)
+        connection.connect(fork_server)
         streams = [stdout.fileno(), stderr.fileno()]
         socket.send_fds(connection, [json.dumps(request).encode()], streams)
         code = None
         while code is None:
             message = connection.recv(1024)
             if not message:
-                raise ConnectionError(f"{template} was closed")
+                raise ConnectionError(f"{fork_server} was closed")
             code = json.loads(message).get("code")
         stdout.seek(0)
         stderr.seek(0)

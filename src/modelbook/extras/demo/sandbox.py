@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from modelbook.build.kernel_forking import TEMPLATE_VARIABLES
+from modelbook.build.kernel_forking import FORK_SERVER_VARIABLES
 from modelbook.errors import BuildError, ServingError
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
@@ -87,7 +87,7 @@ class Sandbox:
         self._environ = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(excluded_prefixes) or name in TEMPLATE_VARIABLES
+            if not name.startswith(excluded_prefixes) or name in FORK_SERVER_VARIABLES
         }
         self._environ |= {"MODELBOOK_BY": "demo", **ENVIRONMENT}
 

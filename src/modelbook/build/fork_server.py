@@ -1,4 +1,4 @@
-"""Template process: imports libraries once, and forks a kernel or a module for each connection.
+"""Fork server: imports libraries once, and forks a kernel or a module for each connection.
 
 ``kernel_forking`` runs this file as a script. It imports nothing of Modelbook, so that each kernel
 reads the current source of the package.
@@ -35,33 +35,33 @@ class Kernel(NamedTuple):
     connection: socket.socket  # readable when the build has closed it
 
 
-def main(listener_fd: int, lifeline_fd: int) -> None:
-    """Serve until the build closes the lifeline; in each forked process, run the kernel."""
+def main(listener_fd: int, parent_fd: int) -> None:
+    """Serve until the build closes its pipe; in each forked process, run the kernel."""
     del sys.path[0]  # the folder of this script
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
     _import_modules(["ipykernel.kernelapp"])  # first: libraries check whether they run in a kernel
-    request = serve(socket.socket(fileno=listener_fd), lifeline_fd)
-    _enter_project(request)
+    request = serve(socket.socket(fileno=listener_fd), parent_fd)
+    _apply_request(request)
     if "module" in request:
         run_module(request)
     else:
         run_kernel(request)
 
 
-def serve(listener: socket.socket, lifeline_fd: int) -> dict[str, Any]:
-    """Fork a kernel for each connection; like a fork, return in each kernel, with its request."""
-    selector = selectors.PollSelector()  # unlike epoll, nothing that a kernel would share
+def serve(listener: socket.socket, parent_fd: int) -> dict[str, Any]:
+    """Fork a kernel for each connection; return in the forked process alone, with its request."""
+    selector = selectors.PollSelector()  # an epoll descriptor would be shared with the forks
     selector.register(listener, selectors.EVENT_READ)
-    selector.register(lifeline_fd, selectors.EVENT_READ)
+    selector.register(parent_fd, selectors.EVENT_READ)
     kernels: set[Kernel] = set()
     while True:
         for key, _ in selector.select():
             kernel = key.data
-            if key.fileobj == lifeline_fd:
-                for running in kernels:
-                    _kill_group(running.pid)
+            if key.fileobj == parent_fd:
+                for forked in kernels:
+                    _kill_group(forked.pid)
                 _remove_socket(listener.getsockname())
                 sys.exit()
             elif kernel is None:
@@ -79,7 +79,7 @@ def serve(listener: socket.socket, lifeline_fd: int) -> dict[str, Any]:
                 selector.register(connection, selectors.EVENT_READ, kernel)
             elif key.fileobj == kernel.pidfd:
                 kernels.remove(kernel)
-                _report_end(selector, kernel)
+                _report_exit_code(selector, kernel)
             elif kernel in kernels:
                 _kill_group(kernel.pid)
                 selector.unregister(kernel.connection)
@@ -90,9 +90,9 @@ def run_kernel(request: dict[str, Any]) -> None:
     from ipykernel.kernelapp import launch_new_instance
 
     sys.argv = ["ipykernel_launcher", *request["arguments"]]
-    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the template
+    sys.argv.append(f"--IPKernelApp.parent_handle={os.getppid()}")  # ends with the server
     if "matplotlib" in sys.modules and not any("pycaret" in name for name in request["modules"]):
-        # PyCaret's import restyles all figures; a kernel that does not import it draws as usual.
+        # PyCaret changes rcParams when it is imported; restore them for kernels that do not use it.
         sys.modules["matplotlib"].rc_file_defaults()
     launch_new_instance()
 
@@ -104,8 +104,8 @@ def run_module(request: dict[str, Any]) -> None:
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
-def _enter_project(request: dict[str, Any]) -> None:
-    """Take over folder and environment, and make Modelbook importable."""
+def _apply_request(request: dict[str, Any]) -> None:
+    """Apply the working directory and environment of the request; make Modelbook importable."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -118,7 +118,7 @@ def _enter_project(request: dict[str, Any]) -> None:
 
 
 def _register_plugins() -> None:
-    """Register the package's plugins, which MLflow did not find in the template, for first use."""
+    """Register the package's plugins: MLflow did not find them when the server imported it."""
     if PLUGIN_REGISTRY in sys.modules:
         plugins = sys.modules[PLUGIN_REGISTRY].get_registered_artifact_repositories()
         for entry_point in entry_points(group=PLUGINS):
@@ -157,7 +157,7 @@ def _fork_kernel(
     return pid
 
 
-def _report_end(selector: selectors.BaseSelector, kernel: Kernel) -> None:
+def _report_exit_code(selector: selectors.BaseSelector, kernel: Kernel) -> None:
     _, status = os.waitpid(kernel.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     with suppress(OSError):  # the build has ended
@@ -175,12 +175,12 @@ def _import_modules(names: list[str]) -> None:
             importlib.import_module(name)
     for library in ("pycaret", "mlflow"):
         if library in sys.modules:
-            _list_packages(library)
+            _warm_package_cache(library)
 
 
 @cache
-def _list_packages(library: str) -> None:
-    """Let a library list the installed packages, a second of work; it keeps the list."""
+def _warm_package_cache(library: str) -> None:
+    """Let a library cache its list of installed packages, which takes a second."""
     with suppress(Exception):
         if library == "pycaret":
             sys.modules["pycaret"].show_versions()
@@ -190,7 +190,7 @@ def _list_packages(library: str) -> None:
 
 
 def _remove_socket(path: str) -> None:
-    with suppress(OSError):  # the owner does it, unless it was killed
+    with suppress(OSError):  # the parent removes it, unless it was killed
         os.unlink(path)
         os.rmdir(os.path.dirname(path))
 
@@ -198,7 +198,7 @@ def _remove_socket(path: str) -> None:
 def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:  # not yet a leader
+    except ProcessLookupError:  # it has not called setsid() yet
         os.kill(pid, signal.SIGKILL)
 
 
