@@ -177,6 +177,7 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
         ("categories", "catboost"),
         ("histograms of three", "catboost of three"),
         ("a logarithm", "catboost of a number"),
+        ("more trees than a group", "as many leaves as there may be"),
     ):
         models, weights = [grown(name) for name in names], [0.7, 0.3]
         rows = np.vstack([KINDS, KINDS])

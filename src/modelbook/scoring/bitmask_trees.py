@@ -222,11 +222,25 @@ class BitmaskTables:
         ]
 
     def _list_runs(self) -> list[tuple[int, int, bool]]:
-        """Start and end of adjacent trees of one kind, and whether each level has one split."""
-        tree_count = len(self._masks.leaf_values)
-        is_oblivious = np.broadcast_to(self._masks.is_oblivious, tree_count)
-        bounds = [0, *(np.flatnonzero(np.diff(is_oblivious)) + 1).tolist(), tree_count]
+        """Start and end of adjacent trees of one kind, and whether each level has one split.
+
+        The sums of which all trees have few leaves are apart, because their masks are shorter.
+        """
+        masks = self._masks
+        tree_count = len(masks.leaf_values)
+        is_oblivious = np.broadcast_to(masks.is_oblivious, tree_count)
+        most_leaves = np.maximum.reduceat(
+            masks.leaf_counts, np.unique(masks.output_index, return_index=True)[1]
+        )
+        mask_bits = np.array([_choose_mask_bits(min(count, MAX_LEAVES)) for count in most_leaves])
+        kinds = np.where(is_oblivious, 0, mask_bits[masks.output_index])
+        bounds = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), tree_count]
         return [(start, end, bool(is_oblivious[start])) for start, end in pairwise(bounds)]
+
+
+def _choose_mask_bits(bit_count: int) -> int:
+    """Return the bits of the smallest integer that has a bit for each leaf or level."""
+    return next(bits for bits in (8, 16, 32, 64) if bit_count <= bits)
 
 
 class _TreeGroup:
@@ -236,7 +250,7 @@ class _TreeGroup:
         most_leaves = int(masks.leaf_counts[trees].max())
         leaves = masks.leaf_values[trees, :most_leaves]
         used_bits = (most_leaves - 1).bit_length() if is_oblivious else most_leaves
-        dtype = next(f"uint{bits}" for bits in (8, 16, 32, 64) if used_bits <= bits)
+        dtype = f"uint{_choose_mask_bits(used_bits)}"
         self._is_oblivious = is_oblivious
         self._all_leaves = (
             (masks.leaf_counts[trees] - 1).astype(dtype)

@@ -32,9 +32,10 @@ class OnnxTrees:
     def sum_leaves(self, rows: np.ndarray) -> np.ndarray:
         """Return the sums of the leaf values of encoded rows; shape (rows, sums)."""
         self._session = self._session or open_session(self._path)
-        rows = np.ascontiguousarray(rows)
         blocks = [
-            self._session.run(None, {"rows": rows[start : start + BLOCK_ROWS]})[0]
+            self._session.run(
+                None, {"rows": np.ascontiguousarray(rows[start : start + BLOCK_ROWS])}
+            )[0]
             for start in range(0, len(rows), BLOCK_ROWS)
         ]
         return np.concatenate(blocks)

@@ -121,7 +121,7 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
         properties |= _conformal_schema(model)
     properties["row_hash"] = {
         "type": ["string", "null"],
-        "description": "hash by which the journal entry can be verified; null if it was not journaled",
+        "description": "hash that verifies the journal entry; null if it was not journaled",
     }
     if decision_rule.threshold is not None:
         properties["prediction"] = prediction | {
