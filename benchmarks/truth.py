@@ -1,10 +1,10 @@
-"""Truth tests: each rate that the docs state, by simulation, beside its target.
+"""Simulation study of the statistical claims in the docs: coverage, error rates and power.
 
     python benchmarks/truth.py [--only WORDS] [--most N]
 
-Prints for each case how often something happened that should (or should not), its Wilson interval
-and the target. Tables are small and drawn anew each time; the project's own functions judge them.
-A case is repeated until its interval lies on one side of the target, at most ``--most`` times.
+Prints the rate of an event in each case, its Wilson interval and the target. Small tables are drawn
+in each repetition and evaluated with the package's functions. A case is repeated until its interval
+lies on one side of the target, at most ``--most`` times.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from modelbook.training.choice import Alternative, estimate_choice_optimism, is_
 from modelbook.training.fold_tests import ALPHA, estimate_optimism, p_value_of_gain
 
 Case = Callable[..., "Rate"]
-FIRST_REPEATS, MOST_REPEATS = 100, 6400  # repetitions are doubled in between
-RESAMPLES = 200  # behind each interval
+FIRST_REPEATS, MAX_REPEATS = 100, 6400  # doubled in between
+RESAMPLES = 200  # bootstrap resamples per interval
 
 
 @dataclass(frozen=True)
 class Rate:
-    """How often an event happened in a simulation, and the target of its rate."""
+    """Rate of an event in a simulation, and its target."""
 
     case: str
     n_events: int
@@ -77,7 +77,7 @@ class Rate:
 
     @property
     def is_met(self) -> bool:
-        """Whether the whole interval meets the target; a case that is never judged meets it."""
+        """Whether the whole interval meets the target; a case without any interval meets it."""
         low, high = self.interval
         return not self.n_runs or (low >= self.target if self.is_minimum else high <= self.target)
 
@@ -88,7 +88,7 @@ class Rate:
         return bool(self.n_runs) and (high < self.target if self.is_minimum else low > self.target)
 
     def __add__(self, other: Rate) -> Rate:
-        """Both simulations of the case together."""
+        """Pool two simulations of a case."""
         return replace(
             self, n_events=self.n_events + other.n_events, n_runs=self.n_runs + other.n_runs
         )
@@ -96,15 +96,15 @@ class Rate:
     def __str__(self) -> str:
         low, high = self.interval
         relation = "at least" if self.is_minimum else "at most"
-        evaluated = (
+        estimate_text = (
             f"{self.value:6.1%} ({low:.1%} to {high:.1%})" if self.n_runs else "cannot be judged"
         )
-        mark = "ok" if self.is_met else "MISSED" if self.is_missed else "open"
-        return f"{self.case:<66} {evaluated:<28} {relation} {self.target:.1%}  {mark}"
+        result_text = "ok" if self.is_met else "MISSED" if self.is_missed else "open"
+        return f"{self.case:<66} {estimate_text:<28} {relation} {self.target:.1%}  {result_text}"
 
 
-def draw_judgeable_outcome(rng: np.random.Generator, n_rows: int, rate: float) -> np.ndarray:
-    """Outcomes with as many of each class as an interval needs, if that happens at all."""
+def draw_estimable_outcome(rng: np.random.Generator, n_rows: int, rate: float) -> np.ndarray:
+    """Draw outcomes with enough rows of each class for an interval, in at most 1,000 attempts."""
     for _ in range(1000):
         outcome = (rng.random(n_rows) < rate).astype(int)
         if min(outcome.sum(), n_rows - outcome.sum()) >= MIN_CLASS_ENTITIES:
@@ -112,44 +112,46 @@ def draw_judgeable_outcome(rng: np.random.Generator, n_rows: int, rate: float) -
     return outcome
 
 
-def cover_roc_auc(
+def measure_roc_auc_coverage(
     n_rows: int, rate: float, repeats: int, *, separation: float = 1.0, seed: int = 0
 ) -> Rate:
-    """Coverage of the interval of ROC AUC for normal scores, where it is judged."""
-    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
+    """Coverage of the ROC AUC interval for normal scores, among tables that have an interval."""
+    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
     truth = norm.cdf(separation / np.sqrt(2))
     for _ in range(repeats):
-        outcome = draw_judgeable_outcome(rng, n_rows, rate)
+        outcome = draw_estimable_outcome(rng, n_rows, rate)
         score = rng.normal(size=n_rows) + separation * outcome
         scored = ScoredRows.from_arrays(outcome, score, np.arange(n_rows))
         _, low, high = metric_with_ci(
             "roc_auc", BINARY_METRICS["roc_auc"], scored, resamples=RESAMPLES, seed=0
         )
-        n_judged += bool(np.isfinite(low))
+        n_with_ci += bool(np.isfinite(low))
         n_covered += bool(low <= truth <= high)
     return Rate(
-        f"95% CI of ROC AUC, {n_rows} rows, {rate:.0%} yes", n_covered, n_judged, 0.93, True
+        f"95% CI of ROC AUC, {n_rows} rows, {rate:.0%} yes", n_covered, n_with_ci, 0.93, True
     )
 
 
-def cover_precision(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of precision on 300 rows with 10% yes, of which those above a threshold are flagged."""
-    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
+def measure_precision_coverage(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the precision interval on 300 rows with 10% positives."""
+    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
     metric = threshold_metrics(threshold)["precision"]
-    result, missed = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
+    true_positive_rate, false_positive_rate = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
     for _ in range(repeats):
-        outcome = draw_judgeable_outcome(rng, 300, 0.1)
+        outcome = draw_estimable_outcome(rng, 300, 0.1)
         score = rng.normal(size=300) + outcome
         scored = ScoredRows.from_arrays(outcome, score, np.arange(300))
         _, low, high = metric_with_ci("precision", metric, scored, resamples=RESAMPLES, seed=0)
-        n_judged += bool(np.isfinite(low))
-        n_covered += bool(low <= result / (result + missed) <= high)
-    flagged = 300 * (result + missed)
+        n_with_ci += bool(np.isfinite(low))
+        n_covered += bool(
+            low <= true_positive_rate / (true_positive_rate + false_positive_rate) <= high
+        )
+    flagged = 300 * (true_positive_rate + false_positive_rate)
     case = f"95% CI of precision, 300 rows, {flagged:.0f} of them flagged"
-    return Rate(case, n_covered, n_judged, 0.93, True)
+    return Rate(case, n_covered, n_with_ci, 0.93, True)
 
 
-def cover_rmse(
+def measure_rmse_coverage(
     n_entities: int,
     repeats: int,
     *,
@@ -157,28 +159,30 @@ def cover_rmse(
     has_equal_sizes: bool = True,
     seed: int = 0,
 ) -> Rate:
-    """Coverage of the interval of RMSE with correlated errors of each entity.
+    """Coverage of the RMSE interval if errors of an entity are correlated.
 
     Entities have five rows each, or a geometrically distributed number with this mean.
     """
-    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
-    draw = DRAWN_ERRORS[errors]
+    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
+    draw_errors = ERROR_DISTRIBUTIONS[errors]
     for _ in range(repeats):
         rows = np.full(n_entities, 5) if has_equal_sizes else rng.geometric(0.2, n_entities)
         entity = np.repeat(np.arange(n_entities), rows)
-        error = np.repeat(draw(rng, n_entities), rows) + draw(rng, len(entity))
+        error = np.repeat(draw_errors(rng, n_entities), rows) + draw_errors(rng, len(entity))
         scored = ScoredRows.from_arrays(error, np.zeros(len(entity)), entity)
         _, low, high = metric_with_ci(
             "rmse", REGRESSION_METRICS["rmse"], scored, resamples=RESAMPLES, seed=0
         )
-        n_judged += bool(np.isfinite(low))
+        n_with_ci += bool(np.isfinite(low))
         n_covered += bool(low <= np.sqrt(2) <= high)
     sizes = "5 rows" if has_equal_sizes else "unequal size"
     case = f"95% CI of RMSE, {n_entities} entities of {sizes}, {errors} errors"
-    return Rate(case, n_covered, n_judged, 0.93, True)
+    return Rate(case, n_covered, n_with_ci, 0.93, True)
 
 
-DRAWN_ERRORS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {  # of variance 1
+ERROR_DISTRIBUTIONS: dict[
+    str, Callable[[np.random.Generator, int], np.ndarray]
+] = {  # with variance 1
     "normal": lambda rng, n: rng.normal(size=n),
     "exponential": lambda rng, n: rng.exponential(size=n) - 1,
     "t(5)": lambda rng, n: rng.standard_t(5, n) / np.sqrt(5 / 3),
@@ -193,18 +197,21 @@ def make_contract(n_groups: int) -> Contract:
             "title": "t", "question": "q", "source": "s", "licence": "l", "task": "binary",
             "columns": {
                 "x": {"role": "feature", "type": "number", "meaning": "a number"},
-                "group": {"role": "sensitive", "type": "category", "categories": categories, "meaning": "a group"},
+                "group": {
+                    "role": "sensitive", "type": "category", "categories": categories,
+                    "meaning": "a group",
+                },
                 "y": {"role": "target", "type": "boolean", "meaning": "the outcome"},
             },
         }
     )  # fmt: skip
 
 
-def hold_innocent_models(
+def measure_fairness_false_positives(
     n_groups: int, group_rows: int, rate: float, repeats: int, *, seed: int = 0
 ) -> Rate:
-    """How often a model that is equal for all groups is held for its fairness gaps."""
-    rng, contract, n_held = np.random.default_rng(seed), make_contract(n_groups + 1), 0
+    """How often the gate rejects a model that performs equally in all groups."""
+    rng, contract, n_rejected = np.random.default_rng(seed), make_contract(n_groups + 1), 0
     group = np.repeat(
         [str(number) for number in range(n_groups + 1)], [1000] + [group_rows] * n_groups
     )
@@ -216,21 +223,21 @@ def hold_innocent_models(
         gaps = measure_fairness_gaps(
             Binary(contract), scored, frame, 0.6, 0.6, min_rows=100, resamples=100, seed=0
         )
-        n_held += is_held_for(gaps[gaps["metric"] == "recall"])
+        n_rejected += is_rejected_for(gaps[gaps["metric"] == "recall"])
     return Rate(
         f"innocent model held, {n_groups} groups of {group_rows} rows, {rate:.0%} yes",
-        n_held, repeats, 0.05,
+        n_rejected, repeats, 0.05,
     )  # fmt: skip
 
 
-def is_held_for(gaps: pd.DataFrame) -> bool:
+def is_rejected_for(gaps: pd.DataFrame) -> bool:
     intervals = tuple(
         (row.value, Interval(row.gap, row.low, row.high)) for row in gaps.itertuples()
     )
-    good = Interval(0.8, 0.75, 0.85)
+    passing_metric = Interval(0.8, 0.75, 0.85)
     return (
         decide(
-            Evidence(1, None, good, Interval(0.1, 0.05, 0.15), fairness_gaps=intervals),
+            Evidence(1, None, passing_metric, Interval(0.1, 0.05, 0.15), fairness_gaps=intervals),
             Deploy(),
             0.6,
         ).action
@@ -239,7 +246,7 @@ def is_held_for(gaps: pd.DataFrame) -> bool:
 
 
 def score_noise(rng: np.random.Generator, n_families: int) -> np.ndarray:
-    """ROC AUC of families in five folds of a table of noise; shape (families, folds)."""
+    """ROC AUC of families in five folds of pure noise; shape (families, folds)."""
     features, outcome = rng.normal(size=(200, 5)), rng.integers(0, 2, 200)
     folds = StratifiedKFold(5, shuffle=True, random_state=int(rng.integers(2**31)))
     return np.array(
@@ -250,34 +257,35 @@ def score_noise(rng: np.random.Generator, n_families: int) -> np.ndarray:
     )
 
 
-def find_leaders_in_noise(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
-    """How often the best of several families leads the baseline where nothing can be learned."""
-    rng, n_found = np.random.default_rng(seed), 0
+def measure_significant_leader_rate(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often the best of several families is significantly better than the baseline on noise."""
+    rng, n_significant = np.random.default_rng(seed), 0
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
         best = scores[np.argmax(scores.mean(axis=1))]
-        n_found += p_value_of_gain(best - 0.5) <= ALPHA / n_families
-    return Rate(f"leader found in noise, {n_families} families", n_found, repeats, 0.05)
+        n_significant += p_value_of_gain(best - 0.5) <= ALPHA / n_families
+    return Rate(f"leader found in noise, {n_families} families", n_significant, repeats, 0.05)
 
 
-def alarm_with_permuted_targets(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a comparison without a leak is held for being better than chance."""
-    rng, n_found = np.random.default_rng(seed), 0
+def measure_permutation_false_alarms(n_families: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often the permutation check alarms without a leak."""
+    rng, n_alarms = np.random.default_rng(seed), 0
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
         p_values = [p_value_of_gain(family - 0.5) for family in scores]
-        n_found += min(p_values) < permutation_check.ALPHA / n_families
+        n_alarms += min(p_values) < permutation_check.ALPHA / n_families
     return Rate(
-        f"permuted targets better than chance, {n_families} families", n_found, repeats, 0.02
+        f"permuted targets better than chance, {n_families} families", n_alarms, repeats, 0.02
     )
 
 
-def promise_too_much(
+def measure_selection_bias(
     strategy: str, n_families: int, repeats: int, *, n_folds: int = 5, seed: int = 0
 ) -> Rate:
-    """How often the corrected mean of what is chosen among families without skill is above 0.5.
+    """How often the corrected mean of the chosen model is above 0.5, for families without skill.
 
-    Without bias it would be in half of the tables; uncorrected, the best of ten families is in 93%.
+    Without bias the rate would be 50%; the uncorrected mean of the best of ten families is above
+    0.5 in 93% of the tables.
     """
     rng, n_above = np.random.default_rng(seed), 0
     for _ in range(repeats):
@@ -298,7 +306,7 @@ def correct_blend(scores: np.ndarray, combined: np.ndarray) -> float:
 
 
 def correct_best(scores: np.ndarray, combined: np.ndarray) -> float:
-    """As finalize does: the families are the settings, each of one family."""
+    """Correct the mean as finalize does; each family counts as one setting."""
     leader = scores[np.argmax(scores.mean(axis=1))]
     blended = combined - estimate_optimism(scores)
     alternatives = [Alternative("family", family) for family in scores]
@@ -314,7 +322,7 @@ CORRECTED_MEANS = {"tune": correct_leader, "blend": correct_blend, "best": corre
 def score_noise_and_combinations(
     rng: np.random.Generator, n_families: int, n_folds: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fold-wise ROC AUC of families on noise, and of a blend of the best of them."""
+    """ROC AUC per fold of families on noise, and of a blend of the best of them."""
     features, outcome = rng.normal(size=(200, 5)), rng.integers(0, 2, 200)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=int(rng.integers(2**31)))
     splits = list(folds.split(features, outcome))
@@ -337,24 +345,25 @@ def score_noise_and_combinations(
 
 
 NOISE_FAMILIES = (
-    LogisticRegression(), GaussianNB(), DecisionTreeClassifier(max_depth=3), KNeighborsClassifier(15),
-    LinearDiscriminantAnalysis(), DecisionTreeClassifier(max_depth=1), KNeighborsClassifier(5),
+    LogisticRegression(), GaussianNB(), DecisionTreeClassifier(max_depth=3),
+    KNeighborsClassifier(15), LinearDiscriminantAnalysis(),
+    DecisionTreeClassifier(max_depth=1), KNeighborsClassifier(5),
     LogisticRegression(C=0.01), KNeighborsClassifier(45), DecisionTreeClassifier(),
 )  # fmt: skip
 
 
-def promote_equal_challengers(
+def measure_false_promotion_rate(
     share: float, rate: float, repeats: int, *, users: int = 5000, seed: int = 0
 ) -> Rate:
-    """How often an equal challenger is promoted, with a look after every 100 users."""
-    rng, evaluations, n_promoted = np.random.default_rng(seed), np.arange(200, users + 1, 100), 0
+    """How often an equal challenger is promoted, if the test is evaluated every 100 users."""
+    rng, look_times, n_promoted = np.random.default_rng(seed), np.arange(200, users + 1, 100), 0
     for _ in range(repeats):
         scores = rng.beta(0.5, 0.5 / rate, users)
         losses = (scores - (rng.random(users) < rate)) ** 2
         is_challenger = rng.random(users) < share
         _, high = bound_difference(
             estimate_differences(losses, is_challenger, share),
-            evaluations, loss_bound=1, challenger_share=share, alpha=analysis.ALPHA,
+            look_times, loss_bound=1, challenger_share=share, alpha=analysis.ALPHA,
         )  # fmt: skip
         n_promoted += bool((high < 0).any())
     return Rate(
@@ -362,51 +371,53 @@ def promote_equal_challengers(
     )
 
 
-def find_sample_ratio_mismatches(share: float, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a share that is as planned is called a mismatch, with a look at each user."""
-    rng, n_found = np.random.default_rng(seed), 0
+def measure_false_mismatch_rate(share: float, repeats: int, *, seed: int = 0) -> Rate:
+    """How often a sample ratio as planned is called a mismatch, if tested after each user."""
+    rng, n_mismatches = np.random.default_rng(seed), 0
     for _ in range(repeats):
-        arms = np.cumsum(rng.random(2000) < share)
+        challenger_counts = np.cumsum(rng.random(2000) < share)
         p_values = [
-            analysis.sample_ratio_p_value((n - arms[n - 1], arms[n - 1]), share)
+            analysis.sample_ratio_p_value(
+                (n - challenger_counts[n - 1], challenger_counts[n - 1]), share
+            )
             for n in range(1, 2001)
         ]
-        n_found += min(p for p in p_values if p is not None) < analysis.SAMPLE_RATIO_ALPHA
+        n_mismatches += min(p for p in p_values if p is not None) < analysis.SAMPLE_RATIO_ALPHA
     return Rate(
-        f"sample-ratio mismatch where there is none, share {share:g}", n_found, repeats, 0.01
+        f"sample-ratio mismatch where there is none, share {share:g}", n_mismatches, repeats, 0.01
     )
 
 
-def retrain_without_change(
+def measure_false_retrain_rate(
     n_holdout: int, rate: float, repeats: int, *, n_windows: int = 3, seed: int = 0
 ) -> Rate:
-    """How often unchanged windows of 500 rows ask for a retrain, by ROC AUC."""
+    """How often unchanged windows of 500 rows trigger a retrain verdict, by ROC AUC."""
 
     def draw(rng: np.random.Generator, n_rows: int) -> ScoredRows:
         outcome = (rng.random(n_rows) < rate).astype(int)
         return ScoredRows.from_arrays(outcome, rng.normal(size=n_rows) + outcome, np.arange(n_rows))
 
-    n_retrained, n_judged = _count_retrains(
+    n_retrained, n_with_ci = _count_retrains(
         Binary(make_contract(2)), draw, n_holdout, n_windows, repeats, seed
     )
     case = f"retrain without change, {n_windows} windows, holdout of {n_holdout}, {rate:.0%} yes"
-    return Rate(case, n_retrained, n_judged, 0.02 if n_windows == 3 else 0.05)
+    return Rate(case, n_retrained, n_with_ci, 0.02 if n_windows == 3 else 0.05)
 
 
-def retrain_numbers_without_change(
+def measure_false_retrain_rate_of_regression(
     n_holdout: int, repeats: int, *, n_windows: int = 3, seed: int = 0
 ) -> Rate:
-    """The same for a number, by RMSE of errors with heavy tails."""
+    """The same for regression, by RMSE of errors with heavy tails."""
 
     def draw(rng: np.random.Generator, n_rows: int) -> ScoredRows:
         errors = rng.standard_t(8, n_rows)
         return ScoredRows.from_arrays(errors, np.zeros(n_rows), np.arange(n_rows))
 
-    n_retrained, n_judged = _count_retrains(
+    n_retrained, n_with_ci = _count_retrains(
         Regression(make_contract(2)), draw, n_holdout, n_windows, repeats, seed
     )
     case = f"retrain without change, {n_windows} windows, a number, holdout of {n_holdout}"
-    return Rate(case, n_retrained, n_judged, 0.02 if n_windows == 3 else 0.05)
+    return Rate(case, n_retrained, n_with_ci, 0.02 if n_windows == 3 else 0.05)
 
 
 def _count_retrains(
@@ -417,8 +428,8 @@ def _count_retrains(
     repeats: int,
     seed: int,
 ) -> tuple[int, int]:
-    """Runs in which a window loses twice the limit, or two of three in a row the limit."""
-    rng, n_retrained, n_judged = np.random.default_rng(seed), 0, 0
+    """Count runs with a drop of twice the limit, or of the limit in two of three windows."""
+    rng, n_retrained, n_with_ci = np.random.default_rng(seed), 0, 0
     name, limit = task.headline_metric, Monitor().max_metric_drop
     metric = task.metric_functions()[name]
     for _ in range(repeats):
@@ -435,29 +446,29 @@ def _count_retrains(
             drop, is_significant, _ = task.assess_metric_drop(row)
             drops.append(drop if is_significant else 0.0)
         is_failing = np.array(drops) >= limit
-        n_judged += bool(np.isfinite(reference["reference_low"]))
+        n_with_ci += bool(np.isfinite(reference["reference_low"]))
         n_retrained += bool(
             max(drops) >= 2 * limit or np.convolve(is_failing, np.ones(3, dtype=int)).max() >= 2
         )
-    return n_retrained, n_judged
+    return n_retrained, n_with_ci
 
 
-def refuse_copies(jitter: float, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a holdout of copies of train rows is refused."""
+def measure_duplicate_detection(jitter: float, repeats: int, *, seed: int = 0) -> Rate:
+    """How often a holdout of copies of train rows is rejected."""
     rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
     for _ in range(repeats):
         numbers = np.repeat(rng.normal(size=(300, 5)), 5, axis=0)
         frame = draw_frame(contract, numbers + jitter * rng.normal(size=numbers.shape), rng)
-        n_refused += measure(contract, frame, rng) > 0.2
+        n_refused += measure_copied_share(contract, frame, rng) > 0.2
     return Rate(f"holdout of copies refused, jitter {jitter:g}", n_refused, repeats, 0.99, True)
 
 
-def refuse_noise(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a holdout without copies is refused."""
+def measure_duplicate_false_positives(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often a holdout without copies is rejected."""
     rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
     for _ in range(repeats):
         numbers = rng.normal(size=(1500, dimensions)) @ rng.normal(size=(dimensions, 5))
-        n_refused += measure(contract, draw_frame(contract, numbers, rng), rng) > 0.2
+        n_refused += measure_copied_share(contract, draw_frame(contract, numbers, rng), rng) > 0.2
     return Rate(
         f"holdout without copies refused, {dimensions} dimensions", n_refused, repeats, 0.01
     )
@@ -465,7 +476,7 @@ def refuse_noise(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
 
 def make_noise_contract() -> Contract:
     feature = {"role": "feature", "type": "number", "meaning": "a number"}
-    target = {"role": "target", "type": "boolean", "meaning": "a coin"}
+    target = {"role": "target", "type": "boolean", "meaning": "a random outcome"}
     return Contract.model_validate(
         {
             "title": "t", "question": "q", "source": "s", "licence": "l", "task": "binary",
@@ -479,48 +490,56 @@ def draw_frame(contract: Contract, numbers: np.ndarray, rng: np.random.Generator
     return contract.conform(frame.assign(y=rng.integers(0, 2, len(frame))))
 
 
-def measure(contract: Contract, frame: pd.DataFrame, rng: np.random.Generator) -> float:
+def measure_copied_share(
+    contract: Contract, frame: pd.DataFrame, rng: np.random.Generator
+) -> float:
     is_holdout = rng.random(len(frame)) < 0.2
     return measure_independence(
         frame[~is_holdout], frame[is_holdout], contract, seed=0
     ).copied_share
 
 
-def cover_paired_difference(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of the interval of the ROC AUC difference of two models that are equally good."""
+def measure_difference_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the interval of the ROC AUC difference of two equal models."""
     rng, n_covered = np.random.default_rng(seed), 0
     task = Binary(make_contract(2))
     for _ in range(repeats):
-        item, other = draw_pair(rng, n_rows, 0.7)
-        _, low, high = paired_difference(task, item, other, "roc_auc", resamples=RESAMPLES, seed=0)
+        first_model, second_model = draw_pair(rng, n_rows, 0.7)
+        _, low, high = paired_difference(
+            task, first_model, second_model, "roc_auc", resamples=RESAMPLES, seed=0
+        )
         n_covered += bool(low <= 0 <= high)
     return Rate(f"95% CI of a paired difference, {n_rows} rows", n_covered, repeats, 0.93, True)
 
 
-def promote_worse_models(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
+def measure_inferior_model_rate(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often a model that is worse by the margin passes the gate's comparison."""
     rng, n_passed = np.random.default_rng(seed), 0
     task, margin = Binary(make_contract(2)), Deploy().non_inferiority_margin
     for _ in range(repeats):
-        item, other = draw_pair(rng, n_rows, 0.81)
-        _, low, _ = paired_difference(task, item, other, "roc_auc", resamples=RESAMPLES, seed=0)
+        first_model, second_model = draw_pair(rng, n_rows, 0.81)
+        _, low, _ = paired_difference(
+            task, first_model, second_model, "roc_auc", resamples=RESAMPLES, seed=0
+        )
         n_passed += low >= -margin
     return Rate(f"model worse by the margin passes, {n_rows} paired rows", n_passed, repeats, 0.05)
 
 
 def draw_pair(rng: np.random.Generator, n_rows: int, noise: float) -> tuple[ScoredRows, ScoredRows]:
-    """Two models of the same rows: the first has ``noise`` in its score, the second 0.7."""
-    outcome = draw_judgeable_outcome(rng, n_rows, 0.2)
+    """Scores of two models for the same rows, with noise of ``noise`` and of 0.7."""
+    outcome = draw_estimable_outcome(rng, n_rows, 0.2)
     shared = rng.normal(size=n_rows) + outcome
-    item, other = (
-        ScoredRows.from_arrays(outcome, shared + sd * rng.normal(size=n_rows), np.arange(n_rows))
-        for sd in (noise, 0.7)
+    first_model, second_model = (
+        ScoredRows.from_arrays(
+            outcome, shared + noise_sd * rng.normal(size=n_rows), np.arange(n_rows)
+        )
+        for noise_sd in (noise, 0.7)
     )
-    return item, other
+    return first_model, second_model
 
 
-def cover_gain(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of the gain of log loss over the baseline, by calibrated probabilities."""
+def measure_gain_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the interval of the log loss gain, for calibrated probabilities."""
     rng, n_covered, task = np.random.default_rng(seed), 0, Binary(make_contract(2))
     truth = gain_over_baseline(task, draw_calibrated(rng, 400_000), resamples=0, seed=0)[0]
     for _ in range(repeats):
@@ -538,24 +557,25 @@ def draw_calibrated(rng: np.random.Generator, n_rows: int) -> ScoredRows:
     return ScoredRows.from_arrays(outcome, probability, np.arange(n_rows))
 
 
-def cover_several_classes(repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of the macro-averaged ROC AUC of three classes, the rarest of 7%."""
-    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
+def measure_multiclass_coverage(repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the interval of the macro-averaged ROC AUC of three classes."""
+    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
     name, metric = "roc_auc", MULTICLASS_METRICS["roc_auc"]
-    truth = norm.cdf(1 / np.sqrt(2))  # every class has the same
+    truth = norm.cdf(1 / np.sqrt(2))  # the same for every class
     for _ in range(repeats):
         outcome = rng.choice(3, 100, p=[0.6, 0.33, 0.07])
         scores = rng.normal(size=(100, 3)) + np.eye(3)[outcome]
         scored = ScoredRows.from_arrays(outcome, scores, np.arange(100))
         _, low, high = metric_with_ci(name, metric, scored, resamples=RESAMPLES, seed=0)
-        n_judged += bool(np.isfinite(low))
+        n_with_ci += bool(np.isfinite(low))
         n_covered += bool(low <= truth <= high)
-    return Rate("95% CI of ROC AUC, 100 rows of three classes, 7% rarest", n_covered, n_judged, 0.93, True)  # fmt: skip
+    case = "95% CI of ROC AUC, 100 rows of three classes, 7% rarest"
+    return Rate(case, n_covered, n_with_ci, 0.93, True)
 
 
-def cover_quantile(name: str, n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
-    """Coverage of a quantile of absolute errors, with three correlated errors of each entity."""
-    rng, n_judged, n_covered = np.random.default_rng(seed), 0, 0
+def measure_quantile_coverage(name: str, n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the interval of an error quantile, with three correlated errors per entity."""
+    rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
     truth = np.sqrt(2) * norm.ppf((1 + QUANTILES[name]) / 2)
     entity = np.repeat(np.arange(n_entities), 3)
     for _ in range(repeats):
@@ -564,12 +584,13 @@ def cover_quantile(name: str, n_entities: int, repeats: int, *, seed: int = 0) -
         _, low, high = metric_with_ci(
             name, REGRESSION_METRICS[name], scored, resamples=RESAMPLES, seed=0
         )
-        n_judged += bool(np.isfinite(low))
+        n_with_ci += bool(np.isfinite(low))
         n_covered += bool(low <= truth <= high)
-    return Rate(f"95% CI of {metric_label(name)}, {n_entities} entities", n_covered, n_judged, 0.93, True)  # fmt: skip
+    case = f"95% CI of {metric_label(name)}, {n_entities} entities"
+    return Rate(case, n_covered, n_with_ci, 0.93, True)
 
 
-def cover_new_rows(n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
+def measure_prediction_interval_coverage(n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
     """How often a conformal 90% interval covers a row of a new entity."""
     rng, n_covered = np.random.default_rng(seed), 0
     for _ in range(repeats):
@@ -580,15 +601,16 @@ def cover_new_rows(n_entities: int, repeats: int, *, seed: int = 0) -> Rate:
         is_new = entity == n_entities
         limit = conformal_limit(errors[~is_new], entity[~is_new])
         n_covered += bool(errors[is_new][0] <= limit)
-    return Rate(f"90% prediction interval covers, {n_entities} entities", n_covered, repeats, 0.88, True)  # fmt: skip
+    case = f"90% prediction interval covers, {n_entities} entities"
+    return Rate(case, n_covered, repeats, 0.88, True)
 
 
-def bound_expected_performance(calibration: str, repeats: int, *, seed: int = 0) -> Rate:
-    """How often the bounds of the expected ROC AUC hold what came.
+def measure_estimate_coverage(calibration: str, repeats: int, *, seed: int = 0) -> Rate:
+    """How often the bounds of the expected ROC AUC contain the observed ROC AUC.
 
-    Where calibration is not logistic the mix shifts, too: rows of a middle score become frequent.
+    Without logistic calibration, scores are also shifted toward the middle.
     """
-    rng, n_held = np.random.default_rng(seed), 0
+    rng, n_covered = np.random.default_rng(seed), 0
     calibrate, is_shifted = CALIBRATIONS[calibration], calibration != "true"
 
     def draw(n_rows: int, is_mixed: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -601,13 +623,13 @@ def bound_expected_performance(calibration: str, repeats: int, *, seed: int = 0)
         reference, window = draw(1500, False), draw(500, is_shifted)
         reference_score, reference_outcome = (values[:, None] for values in reference)
         bounds = estimate_roc_auc(window[0][:, None], reference_score, reference_outcome)
-        came = binary_roc_auc(window[1], window[0], np.ones(500))
-        n_held += bounds is not None and bool(bounds.low <= came <= bounds.high)
+        observed = binary_roc_auc(window[1], window[0], np.ones(500))
+        n_covered += bounds is not None and bool(bounds.low <= observed <= bounds.high)
     change = f"shifted mix, {calibration} calibration" if is_shifted else "no change"
-    return Rate(f"bounds of expected ROC AUC hold, {change}", n_held, repeats, 0.93, True)
+    return Rate(f"bounds of expected ROC AUC hold, {change}", n_covered, repeats, 0.93, True)
 
 
-CALIBRATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # rate of yes, by score
+CALIBRATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # rate of positives by score
     "true": lambda score: score,
     "cubic": lambda score: 0.05 + 0.6 * score**3,
     "stepwise": lambda score: np.where(score > 0.6, 0.5, 0.1),
@@ -615,10 +637,12 @@ CALIBRATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # rate of yes, 
 }
 
 
-def drift_in_journal_windows(repeats: int, *, has_equal_sizes: bool = True, seed: int = 0) -> Rate:
+def measure_drift_false_alarms(
+    repeats: int, *, has_equal_sizes: bool = True, seed: int = 0
+) -> Rate:
     """How often an unchanged window of 200 users has a drifted column.
 
-    Users have five rows each; or a number with heavy tails, and a tenth of the rows lacks the user.
+    Users have five rows each, or a heavy-tailed number of rows with the user missing in a tenth.
     """
     rng, n_drifted, contract = np.random.default_rng(seed), 0, make_users_contract()
 
@@ -651,13 +675,18 @@ def make_users_contract() -> Contract:
     )
 
 
-def suspect_groups(n_groups: int, noise: float, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a dropped column is named as the entity: plots of eight rows, or labels at random."""
+def measure_group_detection(n_groups: int, noise: float, repeats: int, *, seed: int = 0) -> Rate:
+    """How often a dropped column is suspected to be the entity; noise above 1: labels at random."""
     rng, n_suspected = np.random.default_rng(seed), 0
     definition = make_noise_contract().model_dump(exclude_defaults=True)
-    plot = {"role": "dropped", "type": "integer", "meaning": "a plot", "reason": "a name"}
+    group_column = {
+        "role": "dropped",
+        "type": "integer",
+        "meaning": "a group",
+        "reason": "an identifier",
+    }
     contract = Contract.model_validate(
-        {**definition, "columns": {"plot": plot, **definition["columns"]}}
+        {**definition, "columns": {"group": group_column, **definition["columns"]}}
     )
     for _ in range(repeats):
         group = np.repeat(np.arange(n_groups), 8)
@@ -666,9 +695,9 @@ def suspect_groups(n_groups: int, noise: float, repeats: int, *, seed: int = 0) 
             numbers + noise * rng.normal(size=numbers.shape), columns=contract.feature_names
         )
         outcome = np.repeat(rng.integers(0, 2, n_groups), 8)
-        if noise > 1:  # groups say nothing
+        if noise > 1:  # uninformative groups
             outcome = rng.permutation(outcome)
-        frame = contract.conform(frame.assign(plot=group, y=outcome))
+        frame = contract.conform(frame.assign(group=group, y=outcome))
         result = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
         n_suspected += bool(result["is_suspect"].any())
     if noise > 1:
@@ -676,8 +705,8 @@ def suspect_groups(n_groups: int, noise: float, repeats: int, *, seed: int = 0) 
     return Rate(f"{n_groups} plots of eight rows suspected", n_suspected, repeats, 0.95, True)
 
 
-def suspect_functions(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a table without groups is suspected, because its outcome varies fast."""
+def measure_group_false_positives(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often groups are suspected in a table without groups whose target varies fast."""
     rng, contract, n_suspected = np.random.default_rng(seed), make_noise_contract(), 0
     for _ in range(repeats):
         numbers = rng.normal(size=(1000, dimensions)) @ np.eye(dimensions, 5)
@@ -692,88 +721,90 @@ def suspect_functions(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
 
 
 def list_cases() -> list[Case]:
-    """Every case, as a function of repetitions and seed."""
+    """List all cases, as functions of repetitions and seed."""
     return [
-        *(partial(refuse_copies, jitter) for jitter in (0.0, 1e-3)),
-        *(partial(refuse_noise, dimensions) for dimensions in (1, 2, 5)),
-        partial(suspect_groups, 100, 0.3),
-        partial(suspect_groups, 100, 3.0),
-        *(partial(suspect_functions, dimensions) for dimensions in (3, 5)),
+        *(partial(measure_duplicate_detection, jitter) for jitter in (0.0, 1e-3)),
+        *(partial(measure_duplicate_false_positives, dimensions) for dimensions in (1, 2, 5)),
+        partial(measure_group_detection, 100, 0.3),
+        partial(measure_group_detection, 100, 3.0),
+        *(partial(measure_group_false_positives, dimensions) for dimensions in (3, 5)),
         *(
-            partial(cover_roc_auc, *rows_and_rate)
+            partial(measure_roc_auc_coverage, *rows_and_rate)
             for rows_and_rate in (
                 (100, 0.02), (16, 0.1), (100, 0.05), (100, 0.1), (1000, 0.01), (400, 0.3),
             )
         ),
-        cover_several_classes,
-        *(partial(cover_precision, threshold) for threshold in (1.0, 1.8, 3.0)),
-        *(partial(cover_rmse, n_entities) for n_entities in (5, 10, 20, 40)),
+        measure_multiclass_coverage,
+        *(partial(measure_precision_coverage, threshold) for threshold in (1.0, 1.8, 3.0)),
+        *(partial(measure_rmse_coverage, n_entities) for n_entities in (5, 10, 20, 40)),
         *(
-            partial(cover_rmse, 40, errors=errors, has_equal_sizes=has_equal_sizes)
+            partial(measure_rmse_coverage, 40, errors=errors, has_equal_sizes=has_equal_sizes)
             for errors in ("exponential", "t(5)")
             for has_equal_sizes in (True, False)
         ),
-        *(partial(cover_quantile, name, n) for name in QUANTILES for n in (20, 60)),
-        *(partial(cover_gain, n_rows) for n_rows in (100, 400)),
-        *(partial(cover_paired_difference, n_rows) for n_rows in (100, 300)),
-        partial(promote_worse_models, 300),
+        *(partial(measure_quantile_coverage, name, n) for name in QUANTILES for n in (20, 60)),
+        *(partial(measure_gain_coverage, n_rows) for n_rows in (100, 400)),
+        *(partial(measure_difference_coverage, n_rows) for n_rows in (100, 300)),
+        partial(measure_inferior_model_rate, 300),
         *(
-            partial(hold_innocent_models, *groups_rows_and_rate)
+            partial(measure_fairness_false_positives, *groups_rows_and_rate)
             for groups_rows_and_rate in (
                 (1, 100, 0.05), (5, 100, 0.05), (5, 100, 0.2), (17, 100, 0.2),
             )
         ),
         *(
             partial(case, n_families)
-            for case in (find_leaders_in_noise, alarm_with_permuted_targets)
+            for case in (measure_significant_leader_rate, measure_permutation_false_alarms)
             for n_families in (2, 10)
         ),
         *(
-            partial(promise_too_much, strategy, n_families)
+            partial(measure_selection_bias, strategy, n_families)
             for strategy in CORRECTED_MEANS
             for n_families in (4, 10)
         ),
-        *(partial(promise_too_much, "tune", 10, n_folds=n_folds) for n_folds in (2, 10)),
+        *(partial(measure_selection_bias, "tune", 10, n_folds=n_folds) for n_folds in (2, 10)),
         *(
-            partial(retrain_without_change, *holdout_and_rate)
+            partial(measure_false_retrain_rate, *holdout_and_rate)
             for holdout_and_rate in ((200, 0.2), (400, 0.1), (400, 0.2), (3000, 0.2))
         ),
-        *(partial(retrain_numbers_without_change, n_holdout) for n_holdout in (200, 400)),
-        partial(retrain_without_change, 400, 0.2, n_windows=52),
-        partial(retrain_numbers_without_change, 400, n_windows=52),
+        *(partial(measure_false_retrain_rate_of_regression, n_holdout) for n_holdout in (200, 400)),
+        partial(measure_false_retrain_rate, 400, 0.2, n_windows=52),
+        partial(measure_false_retrain_rate_of_regression, 400, n_windows=52),
         *(
-            partial(drift_in_journal_windows, has_equal_sizes=has_equal_sizes)
+            partial(measure_drift_false_alarms, has_equal_sizes=has_equal_sizes)
             for has_equal_sizes in (True, False)
         ),
-        *(partial(bound_expected_performance, calibration) for calibration in CALIBRATIONS),
+        *(partial(measure_estimate_coverage, calibration) for calibration in CALIBRATIONS),
         *(
-            partial(promote_equal_challengers, *share_and_rate)
+            partial(measure_false_promotion_rate, *share_and_rate)
             for share_and_rate in ((0.05, 0.005), (0.1, 0.01), (0.5, 0.2))
         ),
-        *(partial(find_sample_ratio_mismatches, share) for share in (0.05, 0.5)),
-        *(partial(cover_new_rows, n_entities) for n_entities in (20, 200)),
+        *(partial(measure_false_mismatch_rate, share) for share in (0.05, 0.5)),
+        *(partial(measure_prediction_interval_coverage, n_entities) for n_entities in (20, 200)),
     ]  # fmt: skip
 
 
-def measure_rate(case: Case, most: int) -> Rate:
+def measure_rate(case: Case, max_repeats: int) -> Rate:
     """Repeat a case until its interval lies on one side of the target, at most ``most`` times."""
     rate, n_done = case(FIRST_REPEATS, seed=0), FIRST_REPEATS
-    while rate.n_runs and not (rate.is_met or rate.is_missed) and n_done < most:
+    while rate.n_runs and not (rate.is_met or rate.is_missed) and n_done < max_repeats:
         rate, n_done = rate + case(n_done, seed=n_done), 2 * n_done
     return rate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="words in the name of the case's function")
-    parser.add_argument("--most", type=int, default=MOST_REPEATS, help="most repetitions of a case")
-    options = parser.parse_args()
+    parser.add_argument("--only", default="", help="part of the name of the case's function")
+    parser.add_argument(
+        "--most", type=int, default=MAX_REPEATS, help="maximum repetitions of a case"
+    )
+    args = parser.parse_args()
     n_unmet = 0
     for case in list_cases():
         function = case.func if isinstance(case, partial) else case
-        if options.only not in function.__name__:
+        if args.only not in function.__name__:
             continue
-        rate = measure_rate(case, options.most)
+        rate = measure_rate(case, args.most)
         n_unmet += not rate.is_met
         print(rate, flush=True)
     raise SystemExit(n_unmet > 0)

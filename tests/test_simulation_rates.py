@@ -22,18 +22,18 @@ def truth() -> ModuleType:
 
 def test_intervals_cover_nominally_and_few_entities_have_none(truth: ModuleType) -> None:
     for rate in (
-        truth.cover_roc_auc(100, 0.15, 80), truth.cover_rmse(20, 200), truth.cover_rmse(40, 200),
-        truth.cover_rmse(40, 200, errors="exponential", has_equal_sizes=False),
-        truth.cover_several_classes(100), truth.cover_precision(1.8, 100), truth.cover_quantile("median_absolute_error", 60, 200),
-        truth.cover_paired_difference(100, 100), truth.cover_gain(100, 100),
-        truth.cover_new_rows(20, 400),
+        truth.measure_roc_auc_coverage(100, 0.15, 80), truth.measure_rmse_coverage(20, 200), truth.measure_rmse_coverage(40, 200),
+        truth.measure_rmse_coverage(40, 200, errors="exponential", has_equal_sizes=False),
+        truth.measure_multiclass_coverage(100), truth.measure_precision_coverage(1.8, 100), truth.measure_quantile_coverage("median_absolute_error", 60, 200),
+        truth.measure_difference_coverage(100, 100), truth.measure_gain_coverage(100, 100),
+        truth.measure_prediction_interval_coverage(20, 400),
     ):  # fmt: skip
         assert rate.n_runs > 40
         assert not rate.is_missed, rate
-    assert truth.cover_roc_auc(16, 0.1, 20).n_runs == 0
-    assert truth.cover_rmse(10, 20).n_runs == 0
-    assert truth.cover_precision(3.2, 10).n_runs == 0
-    assert truth.cover_quantile("p90_absolute_error", 20, 5).n_runs == 0
+    assert truth.measure_roc_auc_coverage(16, 0.1, 20).n_runs == 0
+    assert truth.measure_rmse_coverage(10, 20).n_runs == 0
+    assert truth.measure_precision_coverage(3.2, 10).n_runs == 0
+    assert truth.measure_quantile_coverage("p90_absolute_error", 20, 5).n_runs == 0
 
 
 @pytest.mark.parametrize("value", [0, 1])
@@ -46,31 +46,31 @@ def test_no_interval_has_zero_width(value: int) -> None:
     assert high - low == pytest.approx(1.96**2 / (20 + 1.96**2))
 
 
-def test_harmless_models_are_rarely_held(truth: ModuleType) -> None:
-    assert truth.hold_innocent_models(1, 100, 0.05, 15).n_events <= 1
-    assert truth.hold_innocent_models(5, 100, 0.2, 15).n_events <= 2
+def test_gate_rarely_rejects_models_that_are_equal_for_all_groups(truth: ModuleType) -> None:
+    assert truth.measure_fairness_false_positives(1, 100, 0.05, 15).n_events <= 1
+    assert truth.measure_fairness_false_positives(5, 100, 0.2, 15).n_events <= 2
 
 
 @pytest.mark.long
 def test_noise_rarely_has_a_leader(truth: ModuleType) -> None:
-    assert truth.find_leaders_in_noise(4, 20).n_events <= 3
-    assert truth.alarm_with_permuted_targets(4, 20).n_events <= 1
+    assert truth.measure_significant_leader_rate(4, 20).n_events <= 3
+    assert truth.measure_permutation_false_alarms(4, 20).n_events <= 1
 
 
 def test_no_change_rarely_leads_to_retrain(truth: ModuleType) -> None:
-    assert truth.retrain_without_change(200, 0.2, 15).n_events <= 1
-    assert truth.retrain_numbers_without_change(400, 40).n_events <= 2
+    assert truth.measure_false_retrain_rate(200, 0.2, 15).n_events <= 1
+    assert truth.measure_false_retrain_rate_of_regression(400, 40).n_events <= 2
 
 
 @pytest.mark.long
 def test_journal_window_and_expected_performance_rates_are_met(truth: ModuleType) -> None:
-    assert truth.drift_in_journal_windows(20).n_events <= 2
-    assert not truth.bound_expected_performance("stepwise", 10).is_missed
+    assert truth.measure_drift_false_alarms(20).n_events <= 2
+    assert not truth.measure_estimate_coverage("stepwise", 10).is_missed
 
 
 def test_equal_challenger_is_rarely_promoted(truth: ModuleType) -> None:
-    assert truth.promote_equal_challengers(0.05, 0.005, 60).n_events <= 3
-    assert truth.find_sample_ratio_mismatches(0.05, 20).n_events <= 1
+    assert truth.measure_false_promotion_rate(0.05, 0.005, 60).n_events <= 3
+    assert truth.measure_false_mismatch_rate(0.05, 20).n_events <= 1
 
 
 def test_rate_is_repeated_until_its_interval_excludes_the_limit(truth: ModuleType) -> None:
