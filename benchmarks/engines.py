@@ -1,11 +1,11 @@
-"""Two Dask workers beside one process, and beside the same work split by hand; and what monitor holds of a folder.
+"""Two Dask workers compared with one process and with two independent processes.
 
-    python benchmarks/engines.py compare              all families of a book: in one process, and on 2 workers
-    python benchmarks/engines.py score --rows 1e7     the champion on a folder: on 2 workers, and in 2 processes
-    python benchmarks/engines.py monitor --rows 1e7   seconds and peak memory of rows drawn and judged, from a folder
+    python benchmarks/engines.py compare              all families of a book
+    python benchmarks/engines.py score --rows 1e7     predictions of the champion for a folder
+    python benchmarks/engines.py monitor --rows 1e7   time and memory to sample and evaluate one
 
-Scheduler and workers are processes of their own on this machine; that they start is not measured. Beside other work
-on the same cores none of it tells anything.
+Scheduler and workers are processes on this machine; their start is not measured. Results are
+meaningless if other work runs on the same cores.
 """
 
 from __future__ import annotations
@@ -28,112 +28,130 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
 
-from dask_clusters import Cluster, cluster
+from dask_clusters import Cluster, start_cluster
 
 from modelbook.serving import served_models
 
 WORKERS = 2
-FILE = 250_000  # rows of a partition
+PARTITION_ROWS = 250_000  # rows of a partition
 
 
-def silent(*_: Any, **__: Any) -> None:
-    """Nothing is told while it is measured."""
+def ignore_progress(*_: Any, **__: Any) -> None:
+    """Progress callback that does nothing."""
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what came of it."""
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
+def measure_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call, and its result."""
+    start_time = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start_time, result
 
 
-def folder(place: Path, root: Path, book: str, rows: int) -> Path:
-    """The book's batches over and over, in partitions."""
-    inputs = pd.read_parquet(root / "data" / book / "batches.parquet")
-    part = pd.concat([inputs] * (FILE // len(inputs) + 1), ignore_index=True).head(min(FILE, rows))
-    (place / "rows").mkdir()
-    part.to_parquet(place / "rows/0000.parquet")
-    for number in range(1, -(-rows // FILE)):
-        shutil.copy(place / "rows/0000.parquet", place / f"rows/{number:04d}.parquet")
-    return place / "rows"
+def write_partitions(target_folder: Path, root: Path, book: str, rows: int) -> Path:
+    """Write partitions of the book's batches, repeated up to a number of rows."""
+    batches = pd.read_parquet(root / "data" / book / "batches.parquet")
+    partition = pd.concat([batches] * (PARTITION_ROWS // len(batches) + 1), ignore_index=True).head(
+        min(PARTITION_ROWS, rows)
+    )
+    (target_folder / "rows").mkdir()
+    partition.to_parquet(target_folder / "rows/0000.parquet")
+    for number in range(1, -(-rows // PARTITION_ROWS)):
+        shutil.copy(
+            target_folder / "rows/0000.parquet", target_folder / f"rows/{number:04d}.parquet"
+        )
+    return target_folder / "rows"
 
 
-def by_hand(root: Path, book: str, source: Path, target: Path, share: int) -> None:
-    """Every ``WORKERS``-th partition, one after another, in this process."""
+def score_partitions_in_process(
+    root: Path, book: str, source: Path, target: Path, worker_index: int
+) -> None:
+    """Score every ``WORKERS``-th partition, one after another, in this process."""
     from modelbook.scoring import batch
 
-    item = served_models.load_champion(root, book)
-    for path in sorted(source.iterdir())[share::WORKERS]:
+    served_model = served_models.load_champion(root, book)
+    for path in sorted(source.iterdir())[worker_index::WORKERS]:
         batch.score_file(
-            path, target / path.name, item.scorer, item.contract, item.number, on_progress=silent
+            path,
+            target / path.name,
+            served_model.scorer,
+            served_model.contract,
+            served_model.number,
+            on_progress=ignore_progress,
         )
 
 
-def scored(it: Cluster, root: Path, book: str, rows: int) -> None:
-    """The same rows on workers, and split over as many processes of one's own."""
+def benchmark_scoring(cluster: Cluster, root: Path, book: str, rows: int) -> None:
+    """Score the same rows on Dask workers, and in as many independent processes."""
     from modelbook.scoring import partitions
 
-    with tempfile.TemporaryDirectory() as made:
-        source = folder(Path(made), root, book, rows)
+    with tempfile.TemporaryDirectory() as temp_dir:
+        source = write_partitions(Path(temp_dir), root, book, rows)
         run = partial(
-            partitions.score_folder, source, version=served_models.require_champion(root, book), load_model=partial(served_models.load_model, max_rows=1),
-            on_progress=silent, engine_name="dask", scheduler=it.address,
+            partitions.score_folder, source,
+            version=served_models.require_champion(root, book),
+            load_model=partial(served_models.load_model, max_rows=1),
+            on_progress=ignore_progress, engine_name="dask", scheduler=cluster.address,
         )  # fmt: skip
-        there, result = timed(lambda: run(Path(made) / "out"))
-        (hand := Path(made) / "hand").mkdir()
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            __file__,
-            "hand",
-            "--root",
-            str(root),
-            "--book",
-            book,
-        ]
-        each = [
-            [*command, "--share", str(n), "--source", str(source), "--target", str(hand)]
-            for n in range(WORKERS)
-        ]
-        here, _ = timed(
-            lambda: [item.wait() for item in [subprocess.Popen(words) for words in each]]
-        )
+        dask_seconds, result = measure_seconds(lambda: run(Path(temp_dir) / "out"))
+        (local_output := Path(temp_dir) / "local").mkdir()
+        command = [sys.executable, "-W", "ignore", __file__, "score-partitions"]
+        command += ["--root", str(root), "--book", book]
+        command += ["--source", str(source), "--target", str(local_output)]
+        commands = [[*command, "--worker-index", str(index)] for index in range(WORKERS)]
+        local_seconds, _ = measure_seconds(lambda: run_in_parallel(commands))
     print(
-        f"{result.rows:,} rows | {WORKERS} workers of Dask {there:.1f} s | {WORKERS} processes by hand {here:.1f} s"
+        f"{result.rows:,} rows | {WORKERS} Dask workers {dask_seconds:.1f} s | "
+        f"{WORKERS} independent processes, with their imports, {local_seconds:.1f} s"
     )
-    print(f"{there / here:.2f} × (target: at most 1.3); by hand with the imports of each process")
+    print(f"{dask_seconds / local_seconds:.2f} × (target: at most 1.3)")
 
 
-def compared(it: Cluster, root: Path, book: str, folds: int) -> None:
-    """All families of the book's task on the same folds, in this process and on workers."""
+def run_in_parallel(commands: list[list[str]]) -> None:
+    """Run commands at the same time, and wait until all have ended."""
+    for process in [subprocess.Popen(command) for command in commands]:
+        process.wait()
+
+
+def benchmark_comparison(cluster: Cluster, root: Path, book: str, folds: int) -> None:
+    """Cross-validate all families of the book's task, in this process and on Dask workers."""
     from modelbook.config import Compare
     from modelbook.contract import Contract
     from modelbook.training.comparison import compare_families
     from modelbook.training.experiment import Experiment
 
     contract = Contract.load(root / "contracts" / f"{book}.yaml")
-    trial = Experiment(
+    experiment = Experiment(
         pd.read_parquet(root / "data" / book / "train.parquet"), contract, folds=folds, seed=42
     )
-    families = trial.task.resolve_families(Compare().families)
+    families = experiment.task.resolve_families(Compare().families)
     run = partial(
-        compare_families, trial, families, 3600, report_progress=silent, log_candidate=silent
+        compare_families,
+        experiment,
+        families,
+        3600,
+        report_progress=ignore_progress,
+        log_candidate=ignore_progress,
     )
-    trial.cross_validate(families[0])  # what the first fit imports
-    here, single = timed(run)
-    print(f"{len(single)} candidates, {folds} folds | one process {here:.1f} s")
-    for kind in ("new", "that have imported all"):
-        there, shared = timed(lambda: run(engine_name="dask", scheduler=it.address))
-        same = {item.family: item.mean for item in single} == {
-            item.family: item.mean for item in shared
-        }
-        result = f"{WORKERS} workers of Dask, {kind} {there:.1f} s | {here / there:.2f} × (target: at least 1.6)"
-        print(f"{result}; the same numbers: {same}")
+    experiment.cross_validate(families[0])  # imports what the first fit needs
+    local_seconds, local_candidates = measure_seconds(run)
+    print(f"{len(local_candidates)} candidates, {folds} folds | one process {local_seconds:.1f} s")
+    for state in ("new", "with all modules imported"):
+        dask_seconds, dask_candidates = measure_seconds(
+            lambda: run(engine_name="dask", scheduler=cluster.address)
+        )
+        local_means, dask_means = (
+            {candidate.family: candidate.mean for candidate in candidates}
+            for candidates in (local_candidates, dask_candidates)
+        )
+        print(
+            f"{WORKERS} Dask workers, {state} {dask_seconds:.1f} s | "
+            f"{local_seconds / dask_seconds:.2f} × (target: at least 1.6); "
+            f"the same means: {local_means == dask_means}"
+        )
 
 
-def monitored(root: Path, book: str, rows: int) -> None:
-    """What monitor does with a folder, without importing MLflow."""
+def benchmark_monitoring(root: Path, book: str, rows: int) -> None:
+    """Sample a folder and measure drift as the monitor stage does, without importing MLflow."""
     from modelbook.config import Monitor
     from modelbook.dataset.parquet_folder import sample_rows
     from modelbook.monitoring import drift
@@ -142,13 +160,15 @@ def monitored(root: Path, book: str, rows: int) -> None:
     version = served_models.require_champion(root, book)
     contract = served_models.load_model(version, 1).contract
     reference = pd.read_parquet(version.artifact_folder / "reference.parquet")
-    with tempfile.TemporaryDirectory() as made:
-        source = folder(Path(made), root, book, rows)
+    with tempfile.TemporaryDirectory() as temp_dir:
+        source = write_partitions(Path(temp_dir), root, book, rows)
         params = Monitor()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        seconds, (batch, total) = timed(lambda: sample_rows(source, MAX_SAMPLED_ROWS, 1))
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        evaluated, _ = timed(
+        before_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        sampling_seconds, (batch, total) = measure_seconds(
+            lambda: sample_rows(source, MAX_SAMPLED_ROWS, 1)
+        )
+        after_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        drift_seconds, _ = measure_seconds(
             lambda: drift.measure_feature_drift(
                 reference,
                 batch,
@@ -158,33 +178,34 @@ def monitored(root: Path, book: str, rows: int) -> None:
             )
         )
     print(
-        f"{len(batch):,} of {total:,} rows drawn in {seconds:.1f} s, drift judged in {evaluated:.1f} s"
+        f"{len(batch):,} of {total:,} rows sampled in {sampling_seconds:.1f} s, "
+        f"drift measured in {drift_seconds:.1f} s"
     )
-    print(f"peak {before:.2f} GB before, {after:.2f} GB once drawn")
+    print(f"peak {before_gb:.2f} GB before, {after_gb:.2f} GB after sampling")
 
 
 def main() -> None:
-    """Parse, measure, print."""
-    requests = argparse.ArgumentParser()
-    requests.add_argument("what", choices=["compare", "score", "monitor", "hand"])
-    requests.add_argument("--rows", type=lambda told: int(float(told)))
-    requests.add_argument("--folds", type=int, default=10)
-    requests.add_argument("--root", type=Path, default=Path())
-    requests.add_argument("--book", default="rand-hie")
-    for name, kind in (("--share", int), ("--source", Path), ("--target", Path)):
-        requests.add_argument(name, type=kind, help=argparse.SUPPRESS)
-    inputs = requests.parse_args()
-    root = inputs.root.resolve()
-    if inputs.what == "hand":
-        by_hand(root, inputs.book, inputs.source, inputs.target, inputs.share)
-    elif inputs.what == "monitor":
-        monitored(root, inputs.book, inputs.rows or 10_000_000)
+    """Run a benchmark and print its results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("benchmark", choices=["compare", "score", "monitor", "score-partitions"])
+    parser.add_argument("--rows", type=lambda text: int(float(text)))
+    parser.add_argument("--folds", type=int, default=10)
+    parser.add_argument("--root", type=Path, default=Path())
+    parser.add_argument("--book", default="rand-hie")
+    for name, value_type in (("--worker-index", int), ("--source", Path), ("--target", Path)):
+        parser.add_argument(name, type=value_type, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    root = args.root.resolve()
+    if args.benchmark == "score-partitions":
+        score_partitions_in_process(root, args.book, args.source, args.target, args.worker_index)
+    elif args.benchmark == "monitor":
+        benchmark_monitoring(root, args.book, args.rows or 10_000_000)
     else:
-        with cluster(WORKERS) as it:
-            if inputs.what == "compare":
-                compared(it, root, inputs.book, inputs.folds)
+        with start_cluster(WORKERS) as cluster:
+            if args.benchmark == "compare":
+                benchmark_comparison(cluster, root, args.book, args.folds)
             else:
-                scored(it, root, inputs.book, inputs.rows or 10_000_000)
+                benchmark_scoring(cluster, root, args.book, args.rows or 10_000_000)
 
 
 if __name__ == "__main__":

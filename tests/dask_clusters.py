@@ -18,7 +18,7 @@ from servers import free_port
 from modelbook.errors import EngineError
 
 Result = TypeVar("Result")
-LONG = 300  # seconds, for a machine that is busy with other tests
+STARTUP_TIMEOUT = 300  # seconds, on a machine that is busy with other tests
 
 
 @dataclass
@@ -30,30 +30,30 @@ class Cluster:
 
 
 @contextmanager
-def cluster(workers: int = 2) -> Iterator[Cluster]:
-    """Scheduler and workers as one would start them by hand, without nannies: who is killed stays dead."""
+def start_cluster(workers: int = 2) -> Iterator[Cluster]:
+    """Start a scheduler and workers without nannies, so that a killed worker is not restarted."""
     port = free_port()
     address, dask = f"tcp://127.0.0.1:{port}", [sys.executable, "-W", "ignore", "-m", "dask"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYCARET_CUSTOM_LOGGING_PATH": os.devnull}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environ}
-    plain = ["--host", "127.0.0.1", "--no-dashboard"]
-    started = [subprocess.Popen([*dask, "scheduler", "--port", str(port), *plain], **quiet)]
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environ}
+    arguments = ["--host", "127.0.0.1", "--no-dashboard"]
+    processes = [subprocess.Popen([*dask, "scheduler", "--port", str(port), *arguments], **options)]
     try:
         _wait(port)
-        command = [*dask, "worker", address, "--nthreads", "1", "--no-nanny", *plain]
-        started += [subprocess.Popen(command, **quiet) for _ in range(workers)]
+        command = [*dask, "worker", address, "--nthreads", "1", "--no-nanny", *arguments]
+        processes += [subprocess.Popen(command, **options) for _ in range(workers)]
         if workers:
-            with Client(address, timeout=LONG, set_as_default=False) as client:
-                client.wait_for_workers(workers, timeout=LONG)
-        yield Cluster(address, started[1:])
+            with Client(address, timeout=STARTUP_TIMEOUT, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=STARTUP_TIMEOUT)
+        yield Cluster(address, processes[1:])
     finally:
-        for process in reversed(started):
+        for process in reversed(processes):
             process.kill()
             process.wait(30)
 
 
 def retry_startup(run: Callable[[], Result], attempts: int = 3) -> Result:
-    """The result of what starts a Ray, which gives up after half a minute that a busy machine may take."""
+    """Run a function that starts Ray, again if Ray's startup timed out (30 s) on a busy machine."""
     for _ in range(attempts - 1):
         try:
             return run()
@@ -64,11 +64,11 @@ def retry_startup(run: Callable[[], Result], attempts: int = 3) -> Result:
 
 
 def _wait(port: int) -> None:
-    until = time.monotonic() + LONG
-    while time.monotonic() < until:
+    deadline = time.monotonic() + STARTUP_TIMEOUT
+    while time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
             return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("the scheduler does not answer")
+    raise AssertionError("the scheduler did not start")

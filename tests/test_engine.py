@@ -19,7 +19,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
-from dask_clusters import LONG, cluster, retry_startup
+from dask_clusters import STARTUP_TIMEOUT, retry_startup, start_cluster
 from small_project import ROOT
 
 from modelbook import engine
@@ -51,7 +51,7 @@ def refuses(item: str) -> str:
 @pytest.fixture
 def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for schedulers as long as a busy machine takes."""
-    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", LONG)
+    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", STARTUP_TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +231,11 @@ def test_scheduler_without_engine_raises(trial):
 @pytest.mark.slow
 def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, board):
     evaluated: list[Candidate] = []
-    with cluster(2) as it:
+    with start_cluster(2) as cluster:
 
         def log(candidate: Candidate) -> None:
             if not evaluated:
-                it.workers[0].kill()
+                cluster.workers[0].kill()
             evaluated.append(candidate)
 
         result = compare_families(
@@ -245,22 +245,22 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, bo
             report_progress=silent,
             log_candidate=log,
             engine_name="dask",
-            scheduler=it.address,
+            scheduler=cluster.address,
         )
-        assert it.workers[0].wait(10) == -9
+        assert cluster.workers[0].wait(10) == -9
     assert evaluated == result
     equal_leaderboards(result, board)
 
 
 @pytest.mark.slow
 def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, trial, here):
-    with cluster(2) as it:
+    with start_cluster(2) as cluster:
 
         def count_steps(step: str) -> None:
             if "setting 1 of 3, fold 2" in step:
-                it.workers[0].kill()
+                cluster.workers[0].kill()
 
-        there = {"engine_name": "dask", "scheduler": it.address}
+        there = {"engine_name": "dask", "scheduler": cluster.address}
         result = search_model(
             trial,
             Finalize(strategy="tune", calibrate="none", tune_rounds=3),
@@ -269,7 +269,7 @@ def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, trial, here):
             count_steps,
             **there,
         )
-        assert it.workers[0].wait(10) == -9
+        assert cluster.workers[0].wait(10) == -9
     tried_alike(result, here, trial)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import servers
-from dask_clusters import LONG, cluster, retry_startup
+from dask_clusters import STARTUP_TIMEOUT, retry_startup, start_cluster
 from filelock import FileLock
 from small_project import ROOT
 from text_facts import missing_facts
@@ -40,7 +40,7 @@ NAMES = ["part-0.parquet", "part-1.parquet", "year=3/part-0.parquet"]
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for schedulers as long as a busy machine takes."""
-    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", LONG)
+    monkeypatch.setattr("modelbook.engine.dask.CONNECT_TIMEOUT", STARTUP_TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -406,12 +406,12 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version
     for place in range(12):
         more.to_parquet(table / f"more-{place:02d}.parquet")
     killed = False
-    with cluster(2) as it:
+    with start_cluster(2) as cluster:
 
         def tell(rows: int, seconds: float) -> None:
             nonlocal killed
             if not killed:
-                it.workers[0].kill()
+                cluster.workers[0].kill()
                 killed = True
 
         named, load = (
@@ -419,7 +419,7 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version
             partial(served_models.load_model, max_rows=1),
         )
         process = partitions.score_folder(
-            table, table.parent / "out", named, load, on_progress=tell, engine_name="dask", scheduler=it.address
+            table, table.parent / "out", named, load, on_progress=tell, engine_name="dask", scheduler=cluster.address
         )  # fmt: skip
     assert killed
     assert process.rows == 600 + 12 * len(more)
@@ -436,16 +436,16 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version
 @pytest.mark.slow
 def test_partition_error_is_raised_from_dask(patient, run, table, frame):
     frame.drop(columns="size").to_parquet(table / NAMES[1])
-    with cluster(1) as it, pytest.raises(DataError, match=r"part-1\.parquet.*\bsize\b"):
-        run(engine_name="dask", scheduler=it.address)
+    with start_cluster(1) as cluster, pytest.raises(DataError, match=r"part-1\.parquet.*\bsize\b"):
+        run(engine_name="dask", scheduler=cluster.address)
     assert not (table.parent / "out").exists()
 
 
 @pytest.mark.slow
 def test_scheduler_without_workers_raises(patient, run, monkeypatch):
     monkeypatch.setattr("modelbook.engine.dask.WORKER_TIMEOUT", 2)
-    with cluster(0) as it, pytest.raises(EngineError, match="workers"):
-        run(engine_name="dask", scheduler=it.address)
+    with start_cluster(0) as cluster, pytest.raises(EngineError, match="workers"):
+        run(engine_name="dask", scheduler=cluster.address)
 
 
 each_engine = pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import scale
 
 
 def test_plan_computes_hours_workers_and_costs_from_measurements():
-    measured = scale.Measured(
+    costs = scale.MeasuredCosts(
         score_cpu=36,
         start_cpu=0,
         input_bytes=100,
@@ -21,7 +21,7 @@ def test_plan_computes_hours_workers_and_costs_from_measurements():
         journal_bytes=400,
     )
     prices = scale.Prices(core_hour=0.1, gb_month=0.02, million_requests=5)
-    plan = scale.compute_plan(10**9, measured, prices)
+    plan = scale.compute_plan(10**9, costs, prices)
     assert (plan.partitions, plan.workers) == (4000, 10)
     assert plan.core_hours == pytest.approx(10)
     assert plan.batch_usd == pytest.approx(10 * 0.1 + 10 * 4000 / 1e6 * 5)
@@ -34,4 +34,4 @@ def test_plan_computes_hours_workers_and_costs_from_measurements():
 
 def test_scale_docs_contain_the_computed_plan():
     page = (ROOT / "docs/deploy/scale.md").read_text()
-    assert scale.make_table(scale.MEASURED, scale.Prices()) in page
+    assert scale.make_table(scale.MEASURED_COSTS, scale.Prices()) in page
