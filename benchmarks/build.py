@@ -1,6 +1,6 @@
-"""What the pipeline costs: a build, the same work in one plain script, and a build with nothing to do.
+"""Pipeline overhead: build time, relative to one script, and the time of an up-to-date build.
 
-Build and script run in turn, in one go on one machine, so that their ratio holds when the machine's speed drifts.
+Build and script alternate, so that their ratio is robust to a machine whose speed varies.
 
     python benchmarks/build.py              the sample profile only, some minutes
     python benchmarks/build.py --full       the bundled book as well, some ten minutes a round
@@ -30,41 +30,51 @@ def main() -> None:
     )
     parser.add_argument("--full", action="store_true", help="measure the bundled book, too")
     parser.add_argument(
-        "--rounds", type=int, default=3, help="how often; medians are told (default: 3)"
+        "--rounds", type=int, default=3, help="number of rounds; medians are printed (default: 3)"
     )
-    options = parser.parse_args()
-    profiles = {
-        "sample build": "env.sample.yaml",
-        **({"build": "env.yaml"} if options.full else {}),
-    }
-    for name, env in profiles.items():
-        rounds = [round_of(env) for _ in range(options.rounds)]
-        tell(name, [r["build"] for r in rounds], TARGETS[name])
-        tell(f"{name}, plain script", [r["script"] for r in rounds])
-        tell(
+    args = parser.parse_args()
+    profiles = {"sample build": "env.sample.yaml", **({"build": "env.yaml"} if args.full else {})}
+    for name, env_file in profiles.items():
+        rounds = [run_round(env_file) for _ in range(args.rounds)]
+        print_measurements(name, [durations["build"] for durations in rounds], TARGETS[name])
+        print_measurements(f"{name}, plain script", [durations["script"] for durations in rounds])
+        print_measurements(
             f"{name}, overhead",
-            [r["build"] / r["script"] for r in rounds],
+            [durations["build"] / durations["script"] for durations in rounds],
             TARGETS.get(f"{name}, overhead"),
             unit="x",
         )
-        tell("no-op, modelbook build", [r["noop"] for r in rounds], TARGETS["no-op"])
-        tell("no-op, ploomber build", [r["ploomber noop"] for r in rounds], TARGETS["no-op"])
+        print_measurements(
+            "no-op, modelbook build", [durations["noop"] for durations in rounds], TARGETS["no-op"]
+        )
+        print_measurements(
+            "no-op, ploomber build",
+            [durations["ploomber noop"] for durations in rounds],
+            TARGETS["no-op"],
+        )
 
 
-def round_of(env: str) -> dict[str, float]:
-    """One round: build and script each in a fresh project, then the build again with nothing to do."""
-    with TemporaryDirectory() as item, TemporaryDirectory() as other:
-        build, script = project(Path(item)), project(Path(other))
+def run_round(env_file: str) -> dict[str, float]:
+    """Time a build and the script, each in a fresh project, and then two up-to-date builds."""
+    with TemporaryDirectory() as build_folder, TemporaryDirectory() as script_folder:
+        build_root, script_root = (
+            copy_project(Path(build_folder)),
+            copy_project(Path(script_folder)),
+        )
         return {
-            "build": timed(lambda: run(build, env, "ploomber", "build")),
-            "noop": timed(lambda: run(build, env, "modelbook", "build")),
-            "ploomber noop": timed(lambda: run(build, env, "ploomber", "build")),
-            "script": timed(lambda: run(script, env, "python", str(ROOT / "benchmarks/plain.py"))),
+            "build": measure_seconds(lambda: run(build_root, env_file, "ploomber", "build")),
+            "noop": measure_seconds(lambda: run(build_root, env_file, "modelbook", "build")),
+            "ploomber noop": measure_seconds(
+                lambda: run(build_root, env_file, "ploomber", "build")
+            ),
+            "script": measure_seconds(
+                lambda: run(script_root, env_file, "python", str(ROOT / "benchmarks/plain.py"))
+            ),
         }
 
 
-def project(root: Path) -> Path:
-    """A copy of the project without anything that was generated."""
+def copy_project(root: Path) -> Path:
+    """Copy the project's sources into a folder, without generated files."""
     for name in ("notebooks", "contracts"):
         shutil.copytree(ROOT / name, root / name)
     for name in ("pipeline.yaml", "env.yaml", "env.sample.yaml"):
@@ -72,28 +82,34 @@ def project(root: Path) -> Path:
     return root
 
 
-def run(root: Path, env: str, *words: str) -> None:
-    named = {**os.environ, "PLOOMBER_ENV_FILENAME": env}
+def run(root: Path, env_file: str, *command: str) -> None:
+    environment = {**os.environ, "PLOOMBER_ENV_FILENAME": env_file}
     result = subprocess.run(
-        [str(BIN / words[0]), *words[1:]], cwd=root, env=named, capture_output=True, check=False
+        [str(BIN / command[0]), *command[1:]],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode:
-        sys.exit(
-            f"{' '.join(words)} failed:\n{result.stdout.decode()[-2000:]}{result.stderr.decode()[-2000:]}"
-        )
+        sys.exit(f"{' '.join(command)} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
 
 
-def timed(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def measure_seconds(function: Callable[[], None]) -> float:
+    start_time = time.perf_counter()
+    function()
+    return time.perf_counter() - start_time
 
 
-def tell(name: str, values: list[float], target: float | None = None, unit: str = "s") -> None:
-    """Print median, least and most, beside the target."""
-    goal = f"   target at most {target:g} {unit}" if target else ""
+def print_measurements(
+    name: str, values: list[float], target: float | None = None, unit: str = "s"
+) -> None:
+    """Print median, minimum and maximum, and the target."""
+    target_text = f"   target at most {target:g} {unit}" if target else ""
     print(
-        f"{name:<32} median {statistics.median(values):7.2f} {unit}   {min(values):7.2f} to {max(values):7.2f}{goal}",
+        f"{name:<32} median {statistics.median(values):7.2f} {unit}   "
+        f"{min(values):7.2f} to {max(values):7.2f}{target_text}",
         flush=True,
     )
 

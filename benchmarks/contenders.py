@@ -1,9 +1,12 @@
-"""One contender of benchmarks/search.py on one table, in an environment of its own; imports of Modelbook are its own only.
+"""Fit and measure one contender of benchmarks/search.py on one table, in its own process.
+
+Only the contender ``modelbook`` imports Modelbook: others may run in environments without it.
 
     python contenders.py NAME FOLDER SECONDS
 
-reads ``train.parquet``, ``test.parquet`` and ``table.json`` of the folder, and writes ``NAME.npy`` (probabilities, or
-predictions) and ``NAME.json`` (seconds, milliseconds of one row, megabytes of the pickled model).
+reads ``train.parquet``, ``test.parquet`` and ``table.json`` of the folder, and writes ``NAME.npy``
+(probabilities, or predictions of a regression) and ``NAME.json`` (seconds of the fit, milliseconds
+per single-row prediction, megabytes of the pickled model).
 """
 
 from __future__ import annotations
@@ -28,50 +31,56 @@ Contender = Callable[[pd.DataFrame, dict[str, Any], float, Path], tuple[Predict,
 
 def main(name: str, folder: Path, seconds: float) -> None:
     warnings.filterwarnings("ignore")
-    train, test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "test"))
+    train, test = (pd.read_parquet(folder / f"{subset}.parquet") for subset in ("train", "test"))
     table = json.loads((folder / "table.json").read_text())
     start = time.perf_counter()
     predict, model = CONTENDERS[name.partition("@")[0]](train, table, seconds, folder)
-    spent = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     rows = test.drop(columns="y")
     np.save(folder / f"{name}.npy", np.asarray(predict(rows), dtype=float))
-    result = {"seconds": spent, "latency": one_row(predict, rows), "size": measure_size(model)}
+    result = {
+        "seconds": elapsed,
+        "latency": measure_latency_ms(predict, rows),
+        "size": measure_size(model),
+    }
     (folder / f"{name}.json").write_text(json.dumps(result))
 
 
-def one_row(predict: Predict, rows: pd.DataFrame) -> float:
-    """Median milliseconds of a prediction of one row."""
+def measure_latency_ms(predict: Predict, rows: pd.DataFrame) -> float:
+    """Median milliseconds of a single-row prediction."""
     times = []
-    for place in range(20):
+    for index in range(20):
         start = time.perf_counter()
-        predict(rows.iloc[[place]])
+        predict(rows.iloc[[index]])
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times)
 
 
 def measure_size(model: Any) -> float:
-    """Megabytes of a pickled model, or of a folder."""
+    """Megabytes of a pickled model, or of the files of a folder."""
     if isinstance(model, Path):
         return sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6
     return len(pickle.dumps(model)) / 1e6
 
 
-def predictor(model: Any, table: dict[str, Any], prepare: Callable[[pd.DataFrame], Any]) -> Predict:
+def make_predict_function(
+    model: Any, table: dict[str, Any], prepare: Callable[[pd.DataFrame], Any]
+) -> Predict:
     method = model.predict_proba if table["classes"] else model.predict
     return lambda rows: np.asarray(method(prepare(rows)))
 
 
 def to_categories(train: pd.DataFrame) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Turns text into pandas' categories, those of the train rows."""
-    kinds = {
+    """Return a function that converts text columns to the categories of the train rows."""
+    dtypes = {
         name: pd.CategoricalDtype(sorted(train[name].dropna().unique()))
         for name in train.select_dtypes(exclude="number")
     }
-    return lambda rows: rows.astype(kinds)
+    return lambda rows: rows.astype(dtypes)
 
 
 def modelbook(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """What compare and finalize come to within the seconds, the comparison's families first."""
+    """The model of compare and finalize within the time budget."""
     from modelbook import tasks
     from modelbook.config import Finalize
     from modelbook.contract import Contract
@@ -86,63 +95,67 @@ def modelbook(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder
     metric = task.resolve_metric("auto")
     candidates = comparison.compare_families(
         experiment, task.resolve_families(["auto"]), comparison.COMPARE_SHARE * seconds,
-        report_progress=ignore, log_candidate=ignore,
+        report_progress=ignore_progress, log_candidate=ignore_progress,
     )  # fmt: skip
     board = leaderboard.build_leaderboard(candidates, metric)
     families = leaderboard.best_families(board, len(board), task.baseline_metric)
     fitted = final_model.fit_final_model(
         experiment, Finalize(time_budget=seconds), families, metric,
-        report_progress=ignore, spent_seconds=time.monotonic() - start,
+        report_progress=ignore_progress, spent_seconds=time.monotonic() - start,
     )  # fmt: skip
     compiled = folder / "compiled"
     threshold = 0.5 if task.name == "binary" else None
     compile_pipeline(fitted.pipeline, contract, threshold, train.head(200), compiled)
-    return predictor(fitted.pipeline, table, contract.select_features), compiled
+    return make_predict_function(fitted.pipeline, table, contract.select_features), compiled
 
 
-def ignore(*_: Any, **__: Any) -> None:
-    """Progress, and candidates to log, that nobody reads."""
+def ignore_progress(*_: Any, **__: Any) -> None:
+    """Progress callback that does nothing."""
 
 
 def catboost(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """CatBoost as it comes, told which columns are categories."""
+    """CatBoost with default parameters and ``cat_features``."""
     from catboost import CatBoostClassifier, CatBoostRegressor
 
-    words = train.drop(columns="y").select_dtypes(exclude="number").columns.tolist()
+    categorical_columns = train.drop(columns="y").select_dtypes(exclude="number").columns.tolist()
 
     def prepare(rows: pd.DataFrame) -> pd.DataFrame:
-        return rows.assign(**{name: rows[name].fillna("missing").astype(str) for name in words})
+        return rows.assign(
+            **{name: rows[name].fillna("missing").astype(str) for name in categorical_columns}
+        )
 
     model = (CatBoostClassifier if table["classes"] else CatBoostRegressor)(
-        cat_features=words, random_seed=SEED, verbose=0, allow_writing_files=False
+        cat_features=categorical_columns, random_seed=SEED, verbose=0, allow_writing_files=False
     )
     model.fit(prepare(train.drop(columns="y")), train["y"])
-    return predictor(model, table, prepare), model
+    return make_predict_function(model, table, prepare), model
 
 
 def histogram(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """scikit-learn's histogram gradient boosting as it comes."""
+    """scikit-learn's histogram gradient boosting with default parameters."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     prepare = to_categories(train.drop(columns="y"))
-    kind = HistGradientBoostingClassifier if table["classes"] else HistGradientBoostingRegressor
-    model = kind(categorical_features="from_dtype", random_state=SEED)
+    estimator_class = (
+        HistGradientBoostingClassifier if table["classes"] else HistGradientBoostingRegressor
+    )
+    model = estimator_class(categorical_features="from_dtype", random_state=SEED)
     model.fit(prepare(train.drop(columns="y")), train["y"])
-    return predictor(model, table, prepare), model
+    return make_predict_function(model, table, prepare), model
 
 
 def lightgbm(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """LightGBM as it comes."""
+    """LightGBM with default parameters."""
     from lightgbm import LGBMClassifier, LGBMRegressor
 
     prepare = to_categories(train.drop(columns="y"))
     model = (LGBMClassifier if table["classes"] else LGBMRegressor)(verbosity=-1, random_state=SEED)
     model.fit(prepare(train.drop(columns="y")), train["y"])
-    return predictor(model, table, prepare), model
+    return make_predict_function(model, table, prepare), model
 
 
 def pycaret(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """What PyCaret's compare_models finds with its own defaults, fitted on all train rows."""
+    """The best model of PyCaret's compare_models with its defaults, fitted on all train rows."""
     from pycaret.classification import ClassificationExperiment
     from pycaret.regression import RegressionExperiment
 
@@ -167,7 +180,7 @@ def pycaret(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: 
 
 
 def flaml(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
-    """FLAML's AutoML for as many seconds."""
+    """FLAML's AutoML with this time budget."""
     from flaml import AutoML
 
     model = AutoML()
@@ -176,21 +189,21 @@ def flaml(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Pa
         task="classification" if table["classes"] else "regression",
         metric="log_loss" if table["classes"] else "rmse",
     )  # fmt: skip
-    return predictor(model, table, lambda rows: rows), model
+    return make_predict_function(model, table, lambda rows: rows), model
 
 
 def autogluon(preset: str) -> Contender:
-    """AutoGluon with a preset, for as many seconds."""
+    """AutoGluon with a preset and this time budget."""
 
     def fit(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder: Path) -> Any:
         from autogluon.tabular import TabularPredictor
 
         path = folder / f"autogluon-{preset}"
         metric = "log_loss" if table["classes"] else "root_mean_squared_error"
-        # Of a count with few values it would make classes.
-        problem = {0: "regression", 2: "binary"}.get(len(table["classes"]), "multiclass")
+        # For a count target with few values AutoGluon would infer multiclass.
+        problem_type = {0: "regression", 2: "binary"}.get(len(table["classes"]), "multiclass")
         model = TabularPredictor(
-            label="y", path=str(path), eval_metric=metric, problem_type=problem, verbosity=0
+            label="y", path=str(path), eval_metric=metric, problem_type=problem_type, verbosity=0
         )
         model.fit(train, time_limit=seconds, presets=f"{preset}_quality")
         method = model.predict_proba if table["classes"] else model.predict

@@ -1,4 +1,4 @@
-"""What `modelbook new` and `modelbook check` cost, beside reading the table by pandas: seconds and memory.
+"""Time and memory of `modelbook new` and `modelbook check`, relative to pandas.read_csv.
 
 python benchmarks/draft.py                1,000,000 rows, 50 columns
 python benchmarks/draft.py --rows 100000
@@ -14,24 +14,25 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"times pandas": 4, "GB": 3}
-READ = "import sys, pandas; pandas.read_csv(sys.argv[1])"
-INGEST = """
+READ_SCRIPT = "import sys, pandas; pandas.read_csv(sys.argv[1])"
+INGEST_SCRIPT = """
 import sys
 from pathlib import Path
 from modelbook import dataset
 from modelbook.contract import Contract
-agreed = Contract.load(sys.argv[2])
-raw = dataset.read_table(sys.argv[1], Path("."), agreed)
-agreed.check(raw)
-frame = dataset.sample_table(agreed.conform(raw), agreed, 1.0, 42)
+contract = Contract.load(sys.argv[2])
+raw = dataset.read_table(sys.argv[1], Path("."), contract)
+contract.check(raw)
+frame = dataset.sample_table(contract.conform(raw), contract, 1.0, 42)
 dataset.fingerprint(frame)
-dataset.split_table(frame, agreed, holdout_share=0.2, train_until=202101, seed=42)
+dataset.split_table(frame, contract, holdout_share=0.2, train_until=202101, seed=42)
 """
 
 
@@ -42,71 +43,82 @@ def main() -> None:
     parser.add_argument(
         "--rows", type=int, default=1_000_000, help="rows of the table (default: 1,000,000)"
     )
-    parser.add_argument("--make", metavar="PATH", help="only write the table, and measure nothing")
-    options = parser.parse_args()
-    if options.make:
-        make(options.rows).to_csv(options.make, index=False)
+    parser.add_argument("--make", metavar="PATH", help="write the table and exit")
+    args = parser.parse_args()
+    if args.make:
+        make_table(args.rows).to_csv(args.make, index=False)
         return
-    with TemporaryDirectory() as folder:
-        place, table = Path(folder), Path(folder) / "table.csv"
-        shutil.copy(ROOT / "pipeline.yaml", place)
-        # By another process: a child's memory is never counted as less than its parent's.
+    with TemporaryDirectory() as temp_dir:
+        project_dir, table_path = Path(temp_dir), Path(temp_dir) / "table.csv"
+        shutil.copy(ROOT / "pipeline.yaml", project_dir)
+        # In another process: ru_maxrss of a child starts at the size of its parent.
         subprocess.run(
-            [sys.executable, __file__, "--rows", str(options.rows), "--make", str(table)],
+            [sys.executable, __file__, "--rows", str(args.rows), "--make", str(table_path)],
             check=True,
         )
         modelbook = str(Path(sys.executable).with_name("modelbook"))
-        plain = told("pandas", None, [sys.executable, "-c", READ, str(table)], place)
-        told(
+        pandas_seconds = measure_command(
+            "pandas", None, [sys.executable, "-c", READ_SCRIPT, str(table_path)], project_dir
+        )
+        measure_command(
             "modelbook new",
-            plain,
-            [modelbook, "new", str(table), "--target", "answer", "--yes"],
-            place,
+            pandas_seconds,
+            [modelbook, "new", str(table_path), "--target", "target", "--yes"],
+            project_dir,
         )
-        told("modelbook check", plain, [modelbook, "check", str(table), "--book", "table"], place)
-        told(
-            "what ingest does",
-            plain,
-            [sys.executable, "-c", INGEST, str(table), "contracts/table.yaml"],
-            place,
+        measure_command(
+            "modelbook check",
+            pandas_seconds,
+            [modelbook, "check", str(table_path), "--book", "table"],
+            project_dir,
+        )
+        measure_command(
+            "steps of ingest",
+            pandas_seconds,
+            [sys.executable, "-c", INGEST_SCRIPT, str(table_path), "contracts/table.yaml"],
+            project_dir,
         )
 
 
-def make(rows: int) -> pd.DataFrame:
-    """A table of 50 columns of all kinds, drawn by a seeded generator."""
+def make_table(rows: int) -> pd.DataFrame:
+    """Generate a table of 50 columns of different types."""
     random = np.random.default_rng(0)
-    days = pd.to_timedelta(random.integers(0, 1000, rows), "D")
-    table = {
+    offsets = pd.to_timedelta(random.integers(0, 1000, rows), "D")
+    columns: dict[str, Any] = {
         "id": np.arange(rows),
         **{f"x{i}": random.normal(size=rows).round(4) for i in range(30)},
     }
-    table |= {f"count{i}": random.integers(0, 100, rows) for i in range(8)}
-    table |= {f"town{i}": random.choice([f"town {j}" for j in range(20)], rows) for i in range(6)}
-    table["price"] = [f"£{value:,.2f}" for value in random.uniform(1, 5000, rows).round(2)]
-    table["date"] = (pd.Timestamp("2019-01-01") + days).strftime("%Y-%m-%d")
-    table["gaps"] = np.where(
+    columns |= {f"count{i}": random.integers(0, 100, rows) for i in range(8)}
+    columns |= {f"town{i}": random.choice([f"town {j}" for j in range(20)], rows) for i in range(6)}
+    columns["price"] = [f"£{value:,.2f}" for value in random.uniform(1, 5000, rows).round(2)]
+    columns["date"] = (pd.Timestamp("2019-01-01") + offsets).strftime("%Y-%m-%d")
+    columns["gaps"] = np.where(
         random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows).round(3)
     )
-    table["customer"] = random.integers(0, rows // 4, rows)
-    table["answer"] = (table["x0"] + table["x1"] + random.normal(size=rows) > 1).astype(int)
-    return pd.DataFrame(table)
+    columns["customer"] = random.integers(0, rows // 4, rows)
+    columns["target"] = (columns["x0"] + columns["x1"] + random.normal(size=rows) > 1).astype(int)
+    return pd.DataFrame(columns)
 
 
-def told(what: str, plain: float | None, command: list[str], place: Path) -> float:
-    """Run a command, print its seconds and memory, return the seconds."""
-    began = time.monotonic()
-    child = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.monotonic() - began
+def measure_command(
+    name: str, pandas_seconds: float | None, command: list[str], folder: Path
+) -> float:
+    """Run a command, print its time and peak memory, and return its seconds."""
+    start_time = time.monotonic()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - start_time
     if status:
-        sys.exit(f"{what} failed")
-    times = (
-        f"{seconds / plain:4.1f} times pandas, target at most {TARGETS['times pandas']}, {TARGETS['GB']} GB"
-        if plain
+        sys.exit(f"{name} failed")
+    comparison = (
+        f"{seconds / pandas_seconds:4.1f} times pandas, "
+        f"target at most {TARGETS['times pandas']}, {TARGETS['GB']} GB"
+        if pandas_seconds
         else ""
     )
     print(
-        f"{what:<18} {seconds:6.1f} s  {usage.ru_maxrss * 1024 / 1e9:4.1f} GB  {times}", flush=True
+        f"{name:<18} {seconds:6.1f} s  {usage.ru_maxrss * 1024 / 1e9:4.1f} GB  {comparison}",
+        flush=True,
     )
     return seconds
 

@@ -1,9 +1,9 @@
-"""What a long table costs from file to watched model: each stage's seconds, and the most memory that a process took.
+"""Time and peak memory from a raw file to a monitored model, for a long table.
 
-The table of `draft.py` goes through `modelbook new` and the six stages. Families, settings and threshold are chosen on
-`search_rows` of its rows, the final fits take all; the reports say so.
+The table of `draft.py` goes through `modelbook new` and the six stages. Families, settings and
+threshold are chosen on `search_rows` of its rows; final models are fitted on all rows.
 
-    python benchmarks/long.py                                    1,000,000 rows, 50 columns, chosen on 100,000
+    python benchmarks/long.py              1,000,000 rows, 50 columns, search on 100,000
     python benchmarks/long.py --rows 100000 --search-rows 20000
 """
 
@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 
 import draft
 import yaml
-from build import project, run, timed
+from build import copy_project, measure_seconds, run
 
-FEW = {
+FAST_PARAMETERS = {
     "families": "lr lightgbm",
     "folds": 3,
     "tune_rounds": 4,
@@ -35,45 +35,49 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--search-rows", type=int, default=100_000)
-    options = parser.parse_args()
-    with TemporaryDirectory() as folder:
-        root = project(Path(folder))
+    args = parser.parse_args()
+    with TemporaryDirectory() as temp_dir:
+        root = copy_project(Path(temp_dir))
         run(
             root,
             "env.yaml",
             "python",
             draft.__file__,
             "--rows",
-            str(options.rows),
+            str(args.rows),
             "--make",
             str(root / "long.csv"),
         )
-        new = timed(
+        new_seconds = measure_seconds(
             lambda: run(
-                root, "env.yaml", "modelbook", "new", "long.csv", "--target", "answer", "--yes"
+                root, "env.yaml", "modelbook", "new", "long.csv", "--target", "target", "--yes"
             )
         )
-        env = root / "env.long.yaml"
-        env.write_text(
+        env_file = root / "env.long.yaml"
+        env_file.write_text(
             yaml.safe_dump(
-                yaml.safe_load(env.read_text()) | FEW | {"search_rows": options.search_rows}
+                yaml.safe_load(env_file.read_text())
+                | FAST_PARAMETERS
+                | {"search_rows": args.search_rows}
             )
         )
-        build = timed(lambda: run(root, env.name, "ploomber", "build"))
-        print(f"{'modelbook new':<14} {new:7.0f} s")
+        build_seconds = measure_seconds(lambda: run(root, env_file.name, "ploomber", "build"))
+        print(f"{'modelbook new':<14} {new_seconds:7.0f} s")
         for path in sorted(root.glob("models/long/*.json")):
             receipt = json.loads(path.read_text())
             if "facts" in receipt:
                 print(
-                    f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   {receipt['sentences'][0]}"
+                    f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   "
+                    f"{receipt['sentences'][0]}"
                 )
-        print(f"{'whole build':<14} {build:7.0f} s")
-        output = json.loads((root / "models/long/finalize.json").read_text())["sentences"]
-        print("\n".join(sentence for sentence in output if "search_rows" in sentence))
-    # By another process: what is waited for counts with all that it waited for, so this is the largest of all kernels.
-    print(
-        f"{'most memory':<14} {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6:7.1f} GB of one process"
-    )
+        print(f"{'whole build':<14} {build_seconds:7.0f} s")
+        finalize_sentences = json.loads((root / "models/long/finalize.json").read_text())[
+            "sentences"
+        ]
+        print("\n".join(sentence for sentence in finalize_sentences if "search_rows" in sentence))
+    # RUSAGE_CHILDREN covers all waited-for descendants: this is the peak of the largest kernel.
+    peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    print(f"{'peak memory':<14} {peak_gb:7.1f} GB, largest process")
     sys.stdout.flush()
 
 

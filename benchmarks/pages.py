@@ -1,9 +1,9 @@
-"""What the pages cost a reader: the size of each, and how long the index takes until something is seen.
+"""Size of each report page, and first contentful paint of the index.
 
-Sizes are those of the files; the time is the first contentful paint, which Chromium tells.
+Sizes are those of the files; the paint time is reported by Chromium.
 
-    python benchmarks/pages.py                    the project's own reports
-    python benchmarks/pages.py PATH/TO/PROJECT    another's
+    python benchmarks/pages.py                    this project's reports
+    python benchmarks/pages.py PATH/TO/PROJECT    another project's
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from modelbook.extras import pdf
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"page": 1.5, "first paint": 1.0}  # MB, seconds
-PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-SOURCE = "evidently"  # pages that are not ours, linked beside them
+PAINT_SCRIPT = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+EVIDENTLY_MARKER = "evidently"  # in the names of linked pages that Evidently renders
 
 
 def main() -> None:
@@ -31,30 +31,34 @@ def main() -> None:
         "project", nargs="?", type=Path, default=ROOT, help="a project that has been built"
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="how often; medians are told (default: 5)"
+        "--rounds", type=int, default=5, help="number of rounds; medians are printed (default: 5)"
     )
-    options = parser.parse_args()
-    reports = options.project.resolve() / "reports"
+    args = parser.parse_args()
+    reports = args.project.resolve() / "reports"
     if not (reports / "index.html").is_file():
         sys.exit(f"there is no {reports / 'index.html'}: build a book first")
     for page in [reports / "index.html", *sorted(reports.glob("*/*.html"))]:
-        goal = "" if SOURCE in page.name else f"   target at most {TARGETS['page']:g} MB"
+        target_text = (
+            "" if EVIDENTLY_MARKER in page.name else f"   target at most {TARGETS['page']:g} MB"
+        )
         print(
-            f"{page.relative_to(reports).as_posix():<40} {page.stat().st_size / 1e6:7.3f} MB{goal}",
+            f"{page.relative_to(reports).as_posix():<40} "
+            f"{page.stat().st_size / 1e6:7.3f} MB{target_text}",
             flush=True,
         )
-    past = [page.stat().st_size for page in reports.glob("*/runs/**/*.html")]
-    if past:
-        print(f"{f'{len(past)} pages of past runs, heaviest':<40} {max(past) / 1e6:7.3f} MB")
-    times = first_paints(reports / "index.html", options.rounds)
+    archived_sizes = [page.stat().st_size for page in reports.glob("*/runs/**/*.html")]
+    if archived_sizes:
+        label = f"{len(archived_sizes)} pages of past runs, heaviest"
+        print(f"{label:<40} {max(archived_sizes) / 1e6:7.3f} MB")
+    times = measure_first_paint(reports / "index.html", args.rounds)
     result = f"median {statistics.median(times):.2f} s   {min(times):.2f} to {max(times):.2f}"
     print(
         f"{'first paint of the index':<40} {result}   target at most {TARGETS['first paint']:g} s"
     )
 
 
-def first_paints(page: Path, rounds: int) -> list[float]:
-    """Seconds from the start of the navigation to the first content, each time in a browser that was just started."""
+def measure_first_paint(page: Path, rounds: int) -> list[float]:
+    """Seconds from the start of the navigation to the first contentful paint, in new browsers."""
     times = []
     with sync_playwright() as playwright:
         for _ in range(rounds):
@@ -63,8 +67,8 @@ def first_paints(page: Path, rounds: int) -> list[float]:
             )
             tab = browser.new_page()
             tab.goto(page.as_uri())
-            tab.wait_for_function(PAINT)
-            times.append(tab.evaluate(PAINT) / 1000)
+            tab.wait_for_function(PAINT_SCRIPT)
+            times.append(tab.evaluate(PAINT_SCRIPT) / 1000)
             browser.close()
     return times
 

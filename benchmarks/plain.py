@@ -1,4 +1,4 @@
-"""The same work as a build in one plain script: the notebooks' code, cell after cell, in one process."""
+"""A build as one script: executes the code cells of all notebooks in one process."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from modelbook.stage import project
 
 def main() -> None:
     root = project.find_root()
-    inputs = project.read_parameters(root, project.find_env_file(root))
+    parameters = project.read_parameters(root, project.find_env_file(root))
     store.ensure_store(root)
-    for name, task in project.read_tasks(root, inputs["ingest"]["book"]).items():
+    for name, task in project.read_tasks(root, parameters["ingest"]["book"]).items():
         upstream = {
-            up: project.read_tasks(root, inputs["ingest"]["book"])[up]["product"]
-            for up in task["upstream"]
+            upstream_name: project.read_tasks(root, parameters["ingest"]["book"])[upstream_name][
+                "product"
+            ]
+            for upstream_name in task["upstream"]
         }
-        names: dict = {}
+        namespace: dict = {}
         for number, code in enumerate(
-            cells(root / "notebooks" / f"{config.stage_stem(name)}.ipynb")
+            read_code_cells(root / "notebooks" / f"{config.stage_stem(name)}.ipynb")
         ):
-            exec(code, names)
+            exec(code, namespace)
             if number == 0:  # the parameters cell
-                names |= {**inputs[name], "upstream": upstream, "product": task["product"]}
+                namespace |= {**parameters[name], "upstream": upstream, "product": task["product"]}
 
 
-def cells(notebook: Path) -> list[str]:
+def read_code_cells(notebook: Path) -> list[str]:
     result = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in result if cell["cell_type"] == "code"]
 

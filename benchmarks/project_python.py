@@ -1,4 +1,4 @@
-"""Run a benchmark with the Python environment of the project that it measures; standard library only."""
+"""Run a benchmark in the Python environment of the measured project; standard library only."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def use_project_python() -> None:
-    """Start the script anew with the project's own ``.venv``, unless this is it.
+    """Re-execute the script with the project's ``.venv``, unless it already runs in it.
 
-    The project is the first argument that is one, else the one of the script. Without an environment
-    of its own, it is measured with this one.
+    The project is the first argument that is a project folder, else the one of this script.
+    A project without ``.venv`` is measured in the current environment.
     """
     arguments = [Path(argument) for argument in sys.argv[1:]]
     root = next((path for path in arguments if (path / "pipeline.yaml").is_file()), ROOT).resolve()
@@ -23,5 +23,6 @@ def use_project_python() -> None:
         os.execv(python, [str(python), *sys.argv])
     if find_spec("modelbook") is None:
         sys.exit(
-            f"{sys.executable} has no modelbook, and {root} has no .venv; make one: make -C {root} .venv/run"
+            f"{sys.executable} has no modelbook, and {root} has no .venv: "
+            f"create it by make -C {root} .venv/run"
         )

@@ -1,9 +1,9 @@
-"""What the worst requests of at most 1 MB cost: CPU time, memory, and the wait of a health check meanwhile.
+"""CPU, memory and latency impact of worst-case requests of at most 1 MB.
 
-Each case goes to a service of its own book over HTTP; CPU time and memory are those of its process. Exits
-with 1 if a case costs more than the limits.
+Each request is sent to a running service over HTTP; CPU time and memory are those of its process,
+and latency that of health checks meanwhile. Exits with 1 if a request exceeds a limit.
 
-    python benchmarks/request_cost.py                   the project's own champion
+    python benchmarks/request_cost.py                   this project's champion
     python benchmarks/request_cost.py PATH --book NAME
 """
 
@@ -39,21 +39,22 @@ MAX_ROWS = 1000  # default of the settings
 JSON, CSV = "application/json", "text/csv"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
+UPLOAD = "/predict/csv"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One request."""
+    """A request to measure."""
 
     name: str
-    path: str
-    content_type: str
     body: bytes
+    path: str = "/predict"
+    content_type: str = JSON
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Status of the answer, and what it cost the service."""
+    """Response status and resource usage of a request."""
 
     status: int
     seconds: float
@@ -65,50 +66,89 @@ class Cost:
 def build_cases(
     schema: dict[str, Any], book: str, max_rows: int, max_upload_rows: int
 ) -> list[Case]:
-    """The cases, from the JSON schema of a row with a legal example."""
+    """List the requests, from the JSON schema of a row with an example."""
     row = schema["example"]
     infer = f"/v2/models/{book}/infer"
     name = next(key for key, value in row.items() if isinstance(value, int | float))
-    legal, wrong = json.dumps(row), json.dumps({**row, name: "wrong"})
-    header, line = ",".join(row), ",".join("" if v is None else str(v) for v in row.values())
+    valid, invalid = json.dumps(row), json.dumps({**row, name: "wrong"})
+    header, csv_row = ",".join(row), ",".join("" if v is None else str(v) for v in row.values())
     keys = ",".join(f'"k{i}": 1' for i in range(60_000))
-    list_of = lambda text, count: f"[{','.join([text] * count)}]".encode()  # noqa: E731
     cases = [
-        Case(f"{max_rows:,} valid rows", "/predict", JSON, list_of(legal, max_rows)),
-        Case(f"{max_rows:,} rows, each with an invalid value", "/predict", JSON, list_of(wrong, max_rows)),
-        Case(f"{max_rows:,} empty rows", "/predict", JSON, list_of("{}", max_rows)),
-        Case("30,000 empty rows", "/predict", JSON, list_of("{}", 30_000)),
-        Case("300,000 empty rows", "/predict", JSON, list_of("{}", 300_000)),
-        Case("60,000 unknown fields", "/predict", JSON, f"{{{keys}}}".encode()),
-        Case("a row that repeats one field 60,000 times", "/predict", JSON, f"{{{keys.replace(keys[1:3], 'k')}}}".encode()),
-        Case("a string of 1 MB", "/predict", JSON, json.dumps({**row, name: "x" * 990_000}).encode()),
-        Case("a string of escape sequences", "/predict", JSON, ('{"' + "\\u0041" * 160_000 + '": 1}').encode()),
-        Case("a number of 990,000 digits", "/predict", JSON, ('{"a": ' + "9" * 990_000 + "}").encode()),
-        Case("a fraction of 990,000 digits", "/predict", JSON, ('{"a": 0.' + "9" * 990_000 + "}").encode()),
-        Case("1,000,000 brackets", "/predict", JSON, b"[" * MAX_BYTES),
-        Case("one nested list", "/predict", JSON, b'{"a": [' + b"1," * 400_000 + b"1]}"),
-        Case("unclosed text of quotes", "/predict", JSON, b'["' + b'\\"' * 499_000),
-        Case("300,000 outcomes", "/outcomes", JSON, list_of("{}", 300_000)),
-        Case(f"{max_rows:,} valid rows as inputs", infer, JSON, _inputs({name: [value] * max_rows for name, value in row.items()})),
-        Case("an input of 200,000 values", infer, JSON, _inputs({name: [1] * 200_000})),
-        Case("10,000 inputs", infer, JSON, _inputs({f"k{i}": [1] for i in range(10_000)})),
-        Case("a table of 100,000 columns", "/predict/csv", CSV, b",".join(b"c%d" % i for i in range(100_000))),
-        Case("a table of equal valid rows", "/predict/csv", CSV, _fill_table(header, [line] * max_upload_rows)),
-        Case("a table of different valid rows", "/predict/csv", CSV, _fill_table(header, _draw_lines(schema, max_upload_rows))),
-        Case("a table with one invalid cell per row", "/predict/csv", CSV, _fill_table(header, [line.replace("1", "?")] * max_upload_rows)),
-        Case("a table of 500,000 empty lines", "/predict/csv", CSV, header.encode() + b"\n" * 500_000),
-        Case("a table of one long line", "/predict/csv", CSV, f"{header}\n".encode() + b"1," * 490_000),
-        Case("a table of 490,000 quotes", "/predict/csv", CSV, f"{header}\n".encode() + b'""' * 490_000),
-        Case("a form of 100,000 fields", "/", FORM, b"a=1&" * 100_000),
-        Case("an upload of 16,000 parts", "/predict/csv", MULTIPART, _multipart(b'name="x"', 16_000)),
-        Case("an upload with invalid multipart boundaries", "/predict/csv", MULTIPART, _multipart(b'name="file"; filename="f"', 1, b"\r\n--" * 240_000)),
-        Case("an upload with a header of 900 kB", "/predict/csv", MULTIPART, _multipart(b'name="file"; x="' + b"y" * 900_000 + b'"', 1)),
-    ]  # fmt: skip
+        Case(f"{max_rows:,} valid rows", _repeat_in_list(valid, max_rows)),
+        Case(f"{max_rows:,} rows, each with an invalid value", _repeat_in_list(invalid, max_rows)),
+        Case(f"{max_rows:,} empty rows", _repeat_in_list("{}", max_rows)),
+        Case("30,000 empty rows", _repeat_in_list("{}", 30_000)),
+        Case("300,000 empty rows", _repeat_in_list("{}", 300_000)),
+        Case("60,000 unknown fields", f"{{{keys}}}".encode()),
+        Case(
+            "a row that repeats one field 60,000 times",
+            f"{{{keys.replace(keys[1:3], 'k')}}}".encode(),
+        ),
+        Case("a string of 1 MB", json.dumps({**row, name: "x" * 990_000}).encode()),
+        Case("a string of escape sequences", ('{"' + "\\u0041" * 160_000 + '": 1}').encode()),
+        Case("a number of 990,000 digits", ('{"a": ' + "9" * 990_000 + "}").encode()),
+        Case("a fraction of 990,000 digits", ('{"a": 0.' + "9" * 990_000 + "}").encode()),
+        Case("1,000,000 brackets", b"[" * MAX_BYTES),
+        Case("one nested list", b'{"a": [' + b"1," * 400_000 + b"1]}"),
+        Case("unclosed text of quotes", b'["' + b'\\"' * 499_000),
+        Case("300,000 outcomes", _repeat_in_list("{}", 300_000), "/outcomes"),
+        Case(
+            f"{max_rows:,} valid rows as inputs",
+            _encode_inputs({name: [value] * max_rows for name, value in row.items()}),
+            infer,
+        ),
+        Case("an input of 200,000 values", _encode_inputs({name: [1] * 200_000}), infer),
+        Case("10,000 inputs", _encode_inputs({f"k{i}": [1] for i in range(10_000)}), infer),
+        Case(
+            "a table of 100,000 columns", b",".join(b"c%d" % i for i in range(100_000)), UPLOAD, CSV
+        ),
+        Case(
+            "a table of equal valid rows",
+            _fill_table(header, [csv_row] * max_upload_rows),
+            UPLOAD,
+            CSV,
+        ),
+        Case(
+            "a table of different valid rows",
+            _fill_table(header, _draw_lines(schema, max_upload_rows)),
+            UPLOAD,
+            CSV,
+        ),
+        Case(
+            "a table with one invalid cell per row",
+            _fill_table(header, [csv_row.replace("1", "?")] * max_upload_rows),
+            UPLOAD,
+            CSV,
+        ),
+        Case("a table of 500,000 empty lines", header.encode() + b"\n" * 500_000, UPLOAD, CSV),
+        Case("a table of one long line", f"{header}\n".encode() + b"1," * 490_000, UPLOAD, CSV),
+        Case("a table of 490,000 quotes", f"{header}\n".encode() + b'""' * 490_000, UPLOAD, CSV),
+        Case("a form of 100,000 fields", b"a=1&" * 100_000, "/", FORM),
+        Case(
+            "an upload of 16,000 parts", _encode_multipart(b'name="x"', 16_000), UPLOAD, MULTIPART
+        ),
+        Case(
+            "an upload with invalid multipart boundaries",
+            _encode_multipart(b'name="file"; filename="f"', 1, b"\r\n--" * 240_000),
+            UPLOAD,
+            MULTIPART,
+        ),
+        Case(
+            "an upload with a header of 900 kB",
+            _encode_multipart(b'name="file"; x="' + b"y" * 900_000 + b'"', 1),
+            UPLOAD,
+            MULTIPART,
+        ),
+    ]
     return [case for case in cases if len(case.body) <= MAX_BYTES]
 
 
-def _inputs(columns: dict[str, list[Any]]) -> bytes:
-    """A request of the Open Inference Protocol."""
+def _repeat_in_list(text: str, count: int) -> bytes:
+    return f"[{','.join([text] * count)}]".encode()
+
+
+def _encode_inputs(columns: dict[str, list[Any]]) -> bytes:
+    """Body of a request of the Open Inference Protocol."""
     inputs = [
         {"name": name, "shape": [len(values)], "data": values} for name, values in columns.items()
     ]
@@ -116,34 +156,36 @@ def _inputs(columns: dict[str, list[Any]]) -> bytes:
 
 
 def _fill_table(header: str, lines: list[str]) -> bytes:
-    """A table of as many of the lines as a request of ``MAX_BYTES`` holds."""
+    """CSV table with as many of the lines as fit into ``MAX_BYTES``."""
     sizes = itertools.accumulate([len(header), *[len(line) + 1 for line in lines]])
-    count = sum(size <= MAX_BYTES for size in sizes) - 1
-    return "\n".join([header, *lines[:count]]).encode()
+    n_lines = sum(size <= MAX_BYTES for size in sizes) - 1
+    return "\n".join([header, *lines[:n_lines]]).encode()
 
 
-def _draw_lines(schema: dict[str, Any], count: int) -> list[str]:
-    """Legal lines with other numbers in each of them."""
-    generator = random.Random(0)
+def _draw_lines(schema: dict[str, Any], n_lines: int) -> list[str]:
+    """Valid CSV rows with different numbers in each."""
+    rng = random.Random(0)
     return [
         ",".join(
-            _draw_cell(value, schema["properties"][name], generator)
+            _draw_cell(value, schema["properties"][name], rng)
             for name, value in schema["example"].items()
         )
-        for _ in range(count)
+        for _ in range(n_lines)
     ]
 
 
-def _draw_cell(value: Any, schema: dict[str, Any], generator: random.Random) -> str:
-    schema = next(iter(schema.get("anyOf", [schema])))  # the other one of two is null
+def _draw_cell(value: Any, schema: dict[str, Any], rng: random.Random) -> str:
+    schema = next(
+        iter(schema.get("anyOf", [schema]))
+    )  # a nullable field has the schemas [type, null]
     low, high = schema.get("minimum"), schema.get("maximum")
     if schema.get("type") != "number" or low is None or high is None:
         return str(value)
-    number = generator.uniform(low, high)
+    number = rng.uniform(low, high)
     return str(round(number) if schema.get("multipleOf") == 1 else round(number, 4))
 
 
-def _multipart(disposition: bytes, count: int, content: bytes = b"") -> bytes:
+def _encode_multipart(disposition: bytes, count: int, content: bytes = b"") -> bytes:
     part = (
         b"--b\r\nContent-Disposition: form-data; " + disposition + b"\r\n\r\n" + content + b"\r\n"
     )
@@ -152,7 +194,7 @@ def _multipart(disposition: bytes, count: int, content: bytes = b"") -> bytes:
 
 @contextmanager
 def serve(root: Path, book: str) -> Iterator[tuple[int, psutil.Process]]:
-    """A service of a built project; gives its port and process."""
+    """Start the service of a built project; yields its port and process."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -161,7 +203,7 @@ def serve(root: Path, book: str) -> Iterator[tuple[int, psutil.Process]]:
     try:
         for _ in range(1200):
             try:
-                if ask(port, "GET", "/health/ready")[0] == 200:
+                if send_request(port, "GET", "/health/ready")[0] == 200:
                     break
             except OSError:
                 time.sleep(0.1)
@@ -171,78 +213,88 @@ def serve(root: Path, book: str) -> Iterator[tuple[int, psutil.Process]]:
         process.wait(30)
 
 
-def ask(
+def send_request(
     port: int, method: str, path: str, body: bytes = b"", content_type: str = JSON
 ) -> tuple[int, bytes]:
     """Send a request; returns status and body."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=300)) as connection:
         connection.request(method, path, body or None, {"content-type": content_type})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 def measure(case: Case, port: int, process: psutil.Process) -> Cost:
-    """Send a case's request while health is asked all the time."""
-    waits, sizes, is_done = [0.0], [process.memory_info().rss], threading.Event()
+    """Send a request while threads poll the health check and the memory of the process."""
+    health_seconds, memory_sizes, is_done = [0.0], [process.memory_info().rss], threading.Event()
 
     def watch_health() -> None:
         while not is_done.is_set():
-            began = time.perf_counter()
-            ask(port, "GET", "/health/live")
-            waits.append(time.perf_counter() - began)
+            request_start = time.perf_counter()
+            send_request(port, "GET", "/health/live")
+            health_seconds.append(time.perf_counter() - request_start)
             time.sleep(0.005)
 
     def watch_memory() -> None:
         while not is_done.is_set():
-            sizes.append(process.memory_info().rss)
+            memory_sizes.append(process.memory_info().rss)
             time.sleep(0.002)
 
     threads = [threading.Thread(target=observer) for observer in (watch_health, watch_memory)]
     idle_cpu = _measure_idle_cpu(port, process)
     for thread in threads:
         thread.start()
-    before, began = sum(process.cpu_times()[:2]), time.perf_counter()
-    status, _ = ask(port, "POST", case.path, case.body, case.content_type)
-    seconds, used = time.perf_counter() - began, sum(process.cpu_times()[:2]) - before
+    cpu_before, start_time = sum(process.cpu_times()[:2]), time.perf_counter()
+    status, _ = send_request(port, "POST", case.path, case.body, case.content_type)
+    seconds, cpu_seconds = (
+        time.perf_counter() - start_time,
+        sum(process.cpu_times()[:2]) - cpu_before,
+    )
     is_done.set()
     for thread in threads:
         thread.join()
-    used = max(0.0, used - idle_cpu * (len(waits) - 1))
-    return Cost(status, seconds, used * 1000, (max(sizes) - sizes[0]) / 1e6, max(waits) * 1000)
+    cpu_seconds = max(0.0, cpu_seconds - idle_cpu * (len(health_seconds) - 1))
+    return Cost(
+        status,
+        seconds,
+        cpu_seconds * 1000,
+        (max(memory_sizes) - memory_sizes[0]) / 1e6,
+        max(health_seconds) * 1000,
+    )
 
 
 def _measure_idle_cpu(port: int, process: psutil.Process, count: int = 40) -> float:
     """CPU seconds of one health check."""
     before = sum(process.cpu_times()[:2])
     for _ in range(count):
-        ask(port, "GET", "/health/live")
+        send_request(port, "GET", "/health/live")
     return (sum(process.cpu_times()[:2]) - before) / count
 
 
 def main() -> None:
-    """Parse, measure, print a table."""
+    """Measure all requests and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("project", nargs="?", type=Path, default=ROOT)
     parser.add_argument("--book", default="rand-hie")
-    inputs = parser.parse_args()
+    args = parser.parse_args()
     os.environ["MODELBOOK_SERVE_API_KEYS"] = "off"
     is_within = True
     print(
-        "| request | bytes | status | CPU, ms | memory, MB | longest health check, ms |\n|---|---|---|---|---|---|"
+        "| request | bytes | status | CPU, ms | memory, MB | longest health check, ms |\n"
+        "|---|---|---|---|---|---|"
     )
-    with serve(inputs.project.resolve(), inputs.book) as (port, process):
-        document = json.loads(ask(port, "GET", "/openapi.json")[1])
-        schema = document["components"]["schemas"]["Row"]
+    with serve(args.project.resolve(), args.book) as (port, process):
+        openapi = json.loads(send_request(port, "GET", "/openapi.json")[1])
+        schema = openapi["components"]["schemas"]["Row"]
         row, max_upload_rows = (
             schema["example"],
-            json.loads(ask(port, "GET", "/model")[1])["max_upload_rows"],
+            json.loads(send_request(port, "GET", "/model")[1])["max_upload_rows"],
         )
-        ask(
+        send_request(
             port, "POST", "/predict", json.dumps([row] * 500).encode()
         )  # whatever the first one loads
-        for case in build_cases(schema, inputs.book, MAX_ROWS, max_upload_rows):
+        for case in build_cases(schema, args.book, MAX_ROWS, max_upload_rows):
             cost = measure(case, port, process)
             print(
                 f"| {case.name} | {len(case.body):,} | {cost.status} | {cost.cpu_ms:.0f} | "

@@ -1,16 +1,18 @@
-"""The search beside others: Modelbook, AutoGluon, FLAML, CatBoost, histogram boosting, LightGBM and compare_models.
+"""Comparison of Modelbook's search with AutoML tools and boosting libraries.
 
-All see the same train rows of 18 tables and the same columns, and are judged on the same 30 % of the rows: by log loss,
-or by RMSE of a number. Those that search get the same seconds; the others take what they take. Each runs in a process
-of its own, AutoGluon and FLAML in environments of their own, which the first run installs below ``.bench``. Modelbook's
-size is that of its compiled form.
+Contenders are fitted on the same train rows of 18 tables and evaluated on the same 30% of the rows,
+by log loss or, for regression, RMSE. Contenders that search have the same time budget; the others
+run to the end. Each runs in its own process, AutoGluon and FLAML in their own environments, which
+the first run installs below ``.bench``. The size of Modelbook's model is that of the compiled
+scorer.
 
-Each measurement is kept below ``--results`` as it ends, and not repeated: the benchmark can be run in pieces, and the
-contenders of a table run one after the other, so that they share what else the machine does.
+Each measurement is appended to a file in ``--results`` and not repeated, so that the benchmark can
+be interrupted. The contenders of a table run one after another, so that background load affects
+them equally.
 
-    python benchmarks/search.py                                          18 tables, 30, 60 and 150 seconds, two splits
-    python benchmarks/search.py --budgets 30 --splits 0 --only fair diabetes --contenders modelbook catboost
-    python benchmarks/search.py --summary                                what has been measured so far
+    python benchmarks/search.py               18 tables, 30, 60 and 150 seconds, two splits
+    python benchmarks/search.py --budgets 30 --splits 0 --only fair --contenders modelbook catboost
+    python benchmarks/search.py --summary     existing measurements
 """
 
 from __future__ import annotations
@@ -33,19 +35,26 @@ from tables import TABLES
 from modelbook import tasks
 from modelbook.draft import draft_book
 
-HERE = Path(__file__).parent
-BENCH = HERE.parent / ".bench"
-PACKAGES = {  # of contenders with an environment of their own; neural networks of AutoGluon's are left out, torch is large
+BENCHMARK_DIR = Path(__file__).parent
+WORK_DIR = BENCHMARK_DIR.parent / ".bench"
+# Packages of contenders with their own environment; without AutoGluon's neural networks, because
+# torch is large.
+PACKAGES = {
     "flaml": ["flaml[automl]", "lightgbm", "xgboost-cpu", "pyarrow"],
-    # Without Ray its trial of stacking runs in the fit's process; one that fails ends the fit.
+    # Without Ray, AutoGluon tries stacking in the process of the fit, where a failure ends the fit.
     "autogluon": ["autogluon.tabular[lightgbm,catboost,xgboost,ray]", "pyarrow"],
 }
-CONTENDERS = ("modelbook", "autogluon best", "autogluon good", "flaml", "catboost", "histogram", "lightgbm", "pycaret")  # fmt: skip
+CONTENDERS = (
+    "modelbook", "autogluon best", "autogluon good", "flaml",
+    "catboost", "histogram", "lightgbm", "pycaret",
+)  # fmt: skip
 RESAMPLES = 1000
-GRACE = 10  # times the budget, after which a contender is ended
-LOG, LOSSES = "measurements.jsonl", "losses"  # below the folder of results
-TARGETS = {"log loss": 0.005, "RMSE": 0.01}  # mean distance from the best, at most
-MAX_SURELY_BEHIND = 1 / 8  # of the tables
+TIMEOUT_FACTOR = 10  # a contender is stopped after this multiple of its budget
+LOG_FILE, LOSSES_FOLDER = "measurements.jsonl", "losses"  # below the results folder
+TARGETS = {"log loss": 0.005, "RMSE": 0.01}  # maximum mean loss relative to the best, minus 1
+MAX_SIGNIFICANT_LOSS_RATE = (
+    1 / 8
+)  # of tables on which the loss is significantly higher than the best
 
 
 @dataclass(frozen=True)
@@ -80,57 +89,59 @@ def main() -> None:
     parser.add_argument("--splits", nargs="*", type=int, default=[0, 1], help="seeds")
     parser.add_argument("--only", nargs="*", default=list(TABLES), metavar="TABLE")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), metavar="NAME")
-    parser.add_argument("--results", type=Path, default=BENCH / "search", metavar="FOLDER")
-    parser.add_argument("--environments", type=Path, default=BENCH, metavar="FOLDER")
+    parser.add_argument("--results", type=Path, default=WORK_DIR / "search", metavar="FOLDER")
+    parser.add_argument("--environments", type=Path, default=WORK_DIR, metavar="FOLDER")
     parser.add_argument("--summary", action="store_true", help="measure nothing")
-    options = parser.parse_args()
-    (options.results / LOSSES).mkdir(parents=True, exist_ok=True)
-    if not options.summary:
-        for name in options.only:
-            for split in options.splits:
-                run_table(name, split, options)
-    print_summary(read_measurements(options.results), options.results)
+    args = parser.parse_args()
+    (args.results / LOSSES_FOLDER).mkdir(parents=True, exist_ok=True)
+    if not args.summary:
+        for name in args.only:
+            for split in args.splits:
+                run_table(name, split, args)
+    print_summary(read_measurements(args.results), args.results)
 
 
 def read_measurements(results: Path) -> list[Measurement]:
-    """What has been measured; of a repeated measurement the last."""
-    log = results / LOG
-    lines = log.read_text().splitlines() if log.is_file() else []
-    measured = [Measurement(**json.loads(line)) for line in lines]
-    return list({each.key: each for each in measured}.values())
+    """Read all measurements; of repeated ones the last."""
+    log_file = results / LOG_FILE
+    lines = log_file.read_text().splitlines() if log_file.is_file() else []
+    measurements = [Measurement(**json.loads(line)) for line in lines]
+    return list({measurement.key: measurement for measurement in measurements}.values())
 
 
-def run_table(name: str, split: int, options: argparse.Namespace) -> None:
-    """What is missing of a split of a table: budget by budget, all contenders in turn."""
-    done = {each.key for each in read_measurements(options.results)}
+def run_table(name: str, split: int, args: argparse.Namespace) -> None:
+    """Run the missing measurements of one split of a table."""
+    finished_keys = {measurement.key for measurement in read_measurements(args.results)}
     missing = [
         (budget, contender)
-        for budget in options.budgets
-        for contender in options.contenders
-        if (name, split, budget, contender) not in done
+        for budget in args.budgets
+        for contender in args.contenders
+        if (name, split, budget, contender) not in finished_keys
     ]
     if not missing:
         return
-    with TemporaryDirectory() as made:
-        folder = Path(made)
-        outcome, classes = write_table(name, split, folder)
+    with TemporaryDirectory() as temp_dir:
+        folder = Path(temp_dir)
+        outcomes, classes = write_table(name, split, folder)
         for budget, contender in missing:
-            python = find_python(contender, options.environments)
-            measured = Measurement(
+            python = find_python(contender, args.environments)
+            measurement = Measurement(
                 name, split, budget, contender, "log loss" if classes else "RMSE",
                 **run_contender(contender, folder, budget, python),
             )  # fmt: skip
-            if not measured.error:
-                losses = row_losses(np.load(folder / f"{contender}.npy"), outcome, classes)
-                np.save(options.results / LOSSES / measured.losses_file, losses)
-                measured = Measurement(**{**asdict(measured), "loss": combine(losses, classes)})
-            with (options.results / LOG).open("a") as log:
-                log.write(json.dumps(asdict(measured)) + "\n")
-            print_measurement(measured)
+            if not measurement.error:
+                losses = compute_row_losses(np.load(folder / f"{contender}.npy"), outcomes, classes)
+                np.save(args.results / LOSSES_FOLDER / measurement.losses_file, losses)
+                measurement = Measurement(
+                    **{**asdict(measurement), "loss": aggregate_losses(losses, classes)}
+                )
+            with (args.results / LOG_FILE).open("a") as log:
+                log.write(json.dumps(asdict(measurement)) + "\n")
+            print_measurement(measurement)
 
 
 def write_table(name: str, split: int, folder: Path) -> tuple[np.ndarray, list[str]]:
-    """Write a split of a table for the contenders; its outcomes to be judged by, and classes."""
+    """Write a split of a table for the contenders; returns the test outcomes and the classes."""
     frame = TABLES[name]()
     contract = draft_book(frame, "y", title=name, source="benchmark").contract
     frame = contract.conform(frame)
@@ -138,29 +149,29 @@ def write_table(name: str, split: int, folder: Path) -> tuple[np.ndarray, list[s
     train, test = train_test_split(
         frame, test_size=0.3, random_state=split, stratify=frame["y"] if classes else None
     )
-    for part, rows in (("train", train), ("test", test)):
-        rows.reset_index(drop=True).to_parquet(folder / f"{part}.parquet")
+    for subset, rows in (("train", train), ("test", test)):
+        rows.reset_index(drop=True).to_parquet(folder / f"{subset}.parquet")
     table = {"classes": classes, "contract": contract.model_dump(mode="json")}
     (folder / "table.json").write_text(json.dumps(table))
     return tasks.get_task(contract).contract.encode_checked_target(test).to_numpy(), classes
 
 
 def run_contender(name: str, folder: Path, seconds: float, python: Path) -> dict[str, Any]:
-    """Seconds, latency and size of a contender; or its error."""
-    command = [python, HERE / "contenders.py", name, folder, str(seconds)]
+    """Run a contender; returns its seconds, latency and size, or its error."""
+    command = [str(python), str(BENCHMARK_DIR / "contenders.py"), name, str(folder), str(seconds)]
     try:
-        ended = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=GRACE * seconds
+        result = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_FACTOR * seconds
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"not done after {GRACE * seconds:.0f} s"}
-    if ended.returncode:
-        return {"error": (ended.stderr.strip().splitlines() or ["failed"])[-1][:200]}
+        return {"error": f"not finished after {TIMEOUT_FACTOR * seconds:.0f} s"}
+    if result.returncode:
+        return {"error": (result.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     return json.loads((folder / f"{name}.json").read_text())
 
 
 def find_python(name: str, environments: Path) -> Path:
-    """The interpreter of a contender's environment, which is made where it is missing."""
+    """Return the Python of a contender's environment, which is created if it does not exist."""
     package = name.split(maxsplit=1)[0]
     if package not in PACKAGES:
         return Path(sys.executable)
@@ -173,55 +184,62 @@ def find_python(name: str, environments: Path) -> Path:
     return python
 
 
-def row_losses(scores: np.ndarray, outcome: np.ndarray, classes: list[str]) -> np.ndarray:
-    """Log loss of each row, or its squared error."""
+def compute_row_losses(scores: np.ndarray, outcomes: np.ndarray, classes: list[str]) -> np.ndarray:
+    """Log loss of each row, or squared error for regression."""
     if not classes:
-        return np.square(scores.ravel() - outcome)
-    true_class = scores[np.arange(len(outcome)), outcome.astype(int)]
+        return np.square(scores.ravel() - outcomes)
+    true_class = scores[np.arange(len(outcomes)), outcomes.astype(int)]
     return -np.log(np.clip(true_class, 1e-15, None))
 
 
-def combine(losses: np.ndarray, classes: list[str]) -> float:
-    """Log loss, or RMSE, of the rows."""
+def aggregate_losses(losses: np.ndarray, classes: list[str]) -> float:
+    """Log loss, or RMSE for regression, from the losses of rows."""
     return float(losses.mean() if classes else np.sqrt(losses.mean()))
 
 
-def compare(losses: np.ndarray, best: np.ndarray, classes: list[str]) -> tuple[float, float, float]:
-    """How far behind the best, as a share of its loss, with a paired 95 % bootstrap interval."""
-    random = np.random.default_rng(0)
-    drawn = random.integers(0, len(losses), (RESAMPLES, len(losses)))
-    shares = [combine(losses[rows], classes) / combine(best[rows], classes) - 1 for rows in drawn]
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return combine(losses, classes) / combine(best, classes) - 1, float(low), float(high)
+def compute_relative_loss(
+    losses: np.ndarray, best_losses: np.ndarray, classes: list[str]
+) -> tuple[float, float, float]:
+    """Loss relative to the best, minus 1, with a paired 95% bootstrap interval."""
+    rng = np.random.default_rng(0)
+    samples = rng.integers(0, len(losses), (RESAMPLES, len(losses)))
+    relative_losses = [
+        aggregate_losses(losses[rows], classes) / aggregate_losses(best_losses[rows], classes) - 1
+        for rows in samples
+    ]
+    low, high = np.quantile(relative_losses, [0.025, 0.975])
+    relative_loss = aggregate_losses(losses, classes) / aggregate_losses(best_losses, classes) - 1
+    return relative_loss, float(low), float(high)
 
 
-def print_measurement(measured: Measurement) -> None:
-    place = f"{measured.table}, split {measured.split}, {measured.budget:g} s"
+def print_measurement(measurement: Measurement) -> None:
+    split = f"{measurement.table}, split {measurement.split}, {measurement.budget:g} s"
     print(
-        f"{place:32} {measured.contender:15} "
+        f"{split:32} {measurement.contender:15} "
         + (
-            measured.error
-            or f"{measured.metric} {measured.loss:10.4f} {measured.seconds:6.1f} s "
-            f"{measured.latency:8.2f} ms {measured.size:8.2f} MB"
+            measurement.error
+            or f"{measurement.metric} {measurement.loss:10.4f} {measurement.seconds:6.1f} s "
+            f"{measurement.latency:8.2f} ms {measurement.size:8.2f} MB"
         ),
         flush=True,
     )
 
 
-def print_summary(measured: list[Measurement], results: Path) -> None:
-    """By budget: each contender's mean rank, distance from the best, and the targets."""
-    failed = [each for each in measured if each.error]
-    for each in failed:
-        print_measurement(each)
-    rows = pd.DataFrame(compare_measurements(measured, results))
-    for budget, measured_rows in rows.groupby("budget") if len(rows) else ():
-        n_rivals = measured_rows.groupby(["table", "split"])["contender"].transform("count")
-        of_budget = measured_rows[n_rivals == n_rivals.max()]  # a rank among fewer is another one
-        print(f"\n{budget:g} seconds, {of_budget['table'].nunique()} tables")
-        by_metric = of_budget.pivot_table("behind", "contender", "metric")
-        summary = of_budget.groupby("contender").agg(
-            mean_rank=("rank", "mean"), surely_behind=("surely", "mean"), seconds=("seconds", "median"),
-            latency=("latency", "median"), size=("size", "median"),
+def print_summary(measurements: list[Measurement], results: Path) -> None:
+    """Print mean ranks, losses relative to the best and whether targets are met, by budget."""
+    failed = [measurement for measurement in measurements if measurement.error]
+    for measurement in failed:
+        print_measurement(measurement)
+    rows = pd.DataFrame(compare_measurements(measurements, results))
+    for budget, budget_rows in rows.groupby("budget") if len(rows) else ():
+        n_contenders = budget_rows.groupby(["table", "split"])["contender"].transform("count")
+        # Ranks among fewer contenders are not comparable.
+        complete_rows = budget_rows[n_contenders == n_contenders.max()]
+        print(f"\n{budget:g} seconds, {complete_rows['table'].nunique()} tables")
+        by_metric = complete_rows.pivot_table("behind", "contender", "metric")
+        summary = complete_rows.groupby("contender").agg(
+            mean_rank=("rank", "mean"), significantly_worse=("is_significant", "mean"),
+            seconds=("seconds", "median"), latency=("latency", "median"), size=("size", "median"),
         )  # fmt: skip
         print(
             summary.join(by_metric.add_prefix("behind, "))
@@ -236,36 +254,58 @@ def print_summary(measured: list[Measurement], results: Path) -> None:
 
 
 def print_targets(summary: pd.Series, behind: pd.Series, ranks: pd.Series) -> None:
-    """Whether the targets are met."""
+    """Print whether Modelbook meets the targets."""
     print(f"best mean rank: {'met' if summary['mean_rank'] <= ranks.min() else 'missed'}")
-    for metric, most in TARGETS.items():
+    for metric, max_relative_loss in TARGETS.items():
         if metric in behind:
-            print(f"behind the best by at most {most:.1%} {metric}: {'met' if behind[metric] <= most else 'missed'}")  # fmt: skip
-    is_met = summary["surely_behind"] <= MAX_SURELY_BEHIND
-    print(f"surely behind the best on at most one table in eight: {'met' if is_met else 'missed'}")
+            is_met = behind[metric] <= max_relative_loss
+            print(
+                f"behind the best by at most {max_relative_loss:.1%} {metric}: "
+                f"{'met' if is_met else 'missed'}"
+            )
+    is_met = summary["significantly_worse"] <= MAX_SIGNIFICANT_LOSS_RATE
+    print(
+        "significantly worse than the best on at most one table in eight: "
+        f"{'met' if is_met else 'missed'}"
+    )
 
 
-def compare_measurements(measured: list[Measurement], results: Path) -> Iterator[dict[str, Any]]:
-    """Rank, and distance from the best with its interval, of each contender of a split.
+def compare_measurements(
+    measurements: list[Measurement], results: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield each measurement with its rank and its loss relative to the best of its split.
 
-    One that failed has the last rank, and is not in the mean distance.
+    Contenders that failed have the last rank, and no relative loss.
     """
     splits: dict[tuple[str, int, float], list[Measurement]] = {}
-    for each in measured:
-        splits.setdefault(each.key[:3], []).append(each)
-    for rivals in splits.values():
-        scored = sorted((each for each in rivals if not each.error), key=lambda each: each.loss)
+    for measurement in measurements:
+        splits.setdefault(measurement.key[:3], []).append(measurement)
+    for contenders in splits.values():
+        scored = sorted(
+            (measurement for measurement in contenders if not measurement.error),
+            key=lambda measurement: measurement.loss,
+        )
         if not scored:
             continue
-        losses = {each.contender: np.load(results / LOSSES / each.losses_file) for each in scored}
+        losses = {
+            measurement.contender: np.load(results / LOSSES_FOLDER / measurement.losses_file)
+            for measurement in scored
+        }
         classes = ["classes"] if scored[0].metric == "log loss" else []
-        for rank, each in enumerate(scored, 1):
-            best = losses[scored[0].contender]
-            behind, low, _ = compare(losses[each.contender], best, classes)
-            yield {**asdict(each), "rank": rank, "behind": behind, "surely": low > 0}
-        for each in rivals:
-            if each.error:
-                yield {**asdict(each), "rank": len(rivals), "behind": np.nan, "surely": True}
+        for rank, measurement in enumerate(scored, 1):
+            best_losses = losses[scored[0].contender]
+            behind, low, _ = compute_relative_loss(
+                losses[measurement.contender], best_losses, classes
+            )
+            yield {**asdict(measurement), "rank": rank, "behind": behind, "is_significant": low > 0}
+        for measurement in contenders:
+            if measurement.error:
+                yield {
+                    **asdict(measurement),
+                    "rank": len(contenders),
+                    "behind": np.nan,
+                    "is_significant": True,
+                }
 
 
 if __name__ == "__main__":

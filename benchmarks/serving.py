@@ -1,10 +1,11 @@
-"""What a prediction costs: our service beside the usual ways to serve the same champion, all in one run.
+"""Serving benchmark: `modelbook serve` compared with MLflow, FastAPI and PyCaret on one champion.
 
-Each server runs alone, and is asked one row a request by 8 connections: ours and an empty endpoint in some rounds in
-turn, the others once. Numbers are medians, those of ours relative to the empty endpoint are medians of the rounds'
-ratios. CPU time a request is what the server's process used: on a busy machine it is steadier than the rate.
+Servers run one at a time and receive single-row requests over 8 connections. Modelbook's service
+and an empty endpoint are measured in turn for some rounds, the others once. Numbers are medians;
+ratios to the empty endpoint are medians of the ratios per round. CPU time per request is that of
+the server's processes: on a busy machine it is more stable than the rate.
 
-    python benchmarks/serving.py                        the project's own champion, in about four minutes
+    python benchmarks/serving.py                        this project's champion, about four minutes
     python benchmarks/serving.py PATH --book NAME --rounds 4 --seconds 5
 """
 
@@ -44,27 +45,27 @@ from modelbook.registry.store import tracking_uri
 from modelbook.serving import served_models
 
 ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
-OURS, EMPTY = "modelbook serve", "empty FastAPI endpoint"
+MODELBOOK, EMPTY = "modelbook serve", "empty FastAPI endpoint"
 BATCH_ROUNDS = 2
 
 
 @dataclass
-class Way:
-    """One way to serve: its command, where to ask, what to send, and what was found."""
+class Server:
+    """A server to measure: its command, URL path, request format and measurements."""
 
     name: str
     command: list[str]
     path: str = "/predict"
-    wrap: Callable[[Any], Any] = lambda row: row
+    make_payload: Callable[[Any], Any] = lambda row: row
     rates: list[float] = field(default_factory=list)
     p99s: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    starts: list[float] = field(default_factory=list)  # seconds to the first answer
+    starts: list[float] = field(default_factory=list)  # seconds to the first response
 
 
-def ways(book: str, rivals: bool) -> list[Way]:
-    """Ours and the others; ``PORT`` stands for the port."""
-    uvicorn = [
+def list_servers(book: str, include_competitors: bool) -> list[Server]:
+    """The empty endpoint, Modelbook and, optionally, competitors; ``PORT`` stands for the port."""
+    uvicorn_command = [
         str(BIN / "uvicorn"),
         "--port",
         "PORT",
@@ -73,7 +74,7 @@ def ways(book: str, rivals: bool) -> list[Way]:
         "warning",
         "--factory",
     ]
-    mlflow = [
+    mlflow_command = [
         str(BIN / "mlflow"),
         "models",
         "serve",
@@ -84,62 +85,66 @@ def ways(book: str, rivals: bool) -> list[Way]:
         "-p",
         "PORT",
     ]
-    result = [
-        Way(EMPTY, [*uvicorn, "rivals:empty"]),
-        Way(OURS, [str(BIN / "modelbook"), "serve", "--book", book, "--port", "PORT"]),
+    servers = [
+        Server(EMPTY, [*uvicorn_command, "competitors:make_empty_app"]),
+        Server(MODELBOOK, [str(BIN / "modelbook"), "serve", "--book", book, "--port", "PORT"]),
     ]
-    if rivals:
-        result += [
-            Way(
+    if include_competitors:
+        servers += [
+            Server(
                 "mlflow models serve",
-                mlflow,
+                mlflow_command,
                 "/invocations",
                 lambda row: {"dataframe_records": [row]},
             ),
-            Way("predict_proba in FastAPI", [*uvicorn, "rivals:pipeline"]),
-            Way("PyCaret's predict_model in FastAPI", [*uvicorn, "rivals:pycaret"]),
+            Server("predict_proba in FastAPI", [*uvicorn_command, "competitors:make_pipeline_app"]),
+            Server(
+                "PyCaret's predict_model in FastAPI",
+                [*uvicorn_command, "competitors:make_pycaret_app"],
+            ),
         ]
-    return result
+    return servers
 
 
-def measure(
-    way: Way,
+def measure_server(
+    server: Server,
     root: Path,
     row: dict[str, Any],
     environ: dict[str, str],
     seconds: float,
     log: IO[bytes],
 ) -> None:
-    """One round of one way."""
-    with socket.socket() as item:
-        item.bind(("127.0.0.1", 0))
-        port = item.getsockname()[1]
-    command = [word.replace("PORT", str(port)) for word in way.command]
-    began = time.monotonic()
+    """Start a server, load it for some seconds, and append to its measurements."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [word.replace("PORT", str(port)) for word in server.command]
+    start_time = time.monotonic()
     process = subprocess.Popen(
         command, cwd=root, env=environ, stdout=log, stderr=log, start_new_session=True
     )
-    url, body = f"http://127.0.0.1:{port}{way.path}", json.dumps(way.wrap(row)).encode()
+    url = f"http://127.0.0.1:{port}{server.path}"
+    body = json.dumps(server.make_payload(row)).encode()
     try:
-        _wait(way.name, url, body, process, log)
-        way.starts.append(time.monotonic() - began)
-        server = [
+        _wait(server.name, url, body, process, log)
+        server.starts.append(time.monotonic() - start_time)
+        processes = [
             psutil.Process(process.pid),
             *psutil.Process(process.pid).children(recursive=True),
         ]
-        before = sum(sum(item.cpu_times()[:2]) for item in server)
+        before = sum(sum(child.cpu_times()[:2]) for child in processes)
         result = uvloop.run(load(url, body, 8, seconds))
-        used = sum(sum(item.cpu_times()[:2]) for item in server) - before
+        cpu_seconds = sum(sum(child.cpu_times()[:2]) for child in processes) - before
         if result.failed:
-            sys.exit(f"{way.name}: {result.failed} requests failed")
-        way.rates.append(result.rate)
-        way.p99s.append(result.p99)
-        way.cpu.append(used / result.requests * 1e6)
-        if way.name in (OURS, EMPTY):  # each at half of its own rate
-            way.p99s[-1] = uvloop.run(load(url, body, 8, seconds, rate=result.rate / 2)).p99
+            sys.exit(f"{server.name}: {result.failed} requests failed")
+        server.rates.append(result.rate)
+        server.p99s.append(result.p99)
+        server.cpu.append(cpu_seconds / result.requests * 1e6)
+        if server.name in (MODELBOOK, EMPTY):  # at half of its maximum rate
+            server.p99s[-1] = uvloop.run(load(url, body, 8, seconds, rate=result.rate / 2)).p99
     finally:
-        for item in psutil.Process(process.pid).children(recursive=True):
-            item.terminate()
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.terminate()
         process.terminate()
         process.wait(30)
 
@@ -152,9 +157,9 @@ def _wait(
     log: IO[bytes],
     seconds: float = 180,
 ) -> None:
-    """Wait for the first response of 200; without one, end with the reason and the server's log."""
-    until, reason = time.monotonic() + seconds, ""
-    while time.monotonic() < until and process.poll() is None:
+    """Wait for the first response of 200, or exit with the reason and the server's last lines."""
+    deadline, reason = time.monotonic() + seconds, ""
+    while time.monotonic() < deadline and process.poll() is None:
         request = urllib.request.Request(url, body, {"content-type": "application/json"})
         try:
             urllib.request.urlopen(request, timeout=60).read()
@@ -168,43 +173,47 @@ def _wait(
         reason = f"the server ended with {process.returncode}"
     log.seek(0)
     lines = log.read().decode(errors="replace").splitlines()[-20:]
-    sys.exit("\n".join([f"{name}: {url} does not answer: {reason}", *lines]))
+    sys.exit("\n".join([f"{name}: {url} does not respond: {reason}", *lines]))
 
 
-def inside(root: Path, book: str, rounds: int = 3000) -> tuple[str, dict[str, float]]:
-    """Microseconds of one dict to one answer on the champion's golden rows, and of what stands below it alone."""
-    item, folder = (
-        served_models.load_champion(root, book),
-        read_aliases(root, book)["champion"].artifact_folder,
-    )
-    rows = json.loads((folder / served_models.GOLDEN_FILE).read_text())["rows"]
-    encoded = [item.scorer.encoder.transform_one(row) for row in rows]
-    body = json.dumps(item.row_reader.example).encode()
+def measure_in_process_latency(
+    root: Path, book: str, rounds: int = 3000
+) -> tuple[str, dict[str, float]]:
+    """Microseconds of parsing, prediction and the kernel alone, on the champion's golden rows."""
+    served_model = served_models.load_champion(root, book)
+    artifact_folder = read_aliases(root, book)["champion"].artifact_folder
+    rows = json.loads((artifact_folder / served_models.GOLDEN_FILE).read_text())["rows"]
+    encoded = [served_model.scorer.encoder.transform_one(row) for row in rows]
+    body = json.dumps(served_model.row_reader.example).encode()
     times = {
-        "body to dict": _each(item.row_reader.read_body, [body] * len(rows), rounds),
-        "dict to answer": _each(item.scorer.predict_one, rows, rounds),
-        "kernel": _each(item.scorer._predict_one, encoded, rounds),
+        "body to dict": _measure_call_us(
+            served_model.row_reader.read_body, [body] * len(rows), rounds
+        ),
+        "dict to prediction": _measure_call_us(served_model.scorer.predict_one, rows, rounds),
+        "kernel": _measure_call_us(served_model.scorer._predict_one, encoded, rounds),
     }
-    if (retained := folder / "scorer" / "kernel.txt").is_file():
+    if (kernel_path := artifact_folder / "scorer" / "kernel.txt").is_file():
         import lightgbm
 
-        predict = partial(lightgbm.Booster(model_file=str(retained)).predict, num_threads=1)
-        times["Booster.predict"] = _each(predict, [np.array([row]) for row in encoded], rounds)
-    return item.scorer.name, times
+        predict = partial(lightgbm.Booster(model_file=str(kernel_path)).predict, num_threads=1)
+        times["Booster.predict"] = _measure_call_us(
+            predict, [np.array([row]) for row in encoded], rounds
+        )
+    return served_model.scorer.name, times
 
 
-def _each(call: Callable[[Any], Any], given: list[Any], rounds: int) -> float:
+def _measure_call_us(function: Callable[[Any], Any], arguments: list[Any], rounds: int) -> float:
     times = []
-    for _ in range(max(1, rounds // len(given))):
-        began = time.process_time()
-        for item in given:
-            call(item)
-        times.append((time.process_time() - began) / len(given))
+    for _ in range(max(1, rounds // len(arguments))):
+        start_cpu = time.process_time()
+        for argument in arguments:
+            function(argument)
+        times.append((time.process_time() - start_cpu) / len(arguments))
     return statistics.median(times) * 1e6
 
 
 def write_pycaret_pipeline(champion: RegisteredVersion, target: Path) -> None:
-    """Write the champion as a pipeline of PyCaret's: ``predict_model`` takes no ensemble as it is."""
+    """Write the champion as a PyCaret pipeline: ``predict_model`` accepts no bare ensemble."""
     import cloudpickle
     from pycaret.internal.pipeline import Pipeline
     from sklearn.preprocessing import FunctionTransformer
@@ -212,57 +221,66 @@ def write_pycaret_pipeline(champion: RegisteredVersion, target: Path) -> None:
     model = cloudpickle.loads((champion.artifact_folder / "model.pkl").read_bytes())
     if not hasattr(model, "steps"):
         contract = Contract.load(champion.artifact_folder / "contract.yaml")
-        model = Pipeline([("rows as they are", FunctionTransformer()), ("ensemble", model)])
+        model = Pipeline([("passthrough", FunctionTransformer()), ("ensemble", model)])
         model._feature_names_in = [*contract.feature_names, contract.target]
     target.write_bytes(cloudpickle.dumps(model))
 
 
-def batch(root: Path, book: str, pickled: Path, rows: int, rounds: int) -> tuple[float, float]:
-    """Rows a second from Parquet to Parquet, medians: of `modelbook score`, and of PyCaret's predict_model."""
+def measure_batch_throughput(
+    root: Path, book: str, pickled: Path, rows: int, rounds: int
+) -> tuple[float, float]:
+    """Median rows per second, Parquet to Parquet: `modelbook score` and PyCaret's predict_model."""
     import cloudpickle
     from pycaret.classification import predict_model
 
     from modelbook.scoring import batch as scoring
 
-    item, model = served_models.load_champion(root, book), cloudpickle.loads(pickled.read_bytes())
-    columns = dict.fromkeys(
-        [*item.contract.key, *item.contract.input_names]
-    )  # what is known before the outcome
-    held = pd.read_parquet(
+    served_model = served_models.load_champion(root, book)
+    model = cloudpickle.loads(pickled.read_bytes())
+    # Columns known before the outcome.
+    columns = dict.fromkeys([*served_model.contract.key, *served_model.contract.input_names])
+    reference_rows = pd.read_parquet(
         read_aliases(root, book)["champion"].artifact_folder / "reference.parquet",
         columns=list(columns),
     )
     rates: tuple[list[float], list[float]] = [], []
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            source, target, slow = (
-                Path(folder) / f"{name}.parquet" for name in ("in", "out", "slow")
+            source, modelbook_target, pycaret_target = (
+                Path(folder) / f"{name}.parquet" for name in ("in", "out", "pycaret-out")
             )
-            held.sample(rows, replace=True, random_state=number).to_parquet(source, index=False)
-            done = scoring.score_file(
+            reference_rows.sample(rows, replace=True, random_state=number).to_parquet(
+                source, index=False
+            )
+            score_result = scoring.score_file(
                 source,
-                target,
-                item.scorer,
-                item.contract,
-                item.number,
+                modelbook_target,
+                served_model.scorer,
+                served_model.contract,
+                served_model.number,
                 on_progress=lambda rows, seconds: None,
             )
-            began = time.monotonic()
-            inputs = item.contract.select_features(pd.read_parquet(source))
-            predict_model(model, data=inputs, raw_score=True, verbose=False).to_parquet(slow)
-            rates[0].append(done.rows / done.seconds)
-            rates[1].append(rows / (time.monotonic() - began))
+            start_time = time.monotonic()
+            features = served_model.contract.select_features(pd.read_parquet(source))
+            predict_model(model, data=features, raw_score=True, verbose=False).to_parquet(
+                pycaret_target
+            )
+            rates[0].append(score_result.rows / score_result.seconds)
+            rates[1].append(rows / (time.monotonic() - start_time))
     return statistics.median(rates[0]), statistics.median(rates[1])
 
 
-def _print_ratios(what: str, ours: list[float], empty: list[float], target: str) -> None:
-    ratios = [one / other for one, other in zip(ours, empty)]
-    rounds = ", ".join(f"{one:,.1f} to {other:,.1f}" for one, other in zip(ours, empty))
-    print(f"  {what}: {statistics.median(ratios):.2f} x   target {target}   ({rounds})")
+def _print_ratios(
+    name: str, modelbook_values: list[float], empty_values: list[float], target: str
+) -> None:
+    pairs = list(zip(modelbook_values, empty_values))
+    ratios = [modelbook_value / empty_value for modelbook_value, empty_value in pairs]
+    rounds = ", ".join(f"{value:,.1f} to {empty_value:,.1f}" for value, empty_value in pairs)
+    print(f"  {name}: {statistics.median(ratios):.2f} x   target {target}   ({rounds})")
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure all servers and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -270,18 +288,22 @@ def main() -> None:
         "project", nargs="?", type=Path, default=ROOT, help="a project that has been built"
     )
     parser.add_argument("--book", default="rand-hie")
-    parser.add_argument("--rounds", type=int, default=4, help="of ours and the empty endpoint")
-    parser.add_argument("--seconds", type=float, default=5, help="of each load")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the batch; 0: none")
-    parser.add_argument("--alone", action="store_true", help="ours beside the empty endpoint only")
-    inputs = parser.parse_args()
-    root = inputs.project.resolve()
-    champion = read_aliases(root, inputs.book)["champion"]
+    parser.add_argument("--rounds", type=int, default=4, help="of Modelbook and the empty endpoint")
+    parser.add_argument("--seconds", type=float, default=5, help="duration of each load")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="rows of the batch; 0: no batch"
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="measure only Modelbook and the empty endpoint"
+    )
+    args = parser.parse_args()
+    root = args.project.resolve()
+    champion = read_aliases(root, args.book)["champion"]
     row = json.loads((champion.artifact_folder / served_models.GOLDEN_FILE).read_text())["typical"]
     with tempfile.TemporaryDirectory() as folder:
         example, pipeline = Path(folder) / "row.json", Path(folder) / "pipeline.pkl"
         example.write_text(json.dumps(row))
-        if inputs.rows or not inputs.alone:
+        if args.rows or not args.alone:
             write_pycaret_pipeline(champion, pipeline)
         environ = {
             **os.environ, "EXAMPLE": str(example), "PICKLE": str(pipeline),
@@ -289,37 +311,42 @@ def main() -> None:
             "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": tracking_uri(root),
             "PYCARET_CUSTOM_LOGGING_PATH": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
-        match = ways(inputs.book, not inputs.alone)
-        for number in range(inputs.rounds):
-            for way in match[:2] if number else match:
+        servers = list_servers(args.book, not args.alone)
+        for round_index in range(args.rounds):
+            for server in servers[:2] if round_index else servers:
                 with tempfile.TemporaryFile() as log:
-                    measure(way, root, row, environ, inputs.seconds, log)
-        if inputs.rows:
-            fast, slow = batch(
-                root, inputs.book, pipeline, inputs.rows, min(inputs.rounds, BATCH_ROUNDS)
+                    measure_server(server, root, row, environ, args.seconds, log)
+        if args.rows:
+            modelbook_rate, pycaret_rate = measure_batch_throughput(
+                root, args.book, pipeline, args.rows, min(args.rounds, BATCH_ROUNDS)
             )
-    ours = statistics.median(next(way for way in match if way.name == OURS).rates)
+    empty_server, modelbook_server = servers[:2]
+    modelbook_median = statistics.median(modelbook_server.rates)
     print(
-        f"{'one row a request, 8 connections':<38} {'a second':>9} {'ours is':>9} {'CPU, µs':>9} {'start, s':>9}"
+        f"{'one row per request, 8 connections':<38} "
+        f"{'per s':>9} {'ratio':>9} {'CPU, µs':>9} {'start, s':>9}"
     )
-    for way in match:
-        rate = statistics.median(way.rates)
-        cpu, start = statistics.median(way.cpu), statistics.median(way.starts)
+    for server in servers:
+        rate = statistics.median(server.rates)
+        cpu, start = statistics.median(server.cpu), statistics.median(server.starts)
         print(
-            f"{way.name:<38} {rate:>9,.0f} {ours / rate:>8,.2f}x {cpu:>9,.0f} {start:>9.1f}",
+            f"{server.name:<38} {rate:>9,.0f} {modelbook_median / rate:>8,.2f}x "
+            f"{cpu:>9,.0f} {start:>9.1f}",
             flush=True,
         )
-    empty, served = match[:2]
-    print(f"of ours to the {EMPTY}, by round:")
-    _print_ratios("rate", served.rates, empty.rates, "at least 0.7")
-    _print_ratios("CPU, µs", served.cpu, empty.cpu, "below 1.4")
-    _print_ratios("p99 at half of the top rate, ms", served.p99s, empty.p99s, "at most 2")
-    name, times = inside(root, inputs.book)
-    result = ", ".join(f"{what} {time:.1f} µs" for what, time in times.items())
+    print(f"Modelbook relative to the {EMPTY}, by round:")
+    _print_ratios("rate", modelbook_server.rates, empty_server.rates, "at least 0.7")
+    _print_ratios("CPU, µs", modelbook_server.cpu, empty_server.cpu, "below 1.4")
+    _print_ratios(
+        "p99 at half of the top rate, ms", modelbook_server.p99s, empty_server.p99s, "at most 2"
+    )
+    name, times = measure_in_process_latency(root, args.book)
+    result = ", ".join(f"{step} {time:.1f} µs" for step, time in times.items())
     print(f"in-process, {name}: {result}")
-    if inputs.rows:
+    if args.rows:
         print(
-            f"batch, rows a second: {fast:,.0f}; predict_model {slow:,.0f}: {fast / slow:.1f} x   target at least 10"
+            f"batch, rows per second: {modelbook_rate:,.0f}; predict_model {pycaret_rate:,.0f}: "
+            f"{modelbook_rate / pycaret_rate:.1f} x   target at least 10"
         )
 
 
