@@ -264,7 +264,7 @@ def test_approval_counts_criteria_that_are_open_or_not_evaluated(make):
     ]
     card = card_data.collect_card_data(make(), {**approved(), "criteria": criteria})
     text = paragraphs(card, "approval")[0]
-    facts = ("3 of 5", "1 with", "fairness", "2 could not be evaluated", "latency", "size")
+    facts = ("3 of 5", "1 without", "fairness", "2 could not be evaluated", "latency", "size")
     assert missing_facts(text, *facts) == []
     assert "no criterion failed" not in text
     only = paragraphs(card_data.collect_card_data(make(), approved()), "approval")[0]

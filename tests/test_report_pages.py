@@ -922,14 +922,17 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     built_book(tmp_path)
     html = index.write(tmp_path).read_text(encoding="utf-8")
     assert "brief.html" not in html  # of an older build, which did not find the value
-    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "wide"}
+    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "wide",
+                 "observed": "lower by 22", "required": "within 10"}  # fmt: skip
     text = text_of(write_brief(tmp_path, contract, 2, criteria=[criterion]))
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html
     assert contract.question in html
     facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
     facts += [
-        "fairness gaps",
+        "Fairness gaps",
+        22,
+        10,
         0.701,
         0.723,
     ]  # passed with an interval beyond the limit; in production

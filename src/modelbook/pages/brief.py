@@ -69,7 +69,7 @@ def describe(
         "deploy": deploy,
         "unmet": unmet_criteria(deploy),
         "open_criteria": [
-            row["name"]
+            row
             for row in (deploy.details.get("criteria", []) if deploy else [])
             if row["passed"] and row.get("is_certain") is False
         ],
@@ -78,7 +78,7 @@ def describe(
         "value": value,
         "worth": task.describe_worth(value),
         "gaps": describe_gaps(task, harm["conclusive"]),
-        "uncovered": task.describe_uncovered_gaps(harm),
+        "uncovered": task.describe_uncovered_gaps(harm)[:1],
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "n_compared": sum(map(len, harm.values())),

@@ -468,10 +468,14 @@ class Task(ABC):
         """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
         kinds = ("conclusive", "inconclusive")
         labelled = {kind: [self.label_gap(row) for row in harm[kind]] for kind in kinds}
-        return [*self._render_shared("harm", **labelled), *self.describe_uncovered_gaps(harm)]
+        uncovered = " ".join(self.describe_uncovered_gaps(harm))
+        return [*self._render_shared("harm", **labelled), *filter(None, [uncovered])]
 
     def describe_uncovered_gaps(self, harm: dict[str, list[MetricRows]]) -> list[str]:
-        """Describe which gaps the gate's fairness criterion leaves out: of no sensitive column."""
+        """Describe which gaps the gate's fairness criterion leaves out: of no sensitive column.
+
+        The second sentence says how the contract changes that.
+        """
         sensitive = self.contract.columns_with_role("sensitive")
         columns = [row["slice"] for row in [*harm["conclusive"], *harm["inconclusive"]]]
         uncovered = [name for name in dict.fromkeys(columns) if name not in sensitive]

@@ -46,7 +46,7 @@ def format_passed(passed: bool | None, is_certain: bool = True) -> str:
     """
     if passed is None:
         return "inconclusive"
-    return ("yes" if is_certain else "yes, CI exceeds limit") if passed else "no"
+    return ("yes" if is_certain else "yes, harm not excluded") if passed else "no"
 
 
 def metric_label(metric: str) -> str:
