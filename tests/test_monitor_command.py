@@ -199,7 +199,7 @@ def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -
         PARAMS,
     )
     figure = figures.metric_history(past.metrics_table())
-    assert re.findall(r"\d[\d.]*\d|\d", figure.alt) == ["3", "0.750", "0.600", "0.000", "0.000"]
+    assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()
     names = {"ROC AUC", "expected ROC AUC", figures.DRIFTED_SHARE_LABEL}

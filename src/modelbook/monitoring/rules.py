@@ -83,7 +83,10 @@ class Remedy(NamedTuple):
 DATA_OWNER, MODEL_OWNER, NOBODY = "data owner", "model owner", MISSING
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
-    MIX_RULE: Remedy(NOBODY, "No action: the mix of rows differs, not the rows themselves."),
+    MIX_RULE: Remedy(
+        NOBODY,
+        "No action: the shares of kinds of rows changed; the matched holdout has the same shares.",
+    ),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER, "No action below the alert threshold; review the source if it was not expected."
     ),
@@ -148,7 +151,8 @@ def _describe_mix(evaluation: BatchEvaluation) -> list[Finding]:
         _describe_shift(shift, evaluation.task.contract) for shift in evaluation.matched.shifts
     )
     sentence = (
-        f"Batch {evaluation.batch}, no action: {shifts}{_describe_matched_holdout(evaluation)}."
+        f"Batch {evaluation.batch}: {shifts}{_describe_matched_holdout(evaluation)}. "
+        "No action needed."
     )
     return [Finding(HEALTHY, sentence, MIX_RULE)]
 
@@ -167,8 +171,9 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     if n_more := len(drifted) - len(texts):
         texts.append(format_count(n_more, "more column has drifted", "more columns have drifted"))
     sentence = (
-        f"Batch {evaluation.batch}, no action: {'; '.join(texts)}. The drifted columns carry "
-        f"{share:.0%} of the total feature importance (alert threshold: {params.drift_share:.0%})."
+        f"Batch {evaluation.batch}: {'; '.join(texts)}. The drifted columns carry {share:.0%} of "
+        f"the total feature importance (alert threshold: {params.drift_share:.0%}). "
+        "No action needed."
     )
     return [Finding(HEALTHY, sentence, MINOR_DRIFT_RULE, segment=evaluation.drift_segment)]
 
@@ -181,7 +186,7 @@ def _describe_column_drift(
     before, now = row["missing_reference"], row["missing_batch"]
     if abs(now - before) < params.missing_rate_change:
         return f"{label} has drifted, distance {row['score']:.2f} (limit: {row['threshold']:g})"
-    text = f"{label} is missing in {now:.0%} of its rows, {before:.0%} before"
+    text = f"{label} is missing in {now:.0%} of its rows, against {before:.0%} in the reference"
     cause = evaluation.missing_rate_cause
     if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
         return text
@@ -193,13 +198,14 @@ def _describe_column_drift(
 
 
 def _describe_shift(shift: MixShift, contract: Contract) -> str:
-    subject, shares = f"{shift.batch_share:.0%} of its rows", f"{shift.reference_share:.0%} before"
+    subject = f"{shift.batch_share:.0%} of its rows"
+    shares = f"against {shift.reference_share:.0%} in the reference"
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
     n_more = len(shift.columns) - 1
     others = f" and {format_count(n_more, 'more column')}" if n_more else ""
     origin = (
-        f" (rows of {contract.label(contract.time)} {shift.period})"
+        f", mostly in {contract.label(contract.time)} {shift.period}"
         if contract.time and shift.period
         else ""
     )
@@ -255,11 +261,12 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
     contract, texts = evaluation.task.contract, []
     for name, value, reference_share in evaluation.degenerate_columns[:MAX_NAMED_COLUMNS]:
         label, value_text = contract.label(name), format_value(contract.label_value(name, value))
-        texts.append(
-            f"{label} is missing in all {evaluation.rows:,} rows ({reference_share:.1%} before)"
+        fact = (
+            f"is missing in all {evaluation.rows:,} rows"
             if pd.isna(value)
-            else f"{label} has only one value, {value_text} ({reference_share:.1%} before)"
+            else f"has only one value, {value_text}"
         )
+        texts.append(f"{label} {fact} ({reference_share:.1%} in the reference)")
     if n_more := len(evaluation.degenerate_columns) - len(texts):
         verdict = "empty or constant"
         texts.append(

@@ -33,7 +33,7 @@ DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "drifted": "drifted",
     "importance": "importance",
 }
-DRIFTED_SHARE_LABEL = "importance of drifted columns"
+DRIFTED_SHARE_LABEL = "importance-weighted share of drifted columns"
 
 
 @style.apply_style
@@ -100,7 +100,7 @@ def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
     return (
         f"{count} of {format_count(len(order), 'column')} drifted in at least one batch; "
-        f"the strongest is {name} in batch {worst['batch']}, "
+        f"the largest drift is that of {name} in batch {worst['batch']}, "
         f"at {worst['ratio']:.2f} times its threshold."
     )
 
@@ -253,7 +253,7 @@ def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figu
     data : pandas.DataFrame
         Columns ``batch, metric, value, low, high, reference``, oldest window first.
     alert_share : float, optional
-        The importance of drifted columns from which the verdict is watch.
+        The importance-weighted share of drifted columns from which the verdict is watch.
     """
     positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
     rows_by_metric = {
@@ -339,9 +339,11 @@ def _history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
         observed = metric_rows[metric_rows["metric"] == name]
         if len(observed):
             first, last = observed.iloc[0], observed.iloc[-1]
-            label = DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name)
-            texts.append(
-                f"{label} {format_metric(first['value'])} in the first and "
-                f"{format_metric(last['value'])} in the last"
-            )
+            is_share = name == "drifted_share"
+            label = DRIFTED_SHARE_LABEL if is_share else metric_label(name)
+            values = [
+                f"{x:.0%}" if is_share else format_metric(x)
+                for x in (first["value"], last["value"])
+            ]
+            texts.append(f"{label} {values[0]} in the first and {values[1]} in the last")
     return f"{format_count(n_windows, 'window')}: {'; '.join(texts) or 'no outcomes yet'}."
