@@ -310,7 +310,7 @@ def alter_scorer(s3: Any) -> None:
     ]
     newest = max(scorers, key=lambda item: item["LastModified"])["Key"]
     s3.put_object(Bucket=BUCKET, Key=newest, Body=b"{}")
-    show(f"planted fault: s3://{BUCKET}/{newest} was altered")
+    show(f"injected fault: s3://{BUCKET}/{newest} was altered")
 
 
 def roll_back(overlay: Overlay, page: dict[str, Any]) -> None:

@@ -353,7 +353,7 @@ def site(
 
 @app.command()
 def store() -> None:
-    """Create the MLflow store if there is none, and print its address (models/ or store.yaml).
+    """Create the MLflow store if there is none, and print its URI (models/ or store.yaml).
 
     Example:  modelbook store
     """

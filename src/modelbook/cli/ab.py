@@ -22,7 +22,8 @@ def ab(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Rows since a time (UTC), or 7d, 12h, 30m; default: since the challenge began."
+            help="Predictions since a time (UTC), or 7d, 12h, 30m; "
+            "default: since the challenge began."
         ),
     ] = None,
     book: BookOption = None,
@@ -47,7 +48,7 @@ def replay(
         int,
         typer.Option(min=1, metavar="V", help="Number of the version that scores the rows again."),
     ],
-    since: Annotated[str, typer.Option(help="Rows scored since a time (UTC), or 7d, 12h, 30m.")],
+    since: Annotated[str, typer.Option(help="Predictions since a time (UTC), or 7d, 12h, 30m.")],
     out: Annotated[
         Path | None, typer.Option(help="CSV file to write, with both predictions of all rows.")
     ] = None,

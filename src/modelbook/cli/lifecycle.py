@@ -58,7 +58,7 @@ def backup(
 
 @app.command()
 def restore(
-    address: Annotated[str, typer.Argument(help="The address that modelbook backup printed.")],
+    address: Annotated[str, typer.Argument(help="The path or URI that modelbook backup printed.")],
     folder: Annotated[
         Path, typer.Option("--into", help="The project's folder; default: the current one.")
     ] = Path("."),

@@ -25,7 +25,7 @@ def monitor(
         typer.Option(help="A file, or a folder of .parquet files, with the rows of one batch."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Rows served since a time (UTC), or 7d, 12h, 30m.")
+        str | None, typer.Option(help="Predictions since a time (UTC), or 7d, 12h, 30m.")
     ] = None,
     book: BookOption = None,
     as_json: JsonOption = False,
@@ -178,10 +178,10 @@ def _notify_webhook(verdict: dict[str, Any]) -> None:
 
 @app.command()
 def demo() -> None:
-    """Run the whole loop with a small book in the folder demo/; the project itself is not changed.
+    """Show the monitor-retrain cycle with a small book in demo/; the project is not changed.
 
-    Build, serve, damaged live rows, monitor (exit 20), retrain, promotion under load, A/B, a
-    planted fault, monitor (exit 20), rollback. Takes a few minutes. Exits with 1 if a step does
+    Build, serve, damaged live rows, monitor (exit 20), retrain, promotion under load, A/B, an
+    injected fault, monitor (exit 20), rollback. Takes a few minutes. Exits with 1 if a step does
     not show this.
 
     Example:  modelbook demo

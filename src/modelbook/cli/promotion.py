@@ -107,7 +107,7 @@ def promote(
 
 @app.command("import")
 def import_version(
-    address: Annotated[str, typer.Argument(help="The address that modelbook export printed.")],
+    address: Annotated[str, typer.Argument(help="The path or URI that modelbook export printed.")],
     verify: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Public key whose owner must have signed the export."),
@@ -216,7 +216,7 @@ def challenge(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a version share the champion's traffic, after its golden rows are verified.
+    """Split traffic between champion and a version, after its golden rows are verified.
 
     Examples:  modelbook challenge 2 --why "trained on year 4"  |  modelbook challenge --end
     """

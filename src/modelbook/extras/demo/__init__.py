@@ -1,1 +1,1 @@
-"""A demo of the whole loop: build, serve, monitor, retrain, promote, roll back."""
+"""A demo of the monitor-retrain cycle: build, serve, monitor, retrain, promote, roll back."""

@@ -1,6 +1,6 @@
 """The steps of the demo: each runs a command as a user would, checks it, and shows its result.
 
-Damaged rows cause a retrain; an A/B test decides for its version; a planted fault is rolled back.
+Damaged rows cause a retrain; an A/B test decides for its version; an injected fault is rolled back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_SENTENCE_LENGTH = 200  # so that the demo fits on one screen
 WINDOW_PREFIX = re.compile(r"^Batch \S+ \S+ to \S+ \S+: ")  # the name of a journal window
 ACCEPTABLE, RETRAIN = (0, 10), (20,)  # exit codes of monitor: healthy or watch; retrain
 KEEP_CHAMPION = "keep the champion"  # the A/B test's decision
-FAULT = "a fault, planted by the demo"
+FAULT = "a fault injected by the demo"
 ShowStep = Callable[[str, float | None, str], None]
 
 
@@ -89,7 +89,7 @@ class Scenario:
         return (
             f"damaged rows made monitor exit with {damage.exit_code}, which caused the retrain; "
             f"the gate promoted version {new} under load; the A/B test decided for version {new}; "
-            f"version {old}, promoted by --override as a planted fault, made monitor exit with "
+            f"version {old}, promoted by --override as an injected fault, made monitor exit with "
             f"{fault.exit_code} and was rolled back, and monitor exits with {after.exit_code}; "
             f"{self._served:,} requests, 0 failed, all in the journal; {minutes}:{seconds:02d} "
             "minutes."
@@ -193,7 +193,7 @@ class Scenario:
             self._wait_for_versions(old, None)
             texts += [
                 f"promote {old} --require-ab is refused",
-                f"planted: promote {old} --override",
+                f"injected fault: promote {old} --override",
             ]
 
     def _roll_back(self, rows: pd.DataFrame, old: int, new: int, why: str) -> None:
