@@ -1,4 +1,4 @@
-"""LightGBM's text format of a model, as far as more than one room writes it.
+"""LightGBM's text format of a model: the parts that several packages write.
 
 The format is that of ``Booster.save_model``, without what only training reads.
 """
