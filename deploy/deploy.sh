@@ -1,8 +1,8 @@
 #!/bin/sh
-# make deploy TARGET=kubernetes [OVERLAY=dev], or TARGET=ecs [STACK=modelbook]: shows what it would
-# do, and where there are credentials does it. DRY=1 only shows it. RELEASE names the release.env of
-# a release, whose images are deployed by digest; staging and prod want one. With COSIGN_IDENTITY
-# (of the workflow that signed) or COSIGN_KEY signatures are verified first.
+# make deploy TARGET=kubernetes [OVERLAY=dev], or TARGET=ecs [STACK=modelbook]: prints the
+# resources, and deploys them if there are credentials. DRY=1 only prints. RELEASE names the
+# release.env of a release, whose images are deployed by digest; staging and prod require one. With
+# COSIGN_IDENTITY (of the workflow that signed) or COSIGN_KEY signatures are verified first.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -38,7 +38,7 @@ verify() { # before anything is changed
     "see the line above; correct COSIGN_KEY or COSIGN_IDENTITY, or release again"
 }
 
-pin_images() { # a kustomization of the overlay with the release's images; kustomize reads none outside the project
+pin_images() { # a kustomization of the overlay with the release's images; kustomize requires it inside the project
   pinned=$(mktemp -d deploy/kubernetes/release.XXXXXX)
   trap 'rm -rf "$pinned"' EXIT
   {
@@ -90,7 +90,7 @@ ecs() {
   echo "to the stack $stack, as $who"
   images=
   [ -z "${RELEASE:-}" ] || images="ServiceImage=$SERVICE_IMAGE StagesImage=$STAGES_IMAGE"
-  # Each line is one word of the command, and so is each image; none holds a space.
+  # Each line and each image is one argument; none contains a space.
   # shellcheck disable=SC2046,SC2086
   aws cloudformation deploy --stack-name "$stack" --template-file "$template" --capabilities CAPABILITY_IAM \
     --no-fail-on-empty-changeset --parameter-overrides \

@@ -1,6 +1,7 @@
 #!/bin/sh
-# make sbom: what environments install, as CycloneDX, and the licences of the service's packages. The
-# same locks give the same files. Arguments: NAME=LOCK=PYTHON; a name that ends in -3.N needs Python 3.N.
+# make sbom: the packages of environments as CycloneDX, and the licences of the service's packages.
+# The same locks give the same files. Arguments: NAME=LOCK=PYTHON; a name that ends in -3.N needs
+# Python 3.N.
 set -eu
 cd "$(dirname "$0")/.."
 place=$(mktemp -d)

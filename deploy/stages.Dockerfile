@@ -1,4 +1,4 @@
-# The stages: the whole project with its .venv, as `make` makes it, to build, monitor and retrain.
+# The stages: the whole project with its .venv, as `make` installs it, to build, monitor and retrain.
 # From the project's root:
 #   docker build -f deploy/stages.Dockerfile --build-arg COMMIT=$commit -t modelbook-stages .
 # BASE is any Debian or Ubuntu with Python 3.13 and its venv; name it with its digest.
@@ -16,7 +16,7 @@ RUN .venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isol
     && .venv/bin/modelbook setup
 
 FROM ${BASE}
-# libgomp1 is what LightGBM's library wants of the system; its version is the base's.
+# LightGBM's library requires libgomp1; its version is that of the base image.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 \
@@ -26,14 +26,14 @@ COPY --from=build /book /book
 RUN mkdir -p /book/models /book/data /book/reports \
     && chown 10001:10001 /book/models /book/data /book/reports
 ENV PATH=/book/.venv/bin:$PATH MODELBOOK_ROOT=/book HOME=/tmp PYTHONUNBUFFERED=1
-# The commit that the image is made of, with + for uncommitted changes:
+# The commit of the image, with + for uncommitted changes:
 # commit=$(git describe --always --exclude '*' --abbrev=10 --dirty=+)
 ARG COMMIT=none
 LABEL org.opencontainers.image.title="modelbook-stages" \
       org.opencontainers.image.revision="${COMMIT}"
 ENV MODELBOOK_COMMIT=${COMMIT}
 WORKDIR /book
-# Fargate knows no tmpfs: there it makes a volume for /tmp, with the rights that it has here.
+# Fargate has no tmpfs: it mounts a volume at /tmp, with these permissions.
 VOLUME /tmp
 USER 10001:10001
 ENTRYPOINT ["modelbook"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the last build of a book changed, in Markdown: the gate's decision, and the metrics beside
-# those of the build before.
+# Changes of a book's last build, in Markdown: the gate's decision, and the metrics compared with
+# the previous build.
 #   PLOOMBER_ENV_FILENAME=env.claims.yaml deploy/ci/changes.sh
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}" || exit 1
 PATH="$PWD/.venv/bin:$PATH"

@@ -6,7 +6,7 @@
 #   push     push both, and write release.env: each image by its digest
 #   scan     look for known vulnerabilities (grype)
 #   sign     sign what release.env names (cosign), and attach the service's SBOM
-# Without COSIGN_KEY cosign signs by the identity of the workflow that runs.
+# Without COSIGN_KEY cosign signs with the identity of the running workflow.
 set -eu
 cd "$(dirname "$0")/../.."
 REGISTRY=${REGISTRY:?where the images are pushed, as ghcr.io/owner/name} TAG=${TAG:?the tag of the release}
@@ -23,7 +23,7 @@ check() {
   book="--env PLOOMBER_ENV_FILENAME=env.sample.yaml --volume check-models:/book/models --volume check-data:/book/data"
   closed="--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges:true"
   trap 'docker rm --force check >/dev/null 2>&1; docker volume rm --force check-models check-data check-reports >/dev/null 2>&1' EXIT
-  # Both are lists of words.
+  # Both variables hold several arguments.
   # shellcheck disable=SC2086
   docker run --rm $closed $book --volume check-reports:/book/reports "$stages" build
   # shellcheck disable=SC2086
@@ -49,9 +49,9 @@ push() {
   cat release.env
 }
 
-# Vulnerabilities with a fix from high on end the release; deploy/ci/grype.yaml lists those that are
-# accepted, and why. Offline the database that is there is used, whatever its age; without one
-# nothing is scanned, which SCAN=required refuses.
+# A fixable vulnerability of severity high or critical stops the release; deploy/ci/grype.yaml lists
+# those that are accepted, and why. Offline an existing database is used, whatever its age; without
+# one nothing is scanned, which fails with SCAN=required.
 scan() {
   cache=${GRYPE_CACHE:-$PWD/.grype}
   mkdir -p "$cache"

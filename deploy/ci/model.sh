@@ -1,10 +1,10 @@
 #!/bin/sh
-# A model's release, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME
+# Release of a model, from training to an environment. The book is that of PLOOMBER_ENV_FILENAME
 # (default: env.yaml).
 #   train              build the book in this checkout; the gate decides, and moves no alias
-#   describe           the version of finalize's receipt and the gate's word, one name=value a line
-#   export ADDRESS     copy that version to ADDRESS/<digest>, and print the address of this export; with its
-#                      holdout rows, which monitor and the gate compare with where it is installed
+#   describe           the version of finalize's receipt and the gate's decision, one name=value per line
+#   export ADDRESS     copy that version to ADDRESS/<digest>, and print the address of this export; it has
+#                      the holdout rows, for monitor and the gate of the target environment
 #   install ADDRESS    register the export at ADDRESS in this environment's store, and promote it
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Write the locks anew with the newest versions within the bounds of pyproject.toml, run the suite
-# and pip-audit, and propose them as a pull request; what failed stands in it. Wants gh, and
-# GH_TOKEN and GITHUB_REPOSITORY of a workflow.
+# Regenerate the locks with the newest versions that pyproject.toml allows, run the suite and
+# pip-audit, and open a pull request, which lists failures. Requires gh, and GH_TOKEN and
+# GITHUB_REPOSITORY of a workflow.
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
 branch=upgrade-locks

@@ -1,13 +1,13 @@
 #!/bin/sh
-# One turn of the loop, for whatever runs things by the clock: judge what was served, and retrain
-# where monitor asks for it. Words are those of `modelbook monitor`; none: --since 1d. Exits 0
-# unless one of the two commands failed.
+# One iteration of the monitor-retrain cycle, for any scheduler: monitor the served predictions, and
+# retrain if the verdict is retrain. Arguments are those of `modelbook monitor`; default: --since 1d.
+# Exits with 0 unless one of the two commands failed.
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}" || exit 1
 PATH="$PWD/.venv/bin:$PATH"
 [ $# -gt 0 ] || set -- --since 1d
 modelbook monitor "$@"
 case $? in
-  0 | 10) ;;                 # healthy, watch: the verdict is told, and there is nothing to do
-  20) modelbook retrain ;;   # the gate decides what comes of it
+  0 | 10) ;;                 # healthy, watch: the webhook has the verdict, nothing to do
+  20) modelbook retrain ;;   # the gate promotes or holds the new version
   *) exit 1 ;;
 esac

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Batch scoring, for whatever runs things by the clock: the rows of a day, SCORE_IN/DAY, to
-# SCORE_OUT/DAY, both folders or addresses such as s3://lake/rows, by SCORE_MODEL (default:
-# champion); with SCORE_JOURNAL=1 the predictions are journaled. What was scored, rejected and has
-# drifted goes to reports/scored-DAY.json. Words: the day (default: today, UTC). A day that was
-# scored before is refused.
+# Batch scoring, for any scheduler: scores the rows of a day, SCORE_IN/DAY, to SCORE_OUT/DAY, both
+# folders or URIs such as s3://lake/rows, with SCORE_MODEL (default: champion); SCORE_JOURNAL=1
+# journals the predictions. Counts of scored and rejected rows, and drift, are written to
+# reports/scored-DAY.json. Argument: the day (default: today, UTC). A day that was scored before is
+# refused.
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
 PATH="$PWD/.venv/bin:$PATH"
