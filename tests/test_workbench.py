@@ -234,7 +234,7 @@ class TestDoctor:
         result = clone.modelbook("doctor")
         assert result.returncode == 1
         [row] = [line for line in result.stdout.splitlines() if line.startswith("git filter")]
-        assert "WRONG" in row
+        assert "FAILED" in row
         assert row.endswith("modelbook setup")
 
     @pytest.mark.parametrize(

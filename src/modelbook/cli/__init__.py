@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""Command-line interface: one function for each command."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def finalize(
     ],
     book: BookOption = None,
 ) -> None:
-    """Finalize a candidate other than the leader, without tuning; the gate then decides.
+    """Finalize a candidate other than the leader, without tuning, and evaluate the gate.
 
     Examples:  modelbook finalize --candidate lr  |  modelbook finalize --candidate RUN_ID
     """
@@ -107,7 +107,7 @@ def finalize(
         run_id = files.read(receipt_path)["details"]["run_id"]
         run = candidate_runs.find_candidate_run(root, candidate, run_id)
     typer.echo(f"candidate: {run.data.tags['mlflow.runName']}, run {run.info.run_id}")
-    typer.echo("a later build takes the strategy again, unless pipeline.yaml has this candidate")
+    typer.echo("later builds use the strategy again, unless pipeline.yaml sets this candidate")
     _run_ploomber(root, environment, MODELBOOK_CANDIDATE=candidate)
 
 
@@ -156,7 +156,7 @@ def new(
     ],
     target: Annotated[str, typer.Option(help="The target column.")],
     book: Annotated[
-        str | None, typer.Option(help="Name of the book; default: the table's.")
+        str | None, typer.Option(help="Name of the book; default: the table's name.")
     ] = None,
     query: Annotated[str | None, typer.Option(help="Query or table name, for a database.")] = None,
     task: Annotated[
@@ -204,7 +204,7 @@ def new(
         ),
     ] = False,
 ) -> None:
-    """Draft a book from a table: show each column's role, and what to decide; then write it.
+    """Draft a book from a table: show roles and open questions, then write it.
 
     Examples:  modelbook new people.csv --target left
     |  modelbook new sqlite:///shop.db --query people --target left
@@ -230,7 +230,7 @@ def new(
             task, missing, drop, role, date_order, decimal, rare_classes
         )
         plan = planning.plan_draft(root, table, query, book)
-        draft = drafting.draft_and_prove(plan, target, columns, layout, options)
+        draft = drafting.draft_and_check_readers(plan, target, columns, layout, options)
         drafting.show_draft(draft)
         if not (yes or confirm(f"Write contracts/{plan.book}.yaml and env.{plan.book}.yaml?")):
             raise typer.Exit(1)
@@ -399,7 +399,7 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
         print_json([asdict(result) for result in results])
     else:
         rows = [
-            (result.name, "ok" if result.ok else "WRONG", result.state, result.fix)
+            (result.name, "ok" if result.ok else "FAILED", result.state, result.fix)
             for result in results
         ]
         terminal.print_table(("check", "", "state", "fix"), rows)

@@ -48,14 +48,14 @@ def parse_options(
     )
 
 
-def draft_and_prove(
+def draft_and_check_readers(
     plan: planning.DraftPlan,
     target: str,
     columns: str | None,
     layout: FileLayout,
     options: DraftOptions,
 ) -> BookDraft:
-    """Draft a book, and check that every reader reads its table alike."""
+    """Draft a book; check that batch, service and training code parse its table identically."""
     draft = planning.draft_from_plan(
         plan, target, column_names=columns, layout=layout, options=options
     )
@@ -65,9 +65,10 @@ def draft_and_prove(
 
 def show_draft(draft: BookDraft) -> None:
     """Print the columns, then the questions by rank, then the notes."""
-    terminal.print_table(("column", "role", "type", "valid values", "why"), draft.guess_table())
+    headers = ("column", "role", "type", "valid values", "reason")
+    terminal.print_table(headers, draft.make_role_table())
     if questions := draft.contract.questions:
-        typer.echo("\nTo decide (the default holds until you do):\n")
+        typer.echo("\nOpen questions (the default applies until you change it):\n")
         rows = [
             (str(rank), question.about, question.decided, question.consequence, question.change)
             for rank, question in enumerate(questions, 1)

@@ -38,7 +38,7 @@ def backup(
     address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backup.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Copy store, journals, contracts, settings and receipts, while services run; print where.
+    """Back up store, journals, contracts, settings and receipts, also while services run.
 
     Examples:  modelbook backup ../backups  |  modelbook backup s3://bucket/backups
     """
@@ -64,7 +64,7 @@ def restore(
     ] = Path("."),
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a backup into a folder, once all its digests are verified; no file is replaced.
+    """Copy a backup into a folder, once all its checksums are verified; no file is replaced.
 
     Examples:  modelbook restore ../backups/book-20261129T020000Z --into ../restored
     """
@@ -117,7 +117,7 @@ def reset(
 
 @app.command()
 def init(folder: Annotated[Path, typer.Argument(help="An empty folder, or a new one.")]) -> None:
-    """Begin a project: notebooks, pipeline, env file, contracts, Makefile and workflow.
+    """Create a project: notebooks, pipeline, env file, contracts, Makefile and workflow.
 
     Examples:  modelbook init claims  |  uvx modelbook init claims
     """
@@ -154,7 +154,7 @@ def upgrade(
     ] = None,
     book: BookOption = None,
 ) -> None:
-    """Bring a project to this version: files, journals and store; show the changes first.
+    """Upgrade a project to this version: files, journals and store; show the changes first.
 
     Notebooks are merged by cell, YAML files by key, other files by line. Journals and a store of an
     older schema are migrated, and a copy of each is kept.
@@ -165,7 +165,7 @@ def upgrade(
     if dry_run:
         if yes or build:
             raise typer.BadParameter("--dry-run changes nothing: leave out --yes and --build")
-        _try_stack(book, python, environment)
+        _try_environment(book, python, environment)
         return
     if python or environment or book:
         raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
@@ -176,7 +176,7 @@ def upgrade(
     with report_errors():
         root = project.find_root()
         changes = _plan_file_changes(root)
-        # The databases are those of the settings as they are going to be.
+        # Plan the migrations with the settings as they are after the upgrade.
         with replace_files({root / change.name: change.content for change in changes}):
             migrations, problems = database_upgrade.plan_migrations(root)
             has_conflicts = _show_upgrade(changes, migrations, problems)
@@ -227,7 +227,7 @@ def _show_upgrade(
 def _write_upgrade(
     root: Path, changes: list[FileChange], migrations: list[DatabaseMigration], *, yes: bool
 ) -> None:
-    """Migrate the databases and write the files; without ``yes`` say how, and exit with 1."""
+    """Migrate databases and write files; without ``yes`` print the command and exit with 1."""
     from modelbook.extras import project_template
 
     counts = {"file": len(changes), "database": len(migrations)}
@@ -245,29 +245,29 @@ def _write_upgrade(
     typer.echo(f"changed {count_text}")
 
 
-def _try_stack(book: str | None, python: str | None, environment: Path | None) -> None:
-    """Build a copy in a second environment, and print what differs and the page's path."""
+def _try_environment(book: str | None, python: str | None, environment: Path | None) -> None:
+    """Build a copy in a second environment, and print the differences and the page's path."""
     from modelbook.cli import terminal
-    from modelbook.extras import stack_trial
+    from modelbook.extras import environment_trial
 
     if python and environment:
         raise typer.BadParameter("--environment has its own Python: leave out --python")
     with report_errors():
         root, name = find_book(book)
-        trial = stack_trial.try_stack(
+        trial = environment_trial.try_environment(
             root, name, python, environment, lambda text: typer.echo(text, err=True)
         )
-    terminal.print_stacks(trial)
+    terminal.print_environment_comparison(trial)
     typer.echo(str(trial.page))
     typer.echo(f"the copy can be removed: rm -r {trial.folder}", err=True)
 
 
 def _build_and_compare(root: Path) -> None:
-    """Build with the merged files, and print what differs from the run before, if there is one."""
+    """Build with the merged files, and print the differences from an earlier run."""
     from modelbook.runs import history
 
-    def run(*words: str) -> None:
-        result = subprocess.run([sys.executable, "-m", "modelbook.cli", *words], cwd=root)
+    def run(*args: str) -> None:
+        result = subprocess.run([sys.executable, "-m", "modelbook.cli", *args], cwd=root)
         if result.returncode:
             raise typer.Exit(result.returncode)
 
@@ -309,8 +309,8 @@ def forget(
     if as_json:
         print_json(asdict(report))
         raise typer.Exit(1 if report.unread else 0)
-    for place, problem in report.unread.items():
-        typer.echo(f"not read: {place}: {problem}", err=True)
+    for location, problem in report.unread.items():
+        typer.echo(f"not read: {location}: {problem}", err=True)
     if report.is_empty:
         typer.echo(f"{name} has no rows of {entity!r}")
     else:
@@ -320,7 +320,7 @@ def forget(
 
 
 def _print_erasure(erasure: Erasure, table: str) -> None:
-    """Print what was removed, and what is left to the user."""
+    """Print what was removed, and the remaining manual steps."""
     for path, count in erasure.table_rows.items():
         typer.echo(f"{format_count(count, 'row')} removed from {path}")
     typer.echo(f"{format_count(erasure.journal_rows, 'prediction')} removed from the journal")

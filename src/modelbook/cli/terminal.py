@@ -12,7 +12,7 @@ from modelbook.formatting import MISSING, format_cell, format_difference, format
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modelbook.extras.stack_trial import StackComparison
+    from modelbook.extras.environment_trial import EnvironmentComparison
     from modelbook.registry.history import HistoryEntry
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
@@ -34,7 +34,7 @@ OPTIONAL_COLUMNS = ("commit", "data", "command")  # columns that a narrow termin
 
 def print_runs(runs: Sequence[BuildRun]) -> None:
     """Print a row for each run."""
-    print_table(RUN_HEADERS, [_run_row(run) for run in runs])
+    print_table(RUN_HEADERS, [_format_run(run) for run in runs])
 
 
 def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
@@ -42,49 +42,57 @@ def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
     print_runs([a, b])
     sys.stdout.write("\n")
     if changes:
-        headers = ("what", "name", f"run {a.number}", f"run {b.number}", "difference", "note")
-        print_table(headers, [_change_row(change) for change in changes])
+        headers = ("kind", "name", f"run {a.number}", f"run {b.number}", "difference", "note")
+        print_table(headers, [_format_change(change) for change in changes])
     # Headline metrics are always listed, even if equal.
     if not any(change.a != change.b for change in changes):
         sys.stdout.write("Nothing differs.\n")
 
 
-def print_stacks(stacks: StackComparison) -> None:
-    """Print versions, folds and leaderboards of two stacks, and the largest difference."""
-    before, after = stacks.runs
+def print_environment_comparison(comparison: EnvironmentComparison) -> None:
+    """Print versions, folds and leaderboards of two environments, and the largest difference."""
+    before, after = comparison.runs
     rows = [
         ["library", name, *(version or MISSING for version in pair), ""]
-        for name, pair in stacks.versions.items()
+        for name, pair in comparison.versions.items()
     ]
-    rows.append(["folds", "digest", *stacks.folds, "" if stacks.has_same_folds else "other folds"])
+    rows.append(
+        [
+            "folds",
+            "digest",
+            *comparison.folds,
+            "" if comparison.has_same_folds else "different folds",
+        ]
+    )
     rows += [
         [
-            stacks.metric,
+            comparison.metric,
             score.candidate,
             format_cell(score.before),
             format_cell(score.after),
             format_difference(score.difference),
         ]
-        for score in stacks.leaderboard
+        for score in comparison.leaderboard
     ]
-    print_table(("what", "name", f"run {before.number}", f"run {after.number}", "difference"), rows)
-    largest = stacks.largest
-    if largest is None:
+    print_table(("kind", "name", f"run {before.number}", f"run {after.number}", "difference"), rows)
+    largest_difference = comparison.largest
+    if largest_difference is None:
         sys.stdout.write("No candidate has a score in both runs.\n")
     else:
-        difference = format_difference(largest.difference)
+        difference = format_difference(largest_difference.difference)
         sys.stdout.write(
-            f"Largest difference in {stacks.metric}: {difference} ({largest.candidate})\n"
+            f"Largest difference in {comparison.metric}: {difference} "
+            f"({largest_difference.candidate})\n"
         )
 
 
 def print_history(entries: Sequence[HistoryEntry]) -> None:
-    """Print a row for each decision and move."""
-    headers = ("entry", "at (UTC)", "what", "version", "champion", "by", "why")
+    """Print a row for each decision and alias change."""
+    headers = ("entry", "at (UTC)", "event", "version", "champion", "user", "reason")
     if entries:
-        print_table(headers, [_history_row(entry) for entry in entries])
+        print_table(headers, [_format_entry(entry) for entry in entries])
     else:
-        sys.stdout.write("No decisions or moves yet.\n")
+        sys.stdout.write("No decisions or alias changes yet.\n")
 
 
 def print_violations(violations: pd.DataFrame, output_format: str) -> None:
@@ -120,15 +128,15 @@ def print_replay(result: dict[str, Any]) -> None:
     if result["slices"]:
         sys.stdout.write("\n")
         headers = ("slice", "value", "rows", "changed", "mean change")
-        print_table(headers, [_slice_row(entry) for entry in result["slices"]])
+        print_table(headers, [_format_slice(entry) for entry in result["slices"]])
     sys.stdout.write("\nChanged most:\n")
     print_table(
         ("id", "before", "after", "change", "inputs"),
-        [_replay_row(entry) for entry in result["largest_changes"]],
+        [_format_prediction(entry) for entry in result["largest_changes"]],
     )
 
 
-def _slice_row(entry: dict[str, Any]) -> list[str]:
+def _format_slice(entry: dict[str, Any]) -> list[str]:
     changed_share, mean = (
         f"{entry['changed_rows'] / entry['rows']:.1%}",
         f"{entry['mean_change']:+.3g}",
@@ -136,7 +144,7 @@ def _slice_row(entry: dict[str, Any]) -> list[str]:
     return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean]
 
 
-def _replay_row(prediction: dict[str, Any]) -> list[str]:
+def _format_prediction(prediction: dict[str, Any]) -> list[str]:
     inputs = " ".join(
         f"{name}={f'{v:g}' if isinstance(v, float) else v}"
         for name, v in prediction["inputs"].items()
@@ -169,7 +177,7 @@ def _print_boxed(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    dropped_columns = _columns_to_drop(headers, rows, console.width)
+    dropped_columns = _select_dropped_columns(headers, rows, console.width)
     shown_positions = [
         position for position, header in enumerate(headers) if header not in dropped_columns
     ]
@@ -183,7 +191,7 @@ def _print_boxed(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         console.print(f"In a wider window, or with --json: {', '.join(dropped_columns)}.")
 
 
-def _columns_to_drop(
+def _select_dropped_columns(
     headers: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> list[str]:
     """Return the columns to drop if the table is more than a third wider than the terminal."""
@@ -197,7 +205,7 @@ def _columns_to_drop(
     return []
 
 
-def _run_row(run: BuildRun) -> list[str]:
+def _format_run(run: BuildRun) -> list[str]:
     if run.read_error:
         return [str(run.number), *[MISSING] * 6, run.read_error, MISSING]
     failed = run.stages_in_state("failed")
@@ -218,7 +226,7 @@ def _run_row(run: BuildRun) -> list[str]:
     ]
 
 
-def _history_row(entry: HistoryEntry) -> list[str]:
+def _format_entry(entry: HistoryEntry) -> list[str]:
     event = f"gate: {entry.action}" if entry.kind == "decision" else entry.action
     if entry.kind == "decision" and entry.evidence.get("gate") == "dry_run":
         event += " (dry run)"
@@ -245,13 +253,13 @@ def _format_time(started: str) -> str:
     return datetime.fromisoformat(started).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _change_row(change: Change) -> list[str]:
-    short = 10 if change.name == "fingerprint" else None
+def _format_change(change: Change) -> list[str]:
+    max_chars = 10 if change.name == "fingerprint" else None
     return [
         change.kind,
         change.name,
-        format_cell(change.a, change.unit)[:short],
-        format_cell(change.b, change.unit)[:short],
+        format_cell(change.a, change.unit)[:max_chars],
+        format_cell(change.b, change.unit)[:max_chars],
         format_difference(change.difference, change.unit),
         change.note,
     ]

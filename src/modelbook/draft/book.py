@@ -77,7 +77,7 @@ class BookDraft:
             f"{n_features} of {len(self.guesses)} columns {features}."
         )
 
-    def guess_table(self) -> list[list[str]]:
+    def make_role_table(self) -> list[list[str]]:
         """Return the guesses as table rows: column, role, type, rule and reason."""
         columns = self.contract.columns
         return [

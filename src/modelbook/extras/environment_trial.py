@@ -1,4 +1,4 @@
-"""Try another stack: build a copy of a book in a second environment, and compare the leaderboards.
+"""Try another environment: build a copy of a book in it, and compare the leaderboards.
 
 The copy has separate data, models and reports, and an embedded store; the project is not changed.
 It is built up to compare: the holdout is not scored.
@@ -43,12 +43,12 @@ DROPPED_VARIABLES = {
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """A candidate's mean of a metric over the folds in both stacks; None where it has no score.
+    """A candidate's mean of a metric over the folds in both environments; None if missing.
 
     Attributes
     ----------
     sd : float or None
-        Standard deviation over the folds, in the present stack.
+        Standard deviation over the folds, in the present environment.
     """
 
     metric: str
@@ -66,15 +66,15 @@ class ScoreDifference:
 
 
 @dataclass(frozen=True)
-class StackComparison:
-    """The leaderboard of a book in the present stack and in another one.
+class EnvironmentComparison:
+    """The leaderboard of a book in the present environment and in another one.
 
     Attributes
     ----------
     folder, page : Path
         The copy of the project, and the page in it.
     runs : pair of BuildRun
-        The run of the present stack, and that of the other one.
+        The run in the present environment, and that in the other one.
     metric : str
         The ranking metric.
     leaders : list of str
@@ -127,13 +127,13 @@ class StackComparison:
         return self.folds[0] == self.folds[1] and bool(self.folds[0])
 
 
-def try_stack(
+def try_environment(
     root: Path,
     book: str,
     python: str | None = None,
     environment: Path | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
-) -> StackComparison:
+) -> EnvironmentComparison:
     """Build a copy of a book in a second environment, and write the page of the differences.
 
     Parameters
@@ -361,7 +361,7 @@ def _build(
         )
 
 
-def _compare(root: Path, book: str, folder: Path, python_version: str) -> StackComparison:
+def _compare(root: Path, book: str, folder: Path, python_version: str) -> EnvironmentComparison:
     """Compare the two runs, and write the page."""
     numbers = [_find_leaderboard_run(place, book) for place in (root, folder)]
     before, after = (history.find_run(folder, book, str(number)) for number in numbers)
@@ -372,7 +372,7 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> StackC
     versions |= {name: (old.get(name), new.get(name)) for name in {**old, **new}}
     boards = [files.read(_product(place, book, "leaderboard")) for place in (root, folder)]
     receipts = [files.read(_product(place, book, "receipt"))["details"] for place in (root, folder)]
-    comparison = StackComparison(
+    comparison = EnvironmentComparison(
         folder=folder,
         page=folder / "reports" / book / "stack.html",
         runs=(before, after),
@@ -381,7 +381,9 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> StackC
         scores=compare_leaderboards(*boards),
         versions=versions,
     )
-    templating.write_template(comparison.page, "stack.html.j2", book=book, comparison=comparison)
+    templating.write_template(
+        comparison.page, "environment_trial.html.j2", book=book, comparison=comparison
+    )
     return comparison
 
 
