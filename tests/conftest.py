@@ -21,16 +21,16 @@ import prerequisites
 import pytest
 from command_template import share_command_template
 from filelock import FileLock
-from small_project import BIN, ROOT, SmallProject, bundled_small
+from small_project import BIN, ROOT, SmallProject, make_bundled_project
 
 from modelbook.build.kernel_forking import share_fork_server
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.contract import Contract
 
 pytest_plugins = "distribution"
-os.environ |= KERNEL_ENVIRONMENT  # for whatever tests start, too
-os.environ["MODELBOOK_WORKERS"] = "1"  # the suite itself takes all cores
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile the whole stack anew
+os.environ |= KERNEL_ENVIRONMENT  # for processes that tests start, too
+os.environ["MODELBOOK_WORKERS"] = "1"  # the suite itself runs on all cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each kernel would compile all modules again
 
 CONTRACT = {
     "title": "Tiny", "question": "Will it happen?", "source": "a seeded generator", "licence": "none", "task": "binary",
@@ -56,23 +56,26 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="session")
 def make_frame(contract: Contract) -> Callable[..., pd.DataFrame]:
-    """Rows of ``entities`` in each of ``years`` that keep the contract; ``happened`` depends on ``size`` alone."""
+    """Make rows of ``entities`` in each of ``years`` that meet the contract.
 
-    def make(
+    ``happened`` depends on ``size`` only.
+    """
+
+    def make_rows(
         seed: int = 0, entities: int = 200, years: tuple[int, ...] = (1, 2, 3)
     ) -> pd.DataFrame:
-        random, rows = np.random.default_rng(seed), entities * len(years)
-        size = random.uniform(0, 100, rows)
-        happened = (random.uniform(size=rows) < 1 / (1 + np.exp(-(size - 60) / 12))).astype(int)
+        rng, rows = np.random.default_rng(seed), entities * len(years)
+        size = rng.uniform(0, 100, rows)
+        happened = (rng.uniform(size=rows) < 1 / (1 + np.exp(-(size - 60) / 12))).astype(int)
         return contract.conform(pd.DataFrame({
             "who": np.repeat(np.arange(entities), len(years)), "year": np.tile(years, entities), "happened": happened,
-            "group": np.where(random.uniform(size=rows) < 0.1, np.nan, random.integers(0, 2, rows)),
-            "colour": random.choice(["1", "2", "11"], rows), "size": size,
-            "noise": np.where(random.uniform(size=rows) < 0.2, np.nan, random.normal(size=rows)),
-            "flag": random.integers(0, 2, rows), "after": happened + random.normal(0, 0.1, rows),
+            "group": np.where(rng.uniform(size=rows) < 0.1, np.nan, rng.integers(0, 2, rows)),
+            "colour": rng.choice(["1", "2", "11"], rows), "size": size,
+            "noise": np.where(rng.uniform(size=rows) < 0.2, np.nan, rng.normal(size=rows)),
+            "flag": rng.integers(0, 2, rows), "after": happened + rng.normal(0, 0.1, rows),
         }))  # fmt: skip
 
-    return make
+    return make_rows
 
 
 @pytest.fixture
@@ -82,77 +85,77 @@ def frame(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
-    """A project that has not been built, worked in."""
+def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallProject:
+    """A project without a build, as working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
     return SmallProject(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def built_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProject]:
-    """Makes a project and builds it, once for all workers of a run; each worker gets a copy of its own."""
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProject]:
+    """Make and build a project once for all workers of a run; each worker gets a copy."""
     folder = tmp_path_factory.getbasetemp()
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
-    def copied(name: str, make: Callable[[Path], SmallProject]) -> SmallProject:
-        root, notes = shared / f"built-{name}", shared / f"built-{name}.json"
+    def build_and_copy(name: str, make_project: Callable[[Path], SmallProject]) -> SmallProject:
+        root, notes_path = shared / f"built-{name}", shared / f"built-{name}.json"
         with FileLock(shared / f"built-{name}.lock"):
-            if not notes.is_file():
+            if not notes_path.is_file():
                 shutil.rmtree(root, ignore_errors=True)
-                tiny = make(root)
-                files = tiny.files()
-                output = tiny.build()
+                small_project = make_project(root)
+                files = small_project.list_files()
+                output = small_project.build()
                 assert output.returncode == 0, output.stdout + output.stderr
-                notes.write_text(json.dumps({"files": sorted(files), "output": output.stdout}))
-        tiny = SmallProject.copy(root, tmp_path_factory.mktemp(name))
-        first = json.loads(notes.read_text())
-        tiny.first_build, tiny.first_files = root, set(first["files"])
-        tiny.first_output = first["output"].replace(str(root), str(tiny.root))
-        return tiny
+                notes_path.write_text(json.dumps({"files": sorted(files), "output": output.stdout}))
+        small_project = SmallProject.copy(root, tmp_path_factory.mktemp(name))
+        notes = json.loads(notes_path.read_text())
+        small_project.first_build, small_project.first_files = root, set(notes["files"])
+        small_project.first_output = notes["output"].replace(str(root), str(small_project.root))
+        return small_project
 
-    return copied
-
-
-@pytest.fixture(scope="session")
-def built(built_once: Callable[..., SmallProject]) -> SmallProject:
-    """The small project, built: this worker's copy, which its tests may build again."""
-    return built_once("tiny", lambda root: SmallProject(root, is_quick=False))
+    return build_and_copy
 
 
 @pytest.fixture(scope="session")
-def bundled(built_once: Callable[..., SmallProject]) -> SmallProject:
-    """The bundled book under its own name with the small project's values, and the sample book's env file beside."""
-    return built_once("bundled", bundled_small)
+def built_project(build_once: Callable[..., SmallProject]) -> SmallProject:
+    """The small project after a build: a copy of this worker, which tests may build again."""
+    return build_once("tiny", lambda root: SmallProject(root, is_quick=False))
+
+
+@pytest.fixture(scope="session")
+def bundled_project(build_once: Callable[..., SmallProject]) -> SmallProject:
+    """A project with the built bundled book and the small project's parameters."""
+    return build_once("bundled", make_bundled_project)
 
 
 @pytest.fixture
-def copy_of(built: SmallProject, tmp_path: Path) -> SmallProject:
-    """The small project as its first build left it, for one test to change."""
-    return SmallProject.copy(built.first_build, tmp_path / "project")
+def project_copy(built_project: SmallProject, tmp_path: Path) -> SmallProject:
+    """A copy of the small project after its first build, which a test may change."""
+    return SmallProject.copy(built_project.first_build, tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
 def service_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the /venv of the service's image is: made by the commands of its Dockerfile."""
+    """The environment of the service's image, created by the commands of its Dockerfile."""
     folder = tmp_path_factory.mktemp("image")
     to_venv = ["--python", str(folder / "venv/bin/python")]
     hashed = ["--build-constraints", "requirements/run.txt", "--require-hashes"]
     wheel = ["--no-deps", "--no-index", "--find-links", str(folder), "modelbook"]
-    for words in (
+    for args in (
         ["venv", "--python", sys.executable, str(folder / "venv")],
         ["pip", "install", *to_venv, "--require-hashes", "-r", "requirements/serve.txt"],
         ["build", "--wheel", *hashed, "-o", str(folder), "."],
         ["pip", "install", *to_venv, *wheel],
     ):
-        result = subprocess.run([BIN / "uv", *words], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run([BIN / "uv", *args], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
     return folder / "venv"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium of its own for the tests of a file."""
+    """A Chromium for the tests of a file."""
     prerequisites.require("browser")
     from playwright.sync_api import sync_playwright
 
@@ -165,9 +168,9 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let all commands and kernels of a run, of whichever worker, be forked from one template each.
+    """Fork all commands and all kernels of a run, on every worker, from one template each.
 
-    The package is compiled once for all projects that are copied from it.
+    The package is compiled once for all copies.
     """
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(ROOT / "src/modelbook", quiet=2)
@@ -178,7 +181,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts other people's systems is slow, too."""
+    """Mark integration tests, which start external systems, as slow."""
     for item in items:
         if item.get_closest_marker("integration"):
             item.add_marker("slow")
@@ -186,7 +189,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[Any]:
-    """Look for garbage among what tests make, not what they import: PyCaret does for each model."""
+    """Exclude imported objects from garbage collection, which PyCaret runs for each model."""
     gc.disable()
     try:
         return (yield)
@@ -198,14 +201,14 @@ def pytest_collection() -> Iterator[Any]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture is made for nothing."""
+    """Check prerequisites before fixtures are set up."""
     for marker in item.iter_markers("requires"):
         for name in marker.args:
             prerequisites.require(name)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line for all tests that were left out."""
+    """Report skipped tests in one line."""
     reasons = [
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])

@@ -28,7 +28,7 @@ PASSWORD = "not-to-be-seen"
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """Return a free TCP port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -58,7 +58,7 @@ class PostgreSQL:
 
 @contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL whose user is asked for a password; the test is skipped where none is installed."""
+    """Start a PostgreSQL with password authentication; skips the test if it is not installed."""
     prerequisites.require("postgresql")
     initdb = prerequisites.initdb()
     assert initdb
@@ -71,19 +71,10 @@ def postgresql() -> Iterator[PostgreSQL]:
             shutil.chown(path, "postgres")
         user = {"user": "postgres"}
     run = {"check": True, "capture_output": True, "cwd": folder, **user}
-    requests = [
-        "-A",
-        "scram-sha-256",
-        "-U",
-        "owner",
-        "--pwfile",
-        folder / "password",
-        "--no-sync",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run([initdb, "-D", folder / "data", *requests], **run)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    options = ["-A", "scram-sha-256", "-U", "owner", "--pwfile", folder / "password"]
+    options += ["--no-sync", "-E", "UTF8"]
+    subprocess.run([initdb, "-D", folder / "data", *options], **run)
+    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
     control = [
         initdb.with_name("pg_ctl"),
         "-D",
@@ -92,7 +83,7 @@ def postgresql() -> Iterator[PostgreSQL]:
         folder / "log",
         "-w",
         "-o",
-        options,
+        settings,
     ]
     server = PostgreSQL(port, control, run)
     server.start()
@@ -105,7 +96,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @contextmanager
 def run_process(command: list[str], folder: Path) -> Iterator[None]:
-    """Run a program silently in a folder until the block ends."""
+    """Run a program silently in a folder deadline the block ends."""
     process = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -118,14 +109,14 @@ def run_process(command: list[str], folder: Path) -> Iterator[None]:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[redis.Redis]:
-    """A client of a Redis that keeps nothing."""
+    """Start a Redis without persistence; yields a client."""
     port = free_port()
     address = ["--port", str(port), "--bind", "127.0.0.1"]
     command = ["redis-server", *address, "--save", "", "--dir", str(folder)]
     with run_process(command, folder):
         client = redis.Redis(port=port)
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
             try:
                 client.ping()
                 break
@@ -136,7 +127,7 @@ def redis_server(folder: Path) -> Iterator[redis.Redis]:
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[str]:
-    """A Prometheus by the folder's prometheus.yml; gives its address."""
+    """Start a Prometheus with the folder's prometheus.yml; yields its URL."""
     address = f"127.0.0.1:{free_port()}"
     options = ["--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"]
     with run_process(["prometheus", *options, f"--web.listen-address={address}"], folder):
@@ -145,7 +136,7 @@ def prometheus(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def alertmanager(folder: Path) -> Iterator[str]:
-    """An Alertmanager by the folder's alertmanager.yml; gives its host and port."""
+    """Start an Alertmanager with the folder's alertmanager.yml; yields its host and port."""
     address = f"127.0.0.1:{free_port()}"
     options = [
         "--config.file=alertmanager.yml",
@@ -159,7 +150,7 @@ def alertmanager(folder: Path) -> Iterator[str]:
 
 @dataclass
 class Webhook:
-    """The JSON of each POST, with its path."""
+    """Receiver of POST requests: their JSON bodies and paths."""
 
     port: int
     messages: list[dict[str, Any]]
@@ -176,7 +167,7 @@ class Webhook:
 
 @contextmanager
 def webhook() -> Iterator[Webhook]:
-    """A receiver of POST requests."""
+    """Start a receiver of POST requests."""
     messages: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -199,9 +190,9 @@ def webhook() -> Iterator[Webhook]:
 
 @contextmanager
 def simulated_aws() -> Iterator[str]:
-    """moto's server without anything in it; gives its address.
+    """Start an empty moto server; yields its URL.
 
-    All of a process's servers of moto share one state, which would outlive each of them.
+    The moto servers of a process share one state, so it is reset.
     """
     import requests
     from moto.server import ThreadedMotoServer
@@ -218,7 +209,7 @@ def simulated_aws() -> Iterator[str]:
 
 @contextmanager
 def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
-    """An S3 with a bucket, which the environment leads to; gives a client of it."""
+    """Start an S3 with a bucket and set its URL in the environment; yields a client."""
     import boto3
     import fsspec
     from mlflow.store.artifact import s3_artifact_repo
@@ -228,9 +219,8 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Iterator[Any]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-word")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem(
-            "s3"
-        ).clear_instance_cache()  # clients of another server, at another address
+        # Cached clients have the URL of an earlier server.
+        fsspec.filesystem("s3").clear_instance_cache()
         s3_artifact_repo._cached_get_s3_client.cache_clear()
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
@@ -258,8 +248,8 @@ class MLflowServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
             assert self.process.poll() is None, "the MLflow server has ended"
             with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2):
                 return
@@ -274,12 +264,12 @@ class MLflowServer:
 
 @contextmanager
 def mlflow_server(database: str, artifacts: str, **environ: str) -> Iterator[MLflowServer]:
-    """An MLflow server on a database and a location of files."""
+    """Start an MLflow server with a database and an artifact location."""
     port = free_port()
-    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", database, "--artifacts-destination", artifacts]
-    words += ["--app-name", "basic-auth"] if "MLFLOW_AUTH_CONFIG_PATH" in environ else []
-    command = [str(Path(sys.executable).with_name("mlflow")), "server", *words]
+    args = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    args += ["--backend-store-uri", database, "--artifacts-destination", artifacts]
+    args += ["--app-name", "basic-auth"] if "MLFLOW_AUTH_CONFIG_PATH" in environ else []
+    command = [str(Path(sys.executable).with_name("mlflow")), "server", *args]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = MLflowServer(port, command, {**os.environ, **settings, **environ})
     server.start()

@@ -33,7 +33,7 @@ SMALL = {
     "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240,
     "strategy": "tune", "calibrate": "none",
 }  # fmt: skip
-# Where the comparison is not the subject: no learning curve, no permuted targets, no candidates as models.
+# Without learning curve, permutation check and logged candidates, for tests of other things.
 QUICK_COMPARISON = {"learning_budget": "0", "candidate_models": "false"}
 QUICK = {f"MODELBOOK_{name.upper()}": value for name, value in QUICK_COMPARISON.items()}
 
@@ -53,24 +53,24 @@ def record_build(root: Path) -> None:
 def clean_environ() -> dict[str, str]:
     """The environment without settings of this process.
 
-    Limits of threads that a library has left in it would change the last digits of sums.
+    Thread limits that a library has set would change the last digits of sums.
     """
-    ours = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
+    prefixes = ("PLOOMBER_", "MODELBOOK_", "MLFLOW_", "PYTEST_")
     inherited = {
         key: value
         for key, value in os.environ.items()
-        if (not key.startswith(ours) and not key.endswith("_NUM_THREADS"))
+        if (not key.startswith(prefixes) and not key.endswith("_NUM_THREADS"))
         or key in FORK_SERVER_VARIABLES
     }
     return {**inherited, "MODELBOOK_WORKERS": "1"}
 
 
 class SmallProject:
-    """A small project that can be built, changed and looked into."""
+    """A small project that can be built, changed and inspected."""
 
-    first_files: set[str]  # the files there were before the first build
-    first_build: Path  # a project as the first build left it: nobody changes it
-    first_output: str  # what the first build printed
+    first_files: set[str]  # files before the first build
+    first_build: Path  # unchanged project after the first build
+    first_output: str  # output of the first build
 
     def __init__(self, root: Path, *, is_quick: bool = True) -> None:
         self.root = root
@@ -79,25 +79,25 @@ class SmallProject:
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pipeline.yaml", root)
         # Evidently's reports take more time than all else in a small book's monitor stage.
-        self.wire(interactive_rows="0", **(QUICK_COMPARISON if is_quick else {}))
+        self.set_pipeline_parameters(interactive_rows="0", **(QUICK_COMPARISON if is_quick else {}))
         values = yaml.safe_load((ROOT / "env.yaml").read_text())
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))
 
     @classmethod
     def copy(cls, source: Path, root: Path) -> SmallProject:
-        """A project that stands as another one does."""
+        """Copy a project with its products."""
         shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
-        copied = cls.__new__(cls)
-        copied.root = root
-        return copied
+        small_project = cls.__new__(cls)
+        small_project.root = root
+        return small_project
 
-    def set(self, **values: object) -> None:
+    def set_parameters(self, **values: object) -> None:
         """Set values of the env file."""
         path = self.root / "env.yaml"
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
 
-    def wire(self, **values: str) -> None:
-        """Set parameters that the pipeline alone sets."""
+    def set_pipeline_parameters(self, **values: str) -> None:
+        """Set parameters in pipeline.yaml, which the env file does not contain."""
         path = self.root / "pipeline.yaml"
         text = path.read_text()
         for name, value in values.items():
@@ -105,15 +105,15 @@ class SmallProject:
             assert count == 1, name
         path.write_text(text)
 
-    def leave_out(self, *stages: str) -> None:
-        """Take stages out of the pipeline, and out of the env file what they alone ask for."""
+    def remove_stages(self, *stages: str) -> None:
+        """Remove stages from the pipeline, and their parameters from the env file."""
         path = self.root / "pipeline.yaml"
-        described = yaml.safe_load(path.read_text())
-        tasks = [task for task in described["tasks"] if task["name"] not in stages]
-        path.write_text(yaml.safe_dump({**described, "tasks": tasks}, sort_keys=False))
+        spec = yaml.safe_load(path.read_text())
+        tasks = [task for task in spec["tasks"] if task["name"] not in stages]
+        path.write_text(yaml.safe_dump({**spec, "tasks": tasks}, sort_keys=False))
         env = yaml.safe_load((self.root / "env.yaml").read_text())
-        requests = project.list_env_keys(self.root)
-        (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in requests}))
+        env_keys = project.list_env_keys(self.root)
+        (self.root / "env.yaml").write_text(yaml.safe_dump({name: env[name] for name in env_keys}))
 
     @property
     def environ(self) -> dict[str, str]:
@@ -131,19 +131,19 @@ class SmallProject:
         )
 
     @contextmanager
-    def serving(self, *args: str) -> Iterator[str]:
-        """``modelbook serve``, with more words on its command line, on a real socket; gives its address."""
-        with socket.socket() as item:
-            item.bind(("127.0.0.1", 0))
-            port = item.getsockname()[1]
-        # With more workers it is the installed command, as workers start from it.
+    def serve(self, *args: str) -> Iterator[str]:
+        """Run ``modelbook serve`` with further arguments on a free port; yields its URL."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # Several workers are started from the installed command.
         modelbook = str(BIN / "modelbook") if "--workers" in args else find_command("modelbook")
         command = [modelbook, "serve", "--port", str(port), *args]
         with (self.root / "serve.log").open("w") as log:
             process = subprocess.Popen(command, cwd=self.root, env=self.environ, stderr=log)
-        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
         try:
-            while time.monotonic() < until:
+            while time.monotonic() < deadline:
                 assert process.poll() is None, (self.root / "serve.log").read_text()
                 try:
                     urllib.request.urlopen(f"{address}/health/ready", timeout=5)
@@ -155,21 +155,23 @@ class SmallProject:
             process.terminate()
             process.wait(30)
 
-    def processes(self) -> list[psutil.Process]:
-        """The commands and kernels that run in the project; templates may have forked them."""
+    def list_processes(self) -> list[psutil.Process]:
+        """Running commands and kernels of the project, including those forked by a template."""
         folder = str(self.root)
-        return [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == folder]
+        return [
+            process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == folder
+        ]
 
     def build(self, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """``ploomber build``, with more words on its command line."""
+        """Run ``ploomber build`` with further arguments."""
         return self.run("ploomber", "build", *args, **environ)
 
-    def receipt(self, stage: str) -> dict:
-        """A stage's receipt."""
+    def read_receipt(self, stage: str) -> dict:
+        """Read a stage's receipt."""
         return json.loads((self.root / f"models/tiny/{stage}.json").read_text())
 
-    def products(self) -> dict[str, int]:
-        """Every file below the generated folders with its time, but for the store's own and the logs."""
+    def list_products(self) -> dict[str, int]:
+        """Modification times of all files below the generated folders, by path."""
         files = [
             path
             for top in ("data", "models", "reports")
@@ -178,8 +180,8 @@ class SmallProject:
         ]
         return {path.relative_to(self.root).as_posix(): path.stat().st_mtime_ns for path in files}
 
-    def files(self) -> set[str]:
-        """Every file of the project, but for compiled modules."""
+    def list_files(self) -> set[str]:
+        """Paths of all files of the project, without compiled modules."""
         files = [
             path
             for path in self.root.rglob("*")
@@ -188,8 +190,8 @@ class SmallProject:
         return {path.relative_to(self.root).as_posix() for path in files}
 
     @contextmanager
-    def dag(self, **values: object) -> Iterator[Any]:
-        """Ploomber's graph of the project in this process, with other values of the env file; nothing is run."""
+    def load_dag(self, **values: object) -> Iterator[Any]:
+        """Load Ploomber's graph of the project with changed values of the env file, without a build."""
         from ploomber.spec import DAGSpec
 
         package = self.root / "src/modelbook"
@@ -201,42 +203,42 @@ class SmallProject:
             patch.setattr(dependencies, "PARAMETERS_MODULE", package / "config/stages.py")
             yield DAGSpec("pipeline.yaml", env=env).to_dag().render(show_progress=False)
 
-    def outdated(self, **values: object) -> list[str]:
-        """Names of the stages that a build would run now, asked of Ploomber without running any."""
+    def list_outdated_stages(self, **values: object) -> list[str]:
+        """Names of the stages that a build would run, by Ploomber's status."""
         from ploomber.constants import TaskStatus
 
-        with self.dag(**values) as dag:
+        with self.load_dag(**values) as dag:
             stages = [name for name in STAGES if name in dag]
             return [name for name in stages if dag[name].exec_status != TaskStatus.Skipped]
 
     @contextmanager
-    def changed(self, path: str, old: str, new: str) -> Iterator[None]:
-        """A file of the project with ``new`` for ``old``, put back afterwards."""
+    def change_file(self, path: str, old: str, new: str) -> Iterator[None]:
+        """Replace ``old`` by ``new`` in a file until the block ends."""
         text = (self.root / path).read_text()
         assert old in text
-        with self.replaced(path, text.replace(old, new)):
+        with self.replace_file(path, text.replace(old, new)):
             yield
 
     @contextmanager
-    def replaced(self, path: str, content: str | None) -> Iterator[None]:
-        """A file of the project with other content, or without it, put back afterwards."""
+    def replace_file(self, path: str, content: str | None) -> Iterator[None]:
+        """Replace a file's content, or delete the file if ``None``, until the block ends."""
         file = self.root / path
-        before = file.read_bytes()
+        original = file.read_bytes()
         try:
             file.write_text(content) if content is not None else file.unlink()
             yield
         finally:
-            file.write_bytes(before)
+            file.write_bytes(original)
 
-    def ran(self, completed: subprocess.CompletedProcess[str]) -> list[str]:
-        """The stages that a build's progress lines say were run."""
+    def list_executed_stages(self, completed: subprocess.CompletedProcess[str]) -> list[str]:
+        """Stages that a build has executed, by its progress lines."""
         return [stage for stage in STAGES if f" {stage}]" in completed.stdout]
 
 
-def bundled_small(root: Path) -> SmallProject:
-    """The bundled book and its sample as their env files describe them, with the small project's values."""
-    tiny = SmallProject(root, is_quick=False)  # the docs load candidates
-    tiny.wire(learning_budget="0")
+def make_bundled_project(root: Path) -> SmallProject:
+    """A project with the bundled book and its sample, and the small project's parameters."""
+    small_project = SmallProject(root, is_quick=False)  # the docs load candidates
+    small_project.set_pipeline_parameters(learning_budget="0")
     small = {name: value for name, value in SMALL.items() if name not in ("book", "time_budget")}
     for name in ("env.yaml", "env.sample.yaml"):
         text = (ROOT / name).read_text()
@@ -244,4 +246,4 @@ def bundled_small(root: Path) -> SmallProject:
             text = re.sub(rf"^{key}: .*$", f"{key}: {value}", text, flags=re.M)
         (root / name).write_text(text)
     shutil.copy(ROOT / "Makefile", root)
-    return tiny
+    return small_project

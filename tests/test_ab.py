@@ -390,9 +390,9 @@ def test_ab_without_challenger_or_with_different_targets_raises(
 ) -> None:
     journal = Journal(default_url(version_store.root, BOOK), BOOK)
     version_store.alias("challenger", None)
-    with pytest.raises(ServingError, match=r"'tiny'.*challenger") as caught:
+    with pytest.raises(ServingError, match=r"'tiny'.*challenger") as exc_info:
         split_traffic.read_split_traffic(version_store.root, BOOK, journal)
-    assert "modelbook challenge V" in caught.value.next
+    assert "modelbook challenge V" in exc_info.value.next
     version_store.alias("challenger", 1)
     with pytest.raises(ServingError, match=r"\b1\b.*'tiny'.*champion.*challenger"):
         split_traffic.read_split_traffic(version_store.root, BOOK, journal)

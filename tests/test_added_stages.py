@@ -37,9 +37,9 @@ def add_model(config: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def edited_project(built, tmp_path_factory) -> SmallProject:
+def edited_project(built_project, tmp_path_factory) -> SmallProject:
     """A built project that these tests may change."""
-    return SmallProject.copy(built.first_build, tmp_path_factory.mktemp("adding"))
+    return SmallProject.copy(built_project.first_build, tmp_path_factory.mktemp("adding"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ class TestAddedStage:
         assert ran(added) == {"rivals"}
 
     def test_added_stage_has_products_and_is_listed_in_index(self, edited_project, added):
-        receipt = edited_project.receipt("rivals")
+        receipt = edited_project.read_receipt("rivals")
         assert receipt["status"] == "clear lead"
         assert re.findall(r"\d[\d.]*\d|\d", receipt["sentences"][0]) == ["0", "1", "0.01"]
         assert (edited_project.root / "data/tiny/rivals.parquet").is_file()
@@ -104,10 +104,10 @@ class TestAddedStage:
             ]
             == "rivals"
         )
-        assert edited_project.receipt("rivals")["status"] == "clear lead"
+        assert edited_project.read_receipt("rivals")["status"] == "clear lead"
 
     def test_invalid_stage_definition_fails_before_any_stage_runs(self, edited_project, added):
-        with edited_project.changed("pipeline.yaml", ", within: 0.01}", "}"):
+        with edited_project.change_file("pipeline.yaml", ", within: 0.01}", "}"):
             result = edited_project.build()
         assert result.returncode == 1
         assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", result.stderr)
@@ -117,7 +117,7 @@ class TestAddedStage:
     def test_stage_can_be_removed(self, edited_project, added):
         described = yaml.safe_load((edited_project.root / "pipeline.yaml").read_text())
         retained = [task for task in described["tasks"] if task["name"] != "explore"]
-        with edited_project.changed(
+        with edited_project.change_file(
             "pipeline.yaml",
             (edited_project.root / "pipeline.yaml").read_text(),
             yaml.safe_dump({**described, "tasks": retained}),

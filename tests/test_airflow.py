@@ -95,10 +95,12 @@ def test_airflow_renders_pods_of_stages(installed: Path) -> None:
 
 
 def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
-    tiny = SmallProject(tmp_path / "book")
-    (tiny.root / ".venv").symlink_to(BIN.parent)
+    small_project = SmallProject(tmp_path / "book")
+    (small_project.root / ".venv").symlink_to(BIN.parent)
     (installed / "dags").mkdir(exist_ok=True)
-    result = tiny.run("modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py"))
+    result = small_project.run(
+        "modelbook", "dag", "airflow", "--out", str(installed / "dags/book.py")
+    )
     assert result.returncode == 0, result.stderr
     assert run_in(installed, "airflow", "db", "migrate").returncode == 0
     words = [
@@ -109,9 +111,11 @@ def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
         "--dagfile-path",
         installed / "dags/book.py",
     ]
-    result = run_in(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(tiny.root))
+    result = run_in(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(small_project.root))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert [tiny.receipt(stage)["stage"] for stage in STAGES] == STAGES
-    again = tiny.run("modelbook", "build")
+    assert [small_project.read_receipt(stage)["stage"] for stage in STAGES] == STAGES
+    again = small_project.run("modelbook", "build")
     assert again.returncode == 0, again.stderr
-    assert tiny.ran(again) == []  # what six containers built is what one build would have
+    assert (
+        small_project.list_executed_stages(again) == []
+    )  # what six containers built is what one build would have

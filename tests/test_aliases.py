@@ -99,17 +99,17 @@ def test_moved_and_altered_files_raise_different_errors(root: Path) -> None:
     champion = read_aliases(root, "tiny")[CHAMPION]
     complete = folder_digest(champion.artifact_folder)
     (champion.artifact_folder / "more.txt").write_text("")
-    with raises_stating(StoreError, "tiny", 1, "altered") as caught:
+    with raises_stating(StoreError, "tiny", 1, "altered") as exc_info:
         champion.verify_files()
-    assert complete[:12] in caught.value.expected
+    assert complete[:12] in exc_info.value.expected
     (champion.artifact_folder / "more.txt").unlink()
     champion.verify_files()
     (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
     assert folder_digest(champion.artifact_folder) != complete
     shutil.rmtree(champion.artifact_folder)
-    with raises_stating(StoreError, "tiny", 1, "missing") as caught:
+    with raises_stating(StoreError, "tiny", 1, "missing") as exc_info:
         champion.verify_files()
-    assert str(champion.artifact_folder) in caught.value.expected
+    assert str(champion.artifact_folder) in exc_info.value.expected
 
 
 def test_version_without_digest_raises(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def test_altered_remote_files_are_refused(source: tuple[str, Path], tmp_path: Pa
     fsspec.filesystem("memory").pipe(
         f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other"
     )
-    with pytest.raises(StoreError, match="memory://") as caught:
+    with pytest.raises(StoreError, match="memory://") as exc_info:
         download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
-    assert folder_digest(folder)[:12] in caught.value.expected
+    assert folder_digest(folder)[:12] in exc_info.value.expected
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -66,9 +66,9 @@ def test_interrupted_download_leaves_nothing_and_next_succeeds(
         complete(self, source, *args, **kwargs)
 
     monkeypatch.setattr(kind, "get_file", broken)
-    with pytest.raises(StoreError, match="TimeoutError: Read timed out") as caught:
+    with pytest.raises(StoreError, match="TimeoutError: Read timed out") as exc_info:
         download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
-    assert caught.value.next
+    assert exc_info.value.next
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.setattr(kind, "get_file", complete)
     download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
@@ -93,12 +93,12 @@ def refused(root: Path, address: str) -> StoreError:
     """What is told at once of a place that files cannot be kept in."""
     (root / "store.yaml").write_text(f"artifacts: {address}")
     began = time.monotonic()
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(StoreError) as exc_info:
         store.ensure_store(root)
     assert time.monotonic() - began < 60
-    assert "a-secret-word" not in str(caught.value)
+    assert "a-secret-word" not in str(exc_info.value)
     assert not store.database_path(root).exists()
-    return caught.value
+    return exc_info.value
 
 
 @pytest.mark.slow

@@ -180,18 +180,18 @@ def test_unscorable_input_raises_and_leaves_no_output(run, tmp_path, frame):
         ("broken.parquet", "out.csv", ["broken.parquet"]), ("nowhere.csv", "out.csv", ["nowhere.csv"]),
         ("in.csv", "out.txt", ["out.txt"]), ("in.csv", "there.csv", ["there.csv"]),
     ):  # fmt: skip
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(DataError) as exc_info:
             run(source, target)
-        assert missing_facts(caught.value.problem, *facts) == []
+        assert missing_facts(exc_info.value.problem, *facts) == []
     assert {path.name for path in tmp_path.iterdir()} == before
     assert (tmp_path / "there.csv").read_text() == "kept"
 
 
 def test_missing_column_raises_with_nearest_name(run, tmp_path, frame):
     frame.rename(columns={"size": "sise"}).to_csv(tmp_path / "in.csv", index=False)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         run("in.csv", "out.csv")
-    assert missing_facts(caught.value.expected, "'sise'", "'size'") == []
+    assert missing_facts(exc_info.value.expected, "'sise'", "'size'") == []
 
 
 def test_output_is_locked_and_interrupted_run_starts_again(run, tmp_path, frame):

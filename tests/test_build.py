@@ -34,16 +34,17 @@ pytestmark = pytest.mark.slow
 
 
 class TestFirstBuild:
-    def test_build_prints_progress_and_ends_with_verdicts_and_index(self, built):
+    def test_build_prints_progress_and_ends_with_verdicts_and_index(self, built_project):
         assert re.search(
-            r"\[3/\d+ compare\] +\d:\d\d +1 of 3 · .*logistic regression", built.first_output
+            r"\[3/\d+ compare\] +\d:\d\d +1 of 3 · .*logistic regression",
+            built_project.first_output,
         )
-        assert str(built.root / "reports/index.html") in built.first_output
+        assert str(built_project.root / "reports/index.html") in built_project.first_output
         for stage in STAGES:
-            word = built.receipt(stage)["status"]
-            assert re.search(rf"{config.stage_stem(stage)} +{word} ", built.first_output)
+            word = built_project.read_receipt(stage)["status"]
+            assert re.search(rf"{config.stage_stem(stage)} +{word} ", built_project.first_output)
 
-    def test_build_writes_every_product(self, built):
+    def test_build_writes_every_product(self, built_project):
         for stage in STAGES:
             stem = config.stage_stem(stage)
             for name in (
@@ -52,20 +53,20 @@ class TestFirstBuild:
                 f"models/tiny/{stage}.json",
                 f"reports/tiny/logs/{stem}.log",
             ):
-                assert (built.root / name).stat().st_size > 0, name
-        assert (built.root / "reports/index.html").is_file()
+                assert (built_project.root / name).stat().st_size > 0, name
+        assert (built_project.root / "reports/index.html").is_file()
 
-    def test_build_writes_nothing_else(self, built):
-        after = built.files()
-        assert {Path(path).parts[0] for path in after - built.first_files} == {
+    def test_build_writes_nothing_else(self, built_project):
+        after = built_project.list_files()
+        assert {Path(path).parts[0] for path in after - built_project.first_files} == {
             "data",
             "models",
             "reports",
         }
         assert not [path for path in after if path.endswith(".part")]
 
-    def test_reports_make_no_requests_and_run_no_foreign_scripts(self, built):
-        pages = [*(built.root / "reports").rglob("*.html")]
+    def test_reports_make_no_requests_and_run_no_foreign_scripts(self, built_project):
+        pages = [*(built_project.root / "reports").rglob("*.html")]
         ours = [
             page for page in pages if "-evidently-" not in page.name
         ]  # test_monitoring opens those in a browser
@@ -78,24 +79,24 @@ class TestFirstBuild:
             )
             assert len(text) < 1_500_000
 
-    def test_executed_notebooks_have_no_warnings(self, built):
-        for path in (built.root / "reports/tiny").glob("*.ipynb"):
+    def test_executed_notebooks_have_no_warnings(self, built_project):
+        for path in (built_project.root / "reports/tiny").glob("*.ipynb"):
             outputs = [
                 o for cell in json.loads(path.read_text())["cells"] for o in cell.get("outputs", [])
             ]
             assert not [o["text"] for o in outputs if o.get("name") == "stderr"], path
 
-    def test_comparison_is_logged_as_one_run_per_candidate(self, built):
-        parent = built.receipt("compare")["details"]["run_id"]
-        client = store.create_client(built.root)
+    def test_comparison_is_logged_as_one_run_per_candidate(self, built_project):
+        parent = built_project.read_receipt("compare")["details"]["run_id"]
+        client = store.create_client(built_project.root)
         [experiment] = [client.get_run(parent).info.experiment_id]
         query = f"tags.`mlflow.parentRunId` = '{parent}'"
         runs = client.search_runs([experiment], query)
         assert len(runs) == 3
         assert all(run.outputs.model_outputs and run.inputs.dataset_inputs for run in runs)
 
-    def test_version_predicts_where_the_package_is_not_installed(self, built):
-        version = aliases.find_version(built.root, "tiny", 1)
+    def test_version_predicts_where_the_package_is_not_installed(self, built_project):
+        version = aliases.find_version(built_project.root, "tiny", 1)
         assert version is not None
         script = (
             "import os, sys\n"
@@ -113,15 +114,15 @@ class TestFirstBuild:
             "except ModuleNotFoundError as error:\n"
             "    assert 'import modelbook before' in str(error)\n"
         )
-        result = built.run("python", "-c", script, str(version.artifact_folder.parent))
+        result = built_project.run("python", "-c", script, str(version.artifact_folder.parent))
         assert result.returncode == 0, result.stderr
 
-    def test_version_has_lineage_tags_and_artifacts(self, built):
-        result = built.receipt("finalize")["details"]
-        version = aliases.find_version(built.root, "tiny", result["version"])
+    def test_version_has_lineage_tags_and_artifacts(self, built_project):
+        result = built_project.read_receipt("finalize")["details"]
+        version = aliases.find_version(built_project.root, "tiny", result["version"])
         assert version is not None
         tags = version.tags
-        assert tags["fingerprint"] == built.receipt("ingest")["details"]["fingerprint"]
+        assert tags["fingerprint"] == built_project.read_receipt("ingest")["details"]["fingerprint"]
         assert {"commit", "threshold", "roc_auc", "log_loss", "promoted_at"} <= tags.keys()
         assert {
             "model.pkl",
@@ -134,37 +135,37 @@ class TestFirstBuild:
             "scorer",
         } == {path.name for path in version.artifact_folder.iterdir()}
 
-    def test_holdout_is_disjoint_from_train(self, built):
+    def test_holdout_is_disjoint_from_train(self, built_project):
         train, holdout = (
-            pd.read_parquet(built.root / f"data/tiny/{name}.parquet")
+            pd.read_parquet(built_project.root / f"data/tiny/{name}.parquet")
             for name in ("train", "holdout")
         )
         assert not set(train["zper"]) & set(holdout["zper"])
         assert max(train["year"].max(), holdout["year"].max()) == 3
         assert sorted(
-            pd.read_parquet(built.root / "data/tiny/batches.parquet")["year"].unique()
+            pd.read_parquet(built_project.root / "data/tiny/batches.parquet")["year"].unique()
         ) == [4, 5]
 
 
 class TestOutdatedStages:
-    def test_unchanged_project_runs_no_stage(self, built):
-        before = built.products()
-        result = built.build()
+    def test_unchanged_project_runs_no_stage(self, built_project):
+        before = built_project.list_products()
+        result = built_project.build()
         assert result.returncode == 0
-        assert built.ran(result) == []
-        after = built.products()
+        assert built_project.list_executed_stages(result) == []
+        after = built_project.list_products()
         assert {name for name in before if before[name] != after.get(name)} <= {
             "reports/index.html",
             "reports/tiny/brief.html",
         }
 
-    def test_up_to_date_check_runs_no_stage(self, built):
-        before = built.products()
-        result = built.run("modelbook", "build")
+    def test_up_to_date_check_runs_no_stage(self, built_project):
+        before = built_project.list_products()
+        result = built_project.run("modelbook", "build")
         assert result.returncode == 0
         assert all(word in result.stdout for word in ("Nothing to do", *STAGES))
-        assert built.ran(result) == []
-        assert built.products() == before
+        assert built_project.list_executed_stages(result) == []
+        assert built_project.list_products() == before
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -176,23 +177,23 @@ class TestOutdatedStages:
             ({"max_metric_drop": 0.1}, ["monitor"]),
         ],
     )
-    def test_changed_parameter_outdates_expected_stages(self, built, value, expected):
-        assert built.outdated(**value) == list(expected)
+    def test_changed_parameter_outdates_expected_stages(self, built_project, value, expected):
+        assert built_project.list_outdated_stages(**value) == list(expected)
 
-    def test_status_lists_stages_outdated_by_changed_module(self, built):
-        with built.changed(
+    def test_status_lists_stages_outdated_by_changed_module(self, built_project):
+        with built_project.change_file(
             "src/modelbook/display/figures/explore.py",
             "from __future__",
             "# changed\nfrom __future__",
         ):
-            listed = built.run("ploomber", "status", COLUMNS="200").stdout
+            listed = built_project.run("ploomber", "status", COLUMNS="200").stdout
         outdated = dict(re.findall(r"^(\w+) .*?  (False|Source code|Upstream)  ", listed, re.M))
         assert outdated == {**dict.fromkeys(STAGES, "False"), "explore": "Source code"}
 
-    def test_corrupt_metadata_outdates_its_stage(self, built):
-        with built.replaced("models/tiny/.monitor.json.metadata", ""):
-            assert built.outdated() == ["monitor"]
-        assert built.outdated() == []
+    def test_corrupt_metadata_outdates_its_stage(self, built_project):
+        with built_project.replace_file("models/tiny/.monitor.json.metadata", ""):
+            assert built_project.list_outdated_stages() == ["monitor"]
+        assert built_project.list_outdated_stages() == []
 
     @pytest.mark.parametrize(
         ("path", "expected"),
@@ -206,43 +207,47 @@ class TestOutdatedStages:
             ("src/modelbook/pages/index.py", set()),
         ],
     )
-    def test_changed_module_or_contract_outdates_expected_stages(self, built, path, expected):
-        with built.replaced(path, (built.root / path).read_text() + "\n# changed\n"):
-            assert set(built.outdated()) == expected
-        assert built.outdated() == []
+    def test_changed_module_or_contract_outdates_expected_stages(
+        self, built_project, path, expected
+    ):
+        with built_project.replace_file(
+            path, (built_project.root / path).read_text() + "\n# changed\n"
+        ):
+            assert set(built_project.list_outdated_stages()) == expected
+        assert built_project.list_outdated_stages() == []
 
-    def test_changed_notebook_outdates_stage_and_downstream(self, built):
-        with built.changed("notebooks/05_deploy.ipynb", '"# 05 · ', '"# 05: '):
-            assert built.outdated() == ["deploy", "monitor"]
+    def test_changed_notebook_outdates_stage_and_downstream(self, built_project):
+        with built_project.change_file("notebooks/05_deploy.ipynb", '"# 05 · ', '"# 05: '):
+            assert built_project.list_outdated_stages() == ["deploy", "monitor"]
 
-    def test_missing_product_outdates_its_stage(self, built):
-        with built.replaced("reports/tiny/06_monitor.html", None):
-            assert built.outdated() == ["monitor"]
+    def test_missing_product_outdates_its_stage(self, built_project):
+        with built_project.replace_file("reports/tiny/06_monitor.html", None):
+            assert built_project.list_outdated_stages() == ["monitor"]
 
 
 class TestRebuild:
     @pytest.fixture(scope="class")
-    def tiny(self, built, tmp_path_factory):
-        return SmallProject.copy(built.first_build, tmp_path_factory.mktemp("again"))
+    def small_project(self, built_project, tmp_path_factory):
+        return SmallProject.copy(built_project.first_build, tmp_path_factory.mktemp("again"))
 
-    def test_outdated_stages_run_and_gate_compares_with_champion(self, tiny):
-        leader = tiny.receipt("compare")["details"]["leader"]
+    def test_outdated_stages_run_and_gate_compares_with_champion(self, small_project):
+        leader = small_project.read_receipt("compare")["details"]["leader"]
         candidate = {"lr": "nb", "nb": "lr"}[leader]  # the one that does not lead
-        result = tiny.run("modelbook", "finalize", "--candidate", candidate)
+        result = small_project.run("modelbook", "finalize", "--candidate", candidate)
         assert result.returncode == 0, result.stdout + result.stderr
-        assert tiny.ran(result) == ["finalize", "deploy", "monitor"]
+        assert small_project.list_executed_stages(result) == ["finalize", "deploy", "monitor"]
         name = {"lr": "logistic regression", "nb": "naive Bayes"}[candidate]
-        assert f"Version 2, {name}," in tiny.receipt("finalize")["sentences"][0]
-        decision = tiny.receipt("deploy")
+        assert f"Version 2, {name}," in small_project.read_receipt("finalize")["sentences"][0]
+        decision = small_project.read_receipt("deploy")
         criteria = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
         assert len(criteria) > 5  # against a champion more is looked at than without one
         assert decision["status"] == ("hold" if False in criteria.values() else "promote")
         assert decision["details"]["champion"] == (2 if decision["status"] == "promote" else 1)
 
-    def test_current_champion_is_held_and_verified_again(self, tiny):
-        taken = tiny.receipt("finalize")["facts"]["parameters"]
+    def test_current_champion_is_held_and_verified_again(self, small_project):
+        taken = small_project.read_receipt("finalize")["facts"]["parameters"]
         [candidate] = [row["value"] for row in taken if row["name"] == "candidate"]
-        result = tiny.build(
+        result = small_project.build(
             "--env--non_inferiority_margin",
             "0.5",
             "--env--gate",
@@ -250,33 +255,33 @@ class TestRebuild:
             MODELBOOK_CANDIDATE=candidate,
         )
         assert result.returncode == 0, result.stdout + result.stderr
-        assert tiny.ran(result) == ["deploy", "monitor"]
-        assert not tiny.receipt("deploy")["details"]["moved"]
-        assert tiny.receipt("deploy")["details"]["golden_rows"] > 0
+        assert small_project.list_executed_stages(result) == ["deploy", "monitor"]
+        assert not small_project.read_receipt("deploy")["details"]["moved"]
+        assert small_project.read_receipt("deploy")["details"]["golden_rows"] > 0
 
-    def test_single_stage_runs_without_upstream(self, tiny):
-        result = tiny.build("--partially", "explore", "--skip-upstream", "--force")
+    def test_single_stage_runs_without_upstream(self, small_project):
+        result = small_project.build("--partially", "explore", "--skip-upstream", "--force")
         assert result.returncode == 0, result.stdout + result.stderr
-        assert tiny.ran(result) == ["explore"]
+        assert small_project.list_executed_stages(result) == ["explore"]
 
-    def test_notebook_run_by_ploomber_belongs_to_a_build(self, tiny):
-        before = tiny.products()["models/tiny/explore.json"]
-        result = tiny.run("ploomber", "task", "explore", "--force")
+    def test_notebook_run_by_ploomber_belongs_to_a_build(self, small_project):
+        before = small_project.list_products()["models/tiny/explore.json"]
+        result = small_project.run("ploomber", "task", "explore", "--force")
         assert result.returncode == 0, result.stdout + result.stderr
-        assert tiny.products()["models/tiny/explore.json"] > before
-        assert not tiny.receipt("explore")["facts"]["by_hand"]
-        assert not build_token.is_build(tiny.root)
+        assert small_project.list_products()["models/tiny/explore.json"] > before
+        assert not small_project.read_receipt("explore")["facts"]["by_hand"]
+        assert not build_token.is_build(small_project.root)
 
     @pytest.mark.parametrize(("args", "by_itself"), [(["--debug"], True), ([], False)])
     def test_only_debug_build_runs_notebooks_within_ploomber(
-        self, tiny, monkeypatch, args, by_itself
+        self, small_project, monkeypatch, args, by_itself
     ):
         authorised = []
-        monkeypatch.chdir(tiny.root)
+        monkeypatch.chdir(small_project.root)
         monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *args])
         monkeypatch.setattr(executor, "_issue_build_token", authorised.append)
         executor.BuildExecutor()
-        assert authorised == [tiny.root] * by_itself
+        assert authorised == [small_project.root] * by_itself
 
 
 class TestInvalidBuild:
@@ -289,14 +294,14 @@ class TestInvalidBuild:
             (["--env--foldz", "3"], "--env--foldz"),
         ],
     )
-    def test_invalid_build_fails_and_changes_nothing(self, built, words, facts):
-        before = built.products()
-        result = built.build(*words)
+    def test_invalid_build_fails_and_changes_nothing(self, built_project, words, facts):
+        before = built_project.list_products()
+        result = built_project.build(*words)
         assert result.returncode in (1, 2)
         assert re.search(facts, result.stderr + result.stdout)
         assert "Traceback" not in result.stderr
-        assert built.ran(result) == []
-        assert built.products() == before
+        assert built_project.list_executed_stages(result) == []
+        assert built_project.list_products() == before
 
     @pytest.mark.parametrize(
         ("values", "kind", "facts"),
@@ -308,23 +313,23 @@ class TestInvalidBuild:
             ({"contract": "contracts/none.yaml"}, ModelbookError, "contracts/none.yaml"),
         ],
     )
-    def test_invalid_parameters_and_inputs_raise(self, built, values, kind, facts):
-        with built.dag(**values) as dag, pytest.raises(kind, match=facts):
-            executor.check_build(dag, built.root)
+    def test_invalid_parameters_and_inputs_raise(self, built_project, values, kind, facts):
+        with built_project.load_dag(**values) as dag, pytest.raises(kind, match=facts):
+            executor.check_build(dag, built_project.root)
 
-    def test_unknown_target_stage_raises(self, built, monkeypatch):
-        monkeypatch.chdir(built.root)
+    def test_unknown_target_stage_raises(self, built_project, monkeypatch):
+        monkeypatch.chdir(built_project.root)
         monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explor"])
         with pytest.raises(Reported, match=r"(?s)'explor'.*'explore'"):
             executor.BuildExecutor()
 
-    def test_store_of_newer_mlflow_raises(self, built, tmp_path, monkeypatch):
-        newer = shutil.copy(built.root / "models/mlflow.db", tmp_path)
+    def test_store_of_newer_mlflow_raises(self, built_project, tmp_path, monkeypatch):
+        newer = shutil.copy(built_project.root / "models/mlflow.db", tmp_path)
         with sqlite3.connect(newer) as database:
             database.execute("update alembic_version set version_num='ffffffffffff'")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
-        with built.dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
-            executor.check_build(dag, built.root)
+        with built_project.load_dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
+            executor.check_build(dag, built_project.root)
 
     @pytest.mark.parametrize(
         ("engine", "kind", "facts"),
@@ -333,30 +338,33 @@ class TestInvalidBuild:
             ("local", ParameterError, r"tcp://127\.0\.0\.1:1\b"),
         ],
     )
-    def test_missing_engine_raises(self, built, monkeypatch, engine, kind, facts):
+    def test_missing_engine_raises(self, built_project, monkeypatch, engine, kind, facts):
         monkeypatch.setenv("MODELBOOK_ENGINE", engine)
         monkeypatch.setenv("MODELBOOK_SCHEDULER", "tcp://127.0.0.1:1")
-        with built.dag(folds=3) as dag, pytest.raises(kind, match=facts):  # compare is outdated
-            executor.check_build(dag, built.root)
+        with (
+            built_project.load_dag(folds=3) as dag,
+            pytest.raises(kind, match=facts),
+        ):  # compare is outdated
+            executor.check_build(dag, built_project.root)
 
-    def test_unwritable_products_folder_raises(self, built):
-        (built.root / "reports/other").write_text("a file where a folder should be")
+    def test_unwritable_products_folder_raises(self, built_project):
+        (built_project.root / "reports/other").write_text("a file where a folder should be")
         try:
             with (
-                built.dag(book="other") as dag,
+                built_project.load_dag(book="other") as dag,
                 pytest.raises(ModelbookError, match="reports/other"),
             ):
-                executor.check_build(dag, built.root)
+                executor.check_build(dag, built_project.root)
         finally:
-            (built.root / "reports/other").unlink()
+            (built_project.root / "reports/other").unlink()
 
-    def test_undefined_name_in_notebook_raises(self, built):
+    def test_undefined_name_in_notebook_raises(self, built_project):
         with (
-            built.changed(
+            built_project.change_file(
                 "notebooks/06_monitor.ipynb", "versions.get_version(", "wersions.get_version("
             ),
             pytest.raises(DAGRenderError, match="undefined name 'wersions'"),
-            built.dag(),
+            built_project.load_dag(),
         ):
             pass
 
@@ -383,21 +391,21 @@ class TestBrokenTable:
         ],
         ids=["no target", "one class", "no rows", "a word", "a category", "a range", "a key twice"],
     )
-    def test_ingest_refuses_invalid_table(self, tiny, change, facts):
-        change(load_rand_hie()).to_csv(tiny.root / "bad.csv", index=False)
+    def test_ingest_refuses_invalid_table(self, small_project, change, facts):
+        change(load_rand_hie()).to_csv(small_project.root / "bad.csv", index=False)
         values = {name: SMALL[name] for name in ("book", "sample")}
         with pytest.raises(DataError, match=facts):
-            run_cells(tiny.root, "ingest", {**values, "table": "bad.csv"})
-        assert not [*tiny.root.rglob("*.parquet")]
+            run_cells(small_project.root, "ingest", {**values, "table": "bad.csv"})
+        assert not [*small_project.root.rglob("*.parquet")]
 
-    def test_build_stops_at_failed_ingest_and_keeps_products(self, copy_of):
-        load_rand_hie().assign(xage=-1.0).to_csv(copy_of.root / "bad.csv", index=False)
-        before = copy_of.products()
-        result = copy_of.build("--env--table", "bad.csv")
+    def test_build_stops_at_failed_ingest_and_keeps_products(self, project_copy):
+        load_rand_hie().assign(xage=-1.0).to_csv(project_copy.root / "bad.csv", index=False)
+        before = project_copy.list_products()
+        result = project_copy.build("--env--table", "bad.csv")
         assert result.returncode == 1
         assert re.search(r"FAILED\n.*(.|\n)*row 0: xage = -1.0", result.stdout), result.stdout
-        assert copy_of.ran(result) == ["ingest"]
-        after = copy_of.products()
+        assert project_copy.list_executed_stages(result) == ["ingest"]
+        after = project_copy.list_products()
         tables = [name for name in before if name.startswith("data/")]
         assert len(tables) > 3
         assert [after[name] for name in tables] == [before[name] for name in tables]
@@ -426,50 +434,50 @@ def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
 class TestInterruptedBuild:
     @pytest.fixture(scope="class")
     def started(self, tmp_path_factory):
-        tiny = SmallProject(put_empty_store(tmp_path_factory.mktemp("killed")))
-        output = (tiny.root / "output.txt").open("w")
+        small_project = SmallProject(put_empty_store(tmp_path_factory.mktemp("killed")))
+        output = (small_project.root / "output.txt").open("w")
         process = subprocess.Popen(
             [find_command("ploomber"), "build", "--env--families", "lr rf et gbc ada mlp"],
-            cwd=tiny.root,
-            env=tiny.environ,
+            cwd=small_project.root,
+            env=small_project.environ,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-        wait_for(tiny.root / "output.txt", "cross-validating logistic", 180)
-        return tiny, process
+        wait_for(small_project.root / "output.txt", "cross-validating logistic", 180)
+        return small_project, process
 
     def test_concurrent_build_is_refused(self, started):
-        tiny, process = started
+        small_project, process = started
         assert process.poll() is None
-        second = tiny.build()
+        second = small_project.build()
         assert second.returncode == 1
         assert re.search(r"BuildError: .*running", second.stderr)
-        assert tiny.ran(second) == []
+        assert small_project.list_executed_stages(second) == []
 
     def test_killed_build_leaves_no_partial_products_and_resumes(self, started):
-        tiny, process = started
-        begun = tiny.processes()
+        small_project, process = started
+        begun = small_project.list_processes()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         psutil.wait_procs(begun, 10)
-        assert not (tiny.root / "models/tiny/compare.json").exists()
-        assert not list(tiny.root.rglob("*.part"))
-        result = tiny.build()
+        assert not (small_project.root / "models/tiny/compare.json").exists()
+        assert not list(small_project.root.rglob("*.part"))
+        result = small_project.build()
         assert result.returncode == 0, result.stdout + result.stderr
         assert (
             {"compare", "finalize", "deploy", "monitor"}
-            <= set(tiny.ran(result))
+            <= set(small_project.list_executed_stages(result))
             <= set(STAGES) - {"ingest"}
         )
-        client = store.create_client(tiny.root)
+        client = store.create_client(small_project.root)
         experiment = client.get_experiment_by_name("tiny").experiment_id
         runs = client.search_runs([experiment], "tags.stage = 'compare'")
         assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
-    def test_same_seed_gives_identical_numbers(self, started, built):
-        tiny, _ = started
-        first = SmallProject.copy(built.first_build, tiny.root.with_name("first"))
+    def test_same_seed_gives_identical_numbers(self, started, built_project):
+        small_project, _ = started
+        first = SmallProject.copy(built_project.first_build, small_project.root.with_name("first"))
         for stage in (
             "ingest",
             "explore",
@@ -477,11 +485,14 @@ class TestInterruptedBuild:
             "deploy",
             "monitor",
         ):  # compare tells its seconds
-            mine, theirs = (project.receipt(stage) for project in (tiny, first))
+            mine, theirs = (project.read_receipt(stage) for project in (small_project, first))
             assert {key: mine[key] for key in ("status", "numbers")} == {
                 key: theirs[key] for key in ("status", "numbers")
             }
-        metrics = [project.receipt("finalize")["details"]["metrics"] for project in (tiny, first)]
+        metrics = [
+            project.read_receipt("finalize")["details"]["metrics"]
+            for project in (small_project, first)
+        ]
         assert metrics[0] == metrics[1]
 
     @pytest.mark.parametrize(
@@ -489,26 +500,28 @@ class TestInterruptedBuild:
         [("ploomber", signal.SIGINT), ("modelbook", signal.SIGTERM)],  # the one becomes the other
     )
     def test_ctrl_c_ends_build_and_kernels_promptly(self, started, command, number):
-        tiny, _ = started
-        output = (tiny.root / "output.txt").open("w")
+        small_project, _ = started
+        output = (small_project.root / "output.txt").open("w")
         environ = {
-            name: value for name, value in tiny.environ.items() if name not in FORK_SERVER_VARIABLES
+            name: value
+            for name, value in small_project.environ.items()
+            if name not in FORK_SERVER_VARIABLES
         }
         process = subprocess.Popen(
             [str(BIN / command), "build", "--force"],
-            cwd=tiny.root,
+            cwd=small_project.root,
             env=environ,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-        wait_for(tiny.root / "output.txt", f"[1/{len(STAGES)} ingest]", 120)
+        wait_for(small_project.root / "output.txt", f"[1/{len(STAGES)} ingest]", 120)
         kernels = started_by(process, 3)  # the template, of ingest, and of the stage after it
         process.send_signal(number)
         assert process.wait(timeout=20) == 1
         _, alive = psutil.wait_procs(kernels, timeout=10)
         assert alive == []
-        output = (tiny.root / "output.txt").read_text()
+        output = (small_project.root / "output.txt").read_text()
         assert "stopped" in output
         assert "Traceback" not in output
 
@@ -517,22 +530,25 @@ class TestByHand:
     """Run from anywhere, stages read the build and write to a place of their own."""
 
     @pytest.fixture
-    def untouched(self, built):
+    def untouched(self, built_project):
         """Fails if a product of the book has changed by the end."""
 
         def products():
             elsewhere = ("models/mlflow.", "models/artifacts", "models/aliases")
             return {
                 name: when
-                for name, when in built.products().items()
+                for name, when in built_project.list_products().items()
                 if "by-hand" not in name and not name.startswith(elsewhere)
             }
 
-        before, champion = products(), aliases.read_aliases(built.root, "tiny")["champion"].number
+        before, champion = (
+            products(),
+            aliases.read_aliases(built_project.root, "tiny")["champion"].number,
+        )
         yield
         assert products() == before
-        assert aliases.read_aliases(built.root, "tiny")["champion"].number == champion
-        shutil.rmtree(built.root / "data/tiny/by-hand", ignore_errors=True)
+        assert aliases.read_aliases(built_project.root, "tiny")["champion"].number == champion
+        shutil.rmtree(built_project.root / "data/tiny/by-hand", ignore_errors=True)
 
     @staticmethod
     def values(stage):
@@ -542,30 +558,30 @@ class TestByHand:
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_notebook_runs_cell_by_cell_by_hand(
-        self, built, untouched, stage, tmp_path, monkeypatch
+        self, built_project, untouched, stage, tmp_path, monkeypatch
     ):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("MODELBOOK_ROOT", str(built.root))
-        run_cells(built.root, stage, self.values(stage))
-        assert (built.root / f"models/tiny/by-hand/{stage}.json").is_file()
+        monkeypatch.setenv("MODELBOOK_ROOT", str(built_project.root))
+        run_cells(built_project.root, stage, self.values(stage))
+        assert (built_project.root / f"models/tiny/by-hand/{stage}.json").is_file()
 
-    def test_notebook_runs_by_papermill_alone(self, built, untouched, tmp_path):
+    def test_notebook_runs_by_papermill_alone(self, built_project, untouched, tmp_path):
         out = tmp_path / "out.ipynb"
         words = [
             word
             for name, value in self.values("explore").items()
             for word in ("-p", name, str(value))
         ]
-        source = built.root / "notebooks/02_explore.ipynb"
+        source = built_project.root / "notebooks/02_explore.ipynb"
         result = subprocess.run(
             [find_command("papermill"), str(source), str(out), "--no-progress-bar", *words],
             cwd=tmp_path,
-            env={**built.environ, "MODELBOOK_ROOT": str(built.root)},
+            env={**built_project.environ, "MODELBOOK_ROOT": str(built_project.root)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert result.returncode == 0, result.stderr[-3000:]
-        receipt = json.loads((built.root / "models/tiny/by-hand/explore.json").read_text())
+        receipt = json.loads((built_project.root / "models/tiny/by-hand/explore.json").read_text())
         assert receipt["facts"]["by_hand"]
         assert "Verdict" in out.read_text()

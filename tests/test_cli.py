@@ -64,27 +64,31 @@ def test_numbers_that_do_not_exist_are_null_in_printed_json(capsys: pytest.Captu
     }  # fmt: skip
 
 
-def test_installed_command_prints_version_and_rejects_wrong_usage(tiny):
+def test_installed_command_prints_version_and_rejects_wrong_usage(small_project):
     import modelbook
 
     described = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert modelbook.__version__ == described["version"]
-    assert tiny.run("modelbook", "--version").stdout == f"modelbook {modelbook.__version__}\n"
-    result = tiny.run("modelbook", "chekc")
+    assert (
+        small_project.run("modelbook", "--version").stdout == f"modelbook {modelbook.__version__}\n"
+    )
+    result = small_project.run("modelbook", "chekc")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
 
 
-def test_check_accepts_bundled_table(tiny):
+def test_check_accepts_bundled_table(small_project):
     result = run("check", "rand-hie")
     assert (result.exit_code, result.stderr) == (0, "")
     assert missing_facts(result.stdout, "rand-hie", "contracts/rand-hie.yaml") == []
 
 
-def test_check_lists_violations_in_each_format_up_to_limit(tiny):
+def test_check_lists_violations_in_each_format_up_to_limit(small_project):
     from modelbook.dataset.bundled import load_rand_hie
 
-    load_rand_hie().head(50).assign(xage=99.5, site="x").to_csv(tiny.root / "new.csv", index=False)
+    load_rand_hie().head(50).assign(xage=99.5, site="x").to_csv(
+        small_project.root / "new.csv", index=False
+    )
     result = run("check", "new.csv")
     assert result.exit_code == 1
     assert missing_facts(result.stdout, "xage", 99.5, 0, 66) == []
@@ -107,14 +111,14 @@ def test_check_lists_violations_in_each_format_up_to_limit(tiny):
     assert run("check", "new.csv", "--format", "xml").exit_code == 2
 
 
-def test_new_drafts_book_that_check_accepts(tiny):
+def test_new_drafts_book_that_check_accepts(small_project):
     rows = [
         f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)
     ]
-    (tiny.root / "Odd Rows.csv").write_text("\n".join(["a,b,answer", *rows]))
+    (small_project.root / "Odd Rows.csv").write_text("\n".join(["a,b,answer", *rows]))
     result = run("new", "Odd Rows.csv", "--target", "answer")
     assert result.exit_code == 1
-    assert not (tiny.root / "env.odd-rows.yaml").exists()
+    assert not (small_project.root / "env.odd-rows.yaml").exists()
     result = run("new", "Odd Rows.csv", "--target", "answer", "--yes")
     assert result.exit_code == 0, result.stderr
     assert missing_facts(result.stdout, "binary", 200, 2, 3) == []  # rows, features, columns
@@ -128,14 +132,14 @@ def test_new_drafts_book_that_check_accepts(tiny):
     assert missing_facts(result.stderr, "'anwser'", "'answer'") == []
 
 
-def test_defaults_of_draft_stay_open_questions_until_confirmed(tiny):
+def test_defaults_of_draft_stay_open_questions_until_confirmed(small_project):
     rows = [
         f"{i % 12 + 1:02d}/01/{2000 + i % 7},{i * 37 % 101},{i * 37 % 101 > 50 + i % 9}"
         for i in range(60)
     ]
-    (tiny.root / "made.csv").write_text("\n".join(["made,b,answer", *rows]))
+    (small_project.root / "made.csv").write_text("\n".join(["made,b,answer", *rows]))
     assert run("new", "made.csv", "--target", "answer", "--yes").exit_code == 0
-    path = tiny.root / "contracts/made.yaml"
+    path = small_project.root / "contracts/made.yaml"
     [question] = Contract.load(path).questions
     assert question.about == "made"
     findings = json.loads(run("doctor", "--book", "made", "--json").stdout)
@@ -145,7 +149,7 @@ def test_defaults_of_draft_stay_open_questions_until_confirmed(tiny):
     assert Contract.load(path).questions == []
     answered = ["--date-order", "month-first", "--role", "b=dropped", "--book", "other"]
     assert run("new", "made.csv", "--target", "answer", "--yes", *answered).exit_code == 0
-    other = Contract.load(tiny.root / "contracts/other.yaml")
+    other = Contract.load(small_project.root / "contracts/other.yaml")
     assert (other.questions, other.columns["b"].role) == ([], "dropped")
     for option, value, code in (
         ("--date-order", "backwards", 2),
@@ -167,7 +171,7 @@ def test_defaults_of_draft_stay_open_questions_until_confirmed(tiny):
     ],
     ids=["no table", "no book", "no reports to print", "no reports to publish"],
 )
-def test_missing_resources_are_reported_without_traceback(tiny, words, error, fact):
+def test_missing_resources_are_reported_without_traceback(small_project, words, error, fact):
     result = run(*words)
     assert result.exit_code == 1
     assert result.stderr.startswith(error)
@@ -176,19 +180,19 @@ def test_missing_resources_are_reported_without_traceback(tiny, words, error, fa
 
 
 @pytest.mark.slow  # MLflow takes seconds
-def test_store_command_is_idempotent(tiny):
+def test_store_command_is_idempotent(small_project):
     first, second = run("store"), run("store")
     assert first.exit_code == second.exit_code == 0
-    assert first.stdout == second.stdout == f"sqlite:///{tiny.root}/models/mlflow.db\n"
-    assert (tiny.root / "models/mlflow.db").is_file()
+    assert first.stdout == second.stdout == f"sqlite:///{small_project.root}/models/mlflow.db\n"
+    assert (small_project.root / "models/mlflow.db").is_file()
 
 
-def test_site_command_writes_to_given_path(tiny):
-    (tiny.root / "reports").mkdir()
-    (tiny.root / "reports/index.html").write_text("<h1>Reports</h1>")
+def test_site_command_writes_to_given_path(small_project):
+    (small_project.root / "reports").mkdir()
+    (small_project.root / "reports/index.html").write_text("<h1>Reports</h1>")
     result = run("site", "out.zip")
     assert (result.exit_code, missing_facts(result.stdout, 1, 0.0, "out.zip")) == (0, [])
     assert missing_facts(run("site").stdout, 1, 0.0, "site/index.html") == []
-    assert (tiny.root / "out.zip").is_file()
-    assert (tiny.root / "site/index.html").is_file()
+    assert (small_project.root / "out.zip").is_file()
+    assert (small_project.root / "site/index.html").is_file()
     assert run("site", "src").exit_code == 1

@@ -76,12 +76,12 @@ def test_values_at_range_limits_are_accepted(stage: str, name: str, value: Any) 
     ("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside]
 )
 def test_value_out_of_range_raises_with_meaning(stage: str, name: str, value: Any) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         config.validate(stage, {name: value})
-    assert missing_facts(caught.value.problem, stage, name, repr(value)) == []
+    assert missing_facts(exc_info.value.problem, stage, name, repr(value)) == []
     description = config.STAGES[stage].model_fields[name].description
-    assert missing_facts(caught.value.expected, name, description) == []
-    assert "env.yaml" in caught.value.next
+    assert missing_facts(exc_info.value.expected, name, description) == []
+    assert "env.yaml" in exc_info.value.next
 
 
 @pytest.mark.parametrize(
@@ -106,9 +106,9 @@ def test_value_out_of_range_raises_with_meaning(stage: str, name: str, value: An
     ],
 )
 def test_value_of_wrong_type_raises(stage: str, name: str, value: Any) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         config.validate(stage, {name: value})
-    assert missing_facts(caught.value.problem, name, repr(value)) == []
+    assert missing_facts(exc_info.value.problem, name, repr(value)) == []
 
 
 @pytest.mark.parametrize("stage", config.STAGES)
@@ -124,13 +124,13 @@ def test_unknown_parameter_without_similar_name_lists_all() -> None:
 
 
 def test_all_errors_are_reported_together() -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         config.validate("compare", {"folds": 1, "time_budget": -1, "famillies": "rf", "seed": 7})
     facts = ("folds", 1, "time_budget", -1, "'famillies'", "families")
-    assert missing_facts(caught.value.problem, *facts) == []
+    assert missing_facts(exc_info.value.problem, *facts) == []
     fields = config.STAGES["compare"].model_fields
     descriptions = [fields[name].description for name in ("folds", "time_budget", "seed")]
-    assert missing_facts(caught.value.expected, *descriptions) == descriptions[2:]
+    assert missing_facts(exc_info.value.expected, *descriptions) == descriptions[2:]
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_families_accept_text_and_lists(value: Any) -> None:
     ("value", "facts"), [("lr lgbm", ["lgbm", "lightgbm"]), ("lr rf lr", ["lr rf lr"]), (" ", [1])]
 )
 def test_invalid_families_raise(value: str, facts: list[Any]) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         config.validate("compare", {"families": value})
-    assert missing_facts(caught.value.problem, "families", *facts) == []
+    assert missing_facts(exc_info.value.problem, "families", *facts) == []
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_describe_lists_origin_of_each_value() -> None:
 
 def test_error_names_origin_of_value() -> None:
     origins = {"folds": "environment MODELBOOK_FOLDS", "time_budget": "env file env.yaml"}
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         config.validate("compare", {"folds": "many", "time_budget": 10}, origins)
-    for text in (caught.value.problem, caught.value.next):
+    for text in (exc_info.value.problem, exc_info.value.next):
         assert missing_facts(text, *origins.values()) == ["env file env.yaml"]
 
 

@@ -82,10 +82,10 @@ def test_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> 
 def test_invalid_contract_raises(content: str, facts: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "contract.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ContractError) as caught:
+    with pytest.raises(ContractError) as exc_info:
         Contract.load(path)
-    assert missing_facts(caught.value.problem, str(path), *facts) == []
-    assert caught.value.next
+    assert missing_facts(exc_info.value.problem, str(path), *facts) == []
+    assert exc_info.value.next
 
 
 def test_contract_without_features_raises(tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_invalid_value_is_located_by_row_and_column(
     assert result[["row", "column"]].values.tolist() == [[7, column]]
     [rule] = result["rule"]
     assert ("missing" if pd.isna(value) else contract.columns[column].describe_rule()) in rule
-    with pytest.raises(ContractViolationError) as caught:
+    with pytest.raises(ContractViolationError) as exc_info:
         contract.check(frame)
-    assert missing_facts(caught.value.problem, "1 place\n", 7, column, repr(value), rule) == []
-    assert caught.value.next
+    assert missing_facts(exc_info.value.problem, "1 place\n", 7, column, repr(value), rule) == []
+    assert exc_info.value.next
 
 
 @pytest.mark.parametrize("column", ["group", "noise"])
@@ -215,9 +215,9 @@ def test_message_lists_ten_violations_and_counts_the_rest(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame.loc[: MAX_LISTED + 4, "size"] = -1
-    with pytest.raises(ContractViolationError) as caught:
+    with pytest.raises(ContractViolationError) as exc_info:
         contract.check(frame)
-    lines = caught.value.problem.splitlines()
+    lines = exc_info.value.problem.splitlines()
     assert missing_facts(lines[0], "15 places") == []
     assert sum("size = " in line for line in lines) == MAX_LISTED == len(lines) - 2
     assert missing_facts(lines[-1], 5) == []
@@ -236,19 +236,19 @@ def test_empty_batch_has_no_violations(contract: Contract, frame: pd.DataFrame) 
 
 
 def test_empty_table_raises_in_training(contract: Contract, frame: pd.DataFrame) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         contract.check(frame.iloc[:0])
-    assert not isinstance(caught.value, ContractViolationError)
+    assert not isinstance(exc_info.value, ContractViolationError)
 
 
 def test_missing_target_raises_with_columns_of_table(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         contract.check(frame.drop(columns="happened"))
-    assert "'happened'" in caught.value.problem
-    assert "who, year, group" in caught.value.expected
-    assert "role: target" in caught.value.next
+    assert "'happened'" in exc_info.value.problem
+    assert "who, year, group" in exc_info.value.expected
+    assert "role: target" in exc_info.value.next
 
 
 @pytest.mark.parametrize("only", [0, 1])
@@ -533,9 +533,9 @@ def test_inconsistent_column_keys_raise(
         else:
             plain["columns"][column][key] = value
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain))
-    with pytest.raises(ContractError) as caught:
+    with pytest.raises(ContractError) as exc_info:
         Contract.load(tmp_path / "c.yaml")
-    assert missing_facts(caught.value.problem, f"columns.{column}", *facts) == []
+    assert missing_facts(exc_info.value.problem, f"columns.{column}", *facts) == []
 
 
 @pytest.mark.parametrize("role", ["dropped", "feature"])

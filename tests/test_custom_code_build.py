@@ -71,24 +71,24 @@ MONEY = "def per_year(amount, years):\n    return amount / years\n"
 
 
 @pytest.fixture(scope="module")
-def project(built: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+def project(built_project: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
     """A built project that has been given a transformer of its own, and built again."""
-    tiny = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("own"))
-    (tiny.root / "custom").mkdir()
-    (tiny.root / "custom/wealth.py").write_text(FILE)
-    (tiny.root / "custom/money.py").write_text(MONEY)
-    (tiny.root / "custom/estimators.py").write_text(ESTIMATORS)
-    (tiny.root / "custom/metrics.py").write_text(METRICS)
-    tiny.set(
+    small_project = SmallProject.copy(built_project.first_build, tmp_path_factory.mktemp("own"))
+    (small_project.root / "custom").mkdir()
+    (small_project.root / "custom/wealth.py").write_text(FILE)
+    (small_project.root / "custom/money.py").write_text(MONEY)
+    (small_project.root / "custom/estimators.py").write_text(ESTIMATORS)
+    (small_project.root / "custom/metrics.py").write_text(METRICS)
+    small_project.set_parameters(
         transformers="wealth.Wealth", min_category_frequency=0.05, search_rows=2000, families="dt",
         estimators_file="custom/estimators.py", metrics_file="custom/metrics.py", metric="gain",
     )  # fmt: skip
-    tiny.wire(**QUICK_COMPARISON)
-    tiny.leave_out("monitor")  # it scores batches by the version, as the gate does
-    result = tiny.build()
+    small_project.set_pipeline_parameters(**QUICK_COMPARISON)
+    small_project.remove_stages("monitor")  # it scores batches by the version, as the gate does
+    result = small_project.build()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert tiny.ran(result) == ["compare", "finalize", "deploy"]
-    return tiny
+    assert small_project.list_executed_stages(result) == ["compare", "finalize", "deploy"]
+    return small_project
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,10 @@ def test_version_contains_custom_step_and_its_requirements(
     requirements = (version.artifact_folder.parent / "requirements.txt").read_text()
     assert requirements.splitlines() == pip_requirements(pipeline)
     assert {"scipy==", "tqdm=="} <= set(re.findall(r"^\w+==", requirements, re.M))
-    assert project.receipt("deploy")["status"] in ("promote", "hold")  # proven in a clean process
+    assert project.read_receipt("deploy")["status"] in (
+        "promote",
+        "hold",
+    )  # proven in a clean process
 
 
 def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
@@ -116,7 +119,7 @@ def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
     assert set(board["family"]) == {"trees", "dummy", "dt"}
     assert board["gain_mean"].is_monotonic_decreasing
     assert board.set_index("family")["balanced_mean"]["dummy"] == 0.5
-    metric = project.receipt("compare")["details"]["metric"]
+    metric = project.read_receipt("compare")["details"]["metric"]
     assert (metric, version.tags["model"]) == ("gain", "trees")
     assert "learning_rate" in (project.root / "reports/tiny/04_finalize.html").read_text()
     trees = version.load_holdout_pipeline().steps[-1][1]
@@ -125,24 +128,24 @@ def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
 
 def test_reports_state_sample_used_for_search(project: SmallProject) -> None:
     rows = re.search(
-        r"\b[12],\d{3} of 3,\d{3}\b.*search_rows", project.receipt("finalize")["sentences"][-1]
+        r"\b[12],\d{3} of 3,\d{3}\b.*search_rows", project.read_receipt("finalize")["sentences"][-1]
     )
     assert rows
     assert rows[0] in (project.root / "reports/tiny/03_compare.html").read_text()
 
 
 def test_changed_custom_file_outdates_compare_and_downstream(project: SmallProject) -> None:
-    assert project.outdated() == []
-    with project.changed("custom/money.py", "amount / years", "amount / (years + 1)"):
-        assert project.outdated() == ["compare", "finalize", "deploy"]
-    with project.changed("env.yaml", "transformers: wealth.Wealth", "transformers: none"):
-        assert "compare" in project.outdated()
+    assert project.list_outdated_stages() == []
+    with project.change_file("custom/money.py", "amount / years", "amount / (years + 1)"):
+        assert project.list_outdated_stages() == ["compare", "finalize", "deploy"]
+    with project.change_file("env.yaml", "transformers: wealth.Wealth", "transformers: none"):
+        assert "compare" in project.list_outdated_stages()
 
 
 def test_missing_custom_class_fails_before_any_kernel(project: SmallProject) -> None:
     with (
-        project.changed("custom/wealth.py", "class Wealth", "class Welth"),
-        project.dag() as dag,
+        project.change_file("custom/wealth.py", "class Wealth", "class Welth"),
+        project.load_dag() as dag,
         pytest.raises(CustomCodeError, match=r"(?s)custom/wealth\.py.*\bWealth\b.*'Welth'"),
     ):
         executor.check_build(dag, project.root)
@@ -150,8 +153,8 @@ def test_missing_custom_class_fails_before_any_kernel(project: SmallProject) -> 
 
 def test_invalid_custom_estimator_fails_before_any_kernel(project: SmallProject) -> None:
     with (
-        project.replaced("custom/estimators.py", "estimators = {'trees': object()}"),
-        project.dag() as dag,
+        project.replace_file("custom/estimators.py", "estimators = {'trees': object()}"),
+        project.load_dag() as dag,
         pytest.raises(CustomCodeError, match=r"trees.*\bfit\b.*predict"),
     ):
         executor.check_build(dag, project.root)

@@ -93,9 +93,9 @@ def test_packages_imported_by_custom_files_are_listed(root: Path) -> None:
 def test_invalid_custom_file_raises(name: str, source: str, facts: list[Any], root: Path) -> None:
     if source:
         (root / "custom/odd.py").write_text(source)
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         custom_code.load_transformers(root, [name])
-    assert missing_facts(str(caught.value), *facts) == []
+    assert missing_facts(str(exc_info.value), *facts) == []
 
 
 def test_name_check_does_not_execute_code(root: Path) -> None:

@@ -164,10 +164,10 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
 def test_invalid_estimator_raises_before_any_fit(
     own: dict[Any, Any], spaces: Any, facts: list[Any]
 ) -> None:
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         resolve(["lr"], own, spaces)
-    assert missing_facts(caught.value.problem, *facts) == []
-    assert caught.value.expected
+    assert missing_facts(exc_info.value.problem, *facts) == []
+    assert exc_info.value.expected
 
 
 def test_a_class_of_a_module_that_would_not_travel_is_refused(
@@ -181,9 +181,9 @@ def test_a_class_of_a_module_that_would_not_travel_is_refused(
     (tmp_path / "beside_notebooks.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("beside_notebooks")
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         resolve(["lr"], {"a": module.Mine()})
-    assert missing_facts(caught.value.problem, "a", "beside_notebooks") == []
+    assert missing_facts(exc_info.value.problem, "a", "beside_notebooks") == []
     cell = {"__name__": "__main__"}
     exec(source, cell)  # the same class in a cell, with its helper, travels by value
     assert resolve(["lr"], {"a": cell["Mine"]()})[0] == ["lr", "a"]
@@ -210,9 +210,9 @@ def test_a_class_of_a_module_that_would_not_travel_is_refused(
 def test_predictions_that_cannot_be_used_are_refused(
     make_frame: Callable[..., pd.DataFrame], estimator: Any, facts: list[Any]
 ) -> None:
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         check_predictions(make_frame(), estimator)
-    assert missing_facts(caught.value.problem, "mine", *facts) == []
+    assert missing_facts(exc_info.value.problem, "mine", *facts) == []
 
 
 def test_predictions_that_can_be_used_pass(
@@ -239,10 +239,11 @@ def test_unknown_family_raises(
     family: str, facts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(config.FAMILY_PACKAGES, "xgboost", "a_package_that_is_not_there")
-    with pytest.raises(ModelbookError) as caught:
+    with pytest.raises(ModelbookError) as exc_info:
         resolve([family], {})
     assert (
-        missing_facts(caught.value.problem.replace("a_package_that_is_not_there", ""), *facts) == []
+        missing_facts(exc_info.value.problem.replace("a_package_that_is_not_there", ""), *facts)
+        == []
     )
 
 
@@ -269,9 +270,9 @@ def test_invalid_metric_raises_before_any_fit(metrics: dict[str, Any], facts: li
         [metric] = scorers.make_metrics(TASK, metrics, "roc_auc").values()
         scorers.check_metric(TASK, metric, np.arange(40) % 2)
 
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         make_and_check()
-    assert missing_facts(caught.value.problem, *facts) == []
+    assert missing_facts(exc_info.value.problem, *facts) == []
 
 
 def test_a_metric_that_sorts_its_arguments_changes_no_outcome() -> None:
@@ -289,9 +290,9 @@ def test_a_metric_that_sorts_its_arguments_changes_no_outcome() -> None:
 
 @pytest.mark.parametrize("name", ["r2", "neg_mean_squared_error", "roc_acu", "gain"])
 def test_metric_of_another_task_raises(name: str) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         TASK.resolve_metric(name)
-    assert repr(name) in caught.value.problem
+    assert repr(name) in exc_info.value.problem
     assert TASK.resolve_metric("gain", ["gain"]) == "gain"
     assert TASK.resolve_metric("balanced_accuracy") == "balanced_accuracy"
 
@@ -301,9 +302,9 @@ def test_the_metric_that_an_error_suggests_can_rank() -> None:
     columns = {**CONTRACT["columns"], "happened": target}
     number = Contract.model_validate({**CONTRACT, "task": "regression", "columns": columns})
     for task in (TASK, tasks.get_task(number)):
-        with pytest.raises(ParameterError) as caught:
+        with pytest.raises(ParameterError) as exc_info:
             task.resolve_metric("no_scorer")
-        name = caught.value.expected.rpartition(" ")[2]
+        name = exc_info.value.expected.rpartition(" ")[2]
         assert task.resolve_metric(name) == name
 
 
@@ -331,9 +332,9 @@ def test_file_without_expected_dict_raises(
     (tmp_path / "custom").mkdir()
     if source:
         (tmp_path / "custom/own.py").write_text(source)
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         custom_code.load_dict(tmp_path, "custom/own.py", "estimators")
-    assert missing_facts(caught.value.problem, *facts) == []
+    assert missing_facts(exc_info.value.problem, *facts) == []
     assert custom_code.load_dict(tmp_path, "none", "estimators") == {}
 
 
@@ -345,9 +346,9 @@ def test_file_without_expected_dict_raises(
 def test_setup_options_owned_by_stage_raise(
     options: dict[str, Any], facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         Experiment(frame, contract, folds=2, seed=1, setup_options=options, imbalance="oversample")
-    assert missing_facts(caught.value.problem, *facts) == []
+    assert missing_facts(exc_info.value.problem, *facts) == []
 
 
 @pytest.mark.long

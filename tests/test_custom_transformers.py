@@ -80,10 +80,10 @@ def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
 def test_invalid_custom_transformer_raises_with_file_name(
     does: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
-    with pytest.raises(CustomCodeError) as caught:
+    with pytest.raises(CustomCodeError) as exc_info:
         fit_and_check(does, frame, contract)
-    assert missing_facts(caught.value.problem, "odd.Step", *facts) == []
-    assert "custom/odd.py" in caught.value.next
+    assert missing_facts(exc_info.value.problem, "odd.Step", *facts) == []
+    assert "custom/odd.py" in exc_info.value.next
 
 
 def test_transformer_output_is_converted_to_supported_dtypes(

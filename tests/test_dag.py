@@ -42,7 +42,7 @@ def pipeline() -> stage_graph.StageGraph:
 
 
 @pytest.fixture
-def run(tiny: SmallProject) -> Callable[..., Any]:
+def run(small_project: SmallProject) -> Callable[..., Any]:
     """Runs `modelbook dag` in a project."""
     return lambda *args: CliRunner().invoke(app, ["dag", *args])
 
@@ -62,10 +62,13 @@ class TestPipeline:
 
     @BREAKS
     def test_broken_dependency_names_dependent_stage(
-        self, tiny: SmallProject, old: str, new: str, fact: str
+        self, small_project: SmallProject, old: str, new: str, fact: str
     ) -> None:
-        with tiny.changed("pipeline.yaml", old, new), pytest.raises(PipelineSpecError, match=fact):
-            stage_graph.read_stage_graph(tiny.root)
+        with (
+            small_project.change_file("pipeline.yaml", old, new),
+            pytest.raises(PipelineSpecError, match=fact),
+        ):
+            stage_graph.read_stage_graph(small_project.root)
 
     def test_pod_matches_pods_of_cronjobs(self) -> None:
         jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
@@ -246,13 +249,13 @@ class TestCommand:
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
     def test_invalid_pipeline_writes_no_file(
-        self, run, tiny: SmallProject, scheduler: str, old, new, fact
+        self, run, small_project: SmallProject, scheduler: str, old, new, fact
     ) -> None:
-        with tiny.changed("pipeline.yaml", old, new):
+        with small_project.change_file("pipeline.yaml", old, new):
             result = run(scheduler, "--out", "out/file")
         assert result.exit_code == 1
         assert fact in result.stderr
-        assert not (tiny.root / "out").exists()
+        assert not (small_project.root / "out").exists()
 
     def test_unwritable_path_is_reported(self, run, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -89,9 +89,9 @@ def test_uncommitted_table_raises_unless_allowed(
     change: Callable[[Path], str], project: Path
 ) -> None:
     message = change(project)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=message) as exc_info:
         dataset.read_data_version(TABLE, project)
-    assert "MODELBOOK_DATA_VERSION=any" in caught.value.next
+    assert "MODELBOOK_DATA_VERSION=any" in exc_info.value.next
     now = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
     assert dataset.read_data_version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
 
@@ -125,8 +125,8 @@ def test_pushed_and_pulled_version_reproduces_the_build(
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()
     ]
-    tiny = SmallProject(put_empty_store(tmp_path))
-    tiny.leave_out("explore", "monitor")
+    small_project = SmallProject(put_empty_store(tmp_path))
+    small_project.remove_stages("explore", "monitor")
     shutil.copy(ROOT / ".gitignore", tmp_path)
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
@@ -139,7 +139,7 @@ def test_pushed_and_pulled_version_reproduces_the_build(
     with object_store(monkeypatch, "team-data"):
         result = {}
         for line in lines:
-            environ = {**tiny.environ, "DVC_NO_ANALYTICS": "1"}
+            environ = {**small_project.environ, "DVC_NO_ANALYTICS": "1"}
             process = subprocess.run(
                 line, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
             )
@@ -149,7 +149,7 @@ def test_pushed_and_pulled_version_reproduces_the_build(
             result[line] = process.stdout
     version = f"dvc md5 {hashlib.md5((tmp_path / 'data/members.parquet').read_bytes()).hexdigest()}"
     for stage in ("ingest", "finalize"):
-        assert tiny.receipt(stage)["details"]["data_version"] == version
+        assert small_project.read_receipt(stage)["details"]["data_version"] == version
     assert version in (tmp_path / "reports/tiny/01_ingest.html").read_text()
     assert not re.search(r"^data ", result["modelbook diff"], re.M)
     differences = re.findall(

@@ -233,9 +233,9 @@ def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -
 
 def test_drill_refuses_an_older_journal_and_names_the_upgrade(root: Path) -> None:
     put_journal(root)
-    with raises_stating(JournalError, default_path(root, BOOK), "schema 1") as caught:
+    with raises_stating(JournalError, default_path(root, BOOK), "schema 1") as exc_info:
         drill.run_drill(root, BOOK)
-    assert missing_facts(caught.value.next, "modelbook upgrade") == []
+    assert missing_facts(exc_info.value.next, "modelbook upgrade") == []
 
 
 def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(

@@ -107,10 +107,10 @@ def test_unreadable_table_raises_with_its_name(
 ) -> None:
     if content is not None:
         (tmp_path / table).write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         read_table(table, tmp_path)
-    assert missing_facts(caught.value.problem, table, *facts) == []
-    assert caught.value.next
+    assert missing_facts(exc_info.value.problem, table, *facts) == []
+    assert exc_info.value.next
 
 
 def test_quick_fingerprint_changes_with_file_content(tmp_path: Path) -> None:
@@ -287,10 +287,10 @@ def test_sample_contains_whole_entities_and_is_independent_of_split(
 def test_side_without_enough_rows_raises(
     change: dict[str, int], count: int, contract: Contract, frame: pd.DataFrame
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         split_table(frame.assign(**change), contract, holdout_share=0.2, train_until=3, seed=1)
-    assert missing_facts(caught.value.problem, count) == []
-    assert "holdout" in caught.value.next
+    assert missing_facts(exc_info.value.problem, count) == []
+    assert "holdout" in exc_info.value.next
 
 
 def test_train_until_before_first_period_raises_with_periods(

@@ -53,9 +53,9 @@ def commands() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def project(bundled):
+def project(bundled_project):
     """The bundled book made small, as its first build left it."""
-    return bundled
+    return bundled_project
 
 
 @pytest.mark.parametrize(

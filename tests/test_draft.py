@@ -259,17 +259,17 @@ def test_amounts_in_several_currencies_raise_a_question() -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_invalid_input_raises(case: str) -> None:
     make, result = BAD[case]
-    with pytest.raises(DataError, match=result) as caught:
+    with pytest.raises(DataError, match=result) as exc_info:
         draft_book(make(), "y", title="t", source="s")
-    assert caught.value.next
+    assert exc_info.value.next
 
 
 def test_target_below_the_header_names_the_lines_to_skip(tmp_path: Path) -> None:
     people().to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.csv").write_text("people,2024\n" + (tmp_path / "t.csv").read_text())
-    with pytest.raises(DataError, match="'y'") as caught:
+    with pytest.raises(DataError, match="'y'") as exc_info:
         planning.draft_from_plan(planning.plan_draft(tmp_path, "t.csv"), "y")
-    assert "--skip-rows 1" in caught.value.next
+    assert "--skip-rows 1" in exc_info.value.next
     layout = FileLayout(skip_rows=1)
     planning.draft_from_plan(planning.plan_draft(tmp_path, "t.csv"), "y", layout=layout)
 
@@ -546,9 +546,9 @@ def test_failed_write_leaves_no_files(place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_address_with_password_is_refused_without_reading(place: Path) -> None:
-    with pytest.raises(DataError, match=r"me:\*\*\*@host") as caught:
+    with pytest.raises(DataError, match=r"me:\*\*\*@host") as exc_info:
         planning.plan_draft(place, "postgresql://me:geheim-word@host/db", "people")
-    assert "geheim" not in str(caught.value)
+    assert "geheim" not in str(exc_info.value)
     plan = planning.plan_draft(place, "postgresql://me:${PGPASSWORD}@host/db", "shop.orders")
     assert (plan.book, plan.table) == (
         "shop-orders",
@@ -600,9 +600,9 @@ def test_guessed_encoding_is_a_question(place: Path) -> None:
 
 def test_file_without_header_suggests_columns_option(place: Path) -> None:
     (place / "bare.csv").write_text(people().to_csv(index=False, header=False))
-    with pytest.raises(DataError, match="has no column 'y'") as caught:
+    with pytest.raises(DataError, match="has no column 'y'") as exc_info:
         planning.draft_from_plan(planning.plan_draft(place, "bare.csv"), "y")
-    assert "--columns" in caught.value.next
+    assert "--columns" in exc_info.value.next
 
 
 def test_invalid_tables_raise_modelbook_errors(place: Path) -> None:

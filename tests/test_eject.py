@@ -177,12 +177,12 @@ def test_catboost_is_written_as_source():
 
 
 @pytest.mark.slow
-def test_registered_version_is_ejected(built, tmp_path, monkeypatch):
-    monkeypatch.chdir(built.root)
+def test_registered_version_is_ejected(built_project, tmp_path, monkeypatch):
+    monkeypatch.chdir(built_project.root)
     out = tmp_path / "one.ipynb"
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
-    process = run(out, env=built.environ)
+    process = run(out, env=built_project.environ)
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout
     text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
@@ -192,21 +192,21 @@ def test_registered_version_is_ejected(built, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_version_of_earlier_table_is_ejected_with_its_rows(copy_of, tmp_path, monkeypatch):
+def test_version_of_earlier_table_is_ejected_with_its_rows(project_copy, tmp_path, monkeypatch):
     """A later period was ingested since: the version's rows are restored."""
-    monkeypatch.chdir(copy_of.root)
+    monkeypatch.chdir(project_copy.root)
     out = tmp_path / "one.ipynb"
-    train = copy_of.root / "data/tiny/train.parquet"
+    train = project_copy.root / "data/tiny/train.parquet"
     rows = pd.read_parquet(train)
     pd.concat([rows, rows.head(3)]).to_parquet(train)
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
     written = pd.read_parquet(out.with_suffix(".parquet"))
     pd.testing.assert_frame_equal(written.head(len(rows)), rows)
-    process = run(out, env=copy_of.environ)
+    process = run(out, env=project_copy.environ)
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout
-    env = copy_of.root / "env.yaml"
+    env = project_copy.root / "env.yaml"
     env.write_text(env.read_text().replace("holdout: 0.2", "holdout: 0.3"))
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert (result.exit_code, "data version none" in " ".join(result.stderr.split())) == (1, True)

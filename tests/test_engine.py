@@ -84,10 +84,10 @@ def equal_leaderboards(made: list[Candidate], board: pd.DataFrame) -> None:
 
 def test_missing_engine_package_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(engine.PACKAGES, "dask", "nowhere_to_be_found")
-    with pytest.raises(EngineError, match=r"dask.*nowhere_to_be_found") as caught:
+    with pytest.raises(EngineError, match=r"dask.*nowhere_to_be_found") as exc_info:
         engine.open_engine("dask", None, str)
-    assert "make engines" in caught.value.next
-    assert "modelbook[dask]" in caught.value.next
+    assert "make engines" in exc_info.value.next
+    assert "modelbook[dask]" in exc_info.value.next
 
 
 @pytest.mark.parametrize("name", ["dask", "spark", "ray"])

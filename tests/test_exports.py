@@ -100,9 +100,9 @@ def test_folder_is_an_address_like_its_uri(
         result = exports.open_export(tmp_path / "other", address)
         assert served_models.load_model(result, max_rows=1).number == 1
     for problem_address in (folder.name, f"{folder.name}/{'0' * 64}"):
-        with raises_stating(StoreError, str(tmp_path / problem_address)) as caught:
+        with raises_stating(StoreError, str(tmp_path / problem_address)) as exc_info:
             exports.open_export(tmp_path / "other", problem_address)
-        assert "file://" not in str(caught.value)
+        assert "file://" not in str(exc_info.value)
 
 
 def test_altered_files_are_neither_exported_nor_served(
@@ -135,9 +135,9 @@ def test_export_with_wrong_digest_raises(
 ) -> None:
     folder = Path(exports.export_version(version_store.root, BOOK, address).removeprefix("file://"))
     folder.rename(folder.with_name("0" * 64))
-    with raises_stating(StoreError, folder.name[:12]) as caught:
+    with raises_stating(StoreError, folder.name[:12]) as exc_info:
         exports.open_export(tmp_path, f"{address}/{'0' * 64}")
-    assert "0" * 12 in caught.value.expected
+    assert "0" * 12 in exc_info.value.expected
     text = "[]"
     other = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
     folder.with_name("0" * 64).rename(other)

@@ -353,39 +353,43 @@ class TestRetryCommand:
 
 
 @pytest.mark.slow
-def test_build_writes_failure_page_and_replaces_it_after_success(copy_of: SmallProject) -> None:
-    tiny = copy_of
-    tiny.wire(**QUICK_COMPARISON)
+def test_build_writes_failure_page_and_replaces_it_after_success(
+    project_copy: SmallProject,
+) -> None:
+    small_project = project_copy
+    small_project.set_pipeline_parameters(**QUICK_COMPARISON)
     call = "figures.leaderboard(board, metric)"
-    with tiny.changed("notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"):
-        result = tiny.build()
+    with small_project.change_file(
+        "notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"
+    ):
+        result = small_project.build()
     assert result.returncode == 1
     assert re.search(r"failed.*: compare \(", result.stderr.strip())
     match = re.search(
         r"FAILED\nZeroDivisionError: division by zero\n +in cell (\d+):\n  > .*1 / 0", result.stdout
     )
-    partial = tiny.root / "reports/tiny/03_compare.ipynb"
+    partial = small_project.root / "reports/tiny/03_compare.ipynb"
     assert str(partial) in result.stdout
     assert "ZeroDivisionError" in partial.read_text()
-    report = tiny.root / "reports/tiny/03_compare.html"
+    report = small_project.root / "reports/tiny/03_compare.html"
     html = report.read_text(encoding="utf-8")
     assert "ZeroDivisionError: division by zero." in text(html)
     assert f"code cell {match[1]} of " in text(html)
     assert "figures.leaderboard(board, 1 / 0)" in text(html)
     assert "Finalize, deploy and monitor" in text(html)
-    assert str(tiny.receipt("compare")["status"]) in html
+    assert str(small_project.read_receipt("compare")["status"]) in html
     notice = '<aside class="notice"'
-    pages = sorted((tiny.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))
+    pages = sorted((small_project.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))
     marked = {page.stem for page in pages if notice in page.read_text(encoding="utf-8")}
     assert marked == {"03_compare-last-good", "04_finalize", "05_deploy", "06_monitor"}
-    index = tiny.root / "reports/index.html"
+    index = small_project.root / "reports/index.html"
     row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
     assert failure_report.last_good_path(report).is_file()
-    result = tiny.build("--partially", "compare")
+    result = small_project.build("--partially", "compare")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "compare" in tiny.ran(result)
+    assert "compare" in small_project.list_executed_stages(result)
     assert not failure_report.is_failure_report(report)
     assert not failure_report.last_good_path(report).exists()
     assert not any(notice in page.read_text(encoding="utf-8") for page in pages if page.exists())

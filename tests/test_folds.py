@@ -112,6 +112,6 @@ def test_random_folds_may_separate_rows_of_an_entity(
 def test_more_folds_than_times_raise(years: pd.DataFrame, contract: Contract) -> None:
     with pytest.raises(
         TrainingError, match="4 times cannot be cross-validated in 4 folds"
-    ) as caught:
+    ) as exc_info:
         Experiment(years, contract, folds=4, seed=1, split="time")
-    assert caught.value.expected == "at least 5 times in the training rows"
+    assert exc_info.value.expected == "at least 5 times in the training rows"

@@ -49,11 +49,14 @@ def test_insufficient_disk_space_raises_with_free_space(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_build_is_refused_before_a_kernel_starts(
-    tiny: SmallProject, monkeypatch: pytest.MonkeyPatch
+    small_project: SmallProject, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**60)
-    with tiny.dag() as dag, pytest.raises(DiskError, match=rf"{tiny.root}/\w+/tiny .*MB"):
-        executor.check_build(dag, tiny.root)
+    with (
+        small_project.load_dag() as dag,
+        pytest.raises(DiskError, match=rf"{small_project.root}/\w+/tiny .*MB"),
+    ):
+        executor.check_build(dag, small_project.root)
 
 
 def test_full_disk_error_is_translated_for_every_library(tmp_path):
@@ -71,9 +74,9 @@ def test_full_disk_error_is_translated_for_every_library(tmp_path):
     "other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")]
 )
 def test_other_errors_are_not_translated(other):
-    with pytest.raises(type(other)) as caught, disk.translate_disk_full():
+    with pytest.raises(type(other)) as exc_info, disk.translate_disk_full():
         raise other
-    assert caught.value is other
+    assert exc_info.value is other
 
 
 def test_full_disk_hint_is_shown_once_in_cell_error():
@@ -103,15 +106,17 @@ def test_failed_write_keeps_existing_file_and_leaves_no_partial_file(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount a disk of its own")
-def test_build_on_full_disk_fails_and_continues_when_space_is_free(tiny: SmallProject):
-    (tiny.root / "models").mkdir()
+def test_build_on_full_disk_fails_and_continues_when_space_is_free(small_project: SmallProject):
+    (small_project.root / "models").mkdir()
     subprocess.run(
         [*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],
-        cwd=tiny.root,
-        env=tiny.environ,
+        cwd=small_project.root,
+        env=small_project.environ,
         check=True,
     )
-    filled, again = (tiny.root.joinpath(name).read_text() for name in ("full.txt", "again.txt"))
+    filled, again = (
+        small_project.root.joinpath(name).read_text() for name in ("full.txt", "again.txt")
+    )
     assert "exit 1" in filled
     assert disk.DISK_FULL_PATTERN.search(filled), filled
     assert disk.DISK_FULL_HINT in filled

@@ -414,9 +414,9 @@ def test_unreachable_journal_is_reported_without_password(tmp_path: Path) -> Non
     (tmp_path / "folder.db").mkdir()
     with raises_stating(JournalError, tmp_path / "folder.db", "unable to open"):  # as SQLite says
         Journal(f"sqlite:///{tmp_path / 'folder.db'}", "tiny").create_tables()
-    with raises_stating(JournalError, "127.0.0.1:1/tiny") as caught:
+    with raises_stating(JournalError, "127.0.0.1:1/tiny") as exc_info:
         Journal(f"postgresql+psycopg://owner:{PASSWORD}@127.0.0.1:1/tiny", "tiny").create_tables()
-    assert PASSWORD not in str(caught.value)
+    assert PASSWORD not in str(exc_info.value)
 
 
 def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
@@ -454,9 +454,9 @@ def test_a_journal_of_a_newer_schema_is_refused(journal: Journal) -> None:
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
     for call in (journal.create_tables, journal.migrate):
-        with raises_stating(JournalError, "schema 99", f"schema {SCHEMA_VERSION}") as caught:
+        with raises_stating(JournalError, "schema 99", f"schema {SCHEMA_VERSION}") as exc_info:
             call()
-        assert missing_facts(caught.value.next, "newer", "journal.url") == []
+        assert missing_facts(exc_info.value.next, "newer", "journal.url") == []
     assert len(journal.read_predictions(0)) == 1
 
 

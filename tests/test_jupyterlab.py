@@ -67,21 +67,25 @@ DRESSED = "async name => { await jupyterapp.commands.execute('apputils:change-th
 
 
 @pytest.fixture(scope="module")
-def project(bundled: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+def project(
+    bundled_project: SmallProject, tmp_path_factory: pytest.TempPathFactory
+) -> SmallProject:
     """A clone, set up and built; the notebooks' own book, made small."""
-    tiny = SmallProject.copy(bundled.first_build, tmp_path_factory.mktemp("clone"))
+    small_project = SmallProject.copy(bundled_project.first_build, tmp_path_factory.mktemp("clone"))
     for name in (".gitattributes", ".gitignore"):
-        shutil.copy(ROOT / name, tiny.root)
-    git(tiny, "init", "--quiet")
-    result = tiny.run("modelbook", "setup")
+        shutil.copy(ROOT / name, small_project.root)
+    git(small_project, "init", "--quiet")
+    result = small_project.run("modelbook", "setup")
     assert result.returncode == 0, result.stderr
-    git(tiny, "add", "--all")
-    git(tiny, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all")
-    built = tiny.build()
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert tiny.ran(built) == []
-    assert git(tiny, "status", "--porcelain") == ""
-    return tiny
+    git(small_project, "add", "--all")
+    git(
+        small_project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all"
+    )
+    result = small_project.build()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert small_project.list_executed_stages(result) == []
+    assert git(small_project, "status", "--porcelain") == ""
+    return small_project
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +190,7 @@ def made(project: SmallProject) -> dict[str, object]:
     """Products but for those by hand and the store's; who is champion."""
     products = {
         path: when
-        for path, when in project.products().items()
+        for path, when in project.list_products().items()
         if not re.search(r"by-hand|sandbox/|\.ipynb_checkpoints", path)
         and not path.startswith(("models/mlflow.", "models/artifacts/", "models/aliases/"))
     }
@@ -421,13 +425,13 @@ def test_panel_builds_outdated_stages(page, project):
 
 def test_estimator_from_cell_is_taken_to_build_and_served(project):
     """Uses the sandbox's estimator; runs last, because it changes the book."""
-    project.wire(candidate_models="true")
+    project.set_pipeline_parameters(candidate_models="true")
     result = project.run("modelbook", "take", "../mine.ipynb", "--yes")
     assert result.returncode == 0, result.stderr
     assert "HistGradientBoostingClassifier" in result.stdout
     assert "sandbox" not in (project.root / "notebooks" / notebook("compare")).read_text()
-    built = project.build("--partially", "compare")
-    assert built.returncode == 0, built.stdout + built.stderr
+    result = project.build("--partially", "compare")
+    assert result.returncode == 0, result.stdout + result.stderr
     result = project.run("modelbook", "finalize", "--candidate", "HGB")
     assert result.returncode == 0, result.stdout + result.stderr
     receipt = json.loads((project.root / "models/rand-hie/finalize.json").read_text())
@@ -436,7 +440,7 @@ def test_estimator_from_cell_is_taken_to_build_and_served(project):
         "modelbook", "promote", number, "--override", "to be served", "--why", "HGB"
     )
     assert result.returncode == 0, result.stderr  # the gate may have held it, or promoted it
-    with project.serving() as address:
+    with project.serve() as address:
         about = json.load(urllib.request.urlopen(f"{address}/model"))
     assert (about["model"], str(about["model_version"])) == ("rand-hie", number)
     assert about["family"] == "HGB"

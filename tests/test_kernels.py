@@ -30,27 +30,27 @@ DEATHS = {
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def small_project(tmp_path_factory):
     return SmallProject(put_empty_store(tmp_path_factory.mktemp("kernels")))
 
 
-def ingest(tiny, **environ):
-    return tiny.build("--partially", "ingest", "--force", **environ)
+def ingest(small_project, **environ):
+    return small_project.build("--partially", "ingest", "--force", **environ)
 
 
 @pytest.mark.parametrize("how", DEATHS)
-def test_cause_of_stage_death_is_reported(tiny, how):
+def test_cause_of_stage_death_is_reported(small_project, how):
     code, fact = DEATHS[how]
     seconds = 2 if how == "late" else 3600
     with (
-        tiny.changed("pipeline.yaml", "ingest: 3600", f"ingest: {seconds}"),
-        tiny.changed(
+        small_project.change_file("pipeline.yaml", "ingest: 3600", f"ingest: {seconds}"),
+        small_project.change_file(
             "notebooks/01_ingest.ipynb",
             '"context = stage.open',
             f'"{code}\\n",\n    "context = stage.open',
         ),
     ):
-        result = ingest(tiny)
+        result = ingest(small_project)
     assert result.returncode == 1
     assert fact in result.stdout
     assert not [other for _, other in DEATHS.values() if other != fact and other in result.stdout]
@@ -58,7 +58,7 @@ def test_cause_of_stage_death_is_reported(tiny, how):
         result.stdout.count("starting the kernel\n") == 1
     )  # only a kernel that does not start is tried again
     assert re.search(r"failed.*: ingest \(", result.stderr.strip())
-    page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
+    page = (small_project.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert {"memory": "MemoryError"}.get(how, fact) in html.unescape(page)
     if how != "late":  # on a busy machine the time is up before
         assert re.search(r"cell 3 of \d+", page)
@@ -81,19 +81,19 @@ def kernelspec(folder: Path, failures: int) -> dict[str, str]:
     return {"JUPYTER_PATH": str(folder)}
 
 
-def test_kernel_that_fails_to_start_is_retried_once(tiny, tmp_path):
-    result = ingest(tiny, **kernelspec(tmp_path, 1))
+def test_kernel_that_fails_to_start_is_retried_once(small_project, tmp_path):
+    result = ingest(small_project, **kernelspec(tmp_path, 1))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "code 7" in result.stdout
     assert (tmp_path / "count").read_text() == "2"
 
 
-def test_kernel_that_fails_twice_ends_build(tiny, tmp_path):
-    result = ingest(tiny, **kernelspec(tmp_path, 99))
+def test_kernel_that_fails_twice_ends_build(small_project, tmp_path):
+    result = ingest(small_project, **kernelspec(tmp_path, 99))
     assert result.returncode == 1
     assert re.search(r"BuildError: .*'ingest'.*code 7", result.stdout)
     assert "modelbook doctor" in result.stdout
-    page = (tiny.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
+    page = (small_project.root / "reports/tiny/01_ingest.html").read_text(encoding="utf-8")
     assert "odelbook doctor" in page
     assert not re.search(r"cell \d+ of \d+", page)
     assert (tmp_path / "count").read_text() == "2"
@@ -114,27 +114,29 @@ def test_out_of_memory_kills_are_counted(monkeypatch, tmp_path):
         ({"jobs": 2, "timeout": {"ingest": "soon"}}, "ingest = 'soon'"),
     ],
 )
-def test_invalid_limits_raise(tiny, monkeypatch, limits, facts):
-    monkeypatch.chdir(tiny.root)
-    with tiny.dag() as dag, pytest.raises(Reported, match=facts):
+def test_invalid_limits_raise(small_project, monkeypatch, limits, facts):
+    monkeypatch.chdir(small_project.root)
+    with small_project.load_dag() as dag, pytest.raises(Reported, match=facts):
         executor.BuildExecutor(**limits)(dag, show_progress=False)
-    assert not (tiny.root / "reports/tiny/logs/02_explore.log").exists()
+    assert not (small_project.root / "reports/tiny/logs/02_explore.log").exists()
 
 
 class TestConcurrentStages:
     @pytest.fixture(scope="class")
-    def serial(self, built, tmp_path_factory):
+    def serial(self, built_project, tmp_path_factory):
         """The root of a project of which two stages that wait for the same one were built one after the other."""
-        tiny = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("serial"))
-        tiny.leave_out("finalize", "deploy", "monitor")
-        pipeline = tiny.root / "pipeline.yaml"
+        small_project = SmallProject.copy(
+            built_project.first_build, tmp_path_factory.mktemp("serial")
+        )
+        small_project.remove_stages("finalize", "deploy", "monitor")
+        pipeline = small_project.root / "pipeline.yaml"
         pipeline.write_text(pipeline.read_text().replace("jobs: 2", "jobs: 1"))
         for stage in ("explore", "compare"):
-            (tiny.root / f"models/tiny/{stage}.json").unlink()
-        result = tiny.build()
+            (small_project.root / f"models/tiny/{stage}.json").unlink()
+        result = small_project.build()
         assert result.returncode == 0, result.stdout + result.stderr
-        assert tiny.ran(result) == ["explore", "compare"]
-        return tiny.root
+        assert small_project.list_executed_stages(result) == ["explore", "compare"]
+        return small_project.root
 
     def ran(self, root, stage):
         """When a stage began and ended."""
@@ -146,13 +148,15 @@ class TestConcurrentStages:
     def test_serial_build_runs_one_stage_at_a_time(self, serial):
         assert self.ran(serial, "explore")[1] <= self.ran(serial, "compare")[0]
 
-    def test_independent_stages_run_concurrently(self, built):
-        explore, compare = (self.ran(built.first_build, stage) for stage in ("explore", "compare"))
+    def test_independent_stages_run_concurrently(self, built_project):
+        explore, compare = (
+            self.ran(built_project.first_build, stage) for stage in ("explore", "compare")
+        )
         assert explore[0] < compare[1]
         assert compare[0] < explore[1]
 
-    def test_serial_and_concurrent_builds_give_equal_results(self, serial, built):
-        parallel = built.first_build
+    def test_serial_and_concurrent_builds_give_equal_results(self, serial, built_project):
+        parallel = built_project.first_build
         boards = [
             pd.read_parquet(root / "models/tiny/leaderboard.parquet") for root in (serial, parallel)
         ]

@@ -22,15 +22,15 @@ def test_each_stage_has_an_entry_point() -> None:
 
 
 @pytest.mark.slow
-def test_mlflow_run_builds_up_to_a_registered_version(copy_of: SmallProject) -> None:
-    tiny, root = copy_of, copy_of.root
-    tiny.set(tune_rounds=2)  # finalize is outdated
+def test_mlflow_run_builds_up_to_a_registered_version(project_copy: SmallProject) -> None:
+    small_project, root = project_copy, project_copy.root
+    small_project.set_parameters(tune_rounds=2)  # finalize is outdated
     shutil.copy(ROOT / "MLproject", root)
     (root / "env.yaml").rename(root / "env.other.yaml")
     (root / "env.yaml").write_text("book: not-this-one\n")
     environ = {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/models/mlflow.db"}
     words = ["-e", "finalize", "-P", "env=env.other.yaml"]
-    result = tiny.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
+    result = small_project.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     client = store.create_client(root)
     versions = client.search_model_versions()

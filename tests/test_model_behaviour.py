@@ -11,19 +11,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def model(built):
+def model(built_project):
     """The champion's answers: a frame of raw rows in, probabilities out."""
     from modelbook.registry import versions
 
-    champion = versions.get_champion(built.root, "tiny")
-    loaded = versions.load_pyfunc(built.root, champion)
+    champion = versions.get_champion(built_project.root, "tiny")
+    loaded = versions.load_pyfunc(built_project.root, champion)
     names = loaded.metadata.get_input_schema().input_names()
     return lambda rows: loaded.predict(rows[names])["probability"]
 
 
 @pytest.fixture(scope="module")
-def rows(built) -> pd.DataFrame:
-    return pd.read_parquet(built.root / "data/tiny/holdout.parquet")
+def rows(built_project) -> pd.DataFrame:
+    return pd.read_parquet(built_project.root / "data/tiny/holdout.parquet")
 
 
 class TestInvariance:
@@ -31,10 +31,10 @@ class TestInvariance:
         shuffled = rows.sample(frac=1, random_state=0)
         pd.testing.assert_series_equal(model(shuffled).sort_index(), model(rows))
 
-    def test_predictions_are_invariant_to_column_order(self, built, rows):
+    def test_predictions_are_invariant_to_column_order(self, built_project, rows):
         from modelbook.registry import versions
 
-        champion = versions.get_champion(built.root, "tiny")
+        champion = versions.get_champion(built_project.root, "tiny")
         contract, pipeline = champion.contract, champion.load_holdout_pipeline()
         turned = rows[rows.columns[::-1]]
         same = pipeline.predict_proba(contract.select_features(turned)) == pipeline.predict_proba(
@@ -80,33 +80,33 @@ class TestMinimumFunctionality:
         )
         assert model(ill).iloc[0] > 2 * model(well).iloc[0]
 
-    def test_every_allowed_missing_value_is_predicted(self, built, model, rows):
-        contract = Contract.load(built.root / "data/tiny/contract.yaml")
+    def test_every_allowed_missing_value_is_predicted(self, built_project, model, rows):
+        contract = Contract.load(built_project.root / "data/tiny/contract.yaml")
         nullable = [name for name in contract.feature_names if contract.columns[name].nullable]
         answers = model(rows.assign(**dict.fromkeys(nullable, float("nan"))))
         assert answers.between(0, 1).all()
 
 
 class TestTrainServeSkew:
-    def test_registered_model_matches_its_pipeline(self, built, rows):
+    def test_registered_model_matches_its_pipeline(self, built_project, rows):
         import cloudpickle
 
         from modelbook.registry import versions
 
-        champion = versions.get_champion(built.root, "tiny")
+        champion = versions.get_champion(built_project.root, "tiny")
         with (champion.artifact_folder / "model.pkl").open("rb") as file:
             trained = cloudpickle.load(file).predict_proba(champion.contract.select_features(rows))[
                 :, 1
             ]
-        served = versions.load_pyfunc(built.root, champion).predict(
+        served = versions.load_pyfunc(built_project.root, champion).predict(
             champion.contract.select_features(rows)
         )["probability"]
         assert (served.to_numpy() == trained).all()
 
-    def test_reference_scores_match_evaluated_pipeline(self, built):
+    def test_reference_scores_match_evaluated_pipeline(self, built_project):
         from modelbook.registry import versions
 
-        champion = versions.get_champion(built.root, "tiny")
+        champion = versions.get_champion(built_project.root, "tiny")
         reference = champion.reference
         answers = champion.load_holdout_pipeline().predict_proba(
             champion.contract.select_features(reference)

@@ -215,10 +215,10 @@ def test_card_with_empty_section_raises(make, tmp_path, without, tags, section, 
         if part.name == section
     ]
     target = tmp_path / "card-3.html"
-    with pytest.raises(ReportError) as caught:
+    with pytest.raises(ReportError) as exc_info:
         model_card.write(card_data.collect_card_data(make(without, **tags)), target, tmp_path)
-    assert title in caught.value.problem
-    assert missing_facts(caught.value.next, *fields) == []
+    assert title in exc_info.value.problem
+    assert missing_facts(exc_info.value.next, *fields) == []
     assert not target.exists()
 
 
@@ -300,15 +300,17 @@ def test_bundled_contract_has_all_card_sections():
 
 
 @pytest.mark.slow
-def test_build_updates_card_with_gate_decision(built):
-    version = built.receipt("deploy")["details"]["candidate"]
-    path = built.root / f"reports/tiny/card-{version}.html"
+def test_build_updates_card_with_gate_decision(built_project):
+    version = built_project.read_receipt("deploy")["details"]["candidate"]
+    path = built_project.root / f"reports/tiny/card-{version}.html"
     assert (
-        built.receipt("finalize")["details"]["card"]
-        == built.receipt("deploy")["details"]["card"]
+        built_project.read_receipt("finalize")["details"]["card"]
+        == built_project.read_receipt("deploy")["details"]["card"]
         == path.name
     )
     assert '<span class="badge good"' in path.read_text()
     for stage in ("04_finalize", "05_deploy"):
-        assert f'href="{path.name}"' in (built.root / f"reports/tiny/{stage}.html").read_text()
+        assert (
+            f'href="{path.name}"' in (built_project.root / f"reports/tiny/{stage}.html").read_text()
+        )
     assert path.stat().st_size < 1_500_000

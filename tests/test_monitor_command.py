@@ -494,34 +494,34 @@ def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_monitor_command_evaluates_batches_file_and_journal(built: Any) -> None:
+def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) -> None:
     def count_verdicts() -> int:
-        with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
+        with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:
             return len(requests.execute("select verdict from verdicts").fetchall())
 
     before = count_verdicts()
-    batches = built.run("modelbook", "monitor")
+    batches = built_project.run("modelbook", "monitor")
     assert batches.returncode in (0, 10, 20), batches.stderr
     assert "was evaluated on" in batches.stdout
-    table = pd.read_parquet(built.root / "data/tiny/batches.parquet")
+    table = pd.read_parquet(built_project.root / "data/tiny/batches.parquet")
     broken = table.assign(**{table.columns[-1]: None}).head(100)
-    broken.to_parquet(built.root / "late.parquet")
-    file = built.run("modelbook", "monitor", "--batch", "late.parquet")
+    broken.to_parquet(built_project.root / "late.parquet")
+    file = built_project.run("modelbook", "monitor", "--batch", "late.parquet")
     assert file.returncode in (10, 20), file.stderr
     assert "Batch late has 100 rows" in file.stdout
-    (built.root / "late.parquet").unlink()
-    for journal in (built.root / "data/tiny").glob("journal.db*"):
+    (built_project.root / "late.parquet").unlink()
+    for journal in (built_project.root / "data/tiny").glob("journal.db*"):
         journal.unlink()  # of tests that have asked a service of this project
-    empty = built.run("modelbook", "monitor", "--since", "1h")
+    empty = built_project.run("modelbook", "monitor", "--since", "1h")
     assert (empty.returncode, "served no rows since" in empty.stdout) == (10, True)
-    with sqlite3.connect(latest_verdict.history_path(built.root, "tiny")) as requests:
+    with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:
         assert {row[0] for row in requests.execute("select name from windows")} == {
             "4",
             "5",
             "late",
         }
     assert count_verdicts() == before + 2  # an empty window is no verdict
-    client = store.create_client(built.root)
+    client = store.create_client(built_project.root)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     batches = {run.data.tags.get("batches") for run in client.search_runs(experiments)}
     assert batches - {None} == {"4, 5", "late"}

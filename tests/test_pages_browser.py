@@ -39,9 +39,11 @@ Opened = Callable[..., tuple[Page, list[str], list[str]]]
 
 
 @pytest.fixture(scope="module")
-def reports(built: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reports(built_project: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reports that builds have left, and the page of a stage that failed; a copy, since other tests build, too."""
-    reports = shutil.copytree(built.root / "reports", tmp_path_factory.mktemp("pages") / "reports")
+    reports = shutil.copytree(
+        built_project.root / "reports", tmp_path_factory.mktemp("pages") / "reports"
+    )
     fail(reports / "tiny", "compare")
     serve_two_versions(reports / "tiny")
     return reports

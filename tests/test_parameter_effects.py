@@ -129,9 +129,9 @@ def _text(value: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def root(built, tmp_path_factory) -> Path:
+def root(built_project, tmp_path_factory) -> Path:
     """A built project of these tests' own, with another table, contract and book, a new candidate, and bad batches."""
-    root = SmallProject.copy(built.first_build, tmp_path_factory.mktemp("parameters")).root
+    root = SmallProject.copy(built_project.first_build, tmp_path_factory.mktemp("parameters")).root
     patch = pytest.MonkeyPatch()
     patch.setenv("MODELBOOK_ROOT", str(root))
     verify_in_process(patch)

@@ -17,13 +17,13 @@ CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nfolds = 5\nseed = 42\nti
 
 
 @pytest.fixture
-def tiny(tiny, monkeypatch):
+def small_project(small_project, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ploomber", "build"])
     for name in ("contract.yaml", "train.parquet", "holdout.parquet", "batches.parquet"):
-        (tiny.root / "data/tiny").mkdir(parents=True, exist_ok=True)
-        (tiny.root / "data/tiny" / name).touch()
-    files.write(tiny.root / "models/tiny/ingest.json", {"details": {}})
-    return tiny
+        (small_project.root / "data/tiny").mkdir(parents=True, exist_ok=True)
+        (small_project.root / "data/tiny" / name).touch()
+    files.write(small_project.root / "models/tiny/ingest.json", {"details": {}})
+    return small_project
 
 
 def cell_of(extra: str = "", injected: str = "", first: str = CELL) -> dict:
@@ -43,28 +43,36 @@ def compared(extra: str = "", injected: str = ""):
 class TestRetrainValues:
     """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
 
-    def ingest(self, tiny, **typed):
+    def ingest(self, small_project, **typed):
         namespace = {
-            **project.read_parameters(tiny.root, tiny.root / "env.yaml")["ingest"],
+            **project.read_parameters(small_project.root, small_project.root / "env.yaml")[
+                "ingest"
+            ],
             **typed,
         }
-        values, result = origins.resolve_for_build(tiny.root, "ingest", namespace)
+        values, result = origins.resolve_for_build(small_project.root, "ingest", namespace)
         return values["train_until"], result["train_until"]
 
-    def test_retrain_value_holds_while_env_file_is_unchanged(self, tiny):
-        assert self.ingest(tiny) == (3, "env file env.yaml")
-        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
-        assert self.ingest(tiny) == (4, "the last retrain")
-        with tiny.changed("env.yaml", "train_until: 3", "train_until: 2"):
-            assert self.ingest(tiny) == (2, "env file env.yaml")
+    def test_retrain_value_holds_while_env_file_is_unchanged(self, small_project):
+        assert self.ingest(small_project) == (3, "env file env.yaml")
+        retrain_overrides.save_overrides(
+            small_project.root, "tiny", {"train_until": 4}, {"train_until": 3}
+        )
+        assert self.ingest(small_project) == (4, "the last retrain")
+        with small_project.change_file("env.yaml", "train_until: 3", "train_until: 2"):
+            assert self.ingest(small_project) == (2, "env file env.yaml")
 
-    def test_retrain_value_is_overridden_by_command_line_and_environment(self, tiny, monkeypatch):
-        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
-        assert self.ingest(tiny, train_until=1) == (1, "command line")
+    def test_retrain_value_is_overridden_by_command_line_and_environment(
+        self, small_project, monkeypatch
+    ):
+        retrain_overrides.save_overrides(
+            small_project.root, "tiny", {"train_until": 4}, {"train_until": 3}
+        )
+        assert self.ingest(small_project, train_until=1) == (1, "command line")
         monkeypatch.setenv("MODELBOOK_TRAIN_UNTIL", "2")
-        assert self.ingest(tiny) == ("2", "environment MODELBOOK_TRAIN_UNTIL")
+        assert self.ingest(small_project) == ("2", "environment MODELBOOK_TRAIN_UNTIL")
 
-    def test_retrain_value_outdates_stages_with_the_parameter(self, tiny):
+    def test_retrain_value_outdates_stages_with_the_parameter(self, small_project):
         def digests(**values):
             params = {
                 "book": "tiny",
@@ -75,93 +83,112 @@ class TestRetrainValues:
             }
             namespace = {"ingest": params, "explore": {"book": "tiny"}}
             return {
-                name: dependencies.compute_digest(name, tiny.root, each)
+                name: dependencies.compute_digest(name, small_project.root, each)
                 for name, each in namespace.items()
             }
 
         before = digests()
-        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 4}, {"train_until": 3})
+        retrain_overrides.save_overrides(
+            small_project.root, "tiny", {"train_until": 4}, {"train_until": 3}
+        )
         after = digests(train_until=4)
         assert [name for name in before if before[name] != after[name]] == ["ingest"]
-        retrain_overrides.save_overrides(tiny.root, "tiny", {"train_until": 5}, {"train_until": 3})
+        retrain_overrides.save_overrides(
+            small_project.root, "tiny", {"train_until": 5}, {"train_until": 3}
+        )
         assert digests(train_until=5)["ingest"] not in (before["ingest"], after["ingest"])
 
-    def test_corrupt_retrain_file_raises(self, tiny):
-        retrain_overrides.overrides_path(tiny.root, "tiny").write_text('{"train_until": 4}')
+    def test_corrupt_retrain_file_raises(self, small_project):
+        retrain_overrides.overrides_path(small_project.root, "tiny").write_text(
+            '{"train_until": 4}'
+        )
         with pytest.raises(StageError, match=r"models/tiny/retrained\.json"):
-            self.ingest(tiny)
+            self.ingest(small_project)
 
 
 class TestPipeline:
-    def parameters(self, tiny, **values):
-        return {**project.read_parameters(tiny.root, tiny.root / "env.yaml")["compare"], **values}
+    def parameters(self, small_project, **values):
+        return {
+            **project.read_parameters(small_project.root, small_project.root / "env.yaml")[
+                "compare"
+            ],
+            **values,
+        }
 
-    def origin(self, tiny, name, **values):
-        return origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny, **values))[1][
-            name
-        ]
+    def origin(self, small_project, name, **values):
+        return origins.resolve_for_build(
+            small_project.root, "compare", self.parameters(small_project, **values)
+        )[1][name]
 
-    def test_env_file_value_has_its_origin(self, tiny, monkeypatch):
-        assert self.origin(tiny, "folds") == "env file env.yaml"
-        (tiny.root / "env.yaml").rename(tiny.root / "env.tiny.yaml")
+    def test_env_file_value_has_its_origin(self, small_project, monkeypatch):
+        assert self.origin(small_project, "folds") == "env file env.yaml"
+        (small_project.root / "env.yaml").rename(small_project.root / "env.tiny.yaml")
         monkeypatch.setenv("PLOOMBER_ENV_FILENAME", "env.tiny.yaml")
-        result = origins.resolve_for_build(tiny.root, "compare", {"folds": 2})[1]
+        result = origins.resolve_for_build(small_project.root, "compare", {"folds": 2})[1]
         assert result["folds"] == "env file env.tiny.yaml"
 
-    def test_pipeline_file_value_has_its_origin(self, tiny):
-        namespace = project.read_parameters(tiny.root, tiny.root / "env.yaml")["monitor"]
+    def test_pipeline_file_value_has_its_origin(self, small_project):
+        namespace = project.read_parameters(small_project.root, small_project.root / "env.yaml")[
+            "monitor"
+        ]
         assert (
-            origins.resolve_for_build(tiny.root, "monitor", namespace)[1]["drift"]
+            origins.resolve_for_build(small_project.root, "monitor", namespace)[1]["drift"]
             == "pipeline.yaml"
         )
 
-    def test_different_value_has_origin_command_line(self, tiny):
-        assert self.origin(tiny, "folds", folds=9) == "command line"
+    def test_different_value_has_origin_command_line(self, small_project):
+        assert self.origin(small_project, "folds", folds=9) == "command line"
 
-    def test_equal_value_named_on_command_line_has_origin_command_line(self, tiny, monkeypatch):
+    def test_equal_value_named_on_command_line_has_origin_command_line(
+        self, small_project, monkeypatch
+    ):
         monkeypatch.setattr(sys, "argv", ["ploomber", "build", "--env--folds", "2"])
-        assert self.origin(tiny, "folds") == "command line"
-        assert self.origin(tiny, "seed") == "env file env.yaml"
+        assert self.origin(small_project, "folds") == "command line"
+        assert self.origin(small_project, "seed") == "env file env.yaml"
 
-    def test_command_line_names_are_exported_to_kernels(self, tiny, monkeypatch):
+    def test_command_line_names_are_exported_to_kernels(self, small_project, monkeypatch):
         monkeypatch.setattr(
             sys, "argv", ["ploomber", "build", "--env--seed=1", "--env--folds", "2"]
         )
         assert origins.export_command_line() == {"MODELBOOK_TOLD": "folds seed"}
         monkeypatch.setattr(sys, "argv", ["ipykernel"])
         monkeypatch.setenv("MODELBOOK_TOLD", "folds seed")
-        assert self.origin(tiny, "folds") == "command line"
+        assert self.origin(small_project, "folds") == "command line"
 
-    def test_environment_overrides_env_file_but_not_command_line(self, tiny, monkeypatch):
+    def test_environment_overrides_env_file_but_not_command_line(self, small_project, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        values, result = origins.resolve_for_build(tiny.root, "compare", self.parameters(tiny))
+        values, result = origins.resolve_for_build(
+            small_project.root, "compare", self.parameters(small_project)
+        )
         assert (values["folds"], result["folds"]) == ("3", "environment MODELBOOK_FOLDS")
         values, result = origins.resolve_for_build(
-            tiny.root, "compare", self.parameters(tiny, folds=4)
+            small_project.root, "compare", self.parameters(small_project, folds=4)
         )
         assert (values["folds"], result["folds"]) == (4, "command line")
 
-    def test_environment_variable_outdates_stages_with_the_parameter(self, tiny, monkeypatch):
+    def test_environment_variable_outdates_stages_with_the_parameter(
+        self, small_project, monkeypatch
+    ):
         before = {
             name: dependencies.compute_digest(
-                name, tiny.root, {"table": "rand-hie", "contract": ""}
+                name, small_project.root, {"table": "rand-hie", "contract": ""}
             )
             for name in config.STAGES
         }
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
         after = {
             name: dependencies.compute_digest(
-                name, tiny.root, {"table": "rand-hie", "contract": ""}
+                name, small_project.root, {"table": "rand-hie", "contract": ""}
             )
             for name in config.STAGES
         }
         assert [name for name in before if before[name] != after[name]] == ["compare"]
 
-    def test_up_to_date_check_detects_environment_variable(self, tiny, monkeypatch):
-        record_build(tiny.root)
-        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
+    def test_up_to_date_check_detects_environment_variable(self, small_project, monkeypatch):
+        record_build(small_project.root)
+        assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
-        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
+        assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
 
 
 class TestEnvironment:
@@ -182,14 +209,14 @@ class TestEnvironment:
         assert origins.read_environment("compare") == {"folds": "3"}
         assert origins.read_environment("explore") == {}
 
-    def test_value_out_of_range_names_its_environment_variable(self, tiny, monkeypatch):
+    def test_value_out_of_range_names_its_environment_variable(self, small_project, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "1")
         with pytest.raises(ParameterError, match=r"folds = '1' \(environment MODELBOOK_FOLDS\)"):
             compared()
 
 
 class TestByHand:
-    def test_default_and_edited_cell_have_their_origins(self, tiny):
+    def test_default_and_edited_cell_have_their_origins(self, small_project):
         this = compared("folds = 4\n")
         assert this.params.folds == 4
         assert (this.origins["folds"], this.origins["seed"]) == (
@@ -197,23 +224,25 @@ class TestByHand:
             "env file env.yaml",
         )
 
-    def test_edited_cell_overrides_environment(self, tiny, monkeypatch):
+    def test_edited_cell_overrides_environment(self, small_project, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
         monkeypatch.setenv("MODELBOOK_SEED", "1")
         this = compared("folds = 4\n")
         assert (this.params.folds, this.origins["folds"]) == (4, "parameters cell")
         assert (this.params.seed, this.origins["seed"]) == (1, "environment MODELBOOK_SEED")
 
-    def test_papermill_parameter_has_origin_command_line(self, tiny, monkeypatch):
+    def test_papermill_parameter_has_origin_command_line(self, small_project, monkeypatch):
         monkeypatch.setenv("MODELBOOK_FOLDS", "3")
         this = compared(injected="folds = 5\n")
         assert (this.params.folds, this.origins["folds"]) == (5, "command line")
 
     @pytest.mark.long
-    def test_unedited_value_comes_from_env_file_of_book(self, tiny):
+    def test_unedited_value_comes_from_env_file_of_book(self, small_project):
         ingest = partial(cell_of, first="upstream = None\nproduct = None\nbook = 'tiny'\n")
-        birds = (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
-        (tiny.root / "env.birds.yaml").write_text(birds.replace("table: rand-hie", "table: b.csv"))
+        birds = (small_project.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
+        (small_project.root / "env.birds.yaml").write_text(
+            birds.replace("table: rand-hie", "table: b.csv")
+        )
         for namespace in (ingest("book = 'birds'\n"), ingest(injected="book = 'birds'\n")):
             this = stage.open("ingest", namespace)
             assert (this.book, this.params.table) == ("birds", "b.csv")
@@ -221,23 +250,23 @@ class TestByHand:
             assert this.product["train"].parts[-3:-1] == ("birds", "by-hand")
         assert stage.open("ingest", {"book": "birds"}).params.table == "b.csv"  # of a script
 
-    def test_book_without_env_file_raises(self, tiny):
+    def test_book_without_env_file_raises(self, small_project):
         with pytest.raises(StageError, match=r"'birds'\n.*tiny\n.*env\.birds\.yaml"):
             stage.open("compare", cell_of("book = 'birds'\n"))
 
-    def test_variables_of_later_cells_are_ignored(self, tiny):
+    def test_variables_of_later_cells_are_ignored(self, small_project):
         namespace = {**cell_of(), "folds": [1, 2], "seed": "a word"}
         namespace["In"].append("folds = [1, 2]\nseed = 'a word'")
         assert stage.open("compare", namespace).params.folds == 2
 
-    def test_executed_copy_keeps_build_values_and_accepts_edits(self, tiny):
+    def test_executed_copy_keeps_build_values_and_accepts_edits(self, small_project):
         injected = "product = {'nb': 'x.ipynb'}\nbook = 'tiny'\nfolds = 2\nseed = 7\n"
         this = compared(injected=injected)
         assert (this.params.folds, this.params.seed) == (2, 7)
         assert this.origins["seed"] == "parameters cell"
         assert this.by_hand
 
-    def test_values_that_differ_in_a_build_are_shown(self, tiny):
+    def test_values_that_differ_in_a_build_are_shown(self, small_project):
         result = compared("folds = 4\n")._repr_html_()
         assert "<code>folds</code> = 2 (env file env.yaml)" in result
         assert "<code>seed</code>" not in result

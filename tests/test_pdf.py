@@ -94,13 +94,13 @@ def test_missing_browser_raises_with_install_command(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.requires("browser")
-def test_reports_of_built_book_are_printed_with_page_numbers(built, tmp_path):
+def test_reports_of_built_book_are_printed_with_page_numbers(built_project, tmp_path):
     root = tmp_path / "project"
     root.mkdir()
     for name in ("pipeline.yaml", "env.yaml"):
-        shutil.copy(built.root / name, root)
-    shutil.copytree(built.root / "reports/tiny", root / "reports/tiny")
-    result = built.run(
+        shutil.copy(built_project.root / name, root)
+    shutil.copytree(built_project.root / "reports/tiny", root / "reports/tiny")
+    result = built_project.run(
         "modelbook",
         "pdf",
         "finalize",

@@ -51,9 +51,9 @@ def cell(notebook: dict, name: str) -> dict:
 
 def problem_lines(project: Path) -> list[str]:
     """The lines of what does not agree."""
-    with pytest.raises(PipelineSpecError) as caught:
+    with pytest.raises(PipelineSpecError) as exc_info:
         pipeline_spec.check_pipeline(project)
-    first, *lines = caught.value.problem.splitlines()
+    first, *lines = exc_info.value.problem.splitlines()
     assert re.search(rf"\b{len(lines)} place", first)
     return [line.strip() for line in lines]
 

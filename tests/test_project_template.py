@@ -83,9 +83,9 @@ def test_env_files_keep_values_and_get_new_keys(root: Path) -> None:
     values = yaml.safe_load((root / "env.yaml").read_text())
     old = {key: value for key, value in values.items() if key not in ("folds", "cost_fn")}
     (root / "env.mine.yaml").write_text(yaml.safe_dump({**old, "seed": 7, "cost_miss": 9}))
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(ParameterError) as exc_info:
         project.read_parameters(root, root / "env.mine.yaml")
-    assert "cost_fn" in caught.value.next
+    assert "cost_fn" in exc_info.value.next
     changes = project_template.plan_upgrade(root)
     assert [change.name for change in changes] == ["env.mine.yaml"]
     merged = yaml.safe_load(changes[0].content)
@@ -290,5 +290,5 @@ def test_new_project_builds_and_serves(root: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert missing_facts(result.stdout, monitor, "same folds", "reports/tiny/runs") == []
     check_dry_run(begun, **quick)
-    with begun.serving() as address:
+    with begun.serve() as address:
         assert address.startswith("http")

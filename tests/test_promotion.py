@@ -481,9 +481,9 @@ def test_concurrent_promotions_report_the_first(
         return 30
 
     monkeypatch.setattr(promotion, "verify_golden_rows", overtaken)
-    with raises_stating(PromotionError, MODEL, 3, "bert", "promote") as caught:
+    with raises_stating(PromotionError, MODEL, 3, "bert", "promote") as exc_info:
         promote(root, 2)
-    assert missing_facts(caught.value.expected, 1) == []
+    assert missing_facts(exc_info.value.expected, 1) == []
     assert (alias(root), history.find_integrity_errors(root)) == (3, [])
 
 
@@ -624,9 +624,9 @@ def run(*args: str) -> Any:
 
 
 def test_history_command_lists_newest_first_and_prints_json(
-    tiny: Any, root: Path, proven: list[int]
+    small_project: Any, root: Path, proven: list[int]
 ) -> None:
-    assert tiny.root == root
+    assert small_project.root == root
     champions(root, 1)
     record_decision(root, 2, "hold")
     output = run("history")
@@ -642,7 +642,7 @@ def test_history_command_lists_newest_first_and_prints_json(
     assert result[1]["evidence"]["golden_rows"] == 30
 
 
-def test_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
+def test_broken_history_exits_with_1(small_project: Any, root: Path) -> None:
     record_decision(root, 1)
     rewrite(root, "update params set value = replace(value, 'promote', 'hold')")
     result = run("history", "--json")
@@ -652,7 +652,7 @@ def test_broken_history_exits_with_1(tiny: Any, root: Path) -> None:
 
 
 def test_promote_and_rollback_print_result_or_reason(
-    tiny: Any, root: Path, proven: list[int]
+    small_project: Any, root: Path, proven: list[int]
 ) -> None:
     result = run("promote", "2")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -675,7 +675,9 @@ def test_promote_and_rollback_print_result_or_reason(
     assert alias(root) == 1
 
 
-def test_moves_print_their_entries_as_json(tiny: Any, root: Path, proven: list[int]) -> None:
+def test_moves_print_their_entries_as_json(
+    small_project: Any, root: Path, proven: list[int]
+) -> None:
     champions(root, 1)
     record_decision(root, 2)
     moves = [

@@ -105,11 +105,11 @@ secrets"""
 
 @pytest.mark.slow
 def test_build_writes_no_secret(tmp_path):
-    tiny = SmallProject(put_empty_store(tmp_path))
-    leak_into(tiny, "01_ingest", LEAK, before="verdict", tag=True)
-    leak_into(tiny, "03_compare", LEAK, before="verdict", tag=True)
-    leak_into(tiny, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
-    result = tiny.build("--partially", "finalize", **ENVIRON)
+    small_project = SmallProject(put_empty_store(tmp_path))
+    leak_into(small_project, "01_ingest", LEAK, before="verdict", tag=True)
+    leak_into(small_project, "03_compare", LEAK, before="verdict", tag=True)
+    leak_into(small_project, "04_finalize", LEAK + "\nraise ValueError(secrets)", before="products")
+    result = small_project.build("--partially", "finalize", **ENVIRON)
     assert result.returncode == 1
     assert re.search(r"failed.*: finalize \(", result.stderr.strip())
     assert "ValueError" in result.stdout
@@ -129,9 +129,9 @@ def test_build_writes_no_secret(tmp_path):
     assert "***" in (tmp_path / "models/tiny/ingest.json").read_text()
 
 
-def leak_into(tiny, stem, code, *, before, tag=False):
+def leak_into(small_project, stem, code, *, before, tag=False):
     """Add a cell that shows secrets before a cell of a notebook, and leak them into what the stage writes."""
-    file = tiny.root / f"notebooks/{stem}.ipynb"
+    file = small_project.root / f"notebooks/{stem}.ipynb"
     notebook = json.loads(file.read_text())
     ids = [cell["id"] for cell in notebook["cells"]]
     cell = {

@@ -206,10 +206,10 @@ def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
     for refuse in (store.ensure_store, store.check_store, mlflow_schema.require_schema):
-        with raises_stating(StoreError, "newer", "feedc0ffee00") as caught:
+        with raises_stating(StoreError, "newer", "feedc0ffee00") as exc_info:
             refuse(root)
-        assert re.search(r"MLflow 3\.", caught.value.expected)
-        assert f"mv {store.database_path(root)} " in caught.value.next
+        assert re.search(r"MLflow 3\.", exc_info.value.expected)
+        assert f"mv {store.database_path(root)} " in exc_info.value.next
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
 def test_file_that_is_not_a_store_raises(content: bytes, tmp_path: Path) -> None:
     store.database_path(tmp_path).parent.mkdir()
     store.database_path(tmp_path).write_bytes(content)
-    with raises_stating(StoreError, store.database_path(tmp_path)) as caught:
+    with raises_stating(StoreError, store.database_path(tmp_path)) as exc_info:
         store.ensure_store(tmp_path)
-    assert f"mv {store.database_path(tmp_path)} " in caught.value.next
+    assert f"mv {store.database_path(tmp_path)} " in exc_info.value.next
     assert store.database_path(tmp_path).read_bytes() == content
 
 
@@ -229,9 +229,9 @@ def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
     client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
     store.check_store(root)  # an experiment of the user's own
     client.create_registered_model(BOOK)
-    with raises_stating(StoreError, "older commit", store.database_path(root)) as caught:
+    with raises_stating(StoreError, "older commit", store.database_path(root)) as exc_info:
         store.check_store(root)
-    assert "mv " in caught.value.next
+    assert "mv " in exc_info.value.next
     client.create_model_version(BOOK, (tmp_path / "version").as_uri())
     with raises_stating(StoreError, "older commit"):
         aliases.find_version(root, BOOK, 1)
@@ -801,9 +801,9 @@ def test_pickles_of_other_library_versions_are_refused(
     other = moved(first, **{library: then})
     here = libraries.list_libraries()[library]
     for load in (other.load_holdout_pipeline, lambda: other.load_pipeline("model")):
-        with raises_stating(StoreError, library, then, here, BOOK) as caught:
+        with raises_stating(StoreError, library, then, here, BOOK) as exc_info:
             load()
-        assert "modelbook retrain" in caught.value.next
+        assert "modelbook retrain" in exc_info.value.next
     with raises_stating(StoreError, library, then, here), other.explain_unpickling():
         raise AttributeError("no such class")
     with pytest.raises(AttributeError), first.explain_unpickling():

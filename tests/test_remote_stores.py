@@ -269,11 +269,11 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
                 lambda: move(closed, BOOK, 2, 1),
                 lambda: StageRun(closed, BOOK, "compare", {}),
             ):
-                with pytest.raises(StoreError) as caught:
+                with pytest.raises(StoreError) as exc_info:
                     write()
-                assert result in caught.value.problem
-                assert mend in caught.value.next
-                assert password not in str(caught.value)
+                assert result in exc_info.value.problem
+                assert mend in exc_info.value.next
+                assert password not in str(exc_info.value)
     assert named(closed) == (1, 1, [])
     assert len(history.read_history(closed, BOOK)) == 1
 
@@ -290,9 +290,9 @@ def test_server_without_model_registry_raises(tmp_path: Path) -> None:
         assert process.stdout is not None
         port = process.stdout.readline().split("port ")[1].split()[0]
         (tmp_path / "store.yaml").write_text(f"tracking_uri: http://127.0.0.1:{port}")
-        with pytest.raises(StoreError) as caught:
+        with pytest.raises(StoreError) as exc_info:
             store.ensure_store(tmp_path)
-        assert "model registry" in caught.value.next
+        assert "model registry" in exc_info.value.next
     finally:
         process.terminate()
         process.wait()
@@ -340,19 +340,21 @@ def test_version_on_server_is_registered_served_and_followed(
 
 @pytest.mark.slow
 def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> None:
-    tiny = SmallProject(root)
-    tiny.set(book="loop")
-    tiny.leave_out("explore")  # it leaves nothing in a store
-    result = tiny.build()
+    small_project = SmallProject(root)
+    small_project.set_parameters(book="loop")
+    small_project.remove_stages("explore")  # it leaves nothing in a store
+    result = small_project.build()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert tiny.ran(result) == [stage for stage in STAGES if stage != "explore"]
+    assert small_project.list_executed_stages(result) == [
+        stage for stage in STAGES if stage != "explore"
+    ]
     assert not (root / "models/mlflow.db").exists()
     assert not (root / "models/artifacts").exists()
     assert not (root / "mlruns").exists()
     champion, recorded, problems = named(root, "loop")
     assert (champion is not None, champion, problems) == (True, recorded, [])
-    again = tiny.build()
-    assert (again.returncode, tiny.ran(again)) == (0, [])
+    again = small_project.build()
+    assert (again.returncode, small_project.list_executed_stages(again)) == (0, [])
 
 
 # A database
@@ -376,11 +378,11 @@ def test_wrong_credentials_raise_at_once(
         history.read_history,
         lambda root: aliases.read_aliases(root, BOOK),
     ):
-        with pytest.raises(StoreError, match=fact) as caught:
+        with pytest.raises(StoreError, match=fact) as exc_info:
             call(tmp_path)
-        assert mend in caught.value.next
-        assert "another-word" not in str(caught.value)
-        assert PASSWORD not in str(caught.value)
+        assert mend in exc_info.value.next
+        assert "another-word" not in str(exc_info.value)
+        assert PASSWORD not in str(exc_info.value)
 
 
 @pytest.mark.slow
@@ -394,12 +396,12 @@ def test_unreachable_server_raises_in_seconds(
         f"tracking_uri: {scheme}://owner:{PASSWORD}@127.0.0.1:1/postgres"
     )
     began = time.monotonic()
-    with pytest.raises(StoreError, match="refused") as caught:
+    with pytest.raises(StoreError, match="refused") as exc_info:
         store.ensure_store(tmp_path)
     assert time.monotonic() - began < 30
-    assert "tracking_uri" in caught.value.next
-    assert "owner:***@" in caught.value.problem
-    assert PASSWORD not in str(caught.value)
+    assert "tracking_uri" in exc_info.value.next
+    assert "owner:***@" in exc_info.value.problem
+    assert PASSWORD not in str(exc_info.value)
 
 
 @pytest.mark.slow
@@ -437,9 +439,9 @@ def test_two_machines_share_store_in_postgresql_and_s3(
         bucket.delete_object(Bucket="models", Key=each["Key"])
     assert served_models.load_champion(other, BOOK).number == 1  # what was fetched stays
     (item / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://nowhere/team")
-    with pytest.raises(StoreError, match="NoSuchBucket") as caught:
+    with pytest.raises(StoreError, match="NoSuchBucket") as exc_info:
         store.ensure_store(item)
-    assert "create the bucket" in caught.value.next
+    assert "create the bucket" in exc_info.value.next
 
 
 @pytest.mark.slow

@@ -810,16 +810,16 @@ def test_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
     )
     assert target == tmp_path / "reports/index.html"
     html = target.read_text(encoding="utf-8")
-    tiny = rows(html, "tiny")
+    stage_rows = rows(html, "tiny")
     for text in ("accepted", "0.812 &lt;AUC&gt;", "dummy 0.500", 'href="tiny/03_compare.html"', "a" * 12, "b" * 12,
                  "1 min 23 s", "2024-05-06 07:08 UTC"):  # fmt: skip
-        assert text in tiny["compare"], text
-    assert tiny["deploy"].startswith('"failed"')
-    assert "Boom: &lt;x&gt;" in tiny["deploy"]
-    assert "more" not in tiny["deploy"]
-    assert 'href="tiny/05_deploy.ipynb"' in tiny["deploy"]
-    assert tiny["monitor"].startswith('"waiting"')
-    assert "href" not in tiny["monitor"]
+        assert text in stage_rows["compare"], text
+    assert stage_rows["deploy"].startswith('"failed"')
+    assert "Boom: &lt;x&gt;" in stage_rows["deploy"]
+    assert "more" not in stage_rows["deploy"]
+    assert 'href="tiny/05_deploy.ipynb"' in stage_rows["deploy"]
+    assert stage_rows["monitor"].startswith('"waiting"')
+    assert "href" not in stage_rows["monitor"]
     assert "no table" in rows(html, "new")["ingest"]
     assert html.count("<script") == 1
     assert "http://" not in html
@@ -829,10 +829,10 @@ def test_index_has_a_row_for_each_stage(tmp_path: Path) -> None:
 def test_corrupt_receipt_does_not_hide_other_stages(tmp_path: Path) -> None:
     receipt(tmp_path, verdict())
     (tmp_path / "models/tiny/ingest.json").write_text("{")
-    tiny = rows(index.write(tmp_path).read_text(encoding="utf-8"), "tiny")
-    assert tiny["ingest"].startswith('"unreadable"')
-    assert "badge bad" in tiny["ingest"]
-    assert "accepted" in tiny["compare"]
+    stage_rows = rows(index.write(tmp_path).read_text(encoding="utf-8"), "tiny")
+    assert stage_rows["ingest"].startswith('"unreadable"')
+    assert "badge bad" in stage_rows["ingest"]
+    assert "accepted" in stage_rows["compare"]
 
 
 READS = {

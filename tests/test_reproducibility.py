@@ -151,9 +151,9 @@ class TestRareClasses:
         """Two of the three members with a yes are held out."""
         drawn = {seed: hash_entities(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)}
         seed = next(seed for seed, held in drawn.items() if held.sum() == 2)
-        with pytest.raises(DataError, match="'yes' of 'happened' has 1 member") as caught:
+        with pytest.raises(DataError, match="'yes' of 'happened' has 1 member") as exc_info:
             dataset.split_table(rare, contract, holdout_share=0.5, train_until=None, seed=seed)
-        assert "at least 2" in caught.value.expected
+        assert "at least 2" in exc_info.value.expected
 
     def test_unscorable_fold_is_nan(self, contract: Contract) -> None:
         task = tasks.get_task(contract)

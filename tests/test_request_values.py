@@ -157,10 +157,10 @@ WRONG = {
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
 def test_violation_names_value_as_sent(contract: Contract, name: str, value: Any) -> None:
-    with pytest.raises(RequestError) as caught:
+    with pytest.raises(RequestError) as exc_info:
         RowReader(contract, {}, 10).read_body(json.dumps({**ROW, name: value}).encode())
-    [wrong] = caught.value.invalid_values
-    assert (caught.value.status, wrong.field) == (422, name)
+    [wrong] = exc_info.value.invalid_values
+    assert (exc_info.value.status, wrong.field) == (422, name)
     assert wrong.value[:20] in (json.dumps(value)[:20], str(value)[:20])
     assert contract.columns[name].describe_rule() in wrong.expected
 

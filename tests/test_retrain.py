@@ -445,13 +445,17 @@ STEPS = [
 class KilledRetrain:
     """A retrain of the tiny project that is killed with all that it has started."""
 
-    def __init__(self, tiny: SmallProject) -> None:
-        self._tiny = tiny
-        shutil.rmtree(tiny.root / "reports/tiny/logs")
+    def __init__(self, small_project: SmallProject) -> None:
+        self._project = small_project
+        shutil.rmtree(small_project.root / "reports/tiny/logs")
         command = [find_command("modelbook"), "retrain", "--as-of", "4"]
-        self._log = (tiny.root / "retrain.log").open("w")
+        self._log = (small_project.root / "retrain.log").open("w")
         self._process = psutil.Popen(
-            command, cwd=tiny.root, env=tiny.environ, stdout=self._log, stderr=self._log
+            command,
+            cwd=small_project.root,
+            env=small_project.environ,
+            stdout=self._log,
+            stderr=self._log,
         )
 
     def when(self, ready: Callable[[], bool]) -> None:
@@ -464,11 +468,11 @@ class KilledRetrain:
 
     @property
     def said(self) -> str:
-        return (self._tiny.root / "retrain.log").read_text()
+        return (self._project.root / "retrain.log").read_text()
 
     def kill(self, *, alone: bool = False) -> None:
         """Kill it; ``alone``: leave the build that it has started, for the caller to see."""
-        begun = self._tiny.processes()
+        begun = self._project.list_processes()
         [retrain_id] = {each.ppid() for each in begun if "/ploomber" in " ".join(each.cmdline())}
         psutil.Process(retrain_id).kill()
         self._process.wait()
@@ -476,7 +480,7 @@ class KilledRetrain:
             self.clear()
 
     def clear(self) -> None:
-        begun = self._tiny.processes()
+        begun = self._project.list_processes()
         for process in begun:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -484,47 +488,49 @@ class KilledRetrain:
         self._log.close()
 
 
-def check_consistency(tiny: SmallProject) -> int:
+def check_consistency(small_project: SmallProject) -> int:
     """The champion, where it and the history are as they must be at any moment."""
     assert (
-        history.find_integrity_errors(tiny.root),
-        history.alias_mismatch(tiny.root, "tiny"),
+        history.find_integrity_errors(small_project.root),
+        history.alias_mismatch(small_project.root, "tiny"),
     ) == ([], "")
-    champion = aliases.read_aliases(tiny.root, "tiny")["champion"]
+    champion = aliases.read_aliases(small_project.root, "tiny")["champion"]
     champion.verify_files()
-    assert history.read_history(tiny.root, "tiny")[-1].champion_after == champion.number
+    assert history.read_history(small_project.root, "tiny")[-1].champion_after == champion.number
     return champion.number
 
 
 @pytest.mark.slow
 def test_killed_retrain_leaves_verified_champion_and_consistent_history(
-    copy_of: SmallProject,
+    project_copy: SmallProject,
 ) -> None:
-    tiny = copy_of
-    tiny.wire(**QUICK_COMPARISON)
-    assert check_consistency(tiny) == 1
+    small_project = project_copy
+    small_project.set_pipeline_parameters(**QUICK_COMPARISON)
+    assert check_consistency(small_project) == 1
 
     for stage, step in STEPS:
-        retraining = KilledRetrain(tiny)
-        log = tiny.root / f"reports/tiny/logs/{stage}.log"
+        retraining = KilledRetrain(small_project)
+        log = small_project.root / f"reports/tiny/logs/{stage}.log"
         retraining.when(lambda: log.is_file() and step in log.read_text())  # noqa: B023
         retraining.kill(alone=stage == "01_ingest")
         if stage == "01_ingest":  # the build lives on without the command, and lets no other in
-            second = tiny.run("modelbook", "retrain", "--as-of", "4")
+            second = small_project.run("modelbook", "retrain", "--as-of", "4")
             assert second.returncode == 1
             assert re.match(r"BuildError: .*build", second.stderr), second.stderr
             retraining.clear()
-        assert check_consistency(tiny) == 1
+        assert check_consistency(small_project) == 1
 
-    expected_values = len(history.read_history(tiny.root, "tiny"))
-    retraining = KilledRetrain(tiny)
+    expected_values = len(history.read_history(small_project.root, "tiny"))
+    retraining = KilledRetrain(small_project)
     retraining.when(
-        lambda: len(history.read_history(tiny.root, "tiny")) > expected_values
+        lambda: len(history.read_history(small_project.root, "tiny")) > expected_values
     )  # the gate has spoken, the alias not moved yet
     retraining.kill()
-    champion = check_consistency(tiny)
+    champion = check_consistency(small_project)
 
-    result = tiny.run("modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json")
+    result = small_project.run(
+        "modelbook", "retrain", "--as-of", "4", "--why", "Year 4 is in", "--json"
+    )
     assert result.returncode == 0, result.stderr
     outcome = json.loads(result.stdout)
     assert (
@@ -532,20 +538,22 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
         if champion == 1
         else outcome["status"] == "nothing newer"
     )
-    assert check_consistency(tiny) == outcome["champion"]
-    assert promotion.verify_golden_rows(tiny.root, "tiny", outcome["champion"]) > 0
+    assert check_consistency(small_project) == outcome["champion"]
+    assert promotion.verify_golden_rows(small_project.root, "tiny", outcome["champion"]) > 0
     if outcome["status"] == "promoted":
-        assert history.read_history(tiny.root, "tiny")[-1].reason.startswith("Year 4 is in. ")
-    assert pd.read_parquet(tiny.root / "data/tiny/train.parquet")["year"].max() == 4
-    commands_of_the_page_run(tiny)
+        assert history.read_history(small_project.root, "tiny")[-1].reason.startswith(
+            "Year 4 is in. "
+        )
+    assert pd.read_parquet(small_project.root / "data/tiny/train.parquet")["year"].max() == 4
+    commands_of_the_page_run(small_project)
 
 
-def commands_of_the_page_run(tiny: SmallProject) -> None:
+def commands_of_the_page_run(small_project: SmallProject) -> None:
     text = (ROOT / "docs/retrain.md").read_text(encoding="utf-8")
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
     ]
     assert len(lines) > 4
     for line in lines:
-        result = tiny.run(*line.replace("data/rand-hie/", "data/tiny/").split())
+        result = small_project.run(*line.replace("data/rand-hie/", "data/tiny/").split())
         assert result.returncode == 0, f"{line}\n{result.stdout}{result.stderr}"

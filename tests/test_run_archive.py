@@ -320,9 +320,9 @@ class TestKeepRuns:
 
 
 @pytest.mark.slow
-def test_build_archives_its_pages_and_links_to_them(built, tmp_path):
-    shutil.copytree(built.root / "reports", tmp_path / "reports")
-    shutil.copy(built.root / "env.yaml", tmp_path)
+def test_build_archives_its_pages_and_links_to_them(built_project, tmp_path):
+    shutil.copytree(built_project.root / "reports", tmp_path / "reports")
+    shutil.copy(built_project.root / "env.yaml", tmp_path)
     newest = history.list_runs(tmp_path, "tiny")[0]
     folder = tmp_path / f"reports/tiny/runs/{newest.number}"
     for stem, stage in zip(STEMS, STAGES, strict=True):

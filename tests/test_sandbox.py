@@ -24,18 +24,18 @@ def opened(name: str, cell: str = CELL) -> stage.Stage:
 
 
 @pytest.fixture
-def tiny(tiny):
+def small_project(small_project):
     """A project whose book looks built."""
-    for name, task in project.read_tasks(tiny.root, "tiny").items():
+    for name, task in project.read_tasks(small_project.root, "tiny").items():
         for path in task["product"].values():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         files.write(task["product"]["receipt"], {"details": {"of": name}})
-    yield tiny
-    sandbox.Sandbox(tiny.root, "tiny", "try").release()
+    yield small_project
+    sandbox.Sandbox(small_project.root, "tiny", "try").release()
 
 
-def run(tiny, name: str) -> None:
+def run(small_project, name: str) -> None:
     """Let a stage come to its verdict, with empty products."""
     this = opened(name)
     for key in this.product.keys() - {"nb", "report", "receipt"}:
@@ -46,19 +46,23 @@ def run(tiny, name: str) -> None:
 
 
 class TestSandboxProducts:
-    def test_stage_reads_sandbox_products_before_build_products(self, tiny):
+    def test_stage_reads_sandbox_products_before_build_products(self, small_project):
         assert opened("compare").read_receipt("ingest") == {"of": "ingest"}
-        run(tiny, "compare")
+        run(small_project, "compare")
         this = opened("finalize")
         assert this.read_receipt("compare") == {"of": "try"}
         assert this.read_receipt("ingest") == {"of": "ingest"}
-        assert this.product["receipt"] == tiny.root / "models/tiny/sandbox/try/finalize.json"
+        assert (
+            this.product["receipt"] == small_project.root / "models/tiny/sandbox/try/finalize.json"
+        )
         assert this.model_name == "tiny.try"
         assert (this.mode, this.by_hand) == ("sandbox try", True)
-        assert files.read(tiny.root / "models/tiny/compare.json")["details"] == {"of": "compare"}
+        assert files.read(small_project.root / "models/tiny/compare.json")["details"] == {
+            "of": "compare"
+        }
 
-    def test_banner_names_origin_of_each_product(self, tiny):
-        run(tiny, "compare")
+    def test_banner_names_origin_of_each_product(self, small_project):
+        run(small_project, "compare")
         banner = opened("finalize")._repr_html_().partition("<table")[0]
         assert "Sandbox try" in banner
         assert "ingest from the build" in banner
@@ -66,50 +70,50 @@ class TestSandboxProducts:
         assert "modelbook sandbox drop try --book tiny" in banner
         assert "By hand" in opened("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
 
-    def test_outdated_upstream_stage_must_run_first(self, tiny):
-        run(tiny, "ingest")
+    def test_outdated_upstream_stage_must_run_first(self, small_project):
+        run(small_project, "ingest")
         with pytest.raises(SandboxError, match=r"compare[\s\S]*ingest[\s\S]*03_compare\.ipynb"):
             opened("finalize")
-        run(tiny, "compare")
+        run(small_project, "compare")
         assert opened("finalize").read_receipt("ingest") == {"of": "try"}
 
-    def test_book_without_build_raises(self, tiny):
-        (tiny.root / "models/tiny/ingest.json").unlink()
+    def test_book_without_build_raises(self, small_project):
+        (small_project.root / "models/tiny/ingest.json").unlink()
         with pytest.raises(SandboxError, match=r"'tiny' is not built\n.*\n.*ploomber build"):
             opened("ingest")
-        assert not (tiny.root / "models/tiny/sandbox").exists()
+        assert not (small_project.root / "models/tiny/sandbox").exists()
 
     @pytest.mark.parametrize("name", ["'../x'", "''", "'Try'", "3"])
-    def test_invalid_sandbox_name_raises(self, tiny, name):
+    def test_invalid_sandbox_name_raises(self, small_project, name):
         with pytest.raises(SandboxError, match=r"sandbox = "):
             opened("compare", CELL.replace("'try'", name))
 
-    def test_papermill_parameter_sets_sandbox(self, tiny):
+    def test_papermill_parameter_sets_sandbox(self, small_project):
         cells = ["", CELL.replace("sandbox = 'try'\n", ""), "# Parameters\nsandbox = 'try'\n"]
         assert stage.open("compare", {"In": cells}).mode == "sandbox try"
 
-    def test_build_refuses_notebook_with_sandbox(self, tiny):
-        path = tiny.root / "notebooks/03_compare.ipynb"
+    def test_build_refuses_notebook_with_sandbox(self, small_project):
+        path = small_project.root / "notebooks/03_compare.ipynb"
         path.write_text(
             path.read_text().replace('"seed = 42', '"sandbox = \'try\'\\n", "seed = 42')
         )
         with pytest.raises(pipeline_spec.PipelineSpecError, match=r"03_compare.*sandbox"):
-            pipeline_spec.check_pipeline(tiny.root)
+            pipeline_spec.check_pipeline(small_project.root)
 
 
 class TestSandboxLock:
-    def test_second_kernel_is_refused_until_first_has_verdict(self, tiny):
+    def test_second_kernel_is_refused_until_first_has_verdict(self, small_project):
         opened("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
         command = [sys.executable, "-c", code]
-        refused = subprocess.run(command, cwd=tiny.root, capture_output=True, text=True)
+        refused = subprocess.run(command, cwd=small_project.root, capture_output=True, text=True)
         assert "SandboxError" in refused.stderr
         assert f"compare, process {os.getpid()}" in refused.stderr
-        run(tiny, "compare")
-        accepted = subprocess.run(command, cwd=tiny.root, capture_output=True, text=True)
+        run(small_project, "compare")
+        accepted = subprocess.run(command, cwd=small_project.root, capture_output=True, text=True)
         assert accepted.returncode == 0, accepted.stderr
 
-    def test_same_kernel_may_reopen_sandbox(self, tiny):
+    def test_same_kernel_may_reopen_sandbox(self, small_project):
         opened("compare")
         assert opened("explore").sandbox == opened("compare").sandbox
 
@@ -118,45 +122,45 @@ class TestCommands:
     def invoke(self, *args: str):
         return CliRunner().invoke(app, ["sandbox", *args])
 
-    def test_sandboxes_are_listed_and_dropped(self, tiny):
-        run(tiny, "ingest")
-        run(tiny, "compare")
+    def test_sandboxes_are_listed_and_dropped(self, small_project):
+        run(small_project, "ingest")
+        run(small_project, "compare")
         assert "try      ingest compare" in self.invoke("list").stdout
         assert self.invoke("drop", "try").exit_code == 0
-        assert list(tiny.root.rglob("sandbox/*")) == []
+        assert list(small_project.root.rglob("sandbox/*")) == []
         assert "no sandbox" in self.invoke("list").stdout
         wrong = self.invoke("drop", "try")
         assert (wrong.exit_code, "has no sandbox 'try'" in wrong.stderr) == (1, True)
 
     @pytest.mark.long
-    def test_drop_removes_versions_and_runs_but_keeps_evaluation_count(self, tiny):
-        store.ensure_store(tiny.root)
-        run(tiny, "ingest")
+    def test_drop_removes_versions_and_runs_but_keeps_evaluation_count(self, small_project):
+        store.ensure_store(small_project.root)
+        run(small_project, "ingest")
         for _ in range(2):  # the name can be used again
-            with tracking.StageRun(tiny.root, "tiny.try", "finalize", {"holdout": "f00"}):
+            with tracking.StageRun(small_project.root, "tiny.try", "finalize", {"holdout": "f00"}):
                 pass
-            store.create_client(tiny.root).create_registered_model("tiny.try")
-            run(tiny, "ingest")
+            store.create_client(small_project.root).create_registered_model("tiny.try")
+            run(small_project, "ingest")
             assert self.invoke("drop", "try").exit_code == 0
-        assert store.create_client(tiny.root).search_registered_models() == []
-        assert tracking.count_holdout_evaluations(tiny.root, "f00") == 2
+        assert store.create_client(small_project.root).search_registered_models() == []
+        assert tracking.count_holdout_evaluations(small_project.root, "f00") == 2
 
 
 def products(project) -> dict[str, int]:
     """What the book has built, without the notes that MLflow and its clients keep of their own."""
     return {
         path: time
-        for path, time in project.products().items()
+        for path, time in project.list_products().items()
         if "sandbox/" not in path
         and not path.startswith(("models/mlflow.db", "models/artifacts", "models/aliases"))
     }
 
 
 @pytest.mark.slow
-def test_sandbox_runs_compare_to_monitor_without_changing_book(copy_of, monkeypatch):
-    root = copy_of.root
+def test_sandbox_runs_compare_to_monitor_without_changing_book(project_copy, monkeypatch):
+    root = project_copy.root
     monkeypatch.chdir(root)
-    before, champion = products(copy_of), versions.get_champion(root, "tiny").number
+    before, champion = products(project_copy), versions.get_champion(root, "tiny").number
     values = {"book": "tiny", "sandbox": "try"}
     quick = {"learning_budget": 0, "candidate_models": False}
     run_cells(root, "compare", {**values, **quick, "families": ["dt"]})
@@ -170,5 +174,5 @@ def test_sandbox_runs_compare_to_monitor_without_changing_book(copy_of, monkeypa
     assert (outcome["moved"], outcome["champion"], outcome["monitored"]) == (False, champion, 1)
     monitored, _ = run_cells(root, "monitor", {**values, "interactive_rows": 0})
     assert files.read(monitored.product["receipt"])["details"]["version"] == 1
-    assert products(copy_of) == before
+    assert products(project_copy) == before
     assert versions.get_champion(root, "tiny").number == champion

@@ -556,10 +556,10 @@ class TestLimits:
         ids=lambda value: str(value)[:20],
     )
     def test_oversized_body_is_rejected_before_parsing(self, body, facts):
-        with pytest.raises(RequestError) as caught:
+        with pytest.raises(RequestError) as exc_info:
             BodyLimits(max_rows=2, max_fields=6).check_json(body, is_list=body[:1] == b"[")
-        assert caught.value.status == 413
-        assert missing_facts(f"{caught.value.message} {caught.value.expected}", *facts) == []
+        assert exc_info.value.status == 413
+        assert missing_facts(f"{exc_info.value.message} {exc_info.value.expected}", *facts) == []
 
     def test_brackets_and_separators_in_strings_are_not_counted(self):
         limits = BodyLimits(max_rows=2, max_fields=6)

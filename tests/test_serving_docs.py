@@ -16,12 +16,12 @@ TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 @pytest.mark.requires("curl")
-def test_commands_in_serving_docs_run(built: SmallProject) -> None:
+def test_commands_in_serving_docs_run(built_project: SmallProject) -> None:
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
     ]
     assert len(lines) > 8
-    with built.serving("--book", "tiny", "--workers", "2") as address:
+    with built_project.serve("--book", "tiny", "--workers", "2") as address:
         for line in lines:
             if line in (
                 "make serve",
@@ -38,8 +38,8 @@ def test_commands_in_serving_docs_run(built: SmallProject) -> None:
 
             result = subprocess.run(
                 ["bash", "-o", "pipefail", "-c", command],
-                cwd=built.root,
-                env=built.environ,
+                cwd=built_project.root,
+                env=built_project.environ,
                 capture_output=True,
                 text=True,
             )

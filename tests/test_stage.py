@@ -36,60 +36,66 @@ def namespace(extra: str = "", **values):
 
 
 class TestOpen:
-    def test_run_by_hand_writes_to_by_hand_folder(self, tiny):
+    def test_run_by_hand_writes_to_by_hand_folder(self, small_project):
         this = stage.open("ingest", namespace())
         assert this.by_hand
-        assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
+        assert this.product["train"] == small_project.root / "data/tiny/by-hand/train.parquet"
         assert this.model_name == "tiny-by-hand"
         assert "By hand" in this._repr_html_()
 
-    def test_build_uses_paths_of_pipeline(self, tiny):
-        wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
-        with inside_build(tiny.root):
+    def test_build_uses_paths_of_pipeline(self, small_project):
+        wired = {
+            "product": {"train": str(small_project.root / "data/tiny/train.parquet")},
+            "upstream": {},
+        }
+        with inside_build(small_project.root):
             this = stage.open("ingest", namespace(**wired))
         assert not this.by_hand
         assert this.model_name == "tiny"
-        assert this.product["train"] == tiny.root / "data/tiny/train.parquet"
+        assert this.product["train"] == small_project.root / "data/tiny/train.parquet"
 
     @pytest.mark.parametrize("token", ["", "0" * 32])
-    def test_executed_notebook_is_by_hand_after_the_build(self, tiny, monkeypatch, token):
-        wired = {"product": {"train": str(tiny.root / "data/tiny/train.parquet")}, "upstream": {}}
+    def test_executed_notebook_is_by_hand_after_the_build(self, small_project, monkeypatch, token):
+        wired = {
+            "product": {"train": str(small_project.root / "data/tiny/train.parquet")},
+            "upstream": {},
+        }
         cell = f"# Parameters\n{''.join(f'{name} = {value!r}' for name, value in wired.items())}"
         monkeypatch.setenv(build_token.VARIABLE, token)
-        with build_token.issue_token(tiny.root):  # another build runs meanwhile
+        with build_token.issue_token(small_project.root):  # another build runs meanwhile
             inputs = namespace(**wired)
             inputs["In"].append(cell)
             this = stage.open("ingest", inputs)
         assert this.by_hand
-        assert this.product["train"] == tiny.root / "data/tiny/by-hand/train.parquet"
+        assert this.product["train"] == small_project.root / "data/tiny/by-hand/train.parquet"
 
-    def test_build_token_expires_with_its_build(self, tiny, monkeypatch):
-        with build_token.issue_token(tiny.root) as token:
+    def test_build_token_expires_with_its_build(self, small_project, monkeypatch):
+        with build_token.issue_token(small_project.root) as token:
             monkeypatch.setenv(build_token.VARIABLE, token)
-            assert build_token.is_build(tiny.root)
-        assert not build_token.is_build(tiny.root)
-        with build_token.issue_token(tiny.root):
-            assert not build_token.is_build(tiny.root)
+            assert build_token.is_build(small_project.root)
+        assert not build_token.is_build(small_project.root)
+        with build_token.issue_token(small_project.root):
+            assert not build_token.is_build(small_project.root)
 
-    def test_unknown_parameter_raises_with_nearest_name(self, tiny):
+    def test_unknown_parameter_raises_with_nearest_name(self, small_project):
         with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):
             stage.open("ingest", namespace("sede = 1\n"))
 
-    def test_unknown_papermill_parameter_raises(self, tiny):
+    def test_unknown_papermill_parameter_raises(self, small_project):
         inputs = namespace(sampel=0.5)
         inputs["In"].append("# Parameters\nsampel = 0.5\n")
         with pytest.raises(ParameterError, match=r"'sampel'.*'sample'"):
             stage.open("ingest", inputs)
 
-    def test_variables_of_later_cells_are_not_parameters(self, tiny):
+    def test_variables_of_later_cells_are_not_parameters(self, small_project):
         inputs = namespace(fingerprint="abc", rows=3)
         inputs["In"] += ["fingerprint = 'abc'", "rows = 3"]
         assert stage.open("ingest", inputs).params.seed == 42
 
-    def test_edited_value_takes_effect(self, tiny):
+    def test_edited_value_takes_effect(self, small_project):
         assert stage.open("ingest", namespace("seed = 7\n")).params.seed == 7
 
-    def test_edit_takes_effect_without_reopening_stage(self, tiny):
+    def test_edit_takes_effect_without_reopening_stage(self, small_project):
         inputs = namespace("seed = 7\n")
         this = stage.open("ingest", inputs)
         inputs["In"] += ["rows = 1", PARAMETERS + "seed = 8\n"]
@@ -99,9 +105,9 @@ class TestOpen:
             this.params  # noqa: B018
 
     @pytest.mark.parametrize("line", ["book = 'birds'", "sandbox = 'try'"])
-    def test_changed_book_or_sandbox_requires_reopening(self, tiny, line):
-        (tiny.root / "env.birds.yaml").write_text(
-            (tiny.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
+    def test_changed_book_or_sandbox_requires_reopening(self, small_project, line):
+        (small_project.root / "env.birds.yaml").write_text(
+            (small_project.root / "env.yaml").read_text().replace("book: tiny", "book: birds")
         )
         inputs = namespace()
         this = stage.open("ingest", inputs)
@@ -109,19 +115,19 @@ class TestOpen:
         with pytest.raises(StageError, match=r"'tiny'[\s\S]*stage\.open"):
             this.params  # noqa: B018
 
-    def test_computed_value_of_same_name_is_not_an_edit(self, tiny):
+    def test_computed_value_of_same_name_is_not_an_edit(self, small_project):
         inputs = namespace("seed = 3 + 4\n")
         stage.open("ingest", inputs)
         inputs["In"].append("seed = [9, 9]")
         inputs["seed"] = [9, 9]
         assert stage.open("ingest", inputs).params.seed == 7
 
-    def test_missing_upstream_product_names_stage_to_run(self, tiny):
+    def test_missing_upstream_product_names_stage_to_run(self, small_project):
         with pytest.raises(StageError, match=r"models/tiny/ingest\.json.*\n.*--partially ingest"):
             stage.open("explore", namespace())
 
-    def test_deploy_by_hand_never_enforces(self, tiny):
-        receipt = tiny.root / "models/tiny/finalize.json"
+    def test_deploy_by_hand_never_enforces(self, small_project):
+        receipt = small_project.root / "models/tiny/finalize.json"
         files.write(receipt, {"details": {}})
         this = stage.open("deploy", namespace("gate = 'enforce'\n"))
         assert this.params.gate == "dry_run"
@@ -130,7 +136,7 @@ class TestOpen:
         with pytest.raises(ParameterError, match="no stage 'explode'"):
             stage.open("explode", {})
 
-    def test_parameters_are_shown_with_origin(self, tiny):
+    def test_parameters_are_shown_with_origin(self, small_project):
         result = stage.open("ingest", namespace("seed = 7\n"))._repr_html_()
         rows = re.findall(r"<tr>(.*?)</tr>", result)
         cells = [re.findall(r">([^<>]+)<", row)[:3] for row in rows]
@@ -139,22 +145,22 @@ class TestOpen:
 
 
 class TestProducts:
-    def test_verdict_without_all_products_raises(self, tiny):
+    def test_verdict_without_all_products_raises(self, small_project):
         this = stage.open("ingest", namespace())
         this.write(train=pd.DataFrame({"a": [1]}))
         with pytest.raises(StageError, match="batches, contract, holdout"):
             this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.")
 
-    def test_unknown_product_raises(self, tiny):
+    def test_unknown_product_raises(self, small_project):
         with pytest.raises(StageError, match="no product 'trian'"):
             stage.open("ingest", namespace()).write(trian=pd.DataFrame())
 
-    def test_receipt_contains_run_facts(self, tiny, contract):
+    def test_receipt_contains_run_facts(self, small_project, contract):
         this = stage.open("ingest", namespace())
         frame = pd.DataFrame({"a": [1]})
         this.write(train=frame, holdout=frame, batches=frame, contract=contract)
         this.write_verdict("accepted", "good", ["Fine."], [], next="Go on.", fingerprint="f00")
-        receipt = files.read(tiny.root / "models/tiny/by-hand/ingest.json")
+        receipt = files.read(small_project.root / "models/tiny/by-hand/ingest.json")
         assert receipt["facts"]["fingerprint"] == "f00"
         assert receipt["facts"]["versions"]["pycaret"] == pycaret.__version__
         assert {row["name"] for row in receipt["facts"]["parameters"]} == set(
@@ -183,30 +189,30 @@ class TestProducts:
 
 
 class TestProject:
-    def test_root_is_found_from_subfolder(self, tiny, monkeypatch):
-        monkeypatch.chdir(tiny.root / "notebooks")
-        assert project.find_root() == tiny.root
+    def test_root_is_found_from_subfolder(self, small_project, monkeypatch):
+        monkeypatch.chdir(small_project.root / "notebooks")
+        assert project.find_root() == small_project.root
 
     def test_given_root_without_pipeline_raises(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MODELBOOK_ROOT", str(tmp_path))
         with pytest.raises(StageError, match=r"no pipeline.yaml in .*\n.*\n.*MODELBOOK_ROOT"):
             project.find_root()
 
-    def test_env_file_is_found_by_book(self, tiny):
-        (tiny.root / "env.other.yaml").write_text("book: other\n")
-        assert project.find_env_file(tiny.root, "other").name == "env.other.yaml"
-        assert project.find_env_file(tiny.root).name == "env.yaml"
+    def test_env_file_is_found_by_book(self, small_project):
+        (small_project.root / "env.other.yaml").write_text("book: other\n")
+        assert project.find_env_file(small_project.root, "other").name == "env.other.yaml"
+        assert project.find_env_file(small_project.root).name == "env.yaml"
         with pytest.raises(StageError, match=r"names the book 'none'\n.*tiny, other|other, tiny"):
-            project.find_env_file(tiny.root, "none")
+            project.find_env_file(small_project.root, "none")
 
-    def test_missing_stage_in_pipeline_is_named(self, tiny):
-        parameters = project.read_stage_parameters(tiny.root, "tiny", "monitor")
+    def test_missing_stage_in_pipeline_is_named(self, small_project):
+        parameters = project.read_stage_parameters(small_project.root, "tiny", "monitor")
         assert parameters["book"] == "tiny"
         with raises_stating(PipelineSpecError, "'watch'", "monitor"):
-            project.read_stage_parameters(tiny.root, "tiny", "watch")
+            project.read_stage_parameters(small_project.root, "tiny", "watch")
 
-    def test_parameters_are_read_from_pipeline_and_env_file(self, tiny):
-        inputs = project.read_parameters(tiny.root, tiny.root / "env.yaml")
+    def test_parameters_are_read_from_pipeline_and_env_file(self, small_project):
+        inputs = project.read_parameters(small_project.root, small_project.root / "env.yaml")
         assert inputs["compare"]["folds"] == 2
         assert inputs["monitor"]["min_rows"] == config.Monitor().min_rows
 
@@ -284,40 +290,43 @@ class TestDependencies:
         assert "registry/pyfunc_model.py" in self.reached("finalize")
         assert "registry/golden_check.py" in self.reached("deploy")
 
-    def test_table_and_contract_affect_digest_of_ingest_only(self, tiny):
-        table = tiny.root / "table.csv"
+    def test_table_and_contract_affect_digest_of_ingest_only(self, small_project):
+        table = small_project.root / "table.csv"
         table.write_text("a\n1\n")
         params = {"table": "table.csv", "contract": "contracts/rand-hie.yaml"}
         ingest, explore = (
-            dependencies.compute_digest(name, tiny.root, params) for name in ("ingest", "explore")
+            dependencies.compute_digest(name, small_project.root, params)
+            for name in ("ingest", "explore")
         )
         table.write_text("a\n2\n")
-        assert dependencies.compute_digest("ingest", tiny.root, params) != ingest
-        after = dependencies.compute_digest("ingest", tiny.root, params)
-        with (tiny.root / "contracts/rand-hie.yaml").open("a") as file:
+        assert dependencies.compute_digest("ingest", small_project.root, params) != ingest
+        after = dependencies.compute_digest("ingest", small_project.root, params)
+        with (small_project.root / "contracts/rand-hie.yaml").open("a") as file:
             file.write("# reviewed\n")
-        assert dependencies.compute_digest("ingest", tiny.root, params) != after
-        assert dependencies.compute_digest("explore", tiny.root, params) == explore
+        assert dependencies.compute_digest("ingest", small_project.root, params) != after
+        assert dependencies.compute_digest("explore", small_project.root, params) == explore
 
-    def test_project_without_build_is_not_up_to_date(self, tiny):
-        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
+    def test_project_without_build_is_not_up_to_date(self, small_project):
+        assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
 
-    def test_build_is_up_to_date_until_an_input_changes(self, tiny):
-        record_build(tiny.root)
-        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        values = (tiny.root / "env.yaml").read_text()
-        (tiny.root / "env.yaml").write_text(values.replace("seed: 42", "seed: 43"))
-        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        (tiny.root / "env.yaml").write_text(values)
-        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        retained = staleness.read_build_state(tiny.root, "tiny")
-        staleness.forget_stage(tiny.root, "tiny", "explore")
-        assert set(retained) - set(staleness.read_build_state(tiny.root, "tiny")) == {"explore"}
-        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        files.write(tiny.root / "models/tiny/built.json", retained)
-        assert staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
-        (tiny.root / "reports/tiny/06_monitor.html").unlink()
-        assert not staleness.is_up_to_date(tiny.root, tiny.root / "env.yaml")
+    def test_build_is_up_to_date_until_an_input_changes(self, small_project):
+        record_build(small_project.root)
+        assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+        values = (small_project.root / "env.yaml").read_text()
+        (small_project.root / "env.yaml").write_text(values.replace("seed: 42", "seed: 43"))
+        assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+        (small_project.root / "env.yaml").write_text(values)
+        assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+        retained = staleness.read_build_state(small_project.root, "tiny")
+        staleness.forget_stage(small_project.root, "tiny", "explore")
+        assert set(retained) - set(staleness.read_build_state(small_project.root, "tiny")) == {
+            "explore"
+        }
+        assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+        files.write(small_project.root / "models/tiny/built.json", retained)
+        assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+        (small_project.root / "reports/tiny/06_monitor.html").unlink()
+        assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
 
 
 class TestProgress:
@@ -382,16 +391,16 @@ def test_prestarted_kernel_runs_import_cell_only(tmp_path):
     assert "stage.open" not in code
 
 
-def test_full_disk_does_not_hide_cause_of_failure(tiny, monkeypatch):
-    staleness.record_failure(tiny.root, "tiny", "compare", "it is late")
-    assert staleness.list_failures(tiny.root)["tiny"] == {"compare": "it is late"}
+def test_full_disk_does_not_hide_cause_of_failure(small_project, monkeypatch):
+    staleness.record_failure(small_project.root, "tiny", "compare", "it is late")
+    assert staleness.list_failures(small_project.root)["tiny"] == {"compare": "it is late"}
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    staleness.record_failure(tiny.root, "tiny", "finalize", "the database or disk is full")
+    staleness.record_failure(small_project.root, "tiny", "finalize", "the database or disk is full")
     with pytest.raises(
         OSError, match="No space left"
     ):  # but what runs next must be outdated, or not begin
-        staleness.forget_stage(tiny.root, "tiny", "finalize")
+        staleness.forget_stage(small_project.root, "tiny", "finalize")

@@ -94,9 +94,9 @@ def test_target_that_is_not_a_site_is_unchanged(reports, tmp_path, name):
     mine = tmp_path / ("out/thesis.txt" if name == "out" else name)
     mine.parent.mkdir(exist_ok=True)
     mine.write_text("years of work")
-    with raises_stating(ReportError, tmp_path / name) as caught:
+    with raises_stating(ReportError, tmp_path / name) as exc_info:
         static_site.publish(reports, tmp_path / name)
-    assert caught.value.expected
+    assert exc_info.value.expected
     assert mine.read_text() == "years of work"
     assert [path for path in tmp_path.rglob("*") if path.suffix in (".tmp", ".part")] == []
 
@@ -109,14 +109,14 @@ def test_target_within_reports_is_refused(reports, tmp_path, place):
 
 
 def test_missing_reports_raise_with_build_command(tmp_path):
-    with raises_stating(ReportError, tmp_path / "index.html") as caught:
+    with raises_stating(ReportError, tmp_path / "index.html") as exc_info:
         static_site.publish(tmp_path, tmp_path / "out")
-    assert missing_facts(caught.value.next, "make run") == []
+    assert missing_facts(exc_info.value.next, "make run") == []
 
 
 @pytest.mark.slow
-def test_links_of_published_book_resolve(built, tmp_path):
-    result = built.run("modelbook", "site", str(tmp_path / "out"))
+def test_links_of_published_book_resolve(built_project, tmp_path):
+    result = built_project.run("modelbook", "site", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert f"{tmp_path / 'out' / 'index.html'}" in result.stdout
     assert dead_links(tmp_path / "out") == []

@@ -105,10 +105,10 @@ def test_unreachable_redis_is_reported_without_password(
     version_store: VersionStore, monkeypatch
 ) -> None:
     monkeypatch.setenv("MODELBOOK_SERVE_STREAM__URL", "redis://:a-long-secret@127.0.0.1:1")
-    with pytest.raises(ServingError, match="redis://") as caught:
+    with pytest.raises(ServingError, match="redis://") as exc_info:
         stream.run_worker(version_store.root, BOOK)
-    assert "a-long-secret" not in str(caught.value)
-    assert "stream.url" in caught.value.next
+    assert "a-long-secret" not in str(exc_info.value)
+    assert "stream.url" in exc_info.value.next
 
 
 def test_unusable_metrics_address_raises(version_store: VersionStore) -> None:

@@ -50,9 +50,9 @@ def draw_rare() -> pd.DataFrame:
 
 
 @pytest.fixture
-def run(tiny: SmallProject, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run(small_project: SmallProject, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run stages up to one on a table; ``plot`` is dropped, as a draft may do, and ``id`` the key."""
-    monkeypatch.setenv("MODELBOOK_ROOT", str(put_empty_store(tiny.root)))
+    monkeypatch.setenv("MODELBOOK_ROOT", str(put_empty_store(small_project.root)))
     verify_in_process(monkeypatch)
     contract = {
         "title": "Noise", "question": "Is it so?", "source": "a seeded generator", "licence": "none",
@@ -64,15 +64,15 @@ def run(tiny: SmallProject, monkeypatch: pytest.MonkeyPatch) -> Any:
             "y": {"role": "target", "type": "boolean", "meaning": "a coin"},
         },
     }  # fmt: skip
-    (tiny.root / "contracts/noise.yaml").write_text(yaml.safe_dump(contract))
+    (small_project.root / "contracts/noise.yaml").write_text(yaml.safe_dump(contract))
 
     def run_stages(frame: pd.DataFrame, *stages: str) -> list[dict[str, Any]]:
-        frame.to_csv(tiny.root / "noise.csv", index=False)
+        frame.to_csv(small_project.root / "noise.csv", index=False)
         for stage in stages:
             fields = config.STAGES[stage].model_fields
             values = {name: value for name, value in VALUES.items() if name in fields}
-            run_cells(tiny.root, stage, values, wired=True)
-        return [tiny.receipt(stage) for stage in stages]
+            run_cells(small_project.root, stage, values, wired=True)
+        return [small_project.read_receipt(stage) for stage in stages]
 
     return run_stages
 

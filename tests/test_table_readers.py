@@ -84,9 +84,9 @@ def test_zip_with_several_files_lists_them(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
         for name in ("jan.csv", "feb.csv"):
             archive.writestr(name, f"m,n\n{name},1\n")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         read_table("t.zip", tmp_path)
-    assert missing_facts(str(caught.value), 2, "jan.csv", "feb.csv", "--member") == []
+    assert missing_facts(str(exc_info.value), 2, "jan.csv", "feb.csv", "--member") == []
     frame, _ = read_without_contract("t.zip", tmp_path, FileLayout(member="feb.csv"), [])
     assert frame["m"].tolist() == ["feb.csv"]
 
@@ -150,9 +150,9 @@ def test_pandas_extension_types_are_converted(contract: Contract, tmp_path: Path
 )
 def test_values_of_no_single_type_raise(values: Any, facts: list[str], tmp_path: Path) -> None:
     pd.DataFrame({"a": [1, 2], "odd": values}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         read_table("t.parquet", tmp_path)
-    assert missing_facts(str(caught.value), "'odd'", *facts) == []
+    assert missing_facts(str(exc_info.value), "'odd'", *facts) == []
 
 
 def test_contract_defines_columns_of_file_without_header(
@@ -206,10 +206,10 @@ def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
 )
 def test_file_that_is_not_a_table_raises(content: bytes, facts: list[Any], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         read_table("t.csv", tmp_path)
-    assert missing_facts(str(caught.value), "t.csv", *facts) == []
-    assert caught.value.next
+    assert missing_facts(str(exc_info.value), "t.csv", *facts) == []
+    assert exc_info.value.next
 
 
 @pytest.mark.parametrize(
@@ -220,10 +220,10 @@ def test_file_without_columns_of_contract_raises(
     content: str, facts: list[str], contract: Contract, tmp_path: Path
 ) -> None:
     (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         read_table("t.csv", tmp_path, contract)
-    assert missing_facts(str(caught.value), "t.csv", *facts) == []
-    assert caught.value.next
+    assert missing_facts(str(exc_info.value), "t.csv", *facts) == []
+    assert exc_info.value.next
     assert (
         len(read_table("t.csv", tmp_path).columns) > 0
     )  # without a contract, a table all the same
@@ -288,9 +288,9 @@ def test_unreachable_address_raises(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(DataError, match=r"t\.csv.*[Cc]onnect") as caught:
+    with pytest.raises(DataError, match=r"t\.csv.*[Cc]onnect") as exc_info:
         read_table(f"http://me:geheim-word@127.0.0.1:{port}/t.csv", tmp_path)
-    assert "geheim" not in str(caught.value)
+    assert "geheim" not in str(exc_info.value)
     with pytest.raises(DataError, match="NOWHERE_AT_ALL"):
         read_table("http://${NOWHERE_AT_ALL}/t.csv", tmp_path)
     with pytest.raises(DataError, match="nope"):
@@ -304,9 +304,9 @@ def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(DataError, match="s3") as caught:
+    with pytest.raises(DataError, match="s3") as exc_info:
         read_table("s3://bucket/t.csv", tmp_path)
-    assert missing_facts(caught.value.next, "make extras", "modelbook[s3]") == []
+    assert missing_facts(exc_info.value.next, "make extras", "modelbook[s3]") == []
 
 
 @pytest.mark.slow
@@ -363,9 +363,9 @@ def test_unreachable_database_or_missing_driver_raises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "geheim-word")
-    with pytest.raises(DataError, match=r"127\.0\.0\.1") as caught:
+    with pytest.raises(DataError, match=r"127\.0\.0\.1") as exc_info:
         read_table("postgresql://me:${PGPASSWORD}@127.0.0.1:1/shop#people", tmp_path)
-    assert "geheim" not in str(caught.value)
+    assert "geheim" not in str(exc_info.value)
     with pytest.raises(DataError, match="mysql"):
         read_table("mysql://me@127.0.0.1:1/shop#people", tmp_path)
 
@@ -376,9 +376,9 @@ def test_variable_in_address_is_accepted_and_password_refused() -> None:
 
     table = "postgresql://me:${PGPASSWORD}@host/shop#people"
     assert config.validate("ingest", {"table": table}).table == table
-    with pytest.raises(ParameterError, match="secret") as caught:
+    with pytest.raises(ParameterError, match="secret") as exc_info:
         config.validate("ingest", {"table": table.replace("${PGPASSWORD}", "geheim-word")})
-    assert "geheim" not in str(caught.value)
+    assert "geheim" not in str(exc_info.value)
 
 
 @pytest.mark.slow
@@ -403,9 +403,9 @@ def test_table_is_read_from_postgresql(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv("SHOP_PASSWORD", "another-secret")
         with pytest.raises(
             DataError, match='password authentication failed for user "owner"'
-        ) as caught:
+        ) as exc_info:
             read_table(f"{url}#People", tmp_path)
-        assert "another-secret" not in str(caught.value)
+        assert "another-secret" not in str(exc_info.value)
 
 
 def test_every_bundled_table_has_a_loader() -> None:

@@ -19,16 +19,18 @@ CHART = "context.read('train')[['xage']].describe()"
 
 
 @pytest.fixture
-def tiny(tiny):
+def small_project(small_project):
     """A project in git whose explore notebook was worked in."""
     for words in ("init -q", "add notebooks", "-c user.name=a -c user.email=a@b commit -qm all"):
-        subprocess.run(["git", *words.split()], cwd=tiny.root, check=True)
-    return tiny
+        subprocess.run(["git", *words.split()], cwd=small_project.root, check=True)
+    return small_project
 
 
-def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str = CHART) -> None:
+def work_in(
+    small_project, path: str = SHARED, line: str = "sandbox = 'try'", more: str = CHART
+) -> None:
     """Add a line to the parameters cell and a cell at the end, with an output."""
-    notebook = json.loads((tiny.root / SHARED).read_text())
+    notebook = json.loads((small_project.root / SHARED).read_text())
     [parameters] = [cell for cell in notebook["cells"] if cell["id"] == "parameters"]
     edited = "".join(parameters["source"]).replace("columns_shown = 8", "columns_shown = 3")
     if path == OWN:
@@ -37,123 +39,134 @@ def work_in(tiny, path: str = SHARED, line: str = "sandbox = 'try'", more: str =
     output = {"output_type": "stream", "name": "stdout", "text": ["an output"]}
     custom = {"cell_type": "code", "id": "own", "metadata": {}, "execution_count": 1}
     notebook["cells"].append({**custom, "source": [more], "outputs": [output]})
-    (tiny.root / path).parent.mkdir(exist_ok=True)
-    (tiny.root / path).write_text(json.dumps(notebook))
+    (small_project.root / path).parent.mkdir(exist_ok=True)
+    (small_project.root / path).write_text(json.dumps(notebook))
 
 
 def take(*args: str):
     return CliRunner().invoke(app, ["take", *args])
 
 
-def read(tiny, path: str) -> str:
-    return (tiny.root / path).read_text()
+def read(small_project, path: str) -> str:
+    return (small_project.root / path).read_text()
 
 
 class TestTake:
-    def test_take_shows_diff_and_asks_for_confirmation(self, tiny):
-        work_in(tiny)
-        before = read(tiny, SHARED)
+    def test_take_shows_diff_and_asks_for_confirmation(self, small_project):
+        work_in(small_project)
+        before = read(small_project, SHARED)
         result = take(SHARED)
         assert result.exit_code == 1
         assert CHART in result.stdout
         assert "sandbox" not in result.stdout.partition("not taken")[0]
         assert "columns_shown = 3" in result.stdout
-        assert read(tiny, SHARED) == before
+        assert read(small_project, SHARED) == before
 
     @pytest.mark.long
-    def test_take_writes_cells_without_outputs_sandbox_and_parameters(self, tiny):
-        work_in(tiny)
+    def test_take_writes_cells_without_outputs_sandbox_and_parameters(self, small_project):
+        work_in(small_project)
         assert take(SHARED, "--yes").exit_code == 0
-        assert CHART in read(tiny, SHARED)
-        assert "an output" not in read(tiny, SHARED)
-        pipeline_spec.check_pipeline(tiny.root, "tiny")
+        assert CHART in read(small_project, SHARED)
+        assert "an output" not in read(small_project, SHARED)
+        pipeline_spec.check_pipeline(small_project.root, "tiny")
         diff = ["git", "diff", "--no-ext-diff", "--numstat", "--", SHARED]
-        numbers = subprocess.run(diff, cwd=tiny.root, capture_output=True, text=True).stdout
+        numbers = subprocess.run(
+            diff, cwd=small_project.root, capture_output=True, text=True
+        ).stdout
         assert int(numbers.split()[1]) <= 1  # nothing else differs: a comma at most
         assert "nothing to do" in take(SHARED, "--yes").stdout
 
     @pytest.mark.long
-    def test_take_for_one_book_restores_shared_notebook(self, tiny):
-        committed = read(tiny, SHARED)
-        work_in(tiny)
+    def test_take_for_one_book_restores_shared_notebook(self, small_project):
+        committed = read(small_project, SHARED)
+        work_in(small_project)
         assert take(SHARED, "--book", "tiny", "--yes").exit_code == 0
-        assert CHART in read(tiny, OWN)
-        assert 'book = \\"tiny\\"' in read(tiny, OWN)  # by hand, too, it is of this book
-        assert read(tiny, SHARED) == committed
-        work_in(tiny, OWN)  # in the folder of the book: no other gets it
+        assert CHART in read(small_project, OWN)
+        assert 'book = \\"tiny\\"' in read(small_project, OWN)  # by hand, too, it is of this book
+        assert read(small_project, SHARED) == committed
+        work_in(small_project, OWN)  # in the folder of the book: no other gets it
         result = take(OWN, "--yes")
         assert result.exit_code == 0
         assert OWN in result.stdout
-        pipeline_spec.check_pipeline(tiny.root, "tiny")
-        assert read(tiny, SHARED) == committed
+        pipeline_spec.check_pipeline(small_project.root, "tiny")
+        assert read(small_project, SHARED) == committed
 
-    def test_the_notebook_of_another_book_is_refused(self, tiny):
-        work_in(tiny, OWN, line="")
-        text = read(tiny, OWN).replace('book = \\"tiny\\"', 'book = \\"rand-hie\\"')
-        (tiny.root / OWN).write_text(text)
+    def test_the_notebook_of_another_book_is_refused(self, small_project):
+        work_in(small_project, OWN, line="")
+        text = read(small_project, OWN).replace('book = \\"tiny\\"', 'book = \\"rand-hie\\"')
+        (small_project.root / OWN).write_text(text)
         with pytest.raises(PipelineSpecError, match=rf"{OWN} has book = 'rand-hie'"):
-            pipeline_spec.check_pipeline(tiny.root, "tiny")
+            pipeline_spec.check_pipeline(small_project.root, "tiny")
 
-    def test_take_accepts_any_copy_of_a_notebook(self, tiny):
-        work_in(tiny, "elsewhere/mine.ipynb")
+    def test_take_accepts_any_copy_of_a_notebook(self, small_project):
+        work_in(small_project, "elsewhere/mine.ipynb")
         assert take("elsewhere/mine.ipynb", "--book", "tiny", "--yes").exit_code == 0
-        assert CHART in read(tiny, OWN)
+        assert CHART in read(small_project, OWN)
 
-    def test_take_with_unknown_parameter_raises(self, tiny):
-        work_in(tiny, line="columns = 4")
+    def test_take_with_unknown_parameter_raises(self, small_project):
+        work_in(small_project, line="columns = 4")
         result = take(SHARED, "--yes")
         assert (result.exit_code, "sets columns" in result.stderr) == (1, True)
 
     @pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}'])
-    def test_take_of_foreign_notebook_raises(self, tiny, content):
-        (tiny.root / "x.ipynb").write_text(content)
+    def test_take_of_foreign_notebook_raises(self, small_project, content):
+        (small_project.root / "x.ipynb").write_text(content)
         result = take("x.ipynb", "--yes")
         assert (result.exit_code, "WorkbenchError: " in result.stderr) == (1, True)
 
-    def test_take_of_cell_without_outputs_key_raises_and_writes_nothing(self, tiny):
-        before = read(tiny, SHARED)
-        work_in(tiny, "mine.ipynb")
-        notebook = json.loads(read(tiny, "mine.ipynb"))
+    def test_take_of_cell_without_outputs_key_raises_and_writes_nothing(self, small_project):
+        before = read(small_project, SHARED)
+        work_in(small_project, "mine.ipynb")
+        notebook = json.loads(read(small_project, "mine.ipynb"))
         del notebook["cells"][-1]["outputs"]
-        (tiny.root / "mine.ipynb").write_text(json.dumps(notebook))
+        (small_project.root / "mine.ipynb").write_text(json.dumps(notebook))
         result = take("mine.ipynb", "--yes")
         assert result.exit_code == 1
         assert "WorkbenchError: nbstripout" in result.stderr
-        assert read(tiny, SHARED) == before
+        assert read(small_project, SHARED) == before
 
 
 class TestBookNotebook:
-    def test_book_notebook_replaces_stage_notebook_for_its_book(self, tiny):
-        custom = tiny.root / OWN
+    def test_book_notebook_replaces_stage_notebook_for_its_book(self, small_project):
+        custom = small_project.root / OWN
         params = {"book": "tiny"}
-        before = dependencies.compute_digest("explore", tiny.root, params)
-        work_in(tiny, OWN, line="", more="from modelbook import gate")
-        assert project.notebook_path(tiny.root, "tiny", "explore") == custom
-        assert project.notebook_path(tiny.root, "other", "explore") == tiny.root / SHARED
-        assert project.notebook_path(tiny.root, "tiny", "compare").parent.name == "notebooks"
-        assert dependencies.compute_digest("explore", tiny.root, params) != before
-        other = dependencies.compute_digest("explore", tiny.root, {"book": "other"})
+        before = dependencies.compute_digest("explore", small_project.root, params)
+        work_in(small_project, OWN, line="", more="from modelbook import gate")
+        assert project.notebook_path(small_project.root, "tiny", "explore") == custom
+        assert (
+            project.notebook_path(small_project.root, "other", "explore")
+            == small_project.root / SHARED
+        )
+        assert (
+            project.notebook_path(small_project.root, "tiny", "compare").parent.name == "notebooks"
+        )
+        assert dependencies.compute_digest("explore", small_project.root, params) != before
+        other = dependencies.compute_digest("explore", small_project.root, {"book": "other"})
         assert other == before
 
-    def test_papermill_does_not_overwrite_book_notebook(self, tiny):
-        work_in(tiny, OWN)
+    def test_papermill_does_not_overwrite_book_notebook(self, small_project):
+        work_in(small_project, OWN)
         with pytest.raises(StageError, match="02_explore"):
-            papermill_io.write("{}", str(tiny.root / OWN))
-        papermill_io.write("{}", str(tiny.root / "notebooks/tiny/scratch.ipynb"))
+            papermill_io.write("{}", str(small_project.root / OWN))
+        papermill_io.write("{}", str(small_project.root / "notebooks/tiny/scratch.ipynb"))
 
-    def test_book_notebook_with_other_parameters_raises(self, tiny):
-        work_in(tiny, OWN, line="wings = 2")
+    def test_book_notebook_with_other_parameters_raises(self, small_project):
+        work_in(small_project, OWN, line="wings = 2")
         with pytest.raises(PipelineSpecError, match=rf"{OWN} sets wings"):
-            pipeline_spec.check_pipeline(tiny.root, "tiny")
-        pipeline_spec.check_pipeline(tiny.root, "other")
+            pipeline_spec.check_pipeline(small_project.root, "tiny")
+        pipeline_spec.check_pipeline(small_project.root, "other")
 
     @pytest.mark.slow
-    def test_builds_run_and_track_book_notebook(self, copy_of):
-        work_in(copy_of, OWN, line="")
-        built = copy_of.build("--partially", "explore")
-        assert copy_of.ran(built) == ["explore"], built.stdout + built.stderr
-        assert "xage" in (copy_of.root / "reports/tiny/02_explore.html").read_text()
-        assert copy_of.ran(copy_of.build("--partially", "explore")) == []
-        assert staleness.is_up_to_date(copy_of.root, copy_of.root / "env.yaml")
-        (copy_of.root / OWN).unlink()
-        assert copy_of.ran(copy_of.build("--partially", "explore")) == ["explore"]
+    def test_builds_run_and_track_book_notebook(self, project_copy):
+        work_in(project_copy, OWN, line="")
+        result = project_copy.build("--partially", "explore")
+        assert project_copy.list_executed_stages(result) == ["explore"], (
+            result.stdout + result.stderr
+        )
+        assert "xage" in (project_copy.root / "reports/tiny/02_explore.html").read_text()
+        assert project_copy.list_executed_stages(project_copy.build("--partially", "explore")) == []
+        assert staleness.is_up_to_date(project_copy.root, project_copy.root / "env.yaml")
+        (project_copy.root / OWN).unlink()
+        assert project_copy.list_executed_stages(project_copy.build("--partially", "explore")) == [
+            "explore"
+        ]

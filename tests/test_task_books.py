@@ -40,31 +40,31 @@ class BuiltBook:
     def __init__(
         self, root: Path, contract: dict[str, Any], table: pd.DataFrame, **values: Any
     ) -> None:
-        self.tiny = SmallProject(put_empty_store(root))
+        self.project = SmallProject(put_empty_store(root))
         table.to_csv(root / "table.csv", index=False)
         (root / "contracts/tiny.yaml").write_text(yaml.safe_dump(contract, sort_keys=False))
         env = yaml.safe_load((root / "env.yaml").read_text())
         named = {"table": "table.csv", "contract": "contracts/tiny.yaml", "sample": 1.0}
         (root / "env.yaml").write_text(yaml.safe_dump({**env, **AUTO, **named, **values}))
-        self.told = self.tiny.build(MODELBOOK_SLICE_ROWS="30", MODELBOOK_MIN_ROWS="100")
+        self.told = self.project.build(MODELBOOK_SLICE_ROWS="30", MODELBOOK_MIN_ROWS="100")
         assert self.told.returncode == 0, self.told.stdout + self.told.stderr
 
     def verdict(self, stage: str) -> dict[str, Any]:
-        return self.tiny.receipt(stage)
+        return self.project.read_receipt(stage)
 
     def words(self) -> dict[str, str]:
         return {stage: self.verdict(stage)["status"] for stage in STAGES}
 
     def page(self, stage: str) -> str:
-        return (self.tiny.root / f"reports/tiny/{config.stage_stem(stage)}.html").read_text()
+        return (self.project.root / f"reports/tiny/{config.stage_stem(stage)}.html").read_text()
 
     @cached_property
     def answers(self) -> pd.DataFrame:
         """Predictions of the champion for ROWS in a process without the project on its path."""
-        ROWS.to_parquet(self.tiny.root / "asked.parquet")
+        ROWS.to_parquet(self.project.root / "asked.parquet")
         result = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.tiny.root,
-            env={k: v for k, v in self.tiny.environ.items() if k != "PYTHONPATH"},
+            [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.project.root,
+            env={k: v for k, v in self.project.environ.items() if k != "PYTHONPATH"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
@@ -129,13 +129,13 @@ def test_multiclass_book_is_built_and_monitored(classes: BuiltBook) -> None:
 def test_every_page_exists_and_uses_words_of_its_task(
     book: str, request: pytest.FixtureRequest
 ) -> None:
-    built: BuiltBook = request.getfixturevalue(book)
+    built_book: BuiltBook = request.getfixturevalue(book)
     for stage in STAGES:
-        page = built.page(stage)
+        page = built_book.page(stage)
         assert "Traceback" not in page
         assert "Warning" not in page, stage
         assert "“not " not in page
-    card = next((built.tiny.root / "reports/tiny").glob("card-1.html")).read_text()
+    card = next((built_book.project.root / "reports/tiny").glob("card-1.html")).read_text()
     assert "threshold" not in card.lower()
     words = {"number": ("RMSE", "amount"), "classes": ("accuracy", "“kind”")}
     assert all(word in card for word in words[book])
@@ -161,10 +161,10 @@ def test_multiclass_champion_predicts_class_names_in_clean_process(classes: Buil
 
 @pytest.mark.parametrize("book", ["number", "classes"])
 def test_service_matches_pipeline_for_each_task(book: str, request: pytest.FixtureRequest) -> None:
-    built: BuiltBook = request.getfixturevalue(book)
-    expected = built.answers.to_dict("records")
+    built_book: BuiltBook = request.getfixturevalue(book)
+    expected = built_book.answers.to_dict("records")
     body = ROWS.to_json(orient="records").encode()
-    with built.tiny.serving() as address:
+    with built_book.project.serve() as address:
         requests = urllib.request.Request(
             f"{address}/predict", body, {"content-type": "application/json"}
         )

@@ -99,9 +99,9 @@ def test_options_of_another_task_raise() -> None:
         AMOUNT.resolve_families(["lr", "lda"])
     with pytest.raises(ParameterError, match=r"'gbr'.*classification.*'hgb'"):
         KIND.resolve_families(["gbr"])
-    with pytest.raises(ParameterError, match=r"'roc_auc'.*regression") as caught:
+    with pytest.raises(ParameterError, match=r"'roc_auc'.*regression") as exc_info:
         AMOUNT.resolve_metric("roc_auc")
-    assert missing_facts(caught.value.expected, "auto", "rmse", "mae", "r2") == []
+    assert missing_facts(exc_info.value.expected, "auto", "rmse", "mae", "r2") == []
 
 
 # The target
@@ -179,9 +179,9 @@ def test_target_type_that_does_not_fit_task_raises(
     book: dict[str, Any], column: str, change: dict[str, Any], facts: list[str]
 ) -> None:
     columns = {**book["columns"], column: {**book["columns"][column], **change}}
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError) as exc_info:
         Contract.model_validate({**book, "columns": columns})
-    [error] = caught.value.errors()
+    [error] = exc_info.value.errors()
     assert missing_facts(error["msg"], *facts) == []
 
 

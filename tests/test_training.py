@@ -492,10 +492,10 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
 def test_empty_leaderboard_raises_with_reasons(
     candidates: list[Candidate], reasons: list[Any]
 ) -> None:
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError) as exc_info:
         leaderboard.build_leaderboard(candidates, "roc_auc")
-    assert missing_facts(caught.value.problem, *reasons) == []
-    assert caught.value.next
+    assert missing_facts(exc_info.value.problem, *reasons) == []
+    assert exc_info.value.next
 
 
 def test_differences_to_leader_are_tested_for_significance() -> None:
@@ -651,10 +651,10 @@ def test_equal_seeds_give_equal_scores_regardless_of_index(
 
 
 def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract) -> None:
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError) as exc_info:
         Experiment(train[train["who"] < 3], contract, folds=5, seed=1)
-    assert missing_facts(caught.value.problem, 3, 5) == []
-    assert caught.value.next
+    assert missing_facts(exc_info.value.problem, 3, 5) == []
+    assert exc_info.value.next
 
 
 def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> None:

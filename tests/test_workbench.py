@@ -219,14 +219,14 @@ class TestDoctor:
         ],
     )
     def test_doctor_reports_book_that_cannot_be_built(self, tmp_path, old, new, state):
-        tiny = SmallProject(tmp_path)
-        assert books.check_book(tiny.root, "tiny").ok
-        with tiny.changed("env.yaml", old, new):
-            part = books.check_book(tiny.root, None)
+        small_project = SmallProject(tmp_path)
+        assert books.check_book(small_project.root, "tiny").ok
+        with small_project.change_file("env.yaml", old, new):
+            part = books.check_book(small_project.root, None)
         assert not part.ok
         assert re.search(state, part.state)
         assert part.fix
-        other = books.check_book(tiny.root, "other")
+        other = books.check_book(small_project.root, "other")
         assert not other.ok
         assert "'other'" in other.state
 
@@ -250,23 +250,23 @@ class TestDoctor:
         assert state in part.state
         assert fix in part.fix
 
-    def test_doctor_lists_versions_of_other_libraries(self, tiny, monkeypatch):
+    def test_doctor_lists_versions_of_other_libraries(self, small_project, monkeypatch):
         tags = {"libraries": '{"scikit-learn": "1.2.3"}'}
-        stranger = aliases.RegisteredVersion("tiny", 3, tags, tiny.root)
-        expected_values = aliases.RegisteredVersion("tiny", 4, {}, tiny.root)
+        stranger = aliases.RegisteredVersion("tiny", 3, tags, small_project.root)
+        expected_values = aliases.RegisteredVersion("tiny", 4, {}, small_project.root)
         monkeypatch.setattr(
             aliases,
             "read_aliases",
             lambda *_: {"champion": stranger, "challenger": expected_values},
         )
-        part = books.check_versions(tiny.root, None)
+        part = books.check_versions(small_project.root, None)
         assert not part.ok
         facts = ("champion 3", "1.2.3", version("scikit-learn"))
         assert missing_facts(part.state, *facts) == []
         assert "challenger" not in part.state
         assert part.fix == "modelbook retrain --book tiny"
         monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": expected_values})
-        assert books.check_versions(tiny.root, None).ok
+        assert books.check_versions(small_project.root, None).ok
 
     def test_doctor_accepts_conda_environment(self, tmp_path):
         (tmp_path / "conda-meta").mkdir()

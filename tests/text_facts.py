@@ -1,4 +1,4 @@
-"""Compare texts by the facts they state, so that tests do not depend on wording."""
+"""Check which facts a text states, so that tests do not depend on its wording."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 
 NUMBER = re.compile(r"(?<![\w.])([-+]?)(\d+)(\.\d+)?(e[-+]?\d+)?(?!\w)( ?%)?")
-ROUNDING = 0.03  # the largest part of a number that its rounding may take away
+ROUNDING = 0.03  # maximum relative change of a number by rounding
 FIGURE = re.compile(r"[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(\s?%)?")
 
 
 def numbers(text: str) -> list[float]:
-    """Each number of a text, in order; percentages as shares."""
+    """All numbers of a text, in order; percentages as fractions."""
     return [
         float(re.sub(r"[,%\s]", "", match[0]).replace("−", "-")) / (100 if match[1] else 1)
         for match in FIGURE.finditer(text)
@@ -22,18 +22,18 @@ def numbers(text: str) -> list[float]:
 
 
 def skeleton(text: str) -> str:
-    """A text without its numbers: two that state the same of other numbers have the same one."""
+    """A text with placeholders for its numbers, to compare the wording of two texts."""
     return FIGURE.sub("#", text)
 
 
 def missing_facts(text: object, *facts: object) -> list[object]:
-    """The facts that a text does not state.
+    """Return the facts that a text does not state.
 
-    Words and values stand there as they are, in capital letters or not. A number stands there as it
-    is, or rounded; with commas between its thousands, or without; a share also as a percentage.
+    Words match regardless of case. Numbers may be rounded and have thousands separators; fractions
+    may be percentages.
     """
-    plain = re.sub(r"(?<=\d),(?=\d{3})", "", str(text)).replace("−", "-")
-    return [fact for fact in facts if not _is_stated(fact, plain)]
+    normalized = re.sub(r"(?<=\d),(?=\d{3})", "", str(text)).replace("−", "-")
+    return [fact for fact in facts if not _is_stated(fact, normalized)]
 
 
 def _is_stated(fact: object, text: str) -> bool:
@@ -58,8 +58,8 @@ def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, 
 
 @contextmanager
 def raises_stating(error: type[Exception], *facts: object) -> Iterator[pytest.ExceptionInfo]:
-    """An error of this class is raised, and its text states the facts."""
-    with pytest.raises(error) as caught:
-        yield caught
-    missing = missing_facts(caught.value, *facts)
-    assert not missing, f"{missing} not in: {caught.value}"
+    """Expect an error of this class whose text states the facts."""
+    with pytest.raises(error) as exc_info:
+        yield exc_info
+    missing = missing_facts(exc_info.value, *facts)
+    assert not missing, f"{missing} not in: {exc_info.value}"

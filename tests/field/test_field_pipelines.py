@@ -36,9 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProj
 
     @cache
     def make(*left_out: str) -> SmallProject:
-        tiny = SmallProject(put_empty_store(tmp_path_factory.mktemp("walks")))
-        tiny.leave_out(*left_out)
-        return tiny
+        small_project = SmallProject(put_empty_store(tmp_path_factory.mktemp("walks")))
+        small_project.remove_stages(*left_out)
+        return small_project
 
     return make
 
@@ -47,25 +47,25 @@ def run(*args: Any) -> Any:
     return CliRunner().invoke(app, [*map(str, args)])
 
 
-def build(tiny: SmallProject, book: str, values: dict[str, Any]) -> Any:
+def build(small_project: SmallProject, book: str, values: dict[str, Any]) -> Any:
     overrides = {f"MODELBOOK_{name.upper()}": str(value) for name, value in values.items()}
-    return tiny.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **overrides)
+    return small_project.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **overrides)
 
 
 def carry_out_stages(
-    tiny: SmallProject, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    small_project: SmallProject, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a build up to deploy does, without kernels and pages."""
     name = f"env.{book}.yaml"
-    env = {**yaml.safe_load((tiny.root / name).read_text()), **QUICK_COMPARISON, **values}
-    store.ensure_store(tiny.root)
+    env = {**yaml.safe_load((small_project.root / name).read_text()), **QUICK_COMPARISON, **values}
+    store.ensure_store(small_project.root)
     verify_in_process(monkeypatch)
     with monkeypatch.context() as patch:
         patch.setenv("PLOOMBER_ENV_FILENAME", name)
         for stage in ("ingest", "compare", "finalize", "deploy"):
             fields = config.STAGES[stage].model_fields
             own = {name: value for name, value in env.items() if name in fields}
-            run_cells(tiny.root, stage, own, wired=True)
+            run_cells(small_project.root, stage, own, wired=True)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -75,30 +75,30 @@ def test_real_table_is_drafted_built_promoted_served_and_monitored(
     # A build takes one table through all six stages. The others go in this process without explore,
     # which decides nothing, and are monitored by the command alone.
     is_whole = write is write_passengers
-    tiny = project() if is_whole else project("explore")
-    monkeypatch.chdir(tiny.root)
-    name, target = write(tiny.root)
+    small_project = project() if is_whole else project("explore")
+    monkeypatch.chdir(small_project.root)
+    name, target = write(small_project.root)
     book = Path(name).stem
     drafted = run("new", name, "--target", target, "--yes")
     assert drafted.exit_code == 0, drafted.output
     families = "ridge dt" if "regression" in drafted.output else "lr dt"
     values = {**VALUES, "families": families}
     if is_whole:
-        built = build(tiny, book, values)
-        assert built.returncode == 0, built.stdout + built.stderr
+        result = build(small_project, book, values)
+        assert result.returncode == 0, result.stdout + result.stderr
     else:
-        carry_out_stages(tiny, book, values, monkeypatch)
-    if versions.get_champion(tiny.root, book) is None:  # the gate holds a model of noise
+        carry_out_stages(small_project, book, values, monkeypatch)
+    if versions.get_champion(small_project.root, book) is None:  # the gate holds a model of noise
         held = run("promote", 1, "--override", "a test of the way", "--book", book)
         assert held.exit_code == 0, held.output
-    scorer = versions.get_champion(tiny.root, book).tags["scorer"]
+    scorer = versions.get_champion(small_project.root, book).tags["scorer"]
     assert scorer.startswith("compiled"), scorer
     scored = run("score", name, f"{book}.parquet", "--book", book)
     assert scored.exit_code == 0, scored.output
-    scores = pd.read_parquet(tiny.root / f"{book}.parquet")
+    scores = pd.read_parquet(small_project.root / f"{book}.parquet")
     assert re.search(rf"\b{len(scores)} rows scored", scored.output)
-    assert not (tiny.root / f"{book}.rejects.csv").exists()
-    with client_of(tiny.root, book) as client:
+    assert not (small_project.root / f"{book}.rejects.csv").exists()
+    with client_of(small_project.root, book) as client:
         example = client.get("/openapi.json").json()["components"]["schemas"]["Row"]["example"]
         response = client.post("/predict", content=json.dumps(example), headers=JSON)
     assert response.status_code == 200, response.text
