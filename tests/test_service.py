@@ -55,6 +55,7 @@ JSON_TYPE = {"content-type": "application/json"}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(service, "DRIFT_SECONDS", 0.25)
 
 
 @pytest.fixture

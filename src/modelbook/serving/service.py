@@ -34,6 +34,7 @@ from modelbook.serving.telemetry import RequestTracer
 
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
+DRIFT_SECONDS = 15.0  # between measurements of drift, which delay requests by some milliseconds
 CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
 # For which a thread may keep the interpreter: the event loop waits for the parser and the journal.
 SWITCH_SECONDS = 0.0005
@@ -462,7 +463,7 @@ class PredictionService:
                 self._reload_settings()
                 await asyncio.to_thread(self._verdict_metrics.refresh, self.model_manager.champion)
                 if (
-                    time.monotonic() - measured_at > 5 * POLL_SECONDS
+                    time.monotonic() - measured_at > DRIFT_SECONDS
                     and self.recent_rows
                     and self.model_manager.champion
                 ):
