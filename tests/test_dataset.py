@@ -322,10 +322,10 @@ def test_data_card_lists_rows_entities_and_known_share(
     sides = split_table(frame, contract, holdout_share=0.25, train_until=2, seed=1)
     result = data_card.summarize_subsets(sides, contract).set_index("subset")
     assert list(result.index) == ["train", "holdout", "batch 3"]
-    assert result["share_known_entities"].tolist()[:2] == [1, 0]
-    assert result.loc["batch 3", "share_known_entities"] == sides.train["who"].nunique() / 200
+    assert result["share_of_known_entities"].tolist()[:2] == [1, 0]
+    assert result.loc["batch 3", "share_of_known_entities"] == sides.train["who"].nunique() / 200
     assert result["rows"].sum() == 600
-    assert result.loc["holdout", "rate"] == sides.holdout["happened"].mean()
+    assert result.loc["holdout", "positive_rate"] == sides.holdout["happened"].mean()
     periods = data_card.count_rows_by_period(sides, contract)
     assert periods.iloc[:, :3].values.tolist() == [
         ["1", 200, 200],
@@ -504,10 +504,12 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
     first = frame.assign(noise=frame["noise"].fillna(0).where(frame["year"] > 1))
-    shifts = profiling.summarize_profile(first, contract, table, gaps, [], [], ["noise (missing)"])[
-        -1
-    ]
-    assert missing_facts(shifts, "1 of them", "year 1") == []
+    for shifted, subject in (
+        (["noise (missing)"], "noise (missing), missing"),
+        (["noise (missing)", "size"], "1 of them"),
+    ):
+        *_, shifts = profiling.summarize_profile(first, contract, table, gaps, [], [], shifted)
+        assert missing_facts(shifts, subject, "year 1") == []
     plain, leaking = (
         profiling.summarize_profile(frame, contract, table, gaps, suspects, [], [])
         for suspects in ([], ["size"])

@@ -19,7 +19,7 @@ BATCHES = {"batch": ["4", "5"], "rows": [100, 50], "violations": [0, 0]}
 SIDES = {
     "subset": ["train", "holdout", "batch 4"],
     "rows": [80, 20, 50],
-    "share_known_entities": [1.0, 0.0, 0.9],
+    "share_of_known_entities": [1.0, 0.0, 0.9],
 }
 TWICE = ["all features, with another target", "all features and the target"]
 ORIGIN = ["rows", "entities", "periods"]
@@ -35,7 +35,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
     (summarize.dropped_columns, {"reason": []}, []),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
-    (summarize.split_sizes, {**SIDES, "share_known_entities": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
+    (summarize.split_sizes, {**SIDES, "share_of_known_entities": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
      ["paid", "dropped", 0.991]),
     (summarize.non_feature_columns, {"column": []}, []),

@@ -318,7 +318,7 @@ def test_slices_need_minimum_rows_and_both_classes() -> None:
     row = result.iloc[1]
     assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(within.outcome, within.score))
     assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
-    assert row["rate"] == within.outcome.mean()
+    assert row["positive_rate"] == within.outcome.mean()
     assert row["low"] < row["roc_auc"] < row["high"]
     assert metrics_ci.evaluate_slices(
         sided, scored, frame, 0.4, min_rows=101, resamples=100, seed=0

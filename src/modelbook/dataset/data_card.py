@@ -56,7 +56,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
     """Size and target of train, holdout and batches.
 
     Columns ``subset, rows, entities``, the task's summary of the target, and
-    ``share_known_entities``: the share of rows whose entity also has rows in train.
+    ``share_of_known_entities``: the share of rows whose entity also has rows in train.
     """
     task, train_entities = tasks.get_task(contract), set(contract.entity_ids(data_split.train))
     subsets = {
@@ -71,7 +71,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
                 "rows": len(rows),
                 "entities": contract.entity_ids(rows).nunique(),
                 **task.summarize_outcome(contract.encode_target(rows).to_numpy()),
-                "share_known_entities": contract.entity_ids(rows).isin(train_entities).mean(),
+                "share_of_known_entities": contract.entity_ids(rows).isin(train_entities).mean(),
             }
             for subset, rows in subsets.items()
         ]
@@ -80,9 +80,8 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
 
 def subset_formats(table: pd.DataFrame) -> dict[str, str]:
     """Format specs for the share columns of ``summarize_subsets``."""
-    return {
-        name: ".1%" for name in ("rate", "majority_share", "share_known_entities") if name in table
-    }
+    shares = ("positive_rate", "majority_share", "share_of_known_entities")
+    return {name: ".1%" for name in shares if name in table}
 
 
 def count_rows_by_period(data_split: DataSplit, contract: Contract) -> pd.DataFrame:

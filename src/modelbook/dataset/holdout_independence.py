@@ -179,6 +179,15 @@ def find_undeclared_entities(
     return table.sort_values("score_drop", ascending=False, kind="stable", ignore_index=True)
 
 
+def describe_scores(contract: Contract) -> str:
+    """Caption of ``find_undeclared_entities``: the metric, and which drop is suspect."""
+    measure = metric_label(tasks.get_task(contract).quality_metric)
+    return (
+        f"{measure} of small models, with groups shared between folds and grouped; suspect: a drop "
+        f"whose interval lies above {MAX_QUALITY_LOSS:g}"
+    )
+
+
 def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str]:
     """A sentence for each suspicious grouping of ``find_undeclared_entities``."""
     measure = metric_label(tasks.get_task(contract).quality_metric)

@@ -205,8 +205,9 @@ def _describe_period(
     if not counts.get(period):
         return ""
     time = contract.label(contract.time or "")
-    subject = format_count(counts[period], "of them is", "of them are")
-    return f"; {subject} missing mostly in {time} {period}"
+    n_shifted = len(shifted_columns)
+    subject = f"{counts[period]} of them" if counts[period] < n_shifted else "all"
+    return f", {f'{subject} ' if n_shifted > 1 else ''}missing mostly in {time} {period}"
 
 
 def key_numbers(

@@ -257,7 +257,7 @@ class Binary(Task):
         )
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
-        return {"rate": outcome.mean()}
+        return {"positive_rate": outcome.mean()}
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
         return positive_rate_by_period(

@@ -194,10 +194,9 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
         f"{texts.loc[column, period]} in period {period}, {max_shift.iloc[0]:.2f} standard "
         "deviations"
     )
-    n_stable = int((max_shift < 0.1).sum())
     return Figure(
         figure,
-        alt=f"{alt}; columns within 0.1: {n_stable} of {len(max_shift)}.",
+        alt=f"{alt}.",
         data=data[["column", "period", "mean", "value"]].rename(columns={"value": "shift in SD"}),
         caption="Mean by period, in the column's own units; of missing values and of yes or no, "
         "the share of rows. Darker: further from the first period, in standard deviations.",
