@@ -146,7 +146,7 @@ def _migrate_file(root: Path, path: Path) -> Path:
         if path.stat().st_mtime_ns != written_at:
             raise StoreError(
                 f"another command has written {path} meanwhile",
-                expected="a store that nobody writes",
+                expected="a store that no other process writes to",
                 next="nothing was changed; try again when it has ended",
             )
         copy_database(upgraded_path, path)

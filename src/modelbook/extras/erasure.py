@@ -87,7 +87,7 @@ def forget_entity(
     if contract.entity is None:
         raise StoreError(
             f"the contract of {book} has no column with the role entity",
-            expected="a column that names whose rows they are",
+            expected="a column that identifies the entity of each row",
             next="give it the role entity in the contract, and build again",
         )
     selection = EntitySelection(contract.entity, contract.columns[contract.entity], entity)

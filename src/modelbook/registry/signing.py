@@ -73,7 +73,7 @@ def verify_signature(signature: bytes, manifest: bytes, key: Ed25519PublicKey, a
         raise StoreError(
             f"the signature of {address} is not by the key {fingerprint[:12]}",
             expected="an export that the owner of this key has signed",
-            next="nothing was imported; ask whoever exported it which key signed it",
+            next="nothing was imported; ask the exporter which key signed it",
         ) from None
     return fingerprint
 
@@ -82,5 +82,5 @@ def _key_error(path: Path, kind: str, problem: str, command: str) -> StoreError:
     return StoreError(
         f"{path} is not {kind}: {problem}",
         expected="an unencrypted Ed25519 key as a PEM file",
-        next=f"name another file, or make one: {command}",
+        next=f"name another file, or create one: {command}",
     )
