@@ -34,7 +34,7 @@ def test_help_contains_example(command):
 
 WITHOUT_RESULT = {  # they start something, ask, write files, or print one thing
     "build", "dag airflow", "dag argo", "demo", "eject", "finalize", "init", "keys add",
-    "keys remove", "new", "pdf", "reset", "sandbox drop", "serve", "setup", "site", "store",
+    "keys remove", "new", "pdf", "reset", "sandbox delete", "serve", "setup", "site", "store",
     "stream", "take", "upgrade",
 }  # fmt: skip
 
@@ -43,7 +43,7 @@ def leaf_commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from leaf_commands(command, f"{name} ")
-        else:
+        elif not command.hidden:
             yield prefix + name, command
 
 

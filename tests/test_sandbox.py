@@ -67,7 +67,7 @@ class TestSandboxProducts:
         assert "Sandbox try" in banner
         assert "ingest from the build" in banner
         assert "compare from this sandbox" in banner
-        assert "modelbook sandbox drop try --book tiny" in banner
+        assert "modelbook sandbox delete try --book tiny" in banner
         assert "By hand" in opened("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
 
     def test_outdated_upstream_stage_must_run_first(self, small_project):
@@ -122,18 +122,18 @@ class TestCommands:
     def invoke(self, *args: str):
         return CliRunner().invoke(app, ["sandbox", *args])
 
-    def test_sandboxes_are_listed_and_dropped(self, small_project):
+    def test_sandboxes_are_listed_and_deleted(self, small_project):
         run(small_project, "ingest")
         run(small_project, "compare")
         assert "try      ingest compare" in self.invoke("list").stdout
-        assert self.invoke("drop", "try").exit_code == 0
+        assert self.invoke("delete", "try").exit_code == 0
         assert list(small_project.root.rglob("sandbox/*")) == []
         assert "no sandbox" in self.invoke("list").stdout
-        wrong = self.invoke("drop", "try")
+        wrong = self.invoke("drop", "try")  # the name of 1.0.0
         assert (wrong.exit_code, "has no sandbox 'try'" in wrong.stderr) == (1, True)
 
     @pytest.mark.long
-    def test_drop_removes_versions_and_runs_but_keeps_evaluation_count(self, small_project):
+    def test_delete_removes_versions_and_runs_but_keeps_evaluation_count(self, small_project):
         store.ensure_store(small_project.root)
         run(small_project, "ingest")
         for _ in range(2):  # the name can be used again
@@ -141,7 +141,7 @@ class TestCommands:
                 pass
             store.create_client(small_project.root).create_registered_model("tiny.try")
             run(small_project, "ingest")
-            assert self.invoke("drop", "try").exit_code == 0
+            assert self.invoke("delete", "try").exit_code == 0
         assert store.create_client(small_project.root).search_registered_models() == []
         assert tracking.count_holdout_evaluations(small_project.root, "f00") == 2
 

@@ -184,7 +184,8 @@ def walk_commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[
         yield words, command
         return
     for name, inner in command.commands.items():
-        yield from walk_commands(inner, (*words, name))
+        if not inner.hidden:
+            yield from walk_commands(inner, (*words, name))
 
 
 def escape_cell(text: str) -> str:

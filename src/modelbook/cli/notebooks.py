@@ -1,4 +1,4 @@
-"""Commands for work in notebooks by hand: sandbox list and drop, take, eject."""
+"""Commands for work in notebooks by hand: sandbox list and delete, take, eject."""
 
 from __future__ import annotations
 
@@ -49,11 +49,12 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
         typer.echo(f"{name} has no sandbox.")
 
 
-@sandbox_app.command()
-def drop(name: str, book: BookOption = None) -> None:
+@sandbox_app.command("delete")
+@sandbox_app.command("drop", hidden=True)  # the name of 1.0.0, accepted until 1.2
+def delete_sandbox(name: str, book: BookOption = None) -> None:
     """Delete a sandbox: its products, versions and runs; those of the book stay.
 
-    Example:  modelbook sandbox drop try
+    Example:  modelbook sandbox delete try
     """
     from modelbook.errors import SandboxError
     from modelbook.registry import removal
@@ -70,7 +71,7 @@ def drop(name: str, book: BookOption = None) -> None:
             )
         views[name].remove_files()
         removal.remove_versions_and_runs(views[name])
-    typer.echo(f"dropped the sandbox {name} of {book_name}")
+    typer.echo(f"deleted the sandbox {name} of {book_name}")
 
 
 @app.command()

@@ -236,7 +236,7 @@ class Stage:
         if self.sandbox:
             sentences = [
                 f"{badge} of <code>{self.book}</code>: {self._describe_view()} Products stay in "
-                "the sandbox; nothing is promoted. To throw it away: <code>modelbook sandbox drop "
+                "the sandbox; nothing is promoted. To delete it: <code>modelbook sandbox delete "
                 f"{self.sandbox.name} --book {self.book}</code>"
             ]
         else:
