@@ -67,7 +67,7 @@ class TrafficSettings(SettingsGroup):
         3, gt=1, description="how much longer than the champion a canary may take for a row"
     )
     canary_max_drift: float = Field(
-        0.2, gt=0, le=1, description="distance of a canary's predictions to the champion's, 0 to 1"
+        0.2, gt=0, le=1, description="distance between predictions of canary and champion, 0 to 1"
     )
 
 
