@@ -100,13 +100,13 @@ class Evidence:
     is_scorer_exact : bool
         Whether the scorer reproduces the model's predictions.
     latency_ms, size_mb : float or None
-        Median latency of a prediction, and artefact size.
+        Median latency of a prediction, and artifact size.
     suspicions : tuple of str or None
         Suspicions of a leak; None if the version was registered without the check.
     cost_increase : Interval or None
         Rise of the expected cost above the champion's on the same rows, as a share of it.
     selection_changes : tuple
-        Change of what is decided from the champion's decisions on the same rows (the share of
+        Change of the predictions from the champion's on the same rows (the share of
         flagged rows, or of each predicted class), as pairs of label and interval.
     commit : str
         Commit of the code that made the candidate, with ``+`` for uncommitted changes.
@@ -157,7 +157,7 @@ def gather_evidence(
     differences, slice_differences : DataFrame
         From ``compare_with_champion`` and ``compare_slices_with_champion``; may be empty.
     latency_and_size : tuple of float, optional
-        Latency in milliseconds, artefact size in megabytes.
+        Latency in milliseconds, artifact size in megabytes.
     ancestor : tuple of int and DataFrame, optional
         Number of the first champion, and the comparison with it, from ``compare_with_champion``.
     consequences : DataFrame, optional
@@ -273,7 +273,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             evidence.is_scorer_exact if evidence.scorer else None,
         ),
         _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
-        _resource_criterion("artefact size", evidence.size_mb, limits.max_size_mb, "MB"),
+        _resource_criterion("artifact size", evidence.size_mb, limits.max_size_mb, "MB"),
         _suspicion_criterion(evidence.suspicions),
     ]
     if limits.code_version == "committed":
@@ -417,8 +417,8 @@ def _consequence_criteria(
         saving = evidence.cost_increase.negate()
         criteria.append(
             _harm_criterion(
-                f"expected cost saved against {champion_name}, as a share of it",
-                _describe_each([("", saving)]),
+                f"expected cost not higher than that of {champion_name}",
+                _describe_each([("saving as a share of it", saving)]),
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
@@ -428,7 +428,7 @@ def _consequence_criteria(
     if evidence.selection_changes:
         criteria.append(
             _harm_criterion(
-                f"change of what is decided from {champion_name}",
+                f"selection rate close to that of {champion_name}",
                 _describe_each(evidence.selection_changes),
                 limits.max_selection_change,
                 "no rows to compare",
@@ -624,7 +624,7 @@ def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval 
 
 
 def _consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:
-    """The rise of the cost as a share of the champion's, and the changes of what is decided."""
+    """The rise of the cost as a share of the champion's, and the changes of the selection rate."""
     if consequences is None or consequences.empty:
         return {}
     rows = {row["consequence"]: row for row in consequences.to_dict("records")}

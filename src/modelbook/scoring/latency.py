@@ -20,7 +20,7 @@ REFERENCE_MS = 0.16  # time of the reference on an idle core of 2024
 
 
 def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, float] | None:
-    """Measure the median latency of single golden rows (ms), and the artefact size (MB).
+    """Measure the median latency of single golden rows (ms), and the artifact size (MB).
 
     A fixed reference computation is timed between the predictions. Where it takes longer than
     ``REFERENCE_MS``, because the machine is busy or slow, the latency is divided by the same
