@@ -290,6 +290,10 @@ def test_installed_packages_are_listed_before_fork(start):
     assert evaluate(kernel, f"{requirements}.{check}") is None
 
 
+def test_kernel_collects_garbage(start):
+    assert evaluate(start("import json"), "__import__('gc').isenabled()")
+
+
 def test_preloaded_modules_survive_fork():
     """No Python thread and no event loop is running, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
