@@ -198,7 +198,7 @@ def _assign_roles(
     sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
     scores = leaks.score_features(sample, _build_contract(header, guesses))
     if not any(guess.role == "time" for guess in guesses):
-        train_until = _assign_time(frame, free_guesses, scores) or train_until
+        train_until = _assign_time(frame, free_guesses, scores, header["task"]) or train_until
     _decide_on_texts(frame, free_guesses, scores, header["task"])
     return train_until, notes + _drop_suspected_leaks(free_guesses, guesses, scores, header)
 
@@ -210,12 +210,12 @@ def _decide_on_texts(
     for guess in free_guesses:
         if guess.role != "feature" or guess.contract_keys["type"] != "text":
             continue
-        score = scores.get(guess.name, 0.0)
+        score, measure = scores.get(guess.name, 0.0), leaks.measure_label(task)
         if leaks.is_predictive(score, task):
             guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_HASHES
-            guess.add_question("text_feature", reason=guess.reason, score=score)
+            guess.add_question("text_feature", reason=guess.reason, score=score, measure=measure)
             continue
-        reason = f"{guess.reason}; its letters do not predict the target (score {score:.2f})"
+        reason = f"{guess.reason}; its letters do not predict the target ({measure} {score:.2f})"
         is_unique = guess.n_distinct == len(frame) and not guess.missing_share
         n_words = column_types.count_words(frame[guess.name].dropna().tolist())
         if is_unique and n_words < column_types.MIN_PROSE_WORDS:
@@ -268,7 +268,7 @@ def _check_group_column(values: pd.Series, role: str) -> None:
 
 
 def _assign_time(
-    frame: pd.DataFrame, guesses: list[ColumnGuess], scores: dict[str, float]
+    frame: pd.DataFrame, guesses: list[ColumnGuess], scores: dict[str, float], task: str
 ) -> int | None:
     time_guess = roles.find_time_column(frame, guesses)
     if time_guess is None or sum(guess.role == "feature" for guess in guesses) < 2:
@@ -276,7 +276,7 @@ def _assign_time(
     guess, periods, time_keys = time_guess
     score = scores.get(guess.name, 0.0)
     if score >= MIN_QUESTION_SCORE:
-        guess.add_question("time", score=score)
+        guess.add_question("time", score=score, measure=leaks.measure_label(task))
     return roles.assign_time(
         guess, periods, time_keys, "time by its name and the order of the rows"
     )

@@ -48,6 +48,11 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
     return scores
 
 
+def measure_label(task: str) -> str:
+    """What ``score_features`` measures, by its display name."""
+    return "R²" if task == "regression" else "ROC AUC"
+
+
 def is_predictive(score: float, task: str) -> bool:
     """Whether a text's score is beyond chance."""
     return score >= (MIN_TEXT_R2 if task == "regression" else MIN_TEXT_ROC_AUC)

@@ -115,8 +115,8 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
     """Describe how often the holdout has been used, and the selection bias that follows."""
     if n_holdout_evaluations <= 1:
         return (
-            "First evaluation on this holdout in this registry: unless it was evaluated elsewhere, "
-            "its metrics are free of selection bias."
+            "No other model was evaluated on this holdout (in this registry), so these metrics "
+            "have no selection bias from repeated use of the holdout."
         )
     return (
         f"Evaluation {n_holdout_evaluations} of a holdout with at least half of these entities: "

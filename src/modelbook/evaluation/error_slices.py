@@ -120,7 +120,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
         f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
         f"{format_metric(worst_slice['error in slice'])} against "
         f"{format_metric(worst_slice['in other rows'])} elsewhere, "
-        f"on {format_count(worst_slice['rows'], 'row')} that did not grow the tree."
+        f"on {format_count(worst_slice['rows'], 'row')} that were not used to fit the tree."
     )
 
 

@@ -125,7 +125,7 @@ def _explain_member(
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _raw_outputs(task, model, model_input)
     if weight < 1:
-        unit = f"{unit}, by a model with {weight:.0%} of the weight in the ensemble"
+        unit = f"{unit} in the model with {weight:.0%} of the ensemble's weight"
     contributions = explainer.compute(model_input)
     _check_sums(contributions, raw_outputs)
     expected_values, values = contributions[0, -1], contributions[:, :-1]
