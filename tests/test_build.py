@@ -41,8 +41,8 @@ class TestFirstBuild:
         )
         assert str(built_project.root / "reports/index.html") in built_project.first_output
         for stage in STAGES:
-            word = built_project.read_receipt(stage)["status"]
-            assert re.search(rf"{config.stage_stem(stage)} +{word} ", built_project.first_output)
+            status = built_project.read_receipt(stage)["status"]
+            assert re.search(rf"{config.stage_stem(stage)} +{status} ", built_project.first_output)
 
     def test_build_writes_every_product(self, built_project):
         for stage in STAGES:
@@ -57,23 +57,23 @@ class TestFirstBuild:
         assert (built_project.root / "reports/index.html").is_file()
 
     def test_build_writes_nothing_else(self, built_project):
-        after = built_project.list_files()
-        assert {Path(path).parts[0] for path in after - built_project.first_files} == {
+        files = built_project.list_files()
+        assert {Path(path).parts[0] for path in files - built_project.first_files} == {
             "data",
             "models",
             "reports",
         }
-        assert not [path for path in after if path.endswith(".part")]
+        assert not [path for path in files if path.endswith(".part")]
 
-    def test_reports_make_no_requests_and_run_no_foreign_scripts(self, built_project):
+    def test_reports_make_no_requests_and_run_no_third_party_scripts(self, built_project):
         pages = [*(built_project.root / "reports").rglob("*.html")]
-        ours = [
+        modelbook_pages = [
             page for page in pages if "-evidently-" not in page.name
-        ]  # test_monitoring opens those in a browser
-        assert len(ours) > len(STAGES)
-        for page in ours:
+        ]  # test_monitoring opens Evidently's pages in a browser
+        assert len(modelbook_pages) > len(STAGES)
+        for page in modelbook_pages:
             text = page.read_text(encoding="utf-8")
-            assert text.count("<script") == 1, page  # the one that every page has
+            assert text.count("<script") == 1, page  # the script of every page
             assert not re.search(r"""(src|href)=["'](https?:)?//|url\(\s*["']?https?:""", text), (
                 page
             )
@@ -149,23 +149,22 @@ class TestFirstBuild:
 
 class TestOutdatedStages:
     def test_unchanged_project_runs_no_stage(self, built_project):
-        before = built_project.list_products()
+        products_before = built_project.list_products()
         result = built_project.build()
         assert result.returncode == 0
         assert built_project.list_executed_stages(result) == []
-        after = built_project.list_products()
-        assert {name for name in before if before[name] != after.get(name)} <= {
-            "reports/index.html",
-            "reports/tiny/brief.html",
-        }
+        products_after = built_project.list_products()
+        assert {
+            name for name in products_before if products_before[name] != products_after.get(name)
+        } <= {"reports/index.html", "reports/tiny/brief.html"}
 
     def test_up_to_date_check_runs_no_stage(self, built_project):
-        before = built_project.list_products()
+        products = built_project.list_products()
         result = built_project.run("modelbook", "build")
         assert result.returncode == 0
-        assert all(word in result.stdout for word in ("Nothing to do", *STAGES))
+        assert all(text in result.stdout for text in ("Nothing to do", *STAGES))
         assert built_project.list_executed_stages(result) == []
-        assert built_project.list_products() == before
+        assert built_project.list_products() == products
 
     @pytest.mark.parametrize(
         ("value", "expected"),
@@ -232,7 +231,7 @@ class TestRebuild:
 
     def test_outdated_stages_run_and_gate_compares_with_champion(self, small_project):
         leader = small_project.read_receipt("compare")["details"]["leader"]
-        candidate = {"lr": "nb", "nb": "lr"}[leader]  # the one that does not lead
+        candidate = {"lr": "nb", "nb": "lr"}[leader]  # not the leader
         result = small_project.run("modelbook", "finalize", "--candidate", candidate)
         assert result.returncode == 0, result.stdout + result.stderr
         assert small_project.list_executed_stages(result) == ["finalize", "deploy", "monitor"]
@@ -240,13 +239,13 @@ class TestRebuild:
         assert f"Version 2, {name}," in small_project.read_receipt("finalize")["sentences"][0]
         decision = small_project.read_receipt("deploy")
         criteria = {row["name"]: row["passed"] for row in decision["details"]["criteria"]}
-        assert len(criteria) > 5  # against a champion more is looked at than without one
+        assert len(criteria) > 5  # more criteria apply if there is a champion
         assert decision["status"] == ("hold" if False in criteria.values() else "promote")
         assert decision["details"]["champion"] == (2 if decision["status"] == "promote" else 1)
 
     def test_current_champion_is_held_and_verified_again(self, small_project):
-        taken = small_project.read_receipt("finalize")["facts"]["parameters"]
-        [candidate] = [row["value"] for row in taken if row["name"] == "candidate"]
+        parameters = small_project.read_receipt("finalize")["facts"]["parameters"]
+        [candidate] = [row["value"] for row in parameters if row["name"] == "candidate"]
         result = small_project.build(
             "--env--non_inferiority_margin",
             "0.5",
@@ -265,46 +264,46 @@ class TestRebuild:
         assert small_project.list_executed_stages(result) == ["explore"]
 
     def test_notebook_run_by_ploomber_belongs_to_a_build(self, small_project):
-        before = small_project.list_products()["models/tiny/explore.json"]
+        modified_before = small_project.list_products()["models/tiny/explore.json"]
         result = small_project.run("ploomber", "task", "explore", "--force")
         assert result.returncode == 0, result.stdout + result.stderr
-        assert small_project.list_products()["models/tiny/explore.json"] > before
+        assert small_project.list_products()["models/tiny/explore.json"] > modified_before
         assert not small_project.read_receipt("explore")["facts"]["by_hand"]
         assert not build_token.is_build(small_project.root)
 
-    @pytest.mark.parametrize(("args", "by_itself"), [(["--debug"], True), ([], False)])
+    @pytest.mark.parametrize(("args", "runs_in_ploomber"), [(["--debug"], True), ([], False)])
     def test_only_debug_build_runs_notebooks_within_ploomber(
-        self, small_project, monkeypatch, args, by_itself
+        self, small_project, monkeypatch, args, runs_in_ploomber
     ):
-        authorised = []
+        issued_tokens = []
         monkeypatch.chdir(small_project.root)
         monkeypatch.setattr("sys.argv", ["ploomber", "build", "--partially", "explore", *args])
-        monkeypatch.setattr(executor, "_issue_build_token", authorised.append)
+        monkeypatch.setattr(executor, "_issue_build_token", issued_tokens.append)
         executor.BuildExecutor()
-        assert authorised == [small_project.root] * by_itself
+        assert issued_tokens == [small_project.root] * runs_in_ploomber
 
 
 class TestInvalidBuild:
-    """Each is refused before a kernel starts, with nothing overwritten."""
+    """Each error is raised before a kernel starts, and nothing is overwritten."""
 
     @pytest.mark.parametrize(
-        ("words", "facts"),
+        ("args", "message"),
         [
             (["--env--folds", "99"], r"folds = 99 \(command line\): .*\b20\b"),
             (["--env--foldz", "3"], "--env--foldz"),
         ],
     )
-    def test_invalid_build_fails_and_changes_nothing(self, built_project, words, facts):
-        before = built_project.list_products()
-        result = built_project.build(*words)
+    def test_invalid_build_fails_and_changes_nothing(self, built_project, args, message):
+        products = built_project.list_products()
+        result = built_project.build(*args)
         assert result.returncode in (1, 2)
-        assert re.search(facts, result.stderr + result.stdout)
+        assert re.search(message, result.stderr + result.stdout)
         assert "Traceback" not in result.stderr
         assert built_project.list_executed_stages(result) == []
-        assert built_project.list_products() == before
+        assert built_project.list_products() == products
 
     @pytest.mark.parametrize(
-        ("values", "kind", "facts"),
+        ("values", "error_class", "message"),
         [
             ({"folds": "five"}, ParameterError, "folds = 'five'"),
             ({"families": "lr lightgbmm"}, ParameterError, "'lightgbmm'.*'lightgbm'"),
@@ -313,8 +312,8 @@ class TestInvalidBuild:
             ({"contract": "contracts/none.yaml"}, ModelbookError, "contracts/none.yaml"),
         ],
     )
-    def test_invalid_parameters_and_inputs_raise(self, built_project, values, kind, facts):
-        with built_project.load_dag(**values) as dag, pytest.raises(kind, match=facts):
+    def test_invalid_parameters_and_inputs_raise(self, built_project, values, error_class, message):
+        with built_project.load_dag(**values) as dag, pytest.raises(error_class, match=message):
             executor.check_build(dag, built_project.root)
 
     def test_unknown_target_stage_raises(self, built_project, monkeypatch):
@@ -324,26 +323,26 @@ class TestInvalidBuild:
             executor.BuildExecutor()
 
     def test_store_of_newer_mlflow_raises(self, built_project, tmp_path, monkeypatch):
-        newer = shutil.copy(built_project.root / "models/mlflow.db", tmp_path)
-        with sqlite3.connect(newer) as database:
+        database_path = shutil.copy(built_project.root / "models/mlflow.db", tmp_path)
+        with sqlite3.connect(database_path) as database:
             database.execute("update alembic_version set version_num='ffffffffffff'")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database_path}")
         with built_project.load_dag() as dag, pytest.raises(StoreError, match="ffffffffffff"):
             executor.check_build(dag, built_project.root)
 
     @pytest.mark.parametrize(
-        ("engine", "kind", "facts"),
+        ("engine", "error_class", "message"),
         [
             ("dask", EngineError, r"tcp://127\.0\.0\.1:1\b.*111"),
             ("local", ParameterError, r"tcp://127\.0\.0\.1:1\b"),
         ],
     )
-    def test_missing_engine_raises(self, built_project, monkeypatch, engine, kind, facts):
+    def test_missing_engine_raises(self, built_project, monkeypatch, engine, error_class, message):
         monkeypatch.setenv("MODELBOOK_ENGINE", engine)
         monkeypatch.setenv("MODELBOOK_SCHEDULER", "tcp://127.0.0.1:1")
         with (
             built_project.load_dag(folds=3) as dag,
-            pytest.raises(kind, match=facts),
+            pytest.raises(error_class, match=message),
         ):  # compare is outdated
             executor.check_build(dag, built_project.root)
 
@@ -369,32 +368,32 @@ class TestInvalidBuild:
             pass
 
 
-def without(column):
+def drop_column(column):
     return lambda table: table.drop(columns=column)
 
 
-def word_at_row_3(table):
+def insert_text_in_row_3(table):
     return table.assign(income=table["income"].astype(object).where(table.index != 3, "much"))
 
 
 class TestBrokenTable:
     @pytest.mark.parametrize(
-        ("change", "facts"),
+        ("change", "message"),
         [
-            (without("expensive"), "'expensive'"),
+            (drop_column("expensive"), "'expensive'"),
             (lambda table: table.assign(expensive=0), r"\(0\)"),
             (lambda table: table.iloc[:0], r"bad\.csv"),
-            (word_at_row_3, r"row 3: income = 'much'"),
+            (insert_text_in_row_3, r"row 3: income = 'much'"),
             (lambda table: table.assign(site=9), r"site = .*9.*1, 2, 3, 4, 5, 6"),
             (lambda table: table.assign(xage=-1.0), r"row 0: xage = -1.0: .*\b0\b.*\b66\b"),
             (lambda table: pd.concat([table, table.tail(1)]), r"\(zper, year\)"),
         ],
         ids=["no target", "one class", "no rows", "a word", "a category", "a range", "a key twice"],
     )
-    def test_ingest_refuses_invalid_table(self, small_project, change, facts):
+    def test_ingest_refuses_invalid_table(self, small_project, change, message):
         change(load_rand_hie()).to_csv(small_project.root / "bad.csv", index=False)
         values = {name: SMALL[name] for name in ("book", "sample")}
-        with pytest.raises(DataError, match=facts):
+        with pytest.raises(DataError, match=message):
             run_cells(small_project.root, "ingest", {**values, "table": "bad.csv"})
         assert not [*small_project.root.rglob("*.parquet")]
 
@@ -412,18 +411,18 @@ class TestBrokenTable:
 
 
 def wait_for(path: Path, text: str, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if path.is_file() and text in path.read_text(errors="replace"):
             return
         time.sleep(0.2)
     raise AssertionError(f"{text!r} not in {path} after {seconds} s")
 
 
-def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
-    """The processes that one has started, as soon as there are so many."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
+def wait_for_children(process: subprocess.Popen, count: int) -> list[psutil.Process]:
+    """Wait until a process has at least ``count`` descendants; returns them."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         children = psutil.Process(process.pid).children(recursive=True)
         if len(children) >= count:
             return children
@@ -433,7 +432,7 @@ def started_by(process: subprocess.Popen, count: int) -> list[psutil.Process]:
 
 class TestInterruptedBuild:
     @pytest.fixture(scope="class")
-    def started(self, tmp_path_factory):
+    def running_build(self, tmp_path_factory):
         small_project = SmallProject(put_empty_store(tmp_path_factory.mktemp("killed")))
         output = (small_project.root / "output.txt").open("w")
         process = subprocess.Popen(
@@ -447,20 +446,20 @@ class TestInterruptedBuild:
         wait_for(small_project.root / "output.txt", "cross-validating logistic", 180)
         return small_project, process
 
-    def test_concurrent_build_is_refused(self, started):
-        small_project, process = started
+    def test_concurrent_build_is_refused(self, running_build):
+        small_project, process = running_build
         assert process.poll() is None
         second = small_project.build()
         assert second.returncode == 1
         assert re.search(r"BuildError: .*running", second.stderr)
         assert small_project.list_executed_stages(second) == []
 
-    def test_killed_build_leaves_no_partial_products_and_resumes(self, started):
-        small_project, process = started
-        begun = small_project.list_processes()
+    def test_killed_build_leaves_no_partial_products_and_resumes(self, running_build):
+        small_project, process = running_build
+        processes = small_project.list_processes()
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        psutil.wait_procs(begun, 10)
+        psutil.wait_procs(processes, 10)
         assert not (small_project.root / "models/tiny/compare.json").exists()
         assert not list(small_project.root.rglob("*.part"))
         result = small_project.build()
@@ -475,8 +474,8 @@ class TestInterruptedBuild:
         runs = client.search_runs([experiment], "tags.stage = 'compare'")
         assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
 
-    def test_same_seed_gives_identical_numbers(self, started, built_project):
-        small_project, _ = started
+    def test_same_seed_gives_identical_numbers(self, running_build, built_project):
+        small_project, _ = running_build
         first = SmallProject.copy(built_project.first_build, small_project.root.with_name("first"))
         for stage in (
             "ingest",
@@ -484,10 +483,12 @@ class TestInterruptedBuild:
             "finalize",
             "deploy",
             "monitor",
-        ):  # compare tells its seconds
-            mine, theirs = (project.read_receipt(stage) for project in (small_project, first))
-            assert {key: mine[key] for key in ("status", "numbers")} == {
-                key: theirs[key] for key in ("status", "numbers")
+        ):  # the summary of compare contains durations
+            receipt, first_receipt = (
+                project.read_receipt(stage) for project in (small_project, first)
+            )
+            assert {key: receipt[key] for key in ("status", "numbers")} == {
+                key: first_receipt[key] for key in ("status", "numbers")
             }
         metrics = [
             project.read_receipt("finalize")["details"]["metrics"]
@@ -497,11 +498,14 @@ class TestInterruptedBuild:
 
     @pytest.mark.parametrize(
         ("command", "number"),
-        [("ploomber", signal.SIGINT), ("modelbook", signal.SIGTERM)],  # the one becomes the other
+        [
+            ("ploomber", signal.SIGINT),
+            ("modelbook", signal.SIGTERM),
+        ],  # modelbook build executes ploomber
     )
-    def test_ctrl_c_ends_build_and_kernels_promptly(self, started, command, number):
-        small_project, _ = started
-        output = (small_project.root / "output.txt").open("w")
+    def test_ctrl_c_ends_build_and_kernels_promptly(self, running_build, command, number):
+        small_project, _ = running_build
+        log = (small_project.root / "output.txt").open("w")
         environ = {
             name: value
             for name, value in small_project.environ.items()
@@ -511,42 +515,44 @@ class TestInterruptedBuild:
             [str(BIN / command), "build", "--force"],
             cwd=small_project.root,
             env=environ,
-            stdout=output,
-            stderr=output,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
         wait_for(small_project.root / "output.txt", f"[1/{len(STAGES)} ingest]", 120)
-        kernels = started_by(process, 3)  # the template, of ingest, and of the stage after it
+        kernels = wait_for_children(
+            process, 3
+        )  # fork server, kernel of ingest, kernel of the next stage
         process.send_signal(number)
         assert process.wait(timeout=20) == 1
         _, alive = psutil.wait_procs(kernels, timeout=10)
         assert alive == []
-        output = (small_project.root / "output.txt").read_text()
-        assert "stopped" in output
-        assert "Traceback" not in output
+        log = (small_project.root / "output.txt").read_text()
+        assert "stopped" in log
+        assert "Traceback" not in log
 
 
 class TestByHand:
-    """Run from anywhere, stages read the build and write to a place of their own."""
+    """Manual runs of stages read the build's products and write to the by-hand folders."""
 
     @pytest.fixture
-    def untouched(self, built_project):
-        """Fails if a product of the book has changed by the end."""
+    def assert_unchanged_products(self, built_project):
+        """Assert after the test that no product of the book has changed."""
 
         def products():
             elsewhere = ("models/mlflow.", "models/artifacts", "models/aliases")
             return {
-                name: when
-                for name, when in built_project.list_products().items()
+                name: modified_at
+                for name, modified_at in built_project.list_products().items()
                 if "by-hand" not in name and not name.startswith(elsewhere)
             }
 
-        before, champion = (
+        products_before, champion = (
             products(),
             aliases.read_aliases(built_project.root, "tiny")["champion"].number,
         )
         yield
-        assert products() == before
+        assert products() == products_before
         assert aliases.read_aliases(built_project.root, "tiny")["champion"].number == champion
         shutil.rmtree(built_project.root / "data/tiny/by-hand", ignore_errors=True)
 
@@ -558,23 +564,25 @@ class TestByHand:
 
     @pytest.mark.parametrize("stage", STAGES)
     def test_notebook_runs_cell_by_cell_by_hand(
-        self, built_project, untouched, stage, tmp_path, monkeypatch
+        self, built_project, assert_unchanged_products, stage, tmp_path, monkeypatch
     ):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("MODELBOOK_ROOT", str(built_project.root))
         run_cells(built_project.root, stage, self.values(stage))
         assert (built_project.root / f"models/tiny/by-hand/{stage}.json").is_file()
 
-    def test_notebook_runs_by_papermill_alone(self, built_project, untouched, tmp_path):
+    def test_notebook_runs_by_papermill_alone(
+        self, built_project, assert_unchanged_products, tmp_path
+    ):
         out = tmp_path / "out.ipynb"
-        words = [
-            word
+        args = [
+            arg
             for name, value in self.values("explore").items()
-            for word in ("-p", name, str(value))
+            for arg in ("-p", name, str(value))
         ]
         source = built_project.root / "notebooks/02_explore.ipynb"
         result = subprocess.run(
-            [find_command("papermill"), str(source), str(out), "--no-progress-bar", *words],
+            [find_command("papermill"), str(source), str(out), "--no-progress-bar", *args],
             cwd=tmp_path,
             env={**built_project.environ, "MODELBOOK_ROOT": str(built_project.root)},
             capture_output=True,

@@ -32,8 +32,12 @@ PlainLoader.add_multi_constructor("!", _short)
 RESOURCES = yaml.load(TEMPLATE.read_text(), PlainLoader)["Resources"]
 
 
-def of_kind(kind: str) -> dict[str, dict[str, Any]]:
-    return {name: item["Properties"] for name, item in RESOURCES.items() if item["Type"] == kind}
+def find_resources(resource_type: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource["Properties"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == resource_type
+    }
 
 
 @pytest.mark.slow
@@ -43,7 +47,7 @@ def test_template_passes_cfn_lint():
 
 
 def test_no_role_has_wildcard_permissions():
-    roles = of_kind("AWS::IAM::Role")
+    roles = find_resources("AWS::IAM::Role")
     assert roles.keys() == {"Execution", "Reader", "Writer", "Clock"}
     for name, role in roles.items():
         assert "ManagedPolicyArns" not in role
@@ -62,27 +66,27 @@ def test_no_role_has_wildcard_permissions():
         for s in roles["Execution"]["Policies"][0]["PolicyDocument"]["Statement"]
         if "secrets" in s["Action"]
     ]
-    assert [item["Resource"] for item in secrets] == [
+    assert [statement["Resource"] for statement in secrets] == [
         [{"Ref": name} for name in ("JournalPassword", "Keyring", "MetricsKey", "Webhook")]
     ]
 
 
 def test_containers_are_read_only_and_secrets_are_references():
-    for task in of_kind("AWS::ECS::TaskDefinition").values():
-        item, *collector = task["ContainerDefinitions"]
-        for container in [item, *collector]:
+    for task in find_resources("AWS::ECS::TaskDefinition").values():
+        main_container, *collector = task["ContainerDefinitions"]
+        for container in [main_container, *collector]:
             assert container["ReadonlyRootFilesystem"] is True
             assert container["LinuxParameters"]["Capabilities"] == {"Drop": ["ALL"]}
-        assert {mount["SourceVolume"] for mount in item["MountPoints"]} == {
-            each["Name"] for each in task["Volumes"]
+        assert {mount["SourceVolume"] for mount in main_container["MountPoints"]} == {
+            entry["Name"] for entry in task["Volumes"]
         }
-        assert {each["Name"] for each in item["Environment"]}.isdisjoint(
+        assert {entry["Name"] for entry in main_container["Environment"]}.isdisjoint(
             {"PGPASSWORD", "MODELBOOK_KEYRING"}
         )
-        assert all("Ref" in each["ValueFrom"] for each in item["Secrets"])
-    [listener] = of_kind("AWS::ElasticLoadBalancingV2::Listener").values()
+        assert all("Ref" in entry["ValueFrom"] for entry in main_container["Secrets"])
+    [listener] = find_resources("AWS::ElasticLoadBalancingV2::Listener").values()
     assert (listener["Protocol"], listener["Port"]) == ("HTTPS", 443)
-    [targets] = of_kind("AWS::ElasticLoadBalancingV2::TargetGroup").values()
+    [targets] = find_resources("AWS::ElasticLoadBalancingV2::TargetGroup").values()
     assert targets["HealthCheckPath"] == "/health/ready"
 
 
@@ -127,7 +131,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_stack_creates_service_behind_load_balancer(stack, tmp_path, monkeypatch):
     result = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]
     assert result["StackStatus"] == "CREATE_COMPLETE"
-    outputs = {item["OutputKey"]: item["OutputValue"] for item in result["Outputs"]}
+    outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in result["Outputs"]}
     ecs = stack("ecs")
     arns = ecs.list_services(cluster=outputs["Cluster"])["serviceArns"]
     services = ecs.describe_services(cluster=outputs["Cluster"], services=arns)["services"]
@@ -140,12 +144,15 @@ def test_stack_creates_service_behind_load_balancer(stack, tmp_path, monkeypatch
     }
     service, task = tasks["api"]
     container, collector = task["containerDefinitions"]
-    assert {item["name"] for item in collector["secrets"]} == {"AOT_CONFIG_CONTENT", "METRICS_KEY"}
+    assert {entry["name"] for entry in collector["secrets"]} == {
+        "AOT_CONFIG_CONTENT",
+        "METRICS_KEY",
+    }
     assert container["image"].endswith("modelbook-service:1")
-    assert {item["name"] for item in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
+    assert {entry["name"] for entry in container["secrets"]} == {"PGPASSWORD", "MODELBOOK_KEYRING"}
     assert "not to be seen" not in json.dumps([task, service, result], default=str)
-    for item in container["environment"]:
-        monkeypatch.setenv(item["name"], item["value"])
+    for entry in container["environment"]:
+        monkeypatch.setenv(entry["name"], entry["value"])
     assert (
         load_settings(tmp_path, "tiny").journal.url
         == "postgresql+psycopg://modelbook@db.example.com/journal"
@@ -161,16 +168,16 @@ def test_stack_creates_service_behind_load_balancer(stack, tmp_path, monkeypatch
     loop = ecs.describe_task_definition(taskDefinition=outputs["Loop"])["taskDefinition"]
     [stages] = loop["containerDefinitions"]
     assert stages["image"].endswith("modelbook-stages:1")
-    assert {"PGPASSWORD", "MODELBOOK_WEBHOOK"} == {item["name"] for item in stages["secrets"]}
-    environ = {item["name"]: item["value"] for item in stages["environment"]}
+    assert {"PGPASSWORD", "MODELBOOK_WEBHOOK"} == {entry["name"] for entry in stages["secrets"]}
+    environ = {entry["name"]: entry["value"] for entry in stages["environment"]}
     assert (environ["SCORE_IN"], environ["SCORE_OUT"]) == ("s3://lake/rows", "s3://lake/scores")
 
 
 def check_collector(config: dict[str, Any], worker: dict[str, Any]) -> None:
     """What the collector reads is where both serve, and it sends each metric that an alarm is of."""
     [scraped] = config["receivers"]["prometheus"]["config"]["scrape_configs"]
-    environ = {item["name"]: item["value"] for item in worker["environment"]}
-    [targets] = [item["targets"] for item in scraped["static_configs"]]
+    environ = {entry["name"]: entry["value"] for entry in worker["environment"]}
+    [targets] = [entry["targets"] for entry in scraped["static_configs"]]
     assert targets == ["127.0.0.1:8000", environ["MODELBOOK_SERVE_STREAM__METRICS_ADDRESS"]]
     assert scraped["authorization"] == {"credentials": "${env:METRICS_KEY}"}
     sender = config["exporters"]["awsemf"]
@@ -178,15 +185,20 @@ def check_collector(config: dict[str, Any], worker: dict[str, Any]) -> None:
         "Modelbook",
         "/modelbook/book/metrics",
     )
-    for alarm in of_kind("AWS::CloudWatch::Alarm").values():
+    for alarm in find_resources("AWS::CloudWatch::Alarm").values():
         if alarm["Namespace"] != "Modelbook":
             continue
         [declared] = [
-            each
-            for each in sender["metric_declarations"]
-            if any(re.match(one, alarm["MetricName"]) for one in each["metric_name_selectors"])
+            declaration
+            for declaration in sender["metric_declarations"]
+            if any(
+                re.match(pattern, alarm["MetricName"])
+                for pattern in declaration["metric_name_selectors"]
+            )
         ]
-        assert declared["dimensions"] == [[each["Name"] for each in alarm["Dimensions"]]]
+        assert declared["dimensions"] == [
+            [declaration["Name"] for declaration in alarm["Dimensions"]]
+        ]
 
 
 def test_alarms_match_prometheus_alerts():
@@ -194,13 +206,13 @@ def test_alarms_match_prometheus_alerts():
         "rules"
     ]
     alerts = {rule["alert"]: rule for rule in rules}
-    alarms = of_kind("AWS::CloudWatch::Alarm")  # moto makes none of a template
-    ours = {name for name, alarm in alarms.items() if alarm["Namespace"] == "Modelbook"}
-    assert ours == {
+    alarms = find_resources("AWS::CloudWatch::Alarm")  # moto makes none of a template
+    modelbook_alarms = {name for name, alarm in alarms.items() if alarm["Namespace"] == "Modelbook"}
+    assert modelbook_alarms == {
         "NoVersionInService", "JournalDown", "PredictionsNotJournaled", "JournalReplaced", "InputsDrift",
         "RetrainRecommended", "StreamBehind",
     }  # fmt: skip
-    assert alarms.keys() - ours == {
+    assert alarms.keys() - modelbook_alarms == {
         "ServiceDown", "TaskUnhealthy", "HighErrorRate", "HighLatency", "StreamDown"
     }  # fmt: skip
     for name, alarm in alarms.items():
@@ -209,15 +221,15 @@ def test_alarms_match_prometheus_alerts():
         assert severity in ("page", "ticket")
         if name in alerts:
             assert severity == alerts[name]["labels"]["severity"], name
-        if name in ours:
+        if name in modelbook_alarms:
             assert alarm["MetricName"] in alerts[name]["expr"], name
 
 
 def test_scheduled_task_scores_daily_rows_and_failure_is_notified():
-    schedules = of_kind("AWS::Scheduler::Schedule")
+    schedules = find_resources("AWS::Scheduler::Schedule")
     overridden = json.loads(schedules["Scoring"]["Target"]["Input"])["containerOverrides"]
     assert (ROOT / overridden[0]["command"][0]).is_file()
-    [rule] = of_kind("AWS::Events::Rule").values()
+    [rule] = find_resources("AWS::Events::Rule").values()
     assert rule["EventPattern"]["detail"]["containers"] == {"exitCode": [{"anything-but": 0}]}
     assert rule["Targets"][0]["Arn"] == {"Ref": "AlarmTopic"}
 
@@ -225,22 +237,22 @@ def test_scheduled_task_scores_daily_rows_and_failure_is_notified():
 @pytest.mark.slow
 def test_autoscaling_accepts_template_values(stack):
     """Moto ignores autoscaling in templates, so the test makes CloudFormation's calls."""
-    [scaled] = of_kind("AWS::ApplicationAutoScaling::ScalableTarget").values()
-    [policy] = of_kind("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    [scaled] = find_resources("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    [policy] = find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     outputs = stack("cloudformation").describe_stacks(StackName="book")["Stacks"][0]["Outputs"]
-    cluster = next(item["OutputValue"] for item in outputs if item["OutputKey"] == "Cluster")
+    cluster = next(output["OutputValue"] for output in outputs if output["OutputKey"] == "Cluster")
     arns = stack("ecs").list_services(cluster=cluster)["serviceArns"]
     [arn] = [arn for arn in arns if "Stream" not in arn]
-    place = {name: scaled[name] for name in ("ServiceNamespace", "ScalableDimension")}
-    place["ResourceId"] = scaled["ResourceId"]["Sub"].replace("${Cluster}", cluster).replace(
+    target = {name: scaled[name] for name in ("ServiceNamespace", "ScalableDimension")}
+    target["ResourceId"] = scaled["ResourceId"]["Sub"].replace("${Cluster}", cluster).replace(
         "${Service.Name}", arn.split("/")[-1]
     )  # fmt: skip
     scaling = stack("application-autoscaling")
-    scaling.register_scalable_target(**place, MinCapacity=2, MaxCapacity=10)
+    scaling.register_scalable_target(**target, MinCapacity=2, MaxCapacity=10)
     rest = {
         name: policy[name]
         for name in ("PolicyName", "PolicyType", "TargetTrackingScalingPolicyConfiguration")
     }
-    scaling.put_scaling_policy(**place, **rest)
+    scaling.put_scaling_policy(**target, **rest)
     [result] = scaling.describe_scaling_policies(ServiceNamespace="ecs")["ScalingPolicies"]
     assert result["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 70

@@ -16,7 +16,7 @@ from small_project import BIN, ROOT
 from modelbook.registry import location
 from modelbook.serving.settings import load_settings
 
-HERE = ROOT / "deploy/kubernetes"
+MANIFESTS = ROOT / "deploy/kubernetes"
 OVERLAYS = ("dev", "staging", "prod")
 OPERATOR = ("ServiceMonitor", "PrometheusRule", "AlertmanagerConfig")  # kinds of its own
 pytestmark = pytest.mark.requires("kubectl")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.requires("kubectl")
 def rendered(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
-    command = ["kubectl", "kustomize", HERE / "overlays" / request.param]
+    command = ["kubectl", "kustomize", MANIFESTS / "overlays" / request.param]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     path = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
@@ -36,20 +36,26 @@ def rendered(
 
 def resources(path: Path, *kinds: str) -> list[dict[str, Any]]:
     return [
-        item for item in yaml.safe_load_all(path.read_text()) if not kinds or item["kind"] in kinds
+        resource
+        for resource in yaml.safe_load_all(path.read_text())
+        if not kinds or resource["kind"] in kinds
     ]
 
 
 def pods(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for item in resources(path, "Deployment", "CronJob"):
-        spec = item["spec"] if item["kind"] == "Deployment" else item["spec"]["jobTemplate"]["spec"]
-        yield item["metadata"]["name"], spec["template"]
+    for resource in resources(path, "Deployment", "CronJob"):
+        spec = (
+            resource["spec"]
+            if resource["kind"] == "Deployment"
+            else resource["spec"]["jobTemplate"]["spec"]
+        )
+        yield resource["metadata"]["name"], spec["template"]
 
 
 @cache
-def helped(word: str) -> str:
+def read_help(command: str) -> str:
     return subprocess.run(
-        [BIN / "modelbook", word, "--help"], capture_output=True, text=True
+        [BIN / "modelbook", command, "--help"], capture_output=True, text=True
     ).stdout
 
 
@@ -63,7 +69,7 @@ def test_overlay_matches_kubernetes_schema(rendered):
     assert all(any(f"kind {kind}" in line for kind in OPERATOR) for line in unknown)
     operator = resources(rendered[1], *OPERATOR)
     assert sum("passed" in line for line in lines) == len(resources(rendered[1])) - len(operator)
-    kinds = {item["kind"] for item in resources(rendered[1])}
+    kinds = {resource["kind"] for resource in resources(rendered[1])}
     assert {"HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "CronJob"} <= kinds
     assert ("Ingress" in kinds) is (rendered[0] != "dev")
 
@@ -72,7 +78,7 @@ def test_resources_are_in_restricted_namespace_of_overlay(rendered):
     name, path = rendered
     [space] = resources(path, "Namespace")
     assert space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {item["metadata"].get("namespace") for item in resources(path)} == {
+    assert {resource["metadata"].get("namespace") for resource in resources(path)} == {
         f"modelbook-{name}",
         None,
     }
@@ -80,17 +86,17 @@ def test_resources_are_in_restricted_namespace_of_overlay(rendered):
 
 def test_pods_are_unprivileged_and_read_only(rendered):
     for name, template in pods(rendered[1]):
-        spec, [item] = template["spec"], template["spec"]["containers"]
+        spec, [container] = template["spec"], template["spec"]["containers"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["automountServiceAccountToken"] is False
-        assert item["securityContext"] == {
+        assert container["securityContext"] == {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         }  # fmt: skip
-        assert {"cpu", "memory"} == item["resources"]["requests"].keys()
-        assert "memory" in item["resources"]["limits"]
-        mounts = {each["name"] for each in item["volumeMounts"]}
-        assert mounts == {each["name"] for each in spec["volumes"]}
+        assert {"cpu", "memory"} == container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+        mounts = {volume["name"] for volume in container["volumeMounts"]}
+        assert mounts == {volume["name"] for volume in spec["volumes"]}
         assert mounts == ({"tmp"} if name == "modelbook-mlflow" else {"book", "tmp"})
 
 
@@ -99,18 +105,18 @@ def test_secrets_are_referenced_and_documented(rendered):
     assert resources(rendered[1], "Secret") == []
     assert not re.search(r"://\w+:[^@\s]+@", text)
     expected = {
-        each["valueFrom"]["secretKeyRef"]["key"]
+        entry["valueFrom"]["secretKeyRef"]["key"]
         for _, template in pods(rendered[1])
-        for each in template["spec"]["containers"][0]["env"]
-        if "valueFrom" in each
+        for entry in template["spec"]["containers"][0]["env"]
+        if "valueFrom" in entry
     }
     watching = resources(rendered[1], "ServiceMonitor")[0]
     expected.add(watching["spec"]["endpoints"][0]["authorization"]["credentials"]["key"])
-    [told] = resources(rendered[1], "AlertmanagerConfig")
+    [alertmanager_config] = resources(rendered[1], "AlertmanagerConfig")
     expected |= {
-        each["urlSecret"]["key"]
-        for receiver in told["spec"]["receivers"]
-        for each in receiver["webhookConfigs"]
+        entry["urlSecret"]["key"]
+        for receiver in alertmanager_config["spec"]["receivers"]
+        for entry in receiver["webhookConfigs"]
     }
     actual = set(re.findall(r"--from-(?:literal|file)=([\w-]+)=", result))
     keys = {
@@ -124,7 +130,11 @@ def test_secrets_are_referenced_and_documented(rendered):
 def test_selectors_ports_and_probes_match_service(rendered):
     path = rendered[1]
     deployment, service = (
-        next(item for item in resources(path, kind) if item["metadata"]["name"] == "modelbook")
+        next(
+            resource
+            for resource in resources(path, kind)
+            if resource["metadata"]["name"] == "modelbook"
+        )
         for kind in ("Deployment", "Service")
     )
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -132,23 +142,27 @@ def test_selectors_ports_and_probes_match_service(rendered):
         resources(path, "PodDisruptionBudget"),
         resources(path, "HorizontalPodAutoscaler"),
     )
-    watching, policies = resources(path, "ServiceMonitor")[0], resources(path, "NetworkPolicy")
+    service_monitor, policies = (
+        resources(path, "ServiceMonitor")[0],
+        resources(path, "NetworkPolicy"),
+    )
     assert service["spec"]["selector"].items() <= labels
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels
     assert (
-        watching["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        service_monitor["spec"]["selector"]["matchLabels"].items()
+        <= service["metadata"]["labels"].items()
     )
     assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
-    pods_told = [template["metadata"]["labels"].items() for _, template in pods(path)]
-    picked = [item["spec"]["podSelector"]["matchLabels"].items() for item in policies]
-    assert all(sum(each <= result for each in picked) == 1 for result in pods_told)
-    [item] = deployment["spec"]["template"]["spec"]["containers"]
-    assert {item[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
+    pod_labels = [template["metadata"]["labels"].items() for _, template in pods(path)]
+    picked = [resource["spec"]["podSelector"]["matchLabels"].items() for resource in policies]
+    assert all(sum(selector <= result for selector in picked) == 1 for result in pod_labels)
+    [resource] = deployment["spec"]["template"]["spec"]["containers"]
+    assert {resource[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
         "/health/live"
     }
-    assert item["readinessProbe"]["httpGet"]["path"] == "/health/ready"
-    assert service["spec"]["ports"][0]["targetPort"] == item["ports"][0]["name"] == "http"
+    assert resource["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert service["spec"]["ports"][0]["targetPort"] == resource["ports"][0]["name"] == "http"
 
 
 def test_service_config_map_is_valid_settings(rendered, tmp_path, monkeypatch):
@@ -165,35 +179,37 @@ def test_service_config_map_is_valid_settings(rendered, tmp_path, monkeypatch):
 
 def test_stream_worker_has_matching_probes_and_scrape_config(rendered, tmp_path, monkeypatch):
     name, path = rendered
-    found = dict(pods(path)).get("modelbook-stream")
-    assert (found is None) == (name == "dev")
-    if found is None:
+    pod_template = dict(pods(path)).get("modelbook-stream")
+    assert (pod_template is None) == (name == "dev")
+    if pod_template is None:
         return
-    [item] = found["spec"]["containers"]
-    values = {each["name"]: each["value"] for each in item["env"] if "value" in each}
+    [container] = pod_template["spec"]["containers"]
+    values = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     for key, value in values.items():
         monkeypatch.setenv(key, value)
     port = int(load_settings(tmp_path, "tiny").stream.metrics_address.rpartition(":")[2])
-    assert item["ports"] == [{"name": "metrics", "containerPort": port}]
+    assert container["ports"] == [{"name": "metrics", "containerPort": port}]
     probes = {
-        kind: item[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")
+        kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")
     }
     assert {probe["port"] for probe in probes.values()} == {"metrics"}
     assert probes["liveness"]["path"] == "/health/live"
     assert probes["readiness"]["path"] == "/health/ready"
-    watching, service = (
+    service_monitor, service = (
         next(
-            each for each in resources(path, kind) if each["metadata"]["name"] == "modelbook-stream"
+            entry
+            for entry in resources(path, kind)
+            if entry["metadata"]["name"] == "modelbook-stream"
         )
         for kind in ("ServiceMonitor", "Service")
     )
     labels = service["metadata"]["labels"]
-    assert watching["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert service_monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"][0][
         "rules"
     ]
     [down] = [rule["expr"] for rule in alerts if rule["alert"] == "StreamDown"]
-    assert down == f'up{{job="{labels[watching["spec"]["jobLabel"]]}"}} == 0'
+    assert down == f'up{{job="{labels[service_monitor["spec"]["jobLabel"]]}"}} == 0'
 
 
 def test_overlays_differ_in_replicas_and_schedules(rendered):
@@ -201,19 +217,19 @@ def test_overlays_differ_in_replicas_and_schedules(rendered):
     [scaler] = resources(path, "HorizontalPodAutoscaler")
     least_and_most = scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]
     assert least_and_most == {"dev": (1, 1), "staging": (2, 6), "prod": (3, 20)}[name]
-    assert {item["spec"].get("suspend", False) for item in resources(path, "CronJob")} == {
+    assert {cronjob["spec"].get("suspend", False) for cronjob in resources(path, "CronJob")} == {
         name == "dev"
     }
 
 
 def test_cronjobs_run_existing_commands(rendered):
-    for item in resources(rendered[1], "CronJob"):
-        assert item["spec"]["concurrencyPolicy"] == "Forbid"
+    for cronjob in resources(rendered[1], "CronJob"):
+        assert cronjob["spec"]["concurrencyPolicy"] == "Forbid"
     result = {name: template["spec"]["containers"][0] for name, template in pods(rendered[1])}
     assert (ROOT / result["modelbook-score"]["command"][1]).is_file()
     assert (ROOT / result["modelbook-monitor"]["command"][1]).is_file()
-    word, option, _ = result["modelbook-retrain"]["args"]
-    assert option in helped(word)
+    command, option, _ = result["modelbook-retrain"]["args"]
+    assert option in read_help(command)
 
 
 def test_staging_and_prod_use_postgresql_s3_and_tls(rendered, tmp_path, monkeypatch):
@@ -234,36 +250,38 @@ def test_staging_and_prod_use_postgresql_s3_and_tls(rendered, tmp_path, monkeypa
     [ingress] = resources(path, "Ingress")
     [tls] = ingress["spec"]["tls"]
     assert tls["hosts"] == [ingress["spec"]["rules"][0]["host"]]
-    paths = {each["path"] for each in ingress["spec"]["rules"][0]["http"]["paths"]}
+    paths = {rule["path"] for rule in ingress["spec"]["rules"][0]["http"]["paths"]}
     assert {"/predict", "/health"} <= paths
     assert "/metrics" not in paths
 
 
-def snake(value: Any) -> Any:
+def to_snake_case(value: Any) -> Any:
     """The operator's words as Alertmanager's own: ``groupWait`` is ``group_wait``."""
     if isinstance(value, list):
-        return [snake(item) for item in value]
+        return [to_snake_case(element) for element in value]
     if not isinstance(value, dict):
         return value
     if value.keys() - {"matchType"} == {"name", "value"}:
         return f"{value['name']} {value.get('matchType', '=')} {value['value']}"
     names = {"sourceMatch": "source_matchers", "targetMatch": "target_matchers"}
     return {
-        names.get(key, re.sub(r"[A-Z]", lambda match: f"_{match[0].lower()}", key)): snake(item)
-        for key, item in value.items()
+        names.get(key, re.sub(r"[A-Z]", lambda match: f"_{match[0].lower()}", key)): to_snake_case(
+            element
+        )
+        for key, element in value.items()
     }
 
 
 def test_alertmanager_configuration_matches_other_deployments(rendered):
-    [told] = resources(rendered[1], "AlertmanagerConfig")
-    ours, other = (
-        snake(told["spec"]),
+    [alertmanager_config] = resources(rendered[1], "AlertmanagerConfig")
+    kubernetes_config, compose_config = (
+        to_snake_case(alertmanager_config["spec"]),
         yaml.safe_load((ROOT / "deploy/prometheus/alertmanager.yml").read_text()),
     )
-    for receiver in (*ours["receivers"], *other["receivers"]):
+    for receiver in (*kubernetes_config["receivers"], *compose_config["receivers"]):
         [webhook] = receiver["webhook_configs"]
         assert webhook.pop("url_secret", None) or webhook.pop("url")
-    assert ours == other
+    assert kubernetes_config == compose_config
 
 
 def test_alerts_and_dashboard_match_other_deployments(rendered):

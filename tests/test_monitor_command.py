@@ -58,7 +58,7 @@ def evaluated(
         "reference": 0.75,
     }
     likely = {**row, "value": 0.74, "high": 0.78}
-    off = {
+    bias = {
         "metric": "calibration_in_the_large",
         "value": 0.0,
         "low": -1.0,
@@ -66,7 +66,7 @@ def evaluated(
         "reference": 0.0,
     }
     nothing = pd.DataFrame()
-    metrics = pd.DataFrame([row, off]) if auc else nothing
+    metrics = pd.DataFrame([row, bias]) if auc else nothing
     return BatchEvaluation(
         tasks.get_task(contract),
         batch,
@@ -85,61 +85,63 @@ def evaluated(
 
 
 @pytest.fixture
-def past(tmp_path: Path) -> WindowHistory:
+def history(tmp_path: Path) -> WindowHistory:
     return WindowHistory(tmp_path / "models/tiny/monitor.db", 3)
 
 
-def test_windows_are_stored_in_order_of_arrival(past: WindowHistory, contract: Contract) -> None:
-    assert past.read_windows() == []
+def test_windows_are_stored_in_order_of_arrival(history: WindowHistory, contract: Contract) -> None:
+    assert history.read_windows() == []
     first, second = evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)
-    assert past.merge_windows([first, second], PARAMS) == [
-        windows.evaluate_window(item, PARAMS) for item in (first, second)
+    assert history.merge_windows([first, second], PARAMS) == [
+        windows.evaluate_window(window, PARAMS) for window in (first, second)
     ]
-    past.record_windows([first, second], PARAMS)
-    assert past.read_windows() == [
-        windows.evaluate_window(item, PARAMS) for item in (first, second)
+    history.record_windows([first, second], PARAMS)
+    assert history.read_windows() == [
+        windows.evaluate_window(window, PARAMS) for window in (first, second)
     ]
-    again = evaluated(contract, "4", auc=0.6)
-    assert [item.findings[0].rule for item in past.merge_windows([again], PARAMS)] == ["loss", ""]
-    past.record_windows([again], PARAMS)
-    assert [(item.name, item.findings[0].rule) for item in past.read_windows()] == [
+    repeated_window = evaluated(contract, "4", auc=0.6)
+    assert [
+        window.findings[0].rule for window in history.merge_windows([repeated_window], PARAMS)
+    ] == ["loss", ""]
+    history.record_windows([repeated_window], PARAMS)
+    assert [(window.name, window.findings[0].rule) for window in history.read_windows()] == [
         ("4", "loss"),
         ("5", ""),
     ]
 
 
-def test_versions_have_separate_histories(past: WindowHistory, contract: Contract) -> None:
-    past.record_windows([evaluated(contract, "4")], PARAMS)
-    assert WindowHistory(past.path, 4).read_windows() == []
-    assert WindowHistory(past.path, 4).metrics_table().empty
+def test_versions_have_separate_histories(history: WindowHistory, contract: Contract) -> None:
+    history.record_windows([evaluated(contract, "4")], PARAMS)
+    assert WindowHistory(history.path, 4).read_windows() == []
+    assert WindowHistory(history.path, 4).metrics_table().empty
 
 
-def test_windows_persist_between_commands(past: WindowHistory, contract: Contract) -> None:
-    for batch, word in (("4", "watch"), ("5", "retrain")):
-        past.record_windows([evaluated(contract, batch, auc=0.69)], PARAMS)
-        assert windows.combine_windows(past.read_windows(), PARAMS)[0].verdict == word
+def test_windows_persist_between_commands(history: WindowHistory, contract: Contract) -> None:
+    for batch, verdict in (("4", "watch"), ("5", "retrain")):
+        history.record_windows([evaluated(contract, batch, auc=0.69)], PARAMS)
+        assert windows.combine_windows(history.read_windows(), PARAMS)[0].verdict == verdict
 
 
-def test_history_is_readable_by_sql(past: WindowHistory, contract: Contract) -> None:
-    past.record_windows(
+def test_history_is_readable_by_sql(history: WindowHistory, contract: Contract) -> None:
+    history.record_windows(
         [evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)], PARAMS
     )
-    with sqlite3.connect(past.path) as requests:
+    with sqlite3.connect(history.path) as requests:
         assert requests.execute("select name, verdict, rows from windows").fetchall() == [
             ("4", "watch", 1000), ("5", "healthy", 1000),
         ]  # fmt: skip
         assert requests.execute(
             "select value from metrics where metric = 'roc_auc'"
         ).fetchall() == [(0.75,)]
-    result = past.metrics_table().set_index(["batch", "metric"])["value"]
+    result = history.metrics_table().set_index(["batch", "metric"])["value"]
     assert result["4", "drifted_share"] == 0.5
     assert ("5", "expected_roc_auc") in result.index
 
 
-def test_latest_verdict_is_read_without_pandas(past: WindowHistory, contract: Contract) -> None:
-    assert latest_verdict.read_latest_verdict(past.path, 3) is None
+def test_latest_verdict_is_read_without_pandas(history: WindowHistory, contract: Contract) -> None:
+    assert latest_verdict.read_latest_verdict(history.path, 3) is None
     for batch, auc in (("4", 0.69), ("5", 0.69), ("6", 0.75)):
-        past.record_windows(
+        history.record_windows(
             [evaluated(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
         )
     code = (
@@ -147,19 +149,19 @@ def test_latest_verdict_is_read_without_pandas(past: WindowHistory, contract: Co
         "print(read_latest_verdict(Path(sys.argv[1]), 3)); print('pandas' in sys.modules)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code, past.path], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, history.path], capture_output=True, text=True, check=True
     ).stdout
     assert re.sub(r"timestamp=[\d.]+", "timestamp=0", result).startswith(
         "LatestVerdict(verdict='retrain', timestamp=0, drifted_importance_share=0.2, drift={'a': 2.0}"
     )
     assert result.endswith("False\n")
-    latest = latest_verdict.read_latest_verdict(past.path, 3)
+    latest = latest_verdict.read_latest_verdict(history.path, 3)
     assert latest is not None
     sources = {
         source: latest.quality["roc_auc", source] for source in ("live", "expected", "holdout")
     }
     assert sources == {"live": 0.75, "expected": 0.74, "holdout": 0.75}
-    assert latest_verdict.read_latest_verdict(past.path, 4) is None
+    assert latest_verdict.read_latest_verdict(history.path, 4) is None
 
 
 def test_a_history_is_read_while_another_process_creates_it(tmp_path: Path) -> None:
@@ -179,18 +181,18 @@ def test_a_history_is_read_while_another_process_creates_it(tmp_path: Path) -> N
             assert reading.result() <= {None}
 
 
-def test_corrupt_history_raises(past: WindowHistory) -> None:
-    past.path.parent.mkdir(parents=True)
-    past.path.write_text("no database, " * 100)
+def test_corrupt_history_raises(history: WindowHistory) -> None:
+    history.path.parent.mkdir(parents=True)
+    history.path.write_text("no database, " * 100)
     with pytest.raises(StoreError, match=r"monitor\.db .*file is not a database\n(.|\n)*next: "):
-        past.read_windows()
+        history.read_windows()
     with pytest.raises(StoreError, match=r"monitor\.db .*file is not a database\n +expected: "):
-        latest_verdict.read_latest_verdict(past.path, 3)
+        latest_verdict.read_latest_verdict(history.path, 3)
 
 
-def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -> None:
-    assert figures.metric_history(past.metrics_table()).figure is None
-    past.record_windows(
+def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract) -> None:
+    assert figures.metric_history(history.metrics_table()).figure is None
+    history.record_windows(
         [
             evaluated(contract, "4"),
             evaluated(contract, "5", auc=0.6, share=0.25),
@@ -198,7 +200,7 @@ def test_history_is_plotted_over_time(past: WindowHistory, contract: Contract) -
         ],
         PARAMS,
     )
-    figure = figures.metric_history(past.metrics_table())
+    figure = figures.metric_history(history.metrics_table())
     assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()
@@ -213,39 +215,40 @@ def champion(contract: Contract, frame: pd.DataFrame) -> Any:
     """As much of a version as watching needs; it answers by ``size`` alone."""
     metrics = {"importance": {"size": 1.0}, "threshold": 0.5}
     return SimpleNamespace(
-        number=3, contract=contract, reference=frame.assign(score=answer(frame)), metrics=metrics
+        number=3,
+        contract=contract,
+        reference=frame.assign(score=predict_scores(frame)),
+        metrics=metrics,
     )
 
 
-def answer(frame: pd.DataFrame) -> np.ndarray:
+def predict_scores(frame: pd.DataFrame) -> np.ndarray:
     return (1 / (1 + np.exp(-(frame["size"] - 60) / 12))).to_numpy()
 
 
 @pytest.fixture
 def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
     """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
-    retained = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
-    retained.create_tables()
+    journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
+    journal.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
     rows = []
-    for index, (item, score) in enumerate(
-        zip(frame.to_dict("records"), answer(frame), strict=True)
+    for index, (row, score) in enumerate(
+        zip(frame.to_dict("records"), predict_scores(frame), strict=True)
     ):
-        inputs = {
-            name: None if pd.isna(item[name]) else item[name] for name in contract.input_names
-        }
+        inputs = {name: None if pd.isna(row[name]) else row[name] for name in contract.input_names}
         old = index >= 600
         rows.append({
             "book": "tiny", "id": str(index), "variant": "champion", "at": 50.0 if old else 100.0, "version": 2 if old else 3,
             "returned": True, "inputs": json.dumps(inputs), "prediction": json.dumps(int(score >= 0.5)),
             "probabilities": json.dumps({"0": 1 - score, "1": score}), "milliseconds": 1.0,
         })  # fmt: skip
-    with retained.engine.begin() as connection:
+    with journal.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)
-    retained.record_outcomes(
+    journal.record_outcomes(
         {str(index): int(value) for index, value in enumerate(frame["happened"][:500])}
     )
-    return retained
+    return journal
 
 
 def test_journal_window_is_evaluated_with_known_outcomes(
@@ -322,7 +325,7 @@ def test_drift_of_served_requests_is_detected(
     elsewhere = make_frame(seed=6, entities=1000)
     version = champion(contract, elsewhere.assign(size=elsewhere["size"] / 3))
     [result] = batch_sources.evaluate_journal(journal, 0, 1000, version, PARAMS)
-    assert {item.rule for item in windows.evaluate_window(result, PARAMS).findings} >= {
+    assert {finding.rule for finding in windows.evaluate_window(result, PARAMS).findings} >= {
         "drift",
         "score drift",
     }
@@ -332,11 +335,11 @@ def test_late_outcomes_are_used_and_unmatched_ones_ignored(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     version = champion(contract, make_frame(seed=6, entities=1000))
-    late = {str(place): place % 2 for place in range(500, 600)}
+    late_outcomes = {str(index): index % 2 for index in range(500, 600)}
     with journal.engine.begin() as connection:
         result = [
             {"book": "tiny", "id": name, "at": 1e7, "outcome": str(value)}
-            for name, value in late.items()
+            for name, value in late_outcomes.items()
         ]
         connection.execute(
             OUTCOMES_TABLE.insert(),
@@ -364,12 +367,12 @@ def test_predictions_made_before_clock_change_are_included(
 
 
 def test_last_written_verdict_is_latest_despite_clock_change(
-    past: WindowHistory, contract: Contract, monkeypatch: pytest.MonkeyPatch
+    history: WindowHistory, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
         monkeypatch.setattr("modelbook.monitoring.window_history.time.time", lambda at=at: at)
-        past.record_windows([evaluated(contract, batch, share=share)], PARAMS)
-    assert latest_verdict.read_latest_verdict(past.path, 3)[:4] == (
+        history.record_windows([evaluated(contract, batch, share=share)], PARAMS)
+    assert latest_verdict.read_latest_verdict(history.path, 3)[:4] == (
         "healthy",
         1000.0,
         0.0,
@@ -378,23 +381,23 @@ def test_last_written_verdict_is_latest_despite_clock_change(
 
 
 def test_locked_journal_or_history_raises(
-    past: WindowHistory, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    history: WindowHistory, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelbook.monitoring.window_history.LOCK_TIMEOUT_SECONDS", 0.05)
-    past.record_windows([evaluated(contract, "4")], PARAMS)
-    with closing(sqlite3.connect(past.path, isolation_level=None)) as other:
-        other.execute("begin exclusive")
+    history.record_windows([evaluated(contract, "4")], PARAMS)
+    with closing(sqlite3.connect(history.path, isolation_level=None)) as lock:
+        lock.execute("begin exclusive")
         with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
-            past.record_windows([evaluated(contract, "5")], PARAMS)
-    assert [item.name for item in past.read_windows()] == ["4"]
-    retained = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
-    retained.create_tables()
-    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as other:
-        other.execute("pragma locking_mode=exclusive")
-        other.execute("begin exclusive")
+            history.record_windows([evaluated(contract, "5")], PARAMS)
+    assert [window.name for window in history.read_windows()] == ["4"]
+    locked_journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
+    locked_journal.create_tables()
+    with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as lock:
+        lock.execute("pragma locking_mode=exclusive")
+        lock.execute("begin exclusive")
         with pytest.raises(JournalError, match="database is locked"):
             batch_sources.evaluate_journal(
-                retained, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS
+                locked_journal, 0, 1000, champion(contract, pd.DataFrame({"size": [1.0]})), PARAMS
             )
 
 
@@ -424,13 +427,16 @@ def test_since_accepts_dates_times_and_durations() -> None:
 
 
 def test_run_metrics_are_comparable_and_have_valid_mlflow_names(contract: Contract) -> None:
-    item, other = evaluated(contract, "4"), evaluated(contract, "new: März (2)", auc=None)
-    assert evaluation_tables.collect_run_metrics([item])["roc_auc"] == 0.75
-    assert evaluation_tables.collect_run_metrics([other]) == {
+    evaluation, other_evaluation = (
+        evaluated(contract, "4"),
+        evaluated(contract, "new: März (2)", auc=None),
+    )
+    assert evaluation_tables.collect_run_metrics([evaluation])["roc_auc"] == 0.75
+    assert evaluation_tables.collect_run_metrics([other_evaluation]) == {
         "rows": 1000, "drifted_share": 0, "violations": 0, "duplicate_share": 0, "expected_roc_auc": 0.74,
     }  # fmt: skip
     assert "batch_new__März__2__expected_roc_auc" in evaluation_tables.collect_run_metrics(
-        [item, other]
+        [evaluation, other_evaluation]
     )
 
 
@@ -504,8 +510,8 @@ def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) 
     assert batches.returncode in (0, 10, 20), batches.stderr
     assert "was evaluated on" in batches.stdout
     table = pd.read_parquet(built_project.root / "data/tiny/batches.parquet")
-    broken = table.assign(**{table.columns[-1]: None}).head(100)
-    broken.to_parquet(built_project.root / "late.parquet")
+    without_target = table.assign(**{table.columns[-1]: None}).head(100)
+    without_target.to_parquet(built_project.root / "late.parquet")
     file = built_project.run("modelbook", "monitor", "--batch", "late.parquet")
     assert file.returncode in (10, 20), file.stderr
     assert "Batch late has 100 rows" in file.stdout

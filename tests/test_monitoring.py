@@ -52,8 +52,8 @@ class FakeModelVersion:
     """A fitted model with the face of a loaded version."""
 
     def __init__(self, frame: pd.DataFrame, contract: Contract) -> None:
-        numbers = make_column_transformer((SimpleImputer(), ["size", "noise", "flag"]))
-        self._pipeline = make_pipeline(numbers, LogisticRegression(max_iter=1000)).fit(
+        draw_numbers = make_column_transformer((SimpleImputer(), ["size", "noise", "flag"]))
+        self._pipeline = make_pipeline(draw_numbers, LogisticRegression(max_iter=1000)).fit(
             contract.select_features(frame), frame["happened"]
         )
 
@@ -119,91 +119,116 @@ def test_equal_distributions_have_no_drift(
     assert columns(reference, reference, contract)["score"].max() == pytest.approx(0, abs=1e-6)
 
 
-def numbers(rows: int, seed: int, by: float = 0.0) -> pd.Series:
-    return pd.Series(np.random.default_rng(seed).normal(by, 1, rows))
+def draw_numbers(n_rows: int, seed: int, mean: float = 0.0) -> pd.Series:
+    return pd.Series(np.random.default_rng(seed).normal(mean, 1, n_rows))
 
 
-def moved(
-    before: pd.Series, now: pd.Series, tests: float = 1, reference: float = 1.0
+def measure_distance(
+    reference: pd.Series, batch: pd.Series, tests: float = 1, reference_share: float = 1.0
 ) -> DriftDistance:
-    return drift.measure_distance(before, now, True, EffectiveRowShares(reference), tests)
+    return drift.measure_distance(
+        reference, batch, True, EffectiveRowShares(reference_share), tests
+    )
 
 
 def test_drift_score_is_independent_of_row_count() -> None:
-    reference = numbers(4000, 0)
-    few = np.mean([moved(reference, numbers(300, seed, 0.5)).distance for seed in range(1, 21)])
-    many = moved(reference, numbers(50_000, 1, 0.5)).distance
-    assert few == pytest.approx(many, abs=0.012)
-    assert many == pytest.approx(0.17, abs=0.01)
+    reference = draw_numbers(4000, 0)
+    mean_distance_of_small_batches = np.mean(
+        [
+            measure_distance(reference, draw_numbers(300, seed, 0.5)).distance
+            for seed in range(1, 21)
+        ]
+    )
+    distance_of_large_batch = measure_distance(reference, draw_numbers(50_000, 1, 0.5)).distance
+    assert mean_distance_of_small_batches == pytest.approx(distance_of_large_batch, abs=0.012)
+    assert distance_of_large_batch == pytest.approx(0.17, abs=0.01)
 
 
 def test_chance_level_of_distance_is_calibrated() -> None:
-    share, random = (
+    alpha, rng = (
         FAMILY_WISE_ALPHA / 0.1,
         np.random.default_rng(1),
     )  # so few tests that one in ten is beyond chance
     for rows in (300, 1500):
         result = [
-            moved(*(pd.Series(random.normal(size=n)) for n in (1000, rows)), share)
+            measure_distance(*(pd.Series(rng.normal(size=n)) for n in (1000, rows)), alpha)
             for _ in range(300)
         ]
         assert np.mean(
-            [item.distance > item.critical_distance for item in result]
+            [distance.distance > distance.critical_distance for distance in result]
         ) == pytest.approx(0.1, abs=0.045)
 
 
 def test_rows_of_one_entity_count_as_one_observation() -> None:
-    once, batch = numbers(300, 0), numbers(200, 1)
-    often = pd.concat([once] * 5, ignore_index=True)
-    expected_values, unknown = moved(often, batch, reference=0.2), moved(often, batch)
-    assert expected_values.critical_distance == pytest.approx(moved(once, batch).critical_distance)
-    assert unknown.critical_distance < expected_values.critical_distance
+    distinct_rows, batch = draw_numbers(300, 0), draw_numbers(200, 1)
+    repeated_rows = pd.concat([distinct_rows] * 5, ignore_index=True)
+    adjusted, unadjusted = (
+        measure_distance(repeated_rows, batch, reference_share=0.2),
+        measure_distance(repeated_rows, batch),
+    )
+    assert adjusted.critical_distance == pytest.approx(
+        measure_distance(distinct_rows, batch).critical_distance
+    )
+    assert unadjusted.critical_distance < adjusted.critical_distance
     frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
     shares = drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT))
     assert shares == pytest.approx((4**2 / (2**2 + 1 + 1) / 4, 0.5))  # Kish's number, per row
 
 
 def test_large_distance_of_few_rows_is_within_chance() -> None:
-    few, many = (moved(numbers(4000, 0), numbers(rows, 6, 0.4), 60) for rows in (100, 5000))
-    assert 0.1 < few.distance < few.critical_distance
-    assert many.distance > 0.1 > many.critical_distance
-    assert np.isnan(moved(numbers(4000, 0), numbers(99, 4, 9)).distance)
+    small_batch, large_batch = (
+        measure_distance(draw_numbers(4000, 0), draw_numbers(rows, 6, 0.4), 60)
+        for rows in (100, 5000)
+    )
+    assert 0.1 < small_batch.distance < small_batch.critical_distance
+    assert large_batch.distance > 0.1 > large_batch.critical_distance
+    assert np.isnan(measure_distance(draw_numbers(4000, 0), draw_numbers(99, 4, 9)).distance)
 
 
 @pytest.mark.parametrize("change", [0.001, -0.001])
 def test_changed_constant_has_drift_in_either_direction(change: float) -> None:
     constant = pd.Series(np.full(500, 3.0))
-    assert moved(constant, constant).distance == 0
-    assert moved(constant, constant + change).distance == pytest.approx(
+    assert measure_distance(constant, constant).distance == 0
+    assert measure_distance(constant, constant + change).distance == pytest.approx(
         np.sqrt(np.log(2)), abs=0.01
     )
 
 
 def test_new_category_is_counted_and_rare_ones_are_pooled() -> None:
-    before = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
-    now = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
+    reference = pd.DataFrame({"code": ["a"] * 500 + ["b"] * 500})
+    batch = pd.DataFrame({"code": ["a"] * 470 + ["b"] * 470 + ["c"] * 60})
     drift_rows = drift.measure_drift(
-        before, now, [], threshold=0.1, missing_rate_change=0.1, row_shares=EffectiveRowShares()
+        reference,
+        batch,
+        [],
+        threshold=0.1,
+        missing_rate_change=0.1,
+        row_shares=EffectiveRowShares(),
     ).iloc[0]
     assert (drift_rows["new"], drift_rows["drifted"], drift_rows["method"]) == (
         0.06,
         True,
         "categories",
     )
-    rare = pd.DataFrame({"code": [*before["code"][:980], *(f"r{n}" for n in range(20))]})
-    other = pd.DataFrame({"code": [*before["code"][:980], *(f"s{n}" for n in range(20))]})
+    rare = pd.DataFrame({"code": [*reference["code"][:980], *(f"r{n}" for n in range(20))]})
+    rare_codes = pd.DataFrame({"code": [*reference["code"][:980], *(f"s{n}" for n in range(20))]})
     assert (
         drift.measure_drift(
-            rare, other, [], threshold=0.1, missing_rate_change=0.1, row_shares=EffectiveRowShares()
+            rare,
+            rare_codes,
+            [],
+            threshold=0.1,
+            missing_rate_change=0.1,
+            row_shares=EffectiveRowShares(),
         )["score"].iloc[0]
         == 0
     )
 
 
 def test_kolmogorov_smirnov_p_value_is_informational_only() -> None:
-    before, now = ({"x": numbers(50_000, 0)}, {"x": numbers(50_000, 1, 0.1)})
+    reference, batch = ({"x": draw_numbers(50_000, 0)}, {"x": draw_numbers(50_000, 1, 0.1)})
     drift_rows = drift.measure_drift(
-        *map(pd.DataFrame, (before, now)),
+        *map(pd.DataFrame, (reference, batch)),
         ["x"],
         threshold=0.1,
         missing_rate_change=0.1,
@@ -231,12 +256,12 @@ def test_shifted_number_and_category_have_drift(
 def test_column_drifts_from_threshold_on(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
-    moved = batch.assign(size=batch["size"] / 2)
-    score = columns(reference, moved, contract).loc["size", "score"]
-    assert score > columns(reference, moved, contract).loc["size", "chance"]
+    shifted = batch.assign(size=batch["size"] / 2)
+    score = columns(reference, shifted, contract).loc["size", "score"]
+    assert score > columns(reference, shifted, contract).loc["size", "chance"]
     for threshold, drifted in ((score, True), (score + 1e-6, False)):
         drift_rows = drift.measure_feature_drift(
-            reference, moved, contract, threshold=threshold, missing_rate_change=0.1
+            reference, shifted, contract, threshold=threshold, missing_rate_change=0.1
         ).set_index("column")
         assert bool(drift_rows.loc["size", "drifted"]) is drifted
 
@@ -313,14 +338,18 @@ def test_batch_like_reference_is_healthy(
     auc = evaluation.find_metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
     assert evaluation.find_metric("nothing") is None
-    known = replace(evaluation, change=replace(evaluation.change, known_entity_share=0.97))
-    summary = rules.summarize_verdict(rules.find_issues(known, PARAMS), [known], 1)
+    with_known_entities = replace(
+        evaluation, change=replace(evaluation.change, known_entity_share=0.97)
+    )
+    summary = rules.summarize_verdict(
+        rules.find_issues(with_known_entities, PARAMS), [with_known_entities], 1
+    )
     assert missing_facts(summary["sentences"][0], "year 4", 1000) == []
     number = summary["numbers"][-1]
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
     assert missing_facts(number["context"], "97%", "members") == []
-    tables = map(evaluation_tables.performance_table, ([evaluation], [known]))
+    tables = map(evaluation_tables.performance_table, ([evaluation], [with_known_entities]))
     assert [table["mostly_known"].unique().tolist() for table in tables] == [[False], [True]]
 
 
@@ -358,9 +387,9 @@ def test_empty_batch_leads_to_watch(
 def test_missing_outcomes_are_not_evaluated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    late = batch.astype({"happened": float})
-    late.loc[199:, "happened"] = np.nan
-    for rows in (late, batch.drop(columns="happened")):
+    with_missing_outcomes = batch.astype({"happened": float})
+    with_missing_outcomes.loc[199:, "happened"] = np.nan
+    for rows in (with_missing_outcomes, batch.drop(columns="happened")):
         evaluation = evaluate_window(rows)
         assert evaluation.metrics.empty
         assert np.isnan(evaluation.output_distance("outcome").distance)
@@ -371,9 +400,9 @@ def test_missing_outcomes_are_not_evaluated(
 def test_available_outcomes_are_evaluated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    late = batch.astype({"happened": float})
-    late.loc[600:, "happened"] = np.nan
-    evaluation = evaluate_window(late)
+    with_missing_outcomes = batch.astype({"happened": float})
+    with_missing_outcomes.loc[600:, "happened"] = np.nan
+    evaluation = evaluate_window(with_missing_outcomes)
     assert evaluation.metrics.equals(evaluate_window(batch.head(600)).metrics)
     assert np.isnan(evaluation.output_distance("outcome").distance)
     assert evaluation.violations.empty
@@ -466,20 +495,20 @@ def test_constant_column_likely_by_reference_is_no_finding(
 ) -> None:
     rare = (np.arange(len(reference)) % 1000 == 0).astype(float)
     gappy = reference.assign(flag=rare, noise=reference["noise"].where(rare == 1))
-    same = batch.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(gappy, same, contract, EffectiveRowShares()) == []
+    constant_columns = batch.assign(flag=0.0, noise=NAN)
+    assert find_degenerate_columns(gappy, constant_columns, contract, EffectiveRowShares()) == []
     always = reference.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(always, same, contract, EffectiveRowShares()) == []
+    assert find_degenerate_columns(always, constant_columns, contract, EffectiveRowShares()) == []
 
 
 def test_duplicate_rows_lead_to_watch(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     assert evaluate_window(batch).duplicates.share == 0
-    again = batch.head(100).assign(
+    duplicates = batch.head(100).assign(
         who=lambda rows: rows["who"] + 5000
     )  # other keys: the contract has no word on it
-    evaluation = evaluate_window(pd.concat([batch, again], ignore_index=True))
+    evaluation = evaluate_window(pd.concat([batch, duplicates], ignore_index=True))
     assert (evaluation.duplicates.share, len(evaluation.violations)) == (
         pytest.approx(100 / 1100),
         0,
@@ -487,7 +516,7 @@ def test_duplicate_rows_lead_to_watch(
     [finding] = rules.find_issues(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "duplicates")
     assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
-    fewer = evaluate_window(pd.concat([batch, again.head(50)], ignore_index=True))
+    fewer = evaluate_window(pd.concat([batch, duplicates.head(50)], ignore_index=True))
     assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
 
 
@@ -495,8 +524,8 @@ def test_naturally_identical_rows_are_not_duplicates(
     model: FakeModelVersion, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> None:
     coded = {name: contract.columns[name] for name in ("colour", "flag", "happened")}
-    few = contract.model_copy(update={"columns": coded})
-    evaluation = duplicates.measure_duplicates(batch, reference, few)
+    coded_contract = contract.model_copy(update={"columns": coded})
+    evaluation = duplicates.measure_duplicates(batch, reference, coded_contract)
     assert evaluation.share > 0.9
     assert evaluation.expected_max == 1
 
@@ -556,12 +585,12 @@ def test_unparsable_values_are_missing_and_lead_to_watch(
 def test_contradictory_outcomes_of_one_key_are_excluded(
     evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
-    other = batch.assign(happened=1 - batch["happened"])
-    evaluation, output = evaluate_and_find(pd.concat([batch, other], ignore_index=True))
+    contradictory = batch.assign(happened=1 - batch["happened"])
+    evaluation, output = evaluate_and_find(pd.concat([batch, contradictory], ignore_index=True))
     assert evaluation.metrics.empty
     assert missing_facts(output[0], "watch", "who", "year") == []
     assert not any(sentence.startswith("retrain") for sentence in output)
-    sample = evaluate_and_find(pd.concat([batch, other.head(300)], ignore_index=True))[0]
+    sample = evaluate_and_find(pd.concat([batch, contradictory.head(300)], ignore_index=True))[0]
     assert sample.find_metric("roc_auc")["value"] == pytest.approx(
         evaluate_and_find(batch.tail(700))[0].find_metric("roc_auc")["value"]
     )
@@ -606,26 +635,31 @@ def test_group_whose_share_explains_missing_values_is_named(
     reference, batch = make_frame(seed=1), make_frame(seed=2)
     for rows in (reference, batch):
         rows["noise"] = np.where(rows["colour"] == "11", np.nan, rows["noise"].fillna(0))
-    more = pd.concat([batch[batch["colour"] == "11"]] * 2 + [batch]).reset_index(drop=True)
-    cause = find_missing_rate_cause("noise", reference, more, contract)
-    share = (more["colour"] == "11").mean()
+    oversampled = pd.concat([batch[batch["colour"] == "11"]] * 2 + [batch]).reset_index(drop=True)
+    cause = find_missing_rate_cause("noise", reference, oversampled, contract)
+    share = (oversampled["colour"] == "11").mean()
     assert (cause.group, cause.missing_rate, cause.batch_share) == ("colour 11", 1, share)
-    random = more.assign(noise=more["noise"].where(more.index % 2 == 0))
+    random = oversampled.assign(noise=oversampled["noise"].where(oversampled.index % 2 == 0))
     assert find_missing_rate_cause("noise", reference, random, contract) is None
 
 
 def test_lost_ranking_leads_to_retrain(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    broken = batch.assign(happened=np.random.default_rng(0).permutation(batch["happened"]))
-    evaluation = evaluate_window(broken)
+    permuted_outcomes = batch.assign(
+        happened=np.random.default_rng(0).permutation(batch["happened"])
+    )
+    evaluation = evaluate_window(permuted_outcomes)
     assert evaluation.find_metric("roc_auc")["reference"] > 0.8
     result = rules.find_issues(evaluation, PARAMS)
     assert rules.worst_verdict(result) == "retrain"
-    [lost] = (f.sentence for f in result if f.verdict == "retrain")
+    [finding_sentence] = (f.sentence for f in result if f.verdict == "retrain")
     row = evaluation.find_metric("roc_auc")
     assert (
-        missing_facts(lost, "ROC AUC", row["value"], row["reference"], PARAMS.max_metric_drop) == []
+        missing_facts(
+            finding_sentence, "ROC AUC", row["value"], row["reference"], PARAMS.max_metric_drop
+        )
+        == []
     )
 
 
@@ -703,21 +737,21 @@ def test_columns_missing_in_same_rows_are_one_finding(
     assert table.loc["size", "excess"] > 1
     assert table.loc["size", "missing_with"] == table.loc["noise", "missing_with"]
     assert table.loc["flag", "missing_with"] == ""
-    evaluation = replace(CALM, feature_drift=table.reset_index(), drifted_importance_share=0.5)
+    evaluation = replace(HEALTHY, feature_drift=table.reset_index(), drifted_importance_share=0.5)
     [finding] = rules.find_issues(evaluation, PARAMS)
     assert missing_facts(finding.sentence, 2, "50%", "10%", "Size") == []
 
 
-CALM = BatchEvaluation(
+HEALTHY = BatchEvaluation(
     tasks.get_task(Contract.model_validate(CONTRACT)), "4", 1000, pd.DataFrame(),
     pd.DataFrame({"column": ["a", "b"], "drifted": [False, False]}),
     0.0, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(),
 )  # fmt: skip
 
 
-def moved_answers(which: str, score: float, chance: float = 0.05) -> BatchEvaluation:
+def with_output_drift(column: str, score: float, chance: float = 0.05) -> BatchEvaluation:
     return replace(
-        CALM, output_drift=pd.DataFrame([{"column": which, "score": score, "chance": chance}])
+        HEALTHY, output_drift=pd.DataFrame([{"column": column, "score": score, "chance": chance}])
     )
 
 
@@ -726,7 +760,7 @@ def scored(
 ) -> BatchEvaluation:
     rows = [("roc_auc", *auc, 0.5, reference), ("calibration_in_the_large", *bias, 0, 0)]
     return replace(
-        CALM,
+        HEALTHY,
         metrics=pd.DataFrame(
             rows, columns=["metric", "value", "low", "high", "baseline", "reference"]
         ),
@@ -734,23 +768,23 @@ def scored(
 
 
 @pytest.mark.parametrize(
-    ("one", "words"),
+    ("evaluation", "verdicts"),
     [
-        (CALM, ["healthy"]),
-        (replace(CALM, rows=199), ["watch"]),
-        (replace(CALM, rows=200), ["healthy"]),
+        (HEALTHY, ["healthy"]),
+        (replace(HEALTHY, rows=199), ["watch"]),
+        (replace(HEALTHY, rows=200), ["healthy"]),
         (
-            replace(CALM, violations=pd.DataFrame({"row": [1], "column": ["a"], "rule": ["b"]})),
+            replace(HEALTHY, violations=pd.DataFrame({"row": [1], "column": ["a"], "rule": ["b"]})),
             ["watch"],
         ),
-        (replace(CALM, drifted_importance_share=0.25), ["watch"]),
-        (replace(CALM, drifted_importance_share=0.2499), ["healthy"]),
-        (moved_answers("outcome", 0.1), ["watch"]),
-        (moved_answers("outcome", 0.0999), ["healthy"]),
-        (moved_answers("outcome", 0.2, chance=0.21), ["healthy"]),
-        (moved_answers("outcome", NAN, chance=NAN), ["healthy"]),
-        (moved_answers("score", 0.1), ["watch"]),
-        (moved_answers("score", 0.0999), ["healthy"]),
+        (replace(HEALTHY, drifted_importance_share=0.25), ["watch"]),
+        (replace(HEALTHY, drifted_importance_share=0.2499), ["healthy"]),
+        (with_output_drift("outcome", 0.1), ["watch"]),
+        (with_output_drift("outcome", 0.0999), ["healthy"]),
+        (with_output_drift("outcome", 0.2, chance=0.21), ["healthy"]),
+        (with_output_drift("outcome", NAN, chance=NAN), ["healthy"]),
+        (with_output_drift("score", 0.1), ["watch"]),
+        (with_output_drift("score", 0.0999), ["healthy"]),
         # retrain: a loss of 0.05 or more, and of more than 1.6 errors; either alone is not enough
         (scored((0.70, 0.67, 0.73), 0.75), ["retrain"]),
         (scored((0.70, 0.66, 0.74), 0.75), ["healthy"]),
@@ -771,8 +805,8 @@ def scored(
         ),
     ],
 )
-def test_each_rule_leads_to_its_verdict(one: BatchEvaluation, words: list[str]) -> None:
-    assert [finding.verdict for finding in rules.find_issues(one, PARAMS)] == words
+def test_each_rule_leads_to_its_verdict(evaluation: BatchEvaluation, verdicts: list[str]) -> None:
+    assert [finding.verdict for finding in rules.find_issues(evaluation, PARAMS)] == verdicts
 
 
 # Before outcomes
@@ -780,16 +814,18 @@ def test_each_rule_leads_to_its_verdict(one: BatchEvaluation, words: list[str]) 
 
 def test_expected_loss_leads_to_watch_before_outcomes() -> None:
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
-    [result] = rules.find_issues(replace(CALM, estimated_metric=row), PARAMS)
+    [result] = rules.find_issues(replace(HEALTHY, estimated_metric=row), PARAMS)
     assert (result.verdict, result.rule) == ("watch", "expected loss")
     assert missing_facts(result.sentence, 4, "ROC AUC", 0.68, 0.71) == []
-    for more in ({"high": 0.76}, {"value": 0.71}):
+    for change in ({"high": 0.76}, {"value": 0.71}):
         assert (
-            rules.find_issues(replace(CALM, estimated_metric=row | more), PARAMS)[0].verdict
+            rules.find_issues(replace(HEALTHY, estimated_metric=row | change), PARAMS)[0].verdict
             == "healthy"
         )
-    in_now = replace(scored((0.75, 0.7, 0.8), 0.75), estimated_metric=row)  # what came counts
-    assert rules.find_issues(in_now, PARAMS)[0].verdict == "healthy"
+    with_outcomes = replace(
+        scored((0.75, 0.7, 0.8), 0.75), estimated_metric=row
+    )  # what came counts
+    assert rules.find_issues(with_outcomes, PARAMS)[0].verdict == "healthy"
 
 
 @pytest.mark.long
@@ -797,7 +833,7 @@ def test_expected_and_observed_performance_are_tabulated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     estimates = evaluation_tables.estimated_performance_table(
-        [evaluate_window(batch), evaluate_window(batch.drop(columns="happened")), CALM]
+        [evaluate_window(batch), evaluate_window(batch.drop(columns="happened")), HEALTHY]
     )
     assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)
     assert estimates["error"][0] == pytest.approx(
@@ -814,16 +850,20 @@ def test_expected_and_observed_performance_are_tabulated(
 
 
 def window(
-    name: str = "1", *kinds: str, rows: int = 1000, has_outcomes: bool = True, grave: bool = False
+    name: str = "1",
+    *verdicts: str,
+    rows: int = 1000,
+    has_outcomes: bool = True,
+    grave: bool = False,
 ) -> Window:
     result = [
         Finding(
-            "retrain" if kind == "loss" else "watch",
-            f"Batch {name}: {kind}.",
-            kind,
+            "retrain" if verdict == "loss" else "watch",
+            f"Batch {name}: {verdict}.",
+            verdict,
             is_severe=grave,
         )
-        for kind in kinds
+        for verdict in verdicts
     ]
     return Window(name, rows, has_outcomes, tuple(result))
 
@@ -834,7 +874,7 @@ CALM_ONE, DRIFT, LOSS, SLICE = (
     window("3", "loss"),
     window("4", "slice a is 1"),
 )
-GRAVE, UNTOLD, FEW = (
+SEVERE, UNTOLD, TOO_FEW_ROWS = (
     window("5", "loss", grave=True),
     window("6", has_outcomes=False),
     window("7", rows=333),
@@ -842,7 +882,7 @@ GRAVE, UNTOLD, FEW = (
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("recent_windows", "verdicts"),
     [
         ([CALM_ONE], ["healthy"]),
         # what asks to watch: at once, or as long as two of three show it
@@ -864,20 +904,24 @@ GRAVE, UNTOLD, FEW = (
         ([LOSS, CALM_ONE, CALM_ONE, LOSS], ["watch"]),
         ([LOSS, UNTOLD, UNTOLD, UNTOLD, LOSS], ["retrain"]),
         ([LOSS, UNTOLD], ["watch"]),
-        ([GRAVE], ["retrain"]),
-        ([GRAVE, UNTOLD], ["retrain"]),
-        ([GRAVE, CALM_ONE], ["healthy"]),
+        ([SEVERE], ["retrain"]),
+        ([SEVERE, UNTOLD], ["retrain"]),
+        ([SEVERE, CALM_ONE], ["healthy"]),
         ([CALM_ONE, window("2", "drift", "loss", grave=True)], ["retrain", "watch"]),
         # volume: outside a third to three times of what was usual
-        ([CALM_ONE, CALM_ONE, FEW], ["watch"]),
+        ([CALM_ONE, CALM_ONE, TOO_FEW_ROWS], ["watch"]),
         ([CALM_ONE, CALM_ONE, window(rows=334)], ["healthy"]),
         ([CALM_ONE, CALM_ONE, window(rows=3001)], ["watch"]),
-        ([CALM_ONE, FEW], ["healthy"]),
+        ([CALM_ONE, TOO_FEW_ROWS], ["healthy"]),
         ([], []),
     ],
 )
-def test_verdict_follows_from_last_windows(given: list[Window], words: list[str]) -> None:
-    assert [finding.verdict for finding in windows.combine_windows(given, PARAMS)] == words
+def test_verdict_follows_from_last_windows(
+    recent_windows: list[Window], verdicts: list[str]
+) -> None:
+    assert [
+        finding.verdict for finding in windows.combine_windows(recent_windows, PARAMS)
+    ] == verdicts
 
 
 def test_finding_states_number_of_windows() -> None:
@@ -885,7 +929,7 @@ def test_finding_states_number_of_windows() -> None:
     assert missing_facts(retrain.sentence, "Batch 3: loss.", 2, 3) == []
     [once] = windows.combine_windows([LOSS], PARAMS)
     assert missing_facts(once.sentence, "Batch 3: loss.", 1, 2) == []
-    [volume] = windows.combine_windows([CALM_ONE, CALM_ONE, FEW], PARAMS)
+    [volume] = windows.combine_windows([CALM_ONE, CALM_ONE, TOO_FEW_ROWS], PARAMS)
     assert missing_facts(volume.sentence, 7, 333, 1000) == []
 
 
@@ -910,25 +954,25 @@ def test_drop_of_twice_the_limit_is_severe(
     for auc, grave in ((0.66, False), (0.64, True)):
         [result] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
         assert result.is_severe is grave
-    one = windows.evaluate_window(evaluate_window(batch), PARAMS)
-    assert (one.name, one.rows, one.has_outcomes) == ("4", 1000, True)
+    window = windows.evaluate_window(evaluate_window(batch), PARAMS)
+    assert (window.name, window.rows, window.has_outcomes) == ("4", 1000, True)
 
 
 def test_worst_verdict_wins() -> None:
-    healthy, look, retrain = (rules.Finding(word, "") for word in rules.VERDICT_ORDER)
-    assert rules.worst_verdict([healthy, retrain, look]) == "retrain"
-    assert rules.worst_verdict([look, healthy]) == "watch"
+    healthy, watch, retrain = (rules.Finding(verdict, "") for verdict in rules.VERDICT_ORDER)
+    assert rules.worst_verdict([healthy, retrain, watch]) == "retrain"
+    assert rules.worst_verdict([watch, healthy]) == "watch"
     assert rules.worst_verdict([healthy]) == "healthy"
     assert rules.worst_verdict([]) == "watch"
 
 
 def test_findings_are_sorted_by_severity() -> None:
-    one = replace(
+    evaluation = replace(
         scored((0.6, 0.55, 0.65), 0.75),
         drifted_importance_share=0.5,
-        feature_drift=CALM.feature_drift.assign(drifted=[True, False]),
+        feature_drift=HEALTHY.feature_drift.assign(drifted=[True, False]),
     )
-    summary = rules.summarize_verdict(rules.find_issues(one, PARAMS), [one], 3)
+    summary = rules.summarize_verdict(rules.find_issues(evaluation, PARAMS), [evaluation], 3)
     assert (summary["status"], summary["level"]) == ("retrain", "bad")
     assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []
     assert missing_facts(summary["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
@@ -1013,9 +1057,9 @@ def test_evidently_report_is_linked_with_its_size(
     assert "7.25" in html  # what was measured, not what Evidently would find
     assert "0.125" in html
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', page + html)
-    [item] = re.findall("<li>.*?</li>", result._repr_html_())
-    assert '<a href="06_monitor-evidently-4.html">' in item
-    assert missing_facts(item, 4, path.stat().st_size / 1e6, 200, 1000) == []
+    [list_item] = re.findall("<li>.*?</li>", result._repr_html_())
+    assert '<a href="06_monitor-evidently-4.html">' in list_item
+    assert missing_facts(list_item, 4, path.stat().st_size / 1e6, 200, 1000) == []
     uuid = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|metric_[0-9a-f]{32}"
     ids = set(re.findall(uuid, html))
     assert ids
@@ -1109,13 +1153,13 @@ def test_every_interval_depends_on_resamples() -> None:
         task_books.regression_rows(seed=1, years=(2,)),
     )
     scores = (1000 + 20 * rest["size"]).to_numpy()
-    few, many = (
+    wide_intervals, narrow_intervals = (
         batch_evaluation.measure_performance(
             tasks.get_task(task_books.of_number()), rest, scores, rows, None,
             Monitor(resamples=resamples, min_rows=200),
         ).set_index("metric")
         for resamples in (100, 1000)
     )  # fmt: skip
-    differs = (few[["low", "high"]] != many[["low", "high"]]).any(axis=1)
+    differs = (wide_intervals[["low", "high"]] != narrow_intervals[["low", "high"]]).any(axis=1)
     assert differs.all(), "300 entities are left out in 100 blocks, or one by one"
-    assert few["value"].equals(many["value"])
+    assert wide_intervals["value"].equals(narrow_intervals["value"])

@@ -79,9 +79,11 @@ def fit(frame: pd.DataFrame, contract: Contract) -> Any:
     )
 
 
-def version_parts(frame: pd.DataFrame, held: set[int], contract: Contract) -> dict[str, Any]:
+def version_parts(
+    frame: pd.DataFrame, holdout_entities: set[int], contract: Contract
+) -> dict[str, Any]:
     """What a version consists of: ``held`` names the entities held out."""
-    out = frame["who"].isin(held)
+    out = frame["who"].isin(holdout_entities)
     evaluated, model = fit(frame[~out], contract), fit(frame, contract)
     holdout = frame[out].reset_index(drop=True)
     evaluation = [{"metric": "roc_auc", "value": 0.8, "low": 0.75, "high": 0.85}]
@@ -106,7 +108,7 @@ def contents(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dic
 
 
 @pytest.fixture(scope="module")
-def other(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
+def other_contents(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> dict[str, Any]:
     return version_parts(make_frame(seed=5), set(range(30, 90)), contract)
 
 
@@ -123,9 +125,9 @@ def first(store_root: Path, contents: dict[str, Any], contract: Contract) -> Mod
 
 @pytest.fixture(scope="module")
 def second(
-    store_root: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
+    store_root: Path, first: ModelVersion, other_contents: dict[str, Any], contract: Contract
 ) -> ModelVersion:
-    return enter(store_root, other, contract)
+    return enter(store_root, other_contents, contract)
 
 
 LOAD_VERSION_FIRST = """
@@ -246,19 +248,19 @@ def test_pickle_of_other_modelbook_version_is_explained(first: ModelVersion) -> 
 
 def test_store_being_created_by_another_process_is_awaited(root: Path, tmp_path: Path) -> None:
     tmp_path = tmp_path / "other"
-    path, ended = store.database_path(tmp_path), []
+    path, results = store.database_path(tmp_path), []
     path.parent.mkdir(parents=True)
     waiting = threading.Thread(
-        target=lambda: ended.append(_outcome(lambda: store.ensure_store(tmp_path)))
+        target=lambda: results.append(_outcome(lambda: store.ensure_store(tmp_path)))
     )
     with FileLock(path.with_suffix(".lock")):
         path.touch()  # half made
         waiting.start()
         waiting.join(0.3)
-        assert ended == []
+        assert results == []
         shutil.copy(store.database_path(root), path)
     waiting.join(30)
-    assert ended == ["fine"]
+    assert results == ["fine"]
 
 
 def _outcome(call: Callable[[], None]) -> str:
@@ -272,11 +274,11 @@ def _outcome(call: Callable[[], None]) -> str:
 @pytest.mark.slow
 def test_concurrent_processes_create_one_store(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from modelbook.registry import store; store.ensure_store(Path({str(tmp_path)!r}))"
-    begun = [
+    processes = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    assert [(process.communicate()[1][-300:], process.returncode) for process in begun] == [
+    assert [(process.communicate()[1][-300:], process.returncode) for process in processes] == [
         ("", 0)
     ] * 2
     store.check_store(tmp_path)
@@ -375,17 +377,18 @@ def test_books_have_separate_experiments(root: Path) -> None:
 def test_version_contains_everything_it_was_registered_with(
     store_root: Path, first: ModelVersion, contents: dict[str, Any], contract: Contract
 ) -> None:
-    again = versions.get_version(store_root, BOOK, first.number)
-    assert again == first
-    assert again.contract == contract
-    assert {name: again.metrics[name] for name in contents["metrics"]} == contents["metrics"]
-    for stored, inputs in ((again.reference, "reference"), (again.golden_rows, "golden")):
+    reloaded = versions.get_version(store_root, BOOK, first.number)
+    assert reloaded == first
+    assert reloaded.contract == contract
+    assert {name: reloaded.metrics[name] for name in contents["metrics"]} == contents["metrics"]
+    for stored, inputs in ((reloaded.reference, "reference"), (reloaded.golden_rows, "golden")):
         # Texts are objects in memory, and of the type str where pandas 3 reads them.
         pd.testing.assert_frame_equal(stored, contents[inputs], check_dtype=False)
-    assert (again.tags["model"], again.tags["rows"]) == ("logistic regression", "600")
+    assert (reloaded.tags["model"], reloaded.tags["rows"]) == ("logistic regression", "600")
     rows = contract.select_features(contents["reference"])
     np.testing.assert_array_equal(
-        again.load_holdout_pipeline().predict_proba(rows), contents["evaluated"].predict_proba(rows)
+        reloaded.load_holdout_pipeline().predict_proba(rows),
+        contents["evaluated"].predict_proba(rows),
     )
     assert first.artifact_folder.is_relative_to(store_root / "models" / "artifacts" / BOOK)
 
@@ -411,12 +414,12 @@ def test_version_has_compiled_scorer_and_digest_of_its_files(
         first.tags,
     )
     gold = contents["golden"]
-    answers = CompiledScorer.load(pointed.artifact_folder / "scorer").predict_many(
+    predictions = CompiledScorer.load(pointed.artifact_folder / "scorer").predict_many(
         gold.to_dict("records")
     )
-    assert [answer.prediction for answer in answers] == gold["prediction"].tolist()
+    assert [prediction.prediction for prediction in predictions] == gold["prediction"].tolist()
     np.testing.assert_allclose(
-        [a.probabilities[1] for a in answers], gold["probability"], atol=1e-6
+        [a.probabilities[1] for a in predictions], gold["probability"], atol=1e-6
     )
 
 
@@ -483,11 +486,13 @@ def test_missing_alias_means_no_champion(store_root: Path, first: ModelVersion) 
 def test_alias_names_champion_and_missing_files_raise(
     root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
-    item = enter(root, contents, contract)
-    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
-    assert versions.get_champion(root, BOOK) == item
-    shutil.rmtree(item.artifact_folder.parent)
-    with raises_stating(StoreError, BOOK, 1, item.artifact_folder):
+    version = enter(root, contents, contract)
+    store.create_client(root).set_registered_model_alias(
+        BOOK, versions.CHAMPION, str(version.number)
+    )
+    assert versions.get_champion(root, BOOK) == version
+    shutil.rmtree(version.artifact_folder.parent)
+    with raises_stating(StoreError, BOOK, 1, version.artifact_folder):
         versions.get_champion(root, BOOK)
 
 
@@ -513,9 +518,9 @@ def alias(root: Path) -> int | None:
 
 
 def enact(
-    root: Path, candidate: ModelVersion, word: str, *, enforce: bool = True, reason: str = "Good"
+    root: Path, candidate: ModelVersion, action: str, *, enforce: bool = True, reason: str = "Good"
 ) -> dict[str, Any]:
-    decision = Decision(word, [Criterion(reason, "1", "1", word == "promote")])
+    decision = Decision(action, [Criterion(reason, "1", "1", action == "promote")])
     champion = versions.get_champion(root, BOOK)
     with inside_build(root):
         return promotion.apply_decision(
@@ -541,27 +546,35 @@ def test_by_hand_no_decision_is_recorded_and_no_alias_moves(
 def test_promote_hold_and_dry_run_move_alias_as_decided(
     root: Path,
     contents: dict[str, Any],
-    other: dict[str, Any],
+    other_contents: dict[str, Any],
     contract: Contract,
     proven_here: None,
 ) -> None:
-    item, two = enter(root, contents, contract), enter(root, other, contract)
+    first_version, second_version = (
+        enter(root, contents, contract),
+        enter(root, other_contents, contract),
+    )
     nothing = {
         "champion": None, "moved": False, "golden_rows": 0, "scorer": "none", "monitored": 1,
     }  # fmt: skip
-    assert enact(root, item, "hold") == {**nothing, "history": 1}
-    assert enact(root, item, "promote", enforce=False) == {**nothing, "history": 2}
+    assert enact(root, first_version, "hold") == {**nothing, "history": 1}
+    assert enact(root, first_version, "promote", enforce=False) == {**nothing, "history": 2}
     assert alias(root) is None
-    first = {"champion": 1, "golden_rows": 30, "scorer": item.tags["scorer"], "monitored": 1}
-    assert enact(root, item, "promote") == {**first, "moved": True, "history": 4}
-    for index, (word, enforce) in enumerate((("hold", True), ("promote", False)), 5):
-        assert enact(root, two, word, enforce=enforce) == {
+    first = {
+        "champion": 1,
+        "golden_rows": 30,
+        "scorer": first_version.tags["scorer"],
+        "monitored": 1,
+    }
+    assert enact(root, first_version, "promote") == {**first, "moved": True, "history": 4}
+    for index, (action, enforce) in enumerate((("hold", True), ("promote", False)), 5):
+        assert enact(root, second_version, action, enforce=enforce) == {
             **first,
             "moved": False,
             "history": index,
         }
         assert alias(root) == 1
-    assert enact(root, two, "promote", reason="By far")["champion"] == 2
+    assert enact(root, second_version, "promote", reason="By far")["champion"] == 2
     assert alias(root) == 2
     tags = versions.get_version(root, BOOK, 2).tags
     assert tags["promoted_after"] == "1"
@@ -570,7 +583,7 @@ def test_promote_hold_and_dry_run_move_alias_as_decided(
     result = history.read_history(root, BOOK)[-1]
     assert (result.timestamp, result.evidence["run_id"]) == (
         tags["promoted_at"],
-        two.tags["run_id"],
+        second_version.tags["run_id"],
     )
     assert history.find_integrity_errors(root) == []
 
@@ -579,11 +592,11 @@ def test_promote_hold_and_dry_run_move_alias_as_decided(
 def test_rollback_works_offline(
     root: Path,
     contents: dict[str, Any],
-    other: dict[str, Any],
+    other_contents: dict[str, Any],
     contract: Contract,
     proven_here: None,
 ) -> None:
-    for version in (enter(root, contents, contract), enter(root, other, contract)):
+    for version in (enter(root, contents, contract), enter(root, other_contents, contract)):
         enact(root, version, "promote")
     code = "from pathlib import Path; from modelbook.registry import promotion;"
     code += f"print(promotion.roll_back(Path({str(root)!r}), {BOOK!r}, reason='', commit='none').champion_after)"
@@ -606,13 +619,18 @@ def replace_pipeline(version: ModelVersion) -> None:
 
 @pytest.mark.slow
 def test_version_that_fails_verification_is_not_promoted(
-    root: Path, contents: dict[str, Any], other: dict[str, Any], contract: Contract
+    root: Path, contents: dict[str, Any], other_contents: dict[str, Any], contract: Contract
 ) -> None:
-    item, two = enter(root, contents, contract), enter(root, other, contract)
-    store.create_client(root).set_registered_model_alias(BOOK, versions.CHAMPION, str(item.number))
-    replace_pipeline(two)
+    first_version, second_version = (
+        enter(root, contents, contract),
+        enter(root, other_contents, contract),
+    )
+    store.create_client(root).set_registered_model_alias(
+        BOOK, versions.CHAMPION, str(first_version.number)
+    )
+    replace_pipeline(second_version)
     with pytest.raises(ReproductionError, match=r"models:/tiny/2\b.*\b0\.\d+"):
-        enact(root, two, "promote")
+        enact(root, second_version, "promote")
     assert alias(root) == 1
     assert "promoted_at" not in versions.get_version(root, BOOK, 2).tags
 
@@ -621,8 +639,8 @@ def test_version_that_fails_verification_is_not_promoted(
 def test_unloadable_model_fails_verification(
     root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
-    item = enter(root, contents, contract)
-    (item.artifact_folder / "model.pkl").write_bytes(b"no pickle")
+    version = enter(root, contents, contract)
+    (version.artifact_folder / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ReproductionError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
         promotion.verify_golden_rows(root, BOOK, 1)
 
@@ -664,21 +682,23 @@ def write_version(folder: Path, contents: dict[str, Any], contract: Contract) ->
 def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
-    def version(years: tuple[int, ...], held: range, split: str = "group") -> ModelVersion:
-        contents = version_parts(make_frame(seed=6, entities=60, years=years), set(held), contract)
+    def version(years: tuple[int, ...], holdout: range, split: str = "group") -> ModelVersion:
+        contents = version_parts(
+            make_frame(seed=6, entities=60, years=years), set(holdout), contract
+        )
         contents["metrics"] |= {"periods": list(years), "split": split}
-        return write_version(tmp_path / f"{len(years)}-{held}", contents, contract)
+        return write_version(tmp_path / f"{len(years)}-{holdout}", contents, contract)
 
     champion = version((1, 2, 3), range(20, 40))
     challenger = version((1, 2, 3, 4), range(10, 30))
     pairs = score_on_shared_rows(challenger, champion, 10)
     assert missing_facts(pairs.row_selection, 10, "year 4") == []
     assert (set(pairs.rows["who"]), set(pairs.rows["year"])) == (set(range(20, 30)), {4})
-    few = score_on_shared_rows(challenger, champion, 11)
+    few_shared_rows = score_on_shared_rows(challenger, champion, 11)
     assert (
-        missing_facts(few.row_selection, 40, 10, 11) == []
+        missing_facts(few_shared_rows.row_selection, 40, 10, 11) == []
     )  # rows, the later of them, and how many it takes
-    assert set(few.rows["who"]) == set(range(20, 30))
+    assert set(few_shared_rows.rows["who"]) == set(range(20, 30))
     assert missing_facts(score_on_shared_rows(champion, champion, 1).row_selection, 60) == []
     forward = version((1, 2, 3), range(50, 60), "time")  # rows of an entity may be on both sides
     assert set(score_on_shared_rows(challenger, forward, 10).rows["who"]) == set(range(10, 30))
@@ -690,8 +710,8 @@ def test_later_entity_counts_as_unseen_by_champion(
     frame = make_frame(seed=6, entities=60, years=(1, 2, 3, 4))
     frame = frame[(frame["year"] > 3) | (frame["who"] < 50)]  # members from 50 on join in year 4
     old, new = (
-        version_parts(frame[frame["year"] <= until], set(range(40, 60)), contract)
-        for until in (3, 4)
+        version_parts(frame[frame["year"] <= train_until], set(range(40, 60)), contract)
+        for train_until in (3, 4)
     )
     for contents, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
         contents["metrics"] |= {"periods": years, "split": "group"}
@@ -710,9 +730,9 @@ def test_no_champion_or_shared_entities_give_no_paired_rows(
 
 
 def test_champion_with_removed_columns_is_not_compared(
-    tmp_path: Path, first: ModelVersion, other: dict[str, Any], contract: Contract
+    tmp_path: Path, first: ModelVersion, other_contents: dict[str, Any], contract: Contract
 ) -> None:
-    later = {**other, "reference": other["reference"].drop(columns="noise")}
+    later = {**other_contents, "reference": other_contents["reference"].drop(columns="noise")}
     assert len(score_on_shared_rows(write_version(tmp_path / "later", later, contract), first)) == 0
 
 
@@ -731,9 +751,9 @@ def test_comparison_table_shows_candidate_and_champion(
 def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
 
-    def story(word: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
+    def story(action: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
-            word, ["Good: 1, required 0."], first, {**result, **changes}, gate, consequences
+            action, ["Good: 1, required 0."], first, {**result, **changes}, gate, consequences
         )
 
     consequences: list[str] = []
@@ -752,11 +772,11 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
 def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    moved = summarize.champion_alias(version_tables.promotion_table(result))
-    assert missing_facts(moved, 1, 30, "linear model") == []
+    alias_summary = summarize.champion_alias(version_tables.promotion_table(result))
+    assert missing_facts(alias_summary, 1, 30, "linear model") == []
     assert (
         summarize.champion_alias(version_tables.promotion_table({**result, "moved": False}))
-        != moved
+        != alias_summary
     )
     champion, is_moved, golden_rows, scorer = version_tables.promotion_table(
         {**result, "champion": None, "moved": False}
@@ -786,9 +806,9 @@ def test_criteria_table_shows_required_and_observed() -> None:
 # Other libraries
 
 
-def moved(version: ModelVersion, **then: str) -> ModelVersion:
+def with_library_versions(version: ModelVersion, **library_versions: str) -> ModelVersion:
     """The version as if it had been registered with other libraries."""
-    recorded = {**json.loads(version.tags[libraries.LIBRARIES_TAG]), **then}
+    recorded = {**json.loads(version.tags[libraries.LIBRARIES_TAG]), **library_versions}
     return replace(version, tags={**version.tags, libraries.LIBRARIES_TAG: json.dumps(recorded)})
 
 
@@ -798,13 +818,13 @@ def moved(version: ModelVersion, **then: str) -> ModelVersion:
 def test_pickles_of_other_library_versions_are_refused(
     first: ModelVersion, library: str, then: str
 ) -> None:
-    other = moved(first, **{library: then})
-    here = libraries.list_libraries()[library]
-    for load in (other.load_holdout_pipeline, lambda: other.load_pipeline("model")):
-        with raises_stating(StoreError, library, then, here, BOOK) as exc_info:
+    old_version = with_library_versions(first, **{library: then})
+    installed = libraries.list_libraries()[library]
+    for load in (old_version.load_holdout_pipeline, lambda: old_version.load_pipeline("model")):
+        with raises_stating(StoreError, library, then, installed, BOOK) as exc_info:
             load()
         assert "modelbook retrain" in exc_info.value.next
-    with raises_stating(StoreError, library, then, here), other.explain_unpickling():
+    with raises_stating(StoreError, library, then, installed), old_version.explain_unpickling():
         raise AttributeError("no such class")
     with pytest.raises(AttributeError), first.explain_unpickling():
         raise AttributeError("no such class")
@@ -812,7 +832,10 @@ def test_pickles_of_other_library_versions_are_refused(
 
 def test_patch_release_of_library_is_accepted(first: ModelVersion) -> None:
     minor = libraries.list_libraries()["scikit-learn"].rpartition(".")[0]
-    assert moved(first, **{"scikit-learn": f"{minor}.999"}).load_holdout_pipeline() is not None
+    assert (
+        with_library_versions(first, **{"scikit-learn": f"{minor}.999"}).load_holdout_pipeline()
+        is not None
+    )
     assert libraries.find_differences({}) == {}
 
 
@@ -821,8 +844,8 @@ def test_champion_of_other_libraries_is_compared_by_registered_scores(
 ) -> None:
     frame = make_frame(seed=6, entities=60)
     champion, candidate = (
-        write_version(tmp_path / name, version_parts(frame, set(held), contract), contract)
-        for name, held in {"champion": range(20, 40), "candidate": range(10, 30)}.items()
+        write_version(tmp_path / name, version_parts(frame, set(holdout), contract), contract)
+        for name, holdout in {"champion": range(20, 40), "candidate": range(10, 30)}.items()
     )
     tags = {libraries.LIBRARIES_TAG: json.dumps({"scikit-learn": "1.2.3"})}
     pairs = score_on_shared_rows(candidate, replace(champion, tags=tags))

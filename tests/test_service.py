@@ -84,7 +84,7 @@ def template(
 
 @pytest.fixture
 def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
-    """A store whose version 1 is the champion."""
+    """A store with version 1 as champion."""
     return template.copy(tmp_path)
 
 
@@ -92,7 +92,7 @@ def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
 def client(
     template: VersionStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TestClient]:
-    """A service that many tests ask; none changes what it stands on."""
+    """A service shared by tests that do not change its store."""
     with serve(template.copy(tmp_path_factory.mktemp("served"))) as client:
         yield client
 
@@ -109,15 +109,15 @@ def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "timed out"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
 @contextmanager
 def write_history(file: Path) -> Iterator[Callable[..., Any]]:
-    """Writes into a history as monitor does, all at once."""
+    """A function that writes to a verdict history as monitor does, in one transaction."""
     from modelbook.monitoring.window_history import CREATE_TABLES
 
     with closing(sqlite3.connect(file)) as connection, connection:
@@ -130,17 +130,17 @@ class TestPredict:
         result = post(client, "/predict", ROW)
         assert result.status_code == 200
         p = model.predict_proba(contract.select_features(pd.DataFrame([ROW])))[0, 1]
-        answer = result.json()
-        assert answer["prediction"] == int(p >= 0.4)
-        assert answer["probabilities"] == pytest.approx({"0": 1 - p, "1": p}, abs=1e-6)
-        assert (answer["model_version"], answer["variant"]) == (1, "champion")
-        assert answer["id"]
+        prediction = result.json()
+        assert prediction["prediction"] == int(p >= 0.4)
+        assert prediction["probabilities"] == pytest.approx({"0": 1 - p, "1": p}, abs=1e-6)
+        assert (prediction["model_version"], prediction["variant"]) == (1, "champion")
+        assert prediction["id"]
 
     def test_list_of_rows_returns_predictions_in_order(self, client):
         rows = [{**ROW, "size": size} for size in (5.0, 95.0, 5.0)]
         result = post(client, "/predict", rows).json()
-        assert [item["prediction"] for item in result] == [0, 1, 0]
-        assert len({item["id"] for item in result}) == 3
+        assert [prediction["prediction"] for prediction in result] == [0, 1, 0]
+        assert len({prediction["id"] for prediction in result}) == 3
         assert post(client, "/predict", []).json() == []
 
     @pytest.mark.parametrize(
@@ -198,23 +198,27 @@ class TestPredict:
     def test_invalid_value_is_rejected_with_expected_rule(
         self, client, change, field, value, facts
     ):
-        answer = post(client, "/predict", [ROW, {**ROW, **change}])
-        assert answer.status_code == 422
-        [wrong] = answer.json()["rejected"]
-        assert (wrong["row"], wrong["field"], wrong["value"]) == (1, field, value)
-        assert missing_facts(wrong["expected"], *facts) == []
-        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        response = post(client, "/predict", [ROW, {**ROW, **change}])
+        assert response.status_code == 422
+        [rejection] = response.json()["rejected"]
+        assert (rejection["row"], rejection["field"], rejection["value"]) == (1, field, value)
+        assert missing_facts(rejection["expected"], *facts) == []
+        assert response.json()["request_id"] == response.headers["x-request-id"]
 
     def test_long_value_is_truncated_in_error(self, client):
-        answer = post(client, "/predict", {**ROW, "colour": "x" * 100_000})
-        [wrong] = answer.json()["rejected"]
-        assert wrong["value"].startswith("x" * 80)
-        assert len(wrong["value"]) < 200
-        assert missing_facts(wrong["value"], 100_000) == []
+        response = post(client, "/predict", {**ROW, "colour": "x" * 100_000})
+        [rejection] = response.json()["rejected"]
+        assert rejection["value"].startswith("x" * 80)
+        assert len(rejection["value"]) < 200
+        assert missing_facts(rejection["value"], 100_000) == []
 
     def test_every_missing_field_is_named(self, client):
         result = post(client, "/predict", {})
-        assert {item["field"] for item in result.json()["rejected"]} == {"colour", "size", "flag"}
+        assert {rejection["field"] for rejection in result.json()["rejected"]} == {
+            "colour",
+            "size",
+            "flag",
+        }
 
     RAW = (
         (b"", 400), (b"{", 400), (b'{"size": 1', 400), (b"\xff\xfe{}", 400), (b"[" * 100_000, 413), (b"5", 422),
@@ -248,8 +252,8 @@ class TestPredictCsv:
     def csv(self, rows: list[dict[str, Any]]) -> bytes:
         return pd.DataFrame(rows).to_csv(index=False).encode()
 
-    def send(self, client: TestClient, body: bytes, kind: str = "text/csv") -> Any:
-        return client.post("/predict/csv", content=body, headers={"content-type": kind})
+    def send(self, client: TestClient, body: bytes, content_type: str = "text/csv") -> Any:
+        return client.post("/predict/csv", content=body, headers={"content-type": content_type})
 
     def test_csv_response_has_predictions_in_row_order(self, client):
         rows = [
@@ -257,20 +261,20 @@ class TestPredictCsv:
         ]
         result = self.send(client, self.csv(rows))
         assert result.status_code == 200, result.text
-        answered = pd.read_csv(io.BytesIO(result.content))
-        assert answered["name"].tolist() == [row["name"] for row in rows]
-        assert answered["prediction"].tolist() == [i % 2 for i in range(450)]
-        assert answered["probability_1"].nunique() == 2
-        assert answered["id"].nunique() == 450
+        predictions = pd.read_csv(io.BytesIO(result.content))
+        assert predictions["name"].tolist() == [row["name"] for row in rows]
+        assert predictions["prediction"].tolist() == [i % 2 for i in range(450)]
+        assert predictions["probability_1"].nunique() == 2
+        assert predictions["id"].nunique() == 450
 
     def test_csv_accepts_any_column_order_bom_and_quotes(self, client):
         body = '\ufeff"flag","noise","size","colour","a ""name"""\r\n"1","","80","11","x, y"\r\n'.encode()
         result = self.send(client, body)
         assert result.status_code == 200, result.text
         assert pd.read_csv(io.BytesIO(result.content))['a "name"'].tolist() == ["x, y"]
-        item = post(client, "/predict", ROW).json()["probabilities"]["1"]
+        probability = post(client, "/predict", ROW).json()["probabilities"]["1"]
         assert pd.read_csv(io.BytesIO(result.content))["probability_1"].tolist() == pytest.approx(
-            [item]
+            [probability]
         )
 
     def test_csv_form_upload_is_accepted(self, client):
@@ -295,7 +299,7 @@ class TestPredictCsv:
         ]
         result = self.send(client, self.csv(rows))
         assert result.status_code == 422
-        assert [(item["row"], item["field"]) for item in result.json()["rejected"]] == [
+        assert [(rejection["row"], rejection["field"]) for rejection in result.json()["rejected"]] == [
             (230, "size"), (231, "size"), (232, "colour"), (232, "size"),
         ]  # fmt: skip
 
@@ -311,67 +315,73 @@ class TestPredictCsv:
 
     @pytest.mark.parametrize(("body", "status", "facts"), BAD, ids=lambda value: str(value)[:30])
     def test_invalid_csv_is_rejected(self, client, body, status, facts):
-        answer = self.send(client, body)
-        assert answer.status_code == status
-        assert missing_facts(answer.text, *facts) == []
+        response = self.send(client, body)
+        assert response.status_code == status
+        assert missing_facts(response.text, *facts) == []
 
 
 class TestOutcomes:
     def test_outcome_is_recorded_once_for_its_prediction(self, client):
-        item = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
-        assert post(client, "/outcomes", {"id": item, "outcome": True}).json() == {
+        prediction_id = post(client, "/predict", {**ROW, "who": 42}).json()["id"]
+        assert post(client, "/outcomes", {"id": prediction_id, "outcome": True}).json() == {
             "recorded": 1,
             "repeated": 0,
         }
-        assert post(client, "/outcomes", [{"id": item, "outcome": 1}]).json() == {
+        assert post(client, "/outcomes", [{"id": prediction_id, "outcome": 1}]).json() == {
             "recorded": 0,
             "repeated": 1,
         }
-        result = post(client, "/outcomes", {"id": item, "outcome": 0})
+        result = post(client, "/outcomes", {"id": prediction_id, "outcome": 0})
         assert result.status_code == 409
         row = next(
-            row for row in client.app._service.journal.read_predictions(0) if row["id"] == item
+            row
+            for row in client.app._service.journal.read_predictions(0)
+            if row["id"] == prediction_id
         )
         assert (row["outcome"], row["prediction"], row["version"]) == (1, 1, 1)
         assert row["inputs"] == {**ROW, "flag": 1.0, "who": 42.0}
 
     def test_unknown_id_or_invalid_outcome_is_rejected(self, client):
         assert post(client, "/outcomes", {"id": "nobody", "outcome": 1}).status_code == 404
-        [wrong] = post(client, "/outcomes", {"id": "nobody", "outcome": 7}).json()["rejected"]
-        assert missing_facts(wrong.pop("expected"), 0, 1) == []
-        assert wrong == {"row": None, "field": "outcome", "value": "7"}
-        answer = post(client, "/outcomes", [{"id": "aa", "outcome": 1}, {"id": "aa", "outcome": 0}])
-        assert answer.status_code == 409
-        assert missing_facts(answer.json()["error"], "aa") == []
+        [rejection] = post(client, "/outcomes", {"id": "nobody", "outcome": 7}).json()["rejected"]
+        assert missing_facts(rejection.pop("expected"), 0, 1) == []
+        assert rejection == {"row": None, "field": "outcome", "value": "7"}
+        response = post(
+            client, "/outcomes", [{"id": "aa", "outcome": 1}, {"id": "aa", "outcome": 0}]
+        )
+        assert response.status_code == 409
+        assert missing_facts(response.json()["error"], "aa") == []
         assert post(client, "/outcomes", {"id": 5}).status_code == 422
 
 
 class TestJournal:
     def test_response_hash_is_verified_by_journal(self, version_store, monkeypatch):
         with serve(version_store) as client:
-            answers = [post(client, "/predict", ROW).json() for _ in range(2)]
-            answers += post(client, "/predict", [ROW, ROW]).json()
+            predictions = [post(client, "/predict", ROW).json() for _ in range(2)]
+            predictions += post(client, "/predict", [ROW, ROW]).json()
             table = client.post(
                 "/predict/csv",
                 content=b"colour,size,noise,flag\n11,80,,1\n",
                 headers={"content-type": "text/csv"},
             )
-            answers += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
-            place = version_store.root / "data" / BOOK / "journal.db"
-        words = [f"{item['id']}={item['row_hash']}" for item in answers]
-        assert len({item["row_hash"] for item in answers}) == 5
+            predictions += pd.read_csv(io.BytesIO(table.content), dtype=str).to_dict("records")
+            journal_path = version_store.root / "data" / BOOK / "journal.db"
+        id_hash_pairs = [
+            f"{prediction['id']}={prediction['row_hash']}" for prediction in predictions
+        ]
+        assert len({prediction["row_hash"] for prediction in predictions}) == 5
         monkeypatch.setattr(cli_serving, "find_book", lambda book: (version_store.root, BOOK))
         verify = ["journal", "verify"]
-        assert CliRunner().invoke(app, [*verify, *words]).exit_code == 0
-        with closing(sqlite3.connect(place)) as connection, connection:
+        assert CliRunner().invoke(app, [*verify, *id_hash_pairs]).exit_code == 0
+        with closing(sqlite3.connect(journal_path)) as connection, connection:
             connection.execute(
-                "update predictions set prediction = '0' where id = ?", [answers[1]["id"]]
+                "update predictions set prediction = '0' where id = ?", [predictions[1]["id"]]
             )
-        result = CliRunner().invoke(app, [*verify, *words])
+        result = CliRunner().invoke(app, [*verify, *id_hash_pairs])
         assert result.exit_code == 1
         assert [
             line.partition(":")[0] for line in result.output.splitlines() if "altered" in line
-        ] == [answers[1]["id"]]
+        ] == [predictions[1]["id"]]
 
     def test_response_without_journal_has_no_hash(self, version_store):
         (version_store.root / "data" / BOOK / "journal.db").mkdir(parents=True)
@@ -395,8 +405,8 @@ class TestJournal:
         ) as client:
             assert [post(client, "/predict", ROW).status_code for _ in range(3)] == [status] * 3
             wait(lambda: client.get("/health/ready").json()["journal"] == "down")
-            lost = 3 if setting == "predict" else 0
-            wait(lambda: f"modelbook_journal_lost_total {lost}.0" in client.get("/metrics").text)
+            n_lost = 3 if setting == "predict" else 0
+            wait(lambda: f"modelbook_journal_lost_total {n_lost}.0" in client.get("/metrics").text)
 
     def test_predictions_older_than_retention_are_deleted(self, version_store):
         with serve(version_store) as client:
@@ -455,16 +465,20 @@ class TestHealthAndApiDocs:
 
     def test_pages_forbid_inline_scripts_frames_and_content_sniffing(self, client):
         for path in ("/", "/docs", "/redoc"):
-            answer = client.get(path)
+            response = client.get(path)
             policy = dict(
                 part.strip().split(" ", 1)
-                for part in answer.headers["content-security-policy"].split(";")
+                for part in response.headers["content-security-policy"].split(";")
             )
             assert "'unsafe-inline'" not in policy.get("script-src", policy["default-src"])
             assert policy["frame-ancestors"] == "'none'"
-            assert re.findall(r"<script(?! src=\"/)|\son\w+=|javascript:", answer.text) == []
-        for answer in (client.get("/"), client.get("/health/live"), post(client, "/predict", ROW)):
-            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert re.findall(r"<script(?! src=\"/)|\son\w+=|javascript:", response.text) == []
+        for response in (
+            client.get("/"),
+            client.get("/health/live"),
+            post(client, "/predict", ROW),
+        ):
+            assert response.headers["x-content-type-options"] == "nosniff"
 
     def test_api_docs_load_no_external_resources(self, client):
         for page in ("/docs", "/redoc"):
@@ -536,15 +550,15 @@ class TestLimits:
                 ).status_code
                 == 413
             )
-            for kind in ("text/plain", "", "application/xml"):
+            for content_type in ("text/plain", "", "application/xml"):
                 assert (
                     client.post(
-                        "/predict", content=b"{}", headers={"content-type": kind}
+                        "/predict", content=b"{}", headers={"content-type": content_type}
                     ).status_code
                     == 415
                 )
-            packed = {"content-type": "application/json", "content-encoding": "gzip"}
-            assert client.post("/predict", content=b"{}", headers=packed).status_code == 415
+            gzip_headers = {"content-type": "application/json", "content-encoding": "gzip"}
+            assert client.post("/predict", content=b"{}", headers=gzip_headers).status_code == 415
 
     @pytest.mark.parametrize(
         ("body", "facts"),
@@ -571,10 +585,10 @@ class TestLimits:
         wide = ",".join(f"c{number}" for number in range(100_000)).encode()
         with serve(version_store, "limits: {max_upload_rows: 5}") as client:
             for body, facts in ((wide, ["100,000"]), (b"size\n" + b"1\n" * 7, [5])):
-                answer = client.post(
+                response = client.post(
                     "/predict/csv", content=body, headers={"content-type": "text/csv"}
                 )
-                assert (answer.status_code, missing_facts(answer.text, *facts)) == (413, [])
+                assert (response.status_code, missing_facts(response.text, *facts)) == (413, [])
 
     def test_event_loop_uses_short_thread_switch_interval(self, version_store):
         before = sys.getswitchinterval()  # of a service of other tests
@@ -585,21 +599,24 @@ class TestLimits:
         sys.setswitchinterval(before)
 
     def test_health_is_served_while_many_rows_are_predicted(self, version_store, monkeypatch):
-        began, is_healthy = threading.Event(), threading.Event()
+        has_started, is_healthy = threading.Event(), threading.Event()
         predict_many = CompiledScorer.predict_many
 
         def predict_after_health_check(scorer: CompiledScorer, rows: list[Any]) -> list[Any]:
-            began.set()
+            has_started.set()
             assert is_healthy.wait(20)
             return predict_many(scorer, rows)
 
         with serve(version_store) as client, ThreadPoolExecutor(1) as pool:
             monkeypatch.setattr(CompiledScorer, "predict_many", predict_after_health_check)
-            answer = pool.submit(post, client, "/predict", [ROW] * 300)
-            assert began.wait(20)
+            pending_response = pool.submit(post, client, "/predict", [ROW] * 300)
+            assert has_started.wait(20)
             assert client.get("/health/live").status_code == 200
             is_healthy.set()
-            assert (answer.result().status_code, len(answer.result().json())) == (200, 300)
+            assert (
+                pending_response.result().status_code,
+                len(pending_response.result().json()),
+            ) == (200, 300)
 
     def test_garbage_collection_leaves_out_objects_of_the_start(self, version_store):
         gc.unfreeze()  # what conftest.py has frozen
@@ -626,33 +643,36 @@ class TestLimits:
         table = b"size\n" + b"1\n" * 6
         with serve(empty_store) as client:
             assert client.get("/model").json()["max_upload_rows"] == 4
-            answer = client.post(
+            response = client.post(
                 "/predict/csv", content=table, headers={"content-type": "text/csv"}
             )
-            assert (answer.status_code, missing_facts(answer.text, 4)) == (413, [])
+            assert (response.status_code, missing_facts(response.text, 4)) == (413, [])
         with serve(empty_store, "limits: {max_upload_rows: 50}") as client:
             assert client.get("/model").json()["max_upload_rows"] == 50
 
     def test_validation_stops_at_maximum_of_listed_errors(self, client):
-        answer = post(client, "/predict", [{**ROW, "size": "tall"}] * 1000)
-        assert answer.status_code == 422
-        assert [item["row"] for item in answer.json()["rejected"]] == list(range(100))
-        assert missing_facts(answer.json()["error"], 100) == []
+        response = post(client, "/predict", [{**ROW, "size": "tall"}] * 1000)
+        assert response.status_code == 422
+        assert [rejection["row"] for rejection in response.json()["rejected"]] == list(range(100))
+        assert missing_facts(response.json()["error"], 100) == []
 
     def test_form_with_too_many_fields_is_rejected_before_key_check(self, version_store):
         ApiKeyStore(version_store.root).add_key("one", ["predict"])
         with serve(version_store) as client:
-            kind = {"content-type": "application/x-www-form-urlencoded"}
-            answer = client.post("/", content=b"a=1&" * 2000, headers=kind)
-            assert (answer.status_code, missing_facts(answer.text, "2,001")) == (413, [])
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            response = client.post("/", content=b"a=1&" * 2000, headers=headers)
+            assert (response.status_code, missing_facts(response.text, "2,001")) == (413, [])
 
     def test_body_limit_follows_from_contract(self, version_store):
         with serve(version_store, "limits: {max_rows: 2}") as client:
             limit = client.app._service.champion.row_reader.limits.max_bytes
             assert len(json.dumps([ROW] * 2, indent=4)) < limit < 5000
             for content, connection in ((b" " * 5000, None), (iter([b" " * 5000]), "close")):
-                answer = client.post("/predict", content=content, headers=JSON_TYPE)
-                assert (answer.status_code, answer.headers.get("connection")) == (413, connection)
+                response = client.post("/predict", content=content, headers=JSON_TYPE)
+                assert (response.status_code, response.headers.get("connection")) == (
+                    413,
+                    connection,
+                )
 
     def test_total_size_of_large_bodies_is_limited(self, version_store):
         with serve(version_store, "limits: {max_buffered_bytes: 100000}") as client:
@@ -660,8 +680,8 @@ class TestLimits:
             csv = {"content-type": "text/csv"}
             assert client.post("/predict/csv", content=table, headers=csv).status_code == 200
             assert client.app._service.bodies.buffered_bytes == 0
-            answer = client.post("/predict/csv", content=table * 2, headers=csv)
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            response = client.post("/predict/csv", content=table * 2, headers=csv)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
     def test_row_limit_counts_all_rows(self, version_store):
         with serve(version_store, "limits: {max_rows: 2}") as client:
@@ -670,10 +690,10 @@ class TestLimits:
 
     def test_rate_limit_returns_retry_after(self, version_store):
         with serve(version_store, "limits: {requests_per_second: 2}") as client:
-            result = [post(client, "/predict", ROW) for _ in range(5)]
-            assert [item.status_code for item in result][:2] == [200, 200]
-            assert result[-1].status_code == 429
-            assert int(result[-1].headers["retry-after"]) >= 1
+            responses = [post(client, "/predict", ROW) for _ in range(5)]
+            assert [response.status_code for response in responses][:2] == [200, 200]
+            assert responses[-1].status_code == 429
+            assert int(responses[-1].headers["retry-after"]) >= 1
             assert client.get("/health/live").status_code == 200
 
     def test_unknown_path_and_method_return_json_errors(self, client):
@@ -784,7 +804,7 @@ class TestOpenAccess:
 class TestKeys:
     def test_key_grants_only_its_scopes(self, version_store):
         keys = ApiKeyStore(version_store.root)
-        item, two, all_ = (
+        predict_key, outcomes_key, admin_key = (
             keys.add_key("one", ["predict"]),
             keys.add_key("two", ["outcomes"]),
             keys.add_key("all", ["admin"]),
@@ -792,18 +812,21 @@ class TestKeys:
         with serve(version_store) as client:
             assert post(client, "/predict", ROW).status_code == 401
             assert post(client, "/predict", ROW, **{"x-api-key": "guess"}).status_code == 401
-            assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
-            assert post(client, "/predict", ROW, authorization=f"Bearer {all_}").status_code == 200
-            result = post(client, "/predict", ROW, **{"x-api-key": two})
+            assert post(client, "/predict", ROW, **{"x-api-key": predict_key}).status_code == 200
+            assert (
+                post(client, "/predict", ROW, authorization=f"Bearer {admin_key}").status_code
+                == 200
+            )
+            result = post(client, "/predict", ROW, **{"x-api-key": outcomes_key})
             assert (
                 result.status_code,
                 missing_facts(result.json()["error"], "'two'", "predict"),
             ) == (403, [])
-            assert client.get("/metrics", headers={"x-api-key": item}).status_code == 403
-            assert client.get("/metrics", headers={"x-api-key": all_}).status_code == 200
+            assert client.get("/metrics", headers={"x-api-key": predict_key}).status_code == 403
+            assert client.get("/metrics", headers={"x-api-key": admin_key}).status_code == 200
             for path in ("/health/live", "/health/ready", "/docs", "/openapi.json"):
                 assert client.get(path).status_code == 200
-        assert item not in (version_store.root / "serving.keys.json").read_text()
+        assert predict_key not in (version_store.root / "serving.keys.json").read_text()
         assert (version_store.root / "serving.keys.json").stat().st_mode & 0o77 == 0
 
     def test_keys_are_reloaded_while_service_runs(self, version_store):
@@ -831,8 +854,8 @@ class TestKeys:
     def test_unusable_address_raises_before_keys_are_needed(self, version_store):
         with raises_stating(ServingError, "300.1.1.1", "--host"):
             server.run_server(version_store.root, BOOK, "300.1.1.1", free_port(), 1)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
             with raises_stating(ServingError, "127.0.0.1", str(port), "in use", "--port"):
                 server.run_server(version_store.root, BOOK, "127.0.0.1", port, 1)
 
@@ -856,10 +879,10 @@ class TestKeys:
     def test_keys_are_read_from_environment_without_a_file(
         self, version_store, tmp_path, monkeypatch
     ):
-        item = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
+        key = ApiKeyStore(tmp_path / "elsewhere").add_key("one", ["predict"])
         monkeypatch.setenv(KEYRING_VARIABLE, (tmp_path / "elsewhere/serving.keys.json").read_text())
         with serve(version_store, client=("192.0.2.7", 5000)) as client:
-            assert post(client, "/predict", ROW, **{"x-api-key": item}).status_code == 200
+            assert post(client, "/predict", ROW, **{"x-api-key": key}).status_code == 200
             assert post(client, "/predict", ROW).status_code == 401
         with raises_stating(
             ServingError, KEYRING_VARIABLE, version_store.root / "serving.keys.json"
@@ -887,9 +910,9 @@ class TestSettings:
     def test_book_file_overrides_project_settings(self, tmp_path):
         (tmp_path / "serving.yaml").write_text("traffic: {mode: split, salt: a}\nlog_level: debug")
         (tmp_path / "serving.other.yaml").write_text("traffic: {mode: shadow}")
-        item, other = load_settings(tmp_path, BOOK), load_settings(tmp_path, "other")
-        assert (item.traffic.mode, other.traffic.mode) == ("split", "shadow")
-        assert (other.traffic.salt, other.log_level) == ("a", "debug")
+        settings, other_settings = load_settings(tmp_path, BOOK), load_settings(tmp_path, "other")
+        assert (settings.traffic.mode, other_settings.traffic.mode) == ("split", "shadow")
+        assert (other_settings.traffic.salt, other_settings.log_level) == ("a", "debug")
 
     @pytest.mark.parametrize(
         ("text", "facts"),
@@ -904,7 +927,7 @@ class TestSettings:
 
 class TestTraffic:
     @pytest.fixture
-    def two(self, version_store, frame, contract):
+    def two_versions(self, version_store, frame, contract):
         version_store.alias(
             "challenger",
             version_store.register(
@@ -913,18 +936,19 @@ class TestTraffic:
         )
         return version_store
 
-    def test_split_routes_constant_share_of_users_to_challenger(self, two):
-        with serve(two, "traffic: {mode: split, challenger_share: 0.3}") as client:
+    def test_split_routes_constant_share_of_users_to_challenger(self, two_versions):
+        with serve(two_versions, "traffic: {mode: split, challenger_share: 0.3}") as client:
             rows = [{**ROW, "who": number} for number in range(1000)]
             result = post(client, "/predict", rows).json()
-            share = sum(item["variant"] == "challenger" for item in result) / 1000
+            share = sum(prediction["variant"] == "challenger" for prediction in result) / 1000
             assert share == pytest.approx(0.3, abs=0.06)
-            again = post(client, "/predict", rows).json()
-            assert [item["variant"] for item in again] == [item["variant"] for item in result]
-            assert {(item["variant"], item["model_version"]) for item in result} == {
-                ("champion", 1),
-                ("challenger", 2),
-            }
+            repeated_result = post(client, "/predict", rows).json()
+            assert [prediction["variant"] for prediction in repeated_result] == [
+                prediction["variant"] for prediction in result
+            ]
+            assert {
+                (prediction["variant"], prediction["model_version"]) for prediction in result
+            } == {("champion", 1), ("challenger", 2)}
             by_user = {
                 post(client, "/predict", {**ROW, "who": n}, **{"x-user-id": "anna"}).json()[
                     "variant"
@@ -932,7 +956,7 @@ class TestTraffic:
                 for n in range(9)
             }
             assert len(by_user) == 1
-            assert len({item["probabilities"]["1"] for item in result}) == 2
+            assert len({prediction["probabilities"]["1"] for prediction in result}) == 2
 
     CANARY = (
         "traffic: {mode: canary, challenger_share: 0.5, canary_min_rows: 100, canary_max_drift: %s}"
@@ -940,9 +964,9 @@ class TestTraffic:
 
     def variants(self, client: TestClient, count: int = 400) -> set[str]:
         users = [{**ROW, "size": number % 100, "who": number} for number in range(count)]
-        answers = post(client, "/predict", users)
-        assert answers.status_code == 200
-        return {item["variant"] for item in answers.json()}
+        response = post(client, "/predict", users)
+        assert response.status_code == 200
+        return {prediction["variant"] for prediction in response.json()}
 
     def test_canary_with_similar_predictions_keeps_its_traffic(
         self, version_store, frame, contract
@@ -956,18 +980,20 @@ class TestTraffic:
             assert client.get("/model").json()["traffic"]["rolled_back"] == ""
 
     def test_canary_with_different_predictions_is_rolled_back_until_replaced(
-        self, two, frame, contract
+        self, two_versions, frame, contract
     ):
-        with serve(two, self.CANARY % 0.1) as client:
+        with serve(two_versions, self.CANARY % 0.1) as client:
             assert self.variants(client) == {"champion", "challenger"}
             assert self.variants(client) == {"champion"}
             assert "away" in client.get("/model").json()["traffic"]["rolled_back"]
             wait(lambda: "modelbook_canary_rolled_back 1.0" in client.get("/metrics").text)
-            two.alias("challenger", two.register(fitted(frame, contract), contract, frame))
+            two_versions.alias(
+                "challenger", two_versions.register(fitted(frame, contract), contract, frame)
+            )
             wait(lambda: self.variants(client, 40) == {"champion", "challenger"})
 
-    def test_rows_that_canary_fails_on_are_predicted_by_champion(self, two, monkeypatch):
-        with serve(two, self.CANARY % 1) as client:
+    def test_rows_that_canary_fails_on_are_predicted_by_champion(self, two_versions, monkeypatch):
+        with serve(two_versions, self.CANARY % 1) as client:
             scorer = client.app._service.model_manager.challenger.scorer
             monkeypatch.setattr(scorer, "predict_many", None)
             assert self.variants(client, 40) == {"champion"}
@@ -982,21 +1008,29 @@ class TestTraffic:
         canary.check(TrafficSettings(canary_min_rows=100))
         assert missing_facts(canary.stop_reason, "10", "1") == []
 
-    def test_shadow_predictions_are_journaled_but_not_returned(self, two):
-        with serve(two, "traffic: {mode: shadow}") as client:
-            item = post(client, "/predict", ROW).json()
-            assert (item["variant"], item["model_version"]) == ("champion", 1)
+    def test_shadow_predictions_are_journaled_but_not_returned(self, two_versions):
+        with serve(two_versions, "traffic: {mode: shadow}") as client:
+            prediction = post(client, "/predict", ROW).json()
+            assert (prediction["variant"], prediction["model_version"]) == ("champion", 1)
             journal = client.app._service.journal
             [shadow] = journal.read_predictions(0, variant="challenger")
-            assert (shadow["id"], shadow["version"], shadow["returned"]) == (item["id"], 2, False)
-            assert shadow["probabilities"] != item["probabilities"]
+            assert (shadow["id"], shadow["version"], shadow["returned"]) == (
+                prediction["id"],
+                2,
+                False,
+            )
+            assert shadow["probabilities"] != prediction["probabilities"]
 
-    def test_traffic_settings_are_reloaded_and_invalid_ones_ignored(self, two):
-        with serve(two) as client:
+    def test_traffic_settings_are_reloaded_and_invalid_ones_ignored(self, two_versions):
+        with serve(two_versions) as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
-            (two.root / SETTINGS_FILE).write_text("traffic: {mode: split, challenger_share: 1}")
+            (two_versions.root / SETTINGS_FILE).write_text(
+                "traffic: {mode: split, challenger_share: 1}"
+            )
             wait(lambda: post(client, "/predict", ROW).json()["variant"] == "challenger")
-            (two.root / SETTINGS_FILE).write_text("traffic: {mode: split, challenger_share: 7}")
+            (two_versions.root / SETTINGS_FILE).write_text(
+                "traffic: {mode: split, challenger_share: 7}"
+            )
             wait(lambda: "settings" in client.get("/model").json()["refused"])
             assert post(client, "/predict", ROW).json()["variant"] == "challenger"
 
@@ -1122,9 +1156,9 @@ class TestReload:
         hidden = version_store.folder(1).with_name("hidden")
         version_store.folder(1).rename(hidden)
         with serve(version_store) as client:
-            answer = client.get("/health/ready")
-            assert (answer.status_code, answer.json()["status"]) == (503, "not ready")
-            assert missing_facts(answer.json()["reasons"]["champion"], "version 1") == []
+            response = client.get("/health/ready")
+            assert (response.status_code, response.json()["status"]) == (503, "not ready")
+            assert missing_facts(response.json()["reasons"]["champion"], "version 1") == []
             hidden.rename(version_store.folder(1))
             wait(lambda: client.get("/health/ready").status_code == 200)
 
@@ -1257,17 +1291,17 @@ class TestMetrics:
         reference = client.app._service.model_manager.champion.drift_reference
 
         def measure(rows: list[dict[str, Any]]) -> dict[str, float]:
-            params = Monitor(min_rows=len(same))
+            params = Monitor(min_rows=len(reference_rows))
             return asyncio.run(metrics.measure_input_drift(reference, rows, params))
 
         columns = ["colour", "size", "noise", "flag"]
-        same = frame[columns].astype(object).where(frame.notna(), None).to_dict("records")
-        assert max(measure(same).values()) == pytest.approx(0, abs=1e-6)
-        result = measure([{**row, "size": 99.0, "noise": None} for row in same])
+        reference_rows = frame[columns].astype(object).where(frame.notna(), None).to_dict("records")
+        assert max(measure(reference_rows).values()) == pytest.approx(0, abs=1e-6)
+        result = measure([{**row, "size": 99.0, "noise": None} for row in reference_rows])
         assert min(result["size"], result["noise"]) > 1
         assert result["colour"] == pytest.approx(0, abs=1e-6)
-        assert all(map(math.isnan, measure(same[1:]).values()))
-        mauve = [{**row, "colour": "mauve"} for row in same[:10]] + same[10:40]
+        assert all(map(math.isnan, measure(reference_rows[1:]).values()))
+        mauve = [{**row, "colour": "mauve"} for row in reference_rows[:10]] + reference_rows[10:40]
         assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
 
     def test_version_without_counts_has_no_drift_metric_and_logs_once(
@@ -1287,9 +1321,9 @@ class TestMetrics:
             assert "holdout" not in caplog.text
             version_store.alias("champion", old)
             wait(lambda: client.get("/health/ready").json()["model_version"] == old)
-            inside = client.app._service
+            service = client.app._service
             for _ in range(2):
-                asyncio.run(inside._measure_input_drift(inside.model_manager.champion))
+                asyncio.run(service._measure_input_drift(service.model_manager.champion))
             assert {line.split()[1] for line in shown(client).splitlines()} == {"NaN"}
         assert caplog.text.count("no counts of its holdout") == 1
 

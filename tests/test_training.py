@@ -109,12 +109,12 @@ def test_metrics_match_scikit_learn() -> None:
 def test_weighted_metrics_equal_metrics_of_repeated_rows() -> None:
     scored = draw_scores(100)
     times = np.random.default_rng(1).integers(0, 4, 100)
-    again = ScoredRows(
+    repeated_rows = ScoredRows(
         *(np.repeat(column, times) for column in (scored.outcome, scored.score, scored.entity))
     )
     for metric in TASK.metric_functions(0.3).values():
         assert metric(scored.outcome, scored.score, times) == pytest.approx(
-            metric(again.outcome, again.score, np.ones(len(again)))
+            metric(repeated_rows.outcome, repeated_rows.score, np.ones(len(repeated_rows)))
         )
 
 
@@ -125,8 +125,8 @@ def test_certain_wrong_prediction_has_finite_log_loss() -> None:
 
 def test_select_and_baseline_keep_rows_aligned() -> None:
     scored = draw_scores(50)
-    retained = scored.select(scored.outcome == 1)
-    assert (len(retained), set(retained.outcome)) == (scored.outcome.sum(), {1})
+    positives = scored.select(scored.outcome == 1)
+    assert (len(positives), set(positives.outcome)) == (scored.outcome.sum(), {1})
     assert scored.to_baseline().score == pytest.approx([scored.outcome.mean()] * 50)
 
 
@@ -139,9 +139,9 @@ def test_bootstrap_draws_whole_entities() -> None:
     assert times.shape == (500, 6)
     for name in "abc":
         assert (times[:, entity == name] == times[:, entity == name][:, :1]).all()
-    item = times[:, [1, 0, 3]]
-    assert (item.sum(axis=1) == 3).all()
-    assert item.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
+    counts_of_other_entities = times[:, [1, 0, 3]]
+    assert (counts_of_other_entities.sum(axis=1) == 3).all()
+    assert counts_of_other_entities.mean(axis=0) == pytest.approx([1, 1, 1], abs=0.12)
     assert (bootstrap_counts(entity, 500, seed=0) == times).all()
     assert (bootstrap_counts(entity, 500, seed=1) != times).any()
 
@@ -197,17 +197,20 @@ def test_model_has_zero_difference_to_itself() -> None:
 
 
 def test_paired_difference_is_narrower_than_unpaired() -> None:
-    item = draw_scores(300)
-    other = ScoredRows(
-        item.outcome,
-        np.clip(item.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
-        item.entity,
+    candidate = draw_scores(300)
+    champion = ScoredRows(
+        candidate.outcome,
+        np.clip(candidate.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
+        candidate.entity,
     )
-    value, low, high = paired_difference(TASK, item, other, "roc_auc", resamples=300, seed=0)
+    value, low, high = paired_difference(
+        TASK, candidate, champion, "roc_auc", resamples=300, seed=0
+    )
     assert value == pytest.approx(
-        sk.roc_auc_score(item.outcome, item.score) - sk.roc_auc_score(item.outcome, other.score)
+        sk.roc_auc_score(candidate.outcome, candidate.score)
+        - sk.roc_auc_score(candidate.outcome, champion.score)
     )
-    custom = only(item, "roc_auc")
+    custom = only(candidate, "roc_auc")
     assert high - low < 0.3 * (custom["high"] - custom["low"])
 
 
@@ -239,9 +242,9 @@ def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
     ]  # fmt: skip
     assert result["low"].notna().tolist() == [False, True, False, False, False]
     assert result["difference"][0] == 0
-    mine = paired_difference(TASK, *(item.select(frame["group"] == 1) for item in (candidate, champion)), "roc_auc",
+    expected = paired_difference(TASK, *(scored.select(frame["group"] == 1) for scored in (candidate, champion)), "roc_auc",
                       resamples=200, seed=0)  # fmt: skip
-    assert result.loc[1, ["difference", "low", "high"]].tolist() == list(mine)
+    assert result.loc[1, ["difference", "low", "high"]].tolist() == list(expected)
     all_told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.01, **chance)
     assert all_told["low"].notna().tolist() == [False, True, True, True, True]
     fewer = compare_slices_with_champion(
@@ -314,11 +317,13 @@ def test_slices_need_minimum_rows_and_both_classes() -> None:
         ["side", "0", 290],
         ["side", "1", 100],
     ]
-    within = scored.select(frame["side"] == 1)
+    slice_rows = scored.select(frame["side"] == 1)
     row = result.iloc[1]
-    assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(within.outcome, within.score))
-    assert row["recall"] == pytest.approx(sk.recall_score(within.outcome, within.score >= 0.4))
-    assert row["positive_rate"] == within.outcome.mean()
+    assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(slice_rows.outcome, slice_rows.score))
+    assert row["recall"] == pytest.approx(
+        sk.recall_score(slice_rows.outcome, slice_rows.score >= 0.4)
+    )
+    assert row["positive_rate"] == slice_rows.outcome.mean()
     assert row["low"] < row["roc_auc"] < row["high"]
     assert metrics_ci.evaluate_slices(
         sided, scored, frame, 0.4, min_rows=101, resamples=100, seed=0
@@ -335,8 +340,8 @@ def test_periods_are_evaluated_and_described() -> None:
     options: Any = {"min_rows": 100, "resamples": 100, "seed": 0}
     periods = metrics_ci.evaluate_periods(TASK, scored, frame, 0.4, **options)
     assert periods[["period", "rows"]].values.tolist() == [["1", 250], ["2", len(scored) - 250]]
-    within = scored.select((frame[contract.time] == 2).to_numpy())
-    value = sk.roc_auc_score(within.outcome, within.score)
+    period_rows = scored.select((frame[contract.time] == 2).to_numpy())
+    value = sk.roc_auc_score(period_rows.outcome, period_rows.score)
     assert periods["roc_auc"][1] == pytest.approx(value)
     described = metrics_ci.describe_periods(TASK, periods)
     assert missing_facts(described, *periods["roc_auc"].round(3), 1, 2) == []
@@ -353,20 +358,20 @@ def test_confusion_matrix_counts_rows() -> None:
     assert TASK.tabulate_errors(scored, 1.0).loc["yes", "no"] == 3
 
 
-@pytest.mark.parametrize("each", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])
-def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
+@pytest.mark.parametrize("costs", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])
+def test_cost_curve_equals_brute_force(costs: CostMatrix) -> None:
     scored = draw_scores(200)
     matrix = {
-        (1, False): each.false_negative,
-        (0, True): each.false_positive,
-        (1, True): each.true_positive,
-        (0, False): each.true_negative,
+        (1, False): costs.false_negative,
+        (0, True): costs.false_positive,
+        (1, True): costs.true_positive,
+        (0, False): costs.true_negative,
     }
 
     def of(flag: Callable[[float], bool]) -> float:
         return float(np.mean([matrix[y, flag(s)] for y, s in zip(scored.outcome, scored.score)]))
 
-    result = cost_curve(scored, each)
+    result = cost_curve(scored, costs)
     for row in result.itertuples():
         assert row.cost == pytest.approx(of(lambda score, at=row.threshold: bool(score >= at)))
     assert result["cost_none"].to_numpy() == pytest.approx(of(lambda _: False))
@@ -378,31 +383,31 @@ def test_cost_curve_equals_brute_force(each: CostMatrix) -> None:
 
 
 def test_expected_cost_has_interval_and_constant_decision_baseline() -> None:
-    each, scored = CostMatrix(50, 3, -20, -0.5), draw_scores(400)
-    row = evaluate_metrics(scored, {"cost": CostMetric(each, 0.3)}, resamples=200, seed=1).iloc[0]
+    costs, scored = CostMatrix(50, 3, -20, -0.5), draw_scores(400)
+    row = evaluate_metrics(scored, {"cost": CostMetric(costs, 0.3)}, resamples=200, seed=1).iloc[0]
     assert row["value"] == pytest.approx(
-        cost_curve(scored, each).set_index("threshold")["cost"].iloc[29]
+        cost_curve(scored, costs).set_index("threshold")["cost"].iloc[29]
     )
     assert row["low"] < row["value"] < row["high"]
-    assert row["baseline"] == min(each.constant_decision_costs(scored.outcome.mean()))
+    assert row["baseline"] == min(costs.constant_decision_costs(scored.outcome.mean()))
 
 
 @pytest.mark.parametrize(
-    "each",
+    "costs",
     [CostMatrix(1), CostMatrix(4), CostMatrix(9), CostMatrix(40, 10), CostMatrix(50, 30, -20, -5)],
 )
-def test_cheapest_threshold_of_calibrated_scores_follows_from_costs(each: CostMatrix) -> None:
+def test_cheapest_threshold_of_calibrated_scores_follows_from_costs(costs: CostMatrix) -> None:
     alarm, miss = (
-        each.false_positive - each.true_negative,
-        each.false_negative - each.true_positive,
+        costs.false_positive - costs.true_negative,
+        costs.false_negative - costs.true_positive,
     )  # Elkan 2001
-    assert find_cheapest_threshold(cost_curve(draw_scores(30_000), each)) == pytest.approx(
+    assert find_cheapest_threshold(cost_curve(draw_scores(30_000), costs)) == pytest.approx(
         alarm / (alarm + miss), abs=0.04
     )
 
 
 @pytest.mark.parametrize(
-    ("cost", "wanted"),
+    ("cost", "expected"),
     [
         ([1, 2, 1], 0.1),
         ([2, 1, 1, 1, 2], 0.3),
@@ -412,10 +417,10 @@ def test_cheapest_threshold_of_calibrated_scores_follows_from_costs(each: CostMa
     ],
 )
 def test_tied_cheapest_thresholds_return_middle_of_longest_run(
-    cost: list[float], wanted: float
+    cost: list[float], expected: float
 ) -> None:
     table = pd.DataFrame({"threshold": np.arange(1, len(cost) + 1) / 10, "cost": cost})
-    assert find_cheapest_threshold(table) == wanted
+    assert find_cheapest_threshold(table) == expected
 
 
 # The leaderboard
@@ -442,12 +447,12 @@ BOARD = [
 
 
 def test_summary_counts_metrics_led_by_each_family() -> None:
-    base, item, other = (
+    baseline, second, third = (
         candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
     )
-    swapped = replace(item, mean={**item.mean, "recall": 0.95, "log_loss": 0.1})
+    swapped = replace(second, mean={**second.mean, "recall": 0.95, "log_loss": 0.1})
     result = leaderboard.describe_winners(
-        leaderboard.build_leaderboard([base, swapped, other], "roc_auc")
+        leaderboard.build_leaderboard([baseline, swapped, third], "roc_auc")
     )
     names = ["random forest", "logistic regression", "recall", "log loss"]
     assert missing_facts(result, len(METRICS) - 2, len(METRICS), *names) == []
@@ -469,15 +474,15 @@ def test_baseline_is_never_selected() -> None:
 
 def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     """It ranks first, but its log loss is worse than the baseline's."""
-    base, best, other = (
+    baseline, best, second = (
         candidate(family, value) for family, value in (("dummy", 0.5), ("rf", 0.9), ("lr", 0.8))
     )
-    better = replace(other, mean={**other.mean, "log_loss": 0.4})
-    board = leaderboard.build_leaderboard([base, best, better], "roc_auc")
+    better = replace(second, mean={**second.mean, "log_loss": 0.4})
+    board = leaderboard.build_leaderboard([baseline, best, better], "roc_auc")
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
     result = leaderboard.verdict_fields(board, "roc_auc", 2, "log_loss")
     assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
-    worse = leaderboard.build_leaderboard([base, best, other], "roc_auc")
+    worse = leaderboard.build_leaderboard([baseline, best, second], "roc_auc")
     assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
 
 
@@ -529,44 +534,58 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
         board = leaderboard.build_leaderboard([candidate("dummy", 0.5), *candidates], "roc_auc")
         return leaderboard.verdict_fields(board, "roc_auc", 2)
 
-    [best, other] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
-    alone = compare(best, other)
-    assert (alone["status"], alone["level"]) == ("leader found", "good")
-    assert missing_facts(alone["sentences"][1], "every other") == []
+    [best, second] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
+    comparison = compare(best, second)
+    assert (comparison["status"], comparison["level"]) == ("leader found", "good")
+    assert missing_facts(comparison["sentences"][1], "every other") == []
     single = compare(best)["sentences"][1]
     assert "every other" not in single
     assert missing_facts(single, "one model") == []
     close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
-    several = compare(best, other, *close)
+    several = compare(best, second, *close)
     assert (several["status"], several["level"]) == ("several leaders", "good")
     assert missing_facts(several["sentences"][0], "4 other", "not distinguishable") == []
     assert missing_facts(several["sentences"][1], "1 more") == []
 
 
 @pytest.mark.parametrize(
-    ("base", "level", "word"),
+    ("baseline_score", "level", "status"),
     [(0.5, "good", "several leaders"), (0.795, "watch", "no clear leader")],
 )
-def test_comparison_summary_names_leader_and_baseline(base: float, level: str, word: str) -> None:
+def test_comparison_summary_names_leader_and_baseline(
+    baseline_score: float, level: str, status: str
+) -> None:
     result = leaderboard.verdict_fields(
-        leaderboard.build_leaderboard([candidate("dummy", base), *BOARD[1:]], "roc_auc"),
+        leaderboard.build_leaderboard([candidate("dummy", baseline_score), *BOARD[1:]], "roc_auc"),
         "roc_auc",
         61,
     )
-    assert (result["level"], result["status"]) == (level, word)
-    facts = ["logistic regression", "ROC AUC", 0.8, 0.01, base, "decision tree", 3, 2, "1 min 1 s"]
+    assert (result["level"], result["status"]) == (level, status)
+    facts = [
+        "logistic regression",
+        "ROC AUC",
+        0.8,
+        0.01,
+        baseline_score,
+        "decision tree",
+        3,
+        2,
+        "1 min 1 s",
+    ]
     assert missing_facts(" ".join(result["sentences"]), *facts) == []
     assert "naive Bayes" not in " ".join(result["sentences"])  # beyond the leader's spread
 
 
 def test_partial_leaderboard_survives_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
-    keep = leaderboard.make_candidate_logger(path, logged.append)
-    for number, item in enumerate(BOARD, 1):
-        keep(item)
-        assert pd.read_parquet(path)["family"].tolist() == [each.family for each in BOARD[:number]]
+    log_candidate = leaderboard.make_candidate_logger(path, logged.append)
+    for number, candidate in enumerate(BOARD, 1):
+        log_candidate(candidate)
+        assert pd.read_parquet(path)["family"].tolist() == [
+            candidate.family for candidate in BOARD[:number]
+        ]
     assert logged == BOARD
-    assert [each.name for each in path.parent.iterdir()] == ["board.partial.parquet"]
+    assert [file.name for file in path.parent.iterdir()] == ["board.partial.parquet"]
 
 
 # The experiment
@@ -584,27 +603,33 @@ def holdout(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def trial(train: pd.DataFrame, contract: Contract) -> Experiment:
+def experiment(train: pd.DataFrame, contract: Contract) -> Experiment:
     return Experiment(train, contract, folds=2, seed=1)
 
 
-def test_quadratic_discriminant_analysis_accepts_collinear_columns(trial: Experiment) -> None:
-    qda = trial.cross_validate("qda")  # colour is one-hot encoded, and scikit-learn 1.9 is strict
+def test_quadratic_discriminant_analysis_accepts_collinear_columns(experiment: Experiment) -> None:
+    qda = experiment.cross_validate(
+        "qda"
+    )  # colour is one-hot encoded, and scikit-learn 1.9 is strict
     assert (qda.status, qda.reason) == ("ok", "")
     assert qda.mean["roc_auc"] > 0.6
 
 
 @pytest.fixture(scope="module")
-def comparison_of_three(trial: Experiment) -> dict[str, Any]:
+def comparison_of_three(experiment: Experiment) -> dict[str, Any]:
     """A baseline, a family that there is not and one that there is, with what was told and logged of them."""
     steps: list[Any] = []
     logged: list[Candidate] = []
 
-    def tell(*args: Any, detail: str = "") -> None:
+    def report_progress(*args: Any, detail: str = "") -> None:
         steps.append((*args[1:], detail))
 
     result = compare_families(
-        trial, ["nope", "lr"], 1000, report_progress=tell, log_candidate=logged.append
+        experiment,
+        ["nope", "lr"],
+        1000,
+        report_progress=report_progress,
+        log_candidate=logged.append,
     )
     return {"made": result, "logged": logged, "steps": steps}
 
@@ -615,8 +640,8 @@ def linear_candidate(comparison_of_three: dict[str, Any]) -> Candidate:
 
 
 @pytest.fixture(scope="module")
-def fitted(trial: Experiment, train: pd.DataFrame) -> Any:
-    return trial.make_default_pipeline("lr").fit(trial.features, trial.target)
+def fitted(experiment: Experiment, train: pd.DataFrame) -> Any:
+    return experiment.make_default_pipeline("lr").fit(experiment.features, experiment.target)
 
 
 def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> None:
@@ -628,10 +653,12 @@ def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> Non
     assert linear_candidate.fit_seconds > 0
 
 
-def test_baseline_scores_at_chance(trial: Experiment, comparison_of_three: dict[str, Any]) -> None:
+def test_baseline_scores_at_chance(
+    experiment: Experiment, comparison_of_three: dict[str, Any]
+) -> None:
     result = comparison_of_three["made"][0]
     assert result.mean["roc_auc"] == 0.5
-    assert result.mean["pr_auc"] == pytest.approx(trial.target.mean(), abs=0.02)
+    assert result.mean["pr_auc"] == pytest.approx(experiment.target.mean(), abs=0.02)
 
 
 def test_failing_family_is_recorded_with_reason(comparison_of_three: dict[str, Any]) -> None:
@@ -645,9 +672,9 @@ def test_equal_seeds_give_equal_scores_regardless_of_index(
     linear_candidate: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
     strange = train.set_axis(np.random.default_rng(0).permutation(len(train)) // 2)
-    again = Experiment(strange, contract, folds=2, seed=1).cross_validate("lr")
-    assert again.mean == linear_candidate.mean
-    assert again.sd == linear_candidate.sd
+    repeated = Experiment(strange, contract, folds=2, seed=1).cross_validate("lr")
+    assert repeated.mean == linear_candidate.mean
+    assert repeated.sd == linear_candidate.sd
 
 
 def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract) -> None:
@@ -668,22 +695,24 @@ def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> Non
         colour="1",
         flag=0.0,
     )
-    trial = Experiment(
+    experiment = Experiment(
         secret.sample(frac=1, random_state=0).reset_index(drop=True), contract, folds=3, seed=1
     )
-    assert trial.summarize_folds()["rows"].sum() == 600
-    assert trial.summarize_folds()["entities"].sum() == 200
-    assert trial.cross_validate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
-    pipeline = trial.make_blend(["dt", "nb"])
+    assert experiment.summarize_folds()["rows"].sum() == 600
+    assert experiment.summarize_folds()["entities"].sum() == 200
+    assert experiment.cross_validate("dt").mean["roc_auc"] == pytest.approx(0.5, abs=0.12)
+    pipeline = experiment.make_blend(["dt", "nb"])
     vote = pipeline.steps[-1][1]
     assert (len(vote.estimators), vote.voting) == (2, "soft")
     assert sk.roc_auc_score(
-        trial.target, trial.predict_out_of_fold(pipeline).score
+        experiment.target, experiment.predict_out_of_fold(pipeline).score
     ) == pytest.approx(0.5, abs=0.12)
     assert (
         sk.roc_auc_score(
-            trial.target,
-            pipeline.fit(trial.features, trial.target).predict_proba(trial.features)[:, 1],
+            experiment.target,
+            pipeline.fit(experiment.features, experiment.target).predict_proba(experiment.features)[
+                :, 1
+            ],
         )
         > 0.99
     )
@@ -692,11 +721,11 @@ def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> Non
 def test_prediction_is_invariant_to_column_order(
     fitted: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    answers = fitted.predict_proba(contract.select_features(holdout))[:, 1]
-    assert sk.roc_auc_score(holdout["happened"], answers) > 0.75
+    scores = fitted.predict_proba(contract.select_features(holdout))[:, 1]
+    assert sk.roc_auc_score(holdout["happened"], scores) > 0.75
     shuffled = holdout[holdout.columns[::-1]].astype({"colour": float, "flag": int})
     np.testing.assert_array_equal(
-        fitted.predict_proba(contract.select_features(shuffled))[:, 1], answers
+        fitted.predict_proba(contract.select_features(shuffled))[:, 1], scores
     )
 
 
@@ -708,11 +737,11 @@ def test_pipeline_predicts_unseen_categories_and_missing_values(
 
 
 def test_out_of_fold_predictions_cover_every_row(
-    trial: Experiment, fitted: Any, linear_candidate: Candidate
+    experiment: Experiment, fitted: Any, linear_candidate: Candidate
 ) -> None:
-    answers = trial.predict_out_of_fold(fitted).score
-    assert len(answers) == 600
-    assert sk.roc_auc_score(trial.target, answers) == pytest.approx(
+    scores = experiment.predict_out_of_fold(fitted).score
+    assert len(scores) == 600
+    assert sk.roc_auc_score(experiment.target, scores) == pytest.approx(
         linear_candidate.mean["roc_auc"], abs=0.03
     )
 
@@ -733,16 +762,16 @@ def test_comparison_starts_with_baseline_and_reports_progress(
     ]
 
 
-def tuned(trial: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
-    with engine.open_engine("local", None, tuning.FoldTask(trial)) as it:
-        return tuning.tune_family(trial, *args, **kwargs, executor=it)
+def tune(experiment: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
+    with engine.open_engine("local", None, tuning.FoldTask(experiment)) as opened_engine:
+        return tuning.tune_family(experiment, *args, **kwargs, executor=opened_engine)
 
 
 def test_tuning_reports_progress_of_each_setting_and_fold(
-    trial: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
+    experiment: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
     messages: list[str] = []
-    result = tuned(trial, "lr", "mcc", 2, 1000, seed=1, on_progress=messages.append)
+    result = tune(experiment, "lr", "mcc", 2, 1000, seed=1, on_progress=messages.append)
     assert [numbers(step) for step in messages[:3]] == [
         [1, 2],
         [2, 2],
@@ -752,33 +781,33 @@ def test_tuning_reports_progress_of_each_setting_and_fold(
     assert result.trials["mean"].iloc[0] == pytest.approx(
         linear_candidate.mean["roc_auc"], abs=1e-4
     )
-    again = tuned(trial, "lr", "mcc", 2, 1000, seed=1)
-    pd.testing.assert_frame_equal(result.trials, again.trials)
+    repeated = tune(experiment, "lr", "mcc", 2, 1000, seed=1)
+    pd.testing.assert_frame_equal(result.trials, repeated.trials)
     assert capfd.readouterr() == (
         "",
         "",
     )  # Optuna tells of each trial, and would do so in the notebook
     best = result.trials[result.trials["state"] == "completed"]["mean"].max()
     np.testing.assert_allclose(
-        result.out_of_fold_scores, trial.predict_out_of_fold(result.pipeline).score
+        result.out_of_fold_scores, experiment.predict_out_of_fold(result.pipeline).score
     )
-    assert sk.roc_auc_score(trial.target, result.out_of_fold_scores) == pytest.approx(
+    assert sk.roc_auc_score(experiment.target, result.out_of_fold_scores) == pytest.approx(
         best, abs=0.02
     )
     assert missing_facts(result.summary, "ROC AUC", best) == []
 
 
-def settle(
+def tune_one_parameter(
     monkeypatch: pytest.MonkeyPatch, scores: dict[Any, list[float]], seconds: float = 1000,
     score_rows: Callable[[np.ndarray], ScoredRows] = lambda _: draw_scores(),
 ) -> tuning.TuningResult:  # fmt: skip
-    """Tune over one parameter whose values have these scores in each fold; each fold takes a second."""
+    """Tune one parameter whose values have these scores in each fold; a fold takes a second."""
 
     class Model(DummyClassifier):
         def __init__(self, size: Any = None) -> None:
             self.size = size
 
-    def ask(pipeline: Any, _: Any, fold: int) -> np.ndarray:
+    def fit_predict_fold(pipeline: Any, _: Any, fold: int) -> np.ndarray:
         value = scores[pipeline.get_params()["model__size"]][fold]
         clock[0] += 1
         if value is None:
@@ -788,20 +817,20 @@ def settle(
     clock = [0.0]
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     grid = {"size": [size for size in scores if size is not None]}
-    trial: Any = SimpleNamespace(
+    experiment: Any = SimpleNamespace(
         task=TASK, folds=3, search_spaces=lambda _: ({}, grid),
         make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
-        cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=ask,
-        evaluate_fold=lambda _, answers, __: answers[0], join_fold_scores=lambda folds: np.concatenate([*dict(folds).values()]),
+        cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=fit_predict_fold,
+        evaluate_fold=lambda _, scores_of_fold, __: scores_of_fold[0], join_fold_scores=lambda folds: np.concatenate([*dict(folds).values()]),
         resolve_score_metric=str, to_scored_rows=score_rows,
     )  # fmt: skip
-    return tuned(trial, "x", "roc_auc", 40, seconds, seed=0)
+    return tune(experiment, "x", "roc_auc", 40, seconds, seed=0)
 
 
 def test_tuning_prunes_bad_settings_lists_failures_and_keeps_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    result = settle(
+    result = tune_one_parameter(
         monkeypatch, {None: [0.70, 0.72, 0.71], 1: [0.5, 0.5, 0.9], 2: [0.71, 0.73, 0.72], 3: [0.6, None, 0.9]}
     )  # fmt: skip
     assert result.pipeline.get_params()["model__size"] == 2
@@ -814,14 +843,14 @@ def test_tuning_prunes_bad_settings_lists_failures_and_keeps_best(
 
 
 def test_tuning_keeps_defaults_without_improvement_or_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = settle(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
+    result = tune_one_parameter(monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.7, 0.79, 0.75]})
     assert result.pipeline.get_params()["model__size"] is None
     assert missing_facts(result.summary, 1, 0.75) == []
-    late = settle(
+    timed_out = tune_one_parameter(
         monkeypatch, {None: [0.7, 0.8, 0.75], 1: [0.9, 0.9, 0.9], 2: [0.9, 0.9, 0.9]}, seconds=4
     )
-    assert late.trials["state"].tolist() == ["completed", "out of time"]
-    assert missing_facts(late.summary, 1, 40, 4) == []
+    assert timed_out.trials["state"].tolist() == ["completed", "out of time"]
+    assert missing_facts(timed_out.summary, 1, 40, 4) == []
 
 
 def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
@@ -830,7 +859,7 @@ def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
     """It ranks first, but its log loss is worse than that of the base rate."""
     good = draw_scores()
     bad = replace(good, score=np.where(good.score > 0.5, 1 - 1e-9, 1e-9))
-    result = settle(
+    result = tune_one_parameter(
         monkeypatch,
         {None: [0.7, 0.8, 0.75], 1: [0.8, 0.9, 0.85]},
         score_rows=lambda scores: bad if scores.mean() > 0.8 else good,
@@ -842,7 +871,7 @@ def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
 def test_eligible_settings_are_returned_with_fold_scores_best_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    result = settle(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
+    result = tune_one_parameter(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
     assert result.fold_scores.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
     # Without each of the folds in turn, the second, the first and the first (a tie) are chosen.
     nested, best = (0.7 + 0.7 + 0.71) / 3, (0.8 + 0.7 + 0.71) / 3
@@ -852,36 +881,40 @@ def test_eligible_settings_are_returned_with_fold_scores_best_first(
 
 
 def test_later_trials_concentrate_near_good_settings(
-    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ask(pipeline: Any, _: Any, test_positions: np.ndarray) -> np.ndarray:
+    def fit_predict_fold(pipeline: Any, _: Any, test_positions: np.ndarray) -> np.ndarray:
         size = pipeline.get_params()["model__max_features"]
         return np.full(
             len(test_positions), 0.8 - (abs(size - 0.6) if isinstance(size, float) else 0.4)
         )
 
-    monkeypatch.setattr(trial, "fit_predict_fold", ask)
-    monkeypatch.setattr(trial, "evaluate_fold", lambda _, answers, __: answers[0])
+    monkeypatch.setattr(experiment, "fit_predict_fold", fit_predict_fold)
     monkeypatch.setattr(
-        trial, "search_spaces", lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {})
+        experiment, "evaluate_fold", lambda _, scores_of_fold, __: scores_of_fold[0]
     )
-    result = tuned(trial, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
+    monkeypatch.setattr(
+        experiment,
+        "search_spaces",
+        lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {}),
+    )
+    result = tune(experiment, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
     errors = result.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
     assert errors.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
 
 
 def test_non_finite_predictions_of_defaults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TrainingError, match=r"\bx\b"):
-        settle(monkeypatch, {None: [0.7, float("nan"), 0.7], 1: [0.7, 0.7, 0.7]})
+        tune_one_parameter(monkeypatch, {None: [0.7, float("nan"), 0.7], 1: [0.7, 0.7, 0.7]})
     with pytest.raises(RuntimeError, match="does not go together"):
-        settle(monkeypatch, {None: [0.7, None, 0.7], 1: [0.7, 0.7, 0.7]})
+        tune_one_parameter(monkeypatch, {None: [0.7, None, 0.7], 1: [0.7, 0.7, 0.7]})
 
 
 def test_search_space_contains_parameters_of_family_without_class_weights(
-    trial: Experiment,
+    experiment: Experiment,
 ) -> None:
     logistic, boosted = (
-        tuning.make_search_space(*trial.search_spaces(family)) for family in ("lr", "lightgbm")
+        tuning.make_search_space(*experiment.search_spaces(family)) for family in ("lr", "lightgbm")
     )
     assert logistic == {"C": FloatDistribution(0.001, 10)}
     assert "num_leaves" in boosted
@@ -893,25 +926,28 @@ def test_search_space_contains_parameters_of_family_without_class_weights(
     }  # fmt: skip
 
 
-def test_defaults_of_catboost_are_a_trial(trial: Experiment) -> None:
+def test_defaults_of_catboost_are_a_trial(experiment: Experiment) -> None:
     """Its parameters name only those that are set."""
-    pipeline = trial.make_default_pipeline("catboost")
-    space = tuning.make_search_space(*trial.search_spaces("catboost"))
+    pipeline = experiment.make_default_pipeline("catboost")
+    space = tuning.make_search_space(*experiment.search_spaces("catboost"))
     assert not set(space) <= set(pipeline.steps[-1][1].get_params())
     defaults = tuning._make_defaults_trial(pipeline, space, [0.7, 0.8])
     assert (defaults.value, defaults.intermediate_values) == (0.75, {1: 0.7, 2: 0.8})
 
 
 def test_families_are_skipped_after_budget(
-    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "fold_scores", {})  # other tests search the same experiment
+    monkeypatch.setattr(experiment, "fold_scores", {})  # other tests search the same experiment
     logged = []
     result = compare_families(
-        trial, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
+        experiment, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
     )
     assert [c.status for c in result] == ["ok", "skipped", "skipped"]
-    assert [family for family, scores in trial.fold_scores.items() if not scores] == ["lr", "nb"]
+    assert [family for family, scores in experiment.fold_scores.items() if not scores] == [
+        "lr",
+        "nb",
+    ]
     assert missing_facts(result[1].reason, 0.01) == []
     assert logged == result
 
@@ -967,18 +1003,18 @@ def test_slow_family_is_postponed_until_others_are_scored(
         report_progress=silent,
         log_candidate=logged.append,
     )  # type: ignore[arg-type]
-    assert ", ".join(f"{item.family} {item.status}" for item in result) == statuses
+    assert ", ".join(f"{candidate.family} {candidate.status}" for candidate in result) == statuses
     assert logged == result
 
 
-def test_postponed_family_is_not_failed(trial: Experiment) -> None:
+def test_postponed_family_is_not_failed(experiment: Experiment) -> None:
     def count_steps(step: str) -> None:
         if step == "fold 2 of 2":
             raise FamilyPostponed("2 folds would take 9 s")
 
-    result = trial.cross_validate("dummy", count_steps)
+    result = experiment.cross_validate("dummy", count_steps)
     assert (result.status, result.reason) == (POSTPONED, "2 folds would take 9 s")
-    assert trial.cross_validate("dummy").status == "ok"
+    assert experiment.cross_validate("dummy").status == "ok"
 
 
 # The learning curve
@@ -1039,10 +1075,10 @@ def test_rising_learning_curve_recommends_more_rows() -> None:
 
 
 def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
-    trial: Experiment, linear_candidate: Candidate
+    experiment: Experiment, linear_candidate: Candidate
 ) -> None:
     table = learning_curve.compute_learning_curve(
-        trial, "lr", "roc_auc", 1000, seed=1, report_progress=silent
+        experiment, "lr", "roc_auc", 1000, seed=1, report_progress=silent
     )
     assert table.groupby("share")["rows"].mean().to_dict() == {
         0.125: 36,
@@ -1056,30 +1092,32 @@ def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
         linear_candidate.mean["roc_auc"], abs=1e-4
     )  # PyCaret rounds
     assert full.std(ddof=0) == pytest.approx(linear_candidate.sd["roc_auc"], abs=1e-4)
-    assert trial.resolve_score_metric("log_loss") == "log_loss"
-    assert trial.resolve_score_metric("mcc") == "roc_auc"
+    assert experiment.resolve_score_metric("log_loss") == "log_loss"
+    assert experiment.resolve_score_metric("mcc") == "roc_auc"
 
 
 def test_learning_curve_stops_within_budget(
-    trial: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result: list[float] = []
 
     def point(*args: Any) -> tuple[float, int, int, float]:
         share, fold = args[-1]
         result.extend([share] if fold == 0 else [])
-        clock[0] += 10 * share / trial.folds  # seconds in proportion to the rows
+        clock[0] += 10 * share / experiment.folds  # seconds in proportion to the rows
         return share, fold + 1, 1, 0.5
 
     monkeypatch.setenv("MODELBOOK_WORKERS", "1")  # the clock is in this process
     clock = [0.0]
     monkeypatch.setattr(learning_curve, "_evaluate_share", point)
-    monkeypatch.setattr(trial, "fold_scores", {})  # of a comparison, in place of a fit
+    monkeypatch.setattr(experiment, "fold_scores", {})  # of a comparison, in place of a fit
     monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    learning_curve.compute_learning_curve(trial, "lr", "roc_auc", 9, seed=1, report_progress=silent)
+    learning_curve.compute_learning_curve(
+        experiment, "lr", "roc_auc", 9, seed=1, report_progress=silent
+    )
     assert result == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
     assert learning_curve.compute_learning_curve(
-        trial, "lr", "roc_auc", 0, seed=1, report_progress=silent
+        experiment, "lr", "roc_auc", 0, seed=1, report_progress=silent
     ).empty
     assert len(result) == 3
 
@@ -1108,20 +1146,20 @@ def test_importance_of_large_table_is_measured_on_a_sample(
 
     monkeypatch.setattr(TASK, "predict_scores", predict)
 
-    def measured() -> tuple[int, int]:
-        """How many rows, and how many shuffles of each column."""
+    def count_rows_and_shuffles() -> tuple[int, int]:
+        """Number of rows, and of shuffles of each column."""
         requests.clear()
         measure_importance(TASK, fitted, holdout, seed=1)
         intact, *shuffled = requests
         assert len({*shuffled}) == 1
         return intact, shuffled[0] // intact
 
-    assert measured() == (len(holdout), 5)
+    assert count_rows_and_shuffles() == (len(holdout), 5)
     monkeypatch.setattr(explanation, "MAX_IMPORTANCE_ROWS", 20)
     monkeypatch.setattr(explanation, "MAX_SHUFFLES", 12)
-    assert measured() == (20, 3)
+    assert count_rows_and_shuffles() == (20, 3)
     monkeypatch.setattr(explanation, "MAX_SHUFFLES", 1)
-    assert measured() == (20, 2)
+    assert count_rows_and_shuffles() == (20, 2)
 
 
 def test_permutation_importance_matches_scikit_learn(
@@ -1132,9 +1170,9 @@ def test_permutation_importance_matches_scikit_learn(
     expected_values = permutation_importance(
         fitted, rows, outcome, scoring="roc_auc", n_repeats=5, random_state=1
     )
-    measured = result.loc[rows.columns]
-    np.testing.assert_allclose(measured["mean"], expected_values.importances_mean, atol=1e-12)
-    np.testing.assert_allclose(measured["sd"], expected_values.importances_std, atol=1e-12)
+    importances = result.loc[rows.columns]
+    np.testing.assert_allclose(importances["mean"], expected_values.importances_mean, atol=1e-12)
+    np.testing.assert_allclose(importances["sd"], expected_values.importances_std, atol=1e-12)
 
 
 def test_golden_rows_contain_every_allowed_missing_value(
@@ -1160,12 +1198,12 @@ def test_golden_rows_contain_every_allowed_missing_value(
 
 @pytest.fixture(scope="module")
 def final_results(
-    trial: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
+    experiment: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> dict[str, Any]:
     """The finalize stage's own steps, in little."""
     params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_fn=4)
     final = final_model.fit_final_model(
-        trial, params, ["lr", "nb"], "roc_auc", report_progress=silent
+        experiment, params, ["lr", "nb"], "roc_auc", report_progress=silent
     )
     scored = TASK.score_rows(final.pipeline, holdout)
     table = evaluate_metrics(scored, final.metric_functions(TASK), resamples=100, seed=1)
@@ -1179,33 +1217,34 @@ def final_results(
     holdout_evaluation = final_model.HoldoutEvaluation(
         scored, table, compare_with_simple, 1, result, slices, value=worth
     )
-    pieces = final_model.refit_and_package(TASK, final, holdout_evaluation, train, holdout, params)
+    package = final_model.refit_and_package(TASK, final, holdout_evaluation, train, holdout, params)
     return {
         "fitted": final,
         "scored": scored,
         "table": table,
         "slices": slices,
         "evaluation": holdout_evaluation,
-        "parts": pieces,
+        "parts": package,
     }
 
 
 def test_tuned_leader_uses_cheapest_threshold(
-    final_results: dict[str, Any], trial: Experiment
+    final_results: dict[str, Any], experiment: Experiment
 ) -> None:
     result = final_results["fitted"]
     assert result.name == "logistic regression"
     assert result.threshold == find_cheapest_threshold(result.threshold_evidence)
-    scored = trial.predict_out_of_fold(result.pipeline)
+    scored = experiment.predict_out_of_fold(result.pipeline)
     pd.testing.assert_frame_equal(result.threshold_evidence, cost_curve(scored, CostMatrix(4)))
 
 
 def test_holdout_is_evaluated_by_model_fitted_on_train_only(
-    final_results: dict[str, Any], trial: Experiment, holdout: pd.DataFrame, contract: Contract
+    final_results: dict[str, Any], experiment: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    again = clone(final_results["fitted"].pipeline).fit(trial.features, trial.target)
+    refitted = clone(final_results["fitted"].pipeline).fit(experiment.features, experiment.target)
     np.testing.assert_allclose(
-        final_results["scored"].score, again.predict_proba(contract.select_features(holdout))[:, 1]
+        final_results["scored"].score,
+        refitted.predict_proba(contract.select_features(holdout))[:, 1],
     )
     np.testing.assert_array_equal(final_results["scored"].entity, holdout["who"])
     np.testing.assert_array_equal(
@@ -1216,20 +1255,22 @@ def test_holdout_is_evaluated_by_model_fitted_on_train_only(
 def test_registered_model_is_refitted_on_train_and_holdout(
     final_results: dict[str, Any], train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    pieces, rows = final_results["parts"], contract.select_features(holdout)
+    package, rows = final_results["parts"], contract.select_features(holdout)
     everything = pd.concat([train, holdout], ignore_index=True)
-    again = clone(final_results["fitted"].pipeline).fit(
+    refitted = clone(final_results["fitted"].pipeline).fit(
         contract.select_features(everything), contract.encode_checked_target(everything)
     )
-    np.testing.assert_allclose(pieces["model"].predict_proba(rows), again.predict_proba(rows))
+    np.testing.assert_allclose(package["model"].predict_proba(rows), refitted.predict_proba(rows))
     assert (
-        np.abs(pieces["model"].predict_proba(rows) - pieces["evaluated"].predict_proba(rows)).max()
+        np.abs(
+            package["model"].predict_proba(rows) - package["evaluated"].predict_proba(rows)
+        ).max()
         > 1e-4
     )
-    assert pieces["evaluated"] is final_results["fitted"].pipeline
-    gold = pieces["golden"]
+    assert package["evaluated"] is final_results["fitted"].pipeline
+    gold = package["golden"]
     np.testing.assert_array_equal(
-        gold["probability"], pieces["model"].predict_proba(gold[contract.feature_names])[:, 1]
+        gold["probability"], package["model"].predict_proba(gold[contract.feature_names])[:, 1]
     )
 
 
@@ -1250,11 +1291,11 @@ def test_version_stores_evaluation_results(final_results: dict[str, Any]) -> Non
 
 
 def test_calibrated_stack_is_finalized_like_other_models(
-    trial: Experiment, holdout: pd.DataFrame, contract: Contract
+    experiment: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
     result = final_model.fit_final_model(
-        trial, params, ["lr", "dt"], "roc_auc", report_progress=silent
+        experiment, params, ["lr", "dt"], "roc_auc", report_progress=silent
     )
     assert result.name == "logistic regression + decision tree"
     assert result.threshold == find_cheapest_threshold(result.threshold_evidence)
@@ -1409,7 +1450,7 @@ def test_regression_gain_is_relative_to_rmse() -> None:
 
 
 def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
-    final_results: dict[str, Any], trial: Experiment, contract: Contract, holdout: pd.DataFrame
+    final_results: dict[str, Any], experiment: Experiment, contract: Contract, holdout: pd.DataFrame
 ) -> None:
     assert final_results["fitted"].simple_model is None
     assert (
@@ -1419,7 +1460,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
         == ["logistic regression", "baseline"] * 2
     )
     result = final_model.fit_final_model(
-        trial,
+        experiment,
         Finalize(tune_rounds=1, time_budget=160),
         ["dt"],
         "roc_auc",
@@ -1428,24 +1469,28 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     )
     assert missing_facts(result.search_summary, "2 min 40 s", "2 min 35 s") == []
     assert result.simple_model is not None
-    again = clone(trial.make_default_pipeline("lr")).fit(trial.features, trial.target)
-    answers = [
+    refitted = clone(experiment.make_default_pipeline("lr")).fit(
+        experiment.features, experiment.target
+    )
+    scores = [
         model.predict_proba(contract.select_features(holdout))[:, 1]
-        for model in (result.simple_model[1], again)
+        for model in (result.simple_model[1], refitted)
     ]
-    assert np.abs(answers[0] - answers[1]).max() < 0.1
+    assert np.abs(scores[0] - scores[1]).max() < 0.1
     assert "logistic regression" in baseline_comparison.describe_gain_over_simple(TASK, result.compare_with_baseline(
         TASK, TASK.score_rows(result.pipeline, holdout), holdout, resamples=100, seed=1
     ))  # fmt: skip
 
 
 class TestFairnessGaps:
-    def rows(self, found: dict[str, float], each: int = 400) -> tuple[ScoredRows, pd.DataFrame]:
+    def rows(
+        self, recall_by_group: dict[str, float], group_size: int = 400
+    ) -> tuple[ScoredRows, pd.DataFrame]:
         """Two groups whose scores find the share ``found`` of the yes, at threshold 0.5, and nothing else."""
         random = np.random.default_rng(1)
-        group = np.repeat(list(found), [each, 2 * each])
+        group = np.repeat(list(recall_by_group), [group_size, 2 * group_size])
         outcome = random.integers(0, 2, len(group))
-        hit = random.uniform(size=len(group)) < np.array([found[name] for name in group])
+        hit = random.uniform(size=len(group)) < np.array([recall_by_group[name] for name in group])
         score = np.where(outcome & hit, 0.8, 0.2)
         return ScoredRows(outcome, score, np.arange(len(group))), pd.DataFrame({"group": group})
 
