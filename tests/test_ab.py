@@ -367,7 +367,7 @@ def test_challenge_started_by_command_sets_start_of_test(
     version_store: VersionStore, make_frame: Any
 ) -> None:
     keep(version_store.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
-    history.move_challenger(version_store.root, BOOK, 2, "", {}, "c0ffee")
+    history.set_challenger(version_store.root, BOOK, 2, "", {}, "c0ffee")
     journal = served_traffic(version_store, make_frame(seed=5, entities=20))
     assert len(split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows) == 60
     assert (
@@ -520,7 +520,7 @@ def test_ab_page_matches_command_and_is_linked_from_index(
     ).read_text()
     assert "&lt;u&gt;" in again
     assert "<u>" not in again
-    history.move_challenger(project, BOOK, 2, "", {}, "c0ffee")
+    history.set_challenger(project, BOOK, 2, "", {}, "c0ffee")
     listed = index.write(
         project, {BOOK: {}}, histories={BOOK: history.read_history(project, BOOK)}
     ).read_text()

@@ -29,7 +29,7 @@ def template(
 ) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.register(fitted(frame, contract), contract, frame)
-    history.move_champion(
+    history.set_champion(
         version_store.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None
     )
     Journal(default_url(version_store.root, BOOK), BOOK).create_tables()

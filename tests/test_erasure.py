@@ -35,7 +35,7 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
         folder.mkdir(parents=True)
         rows.to_parquet(folder / "reference.parquet", index=False)
         add_version(tmp_path, BOOK, folder, {"fingerprint": f"f{number}"})
-    history.move_champion(tmp_path, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
+    history.set_champion(tmp_path, BOOK, "promote", 1, "", {}, "c", expected_champion=None)
     (tmp_path / "data" / BOOK).mkdir(parents=True)
     frame.to_parquet(tmp_path / "data" / BOOK / "train.parquet", index=False)
     put_journal(tmp_path, [7, 7, 8])

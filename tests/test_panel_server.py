@@ -43,7 +43,7 @@ class TestState:
 
     def test_state_shows_verdicts_of_sandbox(self, small_project):
         view = sandbox.Sandbox(small_project.root, "tiny", "try")
-        receipt = view.path(small_project.root / "models/tiny/compare.json")
+        receipt = view.resolve_path(small_project.root / "models/tiny/compare.json")
         files.write(receipt, {"status": "leader found", "level": "good"})
         assert panel_state.collect_state(small_project.root, "tiny", "", NO_BUILD)["sandboxes"] == [
             "try"

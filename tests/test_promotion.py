@@ -30,7 +30,7 @@ from version_store import add_version, put_empty_store
 from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.gate import Criterion, Decision
 from modelbook.registry import aliases, history, history_log, promotion, store
-from modelbook.registry.history import ALIAS_MOVE, DECISION, HistoryEntry
+from modelbook.registry.history import ALIAS_CHANGE, DECISION, HistoryEntry
 from modelbook.registry.location import database_path, local_artifact_folder
 
 MODEL = "tiny"
@@ -100,8 +100,8 @@ def promote(root: Path, number: int, **kwargs: str) -> HistoryEntry | None:
     )
 
 
-def roll_back(root: Path, why: str = "") -> HistoryEntry:
-    return promotion.roll_back(root, MODEL, reason=why, commit="c0ffee")
+def roll_back(root: Path, reason: str = "") -> HistoryEntry:
+    return promotion.roll_back(root, MODEL, reason=reason, commit="c0ffee")
 
 
 def champions(root: Path, *numbers: int) -> None:
@@ -123,7 +123,7 @@ def test_history_entry_records_action_user_reason_and_evidence(
         DECISION, "promote", 1, None, None,
     )  # fmt: skip
     assert (move.kind, move.action, move.version, move.champion_before, move.champion_after) == (
-        ALIAS_MOVE,
+        ALIAS_CHANGE,
         "promote",
         1,
         None,
@@ -157,9 +157,9 @@ def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.M
     decision = Decision("hold", [Criterion("Good", "1", "0", False)])
     with inside_build(root):
         promotion.apply_decision(root, candidate, None, decision, enforce=True, commit="c0ffee")
-    why = history.read_history(root)[-1].reason
-    assert why.startswith("Year 4 is in")
-    assert missing_facts(why, "Good", 0, 1) == []
+    reason = history.read_history(root)[-1].reason
+    assert reason.startswith("Year 4 is in")
+    assert missing_facts(reason, "Good", 0, 1) == []
 
 
 def test_default_user_is_login_and_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_broken_history_continues_and_stays_reported(root: Path, proven: list[in
 def moves(*recorded: tuple[str, int | None]) -> list[HistoryEntry]:
     before, entries = None, []
     for word, after in recorded:
-        entries.append(HistoryEntry(MODEL, ALIAS_MOVE, word, after, before, after, "", {}))
+        entries.append(HistoryEntry(MODEL, ALIAS_CHANGE, word, after, before, after, "", {}))
         before = after
     return entries
 

@@ -129,7 +129,7 @@ def record_decision(root: Path, number: int, model: str = BOOK) -> history.Histo
 
 
 def move(root: Path, model: str, number: int, before: int | None) -> history.HistoryEntry:
-    return history.move_champion(
+    return history.set_champion(
         root, model, "promote", number, "It is better.", {}, "c", expected_champion=before
     )
 
@@ -196,7 +196,7 @@ def test_champion_moves_work_on_server_like_on_file_store(root: Path) -> None:
     record_decision(root, 1, "moves")
     move(root, "moves", 1, None)
     move(root, "moves", 2, 1)
-    history.move_challenger(root, "moves", 3, "", {}, "c")
+    history.set_challenger(root, "moves", 3, "", {}, "c")
     with pytest.raises(PromotionError, match=r"moves is version 2 now"):
         move(root, "moves", 3, 1)
     store.create_client(root).set_registered_model_alias("moves", "champion", "3")

@@ -28,10 +28,10 @@ def root(tmp_path: Path) -> Path:
         (folder / "model.pkl").write_bytes(b"0" * 500_000)
         add_version(tmp_path, BOOK, folder, {})
     for number, before in ((1, None), (2, 1)):
-        history.move_champion(
+        history.set_champion(
             tmp_path, BOOK, "promote", number, "", {}, "c", expected_champion=before
         )
-    history.move_challenger(tmp_path, BOOK, 4, "", {}, "c")
+    history.set_challenger(tmp_path, BOOK, 4, "", {}, "c")
     return tmp_path
 
 
@@ -66,7 +66,7 @@ def test_young_versions_are_kept(root: Path) -> None:
 
 def test_version_promoted_during_prune_is_kept(root: Path) -> None:
     planned = retention.plan_retention(root, BOOK, keep=0, min_age_days=0, keep_comparisons=5)
-    history.move_champion(root, BOOK, "promote", 5, "", {}, "c", expected_champion=2)
+    history.set_champion(root, BOOK, "promote", 5, "", {}, "c", expected_champion=2)
     retention.apply_retention(root, BOOK, planned, "c0ffee")
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 5]
 

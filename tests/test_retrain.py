@@ -86,7 +86,7 @@ class RetrainProject:
         )
 
     def move(self, number: int, before: int | None) -> None:
-        history.move_champion(
+        history.set_champion(
             self.root,
             BOOK,
             "promote",
@@ -209,7 +209,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int |
         program.write_text(f"#!/bin/bash\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-        return BUILD(tmp_path, tmp_path / "env.tiny.yaml", RetrainRequest(why="drift"), left, None)
+        return BUILD(
+            tmp_path, tmp_path / "env.tiny.yaml", RetrainRequest(reason="drift"), left, None
+        )
 
     return build
 
@@ -427,7 +429,7 @@ def test_retrain_command_prints_result_and_exit_code(
     assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
     result = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
     assert (result["status"], result["champion"], result["as_of"]) == ("promoted", 2, 4)
-    assert project.built[0][2] == RetrainRequest(4, (), why="Outcomes are in.")
+    assert project.built[0][2] == RetrainRequest(4, (), reason="Outcomes are in.")
     wrong = run("--batch", "absent.csv")
     assert (wrong.exit_code, "DataError: there is no file" in wrong.output) == (1, True)
     assert run("--cooldown", "seven").exit_code == 2

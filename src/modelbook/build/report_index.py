@@ -8,7 +8,7 @@ from pathlib import Path
 from modelbook.build import staleness
 from modelbook.errors import RunHistoryError, StoreError
 from modelbook.pages import index
-from modelbook.registry import history as moves
+from modelbook.registry import history as registry_history
 from modelbook.registry.history import HistoryEntry
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun
@@ -31,7 +31,7 @@ def write_index(root: Path, book: str) -> Path:
 def _load_promotions(root: Path) -> dict[str, list[HistoryEntry]]:
     histories: dict[str, list[HistoryEntry]] = {}
     with suppress(StoreError):  # the page is written without them; see modelbook doctor
-        for entry in moves.read_history(root):
+        for entry in registry_history.read_history(root):
             histories.setdefault(entry.model, []).append(entry)
     return histories
 

@@ -44,7 +44,7 @@ POLL_SECONDS = 0.5  # between checks of the time limit
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """Result of a retrain: a word, sentences, the next step and the versions."""
+    """Result of a retrain: status (such as ``PROMOTED``), sentences, next step and versions."""
 
     status: str
     sentences: list[str]
@@ -57,7 +57,7 @@ class RetrainResult:
 def retrain(
     root: Path, env_file: Path, request: RetrainRequest, *, out: IO[str] | None = None
 ) -> RetrainResult:
-    """Rebuild a book on newer labelled rows, and let the gate decide.
+    """Rebuild a book on newer labelled rows, and evaluate the promotion gate.
 
     Parameters
     ----------
@@ -171,7 +171,11 @@ def _run_build(
 ) -> int | None:
     """Build up to deploy; returns the exit code, or None if the budget was exceeded."""
     command = [str(Path(sys.executable).with_name("ploomber")), "build", "--partially", "deploy"]
-    environ = {**os.environ, "PLOOMBER_ENV_FILENAME": env_file.name, REASON_VARIABLE: request.why}
+    environ = {
+        **os.environ,
+        "PLOOMBER_ENV_FILENAME": env_file.name,
+        REASON_VARIABLE: request.reason,
+    }
     deadline = float("inf") if seconds_left is None else time.monotonic() + seconds_left
     with (
         _catch_signals() as signals,
@@ -225,10 +229,10 @@ def _make_result(
 ) -> RetrainResult:
     entries = [entry for entry in history.read_history(root, book) if entry.number > last_entry]
     decisions = [entry for entry in entries if entry.kind == history.DECISION][-1:]
-    alias_moves = [
+    alias_changes = [
         entry
         for entry in entries
-        if entry.kind == history.ALIAS_MOVE
+        if entry.kind == history.ALIAS_CHANGE
         and decisions
         and entry.champion_after == decisions[0].version
     ]
@@ -239,7 +243,7 @@ def _make_result(
     if not decisions:
         return _make_up_to_date_result(root, book, plan, versions)
     decision = decisions[0]
-    status = PROMOTED if alias_moves else WOULD_PROMOTE if decision.action == PROMOTE else HELD
+    status = PROMOTED if alias_changes else WOULD_PROMOTE if decision.action == PROMOTE else HELD
     sentence, next_step = _describe_decision(root, book, status, decision, plan, champion_version)
     return RetrainResult(
         status,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modelbook.build.labelled_data import LabelledData
     from modelbook.registry.aliases import RegisteredVersion
 
-BUDGET_DIVISOR = 2  # the search gets half of the budget, all else the rest
+BUDGET_DIVISOR = 2  # the time budget of the search is half of the budget
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RetrainRequest:
     as_of : int, float or None
         Last value of the time column to train on; None: the newest one.
     cooldown, budget : float or None
-        Minimum number of seconds since the last decision or alias move; time limit in seconds.
+        Minimum number of seconds since the last decision or alias change; time limit in seconds.
     """
 
     as_of: int | float | None = None
@@ -40,7 +40,7 @@ class RetrainRequest:
     dry_run: bool = False
     cooldown: float | None = None
     budget: float | None = None
-    why: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RetrainPlan:
     overrides, env_values : dict
         Parameters that replace the env file's values in the build, and the env file's values.
     gate : str
-        Whether the gate moves the alias: ``enforce`` or ``dry_run``.
+        Whether the gate sets the alias: ``enforce`` or ``dry_run``.
     """
 
     champion: RegisteredVersion

@@ -71,7 +71,7 @@ def retrain(
         typer.Option(help="Do nothing if the gate decided more recently than this: 7d, 12h, 30m."),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Maximum duration: 2h, 30m, 90s.")] = None,
-    why: Annotated[str, typer.Option(help="Reason, recorded in the history.")] = "",
+    reason: Annotated[str, typer.Option("--why", help="Reason, recorded in the history.")] = "",
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,7 +92,7 @@ def retrain(
         dry_run=dry_run,
         cooldown=cooldown_seconds,
         budget=max_seconds,
-        why=why,
+        reason=reason,
     )
     with report_errors():
         root = project.find_root()

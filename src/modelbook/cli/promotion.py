@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-ReasonOption = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
+ReasonOption = Annotated[str, typer.Option("--why", help="Reason, recorded in the history.")]
 
 
 @app.command()
@@ -35,7 +35,7 @@ def history(
     ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List gate decisions and champion moves: time, user, reason and, with --json, evidence.
+    """List gate decisions and alias changes: time, user, reason and, with --json, evidence.
 
     Exits with 1 if the history was altered.
 
@@ -67,7 +67,7 @@ def history(
 @app.command()
 def promote(
     version: Annotated[int, typer.Argument(min=1, metavar="V", help="Number of the version.")],
-    why: ReasonOption = "",
+    reason: ReasonOption = "",
     override: Annotated[
         str, typer.Option(help="Reason to override the gate, recorded in the history.")
     ] = "",
@@ -88,17 +88,17 @@ def promote(
     with report_errors():
         root, name = find_book(book)
         ab_result = ab.evaluate_ab(root, name) if require_ab else None
-        move = promotion.promote(
+        alias_change = promotion.promote(
             root,
             name,
             version,
-            reason=why,
+            reason=reason,
             override=override,
             commit=project.get_commit(root),
             ab_result=ab_result,
         )
-        if move is not None:
-            _announce_move(root, name, move, as_json=as_json)
+        if alias_change is not None:
+            _report_alias_change(root, name, alias_change, as_json=as_json)
         elif as_json:
             print_json({"moved": False, "model": name, "champion_after": version})
         else:
@@ -132,7 +132,7 @@ def import_version(
     from modelbook.registry import promotion
     from modelbook.stage import project
 
-    move = None
+    alias_change = None
     with report_errors():
         root, name = find_book(book)
         commit = project.get_commit(root)
@@ -140,11 +140,11 @@ def import_version(
         if not as_json:
             _print_import(name, imported, gate_result)
         if promote or override:
-            move = promotion.promote(
+            alias_change = promotion.promote(
                 root, name, imported.version, reason="", override=override, commit=commit
             )
-        if move is not None and not as_json:
-            _announce_move(root, name, move, as_json=False)
+        if alias_change is not None and not as_json:
+            _report_alias_change(root, name, alias_change, as_json=False)
     if as_json:
         print_json(
             {
@@ -153,7 +153,7 @@ def import_version(
                 "is_new": imported.is_new,
                 "entry": imported.entry.to_dict(),
                 "gate": gate_result.to_dict(),
-                "move": move.to_dict() if move else None,
+                "move": alias_change.to_dict() if alias_change else None,
             }
         )
     elif not (promote or override):
@@ -171,7 +171,9 @@ def _import_and_decide(
     from modelbook.stage import project
 
     params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
-    journal = find_journal(root, name)  # first: nothing is registered where it is away
+    journal = find_journal(
+        root, name
+    )  # before the import: if it cannot be opened, nothing is registered
     verify_key = signing.load_public_key(verify) if verify else None
     result = imports.import_version(root, name, address, commit, verify_key)
     return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)
@@ -191,7 +193,9 @@ def _print_import(book: str, imported: ImportResult, gate_result: ImportDecision
 
 
 @app.command()
-def rollback(why: ReasonOption = "", book: BookOption = None, as_json: JsonOption = False) -> None:
+def rollback(
+    reason: ReasonOption = "", book: BookOption = None, as_json: JsonOption = False
+) -> None:
     """Make the previous version the champion again, after its golden rows are verified.
 
     Examples:  modelbook rollback
@@ -202,8 +206,10 @@ def rollback(why: ReasonOption = "", book: BookOption = None, as_json: JsonOptio
 
     with report_errors():
         root, name = find_book(book)
-        move = promotion.roll_back(root, name, reason=why, commit=project.get_commit(root))
-        _announce_move(root, name, move, as_json=as_json)
+        alias_change = promotion.roll_back(
+            root, name, reason=reason, commit=project.get_commit(root)
+        )
+        _report_alias_change(root, name, alias_change, as_json=as_json)
 
 
 @app.command()
@@ -212,7 +218,7 @@ def challenge(
         int | None, typer.Argument(min=1, metavar="V", help="Number of the version.")
     ] = None,
     end: Annotated[bool, typer.Option("--end", help="End the challenge.")] = False,
-    why: ReasonOption = "",
+    reason: ReasonOption = "",
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -227,18 +233,20 @@ def challenge(
         raise typer.BadParameter("give the number of a version, or --end")
     with report_errors():
         root, name = find_book(book)
-        move = promotion.set_challenger(
-            root, name, version, reason=why, commit=project.get_commit(root)
+        alias_change = promotion.set_challenger(
+            root, name, version, reason=reason, commit=project.get_commit(root)
         )
-        _announce_move(root, name, move, as_json=as_json)
+        _report_alias_change(root, name, alias_change, as_json=as_json)
 
 
-def _announce_move(root: Path, book: str, move: HistoryEntry, *, as_json: bool) -> None:
-    """Print the entry of a move, and update the index of reports."""
+def _report_alias_change(
+    root: Path, book: str, alias_change: HistoryEntry, *, as_json: bool
+) -> None:
+    """Print the history entry of an alias change, and update the index of reports."""
     from modelbook.build import report_index
 
     if as_json:
-        print_json({"moved": True, **move.to_dict()})
+        print_json({"moved": True, **alias_change.to_dict()})
     else:
-        typer.echo(move.describe_move())
+        typer.echo(alias_change.describe())
     report_index.write_index(root, book)

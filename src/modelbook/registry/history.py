@@ -1,4 +1,4 @@
-"""History: every decision of the gate and every move of an alias, in an append-only log.
+"""History: every decision of the gate and every change of an alias, in an append-only log.
 
 The log is in the store, so everyone who shares the store shares its history. Each entry holds the
 hash of the previous one, and ``find_integrity_errors`` detects tampering. The entry is written
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 USER_VARIABLE = "MODELBOOK_BY"  # name of the user where the machine's user is generic, as in CI
-DECISION, ALIAS_MOVE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
+DECISION, ALIAS_CHANGE, TRAFFIC, TRANSFER = "decision", "move", "traffic", "transfer"
 IMPORT, EXPORT, ERASURE, FORGET, PRUNE = "import", "export", "erasure", "forget", "prune"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
@@ -103,8 +103,8 @@ class HistoryEntry:
         """Address of the export that the entry is about."""
         return self.evidence.get("export_address") or self.evidence["passport"]  # entries of 1.0.0
 
-    def describe_move(self) -> str:
-        """Describe a move of an alias."""
+    def describe(self) -> str:
+        """Describe the change of an alias."""
         if self.kind == "traffic":
             return (
                 f"{self.action}: {_format_version(self.version)} of {self.model}; "
@@ -198,7 +198,7 @@ def alias_mismatch(root: Path, model_name: str) -> str:
 
 def recorded_champions(entries: list[HistoryEntry]) -> list[int | None]:
     """Return the champion after each recorded move, oldest first."""
-    return [entry.champion_after for entry in entries if entry.kind == ALIAS_MOVE]
+    return [entry.champion_after for entry in entries if entry.kind == ALIAS_CHANGE]
 
 
 def recorded_champion(entries: list[HistoryEntry]) -> int | None:
@@ -216,7 +216,7 @@ def find_rollback_target(entries: list[HistoryEntry]) -> int | None:
     """Return the version that a rollback restores: the champion's latest valid predecessor."""
     stack: list[int] = []
     for entry in entries:
-        if entry.kind != ALIAS_MOVE or entry.champion_after is None:
+        if entry.kind != ALIAS_CHANGE or entry.champion_after is None:
             continue
         if entry.action == ROLL_BACK:
             while stack and stack[-1] != entry.champion_after:
@@ -299,7 +299,7 @@ def record_decision(
     return _record(root, draft, expected_champion)
 
 
-def move_champion(
+def set_champion(
     root: Path,
     model_name: str,
     action: str,
@@ -310,7 +310,7 @@ def move_champion(
     *,
     expected_champion: int | None,
 ) -> HistoryEntry:
-    """Record a move of the alias ``champion``, and move it.
+    """Record a change of the alias ``champion``, and set it.
 
     Parameters
     ----------
@@ -322,11 +322,11 @@ def move_champion(
     PromotionError
         When the champion has changed since.
     """
-    draft = _draft(model_name, ALIAS_MOVE, action, version, reason, evidence, commit)
+    draft = _draft(model_name, ALIAS_CHANGE, action, version, reason, evidence, commit)
     return _record(root, draft, expected_champion)
 
 
-def move_challenger(
+def set_challenger(
     root: Path,
     model_name: str,
     version: int | None,
@@ -349,7 +349,7 @@ def _draft(
     commit: str,
 ) -> HistoryEntry:
     """Return an entry whose champions are not known yet; a move makes the version the champion."""
-    champion_after = version if kind == ALIAS_MOVE else None
+    champion_after = version if kind == ALIAS_CHANGE else None
     return HistoryEntry(
         model_name, kind, action, version, None, champion_after, reason, evidence, commit
     )
@@ -367,7 +367,7 @@ def _record(
     """
     with _write_history(root, draft.model) as log:
         entry = _append_entry(root, log, draft, expected_champion)
-        if entry.kind in (ALIAS_MOVE, TRAFFIC):
+        if entry.kind in (ALIAS_CHANGE, TRAFFIC):
             _apply_entry(root, log, entry)
     return entry
 
@@ -418,7 +418,7 @@ def _describe_external_move(
     reason = "The alias was moved by another tool, or before the history began."
     return HistoryEntry(
         model_name,
-        ALIAS_MOVE,
+        ALIAS_CHANGE,
         EXTERNAL_MOVE,
         aliased,
         recorded_version,
@@ -432,7 +432,7 @@ def _describe_external_move(
 def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
     """Return the last move and the last change of traffic, when their aliases may not be set."""
     applied = int(model.tags.get(APPLIED_TAG, "0"))
-    last_entries = {entry.kind: entry for entry in entries if entry.kind in (ALIAS_MOVE, TRAFFIC)}
+    last_entries = {entry.kind: entry for entry in entries if entry.kind in (ALIAS_CHANGE, TRAFFIC)}
     return sorted(
         (
             entry
@@ -451,7 +451,7 @@ def _apply_entry(root: Path, log: HistoryLog, entry: HistoryEntry) -> None:
     """Set the aliases that an entry describes; a later entry, written meanwhile, prevails."""
     client, model_name = log.client, log.model_name
     while True:
-        if entry.kind == ALIAS_MOVE and entry.champion_after is not None:
+        if entry.kind == ALIAS_CHANGE and entry.champion_after is not None:
             _set_champion(log, entry)
         elif entry.action == START_CHALLENGE:
             repeat_after_conflict(
@@ -503,7 +503,7 @@ def _append_entry(
 def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
     """Add the current champion to an entry, and to the end of a challenge the challenger."""
     entry = replace(draft, champion_before=champion)
-    if draft.kind != ALIAS_MOVE:
+    if draft.kind != ALIAS_CHANGE:
         entry = replace(entry, champion_after=champion)
     if draft.action == END_CHALLENGE:
         entry = replace(entry, version=_alias_number(log.read_model(), CHALLENGER))
@@ -600,7 +600,7 @@ def _require_champion(log: HistoryLog, champion: int | None, expected: int | Non
 
 
 def _describe_last_move(log: HistoryLog) -> str:
-    moves = [entry for entry in _read_entries(log) if entry.kind == ALIAS_MOVE]
+    moves = [entry for entry in _read_entries(log) if entry.kind == ALIAS_CHANGE]
     return f": {moves[-1].user} at {moves[-1].timestamp} ({moves[-1].action})" if moves else ""
 
 

@@ -92,7 +92,7 @@ def apply_decision(
         entry = _record_decision(root, candidate, previous, decision, commit, enforce=enforce)
     golden_rows = verify_golden_rows(root, served.name, served.number) if served else 0
     if moves_alias and entry:
-        entry = history.move_champion(
+        entry = history.set_champion(
             root,
             candidate.name,
             PROMOTE,
@@ -257,7 +257,7 @@ def set_challenger(
                 expected="a version with the alias challenger",
                 next="set one: modelbook challenge V",
             )
-        return history.move_challenger(
+        return history.set_challenger(
             root, model_name, None, reason or "The challenge was ended.", {}, commit
         )
     candidate = aliases.require_version(root, model_name, version, PromotionError)
@@ -268,7 +268,7 @@ def set_challenger(
             next="list the versions: modelbook history",
         )
     evidence = _collect_evidence(root, candidate)
-    return history.move_challenger(
+    return history.set_challenger(
         root, model_name, version, reason or "It shares the champion's traffic.", evidence, commit
     )
 
@@ -331,7 +331,7 @@ def _verify_and_move(
     expected_champion: int | None,
 ) -> HistoryEntry:
     evidence = _collect_evidence(root, candidate) | extra_evidence
-    return history.move_champion(
+    return history.set_champion(
         root,
         candidate.name,
         action,

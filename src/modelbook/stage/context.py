@@ -29,10 +29,11 @@ class Stage:
     Attributes
     ----------
     params : config.Parameters
-        Validated parameters in effect. By hand, those of the parameters cell as it was run last.
+        Validated parameters in effect; in a run by hand, those of the parameters cell as it was
+        last executed.
     by_hand : bool
-        True if no running build has started this kernel, whichever copy of the notebook it is.
-        Products then go to a ``by-hand`` folder, and no alias of the book moves.
+        True if the kernel was not started by a running build.
+        Products then go to a ``by-hand`` folder, and no alias of the book is set.
     sandbox : Sandbox or None
         The sandbox that a run by hand reads from and writes to, instead of that folder.
     """
@@ -53,7 +54,7 @@ class Stage:
     def params(self) -> Any:
         edit = self.parameters_cell.find_edit() if self.parameters_cell else None
         if self.parameters_cell and edit:
-            self._take_over(*edit)
+            self._apply_edited_parameters(*edit)
             self.parameters_cell.set_applied(edit)
         return self.resolved_params
 
@@ -61,8 +62,8 @@ class Stage:
     def params(self, params: Any) -> None:
         self.resolved_params = params
 
-    def _take_over(self, cell_values: dict[str, Any], injected: set[str]) -> None:
-        """Apply values of the parameters cell that was run since the stage was opened."""
+    def _apply_edited_parameters(self, cell_values: dict[str, Any], injected: set[str]) -> None:
+        """Apply the parameters cell, which was run again after the stage was opened."""
         values = dict(cell_values)
         sandbox_name = values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
         params, value_origins = _resolve_by_hand(self.root, self.name, values, injected)
@@ -235,15 +236,15 @@ class Stage:
             return [f"{badge} of <code>{self.book}</code>."]
         if self.sandbox:
             sentences = [
-                f"{badge} of <code>{self.book}</code>: {self._describe_view()} Products stay in "
+                f"{badge} of <code>{self.book}</code>: {self._describe_sources()} Products stay in "
                 "the sandbox; nothing is promoted. To delete it: <code>modelbook sandbox delete "
                 f"{self.sandbox.name} --book {self.book}</code>"
             ]
         else:
             sentences = [
                 f"{badge}: products go to <code>{project.BY_HAND}</code> folders, which no other "
-                "stage reads; nothing is promoted. To run stages on one another's products, add "
-                '<code>sandbox = "NAME"</code> to the parameters cell.'
+                "stage reads; nothing is promoted. To use the products of one stage in another, "
+                'add <code>sandbox = "NAME"</code> to the parameters cell.'
             ]
         differences = [
             (
@@ -257,14 +258,16 @@ class Stage:
             return [*sentences, f"A build has other values: {', '.join(differences)}."]
         return sentences
 
-    def _describe_view(self) -> str:
+    def _describe_sources(self) -> str:
         """List the stages that are read from the sandbox, and those from the build."""
         assert self.sandbox
-        places: dict[str, list[str]] = {"this sandbox": [], "the build": []}
+        stages: dict[str, list[str]] = {"this sandbox": [], "the build": []}
         for name, paths in self.upstream.items():
-            inside = self.sandbox.folders[1] in paths["receipt"].parents
-            places["this sandbox" if inside else "the build"].append(name)
-        texts = [f"{' and '.join(names)} from {place}" for place, names in places.items() if names]
+            is_in_sandbox = self.sandbox.owns_path(paths["receipt"])
+            stages["this sandbox" if is_in_sandbox else "the build"].append(name)
+        texts = [
+            f"{' and '.join(names)} from {source}" for source, names in stages.items() if names
+        ]
         return f"it reads {', '.join(texts)}." if texts else "it reads the table."
 
 
@@ -291,20 +294,20 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
     cell_values, injected = cell.read()
     cell.set_applied((dict(cell_values), injected))
     sandbox_name = cell_values.pop(pipeline_spec.SANDBOX_VARIABLE, None)
-    view = None
+    sandbox = None
     if by_hand:
         params, value_origins = _resolve_by_hand(root, name, cell_values, injected)
-        view = open_sandbox(root, params.book, sandbox_name)
+        sandbox = open_sandbox(root, params.book, sandbox_name)
         tasks = project.read_tasks(root, params.book)
-        product, upstream = _find_products(root, tasks, name, view)
+        product, upstream = _find_products(root, tasks, name, sandbox)
     else:  # injected by the build
         values, value_origins = origins.resolve_for_build(root, name, cell_values)
         params = config.validate(name, values, value_origins)
         product, upstream = namespace["product"], namespace["upstream"] or {}
     upstream_paths = {upstream_name: _to_paths(paths) for upstream_name, paths in upstream.items()}
     _check_upstream(name, params.book, upstream_paths, root)
-    if view:
-        view.claim(name)
+    if sandbox:
+        sandbox.claim(name)
     product_paths = _to_paths(product)
     return Stage(
         name,
@@ -314,7 +317,7 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
         product_paths,
         by_hand,
         value_origins,
-        view,
+        sandbox,
         cell if by_hand else None,
     )
 
@@ -322,7 +325,7 @@ def open(name: str, namespace: dict[str, Any]) -> Stage:
 def _resolve_by_hand(
     root: Path, name: str, cell_values: dict[str, Any], injected: set[str]
 ) -> tuple[Any, dict[str, str]]:
-    """Return a stage's parameters by hand, and their origins; deploy moves no alias then."""
+    """Return the parameters of a run by hand and their origins; deploy is then a dry run."""
     values, value_origins = origins.resolve_by_hand(root, name, cell_values, injected)
     params = config.validate(name, values, value_origins)
     if name != "deploy":
@@ -331,19 +334,22 @@ def _resolve_by_hand(
 
 
 def _find_products(
-    root: Path, tasks: dict[str, dict], name: str, view: Sandbox | None
+    root: Path, tasks: dict[str, dict], name: str, sandbox: Sandbox | None
 ) -> tuple[dict[str, Path], dict[str, dict[str, Path]]]:
-    """Return what a stage writes by hand, and what it reads: of the build, or of a sandbox."""
+    """Return the output and input paths of a run by hand or of a sandbox."""
     products = tasks[name]["product"]
-    if view is None:
+    if sandbox is None:
         return (
             {key: project.by_hand_path(path, root) for key, path in products.items()},
             {upstream: tasks[upstream]["product"] for upstream in tasks[name]["upstream"]},
         )
-    view.check_order(tasks, name)
+    sandbox.check_order(tasks, name)
     return (
-        {key: view.path(path) for key, path in products.items()},
-        {upstream: view.view(tasks[upstream]) for upstream in tasks[name]["upstream"]},
+        {key: sandbox.resolve_path(path) for key, path in products.items()},
+        {
+            upstream: sandbox.resolve_products(tasks[upstream])
+            for upstream in tasks[name]["upstream"]
+        },
     )
 
 

@@ -47,20 +47,24 @@ class Sandbox:
         """The folders that it writes to."""
         return [self.root / top / self.book / FOLDER / self.name for top in TOP_FOLDERS]
 
-    def path(self, built: Path) -> Path:
+    def owns_path(self, path: Path) -> bool:
+        """Return whether a file is in one of the sandbox's folders."""
+        return any(path.is_relative_to(folder) for folder in self.folders)
+
+    def resolve_path(self, built: Path) -> Path:
         """Return where the sandbox writes a product that a build writes to ``built``."""
         return project.by_hand_path(built, self.root, f"{FOLDER}/{self.name}")
 
     def has_run(self, task: Mapping[str, Any]) -> bool:
         """Return whether a stage has finished in the sandbox."""
-        return self.path(task["product"]["receipt"]).is_file()
+        return self.resolve_path(task["product"]["receipt"]).is_file()
 
-    def view(self, task: Mapping[str, Any]) -> dict[str, Path]:
+    def resolve_products(self, task: Mapping[str, Any]) -> dict[str, Path]:
         """Return the products of a stage: those of the sandbox, or else those of the build."""
         products: dict[str, Path] = task["product"]
         if not self.has_run(task):
             return products
-        return {key: self.path(path) for key, path in products.items()}
+        return {key: self.resolve_path(path) for key, path in products.items()}
 
     def check_order(self, tasks: Mapping[str, Any], stage: str) -> None:
         """Check that the products that a stage reads are consistent, of sandbox or build.
@@ -89,7 +93,7 @@ class Sandbox:
                     )
 
     def _is_newer(self, task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        receipts = [self.view(name)["receipt"] for name in (task, other)]
+        receipts = [self.resolve_products(each)["receipt"] for each in (task, other)]
         times = [path.stat().st_mtime_ns if path.is_file() else 0 for path in receipts]
         return times[0] > times[1]
 

@@ -81,10 +81,10 @@ class Scenario:
             self._compare_variants(old, new, len(shared_rows))
             self._plant_fault(old)
             fault = self._monitor("more live", f"served by version {old}", fault_rows, RETRAIN)
-            why = f"{FAULT}: version {old} was promoted against the A/B test. {fault.describe()}"
-            self._roll_back(fault_rows, old, new, why)
+            reason = f"{FAULT}: version {old} was promoted against the A/B test. {fault.describe()}"
+            self._roll_back(fault_rows, old, new, reason)
             after = self._monitor("same again", f"served by version {new}", fault_rows, ACCEPTABLE)
-        self._check_records(old, new, damage.describe(), why)
+        self._check_records(old, new, damage.describe(), reason)
         minutes, seconds = divmod(int(time.monotonic() - start_time), 60)
         return (
             f"damaged rows made monitor exit with {damage.exit_code}, which caused the retrain; "
@@ -196,11 +196,11 @@ class Scenario:
                 f"injected fault: promote {old} --override",
             ]
 
-    def _roll_back(self, rows: pd.DataFrame, old: int, new: int, why: str) -> None:
+    def _roll_back(self, rows: pd.DataFrame, old: int, new: int, reason: str) -> None:
         """Roll back to the version that won the A/B test, under load."""
         with self._step("rollback") as texts, self._steady_traffic(rows) as steady:
-            result = self._sandbox.run_json("rollback", "--why", why)
-            texts += [f"because: {why}", f"version {result['champion_after']} is the champion"]
+            result = self._sandbox.run_json("rollback", "--why", reason)
+            texts += [f"because: {reason}", f"version {result['champion_after']} is the champion"]
             self._follow(steady, new)
         self._show_traffic(steady, old, new)
 

@@ -35,24 +35,24 @@ def collect_state(
     """
     env_files = list_books(root)
     outdated = {name: staleness.find_outdated(root, path) for name, path in env_files.items()}
-    views = {view.name: view for view in sandbox.list_sandboxes(root, book)}
-    view = views.get(sandbox_name)
+    sandboxes = {each.name: each for each in sandbox.list_sandboxes(root, book)}
+    opened_sandbox = sandboxes.get(sandbox_name)
     tasks = project.read_tasks(root, book)
     is_running = build["is_running"] and build["book"] == book
     stages = [
-        _describe_stage(root, book, name, tasks[name], view, is_running)
+        _describe_stage(root, book, name, tasks[name], opened_sandbox, is_running)
         for name in pipeline_spec.list_stages(root)
     ]
     for stage in stages:
-        stage["outdated"] = "" if view else outdated.get(book, {}).get(stage["name"], "")
+        stage["outdated"] = "" if opened_sandbox else outdated.get(book, {}).get(stage["name"], "")
     return {
         "books": [
             {"name": name, "outdated": outdated[name], "env_file": path.name}
             for name, path in env_files.items()
         ],
         "book": book,
-        "sandboxes": list(views),
-        "sandbox": view.name if view else "",
+        "sandboxes": list(sandboxes),
+        "sandbox": opened_sandbox.name if opened_sandbox else "",
         "stages": stages,
         "build": build | {"tail": _read_tail(build["log"])},
     }
@@ -63,11 +63,13 @@ def _describe_stage(
     book: str,
     name: str,
     task: dict[str, Any],
-    view: sandbox.Sandbox | None,
+    opened_sandbox: sandbox.Sandbox | None,
     is_running: bool,
 ) -> dict[str, Any]:
     products = (
-        {key: view.path(path) for key, path in task["product"].items()} if view else task["product"]
+        {key: opened_sandbox.resolve_path(path) for key, path in task["product"].items()}
+        if opened_sandbox
+        else task["product"]
     )
     receipt = _read_json(products["receipt"])
     report = products["report"]
