@@ -41,7 +41,7 @@ from modelbook.monitoring.degenerate_columns import find_degenerate_columns
 from modelbook.monitoring.missing_rate_cause import find_missing_rate_cause
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
-from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, DriftDistance, EffectiveRowShares
+from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, DriftDistance, EffectiveFractions
 
 PARAMS = Monitor(resamples=100, min_rows=200)
 NAN = float("nan")
@@ -127,7 +127,7 @@ def measure_distance(
     reference: pd.Series, batch: pd.Series, tests: float = 1, reference_share: float = 1.0
 ) -> DriftDistance:
     return drift.measure_distance(
-        reference, batch, True, EffectiveRowShares(reference_share), tests
+        reference, batch, True, EffectiveFractions(reference_share), tests
     )
 
 
@@ -171,7 +171,9 @@ def test_rows_of_one_entity_count_as_one_observation() -> None:
     )
     assert unadjusted.critical_distance < adjusted.critical_distance
     frame = pd.DataFrame({"who": [1, 1, 2, 3], "x": 0.0})
-    shares = drift.effective_row_shares(frame, frame.head(2), Contract.model_validate(CONTRACT))
+    shares = drift.compute_effective_fractions(
+        frame, frame.head(2), Contract.model_validate(CONTRACT)
+    )
     assert shares == pytest.approx((4**2 / (2**2 + 1 + 1) / 4, 0.5))  # Kish's number, per row
 
 
@@ -203,7 +205,7 @@ def test_new_category_is_counted_and_rare_ones_are_pooled() -> None:
         [],
         threshold=0.1,
         missing_rate_change=0.1,
-        row_shares=EffectiveRowShares(),
+        effective_fractions=EffectiveFractions(),
     ).iloc[0]
     assert (drift_rows["new"], drift_rows["drifted"], drift_rows["method"]) == (
         0.06,
@@ -219,7 +221,7 @@ def test_new_category_is_counted_and_rare_ones_are_pooled() -> None:
             [],
             threshold=0.1,
             missing_rate_change=0.1,
-            row_shares=EffectiveRowShares(),
+            effective_fractions=EffectiveFractions(),
         )["score"].iloc[0]
         == 0
     )
@@ -232,7 +234,7 @@ def test_kolmogorov_smirnov_p_value_is_informational_only() -> None:
         ["x"],
         threshold=0.1,
         missing_rate_change=0.1,
-        row_shares=EffectiveRowShares(),
+        effective_fractions=EffectiveFractions(),
     ).iloc[0]
     assert drift_rows["ks_p"] < 1e-6
     assert not drift_rows["drifted"]
@@ -496,9 +498,9 @@ def test_constant_column_likely_by_reference_is_no_finding(
     rare = (np.arange(len(reference)) % 1000 == 0).astype(float)
     gappy = reference.assign(flag=rare, noise=reference["noise"].where(rare == 1))
     constant_columns = batch.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(gappy, constant_columns, contract, EffectiveRowShares()) == []
+    assert find_degenerate_columns(gappy, constant_columns, contract, EffectiveFractions()) == []
     always = reference.assign(flag=0.0, noise=NAN)
-    assert find_degenerate_columns(always, constant_columns, contract, EffectiveRowShares()) == []
+    assert find_degenerate_columns(always, constant_columns, contract, EffectiveFractions()) == []
 
 
 def test_duplicate_rows_lead_to_watch(

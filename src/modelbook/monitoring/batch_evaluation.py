@@ -21,7 +21,7 @@ from modelbook.monitoring.change_split import ChangeSplit
 from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.monitoring.missing_rate_cause import MissingRateCause, find_missing_rate_cause
 from modelbook.monitoring.reference_matching import MatchedReference, match_reference
-from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveRowShares
+from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveFractions
 from modelbook.tasks.base import Task
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metrics import MetricFunction
@@ -190,7 +190,7 @@ def evaluate_batch(
         return _without_scores(batch_name, batch, contract, violations)
     task = tasks.get_task(contract)
     matched = match_reference(reference, batch, contract, params)
-    row_shares = drift.effective_row_shares(matched.rows, batch, contract)
+    effective_fractions = drift.compute_effective_fractions(matched.rows, batch, contract)
     feature_drift = drift.measure_feature_drift(
         matched.rows,
         batch,
@@ -206,12 +206,14 @@ def evaluate_batch(
         violations,
         feature_drift,
         drift.drifted_importance_share(feature_drift, metrics["importance"]),
-        _measure_output_drift(task, batch, scores, matched.rows, row_shares, params),
+        _measure_output_drift(task, batch, scores, matched.rows, effective_fractions, params),
         metrics=pd.DataFrame(),
         slice_metrics=pd.DataFrame(),
         estimated_metric=estimate_headline_metric(task, scores, matched.rows, metrics["threshold"]),
         duplicates=duplicates.measure_duplicates(batch, matched.rows, contract),
-        degenerate_columns=find_degenerate_columns(matched.rows, batch, contract, row_shares),
+        degenerate_columns=find_degenerate_columns(
+            matched.rows, batch, contract, effective_fractions
+        ),
         conformal=ConformalPrediction.from_metrics(metrics, contract.classes),
         matched=matched,
         drift_segment=drift_segment,
@@ -264,7 +266,7 @@ def _measure_output_drift(
     batch: pd.DataFrame,
     scores: np.ndarray,
     reference: pd.DataFrame,
-    row_shares: EffectiveRowShares,
+    effective_fractions: EffectiveFractions,
     params: Monitor,
 ) -> pd.DataFrame:
     """Measure the drift of predictions and, if all are known, of outcomes."""
@@ -280,7 +282,7 @@ def _measure_output_drift(
         numeric_columns,
         threshold=params.drift,
         missing_rate_change=1,
-        row_shares=row_shares,
+        effective_fractions=effective_fractions,
     )
 
 
@@ -375,7 +377,7 @@ def _distances_by_group(
     values, batch_values = (
         contract.select_features(rows)[column].reset_index(drop=True) for rows in (reference, batch)
     )
-    is_numeric, rows = column in contract.numeric_features, EffectiveRowShares()
+    is_numeric, rows = column in contract.numeric_features, EffectiveFractions()
     for name in contract.slices:
         if name not in reference.columns or name not in batch.columns or name == column:
             continue

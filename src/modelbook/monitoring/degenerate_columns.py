@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, MIN_VALUES, EffectiveRowShares
+from modelbook.scoring.drift_measure import FAMILY_WISE_ALPHA, MIN_VALUES, EffectiveFractions
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -32,7 +32,10 @@ class DegenerateColumn(NamedTuple):
 
 
 def find_degenerate_columns(
-    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, row_shares: EffectiveRowShares
+    reference: pd.DataFrame,
+    batch: pd.DataFrame,
+    contract: Contract,
+    effective_fractions: EffectiveFractions,
 ) -> list[DegenerateColumn]:
     """Find the columns of the model's inputs that are empty or constant in the batch alone."""
     names = contract.input_names
@@ -43,7 +46,8 @@ def find_degenerate_columns(
         degenerate, n_values = _inspect_column(name, reference_values, values)
         if (
             degenerate
-            and degenerate.reference_share ** (n_values * row_shares.batch) < max_probability
+            and degenerate.reference_share ** (n_values * effective_fractions.batch)
+            < max_probability
         ):
             findings.append(degenerate)
     return findings

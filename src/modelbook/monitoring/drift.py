@@ -12,8 +12,8 @@ import pandas as pd
 
 from modelbook.dataset.missing_patterns import find_common_missing
 from modelbook.scoring import drift_measure
-from modelbook.scoring.drift_measure import DriftDistance, EffectiveRowShares
-from modelbook.scoring.drift_reference import measure_table_row_share
+from modelbook.scoring.drift_measure import DriftDistance, EffectiveFractions
+from modelbook.scoring.drift_reference import compute_table_effective_fraction
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -54,7 +54,7 @@ def measure_feature_drift(
         contract.numeric_features,
         threshold=threshold,
         missing_rate_change=missing_rate_change,
-        row_shares=effective_row_shares(reference, batch, contract),
+        effective_fractions=compute_effective_fractions(reference, batch, contract),
     )
     missing_with = find_common_missing(reference_features, batch_features)
     return table.assign(missing_with=table["column"].map(missing_with)).sort_values(
@@ -62,12 +62,12 @@ def measure_feature_drift(
     )
 
 
-def effective_row_shares(
+def compute_effective_fractions(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
-) -> EffectiveRowShares:
+) -> EffectiveFractions:
     """Return the effective sample size per row, of reference and batch."""
-    return EffectiveRowShares(
-        *(measure_table_row_share(side, contract) for side in (reference, batch))
+    return EffectiveFractions(
+        *(compute_table_effective_fraction(side, contract) for side in (reference, batch))
     )
 
 
@@ -78,7 +78,7 @@ def measure_drift(
     *,
     threshold: float,
     missing_rate_change: float,
-    row_shares: EffectiveRowShares,
+    effective_fractions: EffectiveFractions,
 ) -> pd.DataFrame:
     """Measure the drift of each column between two tables.
 
@@ -105,7 +105,7 @@ def measure_drift(
         (for information only), ``new`` the share of values that do not occur in the reference.
         ``score`` is NaN if either table has fewer than ``MIN_VALUES`` values.
     """
-    test_count = drift_measure.count_tests(reference.shape[1])
+    n_tests = drift_measure.count_tests(reference.shape[1])
     thresholds = {"threshold": threshold, "missing_rate_change": missing_rate_change}
     rows = [
         {"column": name}
@@ -113,8 +113,8 @@ def measure_drift(
             reference[name],
             batch[name],
             name in numeric_columns,
-            row_shares,
-            test_count,
+            effective_fractions,
+            n_tests,
             **thresholds,
         )
         for name in reference.columns
@@ -126,18 +126,18 @@ def _measure_column(
     reference: pd.Series,
     batch: pd.Series,
     is_numeric: bool,
-    row_shares: EffectiveRowShares,
-    test_count: int,
+    effective_fractions: EffectiveFractions,
+    n_tests: int,
     *,
     threshold: float,
     missing_rate_change: float,
 ) -> dict[str, Any]:
     """Measure the drift of a column; see ``measure_drift``."""
-    distance = measure_distance(reference, batch, is_numeric, row_shares, test_count)
+    distance = measure_distance(reference, batch, is_numeric, effective_fractions, n_tests)
     reference_rate, batch_rate, critical_change = measure_share_change(
-        reference.isna(), batch.isna(), row_shares, test_count
+        reference.isna(), batch.isna(), effective_fractions, n_tests
     )
-    excess = drift_measure.measure_excess(
+    excess = drift_measure.compute_relative_drift(
         distance,
         (reference_rate, batch_rate),
         critical_change,
@@ -162,15 +162,15 @@ def measure_distance(
     reference: pd.Series,
     batch: pd.Series,
     is_numeric: bool,
-    row_shares: EffectiveRowShares,
-    test_count: int,
+    effective_fractions: EffectiveFractions,
+    n_tests: int,
 ) -> DriftDistance:
     """Compute the Jensen-Shannon distance of the non-missing values and its critical value."""
     reference, batch = (_drop_missing(side, is_numeric) for side in (reference, batch))
     counts = (
         _count_by_quantile(reference, batch) if is_numeric else _count_by_category(reference, batch)
     )
-    return drift_measure.measure_count_distance(*counts, row_shares, test_count)
+    return drift_measure.measure_count_distance(*counts, effective_fractions, n_tests)
 
 
 def _drop_missing(values: pd.Series, is_numeric: bool) -> pd.Series:
@@ -193,12 +193,12 @@ def _count_by_category(reference: pd.Series, batch: pd.Series) -> tuple[np.ndarr
 
 
 def measure_share_change(
-    reference: pd.Series, batch: pd.Series, row_shares: EffectiveRowShares, test_count: int
+    reference: pd.Series, batch: pd.Series, effective_fractions: EffectiveFractions, n_tests: int
 ) -> tuple[float, float, float]:
     """Return the shares of true rows in reference and batch, and the largest change by chance."""
     shares = float(reference.mean()), float(batch.mean())
-    rows = len(reference) * row_shares.reference, len(batch) * row_shares.batch
-    return *shares, drift_measure.critical_share_change(shares, rows, test_count)
+    rows = len(reference) * effective_fractions.reference, len(batch) * effective_fractions.batch
+    return *shares, drift_measure.compute_critical_rate_change(shares, rows, n_tests)
 
 
 def _unseen_share(reference: pd.Series, batch: pd.Series) -> float:

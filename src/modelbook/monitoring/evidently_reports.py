@@ -19,7 +19,7 @@ from modelbook import formatting
 from modelbook.atomic import atomic_write
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
-from modelbook.scoring.drift_measure import DRIFTED_FROM, EffectiveRowShares
+from modelbook.scoring.drift_measure import DRIFTED_FROM, EffectiveFractions
 
 if TYPE_CHECKING:
     from evidently import Report
@@ -119,7 +119,7 @@ def register_drift_method(params: Monitor, excess: Mapping[str, float] | None = 
         if value is None:
             is_numeric = kind == ColumnType.Numerical
             distance, critical = drift.measure_distance(
-                reference, batch, is_numeric, EffectiveRowShares(), test_count=1
+                reference, batch, is_numeric, EffectiveFractions(), n_tests=1
             )
             value = distance / float(np.fmax(params.drift, critical))
         return (0.0, False) if np.isnan(value) else (float(value), bool(value >= threshold))

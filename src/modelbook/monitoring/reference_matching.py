@@ -1,13 +1,14 @@
-"""Compare like for like: the rows of the reference that match the batch's mix.
+"""Match the reference to a batch: reference rows with the batch's distribution of strata.
 
-A batch may hold other shares of the kinds of rows than the reference without any kind having
-changed. Rows are of a kind by the values of the columns that the contract declares as ``strata``,
-and by which columns are missing in them. The reference is matched to the batch: of each kind, as
-many rows are drawn as give the batch's shares.
+A batch may have other proportions of strata than the reference without a change within any stratum.
+A stratum is a combination of values of the columns that the contract declares as ``strata``, and of
+a missing-value pattern. From each stratum of the reference, as many rows are sampled as give the
+batch's proportions.
 
-A change of the missing columns is a change of the mix where it was to be expected: fewer rows miss
-them than in the reference, or as many as in its newest period, and the values that are there have
-not drifted. More missing values may be a fault of the table, and stay drift.
+A changed missing-value pattern counts as a change of the mix where it was to be expected: the
+columns are missing in fewer rows than in the reference, or in as many as in its newest period, and
+their other values have not drifted. More missing values may be an error of the table, and count as
+drift.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from modelbook.contract import Contract
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
 from modelbook.monitoring import drift
 from modelbook.scoring import drift_measure
-from modelbook.scoring.drift_measure import EffectiveRowShares
+from modelbook.scoring.drift_measure import EffectiveFractions
 
 
 @dataclass(frozen=True)
 class MixShift:
-    """A share of rows that differs between reference and batch, and is not drift.
+    """A proportion of rows that differs between reference and batch, and is not drift.
 
     ``columns`` are missing in those rows, or have the value ``value`` in them.
     """
@@ -42,7 +43,7 @@ class MixShift:
 
 @dataclass(frozen=True)
 class MatchedReference:
-    """The reference's rows with the batch's mix, and the shifts of the mix that this evens out."""
+    """Reference rows with the batch's mix, and the shifts of the mix that matching removes."""
 
     rows: pd.DataFrame
     shifts: list[MixShift] = field(default_factory=list)
@@ -55,38 +56,42 @@ def match_reference(
 
     All of the reference if the mix is the same, or if fewer than ``min_rows`` rows would be left.
     """
-    kinds = np.zeros(len(reference), dtype=int), np.zeros(len(batch), dtype=int)
+    strata = np.zeros(len(reference), dtype=int), np.zeros(len(batch), dtype=int)
     matched, shifts = np.ones(len(reference), dtype=bool), []
     for shift, values in _find_shifts(reference, batch, contract, params):
-        finer_kinds = _refine(kinds, values)
-        positions = _draw_rows(*finer_kinds, params.seed)
+        finer_strata = _cross_strata(strata, values)
+        positions = _draw_rows(*finer_strata, params.seed)
         if positions is not None and positions.sum() >= params.min_rows:
-            kinds, matched = finer_kinds, positions
+            strata, matched = finer_strata, positions
             shifts.append(shift)
     return MatchedReference(reference[matched] if shifts else reference, shifts)
 
 
-Sides = tuple[pd.Series, pd.Series]  # kinds of rows of reference and batch
+ColumnPair = tuple[pd.Series, pd.Series]  # of reference and batch
 
 
 def _find_shifts(
     reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, params: Monitor
-) -> Iterator[tuple[MixShift, Sides]]:
-    """Find what differs between the mixes: missing columns, then declared strata."""
-    row_shares = drift.effective_row_shares(reference, batch, contract)
+) -> Iterator[tuple[MixShift, ColumnPair]]:
+    """Find shifts of the mix: missing-value patterns, then declared strata."""
+    effective_fractions = drift.compute_effective_fractions(reference, batch, contract)
     features = contract.select_features(reference), contract.select_features(batch)
-    test_count = drift_measure.count_tests(features[0].shape[1])
+    n_tests = drift_measure.count_tests(features[0].shape[1])
     for pattern in find_missing_patterns(reference, contract):
         is_missing = _all_missing(features[0], pattern), _all_missing(features[1], pattern)
-        before, now, by_chance = drift.measure_share_change(*is_missing, row_shares, test_count)
+        before, now, by_chance = drift.measure_share_change(
+            *is_missing, effective_fractions, n_tests
+        )
         if drift_measure.is_expected_mix_change(
             (before, now), pattern.newest_share, by_chance, params.missing_rate_change
-        ) and _values_agree(pattern.columns, features, contract, params, row_shares):
+        ) and _has_same_distribution(
+            pattern.columns, features, contract, params, effective_fractions
+        ):
             yield MixShift(pattern.columns, before, now, period=pattern.period), is_missing
     for name in contract.strata:
         if name in reference.columns and name in batch.columns:
             values = _as_texts(reference[name]), _as_texts(batch[name])
-            if shift := _compare_shares(name, values, params, row_shares, test_count):
+            if shift := _compare_shares(name, values, params, effective_fractions, n_tests):
                 yield shift, values
 
 
@@ -98,31 +103,35 @@ def _as_texts(values: pd.Series) -> pd.Series:
     return values.astype(object).fillna("").astype(str)
 
 
-def _values_agree(
+def _has_same_distribution(
     columns: list[str],
     features: tuple[pd.DataFrame, pd.DataFrame],
     contract: Contract,
     params: Monitor,
-    row_shares: EffectiveRowShares,
+    effective_fractions: EffectiveFractions,
 ) -> bool:
     """Whether the values that are not missing have not drifted: imputed values may have changed."""
-    test_count = drift_measure.count_tests(features[0].shape[1])
+    n_tests = drift_measure.count_tests(features[0].shape[1])
     for name in columns:
-        sides = features[0][name], features[1][name]
+        column_pair = features[0][name], features[1][name]
         is_numeric = name in contract.numeric_features
-        distance = drift.measure_distance(*sides, is_numeric, row_shares, test_count)
-        limit = np.fmax(params.drift, distance.critical_distance)
-        became_constant = sides[1].nunique() < min(2, sides[0].nunique())
-        if not distance.distance < limit or became_constant:
+        distance = drift.measure_distance(*column_pair, is_numeric, effective_fractions, n_tests)
+        threshold = np.fmax(params.drift, distance.critical_distance)
+        became_constant = column_pair[1].nunique() < min(2, column_pair[0].nunique())
+        if not distance.distance < threshold or became_constant:
             return False
     return True
 
 
 def _compare_shares(
-    name: str, values: Sides, params: Monitor, row_shares: EffectiveRowShares, test_count: int
+    name: str,
+    values: ColumnPair,
+    params: Monitor,
+    effective_fractions: EffectiveFractions,
+    n_tests: int,
 ) -> MixShift | None:
-    """Name the value whose share changed most, if the column's distribution has drifted."""
-    distance = drift.measure_distance(*values, False, row_shares, test_count)
+    """Return the value whose proportion changed most, if the column has drifted."""
+    distance = drift.measure_distance(*values, False, effective_fractions, n_tests)
     if not distance.distance >= max(params.drift, distance.critical_distance):
         return None
     before, now = (
@@ -134,22 +143,24 @@ def _compare_shares(
     return MixShift([name], float(before[value]), float(now[value]), value=str(value))
 
 
-def _refine(kinds: tuple[np.ndarray, np.ndarray], values: Sides) -> tuple[np.ndarray, np.ndarray]:
-    """Divide each kind of rows by further values."""
+def _cross_strata(
+    strata: tuple[np.ndarray, np.ndarray], values: ColumnPair
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide each stratum by further values."""
     codes, distinct = pd.factorize(pd.concat(values, ignore_index=True))
-    refined = pd.factorize(np.concatenate(kinds) * len(distinct) + codes)[0]
-    return refined[: len(kinds[0])], refined[len(kinds[0]) :]
+    refined = pd.factorize(np.concatenate(strata) * len(distinct) + codes)[0]
+    return refined[: len(strata[0])], refined[len(strata[0]) :]
 
 
 def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
-    """Mark reference rows so that each kind has the batch's share; None if that is impossible."""
-    n_kinds = max(reference.max(initial=0), batch.max(initial=0)) + 1
-    available, required = (np.bincount(side, minlength=n_kinds) for side in (reference, batch))
+    """Sample reference rows so that strata have the batch's proportions; None if impossible."""
+    n_strata = max(reference.max(initial=0), batch.max(initial=0)) + 1
+    available, required = (np.bincount(side, minlength=n_strata) for side in (reference, batch))
     row_counts = drift_measure.count_rows_to_match(available, required)
     if row_counts is None:
         return None
     random, matched = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)
-    for kind in np.flatnonzero(row_counts):
-        rows = np.flatnonzero(reference == kind)
-        matched[random.choice(rows, row_counts[kind], replace=False)] = True
+    for stratum in np.flatnonzero(row_counts):
+        rows = np.flatnonzero(reference == stratum)
+        matched[random.choice(rows, row_counts[stratum], replace=False)] = True
     return matched

@@ -22,7 +22,7 @@ MIN_VALUES = 100  # non-missing values needed in reference and batch
 QUANTILE_BINS = 10  # bins of a numeric column, by quantiles of the reference
 MIN_EXPECTED_COUNT = 5  # minimum in the smaller sample; rarer cells are pooled (Cochran 1954)
 FAMILY_WISE_ALPHA = 0.01  # false alarm rate per batch, over all columns (Bonferroni)
-DRIFTED_FROM = 1.0  # minimum of ``measure_excess`` for drift
+DRIFTED_FROM = 1.0  # minimum of ``compute_relative_drift`` for drift
 MIN_STRATUM_ROWS = 50  # minimum of reference rows in each stratum that is matched
 MAX_UNMATCHED_SHARE = 0.02  # maximum share of batch rows in strata that the reference hardly has
 Counts = NDArray[np.float64] | NDArray[np.int64]
@@ -38,14 +38,14 @@ class DriftDistance(NamedTuple):
 NOT_MEASURED = DriftDistance(float("nan"), float("nan"))
 
 
-class EffectiveRowShares(NamedTuple):
+class EffectiveFractions(NamedTuple):
     """Effective sample size per row; below 1 if entities have several, correlated rows."""
 
     reference: float = 1.0
     batch: float = 1.0
 
 
-def effective_row_share(entity_sizes: Counts) -> float:
+def compute_effective_fraction(entity_sizes: Counts) -> float:
     """Kish's (1965) number of entities, as if of one size, per row, from the rows of each."""
     sizes = np.asarray(entity_sizes, dtype=float)
     return float(sizes.sum() / (sizes**2).sum()) if sizes.size else 1.0
@@ -79,31 +79,34 @@ def count_tests(n_columns: int) -> int:
 def measure_count_distance(
     reference_counts: Counts,
     batch_counts: Counts,
-    row_shares: EffectiveRowShares,
-    test_count: float,
+    effective_fractions: EffectiveFractions,
+    n_tests: float,
 ) -> DriftDistance:
-    """Compute the Jensen-Shannon distance of counts by cell, and its critical value."""
+    """Compute the Jensen-Shannon distance of counts by bin, and its critical value."""
     from scipy.special import chdtri
 
     n_reference, n_batch = reference_counts.sum(), batch_counts.sum()
     if min(n_reference, n_batch) < MIN_VALUES:
         return NOT_MEASURED
-    reference_counts, batch_counts = _pool_rare_cells(reference_counts, batch_counts)
+    reference_counts, batch_counts = _pool_rare_bins(reference_counts, batch_counts)
     divergence = _jensen_shannon_divergence(
         reference_counts / reference_counts.sum(), batch_counts / batch_counts.sum()
     )
-    scale = (1 / (n_reference * row_shares.reference) + 1 / (n_batch * row_shares.batch)) / 8
+    scale = (
+        1 / (n_reference * effective_fractions.reference)
+        + 1 / (n_batch * effective_fractions.batch)
+    ) / 8
     freedom = len(reference_counts) - 1
     expected_divergence = scale * freedom
-    critical_divergence = scale * chdtri(max(freedom, 1), FAMILY_WISE_ALPHA / test_count)
+    critical_divergence = scale * chdtri(max(freedom, 1), FAMILY_WISE_ALPHA / n_tests)
     return DriftDistance(
         float(np.sqrt(max(0.0, divergence - expected_divergence))),
         float(np.sqrt(max(0.0, critical_divergence - expected_divergence))),
     )
 
 
-def _pool_rare_cells(reference_counts: Counts, batch_counts: Counts) -> tuple[Counts, Counts]:
-    """Pool rare cells into one."""
+def _pool_rare_bins(reference_counts: Counts, batch_counts: Counts) -> tuple[Counts, Counts]:
+    """Pool rare bins into one."""
     total_counts = reference_counts + batch_counts
     is_rare = (
         total_counts * min(reference_counts.sum(), batch_counts.sum())
@@ -125,8 +128,8 @@ def _jensen_shannon_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -
     return float((rel_entr(p, mixture).sum() + rel_entr(q, mixture).sum()) / 2)
 
 
-def critical_share_change(
-    shares: tuple[float, float], effective_rows: tuple[float, float], test_count: float
+def compute_critical_rate_change(
+    shares: tuple[float, float], effective_rows: tuple[float, float], n_tests: float
 ) -> float:
     """Return the largest change of a share of rows that chance explains."""
     from scipy.special import ndtri
@@ -135,10 +138,10 @@ def critical_share_change(
         return float("inf")
     pooled = np.average(shares, weights=effective_rows)
     variance = pooled * (1 - pooled) * (1 / effective_rows[0] + 1 / effective_rows[1])
-    return float(-ndtri(FAMILY_WISE_ALPHA / test_count / 2) * np.sqrt(variance))
+    return float(-ndtri(FAMILY_WISE_ALPHA / n_tests / 2) * np.sqrt(variance))
 
 
-def measure_excess(
+def compute_relative_drift(
     distance: DriftDistance,
     missing_rates: tuple[float, float],
     critical_change: float,

@@ -1,8 +1,8 @@
 """A version's reference for the drift of recent requests: counts of the holdout, without its rows.
 
-The counts are divided by kinds of rows: by which columns are missing together in them, and by the
-values of the contract's ``strata``. So the service can weight them to the mix of recent requests,
-as monitor draws rows of the holdout.
+Counts are kept per stratum: combination of a missing-value pattern and of values of the columns
+that the contract declares as ``strata``. So the service can reweight the reference to the strata of
+recent requests (post-stratification), as monitor draws rows of the holdout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelbook.scoring import drift_measure
-from modelbook.scoring.drift_measure import Counts, EffectiveRowShares
+from modelbook.scoring.drift_measure import Counts, EffectiveFractions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from modelbook.dataset.missing_patterns import MissingPattern
 
 DRIFT_REFERENCE_FILE = "drift_reference.json"
-MAX_PATTERNS = 4  # groups of missing columns, the most frequent: 2 ** 4 kinds of rows at most
-MAX_KINDS = 256  # kinds of rows; a stratum that would make more is not matched
+MAX_PATTERNS = 4  # groups of missing columns, the most frequent: 2 ** 4 strata at most
+MAX_STRATA = 256  # a column that would make more is not matched
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class FeatureCounts:
-    """Counts of a feature's values, by kind of rows and cell.
+    """Counts of a feature's values by stratum and bin, shape (strata, bins).
 
-    A number's cells are the bins between ``boundaries``; others have one for each category.
+    Bins of a number lie between ``boundaries``; other features have a bin for each category.
     """
 
     counts: NDArray[np.int64]
@@ -47,7 +47,7 @@ class FeatureCounts:
     categories: dict[str, int]
 
     def count_values(self, values: Sequence[Any]) -> NDArray[np.int64]:
-        """Count values by cell; each category that the reference does not have gets a new one."""
+        """Count values by bin; each category that the reference does not have gets a new one."""
         if self.boundaries is not None:
             numbers = np.array(values, dtype=float)  # None becomes NaN
             return drift_measure.count_by_bin(self.boundaries, numbers[~np.isnan(numbers)])
@@ -64,51 +64,51 @@ class RecentCounts:
     ----------
     by_feature : dict
         By feature, the counts from ``FeatureCounts.count_values``.
-    kinds : ndarray
-        By row and criterion of the reference, from ``DriftReference.find_kinds``.
-    row_share : float
+    strata : ndarray of shape (rows, criteria)
+        Stratum codes of each row, from ``DriftReference.find_strata``.
+    effective_fraction : float
         Effective sample size per row.
     """
 
     by_feature: dict[str, NDArray[np.int64]]
-    kinds: NDArray[np.int64]
-    row_share: float
+    strata: NDArray[np.int64]
+    effective_fraction: float
 
     @property
     def rows(self) -> int:
         """Number of rows."""
-        return len(self.kinds)
+        return len(self.strata)
 
 
 @dataclass(frozen=True)
 class DriftReference:
-    """Counts of the holdout by kind of rows.
+    """Counts of the holdout by stratum; the keys of its file are those of 1.0.0.
 
     Attributes
     ----------
     pattern_columns : list of list of str
         Columns that are missing in the same rows.
-    newest_shares : list of float
-        By pattern, the share of such rows in the newest period.
-    strata : dict
-        By stratum, its values as texts.
-    kinds : ndarray
-        By kind and criterion, 1 where the columns of a pattern are missing, or the position of the
-        value of a stratum. The patterns are the first criteria, the strata the others.
-    kind_rows : ndarray
-        Rows of each kind.
+    newest_period_rates : list of float
+        By pattern, the fraction of such rows in the newest period.
+    stratum_columns : dict
+        Column that the contract declares in ``strata`` to its values as strings.
+    strata : ndarray of shape (strata, criteria)
+        1 where the columns of a pattern are missing, or the position of the value of a stratum
+        column. The patterns are the first criteria, the stratum columns the others.
+    stratum_rows : ndarray
+        Rows of each stratum.
     entity : str or None
         Column of the entity, of which recent rows may have several.
     """
 
     features: dict[str, FeatureCounts]
     pattern_columns: list[list[str]]
-    newest_shares: list[float]
-    strata: dict[str, list[str]]
-    kinds: NDArray[np.int64]
-    kind_rows: NDArray[np.int64]
+    newest_period_rates: list[float]
+    stratum_columns: dict[str, list[str]]
+    strata: NDArray[np.int64]
+    stratum_rows: NDArray[np.int64]
     entity: str | None
-    row_share: float
+    effective_fraction: float
 
     @classmethod
     def load(cls, folder: Path) -> DriftReference | None:
@@ -127,38 +127,38 @@ class DriftReference:
             )
             for name, feature in data["features"].items()
         }
-        kinds = np.array(data["kinds"], dtype=np.int64).reshape(len(data["kind_rows"]), -1)
+        strata = np.array(data["kinds"], dtype=np.int64).reshape(len(data["kind_rows"]), -1)
         return cls(
             features,
             data["pattern_columns"],
             data["newest_shares"],
             data.get("strata", {}),  # 1.0.0 did not match strata
-            kinds,
+            strata,
             np.array(data["kind_rows"], dtype=np.int64),
             data["entity"],
             data["row_share"],
         )
 
     @cached_property
-    def test_count(self) -> int:
+    def n_tests(self) -> int:
         """Number of tests of all features."""
         return drift_measure.count_tests(len(self.features))
 
-    def find_kinds(self, rows: Sequence[Row]) -> NDArray[np.int64]:
-        """Return by row and criterion the value that ``kinds`` has; -1 if no row has the column.
+    def find_strata(self, rows: Sequence[Row]) -> NDArray[np.int64]:
+        """Return the stratum codes of rows, shape (rows, criteria); -1 where the column is absent.
 
-        A value of a stratum that the reference does not have gets a new position.
+        A value of a stratum column that the reference does not have gets a new position.
         """
         criteria: list[list[int]] = [
             [all(row.get(name) is None for name in columns) for row in rows]
             for columns in self.pattern_columns
         ]
-        for name, values in self.strata.items():
+        for name, values in self.stratum_columns.items():
             positions = {value: position for position, value in enumerate(values)}
             is_known = any(name in row for row in rows)
             criteria.append(
                 [
-                    positions.setdefault(_stratum_text(row.get(name)), len(positions))
+                    positions.setdefault(_format_stratum_value(row.get(name)), len(positions))
                     if is_known
                     else -1
                     for row in rows
@@ -166,59 +166,68 @@ class DriftReference:
             )
         return np.array(criteria, dtype=np.int64).reshape(-1, len(rows)).T
 
-    def measure_row_share(self, rows: Sequence[Row]) -> float:
+    def compute_effective_fraction(self, rows: Sequence[Row]) -> float:
         """Return the effective sample size per row; rows without an entity count as one each."""
         if self.entity is None:
             return 1.0
         sizes = Counter(row.get(self.entity) for row in rows)
         unknown_rows = sizes.pop(None, 0)
-        return drift_measure.effective_row_share(np.array([*sizes.values(), *[1] * unknown_rows]))
+        return drift_measure.compute_effective_fraction(
+            np.array([*sizes.values(), *[1] * unknown_rows])
+        )
 
     def measure_drift(self, recent: RecentCounts, params: Monitor) -> Iterator[tuple[str, float]]:
-        """Yield each feature's drift in multiples of its threshold; drifted from 1."""
-        weights = self._match_mix(recent, params)
+        """Yield each feature's drift relative to its threshold: values of at least 1 mean drift."""
+        weights = self._compute_stratum_weights(recent, params)
         for name in self.features:
             yield name, self._measure_feature(name, recent, weights, params)
 
     def _measure_feature(
         self, name: str, recent: RecentCounts, weights: NDArray[np.float64], params: Monitor
     ) -> float:
-        counts, recent_counts = self._count_both(name, recent, weights)
-        n_rows = float(weights @ self.kind_rows), recent.rows
-        row_shares = EffectiveRowShares(self.row_share, recent.row_share)
+        counts, recent_counts = self._align_counts(name, recent, weights)
+        n_rows = float(weights @ self.stratum_rows), recent.rows
+        effective_fractions = EffectiveFractions(self.effective_fraction, recent.effective_fraction)
         missing_rates = (
             max(0.0, (n_rows[0] - float(counts.sum())) / n_rows[0]),
             (n_rows[1] - int(recent_counts.sum())) / n_rows[1],
         )
-        effective_rows = n_rows[0] * row_shares.reference, n_rows[1] * row_shares.batch
-        return drift_measure.measure_excess(
+        effective_rows = (
+            n_rows[0] * effective_fractions.reference,
+            n_rows[1] * effective_fractions.batch,
+        )
+        return drift_measure.compute_relative_drift(
             drift_measure.measure_count_distance(
-                counts, recent_counts, row_shares, self.test_count
+                counts, recent_counts, effective_fractions, self.n_tests
             ),
             missing_rates,
-            drift_measure.critical_share_change(missing_rates, effective_rows, self.test_count),
+            drift_measure.compute_critical_rate_change(missing_rates, effective_rows, self.n_tests),
             threshold=params.drift,
             missing_rate_change=params.missing_rate_change,
         )
 
-    def _count_both(
+    def _align_counts(
         self, name: str, recent: RecentCounts, weights: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], Counts]:
-        """Return the weighted counts of the reference and those of recent rows, cell by cell."""
+        """Return the weighted counts of the reference and those of recent rows, bin by bin."""
         recent_counts = recent.by_feature[name]
         counts = weights @ self.features[name].counts
         return np.pad(counts, (0, len(recent_counts) - len(counts))), recent_counts
 
-    def _match_mix(self, recent: RecentCounts, params: Monitor) -> NDArray[np.float64]:
-        """Weight the kinds of rows so that the reference has the mix of the recent rows."""
-        weights = np.ones(len(self.kind_rows))
-        codes = np.zeros(len(self.kind_rows), np.int64), np.zeros(recent.rows, np.int64)
-        for criterion in range(self.kinds.shape[1]):
-            if not self._is_mix_shift(criterion, recent, params):
+    def _compute_stratum_weights(
+        self, recent: RecentCounts, params: Monitor
+    ) -> NDArray[np.float64]:
+        """Weight the strata so that the reference has the mix of the recent rows."""
+        weights = np.ones(len(self.stratum_rows))
+        codes = np.zeros(len(self.stratum_rows), np.int64), np.zeros(recent.rows, np.int64)
+        for criterion in range(self.strata.shape[1]):
+            if not self._has_criterion_shifted(criterion, recent, params):
                 continue
-            finer_codes = _refine(codes, (self.kinds[:, criterion], recent.kinds[:, criterion]))
+            finer_codes = _cross_strata(
+                codes, (self.strata[:, criterion], recent.strata[:, criterion])
+            )
             n_codes = max(int(side.max(initial=0)) for side in finer_codes) + 1
-            available = np.bincount(finer_codes[0], self.kind_rows, n_codes).astype(np.int64)
+            available = np.bincount(finer_codes[0], self.stratum_rows, n_codes).astype(np.int64)
             matched_counts = drift_measure.count_rows_to_match(
                 available, np.bincount(finer_codes[1], minlength=n_codes)
             )
@@ -227,66 +236,67 @@ class DriftReference:
                 weights = (matched_counts / np.maximum(available, 1))[codes[0]]
         return weights
 
-    def _is_mix_shift(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
+    def _has_criterion_shifted(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
         if criterion < len(self.pattern_columns):
-            return self._is_pattern_shift(criterion, recent, params)
-        return self._is_stratum_shift(criterion, recent, params)
+            return self._has_pattern_shifted(criterion, recent, params)
+        return self._has_column_shifted(criterion, recent, params)
 
-    def _is_stratum_shift(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
-        values, recent_values = self.kinds[:, criterion], recent.kinds[:, criterion]
+    def _has_column_shifted(self, criterion: int, recent: RecentCounts, params: Monitor) -> bool:
+        values, recent_values = self.strata[:, criterion], recent.strata[:, criterion]
         if recent_values.min(initial=0) < 0:  # requests do not have this column
             return False
         n_values = max(int(side.max(initial=0)) for side in (values, recent_values)) + 1
         distance = drift_measure.measure_count_distance(
-            np.bincount(values, self.kind_rows, n_values),
+            np.bincount(values, self.stratum_rows, n_values),
             np.bincount(recent_values, minlength=n_values),
-            EffectiveRowShares(self.row_share, recent.row_share),
-            self.test_count,
+            EffectiveFractions(self.effective_fraction, recent.effective_fraction),
+            self.n_tests,
         )
         return bool(distance.distance >= max(params.drift, distance.critical_distance))
 
-    def _is_pattern_shift(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
+    def _has_pattern_shifted(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
         shares = (
-            float(self.kinds[:, pattern] @ self.kind_rows / self.kind_rows.sum()),
-            float(recent.kinds[:, pattern].mean()),
+            float(self.strata[:, pattern] @ self.stratum_rows / self.stratum_rows.sum()),
+            float(recent.strata[:, pattern].mean()),
         )
         effective_rows = (
-            float(self.kind_rows.sum()) * self.row_share,
-            recent.rows * recent.row_share,
+            float(self.stratum_rows.sum()) * self.effective_fraction,
+            recent.rows * recent.effective_fraction,
         )
-        critical_change = drift_measure.critical_share_change(
-            shares, effective_rows, self.test_count
+        critical_change = drift_measure.compute_critical_rate_change(
+            shares, effective_rows, self.n_tests
         )
         return drift_measure.is_expected_mix_change(
-            shares, self.newest_shares[pattern], critical_change, params.missing_rate_change
+            shares, self.newest_period_rates[pattern], critical_change, params.missing_rate_change
         ) and all(
-            self._values_agree(name, recent, params) for name in self.pattern_columns[pattern]
+            self._has_same_distribution(name, recent, params)
+            for name in self.pattern_columns[pattern]
         )
 
-    def _values_agree(self, name: str, recent: RecentCounts, params: Monitor) -> bool:
+    def _has_same_distribution(self, name: str, recent: RecentCounts, params: Monitor) -> bool:
         """Whether the values that are not missing have neither drifted nor become constant."""
-        counts, recent_counts = self._count_both(name, recent, np.ones(len(self.kind_rows)))
-        row_shares = EffectiveRowShares(self.row_share, recent.row_share)
+        counts, recent_counts = self._align_counts(name, recent, np.ones(len(self.stratum_rows)))
+        effective_fractions = EffectiveFractions(self.effective_fraction, recent.effective_fraction)
         distance = drift_measure.measure_count_distance(
-            counts, recent_counts, row_shares, self.test_count
+            counts, recent_counts, effective_fractions, self.n_tests
         )
         n_values, n_recent = (int(np.count_nonzero(side)) for side in (counts, recent_counts))
         became_constant = n_recent < min(2, n_values)
-        limit = np.fmax(params.drift, distance.critical_distance)
-        return bool(distance.distance < limit) and not became_constant
+        threshold = np.fmax(params.drift, distance.critical_distance)
+        return bool(distance.distance < threshold) and not became_constant
 
 
-def _stratum_text(value: Any) -> str:
+def _format_stratum_value(value: Any) -> str:
     """The text of a value, the same for a number of a table and that of a request."""
     if isinstance(value, numbers.Real | np.bool_):
         return repr(float(value))
     return "" if value is None else str(value)
 
 
-Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # kinds of reference rows and recent rows
+Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # strata of reference rows and recent rows
 
 
-def _refine(codes: Codes, values: Codes) -> Codes:
+def _cross_strata(codes: Codes, values: Codes) -> Codes:
     """Divide the rows of each code by further values, and number the codes again."""
     n_values = max(int(side.max(initial=0)) for side in values) + 1
     refined = np.concatenate(codes) * n_values + np.concatenate(values)
@@ -294,12 +304,12 @@ def _refine(codes: Codes, values: Codes) -> Codes:
     return finer_codes[: len(codes[0])], finer_codes[len(codes[0]) :]
 
 
-def measure_table_row_share(rows: pd.DataFrame, contract: Contract) -> float:
+def compute_table_effective_fraction(rows: pd.DataFrame, contract: Contract) -> float:
     """Return the effective sample size per row of a table; unknown entities have one row each."""
     if rows.empty or contract.entity not in rows.columns:
         return 1.0
     entities = rows[contract.entity]
-    return drift_measure.effective_row_share(
+    return drift_measure.compute_effective_fraction(
         np.concatenate([entities.value_counts(), np.ones(entities.isna().sum())])
     )
 
@@ -311,23 +321,23 @@ def write_drift_reference(folder: Path, rows: pd.DataFrame, contract: Contract) 
 
 
 def _count_reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Count the holdout's values by feature and kind of rows, as plain data."""
+    """Count the holdout's values by feature and stratum, as plain data."""
     from modelbook.dataset.missing_patterns import find_missing_patterns
 
     features = contract.select_features(rows)
     patterns = _select_patterns(find_missing_patterns(rows, contract), len(rows))
     missing = [features[pattern.columns].isna().all(axis=1).to_numpy() for pattern in patterns]
-    kinds, row_kinds, strata = _divide_by_strata(rows, contract, missing)
+    strata, row_strata, stratum_columns = _divide_by_strata(rows, contract, missing)
     return {
         "entity": contract.entity,
-        "row_share": measure_table_row_share(rows, contract),
+        "row_share": compute_table_effective_fraction(rows, contract),
         "pattern_columns": [pattern.columns for pattern in patterns],
         "newest_shares": [pattern.newest_share for pattern in patterns],
-        "strata": strata,
-        "kinds": kinds.tolist(),
-        "kind_rows": np.bincount(row_kinds).tolist(),
+        "strata": stratum_columns,
+        "kinds": strata.tolist(),
+        "kind_rows": np.bincount(row_strata).tolist(),
         "features": {
-            name: _count_feature(values, name in contract.numeric_features, row_kinds)
+            name: _count_feature(values, name in contract.numeric_features, row_strata)
             for name, values in features.items()
         },
     }
@@ -336,27 +346,31 @@ def _count_reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 def _divide_by_strata(
     rows: pd.DataFrame, contract: Contract, criteria: list[NDArray[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[str, list[str]]]:
-    """Divide rows by criteria and strata: the kinds, the kind of each row, the strata's values.
+    """Return the strata by criteria and columns, each row's stratum, and the columns' values.
 
-    A stratum that would make more than ``MAX_KINDS`` kinds is left out.
+    A column that would make more than ``MAX_STRATA`` strata is left out.
     """
 
-    def find_kinds(columns: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def find_strata(columns: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         table = np.array(columns, dtype=np.int64).reshape(-1, len(rows)).T
-        kinds, row_kinds = np.unique(table, axis=0, return_inverse=True)
-        return kinds, row_kinds.ravel()
+        strata, row_strata = np.unique(table, axis=0, return_inverse=True)
+        return strata, row_strata.ravel()
 
-    (kinds, row_kinds), strata = find_kinds(criteria), {}
+    (strata, row_strata), stratum_columns = find_strata(criteria), {}
     for name in contract.strata:
         if name not in rows.columns:
             continue
-        texts = [_stratum_text(value) for value in rows[name].astype(object).fillna("")]
+        texts = [_format_stratum_value(value) for value in rows[name].astype(object).fillna("")]
         values, positions = np.unique(texts, return_inverse=True)
-        finer_kinds, finer_row_kinds = find_kinds([*criteria, positions])
-        if len(finer_kinds) <= MAX_KINDS:
+        finer_strata, finer_row_strata = find_strata([*criteria, positions])
+        if len(finer_strata) <= MAX_STRATA:
             criteria = [*criteria, positions]
-            kinds, row_kinds, strata[name] = finer_kinds, finer_row_kinds, values.tolist()
-    return kinds, row_kinds, strata
+            strata, row_strata, stratum_columns[name] = (
+                finer_strata,
+                finer_row_strata,
+                values.tolist(),
+            )
+    return strata, row_strata, stratum_columns
 
 
 def _select_patterns(patterns: list[MissingPattern], n_rows: int) -> list[MissingPattern]:
@@ -369,23 +383,23 @@ def _select_patterns(patterns: list[MissingPattern], n_rows: int) -> list[Missin
 
 
 def _count_feature(
-    values: pd.Series, is_numeric: bool, row_kinds: NDArray[np.int64]
+    values: pd.Series, is_numeric: bool, row_strata: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Count a feature's values by kind of rows and cell."""
+    """Count a feature's values by stratum and bin."""
     is_present, boundaries, categories = values.notna().to_numpy(), None, list[str]()
-    present_values, kinds = values[is_present], row_kinds[is_present]
+    present_values, strata = values[is_present], row_strata[is_present]
     if is_numeric:
         numbers = present_values.to_numpy(dtype=float)
         boundaries = drift_measure.find_bin_boundaries(numbers)
-        cells = np.searchsorted(boundaries, numbers)
+        bins = np.searchsorted(boundaries, numbers)
     else:
-        distinct, cells = np.unique(present_values.astype(str), return_inverse=True)
+        distinct, bins = np.unique(present_values.astype(str), return_inverse=True)
         categories = distinct.tolist()
-    n_cells = len(categories) if boundaries is None else len(boundaries) + 1
-    n_kinds = int(row_kinds.max(initial=0)) + 1
-    counts = np.bincount(kinds * n_cells + cells, minlength=n_kinds * n_cells)
+    n_bins = len(categories) if boundaries is None else len(boundaries) + 1
+    n_strata = int(row_strata.max(initial=0)) + 1
+    counts = np.bincount(strata * n_bins + bins, minlength=n_strata * n_bins)
     return {
         "boundaries": None if boundaries is None else boundaries.tolist(),
         "categories": categories,
-        "counts": counts.reshape(n_kinds, n_cells).tolist(),
+        "counts": counts.reshape(n_strata, n_bins).tolist(),
     }

@@ -360,7 +360,9 @@ async def measure_input_drift(
     for name, feature in reference.features.items():
         counts[name] = feature.count_values([row.get(name) for row in rows])
         await asyncio.sleep(PAUSE_SECONDS)
-    recent = RecentCounts(counts, reference.find_kinds(rows), reference.measure_row_share(rows))
+    recent = RecentCounts(
+        counts, reference.find_strata(rows), reference.compute_effective_fraction(rows)
+    )
     drift = {}
     for name, value in reference.measure_drift(recent, params):
         drift[name] = value
