@@ -84,21 +84,21 @@ class Distribution:
 
 
 CHANGES = {
-    "shift of the strongest number by 0.5 standard deviations": Distribution(shift=0.5),
-    "its scale times 1.6": Distribution(scale=1.6),
+    "shift of the strongest column by 0.5 standard deviations": Distribution(shift=0.5),
+    "scale of that column multiplied by 1.6": Distribution(scale=1.6),
     "a new category in 10% of the rows": Distribution(new_category_rate=0.1),
     "missing in 25% instead of 5%": Distribution(missing_rate=0.25),
     "outcomes from 31% to 47%": Distribution(intercept=-0.5),
-    "the strongest effect halved": Distribution(reversed_fraction=0.25),
-    "the strongest effect turned round": Distribution(reversed_fraction=1.0),
+    "strongest effect halved": Distribution(reversed_fraction=0.25),
+    "sign of the strongest effect reversed": Distribution(reversed_fraction=1.0),
 }
 SMALLER = {
     "shift by 0.25 standard deviations": Distribution(shift=0.25),
-    "scale times 1.3": Distribution(scale=1.3),
+    "scale multiplied by 1.3": Distribution(scale=1.3),
     "a new category in 3%": Distribution(new_category_rate=0.03),
     "missing in 15%": Distribution(missing_rate=0.15),
     "outcomes to 38%": Distribution(intercept=-0.95),
-    "the strongest effect less a quarter": Distribution(reversed_fraction=0.125),
+    "strongest effect reduced by 25%": Distribution(reversed_fraction=0.125),
 }
 
 

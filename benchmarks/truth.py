@@ -33,6 +33,7 @@ from modelbook.dataset.holdout_independence import find_undeclared_entities, mea
 from modelbook.evaluation.conformal import conformal_limit
 from modelbook.evaluation.fairness import measure_fairness_gaps
 from modelbook.evaluation.metrics_ci import gain_over_baseline, metric_with_ci, paired_difference
+from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
 from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
@@ -224,10 +225,9 @@ def measure_fairness_false_positives(
             Binary(contract), scored, frame, 0.6, 0.6, min_rows=100, resamples=100, seed=0
         )
         n_rejected += is_rejected_for(gaps[gaps["metric"] == "recall"])
-    return Rate(
-        f"innocent model held, {n_groups} groups of {group_rows} rows, {rate:.0%} yes",
-        n_rejected, repeats, 0.05,
-    )  # fmt: skip
+    groups = format_count(n_groups, "group")
+    name = f"harmless model held, {groups} of {group_rows} rows, {rate:.0%} yes"
+    return Rate(name, n_rejected, repeats, 0.05)
 
 
 def is_rejected_for(gaps: pd.DataFrame) -> bool:
@@ -701,7 +701,9 @@ def measure_group_detection(n_groups: int, noise: float, repeats: int, *, seed: 
         result = find_undeclared_entities(frame, contract, contract.hash_features(frame), seed=0)
         n_suspected += bool(result["is_suspect"].any())
     if noise > 1:
-        return Rate("groups suspected where they say nothing", n_suspected, repeats, 0.05)
+        return Rate(
+            "groups suspected although outcomes are independent of them", n_suspected, repeats, 0.05
+        )
     return Rate(f"{n_groups} plots of eight rows suspected", n_suspected, repeats, 0.95, True)
 
 
