@@ -30,9 +30,13 @@ from modelbook.ab.bounded_losses import bound_difference, estimate_differences
 from modelbook.config import Deploy, Monitor
 from modelbook.contract import Contract
 from modelbook.dataset.holdout_independence import find_undeclared_entities, measure_independence
-from modelbook.evaluation.conformal import conformal_limit
+from modelbook.evaluation.conformal import compute_nonconformity_quantile
 from modelbook.evaluation.fairness import measure_fairness_gaps
-from modelbook.evaluation.metrics_ci import gain_over_baseline, metric_with_ci, paired_difference
+from modelbook.evaluation.metrics_ci import (
+    compute_gain_over_baseline,
+    metric_with_ci,
+    paired_difference,
+)
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
 from modelbook.monitoring.drift import measure_feature_drift
@@ -48,7 +52,7 @@ from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored_rows import MIN_CLASS_ENTITIES, ScoredRows
 from modelbook.training import permutation_check
 from modelbook.training.choice import Alternative, estimate_choice_optimism, is_combination_better
-from modelbook.training.fold_tests import ALPHA, estimate_optimism, p_value_of_gain
+from modelbook.training.fold_tests import ALPHA, compute_gain_p_value, estimate_optimism
 
 Case = Callable[..., "Rate"]
 FIRST_REPEATS, MAX_REPEATS = 100, 6400  # doubled in between
@@ -263,7 +267,7 @@ def measure_significant_leader_rate(n_families: int, repeats: int, *, seed: int 
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
         best = scores[np.argmax(scores.mean(axis=1))]
-        n_significant += p_value_of_gain(best - 0.5) <= ALPHA / n_families
+        n_significant += compute_gain_p_value(best - 0.5) <= ALPHA / n_families
     return Rate(f"leader found in noise, {n_families} families", n_significant, repeats, 0.05)
 
 
@@ -272,7 +276,7 @@ def measure_permutation_false_alarms(n_families: int, repeats: int, *, seed: int
     rng, n_alarms = np.random.default_rng(seed), 0
     for _ in range(repeats):
         scores = score_noise(rng, n_families)
-        p_values = [p_value_of_gain(family - 0.5) for family in scores]
+        p_values = [compute_gain_p_value(family - 0.5) for family in scores]
         n_alarms += min(p_values) < permutation_check.ALPHA / n_families
     return Rate(
         f"permuted targets better than chance, {n_families} families", n_alarms, repeats, 0.02
@@ -541,10 +545,10 @@ def draw_pair(rng: np.random.Generator, n_rows: int, noise: float) -> tuple[Scor
 def measure_gain_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the interval of the log loss gain, for calibrated probabilities."""
     rng, n_covered, task = np.random.default_rng(seed), 0, Binary(make_contract(2))
-    truth = gain_over_baseline(task, draw_calibrated(rng, 400_000), resamples=0, seed=0)[0]
+    truth = compute_gain_over_baseline(task, draw_calibrated(rng, 400_000), resamples=0, seed=0)[0]
     for _ in range(repeats):
         scored = draw_calibrated(rng, n_rows)
-        _, low, high = gain_over_baseline(task, scored, resamples=RESAMPLES, seed=0)
+        _, low, high = compute_gain_over_baseline(task, scored, resamples=RESAMPLES, seed=0)
         n_covered += bool(low <= truth <= high)
     return Rate(
         f"95% CI of the gain over the baseline, {n_rows} rows", n_covered, repeats, 0.93, True
@@ -599,7 +603,7 @@ def measure_prediction_interval_coverage(n_entities: int, repeats: int, *, seed:
         errors = np.abs(scale * rng.standard_normal(rows.sum()) + scale)
         entity = np.repeat(np.arange(n_entities + 1), rows)
         is_new = entity == n_entities
-        limit = conformal_limit(errors[~is_new], entity[~is_new])
+        limit = compute_nonconformity_quantile(errors[~is_new], entity[~is_new])
         n_covered += bool(errors[is_new][0] <= limit)
     case = f"90% prediction interval covers, {n_entities} entities"
     return Rate(case, n_covered, repeats, 0.88, True)

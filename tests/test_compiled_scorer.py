@@ -255,7 +255,7 @@ def test_compiled_encoder_matches_preprocessing_steps(
     item = [encoder.transform_one(row) for row in sample.to_dict("records")]
     np.testing.assert_array_equal(item, encoder.transform_many(sample, len(sample)).dense)
     often = pd.concat([rows] * 5)
-    assert len(often) > encoding.FACTORIZE_MIN_ROWS
+    assert len(often) > encoding.MIN_FACTORIZED_ROWS
     together = encoder.transform_many(often, len(often)).dense
     monkeypatch.setattr(encoding, "find_spec", lambda name: None)  # pandas, in the service's image
     np.testing.assert_array_equal(together, encoder.transform_many(often, len(often)).dense)

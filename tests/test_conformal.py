@@ -18,7 +18,10 @@ from version_store import BOOK, VersionStore, client_of
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.evaluation.conformal import conformal_limit, measure_prediction_interval
+from modelbook.evaluation.conformal import (
+    compute_nonconformity_quantile,
+    measure_prediction_interval,
+)
 from modelbook.monitoring import batch_evaluation, rules
 from modelbook.scoring import batch, loading
 from modelbook.tasks.conformal_prediction import ConformalPrediction
@@ -45,7 +48,7 @@ def draw_classes(rng: np.random.Generator, rows: int) -> ScoredRows:
 
 
 def limit_of(scored: ScoredRows) -> float:
-    return conformal_limit(np.abs(scored.outcome - scored.score), scored.entity)
+    return compute_nonconformity_quantile(np.abs(scored.outcome - scored.score), scored.entity)
 
 
 def test_interval_covers_rows_of_new_entities_at_nominal_rate() -> None:
@@ -91,10 +94,12 @@ def test_prediction_sets_cover_at_nominal_rate() -> None:
 
 def test_most_probable_class_is_in_every_prediction_set() -> None:
     conformal = ConformalPrediction(0.9, 0.3, ("low", "middle", "high"))
-    result = conformal.describe_row(RowPrediction("low", [0.5, 0.3, 0.2]))
+    result = conformal.make_response_fields(RowPrediction("low", [0.5, 0.3, 0.2]))
     assert result == {"prediction_set": ["low"]}
     wide = ConformalPrediction(0.9, 0.75, ("low", "middle", "high"))
-    sets = wide.make_columns(np.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]))["prediction_set"]
+    sets = wide.make_output_columns(np.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]]))[
+        "prediction_set"
+    ]
     assert sets.tolist() == ["low | middle", "low"]
 
 

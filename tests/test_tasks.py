@@ -316,7 +316,7 @@ def test_gain_over_baseline_is_in_units_of_each_metric(case: dict[str, Any]) -> 
     result = metrics_ci.evaluate_metrics(scored, task.metric_functions(), **CHANCE).set_index(
         "metric"
     )
-    value, low, high = metrics_ci.gain_over_baseline(task, scored, **CHANCE)
+    value, low, high = metrics_ci.compute_gain_over_baseline(task, scored, **CHANCE)
     assert 0 < low < value < high
     assert value == pytest.approx(
         result.loc[task.baseline_metric, "baseline"] - result.loc[task.baseline_metric, "value"]

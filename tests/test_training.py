@@ -49,7 +49,7 @@ from modelbook.training import comparison, final_model, leaderboard, learning_cu
 from modelbook.training.candidate import POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.fold_tests import estimate_optimism, p_value_of_gain
+from modelbook.training.fold_tests import compute_gain_p_value, estimate_optimism
 
 TASK = Binary(Contract.model_validate(CONTRACT))
 METRICS = Binary.pycaret_metric_names
@@ -1031,7 +1031,7 @@ def test_gain_of_more_rows_is_paired_by_fold() -> None:
     curve = pd.DataFrame(rows, columns=learning_curve.COLUMNS)
     gains = np.subtract(scores[1.0], scores[0.5])
     text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
-    p_value = p_value_of_gain(gains)
+    p_value = compute_gain_p_value(gains)
     assert p_value < 0.05
     assert missing_facts(text, 0.010, "4 of 4", f"{p_value:.2g}", "would help") == []
     # Two folds of four gain much: above one standard deviation, but not shown.

@@ -32,7 +32,7 @@ from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_text import write_ensembles
 from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeSplit, extract_trees
-from modelbook.scoring.tree_predictor import MIN_ROWS, TreePredictor, write_tree_predictor
+from modelbook.scoring.tree_predictor import MIN_BATCH_ROWS, TreePredictor, write_tree_predictor
 from modelbook.training.catboost import CategoricalCatBoostClassifier, CategoricalCatBoostRegressor
 from modelbook.training.lightgbm import CategoricalLGBMClassifier
 from modelbook.training.log_target import LogTargetRegressor
@@ -144,7 +144,7 @@ def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
     takes_gaps = not isinstance(model, BaseEnsemble)
     odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if takes_gaps else [])]
     values = np.concatenate([at, np.nextafter(at, np.inf), np.nextafter(at, -np.inf), odd])
-    return WIDE.choice(values, (3 * MIN_ROWS, 4))
+    return WIDE.choice(values, (3 * MIN_BATCH_ROWS, 4))
 
 
 def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
@@ -165,7 +165,7 @@ def test_extracted_trees_predict_like_the_estimator(name: str, put: Any) -> None
     tolerance = {"rtol": 1e-12, "atol": 1e-13}
     by_tables = predictor.predict_many(EncodedRows.from_array(rows))
     np.testing.assert_allclose(by_tables, expected, **tolerance)
-    few = slice(None, None, 12)  # fewer than MIN_ROWS
+    few = slice(None, None, 12)  # fewer than MIN_BATCH_ROWS
     by_library = predictor.predict_many(EncodedRows.from_array(rows[few]))
     np.testing.assert_allclose(by_library, expected[few], **tolerance)
     singly = [predictor.predict_one(row) for row in rows[few].tolist()]
@@ -224,7 +224,7 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
     if fitted_rows is KINDS:
         rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
     expected = 0.6 * expected_scores(model, rows) + 0.4 * expected_scores(boosting, rows)
-    for count in (len(rows), MIN_ROWS - 1):
+    for count in (len(rows), MIN_BATCH_ROWS - 1):
         result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
         np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
 
@@ -252,7 +252,7 @@ def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path:
     rows = np.vstack([KINDS, KINDS[:, ::-1]])
     rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
     expected = (expected_scores(model, rows) + expected_scores(boosting, rows)) / 2
-    for count in (len(rows), MIN_ROWS - 1):
+    for count in (len(rows), MIN_BATCH_ROWS - 1):
         result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
         np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
     singly = [predictor.predict_one(row) for row in rows[:80].tolist()]

@@ -1,4 +1,4 @@
-"""Conformal prediction intervals of a number and prediction sets of several classes, by entity.
+"""Conformal prediction intervals for regression and prediction sets of classes, by entity.
 
 A prediction's nonconformity is its absolute out-of-fold error, or one minus the probability of
 the true class (Sadinle, Lei & Wasserman 2019, "Least ambiguous set-valued classifiers"). A row of a
@@ -25,16 +25,17 @@ from modelbook.tasks.scored_rows import ScoredRows
 if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
-LEVEL = 0.9  # nominal coverage
+NOMINAL_COVERAGE = 0.9  # of rows of new entities
 RESAMPLES = 400  # resamples of the interval of the coverage
 
 
 @dataclass(frozen=True)
 class PredictionInterval:
-    """Conformal predictions at a level, and their coverage of the holdout rows with its CI.
+    """Conformal prediction at a nominal coverage, and its coverage of the holdout rows with its CI.
 
-    ``limit`` is that of ``ConformalPrediction``; ``mean_size`` the mean number of classes in a set,
-    None for a number.
+    ``level`` and ``limit`` are ``nominal_coverage`` and ``quantile`` of ``ConformalPrediction``, by
+    their keys in receipts. ``mean_size`` is the mean number of classes in a set; None for
+    regression.
     """
 
     level: float
@@ -76,12 +77,15 @@ class PredictionInterval:
         return f"{kind}; coverage of the holdout rows {self.coverage:.0%} ({ci})."
 
 
-def conformal_limit(nonconformity: np.ndarray, entity: np.ndarray) -> float:
-    """The quantile, at ``LEVEL``, that covers a new entity's row; infinite for few entities."""
+def compute_nonconformity_quantile(nonconformity: np.ndarray, entity: np.ndarray) -> float:
+    """Return the quantile that covers a new entity's row as often as ``NOMINAL_COVERAGE``.
+
+    Infinite for few entities.
+    """
     _, codes, rows_per_entity = np.unique(entity, return_inverse=True, return_counts=True)
     order = np.argsort(nonconformity, kind="stable")
-    weights = 1 / rows_per_entity[codes[order]] / (len(rows_per_entity) + 1)  # the rest: the new
-    position = np.searchsorted(np.cumsum(weights), LEVEL - 1e-12)
+    weights = 1 / rows_per_entity[codes[order]] / (len(rows_per_entity) + 1)  # 1: the new entity
+    position = np.searchsorted(np.cumsum(weights), NOMINAL_COVERAGE - 1e-12)
     return float(nonconformity[order][position]) if position < len(order) else float("inf")
 
 
@@ -95,12 +99,12 @@ def measure_prediction_interval(
     nonconformity = task.nonconformity(out_of_fold)
     if nonconformity is None:
         return None
-    limit = conformal_limit(nonconformity, out_of_fold.entity)
-    if not np.isfinite(limit):
+    quantile = compute_nonconformity_quantile(nonconformity, out_of_fold.entity)
+    if not np.isfinite(quantile):
         return None
-    conformal = ConformalPrediction(LEVEL, limit, tuple(task.classes))
+    conformal = ConformalPrediction(NOMINAL_COVERAGE, quantile, tuple(task.classes))
     coverage, low, high = metric_with_ci(
         COVERAGE, conformal.compute_coverage, holdout, resamples=RESAMPLES, seed=seed
     )
-    mean_size = conformal.mean_size(holdout.score) if task.classes else None
-    return PredictionInterval(LEVEL, limit, float(coverage), low, high, mean_size)
+    mean_size = conformal.compute_mean_set_size(holdout.score) if task.classes else None
+    return PredictionInterval(NOMINAL_COVERAGE, quantile, float(coverage), low, high, mean_size)

@@ -70,7 +70,7 @@ def label_metrics(table: pd.DataFrame) -> pd.DataFrame:
 COLUMN_FORMATS = dict.fromkeys(("value", "low", "high", "baseline"), format_metric)
 
 
-def gain_over_baseline(
+def compute_gain_over_baseline(
     task: Task, scored: ScoredRows, *, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """Improvement over the baseline in the task's ``baseline_metric``: value, low, high."""

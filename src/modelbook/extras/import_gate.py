@@ -354,7 +354,7 @@ def _measure_here(
     )
     return metrics | {
         "evaluation": evaluation.to_dict("records"),
-        "gain": metrics_ci.gain_over_baseline(task, scored, **options),
+        "gain": metrics_ci.compute_gain_over_baseline(task, scored, **options),
         "gaps": gaps.to_dict("records"),
     }
 

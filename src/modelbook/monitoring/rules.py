@@ -387,14 +387,14 @@ def _check_coverage(evaluation: BatchEvaluation, rows: dict[str, Any]) -> list[F
     row = rows.get(COVERAGE)
     if row is None or evaluation.conformal is None:
         return []
-    level = evaluation.conformal.level
-    shortfall = level - row["value"]
+    nominal_coverage = evaluation.conformal.nominal_coverage
+    shortfall = nominal_coverage - row["value"]
     if shortfall < MAX_COVERAGE_SHORTFALL or not is_beyond_chance(
         shortfall, row["high"] - row["value"], 0
     ):
         return []
     sentence = (
-        f"Batch {evaluation.batch}: {level:.0%} prediction intervals or sets cover "
+        f"Batch {evaluation.batch}: {nominal_coverage:.0%} prediction intervals or sets cover "
         f"{row['value']:.0%} of the outcomes (95% CI {row['low']:.0%}–{row['high']:.0%})."
     )
     return [Finding(WATCH, sentence, COVERAGE)]

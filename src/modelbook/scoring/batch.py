@@ -219,7 +219,7 @@ def _append_predictions(chunk: pa.Table, scores: np.ndarray, scorer: Any, versio
     for class_index, name in enumerate(decision_rule.classes):
         new_columns[f"probability_{name}"] = scores[:, class_index]
     if scorer.conformal:
-        new_columns |= scorer.conformal.make_columns(scores)
+        new_columns |= scorer.conformal.make_output_columns(scores)
     new_columns["model_version"] = np.full(len(chunk), version)
     for name, values in new_columns.items():
         chunk = chunk.append_column(

@@ -1,4 +1,4 @@
-"""Compile a fitted pipeline: keep the first form whose predictions match the model on all cases."""
+"""Compile a fitted pipeline: try conversions, and keep the first that matches on all test cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from modelbook.scoring.compiled_scorer import PREDICTOR_STEM, CompiledScorer, Pa
 from modelbook.scoring.encoder import Encoder, is_missing
 from modelbook.scoring.loading import GOLDEN_FILE
 from modelbook.scoring.pipeline_scorer import PipelineScorer
-from modelbook.scoring.tree_predictor import MIN_ROWS
+from modelbook.scoring.tree_predictor import MIN_BATCH_ROWS
 from modelbook.tasks.decision_rule import make_decision_rule
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def compile_pipeline(
 ) -> CompilationResult:
     """Compile a fitted pipeline into a folder, with golden rows for the service's self-test.
 
-    When no form passes the parity check, the folder holds only the golden rows.
+    If no conversion passes the parity check, the folder holds only the golden rows.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _compile_first_match(
                 decision_rule,
             )
             parity = check_parity(scorer, cases, expected)
-        except Exception as error:  # the next form may work
+        except Exception as error:  # the next conversion may work
             failures.append(f"{predictors.PREDICTOR_TYPES[kind].name}: {error}"[:200])
             continue
         if parity.passed:
@@ -173,30 +173,30 @@ def _compile_first_match(
 def _extract_encoders(
     model: Any, contract: Contract, ranges: encoder_extraction.FeatureRanges
 ) -> tuple[Encoder, conversion.EncodedColumns]:
-    """The encoder of a pipeline, or those of a stack's pipelines side by side, each once."""
+    """Return a pipeline's encoder; for a stack the distinct encoders of its members, joined."""
     encoders: list[Encoder] = []
-    starts: list[int] = []
-    by_leaf: dict[int, tuple[int, int]] = {}
-    for leaf in conversion.list_leaf_pipelines(model):
-        preprocessing, _ = conversion.split_pipeline(leaf)
+    offsets: list[int] = []
+    columns_by_pipeline: dict[int, tuple[int, int]] = {}
+    for pipeline in conversion.list_member_pipelines(model):
+        preprocessing, _ = conversion.split_pipeline(pipeline)
         encoder = encoder_extraction.extract_encoder(preprocessing, contract, ranges)
-        is_same = [other.same_as(encoder) for other in encoders]
-        if not any(is_same):
-            starts.append(sum(other.width for other in encoders))
+        matches = [other.is_equivalent(encoder) for other in encoders]
+        if not any(matches):
+            offsets.append(sum(other.width for other in encoders))
             encoders.append(encoder)
-            is_same.append(True)
-        by_leaf[id(leaf)] = (starts[is_same.index(True)], encoder.width)
+            matches.append(True)
+        columns_by_pipeline[id(pipeline)] = (offsets[matches.index(True)], encoder.width)
     joined_encoder = Encoder.join(encoders)
     return joined_encoder, conversion.EncodedColumns(
-        0, joined_encoder.width, by_leaf if len(encoders) > 1 else {}
+        0, joined_encoder.width, columns_by_pipeline if len(encoders) > 1 else {}
     )
 
 
 def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarray) -> ParityResult:
     """Compare a scorer with the model's scores on a large batch, a small one and single rows."""
-    repeats, step = -(-MIN_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
+    repeats, step = -(-MIN_BATCH_ROWS // len(rows)), max(1, len(rows) // SINGLE_ROW_CASES)
     sample = rows.iloc[::step]
-    few_rows = slice(MIN_ROWS - 1)
+    few_rows = slice(MIN_BATCH_ROWS - 1)
     single_scores = np.array([scorer.predict_one(row).scores for row in sample.to_dict("records")])
     results = [
         _measure_parity(

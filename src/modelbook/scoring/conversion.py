@@ -206,11 +206,11 @@ def split_pipeline(model: Any) -> tuple[Any, Any]:
     return (model[:-1] if len(steps) > 1 else None), steps[-1][1]
 
 
-def list_leaf_pipelines(model: Any) -> list[Any]:
-    """The pipelines that a stack consists of, those of stacks among its members too."""
+def list_member_pipelines(model: Any) -> list[Any]:
+    """List the pipelines of a stack, and of stacks among its members; else the model."""
     if not hasattr(model, "meta_model"):
         return [model]
-    return [leaf for member in model.fitted_ for leaf in list_leaf_pipelines(member)]
+    return [pipeline for member in model.fitted_ for pipeline in list_member_pipelines(member)]
 
 
 @dataclass(frozen=True)
@@ -219,24 +219,28 @@ class EncodedColumns:
 
     Attributes
     ----------
-    by_leaf : dict
+    columns_by_pipeline : dict
         Start and width of the columns of each pipeline of a stack, by its identity; empty where
         all take the same.
     """
 
     start: int
     width: int
-    by_leaf: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    columns_by_pipeline: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def of_member(self, member: Any) -> EncodedColumns:
         """The columns of a member of a stack; all of them for a stack among the members."""
-        return EncodedColumns(*self.by_leaf[id(member)]) if id(member) in self.by_leaf else self
+        return (
+            EncodedColumns(*self.columns_by_pipeline[id(member)])
+            if id(member) in self.columns_by_pipeline
+            else self
+        )
 
 
 def _convert_first_match(
     estimator: Any, columns: EncodedColumns, is_classifier: bool, folder: Path, stem: str
 ) -> PredictorParameters:
-    """Convert to the first form that can be written; the parity check covers the result."""
+    """Convert by the first conversion that succeeds; the parity check covers the result."""
     for kind, write_predictor in list_conversions(estimator, columns, is_classifier):
         try:
             return {"kind": kind, **write_predictor(folder, stem)}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OutputValues = list[float]
-FACTORIZE_MIN_ROWS = 2000  # rows from which importing pandas pays
+MIN_FACTORIZED_ROWS = 2000  # with fewer rows, importing pandas takes longer
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Encoder:
             joined_encoder.category_encodings,
         )
 
-    def same_as(self, other: Encoder) -> bool:
+    def is_equivalent(self, other: Encoder) -> bool:
         """Whether another encoder encodes each row to the same values; NaN equals NaN."""
         return json.dumps(self.to_dict()) == json.dumps(other.to_dict())
 
@@ -242,7 +242,7 @@ def _contiguous_slices(indices: Sequence[int]) -> list[tuple[int, slice, slice]]
 
 def _factorize(values: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """Return the distinct values, None when missing, and each value's position among them."""
-    if len(values) > FACTORIZE_MIN_ROWS and find_spec("pandas"):  # the service image has no pandas
+    if len(values) > MIN_FACTORIZED_ROWS and find_spec("pandas"):  # the service image has no pandas
         import pandas as pd
 
         codes, distinct = pd.factorize(values)

@@ -24,7 +24,7 @@ from modelbook.scoring.onnx_trees import OnnxTrees, write_onnx_trees
 from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, link_row
 from modelbook.scoring.tree_ensemble import TreeEnsemble, list_levels
 
-MIN_ROWS = 100  # with fewer rows, prediction without tables is faster
+MIN_BATCH_ROWS = 100  # with fewer rows, prediction without tables is faster
 # Splits that a row passes in trees with one split a level, from which tables are faster for it.
 MIN_ROW_SPLITS = 1000
 
@@ -105,7 +105,7 @@ class TreePredictor(Predictor):
         return [sum(column) for column in zip(*scores)]
 
     def predict_many(self, rows: EncodedRows) -> np.ndarray:
-        sums = self._sum_few(rows) if rows.row_count < MIN_ROWS else self._sum_batch(rows)
+        sums = self._sum_few(rows) if rows.row_count < MIN_BATCH_ROWS else self._sum_batch(rows)
         sums += self._base_scores
         scores = [
             output.weight * apply_link(sums[:, part], output.link)

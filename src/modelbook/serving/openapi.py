@@ -132,16 +132,17 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
 
 
 def _conformal_schema(model: ServedModel) -> dict[str, Any]:
-    level = model.scorer.conformal.level
+    nominal_coverage = model.scorer.conformal.nominal_coverage
     if not model.classes:
         number = {"type": "number"}
         interval = _object_schema({"low": number, "high": number})
         return {
-            "interval": interval | {"description": f"holds the outcome in {level:.0%} of cases"}
+            "interval": interval
+            | {"description": f"holds the outcome in {nominal_coverage:.0%} of cases"}
         }
     prediction_set = {
         "type": "array",
-        "description": f"classes that hold the outcome in {level:.0%} of cases",
+        "description": f"classes that hold the outcome in {nominal_coverage:.0%} of cases",
         "items": {"enum": model.classes},
         "minItems": 1,
     }

@@ -588,7 +588,7 @@ def _response_body(item: VariantPrediction, row_hash: str | None) -> dict[str, A
     if prediction.probabilities is not None:
         body["probabilities"] = model.label_probabilities(prediction.probabilities)
     if model.scorer.conformal is not None:
-        body |= model.scorer.conformal.describe_row(prediction)
+        body |= model.scorer.conformal.make_response_fields(prediction)
     body["row_hash"] = row_hash
     return body
 

@@ -365,7 +365,7 @@ def _measure_on_holdout(
     return {
         "prediction_interval": interval.to_dict() if interval else None,
         "calibration": curve.to_dict("records"),
-        "gain": metrics_ci.gain_over_baseline(task, scored, **options),
+        "gain": metrics_ci.compute_gain_over_baseline(task, scored, **options),
         "slice_rows": params.slice_rows,
         "gaps": gaps[is_sensitive].to_dict("records"),
         "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),

@@ -19,7 +19,7 @@ import numpy as np
 ALPHA = 0.05  # probability of a leader in noise, over all candidates
 
 
-def p_value_of_gain(gains: np.ndarray) -> float:
+def compute_gain_p_value(gains: np.ndarray) -> float:
     """One-sided p-value that the mean of fold-wise gains is above 0; shape (folds,)."""
     from scipy.stats import t
 

@@ -151,7 +151,9 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
     gap = _sign(metric) * (leader[f"{metric}_mean"] - scored[f"{metric}_mean"])
-    p_values = np.array([_p_value_of_lead(leader, row, metric) for _, row in scored.iterrows()])
+    p_values = np.array(
+        [_compute_lead_p_value(leader, row, metric) for _, row in scored.iterrows()]
+    )
     is_distinguishable = reject_by_holm(p_values[1:], fold_tests.ALPHA)
     return pd.DataFrame(
         {
@@ -178,9 +180,9 @@ def _sign(metric: str) -> int:
     return -1 if metric in LOWER_IS_BETTER else 1
 
 
-def _p_value_of_lead(leader: pd.Series, row: pd.Series, metric: str) -> float:
+def _compute_lead_p_value(leader: pd.Series, row: pd.Series, metric: str) -> float:
     gains = np.asarray(leader[f"{metric}_folds"]) - np.asarray(row[f"{metric}_folds"])
-    return fold_tests.p_value_of_gain(_sign(metric) * gains)
+    return fold_tests.compute_gain_p_value(_sign(metric) * gains)
 
 
 def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
@@ -208,7 +210,7 @@ def verdict_fields(
     scored = leaderboard[leaderboard["status"] == "ok"]
     baselines = scored[scored["family"] == BASELINE]
     leader = families.iloc[0]
-    p_value = _p_value_of_lead(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
+    p_value = _compute_lead_p_value(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
     is_found = p_value <= fold_tests.ALPHA / len(families)
     baseline_mean = baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan")
     n_families = len(scored) - len(baselines)
@@ -222,7 +224,7 @@ def verdict_fields(
         "level": "good" if is_found else "watch",
         "sentences": [
             _describe_leader(families, metric, baseline_mean, n_close)
-            + _describe_passed_over(scored, families, baseline_metric),
+            + _describe_rejected(scored, families, baseline_metric),
             _describe_close_families(differences),
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
             f"{format_duration(seconds)}; failed or skipped: {n_unscored}.",
@@ -272,9 +274,7 @@ def _describe_leader(
     )
 
 
-def _describe_passed_over(
-    scored: pd.DataFrame, families: pd.DataFrame, baseline_metric: str
-) -> str:
+def _describe_rejected(scored: pd.DataFrame, families: pd.DataFrame, baseline_metric: str) -> str:
     """Models that rank before the leader, but would not pass the gate."""
     better = scored.loc[: families.index[0]].iloc[:-1]
     names = ", ".join(better.loc[better["family"] != BASELINE, "candidate"])

@@ -106,7 +106,7 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
         )
     half, full = values.columns[-2:]
     fold_gains = (values[full] - values[half]) * (-1 if metric in LOWER_IS_BETTER else 1)
-    gain, p_value = fold_gains.mean(), fold_tests.p_value_of_gain(fold_gains.to_numpy())
+    gain, p_value = fold_gains.mean(), fold_tests.compute_gain_p_value(fold_gains.to_numpy())
     budget_note = "" if full == 1 else f" (the learning_budget of {budget_seconds:g} s ended there)"
     prefix = f"From {half:.0%} to {full:.0%} of the training rows{budget_note} the leader"
     claim = "more rows would help" if p_value <= fold_tests.ALPHA else "the gain is not significant"

@@ -1,8 +1,8 @@
 """Repeat the comparison with permuted targets: without a leak, a pipeline is at chance.
 
-The outcomes are permuted between whole entities (Ojala & Garriga 2010, "Permutation tests for
-studying classifier performance", JMLR 11), so that no feature predicts them. A family that is
-better than the baseline all the same has seen outcomes of rows that it was tested on.
+The targets are permuted between whole entities (Ojala & Garriga 2010, "Permutation tests for
+studying classifier performance", JMLR 11), so that no feature predicts them. A family that still
+beats the baseline uses targets of its test rows: a leak.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric
 from modelbook.training.candidate import BASELINE, Candidate
 from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
-from modelbook.training.fold_tests import p_value_of_gain
+from modelbook.training.fold_tests import compute_gain_p_value
 
-ALPHA = 0.01  # chance of an alarm without a leak, over all families
+ALPHA = 0.01  # family-wise significance level (Bonferroni)
 COLUMNS = ["candidate", "value", "baseline", "p", "at_chance"]
 
 
@@ -53,27 +53,29 @@ def compare_with_permuted_targets(
 
 def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFrame:
     """Each scored family against the baseline, with the p-value of being better."""
-    scored = {entry.family: entry for entry in candidates if entry.status == "ok"}
+    scored = {candidate.family: candidate for candidate in candidates if candidate.status == "ok"}
     baseline = scored.pop(BASELINE, None)
     if baseline is None:
         return pd.DataFrame(columns=COLUMNS)
     sign, rows = -1 if metric in LOWER_IS_BETTER else 1, []
-    for entry in scored.values():
-        gains = sign * (np.array(entry.folds[metric]) - np.array(baseline.folds[metric]))
-        p = p_value_of_gain(gains)
+    for candidate in scored.values():
+        gains = sign * (np.array(candidate.folds[metric]) - np.array(baseline.folds[metric]))
+        p = compute_gain_p_value(gains)
         is_at_chance = not p < ALPHA / len(scored)
-        rows.append((entry.name, entry.mean[metric], baseline.mean[metric], p, is_at_chance))
+        rows.append(
+            (candidate.name, candidate.mean[metric], baseline.mean[metric], p, is_at_chance)
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def describe_suspicions(table: pd.DataFrame) -> list[str]:
     """The sentence for families that are better than chance; empty if there are none."""
-    beyond = table.loc[~table["at_chance"].astype(bool), "candidate"]
-    if beyond.empty:
+    better_than_chance = table.loc[~table["at_chance"].astype(bool), "candidate"]
+    if better_than_chance.empty:
         return []
     return [
-        f"With permuted targets {', '.join(beyond)} is better than chance: targets of test rows "
-        "leak into training."
+        f"With permuted targets {', '.join(better_than_chance)} is better than chance: targets of "
+        "test rows leak into training."
     ]
 
 

@@ -1,4 +1,4 @@
-"""Permute the outcomes of a table between its entities."""
+"""Permute the targets of a table between its entities."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from modelbook.contract import Contract
 
 
 def permute_targets(train: pd.DataFrame, contract: Contract, seed: int) -> pd.DataFrame:
-    """Train rows whose outcomes come from other entities, kept together by entity."""
+    """Return train rows whose targets come from other entities, kept together by entity."""
     codes = pd.factorize(contract.entity_ids(train))[0]
-    new_rank = np.random.default_rng(seed).permutation(codes.max() + 1)
-    receivers = np.argsort(codes, kind="stable")
-    donors = np.argsort(new_rank[codes], kind="stable")
-    outcomes = train[contract.target].to_numpy().copy()
-    outcomes[receivers] = train[contract.target].to_numpy()[donors]
-    return train.assign(**{contract.target: outcomes})
+    permuted_codes = np.random.default_rng(seed).permutation(codes.max() + 1)
+    target_positions = np.argsort(codes, kind="stable")
+    source_positions = np.argsort(permuted_codes[codes], kind="stable")
+    targets = train[contract.target].to_numpy().copy()
+    targets[target_positions] = train[contract.target].to_numpy()[source_positions]
+    return train.assign(**{contract.target: targets})

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from modelbook.engine import Engine
 from modelbook.errors import TrainingError
-from modelbook.evaluation.metrics_ci import gain_over_baseline
+from modelbook.evaluation.metrics_ci import compute_gain_over_baseline
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
@@ -40,9 +40,9 @@ OPTUNA_STATES = {
     TIMED_OUT: TrialState.FAIL,
     FAILED: TrialState.FAIL,
 }
-PRUNER_P_VALUE = 0.3  # below it a setting counts as worse; two worse folds have 0.25
-RESAMPLES = 200  # resamples of the gain over the baseline
-MAX_RANDOM_TRIALS = 10  # random settings before the sampler is informed; at most half of the trials
+PRUNER_P_VALUE = 0.3  # p_threshold of the Wilcoxon pruner; two worse folds have p = 0.25
+BOOTSTRAP_RESAMPLES = 200  # of the gain over the baseline
+MAX_RANDOM_TRIALS = 10  # n_startup_trials of the TPE sampler; at most half of the trials
 
 SearchSpace = dict[str, BaseDistribution]
 
@@ -152,16 +152,16 @@ def tune_family(
     default_pipeline = experiment.make_default_pipeline(family)
     study.add_trial(_make_defaults_trial(default_pipeline, space, defaults.fold_values))
     settings = [defaults, *_run_settings(runner, study, space, deadline)]
-    trials = pd.DataFrame([_setting_row(setting) for setting in settings])
+    trials = pd.DataFrame([_make_trial_row(setting) for setting in settings])
     ranking = _rank_settings(settings, metric)
-    is_better = (_beats_baseline(experiment, settings[index]) for index in ranking)
-    n_passed_over = next((rank for rank, better in enumerate(is_better) if better), 0)
-    ranking = ranking[n_passed_over:]
+    beats_baseline = (_beats_baseline(experiment, settings[index]) for index in ranking)
+    n_rejected = next((rank for rank, is_better in enumerate(beats_baseline) if is_better), 0)
+    ranking = ranking[n_rejected:]
     best, sign = settings[ranking[0]], -1 if metric in LOWER_IS_BETTER else 1
     summary = "It has no search space, so its parameters are kept."
     if space:
         summary = _summarize_trials(trials, ranking[0], metric, budget_seconds, n_trials)
-        summary += _describe_passed_over(experiment, n_passed_over)
+        summary += _describe_rejected(experiment, n_rejected)
     return TuningResult(
         make_pipeline_with_params(experiment, family, best.params),
         experiment.join_fold_scores(enumerate(best.fold_scores)),
@@ -236,15 +236,15 @@ def _run_settings(
             study.tell(setting.optuna_trial, mean, state=OPTUNA_STATES[setting.state])
 
     while True:
-        is_out_of_time = any(setting.state == TIMED_OUT for setting in settings)
+        has_timed_out = any(setting.state == TIMED_OUT for setting in settings)
         while (
-            not is_out_of_time
+            not has_timed_out
             and len(running) < runner.executor.slots()
             and (next_setting := next(proposed, None))
         ):
             settings.append(next_setting)
             advance(next_setting)
-            is_out_of_time = next_setting.state == TIMED_OUT
+            has_timed_out = next_setting.state == TIMED_OUT
         if not running:
             return settings
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -297,9 +297,9 @@ def _make_defaults_trial(pipeline: Any, space: SearchSpace, values: list[float])
     """The defaults as a trial, with those parameters that lie within the search space."""
     params = pipeline.steps[-1][1].get_params()
     distributions = {
-        name: values
-        for name, values in space.items()
-        if name in params and _is_within(values, params[name])  # CatBoost omits what is not set
+        name: distribution
+        for name, distribution in space.items()
+        if name in params and _is_within(distribution, params[name])  # CatBoost omits defaults
     }
     return optuna.trial.create_trial(
         value=float(np.mean(values)),
@@ -338,20 +338,26 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
     """
     scores = experiment.join_fold_scores(enumerate(setting.fold_scores))
     scored = experiment.to_scored_rows(scores)
-    return gain_over_baseline(experiment.task, scored, resamples=RESAMPLES, seed=0)[1] > 0
-
-
-def _describe_passed_over(experiment: Experiment, n_passed_over: int) -> str:
-    """Settings that rank before the best, but would not pass the gate."""
-    if not n_passed_over:
-        return ""
     return (
-        f" Passed over for a {metric_label(experiment.task.baseline_metric)} that is not better "
-        f"than the baseline's, as the gate requires: {n_passed_over}."
+        compute_gain_over_baseline(experiment.task, scored, resamples=BOOTSTRAP_RESAMPLES, seed=0)[
+            1
+        ]
+        > 0
     )
 
 
-def _setting_row(setting: Setting) -> dict[str, Any]:
+def _describe_rejected(experiment: Experiment, n_rejected: int) -> str:
+    """Settings that rank before the best, but would not pass the gate."""
+    if not n_rejected:
+        return ""
+    baseline_metric = metric_label(experiment.task.baseline_metric)
+    return (
+        f" Rejected because {baseline_metric} is not better than the baseline's, as the gate "
+        f"requires: {n_rejected}."
+    )
+
+
+def _make_trial_row(setting: Setting) -> dict[str, Any]:
     mean, sd = (
         (np.mean(setting.fold_values), np.std(setting.fold_values))
         if setting.fold_values
@@ -368,7 +374,7 @@ def _setting_row(setting: Setting) -> dict[str, Any]:
 
 
 def describe_parameters(params: dict[str, Any]) -> str:
-    """Parameters with their values, as a text."""
+    """Parameters with their values, as a string."""
     return ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in params.items()
@@ -378,17 +384,17 @@ def describe_parameters(params: dict[str, Any]) -> str:
 def _summarize_trials(
     trials: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
 ) -> str:
-    n_begun, n_pruned, is_out_of_time = (
+    n_started, n_pruned, has_timed_out = (
         len(trials) - 1,
         (trials["state"] == PRUNED).sum(),
         (trials["state"] == TIMED_OUT).any(),
     )
     budget_text = (
         f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
-        if is_out_of_time
+        if has_timed_out
         else " trials"
     )
-    counts_text = f"{n_begun}{budget_text}, {n_pruned} pruned"
+    counts_text = f"{n_started}{budget_text}, {n_pruned} pruned"
     default_value, name = trials["mean"].iloc[0], metric_label(metric)
     if not best_index:
         return (
@@ -396,6 +402,6 @@ def _summarize_trials(
             f"{format_metric(default_value)}."
         )
     return (
-        f"{counts_text}; the best has {name} {format_metric(trials['mean'][best_index])} out of "
+        f"{counts_text}; the best has {name} {format_metric(trials['mean'][best_index])} out-of-"
         f"fold, the defaults {format_metric(default_value)}."
     )
