@@ -250,7 +250,7 @@ class TestFailurePage:
 
 
 class TestLastGoodReport:
-    def good(self, folder: Path, word: str = "leader found") -> Path:
+    def good(self, folder: Path, word: str = "clear leader") -> Path:
         conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
         cells = [
             new_code_cell(
@@ -270,14 +270,14 @@ class TestLastGoodReport:
         html = made(
             broken(),
             last_receipt={
-                "status": "leader found",
+                "status": "clear leader",
                 "facts": {"started": "2024-05-06T07:08:09+00:00"},
             },
             last_run=3,
         )
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
-        assert "run 3: leader found , 2024-05-06 07:08 UTC" in text(html)
+        assert "run 3: clear leader , 2024-05-06 07:08 UTC" in text(html)
         retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
         assert "It leads." in retained
         [notice] = re.findall(r'<aside class="notice".*?</aside>', retained)

@@ -44,11 +44,11 @@ class TestState:
     def test_state_shows_verdicts_of_sandbox(self, small_project):
         view = sandbox.Sandbox(small_project.root, "tiny", "try")
         receipt = view.resolve_path(small_project.root / "models/tiny/compare.json")
-        files.write(receipt, {"status": "leader found", "level": "good"})
+        files.write(receipt, {"status": "clear leader", "level": "good"})
         assert panel_state.collect_state(small_project.root, "tiny", "", NO_BUILD)["sandboxes"] == [
             "try"
         ]
-        assert states(small_project.root, "try")["compare"]["status"] == "leader found"
+        assert states(small_project.root, "try")["compare"]["status"] == "clear leader"
         assert states(small_project.root)["compare"]["status"] == ""
 
     def test_state_shows_progress_of_running_build(self, small_project):

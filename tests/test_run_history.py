@@ -83,7 +83,7 @@ def write_receipts(root, roc_auc=0.75, folds=5, **kwargs):
     )
     write_receipt(root, "explore", "clear", parameters={"columns_shown": 8})
     write_receipt(
-        root, "compare", "leader found", [("leader's fit time", time.time(), "s")], {"folds": folds}
+        root, "compare", "clear leader", [("leader's fit time", time.time(), "s")], {"folds": folds}
     )
     metrics = metrics_of(roc_auc)
     write_receipt(
@@ -416,7 +416,7 @@ class TestDiffRuns:
             fingerprint="e" * 64,
         )
         write_receipt(
-            project, "compare", "leader found", parameters={"folds": 10}, origin="command line"
+            project, "compare", "clear leader", parameters={"folds": 10}, origin="command line"
         )
         write_receipt(project, "deploy", "hold", [("candidate", 4, "version")], candidate=4)
         write_receipt(

@@ -536,21 +536,21 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
 
     [best, second] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
     comparison = compare(best, second)
-    assert (comparison["status"], comparison["level"]) == ("leader found", "good")
+    assert (comparison["status"], comparison["level"]) == ("clear leader", "good")
     assert missing_facts(comparison["sentences"][1], "every other") == []
     single = compare(best)["sentences"][1]
     assert "every other" not in single
     assert missing_facts(single, "one model") == []
     close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
     several = compare(best, second, *close)
-    assert (several["status"], several["level"]) == ("several leaders", "good")
+    assert (several["status"], several["level"]) == ("no significant lead", "good")
     assert missing_facts(several["sentences"][0], "4 other", "not distinguishable") == []
     assert missing_facts(several["sentences"][1], "1 more") == []
 
 
 @pytest.mark.parametrize(
     ("baseline_score", "level", "status"),
-    [(0.5, "good", "several leaders"), (0.795, "watch", "no clear leader")],
+    [(0.5, "good", "no significant lead"), (0.795, "watch", "no better than baseline")],
 )
 def test_comparison_summary_names_leader_and_baseline(
     baseline_score: float, level: str, status: str

@@ -218,9 +218,9 @@ def verdict_fields(
     total_seconds = scored.drop(baselines.index)["fit_seconds"].sum()
     differences = compare_with_leader(families, metric)
     n_close = len(_list_close(differences))
-    status_of_leader = "several leaders" if n_close else "leader found"
+    status_of_leader = "no significant lead" if n_close else "clear leader"
     return {
-        "status": status_of_leader if is_found else "no clear leader",
+        "status": status_of_leader if is_found else "no better than baseline",
         "level": "good" if is_found else "watch",
         "sentences": [
             _describe_leader(families, metric, baseline_mean, n_close)
