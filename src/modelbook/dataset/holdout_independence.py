@@ -101,8 +101,8 @@ class HoldoutIndependence:
             else "the contract declares no entity"
         )
         raise DataError(
-            f"{self.copied_share:.0%} of the {self.rows:,} holdout rows repeat a train row in "
-            f"their features, exactly or nearly, beyond the {self.chance_share:.0%} of chance; "
+            f"{self.copied_share:.0%} of the {self.rows:,} holdout rows repeat a training row "
+            f"in their features, exactly or nearly, beyond the {self.chance_share:.0%} of chance; "
             f"{declared}",
             expected=f"at most {max_copied_share:.0%} (max_copied_share)",
             next="give the column that the copies have in common the role entity in the contract, "
