@@ -303,8 +303,8 @@ def test_removed_journal_is_detected_without_writes(
 
 @pytest.mark.long
 def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) -> None:
-    async def run(predicts_when_down: bool) -> tuple[int, set[str]]:
-        writer = JournalWriter(journal, predicts_when_down=predicts_when_down)
+    async def run(predict_if_unavailable: bool) -> tuple[int, set[str]]:
+        writer = JournalWriter(journal, predict_if_unavailable=predict_if_unavailable)
         writer.start()
         with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
             other.execute("begin exclusive")
@@ -314,9 +314,9 @@ def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) 
         await writer.stop()
         return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
 
-    lost, present = asyncio.run(run(predicts_when_down=True))
+    lost, present = asyncio.run(run(predict_if_unavailable=True))
     assert lost == 6 - len(present), "what was answered and is not there"
-    assert asyncio.run(run(predicts_when_down=False))[0] == 0
+    assert asyncio.run(run(predict_if_unavailable=False))[0] == 0
 
 
 class TestHashChain:

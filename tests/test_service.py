@@ -594,7 +594,7 @@ class TestLimits:
         before = sys.getswitchinterval()  # of a service of other tests
         sys.setswitchinterval(0.02)
         with serve(version_store):
-            assert sys.getswitchinterval() == pytest.approx(service.SWITCH_SECONDS)
+            assert sys.getswitchinterval() == pytest.approx(service.THREAD_SWITCH_SECONDS)
         assert sys.getswitchinterval() == pytest.approx(0.02)
         sys.setswitchinterval(before)
 
@@ -1065,7 +1065,7 @@ class TestTraffic:
         path.write_text("traffic: {mode: none of them}")
         for _ in range(4):
             serving._reload_settings()
-        assert "settings" in serving.model_manager.problems
+        assert "settings" in serving.model_manager.load_errors
 
     def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(

@@ -46,7 +46,7 @@ def process_entries(
 
     async def answers() -> list[dict[str, str]]:
         service = PredictionService(version_store.root, BOOK)
-        async with service.running():
+        async with service.lifespan():
             worker = stream.StreamWorker(service)
             return [await worker.process_entry(*entry) for entry in entries]
 

@@ -130,7 +130,7 @@ async def _consume(service: PredictionService, stream_settings: settings.StreamS
         metrics.count_entry(result)
 
     broker = _create_broker(stream_settings, consumer, handle)
-    async with service.running():
+    async with service.lifespan():
         polling = asyncio.create_task(
             metrics.poll_stream(
                 client, stream_settings.input_stream, stream_settings.consumer_group

@@ -59,7 +59,7 @@ class JournalWriter:
     ----------
     on_status_change : callable
         Called with a message when the journal becomes unavailable, available again, or is replaced.
-    predicts_when_down : bool
+    predict_if_unavailable : bool
         Whether predictions are returned although they could not be written. Otherwise none is
         returned, so none is lost, and those whose time is over are not written either.
 
@@ -78,10 +78,10 @@ class JournalWriter:
         self,
         journal: Journal,
         on_status_change: Callable[[str], None] = lambda text: None,
-        predicts_when_down: bool = True,
+        predict_if_unavailable: bool = True,
     ) -> None:
         self._journal, self._on_status_change = journal, on_status_change
-        self._predicts_when_down = predicts_when_down
+        self._predicts_when_down = predict_if_unavailable
         self._is_sqlite = journal.engine.dialect.name == "sqlite"
         self._row_placeholders = f"({', '.join('?' * len(PREDICTIONS_TABLE.columns))})"
         # Requests of which the event loop has predicted the rows, and how many it had when it last

@@ -42,7 +42,7 @@ def create_app(root: Path, book: str) -> Gateway:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with service.running():
+        async with service.lifespan():
             yield {LIMITS_STATE: service.settings.limits}
 
     app = FastAPI(title="Modelbook", docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -113,12 +113,12 @@ def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
     async def predict_csv(request: Request) -> Response:
         user, body = read_user_id(request.scope["modelbook.headers"]), await _read_upload(request)
         start_time, champion, predictions = time.perf_counter(), service.champion, []
-        header, cells, chunks = await service.parse_off_loop(
+        header, cells, chunks = await service.parse_in_thread(
             csv_upload.read_table, body, champion, service.max_upload_rows
         )
         for chunk in chunks:
             predictions += await service.predict_rows(champion, chunk, user, start_time)
-        table = await service.parse_off_loop(csv_upload.write_csv, header, cells, predictions)
+        table = await service.parse_in_thread(csv_upload.write_csv, header, cells, predictions)
         return Response(table, media_type="text/csv")
 
     @app.post("/outcomes", include_in_schema=False)

@@ -37,10 +37,10 @@ class BatchJournal:
         self, journal: Journal, model: ServedModel, variant: str, redacted_columns: list[str]
     ) -> None:
         self._journal, self._model, self._variant = journal, model, variant
-        self._hidden_features = model.features_of(redacted_columns)
+        self._redacted_features = model.list_features(redacted_columns)
         self._loop = asyncio.new_event_loop()
-        self._problems: list[str] = []
-        self._writer = JournalWriter(journal, self._problems.append)
+        self._write_errors: list[str] = []
+        self._writer = JournalWriter(journal, self._write_errors.append)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -67,7 +67,7 @@ class BatchJournal:
         for start in range(0, len(records), RECORDS_PER_WRITE):
             part = records[start : start + RECORDS_PER_WRITE]
             if self._loop.run_until_complete(self._writer.write(part)) is None:
-                reason = "; ".join(self._problems) or "it did not write in time"
+                reason = "; ".join(self._write_errors) or "it did not write in time"
                 raise JournalError(
                     f"the journal {self._journal.safe_url}: {reason}",
                     expected="a journal that can be written",
@@ -80,7 +80,7 @@ class BatchJournal:
         self, target: str, chunk: ChunkResult, rows_before: int
     ) -> list[PredictionRecord]:
         rule, now = self._model.scorer.decision_rule, time.time()
-        names = [name for name in chunk.features if name not in self._hidden_features]
+        names = [name for name in chunk.features if name not in self._redacted_features]
         columns = [_to_python(chunk.features[name]) for name in names]
         predictions = np.asarray(rule.predict(chunk.scores)).tolist()
         records = []

@@ -18,7 +18,7 @@ from modelbook.serving.html_pages import SWAGGER_SCRIPT_PATH
 from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
 from modelbook.serving.inference_protocol import HEALTH_PATHS
 from modelbook.serving.metrics import PATH_LABELS
-from modelbook.serving.service import PredictionService, new_id
+from modelbook.serving.service import PredictionService, make_prediction_id
 from modelbook.serving.telemetry import REQUEST_CONTEXT, RequestSpan
 
 LOG = logging.getLogger("modelbook.serving")
@@ -188,7 +188,7 @@ class _Response:
 
     async def send_error(self, error: RequestError) -> None:
         if not self.status:  # else the response has started already
-            self.request_id = self.request_id or new_id()
+            self.request_id = self.request_id or make_prediction_id()
             body = {**error.to_dict(), "request_id": self.request_id}
             await self.send_json(error.status, orjson.dumps(body), error.headers)
 
@@ -218,5 +218,7 @@ def _required_scope(path: str) -> str | None:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     request_id = headers.get(b"x-request-id")
     return (
-        request_id.decode() if request_id and REQUEST_ID_PATTERN.fullmatch(request_id) else new_id()
+        request_id.decode()
+        if request_id and REQUEST_ID_PATTERN.fullmatch(request_id)
+        else make_prediction_id()
     )

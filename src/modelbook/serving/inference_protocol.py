@@ -90,7 +90,7 @@ def create_router(service: PredictionService) -> APIRouter:
         require_content_type(headers, "application/json")
         model = _find_model(service, name, version)
         body = await service.read_json_body(request.scope, request.receive)
-        inference, rows = await service.parse_off_loop(_read_request, body, model)
+        inference, rows = await service.parse_in_thread(_read_request, body, model)
         predictions = await service.predict_rows(model, rows, read_user_id(headers), start_time)
         response = _build_response(model, name, inference, predictions)
         return JSONResponse(response)

@@ -136,13 +136,13 @@ class ServedModel:
         return None if probabilities is None else dict(zip(self.classes, probabilities))
 
     @cached_property
-    def affordable_upload_rows(self) -> int:
+    def estimated_max_upload_rows(self) -> int:
         """Rows of an upload that cost as much CPU time as a request may."""
         cell_ms = len(self.contract.input_names) * UPLOAD_CELL_MS
         row_ms = UPLOAD_ROW_MS + cell_ms + self.batch_row_ms
         return max(1, int(MAX_REQUEST_CPU_MS / row_ms))
 
-    def features_of(self, columns: Iterable[str]) -> set[str]:
+    def list_features(self, columns: Iterable[str]) -> set[str]:
         """Return the features that are made of columns of the contract."""
         derived = self.row_reader.derived_features
         return {feature for name in columns for feature in derived.get(name, [name])}
@@ -332,7 +332,7 @@ class ModelManager:
 
     Attributes
     ----------
-    problems : dict
+    load_errors : dict
         By alias, why the version that it names is not in service.
     """
 
@@ -340,7 +340,7 @@ class ModelManager:
         self._root, self._book, self._max_rows = root, book, max_rows
         self.champion: ServedModel | None = None
         self.challenger: ServedModel | None = None
-        self.problems: dict[str, str] = {}
+        self.load_errors: dict[str, str] = {}
         self._states = {alias: AliasState() for alias in ALIASES}
         self._models_by_key: dict[VersionKey, ServedModel] = {}
         self._versions = AliasedVersions({})
@@ -367,9 +367,9 @@ class ModelManager:
         try:
             await self._read_versions()
         except ModelbookError as error:
-            self._note_registry_problem(error.problem)
+            self._record_registry_problem(error.problem)
             return
-        self._note_registry_problem(self._versions.problem)
+        self._record_registry_problem(self._versions.problem)
         former_champion = self.champion
         for alias in ALIASES:
             await self._refresh_alias(alias, self._versions.by_alias.get(alias))
@@ -388,13 +388,13 @@ class ModelManager:
         self._file_state = file_state
         self._read_again_at = time.monotonic() + MAX_READ_AGE_SECONDS
 
-    def _note_registry_problem(self, problem: str) -> None:
-        if problem and self.problems.get("store") != problem:
+    def _record_registry_problem(self, problem: str) -> None:
+        if problem and self.load_errors.get("store") != problem:
             LOG.error("the registry cannot be read", extra={"reason": problem})
         if problem:
-            self.problems["store"] = problem
+            self.load_errors["store"] = problem
         else:
-            self.problems.pop("store", None)
+            self.load_errors.pop("store", None)
 
     async def _refresh_alias(self, alias: str, version: RegisteredVersion | None) -> None:
         key = (version.number, version.tags.get(DIGEST_TAG)) if version else None
@@ -407,30 +407,30 @@ class ModelManager:
             self._remove(alias)
             return
         assert key is not None
-        started = time.monotonic()
+        start_time = time.monotonic()
         try:
             model = await asyncio.to_thread(self._load_model, key, version)
             self._require_same_fields(alias, model)
         except Exception as error:  # a broken new version must not replace the one in service
-            self._refuse(alias, version.number, state, error)
+            self._reject(alias, version.number, state, error)
             return
-        self._put_in_service(alias, model, time.monotonic() - started)
+        self._put_in_service(alias, model, time.monotonic() - start_time)
 
     def _remove(self, alias: str) -> None:
-        self.problems.pop(alias, None)
+        self.load_errors.pop(alias, None)
         self._states[alias].is_settled = True
         if alias == CHALLENGER:
             self.challenger = None
         elif self.champion:
-            self.problems[alias] = "the alias was removed; the last version stays in service"
+            self.load_errors[alias] = "the alias was removed; the last version stays in service"
 
-    def _refuse(self, alias: str, number: int, state: AliasState, error: Exception) -> None:
+    def _reject(self, alias: str, number: int, state: AliasState, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, ModelbookError):
             reason = error.problem
         pause = state.schedule_retry()
         attempts = state.failed_attempts
-        self.problems[alias] = f"version {number}: {reason} (failed attempts: {attempts})"
+        self.load_errors[alias] = f"version {number}: {reason} (failed attempts: {attempts})"
         if alias == CHALLENGER:
             self.challenger = None
         log_fields = {"alias": alias, "version": number, "reason": reason}
@@ -440,7 +440,7 @@ class ModelManager:
         )
 
     def _put_in_service(self, alias: str, model: ServedModel, seconds: float) -> None:
-        self.problems.pop(alias, None)
+        self.load_errors.pop(alias, None)
         self._states[alias] = AliasState(self._states[alias].key, is_settled=True)
         setattr(self, alias, model)
         log_fields = {

@@ -36,12 +36,12 @@ LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
 DRIFT_SECONDS = 15.0  # between measurements of drift, which delay requests by some milliseconds
 CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
-# For which a thread may keep the interpreter: the event loop waits for the parser and the journal.
-SWITCH_SECONDS = 0.0005
+# GIL switch interval; short, so that parser and journal threads hardly delay the event loop.
+THREAD_SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
-OFF_LOOP_ROWS = 100  # rows from which a compiled scorer predicts in a thread
+MIN_ROWS_FOR_THREAD = 100  # rows from which a compiled scorer predicts in a thread
 RECENT_ROWS = 2000  # rows used to measure input drift
-# Methods that are a step of a request, and what the step is called in a trace.
+# Traced methods and the names of their spans.
 TRACED_STEPS = {
     "_read_rows": "validate",
     "_predict_variants": "predict",
@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 
 class VariantPrediction(NamedTuple):
-    """A row's prediction by one variant; that of a shadow is not returned."""
+    """A row's prediction by one variant; that of a shadow is journaled, but not returned."""
 
     variant: str
     model: ServedModel
@@ -75,7 +75,7 @@ class PredictionService:
     def __init__(self, root: Path, book: str) -> None:
         self.root, self.book = root, book
         self.settings = settings.load_settings(root, book)
-        # Of the settings: at the last poll, and when they were last applied.
+        # File states of the settings: at the last poll, and when they were last applied.
         self._file_states: list[tuple[int, ...] | None] = []
         self._applied_states: list[tuple[int, ...] | None] = []
         self.model_manager = ModelManager(root, book, self.settings.limits.max_rows)
@@ -92,10 +92,10 @@ class PredictionService:
         self.writer = JournalWriter(
             self.journal,
             lambda text: LOG.error("journal", extra={"reason": text}),
-            predicts_when_down=journal_settings.on_failure == "predict",
+            predict_if_unavailable=journal_settings.on_failure == "predict",
         )
         self.bodies = BodyReader(self.settings.limits)
-        # One thread: bodies that wait for it cost no CPU, and the event loop stays responsive.
+        # One thread, so that large bodies are parsed one at a time.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self.canary: CanaryMonitor | None = None
         self.tracer = RequestTracer(book) if self.settings.tracing == "on" else None
@@ -107,19 +107,18 @@ class PredictionService:
         self._verdict_metrics = VerdictMetrics(root, book, self.metrics)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
         """Load the models and keep them up to date until the block ends."""
         switch_seconds = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)
+        sys.setswitchinterval(THREAD_SWITCH_SECONDS)
         try:
             await asyncio.to_thread(self.journal.create_tables)
         except JournalError as error:
             LOG.error("journal", extra={"reason": error.problem})
         self.writer.start()
         await self.model_manager.refresh()
-        # A full collection examines all objects of the imports, and requests wait for it: leave
-        # out what stays.
-        was_frozen = gc.get_freeze_count() > 0  # by the program that the service runs in
+        # Exclude imported objects from garbage collection: a full one would delay requests.
+        was_frozen = gc.get_freeze_count() > 0  # by the host process
         gc.collect()
         gc.freeze()
         self._update_metrics()
@@ -151,9 +150,9 @@ class PredictionService:
             503 if there is none.
         """
         if self.model_manager.champion is None:
-            reason = self.model_manager.problems.get(CHAMPION) or self.model_manager.problems.get(
-                "store"
-            )
+            reason = self.model_manager.load_errors.get(
+                CHAMPION
+            ) or self.model_manager.load_errors.get("store")
             message = reason or f"no version of {self.book!r} has the alias champion"
             headers = {"retry-after": "5"}
             raise RequestError(
@@ -167,7 +166,7 @@ class PredictionService:
     @property
     def max_upload_rows(self) -> int:
         """Rows that an upload to the champion may have."""
-        return self.settings.limits.choose_upload_rows(self.champion.affordable_upload_rows)
+        return self.settings.limits.limit_upload_rows(self.champion.estimated_max_upload_rows)
 
     async def read_json_body(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body of at most the bytes that settings and contract allow.
@@ -181,48 +180,48 @@ class PredictionService:
         max_bytes = min(self.settings.limits.max_body_bytes, contract_limit)
         return await self.bodies.read(scope, receive, max_bytes)
 
-    async def parse_off_loop(self, parse: Callable[..., T], *arguments: Any) -> T:
+    async def parse_in_thread(self, parse: Callable[..., T], *arguments: Any) -> T:
         """Parse a large body in another thread, so that other requests are served meanwhile."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._parser, parse, *arguments)
 
     async def predict(self, body: bytes, user: str | None = None) -> bytes:
-        """Predict the rows of a JSON body; returns an object for an object, a list for a list.
+        """Predict the rows of a JSON body; returns an object for one object, a list for a list.
 
         Raises
         ------
         RequestError
             If the body or the service state does not allow a prediction.
         """
-        started, champion = time.perf_counter(), self.champion
+        start_time, champion = time.perf_counter(), self.champion
         rows, is_list = await self._read_rows(champion, body)
-        predictions = await self.predict_rows(champion, rows, user, started)
+        predictions = await self.predict_rows(champion, rows, user, start_time)
         return orjson.dumps(predictions if is_list else predictions[0])
 
     async def _read_rows(self, champion: ServedModel, body: bytes) -> tuple[list[Row], bool]:
-        read = champion.row_reader.read_body
+        read_body = champion.row_reader.read_body
         if len(body) > LARGE_BODY_BYTES:
-            return await self.parse_off_loop(read, body)
-        return read(body)
+            return await self.parse_in_thread(read_body, body)
+        return read_body(body)
 
     async def predict_rows(
         self,
         champion: ServedModel,
         rows: list[Row],
         user: str | None,
-        started: float,
+        start_time: float,
         ids: list[str] | None = None,
     ) -> list[dict[str, Any]]:
         """Predict validated rows and journal the predictions.
 
         Parameters
         ----------
-        started : float
+        start_time : float
             ``time.perf_counter()`` at the start of the request.
         ids : list of str, optional
             Prediction ids; new ones by default.
         """
-        ids = ids or [new_id() for _ in rows]
+        ids = ids or [make_prediction_id() for _ in rows]
         buckets: list[str | None] = [None] * len(rows)
         variants, canary = [(CHAMPION, champion)] * len(rows), None
         if self.model_manager.challenger is not None:
@@ -233,20 +232,25 @@ class PredictionService:
             predictions = await self._predict_canary(canary, champion, variants, rows)
         else:
             predictions = await self._predict_variants(variants, rows)
-        returned = [
+        returned_predictions = [
             VariantPrediction(*variant, row, prediction_id, prediction, True, bucket)
             for variant, row, prediction_id, prediction, bucket in zip(
                 variants, rows, ids, predictions, buckets
             )
         ]
         shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
-        shadowed = await self._predict_shadow(shadow, rows, ids) if shadow else []
-        latency_ms = (time.perf_counter() - started) * 1000
-        row_hashes = await self._journal_predictions(returned + shadowed, latency_ms)
+        shadow_predictions = await self._predict_shadow(shadow, rows, ids) if shadow else []
+        latency_ms = (time.perf_counter() - start_time) * 1000
+        row_hashes = await self._journal_predictions(
+            returned_predictions + shadow_predictions, latency_ms
+        )
         self.recent_rows.extend(rows)
         for name, count in _count_rows(variants):
             self.metrics.count_predictions(name, count)
-        return [_response_body(item, row_hash) for item, row_hash in zip(returned, row_hashes)]
+        return [
+            _make_response_body(prediction, row_hash)
+            for prediction, row_hash in zip(returned_predictions, row_hashes)
+        ]
 
     def _assign_buckets(
         self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
@@ -268,10 +272,11 @@ class PredictionService:
         self, champion: ServedModel, buckets: list[str | None]
     ) -> list[tuple[str, ServedModel]]:
         """Choose the variant that predicts each row."""
-        share, challenger = self.settings.traffic.challenger_share, self.model_manager.challenger
+        challenger_share = self.settings.traffic.challenger_share
+        challenger = self.model_manager.challenger
         return [
             (CHALLENGER, challenger)
-            if challenger and bucket and routes_to_challenger(bucket, share)
+            if challenger and bucket and routes_to_challenger(bucket, challenger_share)
             else (CHAMPION, champion)
             for bucket in buckets
         ]
@@ -301,10 +306,10 @@ class PredictionService:
             positions = [i for i, variant in enumerate(variants) if variant[0] == name]
             if not positions:
                 continue
-            chosen = [variants[i] for i in positions], [rows[i] for i in positions]
-            started = time.perf_counter()
+            subset = [variants[i] for i in positions], [rows[i] for i in positions]
+            start_time = time.perf_counter()
             try:
-                scored = await self._predict_variants(*chosen)
+                variant_predictions = await self._predict_variants(*subset)
             except Exception:
                 if name == CHAMPION:
                     raise
@@ -313,8 +318,8 @@ class PredictionService:
                 for i in positions:
                     variants[i] = (CHAMPION, champion)
                 continue
-            canary.record_predictions(name, time.perf_counter() - started, scored)
-            predictions.update(zip(positions, scored))
+            canary.record_predictions(name, time.perf_counter() - start_time, variant_predictions)
+            predictions.update(zip(positions, variant_predictions))
         canary.check(self.settings.traffic)
         return [predictions[i] for i in range(len(rows))]
 
@@ -328,7 +333,7 @@ class PredictionService:
             positions = [i for i, (_, loaded) in enumerate(variants) if loaded is model]
             model_rows = [rows[i] for i in positions]
             # An uncompiled pipeline, or many rows, would block other requests.
-            is_quick = model.scorer.is_compiled and len(model_rows) < OFF_LOOP_ROWS
+            is_quick = model.scorer.is_compiled and len(model_rows) < MIN_ROWS_FOR_THREAD
             model_predictions = (
                 model.scorer.predict_many(model_rows)
                 if is_quick
@@ -366,7 +371,7 @@ class PredictionService:
                 now,
                 item.model.number,
                 item.is_returned,
-                self._journaled_inputs(item.model, item.row),
+                self._serialize_inputs(item.model, item.row),
                 _to_json(item.prediction.prediction),
                 None
                 if item.prediction.probabilities is None
@@ -386,11 +391,13 @@ class PredictionService:
             )
         return [None] * len(predictions) if row_hashes is None else row_hashes
 
-    def _journaled_inputs(self, model: ServedModel, row: Row) -> str:
+    def _serialize_inputs(self, model: ServedModel, row: Row) -> str:
         if not self._redacted_columns:
             return _to_json(row)
-        hidden = model.features_of(self._redacted_columns)
-        return _to_json({column: value for column, value in row.items() if column not in hidden})
+        redacted_features = model.list_features(self._redacted_columns)
+        return _to_json(
+            {column: value for column, value in row.items() if column not in redacted_features}
+        )
 
     async def record_outcomes(self, body: bytes) -> dict[str, int]:
         """Record actual outcomes by prediction id.
@@ -400,7 +407,7 @@ class PredictionService:
         RequestError
             404 for an unknown id, 409 for a conflicting outcome, 503 if the journal is down.
         """
-        outcomes = await self.parse_off_loop(
+        outcomes = await self.parse_in_thread(
             self.champion.outcome_reader.read_body, body, self.settings.limits.max_rows
         )
         try:
@@ -424,9 +431,9 @@ class PredictionService:
 
         ``reasons`` explain why the version that an alias names is not in service.
         """
-        champion, reasons = self.model_manager.champion, self.model_manager.problems
+        champion, load_errors = self.model_manager.champion, self.model_manager.load_errors
         if champion is None:
-            return {"status": "not ready", "reasons": reasons}
+            return {"status": "not ready", "reasons": load_errors}
         return {
             "status": "ready",
             "model_version": champion.number,
@@ -435,7 +442,7 @@ class PredictionService:
             "loaded_at": champion.loaded_at,
             "golden_rows": champion.golden_rows,
             "journal": "up" if self.writer.is_up else "down",
-            "reasons": reasons,
+            "reasons": load_errors,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -451,7 +458,7 @@ class PredictionService:
                 "rolled_back": self.canary.stop_reason if self.canary else "",
             },
             "challenger": challenger.describe() if challenger else None,
-            "refused": self.model_manager.problems,
+            "refused": self.model_manager.load_errors,
         }
 
     async def _poll_changes(self) -> None:
@@ -489,11 +496,11 @@ class PredictionService:
         for name, reload in (("keys", self.api_keys.refresh), ("settings", self._reload_traffic)):
             try:
                 reload()
-                self.model_manager.problems.pop(name, None)
+                self.model_manager.load_errors.pop(name, None)
             except ModelbookError as error:
-                if self.model_manager.problems.get(name) != error.problem:
+                if self.model_manager.load_errors.get(name) != error.problem:
                     LOG.error("a file was refused", extra={"reason": error.problem})
-                self.model_manager.problems[name] = error.problem
+                self.model_manager.load_errors[name] = error.problem
 
     def _reload_traffic(self) -> None:
         files = settings.list_settings_files(self.root, self.book)
@@ -554,13 +561,13 @@ def _count_rows(variants: list[tuple[str, ServedModel]]) -> list[tuple[str, int]
 POOL_BYTES = 8000
 
 
-class RandomBytes:
-    """Random bytes of the operating system, drawn many at a time: each draw is a system call."""
+class BufferedRandom:
+    """Random bytes of the operating system, read in blocks: each read is a system call."""
 
     def __init__(self) -> None:
         self._pool, self._position = b"", 0
 
-    def take(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes:
         """Return bytes that were not returned before."""
         start, end = self._position, self._position + count
         if end > len(self._pool):
@@ -569,21 +576,23 @@ class RandomBytes:
         return self._pool[start:end]
 
 
-_RANDOM_BYTES = RandomBytes()
+_RANDOM = BufferedRandom()
 
 
-def new_id() -> str:
+def make_prediction_id() -> str:
     """Return an unguessable id that sorts by time; for use in the event loop's thread."""
-    return f"{time.time_ns() // 1_000_000:012x}{_RANDOM_BYTES.take(10).hex()}"
+    return f"{time.time_ns() // 1_000_000:012x}{_RANDOM.read(10).hex()}"
 
 
-def _response_body(item: VariantPrediction, row_hash: str | None) -> dict[str, Any]:
-    prediction, model = item.prediction, item.model
+def _make_response_body(
+    variant_prediction: VariantPrediction, row_hash: str | None
+) -> dict[str, Any]:
+    prediction, model = variant_prediction.prediction, variant_prediction.model
     body = {
-        "id": item.prediction_id,
+        "id": variant_prediction.prediction_id,
         "prediction": prediction.prediction,
         "model_version": model.number,
-        "variant": item.variant,
+        "variant": variant_prediction.variant,
     }
     if prediction.probabilities is not None:
         body["probabilities"] = model.label_probabilities(prediction.probabilities)

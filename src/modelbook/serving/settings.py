@@ -131,11 +131,11 @@ class LimitSettings(SettingsGroup):
         200, ge=1, description="concurrent requests in each worker; more are rejected with 503"
     )
 
-    def choose_upload_rows(self, affordable_rows: int) -> int:
-        """Return how many rows an upload may have: as set, or as many as can be afforded."""
+    def limit_upload_rows(self, estimated_max_rows: int) -> int:
+        """Return the maximum rows of an upload: as set, or at most as estimated."""
         if "max_upload_rows" in self.model_fields_set:
             return self.max_upload_rows
-        return min(self.max_upload_rows, affordable_rows)
+        return min(self.max_upload_rows, estimated_max_rows)
 
 
 class StreamSettings(SettingsGroup):
