@@ -34,15 +34,15 @@ from modelbook.evaluation.conformal import compute_nonconformity_quantile
 from modelbook.evaluation.fairness import measure_fairness_gaps
 from modelbook.evaluation.metrics_ci import (
     compute_gain_over_baseline,
-    metric_with_ci,
-    paired_difference,
+    compute_metric_with_ci,
+    compute_paired_difference,
 )
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
 from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
-from modelbook.tasks.binary import Binary, threshold_metrics
+from modelbook.tasks.binary import Binary, make_threshold_metrics
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
 from modelbook.tasks.multiclass import METRICS as MULTICLASS_METRICS
@@ -127,7 +127,7 @@ def measure_roc_auc_coverage(
         outcome = draw_estimable_outcome(rng, n_rows, rate)
         score = rng.normal(size=n_rows) + separation * outcome
         scored = ScoredRows.from_arrays(outcome, score, np.arange(n_rows))
-        _, low, high = metric_with_ci(
+        _, low, high = compute_metric_with_ci(
             "roc_auc", BINARY_METRICS["roc_auc"], scored, resamples=RESAMPLES, seed=0
         )
         n_with_ci += bool(np.isfinite(low))
@@ -140,13 +140,15 @@ def measure_roc_auc_coverage(
 def measure_precision_coverage(threshold: float, repeats: int, *, seed: int = 0) -> Rate:
     """Coverage of the precision interval on 300 rows with 10% positives."""
     rng, n_with_ci, n_covered = np.random.default_rng(seed), 0, 0
-    metric = threshold_metrics(threshold)["precision"]
+    metric = make_threshold_metrics(threshold)["precision"]
     true_positive_rate, false_positive_rate = 0.1 * norm.sf(threshold - 1), 0.9 * norm.sf(threshold)
     for _ in range(repeats):
         outcome = draw_estimable_outcome(rng, 300, 0.1)
         score = rng.normal(size=300) + outcome
         scored = ScoredRows.from_arrays(outcome, score, np.arange(300))
-        _, low, high = metric_with_ci("precision", metric, scored, resamples=RESAMPLES, seed=0)
+        _, low, high = compute_metric_with_ci(
+            "precision", metric, scored, resamples=RESAMPLES, seed=0
+        )
         n_with_ci += bool(np.isfinite(low))
         n_covered += bool(
             low <= true_positive_rate / (true_positive_rate + false_positive_rate) <= high
@@ -175,7 +177,7 @@ def measure_rmse_coverage(
         entity = np.repeat(np.arange(n_entities), rows)
         error = np.repeat(draw_errors(rng, n_entities), rows) + draw_errors(rng, len(entity))
         scored = ScoredRows.from_arrays(error, np.zeros(len(entity)), entity)
-        _, low, high = metric_with_ci(
+        _, low, high = compute_metric_with_ci(
             "rmse", REGRESSION_METRICS["rmse"], scored, resamples=RESAMPLES, seed=0
         )
         n_with_ci += bool(np.isfinite(low))
@@ -437,13 +439,13 @@ def _count_retrains(
     name, limit = task.headline_metric, Monitor().max_metric_drop
     metric = task.metric_functions()[name]
     for _ in range(repeats):
-        value, low, high = metric_with_ci(
+        value, low, high = compute_metric_with_ci(
             name, metric, draw(rng, n_holdout), resamples=RESAMPLES, seed=0
         )
         reference = {"reference": value, "reference_low": low, "reference_high": high}
         drops = []
         for _ in range(n_windows):
-            value, low, high = metric_with_ci(
+            value, low, high = compute_metric_with_ci(
                 name, metric, draw(rng, 500), resamples=RESAMPLES, seed=0
             )
             row = {"value": value, "low": low, "high": high, **reference}
@@ -509,7 +511,7 @@ def measure_difference_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> 
     task = Binary(make_contract(2))
     for _ in range(repeats):
         first_model, second_model = draw_pair(rng, n_rows, 0.7)
-        _, low, high = paired_difference(
+        _, low, high = compute_paired_difference(
             task, first_model, second_model, "roc_auc", resamples=RESAMPLES, seed=0
         )
         n_covered += bool(low <= 0 <= high)
@@ -522,7 +524,7 @@ def measure_inferior_model_rate(n_rows: int, repeats: int, *, seed: int = 0) -> 
     task, margin = Binary(make_contract(2)), Deploy().non_inferiority_margin
     for _ in range(repeats):
         first_model, second_model = draw_pair(rng, n_rows, 0.81)
-        _, low, _ = paired_difference(
+        _, low, _ = compute_paired_difference(
             task, first_model, second_model, "roc_auc", resamples=RESAMPLES, seed=0
         )
         n_passed += low >= -margin
@@ -570,7 +572,7 @@ def measure_multiclass_coverage(repeats: int, *, seed: int = 0) -> Rate:
         outcome = rng.choice(3, 100, p=[0.6, 0.33, 0.07])
         scores = rng.normal(size=(100, 3)) + np.eye(3)[outcome]
         scored = ScoredRows.from_arrays(outcome, scores, np.arange(100))
-        _, low, high = metric_with_ci(name, metric, scored, resamples=RESAMPLES, seed=0)
+        _, low, high = compute_metric_with_ci(name, metric, scored, resamples=RESAMPLES, seed=0)
         n_with_ci += bool(np.isfinite(low))
         n_covered += bool(low <= truth <= high)
     case = "95% CI of ROC AUC, 100 rows of three classes, 7% rarest"
@@ -585,7 +587,7 @@ def measure_quantile_coverage(name: str, n_entities: int, repeats: int, *, seed:
     for _ in range(repeats):
         error = np.repeat(rng.normal(size=n_entities), 3) + rng.normal(size=len(entity))
         scored = ScoredRows.from_arrays(error, np.zeros(len(entity)), entity)
-        _, low, high = metric_with_ci(
+        _, low, high = compute_metric_with_ci(
             name, REGRESSION_METRICS[name], scored, resamples=RESAMPLES, seed=0
         )
         n_with_ci += bool(np.isfinite(low))

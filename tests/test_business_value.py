@@ -37,22 +37,27 @@ def task(contract: Contract) -> Any:
 
 def test_costs_of_each_task_match_row_costs():
     yes_no, outcome = CostMatrix(50, 3, -20, -0.5), np.array([1, 1, 0, 0])
-    assert yes_no.row_costs(outcome, np.array([True, False, True, False])).tolist() == [
+    assert yes_no.compute_row_costs(outcome, np.array([True, False, True, False])).tolist() == [
         -20, 50, 3, -0.5,
     ]  # fmt: skip
     several = ClassCosts(["low", "mid", "high"], {("high", "low"): 5.0})
-    assert several.row_costs(np.array([0, 2, 2, 1]), np.array([0, 0, 1, 2])).tolist() == [
+    assert several.compute_row_costs(np.array([0, 2, 2, 1]), np.array([0, 0, 1, 2])).tolist() == [
         0,
         5,
         1,
         1,
     ]
     number = DeviationCosts(under=3, over=1)
-    assert number.row_costs(np.array([10.0, 10.0]), np.array([8.0, 11.0])).tolist() == [6, 1]
+    assert number.compute_row_costs(np.array([10.0, 10.0]), np.array([8.0, 11.0])).tolist() == [
+        6,
+        1,
+    ]
     # The quantile at which too low is as rare as its cost asks is the cheapest constant.
     outcome = np.arange(101.0)
     constants = number.constant_decisions(outcome)
-    name = min(constants, key=lambda name: number.row_costs(outcome, constants[name]).mean())
+    name = min(
+        constants, key=lambda name: number.compute_row_costs(outcome, constants[name]).mean()
+    )
     assert (round(constants[name]), "75%" in name) == (75, True)
 
 
@@ -163,7 +168,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     alone = f"{task.contract.label(name)} alone"
     lead, saving = (1000 * x for x in (by_name[alone]["lead"], value["policies"][0]["saving"]))
     assert 0 < lead < saving
-    saved = business_value.key_numbers(value)[-1]
+    saved = business_value.make_key_numbers(value)[-1]
     assert saved["value"] == pytest.approx(lead, abs=1)
     assert not missing_facts(saved["context"], alone, round(saving))
     text = task.describe_worth(value)
@@ -179,14 +184,14 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
-    saved = business_value.key_numbers(compared)[-1]
+    saved = business_value.make_key_numbers(compared)[-1]
     assert saved["value"] == pytest.approx(lead, abs=1)
     assert [*saved["compared_with"].values()] == [pytest.approx(lead, abs=1)]  # the same model
     # A feature that is worse than chance is no reference.
     weak = {**value, "policies": [
         {**row, "cost": 9.0} if row["policy"] == alone else row for row in value["policies"]
     ]}  # fmt: skip
-    assert business_value.key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
+    assert business_value.make_key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
     assert alone not in task.describe_worth(weak)
 
 
@@ -279,12 +284,12 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in business_value.shown_gains(result)]
-    recall, cost, saved = business_value.key_numbers(result)
+    recall, cost, saved = business_value.make_key_numbers(result)
     # One policy: that at capacity.
     assert recall["value"] == result["at_capacity"]["reached"]
     contexts = [row["context"] for row in (recall, cost, saved)]
     assert all("flagging 100" in text for text in contexts)
-    contexts = [row["context"] for row in business_value.key_numbers(unlimited)]
+    contexts = [row["context"] for row in business_value.make_key_numbers(unlimited)]
     assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
@@ -314,7 +319,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         task, COSTS, at_limit, *sides, rows, min_rows=50, **BOOTSTRAP
     )
     assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
-    at_limit_saved = business_value.key_numbers(limited)[-1]
+    at_limit_saved = business_value.make_key_numbers(limited)[-1]
     assert at_limit_saved["compared_with"] == {
         "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"], abs=1)
     }
@@ -331,10 +336,12 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         business_value.CHAMPION,
     ]
     assert apart["policies"][1]["share"] == 0.5
-    assert [*business_value.key_numbers(apart)[-1]["compared_with"]] == ["version 1 at capacity"]
+    assert [*business_value.make_key_numbers(apart)[-1]["compared_with"]] == [
+        "version 1 at capacity"
+    ]
     assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
-    saved = business_value.key_numbers(result)[-1]
+    saved = business_value.make_key_numbers(result)[-1]
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"]), abs=1
     )
@@ -356,7 +363,7 @@ def test_costs_of_unknown_class_raise():
         Contract.model_validate({**CONTRACT, "task": "multiclass", "columns": columns})
     )
     costs = several.read_costs(config.validate("finalize", {"class_costs": "a/b=5"}))
-    assert costs.row_costs(np.array([0]), np.array([1])).tolist() == [5]
+    assert costs.compute_row_costs(np.array([0]), np.array([1])).tolist() == [5]
     with pytest.raises(ParameterError, match="x"):
         several.read_costs(config.validate("finalize", {"class_costs": "a/x=5"}))
 
@@ -365,7 +372,7 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     result = consequences.compare_consequences(
         task, CostMatrix(10, 1), (SCORED, 0.1), (SCORED, 0.7), min_rows=50, **BOOTSTRAP
     )
-    largest = consequences.largest_change(result)
+    largest = consequences.find_largest_change(result)
     assert largest is not None
     assert largest["consequence"] == "flagged"
     assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
@@ -379,7 +386,7 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     same = consequences.compare_consequences(
         task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
     )
-    assert consequences.largest_change(same) is None
+    assert consequences.find_largest_change(same) is None
     assert (same["change"] == 0).all()
 
 

@@ -323,7 +323,7 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
     [finding] = window.findings
     assert (finding.verdict, finding.rule, finding.is_severe) == ("retrain", "loss", True)
     assert window.has_outcomes
-    metrics = history.metrics_table().set_index("metric")["value"].to_dict()
+    metrics = history.make_metrics_table().set_index("metric")["value"].to_dict()
     assert metrics == {
         "selection_rate": 0.2, "duplicate_share": 0.1, "expected_calibration_in_the_large": 0.01,
     }  # fmt: skip

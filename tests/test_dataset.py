@@ -336,7 +336,7 @@ def test_data_card_lists_rows_entities_and_known_share(
     assert first == second
     assert missing_facts(first, "train", "holdout") == []
     assert missing_facts(third, "batch") == []
-    numbers_of = {row["name"]: row for row in data_card.key_numbers(sides, contract)}
+    numbers_of = {row["name"]: row for row in data_card.make_key_numbers(sides, contract)}
     assert numbers_of["rows"]["value"] == 600
     assert numbers(numbers_of["rows"]["context"]) == [200]  # in later batches
     assert numbers_of["features"]["value"] == 4
@@ -373,7 +373,7 @@ def test_table_without_missing_values_is_described(contract: Contract, frame: pd
         for name in contract.feature_names
         if name != table["column"][0]
     )
-    assert profiling.key_numbers(full, contract, table, gaps)[-1]["value"] == 0
+    assert profiling.make_key_numbers(full, contract, table, gaps)[-1]["value"] == 0
 
 
 def test_univariate_score_is_folded_roc_auc(contract: Contract, frame: pd.DataFrame) -> None:
@@ -516,6 +516,6 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     )
     [leak] = set(leaking) - set(plain)
     assert missing_facts(leak, "Size") == []
-    key_numbers = profiling.key_numbers(frame, contract, table, gaps)
+    key_numbers = profiling.make_key_numbers(frame, contract, table, gaps)
     assert strongest in [row["value"] for row in key_numbers]
     assert "noise" in [row["context"] for row in key_numbers]

@@ -113,7 +113,7 @@ def test_windows_are_stored_in_order_of_arrival(history: WindowHistory, contract
 def test_versions_have_separate_histories(history: WindowHistory, contract: Contract) -> None:
     history.record_windows([evaluated(contract, "4")], PARAMS)
     assert WindowHistory(history.path, 4).read_windows() == []
-    assert WindowHistory(history.path, 4).metrics_table().empty
+    assert WindowHistory(history.path, 4).make_metrics_table().empty
 
 
 def test_windows_persist_between_commands(history: WindowHistory, contract: Contract) -> None:
@@ -133,7 +133,7 @@ def test_history_is_readable_by_sql(history: WindowHistory, contract: Contract) 
         assert requests.execute(
             "select value from metrics where metric = 'roc_auc'"
         ).fetchall() == [(0.75,)]
-    result = history.metrics_table().set_index(["batch", "metric"])["value"]
+    result = history.make_metrics_table().set_index(["batch", "metric"])["value"]
     assert result["4", "drifted_share"] == 0.5
     assert ("5", "expected_roc_auc") in result.index
 
@@ -191,7 +191,7 @@ def test_corrupt_history_raises(history: WindowHistory) -> None:
 
 
 def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract) -> None:
-    assert figures.metric_history(history.metrics_table()).figure is None
+    assert figures.metric_history(history.make_metrics_table()).figure is None
     history.record_windows(
         [
             evaluated(contract, "4"),
@@ -200,7 +200,7 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
         ],
         PARAMS,
     )
-    figure = figures.metric_history(history.metrics_table())
+    figure = figures.metric_history(history.make_metrics_table())
     assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()

@@ -351,7 +351,7 @@ def test_batch_like_reference_is_healthy(
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
     assert missing_facts(number["context"], "97%", "members") == []
-    tables = map(evaluation_tables.performance_table, ([evaluation], [with_known_entities]))
+    tables = map(evaluation_tables.make_performance_table, ([evaluation], [with_known_entities]))
     assert [table["mostly_known"].unique().tolist() for table in tables] == [[False], [True]]
 
 
@@ -694,12 +694,12 @@ def test_all_batches_are_evaluated_in_order(
     text, *count = progress[1]
     assert missing_facts(text, 5, 300) == []
     assert count == [1, 3]
-    table = evaluation_tables.drift_table(evaluations, IMPORTANCE)
+    table = evaluation_tables.make_drift_table(evaluations, IMPORTANCE)
     assert table.groupby("batch").size().to_dict() == {"4": 4, "5": 4}
     assert table.set_index(["batch", "column"])["drifted"].to_dict()["5", "size"]
     assert table.set_index("column")["importance"].to_dict() == IMPORTANCE
-    assert set(evaluation_tables.performance_table(evaluations)["batch"]) == {"4", "5"}
-    assert evaluation_tables.quality_table(evaluations)[["batch", "rows"]].values.tolist() == [
+    assert set(evaluation_tables.make_performance_table(evaluations)["batch"]) == {"4", "5"}
+    assert evaluation_tables.make_quality_table(evaluations)[["batch", "rows"]].values.tolist() == [
         ["4", 1000],
         ["5", 300],
         ["6", 10],
@@ -717,9 +717,9 @@ def test_all_batches_are_evaluated_in_order(
 
 
 def test_tables_without_batches_keep_their_columns() -> None:
-    assert "importance" in evaluation_tables.drift_table([], {}).columns
-    assert "reference" in evaluation_tables.performance_table([]).columns
-    assert len(evaluation_tables.quality_table([])) == 0
+    assert "importance" in evaluation_tables.make_drift_table([], {}).columns
+    assert "reference" in evaluation_tables.make_performance_table([]).columns
+    assert len(evaluation_tables.make_quality_table([])) == 0
 
 
 # The verdict
@@ -834,7 +834,7 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
 def test_expected_and_observed_performance_are_tabulated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
-    estimates = evaluation_tables.estimated_performance_table(
+    estimates = evaluation_tables.make_estimated_performance_table(
         [evaluate_window(batch), evaluate_window(batch.drop(columns="happened")), HEALTHY]
     )
     assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)

@@ -228,7 +228,7 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
     result = windows.combine_windows(
         [windows.evaluate_window(item, PARAMS) for item in evaluations], PARAMS
     )
-    table = rules.findings_table(result).set_index("finding")
+    table = rules.make_findings_table(result).set_index("finding")
     assert (table["owner"].str.len() > 0).all()
     assert (table["next"].str.len() > 0).all()
     [drifted] = (item for item in result if item.rule == "drift")

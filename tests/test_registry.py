@@ -772,13 +772,13 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
 def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
-    alias_summary = summarize.champion_alias(version_tables.promotion_table(result))
+    alias_summary = summarize.champion_alias(version_tables.make_promotion_table(result))
     assert missing_facts(alias_summary, 1, 30, "linear model") == []
     assert (
-        summarize.champion_alias(version_tables.promotion_table({**result, "moved": False}))
+        summarize.champion_alias(version_tables.make_promotion_table({**result, "moved": False}))
         != alias_summary
     )
-    champion, is_moved, golden_rows, scorer = version_tables.promotion_table(
+    champion, is_moved, golden_rows, scorer = version_tables.make_promotion_table(
         {**result, "champion": None, "moved": False}
     )["value"]
     assert (champion, is_moved, golden_rows) == ("none", "no", "30")
@@ -797,7 +797,7 @@ def test_criteria_table_shows_required_and_observed() -> None:
         }
         for passed in (False, True, None)
     ]
-    table = version_tables.criteria_table(rows)
+    table = version_tables.make_criteria_table(rows)
     assert table.iloc[:, :3].values.tolist() == [["n", "r", "f"]] * 3
     assert table.iloc[:2, 3].tolist() == ["no", "yes"]
     assert table.iloc[2, 3] not in ("no", "yes")

@@ -10,7 +10,7 @@ import pytest
 from load_modules import load_module
 from small_project import ROOT
 
-from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.evaluation.metrics_ci import compute_metric_with_ci
 from modelbook.tasks.binary import METRICS
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -40,7 +40,9 @@ def test_intervals_cover_nominally_and_few_entities_have_none(truth: ModuleType)
 def test_no_interval_has_zero_width(value: int) -> None:
     outcome = np.repeat([0, 1], [60, 20])
     scored = ScoredRows.from_arrays(outcome, outcome if value else 1 - outcome, np.arange(80))
-    result, low, high = metric_with_ci("roc_auc", METRICS["roc_auc"], scored, resamples=100, seed=0)
+    result, low, high = compute_metric_with_ci(
+        "roc_auc", METRICS["roc_auc"], scored, resamples=100, seed=0
+    )
     assert result == value
     assert low <= value <= high
     assert high - low == pytest.approx(1.96**2 / (20 + 1.96**2))

@@ -395,7 +395,7 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
         "first": first,
         "second": second,
         "calibration": draw.calibration(
-            metrics_ci.reliability_curve(task.calibration_pairs(scored), **CHANCE)
+            metrics_ci.compute_reliability_curve(task.select_calibration_pairs(scored), **CHANCE)
         ),
         "mistakes": draw.prediction_errors(task.tabulate_errors(scored, None)),
     }
@@ -430,7 +430,7 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
 
 def test_regression_calibration_is_mean_by_decile() -> None:
     scored = AMOUNT.score_rows(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
-    result = metrics_ci.reliability_curve(AMOUNT.calibration_pairs(scored), **CHANCE)
+    result = metrics_ci.compute_reliability_curve(AMOUNT.select_calibration_pairs(scored), **CHANCE)
     assert result["n"].tolist() == [90] * 10
     assert result["observed"].is_monotonic_increasing
     assert (
@@ -442,7 +442,7 @@ def test_multiclass_calibration_uses_confidence_of_predicted_class() -> None:
     scored = ScoredRows(
         np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2)
     )
-    result = KIND.calibration_pairs(scored)
+    result = KIND.select_calibration_pairs(scored)
     assert (result.outcome.tolist(), result.score.tolist()) == ([1, 0], [0.7, 0.5])
 
 
@@ -493,7 +493,7 @@ def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
         result = consequences.compare_consequences(
             task, costs, (scored, threshold), (champion, threshold), min_rows=50, **CHANCE
         )
-        largest = consequences.largest_change(result)
+        largest = consequences.find_largest_change(result)
         assert (largest is None) == (champion is scored)
         sentences = task.describe_consequences(result, largest, words)
         assert "version 1" in sentences[0]

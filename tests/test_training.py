@@ -36,8 +36,8 @@ from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.evaluation.metrics_ci import (
     compare_slices_with_champion,
     compare_with_champion,
+    compute_paired_difference,
     evaluate_metrics,
-    paired_difference,
 )
 from modelbook.stage.verdict import MAX_SENTENCES
 from modelbook.tasks import binary
@@ -193,7 +193,11 @@ def test_resamples_with_one_class_are_left_out() -> None:
 def test_model_has_zero_difference_to_itself() -> None:
     scored = draw_scores()
     for name in TASK.metric_functions():
-        assert paired_difference(TASK, scored, scored, name, resamples=100, seed=0) == (0, 0, 0)
+        assert compute_paired_difference(TASK, scored, scored, name, resamples=100, seed=0) == (
+            0,
+            0,
+            0,
+        )
 
 
 def test_paired_difference_is_narrower_than_unpaired() -> None:
@@ -203,7 +207,7 @@ def test_paired_difference_is_narrower_than_unpaired() -> None:
         np.clip(candidate.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
         candidate.entity,
     )
-    value, low, high = paired_difference(
+    value, low, high = compute_paired_difference(
         TASK, candidate, champion, "roc_auc", resamples=300, seed=0
     )
     assert value == pytest.approx(
@@ -242,7 +246,7 @@ def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
     ]  # fmt: skip
     assert result["low"].notna().tolist() == [False, True, False, False, False]
     assert result["difference"][0] == 0
-    expected = paired_difference(TASK, *(scored.select(frame["group"] == 1) for scored in (candidate, champion)), "roc_auc",
+    expected = compute_paired_difference(TASK, *(scored.select(frame["group"] == 1) for scored in (candidate, champion)), "roc_auc",
                       resamples=200, seed=0)  # fmt: skip
     assert result.loc[1, ["difference", "low", "high"]].tolist() == list(expected)
     all_told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.01, **chance)
@@ -274,7 +278,7 @@ def test_curves_match_scikit_learn() -> None:
 
 def test_reliability_curve_uses_score_deciles() -> None:
     scored = draw_scores(1000)
-    result = metrics_ci.reliability_curve(scored, resamples=200, seed=0)
+    result = metrics_ci.compute_reliability_curve(scored, resamples=200, seed=0)
     assert result["n"].tolist() == [100] * 10
     order = np.argsort(scored.score)
     assert result["predicted"].tolist() == pytest.approx(
@@ -290,11 +294,11 @@ def test_reliability_curve_uses_score_deciles() -> None:
 
 def test_reliability_curve_of_few_scores_has_few_bins() -> None:
     scored = ScoredRows(np.array([0, 1, 1, 0]), np.full(4, 0.3), np.arange(4))
-    assert metrics_ci.reliability_curve(scored, resamples=50, seed=0)[
+    assert metrics_ci.compute_reliability_curve(scored, resamples=50, seed=0)[
         ["predicted", "observed", "n"]
     ].values.tolist() == [pytest.approx([0.3, 0.5, 4])]
     two = ScoredRows(np.array([0, 1, 1, 0]), np.array([0.2, 0.2, 0.8, 0.8]), np.arange(4))
-    assert metrics_ci.reliability_curve(two, resamples=50, seed=0)["n"].sum() == 4
+    assert metrics_ci.compute_reliability_curve(two, resamples=50, seed=0)["n"].sum() == 4
 
 
 def test_slices_need_minimum_rows_and_both_classes() -> None:
@@ -480,7 +484,7 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     better = replace(second, mean={**second.mean, "log_loss": 0.4})
     board = leaderboard.build_leaderboard([baseline, best, better], "roc_auc")
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
-    result = leaderboard.verdict_fields(board, "roc_auc", 2, "log_loss")
+    result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
     assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
     worse = leaderboard.build_leaderboard([baseline, best, second], "roc_auc")
     assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
@@ -514,7 +518,7 @@ def test_differences_to_leader_are_tested_for_significance() -> None:
 
 def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:
     board = leaderboard.build_leaderboard(BOARD, "roc_auc")
-    result = leaderboard.metrics_table(board)
+    result = leaderboard.make_metrics_table(board)
     assert result["candidate"].tolist() == [
         "dummy",
         "logistic regression",
@@ -532,7 +536,7 @@ def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:
 def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
     def compare(*candidates: Candidate) -> dict[str, Any]:
         board = leaderboard.build_leaderboard([candidate("dummy", 0.5), *candidates], "roc_auc")
-        return leaderboard.verdict_fields(board, "roc_auc", 2)
+        return leaderboard.make_verdict_fields(board, "roc_auc", 2)
 
     [best, second] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
     comparison = compare(best, second)
@@ -555,7 +559,7 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
 def test_comparison_summary_names_leader_and_baseline(
     baseline_score: float, level: str, status: str
 ) -> None:
-    result = leaderboard.verdict_fields(
+    result = leaderboard.make_verdict_fields(
         leaderboard.build_leaderboard([candidate("dummy", baseline_score), *BOARD[1:]], "roc_auc"),
         "roc_auc",
         61,
@@ -649,7 +653,9 @@ def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> Non
     assert set(linear_candidate.mean) == set(linear_candidate.sd) == set(METRICS)
     assert 0.75 < linear_candidate.mean["roc_auc"] < 0.95
     assert 0.3 < linear_candidate.mean["log_loss"] < 0.6
-    assert linear_candidate.run_metrics()["roc_auc_mean"] == linear_candidate.mean["roc_auc"]
+    assert (
+        linear_candidate.collect_run_metrics()["roc_auc_mean"] == linear_candidate.mean["roc_auc"]
+    )
     assert linear_candidate.fit_seconds > 0
 
 
@@ -1312,12 +1318,12 @@ def test_calibrated_stack_is_finalized_like_other_models(
 
 
 def test_metrics_are_logged_and_tagged_by_name(final_results: dict[str, Any]) -> None:
-    logged = final_model.run_metrics(final_results["table"])
+    logged = final_model.collect_run_metrics(final_results["table"])
     auc = final_results["table"].set_index("metric").loc["roc_auc"]
     assert [logged[name] for name in ("roc_auc", "roc_auc_low", "roc_auc_high")] == auc[
         ["value", "low", "high"]
     ].tolist()
-    tags = final_model.version_tags(
+    tags = final_model.collect_version_tags(
         TASK, {"commit": "c0ffee"}, final_results["table"], final_results["fitted"]
     )
     assert tags["commit"] == "c0ffee"
@@ -1331,7 +1337,9 @@ def test_final_model_summary_states_main_results(
     final_results: dict[str, Any], contract: Contract
 ) -> None:
     gain, holdout_evaluation = final_results["parts"]["metrics"], final_results["evaluation"]
-    result = final_model.verdict_fields(TASK, final_results["fitted"], holdout_evaluation, gain, 3)
+    result = final_model.make_verdict_fields(
+        TASK, final_results["fitted"], holdout_evaluation, gain, 3
+    )
     assert result["level"] == "good"
     values = final_results["table"].set_index("metric")["value"]
     worst = final_results["slices"].sort_values("roc_auc").iloc[0]
@@ -1346,17 +1354,19 @@ def test_final_model_summary_states_main_results(
     assert len(result["sentences"]) <= MAX_SENTENCES
     assert float(values["cost"]) in [number["value"] for number in result["numbers"]]
     scarce = replace(final_results["fitted"], sampling_note="Chosen on some rows.")
-    sentences = final_model.verdict_fields(TASK, scarce, holdout_evaluation, gain, 3)["sentences"]
+    sentences = final_model.make_verdict_fields(TASK, scarce, holdout_evaluation, gain, 3)[
+        "sentences"
+    ]
     assert " ".join(sentences) == f"{' '.join(result['sentences'])} {scarce.sampling_note}"
     coin = final_results["table"].assign(low=0.4, high=9.0)
     assert (
-        final_model.verdict_fields(
+        final_model.make_verdict_fields(
             TASK, final_results["fitted"], replace(holdout_evaluation, metrics=coin), gain, 3
         )["level"]
         == "bad"
     )
     assert (
-        final_model.verdict_fields(
+        final_model.make_verdict_fields(
             TASK, final_results["fitted"], holdout_evaluation, {**gain, "gain": (0.1, -0.1, 0.3)}, 3
         )["level"]
         == "bad"
@@ -1366,7 +1376,7 @@ def test_final_model_summary_states_main_results(
         baseline_comparison=compare_with_simple(0.002, 0.004),
         n_holdout_evaluations=4,
     )
-    result = final_model.verdict_fields(TASK, final_results["fitted"], noise, gain, 3)
+    result = final_model.make_verdict_fields(TASK, final_results["fitted"], noise, gain, 3)
     assert result["level"] == "watch"
     assert result["numbers"][-1]["value"] == 4  # the fourth evaluation on this holdout
     assert missing_facts(baseline_comparison.describe_holdout_use(4), 4) == []
@@ -1399,7 +1409,9 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
     )
     assert table["metric"].tolist() == ["roc_auc"] * 3 + ["log_loss"] * 3
     assert table["candidate"].tolist()[:3] == ["LightGBM", "logistic regression", "baseline"]
-    value, low, high = paired_difference(TASK, scored, simple, "roc_auc", resamples=200, seed=0)
+    value, low, high = compute_paired_difference(
+        TASK, scored, simple, "roc_auc", resamples=200, seed=0
+    )
     row = table.iloc[1]
     assert (row["gain"], row["gain_low"], row["gain_high"]) == (value, low, high)
     assert table.iloc[2]["gain"] == pytest.approx(table.iloc[0]["value"] - 0.5)

@@ -78,7 +78,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
     )
 
 
-def subset_formats(table: pd.DataFrame) -> dict[str, str]:
+def choose_subset_formats(table: pd.DataFrame) -> dict[str, str]:
     """Format specs for the share columns of ``summarize_subsets``."""
     shares = ("positive_rate", "majority_share", "share_of_known_entities")
     return {name: ".1%" for name in shares if name in table}
@@ -101,7 +101,7 @@ def count_rows_by_period(data_split: DataSplit, contract: Contract) -> pd.DataFr
     return pd.DataFrame(rows, columns=["period", "rows", "entities", "use"])
 
 
-def key_numbers(data_split: DataSplit, contract: Contract) -> list[KeyNumber]:
+def make_key_numbers(data_split: DataSplit, contract: Contract) -> list[KeyNumber]:
     """Key numbers of the data card, each with its context."""
     n_development = len(data_split.train) + len(data_split.holdout)
     n_total = n_development + len(data_split.production_rows)

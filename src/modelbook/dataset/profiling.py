@@ -210,7 +210,7 @@ def _describe_period(
     return f", {f'{subject} ' if n_shifted > 1 else ''}missing mostly in {time} {period}"
 
 
-def key_numbers(
+def make_key_numbers(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, missing_rates: pd.DataFrame
 ) -> list[KeyNumber]:
     """Key numbers of the profile."""

@@ -6,7 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from modelbook.evaluation.metrics_ci import evaluate_metrics, label_metrics, paired_difference
+from modelbook.evaluation.metrics_ci import (
+    compute_paired_difference,
+    evaluate_metrics,
+    label_metrics,
+)
 from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric
 from modelbook.tasks.scored_rows import ScoredRows
@@ -54,7 +58,9 @@ def compare_with_baseline(
         for row in table.to_dict("records"):
             gain: tuple[float, ...] = ()
             if kind != MODEL:
-                gain = paired_difference(task, scored, candidate_scores, row["metric"], **options)
+                gain = compute_paired_difference(
+                    task, scored, candidate_scores, row["metric"], **options
+                )
             gains = dict(zip(("gain", "gain_low", "gain_high"), gain))
             rows.append({"is": kind, "candidate": candidate_name, **row, **gains})
     return pd.DataFrame(rows).sort_values(

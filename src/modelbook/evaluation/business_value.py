@@ -208,7 +208,7 @@ def compare_policies(
     """
     options = {"resamples": resamples, "seed": seed}
     policies = [
-        (name, kind, decision, costs.row_costs(scored.outcome, decision))
+        (name, kind, decision, costs.compute_row_costs(scored.outcome, decision))
         for name, kind, decision in decisions
     ]
     model_costs = policies[0][3]
@@ -387,7 +387,7 @@ def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
     return policies.astype(object).where(policies.notna(), None).to_dict("records")
 
 
-def key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
+def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     """Recall, expected cost and saving of what is done with the model, as key numbers.
 
     The saving is compared with the champion's.
@@ -444,7 +444,7 @@ def _describe_policy(value: dict[str, Any]) -> str:
     return f"flagging {project_policies(value)[0]['flagged']:,}"
 
 
-def policies_table(value: dict[str, Any]) -> pd.DataFrame:
+def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
     """The policies as a table with display names of its columns."""
     hidden = ["kind", "lead", "lead_low", "lead_high"]
     table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")

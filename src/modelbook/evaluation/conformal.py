@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelbook.evaluation.metrics_ci import metric_with_ci
+from modelbook.evaluation.metrics_ci import compute_metric_with_ci
 from modelbook.stage.verdict import to_jsonable
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metric_format import format_metric
@@ -103,7 +103,7 @@ def measure_prediction_interval(
     if not np.isfinite(quantile):
         return None
     conformal = ConformalPrediction(NOMINAL_COVERAGE, quantile, tuple(task.classes))
-    coverage, low, high = metric_with_ci(
+    coverage, low, high = compute_metric_with_ci(
         COVERAGE, conformal.compute_coverage, holdout, resamples=RESAMPLES, seed=seed
     )
     mean_size = conformal.compute_mean_set_size(holdout.score) if task.classes else None

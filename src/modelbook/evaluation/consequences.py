@@ -60,10 +60,10 @@ def _row_values(
 ) -> dict[str, np.ndarray]:
     decision = task.decide(scored.score, threshold)
     consequences = task.row_consequences(scored.outcome, decision)
-    return {**consequences, COST: costs.row_costs(scored.outcome, decision)}
+    return {**consequences, COST: costs.compute_row_costs(scored.outcome, decision)}
 
 
-def largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
+def find_largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
     """The consequence that changes most, beyond chance; None without such a change.
 
     The cost is excluded: it has its own criterion. Numbers are compared as shares of the

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.contract import Contract
-from modelbook.evaluation.metrics_ci import metric_with_ci, select_groups
+from modelbook.evaluation.metrics_ci import compute_metric_with_ci, select_groups
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.power import CRITICAL, critical_value, detectable_difference, standard_error
@@ -148,8 +148,8 @@ def _compare_groups(
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows = []
     for name, metric in metrics.items():
-        group_value, group_low, group_high = metric_with_ci(name, metric, group, **options)
-        reference_value, reference_low, reference_high = metric_with_ci(
+        group_value, group_low, group_high = compute_metric_with_ci(name, metric, group, **options)
+        reference_value, reference_low, reference_high = compute_metric_with_ci(
             name, metric, reference, **options
         )
         gap = group_value - reference_value

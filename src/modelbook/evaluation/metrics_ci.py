@@ -51,7 +51,9 @@ def evaluate_metrics(
     baseline_score, unit_weights = scored.to_baseline().score, np.ones(len(scored))
     rows = []
     for name, metric in metrics.items():
-        value, low, high = metric_with_ci(name, metric, scored, resamples=resamples, seed=seed)
+        value, low, high = compute_metric_with_ci(
+            name, metric, scored, resamples=resamples, seed=seed
+        )
         baseline = (
             metric.compute_baseline(scored.outcome)
             if isinstance(metric, CostMetric)
@@ -86,7 +88,7 @@ def compute_gain_over_baseline(
     )
 
 
-def paired_difference(
+def compute_paired_difference(
     task: Task,
     scored: ScoredRows,
     reference: ScoredRows,
@@ -120,7 +122,7 @@ def compare_with_champion(
     if len(candidate) >= min_rows and task.is_evaluable(candidate.outcome):
         bootstrap_options = {"resamples": resamples, "seed": seed}
         rows = [
-            (name, *paired_difference(task, candidate, champion, name, **bootstrap_options))
+            (name, *compute_paired_difference(task, candidate, champion, name, **bootstrap_options))
             for name in task.champion_metrics
         ]
     return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
@@ -178,7 +180,7 @@ def _difference_statistic(
     )
 
 
-def reliability_curve(
+def compute_reliability_curve(
     scored: ScoredRows, *, resamples: int, seed: int, bins: int = 10
 ) -> pd.DataFrame:
     """Mean outcome by quantile bins of the score; columns ``predicted, observed, low, high, n``."""
@@ -229,7 +231,7 @@ def evaluate_slices(
     for column, value, mask in select_groups(scored, frame, slicing, min_rows):
         slice_rows = scored.select(mask)
         unit_weights = np.ones(len(slice_rows))
-        interval = metric_with_ci(headline, metrics[headline], slice_rows, **options)
+        interval = compute_metric_with_ci(headline, metrics[headline], slice_rows, **options)
         more_metrics = (
             metrics[name](slice_rows.outcome, slice_rows.score, unit_weights)
             for name in task.slice_metrics
@@ -287,7 +289,7 @@ def select_groups(
                 yield column, format_code(value), mask
 
 
-def metric_with_ci(
+def compute_metric_with_ci(
     name: str, metric: MetricFunction, scored: ScoredRows, *, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """A metric's value with its interval, which is NaN without resamples or with few entities."""

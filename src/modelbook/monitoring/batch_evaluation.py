@@ -340,7 +340,7 @@ def _measure_cost_change(
     costs = task.costs_from_parameters(metrics["value"]["costs"])
     holdout = task.restore_scored_rows(reference)
     batch_cost, reference_cost = (
-        costs.row_costs(outcome, task.decide(side, metrics["threshold"])).mean()
+        costs.compute_row_costs(outcome, task.decide(side, metrics["threshold"])).mean()
         for outcome, side in (
             (task.contract.encode_target(batch).to_numpy(), scores),
             (holdout.outcome, holdout.score),

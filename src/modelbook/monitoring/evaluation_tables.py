@@ -15,7 +15,9 @@ from modelbook.monitoring.latest_verdict import EXPECTED_PREFIX
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # invalid in MLflow metric names
 
 
-def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]) -> pd.DataFrame:
+def make_drift_table(
+    evaluations: list[BatchEvaluation], importance: dict[str, float]
+) -> pd.DataFrame:
     """Concatenate the feature drift of all batches, with each column's importance."""
     tables = [
         evaluation.feature_drift.assign(batch=evaluation.batch)
@@ -29,8 +31,8 @@ def drift_table(evaluations: list[BatchEvaluation], importance: dict[str, float]
     return table.assign(importance=table["column"].map(importance).fillna(0))[columns]
 
 
-def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return the drifted rows of ``drift_table``, with readable names.
+def make_drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return the drifted rows of ``make_drift_table``, with readable names.
 
     Its columns are those of ``DRIFT_COLUMN_NAMES``, but ``drifted`` and ``importance``.
     """
@@ -43,7 +45,7 @@ def drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> pd.Da
     )
 
 
-def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+def make_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Concatenate the metrics of all batches, with the holdout's values as ``reference``.
 
     ``mostly_known`` states whether most rows of the batch are of entities in training.
@@ -62,7 +64,7 @@ def performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     )
 
 
-def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+def make_estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
     rows = []
     for evaluation in evaluations:
@@ -74,14 +76,14 @@ def estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFr
     return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
 
 
-def change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+def make_change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return the change of the headline metric of each batch, split by cause."""
     return change_split.tabulate(
         [(evaluation.batch, evaluation.change) for evaluation in evaluations if evaluation.change]
     )
 
 
-def matched_references(
+def select_matched_references(
     evaluations: list[BatchEvaluation], reference: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
     """Return the rows that each batch was compared with; the whole reference if it was not."""
@@ -91,7 +93,7 @@ def matched_references(
     }
 
 
-def quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
+def make_quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return size, contract violations, duplicate share and drift of each batch."""
     columns = {
         "batch": [evaluation.batch for evaluation in evaluations],

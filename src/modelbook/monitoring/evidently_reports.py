@@ -150,9 +150,9 @@ def write_pages(
     Parameters
     ----------
     references : dict
-        Batch to the rows that it is compared with, from ``evaluation_tables.matched_references``.
+        Batch to its comparison rows, from ``evaluation_tables.select_matched_references``.
     drift_rows : DataFrame
-        From ``evaluation_tables.drift_table``: the drift that the reports show.
+        From ``evaluation_tables.make_drift_table``: the drift that the reports show.
     report : evidently.Report or None
         What is run on each batch; ``DRIFT_METHOD`` may be the method of its drift. Without one,
         as where ``interactive_rows`` is 0, no file is written.

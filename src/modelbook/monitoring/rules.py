@@ -489,7 +489,7 @@ def summarize_verdict(
         "numbers": _list_key_numbers(evaluations),
         "next": _next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
-        "actions": findings_table(ordered_findings).to_dict("records"),
+        "actions": make_findings_table(ordered_findings).to_dict("records"),
     }
 
 
@@ -510,7 +510,7 @@ def _next_step(ordered_findings: list[Finding]) -> str:
     return f"{step} Owner: {owner}."
 
 
-def findings_table(findings: list[Finding]) -> pd.DataFrame:
+def make_findings_table(findings: list[Finding]) -> pd.DataFrame:
     """Return the verdict, owner and next step of each finding.
 
     Columns ``verdict, finding, since, segment, cost per 1,000 rows, owner, next``.

@@ -164,7 +164,7 @@ class WindowHistory:
             for name, count, has_outcomes, findings in rows
         ]
 
-    def metrics_table(self) -> pd.DataFrame:
+    def make_metrics_table(self) -> pd.DataFrame:
         """Return all metrics, oldest window first.
 
         Columns ``batch, verdict, metric, value, low, high, reference``.

@@ -81,7 +81,9 @@ class CandidateLogger:
         options = {"resamples": PLOT_RESAMPLES, "seed": 0}
         figure_module = predictions.get_figure_module(task.contract.task)
         values = metrics_ci.evaluate_metrics(scored, task.metric_functions(), resamples=0, seed=0)
-        curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
+        curve = metrics_ci.compute_reliability_curve(
+            task.select_calibration_pairs(scored), **options
+        )
         plots = {
             "curves": figure_module.diagnostic_plots(
                 task.compute_curves(scored, **options), values

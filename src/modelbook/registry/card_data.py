@@ -116,7 +116,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     return task.phrases() | {
         "share": bool(task.classes),
         "headline": rows.get(task.headline_metric, {}),
-        "caption": task.metrics_caption(threshold) if rows else "",
+        "caption": task.make_metrics_caption(threshold) if rows else "",
         "quality": task.describe_quality(rows, threshold) if rows else "",
         "calibration": task.describe_calibration(rows) if task.calibration_metric in rows else "",
         "weakest_slice": task.describe_weakest_slice(slices) if rows else "",

@@ -81,7 +81,7 @@ class StageRun:
         }
         run_id = self._create_run(candidate.name, tags)
         model_id = log_model(run_id, candidate) if log_model else None
-        self._log_batch(run_id, candidate.run_metrics(), {}, model_id)
+        self._log_batch(run_id, candidate.collect_run_metrics(), {}, model_id)
         status = "FAILED" if candidate.status == "failed" else "FINISHED"
         self._client.set_terminated(run_id, status)
 

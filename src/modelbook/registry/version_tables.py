@@ -20,7 +20,7 @@ def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> 
     return pd.DataFrame(sides, index=facts).fillna("").rename_axis("fact").reset_index()
 
 
-def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
+def make_criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the gate's criteria; columns ``criterion, required, observed, passed, power``."""
     table = pd.DataFrame(criteria)[["name", "required", "observed", "passed", "power"]].rename(
         columns={"name": "criterion"}
@@ -29,7 +29,7 @@ def criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(passed=passed)
 
 
-def promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
+def make_promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
     """Return the champion, golden rows and scorer after the decision; columns ``fact, value``."""
     champion = promotion_result["champion"]
     facts = {

@@ -314,7 +314,7 @@ class Task(ABC):
     def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
         """Actual and predicted values by row, formatted; columns ``actual, predicted``."""
 
-    def calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
+    def select_calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
         """Pairs of one predicted value and its outcome per row, for the reliability curve."""
         return scored
 
@@ -421,7 +421,7 @@ class Task(ABC):
         return " ".join(self._render("quality", rows=rows, **values))
 
     @abstractmethod
-    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
+    def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         """The key numbers of a model, the headline metric first."""
 
     @abstractmethod
@@ -431,7 +431,7 @@ class Task(ABC):
         The last is the unit of permutation importance.
         """
 
-    def metrics_caption(self, threshold: float | None) -> str:
+    def make_metrics_caption(self, threshold: float | None) -> str:
         """Caption that explains the metrics."""
         return " ".join(self._render("metrics_caption"))
 

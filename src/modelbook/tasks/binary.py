@@ -49,7 +49,7 @@ METRICS: dict[str, MetricFunction] = {
 }  # fmt: skip
 
 
-def threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
+def make_threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
     """Recall, precision and selection rate at a threshold."""
 
     def recall(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
@@ -203,7 +203,7 @@ class Binary(Task):
         )
 
     def metric_functions(self, threshold: float | None = None) -> dict[str, MetricFunction]:
-        return METRICS if threshold is None else {**METRICS, **threshold_metrics(threshold)}
+        return METRICS if threshold is None else {**METRICS, **make_threshold_metrics(threshold)}
 
     def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
         table = cost_curve(scored, costs)
@@ -299,7 +299,7 @@ class Binary(Task):
     def sentence_values(self, threshold: float | None) -> dict[str, Any]:
         return {"threshold": threshold, "yes": self._class_label(1), "no": self._class_label(0)}
 
-    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
+    def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
         return [metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()]
 
@@ -315,5 +315,5 @@ class Binary(Task):
             "importance": "the ROC AUC that is lost when a column is shuffled",
         }
 
-    def metrics_caption(self, threshold: float | None) -> str:
+    def make_metrics_caption(self, threshold: float | None) -> str:
         return " ".join(self._render("metrics_caption", threshold=threshold))

@@ -26,7 +26,7 @@ class DecisionCosts(ABC):
     flags_rows: ClassVar[bool] = False
 
     @abstractmethod
-    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+    def compute_row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
         """Cost of each row's decision, as ``Task.decide`` makes it; or of one for all rows."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class CostMatrix(DecisionCosts):
             positive_share, positive_share, 1
         )
 
-    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+    def compute_row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
         """Cost of each row; a decision between 0 and 1 is the probability that a row is flagged."""
         is_positive = np.asarray(outcome) == 1
         flagged = np.asarray(decision, dtype=float)
@@ -98,7 +98,7 @@ class CostMetric:
     threshold: float
 
     def __call__(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        return weighted_mean(self.costs.row_costs(outcome, score >= self.threshold), weight)
+        return weighted_mean(self.costs.compute_row_costs(outcome, score >= self.threshold), weight)
 
     def compute_baseline(self, outcome: np.ndarray) -> float:
         """The lower of the costs of flagging nobody and flagging everybody."""
@@ -120,7 +120,7 @@ class ClassCosts(DecisionCosts):
     classes: Sequence[str]
     errors: Mapping[tuple[str, str], float]
 
-    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+    def compute_row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
         matrix = 1.0 - np.eye(len(self.classes))
         for (actual, predicted), cost in self.errors.items():
             matrix[self.classes.index(actual), self.classes.index(predicted)] = cost
@@ -141,7 +141,7 @@ class DeviationCosts(DecisionCosts):
     under: float = 1.0
     over: float = 1.0
 
-    def row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
+    def compute_row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
         missing = np.asarray(outcome, dtype=float) - decision
         return np.where(missing > 0, self.under * missing, -self.over * missing)
 

@@ -248,7 +248,7 @@ class Multiclass(Task):
         names = pd.Index(self.classes)
         return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
-    def calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
+    def select_calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
         """The probability of the predicted class, and whether it was correct."""
         is_correct = (scored.score.argmax(axis=1) == scored.outcome).astype("int64")
         return ScoredRows(is_correct, scored.score.max(axis=1), scored.entity)
@@ -332,7 +332,7 @@ class Multiclass(Task):
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
         return key_number(f"share of {self.classes[share.index[0]]}", share.iloc[0], "share")
 
-    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
+    def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {
             "ROC AUC": "roc_auc",
             "accuracy": "accuracy",

@@ -269,7 +269,7 @@ class Regression(Task):
         mean = self.contract.encode_checked_target(frame).mean()
         return key_number(f"mean {self._target_label}", mean)
 
-    def key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
+    def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"RMSE": "rmse", "MAE": "mae", "R²": "r2"}
         p90_error = rows["p90_absolute_error"]["value"]
         return [

@@ -55,7 +55,7 @@ class Candidate:
             "reason": self.reason,
         }
 
-    def run_metrics(self) -> dict[str, float]:
+    def collect_run_metrics(self) -> dict[str, float]:
         """Mean, sd and fit time by the metric names of an MLflow run."""
         return {
             **{f"{name}_mean": value for name, value in self.mean.items()},

@@ -303,7 +303,7 @@ class Experiment:
             "have no rows of a class and could not be scored."
         )
 
-    def fold_digest(self) -> str:
+    def compute_fold_digest(self) -> str:
         """SHA-256 of the assignment of groups to test folds."""
         folds = np.full(len(self.target), -1)  # a time-series split never tests the first rows
         for number, (_, test_index) in enumerate(self._cv_splits):
@@ -313,7 +313,9 @@ class Experiment:
     def selection_digest(self) -> str:
         """SHA-256 of the rows for model selection, their outcomes and their folds."""
         rows = pd.util.hash_pandas_object(self.features.assign(outcome=self.target), index=False)
-        return hashlib.sha256(rows.to_numpy().tobytes() + self.fold_digest().encode()).hexdigest()
+        return hashlib.sha256(
+            rows.to_numpy().tobytes() + self.compute_fold_digest().encode()
+        ).hexdigest()
 
     def summarize_folds(self) -> pd.DataFrame:
         """Size and target summary of each test fold; columns ``fold, rows, entities, …``."""

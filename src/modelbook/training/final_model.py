@@ -359,7 +359,7 @@ def _measure_on_holdout(
     contract, scored = task.contract, evaluation.scored
     options = {"resamples": params.resamples, "seed": params.seed}
     interval = measure_prediction_interval(task, final_model, scored)
-    curve = metrics_ci.reliability_curve(task.calibration_pairs(scored), **options)
+    curve = metrics_ci.compute_reliability_curve(task.select_calibration_pairs(scored), **options)
     gaps = measure_gaps(task, final_model, evaluation, holdout, params)
     is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
     return {
@@ -372,7 +372,7 @@ def _measure_on_holdout(
     }
 
 
-def run_metrics(metrics: pd.DataFrame) -> dict[str, float]:
+def collect_run_metrics(metrics: pd.DataFrame) -> dict[str, float]:
     """Metrics and the bounds of their intervals, by the metric names of an MLflow run."""
     logged_metrics: dict[str, float] = {}
     for row in metrics.itertuples():
@@ -384,7 +384,7 @@ def run_metrics(metrics: pd.DataFrame) -> dict[str, float]:
     return logged_metrics
 
 
-def version_tags(
+def collect_version_tags(
     task: Task, tags: dict[str, Any], metrics: pd.DataFrame, final_model: FinalModel
 ) -> dict[str, Any]:
     """Tags of a registered version: provenance, model, threshold and metrics."""
@@ -397,7 +397,7 @@ def version_tags(
     return {**tags, "task": task.name, "model": final_model.name, **threshold_tag, **metric_tags}
 
 
-def verdict_fields(
+def make_verdict_fields(
     task: Task,
     final_model: FinalModel,
     holdout_evaluation: HoldoutEvaluation,
@@ -431,8 +431,8 @@ def verdict_fields(
             task, final_model, holdout_evaluation, evidence, rows, version
         ),
         "numbers": [
-            *task.key_numbers(rows),
-            *(business_value.key_numbers(model_value) if model_value else []),
+            *task.make_key_numbers(rows),
+            *(business_value.make_key_numbers(model_value) if model_value else []),
             holdout_use_number,
         ],
     }

@@ -107,7 +107,7 @@ def best_families(
     return rank_families(leaderboard, baseline_metric)["family"].head(count).tolist()
 
 
-def metrics_table(leaderboard: pd.DataFrame) -> pd.DataFrame:
+def make_metrics_table(leaderboard: pd.DataFrame) -> pd.DataFrame:
     """Mean ± standard deviation over the folds of every metric, for candidates with a score."""
     scored = leaderboard[leaderboard["status"] == "ok"]
     table = {"candidate": scored["candidate"]}
@@ -198,7 +198,7 @@ def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.nda
     return {family: _sign(metric) * scores for family, scores in zip(families["family"], folds)}
 
 
-def verdict_fields(
+def make_verdict_fields(
     leaderboard: pd.DataFrame, metric: str, seconds: float, baseline_metric: str = ""
 ) -> dict[str, Any]:
     """Word, level, sentences and key numbers of the comparison's verdict.
@@ -229,13 +229,13 @@ def verdict_fields(
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
             f"{format_duration(seconds)}; failed or skipped: {n_unscored}.",
         ],
-        "numbers": _key_numbers(
+        "numbers": _make_key_numbers(
             leader, metric, baseline_mean, total_seconds, (n_families, n_unscored)
         ),
     }
 
 
-def _key_numbers(
+def _make_key_numbers(
     leader: pd.Series,
     metric: str,
     baseline_mean: float,
