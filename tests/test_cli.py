@@ -111,6 +111,17 @@ def test_check_lists_violations_in_each_format_up_to_limit(small_project):
     assert run("check", "new.csv", "--format", "xml").exit_code == 2
 
 
+def test_new_shows_progress_when_it_takes_long(small_project, monkeypatch):
+    rows = [f"{i % 7},{i * 37 % 101},{i % 2}" for i in range(200)]
+    (small_project.root / "rows.csv").write_text("\n".join(["a,b,answer", *rows]))
+    lines = {}
+    for seconds in (600, 0):
+        monkeypatch.setattr("modelbook.cli.terminal.PROGRESS_SECONDS", seconds)
+        lines[seconds] = run("new", "rows.csv", "--target", "answer").stderr.splitlines()
+    assert [line for line in lines[0] if line not in lines[600]] == lines[0][:2]
+    assert [missing_facts(line, count, 2) for line, count in zip(lines[0], (1, 2))] == [[], []]
+
+
 def test_new_drafts_book_that_check_accepts(small_project):
     rows = [
         f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)

@@ -224,9 +224,9 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_long_replay_prints_progress(project, make_frame, monkeypatch) -> None:
-    from modelbook.cli import ab
+    from modelbook.cli import terminal
 
     serve(project, make_frame(seed=9, entities=20))
     assert run("--model", "2", "--since", "1h").stderr == ""
-    monkeypatch.setattr(ab, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(terminal, "PROGRESS_SECONDS", 0)
     assert run("--model", "2", "--since", "1h").stderr.startswith("60 rows, ")

@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from modelbook.cli import options
+from modelbook.cli import options, terminal
 from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
-from modelbook.formatting import format_count
 
 app = typer.Typer()
 
 EXIT_CODES = {"invalid": 10}
-PROGRESS_SECONDS = 2.0  # between progress messages
 
 
 @app.command()
@@ -79,13 +77,7 @@ def _run_replay(
     from modelbook.ab import replay as replay_module
     from modelbook.serving import served_models
 
-    served_model, last_report = served_models.load_version(root, book, number), [0.0]
-
-    def report_progress(rows: int, seconds: float) -> None:
-        if seconds - last_report[0] > PROGRESS_SECONDS:
-            last_report[0] = seconds
-            typer.echo(f"{format_count(rows, 'row')}, {rows / seconds:,.0f} per second", err=True)
-
+    served_model = served_models.load_version(root, book, number)
     with replay_module.open_csv(out) as save_chunk:
         predictions = options.open_journal(root, book).read_predictions_excluding(start, number)
         replay_result = replay_module.replay_predictions(
@@ -93,7 +85,7 @@ def _run_replay(
             served_model.scorer,
             served_model.contract,
             f"version {number}",
-            on_progress=report_progress,
+            on_progress=terminal.ProgressLine().show_rate,
             on_chunk=save_chunk,
         )
     return {

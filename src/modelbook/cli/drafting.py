@@ -57,7 +57,12 @@ def draft_and_check_readers(
 ) -> BookDraft:
     """Draft a book; check that batch, service and training code parse its table identically."""
     draft = planning.draft_from_plan(
-        plan, target, column_names=columns, layout=layout, options=options
+        plan,
+        target,
+        column_names=columns,
+        layout=layout,
+        options=options,
+        on_progress=terminal.ProgressLine().show_count,
     )
     reading_check.check_readings(plan.table, plan.root, draft.contract)
     return draft

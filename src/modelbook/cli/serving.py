@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from modelbook.cli import terminal
 from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
 from modelbook.formatting import format_count
 from modelbook.redaction import display_address
@@ -252,7 +253,7 @@ def _score_rows(
             model.scorer,
             model.contract,
             model.number,
-            on_progress=_report_progress,
+            on_progress=terminal.ProgressLine().show_rate,
             record_chunk=record and partial(record, target),
         )
     return partitions.score_folder(
@@ -260,7 +261,7 @@ def _score_rows(
         results,
         version,
         load_model,
-        on_progress=_report_progress,
+        on_progress=terminal.ProgressLine().show_rate,
         engine_name=engine,
         scheduler=scheduler,
         record_chunk=record and (lambda part, *chunk: record(f"{target}/{part}", *chunk)),
@@ -302,12 +303,6 @@ def _open_locations(
         object_store.open_output(target, is_folder=rows.is_dir()) as results,
     ):
         yield rows, results
-
-
-def _report_progress(rows: int, seconds: float) -> None:
-    typer.echo(
-        f"{format_count(rows, 'row')}, {rows / max(seconds, 1e-9):,.0f} per second", err=True
-    )
 
 
 @app.command()
@@ -434,7 +429,6 @@ def list_keys(as_json: JsonOption = False) -> None:
 
     Example:  modelbook keys list
     """
-    from modelbook.cli import terminal
     from modelbook.serving.access import ApiKeyStore
     from modelbook.stage import project
 

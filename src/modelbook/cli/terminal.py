@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from modelbook.formatting import MISSING, format_cell, format_difference, format_duration
+import typer
+
+from modelbook.formatting import (
+    MISSING,
+    format_cell,
+    format_count,
+    format_difference,
+    format_duration,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +39,28 @@ RUN_HEADERS = [
     "command",
 ]
 OPTIONAL_COLUMNS = ("commit", "data", "command")  # columns that a narrow terminal leaves out
+
+PROGRESS_SECONDS = 2.0  # between lines of progress
+
+
+class ProgressLine:
+    """Prints progress to the standard error stream, a line every two seconds."""
+
+    def __init__(self) -> None:
+        self._last_shown = time.monotonic()
+
+    def show_count(self, text: str, count: int, total: int) -> None:
+        """Show how many of all items are done."""
+        self._show(f"{text}: {count:,} of {total:,}")
+
+    def show_rate(self, rows: int, seconds: float) -> None:
+        """Show the rows so far, and their rate."""
+        self._show(f"{format_count(rows, 'row')}, {rows / max(seconds, 1e-9):,.0f} per second")
+
+    def _show(self, text: str) -> None:
+        if time.monotonic() - self._last_shown >= PROGRESS_SECONDS:
+            self._last_shown = time.monotonic()
+            typer.echo(text, err=True)
 
 
 def print_runs(runs: Sequence[BuildRun]) -> None:

@@ -101,6 +101,7 @@ def draft_book(
     options: DraftOptions | None = None,
     layout: FileLayout | None = None,
     questions: Sequence[Question] = (),
+    on_progress: leaks.ProgressCallback = lambda text, count, total: None,
 ) -> BookDraft:
     """Draft a book from a table.
 
@@ -108,6 +109,8 @@ def draft_book(
     ----------
     title, source : str
         Title of the table, and where it comes from.
+    on_progress : callable, optional
+        Called with what is done, how many, and of how many.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def draft_book(
         "excluded_classes": decisions.excluded_classes,
         "file": layout or FileLayout(),
     }
-    train_until, notes = _assign_roles(frame, guesses, header, options)
+    train_until, notes = _assign_roles(frame, guesses, header, options, on_progress)
     if markers:
         notes.insert(0, f"Read as missing values: {', '.join(map(repr, markers))}.")
     if task != "regression":
@@ -183,7 +186,11 @@ def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
 
 
 def _assign_roles(
-    frame: pd.DataFrame, guesses: list[ColumnGuess], header: dict[str, Any], options: DraftOptions
+    frame: pd.DataFrame,
+    guesses: list[ColumnGuess],
+    header: dict[str, Any],
+    options: DraftOptions,
+    on_progress: leaks.ProgressCallback,
 ) -> tuple[int | None, list[str]]:
     """Assign the roles that were given, then those that names and values suggest."""
     free_guesses = [guess for guess in guesses if guess.name not in options.roles]
@@ -196,7 +203,7 @@ def _assign_roles(
         if guess.name in options.roles:
             train_until = _give_role(frame, guess, options.roles[guess.name]) or train_until
     sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
-    scores = leaks.score_features(sample, _build_contract(header, guesses))
+    scores = leaks.score_features(sample, _build_contract(header, guesses), on_progress)
     if not any(guess.role == "time" for guess in guesses):
         train_until = _assign_time(frame, free_guesses, scores, header["task"]) or train_until
     _decide_on_texts(frame, free_guesses, scores, header["task"])

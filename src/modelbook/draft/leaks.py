@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,23 @@ MAX_SECOND_SCORE = 0.9  # score of the next best feature up to which a suspect i
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature
 N_FOLDS = 3
 
+ProgressCallback = Callable[[str, int, int], None]  # what is done, how many, of how many
 
-def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
+
+def score_features(
+    frame: pd.DataFrame,
+    contract: Contract,
+    on_progress: ProgressCallback = lambda text, count, total: None,
+) -> dict[str, float]:
     """Score each feature on its own: cross-validated ROC AUC or R² of a small decision tree.
 
     The lowest of three folds counts, so that chance alone raises no suspicion. A date has the score
     of its best date part, a text that of all its hashes together.
+
+    Parameters
+    ----------
+    on_progress : callable, optional
+        Called after each column.
     """
     if len(frame) < MIN_ROWS:
         return {}
@@ -37,7 +49,7 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
         if target.nunique() < 2:
             return {}
     scores: dict[str, float] = {}
-    for input_name in contract.input_names:
+    for count, input_name in enumerate(contract.input_names, 1):
         column = contract.columns[input_name]
         names = list(column.model_features(input_name))
         candidates = [names] if column.type == "text" else [[name] for name in names]
@@ -45,6 +57,7 @@ def score_features(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
             _score_features(features[candidate], target, bool(contract.classes))
             for candidate in candidates
         )
+        on_progress("columns scored alone", count, len(contract.input_names))
     return scores
 
 

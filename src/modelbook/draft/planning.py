@@ -13,6 +13,7 @@ from modelbook.contract.parsing import DecimalMark, holds_texts
 from modelbook.dataset import database, excel
 from modelbook.draft import writer
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
+from modelbook.draft.leaks import ProgressCallback
 from modelbook.draft.questions import Question
 from modelbook.draft.target import raise_no_target
 from modelbook.errors import DataError
@@ -80,6 +81,7 @@ def draft_from_plan(
     column_names: str | None = None,
     layout: FileLayout | None = None,
     options: DraftOptions | None = None,
+    on_progress: ProgressCallback = lambda text, count, total: None,
 ) -> BookDraft:
     """Read the table and draft its book.
 
@@ -87,6 +89,8 @@ def draft_from_plan(
     ----------
     column_names : str, optional
         Names for a file without a header, separated by blanks or commas.
+    on_progress : callable, optional
+        See ``draft_book``.
     """
     names = column_names.replace(",", " ").split() if column_names else None
     base_layout = (layout or FileLayout()).model_copy(update={"header": names is None})
@@ -113,6 +117,7 @@ def draft_from_plan(
             *_ask_about_encoding(frame, base_layout, found_layout),
             *clipped_dates,
         ],
+        on_progress=on_progress,
     )
 
 
