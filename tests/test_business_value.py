@@ -287,6 +287,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     recall, cost, saved = business_value.make_key_numbers(result)
     # One policy: that at capacity.
     assert recall["value"] == result["at_capacity"]["reached"]
+    assert missing_facts(recall["name"], "at capacity") == []
     contexts = [row["context"] for row in (recall, cost, saved)]
     assert all("flagging 100" in text for text in contexts)
     contexts = [row["context"] for row in business_value.make_key_numbers(unlimited)]

@@ -57,7 +57,7 @@ def metrics() -> dict[str, Any]:
                     "high": auc + 0.1, "calibration_in_the_large": 0.0, "recall": 0.5, "selection_rate": 0.3}
                    for value, n, auc in (("0", 70, 0.81), ("1", 30, 0.66))],
         "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
-        "by_period": [{"period": period, "rows": 50, "rate": 0.2, "roc_auc": auc, "low": auc - 0.1, "high": auc + 0.1}
+        "by_period": [{"period": period, "rows": 50, "rate": 0.2, "roc_auc": auc, "low": auc - 0.1, "high": auc + 0.1, "recall": 0.5}
                       for period, auc in (("2", 0.717), ("3", 0.828))],
         "harm": HARM, "value": VALUE,
         "told": {"beside": "It gains on the simple model.", "looks": "This was look 7 at this holdout."},
@@ -137,7 +137,16 @@ def test_card_fills_every_section_from_evidence(make, tmp_path):
         "not-for": ["Anything that matters."],
         "data": [500, 400, 100, "member", "period", "known too late"],  # the last: why dropped
         "worth": [123, "EUR", "flag everybody", 100, "28%"],
-        "quality": [0.8, 0.75, 0.85, 0.5, 0.071, 0.717, 0.828],  # the last: 2.8 standard errors
+        "quality": [
+            0.8,
+            0.75,
+            0.85,
+            0.5,
+            0.071,
+            0.717,
+            0.828,
+            "recall at the threshold",
+        ],  # the last: 2.8 standard errors
         "calibration": [3.0],
         "fairness": ["the small group", "group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
         "limits": ["It was drawn by a generator."],

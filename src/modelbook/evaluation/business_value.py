@@ -410,7 +410,7 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     context = f"the model: {policy}" if policy else ""
     decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
-        *_recall_number(value, policy),
+        *_recall_number(value, policy, decision),
         key_number(
             f"expected cost per row{decision}, in {unit}", cost, context=context, compared_with=base
         ),
@@ -425,13 +425,17 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     ]
 
 
-def _recall_number(value: dict[str, Any], policy: str) -> list[KeyNumber]:
+def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
     reached = value["at_capacity"]
     if not reached:
         return []
     interval = reached["reached_low"], reached["reached_high"]
     context = f"of the “{value['target']}” {value['noun']}, {policy}"
-    return [key_number("recall", reached["reached"], "share", interval=interval, context=context)]
+    return [
+        key_number(
+            f"recall{decision}", reached["reached"], "share", interval=interval, context=context
+        )
+    ]
 
 
 def _describe_policy(value: dict[str, Any]) -> str:

@@ -18,7 +18,12 @@ from modelbook.evaluation import business_value
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 from modelbook.tasks import savings
-from modelbook.tasks.metric_format import format_difference, format_passed, metric_label
+from modelbook.tasks.metric_format import (
+    format_difference,
+    format_passed,
+    metric_label,
+    slice_metric_label,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -70,6 +75,7 @@ def create_environment() -> jinja2.Environment:
         "duration": formatting.format_duration,
         "metric": formatting.format_metric,
         "metric_label": metric_label,
+        "slice_metric_label": slice_metric_label,
         "time": format_time,
         "names": formatting.join_names,
         "passed_text": format_passed,

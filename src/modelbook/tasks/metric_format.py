@@ -54,6 +54,15 @@ def metric_label(metric: str) -> str:
     return METRIC_LABELS.get(metric, metric.replace("_", " "))
 
 
+def slice_metric_label(metric: str) -> str:
+    """Display name of a metric in tables of slices and periods.
+
+    There the model's threshold flags the rows, elsewhere the capacity may.
+    """
+    is_flagged = metric in ("recall", "precision", "selection_rate")
+    return f"{metric_label(metric)} at the threshold" if is_flagged else metric_label(metric)
+
+
 def format_ci(low: float, high: float) -> str:
     """Format a 95% confidence interval; NaN where there are too few entities for one."""
     if not (isfinite(low) and isfinite(high)):

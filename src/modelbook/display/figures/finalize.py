@@ -10,7 +10,12 @@ import pandas as pd
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 from modelbook.formatting import format_count, format_value
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+from modelbook.tasks.metric_format import (
+    LOWER_IS_BETTER,
+    format_metric,
+    metric_label,
+    slice_metric_label,
+)
 
 SQUARE_SIZE = (4.4, 5.2)  # height, width
 
@@ -401,7 +406,8 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         "number of rows."
     )
     headings = {"slice": "column", "value": "slice", "n": "rows"}
-    table = frame.rename(columns={name: headings.get(name, metric_label(name)) for name in frame})
+    labels = {name: headings.get(name, slice_metric_label(name)) for name in frame}
+    table = frame.rename(columns=labels)
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 
