@@ -922,8 +922,8 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     built_book(tmp_path)
     html = index.write(tmp_path).read_text(encoding="utf-8")
     assert "brief.html" not in html  # of an older build, which did not find the value
-    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "wide",
-                 "observed": "lower by 22", "required": "within 10"}  # fmt: skip
+    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False,
+                 "sentence": "Fairness gaps: lower by 22, required within 10."}  # fmt: skip
     text = text_of(write_brief(tmp_path, contract, 2, criteria=[criterion]))
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html

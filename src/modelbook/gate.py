@@ -529,7 +529,7 @@ def _harm_criterion(
     level = "95% CI" if n_harms == 1 else f"95% CI, widened for {n_harms} comparisons,"
     bound_text = f"{100 * bound:g} {unit}" if unit else f"{bound:g}"
     side = f"outside ±{bound_text}" if two_sided else f"below {0 - bound:g}"
-    required = f"{level} not wholly {side}"
+    required = f"95% CI not wholly {side}"
     if not finite_intervals:
         return Criterion(name, required, absent_text, None)
 
