@@ -22,7 +22,7 @@ Resource = dict[str, Any]
 
 
 def render_overlay(checkout: Path, name: str) -> list[Resource]:
-    """The resources of an overlay, as kubectl would apply them."""
+    """Render the resources of an overlay with kubectl."""
     command = ["kubectl", "kustomize", checkout / "deploy/kubernetes/overlays" / name]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return list(yaml.safe_load_all(result.stdout))
@@ -30,40 +30,40 @@ def render_overlay(checkout: Path, name: str) -> list[Resource]:
 
 @dataclass(frozen=True)
 class Image:
-    """What containers get of their image: entrypoint, commands, folder, and variables."""
+    """Properties of an image: Dockerfile, commands, working folder and variables."""
 
     dockerfile: Path
     commands: Path
     folder: Path  # /book
     environ: dict[str, str] = field(default_factory=dict)
 
-    def read_words(self, key: str) -> list[str]:
-        """The words of the last ENTRYPOINT or CMD."""
+    def read_command(self, key: str) -> list[str]:
+        """Arguments of the last ENTRYPOINT or CMD."""
         return json.loads(re.findall(rf"^{key} (\[.*\])", self.dockerfile.read_text(), re.M)[-1])
 
 
 @dataclass
 class Overlay:
-    """Rendered resources, and what this machine has in the place of a cluster's parts."""
+    """Rendered resources, and their substitutes on this machine."""
 
     resources: list[Resource]
     images: dict[str, Image]
     secrets: dict[str, str]
-    addresses: dict[str, str]  # text of the manifests, and what stands for it here
-    environ: dict[str, str]  # of this machine alone, such as the address of S3
+    addresses: dict[str, str]  # addresses in the manifests, and their local substitutes
+    environ: dict[str, str]  # only of this machine, such as the address of S3
     folder: Path  # of logs, and of each pod's /tmp
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def find(self, kind: str, name: str) -> Resource:
+    def find(self, resource_type: str, name: str) -> Resource:
         return next(
-            item
-            for item in self.resources
-            if (item["kind"], item["metadata"]["name"]) == (kind, name)
+            resource
+            for resource in self.resources
+            if (resource["kind"], resource["metadata"]["name"]) == (resource_type, name)
         )
 
-    def container(self, kind: str, name: str) -> Resource:
-        spec = self.find(kind, name)["spec"]
-        spec = spec["jobTemplate"]["spec"] if kind == "CronJob" else spec
+    def container(self, resource_type: str, name: str) -> Resource:
+        spec = self.find(resource_type, name)["spec"]
+        spec = spec["jobTemplate"]["spec"] if resource_type == "CronJob" else spec
         [container] = spec["template"]["spec"]["containers"]
         return container
 
@@ -71,7 +71,7 @@ class Overlay:
         return self.images[container["image"].partition(":")[0]]
 
     def environment(self, container: Resource) -> dict[str, str]:
-        """The variables of a new pod, which has an empty /tmp of its own."""
+        """Environment of a new pod with an empty /tmp."""
         declared: dict[str, str] = {}
         for source in container["envFrom"]:
             declared |= self.find("ConfigMap", source["configMapRef"]["name"])["data"]
@@ -95,27 +95,27 @@ class Overlay:
         }
 
     def localize(self, text: str) -> str:
-        for there, here in self.addresses.items():
-            text = text.replace(there, here)
+        for cluster_address, local_address in self.addresses.items():
+            text = text.replace(cluster_address, local_address)
         return text
 
     def command(self, container: Resource, environ: dict[str, str]) -> list[str]:
-        """The words that are run, with ``$(NAME)`` of the environment."""
+        """Command line of a container, with ``$(NAME)`` replaced from the environment."""
         image = self.image(container)
         if "command" in container:
-            words = [*container["command"], *container.get("args", [])]
+            command = [*container["command"], *container.get("args", [])]
         else:
-            words = [
-                *image.read_words("ENTRYPOINT"),
-                *container.get("args", image.read_words("CMD")),
+            command = [
+                *image.read_command("ENTRYPOINT"),
+                *container.get("args", image.read_command("CMD")),
             ]
         return [
-            self.localize(re.sub(r"\$\((\w+)\)", lambda match: environ[match[1]], word))
-            for word in words
+            self.localize(re.sub(r"\$\((\w+)\)", lambda match: environ[match[1]], arg))
+            for arg in command
         ]
 
     def run_job(self, name: str, *args: str) -> str:
-        """Run a CronJob's container to its end, with its own words or others; its output."""
+        """Run a CronJob's container to its end, optionally with other arguments; returns its output."""
         container = self.container("CronJob", name)
         if args:
             container = {**container, "args": list(args)}
@@ -132,8 +132,8 @@ class Overlay:
         return result.stdout
 
     @contextmanager
-    def started(self, name: str, *args: str, **environ: str) -> Iterator[None]:
-        """Run a Deployment's container until the block ends; ``words`` name the port of here."""
+    def run_deployment(self, name: str, *args: str, **environ: str) -> Iterator[None]:
+        """Run a Deployment's container until the block ends; ``args`` set the local port."""
         container = self.container("Deployment", name)
         values = self.environment(container) | environ
         path = self.folder / f"{name}.log"
@@ -159,15 +159,17 @@ class Overlay:
             process.wait(60)
 
     def wait_for(self, condition: Callable[[], Any], title: str) -> Any:
-        """The first value of a condition that is true; OSError says that it cannot be known yet."""
-        until = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < until:
+        """Wait for a true value of a condition and return it; an OSError counts as false."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
             try:
-                if found := condition():
-                    return found
+                if value := condition():
+                    return value
             except OSError:
                 pass
-            ended = [name for name, process in self.processes.items() if process.poll() is not None]
-            assert not ended, f"{ended} ended while waiting for {title}"
+            ended_processes = [
+                name for name, process in self.processes.items() if process.poll() is not None
+            ]
+            assert not ended_processes, f"{ended_processes} ended while waiting for {title}"
             time.sleep(0.2)
         raise AssertionError(f"waited {WAIT_SECONDS} s for {title}")

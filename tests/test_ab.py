@@ -37,25 +37,25 @@ PLAN = ABPlan(0.5, 100, 0)
 RUNS = 150
 
 
-def traffic(
+def simulate_traffic(
     seed: int = 0,
     users: int = 2000,
     gap: float = 0.0,
     share: float = 0.5,
-    each: int = 1,
+    rows_per_user: int = 1,
     outcome_share: float = 1.0,
 ) -> pd.DataFrame:
-    """Rows a minute apart; a user's rows resemble one another, and the challenger's lose ``gap`` more."""
-    random = np.random.default_rng(seed)
-    challenger = random.uniform(size=users) < share
-    loss = random.beta(1, 4, users) + gap * challenger
+    """Rows one minute apart; rows of a user are equal, and the challenger's loss is larger by ``gap``."""
+    rng = np.random.default_rng(seed)
+    challenger = rng.uniform(size=users) < share
+    loss = rng.beta(1, 4, users) + gap * challenger
     rows = pd.DataFrame({"bucket": np.arange(users), "challenger": challenger, "loss": loss})
-    rows = rows.loc[np.repeat(rows.index, each)].reset_index(drop=True)
-    rows["loss"] = rows["loss"].where(random.uniform(size=len(rows)) < outcome_share)
+    rows = rows.loc[np.repeat(rows.index, rows_per_user)].reset_index(drop=True)
+    rows["loss"] = rows["loss"].where(rng.uniform(size=len(rows)) < outcome_share)
     return rows.assign(at=60.0 * np.arange(len(rows)), outcome=np.nan)
 
 
-# Whether it decides, and when
+# Decisions
 
 
 def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
@@ -74,31 +74,38 @@ def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> st
 
 
 @pytest.mark.parametrize(
-    ("plan", "each"), [(PLAN, 1), (ABPlan(0.2, 50, 0), 2)], ids=["even", "uneven, several rows"]
+    ("plan", "rows_per_user"),
+    [(PLAN, 1), (ABPlan(0.2, 50, 0), 2)],
+    ids=["even", "uneven, several rows"],
 )
 def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
-    plan: ABPlan, each: int
+    plan: ABPlan, rows_per_user: int
 ) -> None:
-    words = [
-        decide_sequentially(traffic(seed, 1000, share=plan.challenger_share, each=each), plan)
+    decisions = [
+        decide_sequentially(
+            simulate_traffic(seed, 1000, share=plan.challenger_share, rows_per_user=rows_per_user),
+            plan,
+        )
         for seed in range(RUNS)
     ]
-    wrong = sum(word != CONTINUE for word in words)
-    assert wrong <= RUNS * 0.05 + 2 * np.sqrt(RUNS * 0.05 * 0.95), "5 % and what chance adds"
+    n_decided = sum(decision != CONTINUE for decision in decisions)
+    assert n_decided <= RUNS * 0.05 + 2 * np.sqrt(RUNS * 0.05 * 0.95), "5 % and what chance adds"
 
 
 @pytest.mark.parametrize(("gap", "decision"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
 def test_different_versions_are_decided_correctly(gap: float, decision: str) -> None:
-    words = [decide_sequentially(traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)]
-    assert words.count(decision) >= 54
-    assert words.count(CONTINUE) == 60 - words.count(decision), "none is wrong"
+    decisions = [
+        decide_sequentially(simulate_traffic(seed, 2000, gap=gap), PLAN) for seed in range(60)
+    ]
+    assert decisions.count(decision) >= 54
+    assert decisions.count(CONTINUE) == 60 - decisions.count(decision), "none is wrong"
 
 
 def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -> None:
     """Checks the simulation: a fixed-sample interval crosses zero by chance in many runs."""
     wrong = 0
     for seed in range(60):
-        recorded = analysis.difference_over_time(traffic(seed, 1500), PLAN, points=30)
+        recorded = analysis.difference_over_time(simulate_traffic(seed, 1500), PLAN, points=30)
         recorded = recorded[recorded["users"] >= PLAN.optimal_users]
         once = (recorded["high"] - recorded["difference"]) / (confidence_sequence_halfwidth(recorded["users"], 1, alpha=0.05, optimal_observations=PLAN.optimal_users) / (
             1.96 / np.sqrt(recorded["users"])))  # fmt: skip
@@ -108,16 +115,16 @@ def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -
 
 def test_confidence_sequence_halfwidth_matches_published_values() -> None:
     rho2 = (-2 * np.log(0.05) + np.log(-2 * np.log(0.05)) + 1) / 100
-    by_hand = 2 * np.sqrt(
+    expected = 2 * np.sqrt(
         2 * (400 * rho2 + 1) / (400**2 * rho2) * np.log(np.sqrt(400 * rho2 + 1) / 0.05)
     )
     assert confidence_sequence_halfwidth(
         np.array(400.0), np.array(2.0), alpha=0.05, optimal_observations=100
-    ) == pytest.approx(by_hand)
+    ) == pytest.approx(expected)
 
 
 def test_analyze_ab_matches_last_point_of_difference_over_time() -> None:
-    rows = traffic(3, gap=0.02, each=2, outcome_share=0.7)
+    rows = simulate_traffic(3, gap=0.02, rows_per_user=2, outcome_share=0.7)
     result, last = (
         analysis.analyze_ab(rows, PLAN),
         analysis.difference_over_time(rows, PLAN).iloc[-1],
@@ -139,14 +146,15 @@ def test_analyze_ab_matches_last_point_of_difference_over_time() -> None:
 
 def test_repeated_rows_of_one_user_count_as_one_observation() -> None:
     once, often = (
-        analysis.analyze_ab(traffic(1, 400, gap=0.05, each=each), PLAN) for each in (1, 20)
+        analysis.analyze_ab(simulate_traffic(1, 400, gap=0.05, rows_per_user=rows_per_user), PLAN)
+        for rows_per_user in (1, 20)
     )
     assert often.challenger.rows == 20 * once.challenger.rows
     assert (often.low, often.high) == pytest.approx((once.low, once.high))
 
 
 def test_decision_is_continue_before_min_users_and_min_hours() -> None:
-    rows = traffic(0, 400, gap=0.3)
+    rows = simulate_traffic(0, 400, gap=0.3)
     assert analysis.analyze_ab(rows, PLAN).decision == KEEP_CHAMPION
     assert analysis.analyze_ab(rows, ABPlan(0.5, 250, 0)).decision == CONTINUE
     assert analysis.analyze_ab(rows, ABPlan(0.5, 100, 6)).decision == KEEP_CHAMPION
@@ -155,30 +163,30 @@ def test_decision_is_continue_before_min_users_and_min_hours() -> None:
         analysis.analyze_ab(rows.assign(loss=rows["loss"].where(rows.index < 150)), PLAN).decision
         == CONTINUE
     ), "outcomes count"
-    for few in (0, 1, 2):
-        assert analysis.analyze_ab(rows.head(few), PLAN).decision == CONTINUE
-        assert analysis.difference_over_time(rows.head(few), PLAN).empty or few == 2
+    for hours in (0, 1, 2):
+        assert analysis.analyze_ab(rows.head(hours), PLAN).decision == CONTINUE
+        assert analysis.difference_over_time(rows.head(hours), PLAN).empty or hours == 2
 
 
 def test_continue_estimates_number_of_users_needed() -> None:
-    rows = traffic(0, 1000, gap=0.02)
-    early = analysis.analyze_ab(rows.head(1000), PLAN)
-    assert early.decision == CONTINUE
-    assert early.estimated_users_needed is not None
+    rows = simulate_traffic(0, 1000, gap=0.02)
+    first_rows_result = analysis.analyze_ab(rows.head(1000), PLAN)
+    assert first_rows_result.decision == CONTINUE
+    assert first_rows_result.estimated_users_needed is not None
     recorded = analysis.confidence_sequence_halfwidth(
-        early.estimated_users_needed,
+        first_rows_result.estimated_users_needed,
         1,
         alpha=analysis.ALPHA,
         optimal_observations=PLAN.optimal_users,
     )
-    now = analysis.confidence_sequence_halfwidth(
+    current_halfwidth = analysis.confidence_sequence_halfwidth(
         1000, 1, alpha=analysis.ALPHA, optimal_observations=PLAN.optimal_users
     )
-    assert (early.high - early.difference) * recorded / now == pytest.approx(
-        abs(early.difference), rel=0.02
-    )
     assert (
-        f"about {early.estimated_users_needed:,} users are needed."
+        first_rows_result.high - first_rows_result.difference
+    ) * recorded / current_halfwidth == pytest.approx(abs(first_rows_result.difference), rel=0.02)
+    assert (
+        f"about {first_rows_result.estimated_users_needed:,} users are needed."
         in story(rows.head(1000), PLAN)["sentences"][0]
     )
     alike = rows.head(1000).assign(
@@ -190,18 +198,18 @@ def test_continue_estimates_number_of_users_needed() -> None:
 
 
 def test_share_that_differs_from_plan_makes_test_invalid() -> None:
-    rows = traffic(0, 1000, gap=0.3)
+    rows = simulate_traffic(0, 1000, gap=0.3)
     assert analysis.analyze_ab(rows, ABPlan(0.4, 100, 0)).decision == INVALID
-    lost = rows[~rows["challenger"] | (rows.index % 3 > 0)]
-    result = analysis.analyze_ab(lost, PLAN)
+    rows_with_losses = rows[~rows["challenger"] | (rows.index % 3 > 0)]
+    result = analysis.analyze_ab(rows_with_losses, PLAN)
     assert (result.decision, result.sample_ratio_mismatch) == (INVALID, result.sample_ratio_p)
-    untold = analysis.analyze_ab(
+    missing_outcomes = analysis.analyze_ab(
         rows.assign(loss=rows["loss"].where(~rows["challenger"] | (rows.index % 3 > 0))), PLAN
     )
-    assert untold.decision == INVALID
-    assert untold.sample_ratio_p is not None
-    assert untold.sample_ratio_p > 0.05, (
-        "all were answered, and a third of the outcomes of one variant are not in"
+    assert missing_outcomes.decision == INVALID
+    assert missing_outcomes.sample_ratio_p is not None
+    assert missing_outcomes.sample_ratio_p > 0.05, (
+        "all rows have predictions; a third of the outcomes of one variant are missing"
     )
 
 
@@ -241,9 +249,11 @@ def test_equal_versions_with_rare_outcome_are_rarely_decided(share: float, rate:
 @pytest.mark.parametrize(("gap", "decision"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
 def test_bounded_losses_that_differ_are_decided(gap: float, decision: str) -> None:
     plan = ABPlan(0.5, 100, 0, loss_bound=1)
-    results = [analysis.analyze_ab(traffic(seed, 2000, gap=gap), plan) for seed in range(20)]
+    results = [
+        analysis.analyze_ab(simulate_traffic(seed, 2000, gap=gap), plan) for seed in range(20)
+    ]
     assert [result.decision for result in results].count(decision) >= 17
-    free = analysis.analyze_ab(traffic(0, 2000, gap=gap), PLAN)
+    free = analysis.analyze_ab(simulate_traffic(0, 2000, gap=gap), PLAN)
     assert results[0].low <= free.low <= free.high <= results[0].high
 
 
@@ -280,10 +290,10 @@ def settings(root: Path, text: str) -> None:
     (root / "serving.yaml").write_text(f"traffic: {{mode: split, challenger_share: 0.5, {text}}}")
 
 
-def served_traffic(
+def serve_traffic(
     version_store: VersionStore, frame: pd.DataFrame, text: str = "min_users: 100, min_hours: 0"
 ) -> Journal:
-    """Rows asked and outcomes told, through the service."""
+    """Send rows and their outcomes to the service; returns the journal."""
 
     settings(version_store.root, text)
     names = ["colour", "size", "noise", "flag", "who"]
@@ -292,8 +302,8 @@ def served_traffic(
     with client_of(version_store.root, BOOK) as client:
         result = client.post("/predict", json=rows).json()
         outcomes = [
-            {"id": item["id"], "outcome": int(out)}
-            for item, out in zip(result, frame["happened"], strict=True)
+            {"id": prediction["id"], "outcome": int(outcome)}
+            for prediction, outcome in zip(result, frame["happened"], strict=True)
         ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
     return Journal(default_url(version_store.root, BOOK), BOOK)
@@ -303,7 +313,7 @@ def test_ab_command_reports_decision_from_journaled_outcomes(
     version_store: VersionStore, make_frame: Any
 ) -> None:
     frame = make_frame(seed=5, entities=300)
-    journal = served_traffic(version_store, frame)
+    journal = serve_traffic(version_store, frame)
     match = split_traffic.read_split_traffic(version_store.root, BOOK, journal)
     assert (match.champion_version, match.challenger_version, match.loss_name) == (
         1,
@@ -312,19 +322,21 @@ def test_ab_command_reports_decision_from_journaled_outcomes(
     )
     assert match.rows["bucket"].nunique() == 300
     assert len(match.rows) == 900
-    evaluated = analysis.analyze_ab(match.rows, PLAN)
-    assert evaluated.decision == PROMOTE_CHALLENGER
+    result_of_analysis = analysis.analyze_ab(match.rows, PLAN)
+    assert result_of_analysis.decision == PROMOTE_CHALLENGER
     complete = pd.DataFrame(journal.read_predictions(0))
     outcome = complete["outcome"].astype(float)
-    right = ((complete["probabilities"].map(lambda one: one["1"]) - outcome) ** 2).mean()
-    assert evaluated.champion.mean_loss == pytest.approx(right)
-    result = summary.summarize_ab(evaluated, match)
+    brier_score = (
+        (complete["probabilities"].map(lambda probabilities: probabilities["1"]) - outcome) ** 2
+    ).mean()
+    assert result_of_analysis.champion.mean_loss == pytest.approx(brier_score)
+    result = summary.summarize_ab(result_of_analysis, match)
     json.dumps(result, allow_nan=False)
     assert re.search(r"version 2\b.*version 1\b.*−0\.", result["sentences"][0])
     assert re.search(r"50%.*sequential test, p = \d", result["sentences"][2])
 
 
-def keep(root: Path, *rows: PredictionRecord) -> Journal:
+def write_to_journal(root: Path, *rows: PredictionRecord) -> Journal:
     journal = Journal(default_url(root, BOOK), BOOK)
     journal.create_tables()
 
@@ -347,14 +359,16 @@ def row(
 
 
 def test_only_rows_since_both_variants_served_are_used(version_store: VersionStore) -> None:
-    journal = keep(
+    journal = write_to_journal(
         version_store.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
         row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
     )  # fmt: skip
     assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
         "bucket"
     ].to_list() == ["bb", "cc"]
-    keep(version_store.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1))
+    write_to_journal(
+        version_store.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1)
+    )
     assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
         "at"
     ].to_list() == [20, 25, 26]
@@ -366,9 +380,11 @@ def test_only_rows_since_both_variants_served_are_used(version_store: VersionSto
 def test_challenge_started_by_command_sets_start_of_test(
     version_store: VersionStore, make_frame: Any
 ) -> None:
-    keep(version_store.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb"))
+    write_to_journal(
+        version_store.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb")
+    )
     history.set_challenger(version_store.root, BOOK, 2, "", {}, "c0ffee")
-    journal = served_traffic(version_store, make_frame(seed=5, entities=20))
+    journal = serve_traffic(version_store, make_frame(seed=5, entities=20))
     assert len(split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows) == 60
     assert (
         len(split_traffic.read_split_traffic(version_store.root, BOOK, journal, since=0).rows) == 62
@@ -421,7 +437,7 @@ def test_row_losses_depend_on_task() -> None:
 def test_journal_rows_have_losses_of_their_task(
     tmp_path, contract_, prediction, sure, outcome, loss
 ) -> None:
-    journal = keep(
+    journal = write_to_journal(
         tmp_path, PredictionRecord("a", "champion", 1, 1, True, "{}", prediction, sure, 0.1, "aa")
     )
     journal.record_outcomes({"a": outcome})
@@ -440,19 +456,19 @@ def story(word_rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:
 
 
 def test_each_decision_has_summary_and_next_step() -> None:
-    better, worse, same = (traffic(0, 1000, gap=gap) for gap in (-0.1, 0.1, 0))
+    better, worse, equal = (simulate_traffic(0, 1000, gap=gap) for gap in (-0.1, 0.1, 0))
     assert story(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
     assert story(worse, PLAN)["next"] == "modelbook challenge --end"
-    result = story(same, PLAN)
+    result = story(equal, PLAN)
     assert re.search(r"challenger.*champion.*\d\.\d", result["sentences"][0])
     assert (result["status"], result["level"]) == (CONTINUE, "watch")
-    early = story(same.head(50), ABPlan(0.5, 500, 24))["sentences"]
-    assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early[0])
-    assert re.search(r"\bversion 1\b", early[1])
-    void = story(same, ABPlan(0.3, 100, 0))
+    early_sentences = story(equal.head(50), ABPlan(0.5, 500, 24))["sentences"]
+    assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early_sentences[0])
+    assert re.search(r"\bversion 1\b", early_sentences[1])
+    void = story(equal, ABPlan(0.3, 100, 0))
     assert (void["status"], void["level"]) == (INVALID, "bad")
     assert re.search(r"30%.*sequential test, p = \d", void["sentences"][2])
-    assert "chi-square" not in story(same.head(3), PLAN)["sentences"][2]  # too few users
+    assert "chi-square" not in story(equal.head(3), PLAN)["sentences"][2]  # too few users
 
 
 def run(root: Path, *args: str) -> Any:
@@ -478,7 +494,7 @@ def test_ab_command_exits_with_10_when_test_is_invalid(
     assert result.stdout.startswith(
         "continue\n  Too early to decide: the smaller variant has 0 of at least 500 users"
     )
-    served_traffic(version_store, make_frame(seed=5, entities=300))
+    serve_traffic(version_store, make_frame(seed=5, entities=300))
     match = json.loads(run(project, "ab", "--json").stdout)
     assert (match["status"], match["champion"]["rows"] + match["challenger"]["rows"]) == (
         PROMOTE_CHALLENGER,
@@ -502,7 +518,7 @@ def test_ab_page_matches_command_and_is_linked_from_index(
     run(project, "ab")
     empty = (project / f"reports/{BOOK}/ab.html").read_text()
     assert "nothing to show" in empty
-    served_traffic(version_store, make_frame(seed=5, entities=300))
+    serve_traffic(version_store, make_frame(seed=5, entities=300))
     result = run(project, "ab")
     assert result.exit_code == 0
     *lines, page = result.stdout.splitlines()
@@ -515,11 +531,11 @@ def test_ab_page_matches_command_and_is_linked_from_index(
     assert len(set(titles)) == 1
     assert text.count("<script") == 1  # the one that every page has
     story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
-    again = page_of_ab.write(
-        project / "x.html", story_, analysis.difference_over_time(traffic(), PLAN)
+    second_page = page_of_ab.write(
+        project / "x.html", story_, analysis.difference_over_time(simulate_traffic(), PLAN)
     ).read_text()
-    assert "&lt;u&gt;" in again
-    assert "<u>" not in again
+    assert "&lt;u&gt;" in second_page
+    assert "<u>" not in second_page
     history.set_challenger(project, BOOK, 2, "", {}, "c0ffee")
     listed = index.write(
         project, {BOOK: {}}, histories={BOOK: history.read_history(project, BOOK)}
@@ -538,10 +554,13 @@ def test_promote_with_require_ab_needs_decision_for_version(
     from modelbook.registry import promotion
 
     monkeypatch.setattr(promotion, "verify_golden_rows", lambda root, model, number: 30)
-    better, same = story(traffic(0, 1000, gap=-0.1), PLAN), story(traffic(0, 1000), PLAN)
+    better, equal = (
+        story(simulate_traffic(0, 1000, gap=-0.1), PLAN),
+        story(simulate_traffic(0, 1000), PLAN),
+    )
     inputs = {"reason": "", "override": "agreed", "commit": "c0ffee"}
     with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):
-        promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=same)
+        promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=equal)
     version_store.register(fitted(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
         promotion.promote(version_store.root, BOOK, 3, **inputs, ab_result=better)
@@ -559,7 +578,7 @@ def test_commands_in_ab_docs_run(
     project: Path, version_store: VersionStore, make_frame: Any
 ) -> None:
     text = (ROOT / "docs/ab.md").read_text(encoding="utf-8")
-    served_traffic(version_store, make_frame(seed=5, entities=60))
+    serve_traffic(version_store, make_frame(seed=5, entities=60))
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()
     ]

@@ -33,22 +33,20 @@ def source(tmp_path: Path) -> tuple[str, Path]:
 
 
 def test_files_are_downloaded_once_and_completely(source: tuple[str, Path], tmp_path: Path) -> None:
-    place, folder = source
-    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    uri, folder = source
+    download_folder(uri, tmp_path / "cache" / "abc", folder_digest(folder))
     assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
     download_folder(
         "memory://gone", tmp_path / "cache" / "abc", folder_digest(folder)
-    )  # it is there: nobody is asked
+    )  # already cached: no request
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["abc"]
 
 
 def test_altered_remote_files_are_refused(source: tuple[str, Path], tmp_path: Path) -> None:
-    place, folder = source
-    fsspec.filesystem("memory").pipe(
-        f"{place.removeprefix('memory:/')}/scorer/model.onnx", b"other"
-    )
+    uri, folder = source
+    fsspec.filesystem("memory").pipe(f"{uri.removeprefix('memory:/')}/scorer/model.onnx", b"other")
     with pytest.raises(StoreError, match="memory://") as exc_info:
-        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+        download_folder(uri, tmp_path / "cache" / "abc", folder_digest(folder))
     assert folder_digest(folder)[:12] in exc_info.value.expected
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -56,22 +54,22 @@ def test_altered_remote_files_are_refused(source: tuple[str, Path], tmp_path: Pa
 def test_interrupted_download_leaves_nothing_and_next_succeeds(
     source: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, folder = source
-    kind = type(fsspec.filesystem("memory"))
-    complete = kind.get_file
+    uri, folder = source
+    filesystem_class = type(fsspec.filesystem("memory"))
+    original_get_file = filesystem_class.get_file
 
-    def broken(self: Any, source: str, *args: Any, **kwargs: Any) -> None:
+    def failing_get_file(self: Any, source: str, *args: Any, **kwargs: Any) -> None:
         if source.endswith("golden.json"):
             raise TimeoutError("Read timed out")
-        complete(self, source, *args, **kwargs)
+        original_get_file(self, source, *args, **kwargs)
 
-    monkeypatch.setattr(kind, "get_file", broken)
+    monkeypatch.setattr(filesystem_class, "get_file", failing_get_file)
     with pytest.raises(StoreError, match="TimeoutError: Read timed out") as exc_info:
-        download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+        download_folder(uri, tmp_path / "cache" / "abc", folder_digest(folder))
     assert exc_info.value.next
     assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setattr(kind, "get_file", complete)
-    download_folder(place, tmp_path / "cache" / "abc", folder_digest(folder))
+    monkeypatch.setattr(filesystem_class, "get_file", original_get_file)
+    download_folder(uri, tmp_path / "cache" / "abc", folder_digest(folder))
     assert folder_digest(tmp_path / "cache" / "abc") == folder_digest(folder)
 
 
@@ -89,13 +87,13 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield client
 
 
-def refused(root: Path, address: str) -> StoreError:
-    """What is told at once of a place that files cannot be kept in."""
-    (root / "store.yaml").write_text(f"artifacts: {address}")
-    began = time.monotonic()
+def get_store_error(root: Path, uri: str) -> StoreError:
+    """Return the StoreError for an unusable artifact location, raised within 60 seconds."""
+    (root / "store.yaml").write_text(f"artifacts: {uri}")
+    start_time = time.monotonic()
     with pytest.raises(StoreError) as exc_info:
         store.ensure_store(root)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start_time < 60
     assert "a-secret-word" not in str(exc_info.value)
     assert not store.database_path(root).exists()
     return exc_info.value
@@ -103,7 +101,7 @@ def refused(root: Path, address: str) -> StoreError:
 
 @pytest.mark.slow
 def test_missing_bucket_is_reported(s3: Any, tmp_path: Path) -> None:
-    result = refused(tmp_path, "s3://nothing/deep")
+    result = get_store_error(tmp_path, "s3://nothing/deep")
     assert re.search(r"nothing.*bucket does not exist", result.problem)
     assert "artifacts" in result.next
 
@@ -130,7 +128,7 @@ def test_missing_credentials_are_reported(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    result = refused(tmp_path, "s3://models/deep")
+    result = get_store_error(tmp_path, "s3://models/deep")
     assert "NoCredentialsError" in result.problem
     assert "AWS_ACCESS_KEY_ID" in result.next
 
@@ -141,16 +139,16 @@ def test_unreachable_store_is_reported(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    result = refused(tmp_path, "s3://models/deep")
+    result = get_store_error(tmp_path, "s3://models/deep")
     assert "models/deep" in result.problem
     assert result.next
 
 
-def asks(after: str) -> None:
-    """Let moto's server ask for permissions after so many requests."""
-    address = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+def require_authentication(after_requests: str) -> None:
+    """Make the moto server check permissions after a number of requests."""
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
     urllib.request.urlopen(
-        urllib.request.Request(address, after.encode(), {"content-type": "text/plain"})
+        urllib.request.Request(url, after_requests.encode(), {"content-type": "text/plain"})
     ).close()
 
 
@@ -181,10 +179,10 @@ def test_access_denied_is_reported(
         key = iam.create_access_key(UserName="reader")["AccessKey"]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    asks("0")  # from now on it asks who one is
+    require_authentication("0")  # from now on requests need valid credentials
     try:
-        result = refused(tmp_path, "s3://models/deep")
+        result = get_store_error(tmp_path, "s3://models/deep")
     finally:
-        asks("inf")
+        require_authentication("inf")
     assert re.search(fact, result.problem)
     assert result.next

@@ -86,8 +86,8 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     assert (ranking.feature, ranking.is_higher_first) == (name, False)
     scores = ranking.score_rows(task, rows)
     assert not np.isnan(scores).any()
-    alone = ("size alone", scores)
-    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, alone)
+    single_feature = ("size alone", scores)
+    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, single_feature)
     result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
@@ -116,9 +116,9 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
     decisions = [*business_value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
-    kinds = {name: kind for name, kind, _ in decisions}
-    assert business_value.CAPACITY not in kinds.values()
-    assert kinds["flag everybody"] == business_value.BEYOND_CAPACITY
+    policy_kinds = {name: policy_kind for name, policy_kind, _ in decisions}
+    assert business_value.CAPACITY not in policy_kinds.values()
+    assert policy_kinds["flag everybody"] == business_value.BEYOND_CAPACITY
     assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
 
 
@@ -136,8 +136,8 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     rows = make_frame(entities=100, years=(1, 2, 3, 4)).assign(noise=1.0)
     batches = rows[rows["year"] == 4]
     train = rows[rows["year"] < 4]
-    same = business_value.describe_period(contract, train, train, batches)
-    assert same.mix == {}
+    description = business_value.describe_period(contract, train, train, batches)
+    assert description.mix == {}
     holdout = train.assign(noise=train["noise"].where(train["year"] > 1))
     period = business_value.describe_period(contract, train, holdout, batches)
     assert period.mix == {"column": "noise", "share": 0.0}  # of years 2 to 4
@@ -165,20 +165,22 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
         params, feature_ranking=ranking,
     )  # fmt: skip
     by_name = {row["policy"]: row for row in value["policies"]}
-    alone = f"{task.contract.label(name)} alone"
-    lead, saving = (1000 * x for x in (by_name[alone]["lead"], value["policies"][0]["saving"]))
+    policy_name = f"{task.contract.label(name)} alone"
+    lead, saving = (
+        1000 * x for x in (by_name[policy_name]["lead"], value["policies"][0]["saving"])
+    )
     assert 0 < lead < saving
     saved = business_value.make_key_numbers(value)[-1]
     assert saved["value"] == pytest.approx(lead, abs=1)
-    assert not missing_facts(saved["context"], alone, round(saving))
+    assert not missing_facts(saved["context"], policy_name, round(saving))
     text = task.describe_worth(value)
-    assert alone in text
+    assert policy_name in text
     assert text.index(f"{saved['value']:.0f} EUR") < text.index("random")
     # The table has the saving against the cheapest constant decision; the note below it, this one.
     policies = templating.create_environment().get_template("value.html.j2").module.policies
     table, _, note = policies(value).partition('<p class="note">')
     assert not missing_facts(table, round(saving), "reference")
-    assert not missing_facts(note, alone, f"{saved['value']:.0f}", "95% CI")
+    assert not missing_facts(note, policy_name, f"{saved['value']:.0f}", "95% CI")
     # Neither does the comparison with a champion leave the feature out.
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
     compared = business_value.compare_versions(
@@ -189,10 +191,10 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     assert [*saved["compared_with"].values()] == [pytest.approx(lead, abs=1)]  # the same model
     # A feature that is worse than chance is no reference.
     weak = {**value, "policies": [
-        {**row, "cost": 9.0} if row["policy"] == alone else row for row in value["policies"]
+        {**row, "cost": 9.0} if row["policy"] == policy_name else row for row in value["policies"]
     ]}  # fmt: skip
     assert business_value.make_key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
-    assert alone not in task.describe_worth(weak)
+    assert policy_name not in task.describe_worth(weak)
 
 
 def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
@@ -305,17 +307,17 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         pd.DataFrame({"x": np.ones(400)}),
         config.validate("finalize", {"resamples": 100}),
     )
-    alone = business_value.measure_value(
+    candidate_value = business_value.measure_value(
         task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"), params
     )
     random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
     sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
     result = business_value.compare_versions(
-        task, COSTS, alone, *sides, rows, min_rows=50, **BOOTSTRAP
+        task, COSTS, candidate_value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
     costs = {row["policy"]: row["cost"] for row in result["policies"]}
     assert list(costs) == ["version 2", "version 1", "flag nobody", "flag everybody"]
-    at_limit = alone | {"limit": 0.1, "capacity": 0.1, "capacity_is_set": True}
+    at_limit = candidate_value | {"limit": 0.1, "capacity": 0.1, "capacity_is_set": True}
     limited = business_value.compare_versions(
         task, COSTS, at_limit, *sides, rows, min_rows=50, **BOOTSTRAP
     )
@@ -326,7 +328,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     }
     # A limit that only the champion reaches leaves the candidate's decisions as they are.
     sides_apart = (("version 2", SCORED, 0.8), ("version 1", random, 0.2))
-    at_half = alone | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
+    at_half = candidate_value | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
     apart = business_value.compare_versions(
         task, COSTS, at_half, *sides_apart, rows, min_rows=50, **BOOTSTRAP
     )
@@ -340,16 +342,16 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     assert [*business_value.make_key_numbers(apart)[-1]["compared_with"]] == [
         "version 1 at capacity"
     ]
-    assert costs["version 2"] == pytest.approx(alone["policies"][0]["cost"])
+    assert costs["version 2"] == pytest.approx(candidate_value["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
     saved = business_value.make_key_numbers(result)[-1]
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"]), abs=1
     )
     few = business_value.compare_versions(
-        task, COSTS, alone, *sides, rows, min_rows=500, **BOOTSTRAP
+        task, COSTS, candidate_value, *sides, rows, min_rows=500, **BOOTSTRAP
     )
-    assert few["policies"] == alone["policies"]
+    assert few["policies"] == candidate_value["policies"]
 
 
 def test_costs_of_unknown_class_raise():
@@ -378,17 +380,17 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     assert largest["consequence"] == "flagged"
     assert largest["change"] == pytest.approx((SCORE >= 0.1).mean() - (SCORE >= 0.7).mean())
     names = {"candidate": "version 2", "champion": "version 1"}
-    words = {"noun": "members", "unit": "EUR", "target": "expensive", **names}
-    words |= {"capacity_is_set": True}
-    [flags, changes] = task.describe_consequences(result, largest, words)
+    names_and_units = {"noun": "members", "unit": "EUR", "target": "expensive", **names}
+    names_and_units |= {"capacity_is_set": True}
+    [flags, changes] = task.describe_consequences(result, largest, names_and_units)
     assert f"{1000 * (SCORE >= 0.1).mean():.0f}" in flags
     assert "capacity" in flags  # of which it is: without it
     assert "EUR" in changes
-    same = consequences.compare_consequences(
+    unchanged = consequences.compare_consequences(
         task, COSTS, (SCORED, 0.5), (SCORED, 0.5), min_rows=50, **BOOTSTRAP
     )
-    assert consequences.find_largest_change(same) is None
-    assert (same["change"] == 0).all()
+    assert consequences.find_largest_change(unchanged) is None
+    assert (unchanged["change"] == 0).all()
 
 
 def gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("schema", "paths", "more"),
+    ("schema", "paths", "options"),
     [
         ("github-workflows", WORKFLOWS, []),
         ("gitlab-ci", [GITLAB], ["--data-transform", "gitlab-ci"]),
@@ -45,8 +45,8 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_workflow_matches_schema(schema, paths, more):
-    command = [BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *more, *paths]
+def test_workflow_matches_schema(schema, paths, options):
+    command = [BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *options, *paths]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -54,16 +54,16 @@ def test_workflow_matches_schema(schema, paths, more):
 def test_gitlab_and_azure_run_the_same_steps():
     def steps_of(path: Path) -> set[str]:
         text = path.read_text()
-        called = set(re.findall(r"deploy/[\w/]+\.sh(?: (?!--)[a-z]+)?", text))
+        scripts = set(re.findall(r"deploy/[\w/]+\.sh(?: (?!--)[a-z]+)?", text))
         makes = re.findall(r"\bmake ([a-z][a-z -]*[a-z])", text)
-        return called | {target for words in makes for target in words.split()}
+        return scripts | {target for targets in makes for target in targets.split()}
 
-    ours = set().union(
+    github_steps = set().union(
         *(steps_of(path) for path in WORKFLOWS if path.stem != "upgrade")  # by GitHub's own CLI
     )
-    assert {"deploy/ci/images.sh sign", "deploy/ci/model.sh install", "deploy"} <= ours
-    assert ours <= steps_of(GITLAB)
-    assert ours <= steps_of(AZURE)
+    assert {"deploy/ci/images.sh sign", "deploy/ci/model.sh install", "deploy"} <= github_steps
+    assert github_steps <= steps_of(GITLAB)
+    assert github_steps <= steps_of(AZURE)
     for path in (GITHUB / "pipeline.yml", GITHUB / "model.yml", GITLAB, AZURE):
         assert "MODELBOOK_CODE_VERSION" in path.read_text(), f"{path}: gate takes any code"
 
@@ -99,16 +99,16 @@ def test_workflow_scripts_do_not_interpolate_untrusted_values(path):
 
 @every
 def test_workflow_calls_existing_scripts_and_targets(path):
-    makefile, called = (ROOT / "Makefile").read_text(), 0
+    makefile, n_calls = (ROOT / "Makefile").read_text(), 0
     for script in (step.get("run", "") for step in steps(path)):
-        for words in re.findall(r"\bmake ((?:-C \S+ )?[a-z ]+)", script):
-            for target in re.sub(r"-C \S+", "", words).split():
+        for targets in re.findall(r"\bmake ((?:-C \S+ )?[a-z ]+)", script):
+            for target in re.sub(r"-C \S+", "", targets).split():
                 assert re.search(rf"^{target}:", makefile, re.M), target
-                called += 1
+                n_calls += 1
         for file in re.findall(r"deploy/[\w/.]+\.sh", script):
             assert os.access(ROOT / file, os.X_OK), file
-            called += 1
-    assert called
+            n_calls += 1
+    assert n_calls
 
 
 def test_code_and_model_releases_are_separate_with_approvals():
@@ -154,7 +154,7 @@ def test_changes_script_prints_markdown(project):
     assert "```text\nrun 1\n```\n" in run(project, "changes.sh").stdout
 
 
-def receipts(project: Path, version: int, candidate: int, word: str) -> None:
+def write_receipts(project: Path, version: int, candidate: int, status: str) -> None:
     """The receipts of a build, in the book of the project's env file."""
     folder = project / "models/rand-hie"
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,12 +162,12 @@ def receipts(project: Path, version: int, candidate: int, word: str) -> None:
     shutil.copy(ROOT / "pipeline.yaml", project)
     (folder / "finalize.json").write_text(json.dumps({"details": {"version": version}}))
     (folder / "deploy.json").write_text(
-        json.dumps({"status": word, "details": {"candidate": candidate}})
+        json.dumps({"status": status, "details": {"candidate": candidate}})
     )
 
 
 def test_model_is_trained_exported_and_installed_by_receipt_version(project):
-    receipts(project, 4, 4, "hold")
+    write_receipts(project, 4, 4, "hold")
     assert run(project, "model.sh", "train").returncode == 0
     described = run(project, "model.sh", "describe")
     assert described.stdout == "version=4\ndecision=hold\n", described.stderr
@@ -179,7 +179,7 @@ def test_model_is_trained_exported_and_installed_by_receipt_version(project):
         "modelbook import s3://models/exports/9a0c --json",
         "modelbook promote 7 --why installed from its export",
     ]
-    receipts(project, 5, 4, "promote")  # the gate's receipt is of another build
+    write_receipts(project, 5, 4, "promote")  # the gate's receipt is of another build
     result = run(project, "model.sh", "describe")
     assert (result.returncode, result.stdout) == (1, "")
     assert missing_facts(result.stderr, 4, 5) == []
@@ -201,7 +201,7 @@ def images(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     for name in ("ci", "sbom", "Dockerfile", "stages.Dockerfile"):
         (tmp_path / "deploy" / name).symlink_to(ROOT / "deploy" / name)
 
-    def go(word: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    def go(action: str, **environ: str) -> subprocess.CompletedProcess[str]:
         scripts = {
             "docker": ENGINE.format(
                 log=tmp_path / "called",
@@ -215,7 +215,7 @@ def images(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
             (tmp_path / "bin" / name).chmod(0o755)
         return subprocess.run(
-            ["sh", tmp_path / "deploy/ci/images.sh", word], capture_output=True, text=True,
+            ["sh", tmp_path / "deploy/ci/images.sh", action], capture_output=True, text=True,
             env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "REGISTRY": "ghcr.io/me/book",
                  "TAG": "v1", "GRYPE_CACHE": str(tmp_path / "cache"), **environ},
         )  # fmt: skip
@@ -265,8 +265,8 @@ def test_release_check_sends_documented_example_to_service(tmp_path, frame, cont
         "champion", version_store.register(fitted(frame, contract), contract, frame)
     )
     with running(version_store.root) as server:
-        words = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
-        result = subprocess.run(words, capture_output=True, text=True)
+        command = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
+        result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["model_version"] == 1
 

@@ -32,7 +32,7 @@ def test_help_contains_example(command):
     assert f"modelbook {command}" in result.stdout.split("Example")[1]
 
 
-WITHOUT_RESULT = {  # they start something, ask, write files, or print one thing
+WITHOUT_RESULT = {  # commands that start something, prompt, write files or print one value
     "build", "dag airflow", "dag argo", "demo", "eject", "finalize", "init", "keys add",
     "keys remove", "new", "pdf", "reset", "sandbox delete", "serve", "setup", "site", "store",
     "stream", "take", "upgrade",
@@ -48,12 +48,12 @@ def leaf_commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_every_command_with_result_supports_json():
-    without = {
+    commands_without_json = {
         name
         for name, command in leaf_commands(typer.main.get_command(app))
         if not any(option in ("--json", "--format") for p in command.params for option in p.opts)
     }
-    assert without == WITHOUT_RESULT
+    assert commands_without_json == WITHOUT_RESULT
 
 
 def test_numbers_that_do_not_exist_are_null_in_printed_json(capsys: pytest.CaptureFixture[str]):
@@ -158,22 +158,22 @@ def test_defaults_of_draft_stay_open_questions_until_confirmed(small_project):
     lines = [line for line in path.read_text().splitlines() if "about: made" not in line]
     path.write_text("\n".join(lines))
     assert Contract.load(path).questions == []
-    answered = ["--date-order", "month-first", "--role", "b=dropped", "--book", "other"]
-    assert run("new", "made.csv", "--target", "answer", "--yes", *answered).exit_code == 0
-    other = Contract.load(small_project.root / "contracts/other.yaml")
-    assert (other.questions, other.columns["b"].role) == ([], "dropped")
+    options = ["--date-order", "month-first", "--role", "b=dropped", "--book", "other"]
+    assert run("new", "made.csv", "--target", "answer", "--yes", *options).exit_code == 0
+    other_contract = Contract.load(small_project.root / "contracts/other.yaml")
+    assert (other_contract.questions, other_contract.columns["b"].role) == ([], "dropped")
     for option, value, code in (
         ("--date-order", "backwards", 2),
         ("--role", "b=king", 1),
         ("--decimal", ";", 1),
     ):
-        refused = run("new", "made.csv", "--target", "answer", option, value)
-        assert refused.exit_code == code
-        assert missing_facts(refused.stderr, option, value) == []
+        invalid_result = run("new", "made.csv", "--target", "answer", option, value)
+        assert invalid_result.exit_code == code
+        assert missing_facts(invalid_result.stderr, option, value) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "error", "fact"),
+    ("args", "error", "fact"),
     [
         (["check", "none.csv"], "DataError", "none.csv"),
         (["build", "--book", "none"], "", "'none'"),
@@ -182,8 +182,8 @@ def test_defaults_of_draft_stay_open_questions_until_confirmed(small_project):
     ],
     ids=["no table", "no book", "no reports to print", "no reports to publish"],
 )
-def test_missing_resources_are_reported_without_traceback(small_project, words, error, fact):
-    result = run(*words)
+def test_missing_resources_are_reported_without_traceback(small_project, args, error, fact):
+    result = run(*args)
     assert result.exit_code == 1
     assert result.stderr.startswith(error)
     assert missing_facts(result.stderr, fact) == []

@@ -55,7 +55,7 @@ from modelbook.training.stacking import (
 )
 
 THRESHOLD = 0.4
-FEW: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
+SMALL_FOREST: dict[str, Any] = {"n_estimators": 12, "random_state": 0}
 QUIET: dict[str, Any] = {"verbose": -1, "n_jobs": 1}
 
 
@@ -113,10 +113,12 @@ def outcome(frame: pd.DataFrame, task: str) -> pd.Series:
 
 @pytest.fixture
 def compile_model(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Callable[..., Any]:
-    """Fit a pipeline, compile it, and return the pipeline, what came of it, and the folder."""
+    """A function that fits and compiles a pipeline; returns pipeline, result and folder."""
 
-    def make(estimator: Any, task: str = "binary", before: Any = None) -> tuple[Any, Any, Path]:
-        model = make_pipeline(*([before] if before else [preprocessing()]), estimator)
+    def fit_and_compile(
+        estimator: Any, task: str = "binary", first_step: Any = None
+    ) -> tuple[Any, Any, Path]:
+        model = make_pipeline(*([first_step] if first_step else [preprocessing()]), estimator)
         model.fit(contract.select_features(frame), outcome(frame, task))
         folder = tmp_path / "scorer"
         return (
@@ -125,7 +127,7 @@ def compile_model(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Ca
             folder,
         )
 
-    return make
+    return fit_and_compile
 
 
 TARGETS: dict[str, dict[str, Any]] = {
@@ -142,23 +144,23 @@ def of_task(contract: Contract, task: str) -> Contract:
 
 
 CASES = {
-    "lightgbm": (LGBMClassifier(**QUIET, **FEW), "binary", "native trees"),
+    "lightgbm": (LGBMClassifier(**QUIET, **SMALL_FOREST), "binary", "native trees"),
     "logistic": (LogisticRegression(), "binary", "linear model"),
-    "boosting": (GradientBoostingClassifier(**FEW), "binary", "native trees"),
-    "forest": (RandomForestClassifier(**FEW), "binary", "native trees"),
+    "boosting": (GradientBoostingClassifier(**SMALL_FOREST), "binary", "native trees"),
+    "forest": (RandomForestClassifier(**SMALL_FOREST), "binary", "native trees"),
     "bayes": (GaussianNB(), "binary", "ONNX graph"),
     "vote": (
-        VotingClassifier([("a", LGBMClassifier(**QUIET, **FEW)), ("b", LogisticRegression())], voting="soft",
+        VotingClassifier([("a", LGBMClassifier(**QUIET, **SMALL_FOREST)), ("b", LogisticRegression())], voting="soft",
                          weights=[2, 1]),
         "binary", "weighted mean of models",
     ),
     "a user's own": (UnconvertibleEstimator(), "binary", "the estimator itself"),
-    "lightgbm of three": (LGBMClassifier(**QUIET, **FEW), "multiclass", "native trees"),
+    "lightgbm of three": (LGBMClassifier(**QUIET, **SMALL_FOREST), "multiclass", "native trees"),
     "logistic of three": (LogisticRegression(), "multiclass", "linear model"),
-    "forest of three": (RandomForestClassifier(**FEW), "multiclass", "ONNX graph"),
-    "lightgbm of a number": (LGBMRegressor(**QUIET, **FEW), "regression", "native trees"),
+    "forest of three": (RandomForestClassifier(**SMALL_FOREST), "multiclass", "ONNX graph"),
+    "lightgbm of a number": (LGBMRegressor(**QUIET, **SMALL_FOREST), "regression", "native trees"),
     "line": (LinearRegression(), "regression", "linear model"),
-    "forest of a number": (RandomForestRegressor(**FEW), "regression", "native trees"),
+    "forest of a number": (RandomForestRegressor(**SMALL_FOREST), "regression", "native trees"),
 }  # fmt: skip
 
 
@@ -170,19 +172,19 @@ def test_compiled_scorer_matches_the_model(compile_model, frame, contract, estim
     rows = build_parity_cases(frame, of_task(contract, task), seed=7)
     expected = predict_pipeline_scores(model, rows, of_task(contract, task))
     np.testing.assert_allclose(scorer.predict_scores(rows), expected, rtol=1e-6, atol=1e-6)
-    answers = [scorer.predict_one(row) for row in rows.head(50).to_dict("records")]
+    predictions = [scorer.predict_one(row) for row in rows.head(50).to_dict("records")]
     result = PipelineScorer(model, of_task(contract, task), THRESHOLD).predict_many(
         rows.head(50).to_dict("records")
     )
     if task == "regression":
-        assert [a.prediction for a in answers] == pytest.approx(
+        assert [a.prediction for a in predictions] == pytest.approx(
             [a.prediction for a in result], rel=1e-6
         )
-        assert answers[0].probabilities is None
+        assert predictions[0].probabilities is None
     else:
-        assert [a.prediction for a in answers] == [a.prediction for a in result]
-        assert answers[3].probabilities == pytest.approx(result[3].probabilities, abs=1e-6)
-        assert len(answers[3].probabilities) == (3 if task == "multiclass" else 2)
+        assert [a.prediction for a in predictions] == [a.prediction for a in result]
+        assert predictions[3].probabilities == pytest.approx(result[3].probabilities, abs=1e-6)
+        assert len(predictions[3].probabilities) == (3 if task == "multiclass" else 2)
 
 
 LAYERS = {
@@ -204,31 +206,32 @@ def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, tas
         if task == "regression"
         else (LogisticRegression(), LGBMClassifier)
     )
-    members = [make_pipeline(preprocessing(), item) for item in (linear, grown(**QUIET, **FEW))][
-        :count
-    ]
+    members = [
+        make_pipeline(preprocessing(), estimator)
+        for estimator in (linear, grown(**QUIET, **SMALL_FOREST))
+    ][:count]
     rows = contract.select_features(frame)
     output = [
-        predict_pipeline_scores(clone(item).fit(rows, outcomes), frame, contract)
-        for item in members
+        predict_pipeline_scores(clone(estimator).fit(rows, outcomes), frame, contract)
+        for estimator in members
     ]
-    recorded = np.stack([each[:, 1:] if task == "binary" else each for each in output])
-    kind = StackedRegressor if task == "regression" else StackedClassifier
-    model = kind(members, top(recorded, outcomes.to_numpy())).fit(rows, outcomes)
-    again = (
-        kind([model], SigmoidCalibrator(recorded[:1], outcomes.to_numpy())).fit(rows, outcomes)
+    recorded = np.stack([scores[:, 1:] if task == "binary" else scores for scores in output])
+    stack_class = StackedRegressor if task == "regression" else StackedClassifier
+    model = stack_class(members, top(recorded, outcomes.to_numpy())).fit(rows, outcomes)
+    calibrated = (
+        stack_class([model], SigmoidCalibrator(recorded[:1], outcomes.to_numpy())).fit(
+            rows, outcomes
+        )
         if task == "binary"
         else model
     )
-    for complete in (model, again):
-        result = compile_pipeline(complete, contract, THRESHOLD, frame, tmp_path / "scorer")
+    for stack in (model, calibrated):
+        result = compile_pipeline(stack, contract, THRESHOLD, frame, tmp_path / "scorer")
         assert result.scorer_name == (
-            "weighted mean of models"
-            if top is MeanBlender and complete is model
-            else "stacked models"
+            "weighted mean of models" if top is MeanBlender and stack is model else "stacked models"
         ), result.reason
         tried = build_parity_cases(frame, contract, seed=7)
-        expected = predict_pipeline_scores(complete, tried, contract)
+        expected = predict_pipeline_scores(stack, tried, contract)
         np.testing.assert_allclose(
             CompiledScorer.load(tmp_path / "scorer").predict_scores(tried),
             expected,
@@ -241,7 +244,7 @@ def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, tas
 def test_compiled_encoder_matches_preprocessing_steps(
     compile_model, frame, contract, scaler, monkeypatch
 ):
-    model, compiled, folder = compile_model(LogisticRegression(), before=preprocessing(scaler))
+    model, compiled, folder = compile_model(LogisticRegression(), first_step=preprocessing(scaler))
     rows = build_parity_cases(frame, contract)
     assert compiled.scorer_name == "linear model"
     encoder = CompiledScorer.load(folder).encoder
@@ -252,8 +255,8 @@ def test_compiled_encoder_matches_preprocessing_steps(
         atol=1e-12,
     )
     sample = rows.tail(40)
-    item = [encoder.transform_one(row) for row in sample.to_dict("records")]
-    np.testing.assert_array_equal(item, encoder.transform_many(sample, len(sample)).dense)
+    encoded_rows = [encoder.transform_one(row) for row in sample.to_dict("records")]
+    np.testing.assert_array_equal(encoded_rows, encoder.transform_many(sample, len(sample)).dense)
     often = pd.concat([rows] * 5)
     assert len(often) > encoding.MIN_FACTORIZED_ROWS
     together = encoder.transform_many(often, len(often)).dense
@@ -262,7 +265,7 @@ def test_compiled_encoder_matches_preprocessing_steps(
 
 
 def test_none_and_nan_are_equal_and_batch_matches_single_rows(compile_model, frame):
-    _, _, folder = compile_model(LGBMClassifier(**QUIET, **FEW))
+    _, _, folder = compile_model(LGBMClassifier(**QUIET, **SMALL_FOREST))
     scorer = CompiledScorer.load(folder)
     row = {"size": 50.0, "flag": 1.0, "colour": "11"}
     none, nan = (
@@ -274,7 +277,7 @@ def test_none_and_nan_are_equal_and_batch_matches_single_rows(compile_model, fra
     assert scorer.predict_many([{**row, "noise": None}, {**row, "noise": 0.3}])[0] == none
 
 
-REFUSED = {
+NOT_COMPILED = {
     "two columns in one": (TwoColumnStep(), ["size", "flag"]),
     "a curve": (
         make_column_transformer((PowerTransformer(), ["size"]), remainder="drop"),
@@ -284,9 +287,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("step", "facts"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("step", "facts"), NOT_COMPILED.values(), ids=NOT_COMPILED)
 def test_uncompilable_model_has_reason_and_leaves_no_files(compile_model, step, facts):
-    _, compiled, folder = compile_model(LogisticRegression(), before=step)
+    _, compiled, folder = compile_model(LogisticRegression(), first_step=step)
     assert compiled.parity is None
     assert missing_facts(compiled.reason, *facts) == []
     assert missing_facts(str(compiled), compiled.scorer_name, compiled.reason) == []
@@ -312,42 +315,42 @@ def test_latency_and_size_are_measured_on_deployed_scorer(compile_model, contrac
 
 @pytest.mark.long
 def test_latency_is_corrected_for_busy_machine(monkeypatch):
-    """The clock runs 20 times as fast, so everything takes 20 times as long."""
+    """The clock runs 20 times as fast, so that all durations are 20 times as long."""
 
     class Scorer:
         def predict_one(self, row: Any) -> None:
             for _ in range(20):
                 latency._compute_reference()
 
-    calm, clock = latency._median_latency_ms(Scorer(), [{}]), latency.time.perf_counter
+    baseline_latency, clock = latency._median_latency_ms(Scorer(), [{}]), latency.time.perf_counter
     monkeypatch.setattr(latency.time, "perf_counter", lambda: 20 * clock())
     monkeypatch.setattr(latency, "MAX_SECONDS", 20.0)
-    assert latency._median_latency_ms(Scorer(), [{}]) < 3 * calm
+    assert latency._median_latency_ms(Scorer(), [{}]) < 3 * baseline_latency
 
 
 def test_missing_category_is_equal_as_none_and_nan(tmp_path, frame, contract):
     """A category with missing values compiles; missing is not an unseen category."""
     colour = contract.columns["colour"].model_copy(update={"nullable": True})
     nullable = contract.model_copy(update={"columns": {**contract.columns, "colour": colour}})
-    gappy = frame.assign(colour=frame["colour"].where(np.arange(len(frame)) % 7 != 0))
-    words = make_pipeline(
+    with_missing = frame.assign(colour=frame["colour"].where(np.arange(len(frame)) % 7 != 0))
+    encoder = make_pipeline(
         SimpleImputer(strategy="constant", fill_value="gap"), OneHotEncoder(handle_unknown="ignore")
     )
     model = make_pipeline(
-        make_column_transformer((StandardScaler(), ["size"]), (words, ["colour"])),
+        make_column_transformer((StandardScaler(), ["size"]), (encoder, ["colour"])),
         LogisticRegression(C=100),
     )
-    model.fit(nullable.select_features(gappy), gappy["colour"].isna())
-    compiled = compile_pipeline(model, nullable, THRESHOLD, gappy, tmp_path / "scorer")
+    model.fit(nullable.select_features(with_missing), with_missing["colour"].isna())
+    compiled = compile_pipeline(model, nullable, THRESHOLD, with_missing, tmp_path / "scorer")
     assert (compiled.scorer_name, compiled.reason) == ("linear model", "")
-    row = nullable.select_features(gappy).iloc[0].to_dict()
+    row = nullable.select_features(with_missing).iloc[0].to_dict()
     predict = CompiledScorer.load(tmp_path / "scorer").predict_one
     gaps = [predict({**row, "colour": gap}).probabilities[1] for gap in (None, np.nan)]
     assert gaps[0] == gaps[1] > 0.9 > predict({**row, "colour": "mauve"}).probabilities[1]
 
 
 def test_golden_rows_meet_contract_and_match_the_model(compile_model, frame, contract):
-    model, _, folder = compile_model(LGBMClassifier(**QUIET, **FEW))
+    model, _, folder = compile_model(LGBMClassifier(**QUIET, **SMALL_FOREST))
     result = json.loads((folder / "golden.json").read_text())
     rows = pd.DataFrame(result["rows"])
     assert contract.find_violations(
@@ -388,20 +391,20 @@ def test_typical_row_has_medians_and_modes(frame, contract):
 
 
 def test_binary_prediction_is_positive_from_threshold():
-    answers = ThresholdClassifier(("no", "yes"), 0.3)
-    assert answers.predict_row((0.7, 0.3)).prediction == "yes"
-    assert answers.predict_row((0.71, 0.29)).prediction == "no"
-    assert answers.predict(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
+    classifier = ThresholdClassifier(("no", "yes"), 0.3)
+    assert classifier.predict_row((0.7, 0.3)).prediction == "yes"
+    assert classifier.predict_row((0.71, 0.29)).prediction == "no"
+    assert classifier.predict(np.array([[0.7, 0.3], [0.71, 0.29]])).tolist() == ["yes", "no"]
 
 
 def test_predictions_use_class_names_of_contract_and_survive_saving(contract):
     assert make_decision_rule(contract, 0.3).classes == (0, 1)
     several = make_decision_rule(of_task(contract, "multiclass"), None)
     assert several == ArgmaxClassifier(("low", "middle", "high"))
-    again = decision_rule_from_dict(json.loads(json.dumps(several.to_dict())))
-    assert again == several
-    assert again.predict_row((0.2, 0.7, 0.1)).prediction == "middle"
-    assert again.predict(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
+    reloaded = decision_rule_from_dict(json.loads(json.dumps(several.to_dict())))
+    assert reloaded == several
+    assert reloaded.predict_row((0.2, 0.7, 0.1)).prediction == "middle"
+    assert reloaded.predict(np.array([[0.2, 0.7, 0.1]])).tolist() == ["middle"]
     assert make_decision_rule(of_task(contract, "regression"), None).predict_row([4.5]) == (
         4.5,
         None,

@@ -150,11 +150,11 @@ def test_invalid_families_raise(value: str, facts: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "meant"),
+    ("value", "expected"),
     [("3", 3), (2.5, 2.5), (None, None), ("none", None), ("None", None), ("null", None)],
 )
-def test_train_until_accepts_text(value: Any, meant: Any) -> None:
-    assert config.validate("ingest", {"train_until": value}).train_until == meant
+def test_train_until_accepts_text(value: Any, expected: Any) -> None:
+    assert config.validate("ingest", {"train_until": value}).train_until == expected
 
 
 @pytest.mark.parametrize("table", ["data/claims", "./data/claims/", "data/claims/rows.parquet"])
@@ -162,8 +162,8 @@ def test_table_in_the_folder_of_the_books_products_raises(table: str) -> None:
     with raises_stating(ParameterError, table, "data/claims", "make clean"):
         config.validate("ingest", {"book": "claims", "table": table})
     joined = f"data/claims/{JOINED_PREFIX}c0ffee.parquet"  # written by modelbook retrain
-    for book, other in [("other", table), ("claims", "data/claims.csv"), ("claims", joined)]:
-        config.validate("ingest", {"book": book, "table": other})
+    for book, table_path in [("other", table), ("claims", "data/claims.csv"), ("claims", joined)]:
+        config.validate("ingest", {"book": book, "table": table_path})
 
 
 def test_parameters_are_immutable() -> None:
@@ -206,7 +206,7 @@ def test_stage_stem_numbers_stages_in_order() -> None:
         "05_deploy",
         "06_monitor",
     ]
-    assert [stem[:3] for stem in stems] == [f"{place + 1:02d}_" for place in range(len(stems))]
+    assert [stem[:3] for stem in stems] == [f"{index + 1:02d}_" for index in range(len(stems))]
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,12 @@ def test_calibrate_accepts_none_in_every_form():
         assert config.validate("finalize", {"calibrate": value}).calibrate == "none"
 
 
-@pytest.mark.parametrize("given", [None, "none", ["none"]])
-def test_transformers_accept_none_in_every_form(given: Any) -> None:
-    params = config.validate("compare", {"transformers": given})
+@pytest.mark.parametrize("value", [None, "none", ["none"]])
+def test_transformers_accept_none_in_every_form(value: Any) -> None:
+    params = config.validate("compare", {"transformers": value})
     assert params.transformers == ["none"]
     assert (
-        config.format_value(given) == "none"
+        config.format_value(value) == "none"
     )  # so that Ploomber's None is no other value than the env file's
 
 

@@ -23,19 +23,19 @@ from modelbook.dataset import read_table
 from modelbook.errors import ContractError, ContractViolationError, DataError
 
 ROOT = Path(__file__).parents[1]
-GONE = object()
+REMOVED = object()
 
 
-def text(column: str | None = None, **changes: Any) -> str:
-    """The small contract as YAML, with changes to the whole or to one column; GONE takes a key away."""
-    plain = copy.deepcopy(CONTRACT)
-    place = plain["columns"].setdefault(column, {}) if column else plain
+def contract_yaml(column: str | None = None, **changes: Any) -> str:
+    """YAML of the small contract with changed keys of the contract or of a column; REMOVED deletes one."""
+    values = copy.deepcopy(CONTRACT)
+    target = values["columns"].setdefault(column, {}) if column else values
     for key, value in changes.items():
-        if value is GONE:
-            del place[key]
+        if value is REMOVED:
+            del target[key]
         else:
-            place[key] = value
-    return yaml.safe_dump(plain, sort_keys=False)
+            target[key] = value
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 # The file
@@ -55,28 +55,28 @@ def test_contract_survives_dump_and_load(contract: Contract, tmp_path: Path) -> 
         ("a: [1", ["YAML"]),
         ("just words", ["contract"]),
         ("", ["contract"]),
-        (text(colours=1), ["colours: Extra inputs"]),
-        (text(task="ranking"), ["task: ", "'binary', 'multiclass' or 'regression'"]),
-        (text(question=GONE), ["question: Field required"]),
-        (text("size", colour=1), ["columns.size.colour: Extra inputs"]),
-        (text("size", type="float"), ["columns.size.type"]),
-        (text("size", role="input"), ["columns.size.role"]),
-        (text("size", meaning=""), ["columns.size.meaning"]),
-        (text("size", min=101), ["columns.size", 101, 100]),
-        (text("colour", categories=GONE), ["columns.colour", "categories"]),
-        (text("flag", labels={"2": "two"}), ["columns.flag", "labels", "'2'", "0, 1"]),
-        (text("after", reason=GONE), ["columns.after", "reason"]),
-        (text("flag", role="target"), ["role", "target", "'happened', 'flag'"]),
-        (text("happened", role="feature"), ["role", "target"]),
-        (text("size", role="entity"), ["role", "entity"]),
-        (text("size", role="time"), ["role", "time"]),
-        (text("happened", type="number"), ["happened", "binary", "boolean", "number"]),
-        (text("happened", nullable=True), ["target", "happened", "nullable"]),
-        (text("who", nullable=True), ["entity", "who", "nullable"]),
-        (text("year", nullable=True), ["time", "year", "nullable"]),
-        (text("year", type="boolean"), ["time", "year", "integer", "date"]),
-        (text(key=["who", "when"]), ["'when'"]),
-        (text(slices=["shape"]), ["'shape'"]),
+        (contract_yaml(colours=1), ["colours: Extra inputs"]),
+        (contract_yaml(task="ranking"), ["task: ", "'binary', 'multiclass' or 'regression'"]),
+        (contract_yaml(question=REMOVED), ["question: Field required"]),
+        (contract_yaml("size", colour=1), ["columns.size.colour: Extra inputs"]),
+        (contract_yaml("size", type="float"), ["columns.size.type"]),
+        (contract_yaml("size", role="input"), ["columns.size.role"]),
+        (contract_yaml("size", meaning=""), ["columns.size.meaning"]),
+        (contract_yaml("size", min=101), ["columns.size", 101, 100]),
+        (contract_yaml("colour", categories=REMOVED), ["columns.colour", "categories"]),
+        (contract_yaml("flag", labels={"2": "two"}), ["columns.flag", "labels", "'2'", "0, 1"]),
+        (contract_yaml("after", reason=REMOVED), ["columns.after", "reason"]),
+        (contract_yaml("flag", role="target"), ["role", "target", "'happened', 'flag'"]),
+        (contract_yaml("happened", role="feature"), ["role", "target"]),
+        (contract_yaml("size", role="entity"), ["role", "entity"]),
+        (contract_yaml("size", role="time"), ["role", "time"]),
+        (contract_yaml("happened", type="number"), ["happened", "binary", "boolean", "number"]),
+        (contract_yaml("happened", nullable=True), ["target", "happened", "nullable"]),
+        (contract_yaml("who", nullable=True), ["entity", "who", "nullable"]),
+        (contract_yaml("year", nullable=True), ["time", "year", "nullable"]),
+        (contract_yaml("year", type="boolean"), ["time", "year", "integer", "date"]),
+        (contract_yaml(key=["who", "when"]), ["'when'"]),
+        (contract_yaml(slices=["shape"]), ["'shape'"]),
     ],
 )
 def test_invalid_contract_raises(content: str, facts: list[Any], tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_invalid_contract_raises(content: str, facts: list[Any], tmp_path: Path)
 
 
 def test_contract_without_features_raises(tmp_path: Path) -> None:
-    plain = copy.deepcopy(CONTRACT)
+    values = copy.deepcopy(CONTRACT)
     for name in ("colour", "size", "noise", "flag"):
-        del plain["columns"][name]
-    plain["slices"] = []
+        del values["columns"][name]
+    values["slices"] = []
     path = tmp_path / "contract.yaml"
-    path.write_text(yaml.safe_dump(plain))
+    path.write_text(yaml.safe_dump(values))
     with pytest.raises(ContractError, match="role feature"):
         Contract.load(path)
 
@@ -404,9 +404,9 @@ def test_values_are_parsed_as_contract_specifies(rich: Contract, messy: pd.DataF
 def test_conform_is_idempotent(rich: Contract, messy: pd.DataFrame, tmp_path: Path) -> None:
     once = rich.conform(messy)
     once.to_parquet(tmp_path / "rows.parquet")
-    again = pd.read_parquet(tmp_path / "rows.parquet")
-    pd.testing.assert_frame_equal(rich.conform(again), once)
-    assert rich.find_violations(again)["column"].tolist() == ["price"]
+    conformed = pd.read_parquet(tmp_path / "rows.parquet")
+    pd.testing.assert_frame_equal(rich.conform(conformed), once)
+    assert rich.find_violations(conformed)["column"].tolist() == ["price"]
     pd.testing.assert_frame_equal(
         rich.select_features(messy), rich.select_features(rich.select_features(messy))
     )
@@ -438,7 +438,7 @@ def test_similar_texts_share_hash_features() -> None:
     assert hashes.iloc[:4].stack().between(0, 1).all()
     shared = [int((hashes.iloc[0] == hashes.iloc[i]).sum()) for i in (1, 2, 3)]
     assert shared[0] == 32 > shared[1] > 8 > shared[2] == 0
-    single = [column.parse_value(text) for text in texts[:4]]
+    single = [column.parse_value(contract_yaml) for contract_yaml in texts[:4]]
     assert single == [tuple(row) for row in hashes.iloc[:4].to_numpy().tolist()]
 
 
@@ -461,15 +461,15 @@ def test_unseen_categories_are_valid_with_unseen_true(rich: Contract, messy: pd.
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
+    ("contract_yaml", "number"),
     [
         ("$5", 5), ("5 €", 5), ("USD 1,000,000.5", 1_000_000.5), ("-£3", -3), ("£-3", -3), ("3-", -3), ("(4)", -4),
         ("1 234.5", 1234.5), ("1\u00a0234 kr", 1234), ("CHF 1'000", 1000), (".5", 0.5), ("R$ 7.25", 7.25), (7, 7),
         ("1,23", None), ("12.5.1", None), ("five", None), ("", None), ("1e5", None), ("$", None), ("--1", None),
     ],
 )  # fmt: skip
-def test_currency_amounts_are_parsed(text: Any, number: float | None) -> None:
-    result = parsing.parse_numbers(pd.Series([text], dtype=object), "currency")[0]
+def test_currency_amounts_are_parsed(contract_yaml: Any, number: float | None) -> None:
+    result = parsing.parse_numbers(pd.Series([contract_yaml], dtype=object), "currency")[0]
     assert (result == number) if number is not None else np.isnan(result)
 
 
@@ -484,12 +484,12 @@ def test_texts_are_read_as_the_nearest_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
+    ("contract_yaml", "number"),
     [("-1.5e3", -1500), (".5", 0.5), ("+7.", 7), ("1e999", np.inf), ("1_000", None),
      ("١٢", None), ("inf", None), ("nan", None), ("1,5", None), ("0x10", None), ("", None)],
 )  # fmt: skip
-def test_plain_numbers_are_those_that_files_hold(text: str, number: float | None) -> None:
-    result = parsing.read_plain_number(text)
+def test_plain_numbers_are_those_that_files_hold(contract_yaml: str, number: float | None) -> None:
+    result = parsing.read_plain_number(contract_yaml)
     assert result == number if number is not None else np.isnan(result)
 
 
@@ -511,10 +511,10 @@ def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None)
 @pytest.mark.parametrize(
     ("column", "changes", "facts"),
     [
-        ("born", {"format": GONE}, ["date", "format"]),
+        ("born", {"format": REMOVED}, ["date", "format"]),
         ("born", {"format": "%G-W%V"}, ["'%G-W%V'", "ISO8601", "week"]),
         ("born", {"format": "%Q"}, ["'%Q'", "directive"]),
-        ("at", {"period": GONE}, ["period", "year", "month", "day"]),
+        ("at", {"period": REMOVED}, ["period", "year", "month", "day"]),
         ("price", {"format": "%Y"}, ["format", "feature", "number"]),
         ("town", {"parse": "currency"}, ["parse", "feature", "category"]),
         ("number", {"role": "sensitive"}, ["text", "entity", "id", "dropped", "feature"]),
@@ -526,13 +526,13 @@ def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None)
 def test_inconsistent_column_keys_raise(
     column: str, changes: dict[str, Any], facts: list[str], tmp_path: Path
 ) -> None:
-    plain = copy.deepcopy(RICH)
+    values = copy.deepcopy(RICH)
     for key, value in changes.items():
-        if value is GONE:
-            del plain["columns"][column][key]
+        if value is REMOVED:
+            del values["columns"][column][key]
         else:
-            plain["columns"][column][key] = value
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(plain))
+            values["columns"][column][key] = value
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(ContractError) as exc_info:
         Contract.load(tmp_path / "c.yaml")
     assert missing_facts(exc_info.value.problem, f"columns.{column}", *facts) == []

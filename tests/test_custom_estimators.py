@@ -91,9 +91,9 @@ def gain(outcome: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def resolve(
-    families: list[str], own: dict[Any, Any], spaces: Any = None
+    families: list[str], custom_estimators: dict[Any, Any], spaces: Any = None
 ) -> tuple[list[str], dict[str, Any]]:
-    return estimators.resolve_candidates(TASK, families, own, spaces or {}, seed=7)
+    return estimators.resolve_candidates(TASK, families, custom_estimators, spaces or {}, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,14 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
 
 
 def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experiment) -> None:
-    same, custom, linear = (trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm"))
-    assert custom.mean == pytest.approx(same.mean)  # PyCaret's nb is the same class
-    assert custom.mean["neg_log_loss"] == pytest.approx(-custom.mean["log_loss"], abs=1e-3)
-    assert custom.mean["gain"] == pytest.approx(custom.mean["accuracy"] - 0.5, abs=1e-3)
+    naive_bayes, gaussian_nb, linear = (
+        trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm")
+    )
+    assert gaussian_nb.mean == pytest.approx(naive_bayes.mean)  # PyCaret's nb is the same class
+    assert gaussian_nb.mean["neg_log_loss"] == pytest.approx(
+        -gaussian_nb.mean["log_loss"], abs=1e-3
+    )
+    assert gaussian_nb.mean["gain"] == pytest.approx(gaussian_nb.mean["accuracy"] - 0.5, abs=1e-3)
     assert linear.status == "ok"  # hinge loss: its probabilities are fitted behind it
     assert 0.6 < linear.mean["roc_auc"] < 1
 
@@ -122,13 +126,13 @@ def test_custom_estimator_is_tuned_by_custom_metric(trial: Experiment) -> None:
         "max_iter": False, "learning_rate": True, "max_leaf_nodes": None,
     }  # fmt: skip
     with open_engine("local", "none", tuning.FoldTask(trial)) as executor:
-        tuned, retained = (
+        tuned, default = (
             tuning.tune_family(trial, name, "gain", 2, 60, seed=1, executor=executor)
             for name in ("HGB", "GaussianNB")
         )
     assert len(tuned.trials) == 3
     assert tuned.trials["mean"].max() < 0.5
-    assert len(retained.trials) == 1
+    assert len(default.trials) == 1
 
 
 def test_stage_seed_is_set_where_estimator_has_none() -> None:
@@ -142,7 +146,7 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "spaces", "facts"),
+    ("custom_estimators", "spaces", "facts"),
     [
         ({"a": HistGradientBoostingClassifier}, {}, ["a", "HistGradientBoostingClassifier"]),
         ({"a": object()}, {}, ["fit", "predict", "get_params"]),
@@ -162,10 +166,10 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
     ],
 )  # fmt: skip
 def test_invalid_estimator_raises_before_any_fit(
-    own: dict[Any, Any], spaces: Any, facts: list[Any]
+    custom_estimators: dict[Any, Any], spaces: Any, facts: list[Any]
 ) -> None:
     with pytest.raises(CustomCodeError) as exc_info:
-        resolve(["lr"], own, spaces)
+        resolve(["lr"], custom_estimators, spaces)
     assert missing_facts(exc_info.value.problem, *facts) == []
     assert exc_info.value.expected
 

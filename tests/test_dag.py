@@ -72,15 +72,18 @@ class TestPipeline:
 
     def test_pod_matches_pods_of_cronjobs(self) -> None:
         jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
-        theirs = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
-        ours = stage_graph.pod_spec(IMAGE, {"A": "b"})
-        assert theirs["metadata"]["labels"].items() <= stage_graph.LABELS.items()
+        manifest_pod = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
+        pod_spec = stage_graph.pod_spec(IMAGE, {"A": "b"})
+        assert manifest_pod["metadata"]["labels"].items() <= stage_graph.LABELS.items()
         for key in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
-            assert ours[key] == theirs["spec"][key], key
-        [mine], [item] = ours["containers"], theirs["spec"]["containers"]
+            assert pod_spec[key] == manifest_pod["spec"][key], key
+        [container], [manifest_container] = (
+            pod_spec["containers"],
+            manifest_pod["spec"]["containers"],
+        )
         for key in ("securityContext", "resources", "volumeMounts"):
-            assert mine[key] == item[key], key
-        assert (mine["image"], mine["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
+            assert container[key] == manifest_container[key], key
+        assert (container["image"], container["env"][0]) == (IMAGE, {"name": "A", "value": "b"})
 
     def test_pod_matches_kubernetes_schema(self, tmp_path: Path) -> None:
         pod = {
@@ -99,17 +102,17 @@ class TestPipeline:
 
 class TestArgo:
     def test_workflow_matches_argo_schema(self, pipeline: stage_graph.StageGraph) -> None:
-        written = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))
-        read = Workflow.model_validate(written).model_dump(
+        workflow = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))
+        read = Workflow.model_validate(workflow).model_dump(
             mode="json", by_alias=True, exclude_unset=True
         )
-        assert read == written
+        assert read == workflow
 
     def test_stage_depends_on_its_upstream_and_runs_do_not_overlap(
         self, pipeline: stage_graph.StageGraph
     ) -> None:
         spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
-        templates = {item["name"]: item for item in spec["templates"]}
+        templates = {template["name"]: template for template in spec["templates"]}
         tasks = templates[spec["entrypoint"]]["dag"]["tasks"]
         assert {task["name"]: task.get("dependencies", []) for task in tasks} == WAITS_FOR
         assert [task["arguments"]["parameters"][0]["value"] for task in tasks] == list(WAITS_FOR)
@@ -122,10 +125,10 @@ class TestArgo:
         spec = yaml.safe_load(argo.render_workflow(pipeline, IMAGE))["spec"]
         container = spec["templates"][1]["container"]
         filled = [
-            word.replace("{{inputs.parameters.stage}}", "compare") for word in container["command"]
+            arg.replace("{{inputs.parameters.stage}}", "compare") for arg in container["command"]
         ]
         assert (filled, container["image"]) == (COMMAND, IMAGE)
-        env = {item["name"]: item.get("value") for item in container["env"]}
+        env = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert (env["PLOOMBER_ENV_FILENAME"], env["MODELBOOK_BY"]) == (
             "env.sample.yaml",
             "Argo {{workflow.name}}",
@@ -158,51 +161,55 @@ class FakeOperator:
 
     def __init__(self, name: str = "", /, **kwargs: Any) -> None:
         self.name, self.kwargs = kwargs.get("task_id", name), kwargs
-        MADE[self.name] = self
+        OPERATORS[self.name] = self
 
     def __rshift__(self, other: FakeOperator) -> None:
-        BEHIND[other.name].append(self.name)
+        UPSTREAM[other.name].append(self.name)
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
 
 
-MADE: dict[str, FakeOperator] = {}
-BEHIND: dict[str, list[str]] = defaultdict(list)
+OPERATORS: dict[str, FakeOperator] = {}
+UPSTREAM: dict[str, list[str]] = defaultdict(list)
 
 
 @pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Loads a DAG's file as Airflow does; Airflow has an environment of its own."""
-    pieces = {
+def load_dag(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Execute a DAG file with fake operators, because Airflow has its own environment."""
+    operators = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
         "airflow.providers.cncf.kubernetes.operators.pod": "KubernetesPodOperator",
     }  # fmt: skip
-    for path, name in pieces.items():
-        words = path.split(".")
-        for end in range(1, len(words) + 1):
+    for path, name in operators.items():
+        package_parts = path.split(".")
+        for end in range(1, len(package_parts) + 1):
             monkeypatch.setitem(
-                sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
+                sys.modules,
+                ".".join(package_parts[:end]),
+                ModuleType(".".join(package_parts[:end])),
             )
         setattr(sys.modules[path], name, FakeOperator)
-    MADE.clear()
-    BEHIND.clear()
+    OPERATORS.clear()
+    UPSTREAM.clear()
     return lambda text: exec(compile(text, "dag.py", "exec"), {"__doc__": ""})
 
 
 class TestAirflow:
     @pytest.mark.parametrize("image", [None, IMAGE])
     def test_stage_depends_on_its_upstream_and_runs_do_not_overlap(
-        self, pipeline, load, image: str | None
+        self, pipeline, load_dag, image: str | None
     ) -> None:
-        load(airflow.render_dag(pipeline, image))
-        assert {name: BEHIND[name] for name in MADE if name in STAGES} == WAITS_FOR
-        assert MADE["modelbook_rand_hie_sample"].kwargs["max_active_tasks"] == 1
+        load_dag(airflow.render_dag(pipeline, image))
+        assert {name: UPSTREAM[name] for name in OPERATORS if name in STAGES} == WAITS_FOR
+        assert OPERATORS["modelbook_rand_hie_sample"].kwargs["max_active_tasks"] == 1
 
-    def test_task_without_image_runs_project_command(self, pipeline, load, tmp_path: Path) -> None:
-        load(airflow.render_dag(pipeline, None))
-        inputs = MADE["compare"].kwargs
+    def test_task_without_image_runs_project_command(
+        self, pipeline, load_dag, tmp_path: Path
+    ) -> None:
+        load_dag(airflow.render_dag(pipeline, None))
+        inputs = OPERATORS["compare"].kwargs
         assert inputs["cwd"] == "{{ var.value.modelbook_root }}"
         assert inputs["append_env"] is True
         command = tmp_path / ".venv/bin/ploomber"
@@ -225,9 +232,9 @@ class TestAirflow:
             "}}",
         ]
 
-    def test_task_with_image_is_a_pod(self, pipeline, load) -> None:
-        load(airflow.render_dag(pipeline, IMAGE))
-        inputs = MADE["compare"].kwargs
+    def test_task_with_image_is_a_pod(self, pipeline, load_dag) -> None:
+        load_dag(airflow.render_dag(pipeline, IMAGE))
+        inputs = OPERATORS["compare"].kwargs
         [container] = inputs["pod_template_dict"]["spec"]["containers"]
         assert (inputs["cmds"], inputs["name"], container["image"]) == (
             COMMAND,
@@ -242,8 +249,11 @@ class TestCommand:
     def test_dag_command_prints_or_writes_file(self, run, tmp_path: Path) -> None:
         result = run("argo")
         assert yaml.safe_load(result.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
-        written = run("argo", "--out", str(tmp_path / "flows/book.yaml"))
-        assert (written.exit_code, (tmp_path / "flows/book.yaml").read_text()) == (0, result.stdout)
+        file_result = run("argo", "--out", str(tmp_path / "flows/book.yaml"))
+        assert (file_result.exit_code, (tmp_path / "flows/book.yaml").read_text()) == (
+            0,
+            result.stdout,
+        )
         assert "modelbook_tiny" in run("airflow", "--image", IMAGE).stdout
 
     @BREAKS

@@ -48,8 +48,10 @@ def test_bundled_table_has_each_member_year_once(rand: pd.DataFrame) -> None:
 
 def test_expensive_is_top_fifth_of_spending_in_training_years(rand: pd.DataFrame) -> None:
     spent = np.sort(rand.loc[rand["year"] <= 3, "meddol"].to_numpy())
-    place = 0.8 * (len(spent) - 1)
-    border = spent[int(place)] + (place % 1) * (spent[int(place) + 1] - spent[int(place)])
+    position = 0.8 * (len(spent) - 1)
+    border = spent[int(position)] + (position % 1) * (
+        spent[int(position) + 1] - spent[int(position)]
+    )
     assert ((rand["meddol"] >= border).astype(int) == rand["expensive"]).all()
     assert rand.loc[rand["year"] <= 3, "expensive"].mean() == pytest.approx(0.2, abs=0.001)
 
@@ -58,8 +60,8 @@ def test_lagged_columns_hold_previous_year_or_missing(rand: pd.DataFrame) -> Non
     for column in ("meddol", "mdvis", "totadm"):
         expected_values = dict(zip(zip(rand["zper"], rand["year"]), rand[column]))
         expected = [
-            expected_values.get((who, year - 1), np.nan)
-            for who, year in zip(rand["zper"], rand["year"])
+            expected_values.get((member, year - 1), np.nan)
+            for member, year in zip(rand["zper"], rand["year"])
         ]
         np.testing.assert_array_equal(rand[f"prev_{column}"], expected)
     first = rand["year"] == rand.groupby("zper")["year"].transform("min")
@@ -129,10 +131,10 @@ def test_quick_fingerprint_changes_with_file_content(tmp_path: Path) -> None:
 def test_fingerprint_depends_on_values_types_and_names_but_not_index(frame: pd.DataFrame) -> None:
     result = fingerprint(frame)
     assert fingerprint(frame.copy().set_axis(np.arange(600) * 2)) == result
-    changed = frame.copy()
-    changed.loc[599, "size"] += 1e-9
-    others = {
-        "value": changed,
+    changed_value = frame.copy()
+    changed_value.loc[599, "size"] += 1e-9
+    changed_frames = {
+        "value": changed_value,
         "gap": frame.assign(noise=frame["noise"].fillna(0)),
         "category": frame.assign(colour=frame["colour"].replace("11", "2")),
         "type": frame.astype({"year": "float64"}),
@@ -140,9 +142,11 @@ def test_fingerprint_depends_on_values_types_and_names_but_not_index(frame: pd.D
         "order of columns": frame[frame.columns[::-1]],
         "fewer rows": frame.iloc[:-1],
     }
-    match = {what: fingerprint(other) for what, other in others.items()}
-    assert result not in match.values()
-    assert len(set(match.values())) == len(others)
+    fingerprints = {
+        change: fingerprint(changed_frame) for change, changed_frame in changed_frames.items()
+    }
+    assert result not in fingerprints.values()
+    assert len(set(fingerprints.values())) == len(changed_frames)
 
 
 # Splitting
@@ -190,15 +194,15 @@ def test_entity_stays_on_its_side_when_rows_are_added(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     small, large = make_frame(entities=100), make_frame(seed=9, entities=300, years=(1, 2, 3, 4))
-    held = [
+    holdout_entities = [
         set(split_table(rows, contract, holdout_share=0.3, train_until=None, seed=7).holdout["who"])
         for rows in (small, large)
     ]
-    assert held[0] == {who for who in held[1] if who < 100}
-    other = set(
+    assert holdout_entities[0] == {entity for entity in holdout_entities[1] if entity < 100}
+    other_seed = set(
         split_table(small, contract, holdout_share=0.3, train_until=None, seed=8).holdout["who"]
     )
-    assert other != held[0]
+    assert other_seed != holdout_entities[0]
 
 
 def test_larger_holdout_contains_smaller_one(contract: Contract, frame: pd.DataFrame) -> None:
@@ -217,19 +221,20 @@ def test_time_split_holds_out_latest_periods(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(years=(1, 2, 3, 4, 5))
-    pieces = split_table(
+    split = split_table(
         frame, contract, holdout_share=0.3, train_until=4, seed=1, strategy_name="time"
     )
-    assert (set(pieces.train["year"]), set(pieces.holdout["year"])) == (
+    assert (set(split.train["year"]), set(split.holdout["year"])) == (
         {1, 2, 3},
         {4},
     )  # a quarter is nearer than a half
-    result = SPLIT_STRATEGIES["time"].describe_split(pieces.train, pieces.holdout, contract)
+    result = SPLIT_STRATEGIES["time"].describe_split(split.train, split.holdout, contract)
     assert missing_facts(result, "year", 4, 1.0, "member") == []
-    assert SPLIT_STRATEGIES["time"].find_leakage(pieces.train, pieces.holdout, contract) == ""
-    assert numbers(
-        SPLIT_STRATEGIES["time"].find_leakage(pieces.holdout, pieces.train, contract)
-    ) == [4, 1]
+    assert SPLIT_STRATEGIES["time"].find_leakage(split.train, split.holdout, contract) == ""
+    assert numbers(SPLIT_STRATEGIES["time"].find_leakage(split.holdout, split.train, contract)) == [
+        4,
+        1,
+    ]
     with pytest.raises(DataError, match=r"'time'.*\b1\b.*year"):
         split_table(frame, contract, holdout_share=0.3, train_until=1, seed=1, strategy_name="time")
 
@@ -238,16 +243,16 @@ def test_random_split_assigns_rows_independently_and_keeps_duplicates_together(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     twice = pd.concat([frame, frame], ignore_index=True)
-    pieces = split_table(
+    split = split_table(
         twice, contract, holdout_share=0.3, train_until=None, seed=1, strategy_name="random"
     )
-    assert len(pieces.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
-    assert set(pieces.train["who"]) & set(pieces.holdout["who"])
-    assert SPLIT_STRATEGIES["random"].find_leakage(pieces.train, pieces.holdout, contract) == ""
-    both = SPLIT_STRATEGIES["random"].find_leakage(pieces.train, pieces.train.head(2), contract)
+    assert len(split.holdout) / 1200 == pytest.approx(0.3, abs=0.05)
+    assert set(split.train["who"]) & set(split.holdout["who"])
+    assert SPLIT_STRATEGIES["random"].find_leakage(split.train, split.holdout, contract) == ""
+    both = SPLIT_STRATEGIES["random"].find_leakage(split.train, split.train.head(2), contract)
     assert missing_facts(both, 2) == []
     assert "member" in SPLIT_STRATEGIES["random"].describe_split(
-        pieces.train, pieces.holdout, contract
+        split.train, split.holdout, contract
     )
 
 
@@ -259,24 +264,24 @@ def test_time_split_without_time_column_raises(contract: Contract) -> None:
 
 
 def test_hash_values_are_uniform() -> None:
-    drawn = hash_entities(pd.Series(range(5000)), 3)
-    assert drawn.between(0, 1, inclusive="left").all()
-    assert np.histogram(drawn, bins=10, range=(0, 1))[0] == pytest.approx([500] * 10, rel=0.2)
+    hashes = hash_entities(pd.Series(range(5000)), 3)
+    assert hashes.between(0, 1, inclusive="left").all()
+    assert np.histogram(hashes, bins=10, range=(0, 1))[0] == pytest.approx([500] * 10, rel=0.2)
 
 
 def test_sample_contains_whole_entities_and_is_independent_of_split(
     contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
     frame = make_frame(entities=1000)
-    taken = sample_table(frame, contract, 0.4, 7)
-    assert set(taken.groupby("who").size()) == {3}
-    assert taken["who"].nunique() == pytest.approx(400, rel=0.15)
-    held = (
-        split_table(taken, contract, holdout_share=0.4, train_until=None, seed=7)
+    sample = sample_table(frame, contract, 0.4, 7)
+    assert set(sample.groupby("who").size()) == {3}
+    assert sample["who"].nunique() == pytest.approx(400, rel=0.15)
+    n_holdout_entities = (
+        split_table(sample, contract, holdout_share=0.4, train_until=None, seed=7)
         .holdout["who"]
         .nunique()
     )
-    assert held / taken["who"].nunique() == pytest.approx(0.4, abs=0.08)
+    assert n_holdout_entities / sample["who"].nunique() == pytest.approx(0.4, abs=0.08)
     pd.testing.assert_frame_equal(sample_table(frame, contract, 1.0, 7), frame)
 
 
@@ -510,11 +515,11 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     ):
         *_, shifts = profiling.summarize_profile(first, contract, table, gaps, [], [], shifted)
         assert missing_facts(shifts, subject, "year 1") == []
-    plain, leaking = (
+    without_leak, with_leak = (
         profiling.summarize_profile(frame, contract, table, gaps, suspects, [], [])
         for suspects in ([], ["size"])
     )
-    [leak] = set(leaking) - set(plain)
+    [leak] = set(with_leak) - set(without_leak)
     assert missing_facts(leak, "Size") == []
     key_numbers = profiling.make_key_numbers(frame, contract, table, gaps)
     assert strongest in [row["value"] for row in key_numbers]

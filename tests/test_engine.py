@@ -44,7 +44,7 @@ def silent(*_: Any, **__: Any) -> None:
     pass
 
 
-def refuses(item: str) -> str:
+def raise_error(item: str) -> str:
     raise DataError(f"no {item}", next="give another")
 
 
@@ -55,7 +55,7 @@ def long_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
+def experiment(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
     steps = preprocessing.make_steps(Path(), ["none"], 0.4)
     return Experiment(
         make_frame(seed=1),
@@ -69,16 +69,16 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
 
 
 @pytest.fixture(scope="module")
-def board(trial: Experiment) -> pd.DataFrame:
+def board(experiment: Experiment) -> pd.DataFrame:
     return build_leaderboard(
-        compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent),
+        compare_families(experiment, FAMILIES, 1000, report_progress=silent, log_candidate=silent),
         "roc_auc",
     )
 
 
-def equal_leaderboards(made: list[Candidate], board: pd.DataFrame) -> None:
+def check_leaderboard(candidates: list[Candidate], board: pd.DataFrame) -> None:
     """The same leaderboard but for seconds."""
-    result = build_leaderboard(made, "roc_auc").drop(columns="fit_seconds")
+    result = build_leaderboard(candidates, "roc_auc").drop(columns="fit_seconds")
     pd.testing.assert_frame_equal(result, board.drop(columns="fit_seconds"), rtol=1e-9)
 
 
@@ -92,109 +92,125 @@ def test_missing_engine_package_raises_with_install_command(monkeypatch):
 
 @pytest.mark.parametrize("name", ["dask", "spark", "ray"])
 def test_unreachable_scheduler_raises_at_once(name):
-    began = time.monotonic()
+    start_time = time.monotonic()
     with pytest.raises(EngineError, match=rf"{name}.*127\.0\.0\.1:1\b.*refused"):
         engine.open_engine(name, f"{name}://127.0.0.1:1", str)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - start_time < 30
 
 
 def test_work_errors_are_raised_unchanged_and_engine_errors_wrapped():
     with (
-        engine.open_engine("local", None, refuses) as it,
+        engine.open_engine("local", None, raise_error) as opened_engine,
         pytest.raises(DataError, match="no part-1"),
     ):
-        it.get_result(it.submit("part-1"))
+        opened_engine.get_result(opened_engine.submit("part-1"))
     with ThreadPoolExecutor(1) as pool:
-        it = engine.Engine("dask", lambda: 1, pool.submit)
+        opened_engine = engine.Engine("dask", lambda: 1, pool.submit)
         with pytest.raises(DataError, match="no part-1"):
-            it.get_result(pool.submit(worker.run_item, cloudpickle.dumps(refuses), "part-1"))
+            opened_engine.get_result(
+                pool.submit(worker.run_item, cloudpickle.dumps(raise_error), "part-1")
+            )
         with pytest.raises(EngineError, match=r"dask.*ZeroDivisionError: .*by zero"):
-            it.get_result(pool.submit(lambda: 1 // 0))
+            opened_engine.get_result(pool.submit(lambda: 1 // 0))
 
 
-def test_unpickled_experiment_gives_same_scores(trial, board):
-    again = cloudpickle.loads(cloudpickle.dumps(CrossValidationTask(trial)))
-    assert len(again.experiment.train_data) == len(trial.features) < len(trial.train_data)
-    result = again(("dt", float("inf")))
+def test_unpickled_experiment_gives_same_scores(experiment, board):
+    unpickled = cloudpickle.loads(cloudpickle.dumps(CrossValidationTask(experiment)))
+    assert (
+        len(unpickled.experiment.train_data)
+        == len(experiment.features)
+        < len(experiment.train_data)
+    )
+    result = unpickled(("dt", float("inf")))
     row = board.set_index("family").loc["dt"]
     assert result.mean["roc_auc"] == pytest.approx(row["roc_auc_mean"], rel=1e-9)
 
 
 @pytest.fixture
-def two(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """An engine of two slots in this process, by the name of Dask; how many items ran as each was begun."""
-    most, running = [], set()
+def two_slots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace Dask by two threads; returns the numbers of running items at each submission."""
+    running_counts, running = [], set()
 
     @contextmanager
-    def opened(
+    def open_engine(
         name: str, scheduler: str | None, work: Any, *, workers: int | None
     ) -> Iterator[engine.Engine]:
         assert (name, scheduler) == ("dask", "tcp://host:8786")
-        packed = cloudpickle.dumps(work)
+        pickled_work = cloudpickle.dumps(work)
         with ThreadPoolExecutor(2) as pool:
 
             def submit(item: Any) -> Any:
-                future = pool.submit(worker.run_item, packed, item)
+                future = pool.submit(worker.run_item, pickled_work, item)
                 running.add(future)
-                most.append(sum(not entry.done() for entry in running))
+                running_counts.append(sum(not other_future.done() for other_future in running))
                 return future
 
             yield engine.Engine(name, lambda: 2, submit)
 
-    monkeypatch.setattr(engine, "open_engine", opened)
-    return most
+    monkeypatch.setattr(engine, "open_engine", open_engine)
+    return running_counts
 
 
-def test_families_are_evaluated_concurrently_within_budget(trial, board, two, tmp_path):
-    there = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
+def test_families_are_evaluated_concurrently_within_budget(experiment, board, two_slots, tmp_path):
+    dask = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
     log = make_candidate_logger(tmp_path / "so_far.parquet", silent)
-    equal_leaderboards(
-        compare_families(trial, FAMILIES, 1000, report_progress=silent, log_candidate=log, **there),
+    check_leaderboard(
+        compare_families(
+            experiment, FAMILIES, 1000, report_progress=silent, log_candidate=log, **dask
+        ),
         board,
     )
-    assert max(two) == 2
+    assert max(two_slots) == 2
     assert sorted(pd.read_parquet(tmp_path / "so_far.parquet")["family"]) == sorted(
         ["dummy", *FAMILIES]
     )
-    spent = compare_families(
-        trial, FAMILIES, 1e-9, report_progress=silent, log_candidate=silent, **there
+    candidates = compare_families(
+        experiment, FAMILIES, 1e-9, report_progress=silent, log_candidate=silent, **dask
     )
-    assert {item.status for item in spent} == {"skipped"}
+    assert {candidate.status for candidate in candidates} == {"skipped"}
 
 
-def searched(trial: Experiment, **kwargs: Any) -> SearchResult:
-    """The decision tree tuned, here or elsewhere."""
+def search(experiment: Experiment, **kwargs: Any) -> SearchResult:
+    """Tune the decision tree, locally or on an engine."""
     params = Finalize(strategy="tune", calibrate="none", tune_rounds=3)
-    return search_model(trial, params, ["dt"], "roc_auc", silent, **kwargs)
+    return search_model(experiment, params, ["dt"], "roc_auc", silent, **kwargs)
 
 
 @pytest.fixture(scope="module")
-def here(trial: Experiment) -> SearchResult:
-    return searched(trial)
+def local_result(experiment: Experiment) -> SearchResult:
+    return search(experiment)
 
 
-def tried_alike(result_of_engine: SearchResult, here: SearchResult, trial: Experiment) -> None:
-    """All rounds were begun, the defaults judged as here; and the answers are those of the pipeline that was taken."""
+def check_search_result(
+    result_of_engine: SearchResult, local_result: SearchResult, experiment: Experiment
+) -> None:
+    """Check trials and mean of the defaults, and that scores are those of the chosen pipeline."""
     assert result_of_engine.trials["setting"].tolist() == ["defaults", "1", "2", "3"]
     assert set(result_of_engine.trials["state"]) <= {"completed", "pruned"}
-    assert result_of_engine.trials["mean"][0] == pytest.approx(here.trials["mean"][0], rel=1e-9)
+    assert result_of_engine.trials["mean"][0] == pytest.approx(
+        local_result.trials["mean"][0], rel=1e-9
+    )
     np.testing.assert_allclose(
         result_of_engine.out_of_fold_scores,
-        trial.predict_out_of_fold(result_of_engine.pipeline).score,
+        experiment.predict_out_of_fold(result_of_engine.pipeline).score,
     )
 
 
-def test_settings_are_evaluated_concurrently(trial, here, two):
-    tried_alike(searched(trial, engine_name="dask", scheduler="tcp://host:8786"), here, trial)
+def test_settings_are_evaluated_concurrently(experiment, local_result, two_slots):
+    check_search_result(
+        search(experiment, engine_name="dask", scheduler="tcp://host:8786"),
+        local_result,
+        experiment,
+    )
     assert (
-        max(two[3:]) == 2
+        max(two_slots[3:]) == 2
     )  # the defaults' three folds all at once, then a fold each of two settings
 
 
-def test_forked_workers_give_identical_scores(trial, board, monkeypatch):
+def test_forked_workers_give_identical_scores(experiment, board, monkeypatch):
     monkeypatch.setenv("MODELBOOK_WORKERS", "2")
     candidates = compare_families(
-        trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent
+        experiment, FAMILIES, 1000, report_progress=silent, log_candidate=silent
     )
     parallel = build_leaderboard(candidates, "roc_auc").drop(columns="fit_seconds")
     pd.testing.assert_frame_equal(parallel, board.drop(columns="fit_seconds"), check_exact=True)
@@ -208,18 +224,18 @@ def test_exception_of_forked_worker_is_raised(monkeypatch):
             raise ParameterError(f"{item} is odd", expected="an even number")
         return item, os.getpid()
 
-    with engine.open_engine("local", None, refuse_odd, workers=None) as it:
-        assert it.slots() == 2
-        value, process = it.get_result(it.submit(4))
+    with engine.open_engine("local", None, refuse_odd, workers=None) as opened_engine:
+        assert opened_engine.slots() == 2
+        value, process = opened_engine.get_result(opened_engine.submit(4))
         with pytest.raises(ParameterError, match="3 is odd"):
-            it.get_result(it.submit(3))
+            opened_engine.get_result(opened_engine.submit(3))
     assert (value, process != os.getpid()) == (4, True)
 
 
-def test_scheduler_without_engine_raises(trial):
+def test_scheduler_without_engine_raises(experiment):
     with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*local"):
         compare_families(
-            trial,
+            experiment,
             FAMILIES,
             1,
             report_progress=silent,
@@ -229,7 +245,7 @@ def test_scheduler_without_engine_raises(trial):
 
 
 @pytest.mark.slow
-def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, board):
+def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, experiment, board):
     evaluated: list[Candidate] = []
     with start_cluster(2) as cluster:
 
@@ -239,7 +255,7 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, bo
             evaluated.append(candidate)
 
         result = compare_families(
-            trial,
+            experiment,
             FAMILIES,
             1000,
             report_progress=silent,
@@ -249,42 +265,49 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, trial, bo
         )
         assert cluster.workers[0].wait(10) == -9
     assert evaluated == result
-    equal_leaderboards(result, board)
+    check_leaderboard(result, board)
 
 
 @pytest.mark.slow
-def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, trial, here):
+def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, experiment, local_result):
     with start_cluster(2) as cluster:
 
         def count_steps(step: str) -> None:
             if "setting 1 of 3, fold 2" in step:
                 cluster.workers[0].kill()
 
-        there = {"engine_name": "dask", "scheduler": cluster.address}
+        dask = {"engine_name": "dask", "scheduler": cluster.address}
         result = search_model(
-            trial,
+            experiment,
             Finalize(strategy="tune", calibrate="none", tune_rounds=3),
             ["dt"],
             "roc_auc",
             count_steps,
-            **there,
+            **dask,
         )
         assert cluster.workers[0].wait(10) == -9
-    tried_alike(result, here, trial)
+    check_search_result(result, local_result, experiment)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "scheduler"), [SPARK, pytest.param("ray", "none", id="ray")])
-def test_spark_and_ray_give_equal_leaderboard_and_tuning(trial, board, here, name, scheduler):
-    there = {"engine_name": name, "scheduler": scheduler}
+def test_spark_and_ray_give_equal_leaderboard_and_tuning(
+    experiment, board, local_result, name, scheduler
+):
+    engine_options = {"engine_name": name, "scheduler": scheduler}
     candidates = retry_startup(
         lambda: compare_families(
-            trial, FAMILIES, 1000, report_progress=silent, log_candidate=silent, **there
+            experiment,
+            FAMILIES,
+            1000,
+            report_progress=silent,
+            log_candidate=silent,
+            **engine_options,
         )
     )
-    result = retry_startup(lambda: searched(trial, **there))
-    equal_leaderboards(candidates, board)
-    tried_alike(result, here, trial)
+    result = retry_startup(lambda: search(experiment, **engine_options))
+    check_leaderboard(candidates, board)
+    check_search_result(result, local_result, experiment)
 
 
 @pytest.mark.integration
@@ -301,7 +324,9 @@ def test_engine_installs_alone_with_pip_as_documented(tmp_path: Path):
     )
     assert result.returncode == 0, result.stderr
     installed = json.loads((tmp_path / "report.json").read_text())["install"]
-    versions = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in installed}
+    versions = {
+        package["metadata"]["name"].lower(): package["metadata"]["version"] for package in installed
+    }
     constraints = (ROOT / "requirements/engines.txt").read_text()
     assert f"\ndistributed=={versions['distributed']}\n" in constraints
     assert "modelbook" in versions

@@ -37,8 +37,13 @@ def client(version_store) -> Iterator[TestClient]:
 
 def tensors(rows: list[dict[str, Any]], **change: Any) -> dict[str, Any]:
     inputs = [
-        {"name": name, "datatype": kind, "shape": [len(rows)], "data": [row[name] for row in rows]}
-        for name, kind in DATATYPES.items()
+        {
+            "name": name,
+            "datatype": datatype,
+            "shape": [len(rows)],
+            "data": [row[name] for row in rows],
+        }
+        for name, datatype in DATATYPES.items()
     ]
     return {"id": "mine", "inputs": inputs, **change}
 
@@ -49,23 +54,32 @@ def test_server_model_and_health_metadata_are_served(client):
     assert client.get("/v2/health/ready").json() == {"ready": True}
     model = client.get(f"/v2/models/{BOOK}/versions/1").json()
     assert (model["name"], model["versions"]) == (BOOK, ["1"])
-    assert {item["name"]: item["datatype"] for item in model["inputs"]} == DATATYPES
-    assert {item["name"]: item["datatype"] for item in model["outputs"]}["prediction"] == "INT64"
+    assert {tensor["name"]: tensor["datatype"] for tensor in model["inputs"]} == DATATYPES
+    assert {tensor["name"]: tensor["datatype"] for tensor in model["outputs"]}[
+        "prediction"
+    ] == "INT64"
     assert client.get(f"/v2/models/{BOOK}/ready").status_code == 200
     for path in ("/v2/models/other", f"/v2/models/{BOOK}/versions/7"):
-        answer = client.get(path)
-        assert (answer.status_code, missing_facts(answer.json()["error"], "no model")) == (404, [])
+        response = client.get(path)
+        assert (response.status_code, missing_facts(response.json()["error"], "no model")) == (
+            404,
+            [],
+        )
 
 
 def test_infer_matches_predict_and_is_journaled(client):
     expected = client.post("/predict", json=ROWS).json()
-    answer = client.post(INFER, json=tensors(ROWS)).json()
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == (BOOK, "1", "mine")
-    outputs = {item["name"]: item for item in answer["outputs"]}
-    assert outputs["prediction"]["data"] == [item["prediction"] for item in expected]
+    response = client.post(INFER, json=tensors(ROWS)).json()
+    assert (response["model_name"], response["model_version"], response["id"]) == (
+        BOOK,
+        "1",
+        "mine",
+    )
+    outputs = {row["name"]: row for row in response["outputs"]}
+    assert outputs["prediction"]["data"] == [row["prediction"] for row in expected]
     assert outputs["probabilities"]["shape"] == [2, 2]
     assert outputs["probabilities"]["data"] == [
-        value for item in expected for value in item["probabilities"].values()
+        value for row in expected for value in row["probabilities"].values()
     ]
     journaled = {row["id"] for row in client.app._service.journal.read_predictions(0)}
     assert set(outputs["id"]["data"]) <= journaled
@@ -82,8 +96,8 @@ def test_infer_accepts_lists_and_selected_outputs(client):
     request = tensors(ROWS, outputs=[{"name": "prediction"}])
     for tensor in request["inputs"]:
         tensor["shapes"], tensor["data"] = [2, 1], [[value] for value in tensor["data"]]
-    answer = client.post(INFER, json=request).json()
-    assert [item["name"] for item in answer["outputs"]] == ["prediction"]
+    response = client.post(INFER, json=request).json()
+    assert [output["name"] for output in response["outputs"]] == ["prediction"]
 
 
 def wrong(number: int, **change: Any) -> dict[str, Any]:
@@ -111,8 +125,8 @@ def wrong(number: int, **change: Any) -> dict[str, Any]:
     ids=str,
 )
 def test_invalid_infer_requests_are_rejected_with_reason(client, request_, status, facts):
-    answer = client.post(INFER, json=request_)
-    assert (answer.status_code, missing_facts(answer.text, *facts)) == (status, [])
+    response = client.post(INFER, json=request_)
+    assert (response.status_code, missing_facts(response.text, *facts)) == (status, [])
 
 
 def test_infer_requires_api_keys_like_predict(version_store, tmp_path):
@@ -121,5 +135,5 @@ def test_infer_requires_api_keys_like_predict(version_store, tmp_path):
     with client_of(copy.root) as client:
         assert client.get("/v2/health/ready").status_code == 200
         assert client.post(INFER, json=tensors(ROWS)).status_code == 401
-        answer = client.post(INFER, json=tensors(ROWS), headers={"x-api-key": key})
-        assert answer.status_code == 403
+        response = client.post(INFER, json=tensors(ROWS), headers={"x-api-key": key})
+        assert response.status_code == 403

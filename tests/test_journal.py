@@ -39,7 +39,9 @@ def journal(tmp_path: Path) -> Journal:
     return result
 
 
-def keep(journal: Journal, *groups: list[PredictionRecord]) -> tuple[list[Any], JournalWriter]:
+def write_groups(
+    journal: Journal, *groups: list[PredictionRecord]
+) -> tuple[list[Any], JournalWriter]:
     """Write groups at the same time; returns whether each is in the journal."""
 
     async def run() -> tuple[list[Any], JournalWriter]:
@@ -56,7 +58,7 @@ def test_written_predictions_are_read_by_another_connection(
     journal: Journal, tmp_path: Path
 ) -> None:
     journal.timeout_seconds = PATIENT_SECONDS
-    result, writer = keep(journal, *([prediction(number)] for number in range(50)))
+    result, writer = write_groups(journal, *([prediction(number)] for number in range(50)))
     assert [len(row_hashes) for row_hashes in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
@@ -96,7 +98,9 @@ def test_requests_of_successive_iterations_share_a_commit(
 def test_large_write_is_split_into_statements(journal: Journal) -> None:
     """SQLite accepts about 32,000 values per statement; an uploaded table may have more."""
     journal.timeout_seconds = PATIENT_SECONDS
-    result, writer = keep(journal, [prediction(number, at=number) for number in range(4500)])
+    result, writer = write_groups(
+        journal, [prediction(number, at=number) for number in range(4500)]
+    )
     assert (len(result[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
         f"id-{number}" for number in range(4500)
@@ -104,13 +108,13 @@ def test_large_write_is_split_into_statements(journal: Journal) -> None:
 
 
 def test_repeated_prediction_is_stored_once(journal: Journal) -> None:
-    keep(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
+    write_groups(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
     assert len(journal.read_predictions(0)) == 1
     assert len(journal.read_predictions(0, variant="challenger")) == 1
 
 
 def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> None:
-    keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    write_groups(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     assert journal.record_outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
     rows = journal.read_predictions(1001)
     assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3", "id-4"]
@@ -120,7 +124,7 @@ def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> No
 
 
 def test_outcome_is_recorded_once(journal: Journal) -> None:
-    keep(journal, [prediction(number) for number in range(900)])
+    write_groups(journal, [prediction(number) for number in range(900)])
     assert journal.record_outcomes({f"id-{number}": 1 for number in range(850)}) == {
         "recorded": 850,
         "repeated": 0,
@@ -185,20 +189,20 @@ def test_sqlite_wal_stays_bounded_under_continuous_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    for most in (10**9, 50):
-        monkeypatch.setattr(database, "WAL_RESTART_PAGES", most)
+    for restart_pages in (10**9, 50):
+        monkeypatch.setattr(database, "WAL_RESTART_PAGES", restart_pages)
         with closing(
-            sqlite3.connect(tmp_path / f"{most}.db")
-        ) as held:  # keeps the log there to be looked at
-            journal = Journal(f"sqlite:///{tmp_path / f'{most}.db'}", "tiny")
+            sqlite3.connect(tmp_path / f"{restart_pages}.db")
+        ) as reader:  # an open reader keeps the log
+            journal = Journal(f"sqlite:///{tmp_path / f'{restart_pages}.db'}", "tiny")
             journal.create_tables()
-            held.execute("select 1 from predictions").fetchall()
+            reader.execute("select 1 from predictions").fetchall()
             sizes.append(log_after(journal, 2000))
     assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_retention_deletes_predictions_with_outcomes(journal: Journal) -> None:
-    keep(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    write_groups(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
     journal.record_outcomes({"id-0": 1, "id-4": 1})
     assert journal.delete_before(1003) == 3
     assert [row["id"] for row in journal.read_predictions(0)] == ["id-3", "id-4"]
@@ -215,13 +219,13 @@ def test_write_to_locked_journal_times_out_and_is_retried(
         messages: list[str] = []
         writer = JournalWriter(journal, messages.append)
         writer.start()
-        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
-            other.execute("begin exclusive")
+        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
+            lock.execute("begin exclusive")
             assert not await writer.write([prediction(1)])  # while the lock is held
             await wait(lambda: not writer.is_up)
-            with pytest.raises(StopIteration) as ended:  # while it is down nobody waits
+            with pytest.raises(StopIteration) as write_result:  # no wait while the journal is down
                 writer.write([prediction(2)]).send(None)
-            assert ended.value.value is None
+            assert write_result.value.value is None
         writer._retry_at = 0.0
         assert await writer.write([prediction(3)])
         assert (writer.lost_count, writer.is_up) == (2, True)
@@ -306,16 +310,16 @@ def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) 
     async def run(predict_if_unavailable: bool) -> tuple[int, set[str]]:
         writer = JournalWriter(journal, predict_if_unavailable=predict_if_unavailable)
         writer.start()
-        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
-            other.execute("begin exclusive")
+        with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
+            lock.execute("begin exclusive")
             result = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
             result.append(await writer.write([prediction(5)]))
             assert result == [None] * 6
         await writer.stop()
         return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
 
-    lost, present = asyncio.run(run(predict_if_unavailable=True))
-    assert lost == 6 - len(present), "what was answered and is not there"
+    n_lost, prediction_ids = asyncio.run(run(predict_if_unavailable=True))
+    assert n_lost == 6 - len(prediction_ids), "predictions that were returned but not journaled"
     assert asyncio.run(run(predict_if_unavailable=False))[0] == 0
 
 
@@ -325,11 +329,11 @@ class TestHashChain:
         """Hashes of ten predictions, two in each group."""
         journal.timeout_seconds = PATIENT_SECONDS
         groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
-        result, _ = keep(journal, *groups)
+        result, _ = write_groups(journal, *groups)
         return {
-            item.id: row_hash
+            record.id: row_hash
             for group, inputs in zip(groups, result)
-            for item, row_hash in zip(group, inputs)
+            for record, row_hash in zip(group, inputs)
         }
 
     def problems(self, journal: Journal, row_hashes: dict[str, str]) -> dict[str, str]:
@@ -373,7 +377,9 @@ class TestHashChain:
         assert missing_facts(verification.problem, "1970-01-01 00:16:40.500") == []
 
     def test_repeated_prediction_returns_first_hash(self, journal, row_hashes):
-        result, _ = keep(journal, [prediction(20), prediction(1), prediction(20), prediction(21)])
+        result, _ = write_groups(
+            journal, [prediction(20), prediction(1), prediction(20), prediction(21)]
+        )
         assert result[0][1] == row_hashes["id-1"]
         assert result[0][0] == result[0][2]
         inputs = {"id-20": result[0][0], "id-21": result[0][3]}
@@ -384,8 +390,8 @@ class TestHashChain:
             writer = JournalWriter(journal)
             writer.start()
             result = [await writer.write([prediction(1)])]
-            with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as other:
-                other.execute("begin exclusive")
+            with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
+                lock.execute("begin exclusive")
                 assert await writer.write([prediction(2)]) is None
                 await wait(lambda: not writer.is_up)  # its commit has failed, too
             writer._retry_at = 0.0
@@ -421,21 +427,21 @@ def test_unreachable_journal_is_reported_without_password(tmp_path: Path) -> Non
 
 def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
-    item, other = Journal(url, "one"), Journal(url, "other")
-    for book, count in ((item, 20), (other, 60)):
+    journal, other_journal = Journal(url, "one"), Journal(url, "other")
+    for book, count in ((journal, 20), (other_journal, 60)):
         book.create_tables()
-        keep(book, *([prediction(number)] for number in range(count)))
-    assert (len(item.read_predictions(0)), len(other.read_predictions(0))) == (20, 60)
-    assert len(list(item.read_split_predictions(0, [3]))) in (0, 20)
-    assert len(list(other.read_predictions_excluding(0, excluded_version=99))) == 60
+        write_groups(book, *([prediction(number)] for number in range(count)))
+    assert (len(journal.read_predictions(0)), len(other_journal.read_predictions(0))) == (20, 60)
+    assert len(list(journal.read_split_predictions(0, [3]))) in (0, 20)
+    assert len(list(other_journal.read_predictions_excluding(0, excluded_version=99))) == 60
     with pytest.raises(UnknownPredictionError):
-        item.record_outcomes({"id-30": 1})  # of the other book
-    assert item.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
-    assert other.record_outcomes({"id-3": 0}) == {"recorded": 1, "repeated": 0}
-    assert item.find_response("id-30") is None
-    assert other.find_response("id-30") is not None
-    assert item.delete_before(1e12) == 20
-    assert sum(row["outcome"] == 0 for row in other.read_predictions(0)) == 1
+        journal.record_outcomes({"id-30": 1})  # of the other book
+    assert journal.record_outcomes({"id-3": 1}) == {"recorded": 1, "repeated": 0}
+    assert other_journal.record_outcomes({"id-3": 0}) == {"recorded": 1, "repeated": 0}
+    assert journal.find_response("id-30") is None
+    assert other_journal.find_response("id-30") is not None
+    assert journal.delete_before(1e12) == 20
+    assert sum(row["outcome"] == 0 for row in other_journal.read_predictions(0)) == 1
 
 
 def test_journal_with_other_schema_raises(tmp_path: Path) -> None:
@@ -450,7 +456,7 @@ def test_journal_with_other_schema_raises(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_a_newer_schema_is_refused(journal: Journal) -> None:
-    keep(journal, [prediction(1)])
+    write_groups(journal, [prediction(1)])
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
     for call in (journal.create_tables, journal.migrate):
@@ -500,7 +506,7 @@ def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path
     assert Journal(journal.url, "other").read_predictions(0) == []
     [verification] = verify_predictions(journal, {"id-1": None})
     assert missing_facts(verification.problem, "no hash") == []
-    keep(journal, [prediction(2)])
+    write_groups(journal, [prediction(2)])
     assert journal.record_outcomes({"id-1": True, "id-2": False}) == {"recorded": 1, "repeated": 1}
 
 
@@ -514,7 +520,7 @@ def rename_back(journal: Journal) -> None:
 
 def test_hashes_hold_after_a_migration(journal: Journal) -> None:
     journal.timeout_seconds = PATIENT_SECONDS
-    row_hashes, _ = keep(journal, *([prediction(number)] for number in range(20)))
+    row_hashes, _ = write_groups(journal, *([prediction(number)] for number in range(20)))
     before = journal.read_predictions(0)
     rename_back(journal)
     assert journal.find_schema() == SCHEMA_VERSION - 1
@@ -546,7 +552,9 @@ def postgres() -> Iterator[str]:
 def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     journal = Journal(postgres, "tiny", timeout_seconds=2)
     journal.create_tables()
-    result, _ = keep(journal, *([prediction(number)] for number in range(50)), [prediction(1)])
+    result, _ = write_groups(
+        journal, *([prediction(number)] for number in range(50)), [prediction(1)]
+    )
     assert result[50] == result[1]
     row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
     assert [
@@ -559,7 +567,7 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     assert sum(row["outcome"] == 1 for row in journal.read_predictions(0)) == 1
     assert len(journal.read_predictions(0)) == 50
     assert [row["id"] for row in journal.read_predictions_excluding(0, excluded_version=3)] == []
-    keep(
+    write_groups(
         journal,
         [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],
     )

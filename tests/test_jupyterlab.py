@@ -36,7 +36,7 @@ IDLE = """path => {
     const panel = jupyterapp.shell.currentWidget;
     return panel?.context?.path === path && panel.context.sessionContext.session?.kernel?.status === 'idle';
 }"""
-ENDED = """() => {
+EXECUTION_STATE = """() => {
     const panel = jupyterapp.shell.currentWidget;
     const cells = [...panel.content.model.cells].filter(cell => cell.type === 'code');
     const failed = cells.some(cell => cell.toJSON().outputs.some(output => output.output_type === 'error'));
@@ -91,7 +91,7 @@ def project(
 @pytest.fixture(scope="module")
 def before(project: SmallProject) -> dict[str, object]:
     """What the batch has made, before anything is done by hand."""
-    return made(project)
+    return list_products(project)
 
 
 @pytest.fixture(scope="module")
@@ -178,19 +178,19 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) ->
 
 
 def git(project: SmallProject, *args: str) -> str:
-    retained = {**os.environ, "GIT_PAGER": "cat"}
+    environment = {**os.environ, "GIT_PAGER": "cat"}
     result = subprocess.run(
-        ["git", *args], cwd=project.root, env=retained, capture_output=True, text=True
+        ["git", *args], cwd=project.root, env=environment, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-def made(project: SmallProject) -> dict[str, object]:
+def list_products(project: SmallProject) -> dict[str, object]:
     """Products but for those by hand and the store's; who is champion."""
     products = {
-        path: when
-        for path, when in project.list_products().items()
+        path: modified_at
+        for path, modified_at in project.list_products().items()
         if not re.search(r"by-hand|sandbox/|\.ipynb_checkpoints", path)
         and not path.startswith(("models/mlflow.", "models/artifacts/", "models/aliases/"))
     }
@@ -213,7 +213,7 @@ def open_notebook(page: Page, stage: str) -> None:
 def run_all(page: Page) -> None:
     page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-    page.wait_for_function(ENDED)
+    page.wait_for_function(EXECUTION_STATE)
     assert page.evaluate(ERRORS) == []
 
 
@@ -269,7 +269,7 @@ def test_links_between_reports_work(page):
 
 
 def test_executed_deploy_notebook_run_by_hand_moves_no_alias(page, project):
-    before = made(project)
+    before = list_products(project)
     page.evaluate(
         "async path => { await jupyterapp.commands.execute('docmanager:open', {path}) }",
         f"reports/rand-hie/{notebook('deploy')}",
@@ -277,7 +277,7 @@ def test_executed_deploy_notebook_run_by_hand_moves_no_alias(page, project):
     page.wait_for_function(IDLE, arg=f"reports/rand-hie/{notebook('deploy')}")
     run_all(page)
     cell(page, "open").get_by_text("By hand").first.wait_for()
-    assert made(project) == before
+    assert list_products(project) == before
     page.evaluate(REVERTED)
     page.evaluate(CLOSED)
 
@@ -325,8 +325,8 @@ def test_notebooks_run_in_sandbox_and_saving_leaves_git_clean(page, project, sta
         plot = cell(page, "pycaret").locator(".jp-OutputArea-output img")
         plot.first.wait_for()
         save(page)
-        mine = project.root.with_name("mine.ipynb")
-        shutil.copy(project.root / "notebooks" / notebook(stage), mine)
+        own_notebook = project.root.with_name("mine.ipynb")
+        shutil.copy(project.root / "notebooks" / notebook(stage), own_notebook)
     for name, (old, new) in edits.items():
         page.evaluate(REPLACED, [name, new, old])
     save(page)
@@ -340,8 +340,8 @@ def test_notebooks_run_in_sandbox_and_saving_leaves_git_clean(page, project, sta
 def test_edited_parameter_takes_effect_and_is_only_git_change(page, project):
     """Uses explore in the sandbox, like the others."""
     open_notebook(page, "explore")
-    [(name, (without, within))] = SANDBOX_LINE.items()
-    page.evaluate(REPLACED, [name, without, within])
+    [(name, (original_line, sandbox_line))] = SANDBOX_LINE.items()
+    page.evaluate(REPLACED, [name, original_line, sandbox_line])
     line = cell(page, "parameters").locator(".cm-line", has_text="columns_shown")
     line.wait_for()
     old = line.inner_text()
@@ -355,12 +355,12 @@ def test_edited_parameter_takes_effect_and_is_only_git_change(page, project):
     row.wait_for()
     assert row.locator("td").first.inner_text() == "5"
     assert "parameters cell" in row.inner_text()
-    page.evaluate(REPLACED, [name, within, without])
+    page.evaluate(REPLACED, [name, sandbox_line, original_line])
     save(page)
     assert git(project, "status", "--porcelain") == " M notebooks/02_explore.ipynb\n"
-    plain = re.findall(r"^[-+](?![-+]).*", git(project, "diff", "--no-ext-diff"), re.M)
+    changed_lines = re.findall(r"^[-+](?![-+]).*", git(project, "diff", "--no-ext-diff"), re.M)
     by_cell = re.findall(r"^[-+](?![-+]).*", git(project, "diff"), re.M)
-    assert [line[0] + line[1:].strip(' ",').removesuffix("\\n") for line in plain] == [
+    assert [line[0] + line[1:].strip(' ",').removesuffix("\\n") for line in changed_lines] == [
         f"-{old}",
         f"+{new}",
     ]
@@ -397,7 +397,7 @@ def test_figures_are_readable_in_each_theme(page, theme, is_light):
 
 def test_runs_by_hand_leave_build_unchanged(page, project, before):
     page.evaluate(CLOSED)
-    assert made(project) == before
+    assert list_products(project) == before
     assert before["aliases"] == [("rand-hie", "champion", 1)]
     git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
     result = project.run("modelbook", "build")  # the five others hold outputs on disk

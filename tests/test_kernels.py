@@ -53,7 +53,11 @@ def test_cause_of_stage_death_is_reported(small_project, how):
         result = ingest(small_project)
     assert result.returncode == 1
     assert fact in result.stdout
-    assert not [other for _, other in DEATHS.values() if other != fact and other in result.stdout]
+    assert not [
+        other_cause
+        for _, other_cause in DEATHS.values()
+        if other_cause != fact and other_cause in result.stdout
+    ]
     assert (
         result.stdout.count("starting the kernel\n") == 1
     )  # only a kernel that does not start is tried again
@@ -138,7 +142,7 @@ class TestConcurrentStages:
         assert small_project.list_executed_stages(result) == ["explore", "compare"]
         return small_project.root
 
-    def ran(self, root, stage):
+    def read_start_and_end(self, root, stage):
         """When a stage began and ended."""
         lines = (
             (root / f"reports/tiny/logs/{config.stage_stem(stage)}.log").read_text().splitlines()

@@ -95,14 +95,14 @@ def test_unknown_overlay_is_rejected(project):
 
 
 @pytest.mark.parametrize(
-    ("context", "words", "why"),
+    ("context", "args", "message"),
     [("exit 1", (), "kubectl"), ("echo modelbook-dev", ("DRY=1",), "DRY")], ids=["no cluster", "DRY"],
 )  # fmt: skip
-def test_deploy_without_cluster_prints_rendered_manifests(project, context, words, why):
+def test_deploy_without_cluster_prints_rendered_manifests(project, context, args, message):
     kubectl(project, context)
-    code, result, _ = deploy(project, "TARGET=kubernetes", *words)
+    code, result, _ = deploy(project, "TARGET=kubernetes", *args)
     assert code == 0
-    assert re.search(rf"Deployment modelbook\n +{IMAGE}\ndry run\b.*\b{why}\b", result)
+    assert re.search(rf"Deployment modelbook\n +{IMAGE}\ndry run\b.*\b{message}\b", result)
     assert "apply" not in result
 
 
@@ -125,8 +125,8 @@ def release(project: Path) -> Path:
 
 def test_deploy_applies_release_images_and_waits(project, release):
     kubectl(project, context="echo modelbook-prod")
-    words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
-    code, result, error = deploy(project, *words)
+    args = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
+    code, result, error = deploy(project, *args)
     assert code == 0, error
     *_, cluster, applied, waited = result.splitlines()
     assert "modelbook-prod" in cluster.split()
@@ -144,7 +144,7 @@ def test_deploy_applies_release_images_and_waits(project, release):
 
 
 @pytest.mark.parametrize(
-    ("context", "words", "expected"),
+    ("context", "args", "expected"),
     [
         ("modelbook-dev", ["RELEASE=release.env"], ["modelbook-dev", "modelbook-prod"]),
         ("modelbook-prod", [], ["RELEASE=release.env"]),
@@ -153,11 +153,11 @@ def test_deploy_applies_release_images_and_waits(project, release):
     ],
 )
 def test_other_context_or_image_without_digest_is_rejected(
-    project, release, context, words, expected
+    project, release, context, args, expected
 ):
     kubectl(project, context=f"echo {context}")
     (project / "tag.env").write_text("SERVICE_IMAGE=book/modelbook-service:1\n")
-    code, result, error = deploy(project, "TARGET=kubernetes", "OVERLAY=prod", *words)
+    code, result, error = deploy(project, "TARGET=kubernetes", "OVERLAY=prod", *args)
     assert code != 0
     assert missing_facts(error, *expected) == []
     assert "apply" not in result
@@ -168,12 +168,12 @@ def test_signatures_are_verified_before_applying(project, release, signed, monke
     kubectl(project, context="echo modelbook-prod")
     command(project, "cosign", f'echo "$*" > {project}/verified; exit {int(not signed)}')
     monkeypatch.setenv("COSIGN_IDENTITY", "https://github.com/me/book/release.yml@refs/tags/v1")
-    words = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
-    code, result, _ = deploy(project, *words)
+    args = ["TARGET=kubernetes", "OVERLAY=prod", "RELEASE=release.env"]
+    code, result, _ = deploy(project, *args)
     assert ((code == 0), ("apply" in result)) == (signed, signed)
     verified = (project / "verified").read_text().split()
     assert verified[verified.index("--certificate-identity") + 1].endswith("@refs/tags/v1")
-    assert [word.rpartition("@")[2] for word in verified[-2:]] == DIGESTS
+    assert [image.rpartition("@")[2] for image in verified[-2:]] == DIGESTS
 
 
 def test_unreachable_cluster_is_reported(project):
@@ -220,12 +220,12 @@ def test_deploy_creates_stack_with_parameters(project):
 def test_stack_uses_images_of_release(project, release):
     command(project, "aws", AWS.format(identity="echo arn:aws:iam::1:user/me"))
     (project / "ours").write_text("Vpc=vpc-1\nServiceImage=book/modelbook-service:1\n")
-    words = ["TARGET=ecs", "PARAMETERS=ours", "RELEASE=release.env"]
-    code, result, error = deploy(project, *words)
+    args = ["TARGET=ecs", "PARAMETERS=ours", "RELEASE=release.env"]
+    code, result, error = deploy(project, *args)
     assert code == 0, error
     overrides = re.search(r"--parameter-overrides (.+)", result)[1].split()
     assert overrides[0] == "Vpc=vpc-1"
-    assert [word.rpartition("@")[2] for word in overrides[1:]] == DIGESTS
+    assert [override.rpartition("@")[2] for override in overrides[1:]] == DIGESTS
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def aws(tmp_path: Path) -> Path:
     """The folder of the AWS CLI's command, installed in an environment of its own."""
     uv, folder = [BIN / "uv", "--quiet"], tmp_path / "aws"
     subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
-    words = [
+    command = [
         "pip",
         "install",
         "--python",
@@ -242,7 +242,7 @@ def aws(tmp_path: Path) -> Path:
         "2026-06-20",
         "awscli",
     ]
-    subprocess.run([*uv, *words], check=True)
+    subprocess.run([*uv, *command], check=True)
     return folder / "bin"
 
 
@@ -261,7 +261,7 @@ def test_aws_cli_creates_stack_on_moto(project, aws, monkeypatch):
         ec2 = boto3.client("ec2")
         vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         (
-            item,
+            stack_name,
             two,
         ) = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
             ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"][
@@ -270,7 +270,7 @@ def test_aws_cli_creates_stack_on_moto(project, aws, monkeypatch):
             for cidr, zone in (("10.0.1.0/24", "eu-central-1a"), ("10.0.2.0/24", "eu-central-1b"))
         )
         inputs = {
-            "Vpc": vpc, "SubnetA": item, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
+            "Vpc": vpc, "SubnetA": stack_name, "SubnetB": two, "JournalUrl": "postgresql+psycopg://modelbook@db/journal",
             "Certificate": boto3.client("acm").request_certificate(DomainName="book.example.com")["CertificateArn"],
             "ServiceImage": "modelbook-service:1", "StagesImage": "modelbook-stages:1",
             "JournalPassword": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:p",
@@ -282,9 +282,9 @@ def test_aws_cli_creates_stack_on_moto(project, aws, monkeypatch):
         (project / "deploy/ecs/parameters").write_text(
             "".join(f"{key}={value}\n" for key, value in inputs.items())
         )
-        words = ["make", "-s", "deploy", "TARGET=ecs"]
+        command = ["make", "-s", "deploy", "TARGET=ecs"]
         result = subprocess.run(
-            words,
+            command,
             cwd=project,
             env={**os.environ, "PATH": f"{aws}:{os.environ['PATH']}"},
             capture_output=True,

@@ -53,10 +53,10 @@ class TestDirection:
     @pytest.mark.parametrize("column", ["prev_meddol", "prev_outpdol", "prev_drugdol", "disea"])
     def test_more_care_or_disease_does_not_lower_mean_prediction(self, model, rows, column):
         expected_values = rows.dropna(subset=[column])
-        more = expected_values.assign(
+        with_more_disease = expected_values.assign(
             **{column: expected_values[column] + expected_values[column].std()}
         )
-        assert model(more).mean() >= model(expected_values).mean() - 0.005
+        assert model(with_more_disease).mean() >= model(expected_values).mean() - 0.005
 
     def test_free_care_has_higher_mean_prediction_than_paid_care(self, model, rows):
         free = rows.assign(coins=0.0, plan="11", mdeoff=0.0)
@@ -83,8 +83,8 @@ class TestMinimumFunctionality:
     def test_every_allowed_missing_value_is_predicted(self, built_project, model, rows):
         contract = Contract.load(built_project.root / "data/tiny/contract.yaml")
         nullable = [name for name in contract.feature_names if contract.columns[name].nullable]
-        answers = model(rows.assign(**dict.fromkeys(nullable, float("nan"))))
-        assert answers.between(0, 1).all()
+        predictions = model(rows.assign(**dict.fromkeys(nullable, float("nan"))))
+        assert predictions.between(0, 1).all()
 
 
 class TestTrainServeSkew:
@@ -98,17 +98,17 @@ class TestTrainServeSkew:
             trained = cloudpickle.load(file).predict_proba(champion.contract.select_features(rows))[
                 :, 1
             ]
-        served = versions.load_pyfunc(built_project.root, champion).predict(
+        predictions = versions.load_pyfunc(built_project.root, champion).predict(
             champion.contract.select_features(rows)
         )["probability"]
-        assert (served.to_numpy() == trained).all()
+        assert (predictions.to_numpy() == trained).all()
 
     def test_reference_scores_match_evaluated_pipeline(self, built_project):
         from modelbook.registry import versions
 
         champion = versions.get_champion(built_project.root, "tiny")
         reference = champion.reference
-        answers = champion.load_holdout_pipeline().predict_proba(
+        scores = champion.load_holdout_pipeline().predict_proba(
             champion.contract.select_features(reference)
         )[:, 1]
-        assert (answers == reference["score"].to_numpy()).all()
+        assert (scores == reference["score"].to_numpy()).all()

@@ -28,64 +28,66 @@ from modelbook.training.search import search_model
 QUICK = Finalize(strategy="best", calibrate="none", tune_rounds=1, blend_size=2)
 
 
-def trial_of(frame: pd.DataFrame) -> Experiment:
+def make_experiment(frame: pd.DataFrame) -> Experiment:
     contract = draft_book(frame, "y", title="drawn", source="drawn").contract
     return Experiment(contract.conform(frame), contract, folds=3, seed=1)
 
 
-def table(more: float, noise: float = 0.3) -> pd.DataFrame:
-    """A number that goes with a, and, ``more`` times as much, jumps where b is close to 0."""
-    random = np.random.default_rng(0)
-    frame = pd.DataFrame(random.normal(size=(500, 3)), columns=["a", "b", "c"])
+def make_rows(jump_size: float, noise: float = 0.3) -> pd.DataFrame:
+    """A target that is linear in a and jumps by ``jump_size`` where b is close to 0."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(500, 3)), columns=["a", "b", "c"])
     jump = (frame["b"].abs() < 0.7).astype(float)
-    return frame.assign(y=2 * frame["a"] + more * jump + random.normal(0, noise, 500))
+    return frame.assign(y=2 * frame["a"] + jump_size * jump + rng.normal(0, noise, 500))
 
 
 @pytest.fixture(scope="module")
-def jumping() -> Experiment:
-    """A table in which a stack is clearly better."""
-    return trial_of(table(more=1))
+def experiment_with_jump() -> Experiment:
+    """Rows for which a stack is clearly better."""
+    return make_experiment(make_rows(jump_size=1))
 
 
 @pytest.fixture(scope="module")
-def straight() -> Experiment:
-    """A table in which a line is enough."""
-    return trial_of(table(more=0, noise=0.6))  # with less noise the draft takes a for a leak
+def linear_experiment() -> Experiment:
+    """Rows for which a linear model suffices."""
+    return make_experiment(
+        make_rows(jump_size=0, noise=0.6)
+    )  # with less noise the draft suspects a leak of a
 
 
-def test_stack_is_chosen_when_clearly_better(jumping: Experiment) -> None:
+def test_stack_is_chosen_when_clearly_better(experiment_with_jump: Experiment) -> None:
     steps: list[str] = []
-    result = search_model(jumping, QUICK, ["ridge", "dt"], "rmse", steps.append)
+    result = search_model(experiment_with_jump, QUICK, ["ridge", "dt"], "rmse", steps.append)
     assert result.families == ["dt", "ridge"]  # the better one is first, once both are tuned
     assert missing_facts(result.summary, 2, "decision tree", "RMSE") == []
     errors = result.trials.set_index("setting")["mean"]
     least = min(errors["stack"], errors["blend"])
     assert least < 0.96 * errors.drop(["stack", "blend"]).min()
-    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.target) ** 2))
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - experiment_with_jump.target) ** 2))
     assert rmse == pytest.approx(least, rel=0.05)
     for family in ("decision tree", "ridge regression"):  # settings and folds, as they come
         counts = [numbers(step) for step in steps if family in step]
         assert counts[:4] == [[1, 3], [2, 3], [3, 3], [1, 1, 1, 3]]
 
 
-def test_leader_is_kept_when_combination_gains_nothing(straight: Experiment) -> None:
-    result = search_model(straight, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
+def test_leader_is_kept_when_combination_gains_nothing(linear_experiment: Experiment) -> None:
+    result = search_model(linear_experiment, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
     assert result.families == ["ridge"]
     assert {"defaults", "blend", "stack"} <= set(result.trials["setting"])
-    plain = search_model(
-        straight,
+    tuned = search_model(
+        linear_experiment,
         QUICK.model_copy(update={"strategy": "tune"}),
         ["ridge", "dt"],
         "rmse",
         lambda _: None,
     )
-    np.testing.assert_array_equal(result.out_of_fold_scores, plain.out_of_fold_scores)
+    np.testing.assert_array_equal(result.out_of_fold_scores, tuned.out_of_fold_scores)
 
 
 def tuning_scores(experiment: Experiment, family: str) -> np.ndarray:
     """Out-of-fold scores of a family's defaults."""
-    plain = QUICK.model_copy(update={"strategy": "tune", "tune_rounds": 0})
-    return search_model(experiment, plain, [family], "rmse", lambda _: None).out_of_fold_scores
+    params = QUICK.model_copy(update={"strategy": "tune", "tune_rounds": 0})
+    return search_model(experiment, params, [family], "rmse", lambda _: None).out_of_fold_scores
 
 
 @pytest.mark.parametrize(
@@ -100,17 +102,17 @@ def tuning_scores(experiment: Experiment, family: str) -> np.ndarray:
 )
 def test_blend_is_chosen_within_noise_unless_leader_is_simple(
     simple: tuple[str, ...], blend: list[float], families: list[str], step: float, error: float,
-    jumping: Experiment, monkeypatch: pytest.MonkeyPatch,
+    experiment_with_jump: Experiment, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(type(jumping.task), "simple_families", simple)
+    monkeypatch.setattr(type(experiment_with_jump.task), "simple_families", simple)
 
     by_meta_model = {stacking.MeanBlender: blend, stacking.NonNegativeStacker: [2.0, 2, 2]}
     markers = dict(enumerate(by_meta_model.values()))
-    of_tree = tuning_scores(jumping, "dt")
+    of_tree = tuning_scores(experiment_with_jump, "dt")
 
     def fit_meta_model(*inputs: Any) -> tuple[None, np.ndarray]:
         marker = list(by_meta_model).index(inputs[-1])
-        return None, np.full(len(jumping.target), float(marker))
+        return None, np.full(len(experiment_with_jump.target), float(marker))
 
     def evaluate_folds(_: Any, metric: str, scores: np.ndarray) -> np.ndarray:
         if np.ptp(scores) == 0:
@@ -119,31 +121,39 @@ def test_blend_is_chosen_within_noise_unless_leader_is_simple(
 
     monkeypatch.setattr(stacking, "fit_meta_model", fit_meta_model)
     monkeypatch.setattr(Experiment, "evaluate_folds", evaluate_folds)
-    plain = QUICK.model_copy(update={"tune_rounds": 0})
-    result = search_model(jumping, plain, ["dt", "ridge"], "rmse", lambda _: None)
+    params = QUICK.model_copy(update={"tune_rounds": 0})
+    result = search_model(experiment_with_jump, params, ["dt", "ridge"], "rmse", lambda _: None)
     assert result.families == families
     assert missing_facts(result.summary, "blend", 2, step, error, "RMSE") == []
 
 
-def test_single_family_is_not_combined(straight: Experiment) -> None:
-    result = search_model(straight, QUICK, ["ridge"], "rmse", lambda _: None)
+def test_single_family_is_not_combined(linear_experiment: Experiment) -> None:
+    result = search_model(linear_experiment, QUICK, ["ridge"], "rmse", lambda _: None)
     assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
 
 
 @pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
-def test_mean_of_choice_is_corrected_for_selection(strategy: str, straight: Experiment) -> None:
+def test_mean_of_choice_is_corrected_for_selection(
+    strategy: str, linear_experiment: Experiment
+) -> None:
     """A lucky first fold of another family affects the selection, and so the correction."""
     folds = {"ridge": [0.6, 0.62, 0.61], "dt": [0.7, 0.71, 0.7], "knn": [0.8, 0.8, 0.8]}
     folds["lasso"] = [0.4, 0.75, 0.9]
     board = pd.DataFrame({"family": list(folds), "rmse_folds": list(folds.values())})
     params = QUICK.model_copy(update={"strategy": strategy, "tune_rounds": 1})
     steady, lucky = (
-        search_model(straight, params, ["ridge", "dt"], "rmse", lambda _: None, board=rows).summary
+        search_model(
+            linear_experiment, params, ["ridge", "dt"], "rmse", lambda _: None, board=rows
+        ).summary
         for rows in (board.head(3), board)
     )
     stated = [numbers(text.split("Cross-validated")[1]) for text in (steady, lucky)]
-    means, corrected, counts = zip(*(found[:3] for found in stated), strict=True)
-    assert [sum(found[3:]) for found in stated] == list(counts)  # settings, combinations, families
+    means, corrected, counts = zip(
+        *(sentence_numbers[:3] for sentence_numbers in stated), strict=True
+    )
+    assert [sum(sentence_numbers[3:]) for sentence_numbers in stated] == list(
+        counts
+    )  # settings, combinations, families
     assert means[0] == means[1]
     assert corrected[1] > corrected[0] >= means[0]  # an error, so larger is worse
     assert counts[1] == counts[0] + 1
@@ -167,7 +177,7 @@ def labelled(rows: int = 500) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def classes() -> Experiment:
-    return trial_of(labelled())
+    return make_experiment(labelled())
 
 
 def test_codes_are_ordered_by_frequency_and_keep_missing_values() -> None:
@@ -252,8 +262,8 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
 @pytest.mark.parametrize("family", ["rf", "et"])
 def test_forest_leaves_have_at_least_three_rows(classes: Experiment, family: str) -> None:
     pipeline = classes.cross_validate(family, keep_model=True).pipeline
-    plain = classes.make_default_pipeline(family)
-    assert pipeline.steps[-1][1].min_samples_leaf == plain.steps[-1][1].min_samples_leaf == 3
+    default = classes.make_default_pipeline(family)
+    assert pipeline.steps[-1][1].min_samples_leaf == default.steps[-1][1].min_samples_leaf == 3
 
 
 def test_greedy_weights_combine_models_with_uncorrelated_errors() -> None:
@@ -285,35 +295,37 @@ def mean_of_members(scores: np.ndarray) -> np.ndarray:
 
 
 def test_parallel_fit_equals_serial_fit(
-    jumping: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment_with_jump: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = [jumping.make_default_pipeline(family) for family in ("ridge", "dt", "lightgbm")]
+    members = [
+        experiment_with_jump.make_default_pipeline(family) for family in ("ridge", "dt", "lightgbm")
+    ]
     model = stacking.StackedRegressor(
         [stacking.StackedRegressor(members, mean_of_members)], mean_of_members
     )
-    rows, outcome = jumping.train_features_and_target()
+    rows, outcome = experiment_with_jump.train_features_and_target()
     monkeypatch.setenv(WORKERS_VARIABLE, "2")
     shared = stacking.fit_on_all_cores(clone(model), rows, outcome)
-    alone = clone(model).fit(rows, outcome)
-    np.testing.assert_array_equal(shared.predict(rows), alone.predict(rows))
+    serial = clone(model).fit(rows, outcome)
+    np.testing.assert_array_equal(shared.predict(rows), serial.predict(rows))
 
 
-def test_metric_by_fold_is_nan_for_fold_without_scores(jumping: Experiment) -> None:
-    scores = jumping.target.to_numpy() + 2
-    scores[jumping.cv_splits()[1][1][0]] = np.nan
-    np.testing.assert_allclose(jumping.evaluate_folds("rmse", scores), [2, np.nan, 2])
+def test_metric_by_fold_is_nan_for_fold_without_scores(experiment_with_jump: Experiment) -> None:
+    scores = experiment_with_jump.target.to_numpy() + 2
+    scores[experiment_with_jump.cv_splits()[1][1][0]] = np.nan
+    np.testing.assert_allclose(experiment_with_jump.evaluate_folds("rmse", scores), [2, np.nan, 2])
 
 
-def test_ensemble_is_better_than_its_models(jumping: Experiment) -> None:
+def test_ensemble_is_better_than_its_models(experiment_with_jump: Experiment) -> None:
     families = ["ridge", "dt"]
-    result = search_model(jumping, ENSEMBLE, families, "rmse", lambda _: None)
+    result = search_model(experiment_with_jump, ENSEMBLE, families, "rmse", lambda _: None)
     completed = result.trials[result.trials["state"] == "completed"]
     loss = result.steps["loss"].iloc[-1]
     assert result.steps["loss"].is_monotonic_decreasing
     assert loss < completed["mean"].min()
     assert len(result.families) > 1
     assert result.trials["weight"].sum() == pytest.approx(1)
-    rmse = np.sqrt(np.mean((result.out_of_fold_scores - jumping.target) ** 2))
+    rmse = np.sqrt(np.mean((result.out_of_fold_scores - experiment_with_jump.target) ** 2))
     assert rmse == pytest.approx(loss, rel=0.02)
 
 
@@ -323,7 +335,7 @@ def test_forest_of_several_classes_is_calibrated_before_it_is_combined(tmp_path:
     frame = pd.DataFrame(random.normal(size=(600, 6)), columns=list("abcdef"))
     angle = np.arctan2(frame["a"], frame["b"]) + random.normal(0, 0.1, 600)
     frame["y"] = pd.cut(angle % (2 * np.pi), 5, labels=list("pqrst")).astype(str)
-    spiral = trial_of(frame)
+    spiral = make_experiment(frame)
     result = search_model(spiral, ENSEMBLE, ["et", "nb"], "roc_auc", lambda _: None)
     forests = result.trials[result.trials["family"] == "extra trees"]
     best = forests.iloc[0]
@@ -348,7 +360,7 @@ def test_neural_network_improves_ensemble_on_smooth_table(tmp_path: Path) -> Non
     first, second = (rows @ random.normal(size=(10, 2))).T  # of the ten columns together
     frame = pd.DataFrame(rows, columns=list("abcdefghij"))
     frame["y"] = np.where(first * second > 0, "same sign", "other sign")
-    smooth = trial_of(frame)
+    smooth = make_experiment(frame)
     losses = {}
     for families in (["et", "lightgbm"], ["et", "lightgbm", "mlp"]):
         result = search_model(smooth, ENSEMBLE, families, "roc_auc", silent)
@@ -387,18 +399,18 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["binary", "three classes", "number"])
-def test_catboost_scorer_runs_without_catboost(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["binary", "three classes", "number"])
+def test_catboost_scorer_runs_without_catboost(task: str, tmp_path: Path) -> None:
     frame = labelled(300)
     random = np.random.default_rng(4)
-    if kind == "three classes":
+    if task == "three classes":
         frame["y"] = np.where(random.uniform(size=300) < 0.3, "c", np.where(frame["y"], "b", "a"))
-    elif kind == "number":
+    elif task == "number":
         frame["y"] = frame["y"] * 2.5 + frame["a"] + random.normal(0, 0.3, 300)
-    experiment = trial_of(frame)
+    experiment = make_experiment(frame)
     model = experiment.make_default_pipeline("catboost")
     model.fit(*experiment.train_features_and_target())
-    threshold = 0.4 if kind == "binary" else None
+    threshold = 0.4 if task == "binary" else None
     rows = experiment.train_data.head(60)
     result = compile_pipeline(model, experiment.task.contract, threshold, rows, tmp_path)
     assert (result.scorer_name, result.reason) == ("native trees", "")
@@ -422,11 +434,11 @@ def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])
     power = frame["a"] + 0.8 * frame["b"] + random.normal(0, 0.3, 400)
-    experiment = trial_of(frame.assign(y=np.exp(1.2 * power)))
+    experiment = make_experiment(frame.assign(y=np.exp(1.2 * power)))
     match = search_model(experiment, ENSEMBLE, ["ridge"], "rmse", lambda _: None)
     assert "log_target True" in match.trials["parameters"].iloc[0]
-    plain = match.trials["parameters"] == "defaults"
-    assert match.trials["mean"].iloc[0] < 0.8 * match.trials.loc[plain, "mean"].item()
+    is_default = match.trials["parameters"] == "defaults"
+    assert match.trials["mean"].iloc[0] < 0.8 * match.trials.loc[is_default, "mean"].item()
     model = match.pipeline.fit(*experiment.train_features_and_target())
     rows = experiment.train_data
     predicted = model.predict(experiment.task.contract.select_features(rows))
@@ -437,13 +449,13 @@ def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
 
 
 def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -> None:
-    ended = search_model(
+    stopped = search_model(
         classes, ENSEMBLE.model_copy(update={"time_budget": 1e-6}), ["nb", "lr"], "roc_auc",
         lambda _: None,
     )  # fmt: skip
-    assert ended.families == ["nb"]  # the first family is fitted whatever it takes
-    assert ended.trials["state"].tolist() == ["completed", "out of time"]
-    assert ensemble_search.OUT_OF_TIME in ended.summary
+    assert stopped.families == ["nb"]  # the first family is fitted whatever it takes
+    assert stopped.trials["state"].tolist() == ["completed", "out of time"]
+    assert ensemble_search.OUT_OF_TIME in stopped.summary
     complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
     assert ensemble_search.NOTHING_GAINED in complete.summary
@@ -492,8 +504,8 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
 
 @pytest.mark.long
 def test_defaults_that_were_compared_join_without_another_fit() -> None:
-    frame, families = table(more=1), ["ridge", "dt", "lightgbm"]
-    experiment = trial_of(frame)
+    frame, families = make_rows(jump_size=1), ["ridge", "dt", "lightgbm"]
+    experiment = make_experiment(frame)
     candidates = comparison.compare_families(
         experiment, families, 600, report_progress=silent, log_candidate=silent
     )
@@ -531,12 +543,15 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
 
 @pytest.mark.parametrize("error", [0.4, 0.1])
 def test_forest_with_small_weight_has_fewer_trees(
-    jumping: Experiment, monkeypatch: pytest.MonkeyPatch, error: float
+    experiment_with_jump: Experiment, monkeypatch: pytest.MonkeyPatch, error: float
 ) -> None:
     random = np.random.default_rng(0)
-    tests = [jumping.target.iloc[test].to_numpy() for _, test in jumping.cv_splits()]
+    tests = [
+        experiment_with_jump.target.iloc[test].to_numpy()
+        for _, test in experiment_with_jump.cv_splits()
+    ]
     monkeypatch.setattr(
-        jumping,
+        experiment_with_jump,
         "fold_scores",
         {
             family: [rows + random.normal(0, noise, len(rows)) for rows in tests]
@@ -544,7 +559,7 @@ def test_forest_with_small_weight_has_fewer_trees(
         },
     )
     spent = ENSEMBLE.model_copy(update={"time_budget": 1e-6})
-    result = search_model(jumping, spent, ["ridge", "et"], "rmse", silent)
+    result = search_model(experiment_with_jump, spent, ["ridge", "et"], "rmse", silent)
     weights = result.trials.groupby("family")["weight"].sum()
     trees = {getattr(member.steps[-1][1], "n_estimators", 0) for member in result.pipeline.members}
     assert trees == {0, min(100, math.ceil(200 * weights["extra trees"]))}

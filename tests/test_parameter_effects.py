@@ -20,11 +20,11 @@ from modelbook.stage import context, files
 
 pytestmark = pytest.mark.slow
 
-Seen = dict[str, str]  # what a run left and showed: an entry for each number, word, column and cell
+Output = dict[str, str]  # of a run: an entry for each number, word, column and cell
 
-# What a stage is run with where the small project's own values would hide an effect. By default its batches, of some
-# 450 rows, are too small to be judged.
-SET: dict[str, dict[str, Any]] = {
+# Values that replace those of the small project where they would hide an effect: its batches of about
+# 450 rows, for example, are too small to be evaluated by default.
+BASE_VALUES: dict[str, dict[str, Any]] = {
     "compare": {"learning_budget": 0},
     "deploy": {
         "gate": "dry_run",
@@ -34,12 +34,12 @@ SET: dict[str, dict[str, Any]] = {
     },
     "monitor": {"min_rows": 100, "interactive_rows": 0},
 }
-# Seconds of fitting, drawn and told, in entries that are otherwise the same.
+# Entries that contain seconds of fitting.
 TIMES = re.compile(
     r"product leaderboard fit_seconds|cell (lead-figure|numbers-table)|receipt\.(numbers\.3|sentences\.2)"
 )
-NOWHERE = "tcp://127.0.0.1:1"  # nothing answers there; test_engine runs on engines that are
-# For each parameter another value, and behind it what else must be set for it to matter.
+NOWHERE = "tcp://127.0.0.1:1"  # without a scheduler; test_engine uses real ones
+# For each parameter another value, optionally with other parameters that it needs to have an effect.
 CASES: dict[str, dict[str, Any]] = {
     "ingest": {
         "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
@@ -86,7 +86,7 @@ ELSEWHERE = {
 }
 
 
-def observe(this: Any, shown: dict[str, Any]) -> Seen:
+def observe(this: Any, shown: dict[str, Any]) -> Output:
     """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
     receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
     result = dict(_flat("receipt", receipt))
@@ -112,7 +112,7 @@ def observe(this: Any, shown: dict[str, Any]) -> Seen:
 def _flat(path: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return [entry for key, item in items for entry in _flat(f"{path}.{key}", item)]
+        return [entry for key, element in items for entry in _flat(f"{path}.{key}", element)]
     return [(path, str(value))]
 
 
@@ -170,70 +170,72 @@ def root(built_project, tmp_path_factory) -> Path:
 
 def values_of(stage: str) -> dict[str, Any]:
     expected_values = config.STAGES[stage].model_fields
-    values = {**SMALL, "families": SMALL["families"].split(), **SET.get(stage, {})}
+    values = {**SMALL, "families": SMALL["families"].split(), **BASE_VALUES.get(stage, {})}
     return {name: value for name, value in values.items() if name in expected_values}
 
 
 class RecordedRuns:
-    """What a stage leaves and shows, with some values other than the small project's; each run is made once."""
+    """Outputs of stages with changed parameters; each run is executed once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._runs: dict[str, Seen] = {}
+        self._runs: dict[str, Output] = {}
         self._read: dict[str, set[str]] = {}
 
-    def __call__(self, stage: str, again: bool = False, **values: Any) -> Seen:
+    def __call__(self, stage: str, is_repeated: bool = False, **values: Any) -> Output:
         key = json.dumps([stage, values])
-        if again or key not in self._runs:
-            read = self._read[key] = set()
+        if is_repeated or key not in self._runs:
+            read_parameters = self._read[key] = set()
             try:
-                # By hand the gate is never enforced, so deploy is run as the pipeline does.
+                # Manual runs never enforce the gate, so deploy runs as in the pipeline.
                 inputs = {**values_of(stage), **values}
-                ended = run_cells(
+                stage_and_output = run_cells(
                     self._root,
                     stage,
                     inputs,
                     wired=stage == "deploy",
-                    opened=functools.partial(record, read),
+                    opened=functools.partial(record, read_parameters),
                 )
-                self._runs[key] = observe(*ended)
+                self._runs[key] = observe(*stage_and_output)
             # no budget, another table, no scheduler, a champion of another book
             except (TrainingError, DataError, EngineError, ParameterError, PromotionError) as error:
                 self._runs[key] = {"error": str(error)}
         return self._runs[key]
 
     def read(self, stage: str, **values: Any) -> set[str]:
-        """The parameters that a run has read once its stage was open."""
+        """Parameters that a run reads after its stage was opened."""
         self(stage, **values)
         return self._read[json.dumps([stage, values])]
 
     @functools.cache  # noqa: B019
     def noise(self, stage: str) -> set[str]:
-        """Names of what may differ between two runs alike: times, ids and version numbers."""
-        first, second = self(stage), self(stage, again=True)
-        timed = {name for name in first if stage == "compare" and TIMES.match(name)}
-        return timed | {name for name in first | second if first.get(name) != second.get(name)}
+        """Names of entries that differ between equal runs: times, ids and version numbers."""
+        first, second = self(stage), self(stage, is_repeated=True)
+        names_with_times = {name for name in first if stage == "compare" and TIMES.match(name)}
+        return names_with_times | {
+            name for name in first | second if first.get(name) != second.get(name)
+        }
 
-    def changed(self, stage: str, also: dict[str, Any], values: dict[str, Any]) -> set[str]:
-        """What other values change."""
-        before, after = self(stage, **also), self(stage, **{**also, **values})
+    def changed(self, stage: str, other_values: dict[str, Any], values: dict[str, Any]) -> set[str]:
+        """Names of entries that other values change."""
+        before, after = self(stage, **other_values), self(stage, **{**other_values, **values})
         return {
             name for name in before | after if before.get(name) != after.get(name)
         } - self.noise(stage)
 
 
-def record(read: set[str], this: Any) -> None:
-    """Let a stage that has been opened note which of its parameters are read."""
-    model = type(this.params)
+def record(read_parameters: set[str], context: Any) -> None:
+    """Record which parameters of an opened stage are read."""
+    model = type(context.params)
 
     class Recorded(model):  # type: ignore[misc, valid-type]
         def __getattribute__(self, name: str) -> Any:
             if name in model.model_fields:
-                read.add(name)
+                read_parameters.add(name)
             return super().__getattribute__(name)
 
-    config.STAGES.pop("recorded")  # each class of parameters is a stage of its own
-    this.params = Recorded.model_construct(**dict(this.params))
+    config.STAGES.pop("recorded")  # each class of parameters is registered as a stage
+    context.params = Recorded.model_construct(**dict(context.params))
 
 
 @pytest.fixture(scope="module")
@@ -252,13 +254,13 @@ def test_every_parameter_has_a_case():
 )
 def test_parameter_changes_stage_output(runs, stage, name):
     case = CASES[stage][name]
-    value, also = case if isinstance(case, tuple) else (case, {})
-    assert runs.changed(stage, also, {name: value}), f"{name} = {value!r} changes nothing"
+    value, other_values = case if isinstance(case, tuple) else (case, {})
+    assert runs.changed(stage, other_values, {name: value}), f"{name} = {value!r} changes nothing"
 
 
 @pytest.mark.parametrize("stage", TOGETHER)
 def test_parameters_together_change_output_and_all_are_read(runs, stage):
-    changed = runs.changed(stage, {}, TOGETHER[stage])
-    assert {name.split()[0].split(".")[0] for name in changed} >= {"receipt", "cell", "place"}
-    assert len(changed) > len(TOGETHER[stage])
+    changed_names = runs.changed(stage, {}, TOGETHER[stage])
+    assert {name.split()[0].split(".")[0] for name in changed_names} >= {"receipt", "cell", "place"}
+    assert len(changed_names) > len(TOGETHER[stage])
     assert set(TOGETHER[stage]) - runs.read(stage, **TOGETHER[stage]) == set()

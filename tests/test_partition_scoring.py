@@ -80,21 +80,21 @@ def run(version_store: VersionStore, table: Path) -> Callable[..., Any]:
     return go
 
 
-def same_as_alone(table: Path, out: Path, version_store: VersionStore) -> None:
-    """Each partition and its rejects are what a local run of the file alone gives, and nothing else is left."""
-    item = served_models.load_champion(version_store.root, BOOK)
+def check_equals_local_run(table: Path, out: Path, version_store: VersionStore) -> None:
+    """Check that partitions and rejects equal local runs of single files, without other files."""
+    champion = served_models.load_champion(version_store.root, BOOK)
     (table.parent / "alone").mkdir()
     for name in NAMES:
-        single = table.parent / "alone" / name.replace("/", "-")
+        local_output = table.parent / "alone" / name.replace("/", "-")
         result = batch.score_file(
             table / name,
-            single,
-            item.scorer,
-            item.contract,
-            item.number,
+            local_output,
+            champion.scorer,
+            champion.contract,
+            champion.number,
             on_progress=lambda *_: None,
         )
-        pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(single))
+        pd.testing.assert_frame_equal(pd.read_parquet(out / name), pd.read_parquet(local_output))
         rejects = (out.with_name(f"{out.name}.rejects") / name).with_suffix(".csv")
         assert rejects.exists() == bool(result.rejected_rows)
         assert not result.rejected_rows or rejects.read_text() == result.rejects_path.read_text()
@@ -106,7 +106,7 @@ def same_as_alone(table: Path, out: Path, version_store: VersionStore) -> None:
 def test_partition_is_scored_like_a_single_file(run, table, version_store):
     result = run()
     assert (result.rows, result.rejected_rows) == (600, 2)
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 def test_empty_partition_gives_empty_output_with_same_columns(run, table, frame):
@@ -124,13 +124,13 @@ def test_empty_partition_gives_empty_output_with_same_columns(run, table, frame)
 
 
 def test_finished_partitions_are_skipped_after_interruption(run, table, version_store, monkeypatch):
-    answered, complete = list[str](), batch.score_file
+    scored_rows, original_score_file = list[str](), batch.score_file
 
     def dies_at_the_last(source: Path, *args: Any, **kwargs: Any) -> Any:
-        answered.append(source.relative_to(table).as_posix())
-        if len(answered) == 3:
+        scored_rows.append(source.relative_to(table).as_posix())
+        if len(scored_rows) == 3:
             raise KeyboardInterrupt
-        return complete(source, *args, **kwargs)
+        return original_score_file(source, *args, **kwargs)
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
     with pytest.raises(KeyboardInterrupt):
@@ -138,8 +138,8 @@ def test_finished_partitions_are_skipped_after_interruption(run, table, version_
     assert not (table.parent / "out").exists()
     os.utime(table / NAMES[0])  # written anew meanwhile
     assert run().rows == 600
-    assert answered == [*NAMES, NAMES[0], NAMES[2]]
-    same_as_alone(table, table.parent / "out", version_store)
+    assert scored_rows == [*NAMES, NAMES[0], NAMES[2]]
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 def test_run_killed_before_publishing_is_completed(run, table, version_store, monkeypatch):
@@ -156,7 +156,7 @@ def test_run_killed_before_publishing_is_completed(run, table, version_store, mo
             run()
     assert (table.parent / "out.rejects").exists()
     assert run().rejected_rows == 2
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 def test_different_version_rescores_all_partitions(run, table, version_store, frame, contract):
@@ -203,7 +203,7 @@ def test_score_command_reports_rows_and_rejects_folder(version_store, table, mon
     assert result.exit_code == 0, result.output
     assert re.search(rf"{table.parent / 'out'}\b.*\b598\b.*\b1\b", result.output)
     assert re.search(rf"{table.parent / 'out.rejects'}\b.*\b2\b", result.output)
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 def score(version_store: VersionStore, monkeypatch: pytest.MonkeyPatch, *args: object) -> Any:
@@ -221,7 +221,7 @@ def test_remote_folder_is_scored_with_success_marker(version_store, table, frame
     store.get("memory://lake/scores", str(table.parent / "out"), recursive=True)
     store.get("memory://lake/scores.rejects", str(table.parent / "out.rejects"), recursive=True)
     (table.parent / "out/_SUCCESS").unlink()
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
     result = score(version_store, monkeypatch, "memory://lake/rows", "memory://lake/scores")
     assert (result.exit_code, "memory://lake/scores exists" in result.output) == (1, True)
     assert read_table("memory://lake/scores", table.parent)["model_version"].tolist() == [1] * 598
@@ -240,22 +240,25 @@ def test_interrupted_remote_run_is_resumed(version_store, table, monkeypatch, fr
         return complete(source, *args, **kwargs)
 
     monkeypatch.setattr(batch, "score_file", dies_at_the_last)
-    words = ["memory://lake/rows", "memory://lake/scores"]
-    score(version_store, monkeypatch, *words)
+    args = ["memory://lake/rows", "memory://lake/scores"]
+    score(version_store, monkeypatch, *args)
     with pytest.raises(DataError, match="_INCOMPLETE"):
         read_table("memory://lake/scores", table.parent)
     with store.open("memory://lake/scores/_INCOMPLETE") as file:
-        begun = json.loads(file.read())
-    assert (begun["source"], begun["version"]) == ("memory://lake/rows", 1)
-    other = score(version_store, monkeypatch, "memory://lake/rows/year=3", words[1])
-    assert (other.exit_code, len(scored)) == (1, 3)  # other rows do not go on from there
-    again = score(version_store, monkeypatch, *words)
-    assert again.exit_code == 0, again.output
+        run_state = json.loads(file.read())
+    assert (run_state["source"], run_state["version"]) == ("memory://lake/rows", 1)
+    other_result = score(version_store, monkeypatch, "memory://lake/rows/year=3", args[1])
+    assert (other_result.exit_code, len(scored)) == (1, 3)  # other rows do not go on from there
+    resumed = score(version_store, monkeypatch, *args)
+    assert resumed.exit_code == 0, resumed.output
     assert scored[3:] == ["part-0.parquet"]  # the last one, of year 3
     assert len(read_table("memory://lake/scores", table.parent)) == 598
     assert not store.exists("memory://lake/scores/_run")
-    inside = score(version_store, monkeypatch, words[0], "memory://lake/rows/scores")
-    assert (inside.exit_code, "inside memory://lake/rows" in inside.output) == (1, True)
+    inside_result = score(version_store, monkeypatch, args[0], "memory://lake/rows/scores")
+    assert (inside_result.exit_code, "inside memory://lake/rows" in inside_result.output) == (
+        1,
+        True,
+    )
     store.rm("memory://lake", recursive=True)
 
 
@@ -305,11 +308,11 @@ def test_score_command_uses_given_version_and_reports_rejects_and_drift(
         version_store.alias(alias, version_store.register(fitted(frame, contract), contract, frame))
     frame.to_parquet(version_store.folder(2) / "reference.parquet")
     version_store.update_digest(2)
-    moved = pd.read_parquet(table / NAMES[0])
-    moved.assign(size=moved["size"].clip(upper=10)).to_parquet(table / NAMES[0])
+    shifted = pd.read_parquet(table / NAMES[0])
+    shifted.assign(size=shifted["size"].clip(upper=10)).to_parquet(table / NAMES[0])
     report = tmp_path / "report.json"
-    words = [table, tmp_path / "out", "--model", "challenger", "--report", report]
-    result = score(version_store, monkeypatch, *words)
+    args = [table, tmp_path / "out", "--model", "challenger", "--report", report]
+    result = score(version_store, monkeypatch, *args)
     assert result.exit_code == 0, result.output
     assert read_table(str(tmp_path / "out"), tmp_path)["model_version"].unique().tolist() == [2]
     match = json.loads(report.read_text())
@@ -393,22 +396,22 @@ def test_wrong_usage_is_reported(table, tmp_path):
 
 
 def test_unreachable_scheduler_raises_in_seconds(run):
-    began = time.monotonic()
+    start_time = time.monotonic()
     with pytest.raises(EngineError, match=r"dask.*tcp://127\.0\.0\.1:1\b.*refused"):
         run(engine_name="dask", scheduler="tcp://127.0.0.1:1")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start_time < 60
 
 
 @pytest.mark.slow
 def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version_store, frame):
     # Enough partitions that both workers are busy when one is killed.
-    more = pd.concat([frame] * 200, ignore_index=True)
-    for place in range(12):
-        more.to_parquet(table / f"more-{place:02d}.parquet")
+    rows = pd.concat([frame] * 200, ignore_index=True)
+    for index in range(12):
+        rows.to_parquet(table / f"more-{index:02d}.parquet")
     killed = False
     with start_cluster(2) as cluster:
 
-        def tell(rows: int, seconds: float) -> None:
+        def kill_worker(n_rows: int, seconds: float) -> None:
             nonlocal killed
             if not killed:
                 cluster.workers[0].kill()
@@ -419,18 +422,18 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version
             partial(served_models.load_model, max_rows=1),
         )
         process = partitions.score_folder(
-            table, table.parent / "out", named, load, on_progress=tell, engine_name="dask", scheduler=cluster.address
+            table, table.parent / "out", named, load, on_progress=kill_worker, engine_name="dask", scheduler=cluster.address
         )  # fmt: skip
     assert killed
-    assert process.rows == 600 + 12 * len(more)
+    assert process.rows == 600 + 12 * len(rows)
     first = pd.read_parquet(table.parent / "out/more-00.parquet")
-    for place in range(12):
-        inputs = pd.read_parquet(table / f"more-{place:02d}.parquet")
-        result = pd.read_parquet(table.parent / f"out/more-{place:02d}.parquet")
+    for index in range(12):
+        inputs = pd.read_parquet(table / f"more-{index:02d}.parquet")
+        result = pd.read_parquet(table.parent / f"out/more-{index:02d}.parquet")
         pd.testing.assert_frame_equal(result[inputs.columns], inputs)
         np.testing.assert_array_equal(result["probability_1"], first["probability_1"])
-        (table.parent / f"out/more-{place:02d}.parquet").unlink()
-    same_as_alone(table, table.parent / "out", version_store)
+        (table.parent / f"out/more-{index:02d}.parquet").unlink()
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 @pytest.mark.slow
@@ -464,7 +467,7 @@ each_engine = pytest.mark.parametrize(
 def test_local_engines_give_equal_output(patient, run, table, version_store, name, scheduler):
     result = retry_startup(lambda: run(engine_name=name, scheduler=scheduler))
     assert (result.rows, result.rejected_rows) == (600, 2)
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 @each_engine
@@ -482,8 +485,8 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
         engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
         result = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
         assert (result.rows, result.rejected_rows) == (600, 2)
-        written = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
-        times = {one["Key"]: one["LastModified"] for one in written}
+        objects = store.list_objects_v2(Bucket="lake", Prefix="scores")["Contents"]
+        times = {entry["Key"]: entry["LastModified"] for entry in objects}
         assert times["scores/_SUCCESS"] == max(times.values())
         assert {*times} == {
             "scores/_SUCCESS",
@@ -495,7 +498,7 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
             path = table.parent / key.replace("scores", "out", 1)
             path.parent.mkdir(parents=True, exist_ok=True)
             store.download_file("lake", key, str(path))
-    same_as_alone(table, table.parent / "out", version_store)
+    check_equals_local_run(table, table.parent / "out", version_store)
 
 
 def keep_version(method: str) -> Callable[..., Any]:

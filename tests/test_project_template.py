@@ -29,7 +29,7 @@ NOTEBOOK = "notebooks/02_explore.ipynb"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project that was begun, and committed."""
+    """A new project, committed to git."""
     folder = tmp_path / "claims"
     project_template.create_project(folder)
     commit(folder)
@@ -38,13 +38,13 @@ def root(tmp_path: Path) -> Path:
 
 def commit(folder: Path) -> None:
     name = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], [*name, "commit", "-q", "-m", "Begin"]):
-        subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True)
+    for args in (["init", "-q"], ["add", "-A"], [*name, "commit", "-q", "-m", "Begin"]):
+        subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True)
 
 
-def change_cell(path: Path, place: int, text: str) -> None:
+def change_cell(path: Path, index: int, text: str) -> None:
     notebook = json.loads(path.read_text())
-    notebook["cells"][place]["source"] = [text]
+    notebook["cells"][index]["source"] = [text]
     path.write_text(json.dumps(notebook, indent=1) + "\n")
 
 
@@ -106,21 +106,25 @@ def test_contract_is_merged_once_with_its_renamed_keys(root: Path) -> None:
 def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> None:
     base = root / project_template.BASE_FOLDER / "pipeline.yaml"
     template = base.read_text()
-    old = template.replace("leak_auc: 0.9\n", "leak_auc: 0.8\n", 1)  # the template has raised it
-    old = old.replace("      columns_shown: 8\n", "      columns: 6\n")  # renamed it
-    old = old.replace("ingest: 3600", "ingest: 60").replace("keep_runs: 20", "keep_runs: 10")
-    base.write_text(old)
-    mine = old.replace("jobs: 2  # stages", "jobs: 1  # MINE: stages").replace(
+    original = template.replace(
+        "leak_auc: 0.9\n", "leak_auc: 0.8\n", 1
+    )  # the template has raised it
+    original = original.replace("      columns_shown: 8\n", "      columns: 6\n")  # renamed it
+    original = original.replace("ingest: 3600", "ingest: 60").replace(
+        "keep_runs: 20", "keep_runs: 10"
+    )
+    base.write_text(original)
+    edited = original.replace("jobs: 2  # stages", "jobs: 1  # MINE: stages").replace(
         "max_copied_share: 0.2", "max_copied_share: 0.5"
     )
-    mine = mine.replace("ingest: 60", "ingest: 90")  # so have both
-    mine += "  - name: extra\n    source: notebooks/07_extra.ipynb\n    product: {nb: reports/extra.ipynb}\n"
-    (root / "pipeline.yaml").write_text(mine)
+    edited = edited.replace("ingest: 60", "ingest: 90")  # so have both
+    edited += "  - name: extra\n    source: notebooks/07_extra.ipynb\n    product: {nb: reports/extra.ipynb}\n"
+    (root / "pipeline.yaml").write_text(edited)
     [change] = project_template.plan_upgrade(root)
     assert [
         missing_facts(text, "executor.timeout.ingest", 90, 3600) for text in change.conflicts
     ] == [[]]
-    merged = mine.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
+    merged = edited.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
         "      columns: 6\n", "      columns_shown: 8\n"
     )
     assert change.content == merged.replace("keep_runs: 10", "keep_runs: 20")
@@ -130,8 +134,8 @@ def test_added_packages_stay_in_environment_file(root: Path) -> None:
     base = root / project_template.BASE_FOLDER / "environment.yml"
     template = base.read_text()
     base.write_text(template.replace("  - pip>=26\n", "").replace("python=3.13", "python=3.12"))
-    mine = base.read_text().replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
-    (root / "environment.yml").write_text(mine)
+    edited = base.read_text().replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
+    (root / "environment.yml").write_text(edited)
     [change] = project_template.plan_upgrade(root)
     assert change.conflicts == []
     expected = template.replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
@@ -220,8 +224,8 @@ def test_a_dry_run_without_a_second_environment_leaves_no_copy(
     runs = history.runs_folder(root, "rand-hie")
     (runs / "1").mkdir(parents=True)
     (runs / history.LAST_NUMBER_FILE).write_text("1\n")
-    make = write_program(root / "programs/make", "echo $3 >>made; exit 7")
-    monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
+    make_program = write_program(root / "programs/make", "echo $3 >>made; exit 7")
+    monkeypatch.setenv("PATH", f"{make_program.parent}:{os.environ['PATH']}")
     monkeypatch.chdir(root)
     with raises_stating(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
         environment_trial.try_environment(root, "rand-hie")
@@ -241,22 +245,24 @@ def list_files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
 
 
-def check_dry_run(begun: SmallProject, **environ: str) -> None:
-    """The dry run compares with a copy that was built, and leaves the project as it was."""
-    files = list_files(begun.root)
-    result = begun.run("modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ)
+def check_dry_run(new_project: SmallProject, **environ: str) -> None:
+    """Check that the dry run compares with a built copy and does not change the project."""
+    files = list_files(new_project.root)
+    result = new_project.run(
+        "modelbook", "upgrade", "--dry-run", "--environment", sys.prefix, **environ
+    )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert list_files(begun.root) == files
+    assert list_files(new_project.root) == files
     page = Path(result.stdout.splitlines()[-1])
     folder = page.parents[2]
     try:
-        assert folder != begun.root
+        assert folder != new_project.root
         name = "models/tiny/leaderboard.parquet"
-        boards = [pd.read_parquet(place / name) for place in (begun.root, folder)]
+        boards = [pd.read_parquet(root_folder / name) for root_folder in (new_project.root, folder)]
         pd.testing.assert_frame_equal(*(board.drop(columns="fit_seconds") for board in boards))
         receipts = [
-            json.loads((place / "models/tiny/compare.json").read_text())
-            for place in (begun.root, folder)
+            json.loads((root_folder / "models/tiny/compare.json").read_text())
+            for root_folder in (new_project.root, folder)
         ]
         assert receipts[0]["details"]["run_id"] != receipts[1]["details"]["run_id"]
         digest = receipts[1]["facts"]["digests"]["folds"]
@@ -275,20 +281,22 @@ def check_dry_run(begun: SmallProject, **environ: str) -> None:
 def test_new_project_builds_and_serves(root: Path) -> None:
     values = yaml.safe_load((root / "env.yaml").read_text())
     (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL, "families": "lr"}))
-    begun = SmallProject.__new__(SmallProject)
-    begun.root = root
+    new_project = SmallProject.__new__(SmallProject)
+    new_project.root = root
     base, monitor = root / project_template.BASE_FOLDER, "notebooks/06_monitor.ipynb"
     cells = json.loads((base / monitor).read_text())["cells"]
-    place = max(i for i, cell in enumerate(cells) if cell["cell_type"] == "code")
-    change_cell(base / monitor, place, "older = 1\n" + "".join(cells[place]["source"]))
+    last_code_cell = max(i for i, cell in enumerate(cells) if cell["cell_type"] == "code")
+    change_cell(
+        base / monitor, last_code_cell, "older = 1\n" + "".join(cells[last_code_cell]["source"])
+    )
     (root / monitor).write_bytes((base / monitor).read_bytes())
     commit(root)
     quick = {**QUICK, "MODELBOOK_INTERACTIVE_ROWS": "0"}
-    result = begun.run("modelbook", "build", **quick)
+    result = new_project.run("modelbook", "build", **quick)
     assert result.returncode == 0, result.stdout + result.stderr
-    result = begun.run("modelbook", "upgrade", "--yes", "--build", **quick)
+    result = new_project.run("modelbook", "upgrade", "--yes", "--build", **quick)
     assert result.returncode == 0, result.stdout + result.stderr
     assert missing_facts(result.stdout, monitor, "same folds", "reports/tiny/runs") == []
-    check_dry_run(begun, **quick)
-    with begun.serve() as address:
+    check_dry_run(new_project, **quick)
+    with new_project.serve() as address:
         assert address.startswith("http")

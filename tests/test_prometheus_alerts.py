@@ -35,10 +35,10 @@ ALERTS = [
     for rule in group["rules"]
 ]
 BOARD = json.loads(DASHBOARD.read_text())
-ASKED = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
+EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
 
 
-def plain(expression: str) -> str:
+def replace_variables(expression: str) -> str:
     """An expression of the dashboard as Prometheus takes it."""
     return expression.replace("$__rate_interval", "1m").replace("$instance", ".*")
 
@@ -57,12 +57,12 @@ def test_alerts_and_dashboard_use_existing_metrics():
     metrics.set_verdict("watch", 1.0, 0.1, {"size": 0.1}, {("roc_auc", "live"): 0.7})
     metrics.outcome_delay.observe(60.0)
     stream_metrics.StreamMetrics(SimpleNamespace(metrics=metrics))
-    there = set(re.findall(r"^(modelbook_\w+)", metrics.render().decode(), re.M))
+    exported = set(re.findall(r"^(modelbook_\w+)", metrics.render().decode(), re.M))
     named = set(
-        re.findall(r"modelbook_\w+", " ".join([*ASKED, *(rule["expr"] for rule in ALERTS)]))
+        re.findall(r"modelbook_\w+", " ".join([*EXPRESSIONS, *(rule["expr"] for rule in ALERTS)]))
     )
     assert len(named) > 7
-    assert named <= there
+    assert named <= exported
 
 
 def test_every_alert_has_severity_and_runbook():
@@ -76,23 +76,23 @@ def test_every_alert_has_severity_and_runbook():
         assert {"summary", "next", "runbook_url"} == rule["annotations"].keys(), name
         assert rule["annotations"]["runbook_url"].endswith(f"/deploy/runbooks.html#{name.lower()}")
         assert f"**{severity}**" in sections[name], name
-        assert all(word in sections[name] for word in ("*Look*", "*Do*", "*Ends*")), name
+        assert all(heading in sections[name] for heading in ("*Look*", "*Do*", "*Ends*")), name
         assert f"`{name}`" in result, name
 
 
 def test_dashboard_panels_do_not_overlap_and_have_descriptions():
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in BOARD["panels"]:
         at = panel["gridPos"]
-        here = {
+        cells = {
             (x, y)
             for x in range(at["x"], at["x"] + at["w"])
             for y in range(at["y"], at["y"] + at["h"])
         }
-        assert not here & taken, panel["title"]
-        assert max(x for x, _ in here) < 24
+        assert not cells & occupied, panel["title"]
+        assert max(x for x, _ in cells) < 24
         assert panel["description"]
-        taken |= here
+        occupied |= cells
     assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
 
 
@@ -104,7 +104,10 @@ def test_promtool_accepts_rules_configuration_and_dashboard_expressions(tmp_path
     (tmp_path / "key").touch()
     promtool("check", "config", "prometheus.yml", cwd=tmp_path)
     promtool("test", "rules", "alerts.test.yml", cwd=tmp_path)
-    rules = [{"record": f"asked:{i}", "expr": plain(item)} for i, item in enumerate(ASKED)]
+    rules = [
+        {"record": f"asked:{i}", "expr": replace_variables(expression)}
+        for i, expression in enumerate(EXPRESSIONS)
+    ]
     (tmp_path / "asked.yml").write_text(
         yaml.safe_dump({"groups": [{"name": "asked", "rules": rules}]})
     )
@@ -138,15 +141,15 @@ def test_alertmanager_routes_page_and_ticket_to_their_receivers(tmp_path: Path):
                 severity = by_name[name]["labels"]["severity"]
                 labels = [f"alertname={name}", f"severity={severity}", f"instance={instance}"]
                 subprocess.run([*amtool, "alert", "add", *labels], check=True)
-            sent = {("/page", "ServiceDown"), ("/ticket", "RetrainRecommended")}
+            expected_alerts = {("/page", "ServiceDown"), ("/ticket", "RetrainRecommended")}
             wait_until(lambda: {path for path, _ in receiver.list_alerts()} == {"/page", "/ticket"})
-        assert receiver.list_alerts().keys() == sent
+        assert receiver.list_alerts().keys() == expected_alerts
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 90
+    deadline = time.monotonic() + 90
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
@@ -182,7 +185,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
             yield address
 
 
-def ask(address: str, expression: str) -> list[Any]:
+def query_prometheus(address: str, expression: str) -> list[Any]:
     query = urllib.parse.urlencode({"query": expression})
     try:
         return json.load(urllib.request.urlopen(f"{address}/api/v1/query?{query}", timeout=10))[
@@ -196,9 +199,9 @@ def ask(address: str, expression: str) -> list[Any]:
 @pytest.mark.requires("prometheus")
 def test_prometheus_scrapes_service_with_key_and_dashboard_has_data(scraped: str):
     def wait_for(expression: str) -> list[Any]:
-        until = time.monotonic() + 90
-        while not (result := ask(scraped, expression)):
-            assert time.monotonic() < until, (expression, ask(scraped, "up"))
+        deadline = time.monotonic() + 90
+        while not (result := query_prometheus(scraped, expression)):
+            assert time.monotonic() < deadline, (expression, query_prometheus(scraped, "up"))
             time.sleep(0.5)
         return result
 
@@ -206,9 +209,13 @@ def test_prometheus_scrapes_service_with_key_and_dashboard_has_data(scraped: str
     assert wait_for(quality)
     result = wait_for('modelbook_predictions_total{variant="champion"} == 2')
     assert result[0]["metric"]["job"] == "modelbook"
-    assert ask(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1] == "1"
-    for expression in ASKED:  # rates want several readings
-        wait_for(plain(expression))
+    assert (
+        query_prometheus(scraped, 'modelbook_rejected_total{reason="contract"}')[0]["value"][1]
+        == "1"
+    )
+    for expression in EXPRESSIONS:  # rates want several readings
+        wait_for(replace_variables(expression))
     assert {
-        item["metric"]["alertname"] for item in ask(scraped, 'ALERTS{alertstate="firing"}')
+        alert["metric"]["alertname"]
+        for alert in query_prometheus(scraped, 'ALERTS{alertstate="firing"}')
     } <= {"InputsDrift"}

@@ -81,13 +81,13 @@ def alias(root: Path) -> int | None:
     return result.number if result else None
 
 
-def record_decision(root: Path, number: int, word: str = "promote") -> HistoryEntry:
+def record_decision(root: Path, number: int, action: str = "promote") -> HistoryEntry:
     return history.record_decision(
         root,
         MODEL,
-        word,
+        action,
         number,
-        f"It is {word}.",
+        f"It is {action}.",
         {"auc": 0.8},
         "c0ffee",
         expected_champion=alias(root),
@@ -274,29 +274,29 @@ def test_broken_history_continues_and_stays_reported(root: Path, proven: list[in
     assert re.findall(r"\d+", text) == ["1"]
 
 
-def moves(*recorded: tuple[str, int | None]) -> list[HistoryEntry]:
+def moves(*actions: tuple[str, int | None]) -> list[HistoryEntry]:
     before, entries = None, []
-    for word, after in recorded:
-        entries.append(HistoryEntry(MODEL, ALIAS_CHANGE, word, after, before, after, "", {}))
+    for action, after in actions:
+        entries.append(HistoryEntry(MODEL, ALIAS_CHANGE, action, after, before, after, "", {}))
         before = after
     return entries
 
 
-UP, BACK, FOUND = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
+PROMOTE, ROLL_BACK, EXTERNAL_MOVE = "promote", history.ROLL_BACK, history.EXTERNAL_MOVE
 
 
 @pytest.mark.parametrize(
     ("recorded", "expected"),
     [
         ([], None),
-        ([(UP, 1)], None),
-        ([(UP, 1), (UP, 2)], 1),
-        ([(UP, 1), (UP, 2), (UP, 3), (BACK, 2)], 1),
-        ([(UP, 1), (UP, 2), (UP, 3), (BACK, 2), (BACK, 1)], None),
-        ([(UP, 1), (UP, 2), (BACK, 1), (UP, 3)], 1),
-        ([(UP, 1), (UP, 2), (UP, 1)], 2),
-        ([(FOUND, 4), (UP, 5)], 4),
-        ([(UP, 1), (FOUND, None), (UP, 2)], 1),
+        ([(PROMOTE, 1)], None),
+        ([(PROMOTE, 1), (PROMOTE, 2)], 1),
+        ([(PROMOTE, 1), (PROMOTE, 2), (PROMOTE, 3), (ROLL_BACK, 2)], 1),
+        ([(PROMOTE, 1), (PROMOTE, 2), (PROMOTE, 3), (ROLL_BACK, 2), (ROLL_BACK, 1)], None),
+        ([(PROMOTE, 1), (PROMOTE, 2), (ROLL_BACK, 1), (PROMOTE, 3)], 1),
+        ([(PROMOTE, 1), (PROMOTE, 2), (PROMOTE, 1)], 2),
+        ([(EXTERNAL_MOVE, 4), (PROMOTE, 5)], 4),
+        ([(PROMOTE, 1), (EXTERNAL_MOVE, None), (PROMOTE, 2)], 1),
     ],
 )
 def test_rollback_target_is_previous_champion(
@@ -314,20 +314,20 @@ def test_external_alias_move_is_reported_and_recorded_first(root: Path, proven: 
     assert [
         (e.action, e.champion_before, e.champion_after)
         for e in history.read_history(root, MODEL)[-2:]
-    ] == [(FOUND, 1, 4), (BACK, 4, 1)]
+    ] == [(EXTERNAL_MOVE, 1, 4), (ROLL_BACK, 4, 1)]
     assert (alias(root), history.alias_mismatch(root, MODEL)) == (1, "")
 
 
 def test_concurrent_writers_are_serialized(root: Path) -> None:
-    begun = [
-        threading.Thread(target=record_decision, args=(root, 1 + place % 4)) for place in range(8)
+    threads = [
+        threading.Thread(target=record_decision, args=(root, 1 + index % 4)) for index in range(8)
     ]
     with FileLock(database_path(root).with_suffix(".history.lock")):
-        for thread in begun:
+        for thread in threads:
             thread.start()
-        begun[0].join(0.2)
-        assert begun[0].is_alive()
-    for thread in begun:
+        threads[0].join(0.2)
+        assert threads[0].is_alive()
+    for thread in threads:
         thread.join(30)
     assert [entry.number for entry in history.read_history(root)] == list(range(1, 9))
     assert history.find_integrity_errors(root) == []
@@ -361,17 +361,17 @@ def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyP
 # Promote and roll back
 
 
-def held(root: Path) -> None:
+def record_hold(root: Path) -> None:
     record_decision(root, 2, "promote")
     record_decision(root, 2, "hold")
 
 
-def of_another_time(root: Path) -> None:
+def promote_other_champion(root: Path) -> None:
     record_decision(root, 2)
     champions(root, 3)
 
 
-def spoiled(root: Path) -> None:
+def alter_files(root: Path) -> None:
     record_decision(root, 2)
     (local_artifact_folder(root) / "version 2/artifacts/contract.yaml").write_text("title: Other")
 
@@ -380,9 +380,13 @@ def spoiled(root: Path) -> None:
     ("before", "error", "facts"),
     [
         (lambda root: None, PromotionError, ["modelbook build"]),
-        (held, PromotionError, ["It is hold"]),
-        (of_another_time, PromotionError, [1, 3, "ploomber build --partially deploy --force"]),
-        (spoiled, StoreError, ["version 2/artifacts"]),
+        (record_hold, PromotionError, ["It is hold"]),
+        (
+            promote_other_champion,
+            PromotionError,
+            [1, 3, "ploomber build --partially deploy --force"],
+        ),
+        (alter_files, StoreError, ["version 2/artifacts"]),
     ],
     ids=["not judged", "held", "compared with another champion", "other files"],
 )
@@ -409,7 +413,7 @@ def test_unknown_version_raises(root: Path, proven: list[int]) -> None:
 def test_override_is_recorded_and_skips_gate_but_not_golden_rows(
     root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held(root)
+    record_hold(root)
     result = promote(root, 2, override="agreed with risk", reason="It is urgent.")
     assert result is not None
     assert missing_facts(result.reason, "agreed with risk", "It is urgent.") == []
@@ -558,8 +562,8 @@ def test_interrupted_promotion_is_repaired_by_next_command(
     champions(root, 1, 3)
     record_decision(root, 2)
     template = shutil.copytree(root, tmp_path_factory.mktemp("killed") / "template")
-    words = [sys.executable, "-c", WALK, str(template)]
-    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", WALK, str(template)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [json.loads(line) for line in output.splitlines()]
     states = [(*outcome, *state) for outcome, state in zip(lines[::2], lines[1::2], strict=True)]
     for move, new in (("promote", 2), ("roll back", 1)):
@@ -681,8 +685,8 @@ def test_moves_print_their_entries_as_json(
     champions(root, 1)
     record_decision(root, 2)
     moves = [
-        json.loads(run(*words, "--json").stdout)
-        for words in (["challenge", "2"], ["promote", "2"], ["rollback"], ["promote", "1"])
+        json.loads(run(*args, "--json").stdout)
+        for args in (["challenge", "2"], ["promote", "2"], ["rollback"], ["promote", "1"])
     ]
     assert [move["moved"] for move in moves] == [True, True, True, False]
     assert [move["champion_after"] for move in moves] == [1, 2, 1, 1]
@@ -705,22 +709,22 @@ def test_running_service_follows_promotions_without_failed_requests(
         version_store.register(fitted(frame, contract), contract, frame, run_id=str(number))
     champions(tmp_path, 1)
     record_decision(tmp_path, 2)
-    answered: list[tuple[int, int]] = []
+    responses: list[tuple[int, int]] = []
 
-    def until(version: int) -> None:
+    def request_until(version: int) -> None:
         for _ in range(600):
             time.sleep(0.05)
             status, result = server.ask("POST", "/predict", ROW)
-            answered.append((status, result["model_version"]))
-            if answered[-1][1] == version:
+            responses.append((status, result["model_version"]))
+            if responses[-1][1] == version:
                 return
 
     with running(tmp_path) as server:
-        until(1)
+        request_until(1)
         promote(tmp_path, 2)
-        until(2)
+        request_until(2)
         roll_back(tmp_path)
-        until(1)
-    assert {status for status, _ in answered} == {200}
-    assert list(dict.fromkeys(answered)) == [(200, 1), (200, 2)]
-    assert answered[-1] == (200, 1)
+        request_until(1)
+    assert {status for status, _ in responses} == {200}
+    assert list(dict.fromkeys(responses)) == [(200, 1), (200, 2)]
+    assert responses[-1] == (200, 1)

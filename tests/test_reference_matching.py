@@ -142,7 +142,7 @@ def test_feed_fault_is_still_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
     result = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
-    assert "drift" in [item.rule for item in result if item.verdict == "watch"]
+    assert "drift" in [finding.rule for finding in result if finding.verdict == "watch"]
 
 
 def test_drop_hidden_by_mix_change_is_detected(
@@ -155,16 +155,16 @@ def test_drop_hidden_by_mix_change_is_detected(
     change = evaluation.change
     assert change is not None
     assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.residual
-    assert "retrain" in [item.verdict for item in rules.find_issues(evaluation, PARAMS)]
+    assert "retrain" in [finding.verdict for finding in rules.find_issues(evaluation, PARAMS)]
 
 
 def test_declared_strata_are_matched_and_other_columns_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
     batch = draw((3,), seed=4)
-    moved = batch[(batch["site"] != "a") | (np.arange(len(batch)) % 4 == 0)]
-    assert evaluate(moved).feature_drift.set_index("column").loc["site", "drifted"]
-    evaluation = evaluate(moved, STRATIFIED)
+    batch_of_another_mix = batch[(batch["site"] != "a") | (np.arange(len(batch)) % 4 == 0)]
+    assert evaluate(batch_of_another_mix).feature_drift.set_index("column").loc["site", "drifted"]
+    evaluation = evaluate(batch_of_another_mix, STRATIFIED)
     assert not evaluation.feature_drift.set_index("column").loc["site", "drifted"]
     assert evaluation.matched is not None
     shift = evaluation.matched.shifts[-1]
@@ -202,11 +202,13 @@ def test_change_of_known_entities_is_separated_where_others_suffice(
     assert change.mix + change.known_entities + change.residual == pytest.approx(
         change.batch - change.holdout
     )
-    few = evaluate(recorded, training_entities=entities).change
-    assert few is not None
-    assert few.known_entity_share == 1
-    assert np.isnan(few.known_entities)
-    assert few.residual == pytest.approx(few.batch - few.matched_holdout)
+    change_of_few = evaluate(recorded, training_entities=entities).change
+    assert change_of_few is not None
+    assert change_of_few.known_entity_share == 1
+    assert np.isnan(change_of_few.known_entities)
+    assert change_of_few.residual == pytest.approx(
+        change_of_few.batch - change_of_few.matched_holdout
+    )
 
 
 @pytest.mark.long
@@ -226,12 +228,12 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
         evaluate(rows, value={"costs": costs.parameters()}) for rows in (batches[0], *shifted)
     ]
     result = windows.combine_windows(
-        [windows.evaluate_window(item, PARAMS) for item in evaluations], PARAMS
+        [windows.evaluate_window(finding, PARAMS) for finding in evaluations], PARAMS
     )
     table = rules.make_findings_table(result).set_index("finding")
     assert (table["owner"].str.len() > 0).all()
     assert (table["next"].str.len() > 0).all()
-    [drifted] = (item for item in result if item.rule == "drift")
+    [drifted] = (finding for finding in result if finding.rule == "drift")
     assert (drifted.since, drifted.segment) == ("4", "site c")
     assert drifted.cost == pytest.approx(1000 * evaluations[-1].cost_change)
     assert drifted.cost > 0  # members of site c are flagged who will not be expensive
@@ -255,19 +257,21 @@ def measure_both(
     assert counted is not None
     features = batch[["member", *contract.feature_names]]
     rows = features.astype(object).where(features.notna(), None).to_dict("records")
-    measured = asyncio.run(metrics.measure_input_drift(counted, rows, PARAMS))
-    return dict(zip(table["column"], table["excess"], strict=True)), measured
+    service_drift = asyncio.run(metrics.measure_input_drift(counted, rows, PARAMS))
+    return dict(zip(table["column"], table["excess"], strict=True)), service_drift
 
 
 def test_service_drift_equals_monitor_drift(reference: pd.DataFrame, tmp_path: Path) -> None:
     batch = draw((1, 2, 3), members=500, seed=1)
-    moved = batch.assign(age=batch["age"] + 1, site=batch["site"].replace("c", "d"))
-    broken = batch.assign(visits=batch["visits"].where(batch["year"] == 2))
-    results = [measure_both(reference, rows, tmp_path) for rows in (batch, moved, broken)]
-    for monitored, measured in results:
-        assert measured == pytest.approx(monitored, abs=1e-9)
-    same, shifted, incomplete = (measured for _, measured in results)
-    assert max(same.values()) < 1
+    shifted_batch = batch.assign(age=batch["age"] + 1, site=batch["site"].replace("c", "d"))
+    incomplete_batch = batch.assign(visits=batch["visits"].where(batch["year"] == 2))
+    results = [
+        measure_both(reference, rows, tmp_path) for rows in (batch, shifted_batch, incomplete_batch)
+    ]
+    for monitored, service_drift in results:
+        assert service_drift == pytest.approx(monitored, abs=1e-9)
+    unchanged, shifted, incomplete = (service_drift for _, service_drift in results)
+    assert max(unchanged.values()) < 1
     assert min(shifted["age"], shifted["site"]) > 1 > shifted["visits"]
     assert incomplete["visits"] > 1 > incomplete["history"]
 
@@ -277,9 +281,9 @@ def test_service_drift_is_matched_to_mix_of_requests(
 ) -> None:
     """Monitor samples holdout rows and the service weights them, so values differ by chance."""
     batch = draw((2, 3), seed=1)
-    monitored, measured = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path)
-    assert measured == pytest.approx(monitored, rel=0.1, abs=0.1)
-    assert max(measured["history"], measured["visits"]) < 1 < measured["age"]
+    monitored, service_drift = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path)
+    assert service_drift == pytest.approx(monitored, rel=0.1, abs=0.1)
+    assert max(service_drift["history"], service_drift["visits"]) < 1 < service_drift["age"]
 
 
 def test_the_service_matches_the_strata_of_the_contract(
@@ -290,6 +294,6 @@ def test_the_service_matches_the_strata_of_the_contract(
     batch = batch[batch["site"].ne("a") | (batch["member"] % 4 == 0)]  # fewer members of site a
     unmatched = measure_both(reference, batch, tmp_path)
     matched = measure_both(reference, batch.assign(age=batch["age"] + 1), tmp_path, contract)
-    assert min(measured["site"] for measured in unmatched) > 1
+    assert min(service_drift["site"] for service_drift in unmatched) > 1
     assert matched[1] == pytest.approx(matched[0], rel=0.1, abs=0.1)
     assert matched[1]["site"] < 1 < matched[1]["age"]

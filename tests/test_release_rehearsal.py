@@ -39,7 +39,7 @@ def show(text: str) -> None:
 
 def run(command: list[Any], folder: Path, environ: dict[str, str] | None = None) -> str:
     result = subprocess.run(
-        [str(word) for word in command], cwd=folder, env=environ, capture_output=True, text=True
+        [str(arg) for arg in command], cwd=folder, env=environ, capture_output=True, text=True
     )
     assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
     return result.stdout
@@ -59,8 +59,8 @@ def release_code(folder: Path) -> Path:
     images = [f"registry.example.com/modelbook-{name}@{digest}" for name in ("service", "stages")]
     lines = ["TAG=v1.0.0", f"COMMIT={commit}", f"SERVICE_IMAGE={images[0]}"]
     (folder / "release.env").write_text("\n".join([*lines, f"STAGES_IMAGE={images[1]}", ""]))
-    words = ["TARGET=kubernetes", "OVERLAY=prod", "DRY=1", f"RELEASE={folder}/release.env"]
-    result = run(["make", "deploy", *words], checkout)
+    make_arguments = ["TARGET=kubernetes", "OVERLAY=prod", "DRY=1", f"RELEASE={folder}/release.env"]
+    result = run(["make", "deploy", *make_arguments], checkout)
     assert all(image in result for image in images)
     show(f"release v1.0.0, commit {commit[:10]}: the overlay prod with the digests of release.env")
     return checkout
@@ -204,13 +204,13 @@ def is_ready(port: int) -> bool:
 def score_by_stream(overlay: Overlay, client: redis.Redis, row: dict[str, Any]) -> dict[str, Any]:
     entry = client.xadd("modelbook:rows", {"row": json.dumps(row)})
 
-    def read_answer() -> dict[bytes, bytes] | None:
-        answers = [fields for _, fields in client.xrange("modelbook:predictions")]
-        return next((fields for fields in answers if fields[b"id"] == entry), None)
+    def read_prediction() -> dict[bytes, bytes] | None:
+        predictions = [fields for _, fields in client.xrange("modelbook:predictions")]
+        return next((fields for fields in predictions if fields[b"id"] == entry), None)
 
-    answer = overlay.wait_for(read_answer, "the stream's answer")
-    assert b"prediction" in answer, answer
-    return json.loads(answer[b"prediction"])
+    prediction = overlay.wait_for(read_prediction, "the prediction of the stream")
+    assert b"prediction" in prediction, prediction
+    return json.loads(prediction[b"prediction"])
 
 
 def run_schedule(overlay: Overlay, rows: Path, s3: Any, webhook: servers.Webhook) -> None:
@@ -219,8 +219,8 @@ def run_schedule(overlay: Overlay, rows: Path, s3: Any, webhook: servers.Webhook
     s3.upload_file(str(rows), BUCKET, f"rows/{day}/part-0.parquet")
     scored = json.loads(overlay.run_job("modelbook-score"))
     assert (scored["version"], scored["rejected_rows"]) == (1, 0)
-    written = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"scores/{day}/")["Contents"]
-    names = {item["Key"].rpartition("/")[2] for item in written}
+    objects = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"scores/{day}/")["Contents"]
+    names = {entry["Key"].rpartition("/")[2] for entry in objects}
     assert {"part-0.parquet", "_SUCCESS"} <= names
     folder = overlay.images["modelbook-stages"].folder
     report = json.loads((folder / f"reports/scored-{day}.json").read_text())
@@ -239,7 +239,7 @@ def run_schedule(overlay: Overlay, rows: Path, s3: Any, webhook: servers.Webhook
 def translate_alertmanager(value: Any, secrets: dict[str, str]) -> Any:
     """An AlertmanagerConfig's spec in Alertmanager's own words, as the operator writes it."""
     if isinstance(value, list):
-        return [translate_alertmanager(item, secrets) for item in value]
+        return [translate_alertmanager(element, secrets) for element in value]
     if not isinstance(value, dict):
         return value
     if "urlSecret" in value:
@@ -250,8 +250,8 @@ def translate_alertmanager(value: Any, secrets: dict[str, str]) -> Any:
     names = {"sourceMatch": "source_matchers", "targetMatch": "target_matchers"}
     snake = {key: re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", key) for key in value}
     return {
-        names.get(key, snake[key]): translate_alertmanager(item, secrets)
-        for key, item in value.items()
+        names.get(key, snake[key]): translate_alertmanager(element, secrets)
+        for key, element in value.items()
     }
 
 
@@ -290,7 +290,9 @@ def write_prometheus_files(
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
 
 
-def watch(overlay: Overlay, folder: Path, ports: dict[str, int], stack: ExitStack) -> None:
+def start_monitoring(
+    overlay: Overlay, folder: Path, ports: dict[str, int], stack: ExitStack
+) -> None:
     """Start Prometheus and Alertmanager."""
     folder.mkdir()
     write_alertmanager_file(overlay, folder)
@@ -303,12 +305,12 @@ def alter_scorer(s3: Any) -> None:
     """Plant the fault: the newest version's scorer in the bucket is not what was registered."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="artifacts/")
     scorers = [
-        item
+        entry
         for page in pages
-        for item in page["Contents"]
-        if item["Key"].endswith("scorer/scorer.json")
+        for entry in page["Contents"]
+        if entry["Key"].endswith("scorer/scorer.json")
     ]
-    newest = max(scorers, key=lambda item: item["LastModified"])["Key"]
+    newest = max(scorers, key=lambda entry: entry["LastModified"])["Key"]
     s3.put_object(Bucket=BUCKET, Key=newest, Body=b"{}")
     show(f"injected fault: s3://{BUCKET}/{newest} was altered")
 
@@ -320,15 +322,15 @@ def roll_back(overlay: Overlay, page: dict[str, Any]) -> None:
     text = (ROOT / "docs/deploy/runbooks.md").read_text()
     [section] = re.findall(rf"^## {runbook}\n(.*?)(?=^## )", text, re.M | re.S | re.I)
     assert "modelbook rollback --why" in section
-    moved = overlay.run_job(
+    output = overlay.run_job(
         "modelbook-retrain", "rollback", "--why", "The files of version 2 were altered."
     )
-    show(f"prod: {moved.strip()}")
+    show(f"prod: {output.strip()}")
 
 
 def start_stream_worker(overlay: Overlay, port: int) -> Any:
     address = {"MODELBOOK_SERVE_STREAM__METRICS_ADDRESS": f"127.0.0.1:{port}"}
-    return overlay.started("modelbook-stream", **address)
+    return overlay.run_deployment("modelbook-stream", **address)
 
 
 def test_release_from_tags_to_prod_alerts_and_rolls_back(
@@ -346,7 +348,7 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
         overlay, mlflow = create_overlay(
             tmp_path, checkout, service_environment, database, client, webhook.port
         )
-        stack.enter_context(overlay.started("modelbook-mlflow", "--port", str(mlflow)))
+        stack.enter_context(overlay.run_deployment("modelbook-mlflow", "--port", str(mlflow)))
         models = ModelReleases(tmp_path)
         small = {key: value for key, value in SMALL.items() if key not in ("book", "time_budget")}
         address = models.release("model-1", **small)
@@ -355,19 +357,19 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
         install(overlay, address, "model-1")
         models.install(address)
 
-        service.enter_context(overlay.started("modelbook", "--port", str(port)))
+        service.enter_context(overlay.run_deployment("modelbook", "--port", str(port)))
         stack.enter_context(start_stream_worker(overlay, ports["modelbook-stream"]))
         for name, number in ports.items():
             overlay.wait_for(lambda number=number: is_ready(number), name)
-        answer = predict(overlay, port)
-        assert answer["model_version"] == 1
-        show(f"the service predicts by version 1: {answer['probabilities']}")
+        response = predict(overlay, port)
+        assert response["model_version"] == 1
+        show(f"the service predicts by version 1: {response['probabilities']}")
         row = read_example(overlay, port)
         streamed = score_by_stream(overlay, client, row)
-        assert streamed["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-12)
+        assert streamed["probabilities"] == pytest.approx(response["probabilities"], abs=1e-12)
         show("the stream worker predicts the same")
         run_schedule(overlay, models.checkout / f"data/{BOOK}/batches.parquet", s3, webhook)
-        watch(overlay, tmp_path / "watch", ports, stack)
+        start_monitoring(overlay, tmp_path / "watch", ports, stack)
 
         install(overlay, models.release("model-2", cost_fn=4.2), "model-2")
         for name, read in (
@@ -378,7 +380,7 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
             show(f"{name} follows to version 2, without a deployment")
         alter_scorer(s3)
         service.close()  # a new pod fetches the files anew
-        service.enter_context(overlay.started("modelbook", "--port", str(port)))
+        service.enter_context(overlay.run_deployment("modelbook", "--port", str(port)))
         paged = "/page", "NoVersionInService"
         roll_back(overlay, overlay.wait_for(lambda: webhook.list_alerts().get(paged), "the page"))
         overlay.wait_for(lambda: is_ready(port), "the service")

@@ -226,12 +226,12 @@ def test_concurrent_registrations_get_distinct_numbers(root: Path, model: str) -
         promotions = [pool.submit(attempt, move, root, model, number, 1) for number in (2, 3)]
     results = [future.result() for future in [*decisions, *promotions]]
     numbers = sorted(result for result in results if isinstance(result, int))
-    now, expected_values, broken = named(root, model)
+    champion, last_decision, integrity_errors = named(root, model)
     assert {result for result in results if isinstance(result, str)} == {
-        f"the champion of {model} is version {now}"
+        f"the champion of {model} is version {champion}"
     }
     assert sum(isinstance(future.result(), int) for future in promotions) == 1
-    assert (now, broken) == (expected_values, [])
+    assert (champion, integrity_errors) == (last_decision, [])
     assert [e.number for e in history.read_history(root, model)] == [1, *numbers]
     assert numbers == list(range(2, 2 + len(numbers)))
 
@@ -258,7 +258,7 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
     store.ensure_experiment(store.create_client(closed), closed, BOOK)
     reader = ("reader", "a-password-of-the-reader")
     get_app_client("basic-auth", tracking_uri=tracking_uri(closed)).create_user(*reader)
-    for user, password, result, mend in (
+    for user, password, status, remedy in (
         ("admin", "another-password", "401", "MLFLOW_TRACKING_PASSWORD"),
         (*reader, "403", "permission"),
     ):
@@ -271,8 +271,8 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
             ):
                 with pytest.raises(StoreError) as exc_info:
                     write()
-                assert result in exc_info.value.problem
-                assert mend in exc_info.value.next
+                assert status in exc_info.value.problem
+                assert remedy in exc_info.value.next
                 assert password not in str(exc_info.value)
     assert named(closed) == (1, 1, [])
     assert len(history.read_history(closed, BOOK)) == 1
@@ -308,32 +308,32 @@ def test_version_on_server_is_registered_served_and_followed(
     enter(root, version_parts(frame, set(range(30)), contract), contract)
     assert promotion.promote(root, BOOK, 1, reason="", override="the first", commit="c")
     assert not (root / "models/mlflow.db").exists()
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copy(root / "store.yaml", other)
-    assert follower.refresh_aliases(other, BOOK) == ""
-    served = served_models.read_aliased_versions(other, BOOK).by_alias["champion"]
-    assert served.artifact_folder == other / "models/cache" / version.tags[DIGEST_TAG]
-    assert folder_digest(served.artifact_folder) == version.tags[DIGEST_TAG]
+    machine = tmp_path / "other"
+    machine.mkdir()
+    shutil.copy(root / "store.yaml", machine)
+    assert follower.refresh_aliases(machine, BOOK) == ""
+    served_version = served_models.read_aliased_versions(machine, BOOK).by_alias["champion"]
+    assert served_version.artifact_folder == machine / "models/cache" / version.tags[DIGEST_TAG]
+    assert folder_digest(served_version.artifact_folder) == version.tags[DIGEST_TAG]
 
-    def until(wanted: int) -> None:
+    def wait_for_version(number: int) -> None:
         deadline = time.monotonic() + 30
-        while running_server.ask("POST", "/predict", ROW)[1]["model_version"] != wanted:
+        while running_server.ask("POST", "/predict", ROW)[1]["model_version"] != number:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
-    with running(other) as running_server:
+    with running(machine) as running_server:
         assert running_server.ask("POST", "/predict", ROW)[1]["model_version"] == 1
         store.create_client(root).set_registered_model_alias(BOOK, "champion", "2")
-        until(2)
+        wait_for_version(2)
         server.stop()
         deadline = time.monotonic() + 60
-        while not served_models.read_aliased_versions(other, BOOK).problem:
+        while not served_models.read_aliased_versions(machine, BOOK).problem:
             assert time.monotonic() < deadline
             time.sleep(0.5)
         assert running_server.ask("POST", "/predict", ROW)[0] == 200
         server.start()
-        while served_models.read_aliased_versions(other, BOOK).problem:
+        while served_models.read_aliased_versions(machine, BOOK).problem:
             assert time.monotonic() < deadline + 60
             time.sleep(0.5)
 
@@ -353,8 +353,8 @@ def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> Non
     assert not (root / "mlruns").exists()
     champion, recorded, problems = named(root, "loop")
     assert (champion is not None, champion, problems) == (True, recorded, [])
-    again = small_project.build()
-    assert (again.returncode, small_project.list_executed_stages(again)) == (0, [])
+    second_build = small_project.build()
+    assert (second_build.returncode, small_project.list_executed_stages(second_build)) == (0, [])
 
 
 # A database
@@ -362,7 +362,7 @@ def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "fact", "mend"),
+    ("change", "message", "remedy"),
     [
         ((PASSWORD, "another-word"), "password authentication failed", "password"),
         ((f":{PASSWORD}", ""), "no password supplied", "PGPASSWORD"),
@@ -370,7 +370,7 @@ def test_pipeline_runs_on_mlflow_server(root: Path, server: MLflowServer) -> Non
     ],
 )
 def test_wrong_credentials_raise_at_once(
-    change: tuple[str, str], fact: str, mend: str, database: PostgreSQL, tmp_path: Path
+    change: tuple[str, str], message: str, remedy: str, database: PostgreSQL, tmp_path: Path
 ) -> None:
     (tmp_path / "store.yaml").write_text(f"tracking_uri: {database.url().replace(*change)}")
     for call in (
@@ -378,9 +378,9 @@ def test_wrong_credentials_raise_at_once(
         history.read_history,
         lambda root: aliases.read_aliases(root, BOOK),
     ):
-        with pytest.raises(StoreError, match=fact) as exc_info:
+        with pytest.raises(StoreError, match=message) as exc_info:
             call(tmp_path)
-        assert mend in exc_info.value.next
+        assert remedy in exc_info.value.next
         assert "another-word" not in str(exc_info.value)
         assert PASSWORD not in str(exc_info.value)
 
@@ -395,10 +395,10 @@ def test_unreachable_server_raises_in_seconds(
     (tmp_path / "store.yaml").write_text(
         f"tracking_uri: {scheme}://owner:{PASSWORD}@127.0.0.1:1/postgres"
     )
-    began = time.monotonic()
+    start_time = time.monotonic()
     with pytest.raises(StoreError, match="refused") as exc_info:
         store.ensure_store(tmp_path)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - start_time < 30
     assert "tracking_uri" in exc_info.value.next
     assert "owner:***@" in exc_info.value.problem
     assert PASSWORD not in str(exc_info.value)
@@ -414,33 +414,38 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     with closing(psycopg.connect(database.url().replace("+psycopg", ""), autocommit=True)) as owner:
         owner.execute("create database shared")
     address = database.url("shared")
-    item, other = tmp_path / "one", tmp_path / "other"
-    for root in (item, other):
+    first_machine, second_machine = tmp_path / "one", tmp_path / "other"
+    for root in (first_machine, second_machine):
         root.mkdir()
         (root / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://models/team")
     Journal(address, BOOK).create_tables()  # in the same database
     code = "import sys; from pathlib import Path; from modelbook.registry import store;"
     code += "store.ensure_store(Path(sys.argv[1]))"
-    making = [subprocess.Popen([sys.executable, "-c", code, str(root)]) for root in (item, other)]
-    assert [each.wait(120) for each in making] == [0, 0]
-    version = enter(item, version_parts(frame, set(range(50)), contract), contract)
-    assert promotion.promote(item, BOOK, 1, reason="", override="the first", commit="c")
-    assert served_models.load_champion(other, BOOK).number == 1
-    fetched = other / "models" / "cache" / version.tags[DIGEST_TAG]
-    assert folder_digest(fetched) == version.tags[DIGEST_TAG]
-    assert named(other) == (1, 1, [])
+    creating = [
+        subprocess.Popen([sys.executable, "-c", code, str(root)])
+        for root in (first_machine, second_machine)
+    ]
+    assert [process_or_object.wait(120) for process_or_object in creating] == [0, 0]
+    version = enter(first_machine, version_parts(frame, set(range(50)), contract), contract)
+    assert promotion.promote(first_machine, BOOK, 1, reason="", override="the first", commit="c")
+    assert served_models.load_champion(second_machine, BOOK).number == 1
+    cache_folder = second_machine / "models" / "cache" / version.tags[DIGEST_TAG]
+    assert folder_digest(cache_folder) == version.tags[DIGEST_TAG]
+    assert named(second_machine) == (1, 1, [])
     database.stop()
-    back = threading.Timer(1, database.start)
-    back.start()
-    assert record_decision(other, 1).number == 2  # the command waited for the database
-    back.join()
-    listed = bucket.list_objects_v2(Bucket="models", Prefix="team")["Contents"]
-    for each in listed:
-        bucket.delete_object(Bucket="models", Key=each["Key"])
-    assert served_models.load_champion(other, BOOK).number == 1  # what was fetched stays
-    (item / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://nowhere/team")
+    restart = threading.Timer(1, database.start)
+    restart.start()
+    assert record_decision(second_machine, 1).number == 2  # the command waited for the database
+    restart.join()
+    stored_objects = bucket.list_objects_v2(Bucket="models", Prefix="team")["Contents"]
+    for process_or_object in stored_objects:
+        bucket.delete_object(Bucket="models", Key=process_or_object["Key"])
+    assert served_models.load_champion(second_machine, BOOK).number == 1  # what was fetched stays
+    (first_machine / "store.yaml").write_text(
+        f"tracking_uri: {address}\nartifacts: s3://nowhere/team"
+    )
     with pytest.raises(StoreError, match="NoSuchBucket") as exc_info:
-        store.ensure_store(item)
+        store.ensure_store(first_machine)
     assert "create the bucket" in exc_info.value.next
 
 
@@ -461,8 +466,8 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
     rows = [
-        row | {"id": f"of {who} {index}", "inputs": json.dumps({"who": who})}
-        for index, who in enumerate((7, 7, 8))
+        row | {"id": f"of {entity} {index}", "inputs": json.dumps({"who": entity})}
+        for index, entity in enumerate((7, 7, 8))
     ]
     with journal.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)
@@ -475,9 +480,9 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     assert (result.journal_rows, result.exports, result.unread) == (2, [address], {})
     assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [8]
     shutil.rmtree(cache_folder(root), ignore_errors=True)
-    changed = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
-    assert 7 not in set(changed.reference["who"])
-    assert len(changed.reference) == 27
+    erased = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
+    assert 7 not in set(erased.reference["who"])
+    assert len(erased.reference) == 27
     with raises_stating(StoreError, address):
         exports.read_manifest(address)
     omitted = backup.back_up(root, str(tmp_path / "backups")).notes

@@ -71,40 +71,46 @@ def test_replay_reports_changed_predictions_of_version(project, rows, contract, 
     result = run("--model", "2", "--since", "1h", "--json", "--out", "all.csv")
     assert result.exit_code == 0, result.output
     match = json.loads(result.stdout)
-    then = rows["happened"].mean()
-    now = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
-    changed = (now >= THRESHOLD) != (then >= THRESHOLD)
-    assert (match["rows"], match["changed_rows"], match["version"]) == (300, changed.sum(), 2)
+    old_scores = rows["happened"].mean()
+    new_scores = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
+    is_changed = (new_scores >= THRESHOLD) != (old_scores >= THRESHOLD)
+    assert (match["rows"], match["changed_rows"], match["version"]) == (300, is_changed.sum(), 2)
     assert 0.1 < match["share"] < 0.9
-    assert match["mean_change"] == pytest.approx((now - then).mean(), abs=1e-6)
-    assert match["mean_absolute_change"] == pytest.approx(np.abs(now - then).mean(), abs=1e-6)
-    assert match["quantiles"]["0.05"] == pytest.approx(np.quantile(now - then, 0.05), abs=1e-6)
-    assert match["changed_quantity"] == "probability of 1"
-    most = np.argsort(-np.abs(now - then))[:10]
-    assert [item["change"] for item in match["largest_changes"]] == pytest.approx(
-        (now - then)[most], abs=1e-6
+    assert match["mean_change"] == pytest.approx((new_scores - old_scores).mean(), abs=1e-6)
+    assert match["mean_absolute_change"] == pytest.approx(
+        np.abs(new_scores - old_scores).mean(), abs=1e-6
     )
-    assert [item["inputs"]["size"] for item in match["largest_changes"]] == pytest.approx(
-        frame["size"].iloc[most]
+    assert match["quantiles"]["0.05"] == pytest.approx(
+        np.quantile(new_scores - old_scores, 0.05), abs=1e-6
+    )
+    assert match["changed_quantity"] == "probability of 1"
+    largest = np.argsort(-np.abs(new_scores - old_scores))[:10]
+    assert [row["change"] for row in match["largest_changes"]] == pytest.approx(
+        (new_scores - old_scores)[largest], abs=1e-6
+    )
+    assert [row["inputs"]["size"] for row in match["largest_changes"]] == pytest.approx(
+        frame["size"].iloc[largest]
     )
     part = (frame["colour"] == "11").to_numpy()
-    [eleven] = [item for item in match["slices"] if item["value"] == "11"]
+    [eleven] = [row for row in match["slices"] if row["value"] == "11"]
     assert (eleven["slice"], eleven["rows"], eleven["changed_rows"]) == (
         "colour",
         part.sum(),
-        changed[part].sum(),
+        is_changed[part].sum(),
     )
-    assert eleven["mean_change"] == pytest.approx((now - then)[part].mean(), abs=1e-6)
+    assert eleven["mean_change"] == pytest.approx((new_scores - old_scores)[part].mean(), abs=1e-6)
     with Path("all.csv").open() as file:
-        written = list(csv.DictReader(file))
-    assert len(written) == 300
-    assert [float(item["change"]) for item in written] == pytest.approx(now - then, abs=1e-6)
-    assert sum(item["is_changed"] == "True" for item in written) == changed.sum()
-    assert set(written[0]) == {
+        csv_rows = list(csv.DictReader(file))
+    assert len(csv_rows) == 300
+    assert [float(row["change"]) for row in csv_rows] == pytest.approx(
+        new_scores - old_scores, abs=1e-6
+    )
+    assert sum(row["is_changed"] == "True" for row in csv_rows) == is_changed.sum()
+    assert set(csv_rows[0]) == {
         "id", "at", "version", "colour", "size", "noise", "flag", "before", "after", "change", "is_changed",
     }  # fmt: skip
-    again = run("--model", "2", "--since", "1h", "--out", "all.csv")
-    assert (again.exit_code, again.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
+    second_run = run("--model", "2", "--since", "1h", "--out", "all.csv")
+    assert (second_run.exit_code, second_run.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
 
 
 def test_replay_table_lists_counts_slices_and_changed_rows(project, make_frame) -> None:
@@ -143,8 +149,8 @@ class FixedScorer:
 
     def predict_many(self, rows: list[dict[str, Any]]) -> list[RowPrediction]:
         return [
-            self.decision_rule.predict_row(self._numbers[place % len(self._numbers)])
-            for place in range(len(rows))
+            self.decision_rule.predict_row(self._numbers[index % len(self._numbers)])
+            for index in range(len(rows))
         ]
 
 
@@ -156,7 +162,7 @@ def row(
             "probabilities": sure}  # fmt: skip
 
 
-def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[str, Any]:
+def replay_rows(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[str, Any]:
     return replay.replay_predictions(
         iter(rows), scorer, contract, "version 2", on_progress=lambda *_: None
     ).to_dict()
@@ -165,20 +171,20 @@ def again(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> dict[s
 def test_multiclass_change_is_measured_for_previous_class() -> None:
     contract = of_classes()
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
-    result = again(
+    result = replay_rows(
         [row(1, "low", sure), row(2, "low", sure)],
         FixedScorer(contract, [0.6, 0.2, 0.2], [0.1, 0.1, 0.8]),
         contract,
     )
     assert (result["rows"], result["changed_rows"]) == (2, 1)
-    assert [item["change"] for item in result["largest_changes"]] == pytest.approx([-0.4, 0.1])
+    assert [row["change"] for row in result["largest_changes"]] == pytest.approx([-0.4, 0.1])
     assert result["largest_changes"][0]["after"] == "high"
 
 
 def test_regression_change_ignores_rounding() -> None:
     contract = of_number()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
-    result = again(rows, FixedScorer(contract, [1000.0000001], [1200.0]), contract)
+    result = replay_rows(rows, FixedScorer(contract, [1000.0000001], [1200.0]), contract)
     assert (result["changed_rows"], result["changed_quantity"]) == (1, "prediction")
     assert result["mean_change"] == pytest.approx(100)
 
@@ -186,15 +192,15 @@ def test_regression_change_ignores_rounding() -> None:
 def test_version_with_other_contract_raises() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     with pytest.raises(ContractError, match=r"version 2 .*number, version 1 .*low, middle, high"):
-        again([row(1, "low", sure)], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows([row(1, "low", sure)], FixedScorer(of_number(), [1.0]), of_number())
     with pytest.raises(ContractError, match=r"version 2 .*low, middle, high, version 1 .*number"):
-        again([row(1, 2.0, None)], FixedScorer(of_classes(), [1, 0, 0]), of_classes())
+        replay_rows([row(1, 2.0, None)], FixedScorer(of_classes(), [1, 0, 0]), of_classes())
     lacking = row(1, 2.0, None)
     del lacking["inputs"]["noise"]
     with pytest.raises(ContractError, match=r"\b2\b.*noise.*id-1"):
-        again([lacking], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows([lacking], FixedScorer(of_number(), [1.0]), of_number())
     with pytest.raises(DataError, match="the journal has no predictions"):
-        again([], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows([], FixedScorer(of_number(), [1.0]), of_number())
 
 
 def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,8 +225,8 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
     assert result["largest_changes"][0]["change"] == pytest.approx(
         -before[np.argmax(np.abs(before))]
     )
-    assert [item["value"] for item in result["slices"]] == ["0", "1", "2", "others"]
-    assert sum(item["rows"] for item in result["slices"]) == 9000
+    assert [row["value"] for row in result["slices"]] == ["0", "1", "2", "others"]
+    assert sum(row["rows"] for row in result["slices"]) == 9000
 
 
 def test_long_replay_prints_progress(project, make_frame, monkeypatch) -> None:

@@ -102,9 +102,9 @@ def test_verdict_survives_json_round_trip() -> None:
     result = verdict(
         details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)}
     )
-    again = Verdict.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
-    assert again == result
-    assert again.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
+    reloaded = Verdict.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    assert reloaded == result
+    assert reloaded.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ FIGURES: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_alt_text_states_its_main_number(name: str) -> None:
-    draw, frame, more, main = FIGURES[name]
-    figure = draw(frame, *more)
+    draw, frame, options, main = FIGURES[name]
+    figure = draw(frame, *options)
     assert missing_facts(figure.alt, *(main if isinstance(main, tuple) else [main])) == []
     html = figure._repr_html_()
     assert '<details class="numbers">' in html
@@ -345,8 +345,8 @@ def test_figure_alt_text_states_its_main_number(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_is_redrawn_for_narrow_screens_in_readable_text(name: str) -> None:
-    draw, frame, more, _ = FIGURES[name]
-    figure = draw(frame, *more)
+    draw, frame, options, _ = FIGURES[name]
+    figure = draw(frame, *options)
     wide, small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)
     assert "display:none" in small
     assert "display:none" not in wide
@@ -421,7 +421,7 @@ def test_figure_without_data_shows_message(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 def test_figure_accepts_one_row_and_missing_intervals(name: str) -> None:
-    draw, frame, more, _ = FIGURES[name]
+    draw, frame, options, _ = FIGURES[name]
     unknown = [
         column
         for column in ("low", "high", "sd", "n", "reference", "roc_auc_sd")
@@ -432,7 +432,7 @@ def test_figure_accepts_one_row_and_missing_intervals(name: str) -> None:
         frame.assign(**dict.fromkeys(unknown, NAN)),
         frame.drop(columns=unknown),
     ):
-        assert "<figure" in draw(part, *more)._repr_html_()
+        assert "<figure" in draw(part, *options)._repr_html_()
 
 
 @pytest.mark.parametrize(
@@ -455,8 +455,8 @@ def luminance(colour: str) -> float:
     return sum(c * weight for c, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
 
 
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
+def contrast(foreground: str, background: str) -> float:
+    low, high = sorted((luminance(foreground), luminance(background)))
     return (high + 0.05) / (low + 0.05)
 
 
@@ -488,8 +488,8 @@ def test_a_curve_shows_its_values_under_the_pointer() -> None:
     assert len(texts) == plotting.MAX_HOVER_STRIPS
     assert missing_facts(texts[0], 0.01) == []
     assert missing_facts(texts[-1], 0.97, 0.9409) == []
-    draw, dots, more, _ = FIGURES["contributions"]
-    assert len(re.findall("<title>", draw(dots, *more).to_svg())) == dots["feature"].nunique()
+    draw, dots, options, _ = FIGURES["contributions"]
+    assert len(re.findall("<title>", draw(dots, *options).to_svg())) == dots["feature"].nunique()
 
 
 def test_figure_summary_is_shown_once_and_hidden_from_screen_readers() -> None:
@@ -515,21 +515,21 @@ def test_multi_panel_figure_has_short_summary_and_full_alt_text() -> None:
 def test_batch_of_known_entities_is_not_called_better() -> None:
     row = {"batch": 5, "metric": "ROC AUC", "value": 0.9, "low": 0.88, "high": 0.92}
     rows = [row | {"reference": 0.8}, row | {"metric": "PR AUC", "reference": 0.95}]
-    new, known = (
+    new_entities, known_entities = (
         monitor.metrics_by_batch(pd.DataFrame(rows).assign(mostly_known=is_known)).summary
         for is_known in (False, True)
     )
-    assert "better than" in new
-    assert "better than" not in known
-    assert missing_facts(known, "fitted on") == []
-    assert all(text.rstrip(".").endswith(": PR AUC") for text in (new, known))
+    assert "better than" in new_entities
+    assert "better than" not in known_entities
+    assert missing_facts(known_entities, "fitted on") == []
+    assert all(text.rstrip(".").endswith(": PR AUC") for text in (new_entities, known_entities))
 
 
 def test_champion_comparison_caption_names_its_rows() -> None:
-    draw, frame, more, _ = FIGURES["difference"]
+    draw, frame, options, _ = FIGURES["difference"]
     rows = "The 400 rows of year 4."
-    caption = draw(frame, *more).caption
-    assert draw(frame, *more, rows).caption == f"{rows} {caption}"
+    caption = draw(frame, *options).caption
+    assert draw(frame, *options, rows).caption == f"{rows} {caption}"
     assert caption
 
 
@@ -548,7 +548,7 @@ def test_shap_figure_describes_size_direction_and_odds() -> None:
 
 
 def test_shap_dots_are_at_their_value_without_overlap() -> None:
-    many = pd.DataFrame(
+    many_rows = pd.DataFrame(
         {
             "feature": "age",
             "level": np.linspace(0, 1, 60),
@@ -556,13 +556,13 @@ def test_shap_dots_are_at_their_value_without_overlap() -> None:
             "shap": [0.1] * 30 + [0.9] * 30,
         }
     )
-    ax = shap_values.shap_summary(many, "the log-odds of “sick”").figure.axes[0]
+    ax = shap_values.shap_summary(many_rows, "the log-odds of “sick”").figure.axes[0]
     strokes = [patch for patch in ax.patches if not patch.get_fill()]
-    drawn = np.concatenate([patch.get_path().vertices[::2] for patch in strokes])
-    assert len(drawn) == 60
-    assert len(np.unique(drawn.round(6), axis=0)) == 60
-    assert sorted(set(drawn[:, 0])) == [0.1, 0.9]
-    assert np.abs(drawn[:, 1]).max() <= 0.4
+    positions = np.concatenate([patch.get_path().vertices[::2] for patch in strokes])
+    assert len(positions) == 60
+    assert len(np.unique(positions.round(6), axis=0)) == 60
+    assert sorted(set(positions[:, 0])) == [0.1, 0.9]
+    assert np.abs(positions[:, 1]).max() <= 0.4
 
 
 def test_missing_shap_values_show_reason() -> None:
@@ -609,9 +609,9 @@ def test_complete_table_has_no_missing_values_figure() -> None:
 
 
 def test_leaderboard_figure_is_sorted_and_names_baseline() -> None:
-    words = compare.leaderboard(BOARD, "roc_auc").alt
-    assert re.search(r"\bgbc\b.*\blr\b", words)
-    assert missing_facts(words, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
+    alt_text = compare.leaderboard(BOARD, "roc_auc").alt
+    assert re.search(r"\bgbc\b.*\blr\b", alt_text)
+    assert missing_facts(alt_text, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
 
 
 def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
@@ -689,9 +689,9 @@ def test_equal_charts_have_distinct_ids(tmp_path: Path) -> None:
     ids = [set(re.findall(r' id="([^"]+)"', chart)) for chart in charts]
     assert len(ids) == 4
     assert len(set().union(*ids)) == sum(map(len, ids))
-    for chart, own in zip(charts, ids, strict=True):
+    for chart, chart_ids in zip(charts, ids, strict=True):
         used = re.findall(r'(?:href="#|url\(#|labelledby=")([\w-]+)', chart)
-        assert set(used) == own
+        assert set(used) == chart_ids
 
 
 def test_setup_cells_are_hidden_and_code_is_folded(tmp_path: Path) -> None:
@@ -756,10 +756,10 @@ def test_page_supports_dark_mode_phone_and_print(tmp_path: Path) -> None:
 def test_page_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = published(tmp_path, concluding(verdict()))
 
-    def broken(*_: Any) -> None:
+    def raise_error(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("os.replace", broken)
+    monkeypatch.setattr("os.replace", raise_error)
     with pytest.raises(OSError, match="disk full"):
         published(tmp_path, concluding(verdict(status="other")))
     folder = tmp_path / "reports/tiny"
@@ -774,10 +774,10 @@ def test_invalid_notebook_raises(tmp_path: Path) -> None:
 
 
 def test_sanitizer_keeps_harmless_html() -> None:
-    retained = (
+    harmless_html = (
         '<table class="a"><tr><td title="a &quot;b&quot;">1 &lt; 2 &#183;</td></tr></table><br>'
     )
-    assert sanitize_html(retained) == retained
+    assert sanitize_html(harmless_html) == harmless_html
     assert sanitize_html("a<script>b</script>c<script/>d").startswith("ac")
     assert (
         sanitize_html('<img src="data:image/png;base64,AA" alt="x">')
@@ -788,10 +788,10 @@ def test_sanitizer_keeps_harmless_html() -> None:
 # Index
 
 
-def receipt(root: Path, made: Verdict) -> None:
-    path = root / "models" / made.book / f"{made.stage}.json"
+def receipt(root: Path, verdict: Verdict) -> None:
+    path = root / "models" / verdict.book / f"{verdict.stage}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(made.to_dict()), encoding="utf-8")
+    path.write_text(json.dumps(verdict.to_dict()), encoding="utf-8")
 
 
 def rows(html: str, book: str) -> dict[str, str]:
@@ -841,7 +841,7 @@ READS = {
 }  # fmt: skip
 
 
-def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str) -> None:
+def built_book(root: Path, book: str = "tiny", champion: int = 2, **environment: str) -> None:
     """Receipts of all stages, each begun an hour after the one before, or when it is said."""
     score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
     result: dict[str, Any] = {
@@ -854,7 +854,7 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
     }  # fmt: skip
     for hour, stage in enumerate(READS, 1):
         facts = {
-            "started": started.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"),
+            "started": environment.get(stage, f"2024-05-06T{hour:02d}:00:00+00:00"),
             "seconds": 1.0,
         }
         receipt(
@@ -862,13 +862,13 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **started: str
         )
 
 
-def run(number: int, ended: str = "ok", **kwargs: Any) -> BuildRun:
+def run(number: int, outcome: str = "ok", **kwargs: Any) -> BuildRun:
     stages = {stage: StageRun("ran", verdict="fine") for stage in READS}
     return BuildRun(
         number,
         started="2024-05-06T07:08:09+00:00",
         seconds=83.2,
-        status=ended,
+        status=outcome,
         stages={**stages, **kwargs},
     )
 
@@ -944,8 +944,8 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
     built_book(tmp_path)
     (tmp_path / "reports/tiny").mkdir(parents=True)
     (tmp_path / "reports/tiny/card-1.html").write_text("")
-    served = VALUE["policies"][0] | {"kind": "champion at capacity", "saving": 0.777}
-    compared = VALUE | {"policies": [*VALUE["policies"], served], "champion": "version 1"}
+    champion_policy = VALUE["policies"][0] | {"kind": "champion at capacity", "saving": 0.777}
+    compared = VALUE | {"policies": [*VALUE["policies"], champion_policy], "champion": "version 1"}
     html = write_brief(tmp_path, contract, 1, candidate=2, value=compared)
     worth, missed, steps = (
         text_of(re.split(r"<h2", html.split(f'id="{name}"')[1])[0])
@@ -1006,12 +1006,14 @@ def test_index_states_whose_saving_it_shows(tmp_path: Path, champion: int) -> No
 def test_index_lists_decisions_newest_first(tmp_path: Path) -> None:
     built_book(tmp_path)
 
-    def entry(number: int, kind: str, word: str, after: int, before: int | None) -> HistoryEntry:
+    def entry(
+        number: int, entry_kind: str, action: str, after: int, before: int | None
+    ) -> HistoryEntry:
         at = f"2024-05-07T0{number % 10}:00:00+00:00"
         return HistoryEntry(
             "tiny",
-            kind,
-            word,
+            entry_kind,
+            action,
             after,
             before,
             after,
@@ -1044,12 +1046,12 @@ def test_index_lists_decisions_newest_first(tmp_path: Path) -> None:
         "anna",
         "&lt;too&gt; slow",
     ]
-    words = [row[2] for row in rows]
-    assert words[:2] == ["roll back", "promote"]
-    assert missing_facts(words[2], "promote") == []
-    assert words[2] != words[1]  # a decision is no move
-    many = [entry(number, "decision", "hold", 2, 2) for number in range(1, 13)]
-    html = index.write(tmp_path, histories={"tiny": many}).read_text(encoding="utf-8")
+    actions = [row[2] for row in rows]
+    assert actions[:2] == ["roll back", "promote"]
+    assert missing_facts(actions[2], "promote") == []
+    assert actions[2] != actions[1]  # a decision is no move
+    many_entries = [entry(number, "decision", "hold", 2, 2) for number in range(1, 13)]
+    html = index.write(tmp_path, histories={"tiny": many_entries}).read_text(encoding="utf-8")
     summary = html.split('<details class="history"')[1].split("</summary>")[0]
     assert missing_facts(summary, 10, 12) == []
 
@@ -1069,7 +1071,7 @@ def pictured(html: str) -> dict[str, tuple[str, str]]:
     result = re.findall(
         r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying
     )
-    return {name: (level, word) for level, name, word in result}
+    return {name: (level, label) for level, name, label in result}
 
 
 def test_diagram_shows_state_of_each_stage(tmp_path: Path) -> None:

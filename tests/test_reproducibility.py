@@ -77,8 +77,11 @@ def test_shuffled_rows_give_same_fingerprint_split_and_folds(
 
     shuffled = frame.sample(frac=1, random_state=3)
     assert not shuffled.index.equals(frame.index)
-    (first, train, folds), (again, train_again, folds_again) = prepared(frame), prepared(shuffled)
-    assert first == again
+    (first, train, folds), (fingerprint_again, train_again, folds_again) = (
+        prepared(frame),
+        prepared(shuffled),
+    )
+    assert first == fingerprint_again
     pd.testing.assert_frame_equal(train, train_again)
     np.testing.assert_array_equal(folds, folds_again)
 
@@ -104,10 +107,10 @@ class TestAssignment:
     @pytest.mark.parametrize("rows", [3, 8, 13])
     def test_rare_class_is_spread_evenly_over_folds(self, rows: int) -> None:
         classes = np.r_[np.ones(rows, int), np.zeros(500, int)]
-        held = np.bincount(
+        counts = np.bincount(
             assign_folds(pd.Series(range(len(classes))), classes, 4)[:rows], minlength=4
         )
-        assert held.max() - held.min() <= 1
+        assert counts.max() - counts.min() <= 1
 
     def test_folds_without_classes_have_equal_size(self) -> None:
         groups = pd.Series(np.repeat(np.arange(60), np.arange(60) % 7 + 1))
@@ -141,16 +144,18 @@ class TestRareClasses:
     def test_class_of_one_entity_raises_before_any_fit(
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
-        item = rare.assign(happened=rare["who"].eq(5).astype("int64"))
+        single_entity = rare.assign(happened=rare["who"].eq(5).astype("int64"))
         with pytest.raises(TrainingError, match="'yes' has 3 rows"):
-            Experiment(item, contract, folds=5, seed=1)
+            Experiment(single_entity, contract, folds=5, seed=1)
 
     def test_ingest_refuses_class_that_cannot_be_cross_validated(
         self, rare: pd.DataFrame, contract: Contract
     ) -> None:
         """Two of the three members with a yes are held out."""
-        drawn = {seed: hash_entities(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)}
-        seed = next(seed for seed, held in drawn.items() if held.sum() == 2)
+        holdout_masks = {
+            seed: hash_entities(pd.Series([1, 5, 9]), seed) < 0.5 for seed in range(60)
+        }
+        seed = next(seed for seed, mask in holdout_masks.items() if mask.sum() == 2)
         with pytest.raises(DataError, match="'yes' of 'happened' has 1 member") as exc_info:
             dataset.split_table(rare, contract, holdout_share=0.5, train_until=None, seed=seed)
         assert "at least 2" in exc_info.value.expected
@@ -179,22 +184,22 @@ class TestDigests:
         step = StageRun(
             "ran", processor=["AVX2", "AVX512F"], digests={"folds": "aaaa", "processor": "x"}
         )
-        other = replace(step, processor=["AVX2"], digests={"folds": "bbbb", "processor": "y"})
+        other_step = replace(step, processor=["AVX2"], digests={"folds": "bbbb", "processor": "y"})
         runs = [
-            BuildRun(number, stages={"compare": each})
-            for number, each in enumerate((step, other, step))
+            BuildRun(number, stages={"compare": run_step})
+            for number, run_step in enumerate((step, other_step, step))
         ]
-        moved = {(change.kind, change.name): change for change in diff.find_changes(*runs[:2])}
-        assert moved["processor", "AVX512F"].to_dict() | {"note": ""} == {
+        changes = {(change.kind, change.name): change for change in diff.find_changes(*runs[:2])}
+        assert changes["processor", "AVX512F"].to_dict() | {"note": ""} == {
             "kind": "processor", "name": "AVX512F", "a": "yes", "b": "no", "difference": None, "note": "",
             "unit": "",
         }  # fmt: skip
-        folds = moved["folds", "compare: fold assignment"]
+        folds = changes["folds", "compare: fold assignment"]
         assert (folds.a, folds.b) == ("aaaa", "bbbb")
-        [same] = [
+        [unchanged] = [
             change for change in diff.find_changes(runs[0], runs[2]) if change.kind == "folds"
         ]
-        assert same.note == "same folds"
+        assert unchanged.note == "same folds"
 
     def test_environment_digests_are_equal_only_for_equal_environments(self) -> None:
         versions, processor = (
@@ -204,6 +209,8 @@ class TestDigests:
         assert {"numpy", "scikit-learn", "lightgbm"} <= versions.keys()
         digests = reproducibility.compute_digests(versions, processor, "f" * 64)
         assert digests["folds"] == "f" * reproducibility.DIGEST_LENGTH
-        other = reproducibility.compute_digests({**versions, "numpy": "0"}, processor[1:], "")
-        assert {name for name in digests if digests[name] == other[name]} == set()
+        other_digests = reproducibility.compute_digests(
+            {**versions, "numpy": "0"}, processor[1:], ""
+        )
+        assert {name for name in digests if digests[name] == other_digests[name]} == set()
         assert digests == reproducibility.compute_digests(versions, processor, "f" * 64)

@@ -78,11 +78,18 @@ class RetrainProject:
     def folder(self, number: int) -> Path:
         return local_artifact_folder(self.root) / f"version {number}" / "artifacts"
 
-    def record_decision(self, number: int, word: str = "promote") -> None:
+    def record_decision(self, number: int, action: str = "promote") -> None:
         champion = aliases.read_aliases(self.root, BOOK).get(aliases.CHAMPION)
         before = champion.number if champion else None
         history.record_decision(
-            self.root, BOOK, word, number, f"It is {word}.", {}, "c0ffee", expected_champion=before
+            self.root,
+            BOOK,
+            action,
+            number,
+            f"It is {action}.",
+            {},
+            "c0ffee",
+            expected_champion=before,
         )
 
     def move(self, number: int, before: int | None) -> None:
@@ -182,10 +189,10 @@ def test_held_challenger_is_reported(
     assert (result.status, result.champion, result.candidate) == (status, 1, 2)
     assert result.sentences[-1] == f"It is {action}."
     monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
-    again = project.retrain(as_of=4)
-    assert (again.status, again.candidate) == ("up to date", 2)
+    second_result = project.retrain(as_of=4)
+    assert (second_result.status, second_result.candidate) == ("up to date", 2)
     assert re.search(
-        rf"\b{action}\b.*\b2\b.*\b3\b", again.sentences[-1]
+        rf"\b{action}\b.*\b2\b.*\b3\b", second_result.sentences[-1]
     )  # the version, and the entry in the history
 
 
@@ -343,9 +350,9 @@ def test_labelled_batch_is_added_to_table(short: RetrainProject) -> None:
 def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> None:
     first = short.batch(year(short, 4))
     short.retrain(batches=(first,))
-    again = short.retrain(batches=(first,))
-    assert again.status == "nothing newer"
-    assert re.search(r"batch\.csv: .*\b0 of 200\b.*\b200\b", again.sentences[0])
+    second_result = short.retrain(batches=(first,))
+    assert second_result.status == "nothing newer"
+    assert re.search(r"batch\.csv: .*\b0 of 200\b.*\b200\b", second_result.sentences[0])
     result = short.retrain(batches=(short.batch(year(short, 5), "later.csv"),))
     assert (result.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
 
@@ -361,7 +368,7 @@ def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainPr
 
 
 @pytest.mark.parametrize(
-    ("spoil", "kind", "message"),
+    ("spoil", "error_class", "message"),
     [
         (
             lambda rows: rows.drop(columns="happened"),
@@ -381,12 +388,12 @@ def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainPr
 )
 def test_invalid_batch_raises_before_building(
     spoil: Callable[[pd.DataFrame], pd.DataFrame],
-    kind: type[Exception],
+    error_class: type[Exception],
     message: str,
     short: RetrainProject,
 ) -> None:
     name = short.batch(spoil(year(short, 4)))
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error_class, match=message):
         short.retrain(batches=(name,))
     assert (short.built, short.values) == ([], {})
     assert not (short.root / "data").exists()
@@ -399,12 +406,12 @@ def test_concurrent_retrains_are_serialized_by_process_lock(project: RetrainProj
     code = "import sys, time; from pathlib import Path; from modelbook.build import locks;"
     code += f"held = locks.lock_retrain(Path(sys.argv[1]), {BOOK!r}); print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(project.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout
-        assert other.stdout.readline() == "held\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first_process:
+        assert first_process.stdout
+        assert first_process.stdout.readline() == "held\n"
         with pytest.raises(BuildError, match=r"\bretrain of tiny\b"):
             project.retrain(as_of=4)
-        other.kill()
+        first_process.kill()
     assert project.retrain(as_of=4).status == "promoted"
 
 
@@ -425,8 +432,8 @@ def test_retrain_command_prints_result_and_exit_code(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project.root)
-    held = run("--cooldown", "7d")
-    assert (held.exit_code, held.output.splitlines()[0]) == (0, "cooldown")
+    cooldown_result = run("--cooldown", "7d")
+    assert (cooldown_result.exit_code, cooldown_result.output.splitlines()[0]) == (0, "cooldown")
     result = json.loads(run("--as-of", "4", "--why", "Outcomes are in.", "--json").output)
     assert (result["status"], result["champion"], result["as_of"]) == ("promoted", 2, 4)
     assert project.built[0][2] == RetrainRequest(4, (), reason="Outcomes are in.")
@@ -460,38 +467,40 @@ class KilledRetrain:
             stderr=self._log,
         )
 
-    def when(self, ready: Callable[[], bool]) -> None:
-        until = time.monotonic() + 900
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 900
         while not ready():
-            if self._process.poll() is not None or time.monotonic() > until:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 pytest.fail(self.said)
             time.sleep(0.02)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return (self._project.root / "retrain.log").read_text()
 
-    def kill(self, *, alone: bool = False) -> None:
-        """Kill it; ``alone``: leave the build that it has started, for the caller to see."""
-        begun = self._project.list_processes()
-        [retrain_id] = {each.ppid() for each in begun if "/ploomber" in " ".join(each.cmdline())}
+    def kill(self, *, keep_build: bool = False) -> None:
+        """Kill the process, and the build that it has started unless ``keep_build``."""
+        processes = self._project.list_processes()
+        [retrain_id] = {
+            process.ppid() for process in processes if "/ploomber" in " ".join(process.cmdline())
+        }
         psutil.Process(retrain_id).kill()
         self._process.wait()
-        if not alone:
+        if not keep_build:
             self.clear()
 
     def clear(self) -> None:
-        begun = self._project.list_processes()
-        for process in begun:
+        processes = self._project.list_processes()
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(begun, 10)
+        psutil.wait_procs(processes, 10)
         self._log.close()
 
 
 def check_consistency(small_project: SmallProject) -> int:
-    """The champion, where it and the history are as they must be at any moment."""
+    """Assert that alias, files and history of the champion are consistent; returns its number."""
     assert (
         history.find_integrity_errors(small_project.root),
         history.alias_mismatch(small_project.root, "tiny"),
@@ -513,8 +522,8 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
     for stage, step in STEPS:
         retraining = KilledRetrain(small_project)
         log = small_project.root / f"reports/tiny/logs/{stage}.log"
-        retraining.when(lambda: log.is_file() and step in log.read_text())  # noqa: B023
-        retraining.kill(alone=stage == "01_ingest")
+        retraining.wait_until(lambda: log.is_file() and step in log.read_text())  # noqa: B023
+        retraining.kill(keep_build=stage == "01_ingest")
         if stage == "01_ingest":  # the build lives on without the command, and lets no other in
             second = small_project.run("modelbook", "retrain", "--as-of", "4")
             assert second.returncode == 1

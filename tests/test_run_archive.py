@@ -20,7 +20,7 @@ from modelbook.pages import failure_report, run_archive
 from modelbook.runs import history
 
 UP_TO_DATE = dict.fromkeys(STAGES, "kept")
-STEMS = [f"{place:02d}_{stage}" for place, stage in enumerate(STAGES, 1)]
+STEMS = [f"{number:02d}_{stage}" for number, stage in enumerate(STAGES, 1)]
 
 
 @pytest.fixture
@@ -36,21 +36,21 @@ def project(tmp_path):
     return tmp_path
 
 
-def write_stage_page(root, stem, drawn="", links=(), mark=""):
+def write_stage_page(root, stem, figure_content="", links=(), mark=""):
     """Leave a stage's page with two figures, and its notebook."""
     bar = "".join(
         f'<a href="{to}">x</a>'
-        for to in ["../index.html", *(f"{other}.html" for other in STEMS), *links]
+        for to in ["../index.html", *(f"{other_stem}.html" for other_stem in STEMS), *links]
     )
     pictures = "".join(
-        figure(f"{stem} {number} {drawn if number == 2 else ''}") for number in (1, 2)
+        figure(f"{stem} {number} {figure_content if number == 2 else ''}") for number in (1, 2)
     )
     folder = root / "reports/tiny"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{stem}.html").write_text(
         f'<html><body>{bar}\n<header class="head"></header>{mark}<a href="{stem}.ipynb">nb</a><h2>What is it?</h2>{pictures}</body></html>'
     )
-    (folder / f"{stem}.ipynb").write_text(json.dumps({"cells": [], "of": stem + drawn}))
+    (folder / f"{stem}.ipynb").write_text(json.dumps({"cells": [], "of": stem + figure_content}))
 
 
 def figure(text):
@@ -110,10 +110,13 @@ class TestArchiveRun:
         first = run(project)
         write_stage_page(project, "02_explore", "new")
         second = run(project, {**UP_TO_DATE, "explore": "ran"})
-        same = [
+        shared_files = [
             name for name in names(first, "[0-9]*") if os.path.samefile(first / name, second / name)
         ]
-        assert set(names(first, "[0-9]*")) - set(same) == {"02_explore.html", "02_explore.ipynb"}
+        assert set(names(first, "[0-9]*")) - set(shared_files) == {
+            "02_explore.html",
+            "02_explore.ipynb",
+        }
         assert len(names(first.parent / "figures")) == 2 * len(STEMS) + 1  # one was drawn anew
         numbers = [archive_notice(second / f"{stem}.html") for stem in STEMS]
         assert numbers == ["1", "2", "1", "1", "1", "1"]  # the run that made the page
@@ -142,7 +145,7 @@ class TestArchiveRun:
         ).read_bytes()
 
     def test_stage_that_did_not_run_has_no_page_and_links_lead_to_its_run(self, project):
-        folder = run(project, {"ingest": "ran", "explore": "not run"}, ended="stopped")
+        folder = run(project, {"ingest": "ran", "explore": "not run"}, outcome="stopped")
         assert names(folder, "[0-9]*") == ["01_ingest.html", "01_ingest.ipynb"]
         assert 'href="index.html">x' in (folder / "01_ingest.html").read_text()
         assert dead_links(project) == set()
@@ -155,7 +158,7 @@ class TestArchiveRun:
             "ingest": "kept",
             "compare": "failed: no family was left",
         }
-        folder = run(project, states, ended="failed")
+        folder = run(project, states, outcome="failed")
         assert names(folder, "03*") == [
             "03_compare-last-good.html",
             "03_compare.html",
@@ -168,7 +171,7 @@ class TestArchiveRun:
         assert '<a href="03_compare.html">compare</a>' in (folder / "index.html").read_text()
 
     def test_failure_without_page_does_not_archive_older_report(self, project):
-        folder = run(project, {"ingest": "kept", "compare": "failed: no disk"}, ended="failed")
+        folder = run(project, {"ingest": "kept", "compare": "failed: no disk"}, outcome="failed")
         assert names(folder, "03*") == []
 
     def test_other_files_of_stage_are_archived_when_linked(self, project):
@@ -230,14 +233,14 @@ class TestBlockedStages:
 
 class TestRunPages:
     def test_any_two_runs_have_comparison_page_linked_from_index(self, project):
-        for drawn in ("a", "b", "c"):
-            write_stage_page(project, "04_finalize", drawn)
+        for figure_content in ("a", "b", "c"):
+            write_stage_page(project, "04_finalize", figure_content)
             run(project)
         runs = project / "reports/tiny/runs"
         assert names(runs, "*.html") == ["1-2.html", "1-3.html", "2-3.html", "index.html"]
-        for number, others in ((1, ("1-2", "1-3")), (2, ("1-2", "2-3")), (3, ("1-3", "2-3"))):
+        for number, pairs in ((1, ("1-2", "1-3")), (2, ("1-2", "2-3")), (3, ("1-3", "2-3"))):
             text = (runs / f"{number}/index.html").read_text()
-            assert [f'href="../{pair}.html"' in text for pair in others] == [True, True]
+            assert [f'href="../{pair}.html"' in text for pair in pairs] == [True, True]
         assert dead_links(project) == set()
 
     def test_build_does_not_rewrite_comparison_of_older_runs(self, project):
@@ -249,8 +252,8 @@ class TestRunPages:
         assert page.read_text() == "mine"
 
     def test_oldest_runs_lose_pages_but_keep_record(self, project):
-        for drawn in ("a", "b", "c", "d"):
-            write_stage_page(project, "04_finalize", drawn)
+        for figure_content in ("a", "b", "c", "d"):
+            write_stage_page(project, "04_finalize", figure_content)
             run(project, keep_runs=2)
         runs = project / "reports/tiny/runs"
         assert names(runs / "1") == sorted(
@@ -260,14 +263,14 @@ class TestRunPages:
         text = (runs / "1/index.html").read_text()
         assert re.search(r"\b2 runs\b", text)
         assert "modelbook diff 1 last --html" in text
-        drawn = [base64.b64encode(f"04_finalize 2 {drawn}".encode()).decode() for drawn in "abcd"]
-        assert len(names(runs / "figures")) == 2 * len(STEMS) + 1
-        assert [item in (runs / "4/04_finalize.html").read_text() for item in drawn] == [
-            False,
-            False,
-            False,
-            True,
+        figure_content = [
+            base64.b64encode(f"04_finalize 2 {figure_content}".encode()).decode()
+            for figure_content in "abcd"
         ]
+        assert len(names(runs / "figures")) == 2 * len(STEMS) + 1
+        assert [
+            figure in (runs / "4/04_finalize.html").read_text() for figure in figure_content
+        ] == [False, False, False, True]
         assert dead_links(project) == set()
 
     def test_manually_removed_runs_leave_no_dead_links(self, project):
@@ -326,10 +329,10 @@ def test_build_archives_its_pages_and_links_to_them(built_project, tmp_path):
     newest = history.list_runs(tmp_path, "tiny")[0]
     folder = tmp_path / f"reports/tiny/runs/{newest.number}"
     for stem, stage in zip(STEMS, STAGES, strict=True):
-        retained = stage in newest.stages and (
+        is_archived = stage in newest.stages and (
             newest.stages[stage].has_result or newest.stages[stage].state == "failed"
         )
-        assert (folder / f"{stem}.html").exists() == retained, stage
+        assert (folder / f"{stem}.html").exists() == is_archived, stage
     assert json.loads((folder / "figures.json").read_text())
     assert dead_links(tmp_path) == set()
     assert all(page.stat().st_size < 300_000 for page in folder.parent.glob("*-*.html"))

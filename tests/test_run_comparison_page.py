@@ -163,7 +163,7 @@ def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
         "ingest": "kept",
         "compare": "failed: no family was left",
     }
-    write_run(project, states, ended="failed")
+    write_run(project, states, outcome="failed")
     words = page(project)[1]
     assert re.search(r"Run 2 [^.]*: no family was left", words)
     assert re.search(r"Run 2 [^.]*figures[^.]*finalize", words)

@@ -99,7 +99,7 @@ def write_run(
     root,
     states=ALL_RAN,
     *,
-    ended="ok",
+    outcome="ok",
     command=("ploomber", "build"),
     environment="env.yaml",
     began=None,
@@ -112,7 +112,7 @@ def write_run(
     messages = {stage: pair[2] for stage, pair in pairs.items() if pair[2]}
     notes = staleness.read_build_state(root, "tiny")
     return history.record_run(
-        root, "tiny", began, states, command=command, env_file=environment, status=ended, messages=messages,
+        root, "tiny", began, states, command=command, env_file=environment, status=outcome, messages=messages,
         module_digests={name: note.get("dependencies_digest", "") for name, note in notes.items()},
         archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **kwargs,
     )  # fmt: skip
@@ -233,7 +233,7 @@ class TestRecordRun:
                 {"name": "families", "value": ["lr", "nb"], "origin": "env file", "meaning": ""}
             ]
         }
-        write_run(project, states, ended="failed", parameters=inputs)
+        write_run(project, states, outcome="failed", parameters=inputs)
         [run] = history.list_runs(project, "tiny")
         assert (run.stages["compare"].state, run.stages["compare"].message) == (
             "failed",
@@ -246,7 +246,7 @@ class TestRecordRun:
         assert run.headline == ["ValueError: no: rows"]
 
     def test_failed_ingest_has_no_data_fingerprint(self, project):
-        write_run(project, {"ingest": "failed: it broke", "explore": "not run"}, ended="failed")
+        write_run(project, {"ingest": "failed: it broke", "explore": "not run"}, outcome="failed")
         [run] = history.list_runs(project, "tiny")
         assert (run.fingerprint, run.rows) == ("", None)
 
@@ -362,9 +362,9 @@ class TestFindRun:
             write_run(project)
         path = project / "reports/tiny/runs/2/run.json"
         path.write_text(content) if content else path.unlink()
-        newest, broken, oldest = history.list_runs(project, "tiny")
+        newest, corrupt, oldest = history.list_runs(project, "tiny")
         assert (newest.read_error, oldest.read_error) == ("", "")
-        assert why in broken.read_error
+        assert why in corrupt.read_error
         with pytest.raises(
             RunHistoryError, match=rf"run 2 cannot be read: .*{why}.*\n.*remove reports/tiny/runs/2"
         ):
@@ -455,7 +455,7 @@ class TestDiffRuns:
             "finalize": "not run",
         }
         inputs = {"compare": [{"name": "folds", "value": 20, "origin": "env.yaml"}]}
-        write_run(project, states, ended="failed", parameters=inputs)
+        write_run(project, states, outcome="failed", parameters=inputs)
         result = find_changes(project)
         assert result[("run", "ended")] == ("ok", "failed")
         assert result[("parameter", "compare.folds")] == ("5", "20")
@@ -563,14 +563,14 @@ def modelbook(root, *args, **environ):
 
 def on_terminal(root, columns, *args):
     """What a command prints on a terminal, without its colours."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     subprocess.run(
-        [find_command("modelbook"), *args], cwd=root, env=environ, stdout=theirs, check=True
+        [find_command("modelbook"), *args], cwd=root, env=environ, stdout=terminal, check=True
     )
-    os.close(theirs)
-    result = os.read(ours, 100_000).decode()
-    os.close(ours)
+    os.close(terminal)
+    result = os.read(controller, 100_000).decode()
+    os.close(controller)
     return re.sub(r"\x1b\[[0-9;]*m", "", result)
 
 
@@ -586,7 +586,7 @@ class TestCommands:
         write_run(
             project,
             {**ALL_RAN, "ingest": "kept", "monitor": "failed: no"},
-            ended="failed",
+            outcome="failed",
             command=long,
         )
         write_run(project, {"ingest": "ran", "explore": "kept"}, environment="env.small.yaml")
@@ -687,10 +687,10 @@ class TestCommands:
         assert "no run 'last-1'" in result.stderr
         assert "expected: one of 1;" in result.stderr
 
-    @pytest.mark.parametrize("words", [["first"], ["1", "2", "3"], ["1.5"], ["last-"]])
-    def test_wrong_usage_exits_with_2(self, project, words):
+    @pytest.mark.parametrize("args", [["first"], ["1", "2", "3"], ["1.5"], ["last-"]])
+    def test_wrong_usage_exits_with_2(self, project, args):
         write_run(project)
-        assert modelbook(project, "diff", *words).returncode == 2
+        assert modelbook(project, "diff", *args).returncode == 2
 
     @pytest.mark.long
     def test_runs_command_selects_book(self, project):

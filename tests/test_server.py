@@ -57,9 +57,9 @@ def server(template: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
 
 
 def wait(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "timed out"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
@@ -116,7 +116,7 @@ def test_killed_process_loses_no_returned_prediction(version_store):
             os.kill(server.process.pid, signal.SIGKILL)
             for client in clients:
                 client.join(30)
-        returned_ids |= {item["id"] for client in clients for item in client.responses}
+        returned_ids |= {response["id"] for client in clients for response in client.responses}
         assert [f for client in clients for f in client.failures if f != "disconnected"] == []
     assert returned_ids - journaled_ids(version_store) == set()
 
@@ -131,17 +131,25 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
         # What came before the last check is not written again: a write after a while checks.
         time.sleep(2 * FILE_CHECK_SECONDS)
         counts = [len(client.responses) for client in clients]
-        wait(lambda: all(len(c.responses) > n for c, n in zip(clients, counts)))
+        wait(lambda: all(len(client.responses) > count for client, count in zip(clients, counts)))
         for file in (version_store.root / "data" / BOOK).glob("journal.db*"):
             file.unlink()
         counts = [len(client.responses) for client in clients]
-        wait(lambda: all(len(c.responses) > n + 100 for c, n in zip(clients, counts)))
+        wait(
+            lambda: all(
+                len(client.responses) > count + 100 for client, count in zip(clients, counts)
+            )
+        )
         for client in clients:
             client.is_stopped = True
             client.join(30)
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
         # One request of each caller may have been answered while its count was read.
-        later = {item["id"] for c, n in zip(clients, counts) for item in c.responses[n + 1 :]}
+        later = {
+            response["id"]
+            for client, count in zip(clients, counts)
+            for response in client.responses[count + 1 :]
+        }
         assert later <= journaled_ids(version_store)
         orphaned = metric(server, "modelbook_journal_orphaned_total")
         total = sum(len(client.responses) for client in clients)
@@ -163,11 +171,13 @@ def test_alias_move_under_load_loses_and_mixes_no_requests(version_store, worker
             client.is_stopped = True
         for client in clients:
             client.join(30)
-        responses = [item for client in clients for item in client.responses]
+        responses = [response for client in clients for response in client.responses]
         assert [f for client in clients for f in client.failures] == []
         by_version = {
             number: {
-                item["probabilities"]["1"] for item in responses if item["model_version"] == number
+                response["probabilities"]["1"]
+                for response in responses
+                if response["model_version"] == number
             }
             for number in (1, 2)
         }
@@ -192,9 +202,9 @@ def test_shutdown_completes_requests_in_progress(version_store):
         for client in clients:
             client.is_stopped = True
             client.join(30)
-        assert {item["id"] for client in clients for item in client.responses} <= journaled_ids(
-            version_store
-        )
+        assert {
+            response["id"] for client in clients for response in client.responses
+        } <= journaled_ids(version_store)
         assert [f for client in clients for f in client.failures if f != "disconnected"] == []
 
 
@@ -206,8 +216,8 @@ def test_incomplete_and_slow_bodies_are_rejected(version_store):
                 b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
             )
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as broken:
-            broken.sendall(
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(
                 b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
             )
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as nonsense:
@@ -218,7 +228,7 @@ def test_incomplete_and_slow_bodies_are_rejected(version_store):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "body"),
+    ("path", "content_type", "body"),
     [
         ("/predict", "application/json", b"[" + b"{}," * 299_999 + b"{}]"),
         (
@@ -231,11 +241,11 @@ def test_incomplete_and_slow_bodies_are_rejected(version_store):
     ],
     ids=["rows", "fields", "columns", "form"],
 )
-def test_one_megabyte_request_uses_bounded_resources(server, path, kind, body):
+def test_one_megabyte_request_uses_bounded_resources(server, path, content_type, body):
     process = psutil.Process(server.process.pid)
     before, memory = sum(process.cpu_times()[:2]), process.memory_info().rss
     with closing(server.connect()) as connection:
-        connection.request("POST", path, body, {"content-type": kind})
+        connection.request("POST", path, body, {"content-type": content_type})
         assert connection.getresponse().status == 413
     assert sum(process.cpu_times()[:2]) - before < 0.3
     assert process.memory_info().rss - memory < 64e6
@@ -289,17 +299,17 @@ def test_forwarded_address_is_trusted_from_configured_proxies_only(version_store
             for number in range(3):
                 client = {"x-forwarded-for": f"192.0.2.{number}"}
                 connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **client})
-                answer = connection.getresponse()
-                answer.read()
-            assert answer.status == last
+                response = connection.getresponse()
+                response.read()
+            assert response.status == last
 
 
 def workers_of(server: RunningServer) -> list[psutil.Process]:
     """The workers, which were started by multiprocessing, without its resource tracker."""
     return [
-        item
-        for item in psutil.Process(server.process.pid).children()
-        if "spawn_main" in "".join(item.cmdline())
+        process
+        for process in psutil.Process(server.process.pid).children()
+        if "spawn_main" in "".join(process.cmdline())
     ]
 
 
@@ -324,11 +334,13 @@ def test_process_metrics_cover_all_workers(version_store):
         )  # the other worker may start later
         workers = workers_of(server)
 
-        def is_told() -> bool:  # both are read at two times: until it no longer grows
+        def is_reported() -> bool:  # both are read at two times: until it no longer grows
             result = metric(server, "process_resident_memory_bytes")
-            return result == pytest.approx(sum(item.memory_info().rss for item in workers), rel=0.1)
+            return result == pytest.approx(
+                sum(worker.memory_info().rss for worker in workers), rel=0.1
+            )
 
-        wait(is_told)
+        wait(is_reported)
 
 
 def test_workers_end_with_killed_supervisor(version_store):

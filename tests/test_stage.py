@@ -173,8 +173,8 @@ class TestProducts:
             Path(name).suffix, {"a": [1, "ä"]}
         )
         files.write(tmp_path / name, content)
-        got = files.read(tmp_path / name)
-        assert got.equals(content) if isinstance(content, pd.DataFrame) else got == content
+        result = files.read(tmp_path / name)
+        assert result.equals(content) if isinstance(content, pd.DataFrame) else result == content
 
     def test_failed_write_keeps_existing_file(self, tmp_path):
         files.write(tmp_path / "a.json", {"old": 1})
@@ -317,13 +317,13 @@ class TestDependencies:
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
         (small_project.root / "env.yaml").write_text(values)
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
-        retained = staleness.read_build_state(small_project.root, "tiny")
+        build_state = staleness.read_build_state(small_project.root, "tiny")
         staleness.forget_stage(small_project.root, "tiny", "explore")
-        assert set(retained) - set(staleness.read_build_state(small_project.root, "tiny")) == {
+        assert set(build_state) - set(staleness.read_build_state(small_project.root, "tiny")) == {
             "explore"
         }
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
-        files.write(small_project.root / "models/tiny/built.json", retained)
+        files.write(small_project.root / "models/tiny/built.json", build_state)
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
         (small_project.root / "reports/tiny/06_monitor.html").unlink()
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
@@ -369,8 +369,10 @@ class TestExplainFailure:
         assert explain_failure(cell, "").startswith("out of memory, MemoryError: ")
 
     def test_lost_database_connection_is_explained(self):
-        gone = "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
-        cell = PapermillExecutionError(5, 4, "log()", "MlflowException", gone, ["..."])
+        message = (
+            "(psycopg.errors.AdminShutdown) terminating connection due to administrator command"
+        )
+        cell = PapermillExecutionError(5, 4, "log()", "MlflowException", message, ["..."])
         assert re.search(r"\n +next: .*PostgreSQL.*", explain_failure(cell, ""))
         wrong = PapermillExecutionError(
             5, 4, "log()", "MlflowException", "(psycopg.errors.UniqueViolation)", ["..."]

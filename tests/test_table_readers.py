@@ -67,17 +67,17 @@ def test_text_around_a_table_is_skipped(
 
 
 @pytest.mark.parametrize(
-    ("words", "encoding"),
+    ("cells", "encoding"),
     [
         (["Ardèche", "Corrèze", "Temp (°C)", "price (£)"], "cp1252"),
         (["Wrocław", "Łódź", "Gdańsk", "Święty"], "cp1250"), (["Москва", "Казань"], "cp1251"),
         (["красный", "синий", "зелёный"], "cp866"), (["東京都", "カテゴリ", "はい", "未婚"], "euc_jp"),
     ],
 )  # fmt: skip
-def test_encoding_is_detected_by_language(words: list[str], encoding: str, tmp_path: Path) -> None:
-    lines = [f"{word},{i}" for i in range(30) for word in words]
+def test_encoding_is_detected_by_language(cells: list[str], encoding: str, tmp_path: Path) -> None:
+    lines = [f"{cell},{i}" for i in range(30) for cell in cells]
     (tmp_path / "t.csv").write_bytes("\n".join(["k,n", *lines]).encode(encoding))
-    assert read_table("t.csv", tmp_path)["k"].unique().tolist() == words
+    assert read_table("t.csv", tmp_path)["k"].unique().tolist() == cells
 
 
 def test_zip_with_several_files_lists_them(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_folder_without_parquet_files_raises(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
+def server_url(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "site").mkdir()
     TABLE.to_csv(tmp_path / "site/t.csv.gz", index=False)
 
@@ -270,18 +270,18 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 
 def test_file_is_read_over_http(
-    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pd.testing.assert_frame_equal(read_table(f"{served}/t.csv.gz?x=1", tmp_path), TABLE)
-    before = quick_fingerprint(f"{served}/t.csv.gz", tmp_path)
-    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) == before
+    pd.testing.assert_frame_equal(read_table(f"{server_url}/t.csv.gz?x=1", tmp_path), TABLE)
+    before = quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path)
+    assert quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path) == before
     os.utime(tmp_path / "site/t.csv.gz", (1, 1))
     TABLE.head(2).to_csv(tmp_path / "site/t.csv.gz", index=False)
-    assert quick_fingerprint(f"{served}/t.csv.gz", tmp_path) != before
-    monkeypatch.setenv("TABLE_HOST", served)
+    assert quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path) != before
+    monkeypatch.setenv("TABLE_HOST", server_url)
     assert len(read_table("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
     with pytest.raises(DataError, match=r"none\.csv.*404"):
-        read_table(f"{served}/none.csv", tmp_path)
+        read_table(f"{server_url}/none.csv", tmp_path)
 
 
 def test_unreachable_address_raises(tmp_path: Path) -> None:

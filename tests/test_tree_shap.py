@@ -55,8 +55,8 @@ def hist_nodes(tree: Any, order: list[int]) -> Nodes:
     def left_codes(node: Any) -> set[int] | None:
         if not node["is_categorical"]:
             return None
-        words = tree.raw_left_cat_bitsets[node["bitset_idx"]]
-        return {code for code in range(256) if words[code // 32] >> (code % 32) & 1}
+        bitset = tree.raw_left_cat_bitsets[node["bitset_idx"]]
+        return {code for code in range(256) if bitset[code // 32] >> (code % 32) & 1}
 
     return [
         {"children": (node["left"], node["right"]), "column": order[node["feature_idx"]],
@@ -67,51 +67,64 @@ def hist_nodes(tree: Any, order: list[int]) -> Nodes:
     ]  # fmt: skip
 
 
-def expect(nodes: Nodes, row: np.ndarray, known: tuple[int, ...], index: int = 0) -> float:
-    """The mean of the leaves that a row may reach, by train rows where a column is not known."""
+def expected_value(
+    nodes: Nodes, row: np.ndarray, known_columns: tuple[int, ...], index: int = 0
+) -> float:
+    """Mean of the reachable leaves, weighted by train rows where a column is unknown."""
     node = nodes[index]
     if node["is_leaf"]:
         return float(node["value"])
     left, right = node["children"]
-    if node["column"] not in known:
-        parts = [nodes[child]["rows"] * expect(nodes, row, known, child) for child in (left, right)]
-        return float(sum(parts) / node["rows"])
+    if node["column"] not in known_columns:
+        weighted_means = [
+            nodes[child]["rows"] * expected_value(nodes, row, known_columns, child)
+            for child in (left, right)
+        ]
+        return float(sum(weighted_means) / node["rows"])
     value, codes = row[node["column"]], node["left_codes"]
     if np.isnan(value):
         goes_left = node["missing_left"]
     else:
         goes_left = value <= node["threshold"] if codes is None else value in codes
-    return expect(nodes, row, known, left if goes_left else right)
+    return expected_value(nodes, row, known_columns, left if goes_left else right)
 
 
 def shapley_values(trees: list[Nodes], row: np.ndarray) -> list[float]:
-    """Weighted means of what a column adds to each coalition of others; last, that of none."""
-    coalitions = [known for size in range(WIDTH + 1) for known in combinations(range(WIDTH), size)]
-    worth = {known: sum(expect(tree, row, known) for tree in trees) for known in coalitions}
+    """Shapley values of all columns by enumeration; the last value is the expected value."""
+    coalitions = [
+        coalition for size in range(WIDTH + 1) for coalition in combinations(range(WIDTH), size)
+    ]
+    values = {
+        coalition: sum(expected_value(tree, row, coalition) for tree in trees)
+        for coalition in coalitions
+    }
     return [
         sum(
-            factorial(len(known)) * factorial(WIDTH - len(known) - 1) / factorial(WIDTH)
-            * (worth[tuple(sorted((*known, column)))] - worth[known])
-            for known in coalitions if column not in known
+            factorial(len(coalition)) * factorial(WIDTH - len(coalition) - 1) / factorial(WIDTH)
+            * (values[tuple(sorted((*coalition, column)))] - values[coalition])
+            for coalition in coalitions if column not in coalition
         )
         for column in range(WIDTH)
-    ] + [worth[()]]  # fmt: skip
+    ] + [values[()]]  # fmt: skip
 
 
 def compare(
-    model: Any, trees_of_output: list[list[Nodes]], rows: np.ndarray, seen: np.ndarray | None = None
+    model: Any,
+    trees_of_output: list[list[Nodes]],
+    rows: np.ndarray,
+    tree_rows: np.ndarray | None = None,
 ) -> None:
-    """``seen`` are the rows as the trees get them."""
-    found = make_tree_explainer(model).compute_contributions(rows)
-    assert found.shape == (len(rows), WIDTH + 1, len(trees_of_output))
+    """``tree_rows`` are the preprocessed rows that the trees receive."""
+    contributions = make_tree_explainer(model).compute_contributions(rows)
+    assert contributions.shape == (len(rows), WIDTH + 1, len(trees_of_output))
     expected = np.array(
         [
             [shapley_values(trees, row) for trees in trees_of_output]
-            for row in (rows if seen is None else seen)
+            for row in (rows if tree_rows is None else tree_rows)
         ]
     ).swapaxes(1, 2)
     assert np.abs(expected[:, :WIDTH]).max() > 0.01
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(contributions, expected, rtol=0, atol=1e-7)
 
 
 def target_of(rows: np.ndarray, classes: int) -> np.ndarray:
@@ -184,11 +197,11 @@ def test_hist_gradient_boosting(model: Any, classes: int, categories: list[int] 
         if categories is None
         else {code: index for index, code in enumerate(np.unique(train[:, CATEGORY]))}
     )
-    seen = rows.copy()
+    tree_rows = rows.copy()
     if categories:
-        seen[:, CATEGORY] = [codes.get(code, np.nan) for code in rows[:, CATEGORY]]
+        tree_rows[:, CATEGORY] = [codes.get(code, np.nan) for code in rows[:, CATEGORY]]
         assert any(node["left_codes"] for tree in trees_of_output[0] for node in tree)
-    compare(fitted, trees_of_output, rows, seen)
+    compare(fitted, trees_of_output, rows, tree_rows)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e12])

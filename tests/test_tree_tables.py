@@ -124,16 +124,16 @@ def grown(name: str) -> Any:
 
 
 @pytest.fixture
-def put(tmp_path: Path) -> Callable[..., TreePredictor]:
+def make_predictor_of(tmp_path: Path) -> Callable[..., TreePredictor]:
     """Write and load the predictor of some models on the same columns, with their weights."""
 
-    def make(models: list[Any], weights: list[float] | None = None) -> TreePredictor:
+    def make_predictor(models: list[Any], weights: list[float] | None = None) -> TreePredictor:
         ensembles = [extract_trees(model, 4) for model in models]
         starts, weights = [0] * len(models), weights or [1.0] * len(models)
         parameters = write_tree_predictor(ensembles, starts, weights, 4, tmp_path, "kernel")
         return TreePredictor.load(tmp_path, "kernel", json.loads(json.dumps(parameters)))
 
-    return make
+    return make_predictor
 
 
 def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
@@ -154,25 +154,25 @@ def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_extracted_trees_predict_like_the_estimator(name: str, put: Any) -> None:
+def test_extracted_trees_predict_like_the_estimator(name: str, make_predictor_of: Any) -> None:
     model, fitted_rows = grown(name), TREES[name][1]
     result = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
     if fitted_rows is KINDS:  # codes that the model knows and others
         result[:, 2] = WIDE.choice([*range(50), np.nan], len(result))
     rows = np.vstack([result, fitted_rows])
     expected = expected_scores(model, rows)
-    predictor = put([model])
+    predictor = make_predictor_of([model])
     tolerance = {"rtol": 1e-12, "atol": 1e-13}
     by_tables = predictor.predict_many(EncodedRows.from_array(rows))
     np.testing.assert_allclose(by_tables, expected, **tolerance)
-    few = slice(None, None, 12)  # fewer than MIN_BATCH_ROWS
-    by_library = predictor.predict_many(EncodedRows.from_array(rows[few]))
-    np.testing.assert_allclose(by_library, expected[few], **tolerance)
-    singly = [predictor.predict_one(row) for row in rows[few].tolist()]
-    np.testing.assert_allclose(singly, expected[few], **tolerance)
+    few_rows = slice(None, None, 12)  # fewer than MIN_BATCH_ROWS
+    by_library = predictor.predict_many(EncodedRows.from_array(rows[few_rows]))
+    np.testing.assert_allclose(by_library, expected[few_rows], **tolerance)
+    singly = [predictor.predict_one(row) for row in rows[few_rows].tolist()]
+    np.testing.assert_allclose(singly, expected[few_rows], **tolerance)
 
 
-def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
+def test_ensemble_of_several_libraries_is_one_weighted_mean(make_predictor_of: Any) -> None:
     for names in (
         ("categories", "catboost"),
         ("histograms of three", "catboost of three"),
@@ -183,7 +183,7 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(put: Any) -> None:
         rows = np.vstack([KINDS, KINDS])
         shares = [weight * expected_scores(model, rows) for model, weight in zip(models, weights)]
         expected = np.sum(shares, axis=0)
-        predictor = put(models, weights)
+        predictor = make_predictor_of(models, weights)
         result = predictor.predict_many(EncodedRows.from_array(rows))
         np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
         singly = [predictor.predict_one(row) for row in rows[:50].tolist()]
@@ -210,14 +210,14 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_large_trees_are_added_to_the_sums_of_the_tables(
-    name: str, put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, make_predictor_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_trees, "BLOCK_ROWS", 300)
     model, fitted_rows, outcome, small_trees = LARGE[name]
     noise = WIDE.random(len(ROWS)) < 0.2
     model.fit(fitted_rows, np.where(noise, np.roll(outcome, 1), outcome))
     boosting = grown(small_trees)
-    predictor = put([model, boosting], [0.6, 0.4])
+    predictor = make_predictor_of([model, boosting], [0.6, 0.4])
     assert (tmp_path / "kernel.onnx").is_file()
     ranges = make_leaf_masks([extract_trees(boosting, 4)], [0])
     rows = np.vstack([rows_at(ranges, model), fitted_rows])
@@ -229,10 +229,12 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
         np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
 
 
-def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_path: Path) -> None:
+def test_version_without_a_graph_of_large_trees_predicts_batches(
+    make_predictor_of: Any, tmp_path: Path
+) -> None:
     boosting, forest = grown("two classes"), RandomForestClassifier(20, random_state=0)
     forest.fit(ROWS, SUM > 0)
-    put([boosting, forest], [0.6, 0.4])
+    make_predictor_of([boosting, forest], [0.6, 0.4])
     parameters = {"width": 4, "outputs": [
         {"base_score": [0.0], "link": "sigmoid", "weight": 0.6, "has_tables": True},
         {"base_score": [0.0], "link": "probability", "weight": 0.4, "has_tables": False},
@@ -244,9 +246,11 @@ def test_version_without_a_graph_of_large_trees_predicts_batches(put: Any, tmp_p
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
 
 
-def test_many_trees_with_one_split_a_level_are_in_no_booster(put: Any, tmp_path: Path) -> None:
+def test_many_trees_with_one_split_a_level_are_in_no_booster(
+    make_predictor_of: Any, tmp_path: Path
+) -> None:
     model, boosting = grown("catboost of many trees"), grown("histograms of three")
-    predictor = put([model, boosting], [0.5, 0.5])
+    predictor = make_predictor_of([model, boosting], [0.5, 0.5])
     text = (tmp_path / "kernel.txt").read_text()
     assert text.count("Tree=") == 20 * 6  # of the other model, with empty ones beside
     rows = np.vstack([KINDS, KINDS[:, ::-1]])
@@ -285,33 +289,33 @@ def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
     ids=str,
 )
 def test_table_size_limits_do_not_change_predictions(
-    limits: dict[str, int], put: Any, monkeypatch: pytest.MonkeyPatch
+    limits: dict[str, int], make_predictor_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = grown("three classes")
     for name, value in limits.items():
         monkeypatch.setattr(bitmask_trees, name, value)
     rows = np.vstack([HOLES, HOLES])
-    result = put([model]).predict_many(EncodedRows.from_array(rows))
+    result = make_predictor_of([model]).predict_many(EncodedRows.from_array(rows))
     np.testing.assert_allclose(result, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("has_arrow", [True, False])
 def test_repeated_values_are_looked_up_with_and_without_arrow(
-    there: bool, put: Any, monkeypatch: pytest.MonkeyPatch
+    has_arrow: bool, make_predictor_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service image has no Arrow, which finds distinct values elsewhere."""
     once, asked_once = bitmask_trees._search_distinct, []
-    monkeypatch.setattr(bitmask_trees, "find_spec", lambda name: there)
+    monkeypatch.setattr(bitmask_trees, "find_spec", lambda name: has_arrow)
     monkeypatch.setattr(
-        bitmask_trees, "_search_distinct", lambda *given: asked_once.append(given) or once(*given)
+        bitmask_trees, "_search_distinct", lambda *args: asked_once.append(args) or once(*args)
     )
     model, rows = grown("gaps"), np.vstack([HOLES] * 20)
-    answers = put([model]).predict_many(EncodedRows.from_array(rows))
-    np.testing.assert_allclose(answers, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
-    assert bool(asked_once) is there
+    predictions = make_predictor_of([model]).predict_many(EncodedRows.from_array(rows))
+    np.testing.assert_allclose(predictions, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
+    assert bool(asked_once) is has_arrow
 
 
-REFUSED = {
+NOT_COMPILED = {
     "counts": (LGBMRegressor(**QUIET, objective="poisson"), "poisson"),
     "a mean of trees": (LGBMRegressor(**QUIET, boosting_type="rf", bagging_freq=1, bagging_fraction=0.5), "tree"),
     "zeros as gaps": (LGBMRegressor(**QUIET, zero_as_missing=True), "zero"),
@@ -321,7 +325,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("model", "reason"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("model", "reason"), NOT_COMPILED.values(), ids=NOT_COMPILED)
 def test_unsupported_trees_raise_compile_error(model: Any, reason: str) -> None:
     outcome = np.abs(SUM) if isinstance(model, LGBMRegressor) else SUM > 0
     with pytest.raises(CompileError, match=reason):

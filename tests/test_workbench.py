@@ -33,7 +33,7 @@ from modelbook.redaction import KERNEL_PACKER_OPTION
 from modelbook.registry import aliases
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
-OTHER = "notebooks/03_compare.ipynb"
+COMPARE_NOTEBOOK = "notebooks/03_compare.ipynb"
 
 
 class Clone(SmallProject):
@@ -71,13 +71,13 @@ class Clone(SmallProject):
         result = self.modelbook("doctor", "--json")
         return result.returncode, {check["name"]: check for check in json.loads(result.stdout)}
 
-    def create_conflict(self, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
+    def create_conflict(self, their_edit: tuple[str, str], our_edit: tuple[str, str]) -> None:
         """Edit the notebook on a branch `theirs`, and differently on main."""
         self.git("checkout", "--quiet", "-b", "theirs")
-        self.edit(NOTEBOOK, *theirs)
+        self.edit(NOTEBOOK, *their_edit)
         self.git("commit", "--quiet", "-am", "theirs")
         self.git("checkout", "--quiet", "main")
-        self.edit(NOTEBOOK, *ours)
+        self.edit(NOTEBOOK, *our_edit)
         self.git("commit", "--quiet", "-am", "ours")
 
     def edit(self, path: str, old: str, new: str) -> None:
@@ -121,12 +121,12 @@ class TestSetup:
             "JupyterLab",
             "git filter",
         ]
-        written = {
+        written_files = {
             path
             for path in tmp_path.rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         } - before
-        assert {path.relative_to(tmp_path).parts[:2] for path in written} == {
+        assert {path.relative_to(tmp_path).parts[:2] for path in written_files} == {
             (".venv", "bin"),  # jupyter-notebook
             (".venv", "etc"),
             (".venv", "share"),
@@ -155,10 +155,10 @@ class TestSetup:
 
     def test_setup_repairs_its_files_and_keeps_foreign_settings(self, configured_clone, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/jupyter_server_config.json"
-        theirs = {
+        foreign_settings = {
             "ServerApp": {"jpserver_extensions": {"ploomber": True, "theirs": True}, "port": 9999}
         }
-        path.write_text(json.dumps(theirs))
+        path.write_text(json.dumps(foreign_settings))
         assert str(path) in configured_clone.modelbook("setup").stdout
         result = json.loads(path.read_text())["ServerApp"]
         assert result["port"] == 9999
@@ -226,9 +226,9 @@ class TestDoctor:
         assert not part.ok
         assert re.search(state, part.state)
         assert part.fix
-        other = books.check_book(small_project.root, "other")
-        assert not other.ok
-        assert "'other'" in other.state
+        problems = books.check_book(small_project.root, "other")
+        assert not problems.ok
+        assert "'other'" in problems.state
 
     def test_doctor_prints_a_table(self, clone):
         result = clone.modelbook("doctor")
@@ -238,14 +238,14 @@ class TestDoctor:
         assert row.endswith("modelbook setup")
 
     @pytest.mark.parametrize(
-        ("found", "state", "fix"),
+        ("version", "state", "fix"),
         [
             ((3, 10, 1), "3.10.1; Modelbook needs", "PYTHON="),
             ((3, 11, 9), "is not in an environment", "make setup"),
         ],
     )
-    def test_doctor_reports_unsupported_python(self, tmp_path, found, state, fix):
-        part = environment.check_python(tmp_path, found, prefix=tmp_path)
+    def test_doctor_reports_unsupported_python(self, tmp_path, version, state, fix):
+        part = environment.check_python(tmp_path, version, prefix=tmp_path)
         assert not part.ok
         assert state in part.state
         assert fix in part.fix
@@ -353,10 +353,10 @@ class TestDoctor:
         assert "make clean" in part.fix
 
     def test_doctor_reports_occupied_ports(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
             part = machine.check_ports({port: ("JupyterLab", "another port")})
         assert part.ok
         assert f"{port} taken" in part.state
@@ -467,9 +467,9 @@ class TestGit:
         assert configured_clone.git("status", "--porcelain") == ""
 
     def test_filter_keeps_cell_ids_tags_and_language(self):
-        content = (ROOT / OTHER).read_bytes()
-        held = json.loads(git_filter.strip_outputs(content))
-        [parameters] = [cell for cell in held["cells"] if cell["id"] == "parameters"]
+        content = (ROOT / COMPARE_NOTEBOOK).read_bytes()
+        stripped = json.loads(git_filter.strip_outputs(content))
+        [parameters] = [cell for cell in stripped["cells"] if cell["id"] == "parameters"]
         assert parameters["metadata"] == {"tags": ["parameters"]}
-        assert held["metadata"]["language_info"] == {"name": "python"}
-        assert held["metadata"]["kernelspec"]["name"] == "python3"
+        assert stripped["metadata"]["language_info"] == {"name": "python"}
+        assert stripped["metadata"]["kernelspec"]["name"] == "python3"

@@ -96,40 +96,40 @@ def test_default_draft_of_real_table_builds_and_predicts_every_row(
 ) -> None:
     name, target = write(tmp_path)
     draft = planning.draft_from_plan(planning.plan_draft(tmp_path, name), target)
-    agreed: Contract = draft.contract
-    check_readings(name, tmp_path, agreed)
-    table = dataset.read_table(name, tmp_path, agreed)
-    rows = agreed.select_training_rows(table)
+    contract: Contract = draft.contract
+    check_readings(name, tmp_path, contract)
+    table = dataset.read_table(name, tmp_path, contract)
+    rows = contract.select_training_rows(table)
     encoder = OneHotEncoder(
-        cols=agreed.categorical_features, handle_unknown="value", handle_missing="value"
+        cols=contract.categorical_features, handle_unknown="value", handle_missing="value"
     )
-    estimator = LogisticRegression(max_iter=500) if agreed.classes else Ridge()
+    estimator = LogisticRegression(max_iter=500) if contract.classes else Ridge()
     model = make_pipeline(encoder, SimpleImputer(), StandardScaler(), estimator)
-    model.fit(agreed.select_features(rows), agreed.encode_target(rows))
-    threshold = 0.5 if len(agreed.classes) == 2 else None
-    compiled = compile_pipeline(model, agreed, threshold, rows, tmp_path / "scorer")
+    model.fit(contract.select_features(rows), contract.encode_target(rows))
+    threshold = 0.5 if len(contract.classes) == 2 else None
+    compiled = compile_pipeline(model, contract, threshold, rows, tmp_path / "scorer")
     assert compiled.reason == ""
     scorer = CompiledScorer.load(tmp_path / "scorer")
     result = batch.score_file(
-        tmp_path / name, tmp_path / "out.parquet", scorer, agreed, 1, on_progress=lambda *_: None
+        tmp_path / name, tmp_path / "out.parquet", scorer, contract, 1, on_progress=lambda *_: None
     )
     assert (result.rows, result.rejected_rows) == (len(table), 0)
     first = {
         key: None if pd.isna(value) else value
-        for key, value in rows[agreed.input_names].iloc[0].astype(object).items()
+        for key, value in rows[contract.input_names].iloc[0].astype(object).items()
     }
-    [row], _ = RowReader(agreed, {}, 1).read_body(json.dumps(first, default=str).encode())
-    answer = pd.read_parquet(tmp_path / "out.parquet").iloc[rows.index[0]]
-    assert str(scorer.predict_one(row).prediction)[:8] == str(answer["prediction"])[:8]
+    [row], _ = RowReader(contract, {}, 1).read_body(json.dumps(first, default=str).encode())
+    prediction = pd.read_parquet(tmp_path / "out.parquet").iloc[rows.index[0]]
+    assert str(scorer.predict_one(row).prediction)[:8] == str(prediction["prediction"])[:8]
 
 
 def test_default_draft_of_real_table_infers_expected_roles(tmp_path: Path) -> None:
     roles = {}
     for write in WRITERS:
         name, target = write(tmp_path)
-        agreed = planning.draft_from_plan(planning.plan_draft(tmp_path, name), target).contract
+        contract = planning.draft_from_plan(planning.plan_draft(tmp_path, name), target).contract
         roles |= {
-            (name.partition(".")[0], key): column.role for key, column in agreed.columns.items()
+            (name.partition(".")[0], key): column.role for key, column in contract.columns.items()
         }
     expected = {
         ("titanic", "PassengerId"): "id", ("titanic", "Ticket"): "dropped", ("titanic", "Name"): "feature", ("titanic", "Cabin"): "feature",

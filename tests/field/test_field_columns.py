@@ -23,58 +23,61 @@ DAYS = pd.date_range("2021-01-01", periods=N, freq="5D")
 
 
 class ColumnCase:
-    """A column: its name, its cells, and what the contract must make of it."""
+    """A column: its name, its cells, and the expected values and attributes in the contract."""
 
     def __init__(
         self,
         cells: Cells,
-        truth: Any = None,
+        expected: Any = None,
         name: str = "odd",
-        also: Callable[[Contract], bool] = lambda agreed: True,
-        **keys: Any,
+        extra_check: Callable[[Contract], bool] = lambda contract: True,
+        **attributes: Any,
     ) -> None:
-        self.name, self.cells, self.truth, self.keys, self.also = name, cells, truth, keys, also
+        self.name, self.cells, self.expected = name, cells, expected
+        self.attributes, self.extra_check = attributes, extra_check
 
-    def is_met(self, agreed: Contract, frame: pd.DataFrame) -> bool:
-        column = agreed.columns[" ".join(self.name.split())]
-        if any(getattr(column, key) != value for key, value in self.keys.items()):
+    def is_met(self, contract: Contract, frame: pd.DataFrame) -> bool:
+        column = contract.columns[" ".join(self.name.split())]
+        if any(getattr(column, key) != value for key, value in self.attributes.items()):
             return False
-        if self.truth is not None:
+        if self.expected is not None:
             result = column.parse_values(frame[" ".join(self.name.split())])
-            expected = pd.Series(self.truth, index=result.index)
+            expected = pd.Series(self.expected, index=result.index)
             if not ((result == expected) | (result.isna() & expected.isna())).all():
                 return False
-        return self.also(agreed)
+        return self.extra_check(contract)
 
 
-def gappy(cells: Cells, step: int = 9) -> Cells:
+def insert_missing(cells: Cells, step: int = 9) -> Cells:
     return [None if i % step == 4 else cell for i, cell in enumerate(cells)]
 
 
-def asked(about: str) -> Callable[[Contract], bool]:
-    return lambda agreed: about in {question.about for question in agreed.questions}
+def has_question(subject: str) -> Callable[[Contract], bool]:
+    return lambda contract: subject in {question.about for question in contract.questions}
 
 
-def numbers(random: np.random.Generator) -> list[int]:
+def draw_integers(random: np.random.Generator) -> list[int]:
     return [int(number) for number in random.integers(1001, 980_000, N)]
 
 
-def small(random: np.random.Generator) -> list[float]:
+def draw_decimals(random: np.random.Generator) -> list[float]:
     return [float(number) for number in random.uniform(0.1, 90, N).round(2)]
 
 
-def whole(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+def integers(random: np.random.Generator) -> ColumnCase:
+    cells = draw_integers(random)
     return ColumnCase([str(c) for c in cells], cells, type="integer", parse=None)
 
 
 def fractions(random: np.random.Generator) -> ColumnCase:
     cells = [float(number) for number in random.uniform(-90, 90, N)]  # 16 and 17 digits
-    return ColumnCase(gappy([str(c) for c in cells]), gappy(cells), type="number", nullable=True)
+    return ColumnCase(
+        insert_missing([str(c) for c in cells]), insert_missing(cells), type="number", nullable=True
+    )
 
 
 def thousands(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+    cells = draw_integers(random)
     return ColumnCase([f"{c:,}" for c in cells], cells, role="feature", parse="number")
 
 
@@ -85,7 +88,7 @@ def german(random: np.random.Generator) -> ColumnCase:
 
 
 def money(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+    cells = draw_integers(random)
     return ColumnCase([f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], parse="currency")
 
 
@@ -95,7 +98,7 @@ def euros(random: np.random.Generator) -> ColumnCase:
 
 
 def percent(random: np.random.Generator) -> ColumnCase:
-    cells = small(random)
+    cells = draw_decimals(random)
     return ColumnCase([f"{c} %" for c in cells], cells, parse="percent")
 
 
@@ -144,40 +147,44 @@ def months(random: np.random.Generator) -> ColumnCase:
 def month_first(random: np.random.Generator) -> ColumnCase:
     starts = pd.date_range("2010-01-01", periods=N, freq="MS")
     return ColumnCase([f"{d:%m/%d/%Y}" for d in starts], starts, name="seen", format="%m/%d/%Y",
-                  also=asked("seen"))  # fmt: skip
+                  extra_check=has_question("seen"))  # fmt: skip
 
 
 def open_ends(random: np.random.Generator) -> ColumnCase:
     texts = [f"{day:%Y-%m-%d}" if i % 4 else "9999-12-31" for i, day in enumerate(DAYS)]
     truth = [day if i % 4 else pd.NaT for i, day in enumerate(DAYS)]
-    return ColumnCase(texts, truth, name="until", type="date", nullable=True, also=asked("until"))
+    return ColumnCase(
+        texts, truth, name="until", type="date", nullable=True, extra_check=has_question("until")
+    )
 
 
 def bounds(random: np.random.Generator) -> ColumnCase:
-    cells = small(random)
+    cells = draw_decimals(random)
     return ColumnCase([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, parse="bound",
-                  also=asked("odd"))  # fmt: skip
+                  extra_check=has_question("odd"))  # fmt: skip
 
 
 def units(random: np.random.Generator) -> ColumnCase:
-    cells = small(random)
-    return ColumnCase([f"{c} kmpl" for c in cells], cells, parse="unit", also=asked("odd"))
+    cells = draw_decimals(random)
+    return ColumnCase(
+        [f"{c} kmpl" for c in cells], cells, parse="unit", extra_check=has_question("odd")
+    )
 
 
 def ranges(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+    cells = draw_integers(random)
     return ColumnCase([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], parse="range",
-                  also=asked("odd"))  # fmt: skip
+                  extra_check=has_question("odd"))  # fmt: skip
 
 
 def words(random: np.random.Generator) -> ColumnCase:
-    cells = gappy([("north", "south", "east")[i % 3] for i in range(N)])
+    cells = insert_missing([("north", "south", "east")[i % 3] for i in range(N)])
     return ColumnCase(cells, cells, type="category", nullable=True, unseen=True)
 
 
 def mixed_codes(random: np.random.Generator) -> ColumnCase:
     cells = [f"PC {17000 + i}" if i % 3 == 0 else str(17000 + i) for i in range(N)]
-    return ColumnCase(cells, name="ticket", role="dropped", also=asked("ticket"))
+    return ColumnCase(cells, name="ticket", role="dropped", extra_check=has_question("ticket"))
 
 
 def prose(random: np.random.Generator) -> ColumnCase:
@@ -186,25 +193,25 @@ def prose(random: np.random.Generator) -> ColumnCase:
 
 
 def odd_words(random: np.random.Generator) -> ColumnCase:
-    cells = [float(n) for n in numbers(random)]
+    cells = [float(n) for n in draw_integers(random)]
     texts = ["ND" if i % 10 == 3 else f"{c:.0f}" for i, c in enumerate(cells)]
     truth = [np.nan if i % 10 == 3 else c for i, c in enumerate(cells)]
-    return ColumnCase(texts, truth, type="integer", nullable=True, also=asked("odd"))
+    return ColumnCase(texts, truth, type="integer", nullable=True, extra_check=has_question("odd"))
 
 
 def missing_target(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+    cells = draw_integers(random)
     return ColumnCase([str(c) for c in cells], name="odd", type="integer",
-                  also=lambda agreed: agreed.missing_target == "exclude")  # fmt: skip
+                  extra_check=lambda contract: contract.missing_target == "exclude")  # fmt: skip
 
 
 def blank_header(random: np.random.Generator) -> ColumnCase:
-    cells = numbers(random)
+    cells = draw_integers(random)
     return ColumnCase([str(c) for c in cells], cells, name="Sales\u00a0EUR", type="integer")
 
 
 def line_in_header(random: np.random.Generator) -> ColumnCase:
-    cells = small(random)
+    cells = draw_decimals(random)
     return ColumnCase([str(c) for c in cells], cells, name="Sales\n(EUR)", type="number")
 
 
@@ -227,34 +234,36 @@ def accents(random: np.random.Generator) -> ColumnCase:
     return ColumnCase(cells, cells, type="category")
 
 
-KINDS = (
-    whole, fractions, thousands, german, money, euros, percent, late_zeros, long_ids, am_pm, utc, basic, spelled,
+CASES = (
+    integers, fractions, thousands, german, money, euros, percent, late_zeros, long_ids, am_pm, utc, basic, spelled,
     quarters, months, month_first, open_ends, bounds, units, ranges, words, mixed_codes, prose, odd_words, missing_target,
     blank_header, line_in_header, saved_index, year_of_make, age, accents,
 )  # fmt: skip
 
 
-def write(frame: pd.DataFrame, kind: str, folder: Path) -> Path:
+def write(frame: pd.DataFrame, file_format: str, folder: Path) -> Path:
     """Write a table as a kind of file."""
-    path = folder / f"t.{kind.partition(' ')[0]}"
-    if kind == "xlsx":
+    path = folder / f"t.{file_format.partition(' ')[0]}"
+    if file_format == "xlsx":
         frame.to_excel(path, index=False)
-    elif kind == "parquet":
+    elif file_format == "parquet":
         frame.to_parquet(path)
-    elif kind == "jsonl":
+    elif file_format == "jsonl":
         frame.to_json(path, orient="records", lines=True)
     else:
-        text = frame.to_csv(index=False, sep={"tsv": "\t", "csv semicolon": ";"}.get(kind, ","))
-        if kind == "csv spaced":
+        text = frame.to_csv(
+            index=False, sep={"tsv": "\t", "csv semicolon": ";"}.get(file_format, ",")
+        )
+        if file_format == "csv spaced":
             text = "\n".join(
                 line.replace('","', '","').replace(",", ", ", 1) for line in text.split("\n")
             )
-        if kind == "csv titled":
+        if file_format == "csv titled":
             text = f"Sales report\n\n{text}"
-        content = text.encode("cp1252" if kind == "csv western" else "utf-8")
-        if kind == "csv.gz":
+        content = text.encode("cp1252" if file_format == "csv western" else "utf-8")
+        if file_format == "csv.gz":
             content = gzip.compress(content)
-        if kind == "zip":
+        if file_format == "zip":
             with zipfile.ZipFile(path, "w") as archive:
                 archive.writestr("t.csv", content)
         else:
@@ -276,24 +285,19 @@ FILES = (
 )
 
 
-def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
+def run_recipe(number: int, make_case: Any, file_format: str, folder: Path) -> str:
     """Draft a recipe's table and read it in every way; returns what is wrong."""
     random = np.random.default_rng(number)
-    recipe = kind(random)
+    recipe = make_case(random)
     x = random.normal(50, 10, N).round(2)
-    happened = pd.Series((x + random.normal(0, 8, N) > 50).astype(int).astype(object))
-    if kind is missing_target:
-        happened[::9] = None
+    target = pd.Series((x + random.normal(0, 8, N) > 50).astype(int).astype(object))
+    if make_case is missing_target:
+        target[::9] = None
     frame = pd.DataFrame(
-        {
-            "x": x,
-            "k": [("a", "b")[i % 2] for i in range(N)],
-            recipe.name: recipe.cells,
-            "y": happened,
-        }
+        {"x": x, "k": [("a", "b")[i % 2] for i in range(N)], recipe.name: recipe.cells, "y": target}
     )
     try:
-        path = write(frame, file_kind, folder)
+        path = write(frame, file_format, folder)
         result = planning.draft_from_plan(planning.plan_draft(folder, path.name), "y")
         check_readings(path.name, folder, result.contract)
         read = read_table(path.name, folder, result.contract)
@@ -306,13 +310,13 @@ def run_recipe(number: int, kind: Any, file_kind: str, folder: Path) -> str:
 def test_every_column_recipe_is_read_identically_by_all_readers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipes = [(kind, file_kind) for kind in KINDS for file_kind in FILES]
+    recipes = [(make_case, file_format) for make_case in CASES for file_format in FILES]
     failures = {}
-    for number, (kind, file_kind) in enumerate(recipes):
+    for number, (make_case, file_format) in enumerate(recipes):
         folder = tmp_path / str(number)
         folder.mkdir()
-        if problem := run_recipe(number, kind, file_kind, folder):
-            failures[f"{kind.__name__} in {file_kind}"] = problem
+        if problem := run_recipe(number, make_case, file_format, folder):
+            failures[f"{make_case.__name__} in {file_format}"] = problem
     score = 1 - len(failures) / len(recipes)
     with capsys.disabled():
         print(f" {len(recipes)} recipes, {score:.1%} ", end="")

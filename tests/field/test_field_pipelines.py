@@ -35,12 +35,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SmallProj
     """Makes a project without some stages, once."""
 
     @cache
-    def make(*left_out: str) -> SmallProject:
+    def make_project(*left_out: str) -> SmallProject:
         small_project = SmallProject(put_empty_store(tmp_path_factory.mktemp("walks")))
         small_project.remove_stages(*left_out)
         return small_project
 
-    return make
+    return make_project
 
 
 def run(*args: Any) -> Any:
@@ -52,7 +52,7 @@ def build(small_project: SmallProject, book: str, values: dict[str, Any]) -> Any
     return small_project.build(PLOOMBER_ENV_FILENAME=f"env.{book}.yaml", **overrides)
 
 
-def carry_out_stages(
+def run_stages(
     small_project: SmallProject, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a build up to deploy does, without kernels and pages."""
@@ -64,8 +64,8 @@ def carry_out_stages(
         patch.setenv("PLOOMBER_ENV_FILENAME", name)
         for stage in ("ingest", "compare", "finalize", "deploy"):
             fields = config.STAGES[stage].model_fields
-            own = {name: value for name, value in env.items() if name in fields}
-            run_cells(small_project.root, stage, own, wired=True)
+            parameters = {name: value for name, value in env.items() if name in fields}
+            run_cells(small_project.root, stage, parameters, wired=True)
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -87,10 +87,10 @@ def test_real_table_is_drafted_built_promoted_served_and_monitored(
         result = build(small_project, book, values)
         assert result.returncode == 0, result.stdout + result.stderr
     else:
-        carry_out_stages(small_project, book, values, monkeypatch)
+        run_stages(small_project, book, values, monkeypatch)
     if versions.get_champion(small_project.root, book) is None:  # the gate holds a model of noise
-        held = run("promote", 1, "--override", "a test of the way", "--book", book)
-        assert held.exit_code == 0, held.output
+        result_of_promotion = run("promote", 1, "--override", "a test of the way", "--book", book)
+        assert result_of_promotion.exit_code == 0, result_of_promotion.output
     scorer = versions.get_champion(small_project.root, book).tags["scorer"]
     assert scorer.startswith("compiled"), scorer
     scored = run("score", name, f"{book}.parquet", "--book", book)
