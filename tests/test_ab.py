@@ -217,9 +217,9 @@ def test_sample_ratio_test_controls_false_alarms_after_every_user() -> None:
     """Repeated chi-square tests at 0.005 alarm in more than 2% of tests without mismatch."""
     alarms = 0
     for seed in range(100):
-        arms = np.cumsum(np.random.default_rng(seed).random(2000) < 0.3)
+        variants = np.cumsum(np.random.default_rng(seed).random(2000) < 0.3)
         evaluations = [
-            analysis.sample_ratio_p_value((n - arms[n - 1], arms[n - 1]), 0.3)
+            analysis.sample_ratio_p_value((n - variants[n - 1], variants[n - 1]), 0.3)
             for n in range(50, 2001, 10)
         ]
         alarms += min(evaluations) < analysis.SAMPLE_RATIO_ALPHA

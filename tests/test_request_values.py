@@ -121,7 +121,7 @@ def test_single_value_is_parsed_like_a_series(contract: Contract, name: str, val
     column, inputs = contract.columns[name], pd.Series([value], dtype=object)
     result = column.parse_value(value)
     parsed = column.parse_values(inputs)
-    if parsed.isna()[0] or not column.valid_mask(inputs)[0]:
+    if parsed.isna()[0] or not column.find_valid(inputs)[0]:
         assert result is None
     elif column.type in ("date", "text") and column.role == "feature":
         assert result == tuple(part[0] for part in column.derive_features("", parsed).values())
@@ -289,7 +289,7 @@ def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:
     assert column.parse_values(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist()[
         :2
     ] == [1, 0]
-    assert column.valid_mask(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [
+    assert column.find_valid(pd.Series(["True", "false", None, "yes"], dtype=object)).tolist() == [
         True,
         True,
         True,

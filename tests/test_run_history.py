@@ -647,7 +647,7 @@ class TestCommands:
         result = modelbook(project, "diff")
         assert result.returncode == 0
         rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines()]
-        assert ["what", "name", "run 1", "run 2", "difference", "note"] in rows
+        assert ["kind", "name", "run 1", "run 2", "difference", "note"] in rows
         assert ["parameter", "compare.folds", "5", "10", "default"] in rows
         intervals = "0.730 to 0.770, then 0.780 to 0.820"
         assert ["metric", "finalize.roc_auc", "0.7500", "0.8000", "+0.05", intervals] in rows

@@ -62,7 +62,7 @@ class ABPlan:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """Summary of one variant.
 
     Attributes
@@ -105,8 +105,8 @@ class ABResult:
     """
 
     decision: str
-    champion: Arm
-    challenger: Arm
+    champion: Variant
+    challenger: Variant
     difference: float
     low: float
     high: float
@@ -158,7 +158,11 @@ class ABResult:
     @property
     def has_few_events(self) -> bool:
         """Whether a variant has fewer users with the rarest outcome than the plan requires."""
-        events = [arm.events for arm in (self.champion, self.challenger) if arm.events is not None]
+        events = [
+            variant.events
+            for variant in (self.champion, self.challenger)
+            if variant.events is not None
+        ]
         return min(events, default=self.plan.min_events) < self.plan.min_events
 
 
@@ -176,8 +180,8 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
     champion_sums, challenger_sums = (
         sums[-1] if len(sums) else np.zeros(6) for sums in _cumulative_sums(users)
     )
-    champion = _summarize_arm(users[~users["challenger"]], champion_sums, plan)
-    challenger = _summarize_arm(users[users["challenger"]], challenger_sums, plan)
+    champion = _summarize_variant(users[~users["challenger"]], champion_sums, plan)
+    challenger = _summarize_variant(users[users["challenger"]], challenger_sums, plan)
     has_outcome = users["rows_with_outcomes"] > 0
     difference, low, high = map(
         float,
@@ -358,7 +362,7 @@ def _widen_for_bounded_losses(
     return difference, np.minimum(low, lower), np.maximum(high, upper)
 
 
-def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:
+def _summarize_variant(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Variant:
     users_with_outcomes, mean, spread = _mean_and_spread(sums)
     halfwidth = confidence_sequence_halfwidth(
         users_with_outcomes, spread, alpha=ALPHA, optimal_observations=plan.min_users
@@ -366,7 +370,7 @@ def _summarize_arm(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Arm:
     interval = (float(mean - halfwidth), float(mean + halfwidth))
     outcome_rows = int(users["rows_with_outcomes"].sum())
     events = users["has_event"].sum(min_count=1)
-    return Arm(
+    return Variant(
         len(users),
         int(users["rows"].sum()),
         int(users_with_outcomes),

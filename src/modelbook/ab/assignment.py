@@ -1,4 +1,4 @@
-"""Traffic assignment: a user always gets the same variant, in every worker and at any time."""
+"""Traffic assignment: a user always gets the same variant, in each worker."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from modelbook.ab.analysis import (
     KEEP_CHAMPION,
     PROMOTE_CHALLENGER,
     ABResult,
-    Arm,
+    Variant,
 )
 from modelbook.ab.split_traffic import SplitTraffic
 from modelbook.formatting import format_count
@@ -32,8 +32,8 @@ def summarize_ab(result: ABResult, traffic: SplitTraffic) -> dict[str, Any]:
         {
             "status": result.decision,
             "level": DECISION_LEVELS[result.decision],
-            "sentences": write_sentences(result, traffic),
-            "next": _next_step(result, traffic),
+            "sentences": make_sentences(result, traffic),
+            "next": _describe_next_step(result, traffic),
             "book": traffic.book,
             "loss": traffic.loss_name,
             "versions": {
@@ -45,7 +45,7 @@ def summarize_ab(result: ABResult, traffic: SplitTraffic) -> dict[str, Any]:
     )
 
 
-def write_sentences(result: ABResult, traffic: SplitTraffic) -> list[str]:
+def make_sentences(result: ABResult, traffic: SplitTraffic) -> list[str]:
     """Return the sentences of the summary, decision first."""
     return [
         _describe_decision(result, traffic),
@@ -73,8 +73,8 @@ def _describe_decision(result: ABResult, traffic: SplitTraffic) -> str:
             else ""
         )
         return (
-            f"Not decided: challenger minus champion is {difference_text}, so either may be "
-            f"better.{estimate}"
+            f"Not decided: challenger minus champion is {difference_text}; the "
+            f"confidence interval contains 0.{estimate}"
         )
     direction = "lower" if result.decision == PROMOTE_CHALLENGER else "higher"
     comparison = (
@@ -104,31 +104,34 @@ def _list_unmet_minimums(result: ABResult) -> list[str]:
 
 
 def _describe_counts(result: ABResult, traffic: SplitTraffic) -> str:
-    arms = (
+    variants = (
         ("champion", traffic.champion_version, result.champion),
         ("challenger", traffic.challenger_version, result.challenger),
     )
     descriptions = [
-        f"{variant}, version {number}, {_describe_arm(arm)}" for variant, number, arm in arms
+        f"{name}, version {number}, {_describe_variant(variant)}"
+        for name, number, variant in variants
     ]
     return f"The {'; the '.join(descriptions)}."
 
 
-def _describe_arm(arm: Arm) -> str:
-    rows = f"predicted {format_count(arm.rows, 'row')} of {format_count(arm.users, 'user')}"
-    if not arm.rows_with_outcomes:
+def _describe_variant(variant: Variant) -> str:
+    rows = f"predicted {format_count(variant.rows, 'row')} of {format_count(variant.users, 'user')}"
+    if not variant.rows_with_outcomes:
         return f"{rows}, without outcomes so far"
     return (
-        f"{rows}, {arm.rows_with_outcomes:,} with outcomes, mean loss "
-        f"{format_metric(arm.mean_loss)}"
+        f"{rows}, {variant.rows_with_outcomes:,} with outcomes, mean loss "
+        f"{format_metric(variant.mean_loss)}"
     )
 
 
 def _describe_sample_ratio(result: ABResult) -> str:
-    share, users = result.plan.challenger_share, (result.champion.users, result.challenger.users)
+    challenger_share = result.plan.challenger_share
+    users = result.champion.users, result.challenger.users
     if result.sample_ratio_p is None:
         return (
-            f"There are too few users to test whether the challenger has its share of {share:.0%}."
+            "There are too few users to test whether the challenger received the planned "
+            f"{challenger_share:.0%} of the traffic."
         )
     uses_outcomes = (
         result.outcome_sample_ratio_p is not None
@@ -138,11 +141,12 @@ def _describe_sample_ratio(result: ABResult) -> str:
         users = (result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
     sentence = f"The challenger has {users[1] / sum(users):.1%} of the {sum(users):,} users"
     p = result.outcome_sample_ratio_p if uses_outcomes else result.sample_ratio_p
-    where = " with outcomes" if uses_outcomes else ""
-    return f"{sentence}{where}; {share:.0%} were planned (sequential test, p = {p:.2g})."
+    qualifier = " with outcomes" if uses_outcomes else ""
+    planned = f"{challenger_share:.0%} were planned (sequential test, p = {p:.2g})"
+    return f"{sentence}{qualifier}; {planned}."
 
 
-def _next_step(result: ABResult, traffic: SplitTraffic) -> str:
+def _describe_next_step(result: ABResult, traffic: SplitTraffic) -> str:
     return {
         PROMOTE_CHALLENGER: f"modelbook promote {traffic.challenger_version} --require-ab",
         KEEP_CHAMPION: "modelbook challenge --end",

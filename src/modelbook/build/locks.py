@@ -12,12 +12,12 @@ from modelbook.file_lock import acquire_lock
 
 
 def lock_build(root: Path) -> AbstractContextManager[BaseFileLock]:
-    """Acquire the build lock of a project, which backup, upgrade, prune, forget and reset use, too.
+    """Acquire the build lock of a project, also used by backup, upgrade, prune, forget and reset.
 
     Raises
     ------
     BuildError
-        If a build, or one of them, holds it.
+        If a build or one of these commands is running.
     """
     return _acquire(
         root / "models" / ".build.lock",

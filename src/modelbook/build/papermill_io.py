@@ -13,7 +13,7 @@ from modelbook.errors import StageError
 class ReadOnlySourceHandler(LocalHandler):
     """Papermill's handler for local files, with the source notebooks of a project read-only.
 
-    ``pyproject.toml`` registers it for the possible prefixes of their paths.
+    ``pyproject.toml`` registers it for each prefix that the path of a source may have.
     """
 
     def write(self, buf: str, path: str) -> None:

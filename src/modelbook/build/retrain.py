@@ -104,7 +104,7 @@ def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
 def _find_champion(root: Path, book: str) -> RegisteredVersion:
     champion = aliases.read_aliases(root, book).get(aliases.CHAMPION)
     if champion is None:
-        raise aliases.missing_champion(StoreError, book)
+        raise aliases.make_missing_champion_error(StoreError, book)
     champion.verify_files()
     return champion
 

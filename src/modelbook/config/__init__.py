@@ -24,8 +24,8 @@ from modelbook.config.values import (
     AUTO,
     CLASS_NAME,
     FAMILIES,
+    FAMILY_DISTRIBUTIONS,
     FAMILY_PACKAGES,
-    FAMILY_WHEELS,
     NONE,
     suggest_name,
 )
@@ -33,7 +33,7 @@ from modelbook.errors import ParameterError
 from modelbook.redaction import redact
 
 __all__ = [
-    "AUTO", "CLASS_NAME", "FAMILIES", "FAMILY_PACKAGES", "FAMILY_WHEELS", "NONE", "STAGES",
+    "AUTO", "CLASS_NAME", "FAMILIES", "FAMILY_DISTRIBUTIONS", "FAMILY_PACKAGES", "NONE", "STAGES",
     "Compare", "Deploy", "Explore", "Finalize", "Ingest", "Monitor", "ParameterError", "Parameters",
     "redact", "suggest_name", "validate",
 ]  # fmt: skip

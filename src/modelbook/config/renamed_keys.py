@@ -1,4 +1,4 @@
-"""Names from before 1.0.0: of keys of env files, settings, and metrics."""
+"""Renamed keys of env files, settings and metrics: name before 1.0.0 to present name."""
 
 from __future__ import annotations
 

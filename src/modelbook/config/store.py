@@ -18,9 +18,9 @@ from modelbook.errors import StoreError
 STORE_FILE = "store.yaml"
 ENV_PREFIX = "MODELBOOK_STORE_"
 MLFLOW_VARIABLES = {"tracking_uri": "MLFLOW_TRACKING_URI", "registry_uri": "MLFLOW_REGISTRY_URI"}
-# MLflow writes its address into the environment, where it would become a setting of another thread.
+# MLflow sets MLFLOW_TRACKING_URI in os.environ; no other thread may read it as a setting.
 ENVIRONMENT_LOCK = threading.Lock()
-POSTGRESQL_SCHEMES = ("postgresql", "postgres")  # completed by the driver that is installed
+POSTGRESQL_SCHEMES = ("postgresql", "postgres")  # the scheme gets the installed driver
 
 
 class StoreSettings(FileSettings):

@@ -73,9 +73,9 @@ FAMILIES = {
         "br": "Bayesian ridge",
         "huber": "Huber regression",
         "lar": "least angle regression",
-        "llar": "lasso by least angles",
+        "llar": "LARS lasso",
         "omp": "orthogonal matching pursuit",
-        "ard": "relevance determination",
+        "ard": "automatic relevance determination",
         "par": "passive-aggressive regression",
         "ransac": "RANSAC",
         "tr": "Theil-Sen regression",
@@ -95,13 +95,13 @@ FAMILIES = {
     },
 }
 FAMILY_PACKAGES = {"xgboost": "xgboost"}  # package to import; the extra has the family's name
-FAMILY_WHEELS = {"xgboost": "xgboost-cpu"}  # package to install, by family
+FAMILY_DISTRIBUTIONS = {"xgboost": "xgboost-cpu"}  # distribution to install, by family
 CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*")  # in scikit-learn: HistGradientBoostingClassifier
 KNOWN_FAMILIES = list(dict.fromkeys(name for names in FAMILIES.values() for name in names))
 
 
 def split_words(value: Any) -> Any:
-    """Split a text at blanks and commas, as on a command line; pass a list from YAML through."""
+    """Split a string at whitespace and commas, as on a command line; return a list unchanged."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
@@ -178,7 +178,7 @@ TransformerNames = Annotated[
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def parse_duration(span: str) -> float:
+def parse_duration(text: str) -> float:
     """Parse a duration such as ``7d``, ``12h``, ``30m`` or ``90s`` to seconds.
 
     Raises
@@ -186,9 +186,9 @@ def parse_duration(span: str) -> float:
     ValueError
         When the text is not a duration, or the duration is zero.
     """
-    match = re.fullmatch(r"(\d+)([smhd])", span.strip())
+    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
     if not match or not int(match[1]):
-        raise ValueError(f"{span!r} is not a duration, such as 7d, 12h, 30m or 90s")
+        raise ValueError(f"{text!r} is not a duration, such as 7d, 12h, 30m or 90s")
     return float(int(match[1]) * UNIT_SECONDS[match[2]])
 
 

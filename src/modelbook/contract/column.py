@@ -265,7 +265,7 @@ class Column(BaseModel):
         )
         return parsed.astype("int64") if stores_integers and parsed.notna().all() else parsed
 
-    def valid_mask(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
+    def find_valid(self, values: pd.Series, parsed: pd.Series | None = None) -> pd.Series:
         """Return whether each value meets the column's rule.
 
         Missing values count as valid here, because ``nullable`` is a separate rule.
@@ -328,7 +328,7 @@ class Column(BaseModel):
         return category if is_valid else None
 
     def is_valid_number(self, value: float) -> bool:
-        """Return whether one number meets the column's rule, like ``valid_mask`` for a series."""
+        """Return whether one number meets the column's rule, like ``find_valid`` for a series."""
         return bool(
             np.isfinite(value)
             and (self.type != "boolean" or value in (0, 1))

@@ -1,4 +1,4 @@
-"""Layout of a book's file: every decision on reading it that its content does not determine."""
+"""Layout of a book's file: options for reading it, such as delimiter, encoding and header."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def read_plain_numbers(values: pd.Series) -> pd.Series:
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.dtype.kind != "f" or not holds_texts(values):
+    if numbers.dtype.kind != "f" or not contains_text(values):
         return numbers
     exact_numbers = numbers.to_numpy(copy=True)
     is_number = ~np.isnan(exact_numbers)
@@ -120,7 +120,7 @@ def read_plain_number(text: str) -> float:
     return number if is_plain or PLAIN_NUMBER.fullmatch(text) else math.nan
 
 
-def holds_texts(values: pd.Series | pd.Index) -> bool:
+def contains_text(values: pd.Series | pd.Index) -> bool:
     """Whether values may be texts: objects before pandas 3, of the type ``str`` since.
 
     Arrow's texts (``string``) are excluded: see ``dataset.arrow_text``.
@@ -130,7 +130,7 @@ def holds_texts(values: pd.Series | pd.Index) -> bool:
 
 def parse_booleans(values: pd.Series) -> pd.Series:
     """Parse booleans as 1.0 and 0.0, with texts as pandas reads them; NaN for anything else."""
-    return parse_numbers(values.replace(BOOLEAN_TEXTS) if holds_texts(values) else values)
+    return parse_numbers(values.replace(BOOLEAN_TEXTS) if contains_text(values) else values)
 
 
 def normalize_texts(values: pd.Series) -> pd.Series:
@@ -142,7 +142,7 @@ def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     """Replace blank texts and missing-value markers with NaN, and dates out of range with NaT."""
     if values.dtype.kind == "M":
         return clip_timestamps(values)
-    if not holds_texts(values):
+    if not contains_text(values):
         return values
     missing_texts = {"", *markers}
     missing_values = [

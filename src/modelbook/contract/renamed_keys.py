@@ -1,4 +1,4 @@
-"""Names of 1.0.0 for keys of contracts: its versions hold their contract, and never change."""
+"""Keys of contracts renamed since 1.0.0; contracts stored with its versions have the old names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RENAMED_VALUES = {"missing_target": {"leave_out": "exclude"}}
 
 
 def rename_keys(data: Any, new_names: Mapping[str, str]) -> Any:
-    """Rename keys of a mapping; one that has the new name too keeps both, and is refused."""
+    """Rename keys of a mapping; with both names it keeps both, and validation rejects it."""
     if not isinstance(data, dict):
         return data
     return {

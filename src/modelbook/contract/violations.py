@@ -106,7 +106,7 @@ def _find_value_violations(
     if not (column.nullable or (is_target and contract.missing_target == "exclude")):
         missing = values[values.isna()]
         yield missing.index, missing, "must not be missing"
-    invalid = values[~column.valid_mask(values)]
+    invalid = values[~column.find_valid(values)]
     yield invalid.index, invalid, f"must be {column.describe_rule()}"
 
 

@@ -10,7 +10,7 @@ from modelbook.contract.parsing import (
     MISSING_VALUE_TEXTS,
     DecimalMark,
     clip_timestamps,
-    holds_texts,
+    contains_text,
     mask_missing_markers,
     read_plain_numbers,
 )
@@ -160,7 +160,9 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
         numbers = read_plain_numbers(points) if is_clear else cells
     else:
         numbers = read_plain_numbers(cells)
-    return numbers if not holds_texts(numbers) and numbers.notna().equals(cells.notna()) else cells
+    return (
+        numbers if not contains_text(numbers) and numbers.notna().equals(cells.notna()) else cells
+    )
 
 
 def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:

@@ -341,6 +341,6 @@ def _has_named_index(frame: pd.DataFrame) -> bool:
     """Whether the index carries labels rather than a plain row count."""
     import pandas as pd
 
-    from modelbook.contract.parsing import holds_texts
+    from modelbook.contract.parsing import contains_text
 
-    return not isinstance(frame.index, pd.RangeIndex) and holds_texts(frame.index)
+    return not isinstance(frame.index, pd.RangeIndex) and contains_text(frame.index)

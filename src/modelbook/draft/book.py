@@ -180,7 +180,7 @@ def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
         **{
             name: parsing.mask_missing_markers(frame[name], markers)
             for name in frame
-            if parsing.holds_texts(frame[name])
+            if parsing.contains_text(frame[name])
         }
     )
 

@@ -176,7 +176,7 @@ def replace_values(values: pd.Series, replacements: Mapping[str, str]) -> pd.Ser
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
     """Return missing-value markers: declared ones, and common ones in numeric columns."""
     markers = list(declared_markers)
-    for name in filter(lambda name: parsing.holds_texts(frame[name]), frame):
+    for name in filter(lambda name: parsing.contains_text(frame[name]), frame):
         values = parsing.mask_missing_markers(frame[name], declared_markers)
         texts = _distinct_texts(values.dropna())
         column_markers = [
@@ -465,7 +465,7 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
 
 
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
-    if replacements := find_spellings(values) if parsing.holds_texts(values) else {}:
+    if replacements := find_spellings(values) if parsing.contains_text(values) else {}:
         guess.add_question("spellings", replacements=replacements)
         guess.contract_keys["replacements"] = replacements
         values = replace_values(values, replacements)

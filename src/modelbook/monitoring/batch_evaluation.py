@@ -12,7 +12,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.contract.parsing import holds_texts
+from modelbook.contract.parsing import contains_text
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.formatting import format_code
@@ -438,7 +438,7 @@ def _has_outcome(batch: pd.DataFrame, contract: Contract) -> pd.Series:
     if contract.target not in batch.columns:
         return pd.Series(False, index=batch.index)
     values = batch[contract.target]
-    return values.notna() & contract.columns[contract.target].valid_mask(values)
+    return values.notna() & contract.columns[contract.target].find_valid(values)
 
 
 def _is_evaluable(batch: pd.DataFrame, contract: Contract, violations: pd.DataFrame) -> pd.Series:
@@ -534,7 +534,7 @@ def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
     entity_ids = contract.entity_ids(batch)
     codes = (
         pd.factorize(entity_ids)[0]
-        if holds_texts(entity_ids) or entity_ids.isna().any()
+        if contains_text(entity_ids) or entity_ids.isna().any()
         else entity_ids.to_numpy()
     )
     return np.where(entity_ids.isna(), -1 - np.arange(len(batch)), codes)

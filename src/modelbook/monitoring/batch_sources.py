@@ -43,7 +43,7 @@ def require_champion(root: Path, book: str) -> ModelVersion:
     """
     champion = versions.get_champion(root, book)
     if champion is None:
-        raise aliases.missing_champion(StoreError, book)
+        raise aliases.make_missing_champion_error(StoreError, book)
     return champion
 
 

@@ -174,7 +174,7 @@ class KnownAliases:
     path: Path
 
 
-def missing_champion(error_type: type[ModelbookError], book: str) -> ModelbookError:
+def make_missing_champion_error(error_type: type[ModelbookError], book: str) -> ModelbookError:
     """Return the error for a missing champion."""
     return error_type(
         f"no version of {book!r} has the alias champion",

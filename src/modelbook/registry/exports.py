@@ -26,7 +26,7 @@ from modelbook.registry.aliases import (
     SOURCE_DIGEST_TAG,
     RegisteredVersion,
     find_version,
-    missing_champion,
+    make_missing_champion_error,
     read_aliases,
     require_version,
 )
@@ -85,7 +85,7 @@ def export_version(
         else read_aliases(root, model_name).get(CHAMPION)
     )
     if registered is None:
-        raise missing_champion(StoreError, model_name)
+        raise make_missing_champion_error(StoreError, model_name)
     registered.verify_files()
     with TemporaryDirectory(prefix="modelbook-export-") as name:
         folder = Path(name)

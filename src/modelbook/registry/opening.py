@@ -43,6 +43,6 @@ def champion(book: str | None = None) -> Any:
     name = book or project.read_book(project.find_env_file(root))
     version = aliases.read_aliases(root, name).get(aliases.CHAMPION)
     if version is None:
-        raise aliases.missing_champion(StoreError, name)
+        raise aliases.make_missing_champion_error(StoreError, name)
     version.verify_files()
     return version.load_pipeline("model")

@@ -13,11 +13,11 @@ from modelbook.tasks.metric_format import format_passed, metric_label
 
 def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
     """Compare candidate and champion; columns ``fact``, ``candidate`` and, if any, ``champion``."""
-    sides = {"candidate": _version_facts(candidate)} | (
-        {"champion": _version_facts(champion)} if champion else {}
+    facts_by_version = {"candidate": _collect_facts(candidate)} | (
+        {"champion": _collect_facts(champion)} if champion else {}
     )
-    facts = list(dict.fromkeys(fact for side in sides.values() for fact in side))
-    return pd.DataFrame(sides, index=facts).fillna("").rename_axis("fact").reset_index()
+    names = list(dict.fromkeys(fact for facts in facts_by_version.values() for fact in facts))
+    return pd.DataFrame(facts_by_version, index=names).fillna("").rename_axis("fact").reset_index()
 
 
 def make_criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
@@ -54,12 +54,12 @@ def summarize_decision(
     Parameters
     ----------
     consequences : list of str
-        What changes for people, from ``Task.describe_consequences``.
+        Sentences on changed decisions (flagged rows, cost), from ``Task.describe_consequences``.
     """
     next_step = (
-        "Go on to monitor; then take the steps in the brief."
+        "Go on to monitor; then follow the steps in the brief."
         if decision == "promote"
-        else "Read which criterion was not met; improve the candidate, or keep the champion."
+        else "See the failed criterion; improve the candidate, or keep the champion."
     )
     return {
         "sentences": _list_sentences(
@@ -134,7 +134,7 @@ def _describe_scorer(scorer_tag: str) -> str:
     return scorer_tag if name == "the model itself" else f"its compiled scorer ({name})"
 
 
-def _version_facts(version: ModelVersion) -> dict[str, str]:
+def _collect_facts(version: ModelVersion) -> dict[str, str]:
     tags = version.tags
     tagged_metrics = [
         row["metric"] for row in version.metrics["evaluation"] if row["metric"] in tags

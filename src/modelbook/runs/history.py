@@ -1,6 +1,6 @@
 """Run history of a book: a numbered folder for each build.
 
-``reports/<book>/runs/<number>/`` holds ``run.json`` with everything that runs are compared by, each
+``reports/<book>/runs/<number>/`` has ``run.json`` with the fields that runs are compared by, each
 stage's receipt at the end of the run, and the report pages. Folders are written atomically and do
 not change afterwards, except for their index page.
 """
@@ -70,9 +70,9 @@ def record_run(
         Stage to its effective parameters (``name``, ``value``, ``origin``), for stages without a
         receipt in this run.
     module_digests : mapping, optional
-        Stage to the digest of the modules that it reaches.
+        Stage to the digest of the modules that its notebook imports.
     archive_pages : callable, optional
-        Called with the run's folder before it takes its number, to put the report pages there.
+        Called with the run's folder before it is renamed to its number, to add the report pages.
 
     Raises
     ------
@@ -95,8 +95,10 @@ def record_run(
             name: _digest_code(products.get(name, {}), (module_digests or {}).get(name))
             for name in states
         }
-        steps = record.describe_stages(states, receipts, messages or {}, parameters or {}, digests)
-        run_record |= {**record.describe_table(steps, receipts), "stages": steps}
+        stage_records = record.describe_stages(
+            states, receipts, messages or {}, parameters or {}, digests
+        )
+        run_record |= {**record.describe_table(stage_records, receipts), "stages": stage_records}
         files.write(temporary_folder / "run.json", redaction.redact_all(run_record))
         if archive_pages:
             archive_pages(temporary_folder)
@@ -108,7 +110,7 @@ def record_run(
 
 @contextmanager
 def _make_temporary_folder(runs: Path) -> Iterator[Path]:
-    """Yield a new folder next to those of the runs; what is left of it is removed."""
+    """Yield a new folder next to those of the runs; if it still exists, it is removed on exit."""
     runs.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(runs)
     folder = runs / f".{os.getpid()}.part"
@@ -177,10 +179,10 @@ def compare_runs(
 def find_result_runs(root: Path, book: str) -> dict[str, int]:
     """Return the number of the run that made each stage's present result, where it is known."""
     numbers = {
-        (stage, step.run_id): number
+        (stage, stage_run.run_id): number
         for number in reversed(list_run_numbers(runs_folder(root, book)))
-        for stage, step in _read_run(root, book, number).stages.items()
-        if step.state == "ran" and step.run_id
+        for stage, stage_run in _read_run(root, book, number).stages.items()
+        if stage_run.state == "ran" and stage_run.run_id
     }
     results = {
         stage: (stage, read_receipt(task["product"]["receipt"]).get("facts", {}).get("run_id"))
@@ -253,10 +255,10 @@ def _copy_receipts(
     receipts = {}
     for name, paths in products.items():
         if "receipt" in paths:
-            copy = folder / f"{name}.json"
+            copied_path = folder / f"{name}.json"
             with suppress(FileNotFoundError):
-                copy.write_bytes(paths["receipt"].read_bytes())
-            if receipt := read_receipt(copy):
+                copied_path.write_bytes(paths["receipt"].read_bytes())
+            if receipt := read_receipt(copied_path):
                 receipts[name] = receipt
     return receipts
 

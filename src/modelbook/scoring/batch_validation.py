@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from modelbook.contract.parsing import DecimalMark, holds_texts, mask_missing_markers
+from modelbook.contract.parsing import DecimalMark, contains_text, mask_missing_markers
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
 
 NUMERIC_TYPES = ("number", "integer", "boolean")
-MIN_ROWS_PER_VALUE = 4  # rows for each distinct value from which factorizing pays
+MIN_ROWS_PER_VALUE = 4  # with fewer rows per distinct value, factorizing is slower
 
 
 def validate_rows(
@@ -26,7 +26,7 @@ def validate_rows(
     Returns
     -------
     dict, array
-        Feature columns, with NaN in place of invalid values; and a text for each row, empty when
+        Feature columns, with NaN in place of invalid values; and a string per row, empty when
         the row is valid.
 
     Raises
@@ -41,13 +41,14 @@ def validate_rows(
         if (numbers := _read_valid_numbers(rows[name], column)) is not None:
             features[name] = numbers
             continue
-        _refuse_unusable_type(name, rows[name].type)
+        _check_type(name, rows[name].type)
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
-            column.clean_cells(values, decimal) if holds_texts(values) else values, contract.missing
+            column.clean_cells(values, decimal) if contains_text(values) else values,
+            contract.missing,
         )
         parsed = column.parse_values(values)
-        is_invalid = ~column.valid_mask(values, parsed)
+        is_invalid = ~column.find_valid(values, parsed)
         is_invalid = is_invalid if column.nullable else is_invalid | values.isna()
         if is_invalid.any():
             parsed, invalid_rows = parsed.where(~is_invalid), is_invalid.to_numpy()[positions]
@@ -82,7 +83,7 @@ def _read_valid_numbers(values: pa.ChunkedArray, column: Column) -> np.ndarray |
     return values if is_integral and all(map(column.is_valid_number, extremes)) else None
 
 
-def _refuse_unusable_type(name: str, arrow_type: pa.DataType) -> None:
+def _check_type(name: str, arrow_type: pa.DataType) -> None:
     if pa.types.is_nested(arrow_type) or isinstance(arrow_type, pa.BaseExtensionType):
         raise DataError(
             f"the column {name!r} has values of the type {arrow_type}",

@@ -26,7 +26,7 @@ from modelbook.registry.aliases import (
     KnownAliases,
     RegisteredVersion,
     find_version,
-    missing_champion,
+    make_missing_champion_error,
     read_aliases,
     read_known_aliases,
 )
@@ -241,7 +241,7 @@ def require_champion(root: Path, book: str) -> RegisteredVersion:
     """
     champion = read_aliases(root, book).get(CHAMPION)
     if champion is None:
-        raise missing_champion(ServingError, book)
+        raise make_missing_champion_error(ServingError, book)
     return champion
 
 

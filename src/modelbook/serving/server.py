@@ -27,7 +27,7 @@ from uvicorn.supervisors import Multiprocess
 from modelbook.errors import ServingError
 from modelbook.processes import is_running
 from modelbook.registry import follower
-from modelbook.registry.aliases import CHAMPION, missing_champion
+from modelbook.registry.aliases import CHAMPION, make_missing_champion_error
 from modelbook.serving import settings, telemetry
 from modelbook.serving.access import ApiKeyStore
 from modelbook.serving.http_protocol import LimitedHttpProtocol
@@ -108,7 +108,7 @@ def create_worker_app() -> Any:
 def require_champion(root: Path, book: str) -> None:
     """Raise ServingError if no version has the alias ``champion``."""
     if CHAMPION not in read_aliased_versions(root, book).by_alias:
-        raise missing_champion(ServingError, book)
+        raise make_missing_champion_error(ServingError, book)
 
 
 def _check_startup(

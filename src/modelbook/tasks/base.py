@@ -133,7 +133,7 @@ class Task(ABC):
             raise ParameterError(
                 f"families: {family!r} needs the package {package}, which is not installed",
                 expected="a family whose package is installed",
-                next=f"install it: .venv/bin/pip install {config.FAMILY_WHEELS[family]}; "
+                next=f"install it: .venv/bin/pip install {config.FAMILY_DISTRIBUTIONS[family]}; "
                 f"or leave {family} out",
             )
 
