@@ -206,6 +206,12 @@ def test_figure_data_is_truncated_at_fifty_rows() -> None:
     assert missing_facts(html, 50, 60) == []
 
 
+def test_numbers_of_leaderboard_are_those_of_its_metric() -> None:
+    figure = compare.leaderboard(BOARD.assign(recall_mean=0.3, recall_folds=[[0.3]] * 4), "roc_auc")
+    assert not [name for name in figure.data if "recall" in name]
+    assert figure.data["ROC AUC mean"].max() == 0.812
+
+
 def test_large_svg_becomes_png(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = compare.leaderboard(BOARD, "roc_auc")
     assert "<svg" in figure._repr_html_()

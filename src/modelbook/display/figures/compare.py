@@ -55,7 +55,9 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     return Figure(
         figure,
         alt=_alt_text(data, baseline_mean, mean, name),
-        data=frame,
+        data=frame.filter(["candidate", "status", mean, sd, "fit_seconds"]).rename(
+            columns={mean: f"{name} mean", sd: f"{name} sd"}
+        ),
         caption=_caption(frame, len(data))
         + (
             f" The baseline, {format_metric(baseline_mean.iloc[0])}, lies outside the axis."
