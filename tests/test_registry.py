@@ -758,7 +758,7 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
     consequences: list[str] = []
     decision, reason, outcome = story("promote")["sentences"]
-    assert missing_facts(decision, "promote", 1) == []
+    assert missing_facts(decision, "promotes", 1) == []
     assert reason == "Good: 1, required 0."
     assert missing_facts(outcome, "champion", 1, 30, "linear model") == []
     slow = story("promote", scorer="the model itself: size bends")["sentences"][-1]

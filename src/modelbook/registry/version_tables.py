@@ -78,10 +78,7 @@ def _list_sentences(
     gate_mode: str,
     consequences: list[str],
 ) -> list[str]:
-    decision_sentence = (
-        f"Version {candidate_number} is {'approved' if decision == 'promote' else 'not approved'} "
-        f"(the gate's decision: {decision})."
-    )
+    decision_sentence = f"The gate {decision}s version {candidate_number}."
     if gate_mode == "dry_run":
         decision_sentence = (
             f"The gate would {decision} version {candidate_number}; in this dry run the alias "
