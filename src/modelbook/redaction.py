@@ -11,11 +11,12 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
+MAX_VALUE_CHARS = 80  # longest value that an error message shows
 MIN_SECRET_LENGTH = 6
 SECRET_NAME = re.compile(
     r"PASS(WORD|WD|PHRASE)|SECRET|TOKEN|(API|ACCESS|PRIVATE)_?KEY|CREDENTIAL|WEBHOOK|_PWD?$", re.I
@@ -83,3 +84,21 @@ def _written_forms(value: str) -> Iterator[str]:
     for text in (value, unquote(value)):
         yield from (text, quote(text, safe=""), quote_plus(text), html.escape(text))
         yield from (repr(text)[1:-1], json.dumps(text)[1:-1])
+
+
+def describe_problem(problem: Mapping[str, Any], source: str = "") -> str:
+    """Describe a value that pydantic refuses: its name, the value unless it is long, the reason.
+
+    Parameters
+    ----------
+    problem : mapping
+        One of ``ValidationError.errors()``.
+    source : str, optional
+        Where the value comes from.
+    """
+    name = ".".join(map(str, problem["loc"]))
+    value = redact(repr(problem["input"]))
+    is_shown = name and problem["type"] != "missing" and len(value) <= MAX_VALUE_CHARS
+    subject = f"{name} = {value}" if is_shown else name
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{subject}{source}: {message}" if subject else message

@@ -30,7 +30,7 @@ from modelbook.config.values import (
     suggest_name,
 )
 from modelbook.errors import ParameterError
-from modelbook.redaction import redact
+from modelbook.redaction import describe_problem, redact
 
 __all__ = [
     "AUTO", "CLASS_NAME", "FAMILIES", "FAMILY_DISTRIBUTIONS", "FAMILY_PACKAGES", "NONE", "STAGES",
@@ -88,12 +88,6 @@ def _explain_problem(model: type[Parameters], problem: Any, origins: Mapping[str
             f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {suggestion}"
         )
     return describe_problem({**problem, "loc": (name,)}, source)
-
-
-def describe_problem(problem: Mapping[str, Any], source: str = "") -> str:
-    """Describe a value that pydantic refuses, with its name and the reason."""
-    name, value = ".".join(map(str, problem["loc"])), redact(repr(problem["input"]))
-    return f"{name} = {value}{source}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _describe_expectations(

@@ -12,8 +12,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from modelbook.config import describe_problem
 from modelbook.errors import ModelbookError
+from modelbook.redaction import describe_problem
 from modelbook.yaml_reading import load_yaml
 
 S = TypeVar("S", bound="FileSettings")

@@ -27,6 +27,7 @@ from modelbook.contract.parsing import contains_text, mask_missing_markers, norm
 from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
 from modelbook.formatting import format_code, html_table, pluralize
+from modelbook.redaction import describe_problem
 from modelbook.yaml_reading import load_yaml
 
 if TYPE_CHECKING:
@@ -153,10 +154,7 @@ class Contract(BaseModel):
                 f"{path} is not valid YAML: {error}", next="correct its syntax"
             ) from None
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'contract'}: {problem['msg']}"
-                for problem in error.errors()
-            )
+            problems = "; ".join(map(describe_problem, error.errors()))
             raise ContractError(
                 f"{path}: {problems}",
                 next="correct the file; docs/contract.md lists the keys of a contract",
