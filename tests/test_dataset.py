@@ -358,7 +358,7 @@ def test_rate_by_period_has_wilson_interval(contract: Contract, frame: pd.DataFr
         (p + z**2 / (2 * n)) / (1 + z**2 / n),
         z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)),
     )
-    assert result.loc[1, ["rate", "low", "high"]].tolist() == pytest.approx(
+    assert result.loc[1, ["positive_rate", "low", "high"]].tolist() == pytest.approx(
         [p, centre - half, centre + half]
     )
 

@@ -275,7 +275,7 @@ FIGURES: dict[str, Any] = {
         "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
     }), (), 5905),
     "balance": (explore.target_by_period, pd.DataFrame({
-        "period": [1, 2], "rows": [100, 100], "rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
+        "period": [1, 2], "rows": [100, 100], "positive_rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
     }), (), 0.25),
     "missingness": (explore.missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
     "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),

@@ -138,7 +138,10 @@ def univariate_roc_auc(values: pd.Series, positive: np.ndarray) -> float:
 
 
 def positive_rate_by_period(positive: pd.Series, periods: Any) -> pd.DataFrame:
-    """Positive rate by period, 95% Wilson intervals; columns ``period, rows, rate, low, high``."""
+    """Positive rate by period with 95% Wilson intervals.
+
+    Columns ``period, rows, positive_rate, low, high``.
+    """
     from statsmodels.stats.proportion import proportion_confint
 
     rows = []
@@ -146,7 +149,7 @@ def positive_rate_by_period(positive: pd.Series, periods: Any) -> pd.DataFrame:
         n_positive, n_rows = int(group.sum()), len(group)
         ci = proportion_confint(n_positive, n_rows, method="wilson")
         rows.append((str(period), n_rows, n_positive / n_rows, *ci))
-    return pd.DataFrame(rows, columns=["period", "rows", "rate", "low", "high"])
+    return pd.DataFrame(rows, columns=["period", "rows", "positive_rate", "low", "high"])
 
 
 class Binary(Task):

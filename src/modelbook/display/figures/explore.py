@@ -19,7 +19,7 @@ MAX_CATEGORIES = 8
 
 
 @plotting.drawing(
-    "Share of the positive class", ["rate"], optional=["period", "rows", "low", "high"]
+    "Share of the positive class", ["positive_rate"], optional=["period", "rows", "low", "high"]
 )
 def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     """Share of the positive class by period, with intervals.
@@ -27,19 +27,18 @@ def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``period, rows, rate, low, high``.
+        Columns ``period, rows, positive_rate, low, high``.
     """
     figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
-    texts = [
-        f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
-    ]
+    rates = data["positive_rate"]
+    texts = [f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(rates, data["rows"], strict=True)]
     labels = [period_label(period) for period in data["period"]]
-    plotting.draw_dots(ax, labels, data, "rate", color=style.POSITIVE, row_texts=texts)
-    overall = float(np.average(data["rate"], weights=data["rows"].fillna(1).clip(lower=1e-9)))
+    plotting.draw_dots(ax, labels, data, "positive_rate", color=style.POSITIVE, row_texts=texts)
+    overall = float(np.average(rates, weights=data["rows"].fillna(1).clip(lower=1e-9)))
     plotting.draw_reference_line(ax, overall, f"all {overall:.1%}")
     plotting.set_percent_format(ax)
     ax.set_xlabel("share of the positive class, with 95% CI")
-    lowest, highest = data["rate"].min(), data["rate"].max()
+    lowest, highest = rates.min(), rates.max()
     alt = (
         (
             f"The positive class is {overall:.1%} of all rows, and from {lowest:.1%} to "
