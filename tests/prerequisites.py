@@ -1,4 +1,4 @@
-"""Programs that tests need besides Python packages: declared, and installed if permitted."""
+"""Programs that tests need besides Python packages; installs them if permitted."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def browser() -> str | None:
 
 
 def initdb() -> Path | None:
-    """PostgreSQL's command that makes a database cluster."""
+    """Path of PostgreSQL's command that creates a database cluster."""
     on_path = shutil.which("initdb")
     packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return packaged[-1] if packaged else Path(on_path) if on_path else None
@@ -88,7 +88,7 @@ PREREQUISITES = {
 
 
 def require(name: str) -> None:
-    """Leave the running test out where a prerequisite is missing; fail it where all are required."""
+    """Skip the running test if a prerequisite is missing, or fail if all are required."""
     import pytest
 
     prerequisite = PREREQUISITES[name]
@@ -101,34 +101,41 @@ def require(name: str) -> None:
 
 
 def summary(counts: dict[str, int]) -> str:
-    """One line that says how many tests were left out for want of what, and how to have it."""
+    """One line with the number of skipped tests per missing prerequisite, and how to install these."""
     missing = [PREREQUISITES[name] for name in counts]
     left_out = ", ".join(
-        f"{count} without {item.title}" for count, item in zip(counts.values(), missing)
+        f"{count} without {prerequisite.title}"
+        for count, prerequisite in zip(counts.values(), missing)
     )
-    packages = " ".join(item.package for item in missing if item.package)
+    packages = " ".join(prerequisite.package for prerequisite in missing if prerequisite.package)
     remedies = [f"apt-get install {packages}"] if packages else []
-    remedies += [f"{item.title}: {item.manual}" for item in missing if not item.package]
+    remedies += [
+        f"{prerequisite.title}: {prerequisite.manual}"
+        for prerequisite in missing
+        if not prerequisite.package
+    ]
     return f"tests left out: {left_out}; to have them: {'; '.join(remedies)}"
 
 
 def install(is_integration: bool) -> None:
-    """Install what is missing: the system's packages as root or by sudo, else a browser by playwright."""
+    """Install missing system packages as root or by sudo, or else a browser by playwright."""
     missing = [
-        item
-        for item in PREREQUISITES.values()
-        if item.is_for_integration <= is_integration and not item.is_installed()
+        prerequisite
+        for prerequisite in PREREQUISITES.values()
+        if prerequisite.is_for_integration <= is_integration and not prerequisite.is_installed()
     ]
     if os.environ.get(MODE) == "present" or not missing:
         return
-    may_install = _install_packages([item.package for item in missing if item.package])
+    may_install = _install_packages(
+        [prerequisite.package for prerequisite in missing if prerequisite.package]
+    )
     browser.cache_clear()
     if not PREREQUISITES["browser"].is_installed():
         _download_browser(may_install)
 
 
 def _install_packages(packages: list[str]) -> bool:
-    """Whether this user may install packages here; each that can be had is installed."""
+    """Install packages if this user may; returns whether the user may install packages."""
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if not shutil.which("apt-get") or not _succeeds(*root, "true"):
         return False
@@ -136,18 +143,18 @@ def _install_packages(packages: list[str]) -> bool:
     if not packages or not _succeeds(*apt, "update", seconds=DOWNLOAD_SECONDS):
         return True
     for package in packages:
-        words = [*apt, "install", "--yes", "--no-install-recommends"]
+        command = [*apt, "install", "--yes", "--no-install-recommends"]
         if _succeeds(
-            *words, "--download-only", package, seconds=DOWNLOAD_SECONDS
+            *command, "--download-only", package, seconds=DOWNLOAD_SECONDS
         ):  # only this waits for a network
             print(f"Installing {package}", flush=True)
-            _succeeds(*words, package)
+            _succeeds(*command, package)
     return True
 
 
 def _download_browser(may_install: bool) -> None:
-    words = [*PLAYWRIGHT, "install", *(["--with-deps"] if may_install else []), "chromium"]
-    if _succeeds(*words, seconds=DOWNLOAD_SECONDS, PLAYWRIGHT_BROWSERS_PATH=str(DOWNLOADS)):
+    command = [*PLAYWRIGHT, "install", *(["--with-deps"] if may_install else []), "chromium"]
+    if _succeeds(*command, seconds=DOWNLOAD_SECONDS, PLAYWRIGHT_BROWSERS_PATH=str(DOWNLOADS)):
         print("Installed playwright's Chromium", flush=True)
 
 

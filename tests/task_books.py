@@ -8,7 +8,7 @@ import pandas as pd
 from modelbook.contract import Contract
 
 ABOUT = {"question": "How much, or which?", "source": "a seeded generator", "licence": "none"}
-SAID = {
+INTENDED_USE = {
     "use": "To try things.",
     "not_for": ["Anything else."],
     "limits": ["It was drawn."],
@@ -39,7 +39,7 @@ FEATURES = {
     "group": {"role": "sensitive", "type": "boolean", "meaning": "never a feature"},
 }
 NUMBER = {
-    **ABOUT, **SAID, "title": "A number", "task": "regression", "key": ["who", "year"], "slices": ["group", "colour"],
+    **ABOUT, **INTENDED_USE, "title": "A number", "task": "regression", "key": ["who", "year"], "slices": ["group", "colour"],
     "columns": {
         "who": {"role": "entity", "type": "integer", "meaning": "number of the entity", "label": "member"},
         "year": {"role": "time", "type": "integer", "meaning": "period"},
@@ -48,7 +48,7 @@ NUMBER = {
     },
 }  # fmt: skip
 CLASSES = {
-    **ABOUT, **SAID, "title": "Three classes", "task": "multiclass", "slices": ["group"],
+    **ABOUT, **INTENDED_USE, "title": "Three classes", "task": "multiclass", "slices": ["group"],
     "columns": {
         **FEATURES,
         "kind": {"role": "target", "type": "category", "categories": ["low", "middle", "high"], "meaning": "which"},
@@ -57,15 +57,15 @@ CLASSES = {
 
 
 def regression_rows(
-    seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), more: float = 0.0
+    seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), offset: float = 0.0
 ) -> pd.DataFrame:
-    """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``more`` is added to what is not seen."""
+    """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``offset`` is added to all amounts."""
     random, rows = np.random.default_rng(seed), entities * len(years)
     table = _features(random, rows)
     table.insert(0, "year", np.tile(years, entities))
     table.insert(0, "who", np.repeat(np.arange(entities), len(years)))
     recorded = 1000 + 20 * table["size"] + 100 * (table["colour"] == "11")
-    return table.assign(amount=recorded + random.normal(0, 250, rows) + more)
+    return table.assign(amount=recorded + random.normal(0, 250, rows) + offset)
 
 
 def multiclass_rows(seed: int = 0, rows: int = 700) -> pd.DataFrame:

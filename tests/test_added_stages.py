@@ -26,7 +26,7 @@ def blocks(title: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", section(title), re.S | re.M)
 
 
-def ran(build: subprocess.CompletedProcess[str]) -> set[str]:
+def list_executed_stages(build: subprocess.CompletedProcess[str]) -> set[str]:
     return set(re.findall(r"^\[\d/\d (\w+)\]", build.stdout, re.M))
 
 
@@ -61,7 +61,7 @@ def added(edited_project) -> subprocess.CompletedProcess[str]:
 class TestAddedStage:
     def test_build_after_adding_stage_runs_only_new_stage(self, added):
         assert added.returncode == 0, added.stdout + added.stderr
-        assert ran(added) == {"rivals"}
+        assert list_executed_stages(added) == {"rivals"}
 
     def test_added_stage_has_products_and_is_listed_in_index(self, edited_project, added):
         receipt = edited_project.read_receipt("rivals")
@@ -79,16 +79,16 @@ class TestAddedStage:
         for command in (["ploomber", "build"], ["modelbook", "build"]):
             result = edited_project.run(*command)
             assert result.returncode == 0, result.stderr
-            assert ran(result) == set()
+            assert list_executed_stages(result) == set()
 
     def test_parameter_of_added_stage_is_validated(self, edited_project, added):
         result = edited_project.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
         assert result.returncode == 1
         assert re.search(r"within = '0.7'.*\b0\.5\b", result.stderr)
-        assert ran(result) == set()
+        assert list_executed_stages(result) == set()
 
     def test_added_stage_runs_by_papermill_alone(self, edited_project, added, tmp_path):
-        words = [
+        parameters = [
             "papermill",
             "notebooks/07_rivals.ipynb",
             str(tmp_path / "out.ipynb"),
@@ -96,7 +96,7 @@ class TestAddedStage:
             "book",
             "tiny",
         ]
-        result = edited_project.run(*words, "-p", "within", "0.5", "--no-progress-bar")
+        result = edited_project.run(*parameters, "-p", "within", "0.5", "--no-progress-bar")
         assert result.returncode == 0, result.stderr[-2000:]
         assert (
             json.loads((edited_project.root / "models/tiny/by-hand/rivals.json").read_text())[
@@ -112,24 +112,24 @@ class TestAddedStage:
         assert result.returncode == 1
         assert re.search(r"rivals: .*pipeline\.yaml.*`within: 0\.01`", result.stderr)
         assert "Traceback" not in result.stderr
-        assert ran(result) == set()
+        assert list_executed_stages(result) == set()
 
     def test_stage_can_be_removed(self, edited_project, added):
-        described = yaml.safe_load((edited_project.root / "pipeline.yaml").read_text())
-        retained = [task for task in described["tasks"] if task["name"] != "explore"]
+        spec = yaml.safe_load((edited_project.root / "pipeline.yaml").read_text())
+        remaining_tasks = [task for task in spec["tasks"] if task["name"] != "explore"]
         with edited_project.change_file(
             "pipeline.yaml",
             (edited_project.root / "pipeline.yaml").read_text(),
-            yaml.safe_dump({**described, "tasks": retained}),
+            yaml.safe_dump({**spec, "tasks": remaining_tasks}),
         ):
             result = edited_project.build()
             assert result.returncode == 0, result.stderr
-            assert ran(result) == set()
+            assert list_executed_stages(result) == set()
             assert "6 of 6 " in (edited_project.root / "reports/index.html").read_text(
                 encoding="utf-8"
             )
             result = edited_project.run("modelbook", "build")
-            assert (result.returncode, ran(result)) == (0, set())
+            assert (result.returncode, list_executed_stages(result)) == (0, set())
             result = edited_project.run(
                 "papermill", "notebooks/02_explore.ipynb", "out.ipynb", "-p", "book", "tiny"
             )
@@ -146,16 +146,16 @@ def test_documented_chart_block_is_added_to_report(edited_project):
     for cell in notebook["cells"]:
         if cell["id"] == "imports":
             cell["source"] = ["".join(cell["source"]), "\n", imports]
-    place = next(n for n, cell in enumerate(notebook["cells"]) if cell["id"] == "leaks")
+    index = next(n for n, cell in enumerate(notebook["cells"]) if cell["id"] == "leaks")
     text = re.sub(r"^# ?", "", text, flags=re.M)
-    notebook["cells"][place:place] = [
+    notebook["cells"][index:index] = [
         {"cell_type": "markdown", "id": "age", "metadata": {}, "source": [text]},
-        {**notebook["cells"][place + 1], "id": "age-figure", "source": [code]},
+        {**notebook["cells"][index + 1], "id": "age-figure", "source": [code]},
     ]
     path.write_text(json.dumps(notebook), encoding="utf-8")
     result = edited_project.build()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert ran(result) == {"explore"}
+    assert list_executed_stages(result) == {"explore"}
     page = (edited_project.root / "reports/tiny/02_explore.html").read_text(encoding="utf-8")
     assert re.search(r"<title[^>]*>The share of yes by age lies between \d+% and \d+%\.", page)
     assert "Bands with few rows vary more." in page

@@ -37,7 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("airflow")
     uv = [BIN / "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, folder / "venv"], check=True)
-    words = [
+    requirements = [
         "pip",
         "install",
         "--python",
@@ -46,21 +46,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "2026-06-20",
         *AIRFLOW,
     ]
-    result = subprocess.run([*uv, *words], capture_output=True, text=True)
+    result = subprocess.run([*uv, *requirements], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return folder
 
 
 def run_in(folder: Path, *args: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command of Airflow's environment."""
-    ours = {
+    environment = {
         "AIRFLOW_HOME": str(folder / "home"), "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false", "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
         "PATH": f"{folder}/venv/bin:{os.environ['PATH']}",
     }  # fmt: skip
     command = [folder / "venv/bin" / args[0], *args[1:]]
     return subprocess.run(
-        command, env={"HOME": str(folder), **ours, **environ}, capture_output=True, text=True
+        command, env={"HOME": str(folder), **environment, **environ}, capture_output=True, text=True
     )
 
 
@@ -83,7 +83,7 @@ def test_airflow_renders_pods_of_stages(installed: Path) -> None:
     )
     assert container["security_context"]["read_only_root_filesystem"] is True
     assert pod["spec"]["security_context"]["run_as_user"] == 10001
-    assert [item["mount_path"] for item in container["volume_mounts"]][:2] == [
+    assert [mount["mount_path"] for mount in container["volume_mounts"]][:2] == [
         "/book/models",
         "/book/data",
     ]
@@ -103,7 +103,7 @@ def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert run_in(installed, "airflow", "db", "migrate").returncode == 0
-    words = [
+    command = [
         "airflow",
         "dags",
         "test",
@@ -111,11 +111,11 @@ def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
         "--dagfile-path",
         installed / "dags/book.py",
     ]
-    result = run_in(installed, *words, AIRFLOW_VAR_MODELBOOK_ROOT=str(small_project.root))
+    result = run_in(installed, *command, AIRFLOW_VAR_MODELBOOK_ROOT=str(small_project.root))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert [small_project.read_receipt(stage)["stage"] for stage in STAGES] == STAGES
-    again = small_project.run("modelbook", "build")
-    assert again.returncode == 0, again.stderr
+    second_build = small_project.run("modelbook", "build")
+    assert second_build.returncode == 0, second_build.stderr
     assert (
-        small_project.list_executed_stages(again) == []
+        small_project.list_executed_stages(second_build) == []
     )  # what six containers built is what one build would have

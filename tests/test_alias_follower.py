@@ -17,9 +17,9 @@ from modelbook.registry import aliases, follower
 @pytest.mark.long
 def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> None:
     put_empty_store(tmp_path)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    command = [sys.executable, "-m", follower.__name__, str(tmp_path), BOOK, str(ended.pid)]
+    ended_process = subprocess.Popen([sys.executable, "-c", ""])
+    ended_process.wait()
+    command = [sys.executable, "-m", follower.__name__, str(tmp_path), BOOK, str(ended_process.pid)]
     reader, writer = os.pipe()
     os.close(reader)  # as that of a service that ended
     result = subprocess.run(command, timeout=120, stdout=writer, stderr=subprocess.PIPE, text=True)

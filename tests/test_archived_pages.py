@@ -9,8 +9,8 @@ import pytest
 
 from modelbook.pages import archived_pages
 
-STAYS = {"01_ingest.html", "01_ingest.ipynb"}
-INSTEAD = {"01_ingest.html": "index.html", "02_explore.html": "index.html"}
+ARCHIVED_FILES = {"01_ingest.html", "01_ingest.ipynb"}
+REPLACEMENTS = {"01_ingest.html": "index.html", "02_explore.html": "index.html"}
 
 
 def page(body, start='<a class="skip" href="#main">Skip</a>'):
@@ -18,7 +18,7 @@ def page(body, start='<a class="skip" href="#main">Skip</a>'):
 
 
 @pytest.mark.parametrize(
-    ("link", "leads_to"),
+    ("link", "expected_href"),
     [
         ("01_ingest.html", "01_ingest.html"), ("01_ingest.html#data", "01_ingest.html#data"),
         ("02_explore.html", "index.html"), ("02_explore.html#gaps", "index.html"),
@@ -28,23 +28,27 @@ def page(body, start='<a class="skip" href="#main">Skip</a>'):
         ("a&amp;b.html", "../../a&amp;b.html"),
     ],
 )  # fmt: skip
-def test_archived_link_leads_to_same_run_or_original_target(link, leads_to):
-    assert f'<a class="x" href="{leads_to}">' in archived_pages.archive(
-        page(f'<a class="x" href="{link}">go</a>'), STAYS, INSTEAD
+def test_archived_link_leads_to_same_run_or_original_target(link, expected_href):
+    assert f'<a class="x" href="{expected_href}">' in archived_pages.archive(
+        page(f'<a class="x" href="{link}">go</a>'), ARCHIVED_FILES, REPLACEMENTS
     )
 
 
 def test_archiving_changes_links_only():
     body = '<p>href="card-3.html"</p><img src="data:image/png;base64,aaaa" alt="href=&quot;x.html&quot;">'
-    assert body in archived_pages.archive(page(body), STAYS, INSTEAD)
+    assert body in archived_pages.archive(page(body), ARCHIVED_FILES, REPLACEMENTS)
 
 
 @pytest.mark.parametrize("start", ['<a class="skip" href="#main">Skip to\nit</a>', ""])
 def test_archived_page_has_one_notice_linking_to_its_run(start):
-    placed = archived_pages.archive(page("<p>text</p>", start), STAYS, INSTEAD)
-    [note] = re.findall(r"<aside.*?</aside>", placed)
+    archived = archived_pages.archive(page("<p>text</p>", start), ARCHIVED_FILES, REPLACEMENTS)
+    [note] = re.findall(r"<aside.*?</aside>", archived)
     assert 'href="index.html"' in note
-    assert placed.index(start or "<body>") < placed.index(note) < placed.index('<nav class="bar">')
+    assert (
+        archived.index(start or "<body>")
+        < archived.index(note)
+        < archived.index('<nav class="bar">')
+    )
 
 
 def test_links_are_relative_to_page():
@@ -65,8 +69,8 @@ def test_chart_is_named_by_its_own_title():
 
 def test_drawing_for_narrow_screens_takes_place_of_wide_one():
     charts = "".join(
-        f'<svg class="chart {kind}" style="display:{display}" width="{width}"><title>Sizes</title></svg>'
-        for kind, display, width in (("wide", "block", 730), ("narrow", "none", 346))
+        f'<svg class="chart {drawing}" style="display:{display}" width="{width}"><title>Sizes</title></svg>'
+        for drawing, display, width in (("wide", "block", 730), ("narrow", "none", 346))
     )
     [(attributes, _, content)] = archived_pages.extract_figures(f"<h2>How large?</h2>{charts}")
     assert attributes["width"] == "346"
@@ -75,8 +79,8 @@ def test_drawing_for_narrow_screens_takes_place_of_wide_one():
 
 
 def test_figures_are_found_under_their_headings():
-    def image(text, kind="svg+xml"):
-        return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{kind};base64,{coded(text)}">'
+    def image(text, image_type="svg+xml"):
+        return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{image_type};base64,{coded(text)}">'
 
     def coded(text):
         return base64.b64encode(text.encode()).decode()

@@ -47,9 +47,9 @@ def root(template: VersionStore, tmp_path: Path) -> Path:
 
 
 def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(root / "data/tiny/journal.db")) as service, service:
-        service.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
-        service.commit()
+    with closing(sqlite3.connect(root / "data/tiny/journal.db")) as connection, connection:
+        connection.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")
+        connection.commit()
         result = backup.back_up(root, str(tmp_path / "all backups"))  # while the journal is open
     assert Path(result.address).parent == tmp_path / "all backups"
     root.rename(tmp_path / "hidden")
@@ -91,16 +91,18 @@ def test_make_clean_keeps_registry_journal_and_history(root: Path) -> None:
     shutil.copy(ROOT / "Makefile", root)
     subprocess.run(["make", "clean"], cwd=root, check=True, capture_output=True)
     assert aliases.query_aliases(root, BOOK)["champion"].number == 1
-    retained = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    remaining_files = {
+        path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()
+    }
     assert {"data/tiny/journal.db", "data/people.csv", "models/tiny/monitor.db",
-            "reports/tiny/runs/1/run.json", "models/mlflow.db"} <= retained  # fmt: skip
-    gone = {
+            "reports/tiny/runs/1/run.json", "models/mlflow.db"} <= remaining_files  # fmt: skip
+    removed_files = {
         "data/tiny/train.parquet",
         "models/tiny/built.json",
         "models/cache/a/b",
         "reports/tiny/index.html",
     }
-    assert gone & retained == set()
+    assert removed_files & remaining_files == set()
 
 
 def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) -> None:
@@ -112,6 +114,8 @@ def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) 
     for fact in facts:
         assert fact in result
     reset.reset(root)
-    retained = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    assert retained == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
+    remaining_files = {
+        path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()
+    }
+    assert remaining_files == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
     assert reset.describe_reset(root) == []

@@ -135,24 +135,26 @@ def test_failed_write_raises_and_leaves_no_output(run, tmp_path, frame, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
 def test_rows_that_violate_contract_go_to_rejects_with_reasons(
-    run, kind, tmp_path, frame, contract
+    run, file_format, tmp_path, frame, contract
 ):
     inputs = frame[FEATURES].astype(object)
     inputs.loc[3, "size"] = 500.0
     inputs.loc[150, ["colour", "flag"]] = ["3", 7.0]
     inputs.loc[599, "size"] = np.nan
-    if kind == "csv":
+    if file_format == "csv":
         inputs["size"] = inputs["size"].astype(object)
         inputs.loc[200, "size"] = "tall"
         inputs.loc[201, "noise"] = "NA"  # a gap
     else:
         inputs = inputs.astype({"size": float, "flag": float, "noise": float})
-    (inputs.to_csv if kind == "csv" else inputs.to_parquet)(tmp_path / f"in.{kind}", index=False)
-    result = run(f"in.{kind}", "out.csv")
+    (inputs.to_csv if file_format == "csv" else inputs.to_parquet)(
+        tmp_path / f"in.{file_format}", index=False
+    )
+    result = run(f"in.{file_format}", "out.csv")
     rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
-    assert result.rejected_rows == len(rejects) == (4 if kind == "csv" else 3)
+    assert result.rejected_rows == len(rejects) == (4 if file_format == "csv" else 3)
     rules = {name: contract.columns[name].describe_rule() for name in FEATURES}
     assert missing_facts(rejects[3], "size", "500.0", rules["size"]) == []
     assert (
@@ -160,7 +162,7 @@ def test_rows_that_violate_contract_go_to_rejects_with_reasons(
         == []
     )
     assert missing_facts(rejects[599], "size", "missing", rules["size"]) == []
-    if kind == "csv":
+    if file_format == "csv":
         assert missing_facts(rejects[200], "size", "'tall'", rules["size"]) == []
     assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - result.rejected_rows
 

@@ -47,9 +47,11 @@ def test_numeric_column_is_validated_by_its_extremes(
 @pytest.mark.parametrize("value", [[1.5], {"a": 1}])
 def test_column_of_lists_or_objects_raises(contract: Contract, value: Any) -> None:
     column = Column(role="feature", type="number", meaning="a number")
-    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
+    contract_with_column = contract.model_copy(
+        update={"columns": {"who": contract.columns["who"], "x": column}}
+    )
     with raises_stating(DataError, "'x'", "contract"):
-        validate_rows(pa.table({"x": [value]}), item)
+        validate_rows(pa.table({"x": [value]}), contract_with_column)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +62,10 @@ def test_column_of_lists_or_objects_raises(contract: Contract, value: Any) -> No
 )  # fmt: skip
 def test_numeric_arrow_types_are_validated(contract: Contract, values: pa.Array) -> None:
     column = Column(role="feature", type="number", meaning="a number", nullable=True, min=0, max=10)
-    item = contract.model_copy(update={"columns": {"who": contract.columns["who"], "x": column}})
-    typed, reasons = validate_rows(pa.table({"x": values}), item)
+    contract_with_column = contract.model_copy(
+        update={"columns": {"who": contract.columns["who"], "x": column}}
+    )
+    typed, reasons = validate_rows(pa.table({"x": values}), contract_with_column)
     expected = np.array(
         [
             np.nan if value is None or float(value) > 10 else float(value)

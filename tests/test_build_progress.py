@@ -12,23 +12,23 @@ from modelbook.build import build_progress
 from modelbook.build.build_progress import BuildProgress
 
 
-def entry(text, done=None, total=None, detail=""):
-    return {"text": text, "done": done, "total": total, "detail": detail}
+def entry(text, n_done=None, total=None, detail=""):
+    return {"text": text, "done": n_done, "total": total, "detail": detail}
 
 
-def shown(entries, *, terminal=False, width=60):
+def render_progress(entries, *, terminal=False, width=60):
     file = io.StringIO()
     with BuildProgress(Console(file=file, force_terminal=terminal, width=width)) as result:
         result.start_stage("compare")
-        for item in entries:
-            result.show_progress("compare", item)
+        for message in entries:
+            result.show_progress("compare", message)
         time.sleep(0.2 if terminal else 0)
         result.end_stage("compare")
     return file.getvalue()
 
 
 def test_line_has_stage_time_and_step_without_wrapping():
-    output = shown([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
+    output = render_progress([entry("cross-validating [lr] " + "x" * 100, 1, 3)])
     assert (
         output
         == f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · cross-validating [lr] {'x' * 100}\n"
@@ -37,9 +37,9 @@ def test_line_has_stage_time_and_step_without_wrapping():
 
 def test_nested_steps_are_printed_at_intervals(monkeypatch):
     steps = [entry("fitting", 1, 3, f"fold {fold} of 5") for fold in range(1, 6)]
-    assert shown(steps) == ""
+    assert render_progress(steps) == ""
     monkeypatch.setattr(build_progress, "DETAIL_SECONDS", -1)
-    assert "1 of 3 · fitting · fold 4 of 5\n" in shown(steps)
+    assert "1 of 3 · fitting · fold 4 of 5\n" in render_progress(steps)
 
 
 def test_silent_stage_prints_still_running(monkeypatch):
@@ -53,7 +53,7 @@ def test_silent_stage_prints_still_running(monkeypatch):
 
 
 def test_terminal_shows_live_row_for_each_running_stage():
-    output = shown(
+    output = render_progress(
         [entry("fitting", 1, 3), entry("fitting", 1, 3, "fold 2 of 5")], terminal=True, width=100
     )
     assert f"[3/{len(config.STAGES)} compare]   0:00  1 of 3 · fitting\n" in output.replace(

@@ -348,10 +348,10 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"]), abs=1
     )
-    few = business_value.compare_versions(
+    comparison_of_few_rows = business_value.compare_versions(
         task, COSTS, candidate_value, *sides, rows, min_rows=500, **BOOTSTRAP
     )
-    assert few["policies"] == candidate_value["policies"]
+    assert comparison_of_few_rows["policies"] == candidate_value["policies"]
 
 
 def test_costs_of_unknown_class_raise():

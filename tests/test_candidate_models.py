@@ -135,23 +135,23 @@ def test_candidate_is_loaded_by_name_or_run_id(
     root: Path, experiment: Experiment, run_id: str
 ) -> None:
     run = candidate_runs.find_candidate_run(root, "trees", run_id)
-    taken = candidate_runs.load_candidate(root, run.info.run_id, run_id, experiment.features)
-    assert (taken.name, taken.family) == ("trees", "trees")
+    loaded = candidate_runs.load_candidate(root, run.info.run_id, run_id, experiment.features)
+    assert (loaded.name, loaded.family) == ("trees", "trees")
     fitted = final_model.fit_final_model(
         experiment, config.Finalize(book="tiny", calibrate="none"), ["lr"], "roc_auc",
-        report_progress=silent, candidate=taken,
+        report_progress=silent, candidate=loaded,
     )  # fmt: skip
     assert fitted.name == "trees"
     assert fitted.pipeline.steps[-1][1].get_params()["n_estimators"] == 5
     rows = experiment.features
     np.testing.assert_allclose(
-        fitted.pipeline.predict_proba(rows), taken.pipeline.predict_proba(rows), atol=1e-9
+        fitted.pipeline.predict_proba(rows), loaded.pipeline.predict_proba(rows), atol=1e-9
     )
     assert fitted.trials["MLflow run"].tolist() == [run.info.run_id]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "without", "facts"),
+    ("candidate_name", "missing_columns", "facts"),
     [
         ("rf", [], ["'rf'", "trees", "lr"]),
         ("0" * 32, [], ["0" * 32]),
@@ -160,11 +160,16 @@ def test_candidate_is_loaded_by_name_or_run_id(
     ],
 )
 def test_invalid_candidate_raises(
-    root: Path, experiment: Experiment, run_id: str, wanted: str, without: list[str], facts: Any
+    root: Path,
+    experiment: Experiment,
+    run_id: str,
+    candidate_name: str,
+    missing_columns: list[str],
+    facts: Any,
 ) -> None:
     with pytest.raises(TrainingError) as result:
         candidate_runs.load_candidate(
-            root, wanted, run_id, experiment.features.drop(columns=without)
+            root, candidate_name, run_id, experiment.features.drop(columns=missing_columns)
         )
     assert [fact for fact in facts if fact not in str(result.value)] == []
 
@@ -177,10 +182,10 @@ def test_prune_deletes_old_candidate_models_but_not_registered_ones(
         comparison.compare_families(
             experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
         )
-    retained, pruned = (
+    remaining, pruned = (
         candidate_runs.find_candidate_run(root, family, run.run_id) for family in ("dummy", "lr")
     )
-    mlflow.register_model(f"models:/{retained.outputs.model_outputs[0].model_id}", "pruned")
+    mlflow.register_model(f"models:/{remaining.outputs.model_outputs[0].model_id}", "pruned")
     model_id = pruned.outputs.model_outputs[0].model_id
     for options in ({"keep_comparisons": 1}, {"keep_comparisons": 0, "min_age_days": 1}):
         planned = retention.plan_retention(root, "pruned", 9, **{"min_age_days": 0, **options})
@@ -192,5 +197,5 @@ def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     assert retention.plan_retention(root, "pruned", 9, 0, keep_comparisons=0).is_empty
     with pytest.raises(TrainingError, match=pruned.info.run_id):
         candidate_runs.load_candidate(root, "lr", run.run_id, experiment.features)
-    taken = candidate_runs.load_candidate(root, "dummy", run.run_id, experiment.features)
-    assert taken.family == "dummy"
+    loaded = candidate_runs.load_candidate(root, "dummy", run.run_id, experiment.features)
+    assert loaded.family == "dummy"

@@ -66,14 +66,16 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(
-    ("stage", "name", "value"), [(s, n, v) for s, n, inside, _ in BOUNDS for v in inside]
+    ("stage", "name", "value"),
+    [(s, n, v) for s, n, valid_values, _ in BOUNDS for v in valid_values],
 )
 def test_values_at_range_limits_are_accepted(stage: str, name: str, value: Any) -> None:
     assert getattr(config.validate(stage, {name: value}), name) == value
 
 
 @pytest.mark.parametrize(
-    ("stage", "name", "value"), [(s, n, v) for s, n, _, outside in BOUNDS for v in outside]
+    ("stage", "name", "value"),
+    [(s, n, v) for s, n, _, invalid_values in BOUNDS for v in invalid_values],
 )
 def test_value_out_of_range_raises_with_meaning(stage: str, name: str, value: Any) -> None:
     with pytest.raises(ParameterError) as exc_info:

@@ -67,9 +67,12 @@ def test_each_entity_has_equal_weight() -> None:
 
 
 def test_too_few_entities_give_infinite_bound() -> None:
-    few = draw(np.random.default_rng(0), 8)
-    assert limit_of(few) == float("inf")
-    assert measure_prediction_interval(tasks.get_task(NUMBER), few, few, seed=0) is None
+    errors_of_few = draw(np.random.default_rng(0), 8)
+    assert limit_of(errors_of_few) == float("inf")
+    assert (
+        measure_prediction_interval(tasks.get_task(NUMBER), errors_of_few, errors_of_few, seed=0)
+        is None
+    )
 
 
 def test_holdout_coverage_is_measured_with_interval() -> None:
@@ -119,14 +122,14 @@ def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -
     return version_store
 
 
-@pytest.mark.parametrize("kind", ["number", "classes"])
+@pytest.mark.parametrize("task_name", ["number", "classes"])
 def test_requests_uploads_and_files_return_same_intervals_or_sets(
-    kind: str, tmp_path: Path
+    task_name: str, tmp_path: Path
 ) -> None:
-    contract = NUMBER if kind == "number" else CLASSES
-    table = task_books.regression_rows() if kind == "number" else task_books.multiclass_rows()
+    contract = NUMBER if task_name == "number" else CLASSES
+    table = task_books.regression_rows() if task_name == "number" else task_books.multiclass_rows()
     table = table.head(300)
-    version_store = publish(tmp_path, contract, table, 400.0 if kind == "number" else 0.8)
+    version_store = publish(tmp_path, contract, table, 400.0 if task_name == "number" else 0.8)
     inputs = table.head(5)[contract.input_names].assign(noise=0.0)
     inputs.to_csv(tmp_path / "in.csv", index=False)
     folder = version_store.folder(1)
@@ -134,9 +137,9 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
     batch.score_file(
         tmp_path / "in.csv", tmp_path / "out.csv", scorer, contract, 1, on_progress=lambda *_: None
     )
-    written = pd.read_csv(tmp_path / "out.csv")
+    csv_rows = pd.read_csv(tmp_path / "out.csv")
     with client_of(tmp_path) as client:
-        answers = client.post("/predict", json=inputs.to_dict("records")).json()
+        predictions = client.post("/predict", json=inputs.to_dict("records")).json()
         upload = client.post(
             "/predict/csv", content=(tmp_path / "in.csv").read_bytes(), headers={"content-type": "text/csv"}
         )  # fmt: skip
@@ -149,21 +152,21 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
     outputs = {output["name"]: output["data"] for output in inferred["outputs"]}
     (tmp_path / "upload.csv").write_bytes(upload.content)
     uploaded = pd.read_csv(tmp_path / "upload.csv")
-    if kind == "number":
-        ends = [(row["interval"]["low"], row["interval"]["high"]) for row in answers]
+    if task_name == "number":
+        ends = [(row["interval"]["low"], row["interval"]["high"]) for row in predictions]
         assert [high - low for low, high in ends] == pytest.approx([800.0] * 5)
         columns = ["prediction_low", "prediction_high"]
         assert np.reshape(outputs["interval"], (5, 2)) == pytest.approx(np.array(ends))
-        assert written[columns].to_numpy() == pytest.approx(np.array(ends))
+        assert csv_rows[columns].to_numpy() == pytest.approx(np.array(ends))
     else:
         columns = ["prediction_set"]
-        sets = [" | ".join(row["prediction_set"]) for row in answers]
-        assert written["prediction_set"].tolist() == outputs["prediction_set"] == sets
-        assert all(row["prediction"] in row["prediction_set"] for row in answers)
-    pd.testing.assert_frame_equal(written[columns], uploaded[columns])
+        sets = [" | ".join(row["prediction_set"]) for row in predictions]
+        assert csv_rows["prediction_set"].tolist() == outputs["prediction_set"] == sets
+        assert all(row["prediction"] in row["prediction_set"] for row in predictions)
+    pd.testing.assert_frame_equal(csv_rows[columns], uploaded[columns])
     assert ('"interval"' in schema, '"prediction_set"' in schema) == (
-        kind == "number",
-        kind == "classes",
+        task_name == "number",
+        task_name == "classes",
     )
 
 

@@ -31,7 +31,7 @@ from modelbook.scoring import loading
 from modelbook.stage import project
 
 LOCK = ROOT / "requirements/serve.txt"
-MOST = 600  # megabytes
+MAX_MEGABYTES = 600  # megabytes
 ROW = {"colour": "11", "size": 61.5, "flag": 1}
 STACK = (
     "pycaret-core",
@@ -53,11 +53,11 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def test_service_lock_has_no_training_packages_and_matches_project_pins():
-    served, complete = pins(LOCK), pins(ROOT / "requirements/extras.txt")
-    assert {"fastapi", "onnxruntime", "lightgbm", "psycopg"} <= served.keys()
-    assert served.keys().isdisjoint(STACK)
-    assert {name: complete[name] for name in served} == served
-    assert LOCK.read_text().count("--hash=sha256:") >= len(served)
+    service_pins, all_pins = pins(LOCK), pins(ROOT / "requirements/extras.txt")
+    assert {"fastapi", "onnxruntime", "lightgbm", "psycopg"} <= service_pins.keys()
+    assert service_pins.keys().isdisjoint(STACK)
+    assert {name: all_pins[name] for name in service_pins} == service_pins
+    assert LOCK.read_text().count("--hash=sha256:") >= len(service_pins)
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
@@ -93,13 +93,13 @@ def test_image_commit_marks_uncommitted_changes_like_builds(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Path("code.py").write_text("a = 1\n")
     identity = ["-c", "user.name=anna", "-c", "user.email=anna@example.org"]
-    for words in (
+    for args in (
         ["init", "-q"],
         ["add", "."],
         [*identity, "commit", "-q", "-m", "A"],
         ["tag", "v1"],
     ):
-        subprocess.run(["git", *words], check=True)
+        subprocess.run(["git", *args], check=True)
     for text, end in (("a = 1\n", ""), ("a = 2\n", "+")):
         Path("code.py").write_text(text)
         commit = subprocess.check_output(["sh", "-c", command], text=True).strip()
@@ -112,8 +112,8 @@ def test_secrets_and_generated_files_are_excluded_from_images():
     assert inputs[1] == "*"
     let = {line[1:] for line in inputs if line.startswith("!")}
     assert let.isdisjoint({"models", "data", "reports", ".venv", ".git", "serving.keys.json"})
-    copied = {word for path in DOCKERFILES for line in re.findall(r"^COPY ((?!--).*)", path.read_text(), re.M)
-              for word in line.split()[:-1]}  # fmt: skip
+    copied = {pattern for path in DOCKERFILES for line in re.findall(r"^COPY ((?!--).*)", path.read_text(), re.M)
+              for pattern in line.split()[:-1]}  # fmt: skip
     assert copied <= let | {"."}
 
 
@@ -134,7 +134,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
     process = subprocess.Popen(
         ["modelbook", "serve", "--port", str(port)], env=environ, stderr=subprocess.PIPE
     )
-    address, until = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
         while True:
             try:
@@ -142,7 +142,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
                 break
             except OSError:
                 assert process.poll() is None, process.stderr.read().decode()
-                assert time.monotonic() < until
+                assert time.monotonic() < deadline
                 time.sleep(0.1)
         yield address
     finally:
@@ -178,14 +178,20 @@ def test_version_is_served_with_service_lock_only(
 ):
     number = version_store.register(fitted(frame, contract, estimator), contract, frame)
     version_store.alias("champion", number)
-    here = loading.load_scorer(version_store.folder(number), contract).predict_one(
+    expected_prediction = loading.load_scorer(version_store.folder(number), contract).predict_one(
         {**ROW, "flag": True, "noise": None}
     )
     with serving(service_environment, version_store.root) as address:
         status, result = send(f"{address}/predict", ROW)
         assert send(f"{address}/health/ready")[1]["journal"] == "up"
-    assert (status, result["model_version"], result["prediction"]) == (200, number, here.prediction)
-    assert list(result["probabilities"].values()) == pytest.approx(here.probabilities, abs=1e-12)
+    assert (status, result["model_version"], result["prediction"]) == (
+        200,
+        number,
+        expected_prediction.prediction,
+    )
+    assert list(result["probabilities"].values()) == pytest.approx(
+        expected_prediction.probabilities, abs=1e-12
+    )
 
 
 @pytest.mark.integration
@@ -209,4 +215,4 @@ def test_service_environment_is_small(service_environment):
         for path in service_environment.rglob("*")
         if path.is_file() and not path.is_symlink()
     )
-    assert 100 < size / 1e6 <= MOST
+    assert 100 < size / 1e6 <= MAX_MEGABYTES

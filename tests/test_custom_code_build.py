@@ -72,7 +72,7 @@ MONEY = "def per_year(amount, years):\n    return amount / years\n"
 
 @pytest.fixture(scope="module")
 def project(built_project: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
-    """A built project that has been given a transformer of its own, and built again."""
+    """A built project with custom code, rebuilt."""
     small_project = SmallProject.copy(built_project.first_build, tmp_path_factory.mktemp("own"))
     (small_project.root / "custom").mkdir()
     (small_project.root / "custom/wealth.py").write_text(FILE)
@@ -84,7 +84,9 @@ def project(built_project: SmallProject, tmp_path_factory: pytest.TempPathFactor
         estimators_file="custom/estimators.py", metrics_file="custom/metrics.py", metric="gain",
     )  # fmt: skip
     small_project.set_pipeline_parameters(**QUICK_COMPARISON)
-    small_project.remove_stages("monitor")  # it scores batches by the version, as the gate does
+    small_project.remove_stages(
+        "monitor"
+    )  # monitor scores batches by the version, as the gate does
     result = small_project.build()
     assert result.returncode == 0, result.stdout + result.stderr
     assert small_project.list_executed_stages(result) == ["compare", "finalize", "deploy"]
@@ -161,7 +163,7 @@ def test_invalid_custom_estimator_fails_before_any_kernel(project: SmallProject)
 
 
 @pytest.fixture
-def served(project: SmallProject, tmp_path: Path) -> Iterator[str]:
+def mlflow_server_url(project: SmallProject, tmp_path: Path) -> Iterator[str]:
     """The address of MLflow's own server, started where neither the project nor its folder is on the path."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -202,7 +204,7 @@ def served(project: SmallProject, tmp_path: Path) -> Iterator[str]:
 
 
 def test_mlflow_serves_version_with_custom_step(
-    served: str, version: versions.ModelVersion
+    mlflow_server_url: str, version: versions.ModelVersion
 ) -> None:
     golden = version.golden_rows
     rows = (
@@ -214,11 +216,11 @@ def test_mlflow_serves_version_with_custom_step(
         "dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
     }
     request = urllib.request.Request(
-        served, json.dumps(requests).encode(), {"Content-Type": "application/json"}
+        mlflow_server_url, json.dumps(requests).encode(), {"Content-Type": "application/json"}
     )
     try:
-        answer = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
+        predictions = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
     except urllib.error.HTTPError as error:
         pytest.fail(error.read().decode())
     for name in ("prediction", "probability"):
-        assert [row[name] for row in answer] == pytest.approx(golden[name].tolist(), abs=1e-12)
+        assert [row[name] for row in predictions] == pytest.approx(golden[name].tolist(), abs=1e-12)

@@ -54,7 +54,10 @@ def test_changed_file_is_reloaded(root: Path) -> None:
     before.fit(rows)
     (root / "custom/money.py").write_text("def pounds(pence):\n    return pence / 100 + 0.5\n")
     [after] = custom_code.load_transformers(root, ["ratios.Per"])
-    assert [item.fit(rows).transform(rows)["per"][0] for item in (before, after)] == [0.01, 0.015]
+    assert [transformer.fit(rows).transform(rows)["per"][0] for transformer in (before, after)] == [
+        0.01,
+        0.015,
+    ]
 
 
 def test_pickled_transformer_loads_without_custom_folder(

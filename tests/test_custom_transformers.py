@@ -149,11 +149,12 @@ def open_contract() -> Contract:
     )
 
 
-MANY = [str(code % 40) for code in range(600)]  # too many for a column each
+MANY_CATEGORIES = [str(code % 40) for code in range(600)]  # too many for a column each
 
 
 @pytest.mark.parametrize(
-    ("rare", "colours"), [(0, ["1", "2"] * 300), (0, MANY), (0.1, ["1", "2", "11"] * 200)]
+    ("rare", "colours"),
+    [(0, ["1", "2"] * 300), (0, MANY_CATEGORIES), (0.1, ["1", "2", "11"] * 200)],
 )
 def test_unseen_category_gets_finite_prediction(
     rare: float, colours: list[str], frame: pd.DataFrame, open_contract: Contract
@@ -170,9 +171,9 @@ def test_unseen_category_gets_finite_prediction(
     new = open_contract.select_features(
         train.head(2).assign(colour=["never seen", colours[0]], size=50.0)
     )
-    answers = model.predict_proba(new)[:, 1]
-    assert np.isfinite(answers).all()
-    assert np.ptp(answers) < 0.2
+    probabilities = model.predict_proba(new)[:, 1]
+    assert np.isfinite(probabilities).all()
+    assert np.ptp(probabilities) < 0.2
 
 
 def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
@@ -198,9 +199,9 @@ def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     assert RecordingStep.fits == folds
     pipeline.fit(*trial.train_features_and_target())
     rows = contract.select_features(frame)
-    retained = cloudpickle.loads(cloudpickle.dumps(pipeline))
-    assert (retained.predict_proba(rows) == pipeline.predict_proba(rows)).all()
-    assert retained.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
+    reloaded = cloudpickle.loads(cloudpickle.dumps(pipeline))
+    assert (reloaded.predict_proba(rows) == pipeline.predict_proba(rows)).all()
+    assert reloaded.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
 
 
 def test_column_added_by_custom_step_is_used_by_model(
@@ -220,14 +221,14 @@ def test_column_added_by_custom_step_is_used_by_model(
             ),
         )
     ]
-    without, with_ = (
+    scores_without, scores_with = (
         Experiment(frame, contract, folds=3, seed=1, steps=sample)
         .cross_validate("lr")
         .mean["roc_auc"]
         for sample in ([], steps)
     )
-    assert without < 0.6
-    assert with_ > 0.99
+    assert scores_without < 0.6
+    assert scores_with > 0.99
 
 
 def test_custom_steps_work_in_regression(contract: Contract) -> None:

@@ -24,9 +24,9 @@ TABLE = "data/t.csv"
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a table and the note that DVC writes beside it, committed."""
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "anna@example.org")
     (tmp_path / "data").mkdir()
     write(tmp_path, "a,b\n1,2\n")
     git(tmp_path, "init", "-q")
@@ -68,7 +68,7 @@ def test_untracked_table_has_no_version(project: Path) -> None:
     )
 
 
-def changed(root: Path) -> str:
+def change_table(root: Path) -> str:
     (root / TABLE).write_text("a,b\n3,4\n")
     return r"data/t\.csv .*t\.csv\.dvc.*\b[0-9a-f]{32}\b"
 
@@ -84,7 +84,7 @@ def never_committed(root: Path) -> str:
     return r"data/t\.csv .*t\.csv\.dvc.*git"
 
 
-@pytest.mark.parametrize("change", [changed, not_committed, never_committed])
+@pytest.mark.parametrize("change", [change_table, not_committed, never_committed])
 def test_uncommitted_table_raises_unless_allowed(
     change: Callable[[Path], str], project: Path
 ) -> None:
@@ -92,8 +92,8 @@ def test_uncommitted_table_raises_unless_allowed(
     with pytest.raises(DataError, match=message) as exc_info:
         dataset.read_data_version(TABLE, project)
     assert "MODELBOOK_DATA_VERSION=any" in exc_info.value.next
-    now = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
-    assert dataset.read_data_version(TABLE, project, "any") == f"dvc md5 {now}, not committed"
+    digest = hashlib.md5((project / TABLE).read_bytes()).hexdigest()
+    assert dataset.read_data_version(TABLE, project, "any") == f"dvc md5 {digest}, not committed"
 
 
 def test_committed_new_version_is_used(project: Path) -> None:
@@ -105,7 +105,7 @@ def test_committed_new_version_is_used(project: Path) -> None:
 def test_version_outside_git_is_read_from_dvc_file(project: Path) -> None:
     shutil.rmtree(project / ".git")
     assert dataset.read_data_version(TABLE, project).startswith("dvc md5 ")
-    with pytest.raises(DataError, match=changed(project)):
+    with pytest.raises(DataError, match=change_table(project)):
         dataset.read_data_version(TABLE, project)
 
 
@@ -128,14 +128,14 @@ def test_pushed_and_pulled_version_reproduces_the_build(
     small_project = SmallProject(put_empty_store(tmp_path))
     small_project.remove_stages("explore", "monitor")
     shutil.copy(ROOT / ".gitignore", tmp_path)
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "anna")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "anna@example.org")
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "anna")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "anna@example.org")
     for folder in ("data", "models"):
         (tmp_path / folder).mkdir(exist_ok=True)
         shutil.copy(ROOT / folder / "README.md", tmp_path / folder)
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
-        git(tmp_path, *words)
+    for args in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "a clone"]):
+        git(tmp_path, *args)
     with object_store(monkeypatch, "team-data"):
         result = {}
         for line in lines:

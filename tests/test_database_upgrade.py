@@ -253,12 +253,12 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     contract.parent.mkdir(exist_ok=True)
     columns = "columns:\n  parts: {type: category, joined: {a: b}}\n  born: {parts: [days]}\n"
     contract.write_text(f"target_gaps: leave_out  # rows without outcome\n{columns}")
-    for words in (
+    for args in (
         ["init", "-q"],
         ["add", "store.yaml", "serving.yaml", "contracts/claims.yaml"],
         [*AUTHOR, "commit", "-qm", "Before"],
     ):
-        subprocess.run(["git", *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["git", *args], cwd=root, check=True, stdout=subprocess.DEVNULL)
     output = upgrade()
     assert output.exit_code == 1
     facts = ("+tracking_uri", "timeout_seconds", journal_path, path, MLFLOW_3_0)

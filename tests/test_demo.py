@@ -43,8 +43,8 @@ def test_demo_shows_steps_in_order_and_drops_no_request(demo_run: tuple[Path, st
     assert set(re.findall(r"(\d+) failed", screen)) == {"0"}
     *_, reports, result = screen.rstrip().splitlines()
     assert reports.endswith(str(folder / "reports/index.html"))
-    served = re.findall(r"([\d,]+) requests served", screen)
-    total = sum(int(count.replace(",", "")) for count in served)
+    served_counts = re.findall(r"([\d,]+) requests served", screen)
+    total = sum(int(count.replace(",", "")) for count in served_counts)
     assert result.startswith("shown: ")
     assert f"{total:,} requests" in result
 
@@ -63,10 +63,12 @@ def test_demo_history_has_reasons_and_index_agrees(demo_run: tuple[Path, str]) -
     rows = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?</td><td>(.*?)</td>", page)
     listed = [
         (
-            str(item["number"]),
-            f"gate: {item['action']}" if item["kind"] == "decision" else item["action"],
+            str(history_entry["number"]),
+            f"gate: {history_entry['action']}"
+            if history_entry["kind"] == "decision"
+            else history_entry["action"],
         )
-        for item in history
+        for history_entry in history
     ]
     assert rows[: len(listed)] == listed
     assert 'href="demo/ab.html"' in page
@@ -90,12 +92,12 @@ def test_commands_in_operations_docs_run(demo_run: tuple[Path, str]) -> None:
 
 
 def _typed(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    retained = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MODELBOOK_", "PLOOMBER_"))
     }
-    environ = {**retained, "PYTHONPATH": str(folder.parent / "src"), "MODELBOOK_BY": "demo"}
+    environ = {**environment, "PYTHONPATH": str(folder.parent / "src"), "MODELBOOK_BY": "demo"}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environ, capture_output=True, text=True
     )
@@ -105,8 +107,8 @@ def test_corrupted_rows_still_meet_contract() -> None:
     rows = load_rand_hie()
     damaged = live_rows.damage_rows(rows)
     assert not len(Contract.load(ROOT / "contracts/rand-hie.yaml").find_violations(damaged))
-    changed = [name for name in rows if not rows[name].equals(damaged[name])]
-    assert sorted(changed) == sorted(live_rows.DAMAGED_COLUMNS)
+    changed_columns = [name for name in rows if not rows[name].equals(damaged[name])]
+    assert sorted(changed_columns) == sorted(live_rows.DAMAGED_COLUMNS)
     assert (rows["prev_meddol"] == 0).sum() == (damaged["prev_meddol"] == 9999).sum() > 1000
 
 
@@ -175,11 +177,11 @@ def test_earlier_demo_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_failed_command_is_reported_with_its_output(tmp_path: Path) -> None:
-    heard: list[str] = []
-    sandbox = Sandbox(ROOT, tmp_path / "demo", heard.append)
+    lines: list[str] = []
+    sandbox = Sandbox(ROOT, tmp_path / "demo", lines.append)
     with pytest.raises(
         BuildError, match=r"(?s)modelbook rollback ended with 1: .*no previous champion"
     ):
         sandbox.run_command("rollback")
-    assert any("PromotionError" in line for line in heard)
+    assert any("PromotionError" in line for line in lines)
     assert sandbox.run_json("history") == []

@@ -13,8 +13,8 @@ from modelbook.serving.settings import load_settings
 
 FILE = ROOT / "deploy/compose.yaml"
 TEXT = FILE.read_text()
-GIVEN = yaml.safe_load(TEXT)
-SERVICES = GIVEN["services"]
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
 
 
 def test_compose_file_matches_schema():
@@ -45,22 +45,24 @@ def test_compose_file_has_all_services_and_their_files_exist():
     assert hosts <= SERVICES.keys()
     for name, item in SERVICES.items():
         assert set(item.get("depends_on", [])) <= SERVICES.keys(), name
-        assert {each["source"] for each in item.get("configs", [])} <= GIVEN["configs"].keys(), name
-        assert {each.split(":")[0] for each in item.get("volumes", [])} <= GIVEN[
+        assert {each["source"] for each in item.get("configs", [])} <= COMPOSE["configs"].keys(), (
+            name
+        )
+        assert {each.split(":")[0] for each in item.get("volumes", [])} <= COMPOSE[
             "volumes"
         ].keys(), name
-    for item in GIVEN["configs"].values():
+    for item in COMPOSE["configs"].values():
         assert "content" in item or (FILE.parent / item["file"]).is_file()
 
 
 def test_ports_are_local_and_containers_are_unprivileged_and_read_only():
-    for name, item in SERVICES.items():
-        assert all(port.startswith("127.0.0.1:") for port in item.get("ports", [])), name
-        if item["image"].startswith("modelbook-"):
-            assert item["read_only"] is True, name
-            assert item["cap_drop"] == ["ALL"], name
+    for name, service in SERVICES.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        if service["image"].startswith("modelbook-"):
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
         else:
-            assert re.search(r":v?\d", item["image"]), f"{name}: no version"
+            assert re.search(r":v?\d", service["image"]), f"{name}: no version"
 
 
 def test_every_secret_is_required_and_documented():
@@ -83,7 +85,7 @@ def test_service_environment_is_valid_settings(tmp_path, monkeypatch):
     )
     databases = {
         SERVICES["postgres"]["environment"]["POSTGRES_DB"],
-        GIVEN["configs"]["journal"]["content"].split()[-1],
+        COMPOSE["configs"]["journal"]["content"].split()[-1],
     }
     assert databases == {"mlflow", "journal;"}
 
@@ -97,7 +99,7 @@ def test_stream_worker_environment_is_valid_settings(tmp_path, monkeypatch):
     assert stream["command"] == ["stream"]
     [scraped] = [
         job
-        for job in yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])["scrape_configs"]
+        for job in yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])["scrape_configs"]
         if job["job_name"] == "modelbook-stream"
     ]
     port = settings.metrics_address.rpartition(":")[2]
@@ -113,19 +115,22 @@ def test_loop_service_runs_same_commands_as_schedules():
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager", "source", "folder", "s3"])
 def test_embedded_configurations_are_valid(name):
-    assert isinstance(yaml.safe_load(GIVEN["configs"][name]["content"]), dict)
+    assert isinstance(yaml.safe_load(COMPOSE["configs"][name]["content"]), dict)
 
 
 def test_prometheus_and_alertmanager_configurations_match_standalone_files():
-    content = GIVEN["configs"]["alertmanager"]["content"]
-    sent = re.sub(r"\$\{ALERT_WEBHOOK[^}]*\}", "http://127.0.0.1:9095", content)
+    content = COMPOSE["configs"]["alertmanager"]["content"]
+    content_of_alertmanager = re.sub(r"\$\{ALERT_WEBHOOK[^}]*\}", "http://127.0.0.1:9095", content)
     single = (ROOT / "deploy/prometheus/alertmanager.yml").read_text()
-    assert yaml.safe_load(sent) == yaml.safe_load(single)
-    ours = yaml.safe_load(GIVEN["configs"]["prometheus"]["content"])
-    other = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    assert ours.pop("alerting").keys() == other.pop("alerting").keys()
-    assert [job["job_name"] for job in ours["scrape_configs"]] == ["modelbook", "modelbook-stream"]
-    del ours["scrape_configs"][1]  # commented out where no stream worker need be
-    ours["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
-    other["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
-    assert ours == other
+    assert yaml.safe_load(content_of_alertmanager) == yaml.safe_load(single)
+    embedded = yaml.safe_load(COMPOSE["configs"]["prometheus"]["content"])
+    standalone = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    assert embedded.pop("alerting").keys() == standalone.pop("alerting").keys()
+    assert [job["job_name"] for job in embedded["scrape_configs"]] == [
+        "modelbook",
+        "modelbook-stream",
+    ]
+    del embedded["scrape_configs"][1]  # commented out where no stream worker need be
+    embedded["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
+    standalone["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
+    assert embedded == standalone

@@ -15,21 +15,21 @@ from small_project import QUICK, ROOT
 from modelbook import config, errors
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-NOT_RUN = (
+SKIPPED_COMMANDS = (
     "jupyter lab",
     "source ",
     "git clone",
     "cd ",
     "conda ",
     "pip install",
-)  # they open, download or set up
+)  # commands that are interactive, download or install
 # Those of serving.md want a running service (test_serving_docs.py), those of ab.md two versions (test_ab.py), those of
 # retrain.md newer rows (test_retrain.py), those of operations.md all of it (test_demo.py), those of data-versions.md a
 # repository and an object store (test_data_versions.py).
 TESTED_ELSEWHERE = ("serving.md", "ab.md", "retrain.md", "operations.md", "data-versions.md")
 
 
-def blocks(language: str) -> list[tuple[str, str]]:
+def find_code_blocks(language: str) -> list[tuple[str, str]]:
     return [
         (page.name, block)
         for page in PAGES
@@ -37,10 +37,10 @@ def blocks(language: str) -> list[tuple[str, str]]:
     ]
 
 
-def commands() -> dict[str, str]:
+def find_commands() -> dict[str, str]:
     """Each command once, with the pages that show it."""
     result: dict[str, list[str]] = {}
-    for page, block in blocks("sh"):
+    for page, block in find_code_blocks("sh"):
         lines = [
             line.split("  #")[0].strip()
             for line in block.splitlines()
@@ -54,12 +54,12 @@ def commands() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def project(bundled_project):
-    """The bundled book made small, as its first build left it."""
+    """A built project with the bundled book and small parameters."""
     return bundled_project
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in commands() if command.startswith("make ")]
+    "command", [command for command in find_commands() if command.startswith("make ")]
 )
 def test_documented_make_targets_exist(command):
     target = shlex.split(command)[1]
@@ -69,11 +69,15 @@ def test_documented_make_targets_exist(command):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "pages"),
-    [item for item in commands().items() if not item[0].startswith(("make ", *NOT_RUN))],
+    [
+        command_and_page
+        for command_and_page in find_commands().items()
+        if not command_and_page[0].startswith(("make ", *SKIPPED_COMMANDS))
+    ],
     ids=lambda value: str(value)[:60],
 )
 def test_documented_commands_run(project, command, pages):
-    quick = QUICK if "sample" in command else {}  # another book than that of all else
+    quick = QUICK if "sample" in command else {}  # uses the sample book
     environ = {**project.environ, **quick}
     if command.startswith("modelbook pdf"):
         prerequisites.require("browser")
@@ -99,9 +103,9 @@ json.dump(errors, open(sys.argv[2], "w"))
 
 @pytest.fixture(scope="module")
 def block_errors(project, tmp_path_factory) -> dict[str, str]:
-    """What went wrong in each block of Python; all of them run in one process, none sees another's names."""
+    """Traceback of each Python block, empty if it ran; all run in one process with separate namespaces."""
     folder = tmp_path_factory.mktemp("blocks")
-    codes = list(dict.fromkeys(code for _, code in blocks("python")))
+    codes = list(dict.fromkeys(code for _, code in find_code_blocks("python")))
     (folder / "codes.json").write_text(json.dumps(codes))
     result = project.run(
         "python", "-c", RUN_BLOCKS, str(folder / "codes.json"), str(folder / "errors.json")
@@ -112,7 +116,9 @@ def block_errors(project, tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("page", "code"), blocks("python"), ids=lambda value: str(value)[:40].replace("\n", " ")
+    ("page", "code"),
+    find_code_blocks("python"),
+    ids=lambda value: str(value)[:40].replace("\n", " "),
 )
 def test_documented_python_blocks_run(block_errors, page, code):
     assert block_errors[code] == "", page
@@ -148,8 +154,8 @@ def test_every_error_is_documented():
     text = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
     names = [
         name
-        for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, Exception)
+        for name, error_class in vars(errors).items()
+        if inspect.isclass(error_class) and issubclass(error_class, Exception)
     ]
     assert [name for name in names if name not in text] == []
 

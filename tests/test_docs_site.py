@@ -47,12 +47,12 @@ def report(root: Path, book: str, stem: str, link: str = "") -> None:
 
 class TestOrder:
     def test_every_page_is_in_the_index_once(self) -> None:
-        there = sorted(
+        pages = sorted(
             p.relative_to(INDEX.parent).as_posix() for p in INDEX.parent.rglob("*.md") if p != INDEX
         )
         assert (
             sorted(re.findall(r"^(?:-|\d+\.) \[[^]]+\]\(([^)]+\.md)\)", INDEX.read_text(), re.M))
-            == there
+            == pages
         )
 
     def test_tabs_are_the_lists_of_the_index(self, pages: ModuleType) -> None:
@@ -74,8 +74,8 @@ class TestOrder:
 
 
 def test_search_dialog_has_accessible_name(pages: ModuleType) -> None:
-    written = pages.on_post_page('<div data-md-component="search" role="dialog">')
-    assert written == '<div data-md-component="search" role="dialog" aria-label="Search">'
+    html = pages.on_post_page('<div data-md-component="search" role="dialog">')
+    assert html == '<div data-md-component="search" role="dialog" aria-label="Search">'
 
 
 class TestReference:

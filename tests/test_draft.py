@@ -97,8 +97,8 @@ def test_rare_categories_allow_unseen_ones() -> None:
     assert towns.categories == ["a", "b", "c", "d", "e"]
     crowd = pd.concat([people()] * 12, ignore_index=True)
     crowd["w"] = [f"w{number}" for number in np.random.default_rng(3).integers(0, 200, len(crowd))]
-    many = drafted(crowd).contract.columns["w"]
-    assert (many.type, many.unseen, many.categories) == ("category", True, None)
+    column = drafted(crowd).contract.columns["w"]
+    assert (column.type, column.unseen, column.categories) == ("category", True, None)
 
 
 def test_copies_and_leaks_are_dropped_with_reason() -> None:
@@ -129,14 +129,14 @@ def test_near_copy_of_regression_target_is_a_leak() -> None:
 
 
 def test_time_column_sets_train_until() -> None:
-    when = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
-    result = drafted(people(order_date=when.strftime("%Y-%m-%d")))
+    dates = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
+    result = drafted(people(order_date=dates.strftime("%Y-%m-%d")))
     column = result.contract.columns["order_date"]
     assert (column.role, column.period, result.train_until) == ("time", "month", 202101)
     assert drafted(people(year=2000 + np.arange(N) // 40)).train_until == 2004
-    assert drafted(people(order_date=when).head(100)).train_until is None
+    assert drafted(people(order_date=dates).head(100)).train_until is None
     assert (
-        drafted(people(birth_date=when.astype(str))).contract.columns["birth_date"].role
+        drafted(people(birth_date=dates.astype(str))).contract.columns["birth_date"].role
         == "feature"
     )
 
@@ -145,7 +145,7 @@ def test_time_column_sets_train_until() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "task", "type", "more"),
+    ("target", "task", "type", "note"),
     [
         (every([0, 1]), "binary", "boolean", ""), (every(["Yes", "No", "No"]), "binary", "category", "Yes"),
         (every(["good", "poor", "good"]), "binary", "category", "poor"), (every([1, 2]), "binary", "category", "1"),
@@ -154,14 +154,14 @@ def test_time_column_sets_train_until() -> None:
         (every(["$1,200.50", "$3.00", *[f"${i}" for i in range(20)]]), "regression", "number", ""),
     ],
 )  # fmt: skip
-def test_target_determines_task(target: Any, task: str, type: str, more: str) -> None:
+def test_target_determines_task(target: Any, task: str, type: str, note: str) -> None:
     result = drafted(people().assign(y=target))
     column = result.contract.columns["y"]
     assert (result.contract.task, column.role, column.type, column.positive) == (
         task,
         "target",
         type,
-        more,
+        note,
     )
 
 
@@ -207,9 +207,9 @@ def test_given_task_overrides_inference() -> None:
 
 def test_small_and_imbalanced_classes_are_noted() -> None:
     result = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
-    few, share = result.notes[:2]
-    assert re.search(r"\b5 rows\b.*'1'", few)
-    assert re.search(r"\b2\.1%.*'1'", share)
+    note_of_few, note_of_share = result.notes[:2]
+    assert re.search(r"\b5 rows\b.*'1'", note_of_few)
+    assert re.search(r"\b2\.1%.*'1'", note_of_share)
 
 
 # What nothing can be learned from
@@ -251,16 +251,16 @@ def test_role_that_needs_a_value_in_each_row_raises(
 def test_amounts_in_several_currencies_raise_a_question() -> None:
     for amounts, count in ((["$1.50", "€2", "3 USD"], 1), (["$1.50", "$2", "US$ 3"], 0)):
         result = drafted(people(paid=every(amounts)))
-        asked = [q for q in result.contract.questions if q.about == "paid"]
-        assert len(asked) == count
+        questions = [q for q in result.contract.questions if q.about == "paid"]
+        assert len(questions) == count
         assert result.contract.columns["paid"].parse == "currency"
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_invalid_input_raises(case: str) -> None:
-    make, result = BAD[case]
-    with pytest.raises(DataError, match=result) as exc_info:
-        draft_book(make(), "y", title="t", source="s")
+    make_table, message = BAD[case]
+    with pytest.raises(DataError, match=message) as exc_info:
+        draft_book(make_table(), "y", title="t", source="s")
     assert exc_info.value.next
 
 
@@ -339,10 +339,10 @@ def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
     result.contract.check(gaps)
     assert drafted(people().assign(y=every(["a", "b", " "]))).n_rows == 160
     single = people().assign(y=[*every(["a", "b"])[1:], "c"])
-    agreed = drafted(single).contract
-    assert (agreed.excluded_classes, agreed.classes) == (["c"], ["b", "a"])
-    assert len(agreed.select_training_rows(single)) == N - 1
-    agreed.check(single)
+    contract = drafted(single).contract
+    assert (contract.excluded_classes, contract.classes) == (["c"], ["b", "a"])
+    assert len(contract.select_training_rows(single)) == N - 1
+    contract.check(single)
 
 
 def test_single_row_classes_are_merged_with_option() -> None:
@@ -382,7 +382,7 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
 
 
 @pytest.mark.parametrize(
-    ("values", "date_format", "asked"),
+    ("values", "date_format", "has_question"),
     [
         ([f"{i % 12 + 1:02d}/01/{2020 + i % 4}" for i in range(N)], "%m/%d/%Y", True),
         ([f"{i % 28 + 1:02d}/{i % 12 + 1:02d}/2020" for i in range(N)], "%d/%m/%Y", False),
@@ -400,10 +400,10 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
         ([f"{i % 24}:{i % 60:02d}" for i in range(N)], "%H:%M", False),
     ],
 )  # fmt: skip
-def test_date_formats_are_inferred(values: list[Any], date_format: str, asked: bool) -> None:
+def test_date_formats_are_inferred(values: list[Any], date_format: str, has_question: bool) -> None:
     result = drafted(people(since=values))
     assert result.contract.columns["since"].format == date_format
-    assert asked == any("date-order" in q.change for q in result.contract.questions)
+    assert has_question == any("date-order" in q.change for q in result.contract.questions)
     column = result.contract.columns["since"]
     assert column.parse_value(values[5]) is not None
 
@@ -418,12 +418,14 @@ def test_placeholder_dates_are_missing_values() -> None:
     assert missing_facts(result.contract.questions[0].decided, "9999-12-31", 60) == []
 
 
-def test_out_of_range_dates_of_parquet_are_missing_with_a_question(place: Path) -> None:
+def test_out_of_range_dates_of_parquet_are_missing_with_a_question(project_folder: Path) -> None:
     ends = np.array(["2023-01-05", "9999-12-31", "2024-02-01"] * (N // 3), "datetime64[us]")
-    people(until=ends).to_parquet(place / "t.parquet")
-    agreed = planning.draft_from_plan(planning.plan_draft(place, "t.parquet"), "y").contract
-    assert (agreed.columns["until"].type, agreed.columns["until"].nullable) == ("date", True)
-    [question] = [question for question in agreed.questions if question.about == "until"]
+    people(until=ends).to_parquet(project_folder / "t.parquet")
+    contract = planning.draft_from_plan(
+        planning.plan_draft(project_folder, "t.parquet"), "y"
+    ).contract
+    assert (contract.columns["until"].type, contract.columns["until"].nullable) == ("date", True)
+    [question] = [question for question in contract.questions if question.about == "until"]
     assert missing_facts(question.decided, N // 3) == []
 
 
@@ -443,13 +445,13 @@ def test_column_name_alone_does_not_drop_a_column() -> None:
 
 def test_perfect_predictor_is_a_leak_and_strong_features_are_not() -> None:
     random = np.random.default_rng(5)
-    kind = np.repeat(["a", "b", "c"], N // 3)
-    size = pd.Series(kind).map({"a": 1.0, "b": 4.0, "c": 6.0})
+    category = np.repeat(["a", "b", "c"], N // 3)
+    size = pd.Series(category).map({"a": 1.0, "b": 4.0, "c": 6.0})
     flowers = pd.DataFrame({
-        "length": size + random.normal(0, 0.8, N), "width": size + random.normal(0, 0.8, N), "kind": kind,
+        "length": size + random.normal(0, 0.8, N), "width": size + random.normal(0, 0.8, N), "kind": category,
     })  # fmt: skip
     assert set(drafted(flowers, "kind").contract.input_names) == {"length", "width"}
-    leak = drafted(flowers.assign(told=kind), "kind").contract
+    leak = drafted(flowers.assign(told=category), "kind").contract
     assert leak.columns["told"].role == "dropped"
     assert {"length", "width"} <= set(leak.input_names)
 
@@ -469,7 +471,7 @@ def test_every_question_has_an_option() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "bounds"),
+    ("observed", "bounds"),
     [
         ((18, 64, True), {"min": 0, "max": 87}), ((0.1, 0.9, False), {"min": 0, "max": 1}),
         ((-5, 5, True), {"min": -10, "max": 10}), ((1000.0, 1010.0, False), {"min": 995, "max": 1015}),
@@ -477,16 +479,16 @@ def test_every_question_has_an_option() -> None:
     ],
 )  # fmt: skip
 def test_bounds_are_wider_than_observed_range(
-    seen: tuple[float, float, bool], bounds: dict[str, float]
+    observed: tuple[float, float, bool], bounds: dict[str, float]
 ) -> None:
-    assert column_types.suggest_bounds(*seen) == bounds
+    assert column_types.suggest_bounds(*observed) == bounds
 
 
 # The files
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
     (tmp_path / "env.yaml").write_text("book: rand-hie\n")
     people(town=every(["a: b", "#c", "Yes"])).to_csv(tmp_path / "Some People.csv", index=False)
@@ -494,10 +496,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def written(place: Path, **options: Any) -> tuple[Path, Path]:
-    plan = planning.plan_draft(place, "Some People.csv", **options)
+def write_draft_files(project_folder: Path, **options: Any) -> tuple[Path, Path]:
+    plan = planning.plan_draft(project_folder, "Some People.csv", **options)
     return writer.write_draft(
-        place,
+        project_folder,
         plan.book,
         plan.table,
         planning.draft_from_plan(plan, "y"),
@@ -505,62 +507,66 @@ def written(place: Path, **options: Any) -> tuple[Path, Path]:
     )
 
 
-def test_contract_and_env_file_are_written_consistently(place: Path) -> None:
-    contract, environment = written(place)
+def test_contract_and_env_file_are_written_consistently(project_folder: Path) -> None:
+    contract, environment = write_draft_files(project_folder)
     assert (contract.name, environment.name) == ("some-people.yaml", "env.some-people.yaml")
-    agreed, values = Contract.load(contract), yaml.safe_load(environment.read_text())
-    assert agreed.columns["town"].categories == ["#c", "Yes", "a: b"]
+    loaded, values = Contract.load(contract), yaml.safe_load(environment.read_text())
+    assert loaded.columns["town"].categories == ["#c", "Yes", "a: b"]
     assert "# words, 3 " in contract.read_text()
     assert values["table"] == "Some People.csv"
     assert values["contract"] == "contracts/some-people.yaml"
     assert values["train_until"] is None
     assert config.validate("compare", {"folds": values["folds"], "metric": values["metric"]})
-    assert [path.name for path in place.rglob(".*")] == []
+    assert [path.name for path in project_folder.rglob(".*")] == []
 
 
-def test_unedited_draft_is_overwritten_and_edited_one_is_not(place: Path) -> None:
-    contract, environment = written(place)
-    written(place)
+def test_unedited_draft_is_overwritten_and_edited_one_is_not(project_folder: Path) -> None:
+    contract, environment = write_draft_files(project_folder)
+    write_draft_files(project_folder)
     environment.write_text(environment.read_text().replace("folds: 5", "folds: 7"))
     before = contract.read_bytes(), environment.read_bytes()
     with pytest.raises(DataError, match=r"env\.some-people\.yaml"):
-        written(place)
+        write_draft_files(project_folder)
     assert (contract.read_bytes(), environment.read_bytes()) == before
-    written(place, book="other")
+    write_draft_files(project_folder, book="other")
     with pytest.raises(DataError, match=r"'rand-hie'.*env\.yaml"):
-        written(place, book="rand-hie")
+        write_draft_files(project_folder, book="rand-hie")
     with pytest.raises(ParameterError, match="book = 'Not So'"):
-        written(place, book="Not So")
+        write_draft_files(project_folder, book="Not So")
 
 
-def test_failed_write_leaves_no_files(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_no_files(
+    project_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: Any) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(atomic.os, "replace", full)
     with pytest.raises(DataError, match="No space left"):
-        written(place)
-    assert sorted(path.name for path in place.rglob("*") if path.is_file()) == [
+        write_draft_files(project_folder)
+    assert sorted(path.name for path in project_folder.rglob("*") if path.is_file()) == [
         "Some People.csv",
         "env.yaml",
         "pipeline.yaml",
     ]
 
 
-def test_address_with_password_is_refused_without_reading(place: Path) -> None:
+def test_address_with_password_is_refused_without_reading(project_folder: Path) -> None:
     with pytest.raises(DataError, match=r"me:\*\*\*@host") as exc_info:
-        planning.plan_draft(place, "postgresql://me:geheim-word@host/db", "people")
+        planning.plan_draft(project_folder, "postgresql://me:geheim-word@host/db", "people")
     assert "geheim" not in str(exc_info.value)
-    plan = planning.plan_draft(place, "postgresql://me:${PGPASSWORD}@host/db", "shop.orders")
+    plan = planning.plan_draft(
+        project_folder, "postgresql://me:${PGPASSWORD}@host/db", "shop.orders"
+    )
     assert (plan.book, plan.table) == (
         "shop-orders",
         "postgresql://me:${PGPASSWORD}@host/db#shop.orders",
     )
     with pytest.raises(DataError, match="is not a database"):
-        planning.plan_draft(place, "Some People.csv", "people")
+        planning.plan_draft(project_folder, "Some People.csv", "people")
 
 
-def test_any_column_name_gives_valid_yaml(place: Path) -> None:
+def test_any_column_name_gives_valid_yaml(project_folder: Path) -> None:
     names = [
         "yes",
         "a: b",
@@ -585,29 +591,29 @@ def test_any_column_name_gives_valid_yaml(place: Path) -> None:
     assert "# numbers" in writer.render_contract(result)
 
 
-def test_guessed_encoding_is_a_question(place: Path) -> None:
-    (place / "old.csv").write_bytes(
+def test_guessed_encoding_is_a_question(project_folder: Path) -> None:
+    (project_folder / "old.csv").write_bytes(
         people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252")
     )
-    result = planning.draft_from_plan(planning.plan_draft(place, "old.csv"), "y")
+    result = planning.draft_from_plan(planning.plan_draft(project_folder, "old.csv"), "y")
     assert missing_facts(result.contract.questions[0].decided, "UTF-8", "cp1252", "café") == []
     assert result.contract.file.encoding == "cp1252"
     assert result.contract.columns["k"].categories == ["café", "thé"]
-    (place / "new.csv").write_text(
+    (project_folder / "new.csv").write_text(
         people(k=every(["café", "thé"])).to_csv(index=False), encoding="utf-8"
     )
-    result = planning.draft_from_plan(planning.plan_draft(place, "new.csv"), "y")
+    result = planning.draft_from_plan(planning.plan_draft(project_folder, "new.csv"), "y")
     assert not result.contract.questions
 
 
-def test_file_without_header_suggests_columns_option(place: Path) -> None:
-    (place / "bare.csv").write_text(people().to_csv(index=False, header=False))
+def test_file_without_header_suggests_columns_option(project_folder: Path) -> None:
+    (project_folder / "bare.csv").write_text(people().to_csv(index=False, header=False))
     with pytest.raises(DataError, match="has no column 'y'") as exc_info:
-        planning.draft_from_plan(planning.plan_draft(place, "bare.csv"), "y")
+        planning.draft_from_plan(planning.plan_draft(project_folder, "bare.csv"), "y")
     assert "--columns" in exc_info.value.next
 
 
-def test_invalid_tables_raise_modelbook_errors(place: Path) -> None:
-    (place / "bad.csv").write_text("")
+def test_invalid_tables_raise_modelbook_errors(project_folder: Path) -> None:
+    (project_folder / "bad.csv").write_text("")
     with pytest.raises(ModelbookError):
-        planning.draft_from_plan(planning.plan_draft(place, "bad.csv"), "y")
+        planning.draft_from_plan(planning.plan_draft(project_folder, "bad.csv"), "y")

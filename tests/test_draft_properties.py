@@ -22,7 +22,7 @@ from modelbook.dataset import read_table, read_without_contract
 from modelbook.draft import DraftOptions, draft_book, writer
 from modelbook.errors import ModelbookError
 
-EASY = settings(
+SETTINGS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
     derandomize=True,
 )  # fmt: skip
@@ -33,7 +33,7 @@ VALUES = st.one_of(
     st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)),
 )  # fmt: skip
 NAMES = st.text(string.printable, min_size=1, max_size=4) | st.text("abc_id ", min_size=2)
-KINDS = [
+VALUE_STRATEGIES = [
     st.integers(0, 1), st.integers(-5, 100), st.floats(-1e6, 1e6), st.floats(), st.sampled_from("abc"), st.booleans(),
     st.one_of(st.none(), st.floats(0, 1)), st.sampled_from(["£5", "£1,200.50", "£7"]), TEXT,
     st.dates().map(str), st.datetimes(datetime(1700, 1, 1), datetime(2200, 1, 1)), VALUES,
@@ -53,17 +53,20 @@ def tables(draw: Any) -> pd.DataFrame:
     )
     columns = {}
     for name in [*names, "y"]:
-        kind = draw(st.sampled_from(KINDS if name != "y" else KINDS[:6]))
-        few = draw(st.lists(kind, min_size=2, max_size=12))
-        random = np.random.default_rng(draw(st.integers(0, 99)))
+        value_strategy = draw(
+            st.sampled_from(VALUE_STRATEGIES if name != "y" else VALUE_STRATEGIES[:6])
+        )
+        distinct_values = draw(st.lists(value_strategy, min_size=2, max_size=12))
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
         columns[name] = pd.Series(
-            [few[place] for place in random.integers(0, len(few), rows)], dtype=object
+            [distinct_values[index] for index in rng.integers(0, len(distinct_values), rows)],
+            dtype=object,
         )
     frame = pd.DataFrame(columns)
     return frame.infer_objects() if draw(st.booleans()) else frame
 
 
-@EASY
+@SETTINGS
 @given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
 def test_any_table_is_drafted_or_raises_modelbook_error(
     frame: pd.DataFrame, task: str | None
@@ -84,22 +87,24 @@ def test_any_table_is_drafted_or_raises_modelbook_error(
 
 
 @pytest.mark.long
-@EASY
+@SETTINGS
 @given(tables(), tables())
-def test_contract_lists_violations_of_any_table(frame: pd.DataFrame, other: pd.DataFrame) -> None:
+def test_contract_lists_violations_of_any_table(
+    frame: pd.DataFrame, other_frame: pd.DataFrame
+) -> None:
     try:
-        agreed = draft_book(frame, "y", title="t", source="s").contract
+        draft_contract = draft_book(frame, "y", title="t", source="s").contract
     except ModelbookError:
         return
-    result = agreed.find_violations(other)
+    result = draft_contract.find_violations(other_frame)
     assert list(result.columns) == ["row", "column", "value", "rule"]
-    assert set(result["row"].dropna()) <= set(range(len(other)))
+    assert set(result["row"].dropna()) <= set(range(len(other_frame)))
     if result.empty:
-        agreed.conform(other)
+        draft_contract.conform(other_frame)
 
 
 @pytest.mark.long
-@EASY
+@SETTINGS
 @given(
     st.binary(max_size=300)
     | st.text(max_size=300).map(lambda text: text.encode("utf-8", "replace"))
@@ -115,7 +120,7 @@ def test_any_bytes_are_read_or_raise_modelbook_error(content: bytes) -> None:
 
 
 @pytest.mark.long
-@EASY
+@SETTINGS
 @given(
     tables(),
     st.sampled_from(
@@ -123,9 +128,9 @@ def test_any_bytes_are_read_or_raise_modelbook_error(content: bytes) -> None:
     ),
 )
 def test_any_table_file_is_drafted_or_raises_modelbook_error(
-    frame: pd.DataFrame, kind: tuple[str, dict[str, str]]
+    frame: pd.DataFrame, file_format: tuple[str, dict[str, str]]
 ) -> None:
-    name, options = kind
+    name, options = file_format
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"t.{name}"
         try:
@@ -138,17 +143,17 @@ def test_any_table_file_is_drafted_or_raises_modelbook_error(
         except Exception:  # pandas cannot write each table in each kind of file
             return
         try:
-            agreed = draft_book(
+            contract = draft_book(
                 read_without_contract(path.name, path.parent, FileLayout(), [])[0],
                 "y",
                 title="t",
                 source="s",
             ).contract
-            table = read_table(path.name, path.parent, agreed)
+            table = read_table(path.name, path.parent, contract)
         except ModelbookError:
             return
-    assert agreed.find_violations(table).empty
-    assert set(agreed.columns) <= set(table.columns)
+    assert contract.find_violations(table).empty
+    assert set(contract.columns) <= set(table.columns)
 
 
 def test_drafted_bounds_are_finite() -> None:

@@ -67,17 +67,19 @@ def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(version_store, m
     results = drill.run_drill(version_store.root, BOOK, names)
     assert {result.name: result.problem for result in results} == dict.fromkeys(names, "")
     assert results[0].numbers["responses"] > 0
-    written = {path for path in version_store.root.rglob("*") if path.is_file()} - before
+    written_files = {path for path in version_store.root.rglob("*") if path.is_file()} - before
     folder = version_store.root / "reports" / BOOK
-    assert {folder / "drill.html", folder / "drill.json"} <= written
-    written -= {path for path in written if path.name.startswith("journal.db-")}  # SQLite's
-    assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written)
+    assert {folder / "drill.html", folder / "drill.json"} <= written_files
+    written_files -= {
+        path for path in written_files if path.name.startswith("journal.db-")
+    }  # SQLite's
+    assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written_files)
 
 
 def test_broken_guarantee_is_reported_with_numbers(version_store, monkeypatch):
-    def break_it(copy: ServiceCopy) -> dict[str, int]:
-        """Nothing breaks."""
-        require(False, "it broke", broken_things=3)
+    def fail_requirement(copy: ServiceCopy) -> dict[str, int]:
+        """No failures."""
+        require(False, "too many failures", failures=3)
         return {}
 
     def fail(copy: ServiceCopy) -> dict[str, int]:
@@ -88,20 +90,22 @@ def test_broken_guarantee_is_reported_with_numbers(version_store, monkeypatch):
         """Nothing is checked."""
         raise DrillSkipped("no program for it")
 
-    checks = {"break-it": break_it, "fail": fail, "skip": skip}
+    checks = {"fail-requirement": fail_requirement, "fail": fail, "skip": skip}
     for name, check in checks.items():
         monkeypatch.setitem(GUARANTEES, name, check)
     results = drill.run_drill(version_store.root, BOOK, list(checks))
     assert [result.verdict for result in results] == ["broken", "broken", "not checked"]
-    assert (results[0].problem, results[0].numbers) == ("it broke", {"broken things": 3})
+    assert (results[0].problem, results[0].numbers) == ("too many failures", {"failures": 3})
     assert "unreachable" in results[1].problem
     page = (version_store.root / "reports" / BOOK / "drill.html").read_text()
-    assert "it broke" in page
+    assert "too many failures" in page
     assert "no program for it" in page
     content = json.loads((version_store.root / "reports" / BOOK / "drill.json").read_text())
     results = content["results"]
-    assert [item["promise"] for item in results] == [item["guarantee"] for item in results]
-    assert [item["guarantee"] for item in results] == [
+    assert [result_entry["promise"] for result_entry in results] == [
+        result_entry["guarantee"] for result_entry in results
+    ]
+    assert [result_entry["guarantee"] for result_entry in results] == [
         "Nothing breaks.",
         "Nothing fails.",
         "Nothing is checked.",

@@ -129,7 +129,7 @@ def test_value_without_source_code_raises():
         eject.CodeWriter(Path()).write_value([object()], 0)
 
 
-OWN = """
+CUSTOM_CODE = """
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -146,9 +146,9 @@ class Coin(ClassifierMixin, BaseEstimator):
 
 def test_custom_class_is_written_as_source(tmp_path):
     (tmp_path / "custom").mkdir()
-    (tmp_path / "custom/coins.py").write_text(OWN)
+    (tmp_path / "custom/coins.py").write_text(CUSTOM_CODE)
     namespace = {"__name__": "custom.coins"}
-    exec(OWN, namespace)
+    exec(CUSTOM_CODE, namespace)
     coin = cloudpickle.loads(cloudpickle.dumps(namespace["Coin"](side=0.7)))
     writer = eject.CodeWriter(tmp_path)
     assert writer.write_value(CheckedTransformer("coins.Coin", coin), 0) == "Coin(side=0.7)"
@@ -201,8 +201,8 @@ def test_version_of_earlier_table_is_ejected_with_its_rows(project_copy, tmp_pat
     pd.concat([rows, rows.head(3)]).to_parquet(train)
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
-    written = pd.read_parquet(out.with_suffix(".parquet"))
-    pd.testing.assert_frame_equal(written.head(len(rows)), rows)
+    ejected_rows = pd.read_parquet(out.with_suffix(".parquet"))
+    pd.testing.assert_frame_equal(ejected_rows.head(len(rows)), rows)
     process = run(out, env=project_copy.environ)
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout

@@ -19,12 +19,12 @@ from modelbook.training.experiment import Experiment
 
 def test_sample_contains_whole_entities_by_seed(frame: pd.DataFrame, contract: Contract) -> None:
     task = tasks.get_task(contract)
-    retained = sample_entities(task, frame, 301, seed=1)
-    assert len(retained) == 300
-    assert (retained.groupby("who").size() == 3).all()
-    assert retained.index.is_monotonic_increasing
-    assert retained.equals(sample_entities(task, frame, 301, seed=1))
-    assert not retained.equals(sample_entities(task, frame, 301, seed=2))
+    sample = sample_entities(task, frame, 301, seed=1)
+    assert len(sample) == 300
+    assert (sample.groupby("who").size() == 3).all()
+    assert sample.index.is_monotonic_increasing
+    assert sample.equals(sample_entities(task, frame, 301, seed=1))
+    assert not sample.equals(sample_entities(task, frame, 301, seed=2))
     assert sample_entities(task, frame, 600, seed=1) is frame
 
 

@@ -21,10 +21,11 @@ def test_sketch_ignores_row_order_and_repeats() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "share"), [((0, 4000), 1), ((2000, 6000), 0.5), ((4000, 8000), 0), ((0, 40_000), 1)]
+    ("other_range", "share"),
+    [((0, 4000), 1), ((2000, 6000), 0.5), ((4000, 8000), 0), ((0, 40_000), 1)],
 )
-def test_shared_entities_are_estimated(other: tuple[int, int], share: float) -> None:
-    result = estimate_overlap(sketch(0, 4000), sketch(*other))
+def test_shared_entities_are_estimated(other_range: tuple[int, int], share: float) -> None:
+    result = estimate_overlap(sketch(0, 4000), sketch(*other_range))
     assert result == pytest.approx(share, abs=0.1 if share == 0.5 else 1e-9)
 
 

@@ -50,8 +50,8 @@ def put_journal(root: Path, entities: list[Any]) -> Journal:
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
     with journal.engine.begin() as connection:
-        for number, who in enumerate(entities):
-            inputs = json.dumps({"who": who, "size": 1})
+        for number, entity in enumerate(entities):
+            inputs = json.dumps({"who": entity, "size": 1})
             connection.execute(
                 PREDICTIONS_TABLE.insert(), {**row, "id": str(number), "inputs": inputs}
             )
@@ -133,23 +133,25 @@ ENTITIES = {  # type of the column: the entity, how users write it, another enti
 }
 
 
-@pytest.mark.parametrize("kind", ENTITIES)
+@pytest.mark.parametrize("id_type", ENTITIES)
 def test_entity_is_found_however_its_id_is_written(
-    kind: str, tmp_path: Path, contract: Contract
+    id_type: str, tmp_path: Path, contract: Contract
 ) -> None:
-    entity, texts, other = ENTITIES[kind]
-    changes = {"type": kind, "min": None, "max": None, "unseen": kind == "category" or None}
-    who = contract.columns["who"].model_copy(update=changes)
-    book_contract = contract.model_copy(update={"columns": {**contract.columns, "who": who}})
+    entity, texts, other_entity = ENTITIES[id_type]
+    changes = {"type": id_type, "min": None, "max": None, "unseen": id_type == "category" or None}
+    entity_column = contract.columns["who"].model_copy(update=changes)
+    book_contract = contract.model_copy(
+        update={"columns": {**contract.columns, "who": entity_column}}
+    )
     for number, text in enumerate(texts):
         root = put_empty_store(tmp_path / str(number))
-        journal = put_journal(root, [entity, other])
+        journal = put_journal(root, [entity, other_entity])
         table = root / "data" / BOOK / "train.parquet"
-        pd.DataFrame({"who": [entity, other, entity]}).to_parquet(table)
+        pd.DataFrame({"who": [entity, other_entity, entity]}).to_parquet(table)
         result = forget(root, book_contract, text)
         assert (result.table_rows, result.journal_rows) == ({f"data/{BOOK}/train.parquet": 2}, 1)
-        assert pd.read_parquet(table)["who"].tolist() == [other]
-        assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [other]
+        assert pd.read_parquet(table)["who"].tolist() == [other_entity]
+        assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [other_entity]
         [entry] = history.read_history(root, BOOK)
         assert entry.evidence["entity_hash"] == hashlib.sha256(texts[0].encode()).hexdigest()
 
@@ -189,9 +191,11 @@ def test_unknown_entity_changes_nothing(root: Path, contract: Contract) -> None:
 
 def test_contract_without_entity_raises(root: Path, contract: Contract) -> None:
     columns = {**contract.columns}
-    who = columns["who"].model_copy(update={"role": "dropped", "reason": "a name"})
-    plain = contract.model_copy(update={"columns": {**columns, "who": who}})
+    dropped_column = columns["who"].model_copy(update={"role": "dropped", "reason": "a name"})
+    contract_without_entity = contract.model_copy(
+        update={"columns": {**columns, "who": dropped_column}}
+    )
     shutil.rmtree(root / "data" / BOOK)
-    if plain.entity is None:
+    if contract_without_entity.entity is None:
         with raises_stating(StoreError, BOOK):
-            forget(root, plain, "7")
+            forget(root, contract_without_entity, "7")

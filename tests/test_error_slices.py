@@ -33,11 +33,11 @@ def table(rows: int = 2000) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def draw_predictions(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> ScoredRows:
+def draw_predictions(frame: pd.DataFrame, is_wrong: np.ndarray, seed: int = 0) -> ScoredRows:
     """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
     random = np.random.default_rng(seed)
     outcome = random.integers(0, 2, len(frame))
-    right = random.uniform(size=len(frame)) < np.where(lost, 0.5, 0.9)
+    right = random.uniform(size=len(frame)) < np.where(is_wrong, 0.5, 0.9)
     return ScoredRows.from_arrays(
         outcome, np.where(right == (outcome == 1), 0.85, 0.15), frame["who"]
     )
@@ -45,8 +45,8 @@ def draw_predictions(frame: pd.DataFrame, lost: np.ndarray, seed: int = 0) -> Sc
 
 def test_error_slice_is_found_and_named() -> None:
     frame = table()
-    lost = (frame["size"] > 70) & (frame["colour"] == "2")
-    rows = find_error_slices(TASK, draw_predictions(frame, lost), frame, **CHANCE)
+    is_wrong = (frame["size"] > 70) & (frame["colour"] == "2")
+    rows = find_error_slices(TASK, draw_predictions(frame, is_wrong), frame, **CHANCE)
     top = rows.iloc[0]
     assert missing_facts(top["slice"], "Size", "colour", 2) == []
     assert [number for number in numbers(top["slice"]) if number == pytest.approx(70, abs=4)]
@@ -73,14 +73,16 @@ def test_a_slice_has_the_words_of_the_contract() -> None:
     }
     task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))
     frame = table().assign(flag=np.arange(2000) % 2)
-    lost = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
-    top = find_error_slices(task, draw_predictions(frame, lost), frame, **CHANCE)["slice"].iloc[0]
-    assert missing_facts(top, "colour is green", "not flag") == []
-    unknown = frame.assign(flag=np.where(np.arange(2000) % 4 < 2, frame["flag"], np.nan))
-    lost = unknown["flag"].isna().to_numpy()
-    top = find_error_slices(task, draw_predictions(unknown, lost), unknown, **CHANCE)["slice"].iloc[
+    is_wrong = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
+    top = find_error_slices(task, draw_predictions(frame, is_wrong), frame, **CHANCE)["slice"].iloc[
         0
     ]
+    assert missing_facts(top, "colour is green", "not flag") == []
+    unknown = frame.assign(flag=np.where(np.arange(2000) % 4 < 2, frame["flag"], np.nan))
+    is_wrong = unknown["flag"].isna().to_numpy()
+    top = find_error_slices(task, draw_predictions(unknown, is_wrong), unknown, **CHANCE)[
+        "slice"
+    ].iloc[0]
     assert missing_facts(top, "flag", "missing") == []  # below 0, as a missing value is
 
 

@@ -91,11 +91,15 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     assert (result.version, result.is_new, result.entry.action) == (1, True, history.IMPORT)
     assert result.entry.evidence["golden_rows"] == 30
     assert result.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
-    again = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
-    assert (again.version, again.is_new, again.entry) == (1, False, result.entry)
-    moved = promote(staging, 1)  # the source's gate compared with no champion
-    assert moved.champion_after == 1
-    assert missing_facts(moved.reason, source, "It is better.") == []
+    second_import = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    assert (second_import.version, second_import.is_new, second_import.entry) == (
+        1,
+        False,
+        result.entry,
+    )
+    promotion = promote(staging, 1)  # the source's gate compared with no champion
+    assert promotion.champion_after == 1
+    assert missing_facts(promotion.reason, source, "It is better.") == []
 
     addresses.append(exports.export_version(staging, BOOK, (tmp_path / "exports").as_uri()))
     last = imports.import_version(prod, BOOK, addresses[1], "c0ffee")
@@ -129,20 +133,19 @@ def test_export_and_import_print_json(
     assert (imported["version"], imported["is_new"]) == (1, True)
     assert imported["entry"]["evidence"]["export_address"] == f"file://{exported['address']}"
     assert (imported["gate"]["action"], imported["move"]) == (None, None)  # no rows of its own
-    moved = run(target, "import", exported["address"], "--promote")["move"]
-    assert (moved["action"], moved["champion_after"]) == ("promote", 1)
+    move = run(target, "import", exported["address"], "--promote")["move"]
+    assert (move["action"], move["champion_after"]) == ("promote", 1)
 
 
 def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: Path) -> None:
-    plain, complete = (
+    without_rows, with_rows = (
         exports.export_version(source, BOOK, tmp_path.as_uri(), 1, with_rows=rows)
         for rows in (False, True)
     )
-    assert [(folder_of(at) / "parts/reference.parquet").exists() for at in (plain, complete)] == [
-        False,
-        True,
-    ]
-    manifest = exports.read_manifest(plain)
+    assert [
+        (folder_of(at) / "parts/reference.parquet").exists() for at in (without_rows, with_rows)
+    ] == [False, True]
+    manifest = exports.read_manifest(without_rows)
     assert manifest["tags"]["commit"] == "c0ffee"
     assert manifest["gate"]["action"] == "promote"
     assert {"parts/contract.yaml", "parts/golden.parquet", "model/MLmodel"} <= set(
@@ -218,9 +221,9 @@ COSTS = {"costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0}}
 
 def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """What a version consists of whose holdout was drawn by the rule."""
-    parts = version_parts(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
+    contents = version_parts(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
     metrics = {"split_rule": RULE, "split": "group", "periods": [1, 2, 3], "value": COSTS}
-    return parts | {"metrics": parts["metrics"] | metrics}
+    return contents | {"metrics": contents["metrics"] | metrics}
 
 
 @pytest.fixture(scope="module")

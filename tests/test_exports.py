@@ -52,14 +52,14 @@ def test_service_serves_export_without_a_project(
     version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
     export_address = exports.export_version(version_store.root, BOOK, f"{address}/")
-    other = tmp_path / "other"
-    result = exports.open_export(other, export_address)
+    empty_folder = tmp_path / "other"
+    result = exports.open_export(empty_folder, export_address)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
     manifest = (Path(export_address.removeprefix("file://")) / "version.json").read_bytes()
     assert export_address == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
-    item = served_models.load_model(result, max_rows=1)
-    assert (item.number, item.golden_rows > 0) == (1, True)
-    assert result.artifact_folder == other / "models/cache" / result.tags["digest"]
+    served_model = served_models.load_model(result, max_rows=1)
+    assert (served_model.number, served_model.golden_rows > 0) == (1, True)
+    assert result.artifact_folder == empty_folder / "models/cache" / result.tags["digest"]
     assert (
         exports.export_version(version_store.root, BOOK, address) == export_address
     )  # again, and nothing is another
@@ -139,12 +139,12 @@ def test_export_with_wrong_digest_raises(
         exports.open_export(tmp_path, f"{address}/{'0' * 64}")
     assert "0" * 12 in exc_info.value.expected
     text = "[]"
-    other = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
-    folder.with_name("0" * 64).rename(other)
-    (other / "version.json").write_text(text)
-    path = f"{address.removeprefix('file://')}/{other.name}/version.json"
+    renamed = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
+    folder.with_name("0" * 64).rename(renamed)
+    (renamed / "version.json").write_text(text)
+    path = f"{address.removeprefix('file://')}/{renamed.name}/version.json"
     with raises_stating(StoreError, path):
-        exports.open_export(tmp_path, f"{address}/{other.name}")
+        exports.open_export(tmp_path, f"{address}/{renamed.name}")
 
 
 @pytest.mark.slow
@@ -153,9 +153,9 @@ def test_service_starts_from_s3_in_an_empty_folder(
 ) -> None:
     with object_store(monkeypatch, "models"):
         export_address = exports.export_version(version_store.root, BOOK, "s3://models/team", 2)
-        with socket.socket() as item:
-            item.bind(("127.0.0.1", 0))
-            port = item.getsockname()[1]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         (tmp_path / "empty").mkdir()
         command = [BIN / "modelbook", "serve", "--from", export_address, "--port", str(port)]
         with (tmp_path / "log").open("w") as log:
@@ -178,9 +178,9 @@ def test_service_starts_from_s3_in_an_empty_folder(
                 {"content-type": "application/json"},
             )
             with urllib.request.urlopen(requests, timeout=30) as result:
-                answer = json.load(result)
+                prediction = json.load(result)
         finally:
             server.terminate()
             server.wait(60)
-        assert answer["model_version"] == 2
-        assert sum(answer["probabilities"].values()) == pytest.approx(1)
+        assert prediction["model_version"] == 2
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1)

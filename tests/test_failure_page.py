@@ -34,14 +34,14 @@ ERROR = DataError("the table has <3> rows", expected="at least 10", next="take a
 def cell(
     source: str,
     error: Exception | None = None,
-    started: str | None = "2024-05-06T07:08:09",
+    started_at: str | None = "2024-05-06T07:08:09",
     **kwargs: Any,
 ) -> Any:
     name = type(error).__name__
     outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
     # Papermill calls every cell completed in the end, also those that it never came to.
     metadata = {
-        "papermill": {"status": "completed", "start_time": started},
+        "papermill": {"status": "completed", "start_time": started_at},
         "tags": kwargs.pop("tags", []),
     }
     return new_code_cell(source, metadata=metadata, outputs=outputs, **kwargs)
@@ -57,19 +57,19 @@ def partial(*last: Any) -> Any:
     ])  # fmt: skip
 
 
-def broken() -> Any:
+def failed_notebook() -> Any:
     return partial(
-        cell("board = <scores>()", ERROR, id="leaderboard"), cell("never()", started=None)
+        cell("board = <scores>()", ERROR, id="leaderboard"), cell("never()", started_at=None)
     )
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Any:
-    """Writes the page of a failure of compare and returns it, given the partial notebook and what was told."""
+def write_failure_page(tmp_path: Path) -> Any:
+    """A function that writes the failure page of compare, from a partial notebook and an error text."""
 
-    def write(
+    def write_page(
         notebook: Any = None,
-        what: str = f"DataError: {ERROR}\n  in cell 4:\n    board()",
+        error_text: str = f"DataError: {ERROR}\n  in cell 4:\n    board()",
         **kwargs: Any,
     ) -> str:
         folder = tmp_path / "reports/tiny"
@@ -95,7 +95,7 @@ def made(tmp_path: Path) -> Any:
         match = failure_report.StageFailure(
             "compare",
             "tiny",
-            what,
+            error_text,
             folder / "03_compare.html",
             folder / "03_compare.ipynb",
             log,
@@ -103,7 +103,7 @@ def made(tmp_path: Path) -> Any:
         )
         return failure_report.write(match).read_text(encoding="utf-8")
 
-    return write
+    return write_page
 
 
 def text(html: str) -> str:
@@ -111,8 +111,8 @@ def text(html: str) -> str:
 
 
 class TestFailurePage:
-    def test_page_shows_error_cell_and_next_step(self, made):
-        html = made(broken())
+    def test_page_shows_error_cell_and_next_step(self, write_failure_page):
+        html = write_failure_page(failed_notebook())
         result = text(html)
         for part in (
             "1 min 23 s", "DataError: the table has &lt;3&gt; rows", "code cell 3 of 4", "“How good is each?”",
@@ -126,14 +126,14 @@ class TestFailurePage:
         assert 'class="badge bad"' in html
         assert "never()" not in html
 
-    def test_page_and_terminal_number_cells_alike(self, made, tmp_path):
-        notebook = broken()
+    def test_page_and_terminal_number_cells_alike(self, write_failure_page, tmp_path):
+        notebook = failed_notebook()
         code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
         for count, executed in enumerate(code_cells, 1):
             executed["execution_count"] = count
         failed = code_cells[3]  # below the parameters, those that are injected, and an import
         failed.outputs[0].traceback = ["Cell In[4], line 1"]
-        html = made(notebook)
+        html = write_failure_page(notebook)
         error = PapermillExecutionError(
             5, 4, failed.source, "DataError", str(ERROR), failed.outputs[0].traceback
         )
@@ -153,37 +153,39 @@ class TestFailurePage:
             ),
         ],
     )
-    def test_error_without_hint_shows_hint_of_build(self, made, error, next, section):
-        what = f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
-        result = text(made(partial(cell("board()", error)), what))
+    def test_error_without_hint_shows_hint_of_build(self, write_failure_page, error, next, section):
+        error_text = (
+            f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
+        )
+        result = text(write_failure_page(partial(cell("board()", error)), error_text))
         assert next in result
         assert f"{next[0].upper()}{next[1:]}." in result
         assert section in result
 
-    def test_page_shows_last_log_lines(self, made):
-        result = text(made(broken()))
+    def test_page_shows_last_log_lines(self, write_failure_page):
+        result = text(write_failure_page(failed_notebook()))
         assert "1:23 19 of 20 · step &lt;19&gt;" in result
         assert "step &lt;5&gt;" in result
         assert "step &lt;4&gt;" not in result
         assert "half a li" not in result
 
-    def test_page_shows_status_of_each_stage(self, made):
-        result = text(made(broken()))
+    def test_page_shows_status_of_each_stage(self, write_failure_page):
+        result = text(write_failure_page(failed_notebook()))
         states = r"ingest ([a-z ]+?) explore ran compare failed finalize ([a-z ]+?) deploy ([a-z ]+?) monitor ([a-z ]+)"
         ingest, finalize, deploy, monitor = re.search(states, result).groups()
         assert finalize == deploy
         assert len({ingest, "ran", "failed", finalize, monitor[:20]}) == 5
 
-    def test_page_runs_no_scripts_and_has_no_dead_links(self, made, tmp_path):
-        made(broken())
+    def test_page_runs_no_scripts_and_has_no_dead_links(self, write_failure_page, tmp_path):
+        write_failure_page(failed_notebook())
         (tmp_path / "reports/tiny/01_ingest.html").write_text("")
-        html = made(broken())
+        html = write_failure_page(failed_notebook())
         assert html.count("<script") == 1  # the one that every page has
         links = set(re.findall(r'href="([^"#][^"]*)"', html)) - {"data:,", "../index.html"}
         assert links == {"03_compare.html", "03_compare.ipynb", "01_ingest.html"}
 
     @pytest.mark.parametrize(
-        ("what", "said"),
+        ("error_text", "message"),
         [
             ("out of memory, MemoryError: \n  in cell 3:\n    x", "Take fewer rows (sample)"),
             (
@@ -204,18 +206,20 @@ class TestFailurePage:
             ),
         ],
     )
-    def test_failure_outside_cells_shows_its_reason(self, made, what, said):
-        running = partial(cell("work()", id="work"), cell("later()", started=None))
-        result = text(made(None if "start" in what else running, what))
-        assert said in result
+    def test_failure_outside_cells_shows_its_reason(self, write_failure_page, error_text, message):
+        running = partial(cell("work()", id="work"), cell("later()", started_at=None))
+        result = text(write_failure_page(None if "start" in error_text else running, error_text))
+        assert message in result
         assert "not raised by a cell" in result
-        dead = what.startswith(("the kernel died", "stage"))
+        dead = error_text.startswith(("the kernel died", "stage"))
         assert ("The cell below was running when it happened." in result) == dead
         assert ("work()" in result) == dead
-        assert ("Run it by hand" in result) == ("start" not in what)
+        assert ("Run it by hand" in result) == ("start" not in error_text)
 
-    def test_failure_after_last_cell_blames_no_cell(self, made):
-        html = made(partial(cell("last()")), "ReportError: a figure has no alternative text")
+    def test_failure_after_last_cell_blames_no_cell(self, write_failure_page):
+        html = write_failure_page(
+            partial(cell("last()")), "ReportError: a figure has no alternative text"
+        )
         assert "a figure has no alternative text" in html
         assert "last()" not in html
         assert "section “ReportError”" in html
@@ -224,34 +228,36 @@ class TestFailurePage:
     @pytest.mark.parametrize(
         "content", ["", "{", "[]", '{"cells": 3}', '{"cells": [], "metadata": {}}']
     )
-    def test_page_is_written_despite_corrupt_notebook(self, made, tmp_path, content):
-        made()
+    def test_page_is_written_despite_corrupt_notebook(self, write_failure_page, tmp_path, content):
+        write_failure_page()
         (tmp_path / "reports/tiny/03_compare.ipynb").write_text(content)
-        assert "the table has &lt;3&gt; rows" in made()
+        assert "the table has &lt;3&gt; rows" in write_failure_page()
 
-    def test_page_is_written_despite_missing_or_empty_log(self, made, tmp_path):
-        made()
+    def test_page_is_written_despite_missing_or_empty_log(self, write_failure_page, tmp_path):
+        write_failure_page()
         (tmp_path / "reports/tiny/logs/03_compare.log").write_text("")
-        assert "There is no log." in made()
+        assert "There is no log." in write_failure_page()
         shutil.rmtree(tmp_path / "reports/tiny/logs")
         (tmp_path / "reports/tiny/logs").mkdir()
         (tmp_path / "reports/tiny/logs/03_compare.log").write_text('{"at": "x"}\n3\n')
-        assert "There is no log." in made()
+        assert "There is no log." in write_failure_page()
 
-    def test_notebook_of_earlier_run_is_ignored(self, made, tmp_path):
-        made(broken())
+    def test_notebook_of_earlier_run_is_ignored(self, write_failure_page, tmp_path):
+        write_failure_page(failed_notebook())
         old = time.time() - 3600
         notebook = tmp_path / "reports/tiny/03_compare.ipynb"
         os.utime(notebook, (old, old))
-        html = made(what="BuildError: the kernel of stage 'compare' did not start, twice: no")
+        html = write_failure_page(
+            error_text="BuildError: the kernel of stage 'compare' did not start, twice: no"
+        )
         assert "leaderboard" not in html
         assert 'href="03_compare.ipynb"' not in html
         assert "Which family is best?" in html
 
 
 class TestLastGoodReport:
-    def good(self, folder: Path, word: str = "clear leader") -> Path:
-        conclusion = Verdict("compare", "tiny", word, "good", ["It leads."])
+    def good(self, folder: Path, status: str = "clear leader") -> Path:
+        conclusion = Verdict("compare", "tiny", status, "good", ["It leads."])
         cells = [
             new_code_cell(
                 "verdict", outputs=[new_output("display_data", conclusion._repr_mimebundle_())]
@@ -265,10 +271,10 @@ class TestLastGoodReport:
         )
         return source.with_suffix(".html")
 
-    def test_last_good_report_is_kept_with_notice(self, made, tmp_path):
+    def test_last_good_report_is_kept_with_notice(self, write_failure_page, tmp_path):
         report = self.good(tmp_path)
-        html = made(
-            broken(),
+        html = write_failure_page(
+            failed_notebook(),
             last_receipt={
                 "status": "clear leader",
                 "facts": {"started": "2024-05-06T07:08:09+00:00"},
@@ -278,29 +284,29 @@ class TestLastGoodReport:
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
         assert "run 3: clear leader , 2024-05-06 07:08 UTC" in text(html)
-        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
-        assert "It leads." in retained
-        [notice] = re.findall(r'<aside class="notice".*?</aside>', retained)
+        last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        assert "It leads." in last_good_page
+        [notice] = re.findall(r'<aside class="notice".*?</aside>', last_good_page)
         facts = ("run 3", "2024-05-06 07:08 UTC", '<a href="03_compare.html">')
         assert missing_facts(notice, *facts) == []
 
-    def test_second_failure_keeps_last_good_report(self, made, tmp_path):
+    def test_second_failure_keeps_last_good_report(self, write_failure_page, tmp_path):
         report = self.good(tmp_path)
-        made(broken())
-        retained = failure_report.last_good_path(report).read_text(encoding="utf-8")
-        made(broken(), what="KeyError: 'x'")
-        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == retained
+        write_failure_page(failed_notebook())
+        last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        write_failure_page(failed_notebook(), error_text="KeyError: 'x'")
+        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == last_good_page
 
-    def test_last_good_report_is_removed_after_success(self, made, tmp_path):
+    def test_last_good_report_is_removed_after_success(self, write_failure_page, tmp_path):
         self.good(tmp_path)
-        made(broken())
+        write_failure_page(failed_notebook())
         report = self.good(tmp_path, "no lead")
         assert not failure_report.is_failure_report(report)
         assert not failure_report.last_good_path(report).exists()
 
-    def test_stage_that_never_succeeded_has_no_last_good_report(self, made, tmp_path):
-        made(broken())
-        assert "This stage has not succeeded yet" in made(broken())
+    def test_stage_that_never_succeeded_has_no_last_good_report(self, write_failure_page, tmp_path):
+        write_failure_page(failed_notebook())
+        assert "This stage has not succeeded yet" in write_failure_page(failed_notebook())
         assert not list(tmp_path.rglob("*last-good*"))
 
 
@@ -327,9 +333,9 @@ class TestRetryCommand:
     def test_retry_command_repeats_build_options_without_force(self, monkeypatch):
         monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
         monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
-        words = ["--force", "--env--families", "lr nb"]
+        args = ["--force", "--env--families", "lr nb"]
         assert (
-            failure_pages.retry_command(ROOT, "rand-hie", words)
+            failure_pages.retry_command(ROOT, "rand-hie", args)
             == "ploomber build --env--families 'lr nb'"
         )
         assert (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jinja2 import nodes
 from small_project import ROOT
-from test_model_card import approved, by_section, make, metrics  # noqa: F401 (a fixture)
+from test_model_card import approved, by_section, make_version, metrics  # noqa: F401 (a fixture)
 
 from modelbook.display import summarize
 from modelbook.pages import model_card, templating
@@ -46,8 +46,8 @@ def fixed_texts(node: nodes.Node) -> Iterator[str]:
     if isinstance(node, nodes.TemplateData):
         yield node.data
     if isinstance(node, nodes.Output):  # one sentence, with gaps where values are
-        pieces = [part.data if isinstance(part, nodes.TemplateData) else "…" for part in node.nodes]
-        yield "".join(pieces)
+        parts = [part.data if isinstance(part, nodes.TemplateData) else "…" for part in node.nodes]
+        yield "".join(parts)
         return
     for child in node.iter_child_nodes():
         yield from fixed_texts(child)
@@ -96,8 +96,8 @@ DECISIONS = {
 
 
 @pytest.mark.parametrize("decision", DECISIONS.values(), ids=DECISIONS)
-def test_card_claims_follow_from_evidence(make: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
-    card = card_data.collect_card_data(make(), decision)
+def test_card_claims_follow_from_evidence(make_version: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
+    card = card_data.collect_card_data(make_version(), decision)
     sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
     approval = sections["approval"]
     is_enforced = bool(decision) and decision["gate"] == "enforce"
@@ -114,11 +114,11 @@ def test_card_claims_follow_from_evidence(make: Any, tmp_path: Path, decision: A
 
 @pytest.mark.parametrize("left_out", [(), ("gaps",), ("slice_rows",), ("periods",)])
 def test_card_omits_what_was_not_measured(
-    make: Any,  # noqa: F811
+    make_version: Any,  # noqa: F811
     tmp_path: Path,
     left_out: tuple[str, ...],
 ) -> None:
-    card = card_data.collect_card_data(make(left_out))
+    card = card_data.collect_card_data(make_version(left_out))
     sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
     assert ("could not be evaluated" in sections["fairness"]) == ("gaps" in left_out)
     assert ("25 holdout rows" in sections["limits"]) == ("slice_rows" not in left_out)

@@ -47,9 +47,9 @@ def test_many_times_are_cut_into_equal_blocks(contract: Contract) -> None:
     times = pd.Series(np.random.default_rng(0).permutation(np.repeat(np.arange(100), 2)))
     outcome = times.sample(frac=1, random_state=0).reset_index(drop=True) % 2
     result = choose_folds(tasks.get_task(contract), outcome, times, 4, SPLIT_STRATEGIES["time"])
-    pieces = [(times.iloc[a], times.iloc[b]) for a, b in result.split(times, outcome, times)]
-    assert all(a.max() < b.min() for a, b in pieces)
-    assert [b.nunique() for _, b in pieces] == [20] * 4
+    splits = [(times.iloc[a], times.iloc[b]) for a, b in result.split(times, outcome, times)]
+    assert all(a.max() < b.min() for a, b in splits)
+    assert [b.nunique() for _, b in splits] == [20] * 4
 
 
 @pytest.mark.long
@@ -58,14 +58,14 @@ def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     evaluated = forward.cross_validate("lr", output.append)
     assert evaluated.status == "ok"
     assert output == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
-    plain = forward.make_default_pipeline("lr")
+    pipeline = forward.make_default_pipeline("lr")
     values = []
     for learned, requests in forward.cv_splits():
-        fitted = plain.fit(forward.features.iloc[learned], forward.target.iloc[learned])
-        answers = forward.task.predict_scores(fitted, forward.features.iloc[requests])
+        fitted = pipeline.fit(forward.features.iloc[learned], forward.target.iloc[learned])
+        scores = forward.task.predict_scores(fitted, forward.features.iloc[requests])
         roc_auc = forward.task.metric_functions()["roc_auc"]
         values.append(
-            roc_auc(forward.target.iloc[requests].to_numpy(), answers, np.ones(len(requests)))
+            roc_auc(forward.target.iloc[requests].to_numpy(), scores, np.ones(len(requests)))
         )
     assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
 
@@ -87,8 +87,8 @@ def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str
     assert fitted.split_strategy.name == "time"
     assert 0 < fitted.threshold < 1
     assert fitted.threshold_evidence.notna().all(axis=None)
-    answers = forward.task.predict_scores(fitted.pipeline, forward.features)
-    assert np.isfinite(answers).all()
+    scores = forward.task.predict_scores(fitted.pipeline, forward.features)
+    assert np.isfinite(scores).all()
 
 
 def test_learning_curve_uses_forward_folds(forward: Experiment) -> None:

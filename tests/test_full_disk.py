@@ -24,11 +24,11 @@ mount -t tmpfs -o size=70m none models
 rm models/filler
 "$1" build --partially explore > again.txt 2>&1; echo "exit $?" >> again.txt
 """
-OWN = ["unshare", "--user", "--map-root-user", "--mount"]
+OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 MAY_MOUNT = (
     bool(shutil.which("unshare"))
     and not subprocess.run(
-        [*OWN, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+        [*OWN_MOUNTS, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
     ).returncode
 )
 
@@ -71,12 +71,12 @@ def test_full_disk_error_is_translated_for_every_library(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")]
+    "error", [PermissionError(13, "Permission denied"), StageError("no room"), KeyError("disk")]
 )
-def test_other_errors_are_not_translated(other):
-    with pytest.raises(type(other)) as exc_info, disk.translate_disk_full():
-        raise other
-    assert exc_info.value is other
+def test_other_errors_are_not_translated(error):
+    with pytest.raises(type(error)) as exc_info, disk.translate_disk_full():
+        raise error
+    assert exc_info.value is error
 
 
 def test_full_disk_hint_is_shown_once_in_cell_error():
@@ -109,18 +109,18 @@ def test_failed_write_keeps_existing_file_and_leaves_no_partial_file(tmp_path):
 def test_build_on_full_disk_fails_and_continues_when_space_is_free(small_project: SmallProject):
     (small_project.root / "models").mkdir()
     subprocess.run(
-        [*OWN, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],
+        [*OWN_MOUNTS, "sh", "-c", FILLED, "sh", str(BIN / "ploomber")],
         cwd=small_project.root,
         env=small_project.environ,
         check=True,
     )
-    filled, again = (
+    filled, continued = (
         small_project.root.joinpath(name).read_text() for name in ("full.txt", "again.txt")
     )
     assert "exit 1" in filled
     assert disk.DISK_FULL_PATTERN.search(filled), filled
     assert disk.DISK_FULL_HINT in filled
     assert "Traceback" not in filled
-    assert "exit 0" in again, again
-    assert " explore]" in again
-    assert " ingest]" not in again
+    assert "exit 0" in continued, continued
+    assert " explore]" in continued
+    assert " ingest]" not in continued

@@ -39,7 +39,7 @@ NEXT = replace(
     champion_difference=Interval(0.01, -0.005, 0.02),
 )
 FLOOR = 0.6
-KNOWN = replace(
+EVIDENCE = replace(
     NEXT,
     slice_differences=(("site 1", Interval(0.0, -0.1, 0.1)), ("site 2", Interval(-0.1, -0.15, -0.05))),
     fairness_gaps=(
@@ -99,18 +99,21 @@ def auc(low: float) -> Interval:
         # enough rows but nothing to tell by: no evidence is no promotion
         (replace(NEXT, champion_difference=None), ["difference"]),
         # harm: the whole interval must lie beyond the bound
-        (KNOWN, []),
-        (replace(KNOWN, slice_differences=(("site 1", Interval(-0.1, -0.12, -0.08)),)), ["slices"]),
-        (replace(KNOWN, slice_differences=(("site 1", Interval(0.4, 0.3, 0.5)),)), []),
-        (replace(KNOWN, slice_differences=(("site 1", Interval(-0.4, NAN, NAN)),)), []),
-        (replace(KNOWN, fairness_gaps=(("black 1", Interval(-0.2, -0.25, -0.15)),)), ["gaps"]),
-        (replace(KNOWN, fairness_gaps=(("black 1", Interval(0.2, 0.15, 0.25)),)), ["gaps"]),
-        (replace(KNOWN, calibration=Interval(0.06, 0.058, 0.062)), ["calibration"]),
-        (replace(KNOWN, calibration=Interval(-0.06, -0.062, -0.058)), ["calibration"]),
+        (EVIDENCE, []),
+        (
+            replace(EVIDENCE, slice_differences=(("site 1", Interval(-0.1, -0.12, -0.08)),)),
+            ["slices"],
+        ),
+        (replace(EVIDENCE, slice_differences=(("site 1", Interval(0.4, 0.3, 0.5)),)), []),
+        (replace(EVIDENCE, slice_differences=(("site 1", Interval(-0.4, NAN, NAN)),)), []),
+        (replace(EVIDENCE, fairness_gaps=(("black 1", Interval(-0.2, -0.25, -0.15)),)), ["gaps"]),
+        (replace(EVIDENCE, fairness_gaps=(("black 1", Interval(0.2, 0.15, 0.25)),)), ["gaps"]),
+        (replace(EVIDENCE, calibration=Interval(0.06, 0.058, 0.062)), ["calibration"]),
+        (replace(EVIDENCE, calibration=Interval(-0.06, -0.062, -0.058)), ["calibration"]),
         # what answers in the model's place
-        (replace(KNOWN, is_scorer_exact=False), ["served"]),
-        (replace(KNOWN, latency_ms=50.1), ["latency"]),
-        (replace(KNOWN, size_mb=501.0), ["size"]),
+        (replace(EVIDENCE, is_scorer_exact=False), ["served"]),
+        (replace(EVIDENCE, latency_ms=50.1), ["latency"]),
+        (replace(EVIDENCE, size_mb=501.0), ["size"]),
         # a suspected leak holds
         (replace(FIRST, suspicions=()), []),
         (replace(FIRST, suspicions=("x3 nearly decides",)), ["leak"]),
@@ -169,15 +172,15 @@ def test_inconclusive_criterion_is_reported_and_does_not_hold() -> None:
     criteria = by_name(decision)
     unknown = ["gaps", "calibration", "served", "latency", "size", "leak"]
     assert [name for name, criterion in criteria.items() if criterion.passed is None] == unknown
-    measured = by_name(decided(KNOWN))
+    measured_criteria = by_name(decided(EVIDENCE))
     for name in unknown:
         sentence = criteria[name].description
         assert missing_facts(sentence, criteria[name].name) == []
-        assert sentence != measured[name].description
+        assert sentence != measured_criteria[name].description
 
 
 def test_worst_of_several_values_is_shown() -> None:
-    result = {name: criterion.observed for name, criterion in by_name(decided(KNOWN)).items()}
+    result = {name: criterion.observed for name, criterion in by_name(decided(EVIDENCE)).items()}
     assert missing_facts(result["slices"], "site 2", -0.1) == []
     assert missing_facts(result["gaps"], "black 1", 20) == []
     # The interval that decides is shown, and no other.
@@ -195,7 +198,7 @@ def test_worst_of_several_values_is_shown() -> None:
 def test_a_criterion_of_harm_is_certain_if_its_interval_rules_harm_out() -> None:
     def gap(low: float, high: float) -> Criterion:
         interval = Interval((low + high) / 2, low, high)
-        return by_name(decided(replace(KNOWN, fairness_gaps=(("black 1", interval),))))["gaps"]
+        return by_name(decided(replace(EVIDENCE, fairness_gaps=(("black 1", interval),))))["gaps"]
 
     small, unclear = gap(-0.01, 0.01), gap(-0.3, 0.2)
     assert (small.passed, small.is_certain) == (True, True)
@@ -257,8 +260,8 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     [(gap_text, _)] = evidence.fairness_gaps
     facts = ("recall", 30, "flag", 50, "not flag", -20, "percentage points")
     assert missing_facts(gap_text, *facts) == []
-    assert replace(evidence, scorer=KNOWN.scorer) == replace(
-        KNOWN,
+    assert replace(evidence, scorer=EVIDENCE.scorer) == replace(
+        EVIDENCE,
         slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
         fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1)),),
     )
@@ -327,9 +330,9 @@ def test_comparison_power_states_rows_needed_for_margin() -> None:
 
 
 def test_each_interval_criterion_states_its_power() -> None:
-    criteria = by_name(decided(KNOWN))
-    without = {name for name, criterion in criteria.items() if not criterion.power}
-    assert without == {"version", "rows", "served", "latency", "size", "leak"}
+    criteria = by_name(decided(EVIDENCE))
+    criteria_without_power = {name for name, criterion in criteria.items() if not criterion.power}
+    assert criteria_without_power == {"version", "rows", "served", "latency", "size", "leak"}
     error = 0.1 / 1.95996  # of the quality 0.8 (0.7 to 0.9), above 0.6
     assert missing_facts(criteria["quality"].power, FLOOR + 2.8016 * error, 80) == []
     error = 0.25 / 1.95996  # of the wider gap, one of five harms, beyond 0.1
@@ -345,7 +348,11 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
     difference: Interval | None, passed: bool | None
 ) -> None:
     decision = decided(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))
-    [criterion] = [item for item in decision.criteria if "first champion" in item.name]
+    [criterion] = [
+        criterion_row
+        for criterion_row in decision.criteria
+        if "first champion" in criterion_row.name
+    ]
     assert criterion.passed is passed
     assert decision.action == (HOLD if passed is False else PROMOTE)
 

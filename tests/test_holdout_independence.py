@@ -62,26 +62,26 @@ def split(contract: Contract, frame: pd.DataFrame):
 @pytest.mark.parametrize("strategy", ["group", "random"])
 def test_copies_with_different_keys_stay_on_one_side(strategy: str) -> None:
     contract, frame = make_noise(300, 5, jitter=0)
-    pieces = split_table(
+    split_result = split_table(
         frame, contract, holdout_share=0.2, train_until=None, seed=42, strategy_name=strategy
     )
-    assert not set(pieces.train["plot"]) & set(pieces.holdout["plot"])
-    measured = measure_independence(pieces.train, pieces.holdout, contract, seed=0)
-    assert (measured.exact_share, measured.copied_share) == (0, 0)
-    assert measured.repeated_rows == 0
+    assert not set(split_result.train["plot"]) & set(split_result.holdout["plot"])
+    independence = measure_independence(split_result.train, split_result.holdout, contract, seed=0)
+    assert (independence.exact_share, independence.copied_share) == (0, 0)
+    assert independence.repeated_rows == 0
 
 
 @pytest.mark.parametrize("jitter", [0, 1e-3])
 def test_holdout_of_copies_is_refused(jitter: float) -> None:
     contract, frame = make_noise(300, 5, jitter)
     is_holdout = np.random.default_rng(1).random(len(frame)) < 0.2
-    measured = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
-    assert measured.exact_share > 0.99 if jitter == 0 else measured.exact_share == 0
-    assert measured.copied_share > 0.99
-    assert measured.repeated_rows > is_holdout.sum() - 5
+    independence = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
+    assert independence.exact_share > 0.99 if jitter == 0 else independence.exact_share == 0
+    assert independence.copied_share > 0.99
+    assert independence.repeated_rows > is_holdout.sum() - 5
     with pytest.raises(DataError, match="no entity"):
-        measured.require_independence(0.2, contract)
-    measured.require_independence(1, contract)
+        independence.require_independence(0.2, contract)
+    independence.require_independence(1, contract)
 
 
 def table_of(name: str, rng: np.random.Generator) -> np.ndarray:
@@ -104,9 +104,9 @@ def test_chance_duplicates_are_not_copies(name: str) -> None:
             y=rng.integers(0, 2, 2000)
         )
     )
-    pieces = split(contract, frame)
-    measured = measure_independence(pieces.train, pieces.holdout, contract, seed=0)
-    assert measured.copied_share < 0.1
+    split_result = split(contract, frame)
+    independence = measure_independence(split_result.train, split_result.holdout, contract, seed=0)
+    assert independence.copied_share < 0.1
 
 
 def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:

@@ -281,9 +281,9 @@ def present(journal: Journal) -> set[str]:
 
 
 async def wait(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 

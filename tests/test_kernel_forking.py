@@ -49,12 +49,12 @@ def write_notebook(path, source):
 
 
 def test_signal_to_ended_kernel_is_ignored():
-    ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
-    ended.wait()
+    ended_process = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    ended_process.wait()
     template, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with template:
         process = kernel_forking.ForkedProcess(connection)
-        template.send(json.dumps({"pid": ended.pid}).encode())
+        template.send(json.dumps({"pid": ended_process.pid}).encode())
         process.kill()  # the template has not said yet that it ended
         assert process.poll() is None
         template.send(json.dumps({"code": 0}).encode())
@@ -208,12 +208,12 @@ def test_killed_build_leaves_no_processes(start, tmp_path, shared, monkeypatch):
         assert not template.is_running()
         return
     with share_fork_server():
-        mine = start()
+        build = start()
         template = kill_owner()
         assert template.is_running()  # serves the other builds of the block
-        assert mine._process.poll() is None
-        assert evaluate(mine, "os.getppid()") == template.pid
-    assert mine._process.wait(10) == -signal.SIGKILL
+        assert build._process.poll() is None
+        assert evaluate(build, "os.getppid()") == template.pid
+    assert build._process.wait(10) == -signal.SIGKILL
     assert not template.is_running()
 
 
@@ -228,13 +228,13 @@ def test_template_serves_only_its_interpreter_and_environment():
         == key(PLOOMBER_ENV_FILENAME="env.x.yaml")
         == key(AWS_ENDPOINT_URL="http://127.0.0.1", JUPYTER_CONFIG_DIR="/home")
     )
-    others = [
+    other_requests = [
         key(("other",)),
         key(OMP_NUM_THREADS="1"),
         key(NPY_DISABLE_CPU_FEATURES="AVX2"),
         key(PYTHONHASHSEED="0"),
     ]
-    assert len({key(), *others}) == 5
+    assert len({key(), *other_requests}) == 5
 
 
 def test_builds_of_the_tests_share_a_template():

@@ -29,8 +29,8 @@ def test_mlflow_run_builds_up_to_a_registered_version(project_copy: SmallProject
     (root / "env.yaml").rename(root / "env.other.yaml")
     (root / "env.yaml").write_text("book: not-this-one\n")
     environ = {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/models/mlflow.db"}
-    words = ["-e", "finalize", "-P", "env=env.other.yaml"]
-    result = small_project.run("mlflow", "run", ".", "--env-manager", "local", *words, **environ)
+    args = ["-e", "finalize", "-P", "env=env.other.yaml"]
+    result = small_project.run("mlflow", "run", ".", "--env-manager", "local", *args, **environ)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     client = store.create_client(root)
     versions = client.search_model_versions()

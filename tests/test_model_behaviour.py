@@ -36,11 +36,11 @@ class TestInvariance:
 
         champion = versions.get_champion(built_project.root, "tiny")
         contract, pipeline = champion.contract, champion.load_holdout_pipeline()
-        turned = rows[rows.columns[::-1]]
-        same = pipeline.predict_proba(contract.select_features(turned)) == pipeline.predict_proba(
-            contract.select_features(rows)
-        )
-        assert same.all()
+        reversed_columns = rows[rows.columns[::-1]]
+        is_equal = pipeline.predict_proba(
+            contract.select_features(reversed_columns)
+        ) == pipeline.predict_proba(contract.select_features(rows))
+        assert is_equal.all()
 
     def test_single_row_prediction_equals_batch_prediction(self, model, rows):
         assert model(rows.iloc[[7]]).iloc[0] == pytest.approx(model(rows).iloc[7], abs=1e-12)

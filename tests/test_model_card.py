@@ -20,11 +20,11 @@ from modelbook.pages.card_sections import render_sections
 from modelbook.registry import card_data
 from modelbook.registry.versions import ModelVersion
 
-SAID = {
+INTENDED_USE = {
     "use": "To try <things>.", "not_for": ["Anything that matters."], "limits": ["It was drawn by a generator."],
     "contact": "The person with the seed.",
 }  # fmt: skip
-FOUND = {"value": 0.8, "low": 0.75, "high": 0.85, "baseline": 0.5}
+METRIC = {"value": 0.8, "low": 0.75, "high": 0.85, "baseline": 0.5}
 GAP = {
     "slice": "group",
     "value": "1",
@@ -48,7 +48,7 @@ def metrics() -> dict[str, Any]:
     return {
         "name": "logistic regression", "threshold": 0.2, "rows": {"train": 400, "holdout": 100},
         "entities": {"train": 80, "holdout": 20}, "periods": [1, 2, 3],
-        "evaluation": [*({"metric": name, **FOUND} for name in names), calibration],
+        "evaluation": [*({"metric": name, **METRIC} for name in names), calibration],
         "calibration": [{"predicted": p, "observed": p + 0.03, "low": p - 0.1, "high": p + 0.1, "n": 50}
                         for p in (0.2, 0.7)],
         "gain": [0.1, 0.05, 0.15], "importance": {"size": 0.2, "noise": 0.01, "colour": 0.0, "flag": -0.01},
@@ -65,36 +65,38 @@ def metrics() -> dict[str, Any]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, contract: Contract):
+def make_version(tmp_path: Path, contract: Contract):
     """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
 
-    def made(without: tuple[str, ...] = (), split: str = "group", **tags: Any) -> ModelVersion:
+    def made(
+        excluded_metrics: tuple[str, ...] = (), split: str = "group", **tags: Any
+    ) -> ModelVersion:
         result = Contract.model_validate(
-            {**contract.model_dump(exclude_defaults=True), **SAID, **tags}
+            {**contract.model_dump(exclude_defaults=True), **INTENDED_USE, **tags}
         )
         (tmp_path / "contract.yaml").write_text(result.to_yaml())
-        retained = {name: value for name, value in metrics().items() if name not in without} | {
-            "split": split
-        }
-        (tmp_path / "metrics.json").write_text(json.dumps(retained))
+        metrics_and_details = {
+            name: value for name, value in metrics().items() if name not in excluded_metrics
+        } | {"split": split}
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics_and_details))
         return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
     return made
 
 
 def approved(
-    word: str = "promote", gate: str = "enforce", champion: int | None = 3
+    action: str = "promote", gate: str = "enforce", champion: int | None = 3
 ) -> dict[str, Any]:
     decision = Decision(
-        word, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", word == "promote")]
+        action, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", action == "promote")]
     )
-    result = {"champion": champion, "moved": word == "promote", "golden_rows": 30, "scorer": ""}
+    result = {"champion": champion, "moved": action == "promote", "golden_rows": 30, "scorer": ""}
     return card_data.describe_decision(decision, result, commit="beef", gate_mode=gate)
 
 
 def fake_stage(root: Path, *, by_hand: bool = False) -> Any:
     """As much of an open stage as a card needs; ``heard`` is what it told the build."""
-    heard: list[str] = []
+    messages: list[str] = []
     folder = root / "reports/tiny" / ("by-hand" if by_hand else "")
     report = folder / "04_finalize.html"
     (root / "pipeline.yaml").write_text("tasks: [{name: ingest}, {name: finalize}]")
@@ -102,15 +104,15 @@ def fake_stage(root: Path, *, by_hand: bool = False) -> Any:
         root=root,
         product={"report": report},
         by_hand=by_hand,
-        log_progress=heard.append,
-        heard=heard,
+        log_progress=messages.append,
+        heard=messages,
     )
 
 
 def by_section(path: Path) -> dict[str, str]:
     """The text of each section of a card."""
-    pieces = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
-    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in pieces]
+    parts = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
+    texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in parts]
     return dict(zip(texts[1::2], texts[2::2], strict=True))
 
 
@@ -120,9 +122,9 @@ def paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
     return re.findall(r'<p class="words">(.*?)</p>', section.html, re.DOTALL)
 
 
-def test_card_fills_every_section_from_evidence(make, tmp_path):
+def test_card_fills_every_section_from_evidence(make_version, tmp_path):
     path = model_card.write(
-        card_data.collect_card_data(make(), approved()),
+        card_data.collect_card_data(make_version(), approved()),
         tmp_path / "reports/tiny/card-3.html",
         tmp_path,
     )
@@ -156,8 +158,8 @@ def test_card_fills_every_section_from_evidence(make, tmp_path):
         assert missing_facts(sections_[section], *facts) == [], section
 
 
-def test_card_shows_prediction_intervals_and_power_of_criteria(make):
-    version = make()
+def test_card_shows_prediction_intervals_and_power_of_criteria(make_version):
+    version = make_version()
     interval = {"level": 0.9, "limit": 3.21, "coverage": 0.88, "low": 0.83, "high": 0.92}
     recorded = {**metrics(), "prediction_interval": {**interval, "mean_size": None}}
     (version.artifact_folder / "metrics.json").write_text(json.dumps(recorded))
@@ -171,9 +173,10 @@ def test_card_shows_prediction_intervals_and_power_of_criteria(make):
     assert missing_facts(html["approval"], power) == []
 
 
-def test_card_states_whether_entities_are_in_train_and_holdout(make):
+def test_card_states_whether_entities_are_in_train_and_holdout(make_version):
     by_group, by_row = (
-        card_data.collect_card_data(make(split=split))["split"] for split in ("group", "random")
+        card_data.collect_card_data(make_version(split=split))["split"]
+        for split in ("group", "random")
     )
     assert by_group != by_row
     assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []
@@ -190,21 +193,21 @@ def test_card_states_whether_entities_are_in_train_and_holdout(make):
     ],
     ids=["no gate", "hold", "hold without a champion", "dry run"],
 )
-def test_only_promotion_counts_as_approval(make, tmp_path, approval, facts):
+def test_only_promotion_counts_as_approval(make_version, tmp_path, approval, facts):
     path = model_card.write(
-        card_data.collect_card_data(make(), approval), tmp_path / "card-3.html", tmp_path
+        card_data.collect_card_data(make_version(), approval), tmp_path / "card-3.html", tmp_path
     )
     assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
     assert missing_facts(by_section(path)["approval"], *facts) == []
-    yes, other = (
-        paragraphs(card_data.collect_card_data(make(), item), "approval")[0]
-        for item in (approved(), approval)
+    approved_card, other_card = (
+        paragraphs(card_data.collect_card_data(make_version(), decision), "approval")[0]
+        for decision in (approved(), approval)
     )
-    assert yes != other
+    assert approved_card != other_card
 
 
 @pytest.mark.parametrize(
-    ("without", "tags", "section", "fields"),
+    ("excluded_metrics", "tags", "section", "fields"),
     [
         ((), {"use": "  "}, "use", ["contract", "`use`"]),
         ((), {"not_for": []}, "not-for", ["contract", "`not_for`"]),
@@ -217,34 +220,38 @@ def test_only_promotion_counts_as_approval(make, tmp_path, approval, facts):
         (("evaluation",), {}, "quality", ["finalize"]),
     ],
 )
-def test_card_with_empty_section_raises(make, tmp_path, without, tags, section, fields):
+def test_card_with_empty_section_raises(
+    make_version, tmp_path, excluded_metrics, tags, section, fields
+):
     [title] = [
         part.title
-        for part in render_sections(card_data.collect_card_data(make()))
+        for part in render_sections(card_data.collect_card_data(make_version()))
         if part.name == section
     ]
     target = tmp_path / "card-3.html"
     with pytest.raises(ReportError) as exc_info:
-        model_card.write(card_data.collect_card_data(make(without, **tags)), target, tmp_path)
+        model_card.write(
+            card_data.collect_card_data(make_version(excluded_metrics, **tags)), target, tmp_path
+        )
     assert title in exc_info.value.problem
     assert missing_facts(exc_info.value.next, *fields) == []
     assert not target.exists()
 
 
-def test_contract_without_use_skips_card_with_message(make, tmp_path):
+def test_contract_without_use_skips_card_with_message(make_version, tmp_path):
     this = fake_stage(tmp_path)
     stale = this.product["report"].with_name("card-3.html")
     stale.parent.mkdir(parents=True)
     stale.write_text("of another version 3")
-    result = model_card.publish(card_data.collect_card_data(make(use="", contact="")), this)
+    result = model_card.publish(card_data.collect_card_data(make_version(use="", contact="")), this)
     assert result.file_name == ""
     assert not stale.exists()
     [line] = this.heard
     assert missing_facts(result._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
 
 
-def test_report_links_to_card(make, tmp_path):
-    result = model_card.publish(card_data.collect_card_data(make()), fake_stage(tmp_path))
+def test_report_links_to_card(make_version, tmp_path):
+    result = model_card.publish(card_data.collect_card_data(make_version()), fake_stage(tmp_path))
     assert 'href="card-3.html"' in result._repr_html_()
     html = (tmp_path / "reports/tiny/card-3.html").read_text()
     assert re.findall(r'href="(\d\d_\w+).html"', html) == [
@@ -253,9 +260,9 @@ def test_report_links_to_card(make, tmp_path):
     ]  # the project's own stages
 
 
-def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
+def test_card_by_hand_is_written_to_by_hand_folder(make_version, tmp_path):
     result = model_card.publish(
-        card_data.collect_card_data(make()), fake_stage(tmp_path, by_hand=True)
+        card_data.collect_card_data(make_version()), fake_stage(tmp_path, by_hand=True)
     )
     html = (tmp_path / "reports/tiny/by-hand/card-3.html").read_text()
     assert "<code>reports/tiny/by-hand/card-3.html</code>" in result._repr_html_()
@@ -263,7 +270,7 @@ def test_card_by_hand_is_written_to_by_hand_folder(make, tmp_path):
     assert 'href="../04_finalize.html"' in html
 
 
-def test_approval_counts_criteria_that_are_open_or_not_evaluated(make):
+def test_approval_counts_criteria_that_are_open_or_not_evaluated(make_version):
     names = ("quality", "fairness", "calibration", "latency", "size")
     passed = (True, True, True, None, None)
     criterion = approved()["criteria"][0]
@@ -271,12 +278,12 @@ def test_approval_counts_criteria_that_are_open_or_not_evaluated(make):
         {**criterion, "name": name, "passed": is_met, "is_certain": name != "fairness"}
         for name, is_met in zip(names, passed)
     ]
-    card = card_data.collect_card_data(make(), {**approved(), "criteria": criteria})
+    card = card_data.collect_card_data(make_version(), {**approved(), "criteria": criteria})
     text = paragraphs(card, "approval")[0]
     facts = ("3 of 5", "1 without", "fairness", "2 could not be evaluated", "latency", "size")
     assert missing_facts(text, *facts) == []
     assert "no criterion failed" not in text
-    only = paragraphs(card_data.collect_card_data(make(), approved()), "approval")[0]
+    only = paragraphs(card_data.collect_card_data(make_version(), approved()), "approval")[0]
     assert missing_facts(only, "1 of 1") == []
     assert "evaluated" not in only
 
@@ -289,18 +296,20 @@ def test_approval_counts_criteria_that_are_open_or_not_evaluated(make):
         ("none", ["version control"], "none"),
     ],
 )
-def test_card_names_commit_that_approved(make, commit, facts, absent):
+def test_card_names_commit_that_approved(make_version, commit, facts, absent):
     approval = {**approved(), "commit": commit}
-    text = paragraphs(card_data.collect_card_data(make(), approval), "approval")[0]
+    text = paragraphs(card_data.collect_card_data(make_version(), approval), "approval")[0]
     assert missing_facts(text, *facts, absent) == [absent]
 
 
-def test_card_names_missing_sensitive_columns_and_too_small_groups(make):
-    evidence = card_data.collect_card_data(make(("gaps",)))
+def test_card_names_missing_sensitive_columns_and_too_small_groups(make_version):
+    evidence = card_data.collect_card_data(make_version(("gaps",)))
     too_small = paragraphs(evidence, "fairness")[0]
-    without = paragraphs(evidence | {"sensitive": []}, "fairness")[0]
-    assert missing_facts(too_small, "group") == missing_facts(without, "sensitive") == []
-    assert too_small != without
+    text_without_columns = paragraphs(evidence | {"sensitive": []}, "fairness")[0]
+    assert (
+        missing_facts(too_small, "group") == missing_facts(text_without_columns, "sensitive") == []
+    )
+    assert too_small != text_without_columns
 
 
 def test_bundled_contract_has_all_card_sections():

@@ -40,8 +40,8 @@ def test_lightgbm_uses_bundled_libgomp_if_system_has_none(
     packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openmp, "_loads", lambda _: False)
-    written = openmp.write(packages)
-    assert [path.name for path in written] == ["libgomp.so.1", "libgomp.pth"]
+    written_files = openmp.write(packages)
+    assert [path.name for path in written_files] == ["libgomp.so.1", "libgomp.pth"]
     run = subprocess.run([sys.executable, "-c", LOADED, packages], capture_output=True, text=True)
     lent_before = {
         f"{sysconfig.get_path('purelib')}/libgomp.so.1"

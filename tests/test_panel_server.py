@@ -73,11 +73,11 @@ def test_build_can_be_cancelled_and_is_exclusive(small_project):
     with pytest.raises(BuildError, match="tiny is running"):
         build.start("tiny")
     log = small_project.root / "reports/tiny/logs/panel.log"
-    until = time.monotonic() + 120
-    while "starting the kernel" not in log.read_text() and time.monotonic() < until:
+    deadline = time.monotonic() + 120
+    while "starting the kernel" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.2)
     build.cancel()
-    while build.is_running and time.monotonic() < until:
+    while build.is_running and time.monotonic() < deadline:
         time.sleep(0.2)
     assert build.describe()["exit_code"] == 1
     assert (

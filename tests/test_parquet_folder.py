@@ -29,10 +29,10 @@ from modelbook.tasks.decision_rule import make_decision_rule
 
 
 @pytest.fixture
-def parted(tmp_path: Path) -> Callable[..., Path]:
+def write_folder(tmp_path: Path) -> Callable[..., Path]:
     """A table in partitions of these sizes, in small row groups; a nested one among them."""
 
-    def make(table: pd.DataFrame, *sizes: int) -> Path:
+    def write_parts(table: pd.DataFrame, *sizes: int) -> Path:
         ends = np.cumsum([0, *sizes])
         for index, (start, end) in enumerate(pairwise(ends)):
             path = tmp_path / "rows" / (f"p{index}.parquet" if index else "a/p0.parquet")
@@ -41,19 +41,19 @@ def parted(tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / "rows/_metadata.parquet").write_text("of another writer")
         return tmp_path / "rows"
 
-    return make
+    return write_parts
 
 
-def test_sample_of_few_rows_returns_all_in_order(parted):
+def test_sample_of_few_rows_returns_all_in_order(write_folder):
     rows = pd.DataFrame({"n": range(1000), "word": [f"w{n}" for n in range(1000)]})
-    result, total = parquet_folder.sample_rows(parted(rows, 400, 0, 600), 1000, seed=1)
+    result, total = parquet_folder.sample_rows(write_folder(rows, 400, 0, 600), 1000, seed=1)
     assert total == 1000
     pd.testing.assert_frame_equal(result, rows.astype({"word": object}))
 
 
-def test_sample_of_many_rows_is_uniform_over_files(parted, monkeypatch):
+def test_sample_of_many_rows_is_uniform_over_files(write_folder, monkeypatch):
     monkeypatch.setattr(parquet_folder, "READ_CHUNK_ROWS", 128)
-    place = parted(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
+    place = write_folder(pd.DataFrame({"n": range(10_000)}), 6000, 1000, 3000)
     result, total = parquet_folder.sample_rows(place, 2000, seed=1)
     assert (len(result), total) == (2000, 10_000)
     assert result["n"].is_monotonic_increasing
@@ -64,17 +64,17 @@ def test_sample_of_many_rows_is_uniform_over_files(parted, monkeypatch):
     assert not result.equals(parquet_folder.sample_rows(place, 2000, seed=2)[0])
 
 
-def test_invalid_folder_raises(parted, tmp_path):
+def test_invalid_folder_raises(write_folder, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"none.*\.parquet"):
         parquet_folder.sample_rows(tmp_path / "none", 10, seed=1)
-    place = parted(pd.DataFrame({"n": []}), 0)
-    with pytest.raises(DataError, match=place.name) as empty:
-        parquet_folder.sample_rows(place, 10, seed=1)
-    (place / "z.parquet").write_text("no Parquet")
-    with pytest.raises(DataError, match=place.name) as broken:
-        parquet_folder.sample_rows(place, 10, seed=1)
-    assert empty.value.problem != broken.value.problem
+    folder = write_folder(pd.DataFrame({"n": []}), 0)
+    with pytest.raises(DataError, match=folder.name) as empty:
+        parquet_folder.sample_rows(folder, 10, seed=1)
+    (folder / "z.parquet").write_text("no Parquet")
+    with pytest.raises(DataError, match=folder.name) as exc_info:
+        parquet_folder.sample_rows(folder, 10, seed=1)
+    assert empty.value.problem != exc_info.value.problem
 
 
 @pytest.fixture
@@ -82,8 +82,10 @@ def of_folder(
     make_frame: Callable[..., pd.DataFrame], contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], Any]:
     """Monitor's windows of a folder, by a model as a version keeps one."""
-    model, past = FakeModelVersion(make_frame(seed=10), contract), make_frame(seed=11)
-    reference = past.assign(score=model.predict(contract.select_features(past))["probability"])
+    model, reference_frame = FakeModelVersion(make_frame(seed=10), contract), make_frame(seed=11)
+    reference = reference_frame.assign(
+        score=model.predict(contract.select_features(reference_frame))["probability"]
+    )
     metrics = {"importance": IMPORTANCE, "threshold": 0.5}
     version: Any = SimpleNamespace(
         name="tiny", reference=reference, contract=contract, metrics=metrics, number=3
@@ -98,35 +100,35 @@ def of_folder(
 
 
 def test_monitor_evaluates_sampled_folder_and_reports_its_size(
-    of_folder, parted, make_frame, monkeypatch
+    of_folder, write_folder, make_frame, monkeypatch
 ):
-    place = parted(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
-    [full] = of_folder(place)
+    folder = write_folder(make_frame(seed=12, entities=1000, years=(4,)), 300, 700)
+    [full] = of_folder(folder)
     assert (full.batch, full.rows, full.sampled_from) == ("rows", 1000, None)
     store = fsspec.filesystem("memory")
-    store.put(str(place), "/lake/rows", recursive=True)
+    store.put(str(folder), "/lake/rows", recursive=True)
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
-    [sample] = of_folder(place)
+    [sample] = of_folder(folder)
     [remote] = of_folder("memory://lake/rows")
     assert (remote.batch, remote.rows, remote.sampled_from) == ("rows", 400, 1000)
     store.rm("/lake", recursive=True)
     assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
-    drawn, complete = (
-        rules.summarize_verdict(rules.find_issues(item, PARAMS), [item], 3)["sentences"]
-        for item in (sample, full)
+    sample_distance, full_distance = (
+        rules.summarize_verdict(rules.find_issues(evaluation, PARAMS), [evaluation], 3)["sentences"]
+        for evaluation in (sample, full)
     )
-    assert [text for text in drawn if missing_facts(text, 400, 1000) == []]
-    assert len(drawn) == len(complete) + 1
-    assert 400 not in numbers(" ".join(complete))
+    assert [text for text in sample_distance if missing_facts(text, 400, 1000) == []]
+    assert len(sample_distance) == len(full_distance) + 1
+    assert 400 not in numbers(" ".join(full_distance))
     assert ("sampled_from", 1000, None, None, None) in window_history.list_metrics(sample)
     assert evaluation_tables.collect_run_metrics([sample])["sampled_from"] == 1000
 
 
-def test_drift_in_folder_is_found_in_sample(of_folder, parted, make_frame, monkeypatch):
+def test_drift_in_folder_is_found_in_sample(of_folder, write_folder, make_frame, monkeypatch):
     rows = make_frame(seed=12, entities=1000, years=(4,))
     rows["size"] = rows["size"] / 3
     monkeypatch.setattr(batch_sources, "MAX_SAMPLED_ROWS", 400)
-    [result] = of_folder(parted(rows, 500, 500))
+    [result] = of_folder(write_folder(rows, 500, 500))
     assert result.feature_drift.set_index("column")["drifted"].to_dict()["size"]
 
 

@@ -73,12 +73,12 @@ def test_pdf_is_written_next_to_its_page(root, browser):
 
 
 def test_failed_print_keeps_existing_pdf(root, browser):
-    retained = root / "reports/book/01_ingest.pdf"
-    retained.write_text("the last one")
+    existing = root / "reports/book/01_ingest.pdf"
+    existing.write_text("the last one")
     browser(FAILS)
     with pytest.raises(ReportError, match=r"01_ingest\.html.* 3\b.*no space left"):
         list(pdf.print_pages(pdf.find_report_pages(root, "book")))
-    assert retained.read_text() == "the last one"
+    assert existing.read_text() == "the last one"
     assert list((root / "reports/book").glob(".*")) == []
 
 
@@ -126,8 +126,8 @@ def test_reports_of_built_book_are_printed_with_page_numbers(built_project, tmp_
     )
     assert len(headings) > 5
     assert len(hidden) > 2
-    plain = " ".join(complete.split())
-    assert [heading for heading in headings if html.unescape(heading) not in plain] == []
-    assert [words for words in set(map("".join, hidden)) if words in plain] == [], (
-        "folded, or for the screen alone"
-    )
+    joined_text = " ".join(complete.split())
+    assert [heading for heading in headings if html.unescape(heading) not in joined_text] == []
+    assert [
+        hidden_text for hidden_text in set(map("".join, hidden)) if hidden_text in joined_text
+    ] == [], "folded, or for the screen alone"

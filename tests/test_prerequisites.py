@@ -18,7 +18,9 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 def test_every_prerequisite_is_documented() -> None:
     section = TEXT.split("\n### What tests need of the machine\n")[1].split("\n### ")[0]
     listed = re.findall(r"^\| [\w ]+ \| (?:`([\w-]+)`|\[none\]\(([^)]+)\)) \|", section, re.M)
-    assert sorted(listed) == sorted((item.package, item.manual) for item in PREREQUISITES.values())
+    assert sorted(listed) == sorted(
+        (prerequisite.package, prerequisite.manual) for prerequisite in PREREQUISITES.values()
+    )
 
 
 def test_summary_is_one_line_with_counts_and_packages() -> None:

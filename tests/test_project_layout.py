@@ -142,9 +142,9 @@ class TestLocks:
         lines = re.findall(r"^([a-z0-9][^\\\n]*?)\s*\\?$", text, re.M)
         environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
         return {
-            item.name: Version(next(iter(item.specifier)).version)
-            for item in map(Requirement, lines)
-            if item.marker is None or item.marker.evaluate(environment)
+            requirement.name: Version(next(iter(requirement.specifier)).version)
+            for requirement in map(Requirement, lines)
+            if requirement.marker is None or requirement.marker.evaluate(environment)
         }
 
     @pytest.mark.parametrize("name", ["run", "engines-hashed", "test", "docs", "uv"])
@@ -232,8 +232,12 @@ class TestLocks:
             assert pythons == expected
 
     def test_conda_environment_uses_same_lock(self):
-        described = yaml.safe_load((ROOT / "environment.yml").read_text())
-        [python] = [item for item in described["dependencies"] if str(item).startswith("python=")]
+        environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+        [python] = [
+            dependency
+            for dependency in environment["dependencies"]
+            if str(dependency).startswith("python=")
+        ]
         assert python.removeprefix("python=") in SpecifierSet(
             self.described["project"]["requires-python"]
         )
@@ -253,7 +257,9 @@ class TestLocks:
             for name in locked
             for requirement in map(Requirement, requires(name) or ())
             if requirement.marker is None
-            or any(requirement.marker.evaluate({"extra": one}) for one in extras.get(name, [""]))
+            or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in extras.get(name, [""])
+            )
         }
         declared = self.described["tool"]["uv"]["override-dependencies"]
         omitted = {Requirement(line).name for line in declared}

@@ -58,12 +58,12 @@ def test_setup_does_not_log_versions_of_packages(
 def test_numbers_of_search_spaces_are_rounded_once(experiment: Any) -> None:
     assert classification_models.np_list_arange is pycaret._list_range
     for values in ((0.01, 1, 0.05), (0, 10, 1), (0.0, 10, 1)):
-        numbers, own = (
+        numbers, rounded = (
             np_list_arange(*values, inclusive=True),
             pycaret._list_range(*values, inclusive=True),
         )
-        assert (own, [*map(type, own)]) == (numbers, [*map(type, numbers)])
-        own.clear()  # as whoever asks may
+        assert (rounded, [*map(type, rounded)]) == (numbers, [*map(type, numbers)])
+        rounded.clear()  # as whoever asks may
         assert pycaret._list_range(*values, inclusive=True) == numbers
     grid = experiment._all_models_internal["ridge"].tune_grid["alpha"]
     assert grid == np_list_arange(0.01, 10, 0.01)
@@ -88,12 +88,12 @@ def test_pipeline_has_named_steps_and_feature_names_of_first_fit(experiment: Any
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("task_name", CLASSES)
 def test_all_models_internal_has_class_arguments_and_search_space(
-    kind: str, experiment: Any, rows: Rows
+    task_name: str, experiment: Any, rows: Rows
 ) -> None:
-    if kind == "regression":
-        experiment = CLASSES[kind]()
+    if task_name == "regression":
+        experiment = CLASSES[task_name]()
         experiment.setup(rows.drop(columns="y"), target="x", verbose=False, html=False,
                          system_log=False, session_id=1)  # fmt: skip
     family = "dt"

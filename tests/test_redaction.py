@@ -114,14 +114,16 @@ def test_build_writes_no_secret(tmp_path):
     assert re.search(r"failed.*: finalize \(", result.stderr.strip())
     assert "ValueError" in result.stdout
     assert "canary" not in result.stdout + result.stderr
-    written = [
+    files_with_secret = [
         path
         for top in ("reports", "models", "data")
         for path in (tmp_path / top).rglob("*")
         if path.is_file()
     ]
-    assert {"01_ingest.ipynb", "01_ingest.html", ".metadata"} & {path.name for path in written}
-    assert [path for path in written if b"canary" in path.read_bytes()] == []
+    assert {"01_ingest.ipynb", "01_ingest.html", ".metadata"} & {
+        path.name for path in files_with_secret
+    }
+    assert [path for path in files_with_secret if b"canary" in path.read_bytes()] == []
     assert (
         "***" in (tmp_path / "reports/tiny/01_ingest.html").read_text()
     )  # it was there to be masked
@@ -148,8 +150,8 @@ def leak_into(small_project, stem, code, *, before, tag=False):
             "next=", "leaked=secrets,\n    next=", 1
         )
         run = [cell for cell in notebook["cells"] if "run.log(params" in "".join(cell["source"])]
-        for item in run:
-            item["source"] = "import os\n" + "".join(item["source"]).replace(
+        for element in run:
+            element["source"] = "import os\n" + "".join(element["source"]).replace(
                 "run.log(params=",
                 f"run.log(params={{'leaked': os.environ['{next(iter(ENVIRON))}']}})\n    run.log(params=",
             )

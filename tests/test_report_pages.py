@@ -415,11 +415,11 @@ def test_cells_of_heat_map_have_texts_only_where_they_fit() -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("kind", ["no rows", "only gaps"])
-def test_figure_without_data_shows_message(name: str, kind: str) -> None:
-    draw, frame, more, _ = FIGURES[name]
-    empty = frame.iloc[:0] if kind == "no rows" else pd.DataFrame(NAN, frame.index, frame.columns)
-    figure = draw(empty, *more)
+@pytest.mark.parametrize("reason", ["no rows", "only gaps"])
+def test_figure_without_data_shows_message(name: str, reason: str) -> None:
+    draw, frame, options, _ = FIGURES[name]
+    empty = frame.iloc[:0] if reason == "no rows" else pd.DataFrame(NAN, frame.index, frame.columns)
+    figure = draw(empty, *options)
     assert figure.figure is None
     assert '<p class="nothing">' in figure._repr_html_()
 

@@ -175,8 +175,8 @@ def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> N
 def test_json_csv_and_batch_match_the_model(
     version_store: VersionStore, contract: Contract, tmp_path: Path
 ) -> None:
-    item = load_champion(version_store.root, BOOK)
-    assert item.scorer.is_compiled, item.tags["scorer"]
+    champion = load_champion(version_store.root, BOOK)
+    assert champion.scorer.is_compiled, champion.tags["scorer"]
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # which nobody has seen
@@ -187,15 +187,15 @@ def test_json_csv_and_batch_match_the_model(
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         result = post(client, body).json()
         upload = client.post("/predict/csv", content=sheet, headers={"content-type": "text/csv"})
-    assert [item["prediction"] for item in result] == pytest.approx(expected)
+    assert [champion["prediction"] for champion in result] == pytest.approx(expected)
     assert "probabilities" not in result[0]
     assert pd.read_csv(io.StringIO(upload.text))["prediction"].tolist() == pytest.approx(expected)
     (tmp_path / "in.csv").write_text(sheet)
     process = batch.score_file(
         tmp_path / "in.csv",
         tmp_path / "out.csv",
-        item.scorer,
-        item.contract,
+        champion.scorer,
+        champion.contract,
         1,
         on_progress=lambda *_: None,
     )
@@ -206,14 +206,14 @@ def test_json_csv_and_batch_match_the_model(
 def test_batch_is_read_in_any_layout_of_the_table(
     version_store: VersionStore, tmp_path: Path
 ) -> None:
-    item, frame = load_champion(version_store.root, BOOK), table(20)
+    champion, frame = load_champion(version_store.root, BOOK), table(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
     batch.score_file(
         tmp_path / "in.csv",
         tmp_path / "out.csv",
-        item.scorer,
-        item.contract,
+        champion.scorer,
+        champion.contract,
         1,
         on_progress=lambda *_: None,
     )
@@ -256,8 +256,8 @@ def test_multiclass_response_has_class_names_and_probabilities(
             None,
             True,
         )
-        retained = client.post("/outcomes", json={"id": result["id"], "outcome": "high"})
-        assert retained.json() == {"recorded": 1, "repeated": 0}
+        response = client.post("/outcomes", json={"id": result["id"], "outcome": "high"})
+        assert response.json() == {"recorded": 1, "repeated": 0}
         assert (
             client.post("/outcomes", json={"id": result["id"], "outcome": "tall"}).status_code
             == 422
@@ -276,9 +276,9 @@ def test_model_without_known_categories_is_served_uncompiled(
     )
     version_store = VersionStore(tmp_path)
     version_store.alias("champion", version_store.register(model, contract, table()))
-    item = load_champion(tmp_path, BOOK)
-    assert not item.scorer.is_compiled
-    assert missing_facts(item.tags["scorer"], "town") == []
+    champion = load_champion(tmp_path, BOOK)
+    assert not champion.scorer.is_compiled
+    assert missing_facts(champion.tags["scorer"], "town") == []
     with client_of(tmp_path, BOOK) as client:
         [expected] = model.predict(contract.select_features(pd.DataFrame([ROW])))
         assert post(client, ROW).json()["prediction"] == pytest.approx(expected)
@@ -302,10 +302,10 @@ def test_redacted_date_is_not_journaled_in_parts(
 ) -> None:
     from sqlite3 import connect
 
-    other = version_store.copy(tmp_path)
+    copied_store = version_store.copy(tmp_path)
     (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price, remark]}")
-    with client_of(other.root, BOOK) as client:
+    with client_of(copied_store.root, BOOK) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")
-    [retained] = journal.execute("select inputs from predictions").fetchall()[-1]
-    assert json.loads(retained).keys() == {"share", "rooms", "town", "size", "new"}
+    [inputs] = journal.execute("select inputs from predictions").fetchall()[-1]
+    assert json.loads(inputs).keys() == {"share", "rooms", "town", "size", "new"}

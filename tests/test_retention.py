@@ -87,15 +87,15 @@ def test_prune_lists_first_and_deletes_after_confirmation(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lifecycle, "find_book", lambda book: (root, BOOK))
-    runner, words = CliRunner(), ["prune", "--keep", "1", "--older-than", "0"]
-    result = runner.invoke(app, words)
+    runner, args = CliRunner(), ["prune", "--keep", "1", "--older-than", "0"]
+    result = runner.invoke(app, args)
     assert "version 3" in result.output
     assert "version 1 of tiny stays: former champion" in result.output
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
-    result = runner.invoke(app, [*words, "--json"])
+    result = runner.invoke(app, [*args, "--json"])
     assert json.loads(result.stdout)["versions"] == [3, 5]
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
-    assert runner.invoke(app, [*words, "--yes"]).exit_code == 0
+    assert runner.invoke(app, [*args, "--yes"]).exit_code == 0
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 6]
-    assert "nothing" in runner.invoke(app, words).output
+    assert "nothing" in runner.invoke(app, args).output
     assert runner.invoke(app, ["prune", "--keep", "-1"]).exit_code == 2

@@ -49,10 +49,10 @@ def test_change_within_intervals_is_described_as_chance(project):
 def test_change_beyond_intervals_is_not_described_as_chance(project):
     write_receipts(project, roc_auc=0.65)
     write_run(project)
-    html, words = page(project)
-    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", words)
-    assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", words)
-    assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in words
+    html, text = page(project)
+    assert re.search(r"ROC AUC [^.]*0\.750 to 0\.650 \(-0\.1\)", text)
+    assert not re.search(r"0\.650 \(-0\.1\)[^.]*chance", text)
+    assert "finalize ROC AUC 0.7500 0.6500 -0.1 0.730 to 0.770, then 0.630 to 0.670" in text
     assert '<td class="num">-0.1</td>' in html
 
 
@@ -105,12 +105,12 @@ def test_metrics_of_decisions_are_those_of_the_task(contract, names):
 
 def test_equal_runs_have_no_differences(project):
     write_run(project)
-    html, words = page(project)
-    assert re.search(r"ROC AUC [^.]*0\.750 in both", words)
-    assert re.search(r"\b12 figures\b", words)
+    html, text = page(project)
+    assert re.search(r"ROC AUC [^.]*0\.750 in both", text)
+    assert re.search(r"\b12 figures\b", text)
     assert "<img" not in html
-    assert "finalize brier" not in words
-    assert "finalize Brier score 0.1000 0.1000 0" in words  # folded away with what is the same
+    assert "finalize brier" not in text
+    assert "finalize Brier score 0.1000 0.1000 0" in text  # folded away with what is the same
 
 
 def test_changed_parameters_and_decisions_are_listed(project):
@@ -119,17 +119,17 @@ def test_changed_parameters_and_decisions_are_listed(project):
     write_run(
         project, {**ALL_RAN, "explore": "kept"}, command=["ploomber", "build", "--env--folds", "10"]
     )
-    words = page(project)[1]
-    assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", words)
-    assert "command ploomber build ploomber build --env--folds 10 " in words
-    assert "compare folds 5 10 default" in words
-    assert "data fingerprint ffffffffffff eeeeeeeeeeee " in words
+    text = page(project)[1]
+    assert re.search(r"deploy [^.]*promote[^.]*hold\. [^.]*data[^.]*\. [^.]*\b1 parameter\b", text)
+    assert "command ploomber build ploomber build --env--folds 10 " in text
+    assert "compare folds 5 10 default" in text
+    assert "data fingerprint ffffffffffff eeeeeeeeeeee " in text
 
 
 def test_only_different_figures_are_shown_side_by_side(project):
     write_stage_page(project, "04_finalize", "another line")
     write_run(project)
-    html, words = page(project)
+    html, text = page(project)
     sources = re.findall(r'<img [^>]*src="([^"]+)" alt="([^"]+)"', html)
     assert [alt for _, alt in sources] == [
         "It says 04_finalize 2 ",
@@ -137,7 +137,7 @@ def test_only_different_figures_are_shown_side_by_side(project):
     ]
     result = [(project / "reports/tiny/runs" / source).read_text() for source, _ in sources]
     assert result == ["04_finalize 2 ", "04_finalize 2 another line"]
-    assert re.search(r"\b11 figures\b", words)
+    assert re.search(r"\b11 figures\b", text)
 
 
 CAPTIONS_BELOW = """() => [...document.querySelectorAll('.pair .figure:has(img)')].map(figure =>
@@ -164,9 +164,9 @@ def test_failed_run_shows_reason_and_no_figures_of_later_stages(project):
         "compare": "failed: no family was left",
     }
     write_run(project, states, outcome="failed")
-    words = page(project)[1]
-    assert re.search(r"Run 2 [^.]*: no family was left", words)
-    assert re.search(r"Run 2 [^.]*figures[^.]*finalize", words)
+    text = page(project)[1]
+    assert re.search(r"Run 2 [^.]*: no family was left", text)
+    assert re.search(r"Run 2 [^.]*figures[^.]*finalize", text)
 
 
 def test_values_from_data_are_escaped(project):

@@ -102,17 +102,17 @@ def write_run(
     outcome="ok",
     command=("ploomber", "build"),
     environment="env.yaml",
-    began=None,
+    start_time=None,
     **kwargs,
 ):
     """Record a run; the state of a failed stage is “failed: <message>”."""
-    began = time.time() if began is None else began
+    start_time = time.time() if start_time is None else start_time
     pairs = {stage: state.partition(": ") for stage, state in states.items()}
     states = {stage: pair[0] for stage, pair in pairs.items()}
     messages = {stage: pair[2] for stage, pair in pairs.items() if pair[2]}
     notes = staleness.read_build_state(root, "tiny")
     return history.record_run(
-        root, "tiny", began, states, command=command, env_file=environment, status=outcome, messages=messages,
+        root, "tiny", start_time, states, command=command, env_file=environment, status=outcome, messages=messages,
         module_digests={name: note.get("dependencies_digest", "") for name, note in notes.items()},
         archive_pages=partial(run_archive.archive_pages, root, "tiny", states), **kwargs,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def test_duration_is_formatted_with_two_units(seconds: float | None, text: str) 
 class TestRecordRun:
     def test_run_records_time_command_parameters_and_results(self, project):
         write_run(
-            project, command=["/opt/bin/ploomber", "build", "--force"], began=time.time() - 90
+            project, command=["/opt/bin/ploomber", "build", "--force"], start_time=time.time() - 90
         )
         [run] = history.list_runs(project, "tiny")
         assert (run.number, run.status, run.command, run.env_file) == (
@@ -515,8 +515,10 @@ class TestDiffRuns:
 
     def test_diff_names_commits_and_uncommitted_changes(self, project):
         def git(*args):
-            who = ("-c", "user.name=a", "-c", "user.email=a@b")
-            subprocess.run(["git", *who, *args], cwd=project, check=True, capture_output=True)
+            user_options = ("-c", "user.name=a", "-c", "user.email=a@b")
+            subprocess.run(
+                ["git", *user_options, *args], cwd=project, check=True, capture_output=True
+            )
 
         git("init")
         git("add", "env.yaml")
@@ -576,7 +578,7 @@ def on_terminal(root, columns, *args):
 
 class TestCommands:
     def test_runs_command_without_terminal_prints_full_table(self, project):
-        write_run(project, began=1_700_000_000)
+        write_run(project, start_time=1_700_000_000)
         long = [
             "ploomber",
             "build",
@@ -607,7 +609,7 @@ class TestCommands:
         assert rows[0].index("ok") == rows[1].index("failed at")  # columns stand in line
 
     def test_runs_command_prints_utc(self, project):
-        write_run(project, began=1_700_000_000)
+        write_run(project, start_time=1_700_000_000)
         assert " 2023-11-14 22:13 " in modelbook(project, "runs", TZ="Asia/Tokyo").stdout
 
     def test_runs_command_limits_rows(self, project):

@@ -106,9 +106,11 @@ class TestSandboxLock:
         opened("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
         command = [sys.executable, "-c", code]
-        refused = subprocess.run(command, cwd=small_project.root, capture_output=True, text=True)
-        assert "SandboxError" in refused.stderr
-        assert f"compare, process {os.getpid()}" in refused.stderr
+        second_kernel = subprocess.run(
+            command, cwd=small_project.root, capture_output=True, text=True
+        )
+        assert "SandboxError" in second_kernel.stderr
+        assert f"compare, process {os.getpid()}" in second_kernel.stderr
         run(small_project, "compare")
         accepted = subprocess.run(command, cwd=small_project.root, capture_output=True, text=True)
         assert accepted.returncode == 0, accepted.stderr

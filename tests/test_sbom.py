@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from small_project import ROOT
 
-HERE = ROOT / "deploy/sbom"
+SBOM_FOLDER = ROOT / "deploy/sbom"
 
 
 PYTHONS = re.search(r"^PYTHONS := (.+)", (ROOT / "Makefile").read_text(), re.M)[1].split()
@@ -33,23 +33,23 @@ def python_of(dockerfile: str) -> str:
 def test_sbom_lists_locked_packages_for_linux(name, lock, python):
     lines = re.findall(r"^([a-z][^\\\n]+)", (ROOT / f"requirements/{lock}.txt").read_text(), re.M)
     requests = [Requirement(line) for line in lines]
-    listed = json.loads((HERE / f"{name}.cdx.json").read_text())["components"]
+    listed = json.loads((SBOM_FOLDER / f"{name}.cdx.json").read_text())["components"]
     linux = {"sys_platform": "linux", "implementation_name": "cpython", "python_version": python,
              "python_full_version": f"{python}.99"}  # fmt: skip
     pins = {
-        item.name: str(item.specifier)[2:]
-        for item in requests
-        if not item.marker or item.marker.evaluate(linux)
+        component.name: str(component.specifier)[2:]
+        for component in requests
+        if not component.marker or component.marker.evaluate(linux)
     }
     assert len(pins) > 30
-    versions = {canonicalize_name(item["name"]): item["version"] for item in listed}
+    versions = {canonicalize_name(component["name"]): component["version"] for component in listed}
     assert versions == pins, "write it anew: make sbom"
 
 
 def test_every_package_has_a_compatible_licence():
-    words = [sys.executable, HERE / "licences.py", HERE / "service.cdx.json"]
-    result = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert result == (HERE / "licences.md").read_text(), "write it anew: make sbom"
+    command = [sys.executable, SBOM_FOLDER / "licences.py", SBOM_FOLDER / "service.cdx.json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert result == (SBOM_FOLDER / "licences.md").read_text(), "write it anew: make sbom"
     named = {
         line.split(" | ")[2].strip(" |")
         for line in result.splitlines()

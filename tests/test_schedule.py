@@ -89,9 +89,9 @@ def test_daily_rows_are_scored_when_folders_are_set(project_root: Path) -> None:
     assert not (project_root / "called").exists()
     environ |= {"SCORE_IN": "s3://lake/rows", "SCORE_OUT": "s3://lake/scores"}
     assert subprocess.run([script, "2026-11-29"], env=environ).returncode == 0
-    [words] = recorded_calls(project_root)
+    [call] = recorded_calls(project_root)
     day = "2026-11-29"
-    assert words == (
+    assert call == (
         f"score s3://lake/rows/{day} s3://lake/scores/{day} --model champion "
         f"--report reports/scored-{day}.json --json"
     )
@@ -158,15 +158,17 @@ TASKS: dict[str, FakeOperator] = {}
 @pytest.fixture
 def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeOperator]:
     """What the DAG's file makes, where Airflow is not installed: it has an environment of its own."""
-    pieces = {
+    operators = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
         "airflow.providers.standard.operators.python": "ShortCircuitOperator",
     }  # fmt: skip
-    for path, name in pieces.items():
-        words = path.split(".")
-        for end in range(1, len(words) + 1):
+    for path, name in operators.items():
+        package_parts = path.split(".")
+        for end in range(1, len(package_parts) + 1):
             monkeypatch.setitem(
-                sys.modules, ".".join(words[:end]), ModuleType(".".join(words[:end]))
+                sys.modules,
+                ".".join(package_parts[:end]),
+                ModuleType(".".join(package_parts[:end])),
             )
         setattr(sys.modules[path], name, FakeOperator)
     TASKS.clear()

@@ -23,30 +23,32 @@ def server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
     version_store.alias(
         "champion", version_store.register(fitted(frame, contract), contract, frame)
     )
-    with running(version_store.root) as item:
-        yield item
+    with running(version_store.root) as running_server:
+        yield running_server
 
 
 @contextmanager
 def opened(browser: Browser, server: RunningServer, path: str, **options: object) -> Iterator[Page]:
-    """A page of the service; fails at the end where anything was loaded from elsewhere, or the console complained."""
-    home, strangers, complaints = f"http://127.0.0.1:{server.port}", [], []
+    """Open a page of the service; asserts at the end that it made no external requests and had no errors."""
+    server_url, external_urls, errors = f"http://127.0.0.1:{server.port}", [], []
     context = browser.new_context(**options)  # type: ignore[arg-type]
     page = context.new_page()
     page.on(
         "response",
-        lambda one: (
-            None if one.url.startswith((home, "data:", "blob:")) else strangers.append(one.url)
+        lambda response: (
+            None
+            if response.url.startswith((server_url, "data:", "blob:"))
+            else external_urls.append(response.url)
         ),
     )
-    # Redoc asks for its maker's logo, and our policy refuses.
-    page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(home + path)
+    # Redoc requests its maker's logo, which the policy blocks.
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server_url + path)
     yield page
     context.close()
-    assert strangers == []
-    assert [result for result in complaints if LOGO not in result] == []
+    assert external_urls == []
+    assert [result for result in errors if LOGO not in result] == []
 
 
 def test_form_predicts_with_reasons_and_rejects_invalid_value(browser, server):
@@ -120,8 +122,8 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServe
     path = version_store.folder(1) / "contract.yaml"
     path.write_text(evil.to_yaml())
     version_store.update_digest(1)
-    with running(version_store.root) as item:
-        yield item
+    with running(version_store.root) as running_server:
+        yield running_server
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/redoc"])

@@ -59,7 +59,7 @@ def amount() -> Case:
 
 
 @pytest.fixture(scope="module")
-def kind() -> Case:
+def multiclass_case() -> Case:
     contract = task_books.of_classes()
     return (
         tasks.get_task(contract),
@@ -69,15 +69,15 @@ def kind() -> Case:
 
 
 def fitted(case: Case, model: Any, *first_steps: Any) -> Any:
-    """A pipeline that is made as PyCaret makes it: gaps filled, a column each for the categories."""
+    """A pipeline like PyCaret's, with imputed numbers and one-hot encoded categories."""
     task, train, _ = case
-    words, columns = task.contract.categorical_features, task.contract.feature_names
-    ready = make_column_transformer(
-        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), words),
+    categories, columns = task.contract.categorical_features, task.contract.feature_names
+    preprocessing = make_column_transformer(
+        (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), categories),
         remainder=SimpleImputer(), verbose_feature_names_out=False,
     ).set_output(transform="pandas")  # fmt: skip
-    assert set(words) < set(columns)
-    return make_pipeline(*first_steps, ready, model).fit(
+    assert set(categories) < set(columns)
+    return make_pipeline(*first_steps, preprocessing, model).fit(
         task.contract.select_features(train), task.contract.encode_checked_target(train)
     )
 
@@ -87,13 +87,13 @@ def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
     return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
 
 
-def sum_shap_values(found: shap_values.ShapValues) -> pd.DataFrame:
-    """Base and SHAP values, summed up: a row an answered row, a column a class."""
+def sum_shap_values(values: shap_values.ShapValues) -> pd.DataFrame:
+    """Sum of base and SHAP values, by row and class."""
     return (
-        found.table.pivot_table(
+        values.table.pivot_table(
             index="row", columns="class", values="shap", aggfunc="sum", sort=False
         )
-        + found.expected_values
+        + values.expected_values
     )
 
 
@@ -169,21 +169,23 @@ def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
     "model",
     [LogisticRegression(max_iter=1000), TREES, LGBMClassifier(n_estimators=20, verbosity=-1)],
 )
-def test_shap_values_of_multiclass_sum_for_each_class(kind: Case, model: Any) -> None:
-    pipeline, result = explained(kind, model)
-    sums = np.exp(sum_shap_values(result).sort_index()[kind[0].classes].to_numpy())
-    requests = kind[0].contract.select_features(kind[2])
+def test_shap_values_of_multiclass_sum_for_each_class(multiclass_case: Case, model: Any) -> None:
+    pipeline, result = explained(multiclass_case, model)
+    sums = np.exp(sum_shap_values(result).sort_index()[multiclass_case[0].classes].to_numpy())
+    requests = multiclass_case[0].contract.select_features(multiclass_case[2])
     np.testing.assert_allclose(
         sums / sums.sum(axis=1, keepdims=True), pipeline.predict_proba(requests), atol=1e-6
     )
     assert missing_facts(result.unit, "log-odds", "kind") == []
 
 
-def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(kind: Case) -> None:
-    pipeline, result = explained(kind, RandomForestClassifier(10, random_state=0))
-    requests = kind[0].contract.select_features(kind[2])
+def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(
+    multiclass_case: Case,
+) -> None:
+    pipeline, result = explained(multiclass_case, RandomForestClassifier(10, random_state=0))
+    requests = multiclass_case[0].contract.select_features(multiclass_case[2])
     np.testing.assert_allclose(
-        sum_shap_values(result).sort_index()[kind[0].classes],
+        sum_shap_values(result).sort_index()[multiclass_case[0].classes],
         pipeline.predict_proba(requests),
         atol=1e-6,
     )
@@ -204,7 +206,7 @@ def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) 
 
 @pytest.mark.parametrize(
     ("case", "model"),
-    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("kind", GaussianNB())],
+    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("multiclass_case", GaussianNB())],
 )
 def test_unsupported_model_has_reason_instead_of_shap_values(
     case: str, model: Any, request: pytest.FixtureRequest
@@ -218,7 +220,7 @@ def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
     blend = fitted(
         yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())])
     )
-    stack = StackedClassifier([blend], meta_model=lambda answers: answers[0])
+    stack = StackedClassifier([blend], meta_model=lambda scores: scores[0])
     explanations = [
         shap_values.compute_shap_values(yes[0], pipeline, *yes[1:], seed=1)
         for pipeline in (blend, stack)
@@ -236,8 +238,8 @@ def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(yes: Case)
     blend = StackedClassifier(members, SimpleNamespace(weights=[0.5, 0.3, 0.2]))
     blend.fitted_ = members
     result = shap_values.compute_shap_values(yes[0], blend, *yes[1:], seed=1)
-    alone = shap_values.compute_shap_values(yes[0], members[1], *yes[1:], seed=1)
-    pd.testing.assert_frame_equal(result.table, alone.table)
+    values_of_member = shap_values.compute_shap_values(yes[0], members[1], *yes[1:], seed=1)
+    pd.testing.assert_frame_equal(result.table, values_of_member.table)
     assert "30%" in result.unit
 
 
@@ -284,7 +286,7 @@ def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
 ) -> None:
     raw = shap_values._raw_outputs
     monkeypatch.setattr(
-        shap_values, "_raw_outputs", lambda *given: (raw(*given)[0] + 0.01, raw(*given)[1])
+        shap_values, "_raw_outputs", lambda *args: (raw(*args)[0] + 0.01, raw(*args)[1])
     )
     result = explained(yes, LogisticRegression())[1]
     assert result.table.empty

@@ -16,7 +16,7 @@ NAME = "02_explore.ipynb"
 
 @pytest.fixture
 def project(tmp_path):
-    """A project whose one stage would run in no time."""
+    """A project with a trivial notebook."""
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "pipeline.yaml", tmp_path)
     cell = nbformat.v4.new_code_cell("print(6 * 7)")
@@ -28,7 +28,7 @@ def project(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("within", "path"),
+    ("folder", "path"),
     [
         (".", f"notebooks/{NAME}"),
         (".", f"./notebooks/{NAME}"),
@@ -36,14 +36,14 @@ def project(tmp_path):
         ("data", f"../notebooks/{NAME}"),
     ],
 )
-def test_papermill_refuses_to_overwrite_source_notebook(project, monkeypatch, within, path):
-    (project / within).mkdir(exist_ok=True)
-    monkeypatch.chdir(project / within)
+def test_papermill_refuses_to_overwrite_source_notebook(project, monkeypatch, folder, path):
+    (project / folder).mkdir(exist_ok=True)
+    monkeypatch.chdir(project / folder)
     before = (project / "notebooks" / NAME).read_bytes()
     with pytest.raises(StageError, match=rf"{NAME}.*\n.*notebooks/") as result:
         papermill.execute_notebook(path, path, progress_bar=False, prepare_only=True)
     output = result.value.next.split()[-1]
-    assert (project / within / output).resolve() == project / "reports/02_explore-alone.ipynb"
+    assert (project / folder / output).resolve() == project / "reports/02_explore-alone.ipynb"
     assert (project / "notebooks" / NAME).read_bytes() == before
 
 

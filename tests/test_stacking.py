@@ -26,9 +26,9 @@ from modelbook.training.stacking import (
 
 
 def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
-    pieces = list(GroupKFold(4).split(outcome, outcome, groups))
+    splits = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
-        target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: pieces,
+        target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: splits,
         task=SimpleNamespace(experiment_type=learner),
     )  # fmt: skip
 
@@ -46,13 +46,13 @@ def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (random.uniform(size=4000) < true).astype(int), true, output
 
 
-@pytest.mark.parametrize("kind", CALIBRATORS)
+@pytest.mark.parametrize("method", CALIBRATORS)
 def test_calibration_corrects_overconfident_probabilities(
-    kind: str, overconfident: tuple[np.ndarray, ...]
+    method: str, overconfident: tuple[np.ndarray, ...]
 ) -> None:
     outcome, true, output = overconfident
     trial = trial_of(outcome, np.arange(4000))
-    complete, result = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[kind])
+    complete, result = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[method])
     assert np.abs(result - true).mean() < 0.04 < np.abs(output - true).mean()
     assert sk.log_loss(outcome, result) < sk.log_loss(outcome, output) - 0.05
     assert result.min() > 0
@@ -60,14 +60,14 @@ def test_calibration_corrects_overconfident_probabilities(
     assert is_classifier(complete)
 
 
-@pytest.mark.parametrize("kind", CALIBRATORS)
-def test_calibrated_multiclass_probabilities_sum_to_one(kind: str) -> None:
+@pytest.mark.parametrize("method", CALIBRATORS)
+def test_calibrated_multiclass_probabilities_sum_to_one(method: str) -> None:
     random = np.random.default_rng(0)
     true = random.dirichlet([2, 2, 2], 3000)
     outcome = np.array([random.choice(3, p=row) for row in true])
     output = true**3 / (true**3).sum(axis=1, keepdims=True)
     _, result = fit_meta_model(
-        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[kind]
+        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[method]
     )
     assert result.sum(axis=1) == pytest.approx(np.ones(3000))
     assert np.abs(result - true).mean() < 0.6 * np.abs(output - true).mean()
@@ -100,29 +100,30 @@ def test_stack_weights_better_model_and_keeps_meta_model_on_refit() -> None:
     rows = pd.DataFrame({"size": random.normal(size=800), "noise": random.normal(size=800)})
     outcome = (random.uniform(size=800) < 1 / (1 + np.exp(-2 * rows["size"]))).astype(int)
     good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
-    answers = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
+    scores = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
     complete, result = fit_meta_model(
-        trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], answers, LogisticStacker
+        trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], scores, LogisticStacker
     )
     weights = np.abs(complete.meta_model.regression.coef_[0])
     assert weights[0] > 5 * weights[1]
     assert sk.roc_auc_score(outcome, result) > 0.8
-    again = clone(complete).fit(rows, outcome)
+    refitted = clone(complete).fit(rows, outcome)
     assert (
-        again.meta_model.regression.coef_.tolist() == complete.meta_model.regression.coef_.tolist()
+        refitted.meta_model.regression.coef_.tolist()
+        == complete.meta_model.regression.coef_.tolist()
     )
     expected = complete.meta_model(
         np.stack([m.predict_proba(rows)[:, 1:] for m in (good, bad.fit(rows, outcome))])
     )
-    np.testing.assert_allclose(again.predict_proba(rows)[:, 1:], expected)
-    assert set(again.predict(rows)) == {0, 1}
+    np.testing.assert_allclose(refitted.predict_proba(rows)[:, 1:], expected)
+    assert set(refitted.predict(rows)) == {0, 1}
 
 
 def test_calibrated_stack_is_supported(overconfident: tuple[np.ndarray, ...]) -> None:
     outcome, _, output = overconfident
     trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": output})
-    stack, answers = fit_meta_model(trial, [LogisticRegression()], [output], LogisticStacker)
-    complete, _ = fit_meta_model(trial, [stack], [answers], SigmoidCalibrator)
+    stack, scores = fit_meta_model(trial, [LogisticRegression()], [output], LogisticStacker)
+    complete, _ = fit_meta_model(trial, [stack], [scores], SigmoidCalibrator)
     result = clone(complete).fit(rows, pd.Series(outcome)).predict_proba(rows)
     assert result.sum(axis=1) == pytest.approx(np.ones(4000))
     assert sk.log_loss(outcome, result[:, 1]) < sk.log_loss(outcome, output) - 0.05
@@ -131,11 +132,11 @@ def test_calibrated_stack_is_supported(overconfident: tuple[np.ndarray, ...]) ->
 def test_regression_stack_has_non_negative_weights() -> None:
     random = np.random.default_rng(0)
     truth = random.normal(10, 3, 500)
-    answers = [truth + random.normal(0, 1, 500), -truth]
+    scores = [truth + random.normal(0, 1, 500), -truth]
     complete, result = fit_meta_model(
         trial_of(truth, np.arange(500), "regression"),
         [LinearRegression()] * 2,
-        answers,
+        scores,
         NonNegativeStacker,
     )
     assert np.sqrt(np.mean((result - truth) ** 2)) < 1.1

@@ -242,10 +242,10 @@ class TestPipelineFile:
         values = yaml.safe_load((ROOT / name).read_text())
         for task, inputs in project.read_parameters(ROOT, ROOT / name).items():
             accepted = config.validate(task, inputs).model_dump()
-            words = {
+            text_values = {
                 name: " ".join(value) for name, value in accepted.items() if isinstance(value, list)
             }
-            assert {**accepted, **words} == inputs
+            assert {**accepted, **text_values} == inputs
             assert inputs["book"] == values["book"]
 
     def test_env_yaml_contains_defaults(self):

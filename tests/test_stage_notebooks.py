@@ -25,13 +25,13 @@ NAMED = {  # what of the stack each notebook shows at work
 ORDER = ["parameters", "imports", "open", "read", "checks", "verdict"]
 
 
-def cells(stage: str, kind: str | None = None) -> list[dict]:
+def cells(stage: str, cell_type: str | None = None) -> list[dict]:
     result = json.loads(NOTEBOOKS[stage].read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in result if kind in (None, cell["cell_type"])]
+    return [cell for cell in result if cell_type in (None, cell["cell_type"])]
 
 
-def held(stage: str) -> str:
-    """The notebook as git holds it: on disk there may be outputs, of a run by hand."""
+def read_committed(stage: str) -> str:
+    """Read a notebook from git: the file may contain outputs of a manual run."""
     path = NOTEBOOKS[stage].relative_to(ROOT)
     result = subprocess.run(
         ["git", "show", f":./{path}"], cwd=ROOT, capture_output=True, encoding="utf-8"
@@ -58,7 +58,11 @@ def test_git_contains_no_notebook_outputs():
 @pytest.mark.parametrize("stage", STAGES)
 class TestStageNotebook:
     def test_notebook_has_no_outputs_and_execution_counts(self, stage):
-        code = [cell for cell in json.loads(held(stage))["cells"] if cell["cell_type"] == "code"]
+        code = [
+            cell
+            for cell in json.loads(read_committed(stage))["cells"]
+            if cell["cell_type"] == "code"
+        ]
         assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
 
     def test_cell_ids_are_readable_and_unique(self, stage):
@@ -95,8 +99,8 @@ class TestStageNotebook:
         assert len(cells(stage, "markdown")) >= len(code)
 
     def test_names_the_stack(self, stage):
-        words = set(re.findall(r"\w+", "\n".join(source(cell) for cell in cells(stage, "code"))))
-        assert NAMED[stage] <= words
+        names = set(re.findall(r"\w+", "\n".join(source(cell) for cell in cells(stage, "code"))))
+        assert NAMED[stage] <= names
 
     def test_notebook_has_no_definitions_or_prints(self, stage):
         tree = ast.parse("\n".join(source(cell) for cell in cells(stage, "code")))
@@ -139,4 +143,6 @@ class TestStageNotebook:
 
     def test_notebook_is_unchanged_by_git_filter(self, stage):
         # else saving without an edit would show as a change
-        assert git_filter.strip_outputs(held(stage).encode()).decode() == held(stage)
+        assert git_filter.strip_outputs(read_committed(stage).encode()).decode() == read_committed(
+            stage
+        )

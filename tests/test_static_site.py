@@ -91,20 +91,20 @@ def test_empty_git_folder_is_accepted(reports, tmp_path):
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out/index.html"])
 def test_target_that_is_not_a_site_is_unchanged(reports, tmp_path, name):
-    mine = tmp_path / ("out/thesis.txt" if name == "out" else name)
-    mine.parent.mkdir(exist_ok=True)
-    mine.write_text("years of work")
+    existing = tmp_path / ("out/thesis.txt" if name == "out" else name)
+    existing.parent.mkdir(exist_ok=True)
+    existing.write_text("years of work")
     with raises_stating(ReportError, tmp_path / name) as exc_info:
         static_site.publish(reports, tmp_path / name)
     assert exc_info.value.expected
-    assert mine.read_text() == "years of work"
+    assert existing.read_text() == "years of work"
     assert [path for path in tmp_path.rglob("*") if path.suffix in (".tmp", ".part")] == []
 
 
-@pytest.mark.parametrize("place", [".", "reports", "reports/site"])
-def test_target_within_reports_is_refused(reports, tmp_path, place):
-    with raises_stating(ReportError, (tmp_path / place).resolve()):
-        static_site.publish(reports, tmp_path / place)
+@pytest.mark.parametrize("target", [".", "reports", "reports/site"])
+def test_target_within_reports_is_refused(reports, tmp_path, target):
+    with raises_stating(ReportError, (tmp_path / target).resolve()):
+        static_site.publish(reports, tmp_path / target)
     assert list(tmp_path.rglob(static_site.MARKER_FILE)) == []
 
 

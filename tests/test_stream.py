@@ -42,37 +42,39 @@ def version_store(tmp_path: Path, frame, contract) -> VersionStore:
 def process_entries(
     version_store: VersionStore, *entries: tuple[str, dict[bytes, bytes]]
 ) -> list[dict[str, str]]:
-    """What a worker makes of entries, one after another."""
+    """Process entries in one worker, one after another; returns the output entries."""
 
-    async def answers() -> list[dict[str, str]]:
+    async def process() -> list[dict[str, str]]:
         service = PredictionService(version_store.root, BOOK)
         async with service.lifespan():
             worker = stream.StreamWorker(service)
             return [await worker.process_entry(*entry) for entry in entries]
 
-    return asyncio.run(answers())
+    return asyncio.run(process())
 
 
 def test_entry_is_predicted_with_its_own_or_given_id(version_store: VersionStore) -> None:
-    plain, named = process_entries(
+    without_id, with_id = process_entries(
         version_store, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
     )
-    assert (plain["id"], named["id"]) == ("5-0", "order-1")
-    answer_of_named = json.loads(named["prediction"])
-    assert (
-        answer_of_named["id"],
-        answer_of_named["model_version"],
-        answer_of_named["variant"],
-    ) == ("order-1", 1, "champion")
-    assert answer_of_named["probabilities"] == json.loads(plain["prediction"])["probabilities"]
+    assert (without_id["id"], with_id["id"]) == ("5-0", "order-1")
+    prediction = json.loads(with_id["prediction"])
+    assert (prediction["id"], prediction["model_version"], prediction["variant"]) == (
+        "order-1",
+        1,
+        "champion",
+    )
+    assert prediction["probabilities"] == json.loads(without_id["prediction"])["probabilities"]
 
 
 def test_repeated_id_returns_journaled_prediction(version_store: VersionStore) -> None:
-    other = json.dumps({**ROW, "size": 1.0}).encode()
-    first, again = process_entries(
-        version_store, ("5-0", {b"row": TEXT, b"id": b"a"}), ("6-0", {b"row": other, b"id": b"a"})
+    other_row = json.dumps({**ROW, "size": 1.0}).encode()
+    first, second = process_entries(
+        version_store,
+        ("5-0", {b"row": TEXT, b"id": b"a"}),
+        ("6-0", {b"row": other_row, b"id": b"a"}),
     )
-    assert again == first
+    assert second == first
     with closing(sqlite3.connect(version_store.root / "data" / BOOK / "journal.db")) as journal:
         assert journal.execute("select count(*) from predictions").fetchone() == (1,)
 
@@ -91,8 +93,8 @@ def test_repeated_id_returns_journaled_prediction(version_store: VersionStore) -
 def test_rejected_entry_has_error_in_output_stream(
     version_store: VersionStore, fields: dict[bytes, bytes], fact: str
 ) -> None:
-    [item] = process_entries(version_store, ("5-0", fields))
-    assert re.search(fact, json.loads(item["error"])["error"])
+    [result] = process_entries(version_store, ("5-0", fields))
+    assert re.search(fact, json.loads(result["error"])["error"])
 
 
 def test_entry_waits_while_no_version_is_in_service(version_store: VersionStore) -> None:
@@ -122,10 +124,10 @@ def test_unusable_metrics_address_raises(version_store: VersionStore) -> None:
             pass
 
 
-def wait(what: Callable[[], Any], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "timed out"
+def wait(condition: Callable[[], Any], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
@@ -190,5 +192,5 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             assert second.wait(60) == 0
         assert b"JSON" in read_output()["bad"][b"error"]
     with closing(sqlite3.connect(version_store.root / "data" / BOOK / "journal.db")) as journal:
-        retained = [row[0] for row in journal.execute("select id from predictions")]
-    assert sorted(retained) == sorted(ids | {"later"})
+        journaled_ids = [row[0] for row in journal.execute("select id from predictions")]
+    assert sorted(journaled_ids) == sorted(ids | {"later"})

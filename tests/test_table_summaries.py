@@ -73,7 +73,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.expected_performance, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
                       "error": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
 ]  # fmt: skip
-NAMES = [f"{case[0].__name__}-{place}" for place, case in enumerate(SENTENCES)]
+NAMES = [f"{case[0].__name__}-{index}" for index, case in enumerate(SENTENCES)]
 
 
 @pytest.mark.parametrize(("sentence_of", "table", "facts"), SENTENCES, ids=NAMES)

@@ -22,11 +22,11 @@ from version_store import put_empty_store
 from modelbook import config
 
 pytestmark = pytest.mark.slow
-ANSWER = """
+PREDICT_SCRIPT = """
 import json, sys, mlflow, pandas as pd
 mlflow.set_tracking_uri("sqlite:///models/mlflow.db")
 model = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}@champion")
-print(model.predict(pd.read_parquet("asked.parquet")).to_json())
+print(model.predict(pd.read_parquet("request.parquet")).to_json())
 """
 ROWS = pd.DataFrame(
     {"size": [10.0, 58.0, 90.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
@@ -46,24 +46,26 @@ class BuiltBook:
         env = yaml.safe_load((root / "env.yaml").read_text())
         named = {"table": "table.csv", "contract": "contracts/tiny.yaml", "sample": 1.0}
         (root / "env.yaml").write_text(yaml.safe_dump({**env, **AUTO, **named, **values}))
-        self.told = self.project.build(MODELBOOK_SLICE_ROWS="30", MODELBOOK_MIN_ROWS="100")
-        assert self.told.returncode == 0, self.told.stdout + self.told.stderr
+        self.build_result = self.project.build(MODELBOOK_SLICE_ROWS="30", MODELBOOK_MIN_ROWS="100")
+        assert self.build_result.returncode == 0, (
+            self.build_result.stdout + self.build_result.stderr
+        )
 
     def verdict(self, stage: str) -> dict[str, Any]:
         return self.project.read_receipt(stage)
 
-    def words(self) -> dict[str, str]:
+    def statuses(self) -> dict[str, str]:
         return {stage: self.verdict(stage)["status"] for stage in STAGES}
 
     def page(self, stage: str) -> str:
         return (self.project.root / f"reports/tiny/{config.stage_stem(stage)}.html").read_text()
 
     @cached_property
-    def answers(self) -> pd.DataFrame:
+    def predictions(self) -> pd.DataFrame:
         """Predictions of the champion for ROWS in a process without the project on its path."""
-        ROWS.to_parquet(self.project.root / "asked.parquet")
+        ROWS.to_parquet(self.project.root / "request.parquet")
         result = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", ANSWER, "tiny"], cwd=self.project.root,
+            [sys.executable, "-W", "ignore", "-c", PREDICT_SCRIPT, "tiny"], cwd=self.project.root,
             env={k: v for k, v in self.project.environ.items() if k != "PYTHONPATH"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
@@ -77,7 +79,7 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
     table = pd.concat(
         [
             task_books.regression_rows(years=(1, 2, 3)),
-            task_books.regression_rows(seed=1, years=(4,), more=300.0),
+            task_books.regression_rows(seed=1, years=(4,), offset=300.0),
         ]
     )
     return BuiltBook(tmp_path_factory.mktemp("number"), task_books.NUMBER, table, train_until=2)
@@ -137,8 +139,8 @@ def test_every_page_exists_and_uses_words_of_its_task(
         assert "“not " not in page
     card = next((built_book.project.root / "reports/tiny").glob("card-1.html")).read_text()
     assert "threshold" not in card.lower()
-    words = {"number": ("RMSE", "amount"), "classes": ("accuracy", "“kind”")}
-    assert all(word in card for word in words[book])
+    expected_texts = {"number": ("RMSE", "amount"), "classes": ("accuracy", "“kind”")}
+    assert all(expected_text in card for expected_text in expected_texts[book])
 
 
 def test_regression_champion_loads_in_clean_process(number: BuiltBook) -> None:
@@ -173,12 +175,15 @@ def test_service_matches_pipeline_for_each_task(book: str, request: pytest.Fixtu
         assert urllib.request.urlopen(f"{address}/").status == 200
     assert about["task"] == {"number": "regression", "classes": "multiclass"}[book]
     assert about["scorer"]["compiled"], about["scorer"]
-    for answer, want in zip(result, expected, strict=True):
+    for prediction, expected_row in zip(result, expected, strict=True):
         flat = {
-            f"probability_{name}": share for name, share in answer.get("probabilities", {}).items()
+            f"probability_{name}": share
+            for name, share in prediction.get("probabilities", {}).items()
         }
-        assert ["prediction", *flat] == list(want)
-        assert answer["prediction"] == (
-            pytest.approx(want["prediction"]) if book == "number" else want["prediction"]
+        assert ["prediction", *flat] == list(expected_row)
+        assert prediction["prediction"] == (
+            pytest.approx(expected_row["prediction"])
+            if book == "number"
+            else expected_row["prediction"]
         )
-        assert flat == pytest.approx({name: want[name] for name in flat}, abs=1e-6)
+        assert flat == pytest.approx({name: expected_row[name] for name in flat}, abs=1e-6)

@@ -36,9 +36,9 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
-AMOUNT, KIND = tasks.get_task(task_books.of_number()), tasks.get_task(task_books.of_classes())
+AMOUNT, CLASSES = tasks.get_task(task_books.of_number()), tasks.get_task(task_books.of_classes())
 YES = tasks.get_task(Contract.model_validate(CONTRACT))
-ALL = [YES, AMOUNT, KIND]
+ALL = [YES, AMOUNT, CLASSES]
 
 
 def fitted(task: Task, frame: pd.DataFrame) -> Any:
@@ -57,7 +57,7 @@ def table(task: Task, seed: int = 0) -> pd.DataFrame:
     )
 
 
-@pytest.fixture(scope="module", params=[AMOUNT, KIND], ids=["regression", "multiclass"])
+@pytest.fixture(scope="module", params=[AMOUNT, CLASSES], ids=["regression", "multiclass"])
 def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A task, a model fitted on a table of it, and another table that the model has answered."""
     task: Task = request.param
@@ -70,7 +70,7 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_automatic_parameters_depend_on_task() -> None:
     assert AMOUNT.resolve_families(["auto"])[:2] == ["ridge", "lightgbm"]
-    assert KIND.resolve_families(["auto"])[:2] == [
+    assert CLASSES.resolve_families(["auto"])[:2] == [
         "lr",
         "lightgbm",
     ]  # a yardstick, then the strongest
@@ -98,7 +98,7 @@ def test_options_of_another_task_raise() -> None:
     with pytest.raises(ParameterError, match=r"'lda'.*regression.*'lar'"):
         AMOUNT.resolve_families(["lr", "lda"])
     with pytest.raises(ParameterError, match=r"'gbr'.*classification.*'hgb'"):
-        KIND.resolve_families(["gbr"])
+        CLASSES.resolve_families(["gbr"])
     with pytest.raises(ParameterError, match=r"'roc_auc'.*regression") as exc_info:
         AMOUNT.resolve_metric("roc_auc")
     assert missing_facts(exc_info.value.expected, "auto", "rmse", "mae", "r2") == []
@@ -109,7 +109,7 @@ def test_options_of_another_task_raise() -> None:
 
 def test_class_codes_follow_contract_order() -> None:
     frame = pd.DataFrame({"kind": ["high", "low", "middle"]})
-    assert KIND.contract.encode_checked_target(frame).tolist() == [2, 0, 1]
+    assert CLASSES.contract.encode_checked_target(frame).tolist() == [2, 0, 1]
     assert AMOUNT.contract.encode_checked_target(pd.DataFrame({"amount": [1, 2]})).tolist() == [
         1.0,
         2.0,
@@ -136,12 +136,12 @@ def test_binary_categories_have_positive_class_last() -> None:
     ]
     assert task.prediction_columns() == {"prediction": "string", "probability": "double"}
     rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
-    drawn = (
+    figure_categories = (
         targets.get_figure_module("binary")
         .feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
         .data
     )
-    assert drawn.loc[0, ["median, positive", "median, negative"]].tolist() == [
+    assert figure_categories.loc[0, ["median, positive", "median, negative"]].tolist() == [
         19.5,
         49.5,
     ]  # the positive class, though it is not the rarer
@@ -187,7 +187,7 @@ def test_target_type_that_does_not_fit_task_raises(
 
 def test_constant_target_raises() -> None:
     with pytest.raises(DataError, match=r"\blow\b"):
-        KIND.contract.encode_checked_target(pd.DataFrame({"kind": ["low", "low"]}))
+        CLASSES.contract.encode_checked_target(pd.DataFrame({"kind": ["low", "low"]}))
     with pytest.raises(DataError, match=r"\b7\b"):
         AMOUNT.contract.encode_checked_target(pd.DataFrame({"amount": [7.0, 7.0]}))
 
@@ -216,29 +216,31 @@ def test_multiclass_metrics_match_scikit_learn() -> None:
     result = {
         name: metric(outcome, score, np.ones(400)) for name, metric in multiclass.METRICS.items()
     }
-    called = score.argmax(axis=1)
+    predicted_class = score.argmax(axis=1)
     assert result["roc_auc"] == pytest.approx(
         sk.roc_auc_score(outcome, score, multi_class="ovr", average="macro")
     )
-    assert result["accuracy"] == sk.accuracy_score(outcome, called)
-    assert result["f1"] == pytest.approx(sk.f1_score(outcome, called, average="macro"))
+    assert result["accuracy"] == sk.accuracy_score(outcome, predicted_class)
+    assert result["f1"] == pytest.approx(sk.f1_score(outcome, predicted_class, average="macro"))
     assert result["log_loss"] == pytest.approx(
         sk.log_loss(outcome, np.clip(score, 1e-15, 1)), abs=1e-3
     )
     assert result["overconfidence"] == pytest.approx(score.max(axis=1).mean() - result["accuracy"])
 
 
-@pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [AMOUNT, CLASSES], ids=lambda task: task.name)
 def test_weighted_metrics_equal_metrics_of_repeated_rows(task: Task) -> None:
     random = np.random.default_rng(1)
-    outcome = random.integers(0, 3, 120) if task is KIND else random.normal(size=120)
-    score = random.dirichlet([1, 1, 1], 120) if task is KIND else outcome + random.normal(size=120)
+    outcome = random.integers(0, 3, 120) if task is CLASSES else random.normal(size=120)
+    score = (
+        random.dirichlet([1, 1, 1], 120) if task is CLASSES else outcome + random.normal(size=120)
+    )
     times = random.integers(0, 4, 120)
-    again = ScoredRows(
+    repeated_rows = ScoredRows(
         *(np.repeat(column, times, axis=0) for column in (outcome, score, np.arange(120)))
     )
     for name, metric in task.metric_functions().items():
-        expected = metric(again.outcome, again.score, np.ones(len(again)))
+        expected = metric(repeated_rows.outcome, repeated_rows.score, np.ones(len(repeated_rows)))
         assert metric(outcome, score, times) == pytest.approx(expected), name
 
 
@@ -251,18 +253,22 @@ def test_vectorized_weights_equal_single_weights(task: Task) -> None:
         else random.integers(0, 2 if task is YES else 3, rows)
     )
     score = (
-        random.dirichlet([1, 1, 1], rows) if task is KIND else random.uniform(size=rows).round(2)
+        random.dirichlet([1, 1, 1], rows) if task is CLASSES else random.uniform(size=rows).round(2)
     )  # ties
-    many = np.vstack(
+    weights = np.vstack(
         [random.integers(0, 3, (40, rows)), outcome == outcome[0], np.eye(rows)[:1]]
     ).astype(float)
-    more = {YES: {"cost": CostMetric(CostMatrix(), 0.5)}, KIND: multiclass.class_metrics(2)}.get(
-        task, {}
-    )
-    for name, metric in {**task.metric_functions(0.5 if task is YES else None), **more}.items():
-        each = [metric(outcome, score, item) for item in many]
-        assert all(isinstance(value, float) for value in each), name
-        assert metric(outcome, score, many) == pytest.approx(each, nan_ok=True), name
+    other_metrics = {
+        YES: {"cost": CostMetric(CostMatrix(), 0.5)},
+        CLASSES: multiclass.class_metrics(2),
+    }.get(task, {})
+    for name, metric in {
+        **task.metric_functions(0.5 if task is YES else None),
+        **other_metrics,
+    }.items():
+        values = [metric(outcome, score, row_weights) for row_weights in weights]
+        assert all(isinstance(value, float) for value in values), name
+        assert metric(outcome, score, weights) == pytest.approx(values, nan_ok=True), name
 
 
 def test_weighted_rank_metrics_match_scikit_learn() -> None:
@@ -287,8 +293,8 @@ def test_interval_is_independent_of_block_size(monkeypatch: pytest.MonkeyPatch) 
     values = np.random.default_rng(4).normal(size=50)
     scored = ScoredRows.from_arrays(values, values, np.arange(50))
     halfwidth = stats.t.ppf(0.975, 40) * values.std(ddof=1) / 50**0.5  # about 40 degrees of freedom
-    for most in (1, 7 * 50, 2**20):
-        monkeypatch.setattr("modelbook.tasks.scored_rows.MAX_BLOCK_SIZE", most)
+    for block_size in (1, 7 * 50, 2**20):
+        monkeypatch.setattr("modelbook.tasks.scored_rows.MAX_BLOCK_SIZE", block_size)
         low, high = jackknife_ci(
             lambda weight: metrics.weighted_mean(values, weight), scored, IDENTITY,
             resamples=50, seed=0,
@@ -335,8 +341,8 @@ def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[s
     assert gained["low"] > 0
     thousandfold = [ScoredRows(s.outcome * 1000, s.score * 1000, s.entity) for s in (scored, mixed)]
     if task is AMOUNT:
-        again = metrics_ci.compare_with_champion(task, *thousandfold, min_rows=10, **CHANCE)
-        np.testing.assert_allclose(again["difference"], result["difference"])
+        scaled = metrics_ci.compare_with_champion(task, *thousandfold, min_rows=10, **CHANCE)
+        np.testing.assert_allclose(scaled["difference"], result["difference"])
 
 
 # A model's answers
@@ -344,18 +350,18 @@ def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[s
 
 def test_served_columns_round_trip_to_score(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
-    served = task.make_predictions(scored.score, None)
-    assert list(served.columns) == list(task.prediction_columns())
-    np.testing.assert_array_equal(task.scores_from_predictions(served), scored.score)
-    retained = case["rows"].assign(**task.score_columns(scored.score))
-    np.testing.assert_array_equal(task.restore_scored_rows(retained).score, scored.score)
-    np.testing.assert_array_equal(task.restore_scored_rows(retained).outcome, scored.outcome)
+    predictions = task.make_predictions(scored.score, None)
+    assert list(predictions.columns) == list(task.prediction_columns())
+    np.testing.assert_array_equal(task.scores_from_predictions(predictions), scored.score)
+    restored = case["rows"].assign(**task.score_columns(scored.score))
+    np.testing.assert_array_equal(task.restore_scored_rows(restored).score, scored.score)
+    np.testing.assert_array_equal(task.restore_scored_rows(restored).outcome, scored.outcome)
 
 
 def test_predicted_class_is_the_most_probable() -> None:
-    served = KIND.make_predictions(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
-    assert served["prediction"].tolist() == ["middle", "low"]
-    assert served["probability_high"].tolist() == [0.3, 0.1]
+    predictions = CLASSES.make_predictions(np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]]), None)
+    assert predictions["prediction"].tolist() == ["middle", "low"]
+    assert predictions["probability_high"].tolist() == [0.3, 0.1]
 
 
 def test_golden_rows_contain_predictions_of_task(case: dict[str, Any]) -> None:
@@ -366,10 +372,10 @@ def test_golden_rows_contain_predictions_of_task(case: dict[str, Any]) -> None:
 
 
 def test_model_that_lacks_a_class_raises() -> None:
-    frame = table(KIND)
-    narrow = fitted(KIND, frame[frame["kind"] != "high"])
+    frame = table(CLASSES)
+    narrow = fitted(CLASSES, frame[frame["kind"] != "high"])
     with pytest.raises(TrainingError, match=r"\b2\b.*\b3\b"):
-        KIND.predict_scores(narrow, KIND.contract.select_features(frame))
+        CLASSES.predict_scores(narrow, CLASSES.contract.select_features(frame))
 
 
 # Evidence and figures
@@ -388,7 +394,7 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
     label, features = task.contract.label(task.contract.target), ["size", "colour", "group"]
     curves = task.compute_curves(scored, **CHANCE)
     first, second = draw.diagnostic_plots(curves, metrics).items
-    drawn = {
+    figures = {
         "balance": recorded.target_by_period(task.summarize_target_by_period(rows), label),
         "distributions": recorded.feature_distributions(rows, features, task.contract.target),
         "settled": draw.out_of_fold_results(settled, threshold),
@@ -399,7 +405,7 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
         ),
         "mistakes": draw.prediction_errors(task.tabulate_errors(scored, None)),
     }
-    for name, figure in drawn.items():
+    for name, figure in figures.items():
         assert "<svg" in figure.to_svg(), name
         assert any(letter.isdigit() for letter in figure.alt), (name, figure.alt)
         assert "nan" not in figure.alt, (name, figure.alt)
@@ -420,12 +426,12 @@ def test_class_without_precision_is_plotted() -> None:
 def test_category_codes_are_sorted_and_limited_in_figures() -> None:
     codes = ["2"] * 30 + ["11"] * 30 + ["1"] * 30 + [f"rare {number}" for number in range(40)]
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
-    for task, target in ((AMOUNT, "amount"), (KIND, "kind")):
-        drawn = (
+    for task, target in ((AMOUNT, "amount"), (CLASSES, "kind")):
+        figure = (
             targets.get_figure_module(task.name).feature_distributions(rows, ["code"], target).data
         )
-        assert drawn["value"].tolist()[:3] == ["1", "2", "11"]
-        assert len(drawn) == 8
+        assert figure["value"].tolist()[:3] == ["1", "2", "11"]
+        assert len(figure) == 8
 
 
 def test_regression_calibration_is_mean_by_decile() -> None:
@@ -442,7 +448,7 @@ def test_multiclass_calibration_uses_confidence_of_predicted_class() -> None:
     scored = ScoredRows(
         np.array([0, 1]), np.array([[0.7, 0.2, 0.1], [0.5, 0.2, 0.3]]), np.arange(2)
     )
-    result = KIND.select_calibration_pairs(scored)
+    result = CLASSES.select_calibration_pairs(scored)
     assert (result.outcome.tolist(), result.score.tolist()) == ([1, 0], [0.7, 0.5])
 
 
@@ -451,15 +457,17 @@ def test_importance_and_dependence_follow_informative_feature(case: dict[str, An
     result = explanation.measure_importance(task, case["model"], case["rows"], seed=1, repeats=2)
     assert result["feature"][0] == "size"
     assert result["mean"][0] > 10 * max(result["mean"][2], 0)
-    moved = explanation.compute_dependence(task, case["model"], case["rows"], ["size"], seed=1)
+    dependence = explanation.compute_dependence(task, case["model"], case["rows"], ["size"], seed=1)
     if task is AMOUNT:
-        assert moved["mean"].iloc[-1] - moved["mean"].iloc[0] == pytest.approx(1800, abs=150)
-        assert set(moved["class"]) == {""}
+        assert dependence["mean"].iloc[-1] - dependence["mean"].iloc[0] == pytest.approx(
+            1800, abs=150
+        )
+        assert set(dependence["class"]) == {""}
     else:
-        ends = moved.groupby("class")["mean"].agg(["first", "last"])
+        ends = dependence.groupby("class")["mean"].agg(["first", "last"])
         assert ends.loc["low", "first"] > 0.8
         assert ends.loc["low", "last"] < 0.2
-        assert moved.groupby("value")["mean"].sum().tolist() == pytest.approx([1] * 12)
+        assert dependence.groupby("value")["mean"].sum().tolist() == pytest.approx([1] * 12)
 
 
 def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
@@ -487,15 +495,15 @@ def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
     costs = task.read_costs(config.validate("finalize", {}))
     threshold = 0.5 if task.name == "binary" else None
     worse = ScoredRows.from_arrays(scored.outcome, scored.score[::-1].copy(), scored.entity)
-    words = {"noun": "members", "unit": "EUR", "target": "cost", "capacity_is_set": False}
-    words |= {"candidate": "version 2", "champion": "version 1"}
+    names_and_units = {"noun": "members", "unit": "EUR", "target": "cost", "capacity_is_set": False}
+    names_and_units |= {"candidate": "version 2", "champion": "version 1"}
     for champion in (scored, worse):
         result = consequences.compare_consequences(
             task, costs, (scored, threshold), (champion, threshold), min_rows=50, **CHANCE
         )
         largest = consequences.find_largest_change(result)
         assert (largest is None) == (champion is scored)
-        sentences = task.describe_consequences(result, largest, words)
+        sentences = task.describe_consequences(result, largest, names_and_units)
         assert "version 1" in sentences[0]
         assert ("EUR" in sentences[-1]) == (champion is worse)
 
@@ -506,10 +514,10 @@ def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
 def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> None:
     task, rows = case["task"], case["rows"]
     outcome = task.contract.encode_checked_target(rows)
-    size, way = task.univariate_score(rows["size"], False, outcome)
+    size, direction = task.univariate_score(rows["size"], False, outcome)
     noise, _ = task.univariate_score(rows["noise"], False, outcome)
     assert size > 0.8 > noise + 0.2
-    assert way == ("higher" if task is AMOUNT else "")
+    assert direction == ("higher" if task is AMOUNT else "")
     assert (
         task.univariate_score(rows["size"] * 0, False, outcome)[0] == task.univariate_chance_level
     )
@@ -519,8 +527,8 @@ def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> No
 
 def test_univariate_score_is_symmetric_in_direction() -> None:
     rows = table(AMOUNT)
-    result, way = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
-    assert (result, way) == (pytest.approx(1), "lower")
+    result, direction = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
+    assert (result, direction) == (pytest.approx(1), "lower")
 
 
 # Experiments
@@ -532,12 +540,12 @@ def trial_of() -> Callable[[Task], Experiment]:
     return cache(lambda task: Experiment(table(task).head(200), task.contract, folds=2, seed=1))
 
 
-@pytest.mark.parametrize("task", [AMOUNT, KIND], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [AMOUNT, CLASSES], ids=lambda task: task.name)
 def test_families_are_scored_and_tuned_by_metrics_of_task(
     task: Task, trial_of: Callable[[Task], Experiment]
 ) -> None:
-    trial, output = trial_of(task), []
-    base, linear = trial.cross_validate("dummy"), trial.cross_validate("lr")
+    experiment, output = trial_of(task), []
+    base, linear = experiment.cross_validate("dummy"), experiment.cross_validate("lr")
     assert (base.status, linear.status) == ("ok", "ok"), linear.reason
     assert set(linear.mean) == set(task.pycaret_metric_names)
     better = {
@@ -545,36 +553,37 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
         for name in task.pycaret_metric_names
     }
     assert all(gain > 0.1 for gain in better.values()), better
-    with engine.open_engine("local", None, FoldTask(trial)) as it:
+    with engine.open_engine("local", None, FoldTask(experiment)) as opened_engine:
         tuned = tune_family(
-            trial,
+            experiment,
             "dt",
             task.ranking_metrics[0],
             1,
             1000,
             seed=1,
-            executor=it,
+            executor=opened_engine,
             on_progress=output.append,
         )
     assert output
-    again = trial.predict_out_of_fold(tuned.pipeline)
+    scores = experiment.predict_out_of_fold(tuned.pipeline)
     evaluated = task.metric_functions()[task.headline_metric](
-        again.outcome, again.score, np.ones(len(again))
+        scores.outcome, scores.score, np.ones(len(scores))
     )
-    plain = trial.cross_validate("dt").mean[task.ranking_metrics[0]]
+    default_score = experiment.cross_validate("dt").mean[task.ranking_metrics[0]]
     assert (
-        task.compute_improvement(task.headline_metric, evaluated, plain) > -0.05
+        task.compute_improvement(task.headline_metric, evaluated, default_score) > -0.05
     )  # the better of the tried settings, not the worse
 
 
 def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
-    trial = trial_of(AMOUNT)
-    pipeline = trial.make_blend(["lr", "dt"]).fit(trial.features, trial.target)
-    pieces = [
-        part.predict(pipeline[:-1].transform(trial.features)) for part in pipeline[-1].estimators_
+    experiment = trial_of(AMOUNT)
+    pipeline = experiment.make_blend(["lr", "dt"]).fit(experiment.features, experiment.target)
+    members = [
+        part.predict(pipeline[:-1].transform(experiment.features))
+        for part in pipeline[-1].estimators_
     ]
     np.testing.assert_allclose(
-        AMOUNT.predict_scores(pipeline, trial.features), np.mean(pieces, axis=0), rtol=1e-5
+        AMOUNT.predict_scores(pipeline, experiment.features), np.mean(members, axis=0), rtol=1e-5
     )
 
 
@@ -586,7 +595,9 @@ class IndexSorter:
 
     def predict_proba(self, rows: pd.DataFrame) -> np.ndarray:
         share = self.predict(rows)
-        return np.column_stack([1 - share, share, *[np.zeros(len(rows))] * (len(KIND.classes) - 2)])
+        return np.column_stack(
+            [1 - share, share, *[np.zeros(len(rows))] * (len(CLASSES.classes) - 2)]
+        )
 
 
 @pytest.mark.parametrize("task", ALL, ids=lambda task: task.name)
@@ -615,7 +626,7 @@ def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding
     reference = case["rows"].assign(**task.score_columns(case["scored"].score))
     metrics = {"importance": {"size": 1.0}, "threshold": None}
     model, batch = FakeModelVersion(task, case["model"]), task.contract.conform(batch)
-    [item] = batch_evaluation.evaluate_batches(
+    [evaluation] = batch_evaluation.evaluate_batches(
         {"4": batch},
         model,
         reference,
@@ -624,7 +635,7 @@ def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding
         params=params,
         on_progress=lambda *_: None,
     )
-    findings = rules.find_issues(item, params)
+    findings = rules.find_issues(evaluation, params)
     assert [
         finding for finding in findings if missing_facts(finding.sentence, 4)
     ] == []  # each names its batch
@@ -640,7 +651,7 @@ def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
 
 def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
-        findings = find_issues(case, task_books.regression_rows(2, more=200.0))
+        findings = find_issues(case, task_books.regression_rows(2, offset=200.0))
         [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
         assert "RMSE" in loss
         assert {2, 3} <= {
@@ -649,7 +660,7 @@ def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str
         [bias] = [finding.sentence for finding in findings if finding.rule == "bias"]
         assert [value for value in numbers(bias) if value == pytest.approx(200, abs=15)]
         assert [value for value in numbers(bias) if value == pytest.approx(0.35, abs=0.05)]
-        small = find_issues(case, task_books.regression_rows(2, more=-5.0))
+        small = find_issues(case, task_books.regression_rows(2, offset=-5.0))
         assert rules.RETRAIN not in {finding.verdict for finding in small}
     else:
         batch = task_books.multiclass_rows(2).assign(
@@ -675,12 +686,12 @@ def test_bias_is_described_with_its_direction(task: Task) -> None:
 
 
 def test_outcome_outside_contract_is_a_violation() -> None:
-    rows = table(KIND)
+    rows = table(CLASSES)
     case = {
-        "task": KIND,
-        "model": fitted(KIND, rows),
+        "task": CLASSES,
+        "model": fitted(CLASSES, rows),
         "rows": rows,
-        "scored": KIND.score_rows(fitted(KIND, rows), rows),
+        "scored": CLASSES.score_rows(fitted(CLASSES, rows), rows),
     }
     result = find_issues(case, task_books.multiclass_rows(2).assign(kind="enormous"))
     [finding] = result
@@ -692,12 +703,12 @@ def test_outcome_outside_contract_is_a_violation() -> None:
 
 
 def test_row_without_entity_is_identified_by_its_features() -> None:
-    rows, contract = table(KIND), KIND.contract
+    rows, contract = table(CLASSES), CLASSES.contract
     expected_values = contract.entity_ids(rows)
     assert expected_values.is_unique
     assert contract.entity_label == "row"
-    turned = rows.sample(frac=1, random_state=0)
-    assert contract.entity_ids(turned).loc[rows.index].tolist() == expected_values.tolist()
+    shuffled = rows.sample(frac=1, random_state=0)
+    assert contract.entity_ids(shuffled).loc[rows.index].tolist() == expected_values.tolist()
     twice = pd.concat([rows.head(1), rows.head(1)])
     assert contract.entity_ids(twice).nunique() == 1
     keyed = contract.model_copy(update={"key": ["size"]})
@@ -705,9 +716,9 @@ def test_row_without_entity_is_identified_by_its_features() -> None:
 
 
 def test_resamples_without_entity_draw_rows() -> None:
-    drawn = bootstrap_counts(KIND.contract.entity_ids(table(KIND)).to_numpy(), 50, 0)
-    assert (drawn.sum(axis=1) == 700).all()
-    assert drawn.max() > 1
+    counts = bootstrap_counts(CLASSES.contract.entity_ids(table(CLASSES)).to_numpy(), 50, 0)
+    assert (counts.sum(axis=1) == 700).all()
+    assert counts.max() > 1
 
 
 # Words

@@ -54,7 +54,10 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
+    return {
+        attribute.key: attribute.value.string_value or attribute.value.int_value
+        for attribute in span.attributes
+    }
 
 
 def test_request_spans_continue_trace_of_caller(version_store, monkeypatch):
@@ -77,8 +80,10 @@ def test_request_spans_continue_trace_of_caller(version_store, monkeypatch):
     }
     steps = {span.name for span in spans if span.parent_span_id == traced.span_id}
     assert steps == {"validate", "predict", "journal"}
-    [refused] = [span for span in spans if attributes(span).get("http.response.status_code") == 422]
-    assert refused.trace_id.hex() not in (TRACE, "")
+    [rejected_span] = [
+        span for span in spans if attributes(span).get("http.response.status_code") == 422
+    ]
+    assert rejected_span.trace_id.hex() not in (TRACE, "")
     assert {attributes(span).get("http.route") for span in spans} == {"/predict", None}
 
 

@@ -76,10 +76,10 @@ def test_rejected_post_is_reported_without_the_address(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with receiving(status) as receiver:
-        answer = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
-    assert answer.startswith(webhook.mask_url(receiver.url))
-    assert SECRET not in answer
-    assert re.search(reason, answer)
+        error = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
+    assert error.startswith(webhook.mask_url(receiver.url))
+    assert SECRET not in error
+    assert re.search(reason, error)
     assert len(receiver.got) == tries
     assert SECRET not in caplog.text
     assert logging.getLogger("httpx").level == logging.NOTSET
@@ -87,9 +87,9 @@ def test_rejected_post_is_reported_without_the_address(
 
 def test_slow_or_unreachable_receiver_times_out() -> None:
     with receiving(200, delay=5) as receiver:
-        began = time.monotonic()
+        start_time = time.monotonic()
         result = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - start_time < 4
     assert re.search(r"ReadTimeout.*\b2\b", result)
     assert re.search(
         r"ConnectError.*\b1\b", webhook.post_json(receiver.url, BODY, retry_delays=(0,))

@@ -460,9 +460,9 @@ class TestGit:
 
     def test_filter_works_after_clone_was_moved(self, configured_clone, tmp_path):
         configured_clone.run_by_hand()
-        moved = tmp_path.with_name(f"{tmp_path.name}-moved")
-        tmp_path.rename(moved)
-        configured_clone.root = moved
+        moved_clone = tmp_path.with_name(f"{tmp_path.name}-moved")
+        tmp_path.rename(moved_clone)
+        configured_clone.root = moved_clone
         configured_clone.git("add", NOTEBOOK)
         assert configured_clone.git("status", "--porcelain") == ""
 

@@ -20,13 +20,13 @@ PAGE = (ROOT / "docs/your-own-table.md").read_text(encoding="utf-8")
 
 
 def draft_as_documented(name: str, folder: Path) -> BookDraft:
-    """Carry out what the page says of a table."""
+    """Draft a table with the documented command."""
     if not (TABLES / name).is_file():
         pytest.skip(f"{name} is not in {TABLES}")
     [line] = re.findall(rf"^modelbook new data/tables/{re.escape(name)} .*$", PAGE, re.M)
-    words = shlex.split(line)[3:]
+    args = shlex.split(line)[3:]
     options: dict[str, Any] = {
-        word.removeprefix("--"): words[at + 1] for at, word in enumerate(words) if "--" in word
+        arg.removeprefix("--"): args[index + 1] for index, arg in enumerate(args) if "--" in arg
     }
     plan = planning.plan_draft(folder, str(TABLES / name))
     names = options.pop("columns", None)
@@ -40,21 +40,21 @@ def draft_as_documented(name: str, folder: Path) -> BookDraft:
     return result
 
 
-def kinds(contract: Contract, kind: str) -> set[str]:
-    return {name for name in contract.input_names if contract.columns[name].type == kind}
+def columns_of_type(contract: Contract, column_type: str) -> set[str]:
+    return {name for name in contract.input_names if contract.columns[name].type == column_type}
 
 
 def test_turnover_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    agreed = draft_as_documented("employee_turnover.csv", tmp_path).contract
-    assert (agreed.task, len(agreed.input_names), agreed.columns_with_role("dropped")) == (
+    contract = draft_as_documented("employee_turnover.csv", tmp_path).contract
+    assert (contract.task, len(contract.input_names), contract.columns_with_role("dropped")) == (
         "binary",
         9,
         [],
     )
-    assert kinds(agreed, "boolean") == {"Work_accident", "promotion_last_5years"}
-    assert kinds(agreed, "category") == {"department", "salary"}
+    assert columns_of_type(contract, "boolean") == {"Work_accident", "promotion_last_5years"}
+    assert columns_of_type(contract, "category") == {"department", "salary"}
     assert {
-        (column.min, column.max) for name, column in agreed.columns.items() if "_level" in name
+        (column.min, column.max) for name, column in contract.columns.items() if "_level" in name
     } == {(0, 1)}
 
 
@@ -65,21 +65,21 @@ def test_charges_table_is_drafted_as_documented(tmp_path: Path) -> None:
 
 
 def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
-    agreed = draft_as_documented("cleveland_heart_disease.csv", tmp_path).contract
-    assert (agreed.task, agreed.missing, agreed.file.header) == ("multiclass", ["?"], False)
-    assert agreed.columns["num"].categories == ["0", "1", "2", "3", "4"]
-    assert {name for name, column in agreed.columns.items() if column.nullable} == {"ca", "thal"}
+    contract = draft_as_documented("cleveland_heart_disease.csv", tmp_path).contract
+    assert (contract.task, contract.missing, contract.file.header) == ("multiclass", ["?"], False)
+    assert contract.columns["num"].categories == ["0", "1", "2", "3", "4"]
+    assert {name for name, column in contract.columns.items() if column.nullable} == {"ca", "thal"}
 
 
 def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
     result = draft_as_documented("insurance_cross_sell.csv", tmp_path)
-    agreed = result.contract
-    assert agreed.columns["AnnualPremium"].parse == "currency"
-    assert (agreed.columns_with_role("id"), agreed.columns_with_role("dropped")) == (
+    contract = result.contract
+    assert contract.columns["AnnualPremium"].parse == "currency"
+    assert (contract.columns_with_role("id"), contract.columns_with_role("dropped")) == (
         ["id"],
         ["HasDrivingLicense"],
     )
-    assert {name for name in agreed.input_names if agreed.columns[name].unseen} == {
+    assert {name for name in contract.input_names if contract.columns[name].unseen} == {
         "RegionID",
         "SalesChannelID",
     }

@@ -40,10 +40,10 @@ def _is_stated(fact: object, text: str) -> bool:
     if isinstance(fact, int | float):
         numbers = NUMBER.finditer(text)
         return any(_is_rounded(fact, *number.groups(default="")) for number in numbers)
-    word = re.sub(r"(?<=\d),(?=\d{3})", "", str(fact))
-    start = r"(?<!\w)" if word[:1].isalnum() else ""
-    end = r"(?!\w|\.\d)" if word[-1:].isalnum() else ""
-    return re.search(f"{start}{re.escape(word)}{end}", text, re.IGNORECASE) is not None
+    fact_text = re.sub(r"(?<=\d),(?=\d{3})", "", str(fact))
+    start = r"(?<!\w)" if fact_text[:1].isalnum() else ""
+    end = r"(?!\w|\.\d)" if fact_text[-1:].isalnum() else ""
+    return re.search(f"{start}{re.escape(fact_text)}{end}", text, re.IGNORECASE) is not None
 
 
 def _is_rounded(fact: float, sign: str, digits: str, decimals: str, power: str, unit: str) -> bool:

@@ -44,7 +44,7 @@ THRESHOLD = 0.4
 def fitted(
     frame: pd.DataFrame, contract: Contract, estimator: Any = None, target: Any = None
 ) -> Any:
-    """A fitted pipeline such as a version's."""
+    """Fit a pipeline like that of a version."""
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), ["size", "noise", "flag"]),
         (OneHotEncoder(handle_unknown="ignore"), ["colour"]),
@@ -85,14 +85,14 @@ class VersionStore:
         aliases.refresh_aliases(root, BOOK)
 
     def copy(self, root: Path) -> VersionStore:
-        """The same store in another folder."""
+        """Copy the store to another folder."""
         shutil.copytree(self.root, root, dirs_exist_ok=True)
-        other = VersionStore.__new__(VersionStore)
-        other.root, other.count = root, self.count
-        return other
+        copied = VersionStore.__new__(VersionStore)
+        copied.root, copied.count = root, self.count
+        return copied
 
     def register(self, model: Any, contract: Contract, rows: pd.DataFrame, **tags: str) -> int:
-        """A version of a fitted pipeline; returns its number."""
+        """Register a fitted pipeline as a version; returns its number."""
         self.count += 1
         folder = self.folder(self.count)
         folder.mkdir(parents=True)
@@ -108,7 +108,7 @@ class VersionStore:
         return self.count
 
     def alias(self, alias: str, number: int | None) -> None:
-        """Let an alias name a version, or none."""
+        """Set an alias to a version, or delete it."""
         client = store.create_client(self.root)
         if number is None:
             client.delete_registered_model_alias(BOOK, alias)
@@ -130,7 +130,7 @@ class VersionStore:
 def client_of(
     root: Path, book: str = BOOK, client: tuple[str, int] = ("127.0.0.1", 50_000), **options: Any
 ) -> TestClient:
-    """A client of a service in this process, which calls from this machine."""
+    """Create a test client of a service in this process."""
     app = create_app(root, book)
     return TestClient(app, base_url="http://127.0.0.1", client=client, **options)
 
@@ -142,7 +142,7 @@ JSON = {"content-type": "application/json"}
 
 @dataclass
 class RunningServer:
-    """A server's process, port and folder, and after how many seconds it was ready."""
+    """A server's process, port and folder, and the seconds until it was ready."""
 
     process: subprocess.Popen
     port: int
@@ -164,25 +164,25 @@ class RunningServer:
 
 @contextmanager
 def running(root: Path, workers: int = 1) -> Iterator[RunningServer]:
-    with socket.socket() as item:
-        item.bind(("127.0.0.1", 0))
-        port = item.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with (root / "server.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(root), str(port), str(workers)], stderr=log
         )
-    server, began = RunningServer(process, port, root), time.monotonic()
+    server, start_time = RunningServer(process, port, root), time.monotonic()
     try:
-        until = began + 90
-        while time.monotonic() < until:
+        deadline = start_time + 90
+        while time.monotonic() < deadline:
             assert process.poll() is None, (root / "server.log").read_text()
             with suppress(OSError):
                 if server.ask("GET", "/health/ready")[0] == 200:
                     break
             time.sleep(0.05)
         else:
-            raise AssertionError("it was not ready in 90 seconds")
-        server.seconds = time.monotonic() - began
+            raise AssertionError("the server was not ready in 90 seconds")
+        server.seconds = time.monotonic() - start_time
         yield server
     finally:
         if process.poll() is None:
