@@ -16,7 +16,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_every_prerequisite_is_documented() -> None:
-    section = TEXT.split("\n### What tests need of the machine\n")[1].split("\n### ")[0]
+    section = TEXT.split("\n### Requirements of the tests\n")[1].split("\n### ")[0]
     listed = re.findall(r"^\| [\w ]+ \| (?:`([\w-]+)`|\[none\]\(([^)]+)\)) \|", section, re.M)
     assert sorted(listed) == sorted(
         (prerequisite.package, prerequisite.manual) for prerequisite in PREREQUISITES.values()
