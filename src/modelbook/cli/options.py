@@ -37,7 +37,7 @@ def report_errors() -> Iterator[None]:
 
 
 def confirm(question: str) -> bool:
-    """Ask for confirmation on a terminal; elsewhere refuse, and name the option that skips it."""
+    """Prompt for confirmation on a terminal; elsewhere exit, and name the option that skips it."""
     if sys.stdin.isatty():
         return typer.confirm(question)
     typer.echo("nothing was written: this is not a terminal; --yes writes without asking", err=True)

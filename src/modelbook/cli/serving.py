@@ -219,7 +219,7 @@ def _write_score_report(
 def _open_batch_journal(
     root: Path, book: str, version: RegisteredVersion, variant: str, stack: ExitStack
 ) -> Callable[..., Any]:
-    """Open the journal until the stack closes; return what records a chunk."""
+    """Open the journal until ``stack`` is closed; return the function that records a chunk."""
     from modelbook.cli.options import open_journal
     from modelbook.serving import served_models, settings
     from modelbook.serving.batch_journal import BatchJournal

@@ -219,7 +219,7 @@ def _find_total_rows(
         return _last_cells(batches, n_rows) if n_rows else []
     n_rows = layout.skip_footer - n_ragged
     rows = _last_cells(batches, n_rows)
-    _refuse_complete_footer(rows, display_name)
+    _check_footer(rows, display_name)
     return rows if n_rows else []
 
 
@@ -238,7 +238,7 @@ def _last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str]]:
     return [list(cells) for cells in zip(*columns, strict=True)]
 
 
-def _refuse_complete_footer(rows: list[list[str]], display_name: str) -> None:
+def _check_footer(rows: list[list[str]], display_name: str) -> None:
     """Raise when a line that is skipped as a footer has a value in each field."""
     for cells in rows:
         if footers.is_complete_row(cells):

@@ -69,14 +69,14 @@ def read_sheet(
     frame.attrs["footer"] = footer
     found_names = names_row if layout.header else column_names or [""] * frame.shape[1]
     frame.columns = pd.Index(number_unnamed_columns(found_names))
-    _refuse_formulas_without_values(path, sheet or names[0], frame, display_name)
+    _check_formulas_have_values(path, sheet or names[0], frame, display_name)
     layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:
         layout_updates["sheet"] = sheet or names[0]
     return frame, layout.model_copy(update=layout_updates)
 
 
-def _refuse_formulas_without_values(
+def _check_formulas_have_values(
     path: Path, sheet: str, frame: pd.DataFrame, display_name: str
 ) -> None:
     """Raise for a column of formulas that no program has computed: all its cells read as empty."""

@@ -1,7 +1,7 @@
 """Footers: totals, sources and remarks below the last row of a file, recognised in each file.
 
 A footer is recognised by keywords. Other lines of fewer fields at the end may be rows of a file
-that was cut off, and are refused.
+that was cut off, and are rejected.
 """
 
 from __future__ import annotations

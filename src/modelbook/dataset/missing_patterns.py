@@ -104,7 +104,7 @@ def find_common_missing(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[st
     first_columns: dict[bytes, str] = {}
     common: dict[str, str] = {}
     for name in map(str, reference.columns):
-        is_missing = np.concatenate([side[name].isna().to_numpy() for side in (reference, batch)])
+        is_missing = np.concatenate([table[name].isna().to_numpy() for table in (reference, batch)])
         key = np.packbits(is_missing).tobytes()
         common[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
     return common

@@ -187,7 +187,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         )
     for name in frame.columns:
         frame[name] = _decode_bytes(frame[name], table)
-        _refuse_unusable_values(frame[name], table)
+        _check_values(frame[name], table)
         if frame[name].dtype.kind == "M":
             n_dates = int(frame[name].notna().sum())
             frame[name] = clip_timestamps(frame[name])
@@ -219,7 +219,7 @@ def _decode_bytes(values: pd.Series, table: str) -> pd.Series:
         ) from None
 
 
-def _refuse_unusable_values(values: pd.Series, table: str) -> None:
+def _check_values(values: pd.Series, table: str) -> None:
     import numpy as np
     import pandas as pd
 

@@ -173,7 +173,7 @@ SPLIT_STRATEGIES: dict[str, SplitStrategy] = {
 def holds_out(rule: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract) -> pd.Series:
     """Mask of the rows of any table that a rule of ``describe_rule`` holds out of training.
 
-    No row without a rule, or where a row's side depends on the table it was in.
+    No row without a rule, or if the assignment depends on the rest of the table.
     """
     import pandas as pd
 

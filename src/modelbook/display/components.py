@@ -161,7 +161,7 @@ class Table:
         What the table holds.
     summary : str or function, optional
         A sentence above the table, or a function that computes it from the frame. Of a frame
-        without rows it is all that is shown, and says why there are none.
+        without rows only this is shown, with the reason why there are none.
     formats : mapping, optional
         Column to format: a format specification such as ``".1%"``, or a function of the value.
     index : bool

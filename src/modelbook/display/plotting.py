@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MAX_ROWS = 40
-# What narrow.py knows axes and texts by.
+# Attributes by which narrow.py identifies axes and texts.
 ROWS, HEATMAP, ROW_TEXT = "rows", "heatmap", "row text"
 MAX_HOVER_STRIPS = 25  # maximum for a curve; each takes some 300 bytes
 # Not seen, but found by the pointer, as nothing that is wholly transparent is.

@@ -1,7 +1,7 @@
 """Engines: run a function over items in this process, or on Dask, Spark or Ray.
 
 Results are the same on every engine. The function is sent once, and each worker process runs one
-item at a time. When a worker dies, the engine retries its item on another worker.
+item at a time. If a worker dies, the engine retries its item on another worker.
 """
 
 from __future__ import annotations

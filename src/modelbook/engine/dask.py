@@ -1,4 +1,4 @@
-"""Dask engine: the function and each item are tasks, so both survive the death of a worker."""
+"""Dask engine: the function and each item are tasks, so Dask runs both again if a worker dies."""
 
 from __future__ import annotations
 

@@ -292,7 +292,7 @@ def list_decisions(
     limit: float | None,
     feature_ranking: tuple[str, np.ndarray] | None = None,
 ) -> Iterator[tuple[str, str, Any]]:
-    """Name, kind and decisions of each policy, first what is done with the model.
+    """Name, kind and decisions of each policy, the model's policy first.
 
     A simple model of two classes, and a single feature, flag as many rows as that.
 
@@ -388,7 +388,7 @@ def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
-    """Recall, expected cost and saving of what is done with the model, as key numbers.
+    """Recall, expected cost and saving of the model's policy, as key numbers.
 
     The saving is compared with the champion's.
     """

@@ -45,10 +45,12 @@ def compare_consequences(
     """
     if len(candidate[0]) < max(min_rows, 1):
         return pd.DataFrame(columns=COLUMNS)
-    sides = [_row_values(task, costs, *side) for side in (candidate, champion)]
+    candidate_values, champion_values = (
+        _row_values(task, costs, *scored) for scored in (candidate, champion)
+    )
     rows = []
-    for name in sides[0]:
-        before, after = sides[1][name].astype(float), sides[0][name].astype(float)
+    for name in candidate_values:
+        before, after = champion_values[name].astype(float), candidate_values[name].astype(float)
         change = partial(weighted_mean, after - before)
         ci = jackknife_ci(change, candidate[0], DIFFERENCE, resamples=resamples, seed=seed)
         rows.append((name, after.mean(), before.mean(), (after - before).mean(), *ci))

@@ -149,7 +149,7 @@ def _read_manifest(address: str) -> dict[str, Any]:
 
 
 def _copy_files(root: Path, target_folder: Path) -> None:
-    # Databases first: what they refer to is only ever added, so it is there when it is copied.
+    # Databases first: files that they refer to are never removed, so they are copied afterwards.
     paths = sorted(_list_files(root), key=lambda path: path.suffix != ".db")
     for path in paths:
         target = target_folder / path.relative_to(root)

@@ -268,7 +268,7 @@ def _read_holdout(root: Path, book: str, champion: ModelVersion | None) -> pd.Da
 
 
 def _has_reference(version: ModelVersion) -> bool:
-    """Whether a version brings its holdout: one that was exported without rows does not."""
+    """Whether a version has its holdout; a version that was exported without rows has none."""
     return (version.artifact_folder / "reference.parquet").is_file()
 
 
@@ -276,19 +276,19 @@ def _is_same(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
     """Whether both versions predict the same target, with the same classes."""
     if champion is None:
         return True
-    ours, theirs = candidate.contract, champion.contract
-    return (ours.target, ours.classes, ours.entity) == (
-        theirs.target,
-        theirs.classes,
-        theirs.entity,
+    candidate_contract, champion_contract = candidate.contract, champion.contract
+    return (candidate_contract.target, candidate_contract.classes, candidate_contract.entity) == (
+        champion_contract.target,
+        champion_contract.classes,
+        champion_contract.entity,
     )
 
 
 def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
     """Mask of rows that a version was not fitted on.
 
-    A split by hash holds the same entities out of any table. Where an entity may be on both sides
-    of the split, later rows are unseen, too.
+    A split by hash selects the same holdout entities in any table. Where an entity may be in both
+    train and holdout rows, later rows are unseen, too.
     """
     contract, metrics = version.contract, version.metrics
     rows = contract.conform(table)

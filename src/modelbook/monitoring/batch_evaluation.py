@@ -340,8 +340,8 @@ def _measure_cost_change(
     costs = task.costs_from_parameters(metrics["value"]["costs"])
     holdout = task.restore_scored_rows(reference)
     batch_cost, reference_cost = (
-        costs.compute_row_costs(outcome, task.decide(side, metrics["threshold"])).mean()
-        for outcome, side in (
+        costs.compute_row_costs(outcome, task.decide(scored, metrics["threshold"])).mean()
+        for outcome, scored in (
             (task.contract.encode_target(batch).to_numpy(), scores),
             (holdout.outcome, holdout.score),
         )
@@ -360,14 +360,14 @@ def _explain_drift(
     top = feature_drift.iloc[0]
     if not top["drifted"]:
         return "", None
-    sides = str(top["column"]), reference, batch, contract
+    arguments = str(top["column"]), reference, batch, contract
     distances = {
         label: distance
-        for label, distance in _distances_by_group(*sides)
+        for label, distance in _distances_by_group(*arguments)
         if distance >= SEGMENT_FACTOR * np.fmax(top["score"], 0)
     }
     segment = max(distances, key=lambda label: distances[label], default="")
-    return segment, find_missing_rate_cause(*sides)
+    return segment, find_missing_rate_cause(*arguments)
 
 
 def _distances_by_group(
@@ -381,7 +381,7 @@ def _distances_by_group(
     for name in contract.slices:
         if name not in reference.columns or name not in batch.columns or name == column:
             continue
-        groups, batch_groups = (side[name].reset_index(drop=True) for side in (reference, batch))
+        groups, batch_groups = (table[name].reset_index(drop=True) for table in (reference, batch))
         for value in groups.dropna().unique():
             distance = drift.measure_distance(
                 values[groups == value], batch_values[batch_groups == value], is_numeric, rows, 1

@@ -67,7 +67,7 @@ def compute_effective_fractions(
 ) -> EffectiveFractions:
     """Return the effective sample size per row, of reference and batch."""
     return EffectiveFractions(
-        *(compute_table_effective_fraction(side, contract) for side in (reference, batch))
+        *(compute_table_effective_fraction(table, contract) for table in (reference, batch))
     )
 
 
@@ -166,7 +166,7 @@ def measure_distance(
     n_tests: int,
 ) -> DriftDistance:
     """Compute the Jensen-Shannon distance of the non-missing values and its critical value."""
-    reference, batch = (_drop_missing(side, is_numeric) for side in (reference, batch))
+    reference, batch = (_drop_missing(column, is_numeric) for column in (reference, batch))
     counts = (
         _count_by_quantile(reference, batch) if is_numeric else _count_by_category(reference, batch)
     )
@@ -180,7 +180,7 @@ def _drop_missing(values: pd.Series, is_numeric: bool) -> pd.Series:
 def _count_by_quantile(reference: pd.Series, batch: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     boundaries = drift_measure.find_bin_boundaries(reference.to_numpy())
     reference_counts, batch_counts = (
-        drift_measure.count_by_bin(boundaries, side.to_numpy()) for side in (reference, batch)
+        drift_measure.count_by_bin(boundaries, column.to_numpy()) for column in (reference, batch)
     )
     return reference_counts, batch_counts
 
@@ -210,10 +210,12 @@ def _unseen_share(reference: pd.Series, batch: pd.Series) -> float:
 def _ks_p_value(reference: pd.Series, batch: pd.Series) -> float:
     from scipy.stats import ks_2samp
 
-    sides = [_drop_missing(side, True).to_numpy() for side in (reference, batch)]
-    if not all(len(side) for side in sides):
+    columns = [_drop_missing(column, True).to_numpy() for column in (reference, batch)]
+    if not all(len(column) for column in columns):
         return float("nan")
-    reference_sample, batch_sample = (side[:: -(-len(side) // MAX_KS_ROWS)] for side in sides)
+    reference_sample, batch_sample = (
+        column[:: -(-len(column) // MAX_KS_ROWS)] for column in columns
+    )
     return float(ks_2samp(reference_sample, batch_sample, method="asymp").pvalue)
 
 

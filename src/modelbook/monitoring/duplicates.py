@@ -33,7 +33,7 @@ def measure_duplicates(
     """Measure the share of duplicate rows in a batch; neither table may be empty."""
     names = contract.input_names
     batch_counts, reference_counts = (
-        _count_occurrences(side[names]) for side in (batch, reference)
+        _count_occurrences(table[names]) for table in (batch, reference)
     )
     reference_rows, batch_rows = len(reference), len(batch)
     pairs = _count_pairs(reference_counts)

@@ -155,7 +155,7 @@ def _cross_strata(
 def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
     """Sample reference rows so that strata have the batch's proportions; None if impossible."""
     n_strata = max(reference.max(initial=0), batch.max(initial=0)) + 1
-    available, required = (np.bincount(side, minlength=n_strata) for side in (reference, batch))
+    available, required = (np.bincount(codes, minlength=n_strata) for codes in (reference, batch))
     row_counts = drift_measure.count_rows_to_match(available, required)
     if row_counts is None:
         return None

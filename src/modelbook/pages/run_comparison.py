@@ -48,7 +48,10 @@ def write(
     stages = [*dict.fromkeys([*a.stages, *b.stages])]
     unpaired = _find_unpaired_stages(runs, stages, figures)
     charts, n_identical = _pair_figures(
-        *([figure for figure in side if figure.stage not in unpaired] for side in figures)
+        *(
+            [figure for figure in run_figures if figure.stage not in unpaired]
+            for run_figures in figures
+        )
     )
     templating.write_template(
         path,
@@ -67,7 +70,9 @@ def write(
         charts=charts,
         n_identical=n_identical,
         unpaired=unpaired,
-        without_figures=[run.number for run, side in zip(runs, figures, strict=True) if not side],
+        without_figures=[
+            run.number for run, run_figures in zip(runs, figures, strict=True) if not run_figures
+        ],
     )
 
 
@@ -114,12 +119,12 @@ def _find_paired_difference(
 def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
     """What both models decide, by metric; empty if the runs have no such metrics in common."""
     for names in DECISION_METRICS:
-        sides = [
+        metrics_of_runs = [
             next((step.metrics for step in run.stages.values() if names[0] in step.metrics), {})
             for run in (a, b)
         ]
-        if all(name in side for name in names for side in sides):
-            return {name: (sides[0][name], sides[1][name]) for name in names}
+        if all(name in metrics for name in names for metrics in metrics_of_runs):
+            return {name: (metrics_of_runs[0][name], metrics_of_runs[1][name]) for name in names}
     return {}
 
 
@@ -132,7 +137,7 @@ def _find_unpaired_stages(
     runs: RunPair, stages: Sequence[str], figures: Sequence[Sequence[ArchivedFigure]]
 ) -> dict[str, int]:
     """Return the stages with figures in one run only, and the number of the other run."""
-    in_a, in_b = ({figure.stage for figure in side} for side in figures)
+    in_a, in_b = ({figure.stage for figure in run_figures} for run_figures in figures)
     return {stage: runs[stage in in_a].number for stage in stages if stage in in_a ^ in_b}
 
 
@@ -140,7 +145,7 @@ def _pair_figures(
     a: Sequence[ArchivedFigure], b: Sequence[ArchivedFigure]
 ) -> tuple[dict[str, list[dict[str, Any]]], int]:
     """Return pairs of figures that differ, by stage, and the number of identical figures."""
-    in_a, in_b = ({figure.key: figure for figure in side} for side in (a, b))
+    in_a, in_b = ({figure.key: figure for figure in run_figures} for run_figures in (a, b))
     charts: dict[str, list[dict[str, Any]]] = {}
     n_identical = 0
     for key in {**in_a, **in_b}:

@@ -1,7 +1,7 @@
 """The append-only log of a model's history: parameters of one MLflow run.
 
 No client can change or delete a parameter once it is logged, and of two writers of one parameter
-the second is refused. So any MLflow server keeps the log append-only, and numbers its entries
+the second is rejected. So any MLflow server keeps the log append-only, and numbers its entries
 without a gap. A text is logged in parts first; the parameter with the entry's number completes it.
 """
 

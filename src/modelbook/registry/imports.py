@@ -66,7 +66,7 @@ def import_version(
     address : str
         The folder of the export, or its URI.
     verify_key : Ed25519PublicKey, optional
-        Key whose owner must have signed the export.
+        Public key that the signature must match.
 
     Raises
     ------

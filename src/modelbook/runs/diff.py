@@ -130,7 +130,9 @@ def _compare_libraries(a: BuildRun, b: BuildRun) -> Iterator[Change]:
     if in_a and in_b:
         for name in sorted(in_a ^ in_b):
             yield Change(
-                "processor", name, *("yes" if name in side else "no" for side in (in_a, in_b))
+                "processor",
+                name,
+                *("yes" if name in features else "no" for features in (in_a, in_b)),
             )
 
 

@@ -115,7 +115,8 @@ def _pool_rare_bins(reference_counts: Counts, batch_counts: Counts) -> tuple[Cou
     if not is_rare.any():
         return reference_counts, batch_counts
     pooled_reference, pooled_batch = (
-        np.append(side[~is_rare], side[is_rare].sum()) for side in (reference_counts, batch_counts)
+        np.append(counts[~is_rare], counts[is_rare].sum())
+        for counts in (reference_counts, batch_counts)
     )
     is_filled = (pooled_reference + pooled_batch) > 0
     return pooled_reference[is_filled], pooled_batch[is_filled]

@@ -226,7 +226,7 @@ class DriftReference:
             finer_codes = _cross_strata(
                 codes, (self.strata[:, criterion], recent.strata[:, criterion])
             )
-            n_codes = max(int(side.max(initial=0)) for side in finer_codes) + 1
+            n_codes = max(int(codes.max(initial=0)) for codes in finer_codes) + 1
             available = np.bincount(finer_codes[0], self.stratum_rows, n_codes).astype(np.int64)
             matched_counts = drift_measure.count_rows_to_match(
                 available, np.bincount(finer_codes[1], minlength=n_codes)
@@ -245,7 +245,7 @@ class DriftReference:
         values, recent_values = self.strata[:, criterion], recent.strata[:, criterion]
         if recent_values.min(initial=0) < 0:  # requests do not have this column
             return False
-        n_values = max(int(side.max(initial=0)) for side in (values, recent_values)) + 1
+        n_values = max(int(column.max(initial=0)) for column in (values, recent_values)) + 1
         distance = drift_measure.measure_count_distance(
             np.bincount(values, self.stratum_rows, n_values),
             np.bincount(recent_values, minlength=n_values),
@@ -280,7 +280,9 @@ class DriftReference:
         distance = drift_measure.measure_count_distance(
             counts, recent_counts, effective_fractions, self.n_tests
         )
-        n_values, n_recent = (int(np.count_nonzero(side)) for side in (counts, recent_counts))
+        n_values, n_recent = (
+            int(np.count_nonzero(bin_counts)) for bin_counts in (counts, recent_counts)
+        )
         became_constant = n_recent < min(2, n_values)
         threshold = np.fmax(params.drift, distance.critical_distance)
         return bool(distance.distance < threshold) and not became_constant
@@ -298,7 +300,7 @@ Codes = tuple[NDArray[np.int64], NDArray[np.int64]]  # strata of reference rows 
 
 def _cross_strata(codes: Codes, values: Codes) -> Codes:
     """Divide the rows of each code by further values, and number the codes again."""
-    n_values = max(int(side.max(initial=0)) for side in values) + 1
+    n_values = max(int(column.max(initial=0)) for column in values) + 1
     refined = np.concatenate(codes) * n_values + np.concatenate(values)
     finer_codes = np.unique(refined, return_inverse=True)[1]
     return finer_codes[: len(codes[0])], finer_codes[len(codes[0]) :]

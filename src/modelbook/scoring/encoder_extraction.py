@@ -2,7 +2,7 @@
 
 Only the scalers' constants are read from the steps, so any preprocessing that treats columns
 separately can be compiled, custom steps included. Preprocessing that combines columns, or is not
-linear in a number, is refused.
+linear in a number, is rejected.
 """
 
 from __future__ import annotations

@@ -273,17 +273,21 @@ class AccessControl:
             return
         site, host = origin.decode("latin-1"), raw_host.decode("latin-1")
         if site not in self._settings.cors_origins and _split_url(site).netloc != host:
-            raise _refuse(f"a request of the site {site[:80]!r}", "cors_origins names it")
+            raise _make_forbidden_error(
+                f"a request of the site {site[:80]!r}", "cors_origins names it"
+            )
 
     def _require_direct_call(self, raw_host: bytes, headers: Headers) -> None:
         if not FORWARDED_HEADERS.isdisjoint(headers):
             [name, *_] = FORWARDED_HEADERS.intersection(headers)
-            raise _refuse(f"a request with the header {name.decode()}", "the service has keys")
+            raise _make_forbidden_error(
+                f"a request with the header {name.decode()}", "the service has keys"
+            )
         if raw_host in self._loopback_hosts:
             return
         host = raw_host.decode("latin-1")
         if _split_url(f"//{host}").hostname not in LOOPBACK_HOSTS:
-            raise _refuse(f"the host {host[:80]!r}", "the service has keys")
+            raise _make_forbidden_error(f"the host {host[:80]!r}", "the service has keys")
         if len(self._loopback_hosts) < MAX_TRACKED_CALLERS:
             self._loopback_hosts.add(raw_host)
 
@@ -296,7 +300,7 @@ def _split_url(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _refuse(subject: str, condition: str) -> RequestError:
+def _make_forbidden_error(subject: str, condition: str) -> RequestError:
     return RequestError(
         403,
         f"{subject} is refused while no key is required",
@@ -322,7 +326,7 @@ class RateLimiter:
         Raises
         ------
         RequestError
-            429 if the caller has no token left; ``retry-after`` says when to try again.
+            429 if the caller has no token left; ``retry-after``: seconds until the next one.
         """
         now = time.monotonic()
         tokens, updated_at = self._tokens.get(caller, (self._bucket_size, now))

@@ -105,13 +105,13 @@ async def predict_form(model: ServedModel, form: dict[str, str]) -> str:
     try:
         [row], _ = model.row_reader.read_body(orjson.dumps(values))
     except RequestError as error:
-        return _render_refusal(model, error)
+        return _render_error(model, error)
     predictions = await asyncio.to_thread(model.scorer.predict_many, [row])
     effects = await asyncio.to_thread(explain_prediction, model, row, values)
     return _render_prediction(model, predictions[0], effects)
 
 
-def _render_refusal(model: ServedModel, error: RequestError) -> str:
+def _render_error(model: ServedModel, error: RequestError) -> str:
     items = "".join(
         f"<li><strong>{escape(_field_label(model, invalid.field))}</strong>: "
         f"{escape(invalid.value)}, expected {escape(invalid.expected)}</li>"

@@ -38,7 +38,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             # What arrives next is the rest of the body, or the header of another request.
             self._header_bytes = 0
         elif self._header_bytes > self._max_header_bytes:
-            self._refuse(431, f"the header has more than {self._max_header_bytes:,} bytes")
+            self._reject(431, f"the header has more than {self._max_header_bytes:,} bytes")
         elif self._header_timer is None and not self.transport.is_closing():
             self._start_header_timer()
 
@@ -53,10 +53,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._header_bytes > self._max_header_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._max_header_bytes:
-                self._refuse(431, f"the header has {size:,} bytes")
+                self._reject(431, f"the header has {size:,} bytes")
                 raise ValueError("the header is too large")  # ends the parser
         if sum(name == b"host" for name, _ in self.headers) > 1:
-            self._refuse(400, "the request has several hosts")
+            self._reject(400, "the request has several hosts")
             raise ValueError("several hosts")  # ends the parser
         super().on_headers_complete()
 
@@ -70,7 +70,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _start_header_timer(self) -> None:
         self._header_timer = self.loop.call_later(
-            self._header_timeout_seconds, self._refuse, 408, "the header did not arrive in time"
+            self._header_timeout_seconds, self._reject, 408, "the header did not arrive in time"
         )
 
     def _cancel_header_timer(self) -> None:
@@ -78,7 +78,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._header_timer.cancel()
             self._header_timer = None
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _reject(self, status: int, reason: str) -> None:
         """Respond and close the connection."""
         self._cancel_header_timer()
         if self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""Requests: the errors that refuse them, their headers, and bodies within limits.
+"""Requests: errors, headers, and bodies within limits.
 
 The cost of a request is limited before it is parsed.
 """

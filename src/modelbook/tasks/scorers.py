@@ -111,15 +111,17 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
     scorer_metrics = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not re.fullmatch(METRIC_NAME, name):
-            raise _refuse(f"{name!r} is not a name of a metric", "letters, digits, spaces, . or -")
+            raise _make_error(
+                f"{name!r} is not a name of a metric", "letters, digits, spaces, . or -"
+            )
         if name in METRIC_LABELS or name in task.pycaret_metric_names:
-            raise _refuse(f"{name!r} is a metric of the reports already", "another name")
+            raise _make_error(f"{name!r} is a metric of the reports already", "another name")
         if not callable(value) and not isinstance(value, str):
-            raise _refuse(f"{name} is a {type(value).__name__}", EXAMPLE)
+            raise _make_error(f"{name} is a {type(value).__name__}", EXAMPLE)
         try:
             scorer_metrics[name] = make_metric(task, name, value)
         except ValueError as error:  # not the name of a scorer
-            raise _refuse(f"{name}: {str(error)[:200]}", EXAMPLE) from None
+            raise _make_error(f"{name}: {str(error)[:200]}", EXAMPLE) from None
     if ranking not in scorer_metrics and ranking not in task.ranking_metrics:
         scorer_metrics[ranking] = make_metric(task, ranking, ranking)
     return scorer_metrics
@@ -143,12 +145,12 @@ def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
                 warnings.simplefilter("ignore")  # precision without a positive prediction warns
                 value = metric(outcome, scores)
         except Exception as error:  # a function of a user may raise anything
-            raise _refuse(
+            raise _make_error(
                 f"{metric.name} fails on {kind}: {type(error).__name__}: {str(error)[:300]}",
                 EXAMPLE,
             ) from None
         if not np.isfinite(value):
-            raise _refuse(f"{metric.name} gives {value} for {kind} of a fold", FINITE)
+            raise _make_error(f"{metric.name} gives {value} for {kind} of a fold", FINITE)
 
 
 def _draw_scores(task: Task, outcome: np.ndarray) -> np.ndarray:
@@ -161,7 +163,7 @@ def _draw_scores(task: Task, outcome: np.ndarray) -> np.ndarray:
     return random.dirichlet(np.ones(len(task.classes)), size=len(outcome))
 
 
-def _refuse(problem: str, expected: str) -> CustomCodeError:
+def _make_error(problem: str, expected: str) -> CustomCodeError:
     return CustomCodeError(
         f"metrics: {problem}",
         expected=expected,

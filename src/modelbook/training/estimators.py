@@ -61,21 +61,21 @@ def resolve_candidates(
     reserved = {BASELINE, *FAMILIES[task.experiment_type], *candidates}
     for name in estimators:
         if not isinstance(name, str) or not re.fullmatch(CANDIDATE_NAME, name):
-            raise _refuse(f"{name!r} is not a name of an estimator", EXAMPLE)
+            raise _make_error(f"{name!r} is not a name of an estimator", EXAMPLE)
         if name in reserved:
-            raise _refuse(f"{name!r} is a family already", "another name")
+            raise _make_error(f"{name!r} is a family already", "another name")
     candidates |= estimators
     for name, estimator in candidates.items():
         _check_estimator(task, name, estimator)
     unknown_names = [name for name in search_spaces if name not in candidates]
     if unknown_names:
-        raise _refuse(
+        raise _make_error(
             f"search_spaces names {', '.join(map(repr, unknown_names))}",
             f"names of estimators: {', '.join(candidates) or 'there are none'}",
         )
     for name, space in search_spaces.items():
         if not isinstance(space, Mapping):
-            raise _refuse(f"search_spaces: {name}: {space!r}", f"a dict, as {SPACE_EXAMPLE}")
+            raise _make_error(f"search_spaces: {name}: {space!r}", f"a dict, as {SPACE_EXAMPLE}")
         search_distributions(name, candidates[name], space)
     return [*names, *estimators], {name: _seed(candidates[name], seed) for name in candidates}
 
@@ -96,7 +96,7 @@ def search_distributions(
     parameters = estimator.get_params()
     for parameter in space:
         if parameter not in parameters:
-            raise _refuse(
+            raise _make_error(
                 f"search_spaces: {name} has no parameter {parameter!r}",
                 f"one of {', '.join(sorted(parameters))}",
             )
@@ -117,7 +117,7 @@ def to_distributions(name: str, space: Mapping[str, Any]) -> tuple[dict[str, Any
         elif is_distribution(values):
             ranges[parameter] = values
         else:
-            raise _refuse(
+            raise _make_error(
                 f"search_spaces: {name}: {parameter} = {values!r}",
                 f"a range (low, high) or a list of values, as {SPACE_EXAMPLE}",
             )
@@ -137,7 +137,7 @@ def _make_from_class(name: str, estimator_class: type) -> Any:
     try:
         return estimator_class()
     except TypeError as error:
-        raise _refuse(
+        raise _make_error(
             f"families: {name} cannot be made without arguments: {error}",
             f"an instance in the mapping of estimators, as {EXAMPLE}",
         ) from None
@@ -155,27 +155,27 @@ def _seed(estimator: Any, seed: int) -> Any:
 
 def _check_estimator(task: Task, name: str, estimator: Any) -> None:
     if isinstance(estimator, type):
-        raise _refuse(f"{name} is the class {estimator.__name__}", f"an instance, as {EXAMPLE}")
+        raise _make_error(f"{name} is the class {estimator.__name__}", f"an instance, as {EXAMPLE}")
     required = ["get_params", "set_params", "fit", "predict"]
     if missing := [method for method in required if not hasattr(estimator, method)]:
-        raise _refuse(
+        raise _make_error(
             f"{name} ({type(estimator).__name__}) has no {' and no '.join(missing)}",
             f"an estimator of scikit-learn, or a subclass of its BaseEstimator, as {EXAMPLE}",
         )
     kinds = ("classifier", "regressor")
     expected_kind, other_kind = kinds if task.classes else kinds[::-1]
     if _is_of_kind(estimator, other_kind):
-        raise _refuse(
+        raise _make_error(
             f"{name} is a {other_kind}, and the task is {task.experiment_type}",
             f"a {expected_kind}",
         )
     if task.classes and not _is_of_kind(estimator, expected_kind):
-        raise _refuse(
+        raise _make_error(
             f"{name} ({type(estimator).__name__}) is not declared as a classifier",
             "a subclass of scikit-learn's ClassifierMixin and BaseEstimator",
         )
     if task.classes and not hasattr(estimator, "predict_proba"):
-        raise _refuse(
+        raise _make_error(
             f"{name} ({type(estimator).__name__}) has no predict_proba",
             f"probabilities, as of CalibratedClassifierCV({type(estimator).__name__}(), "
             "ensemble=False)",
@@ -194,20 +194,20 @@ def _check_copies(name: str, estimator: Any) -> None:
     try:
         clone(estimator)
     except Exception as error:  # an estimator of a user may raise anything
-        raise _refuse(
+        raise _make_error(
             f"{name} cannot be cloned: {_describe(error)}",
             "an __init__ that stores each argument unchanged under its own name",
         ) from None
     try:
         modules = find_uninstalled_modules(estimator)
     except Exception as error:
-        raise _refuse(
+        raise _make_error(
             f"{name} cannot be pickled: {_describe(error)}",
             "an estimator without open files, locks, connections or generators, and in custom/ "
             "`from custom.NAME import ...` instead of `import custom.NAME`",
         ) from None
     if modules:
-        raise _refuse(
+        raise _make_error(
             f"{name} needs {', '.join(modules)}, which a version would not contain",
             "code of a cell, of the file that estimators_file names, or of an installed package",
         )
@@ -217,7 +217,7 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 
-def _refuse(problem: str, expected: str) -> CustomCodeError:
+def _make_error(problem: str, expected: str) -> CustomCodeError:
     return CustomCodeError(
         problem if problem.startswith(("families", "search_spaces")) else f"estimators: {problem}",
         expected=expected,

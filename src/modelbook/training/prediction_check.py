@@ -31,7 +31,7 @@ def check_predictions(
 ) -> None:
     """Fit a copy of a pipeline, and check its predictions.
 
-    An estimator that fails on these few rows, as nearest neighbours may, is not refused: the
+    An estimator that fails on these few rows, as nearest neighbours may, is not rejected: the
     comparison fits it to all, and states why it fails, as for any candidate.
 
     Raises

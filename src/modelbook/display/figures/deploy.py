@@ -19,7 +19,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
     margin : float
         How much worse the candidate may be; if negative, how much better it must be.
     rows_description : str
-        A sentence that describes the rows, or says why there are none.
+        A sentence that describes the rows, or the reason why there are none.
     """
     required = ["metric", "difference"]
     data = plotting.drawable_rows(frame, [*required, "low", "high"], required)

@@ -179,14 +179,14 @@ class Scenario:
             texts += [result["status"], result["sentences"][0]]
 
     def _plant_fault(self, old: int) -> None:
-        """Promote the version that lost the A/B test: refused, then by override."""
+        """Promote the version that lost the A/B test: first rejected, then by override."""
         with self._step("fault") as texts:
             command = ("promote", str(old))
-            refusal = self._sandbox.run_command(*command, "--require-ab", exit_codes=(0, 1))
+            result = self._sandbox.run_command(*command, "--require-ab", exit_codes=(0, 1))
             checks.require(
-                refusal.exit_code == 1 and KEEP_CHAMPION in refusal.output,
-                f"modelbook promote {old} --require-ab exited with {refusal.exit_code}: "
-                f"{refusal.output.strip()}",
+                result.exit_code == 1 and KEEP_CHAMPION in result.output,
+                f"modelbook promote {old} --require-ab exited with {result.exit_code}: "
+                f"{result.output.strip()}",
                 f"exit code 1, because the A/B test concludes: {KEEP_CHAMPION}",
             )
             self._sandbox.run_command(*command, "--override", FAULT)

@@ -28,7 +28,7 @@ from modelbook.extras.drill.services import (
     WAIT_SECONDS,
     Evidence,
     ServiceCopy,
-    count_refusals,
+    count_rejections,
     count_statuses,
     require,
     require_journaled,
@@ -78,11 +78,11 @@ def lock_journal(copy: ServiceCopy) -> Evidence:
     row_hashes = stop_clients(clients)
     lost = copy.read_metric("modelbook_journal_lost_total")
     require(lost == 0, f"{lost:g} predictions were lost")
-    return require_journaled(copy, row_hashes) | count_refusals(clients)
+    return require_journaled(copy, row_hashes) | count_rejections(clients)
 
 
 def fill_disk(copy: ServiceCopy) -> Evidence:
-    """When the journal cannot grow, requests are refused; when it can again, they are served."""
+    """Requests are rejected while the journal cannot grow, and served again afterwards."""
     process = copy.start()
     clients = copy.start_clients()
     wait_for_responses(clients)
@@ -91,7 +91,7 @@ def fill_disk(copy: ServiceCopy) -> Evidence:
     wait_until(lambda: count_statuses(clients).get(503, 0) > 0, "no request was refused")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
     wait_for_responses(clients)
-    return require_journaled(copy, stop_clients(clients)) | count_refusals(clients)
+    return require_journaled(copy, stop_clients(clients)) | count_rejections(clients)
 
 
 def remove_journal(copy: ServiceCopy) -> Evidence:
@@ -211,10 +211,10 @@ def hide_store(copy: ServiceCopy) -> Evidence:
     store.with_suffix(".away").rename(store)
     time.sleep(3)
     wait_for_responses(clients)
-    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
-    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    row_hashes, rejections = stop_clients(clients), count_rejections(clients)
+    require(rejections["refused"] == 0, f"{rejections['refused']} requests were refused")
     require(copy.try_get("/health/ready")[0] == 200, "it is not ready")
-    return {"responses": len(row_hashes)} | refusals
+    return {"responses": len(row_hashes)} | rejections
 
 
 def promote_version(copy: ServiceCopy) -> Evidence:
@@ -228,13 +228,13 @@ def promote_version(copy: ServiceCopy) -> Evidence:
         lambda: all(client.version == number for client in clients), "not all workers follow"
     )
     wait_for_responses(clients)
-    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
-    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    row_hashes, rejections = stop_clients(clients), count_rejections(clients)
+    require(rejections["refused"] == 0, f"{rejections['refused']} requests were refused")
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
 def promote_absent_version(copy: ServiceCopy) -> Evidence:
-    """While a promoted version does not load, the one before serves, and each worker says so."""
+    """While a promoted version fails to load, its predecessor serves; each worker reports it."""
     copy.start(workers=2)
     number, folder = copy.add_version()
     hidden = folder.with_name("hidden")
@@ -243,8 +243,8 @@ def promote_absent_version(copy: ServiceCopy) -> Evidence:
     copy.set_alias(CHAMPION, number)
     wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), "workers do not differ")
     wait_for_responses(clients)
-    n_refused = copy.read_metric("modelbook_version_refused")
-    require(n_refused == 2, f"{n_refused:g} of 2 workers report the failure")
+    n_failing_workers = copy.read_metric("modelbook_version_refused")
+    require(n_failing_workers == 2, f"{n_failing_workers:g} of 2 workers report the failure")
     status, body = copy.send("GET", "/health/ready")
     reasons = json.loads(body)["reasons"]
     require(status == 200 and "champion" in reasons, f"ready is {status} for {reasons}")
@@ -252,8 +252,8 @@ def promote_absent_version(copy: ServiceCopy) -> Evidence:
     seconds = wait_until(
         lambda: all(client.version == number for client in clients), "it is not tried again"
     )
-    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
-    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    row_hashes, rejections = stop_clients(clients), count_rejections(clients)
+    require(rejections["refused"] == 0, f"{rejections['refused']} requests were refused")
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
@@ -268,7 +268,7 @@ def roll_back_canary(copy: ServiceCopy) -> Evidence:
         TRAFFIC__CHALLENGER_SHARE=share,
         TRAFFIC__CANARY_MAX_DRIFT=NO_DRIFT,
     )
-    # The versions are equal: each variant gets rows of its own, so that predictions differ.
+    # The versions are equal: each variant gets different rows, so that predictions differ.
     clients = copy.start_variant_clients(salt, share)
     wait_until(lambda: copy.metric_is("modelbook_canary_rolled_back", 1), "it keeps its traffic")
     seconds = wait_until(
@@ -276,8 +276,8 @@ def roll_back_canary(copy: ServiceCopy) -> Evidence:
     )
     wait_for_responses(clients)
     require(all(client.version != number for client in clients), "it predicts again")
-    row_hashes, refusals = stop_clients(clients), count_refusals(clients)
-    require(refusals["refused"] == 0, f"{refusals['refused']} requests were refused")
+    row_hashes, rejections = stop_clients(clients), count_rejections(clients)
+    require(rejections["refused"] == 0, f"{rejections['refused']} requests were refused")
     return require_journaled(copy, row_hashes) | {"seconds until the champion": round(seconds, 1)}
 
 

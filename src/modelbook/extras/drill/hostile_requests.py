@@ -65,7 +65,7 @@ class HealthPoller:
 
 
 def _queued_seconds(thread: Path) -> float:
-    """Seconds for which a thread waited for a processor; 0 where Linux does not tell."""
+    """Seconds for which a thread waited for a processor; 0 where Linux does not report it."""
     try:
         return int((thread / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
@@ -73,7 +73,7 @@ def _queued_seconds(thread: Path) -> float:
 
 
 def poison_requests(copy: ServiceCopy) -> Evidence:
-    """Hostile requests are refused cheaply, and health responds within 100 ms meanwhile."""
+    """Hostile requests are rejected at low cost, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
     statuses, cpu, memory, health = [], [], [], HealthPoller(copy, process.pid)
@@ -113,7 +113,7 @@ def _hostile_requests() -> list[tuple[str, str, bytes]]:
 
 
 def flood_headers(copy: ServiceCopy) -> Evidence:
-    """A huge header and headers that never end are refused, and lock no other client out."""
+    """A huge header and endless headers are rejected; other clients are still served."""
     process = psutil.Process(copy.start(LIMITS__HEADER_TIMEOUT_SECONDS=HEADER_TIMEOUT_SECONDS).pid)
     memory = process.memory_info().rss
     with _connect(copy) as large:
@@ -145,7 +145,7 @@ def _connect(copy: ServiceCopy) -> socket.socket:
 
 
 def _send_header(connection: socket.socket, size: int) -> int:
-    """Send a header until it is refused; return the bytes that were sent."""
+    """Send a header until it is rejected; return the bytes that were sent."""
     sent, chunk = 0, b"y" * 65_536
     with suppress(OSError):
         connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\nx: ")

@@ -51,7 +51,7 @@ class DrillFailure(Exception):
 
 
 class DrillSkipped(Exception):
-    """A guarantee cannot be checked here; the message says why."""
+    """Raised with the reason if a guarantee cannot be checked here."""
 
 
 def require(condition: bool, problem: str, **numbers: Any) -> None:
@@ -313,7 +313,7 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence
     return numbers | {"hashes verified": len(results)}
 
 
-def count_refusals(clients: list[LoadClient]) -> Evidence:
+def count_rejections(clients: list[LoadClient]) -> Evidence:
     """Return how many requests got another status than 200."""
     statuses = count_statuses(clients)
     return {"refused": sum(count for status, count in statuses.items() if status != 200)}

@@ -92,7 +92,7 @@ class _Handler(JupyterHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         self.finish({"error": self._reason})
 
-    def refuse(self, error: ModelbookError) -> None:
+    def respond_error(self, error: ModelbookError) -> None:
         """Send an error of Modelbook."""
         self.set_status(409)
         self.finish({"error": str(error)})
@@ -124,7 +124,7 @@ class StateHandler(_Handler):
                 self.build.describe(),
             )
         except ModelbookError as error:
-            self.refuse(error)
+            self.respond_error(error)
             return
         self.finish(state)
 
@@ -138,7 +138,7 @@ class BuildHandler(_Handler):
             book = panel_state.check_book(self.build.root, self.get_query_argument("book", ""))
             self.build.start(book)
         except ModelbookError as error:
-            self.refuse(error)
+            self.respond_error(error)
             return
         self.finish(self.build.describe())
 
