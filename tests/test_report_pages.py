@@ -19,7 +19,16 @@ from text_facts import missing_facts, raises_stating
 from version_evidence import HARM, VALUE
 
 from modelbook import config
-from modelbook.display import BulletList, DisplayGroup, Figure, Table, narrow, plotting, style
+from modelbook.display import (
+    BulletList,
+    DisplayGroup,
+    Figure,
+    Table,
+    narrow,
+    plotting,
+    style,
+    summarize,
+)
 from modelbook.display.figures import (
     ab,
     compare,
@@ -484,6 +493,13 @@ def test_marks_have_tooltips() -> None:
     svg = deploy.metric_differences(frame, 0.01).to_svg()
     assert "<title>AUC &lt;1&gt;: +0.0200</title>" in svg
     assert style.HOVER_PREFIX not in svg
+
+
+def test_difference_that_rounds_to_zero_is_not_negative() -> None:
+    frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
+    assert "-0.0000" not in deploy.metric_differences(frame, 0.01).alt
+    change = dict.fromkeys(("mix", "known entities", "residual", "rows of known entities"), -1e-5)
+    assert "-0.000" not in summarize.metric_changes(pd.DataFrame([{"batch": "4", **change}]))
 
 
 def test_a_curve_shows_its_values_under_the_pointer() -> None:

@@ -63,9 +63,9 @@ def _alt_text(data: pd.DataFrame, margin: float) -> str:
         interval = (
             ""
             if pd.isna(row["low"]) or pd.isna(row["high"])
-            else f" ({row['low']:+.4f} to {row['high']:+.4f})"
+            else f" ({row['low']:+z.4f} to {row['high']:+z.4f})"
         )
-        metric_texts.append(f"{row['metric']} {row['difference']:+.4f}{interval}")
+        metric_texts.append(f"{row['metric']} {row['difference']:+z.4f}{interval}")
     return (
         f"Candidate minus champion: {'; '.join(metric_texts)}; the margin is "
         f"{_format_margin(margin)}."
