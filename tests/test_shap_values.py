@@ -206,7 +206,11 @@ def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) 
 
 @pytest.mark.parametrize(
     ("case", "model"),
-    [("yes", GaussianNB()), ("yes", AdaBoostClassifier(n_estimators=2)), ("multiclass_case", GaussianNB())],
+    [
+        ("yes", GaussianNB()),
+        ("yes", AdaBoostClassifier(n_estimators=2)),
+        ("multiclass_case", GaussianNB()),
+    ],
 )
 def test_unsupported_model_has_reason_instead_of_shap_values(
     case: str, model: Any, request: pytest.FixtureRequest

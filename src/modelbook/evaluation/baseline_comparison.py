@@ -121,7 +121,7 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
     """Describe how often the holdout has been used, and the selection bias that follows."""
     if n_holdout_evaluations <= 1:
         return (
-            "No other model was evaluated on this holdout (in this registry), so these metrics "
+            "No model was evaluated on this holdout before (in this registry), so these metrics "
             "have no selection bias from repeated use of the holdout."
         )
     return (
