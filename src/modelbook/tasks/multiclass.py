@@ -291,15 +291,16 @@ class Multiclass(Task):
         )
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Share of each class by period; columns ``class, period, rows, rate, low, high``."""
+        """Share of each class by period; columns ``class, period, rows, share, low, high``."""
         outcome = self.contract.encode_checked_target(frame)
         periods = self.contract.row_periods(frame)
         tables = [
             positive_rate_by_period(outcome == code, periods).assign(**{"class": name})
             for code, name in enumerate(self.classes)
         ]
-        columns = ["class", "period", "rows", "rate", "low", "high"]
-        return pd.concat(tables, ignore_index=True)[columns]
+        columns = ["class", "period", "rows", "share", "low", "high"]
+        table = pd.concat(tables, ignore_index=True).rename(columns={"positive_rate": "share"})
+        return table[columns]
 
     def univariate_score(
         self, values: pd.Series, is_categorical: bool, outcome: pd.Series

@@ -18,7 +18,7 @@ BINS = 5
 
 
 @plotting.drawing(
-    "Shares of the classes", ["class", "rate"], optional=["period", "rows", "low", "high"]
+    "Shares of the classes", ["class", "share"], optional=["period", "rows", "low", "high"]
 )
 def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Share of each class by period, with intervals.
@@ -26,7 +26,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``class, period, rows, rate, low, high``.
+        Columns ``class, period, rows, share, low, high``.
     """
     has_periods = data["period"].nunique() > 1
     names = [
@@ -35,13 +35,14 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     ]
     figure, ax = plotting.subplots(plotting.compute_height(len(data)))
     texts = [
-        f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(data["rate"], data["rows"], strict=True)
+        f"{share:.1%}  of {rows:,.0f}"
+        for share, rows in zip(data["share"], data["rows"], strict=True)
     ]
-    plotting.draw_dots(ax, names, data, "rate", color=style.POSITIVE, row_texts=texts)
+    plotting.draw_dots(ax, names, data, "share", color=style.POSITIVE, row_texts=texts)
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
     ax.set_xlabel(f"share of each class of {target}, with 95% CI")
-    shares = data.groupby("class", sort=False)["rate"].mean().sort_values(kind="stable")
+    shares = data.groupby("class", sort=False)["share"].mean().sort_values(kind="stable")
     alt = (
         f"The most frequent class is {shares.index[-1]}, with {shares.iloc[-1]:.1%}; the rarest "
         f"is {shares.index[0]}, "
