@@ -94,7 +94,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
 
 def test_regression_book_is_built_and_monitored(number: BuiltBook) -> None:
     assert number.verdict("compare")["level"] == "good"
-    assert number.words() | {"compare": ""} == {
+    assert number.statuses() | {"compare": ""} == {
         "ingest": "accepted", "explore": "clear", "compare": "", "finalize": "beats baseline",
         "deploy": "promote", "monitor": "retrain",
     }  # fmt: skip
@@ -114,7 +114,7 @@ def test_regression_book_is_built_and_monitored(number: BuiltBook) -> None:
 
 def test_multiclass_book_is_built_and_monitored(classes: BuiltBook) -> None:
     assert classes.verdict("compare")["level"] == "good"
-    assert classes.words() | {"compare": ""} == {
+    assert classes.statuses() | {"compare": ""} == {
         "ingest": "accepted", "explore": "clear", "compare": "", "finalize": "beats baseline",
         "deploy": "promote", "monitor": "watch",
     }  # fmt: skip
