@@ -28,7 +28,7 @@ MODULES = [
     "pandas", "pyarrow.parquet", "pydantic", "typer", "rich.table", "sklearn", "scipy.stats", "nbformat",
 ]  # fmt: skip
 PAPERMILL_HANDLER = "modelbook.build.papermill_io"  # an entry point
-# A command that is forked; it ends as the fork does, and the fork with it. A request to end is handed on.
+# A forked command: it exits with the status of the fork, and passes SIGTERM on.
 COMMAND = """#!{python} -IS
 import json, os, signal, socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -62,7 +62,7 @@ def share_command_template() -> Iterator[None]:
 
 
 def find_command(name: str) -> str:
-    """Return where a command of the environment is: forked, where there is a template."""
+    """Path of a command of the environment, or of its forked variant if the template runs."""
     forked = Path(os.environ.get(VARIABLE, ""), name)
     is_forked = name in COMMANDS and VARIABLE in os.environ
     return str(forked if is_forked else Path(sys.executable).with_name(name))
@@ -70,7 +70,7 @@ def find_command(name: str) -> str:
 
 @contextmanager
 def _start_template() -> Iterator[str]:
-    """The folder of the commands that are forked."""
+    """Start the template process; yields the folder of the forked commands."""
     from modelbook.build import fork_server
 
     with tempfile.TemporaryDirectory(prefix="modelbook-") as folder:
@@ -90,7 +90,7 @@ def _start_template() -> Iterator[str]:
         )
         listener.close()
         os.close(lifeline)
-        # Where `modelbook` finds other commands beside its Python, these are forked, too.
+        # Commands that `modelbook` finds next to its Python are forked, too.
         python = Path(folder, "python")
         _write_command(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         for name in COMMANDS:
@@ -106,7 +106,7 @@ def _start_template() -> Iterator[str]:
 
 
 def write_forked_kernelspec(folder: Path) -> None:
-    """A kernelspec like the installed one, of kernels that are forked from the builds' template."""
+    """Write a kernelspec like the installed one for kernels forked from the builds' template."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     from modelbook.registry.clean_process import FORK_SERVER_VARIABLE
@@ -156,7 +156,7 @@ class LazyModule(ModuleType):
 
 
 class LazyFinder(MetaPathFinder, Loader):
-    """Finds what Papermill imports of Modelbook when it is imported; each command takes it away."""
+    """Import hook for Modelbook's Papermill handler; each command removes it."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if self.finds(name) else None

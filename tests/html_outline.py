@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-FOREIGN = "evidently"  # in the name of a page that Evidently draws, scripts and all
+FOREIGN = "evidently"  # in the names of pages rendered by Evidently
 
 
 class PageOutline(HTMLParser):
@@ -46,24 +46,24 @@ class PageOutline(HTMLParser):
 
 
 def pages(reports: Path) -> list[Path]:
-    """Every page of ours below a folder."""
+    """All pages of Modelbook below a folder."""
     return [path for path in sorted(reports.rglob("*.html")) if FOREIGN not in path.name]
 
 
 def one_page_per_kind(reports: Path) -> list[Path]:
-    """The newest page of each kind, for what is slow."""
+    """The newest page of each kind, for slow checks."""
     newest = sorted(pages(reports), key=lambda path: path.stat().st_mtime)
     return list({_kind(path): path for path in newest}.values())
 
 
 def _kind(path: Path) -> str:
-    """All runs have the same kinds of pages, and an archived report is the stage's but for a line above it."""
+    """Path without run numbers: archived stage reports are one kind."""
     name = re.sub(r"/runs/\d+(-)?(?(1)\d+)", r"/runs/N\1", path.as_posix())
     return re.sub(r"(/runs/N)/\d\d_\w+", r"\1/stage", name)
 
 
 def dead_links(reports: Path) -> list[str]:
-    """Links and anchors that lead nowhere, or out of the folder."""
+    """Links and anchors without a target in the folder."""
     top = reports.resolve()
     outlines = {path.resolve(): PageOutline(path) for path in pages(reports)}
     dead = []

@@ -21,7 +21,7 @@ from modelbook.stage import build_token, project
 
 @contextlib.contextmanager
 def inside_build(root: Path) -> Iterator[None]:
-    """This process as if a build of the project had started it."""
+    """Run this process as a stage of a build of the project."""
     with (
         build_token.issue_token(root) as token,
         mock.patch.dict(os.environ, {build_token.VARIABLE: token}),
@@ -30,7 +30,7 @@ def inside_build(root: Path) -> Iterator[None]:
 
 
 def verify_in_process(patch: pytest.MonkeyPatch) -> None:
-    """Let versions reproduce their golden rows in this process: a clean one imports the stack anew."""
+    """Verify golden rows in this process, because a clean process imports all modules again."""
 
     def verify(root: Path, model_uri: str) -> int:
         store.configure_mlflow(root)
@@ -49,9 +49,9 @@ def run_cells(
     wired: bool = False,
     opened: Callable[[Any], None] | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Carry a notebook's cells out with other values in its parameters cell; ``wired`` as the pipeline does.
+    """Execute a notebook's cells with parameters; ``wired`` passes products as the pipeline does.
 
-    ``opened`` is called with the stage as soon as it has been opened. Returns the stage, and what each cell shows.
+    ``opened`` is called with the stage's context when it is opened. Returns the context, and the output of each cell.
     """
     cells = json.loads(
         (root / f"notebooks/{config.stage_stem(stage)}.ipynb").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def run_cells(
 
 
 def _run(source: str, namespace: dict[str, Any]) -> Any:
-    """Run a cell; returns what its last line gives, as a notebook would show it."""
+    """Run a cell; returns the value of its last line, as a notebook displays it."""
     body = ast.parse(source).body
     last = body.pop() if isinstance(body[-1], ast.Expr) else None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -35,7 +35,7 @@ class Prerequisite:
     title: str
     is_installed: Callable[[], bool]
     package: str = ""  # of Debian and Ubuntu
-    manual: str = ""  # where there is no package
+    manual: str = ""  # instructions, if there is no package
     is_for_integration: bool = False
 
     @property
@@ -45,7 +45,7 @@ class Prerequisite:
 
 @cache
 def browser() -> str | None:
-    """Path of a Chromium or Chrome that starts: the system's, else the one that playwright has downloaded."""
+    """Path of a working Chromium or Chrome: of the system, or else downloaded by playwright."""
     named = os.environ.get(BROWSER)
     names = [named] if named else BROWSERS
     downloaded = [

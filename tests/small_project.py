@@ -78,7 +78,7 @@ class SmallProject:
             ignored = shutil.ignore_patterns(".ipynb_checkpoints")
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         shutil.copy(ROOT / "pipeline.yaml", root)
-        # Evidently's reports take more time than all else in a small book's monitor stage.
+        # Evidently's reports take most of the time of a small book's monitor stage.
         self.set_pipeline_parameters(interactive_rows="0", **(QUICK_COMPARISON if is_quick else {}))
         values = yaml.safe_load((ROOT / "env.yaml").read_text())
         (root / "env.yaml").write_text(yaml.safe_dump({**values, **SMALL}))

@@ -59,7 +59,7 @@ def simulate_traffic(
 
 
 def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
-    """What somebody does who looks after every so many users, and stops when it is decided."""
+    """Evaluate a test after each batch of users, and stop at the first decision."""
     recorded = analysis.difference_over_time(rows, plan, points=len(rows) // every)
     sure = recorded[
         (recorded["users"] >= plan.optimal_users) & ((recorded["high"] < 0) | (recorded["low"] > 0))
@@ -262,14 +262,14 @@ def test_sample_ratio_p_value_with_too_few_users_is_none() -> None:
     assert analysis.sample_ratio_p_value((90, 3), 0.05) is None
 
 
-# What is read from the journal
+# Rows from the journal
 
 
 @pytest.fixture(scope="module")
 def template(
     frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
-    """Version 1 answers the base rate to all, version 2 has learned something; 1 is the champion, 2 the challenger."""
+    """A store with version 1, which predicts the base rate, as champion, and a fitted version 2 as challenger."""
     result = VersionStore(tmp_path_factory.mktemp("ab"))
     for alias, estimator in (("champion", DummyClassifier()), ("challenger", None)):
         result.alias(alias, result.register(fitted(frame_, contract, estimator), contract, frame_))
@@ -445,7 +445,7 @@ def test_journal_rows_have_losses_of_their_task(
     assert table["loss"].to_list() == pytest.approx([loss])
 
 
-# What is told and what follows
+# Summaries and next steps
 
 
 def story(word_rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:

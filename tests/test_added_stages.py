@@ -44,7 +44,7 @@ def edited_project(built_project, tmp_path_factory) -> SmallProject:
 
 @pytest.fixture(scope="module")
 def added(edited_project) -> subprocess.CompletedProcess[str]:
-    """What the build said after the stage had been added as the page says."""
+    """Result of the build after adding the stage as documented."""
     add_model(edited_project.root / "src/modelbook/config/stages.py")
     [task] = blocks("Add a stage", "yaml")
     with (edited_project.root / "pipeline.yaml").open("a", encoding="utf-8") as file:

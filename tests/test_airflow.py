@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from airflow.models import DagBag
 [dag] = DagBag(sys.argv[1], include_examples=False).dags.values()
 for task in dag.tasks:
-    task.__dict__["hook"] = SimpleNamespace(is_in_cluster=True, get_namespace=lambda: "books")  # there is no cluster
+    task.__dict__["hook"] = SimpleNamespace(is_in_cluster=True, get_namespace=lambda: "books")  # without a cluster
 pods = {task.task_id: task.build_pod_request_obj().to_dict() for task in dag.tasks}
 print(json.dumps([dag.dag_id, {name: sorted(dag.get_task(name).upstream_task_ids) for name in pods}, pods["compare"]]))
 """
@@ -33,7 +33,7 @@ print(json.dumps([dag.dag_id, {name: sorted(dag.get_task(name).upstream_task_ids
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Airflow in an environment of its own, as it was on a day on which its parts went together."""
+    """Airflow in its own environment, with packages as of a day on which they were compatible."""
     folder = tmp_path_factory.mktemp("airflow")
     uv = [BIN / "uv", "--quiet"]
     subprocess.run([*uv, "venv", "--python", sys.executable, folder / "venv"], check=True)
@@ -118,4 +118,4 @@ def test_airflow_builds_book(installed: Path, tmp_path: Path) -> None:
     assert second_build.returncode == 0, second_build.stderr
     assert (
         small_project.list_executed_stages(second_build) == []
-    )  # what six containers built is what one build would have
+    )  # six containers built all products of a build

@@ -52,7 +52,7 @@ def test_costs_of_each_task_match_row_costs():
         6,
         1,
     ]
-    # The quantile at which too low is as rare as its cost asks is the cheapest constant.
+    # The cheapest constant is the quantile at the ratio of the costs.
     outcome = np.arange(101.0)
     constants = number.constant_decisions(outcome)
     name = min(
@@ -103,7 +103,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
     )
     rate = SCORED.outcome.mean()
     nobody, everybody = COSTS.constant_decision_costs(rate)
-    assert everybody < nobody  # but there is no capacity for it
+    assert everybody < nobody  # but the capacity does not suffice
     assert result.loc["flag everybody", "kind"] == business_value.BEYOND_CAPACITY
     at_random = result.loc["flag at random up to the capacity"]
     assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)

@@ -195,7 +195,7 @@ esac"""
 
 @pytest.fixture
 def images(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs images.sh where docker, cosign and git write down how they were called."""
+    """A function that runs images.sh with fake docker, cosign and git, which record their calls."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "deploy").mkdir()
     for name in ("ci", "sbom", "Dockerfile", "stages.Dockerfile"):

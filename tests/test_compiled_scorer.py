@@ -85,7 +85,7 @@ class TwoColumnStep(BaseEstimator, TransformerMixin):
 
 
 class RaisingStep(BaseEstimator, TransformerMixin):
-    """A user's own step that does not like what it is asked."""
+    """A custom step that raises an error for an unseen category."""
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> RaisingStep:
         return self

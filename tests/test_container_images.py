@@ -1,4 +1,4 @@
-"""Container images: locks, labels, excluded files, and a service with its lock alone."""
+"""Container images: locks, labels, excluded files, and a service with only its locked packages."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_rules_are_described_in_words(contract: Contract) -> None:
     assert missing_facts(rules["noise"], "number") == []
 
 
-# What breaks it
+# Violations
 
 
 def test_valid_table_has_no_violations(contract: Contract, frame: pd.DataFrame) -> None:
@@ -262,7 +262,7 @@ def test_single_class_raises_in_training(
         contract.check(frame.assign(happened=only))
 
 
-# What a model is given
+# Features of the model
 
 
 def test_select_features_keeps_contract_order(contract: Contract, frame: pd.DataFrame) -> None:

@@ -34,7 +34,7 @@ from custom.money import per_year
 
 
 class Wealth(BaseEstimator):
-    """Income for each year of age, beside the mean of the site."""
+    """Income per year of age, and the mean of the site."""
 
     def fit(self, X, y=None):
         self.means_ = X.groupby("site")["income"].mean()
@@ -164,7 +164,7 @@ def test_invalid_custom_estimator_fails_before_any_kernel(project: SmallProject)
 
 @pytest.fixture
 def mlflow_server_url(project: SmallProject, tmp_path: Path) -> Iterator[str]:
-    """The address of MLflow's own server, started where neither the project nor its folder is on the path."""
+    """URL of an MLflow model server, started without the project's folder on the path."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

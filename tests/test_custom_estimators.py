@@ -61,7 +61,7 @@ class Untyped(BaseEstimator):
 
 
 class Fixed(ClassifierMixin, BaseEstimator):
-    """A classifier that predicts what a function makes of the rows."""
+    """A classifier with a function of the rows as predictions."""
 
     def __init__(self, probabilities: Any, *, has_classes: bool = True, shift: Any = 0) -> None:
         self.probabilities, self.has_classes, self.shift = probabilities, has_classes, shift
@@ -378,7 +378,7 @@ def test_pycaret_predictions_and_plots_are_out_of_fold(
         lambda self, X, y, *rest: [fits.append(len(X)), fit(self, X, y, *rest)][1],
     )
     experiment.plot_model(tree, "confusion_matrix", save=True)
-    assert fits[0] == len(trial.cv_splits()[-1][0])  # the rows of the other fold alone
+    assert fits[0] == len(trial.cv_splits()[-1][0])  # only the rows of the other fold
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
     fits.clear()
     explained: list[Any] = []  # shap, which PyCaret explains with, is not in the locks

@@ -24,7 +24,7 @@ from modelbook.training.preprocessing import OTHER_CATEGORY, CheckedTransformer,
 
 
 class RecordingStep(BaseEstimator):
-    """A transformer that does what it is told; notes the rows of each fit."""
+    """A transformer with a given function; records the rows of each fit."""
 
     fits: list[int] = []  # noqa: RUF012
 

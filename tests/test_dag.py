@@ -157,7 +157,7 @@ class TestArgo:
 
 
 class FakeOperator:
-    """Stands in for Airflow's operators, and for its DAG: keeps what it is made of, and what comes behind it."""
+    """Fake for Airflow's operators and DAG, which records arguments and downstream tasks."""
 
     def __init__(self, name: str = "", /, **kwargs: Any) -> None:
         self.name, self.kwargs = kwargs.get("task_id", name), kwargs

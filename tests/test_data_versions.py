@@ -23,7 +23,7 @@ TABLE = "data/t.csv"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with a table and the note that DVC writes beside it, committed."""
+    """A git repository with a committed table and its DVC file."""
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "anna")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "anna@example.org")

@@ -101,7 +101,7 @@ def test_csv_and_parquet_are_read(tmp_path: Path, contract: Contract, frame: pd.
             "ragged.csv",
             b"a,b\n1,2\n1,2,3\n",
             [2, 3],
-        ),  # fields of the first line, and which line has others
+        ),  # fields of the first line, and the line that differs
     ],
 )
 def test_unreadable_table_raises_with_its_name(

@@ -27,7 +27,7 @@ STEPS = [
 
 @pytest.fixture(scope="module")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a demo, and what stood on its screen."""
+    """Folder and screen output of a demo."""
     project = SmallProject(tmp_path_factory.mktemp("demo"))
     result = project.run("modelbook", "demo", COLUMNS="200")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -110,7 +110,7 @@ def test_stream_worker_environment_is_valid_settings(tmp_path, monkeypatch):
 def test_loop_service_runs_same_commands_as_schedules():
     for script in re.findall(r"deploy/\S+\.sh", SERVICES["loop"]["command"][0]):
         assert (ROOT / script).is_file()
-    assert SERVICES["loop"]["profiles"] == []  # it comes up with the others
+    assert SERVICES["loop"]["profiles"] == []  # started by default
 
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager", "source", "folder", "s3"])
@@ -130,7 +130,7 @@ def test_prometheus_and_alertmanager_configurations_match_standalone_files():
         "modelbook",
         "modelbook-stream",
     ]
-    del embedded["scrape_configs"][1]  # commented out where no stream worker need be
+    del embedded["scrape_configs"][1]  # the standalone file has the stream job commented out
     embedded["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     standalone["scrape_configs"][0].update(dict.fromkeys(("authorization", "static_configs")))
     assert embedded == standalone

@@ -108,9 +108,7 @@ class TestReference:
         result = re.search(r"members: (\[.*\])", pages.render_package("engine"))
         assert result
         assert {"dask", "ray", "open_engine", "check_engine"} <= set(json.loads(result[1]))
-        assert "EngineError" not in json.loads(
-            result[1]
-        )  # it stands with the module that it comes from
+        assert "EngineError" not in json.loads(result[1])  # documented with its module
         assert "members" not in pages.render_package("gate")
 
 
@@ -141,14 +139,14 @@ class TestGallery:
         result = pages.render_gallery()
         assert "(reports/rand-hie/01_ingest.html)" in result
         assert "**accepted**: All rows." in result
-        assert "](explore.md)" in result  # there is no report of it
+        assert "](explore.md)" in result  # without a report
         output = {path.relative_to(root / "reports").as_posix() for path in pages.list_reports()}
         assert output == {"rand-hie/01_ingest.html", "rand-hie/card-1.html"}
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site of a project where the bundled book has a report, and so has another book."""
+    """Site of a project with reports of the bundled book and of another book."""
     root = tmp_path_factory.mktemp("docs-site")
     shutil.copytree(ROOT / "docs", root / "docs")
     for name in ("mkdocs.yml", "Makefile"):
@@ -229,7 +227,7 @@ def test_site_has_no_axe_violations_and_no_external_requests(open_page, scheme: 
     from test_pages_browser import COLOURS, RULES
 
     match = []
-    rules = COLOURS if scheme == "dark" else RULES  # the schemes differ in colours alone
+    rules = COLOURS if scheme == "dark" else RULES  # the schemes differ only in colours
     for name in AUDITED_PAGES:
         result = Axe().run(
             open_page(name, color_scheme=scheme),

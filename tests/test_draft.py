@@ -41,7 +41,7 @@ def every(values: list[Any]) -> list[Any]:
     return (values * N)[:N]
 
 
-# What a column is taken for
+# Column types and roles
 
 RANDOM = np.random.default_rng(1)
 BIRTHS = pd.Timestamp("1980-01-01") + pd.to_timedelta(np.arange(N) * 37, "D")
@@ -212,7 +212,7 @@ def test_small_and_imbalanced_classes_are_noted() -> None:
     assert re.search(r"\b2\.1%.*'1'", note_of_share)
 
 
-# What nothing can be learned from
+# Columns without information
 
 
 def _odd(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The drill: guarantees hold on a copy of a small book, and broken ones are reported."""
+"""Fault-injection checks: guarantees hold on a copy of a small book, and broken ones are reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_predictions(root: Path, n_rows: int) -> None:
 
 def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(version_store, monkeypatch):
     write_predictions(version_store.root, 3)  # in the project's journal: not the drill's
-    # How long a health check and a request take depends on what else the machine does.
+    # Durations of health checks and requests depend on the load of the machine.
     monkeypatch.setattr(hostile_requests, "MAX_HEALTH_SECONDS", 60)
     monkeypatch.setattr(hostile_requests, "MAX_CPU_SECONDS", 10)
     before = {path for path in version_store.root.rglob("*") if path.is_file()}

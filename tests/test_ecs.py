@@ -174,7 +174,7 @@ def test_stack_creates_service_behind_load_balancer(stack, tmp_path, monkeypatch
 
 
 def check_collector(config: dict[str, Any], worker: dict[str, Any]) -> None:
-    """What the collector reads is where both serve, and it sends each metric that an alarm is of."""
+    """Check that the collector scrapes both services and sends the metrics of all alarms."""
     [scraped] = config["receivers"]["prometheus"]["config"]["scrape_configs"]
     environ = {entry["name"]: entry["value"] for entry in worker["environment"]}
     [targets] = [entry["targets"] for entry in scraped["static_configs"]]

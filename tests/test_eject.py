@@ -186,7 +186,7 @@ def test_registered_version_is_ejected(built_project, tmp_path, monkeypatch):
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout
     text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
-    assert "table = load_rand_hie()" in text  # the raw table; of ingest, the split alone
+    assert "table = load_rand_hie()" in text  # the raw table; from ingest only the split
     assert max(map(len, text.splitlines())) <= 110
     assert not out.with_suffix(".parquet").exists()
 

@@ -99,7 +99,7 @@ def test_exports_with_rows_of_entity_are_deleted(
     is_there = [Path(address.removeprefix("file://")).is_dir() for address in addresses]
     assert is_there == [False, True]
     assert history.read_history(root, BOOK)[-1].evidence["exports"] == addresses[:1]
-    assert forget(root, contract, "8").unread == {}  # what was deleted is not looked for
+    assert forget(root, contract, "8").unread == {}  # deleted files are not searched
 
 
 def test_unreadable_files_are_reported(root: Path, contract: Contract) -> None:

@@ -34,7 +34,7 @@ def table(rows: int = 2000) -> pd.DataFrame:
 
 
 def draw_predictions(frame: pd.DataFrame, is_wrong: np.ndarray, seed: int = 0) -> ScoredRows:
-    """Answers that are right nine times in ten, and in the rows that are ``lost`` every other time."""
+    """Predictions that are right in 90% of rows, and in 50% of the rows where ``is_wrong``."""
     random = np.random.default_rng(seed)
     outcome = random.integers(0, 2, len(frame))
     right = random.uniform(size=len(frame)) < np.where(is_wrong, 0.5, 0.9)

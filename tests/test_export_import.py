@@ -132,7 +132,10 @@ def test_export_and_import_print_json(
     imported = run(target, "import", exported["address"])
     assert (imported["version"], imported["is_new"]) == (1, True)
     assert imported["entry"]["evidence"]["export_address"] == f"file://{exported['address']}"
-    assert (imported["gate"]["action"], imported["move"]) == (None, None)  # no rows of its own
+    assert (imported["gate"]["action"], imported["move"]) == (
+        None,
+        None,
+    )  # without rows of the target
     move = run(target, "import", exported["address"], "--promote")["move"]
     assert (move["action"], move["champion_after"]) == ("promote", 1)
 
@@ -220,7 +223,7 @@ COSTS = {"costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0}}
 
 
 def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """What a version consists of whose holdout was drawn by the rule."""
+    """Contents of a version whose holdout was drawn by the rule."""
     contents = version_parts(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
     metrics = {"split_rule": RULE, "split": "group", "periods": [1, 2, 3], "value": COSTS}
     return contents | {"metrics": contents["metrics"] | metrics}
@@ -251,7 +254,7 @@ def target_project(
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
 ) -> Path:
-    """A target project with a champion of its own, and its holdout."""
+    """A target project with its own champion, and its holdout."""
     root = put_empty_store(tmp_path_factory.mktemp("prod"))
     enter(root, with_rule(make_frame(entities=500), contract), contract)
     promotion.promote(root, BOOK, 1, reason="", override="the first", commit="c0ffee")

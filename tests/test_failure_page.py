@@ -39,7 +39,7 @@ def cell(
 ) -> Any:
     name = type(error).__name__
     outputs = [new_output("error", ename=name, evalue=str(error), traceback=TRACE)] if error else []
-    # Papermill calls every cell completed in the end, also those that it never came to.
+    # Papermill finally marks all cells as completed, even those that did not run.
     metadata = {
         "papermill": {"status": "completed", "start_time": started_at},
         "tags": kwargs.pop("tags", []),
@@ -401,4 +401,4 @@ def test_build_writes_failure_page_and_replaces_it_after_success(
     assert not any(notice in page.read_text(encoding="utf-8") for page in pages if page.exists())
     told_now = index.read_text(encoding="utf-8")
     assert '<tr class="failed">' not in told_now
-    assert "older than" in told_now  # finalize and what is below it
+    assert "older than" in told_now  # finalize and the stages downstream

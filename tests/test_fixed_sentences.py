@@ -18,14 +18,14 @@ from modelbook.pages import model_card, templating
 from modelbook.registry import card_data
 from modelbook.tasks import base
 
-# Words that say how a run ended, or what its rows, its models and its people did.
+# Words that state the result of a run.
 CLAIM = re.compile(
     r"\b(approved|promoted|rejected|moved|reviewed|signed off|drifted(?! column)|failed|passed|succeeded"
     r"|outperforms|beats|worse than|better than|first (time|look)|there is no champion|changed"
     r"|(no|all|every|\d+) (criteri|batch|violation|outcome|missing value|duplicate)\w*)\b",
     re.IGNORECASE,
 )
-# What makes a sentence a rule or an instruction instead of a report.
+# Words of rules and instructions.
 RULE = re.compile(
     r"\b(if|where|when|whether|once|until|unless|without|only|may|can|must|could|would|which|how"
     r"|does|should|what|is decided|leads? to|or|after|(an?|any) \w+ that)\b|\?",
@@ -40,7 +40,7 @@ def find_claims(text: str) -> list[str]:
 
 
 def fixed_texts(node: nodes.Node) -> Iterator[str]:
-    """The text of a template that stands under no condition."""
+    """Unconditional texts of a template."""
     if isinstance(node, nodes.If) or (isinstance(node, nodes.For) and node.test is not None):
         return
     if isinstance(node, nodes.TemplateData):

@@ -20,7 +20,7 @@ from modelbook.training.learning_curve import compute_learning_curve
 
 
 def ignore_progress(*_: object, detail: str = "") -> None:
-    """Progress that nobody reads."""
+    """Progress callback that does nothing."""
 
 
 @pytest.fixture(scope="module")

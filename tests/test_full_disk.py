@@ -16,7 +16,7 @@ from modelbook.build import executor
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import DiskError, StageError
 
-# In a name space of its own: models/ on a disk of 70 MB, which another program fills when explore begins.
+# In its own mount namespace: models/ is on a disk of 70 MB, which a program fills when explore begins.
 FILLED = """set -u
 mount -t tmpfs -o size=70m none models
 (until [ -s reports/tiny/logs/02_explore.log ]; do sleep 0.1; done; cat /dev/zero > models/filler 2>/dev/null) &

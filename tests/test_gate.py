@@ -60,7 +60,7 @@ ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency",
 
 
 def by_name(decision: Decision) -> dict[str, Criterion]:
-    """The criteria, which stand in a fixed order, by what each judges."""
+    """Criteria by their subject; their order is fixed."""
     count = len(decision.criteria)
     absent = {12: [], 11: ["difference"], 8: COMPARED}[count]
     return dict(zip([name for name in ALL if name not in absent], decision.criteria))
@@ -96,7 +96,7 @@ def auc(low: float) -> Interval:
         # undecided on rows that are too few for the margin
         (replace(NEXT, champion_difference=Interval(0, -0.0101, 0.0101)), ["rows"]),
         (replace(NEXT, champion_difference=Interval(0, NAN, NAN)), ["difference"]),
-        # enough rows but nothing to tell by: no evidence is no promotion
+        # enough rows but no evidence: no promotion
         (replace(NEXT, champion_difference=None), ["difference"]),
         # harm: the whole interval must lie beyond the bound
         (EVIDENCE, []),
@@ -110,7 +110,7 @@ def auc(low: float) -> Interval:
         (replace(EVIDENCE, fairness_gaps=(("black 1", Interval(0.2, 0.15, 0.25)),)), ["gaps"]),
         (replace(EVIDENCE, calibration=Interval(0.06, 0.058, 0.062)), ["calibration"]),
         (replace(EVIDENCE, calibration=Interval(-0.06, -0.062, -0.058)), ["calibration"]),
-        # what answers in the model's place
+        # parity, latency and size of the served model
         (replace(EVIDENCE, is_scorer_exact=False), ["served"]),
         (replace(EVIDENCE, latency_ms=50.1), ["latency"]),
         (replace(EVIDENCE, size_mb=501.0), ["size"]),

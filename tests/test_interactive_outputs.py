@@ -19,7 +19,7 @@ FIGURE = {
 
 
 def shown(data: dict[str, Any]) -> dict[str, Any]:
-    """What a report shows of an output."""
+    """HTML of an output in a report."""
     cell = nbformat.new_code_cell("x", outputs=[nbformat.new_output("display_data", data)])
     notebook = nbformat.new_notebook(cells=[nbformat.new_markdown_cell("# a"), cell])
     [cell] = executed_notebook.prepare_cells(notebook).cells

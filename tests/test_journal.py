@@ -29,7 +29,7 @@ def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> Pr
     )
 
 
-PATIENT_SECONDS = 20.0  # where what is written matters, not how soon a writer gives up
+PATIENT_SECONDS = 20.0  # for tests of written rows, not of time limits
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_sqlite_wal_is_checkpointed_during_writes(journal: Journal, tmp_path: Pa
 
 
 def log_after(journal: Journal, count: int) -> int:
-    """Bytes of the write-ahead log after so many predictions, written as by a busy service while it is settled."""
+    """Bytes of the write-ahead log after ``count`` predictions of a busy service."""
 
     async def run() -> None:
         writer = JournalWriter(journal)
@@ -511,7 +511,7 @@ def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path
 
 
 def rename_back(journal: Journal) -> None:
-    """Let a journal be as it was before its columns of hashes got these names."""
+    """Rename the hash columns of a journal to their former names."""
     with journal.engine.begin() as connection:
         for name, old in (("previous_hash", "previous_receipt"), ("row_hash", "receipt")):
             connection.exec_driver_sql(f"alter table predictions rename column {name} to {old}")

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
 TOKEN = "of-this-test"
-SECONDS = 120.0  # for whatever a page or a stage takes at most
+SECONDS = 120.0  # time limit of a page or a stage
 
 IDLE = """path => {
     const panel = jupyterapp.shell.currentWidget;
@@ -90,19 +90,19 @@ def project(
 
 @pytest.fixture(scope="module")
 def before(project: SmallProject) -> dict[str, object]:
-    """What the batch has made, before anything is done by hand."""
+    """Products of the build before manual runs."""
     return list_products(project)
 
 
 @pytest.fixture(scope="module")
 def kernelspecs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where JupyterLab looks for kernelspecs before the environment's own: nothing, at first."""
+    """Folder of kernelspecs with precedence over the environment's; empty at first."""
     return tmp_path_factory.mktemp("kernelspecs")
 
 
 @pytest.fixture
 def forked_kernels(kernelspecs: Path) -> Iterator[None]:
-    """Kernels that need not import the stack anew; another test starts the installed one."""
+    """Use forked kernels, which start faster; another test starts the installed kernel."""
     write_forked_kernelspec(kernelspecs)
     yield
     shutil.rmtree(kernelspecs / "kernels")
@@ -112,7 +112,7 @@ def forked_kernels(kernelspecs: Path) -> Iterator[None]:
 def server(
     project: SmallProject, before: dict, kernelspecs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of a JupyterLab that knows nothing of this machine's user; how it is opened comes from `setup`."""
+    """URL of a JupyterLab without user settings, configured by `modelbook setup`."""
     home = tmp_path_factory.mktemp("home")
     places = {
         name: str(home / name)
@@ -147,7 +147,7 @@ def server(
 
 @pytest.fixture(scope="module")
 def requested_urls() -> list[str]:
-    """Every address that the browser asked for."""
+    """URLs of all requests of the browser."""
     return []
 
 
@@ -282,7 +282,7 @@ def test_executed_deploy_notebook_run_by_hand_moves_no_alias(page, project):
     page.evaluate(CLOSED)
 
 
-EDITS = {  # text of a cell, by stage and cell: what it is replaced by
+EDITS = {  # replacements of cell texts, by stage and cell
     "compare": {
         "candidates": (
             "custom_estimators = {",
@@ -338,7 +338,7 @@ def test_notebooks_run_in_sandbox_and_saving_leaves_git_clean(page, project, sta
 
 @pytest.mark.usefixtures("forked_kernels")
 def test_edited_parameter_takes_effect_and_is_only_git_change(page, project):
-    """Uses explore in the sandbox, like the others."""
+    """Runs explore in the sandbox, like the other tests."""
     open_notebook(page, "explore")
     [(name, (original_line, sandbox_line))] = SANDBOX_LINE.items()
     page.evaluate(REPLACED, [name, original_line, sandbox_line])
@@ -374,7 +374,7 @@ def test_sandbox_is_listed_and_dropped(project):
 
 
 def shades(page: Page) -> tuple[int, int]:
-    """Of a figure as it is shown: how light its paper is, and how far its ink stands out, of 255."""
+    """Brightness of a displayed figure's background, and the contrast of its ink, out of 255."""
     from PIL import Image
 
     picture = cell(page, "balance-figure").locator("svg.chart, img").first.screenshot()
@@ -387,7 +387,7 @@ def shades(page: Page) -> tuple[int, int]:
 @pytest.mark.parametrize(("theme", "is_light"), [("Dark", False), ("Light", True)])
 def test_figures_are_readable_in_each_theme(page, theme, is_light):
     page.evaluate(DRESSED, theme)
-    for _ in range(50):  # the browser draws pictures anew when it finds time
+    for _ in range(50):  # the browser redraws images asynchronously
         paper, ink = shades(page)
         if (paper > 200) == is_light and ink > 150:
             return
@@ -400,7 +400,7 @@ def test_runs_by_hand_leave_build_unchanged(page, project, before):
     assert list_products(project) == before
     assert before["aliases"] == [("rand-hie", "champion", 1)]
     git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
-    result = project.run("modelbook", "build")  # the five others hold outputs on disk
+    result = project.run("modelbook", "build")  # the five other notebooks have outputs on disk
     assert result.stdout.startswith("\nNothing to do"), result.stdout
 
 

@@ -164,7 +164,7 @@ PROBE = """
 
 
 def test_a_clean_process_is_forked_from_the_kernels_template(start, tmp_path, monkeypatch):
-    """And started where there is none, alike."""
+    """Without a template, the process is started with the same environment."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "probe.py").write_text(textwrap.dedent(PROBE))
     kernel = start()
@@ -238,7 +238,7 @@ def test_template_serves_only_its_interpreter_and_environment():
 
 
 def test_builds_of_the_tests_share_a_template():
-    """Though the build sets variables of MLflow, and pytest its own."""
+    """Although the build and pytest set environment variables."""
     environment = {**START_ENVIRON, **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
     python = [*KernelSpecManager().get_kernel_spec("python3").argv]
     python = python[: python.index("-m")]

@@ -19,7 +19,7 @@ from modelbook.build import executor, kernels
 
 pytestmark = pytest.mark.slow
 
-# What is put where the first stage opens (the rest of it never runs), and what tells of it.
+# Code inserted where the first stage opens, and the reported cause.
 DEATHS = {
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL"),
     "crashed": ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
@@ -70,7 +70,7 @@ def test_cause_of_stage_death_is_reported(small_project, how):
 
 
 def kernelspec(folder: Path, failures: int) -> dict[str, str]:
-    """An environment in which the kernel `python3` fails to start so many times."""
+    """An environment in which the kernel `python3` fails to start ``count`` times."""
     spec = folder / "kernels/python3/kernel.json"
     spec.parent.mkdir(parents=True)
     count = folder / "count"

@@ -18,7 +18,7 @@ from modelbook.serving.settings import load_settings
 
 MANIFESTS = ROOT / "deploy/kubernetes"
 OVERLAYS = ("dev", "staging", "prod")
-OPERATOR = ("ServiceMonitor", "PrometheusRule", "AlertmanagerConfig")  # kinds of its own
+OPERATOR = ("ServiceMonitor", "PrometheusRule", "AlertmanagerConfig")  # custom resource kinds
 pytestmark = pytest.mark.requires("kubectl")
 
 

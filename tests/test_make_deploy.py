@@ -230,7 +230,7 @@ def test_stack_uses_images_of_release(project, release):
 
 @pytest.fixture
 def aws(tmp_path: Path) -> Path:
-    """The folder of the AWS CLI's command, installed in an environment of its own."""
+    """Folder of the AWS CLI, installed in its own environment."""
     uv, folder = [BIN / "uv", "--quiet"], tmp_path / "aws"
     subprocess.run([*uv, "venv", "--python", sys.executable, folder], check=True)
     command = [
@@ -263,7 +263,7 @@ def test_aws_cli_creates_stack_on_moto(project, aws, monkeypatch):
         (
             stack_name,
             two,
-        ) = (  # in zones of their own: the cloud for tests draws one where none is named, and may draw it twice
+        ) = (  # in different zones: moto draws zones at random, possibly the same twice
             ec2.create_subnet(VpcId=vpc, CidrBlock=cidr, AvailabilityZone=zone)["Subnet"][
                 "SubnetId"
             ]

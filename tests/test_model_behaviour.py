@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def model(built_project):
-    """The champion's answers: a frame of raw rows in, probabilities out."""
+    """A function that returns the champion's probabilities for raw rows."""
     from modelbook.registry import versions
 
     champion = versions.get_champion(built_project.root, "tiny")

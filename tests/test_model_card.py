@@ -66,7 +66,7 @@ def metrics() -> dict[str, Any]:
 
 @pytest.fixture
 def make_version(tmp_path: Path, contract: Contract):
-    """A version whose folder holds what a card is made of; ``without`` leaves evidence out, ``said`` the contract's."""
+    """A function that makes a version with the evidence of a card, except for ``excluded_metrics``."""
 
     def made(
         excluded_metrics: tuple[str, ...] = (), split: str = "group", **tags: Any
@@ -95,7 +95,7 @@ def approved(
 
 
 def fake_stage(root: Path, *, by_hand: bool = False) -> Any:
-    """As much of an open stage as a card needs; ``heard`` is what it told the build."""
+    """Minimal context of a stage for a card; ``messages`` are those to the build."""
     messages: list[str] = []
     folder = root / "reports/tiny" / ("by-hand" if by_hand else "")
     report = folder / "04_finalize.html"
@@ -133,7 +133,7 @@ def test_card_fills_every_section_from_evidence(make_version, tmp_path):
         "use", "not-for", "data", "worth", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
     ]  # fmt: skip
     assert re.findall(r'<span class="badge (\w+)"', html) == ["good"]
-    assert "To try &lt;things&gt;." in html  # what the contract says is escaped
+    assert "To try &lt;things&gt;." in html  # texts of the contract are escaped
     for section, facts in {
         "use": ["To try &lt;things&gt;."],
         "not-for": ["Anything that matters."],

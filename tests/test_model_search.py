@@ -453,7 +453,7 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
         classes, ENSEMBLE.model_copy(update={"time_budget": 1e-6}), ["nb", "lr"], "roc_auc",
         lambda _: None,
     )  # fmt: skip
-    assert stopped.families == ["nb"]  # the first family is fitted whatever it takes
+    assert stopped.families == ["nb"]  # the first family is always fitted
     assert stopped.trials["state"].tolist() == ["completed", "out of time"]
     assert ensemble_search.OUT_OF_TIME in stopped.summary
     complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)

@@ -212,7 +212,7 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
 
 
 def champion(contract: Contract, frame: pd.DataFrame) -> Any:
-    """As much of a version as watching needs; it answers by ``size`` alone."""
+    """Minimal version for monitoring; predictions depend only on ``size``."""
     metrics = {"importance": {"size": 1.0}, "threshold": 0.5}
     return SimpleNamespace(
         number=3,
@@ -228,7 +228,7 @@ def predict_scores(frame: pd.DataFrame) -> np.ndarray:
 
 @pytest.fixture
 def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.DataFrame]) -> Journal:
-    """600 answers of version 3 at 100 seconds, 20 of version 2 at 50; outcomes of the first 500 of version 3."""
+    """600 predictions of version 3 at 100 s, 20 of version 2 at 50 s; outcomes of the first 500 of version 3."""
     journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny")
     journal.create_tables()
     frame = make_frame(seed=5, entities=620, years=(4,))
@@ -362,7 +362,7 @@ def test_predictions_made_before_clock_change_are_included(
     version = champion(contract, make_frame(seed=6, entities=1000))
     [result] = batch_sources.evaluate_journal(
         journal, 60, 70, version, PARAMS
-    )  # it is 70 now; the answers bear 100
+    )  # the clock is at 70, predictions at 100
     assert (result.batch, result.rows) == ("1970-01-01 00:01:00 to 1970-01-01 00:01:40", 600)
 
 
@@ -517,7 +517,7 @@ def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) 
     assert "Batch late has 100 rows" in file.stdout
     (built_project.root / "late.parquet").unlink()
     for journal in (built_project.root / "data/tiny").glob("journal.db*"):
-        journal.unlink()  # of tests that have asked a service of this project
+        journal.unlink()  # of other tests with a service of this project
     empty = built_project.run("modelbook", "monitor", "--since", "1h")
     assert (empty.returncode, "served no rows since" in empty.stdout) == (10, True)
     with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:

@@ -787,7 +787,7 @@ def scored(
         (with_output_drift("outcome", NAN, chance=NAN), ["healthy"]),
         (with_output_drift("score", 0.1), ["watch"]),
         (with_output_drift("score", 0.0999), ["healthy"]),
-        # retrain: a loss of 0.05 or more, and of more than 1.6 errors; either alone is not enough
+        # retrain: a drop of at least 0.05 and of more than 1.6 standard errors
         (scored((0.70, 0.67, 0.73), 0.75), ["retrain"]),
         (scored((0.70, 0.66, 0.74), 0.75), ["healthy"]),
         (scored((0.60, 0.40, 0.76), 0.75), ["healthy"]),
@@ -826,7 +826,7 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
         )
     with_outcomes = replace(
         scored((0.75, 0.7, 0.8), 0.75), estimated_metric=row
-    )  # what came counts
+    )  # observed outcomes take precedence
     assert rules.find_issues(with_outcomes, PARAMS)[0].verdict == "healthy"
 
 
@@ -887,7 +887,7 @@ SEVERE, UNTOLD, TOO_FEW_ROWS = (
     ("recent_windows", "verdicts"),
     [
         ([CALM_ONE], ["healthy"]),
-        # what asks to watch: at once, or as long as two of three show it
+        # watch: immediately, or if two of three windows show it
         ([DRIFT], ["watch"]),
         ([CALM_ONE, CALM_ONE, DRIFT], ["watch"]),
         ([DRIFT, CALM_ONE], ["healthy"]),
@@ -910,7 +910,7 @@ SEVERE, UNTOLD, TOO_FEW_ROWS = (
         ([SEVERE, UNTOLD], ["retrain"]),
         ([SEVERE, CALM_ONE], ["healthy"]),
         ([CALM_ONE, window("2", "drift", "loss", grave=True)], ["retrain", "watch"]),
-        # volume: outside a third to three times of what was usual
+        # volume: less than a third or more than three times the usual
         ([CALM_ONE, CALM_ONE, TOO_FEW_ROWS], ["watch"]),
         ([CALM_ONE, CALM_ONE, window(rows=334)], ["healthy"]),
         ([CALM_ONE, CALM_ONE, window(rows=3001)], ["watch"]),
@@ -997,7 +997,7 @@ def test_no_batches_lead_to_watch() -> None:
 
 
 def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
-    """As much of an open stage as is needed to write beside its report."""
+    """Minimal context of a stage, to write files next to its report."""
     params = PARAMS.model_copy(update={"interactive_rows": rows})
     report = root / "reports/tiny" / ("by-hand" if by_hand else "") / "06_monitor.html"
     return SimpleNamespace(
@@ -1031,7 +1031,7 @@ def with_evidently(
     contract: Contract,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, evidently_reports.EvidentlyPages]:
-    """A project with Evidently's report of batch 4, and what the monitor stage shows of it."""
+    """A project with Evidently's report of batch 4, and the monitor stage's link to it."""
     root = tmp_path_factory.mktemp("evidently")
     (root / "reports/tiny").mkdir(parents=True)
     (root / "reports/tiny/06_monitor-evidently-3.html").write_text("of a batch that is gone")
@@ -1056,7 +1056,7 @@ def test_evidently_report_is_linked_with_its_size(
     [packed] = re.findall(r'id="packed">([^<]*)<', page)
     html = gzip.decompress(base64.b64decode(packed)).decode()
     assert "Size" in html  # the column's label
-    assert "7.25" in html  # what was measured, not what Evidently would find
+    assert "7.25" in html  # Modelbook's measurement, not Evidently's
     assert "0.125" in html
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', page + html)
     [list_item] = re.findall("<li>.*?</li>", result._repr_html_())

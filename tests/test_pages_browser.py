@@ -64,7 +64,7 @@ def serve_two_versions(folder: Path) -> None:
 
 
 def fail(folder: Path, stage: str) -> None:
-    """Let a stage have failed in its last figure but one, as a build would tell it."""
+    """Write the failure page of a stage that failed in its second last figure."""
     stem = config.stage_stem(stage)
     notebook = nbformat.read(folder / f"{stem}.ipynb", as_version=4)
     cell = [cell for cell in notebook.cells if cell.cell_type == "code"][-4]
@@ -82,7 +82,7 @@ def fail(folder: Path, stage: str) -> None:
 
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Opened]:
-    """Opens a page from disk with the network off: the page, what it asked for, what it complained of."""
+    """Open a page from disk without network; returns the page, its requests and its errors."""
     contexts = []
 
     def open_(path: Path, **options: object) -> tuple[Page, list[str], list[str]]:
@@ -134,7 +134,7 @@ DECIDED_ELSEWHERE = {"imgNode", "bgOverlap", "shortTextContent", "nonBmp", "elmP
 
 
 def find_undecided(result: AxeResults) -> list[str]:
-    """What axe leaves to a person: all that is not text in a chart, or a single character."""
+    """Results of axe that need a review: all except text in charts and single characters."""
     return [
         f"{rule['id']}: {node['html'][:120]}"
         for rule in result.response["incomplete"]
@@ -191,7 +191,7 @@ def test_pages_have_same_text_without_javascript(reports, opened):
     for path in one_page_per_kind(reports):
         page, _, _ = opened(path)
         assert page.evaluate(HIDDEN_CONTROLS) == [], path
-        page.evaluate(REMOVED_CONTROLS)  # they repeat what the tables say
+        page.evaluate(REMOVED_CONTROLS)  # they repeat the tables
         with_ = page.locator("body").inner_text()
         without = opened(path, java_script_enabled=False)[0].locator("body").inner_text()
         assert without == with_, path
@@ -255,4 +255,6 @@ def test_pages_have_accessible_structure(reports):
         assert [link for link in outline.all("a") if "href" not in link] == [], outline.path
         assert len(outline.ids) == len(set(outline.ids)), f"{outline.path}: an id stands twice"
         assert outline.all("iframe", "form", "object") == [], outline.path
-        assert outline.all("script") == [{}], outline.path  # ours, which the page names by digest
+        assert outline.all("script") == [{}], (
+            outline.path
+        )  # Modelbook's script, allowed by its digest

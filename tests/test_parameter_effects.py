@@ -78,7 +78,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "cost_tn": -5, "leak_auc": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
-# In test_monitoring: Evidently takes its time; resamples are seen where there are more entities.
+# Tested in test_monitoring: Evidently is slow, and resamples have an effect with more entities only.
 # In test_value: costs of other tasks.
 ELSEWHERE = {
     "finalize": {"class_costs", "cost_under", "cost_over"},
@@ -87,7 +87,7 @@ ELSEWHERE = {
 
 
 def observe(this: Any, shown: dict[str, Any]) -> Output:
-    """Everything that a run left and showed, but for the parameters and the facts of the run itself."""
+    """All entries of a run's products and outputs, without parameters and facts of the run."""
     receipt = {key: value for key, value in shown["verdict"].to_dict().items() if key != "facts"}
     result = dict(_flat("receipt", receipt))
     result |= {

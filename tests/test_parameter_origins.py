@@ -41,7 +41,7 @@ def compared(extra: str = "", injected: str = ""):
 
 
 class TestRetrainValues:
-    """What a retrain has set holds between the environment and the env file, until somebody changes the env file."""
+    """Values set by a retrain take precedence over the env file until the env file is changed."""
 
     def ingest(self, small_project, **typed):
         namespace = {

@@ -190,7 +190,9 @@ def test_delta_table_is_read_at_its_last_version(partitioned):
         )
     assert read_table("lake", partitioned)["x"].tolist() == [7.0, 7.0]
     assert len(list((partitioned / "lake").glob("*.parquet"))) == 2
-    assert len(parquet_folder.list_partitions(partitioned / "lake")) == 1  # what score reads
+    assert (
+        len(parquet_folder.list_partitions(partitioned / "lake")) == 1
+    )  # the files that score reads
     assert parquet_folder.sample_rows(partitioned / "lake", 9, 0)[0]["x"].tolist() == [7.0, 7.0]
 
 

@@ -56,7 +56,7 @@ def version_store(
 
 @pytest.fixture
 def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
-    """Three partitions of 200 rows, of which two break the contract; and what other writers leave beside them."""
+    """Three partitions of 200 rows, two with contract violations, and files of other writers."""
     rows = frame.copy()
     rows.loc[[7, 500], "size"] = 500.0
     for index, name in enumerate(NAMES):
@@ -136,7 +136,7 @@ def test_finished_partitions_are_skipped_after_interruption(run, table, version_
     with pytest.raises(KeyboardInterrupt):
         run()
     assert not (table.parent / "out").exists()
-    os.utime(table / NAMES[0])  # written anew meanwhile
+    os.utime(table / NAMES[0])  # modified meanwhile
     assert run().rows == 600
     assert scored_rows == [*NAMES, NAMES[0], NAMES[2]]
     check_equals_local_run(table, table.parent / "out", version_store)
@@ -338,7 +338,7 @@ def test_journaled_batch_is_stored_once_and_receives_outcomes(
         "champion", version_store.register(fitted(frame, contract), contract, frame)
     )
     out = tmp_path / "out"
-    for _ in range(2):  # the second begins anew, as after an interruption
+    for _ in range(2):  # the second run starts again, as after an interruption
         result = score(version_store, monkeypatch, table, out, "--journal")
         assert result.exit_code == 0, result.output
         ids = pd.concat([pd.read_parquet(out / name)["prediction_id"] for name in NAMES])

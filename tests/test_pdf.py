@@ -22,7 +22,7 @@ FAILS = PRINTS.replace("%%PDF-1.4", "half") + 'echo "no space left" >&2\nexit 3\
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with two reports, and pages beside them that are none."""
+    """A project with two reports and other pages."""
     (tmp_path / "reports/book").mkdir(parents=True)
     for name in (
         "01_ingest",

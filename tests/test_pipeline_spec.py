@@ -50,7 +50,7 @@ def cell(notebook: dict, name: str) -> dict:
 
 
 def problem_lines(project: Path) -> list[str]:
-    """The lines of what does not agree."""
+    """Lines of the error message about mismatches."""
     with pytest.raises(PipelineSpecError) as exc_info:
         pipeline_spec.check_pipeline(project)
     first, *lines = exc_info.value.problem.splitlines()

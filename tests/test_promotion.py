@@ -56,7 +56,7 @@ def root(template: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The versions that were asked to prove themselves, all of which do: starting MLflow takes seconds."""
+    """Replace the golden-row check, which starts MLflow; returns the verified versions."""
     requests: list[int] = []
     monkeypatch.setattr(
         promotion, "verify_golden_rows", lambda root, model, number: requests.append(number) or 30
@@ -537,7 +537,7 @@ def look():
         settled.tags["promoted_at"] == [e for e in entries if e.kind == "move"][-1].timestamp,
         history.find_integrity_errors(root, "tiny")]), flush=True)
 
-# The writes: text, entry, count, alias, three tags, applied; a kill comes before the one named.
+# Writes in order: text, entry, count, alias, three tags, applied; the kill precedes the named write.
 for move, steps in ((promote, (2, 4, 5, 8, 30)), (roll_back, (4, 30))):
     for step in steps:
         root = Path(sys.argv[1]).with_name(f"{move.__name__} {step}")

@@ -63,7 +63,7 @@ def test_numbers_of_search_spaces_are_rounded_once(experiment: Any) -> None:
             pycaret._list_range(*values, inclusive=True),
         )
         assert (rounded, [*map(type, rounded)]) == (numbers, [*map(type, numbers)])
-        rounded.clear()  # as whoever asks may
+        rounded.clear()  # callers may modify the result
         assert pycaret._list_range(*values, inclusive=True) == numbers
     grid = experiment._all_models_internal["ridge"].tune_grid["alpha"]
     assert grid == np_list_arange(0.01, 10, 0.01)

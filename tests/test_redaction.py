@@ -132,7 +132,7 @@ def test_build_writes_no_secret(tmp_path):
 
 
 def leak_into(small_project, stem, code, *, before, tag=False):
-    """Add a cell that shows secrets before a cell of a notebook, and leak them into what the stage writes."""
+    """Insert a cell with secrets before a cell of a notebook, and leak them into the stage's outputs."""
     file = small_project.root / f"notebooks/{stem}.ipynb"
     notebook = json.loads(file.read_text())
     ids = [cell["id"] for cell in notebook["cells"]]

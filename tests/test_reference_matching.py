@@ -114,14 +114,14 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     assert "study year 1" in result.sentence
     change = evaluation.change
     assert change is not None
-    # Without the rows that are hard to predict, the holdout itself has a higher ROC AUC.
+    # Without the hard rows, the ROC AUC of the holdout is higher.
     assert change.matched_holdout > change.holdout + 0.03
     assert change.mix + change.residual == pytest.approx(change.batch - change.holdout)
     assert evaluation.find_metric("roc_auc")["reference"] == change.matched_holdout
 
 
 def fill(rows: pd.DataFrame) -> pd.DataFrame:
-    """The feed of the year before sends 0 where it has nothing."""
+    """The feed of the previous year sends 0 instead of missing values."""
     empty = np.arange(len(rows)) % 3 == 0
     return rows.assign(**{n: rows[n].mask(empty, 0.0) for n in ("history", "visits")})
 

@@ -82,7 +82,7 @@ def fit(frame: pd.DataFrame, contract: Contract) -> Any:
 def version_parts(
     frame: pd.DataFrame, holdout_entities: set[int], contract: Contract
 ) -> dict[str, Any]:
-    """What a version consists of: ``held`` names the entities held out."""
+    """Contents of a version with ``holdout_entities`` in its holdout."""
     out = frame["who"].isin(holdout_entities)
     evaluated, model = fit(frame[~out], contract), fit(frame, contract)
     holdout = frame[out].reset_index(drop=True)
@@ -382,7 +382,7 @@ def test_version_contains_everything_it_was_registered_with(
     assert reloaded.contract == contract
     assert {name: reloaded.metrics[name] for name in contents["metrics"]} == contents["metrics"]
     for stored, inputs in ((reloaded.reference, "reference"), (reloaded.golden_rows, "golden")):
-        # Texts are objects in memory, and of the type str where pandas 3 reads them.
+        # pandas 3 reads texts as the type str instead of object.
         pd.testing.assert_frame_equal(stored, contents[inputs], check_dtype=False)
     assert (reloaded.tags["model"], reloaded.tags["rows"]) == ("logistic regression", "600")
     rows = contract.select_features(contents["reference"])
@@ -670,7 +670,7 @@ def test_shared_rows_are_in_both_holdouts(
 
 
 def write_version(folder: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
-    """A version with what pairing reads of it; to register one takes a second."""
+    """Minimal version for pairing, because registering one takes a second."""
     folder.mkdir()
     (folder / "contract.yaml").write_text(contract.to_yaml())
     (folder / "metrics.json").write_text(json.dumps(contents["metrics"]))

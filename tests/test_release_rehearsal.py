@@ -131,7 +131,7 @@ def create_secrets(folder: Path, checkout: Path, redis_url: str, webhook: int) -
 
 
 def create_images(folder: Path, checkout: Path, service_environment: Path) -> dict[str, Image]:
-    """What the images hold; the volume is where the checkout generates."""
+    """Images of the release; their volume is the checkout's generated folders."""
     folder.mkdir()
     for path in [checkout / "pipeline.yaml", *checkout.glob("env*.yaml")]:
         shutil.copy(path, folder)
@@ -184,7 +184,7 @@ def install(overlay: Overlay, address: str, why: str) -> None:
 
 
 def predict(overlay: Overlay, port: int) -> dict[str, Any]:
-    """The answer to the example of the service's documentation, as a release's check asks."""
+    """Prediction for the example of the service's documentation, as in the release check."""
     script = [BIN / "python", ROOT / "deploy/ci/smoke.py", f"http://127.0.0.1:{port}"]
     return json.loads(run(script, ROOT, {"SMOKE_KEY": overlay.secrets["caller-key"]}))
 
@@ -302,7 +302,7 @@ def start_monitoring(
 
 
 def alter_scorer(s3: Any) -> None:
-    """Plant the fault: the newest version's scorer in the bucket is not what was registered."""
+    """Inject a fault: alter the scorer of the newest version in the bucket."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="artifacts/")
     scorers = [
         entry
@@ -316,7 +316,7 @@ def alter_scorer(s3: Any) -> None:
 
 
 def roll_back(overlay: Overlay, page: dict[str, Any]) -> None:
-    """Do what the page's runbook says, as a job."""
+    """Roll back as the runbook describes, as a job."""
     runbook = page["annotations"]["runbook_url"].rpartition("#")[2]
     show(f"paged: {page['labels']['alertname']}; its runbook is runbooks.md#{runbook}")
     text = (ROOT / "docs/deploy/runbooks.md").read_text()
@@ -379,7 +379,7 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
             overlay.wait_for(lambda read=read: read()["model_version"] == 2, name)
             show(f"{name} follows to version 2, without a deployment")
         alter_scorer(s3)
-        service.close()  # a new pod fetches the files anew
+        service.close()  # a new pod downloads the files again
         service.enter_context(overlay.run_deployment("modelbook", "--port", str(port)))
         paged = "/page", "NoVersionInService"
         roll_back(overlay, overlay.wait_for(lambda: webhook.list_alerts().get(paged), "the page"))

@@ -85,7 +85,7 @@ def root(server: MLflowServer, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project whose store is an MLflow server that asks for a password."""
+    """A project whose store is an MLflow server with a password."""
     (tmp_path / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\n"
         f"database_uri = sqlite:///{tmp_path}/auth.db\n"
@@ -135,7 +135,7 @@ def move(root: Path, model: str, number: int, before: int | None) -> history.His
 
 
 def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[str]]:
-    """The champion by the alias, and by the history, and what is wrong with that."""
+    """Champion by the alias and by the history, and integrity errors."""
     result = aliases.query_aliases(root, model).get(aliases.CHAMPION)
     return (
         result.number if result else None,
@@ -440,7 +440,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     stored_objects = bucket.list_objects_v2(Bucket="models", Prefix="team")["Contents"]
     for process_or_object in stored_objects:
         bucket.delete_object(Bucket="models", Key=process_or_object["Key"])
-    assert served_models.load_champion(second_machine, BOOK).number == 1  # what was fetched stays
+    assert served_models.load_champion(second_machine, BOOK).number == 1  # cached files remain
     (first_machine / "store.yaml").write_text(
         f"tracking_uri: {address}\nartifacts: s3://nowhere/team"
     )

@@ -32,7 +32,7 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 def template(
     rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
-    """Version 1, the champion, answers the base rate to all; version 2 has learned something."""
+    """A store with version 1, which predicts the base rate, as champion, and a fitted version 2."""
     result = VersionStore(tmp_path_factory.mktemp("replay"))
     result.alias(
         "champion", result.register(fitted(rows, contract, DummyClassifier()), contract, rows)
@@ -139,7 +139,7 @@ def test_replay_errors_state_next_step(project, make_frame) -> None:
 
 
 class FixedScorer:
-    """Answers what it is told to, whatever is asked."""
+    """A scorer with fixed predictions."""
 
     def __init__(self, contract: Contract, *numbers: list[float]) -> None:
         self.decision_rule, self._numbers = (

@@ -688,7 +688,7 @@ def test_page_runs_no_foreign_scripts_and_loads_nothing(tmp_path: Path) -> None:
     html = published(tmp_path, *cells, concluding(verdict()))
     html, n_scripts = re.subn(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     digest = templating.create_environment().globals["script_digest"]
-    assert n_scripts == 1  # ours, and the page lets no other run
+    assert n_scripts == 1  # Modelbook's script; the page allows no other
     assert f"script-src '{digest}'\">" in html
     assert not re.search(
         r"<script|<iframe|javascript:|\son\w+=|require\.js|MathJax", html, re.IGNORECASE
@@ -864,7 +864,7 @@ READS = {
 
 
 def built_book(root: Path, book: str = "tiny", champion: int = 2, **environment: str) -> None:
-    """Receipts of all stages, each begun an hour after the one before, or when it is said."""
+    """Write receipts of all stages, which start one hour after another or at given times."""
     score = {"name": "ROC AUC", "value": 0.723, "interval": [0.681, 0.769]}
     result: dict[str, Any] = {
         "finalize": {"status": "beats baseline", "numbers": [score], "details": {"version": 2}},
@@ -1009,7 +1009,7 @@ def test_index_holdout_metric_is_of_champion_not_candidate(tmp_path: Path) -> No
     )
     text = glanced(html)[1]
     assert missing_facts(text, 0.799, 0.7, 0.9, "2024-05-06 07:08 UTC", "0.723") == ["0.723"]
-    html = index.write(tmp_path).read_text(encoding="utf-8")  # no run tells of version 1
+    html = index.write(tmp_path).read_text(encoding="utf-8")  # no run mentions version 1
     assert missing_facts(glanced(html)[1], 0.723, 2) == []
 
 
@@ -1056,7 +1056,7 @@ def test_index_lists_decisions_newest_first(tmp_path: Path) -> None:
     assert missing_facts(champion, 1, "roll back", "anna", "2024-05-07 03:00 UTC") == []
     assert missing_facts(monitored, "watch", 2) == []
     of_champion = glanced(index.write(tmp_path).read_text(encoding="utf-8"))[-1]
-    assert monitored != of_champion  # it says that version 2 is not the champion
+    assert monitored != of_champion  # states that version 2 is not the champion
     part = html.split('<details class="history"')[1].split("</table>")[0]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in part.split("<tr>")[2:]]
     assert rows[0] == [
@@ -1114,7 +1114,7 @@ def test_diagram_shows_state_of_each_stage(tmp_path: Path) -> None:
         assert missing_facts(boxes[stage][1], fact) == [], stage
     labels = re.findall(r'<svg[^>]*aria-label="([^"]+)"', html)
     assert len(labels) == 2
-    for label in labels:  # as much as the picture shows: its state, and what the stage reads
+    for label in labels:  # as in the figure: state and upstream stages
         for part, stage in zip(label.split(";"), READS, strict=True):
             assert missing_facts(part, stage, states[stage][1], *READS[stage]) == []
     assert html.count('class="flow standing"') == 1
@@ -1146,7 +1146,7 @@ def test_diagram_has_an_arrow_per_dependency_without_overlapping_boxes() -> None
     assert len(set(corners)) == len(READS)
     assert "<path" not in pipeline_diagram.draw_pipeline(
         "tiny", boxes, {}
-    )  # nothing is known of what they read
+    )  # their upstream stages are unknown
 
 
 def test_failed_stage_links_its_page_notebook_and_last_good_report(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_json_csv_and_batch_match_the_model(
     assert champion.scorer.is_compiled, champion.tags["scorer"]
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
-    )  # which nobody has seen
+    )  # unseen categories
     expected = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
     with client_of(version_store.root, BOOK) as client:
@@ -229,7 +229,7 @@ def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) 
         assert post(client, row["example"]).status_code == 200
         assert 'name="born"' in client.get("/").text
         result = client.post("/", data={**ROW, "rooms": "3", "new": "1", "price": "£4,000"}).text
-        assert "<caption>" in result  # of the table of what moves the prediction
+        assert "<caption>" in result  # of the table of reasons
         assert "£4,000" in result
         wrong = client.post("/", data={**ROW, "born": "never"}).text
         assert missing_facts(wrong, "Birth", "&quot;never&quot;", "%Y-%m-%d") == []

@@ -113,7 +113,7 @@ class RetrainProject:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What the next build goes by."""
+        """Parameters of the next build."""
         env_values = yaml.safe_load(self.environment.read_text())
         return retrain_overrides.load_active_overrides(self.root, BOOK, env_values)
 
@@ -209,7 +209,7 @@ def test_failed_or_timed_out_build_raises(
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
-    """The build itself, of a program that stands in the place of Ploomber."""
+    """The build with a fake Ploomber program."""
 
     def build(script: str, left: float | None = None) -> int | None:
         program = tmp_path / "ploomber"
@@ -444,7 +444,7 @@ def test_retrain_command_prints_result_and_exit_code(
     assert run("--as-of", "may").exit_code == 2
 
 
-# What stands after a kill
+# State after a kill
 
 STEPS = [
     ("01_ingest", "starting the kernel"), ("03_compare", "setting up"), ("04_finalize", "registering"),

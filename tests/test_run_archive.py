@@ -117,7 +117,7 @@ class TestArchiveRun:
             "02_explore.html",
             "02_explore.ipynb",
         }
-        assert len(names(first.parent / "figures")) == 2 * len(STEMS) + 1  # one was drawn anew
+        assert len(names(first.parent / "figures")) == 2 * len(STEMS) + 1  # one figure changed
         numbers = [archive_notice(second / f"{stem}.html") for stem in STEMS]
         assert numbers == ["1", "2", "1", "1", "1", "1"]  # the run that made the page
 

@@ -33,7 +33,7 @@ def project(tmp_path):
 
 
 def page(root, a="1", b="2"):
-    """The page of two runs: its HTML, and its words alone."""
+    """Comparison page of two runs: HTML and plain text."""
     html = run_archive.write_comparison(
         root, "tiny", *history.compare_runs(root, "tiny", a, b)[:2]
     ).read_text()
@@ -110,7 +110,9 @@ def test_equal_runs_have_no_differences(project):
     assert re.search(r"\b12 figures\b", text)
     assert "<img" not in html
     assert "finalize brier" not in text
-    assert "finalize Brier score 0.1000 0.1000 0" in text  # folded away with what is the same
+    assert (
+        "finalize Brier score 0.1000 0.1000 0" in text
+    )  # in the collapsed section of equal values
 
 
 def test_changed_parameters_and_decisions_are_listed(project):

@@ -139,7 +139,7 @@ def execute(root, stage, code):
 
 
 def find_changes(root, a="last-1", b="last"):
-    """What differs, but for the headline metrics that are equal."""
+    """Differences, without equal headline metrics."""
     changes = history.compare_runs(root, "tiny", a, b)[2]
     return {
         (change.kind, change.name): (change.a, change.b)
@@ -278,7 +278,7 @@ class TestRecordRun:
 
     def test_killed_recording_leaves_no_folder(self, project):
         (project / "models/tiny/monitor.json").unlink()
-        os.mkfifo(project / "models/tiny/monitor.json")  # whoever reads it waits
+        os.mkfifo(project / "models/tiny/monitor.json")  # reading it blocks
         running = subprocess.Popen(
             [sys.executable, "-c", RECORD_RUNS, str(project), json.dumps(ALL_RAN), "1"]
         )
@@ -461,7 +461,7 @@ class TestDiffRuns:
         assert result[("parameter", "compare.folds")] == ("5", "20")
         assert result[("stage", "compare")] == ("ran", "failed")
         assert result[("metric", "finalize.roc_auc")] == (0.75, None)
-        assert ("metric", "finalize.brier") not in result  # the headline alone
+        assert ("metric", "finalize.brier") not in result  # only the headline metric
         assert not [name for about, name in result if about == "verdict"]
         [why] = [
             change.note
@@ -564,7 +564,7 @@ def modelbook(root, *args, **environ):
 
 
 def on_terminal(root, columns, *args):
-    """What a command prints on a terminal, without its colours."""
+    """Output of a command on a terminal, without colours."""
     controller, terminal = pty.openpty()
     environ = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     subprocess.run(
@@ -606,7 +606,7 @@ class TestCommands:
         assert "'lr lda qda nb knn dt rf et ada gbc lightgbm mlp'" in rows[1]
         assert "ROC AUC 0.750, promote" in rows[1]
         assert "run.json" in rows[2]
-        assert rows[0].index("ok") == rows[1].index("failed at")  # columns stand in line
+        assert rows[0].index("ok") == rows[1].index("failed at")  # columns are aligned
 
     def test_runs_command_prints_utc(self, project):
         write_run(project, start_time=1_700_000_000)

@@ -149,7 +149,7 @@ class TestCommands:
 
 
 def products(project) -> dict[str, int]:
-    """What the book has built, without the notes that MLflow and its clients keep of their own."""
+    """Products of the book, without internal files of MLflow and its clients."""
     return {
         path: time
         for path, time in project.list_products().items()

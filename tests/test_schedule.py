@@ -118,7 +118,7 @@ class TestGitHub:
         [step] = job["steps"]
         assert (
             "${{" not in step["run"]
-        )  # values come by the environment: nobody's text becomes a command
+        )  # values are passed by the environment, so that no text is executed
         (project_root / "code").write_text(str(code))
         environ = {
             **MINIMAL_ENV,
@@ -136,7 +136,7 @@ class TestGitHub:
 
 
 class FakeOperator:
-    """Stands in for Airflow's operators, DAGs included: records its arguments and its downstream task."""
+    """Fake for Airflow's operators and DAG, which records arguments and downstream tasks."""
 
     def __init__(self, name: str = "", **kwargs: Any) -> None:
         self.name, self.kwargs, self.downstream = kwargs.get("task_id", name), kwargs, None
@@ -157,7 +157,7 @@ TASKS: dict[str, FakeOperator] = {}
 
 @pytest.fixture
 def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeOperator]:
-    """What the DAG's file makes, where Airflow is not installed: it has an environment of its own."""
+    """Objects of the DAG file, executed with fake operators instead of Airflow."""
     operators = {
         "airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator",
         "airflow.providers.standard.operators.python": "ShortCircuitOperator",

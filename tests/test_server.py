@@ -51,7 +51,7 @@ def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
 
 @pytest.fixture(scope="module")
 def server(template: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
-    """A server for the tests that only send requests; its log lies in its folder."""
+    """A server for tests that only send requests, with a log file in its folder."""
     with running(template.copy(tmp_path_factory.mktemp("served")).root) as server:
         yield server
 
@@ -128,7 +128,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
         for client in clients:
             client.start()
         wait(lambda: all(len(client.responses) > 100 for client in clients))
-        # What came before the last check is not written again: a write after a while checks.
+        # Rows before the last check are not written again; a later write checks the file.
         time.sleep(2 * FILE_CHECK_SECONDS)
         counts = [len(client.responses) for client in clients]
         wait(lambda: all(len(client.responses) > count for client, count in zip(clients, counts)))
@@ -144,7 +144,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
             client.is_stopped = True
             client.join(30)
         wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
-        # One request of each caller may have been answered while its count was read.
+        # Each client may have received one response while its count was read.
         later = {
             response["id"]
             for client, count in zip(clients, counts)

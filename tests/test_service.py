@@ -619,7 +619,7 @@ class TestLimits:
             ) == (200, 300)
 
     def test_garbage_collection_leaves_out_objects_of_the_start(self, version_store):
-        gc.unfreeze()  # what conftest.py has frozen
+        gc.unfreeze()  # objects frozen in conftest.py
         try:
             before = len(gc.get_objects())
             with serve(version_store):

@@ -256,7 +256,11 @@ class TestPipelineFile:
             for name, value in config.validate(task, values)
             if value != getattr(config.STAGES[task](), name)
         }
-        assert differing == {"currency", "capacity", "amount"}  # what the bundled book's costs mean
+        assert differing == {
+            "currency",
+            "capacity",
+            "amount",
+        }  # parameters of the bundled book's costs
 
     def test_products_are_named_after_stage_stem(self):
         for task in self.described["tasks"]:
@@ -349,7 +353,7 @@ class TestProgress:
             "registering",
         ]
         assert [step.endswith("\n") for step in steps] == [False, True]
-        assert len(steps[1].rstrip("\n")) >= len(steps[0])  # covers what stood there
+        assert len(steps[1].rstrip("\n")) >= len(steps[0])  # overwrites the previous text
 
 
 class TestExplainFailure:

@@ -14,7 +14,7 @@ from modelbook import config
 from modelbook.extras.workbench import git_filter
 
 NOTEBOOKS = {stage: ROOT / "notebooks" / f"{config.stage_stem(stage)}.ipynb" for stage in STAGES}
-NAMED = {  # what of the stack each notebook shows at work
+NAMED = {  # libraries that each notebook names
     "ingest": {"pd", "head"},
     "explore": {"pd", "head", "isna", "duplicated"},
     "compare": {"mlflow", "search_runs", "experiment", "setup_options"},
@@ -142,7 +142,7 @@ class TestStageNotebook:
         assert inputs == config.STAGES[stage]().model_dump()
 
     def test_notebook_is_unchanged_by_git_filter(self, stage):
-        # else saving without an edit would show as a change
+        # otherwise saving without an edit would be a change
         assert git_filter.strip_outputs(read_committed(stage).encode()).decode() == read_committed(
             stage
         )

@@ -149,7 +149,7 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
                 [sys.executable, "-c", CODE, str(version_store.root)], stderr=subprocess.DEVNULL
             )
 
-        for name in ids:  # before there is a worker at all
+        for name in ids:  # before a worker runs
             client.xadd("modelbook:rows", {"row": TEXT, "id": name})
         client.xadd("modelbook:rows", {"row": "no JSON", "id": "bad"})
         first = worker()

@@ -37,13 +37,13 @@ def draw_table(groups: int, rows_per_group: int = 1, jitter: float = 0.0) -> pd.
 
 
 def draw_pair() -> pd.DataFrame:
-    """The difference of two columns is the answer, and neither is alone."""
+    """The difference of two columns is the target, but neither column is."""
     frame = draw_table(600)
     return frame.assign(y=(frame["x0"] > frame["x1"]).astype(int))
 
 
 def draw_rare() -> pd.DataFrame:
-    """1 % yes, which a feature tells apart a little."""
+    """1% positives and a weak feature."""
     frame = draw_table(1000)
     is_event = np.random.default_rng(1).permutation(1000) < 10
     return frame.assign(y=is_event.astype(int), x0=frame["x0"] + is_event)

@@ -181,7 +181,7 @@ def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "facts"),
     [
-        (b"a;b,c\n1;2,3\n1\n", [2, 3, 1]),  # fields, the line that has others, and how many
+        (b"a;b,c\n1;2,3\n1\n", [2, 3, 1]),  # fields, the line that differs, and its fields
         (b"a,b\n" + b"1,2\n" * 50 + b"1,2,\n", [2, 52, 3]),
         (b"a,b,a\n1,2,3\n", ["'a'"]),
         (b"a, a\n1,2\n", ["'a'"]),

@@ -25,7 +25,7 @@ TWICE = ["all features, with another target", "all features and the target"]
 ORIGIN = ["rows", "entities", "periods"]
 VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
 LEADER = ["ada", "lr"]
-# The function, its table, and what the sentence holds: no words but the table's own.
+# Function, table and facts of the sentence, all from the table.
 SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 members", "year 1, 2"]}, [20, "5 members", "1, 2"]),
     (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),

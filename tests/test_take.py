@@ -73,7 +73,7 @@ class TestTake:
         numbers = subprocess.run(
             diff, cwd=small_project.root, capture_output=True, text=True
         ).stdout
-        assert int(numbers.split()[1]) <= 1  # nothing else differs: a comma at most
+        assert int(numbers.split()[1]) <= 1  # no other differences, except for a comma
         assert "nothing to do" in take(SHARED_NOTEBOOK, "--yes").stdout
 
     @pytest.mark.long

@@ -118,7 +118,7 @@ def test_multiclass_book_is_built_and_monitored(classes: BuiltBook) -> None:
         "ingest": "accepted", "explore": "clear", "compare": "", "finalize": "beats baseline",
         "deploy": "promote", "monitor": "watch",
     }  # fmt: skip
-    assert "member" not in classes.verdict("ingest")["sentences"][1]  # single rows, of nobody
+    assert "member" not in classes.verdict("ingest")["sentences"][1]  # rows without entities
     finalized = classes.verdict("finalize")
     assert finalized["numbers"][0]["name"] == "ROC AUC"
     assert "%" in finalized["sentences"][0]

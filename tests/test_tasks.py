@@ -59,13 +59,13 @@ def table(task: Task, seed: int = 0) -> pd.DataFrame:
 
 @pytest.fixture(scope="module", params=[AMOUNT, CLASSES], ids=["regression", "multiclass"])
 def case(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A task, a model fitted on a table of it, and another table that the model has answered."""
+    """A task, a model fitted on its table, and another table with predictions."""
     task: Task = request.param
     model, rows = fitted(task, table(task)), table(task, 1)
     return {"task": task, "model": model, "rows": rows, "scored": task.score_rows(model, rows)}
 
 
-# What a book asks for
+# Parameters of a book
 
 
 def test_automatic_parameters_depend_on_task() -> None:
@@ -345,7 +345,7 @@ def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[s
         np.testing.assert_allclose(scaled["difference"], result["difference"])
 
 
-# A model's answers
+# Predictions
 
 
 def test_served_columns_round_trip_to_score(case: dict[str, Any]) -> None:
@@ -508,7 +508,7 @@ def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
         assert ("EUR" in sentences[-1]) == (champion is worse)
 
 
-# What one column tells
+# Univariate scores
 
 
 def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> None:

@@ -56,11 +56,11 @@ METRICS = Binary.pycaret_metric_names
 
 
 def silent(*_: Any, detail: str = "") -> None:
-    """Progress that nobody reads."""
+    """Progress callback that does nothing."""
 
 
 def draw_scores(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
-    """Scores that are the true probabilities; every entity stands ``repeat`` times, with one outcome."""
+    """Scores equal to the true probabilities; ``repeat`` rows per entity with the same outcome."""
     random = np.random.default_rng(seed)
     score = random.beta(1, 2, rows)
     outcome = (random.uniform(size=rows) < score).astype(int)
@@ -68,7 +68,7 @@ def draw_scores(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
 
 
 def one_entity_each(scored: ScoredRows) -> ScoredRows:
-    """The same rows, as if each were an entity of its own."""
+    """The same rows, each as its own entity."""
     return ScoredRows(scored.outcome, scored.score, np.arange(len(scored)))
 
 
@@ -621,7 +621,7 @@ def test_quadratic_discriminant_analysis_accepts_collinear_columns(experiment: E
 
 @pytest.fixture(scope="module")
 def comparison_of_three(experiment: Experiment) -> dict[str, Any]:
-    """A baseline, a family that there is not and one that there is, with what was told and logged of them."""
+    """Comparison of the baseline, an unknown family and a family, with messages and logged candidates."""
     steps: list[Any] = []
     logged: list[Candidate] = []
 
@@ -692,7 +692,7 @@ def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract)
 
 def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all years of a member, and ``noise`` gives the member away. Where a member's
-    # rows stood in two folds, a tree would know them by heart.
+    # rows were in two folds, a tree would memorise them.
     random = np.random.default_rng(0)
     secret = train.assign(
         noise=train["who"].astype(float),
@@ -789,10 +789,7 @@ def test_tuning_reports_progress_of_each_setting_and_fold(
     )
     repeated = tune(experiment, "lr", "mcc", 2, 1000, seed=1)
     pd.testing.assert_frame_equal(result.trials, repeated.trials)
-    assert capfd.readouterr() == (
-        "",
-        "",
-    )  # Optuna tells of each trial, and would do so in the notebook
+    assert capfd.readouterr() == ("", "")  # Optuna would log each trial in the notebook
     best = result.trials[result.trials["state"] == "completed"]["mean"].max()
     np.testing.assert_allclose(
         result.out_of_fold_scores, experiment.predict_out_of_fold(result.pipeline).score
@@ -879,7 +876,7 @@ def test_eligible_settings_are_returned_with_fold_scores_best_first(
 ) -> None:
     result = tune_one_parameter(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
     assert result.fold_scores.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
-    # Without each of the folds in turn, the second, the first and the first (a tie) are chosen.
+    # Leaving out one fold at a time, the second, the first and the first (a tie) are chosen.
     nested, best = (0.7 + 0.7 + 0.71) / 3, (0.8 + 0.7 + 0.71) / 3
     shared = np.sqrt(1 + 3 / 2)
     assert estimate_optimism(result.fold_scores) == pytest.approx(shared * (best - nested))
@@ -959,7 +956,7 @@ def test_families_are_skipped_after_budget(
 
 
 class TimedExperiment:
-    """An experiment whose families take these seconds a fold, by a clock of its own."""
+    """An experiment whose families take these seconds per fold, by a fake clock."""
 
     folds, task = 4, SimpleNamespace(headline_metric="roc_auc")
 
@@ -988,11 +985,14 @@ class TimedExperiment:
         (
             {"slow": 16, "fast": 1},
             "dummy ok, fast ok, slow ok",
-        ),  # 64 s of 100: behind the other, where it fits
+        ),  # 64 s of 100: postponed until it fits
         ({"slow": 20, "fast": 1}, "dummy ok, fast ok, slow skipped"),  # 80 s, and 76 are left
         ({"slow": 12, "fast": 1}, "dummy ok, slow ok, fast ok"),
         ({"fast": 1, "slow": 23}, "dummy ok, fast ok, slow ok"),  # nothing waits behind it
-        ({"fast": 1, "slow": 26}, "dummy ok, fast ok, slow skipped"),  # 104 s, of which 26 are gone
+        (
+            {"fast": 1, "slow": 26},
+            "dummy ok, fast ok, slow skipped",
+        ),  # 104 s, of which 26 have elapsed
         ({"slow": 90}, "dummy ok, slow ok"),  # without it there would be no leaderboard
         ({"slow": 60, "slower": 90}, "dummy ok, slower ok, slow skipped"),
         ({"slow": 30, "slower": 40, "fast": 8}, "dummy ok, fast ok, slow skipped, slower skipped"),
@@ -1047,7 +1047,7 @@ def test_gain_of_more_rows_is_paired_by_fold() -> None:
 
 
 def describe_curve(*values: float, metric: str = "roc_auc") -> str:
-    """What is told of a curve whose last shares have these means, with a spread of 0.01 of each step."""
+    """Summary of a learning curve whose last points have these means, with steps of standard deviation 0.01."""
     shares = learning_curve.TRAIN_SHARES[-len(values) :]
     rows = [
         (share, fold, 100, value + 0.005 * fold * index)
@@ -1387,11 +1387,11 @@ def test_final_model_summary_states_main_results(
     )
 
 
-# Beside the simple model
+# Comparison with the simple model
 
 
 def compare_with_simple(gain: float, reach: float, loss: float = 0.0) -> pd.DataFrame:
-    """What ``beside`` gives, of a model that gains so much ROC AUC and log loss on the simple one."""
+    """Comparison of a model that gains this ROC AUC and log loss on the simple model."""
     gains = {"roc_auc": gain, "log_loss": loss}
     return pd.DataFrame([
         {"is": "simple", "candidate": "logistic regression", "metric": name, "value": 0.7, "low": 0.6, "high": 0.8,
@@ -1498,7 +1498,7 @@ class TestFairnessGaps:
     def rows(
         self, recall_by_group: dict[str, float], group_size: int = 400
     ) -> tuple[ScoredRows, pd.DataFrame]:
-        """Two groups whose scores find the share ``found`` of the yes, at threshold 0.5, and nothing else."""
+        """Scores of groups with ``recall_by_group`` at threshold 0.5 and no false positives."""
         random = np.random.default_rng(1)
         group = np.repeat(list(recall_by_group), [group_size, 2 * group_size])
         outcome = random.integers(0, 2, len(group))

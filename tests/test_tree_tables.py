@@ -137,9 +137,9 @@ def make_predictor_of(tmp_path: Path) -> Callable[..., TreePredictor]:
 
 
 def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
-    """Rows on each threshold and on both sides of it, beside zero, far away, and with gaps."""
+    """Rows at each threshold and on both sides, near zero, far away, and with missing values."""
     sizes = np.abs(masks.low)
-    # LightGBM's name for zero is not told to the last digit; CatBoost's for a gap is the largest.
+    # LightGBM's zero threshold has rounding errors; CatBoost encodes missing values as the largest number.
     at = np.unique(masks.low[(sizes > 1e-30) & (sizes < 1e30)])
     takes_gaps = not isinstance(model, BaseEnsemble)
     odd = [0.0, -0.0, 1e-40, -1e-40, 1e30, -1e30, *([np.nan] if takes_gaps else [])]
@@ -157,7 +157,7 @@ def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
 def test_extracted_trees_predict_like_the_estimator(name: str, make_predictor_of: Any) -> None:
     model, fitted_rows = grown(name), TREES[name][1]
     result = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
-    if fitted_rows is KINDS:  # codes that the model knows and others
+    if fitted_rows is KINDS:  # known and unknown codes
         result[:, 2] = WIDE.choice([*range(50), np.nan], len(result))
     rows = np.vstack([result, fitted_rows])
     expected = expected_scores(model, rows)
@@ -252,7 +252,7 @@ def test_many_trees_with_one_split_a_level_are_in_no_booster(
     model, boosting = grown("catboost of many trees"), grown("histograms of three")
     predictor = make_predictor_of([model, boosting], [0.5, 0.5])
     text = (tmp_path / "kernel.txt").read_text()
-    assert text.count("Tree=") == 20 * 6  # of the other model, with empty ones beside
+    assert text.count("Tree=") == 20 * 6  # of the other model, and empty trees
     rows = np.vstack([KINDS, KINDS[:, ::-1]])
     rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
     expected = (expected_scores(model, rows) + expected_scores(boosting, rows)) / 2

@@ -21,7 +21,7 @@ BODY = {"verdict": "watch", "sentences": ["Batch 4 has 100 rows."], "text": "µ"
 
 
 class StatusServer:
-    """A server that answers with each of some statuses in turn, the last one for ever."""
+    """A server that responds with the given statuses in turn, and then always with the last."""
 
     def __init__(self, statuses: list[int], delay: float) -> None:
         self.statuses, self.delay, self.got = statuses, delay, []

@@ -37,7 +37,7 @@ COMPARE_NOTEBOOK = "notebooks/03_compare.ipynb"
 
 
 class Clone(SmallProject):
-    """A clone of a small project, with an environment of its own in ``.venv``."""
+    """A clone of a small project with its own environment in ``.venv``."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

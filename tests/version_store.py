@@ -78,7 +78,7 @@ def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) ->
 
 
 class VersionStore:
-    """A project's folder with registered versions, aliases on them, and nothing else."""
+    """A project folder with registered versions and aliases only."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.count = put_empty_store(root), 0

@@ -1,4 +1,4 @@
-"""Real columns: 30 kinds in 10 file formats, drafted and read by every reader."""
+"""Real columns: 30 cases in 10 file formats, drafted and parsed by all readers."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ FILES = (
 
 
 def run_recipe(number: int, make_case: Any, file_format: str, folder: Path) -> str:
-    """Draft a recipe's table and read it in every way; returns what is wrong."""
+    """Draft the table of a case and parse it with all readers; returns the first error."""
     random = np.random.default_rng(number)
     recipe = make_case(random)
     x = random.normal(50, 10, N).round(2)

@@ -55,7 +55,7 @@ def build(small_project: SmallProject, book: str, values: dict[str, Any]) -> Any
 def run_stages(
     small_project: SmallProject, book: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a build up to deploy does, without kernels and pages."""
+    """Run the stages up to deploy in this process, without kernels and pages."""
     name = f"env.{book}.yaml"
     env = {**yaml.safe_load((small_project.root / name).read_text()), **QUICK_COMPARISON, **values}
     store.ensure_store(small_project.root)
@@ -72,8 +72,8 @@ def run_stages(
 def test_real_table_is_drafted_built_promoted_served_and_monitored(
     write: Any, project: Callable[..., SmallProject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A build takes one table through all six stages. The others go in this process without explore,
-    # which decides nothing, and are monitored by the command alone.
+    # One table is built with all six stages. The others run in this process without explore, and are
+    # monitored by the command.
     is_whole = write is write_passengers
     small_project = project() if is_whole else project("explore")
     monkeypatch.chdir(small_project.root)
