@@ -56,7 +56,7 @@ CLASSES = {
 }  # fmt: skip
 
 
-def regression_rows(
+def make_regression_rows(
     seed: int = 0, entities: int = 300, years: tuple[int, ...] = (1, 2, 3), offset: float = 0.0
 ) -> pd.DataFrame:
     """``amount`` is 1,000 + 20 a unit of ``size``, 100 more for colour 11; ``offset`` is added to all amounts."""
@@ -68,7 +68,7 @@ def regression_rows(
     return table.assign(amount=recorded + random.normal(0, 250, rows) + offset)
 
 
-def multiclass_rows(seed: int = 0, rows: int = 700) -> pd.DataFrame:
+def make_multiclass_rows(seed: int = 0, rows: int = 700) -> pd.DataFrame:
     """``kind`` follows from ``size``, blurred."""
     random = np.random.default_rng(seed)
     table = _features(random, rows)
@@ -84,9 +84,9 @@ def _features(random: np.random.Generator, rows: int) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def of_number() -> Contract:
+def make_regression_contract() -> Contract:
     return Contract.model_validate(NUMBER)
 
 
-def of_classes() -> Contract:
+def make_multiclass_contract() -> Contract:
     return Contract.model_validate(CLASSES)

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
 from small_project import ROOT
-from task_books import of_classes, of_number
+from task_books import make_multiclass_contract, make_regression_contract
 from typer.testing import CliRunner
-from version_store import BOOK, VersionStore, client_of, fitted
+from version_store import BOOK, VersionStore, fit_pipeline, make_client
 
 from modelbook import tasks
 from modelbook.ab import analysis, split_traffic, summary
@@ -266,13 +266,15 @@ def test_sample_ratio_p_value_with_too_few_users_is_none() -> None:
 
 
 @pytest.fixture(scope="module")
-def template(
+def template_store(
     frame_: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     """A store with version 1, which predicts the base rate, as champion, and a fitted version 2 as challenger."""
     result = VersionStore(tmp_path_factory.mktemp("ab"))
     for alias, estimator in (("champion", DummyClassifier()), ("challenger", None)):
-        result.alias(alias, result.register(fitted(frame_, contract, estimator), contract, frame_))
+        result.alias(
+            alias, result.register(fit_pipeline(frame_, contract, estimator), contract, frame_)
+        )
     return result
 
 
@@ -282,8 +284,8 @@ def frame_(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
-    return template.copy(tmp_path)
+def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
+    return template_store.copy(tmp_path)
 
 
 def settings(root: Path, text: str) -> None:
@@ -299,7 +301,7 @@ def serve_traffic(
     names = ["colour", "size", "noise", "flag", "who"]
     rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
             for row in frame[names].to_dict("records")]  # fmt: skip
-    with client_of(version_store.root, BOOK) as client:
+    with make_client(version_store.root, BOOK) as client:
         result = client.post("/predict", json=rows).json()
         outcomes = [
             {"id": prediction["id"], "outcome": int(outcome)}
@@ -402,7 +404,7 @@ def test_bucket_depends_on_user_and_determines_variant() -> None:
 
 
 def test_ab_without_challenger_or_with_different_targets_raises(
-    version_store: VersionStore, template: VersionStore, frame_: Any
+    version_store: VersionStore, template_store: VersionStore, frame_: Any
 ) -> None:
     journal = Journal(default_url(version_store.root, BOOK), BOOK)
     version_store.alias("challenger", None)
@@ -415,23 +417,25 @@ def test_ab_without_challenger_or_with_different_targets_raises(
     with pytest.raises(
         ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"
     ):
-        split_traffic.require_same_question(of_number(), of_classes(), "version 2", "version 1")
+        split_traffic.require_same_question(
+            make_regression_contract(), make_multiclass_contract(), "version 2", "version 1"
+        )
 
 
 def test_row_losses_depend_on_task() -> None:
     kinds = ScoredRows.from_arrays([0, 2], [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]], [1, 2])
-    assert tasks.get_task(of_classes()).row_losses(kinds) == pytest.approx(
+    assert tasks.get_task(make_multiclass_contract()).row_losses(kinds) == pytest.approx(
         [0.09 + 0.04 + 0.01, 0.25 + 0.25]
     )
-    assert tasks.get_task(of_number()).row_losses(
+    assert tasks.get_task(make_regression_contract()).row_losses(
         ScoredRows.from_arrays([3.0], [5.5], [1])
     ) == pytest.approx([2.5])
 
 
 @pytest.mark.parametrize(
     ("contract_", "prediction", "sure", "outcome", "loss"),
-    [(of_classes(), '"low"', '{"low": 0.7, "middle": 0.2, "high": 0.1}', "low", 0.14),
-     (of_number(), "12.5", None, 10.0, 2.5)],
+    [(make_multiclass_contract(), '"low"', '{"low": 0.7, "middle": 0.2, "high": 0.1}', "low", 0.14),
+     (make_regression_contract(), "12.5", None, 10.0, 2.5)],
     ids=["classes", "number"],
 )  # fmt: skip
 def test_journal_rows_have_losses_of_their_task(
@@ -561,7 +565,7 @@ def test_promote_with_require_ab_needs_decision_for_version(
     inputs = {"reason": "", "override": "agreed", "commit": "c0ffee"}
     with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):
         promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=equal)
-    version_store.register(fitted(frame_, contract), contract, frame_)
+    version_store.register(fit_pipeline(frame_, contract), contract, frame_)
     with pytest.raises(PromotionError, match="the A/B test is about version 2, not 3"):
         promotion.promote(version_store.root, BOOK, 3, **inputs, ab_result=better)
     result = promotion.promote(version_store.root, BOOK, 2, **inputs, ab_result=better)

@@ -24,7 +24,7 @@ from modelbook.registry.location import database_path, local_artifact_folder
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two aliased versions."""
     root = put_empty_store(tmp_path_factory.mktemp("aliased"))
     client = store.create_client(root)
@@ -38,8 +38,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(template: Path, tmp_path: Path) -> Path:
-    shutil.copytree(template, tmp_path / "project")
+def root(template_store: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template_store, tmp_path / "project")
     return tmp_path / "project"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from small_project import ROOT
 from text_facts import raises_stating
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.build import locks
 from modelbook.errors import BuildError, StoreError
@@ -24,11 +24,11 @@ from modelbook.serving import served_models
 
 
 @pytest.fixture(scope="module")
-def template(
+def template_store(
     make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
-    version_store.register(fitted(frame, contract), contract, frame)
+    version_store.register(fit_pipeline(frame, contract), contract, frame)
     history.set_champion(
         version_store.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None
     )
@@ -42,8 +42,8 @@ def template(
 
 
 @pytest.fixture
-def root(template: VersionStore, tmp_path: Path) -> Path:
-    return template.copy(tmp_path / "project").root
+def root(template_store: VersionStore, tmp_path: Path) -> Path:
+    return template_store.copy(tmp_path / "project").root
 
 
 def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> None:

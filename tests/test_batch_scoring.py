@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from sklearn.linear_model import LogisticRegression
 from text_facts import missing_facts
-from version_store import fitted
+from version_store import fit_pipeline
 
 from modelbook.contract import Contract
 from modelbook.errors import DataError
@@ -26,7 +26,7 @@ FEATURES = ["colour", "size", "noise", "flag"]
 
 @pytest.fixture(scope="module")
 def model(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Any:
-    return fitted(make_frame(), contract, LogisticRegression())
+    return fit_pipeline(make_frame(), contract, LogisticRegression())
 
 
 @pytest.fixture(scope="module")

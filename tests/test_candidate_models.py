@@ -105,8 +105,8 @@ def test_candidate_run_contains_parameters_plots_and_dataset(root: Path, run_id:
 @pytest.mark.parametrize(
     ("book", "table", "contract"),
     [
-        ("classes", task_books.multiclass_rows(), task_books.of_classes()),
-        ("number", task_books.regression_rows(), task_books.of_number()),
+        ("classes", task_books.make_multiclass_rows(), task_books.make_multiclass_contract()),
+        ("number", task_books.make_regression_rows(), task_books.make_regression_contract()),
     ],
 )
 def test_candidates_of_each_task_have_plots(

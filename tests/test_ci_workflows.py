@@ -16,7 +16,7 @@ import pytest
 import yaml
 from small_project import BIN, ROOT
 from text_facts import missing_facts
-from version_store import VersionStore, fitted, running
+from version_store import VersionStore, fit_pipeline, run_server
 
 SCRIPTS = ROOT / "deploy/ci"
 GITHUB = ROOT / ".github/workflows"
@@ -262,9 +262,9 @@ def test_image_scan_uses_local_database_and_release_requires_one(images, environ
 def test_release_check_sends_documented_example_to_service(tmp_path, frame, contract):
     version_store = VersionStore(tmp_path / "served")
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         command = [sys.executable, SCRIPTS / "smoke.py", f"http://127.0.0.1:{server.port}"]
         result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

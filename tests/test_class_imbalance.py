@@ -183,8 +183,8 @@ def test_report_describes_effect_of_balancing_on_probabilities(
 def test_regression_with_balancing_raises() -> None:
     with pytest.raises(ParameterError, match=r"'weights'.*regression"):
         Experiment(
-            task_books.regression_rows(),
-            task_books.of_number(),
+            task_books.make_regression_rows(),
+            task_books.make_regression_contract(),
             folds=2,
             seed=1,
             imbalance="weights",
@@ -192,8 +192,8 @@ def test_regression_with_balancing_raises() -> None:
 
 
 def test_multiclass_is_resampled_evenly() -> None:
-    contract = task_books.of_classes()
-    frame = contract.conform(task_books.multiclass_rows())
+    contract = task_books.make_multiclass_contract()
+    frame = contract.conform(task_books.make_multiclass_rows())
     experiment = Experiment(frame, contract, folds=2, seed=1, imbalance="undersample")
     RecordingClassifier.fitted.clear()
     experiment.make_default_pipeline("lr")

@@ -13,7 +13,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
-from version_store import BOOK, VersionStore, client_of
+from version_store import BOOK, VersionStore, make_client
 
 from modelbook import tasks
 from modelbook.config import Monitor
@@ -28,7 +28,7 @@ from modelbook.tasks.conformal_prediction import ConformalPrediction
 from modelbook.tasks.decision_rule import RowPrediction
 from modelbook.tasks.scored_rows import ScoredRows
 
-NUMBER, CLASSES = task_books.of_number(), task_books.of_classes()
+NUMBER, CLASSES = task_books.make_regression_contract(), task_books.make_multiclass_contract()
 
 
 def draw(rng: np.random.Generator, entities: int, first: int = 0) -> ScoredRows:
@@ -127,7 +127,11 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
     task_name: str, tmp_path: Path
 ) -> None:
     contract = NUMBER if task_name == "number" else CLASSES
-    table = task_books.regression_rows() if task_name == "number" else task_books.multiclass_rows()
+    table = (
+        task_books.make_regression_rows()
+        if task_name == "number"
+        else task_books.make_multiclass_rows()
+    )
     table = table.head(300)
     version_store = publish(tmp_path, contract, table, 400.0 if task_name == "number" else 0.8)
     inputs = table.head(5)[contract.input_names].assign(noise=0.0)
@@ -138,7 +142,7 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
         tmp_path / "in.csv", tmp_path / "out.csv", scorer, contract, 1, on_progress=lambda *_: None
     )
     csv_rows = pd.read_csv(tmp_path / "out.csv")
-    with client_of(tmp_path) as client:
+    with make_client(tmp_path) as client:
         predictions = client.post("/predict", json=inputs.to_dict("records")).json()
         upload = client.post(
             "/predict/csv", content=(tmp_path / "in.csv").read_bytes(), headers={"content-type": "text/csv"}
@@ -173,7 +177,7 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
 @pytest.mark.parametrize(("limit", "is_found"), [(1.645, False), (0.8, True)])
 def test_monitor_checks_coverage(limit: float, is_found: bool) -> None:
     rng = np.random.default_rng(0)
-    table = NUMBER.conform(task_books.regression_rows(entities=400, years=(1,)))
+    table = NUMBER.conform(task_books.make_regression_rows(entities=400, years=(1,)))
     scores = table["amount"].to_numpy(dtype=float) + rng.normal(size=len(table))
     params = Monitor(min_rows=100)
     metrics = {"importance": {"size": 1.0}, "threshold": None}

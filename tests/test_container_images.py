@@ -22,7 +22,7 @@ from lightgbm import LGBMClassifier
 from servers import free_port
 from sklearn.ensemble import ExtraTreesClassifier
 from small_project import BIN, ROOT
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.contract import Contract
 from modelbook.dataset.dvc_tracking import read_data_version
@@ -119,7 +119,7 @@ def test_secrets_and_generated_files_are_excluded_from_images():
 
 def test_version_needing_missing_package_is_reported(tmp_path, monkeypatch, frame, contract):
     version_store = VersionStore(tmp_path)
-    number = version_store.register(fitted(frame, contract), contract, frame)
+    number = version_store.register(fit_pipeline(frame, contract), contract, frame)
     (version_store.folder(number) / "scorer/scorer.json").unlink()
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     monkeypatch.delitem(sys.modules, "modelbook.scoring.pipeline_scorer", raising=False)
@@ -176,7 +176,7 @@ def version_store(tmp_path: Path) -> VersionStore:
 def test_version_is_served_with_service_lock_only(
     service_environment, version_store, frame, contract: Contract, estimator
 ):
-    number = version_store.register(fitted(frame, contract, estimator), contract, frame)
+    number = version_store.register(fit_pipeline(frame, contract, estimator), contract, frame)
     version_store.alias("champion", number)
     expected_prediction = loading.load_scorer(version_store.folder(number), contract).predict_one(
         {**ROW, "flag": True, "noise": None}
@@ -198,7 +198,7 @@ def test_version_is_served_with_service_lock_only(
 def test_uncompiled_version_is_not_ready_without_pandas(
     service_environment, version_store, frame, contract
 ):
-    number = version_store.register(fitted(frame, contract), contract, frame)
+    number = version_store.register(fit_pipeline(frame, contract), contract, frame)
     (version_store.folder(number) / "scorer/scorer.json").unlink()
     version_store.update_digest(number)
     version_store.alias("champion", number)

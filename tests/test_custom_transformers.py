@@ -234,10 +234,13 @@ def test_column_added_by_custom_step_is_used_by_model(
 def test_custom_steps_work_in_regression(contract: Contract) -> None:
     import task_books
 
-    table, of_number = task_books.regression_rows(), task_books.of_number()
+    table, make_regression_contract = (
+        task_books.make_regression_rows(),
+        task_books.make_regression_contract(),
+    )
     trial = Experiment(
         table,
-        of_number,
+        make_regression_contract,
         folds=2,
         seed=1,
         steps=[
@@ -247,4 +250,6 @@ def test_custom_steps_work_in_regression(contract: Contract) -> None:
     )
     assert trial.cross_validate("lr").mean["r2"] > 0.7
     pipeline = trial.make_pipeline(LinearRegression()).fit(*trial.train_features_and_target())
-    assert np.isfinite(pipeline.predict(of_number.select_features(table.head()))).all()
+    assert np.isfinite(
+        pipeline.predict(make_regression_contract.select_features(table.head()))
+    ).all()

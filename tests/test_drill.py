@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.extras import drill
 from modelbook.extras.drill import hostile_requests, services
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 def version_store(make_frame, contract, tmp_path_factory) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     return version_store
 

@@ -79,7 +79,10 @@ def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta
 
 @pytest.mark.slow
 def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, frame):
-    number, classes = task_books.regression_rows(entities=80), task_books.multiclass_rows(rows=240)
+    number, classes = (
+        task_books.make_regression_rows(entities=80),
+        task_books.make_multiclass_rows(rows=240),
+    )
     paths = [
         ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
         ejected(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
@@ -88,16 +91,18 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
         ejected(
             tmp_path,
             "number",
-            task_books.of_number(),
+            task_books.make_regression_contract(),
             number,
             ["gbr", "lr"],
             stacking.NonNegativeStacker,
         ),
-        ejected(tmp_path, "classes", task_books.of_classes(), classes, ["rf"], TEMPERATURE),
+        ejected(
+            tmp_path, "classes", task_books.make_multiclass_contract(), classes, ["rf"], TEMPERATURE
+        ),
         ejected(
             tmp_path,
             "isotonic",
-            task_books.of_classes(),
+            task_books.make_multiclass_contract(),
             classes,
             ["nb"],
             stacking.IsotonicCalibrator,

@@ -137,9 +137,9 @@ def test_largest_errors_are_listed_by_key_only() -> None:
 
 
 def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> None:
-    task = Multiclass(task_books.of_classes())
+    task = Multiclass(task_books.make_multiclass_contract())
     scored = ScoredRows.from_arrays([0, 2], [[0.8, 0.1, 0.1], [0.7, 0.2, 0.1]], [0, 1])
-    rows = find_worst_rows(task, scored, task_books.multiclass_rows(rows=2))
+    rows = find_worst_rows(task, scored, task_books.make_multiclass_rows(rows=2))
     assert rows["row"].tolist() == [1, 0]
     outcome, answer = rows.iloc[0, [1, 2]]
     assert outcome == "high"
@@ -150,8 +150,8 @@ def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> 
 
 
 def test_regression_error_is_absolute_error() -> None:
-    task = Regression(task_books.of_number())
-    frame = task_books.regression_rows(entities=1)
+    task = Regression(task_books.make_regression_contract())
+    frame = task_books.make_regression_rows(entities=1)
     rows = find_worst_rows(
         task, ScoredRows.from_arrays([10.0, 20.0, 30.0], [11.0, 26.0, 30.0], frame["who"]), frame
     )

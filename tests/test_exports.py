@@ -16,7 +16,7 @@ import pytest
 from servers import object_store
 from small_project import BIN
 from text_facts import raises_stating
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.errors import StoreError
 from modelbook.registry import exports
@@ -26,21 +26,21 @@ ROW = {"colour": "1", "size": 50, "noise": 1.5, "flag": 0}
 
 
 @pytest.fixture(scope="module")
-def template(
+def template_store(
     make_frame: Any, contract: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     for number in (1, 2):
         rows = frame.head(50 * number)
-        version_store.register(fitted(frame, contract), contract, rows, run_id=str(number))
+        version_store.register(fit_pipeline(frame, contract), contract, rows, run_id=str(number))
     version_store.alias("champion", 1)
     return version_store
 
 
 @pytest.fixture
-def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
     """A project with two versions; the first is champion."""
-    return template.copy(tmp_path / "project")
+    return template_store.copy(tmp_path / "project")
 
 
 @pytest.fixture

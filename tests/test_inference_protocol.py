@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from text_facts import missing_facts
-from version_store import BOOK, VersionStore, client_of, fitted
+from version_store import BOOK, VersionStore, fit_pipeline, make_client
 
 from modelbook.serving.access import ApiKeyStore
 
@@ -24,14 +24,14 @@ DATATYPES = {"colour": "BYTES", "size": "FP64", "noise": "FP64", "flag": "BOOL"}
 def version_store(make_frame, contract, tmp_path_factory) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     return version_store
 
 
 @pytest.fixture(scope="module")
 def client(version_store) -> Iterator[TestClient]:
-    with client_of(version_store.root) as client:
+    with make_client(version_store.root) as client:
         yield client
 
 
@@ -132,7 +132,7 @@ def test_invalid_infer_requests_are_rejected_with_reason(client, request_, statu
 def test_infer_requires_api_keys_like_predict(version_store, tmp_path):
     copy = version_store.copy(tmp_path)
     key = ApiKeyStore(copy.root).add_key("one", ["outcomes"])
-    with client_of(copy.root) as client:
+    with make_client(copy.root) as client:
         assert client.get("/v2/health/ready").status_code == 200
         assert client.post(INFER, json=tensors(ROWS)).status_code == 401
         response = client.post(INFER, json=tensors(ROWS), headers={"x-api-key": key})

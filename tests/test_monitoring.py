@@ -1149,15 +1149,15 @@ def test_evidently_report_renders_offline(
 
 
 def test_every_interval_depends_on_resamples() -> None:
-    rows = task_books.regression_rows(years=(1,))
+    rows = task_books.make_regression_rows(years=(1,))
     rows, rest = (
         rows.assign(score=1000 + 20 * rows["size"]),
-        task_books.regression_rows(seed=1, years=(2,)),
+        task_books.make_regression_rows(seed=1, years=(2,)),
     )
     scores = (1000 + 20 * rest["size"]).to_numpy()
     wide_intervals, narrow_intervals = (
         batch_evaluation.measure_performance(
-            tasks.get_task(task_books.of_number()), rest, scores, rows, None,
+            tasks.get_task(task_books.make_regression_contract()), rest, scores, rows, None,
             Monitor(resamples=resamples, min_rows=200),
         ).set_index("metric")
         for resamples in (100, 1000)

@@ -23,7 +23,7 @@ from filelock import FileLock
 from small_project import ROOT
 from text_facts import missing_facts
 from typer.testing import CliRunner
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.cli import app, serving
 from modelbook.contract import Contract
@@ -49,7 +49,8 @@ def version_store(
 ) -> VersionStore:
     version_store = VersionStore(tmp_path_factory.mktemp("version_store"))
     version_store.alias(
-        "champion", version_store.register(fitted(make_frame(), contract), contract, make_frame())
+        "champion",
+        version_store.register(fit_pipeline(make_frame(), contract), contract, make_frame()),
     )
     return version_store
 
@@ -305,7 +306,9 @@ def test_score_command_uses_given_version_and_reports_rejects_and_drift(
     shutil.copy(ROOT / "pipeline.yaml", version_store.root)
     shutil.copy(ROOT / "env.yaml", version_store.root)
     for alias in ("champion", "challenger"):
-        version_store.alias(alias, version_store.register(fitted(frame, contract), contract, frame))
+        version_store.alias(
+            alias, version_store.register(fit_pipeline(frame, contract), contract, frame)
+        )
     frame.to_parquet(version_store.folder(2) / "reference.parquet")
     version_store.update_digest(2)
     shifted = pd.read_parquet(table / NAMES[0])
@@ -335,7 +338,7 @@ def test_journaled_batch_is_stored_once_and_receives_outcomes(
 ):
     version_store = VersionStore(tmp_path / "version_store")
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     out = tmp_path / "out"
     for _ in range(2):  # the second run starts again, as after an interruption

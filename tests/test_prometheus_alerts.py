@@ -20,7 +20,7 @@ import servers
 import yaml
 from small_project import ROOT
 from test_monitor_command import PARAMS, evaluated
-from version_store import BOOK, JSON, VersionStore, fitted, running
+from version_store import BOOK, JSON, VersionStore, fit_pipeline, run_server
 
 from modelbook.extras import stream_metrics
 from modelbook.monitoring import latest_verdict
@@ -158,7 +158,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     """A Prometheus with our configuration that reads a service with keys; gives its address."""
     version_store = VersionStore(tmp_path / "served")
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     monitored = WindowHistory(latest_verdict.history_path(version_store.root, BOOK), 1)
     monitored.record_windows([evaluated(contract, "4", auc=0.7)], PARAMS)
@@ -167,7 +167,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     (tmp_path / "key").write_text(
         ApiKeyStore(version_store.root).add_key("prometheus", ["admin"], None)
     )
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         config = (tmp_path / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}").replace("15s", "1s")
         (tmp_path / "prometheus.yml").write_text(config)

@@ -37,7 +37,7 @@ MODEL = "tiny"
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with four versions and no alias."""
     root = put_empty_store(tmp_path_factory.mktemp("versions"))
     for number in (1, 2, 3, 4):
@@ -49,8 +49,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(template: Path, tmp_path: Path) -> Path:
-    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+def root(template_store: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template_store, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -561,8 +561,8 @@ def test_interrupted_promotion_is_repaired_by_next_command(
 ) -> None:
     champions(root, 1, 3)
     record_decision(root, 2)
-    template = shutil.copytree(root, tmp_path_factory.mktemp("killed") / "template")
-    command = [sys.executable, "-c", WALK, str(template)]
+    template_store = shutil.copytree(root, tmp_path_factory.mktemp("killed") / "template")
+    command = [sys.executable, "-c", WALK, str(template_store)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [json.loads(line) for line in output.splitlines()]
     states = [(*outcome, *state) for outcome, state in zip(lines[::2], lines[1::2], strict=True)]
@@ -701,12 +701,12 @@ def test_moves_print_their_entries_as_json(
 def test_running_service_follows_promotions_without_failed_requests(
     tmp_path: Path, frame: Any, contract: Any, proven: list[int]
 ) -> None:
-    from test_server import ROW, running
-    from version_store import VersionStore, fitted
+    from test_server import ROW, run_server
+    from version_store import VersionStore, fit_pipeline
 
     version_store = VersionStore(tmp_path)
     for number in (1, 2):
-        version_store.register(fitted(frame, contract), contract, frame, run_id=str(number))
+        version_store.register(fit_pipeline(frame, contract), contract, frame, run_id=str(number))
     champions(tmp_path, 1)
     record_decision(tmp_path, 2)
     responses: list[tuple[int, int]] = []
@@ -714,12 +714,12 @@ def test_running_service_follows_promotions_without_failed_requests(
     def request_until(version: int) -> None:
         for _ in range(600):
             time.sleep(0.05)
-            status, result = server.ask("POST", "/predict", ROW)
+            status, result = server.request("POST", "/predict", ROW)
             responses.append((status, result["model_version"]))
             if responses[-1][1] == version:
                 return
 
-    with running(tmp_path) as server:
+    with run_server(tmp_path) as server:
         request_until(1)
         promote(tmp_path, 2)
         request_until(2)

@@ -23,7 +23,7 @@ from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_st
 from small_project import STAGES, SmallProject
 from test_server import ROW
 from text_facts import missing_facts, raises_stating
-from version_store import put_empty_store, running
+from version_store import put_empty_store, run_server
 
 from modelbook.config import store as setting
 from modelbook.contract import Contract
@@ -318,12 +318,12 @@ def test_version_on_server_is_registered_served_and_followed(
 
     def wait_for_version(number: int) -> None:
         deadline = time.monotonic() + 30
-        while running_server.ask("POST", "/predict", ROW)[1]["model_version"] != number:
+        while running_server.request("POST", "/predict", ROW)[1]["model_version"] != number:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
-    with running(machine) as running_server:
-        assert running_server.ask("POST", "/predict", ROW)[1]["model_version"] == 1
+    with run_server(machine) as running_server:
+        assert running_server.request("POST", "/predict", ROW)[1]["model_version"] == 1
         store.create_client(root).set_registered_model_alias(BOOK, "champion", "2")
         wait_for_version(2)
         server.stop()
@@ -331,7 +331,7 @@ def test_version_on_server_is_registered_served_and_followed(
         while not served_models.read_aliased_versions(machine, BOOK).problem:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        assert running_server.ask("POST", "/predict", ROW)[0] == 200
+        assert running_server.request("POST", "/predict", ROW)[0] == 200
         server.start()
         while served_models.read_aliased_versions(machine, BOOK).problem:
             assert time.monotonic() < deadline + 60

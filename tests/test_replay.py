@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
-from task_books import of_classes, of_number
+from task_books import make_multiclass_contract, make_regression_contract
 from typer.testing import CliRunner
-from version_store import BOOK, THRESHOLD, VersionStore, client_of, fitted
+from version_store import BOOK, THRESHOLD, VersionStore, fit_pipeline, make_client
 
 from modelbook.ab import replay
 from modelbook.contract import Contract
@@ -29,21 +29,21 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def template(
+def template_store(
     rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     """A store with version 1, which predicts the base rate, as champion, and a fitted version 2."""
     result = VersionStore(tmp_path_factory.mktemp("replay"))
     result.alias(
-        "champion", result.register(fitted(rows, contract, DummyClassifier()), contract, rows)
+        "champion", result.register(fit_pipeline(rows, contract, DummyClassifier()), contract, rows)
     )
-    result.register(fitted(rows, contract), contract, rows)
+    result.register(fit_pipeline(rows, contract), contract, rows)
     return result
 
 
 @pytest.fixture
-def project(template: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    template.copy(tmp_path)
+def project(template_store: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    template_store.copy(tmp_path)
     (tmp_path / "pipeline.yaml").write_text("tasks: []\n")
     (tmp_path / "reports" / BOOK / "runs").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def serve(root: Path, frame: pd.DataFrame) -> None:
     names = ["colour", "size", "noise", "flag"]
     requests = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
              for row in frame[names].to_dict("records")]  # fmt: skip
-    with client_of(root, BOOK) as client:
+    with make_client(root, BOOK) as client:
         assert client.post("/predict", json=requests).status_code == 200
 
 
@@ -72,7 +72,7 @@ def test_replay_reports_changed_predictions_of_version(project, rows, contract, 
     assert result.exit_code == 0, result.output
     match = json.loads(result.stdout)
     old_scores = rows["happened"].mean()
-    new_scores = fitted(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
+    new_scores = fit_pipeline(rows, contract).predict_proba(contract.select_features(frame))[:, 1]
     is_changed = (new_scores >= THRESHOLD) != (old_scores >= THRESHOLD)
     assert (match["rows"], match["changed_rows"], match["version"]) == (300, is_changed.sum(), 2)
     assert 0.1 < match["share"] < 0.9
@@ -169,7 +169,7 @@ def replay_rows(rows: list[dict[str, Any]], scorer: Any, contract: Contract) -> 
 
 
 def test_multiclass_change_is_measured_for_previous_class() -> None:
-    contract = of_classes()
+    contract = make_multiclass_contract()
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     result = replay_rows(
         [row(1, "low", sure), row(2, "low", sure)],
@@ -182,7 +182,7 @@ def test_multiclass_change_is_measured_for_previous_class() -> None:
 
 
 def test_regression_change_ignores_rounding() -> None:
-    contract = of_number()
+    contract = make_regression_contract()
     rows = [row(1, 1000.0, None), row(2, 1000.0, None)]
     result = replay_rows(rows, FixedScorer(contract, [1000.0000001], [1200.0]), contract)
     assert (result["changed_rows"], result["changed_quantity"]) == (1, "prediction")
@@ -192,21 +192,31 @@ def test_regression_change_ignores_rounding() -> None:
 def test_version_with_other_contract_raises() -> None:
     sure = {"low": 0.5, "middle": 0.3, "high": 0.2}
     with pytest.raises(ContractError, match=r"version 2 .*number, version 1 .*low, middle, high"):
-        replay_rows([row(1, "low", sure)], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows(
+            [row(1, "low", sure)],
+            FixedScorer(make_regression_contract(), [1.0]),
+            make_regression_contract(),
+        )
     with pytest.raises(ContractError, match=r"version 2 .*low, middle, high, version 1 .*number"):
-        replay_rows([row(1, 2.0, None)], FixedScorer(of_classes(), [1, 0, 0]), of_classes())
+        replay_rows(
+            [row(1, 2.0, None)],
+            FixedScorer(make_multiclass_contract(), [1, 0, 0]),
+            make_multiclass_contract(),
+        )
     lacking = row(1, 2.0, None)
     del lacking["inputs"]["noise"]
     with pytest.raises(ContractError, match=r"\b2\b.*noise.*id-1"):
-        replay_rows([lacking], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows(
+            [lacking], FixedScorer(make_regression_contract(), [1.0]), make_regression_contract()
+        )
     with pytest.raises(DataError, match="the journal has no predictions"):
-        replay_rows([], FixedScorer(of_number(), [1.0]), of_number())
+        replay_rows([], FixedScorer(make_regression_contract(), [1.0]), make_regression_contract())
 
 
 def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_SAMPLED_CHANGES", 500)
     monkeypatch.setattr(replay, "MAX_SLICE_VALUES", 3)
-    contract = of_number().model_copy(update={"slices": ["size"]})
+    contract = make_regression_contract().model_copy(update={"slices": ["size"]})
     random, output = np.random.default_rng(1), []
     before = random.normal(size=9000)
     match = replay.replay_predictions(

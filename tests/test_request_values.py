@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from text_facts import missing_facts
-from version_store import BOOK, VersionStore, client_of
+from version_store import BOOK, VersionStore, make_client
 
 from modelbook.contract import Column, Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
@@ -75,7 +75,7 @@ def table(rows: int = 300) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def fitted(contract: Contract, rows: pd.DataFrame, estimator: Any) -> Any:
+def fit_pipeline(contract: Contract, rows: pd.DataFrame, estimator: Any) -> Any:
     encoder = OneHotEncoder(
         cols=contract.categorical_features, handle_unknown="value", handle_missing="value"
     )
@@ -99,7 +99,9 @@ def several() -> Contract:
 @pytest.fixture(scope="module")
 def version_store(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
     result = VersionStore(tmp_path_factory.mktemp("number"))
-    result.alias("champion", result.register(fitted(contract, table(), Ridge()), contract, table()))
+    result.alias(
+        "champion", result.register(fit_pipeline(contract, table(), Ridge()), contract, table())
+    )
     return result
 
 
@@ -180,9 +182,9 @@ def test_json_csv_and_batch_match_the_model(
     frame = table(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # unseen categories
-    expected = fitted(contract, table(), Ridge()).predict(contract.select_features(frame))
+    expected = fit_pipeline(contract, table(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
-    with client_of(version_store.root, BOOK) as client:
+    with make_client(version_store.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
                 for row in frame[contract.input_names].to_dict("records")]  # fmt: skip
         result = post(client, body).json()
@@ -223,7 +225,7 @@ def test_batch_is_read_in_any_layout_of_the_table(
 
 
 def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) -> None:
-    with client_of(version_store.root, BOOK) as client:
+    with make_client(version_store.root, BOOK) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert not {"born_days", "at_month"} & set(row["properties"])
         assert post(client, row["example"]).status_code == 200
@@ -241,10 +243,10 @@ def test_multiclass_response_has_class_names_and_probabilities(
     rows = table().assign(
         paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
     )
-    version_store, model = VersionStore(tmp_path), fitted(several, rows, LogisticRegression())
+    version_store, model = VersionStore(tmp_path), fit_pipeline(several, rows, LogisticRegression())
     version_store.alias("champion", version_store.register(model, several, rows))
     expected = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
-    with client_of(tmp_path, BOOK) as client:
+    with make_client(tmp_path, BOOK) as client:
         result = post(client, ROW).json()
         assert result["probabilities"] == pytest.approx(
             dict(zip(["low", "middle", "high"], expected)), abs=1e-6
@@ -279,7 +281,7 @@ def test_model_without_known_categories_is_served_uncompiled(
     champion = load_champion(tmp_path, BOOK)
     assert not champion.scorer.is_compiled
     assert missing_facts(champion.tags["scorer"], "town") == []
-    with client_of(tmp_path, BOOK) as client:
+    with make_client(tmp_path, BOOK) as client:
         [expected] = model.predict(contract.select_features(pd.DataFrame([ROW])))
         assert post(client, ROW).json()["prediction"] == pytest.approx(expected)
 
@@ -304,7 +306,7 @@ def test_redacted_date_is_not_journaled_in_parts(
 
     copied_store = version_store.copy(tmp_path)
     (tmp_path / "serving.yaml").write_text("journal: {redacted_columns: [born, price, remark]}")
-    with client_of(copied_store.root, BOOK) as client:
+    with make_client(copied_store.root, BOOK) as client:
         assert post(client, ROW).status_code == 200
     journal = connect(tmp_path / "data" / BOOK / "journal.db")
     [inputs] = journal.execute("select inputs from predictions").fetchall()[-1]

@@ -94,7 +94,11 @@ def test_page_begins_with_changed_decisions(project, before, after, facts):
 @pytest.mark.parametrize(
     ("contract", "names"),
     zip(
-        (Contract.model_validate(CONTRACT), task_books.of_classes(), task_books.of_number()),
+        (
+            Contract.model_validate(CONTRACT),
+            task_books.make_multiclass_contract(),
+            task_books.make_regression_contract(),
+        ),
         DECISION_METRICS,
         strict=True,
     ),

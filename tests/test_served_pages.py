@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from test_pages_browser import OVERFLOW, RULES
-from version_store import RunningServer, VersionStore, fitted, running
+from version_store import RunningServer, VersionStore, fit_pipeline, run_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.requires("browser")]
 SUBMIT = "form button"
@@ -21,9 +21,9 @@ LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 def server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
-    with running(version_store.root) as running_server:
+    with run_server(version_store.root) as running_server:
         yield running_server
 
 
@@ -110,7 +110,7 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServe
     """A table whose contract has markup wherever it may have text, and as a column's name."""
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     columns = {
         name: column.model_copy(update={"meaning": EVIL, "label": EVIL})
@@ -122,7 +122,7 @@ def evil_server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServe
     path = version_store.folder(1) / "contract.yaml"
     path.write_text(evil.to_yaml())
     version_store.update_digest(1)
-    with running(version_store.root) as running_server:
+    with run_server(version_store.root) as running_server:
         yield running_server
 
 

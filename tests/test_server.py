@@ -24,7 +24,7 @@ import psutil
 import pytest
 from sklearn.linear_model import LogisticRegression
 from small_project import BIN
-from version_store import BOOK, JSON, RunningServer, VersionStore, fitted, running
+from version_store import BOOK, JSON, RunningServer, VersionStore, fit_pipeline, run_server
 
 from modelbook.journal.writer import FILE_CHECK_SECONDS
 from modelbook.serving import server as server_module
@@ -34,25 +34,27 @@ ROW = {"colour": "11", "size": 80.0, "noise": None, "flag": 1}
 
 
 @pytest.fixture(scope="module")
-def template(make_frame, contract, tmp_path_factory) -> VersionStore:
+def template_store(make_frame, contract, tmp_path_factory) -> VersionStore:
     version_store, frame = VersionStore(tmp_path_factory.mktemp("version_store")), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
-    version_store.register(fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame)
+    version_store.register(
+        fit_pipeline(frame, contract, LogisticRegression(C=0.01)), contract, frame
+    )
     return version_store
 
 
 @pytest.fixture
-def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
     """Two versions, of which the first is champion."""
-    return template.copy(tmp_path)
+    return template_store.copy(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def server(template: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
+def server(template_store: VersionStore, tmp_path_factory) -> Iterator[RunningServer]:
     """A server for tests that only send requests, with a log file in its folder."""
-    with running(template.copy(tmp_path_factory.mktemp("served")).root) as server:
+    with run_server(template_store.copy(tmp_path_factory.mktemp("served")).root) as server:
         yield server
 
 
@@ -69,7 +71,7 @@ def journaled_ids(version_store: VersionStore) -> set[str]:
 
 
 def metric(server: RunningServer, series: str) -> float:
-    lines = server.ask("GET", "/metrics")[1].splitlines()
+    lines = server.request("GET", "/metrics")[1].splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
 
 
@@ -106,7 +108,7 @@ class RequestLoop(threading.Thread):
 def test_killed_process_loses_no_returned_prediction(version_store):
     returned_ids: set[str] = set()
     while len(returned_ids) < 6000:
-        with running(version_store.root) as server:
+        with run_server(version_store.root) as server:
             clients = [RequestLoop(server) for _ in range(8)]
             for client in clients:
                 client.start()
@@ -123,7 +125,7 @@ def test_killed_process_loses_no_returned_prediction(version_store):
 
 def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_store):
     (version_store.root / "serving.yaml").write_text("journal: {on_failure: refuse}")
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         clients = [RequestLoop(server) for _ in range(4)]
         for client in clients:
             client.start()
@@ -160,7 +162,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_alias_move_under_load_loses_and_mixes_no_requests(version_store, workers):
-    with running(version_store.root, workers) as server:
+    with run_server(version_store.root, workers) as server:
         clients = [RequestLoop(server) for _ in range(6)]
         for client in clients:
             client.start()
@@ -185,14 +187,14 @@ def test_alias_move_under_load_loses_and_mixes_no_requests(version_store, worker
         assert by_version[1] != by_version[2]
         assert {client.responses[-1]["model_version"] for client in clients} == {2}
         result = sum(
-            float(line.rsplit(" ", 1)[1]) for line in server.ask("GET", "/metrics")[1].splitlines()
+            float(line.rsplit(" ", 1)[1]) for line in server.request("GET", "/metrics")[1].splitlines()
             if line.startswith('modelbook_predictions_total{variant="champion"}')
         )  # fmt: skip
         assert result == len(responses) == len(journaled_ids(version_store))
 
 
 def test_shutdown_completes_requests_in_progress(version_store):
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         clients = [RequestLoop(server) for _ in range(4)]
         for client in clients:
             client.start()
@@ -210,7 +212,7 @@ def test_shutdown_completes_requests_in_progress(version_store):
 
 def test_incomplete_and_slow_bodies_are_rejected(version_store):
     (version_store.root / "serving.yaml").write_text("limits: {body_timeout_seconds: 3}")
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
             slow.sendall(
                 b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"
@@ -223,7 +225,7 @@ def test_incomplete_and_slow_bodies_are_rejected(version_store):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as nonsense:
             nonsense.sendall(b"\x16\x03\x01 no http at all\r\n\r\n")
             assert nonsense.recv(100).startswith(b"HTTP/1.1 400")
-        assert server.ask("POST", "/predict", ROW)[0] == 200
+        assert server.request("POST", "/predict", ROW)[0] == 200
         assert "Traceback" not in (version_store.root / "server.log").read_text()
 
 
@@ -264,7 +266,7 @@ def test_headers_are_limited_in_size_and_time(version_store):
         "limits: {header_timeout_seconds: 1, max_header_bytes: 20000}"
     )
     address = "127.0.0.1"
-    with running(version_store.root) as server:
+    with run_server(version_store.root) as server:
         for header in (b"x: " + b"y" * 30_000, b"x: y\r\n" * 6000, b"x: y\r\n" * 60_000):
             with socket.create_connection((address, server.port), timeout=10) as large:
                 with contextlib.suppress(OSError):
@@ -295,7 +297,7 @@ def test_forwarded_address_is_trusted_from_configured_proxies_only(version_store
     limits = "limits: {requests_per_second: 0.001}\napi_keys: off\n"
     for proxies, last in (("[]", 429), ("[127.0.0.0/8]", 200)):
         (version_store.root / "serving.yaml").write_text(f"{limits}trusted_proxies: {proxies}")
-        with running(version_store.root) as server, closing(server.connect()) as connection:
+        with run_server(version_store.root) as server, closing(server.connect()) as connection:
             for number in range(3):
                 client = {"x-forwarded-for": f"192.0.2.{number}"}
                 connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **client})
@@ -314,7 +316,7 @@ def workers_of(server: RunningServer) -> list[psutil.Process]:
 
 
 def test_killed_worker_is_logged_and_its_gauges_are_removed(version_store):
-    with running(version_store.root, workers=2) as server:
+    with run_server(version_store.root, workers=2) as server:
         wait(lambda: metric(server, "modelbook_journal_up") == 2)
         workers_of(server)[0].kill()
         log = version_store.root / "server.log"
@@ -328,7 +330,7 @@ def test_killed_worker_is_logged_and_its_gauges_are_removed(version_store):
 
 
 def test_process_metrics_cover_all_workers(version_store):
-    with running(version_store.root, workers=2) as server:
+    with run_server(version_store.root, workers=2) as server:
         wait(
             lambda: metric(server, "modelbook_journal_up") == 2
         )  # the other worker may start later
@@ -347,7 +349,7 @@ def test_workers_end_with_killed_supervisor(version_store):
     def folders() -> set[Path]:
         return set(Path(tempfile.gettempdir()).glob(f"modelbook-metrics-{server.process.pid}-*"))
 
-    with running(version_store.root, workers=2) as server:
+    with run_server(version_store.root, workers=2) as server:
         workers = workers_of(server)
         assert len(workers) == 2
         assert len(folders()) == 1
@@ -362,7 +364,7 @@ def test_request_log_has_request_id_and_trace_id(version_store):
     (version_store.root / "serving.yaml").write_text("log_level: debug")
     trace = "0af7651916cd43dd8448eb211c80319c"
     ids = {"x-request-id": "mine", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    with running(version_store.root) as server, closing(server.connect()) as connection:
+    with run_server(version_store.root) as server, closing(server.connect()) as connection:
         connection.request("POST", "/predict", json.dumps(ROW), {**JSON, **ids})
         assert connection.getresponse().headers["x-request-id"] == "mine"
     lines = [
@@ -374,7 +376,7 @@ def test_request_log_has_request_id_and_trace_id(version_store):
 
 
 def test_server_log_is_json(server):
-    assert server.ask("POST", "/predict", ROW)[0] == 200
+    assert server.request("POST", "/predict", ROW)[0] == 200
     lines = (server.root / "server.log").read_text().splitlines()[1:]
     assert lines
     assert all(json.loads(line)["event"] for line in lines)

@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from text_facts import missing_facts, raises_stating
 from typer.testing import CliRunner
-from version_store import BOOK, VersionStore, client_of, fitted
+from version_store import BOOK, VersionStore, fit_pipeline, make_client
 
 from modelbook.cli import serving as cli_serving
 from modelbook.cli.serving import app
@@ -70,11 +70,11 @@ def rows(make_frame: Callable[..., pd.DataFrame]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def model(rows: pd.DataFrame, contract: Contract) -> Any:
-    return fitted(rows, contract)
+    return fit_pipeline(rows, contract)
 
 
 @pytest.fixture(scope="module")
-def template(
+def template_store(
     model: Any, rows: pd.DataFrame, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> VersionStore:
     empty_store = VersionStore(tmp_path_factory.mktemp("empty_store"))
@@ -83,23 +83,23 @@ def template(
 
 
 @pytest.fixture
-def version_store(template: VersionStore, tmp_path: Path) -> VersionStore:
+def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
     """A store with version 1 as champion."""
-    return template.copy(tmp_path)
+    return template_store.copy(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def client(
-    template: VersionStore, tmp_path_factory: pytest.TempPathFactory
+    template_store: VersionStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TestClient]:
     """A service shared by tests that do not change its store."""
-    with serve(template.copy(tmp_path_factory.mktemp("served"))) as client:
+    with serve(template_store.copy(tmp_path_factory.mktemp("served"))) as client:
         yield client
 
 
 def serve(empty_store: VersionStore, settings: str = "", **kwargs: Any) -> TestClient:
     (empty_store.root / SETTINGS_FILE).write_text(settings)
-    return client_of(empty_store.root, raise_server_exceptions=False, **kwargs)
+    return make_client(empty_store.root, raise_server_exceptions=False, **kwargs)
 
 
 def post(client: TestClient, path: str, body: Any, **headers: str) -> Any:
@@ -931,7 +931,7 @@ class TestTraffic:
         version_store.alias(
             "challenger",
             version_store.register(
-                fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame
+                fit_pipeline(frame, contract, LogisticRegression(C=0.01)), contract, frame
             ),
         )
         return version_store
@@ -972,7 +972,7 @@ class TestTraffic:
         self, version_store, frame, contract
     ):
         version_store.alias(
-            "challenger", version_store.register(fitted(frame, contract), contract, frame)
+            "challenger", version_store.register(fit_pipeline(frame, contract), contract, frame)
         )
         with serve(version_store, self.CANARY % 0.3) as client:
             for _ in range(3):
@@ -988,7 +988,7 @@ class TestTraffic:
             assert "away" in client.get("/model").json()["traffic"]["rolled_back"]
             wait(lambda: "modelbook_canary_rolled_back 1.0" in client.get("/metrics").text)
             two_versions.alias(
-                "challenger", two_versions.register(fitted(frame, contract), contract, frame)
+                "challenger", two_versions.register(fit_pipeline(frame, contract), contract, frame)
             )
             wait(lambda: self.variants(client, 40) == {"champion", "challenger"})
 
@@ -1073,7 +1073,7 @@ class TestTraffic:
         )
         version_store.alias(
             "challenger",
-            version_store.register(fitted(frame, contract), wider, frame.assign(size2=1.0)),
+            version_store.register(fit_pipeline(frame, contract), wider, frame.assign(size2=1.0)),
         )
         with serve(version_store, "traffic: {mode: split, challenger_share: 1}") as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
@@ -1098,7 +1098,7 @@ class TestReload:
         self, version_store, frame, contract, monkeypatch
     ):
         monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
-        new = version_store.register(fitted(frame, contract), contract, frame)
+        new = version_store.register(fit_pipeline(frame, contract), contract, frame)
         hidden = version_store.folder(new).with_name("hidden")
         version_store.folder(new).rename(hidden)
         with serve(version_store) as client:
@@ -1127,7 +1127,7 @@ class TestReload:
     def test_aliases_are_read_again_when_their_file_changes(
         self, version_store, frame, contract, monkeypatch
     ):
-        new = version_store.register(fitted(frame, contract), contract, frame)
+        new = version_store.register(fit_pipeline(frame, contract), contract, frame)
         version_store.alias("champion", 1)
         manager, reads = served_models.ModelManager(version_store.root, BOOK, 1), []
         read_versions = served_models.read_aliased_versions
@@ -1170,9 +1170,12 @@ class TestReload:
         self, version_store, frame, contract
     ):
         new = version_store.register(
-            fitted(frame, contract, LogisticRegression(C=0.01)), contract, frame, fingerprint="beef"
+            fit_pipeline(frame, contract, LogisticRegression(C=0.01)),
+            contract,
+            frame,
+            fingerprint="beef",
         )
-        bad = version_store.register(fitted(frame, contract), contract, frame)
+        bad = version_store.register(fit_pipeline(frame, contract), contract, frame)
         golden = version_store.folder(bad) / "scorer" / "golden.json"
         with serve(version_store) as client:
             version_store.alias("champion", new)
@@ -1197,7 +1200,7 @@ class TestReload:
         from modelbook.scoring import CompiledScorer
 
         empty_store.alias(
-            "champion", empty_store.register(fitted(frame, contract), contract, frame)
+            "champion", empty_store.register(fit_pipeline(frame, contract), contract, frame)
         )
         real = CompiledScorer.predict_many
         monkeypatch.setattr(
@@ -1311,7 +1314,7 @@ class TestMetrics:
             pattern = r"^modelbook_(?:drift|unseen_share)\{.*$"
             return "\n".join(re.findall(pattern, client.get("/metrics").text, re.M))
 
-        old = version_store.register(fitted(frame, contract), contract, frame)
+        old = version_store.register(fit_pipeline(frame, contract), contract, frame)
         (version_store.folder(old) / DRIFT_REFERENCE_FILE).unlink()
         version_store.update_digest(old)
         with caplog.at_level("WARNING"), serve(version_store) as client:
@@ -1344,7 +1347,7 @@ def test_default_journal_is_in_data_folder_of_book(version_store):
     )
 
 
-def test_service_does_not_import_pandas(template: VersionStore, tmp_path: Path):
+def test_service_does_not_import_pandas(template_store: VersionStore, tmp_path: Path):
     """Importing pandas takes seconds, in which no request is served."""
     code = """
 import json, sys
@@ -1362,7 +1365,7 @@ for colour in ("11", 11, 11.0, 2.5e-42, float("nan"), float("inf"), True, None, 
             pass
 print("pandas" in sys.modules)
 """
-    root = template.copy(tmp_path).root
+    root = template_store.copy(tmp_path).root
     result = subprocess.run(
         [sys.executable, "-c", code, root, BOOK], capture_output=True, text=True, check=True
     )

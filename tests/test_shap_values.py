@@ -50,25 +50,25 @@ def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
 
 @pytest.fixture(scope="module")
 def amount() -> Case:
-    contract = task_books.of_number()
+    contract = task_books.make_regression_contract()
     return (
         tasks.get_task(contract),
-        contract.conform(task_books.regression_rows(0, 100)),
-        contract.conform(task_books.regression_rows(1, 50)),
+        contract.conform(task_books.make_regression_rows(0, 100)),
+        contract.conform(task_books.make_regression_rows(1, 50)),
     )
 
 
 @pytest.fixture(scope="module")
 def multiclass_case() -> Case:
-    contract = task_books.of_classes()
+    contract = task_books.make_multiclass_contract()
     return (
         tasks.get_task(contract),
-        contract.conform(task_books.multiclass_rows(0, 300)),
-        contract.conform(task_books.multiclass_rows(1, 150)),
+        contract.conform(task_books.make_multiclass_rows(0, 300)),
+        contract.conform(task_books.make_multiclass_rows(1, 150)),
     )
 
 
-def fitted(case: Case, model: Any, *first_steps: Any) -> Any:
+def fit_pipeline(case: Case, model: Any, *first_steps: Any) -> Any:
     """A pipeline like PyCaret's, with imputed numbers and one-hot encoded categories."""
     task, train, _ = case
     categories, columns = task.contract.categorical_features, task.contract.feature_names
@@ -83,7 +83,7 @@ def fitted(case: Case, model: Any, *first_steps: Any) -> Any:
 
 
 def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
-    pipeline = fitted(case, model)
+    pipeline = fit_pipeline(case, model)
     return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
 
 
@@ -221,7 +221,7 @@ def test_unsupported_model_has_reason_instead_of_shap_values(
 
 
 def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
-    blend = fitted(
+    blend = fit_pipeline(
         yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())])
     )
     stack = StackedClassifier([blend], meta_model=lambda scores: scores[0])
@@ -236,7 +236,7 @@ def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
 
 def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(yes: Case) -> None:
     members = [
-        fitted(yes, model)
+        fit_pipeline(yes, model)
         for model in (GaussianNB(), LogisticRegression(), DecisionTreeClassifier())
     ]
     blend = StackedClassifier(members, SimpleNamespace(weights=[0.5, 0.3, 0.2]))
@@ -262,7 +262,7 @@ class HalvingStep(BaseEstimator):
 
 def test_columns_of_custom_transformer_are_mapped_to_their_source(yes: Case) -> None:
     single, mixed = (
-        fitted(yes, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
+        fit_pipeline(yes, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
         for both in (False, True)
     )
     result = shap_values.compute_shap_values(yes[0], single, *yes[1:], seed=1)

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 from servers import free_port, redis_server
-from version_store import BOOK, VersionStore, fitted
+from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.errors import ServingError
 from modelbook.extras import stream, stream_metrics
@@ -35,7 +35,7 @@ CODE += f"stream.run_worker(Path(sys.argv[1]), {BOOK!r})"
 @pytest.fixture
 def version_store(tmp_path: Path, frame, contract) -> VersionStore:
     result = VersionStore(tmp_path)
-    result.alias("champion", result.register(fitted(frame, contract), contract, frame))
+    result.alias("champion", result.register(fit_pipeline(frame, contract), contract, frame))
     return result
 
 
@@ -179,7 +179,7 @@ def test_entries_of_killed_worker_are_predicted_by_another_and_journaled_once(
             assert 'modelbook_stream_entries_total{result="prediction"}' in scraped("/metrics")
             assert "modelbook_predictions_total" in scraped("/metrics")
             assert json.loads(scraped("/health/ready"))["status"] == "ready"
-            number = version_store.register(fitted(frame, contract), contract, frame)
+            number = version_store.register(fit_pipeline(frame, contract), contract, frame)
             client_of_store = store.create_client(version_store.root)
             client_of_store.set_registered_model_alias(BOOK, "champion", str(number))
             wait(lambda: f'"model_version": {number}' in scraped("/health/ready"))

@@ -78,8 +78,8 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
     """Years 1 and 2 train; year 3 is like them, in year 4 all pay 300 more."""
     table = pd.concat(
         [
-            task_books.regression_rows(years=(1, 2, 3)),
-            task_books.regression_rows(seed=1, years=(4,), offset=300.0),
+            task_books.make_regression_rows(years=(1, 2, 3)),
+            task_books.make_regression_rows(seed=1, years=(4,), offset=300.0),
         ]
     )
     return BuiltBook(tmp_path_factory.mktemp("number"), task_books.NUMBER, table, train_until=2)
@@ -88,7 +88,7 @@ def number(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> BuiltBook:
     return BuiltBook(
-        tmp_path_factory.mktemp("classes"), task_books.CLASSES, task_books.multiclass_rows()
+        tmp_path_factory.mktemp("classes"), task_books.CLASSES, task_books.make_multiclass_rows()
     )
 
 

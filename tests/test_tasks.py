@@ -36,12 +36,15 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
-AMOUNT, CLASSES = tasks.get_task(task_books.of_number()), tasks.get_task(task_books.of_classes())
+AMOUNT, CLASSES = (
+    tasks.get_task(task_books.make_regression_contract()),
+    tasks.get_task(task_books.make_multiclass_contract()),
+)
 YES = tasks.get_task(Contract.model_validate(CONTRACT))
 ALL = [YES, AMOUNT, CLASSES]
 
 
-def fitted(task: Task, frame: pd.DataFrame) -> Any:
+def fit_pipeline(task: Task, frame: pd.DataFrame) -> Any:
     ready = make_column_transformer(
         (SimpleImputer(), ["size", "noise"]), (OneHotEncoder(handle_unknown="ignore"), ["colour"])
     )
@@ -53,7 +56,9 @@ def fitted(task: Task, frame: pd.DataFrame) -> Any:
 
 def table(task: Task, seed: int = 0) -> pd.DataFrame:
     return task.contract.conform(
-        task_books.regression_rows(seed) if task is AMOUNT else task_books.multiclass_rows(seed)
+        task_books.make_regression_rows(seed)
+        if task is AMOUNT
+        else task_books.make_multiclass_rows(seed)
     )
 
 
@@ -61,7 +66,7 @@ def table(task: Task, seed: int = 0) -> pd.DataFrame:
 def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A task, a model fitted on its table, and another table with predictions."""
     task: Task = request.param
-    model, rows = fitted(task, table(task)), table(task, 1)
+    model, rows = fit_pipeline(task, table(task)), table(task, 1)
     return {"task": task, "model": model, "rows": rows, "scored": task.score_rows(model, rows)}
 
 
@@ -373,7 +378,7 @@ def test_golden_rows_contain_predictions_of_task(case: dict[str, Any]) -> None:
 
 def test_model_that_lacks_a_class_raises() -> None:
     frame = table(CLASSES)
-    narrow = fitted(CLASSES, frame[frame["kind"] != "high"])
+    narrow = fit_pipeline(CLASSES, frame[frame["kind"] != "high"])
     with pytest.raises(TrainingError, match=r"\b2\b.*\b3\b"):
         CLASSES.predict_scores(narrow, CLASSES.contract.select_features(frame))
 
@@ -435,7 +440,7 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
 
 
 def test_regression_calibration_is_mean_by_decile() -> None:
-    scored = AMOUNT.score_rows(fitted(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
+    scored = AMOUNT.score_rows(fit_pipeline(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
     result = metrics_ci.compute_reliability_curve(AMOUNT.select_calibration_pairs(scored), **CHANCE)
     assert result["n"].tolist() == [90] * 10
     assert result["observed"].is_monotonic_increasing
@@ -644,14 +649,16 @@ def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding
 
 def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
     batch = (
-        task_books.regression_rows(2) if case["task"] is AMOUNT else task_books.multiclass_rows(2)
+        task_books.make_regression_rows(2)
+        if case["task"] is AMOUNT
+        else task_books.make_multiclass_rows(2)
     )
     assert [finding.verdict for finding in find_issues(case, batch)] == [rules.HEALTHY]
 
 
 def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
-        findings = find_issues(case, task_books.regression_rows(2, offset=200.0))
+        findings = find_issues(case, task_books.make_regression_rows(2, offset=200.0))
         [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
         assert "RMSE" in loss
         assert {2, 3} <= {
@@ -660,10 +667,10 @@ def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str
         [bias] = [finding.sentence for finding in findings if finding.rule == "bias"]
         assert [value for value in numbers(bias) if value == pytest.approx(200, abs=15)]
         assert [value for value in numbers(bias) if value == pytest.approx(0.35, abs=0.05)]
-        small = find_issues(case, task_books.regression_rows(2, offset=-5.0))
+        small = find_issues(case, task_books.make_regression_rows(2, offset=-5.0))
         assert rules.RETRAIN not in {finding.verdict for finding in small}
     else:
-        batch = task_books.multiclass_rows(2).assign(
+        batch = task_books.make_multiclass_rows(2).assign(
             kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy()
         )
         findings = find_issues(case, batch)
@@ -689,11 +696,11 @@ def test_outcome_outside_contract_is_a_violation() -> None:
     rows = table(CLASSES)
     case = {
         "task": CLASSES,
-        "model": fitted(CLASSES, rows),
+        "model": fit_pipeline(CLASSES, rows),
         "rows": rows,
-        "scored": CLASSES.score_rows(fitted(CLASSES, rows), rows),
+        "scored": CLASSES.score_rows(fit_pipeline(CLASSES, rows), rows),
     }
-    result = find_issues(case, task_books.multiclass_rows(2).assign(kind="enormous"))
+    result = find_issues(case, task_books.make_multiclass_rows(2).assign(kind="enormous"))
     [finding] = result
     assert (finding.verdict, finding.rule) == (rules.WATCH, "contract")
     assert missing_facts(finding.sentence, 700, "kind", "low", "middle", "high") == []

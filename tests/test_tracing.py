@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from version_store import JSON, VersionStore, client_of, fitted
+from version_store import JSON, VersionStore, fit_pipeline, make_client
 
 from modelbook.errors import ServingError
 from modelbook.serving import telemetry
@@ -26,7 +26,7 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 def version_store(make_frame, contract, tmp_path: Path) -> VersionStore:
     version_store, frame = VersionStore(tmp_path), make_frame()
     version_store.alias(
-        "champion", version_store.register(fitted(frame, contract), contract, frame)
+        "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     return version_store
 
@@ -66,7 +66,7 @@ def test_request_spans_continue_trace_of_caller(version_store, monkeypatch):
     with collector() as (address, spans):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")  # it exports when the service ends
-        with client_of(version_store.root) as client:
+        with make_client(version_store.root) as client:
             client.post("/predict", content=json.dumps(ROW), headers={**JSON, **ids})
             client.post("/predict", content="{}", headers=JSON)
             client.get("/health/ready")

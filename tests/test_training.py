@@ -644,7 +644,7 @@ def linear_candidate(comparison_of_three: dict[str, Any]) -> Candidate:
 
 
 @pytest.fixture(scope="module")
-def fitted(experiment: Experiment, train: pd.DataFrame) -> Any:
+def fitted_pipeline(experiment: Experiment, train: pd.DataFrame) -> Any:
     return experiment.make_default_pipeline("lr").fit(experiment.features, experiment.target)
 
 
@@ -725,27 +725,27 @@ def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> Non
 
 
 def test_prediction_is_invariant_to_column_order(
-    fitted: Any, holdout: pd.DataFrame, contract: Contract
+    fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    scores = fitted.predict_proba(contract.select_features(holdout))[:, 1]
+    scores = fitted_pipeline.predict_proba(contract.select_features(holdout))[:, 1]
     assert sk.roc_auc_score(holdout["happened"], scores) > 0.75
     shuffled = holdout[holdout.columns[::-1]].astype({"colour": float, "flag": int})
     np.testing.assert_array_equal(
-        fitted.predict_proba(contract.select_features(shuffled))[:, 1], scores
+        fitted_pipeline.predict_proba(contract.select_features(shuffled))[:, 1], scores
     )
 
 
 def test_pipeline_predicts_unseen_categories_and_missing_values(
-    fitted: Any, holdout: pd.DataFrame, contract: Contract
+    fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
     rows = contract.select_features(holdout.head(2)).assign(noise=np.nan, colour="77")
-    assert np.isfinite(fitted.predict_proba(rows)).all()
+    assert np.isfinite(fitted_pipeline.predict_proba(rows)).all()
 
 
 def test_out_of_fold_predictions_cover_every_row(
-    experiment: Experiment, fitted: Any, linear_candidate: Candidate
+    experiment: Experiment, fitted_pipeline: Any, linear_candidate: Candidate
 ) -> None:
-    scores = experiment.predict_out_of_fold(fitted).score
+    scores = experiment.predict_out_of_fold(fitted_pipeline).score
     assert len(scores) == 600
     assert sk.roc_auc_score(experiment.target, scores) == pytest.approx(
         linear_candidate.mean["roc_auc"], abs=0.03
@@ -1132,9 +1132,9 @@ def test_learning_curve_stops_within_budget(
 
 
 def test_permutation_importance_is_loss_of_metric(
-    fitted: Any, holdout: pd.DataFrame, contract: Contract
+    fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    result = measure_importance(TASK, fitted, holdout, seed=1)
+    result = measure_importance(TASK, fitted_pipeline, holdout, seed=1)
     assert result["feature"].tolist()[0] == "size"
     assert sorted(result["feature"]) == sorted(contract.feature_names)
     assert result["mean"][0] > 0.2
@@ -1142,7 +1142,7 @@ def test_permutation_importance_is_loss_of_metric(
 
 
 def test_importance_of_large_table_is_measured_on_a_sample(
-    monkeypatch: pytest.MonkeyPatch, fitted: Any, holdout: pd.DataFrame
+    monkeypatch: pytest.MonkeyPatch, fitted_pipeline: Any, holdout: pd.DataFrame
 ) -> None:
     requests: list[int] = []
 
@@ -1155,7 +1155,7 @@ def test_importance_of_large_table_is_measured_on_a_sample(
     def count_rows_and_shuffles() -> tuple[int, int]:
         """Number of rows, and of shuffles of each column."""
         requests.clear()
-        measure_importance(TASK, fitted, holdout, seed=1)
+        measure_importance(TASK, fitted_pipeline, holdout, seed=1)
         intact, *shuffled = requests
         assert len({*shuffled}) == 1
         return intact, shuffled[0] // intact
@@ -1169,12 +1169,12 @@ def test_importance_of_large_table_is_measured_on_a_sample(
 
 
 def test_permutation_importance_matches_scikit_learn(
-    fitted: Any, holdout: pd.DataFrame, contract: Contract
+    fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
-    result = measure_importance(TASK, fitted, holdout, seed=1).set_index("feature")
+    result = measure_importance(TASK, fitted_pipeline, holdout, seed=1).set_index("feature")
     rows, outcome = contract.select_features(holdout), contract.encode_checked_target(holdout)
     expected_values = permutation_importance(
-        fitted, rows, outcome, scoring="roc_auc", n_repeats=5, random_state=1
+        fitted_pipeline, rows, outcome, scoring="roc_auc", n_repeats=5, random_state=1
     )
     importances = result.loc[rows.columns]
     np.testing.assert_allclose(importances["mean"], expected_values.importances_mean, atol=1e-12)
@@ -1182,10 +1182,10 @@ def test_permutation_importance_matches_scikit_learn(
 
 
 def test_golden_rows_contain_every_allowed_missing_value(
-    fitted: Any, train: pd.DataFrame, contract: Contract
+    fitted_pipeline: Any, train: pd.DataFrame, contract: Contract
 ) -> None:
     train = train.assign(noise=0.5)
-    result = make_golden_rows(TASK, train, fitted, 0.4, seed=1, max_rows=20)
+    result = make_golden_rows(TASK, train, fitted_pipeline, 0.4, seed=1, max_rows=20)
     assert list(result.columns) == [*contract.feature_names, "prediction", "probability"]
     assert len(result) == 20
     assert result.loc[0, contract.feature_names].isna().to_dict() == {
@@ -1195,11 +1195,11 @@ def test_golden_rows_contain_every_allowed_missing_value(
         "flag": False,
     }
     np.testing.assert_array_equal(
-        result["probability"], fitted.predict_proba(result[contract.feature_names])[:, 1]
+        result["probability"], fitted_pipeline.predict_proba(result[contract.feature_names])[:, 1]
     )
     assert result["prediction"].tolist() == (result["probability"] >= 0.4).astype(int).tolist()
     assert set(result["prediction"]) == {0, 1}
-    assert len(make_golden_rows(TASK, train.head(7), fitted, 0.4, seed=1)) == 7
+    assert len(make_golden_rows(TASK, train.head(7), fitted_pipeline, 0.4, seed=1)) == 7
 
 
 @pytest.fixture(scope="module")
@@ -1449,7 +1449,7 @@ def test_insignificant_gain_is_described_as_noise() -> None:
 
 
 def test_regression_gain_is_relative_to_rmse() -> None:
-    task = Regression(task_books.of_number())
+    task = Regression(task_books.make_regression_contract())
     outcome, odd = np.arange(50.0), np.arange(50) % 2
     scored = ScoredRows(outcome, outcome + 1 + 2 * odd, np.arange(50))  # mean square 5
     simple = ScoredRows(outcome, outcome + 6 - 4 * odd, np.arange(50))  # mean square 20
@@ -1543,10 +1543,10 @@ class TestFairnessGaps:
 
 class TestPartialDependence:
     def test_partial_dependence_changes_only_with_informative_features(
-        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+        self, fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
-        result = compute_dependence(TASK, fitted, rows, ["size", "flag", "colour"], seed=1)
+        result = compute_dependence(TASK, fitted_pipeline, rows, ["size", "flag", "colour"], seed=1)
         size, flag, colour = (
             result[result["feature"] == name] for name in ("size", "flag", "colour")
         )
@@ -1560,30 +1560,30 @@ class TestPartialDependence:
         assert ((result["low"] <= result["mean"]) & (result["mean"] <= result["high"])).all()
 
     def test_partial_dependence_is_mean_prediction_at_value(
-        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+        self, fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout)
-        result = compute_dependence(TASK, fitted, rows, ["flag"], seed=1)
-        requests = fitted.predict_proba(rows.assign(flag=1.0))[:, 1]
+        result = compute_dependence(TASK, fitted_pipeline, rows, ["flag"], seed=1)
+        requests = fitted_pipeline.predict_proba(rows.assign(flag=1.0))[:, 1]
         assert result["mean"].iloc[1] == pytest.approx(requests.mean())
         assert result["low"].iloc[1] == pytest.approx(np.quantile(requests, 0.1))
 
     def test_partial_dependence_omits_missing_values_and_constant_columns(
-        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+        self, fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout).assign(flag=1.0)
-        result = compute_dependence(TASK, fitted, rows, ["noise", "flag"], seed=1)
+        result = compute_dependence(TASK, fitted_pipeline, rows, ["noise", "flag"], seed=1)
         assert set(result["feature"]) == {"noise"}
         assert result["rows"].iloc[0] == rows["noise"].notna().sum()
         assert result["value"].notna().all()
-        assert compute_dependence(TASK, fitted, rows, ["flag"], seed=1).empty
+        assert compute_dependence(TASK, fitted_pipeline, rows, ["flag"], seed=1).empty
 
     def test_partial_dependence_of_mostly_constant_column_covers_its_range(
-        self, fitted: Any, holdout: pd.DataFrame, contract: Contract
+        self, fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
     ) -> None:
         rows = contract.select_features(holdout.head(300).reset_index(drop=True))
         rows["size"] = np.where(rows.index < 14, rows.index * 5.0, 0.0)
         with mock.patch.object(TASK, "predict_scores", wraps=TASK.predict_scores) as predict:
-            result = compute_dependence(TASK, fitted, rows, ["size"], seed=1)
+            result = compute_dependence(TASK, fitted_pipeline, rows, ["size"], seed=1)
         assert result["value"].tolist() == pytest.approx(np.linspace(0, 65, 12))
         assert predict.call_count == 1

@@ -21,7 +21,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.linear_model import LinearRegression
-from version_store import fitted
+from version_store import fit_pipeline
 
 from modelbook.contract import Contract
 from modelbook.errors import CompileError
@@ -348,7 +348,7 @@ BOOSTED = {
 def test_scorer_predicts_batches_by_lookup_tables_and_parity_covers_them(
     estimator: Any, tmp_path: Path, frame: Any, contract: Contract
 ) -> None:
-    model = fitted(frame, contract, estimator)
+    model = fit_pipeline(frame, contract, estimator)
     assert compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer").parity
     match = LeafMasks.load(tmp_path / "scorer" / "kernel.npz")
     match.leaf_values[0] += 0.1
@@ -362,7 +362,9 @@ def test_scorer_predicts_batches_by_lookup_tables_and_parity_covers_them(
 
 
 def test_large_trees_have_no_lookup_tables(tmp_path: Path, frame: Any, contract: Contract) -> None:
-    model = fitted(frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1))
+    model = fit_pipeline(
+        frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1)
+    )
     with pytest.raises(CompileError, match="64"):
         make_leaf_masks([extract_trees(model[-1], 6)], [0])
     result = compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer")
@@ -374,6 +376,6 @@ def test_large_trees_have_no_lookup_tables(tmp_path: Path, frame: Any, contract:
 def test_other_models_are_compiled_without_lookup_tables(
     tmp_path: Path, frame: Any, contract: Contract
 ) -> None:
-    model = fitted(frame, contract, LGBMClassifier(**QUIET, n_estimators=5, linear_tree=True))
+    model = fit_pipeline(frame, contract, LGBMClassifier(**QUIET, n_estimators=5, linear_tree=True))
     result = compile_pipeline(model, contract, 0.4, frame, tmp_path / "scorer")
     assert (result.scorer_name, result.reason) == ("native LightGBM booster", "")

@@ -41,7 +41,7 @@ BOOK = "tiny"
 THRESHOLD = 0.4
 
 
-def fitted(
+def fit_pipeline(
     frame: pd.DataFrame, contract: Contract, estimator: Any = None, target: Any = None
 ) -> Any:
     """Fit a pipeline like that of a version."""
@@ -127,7 +127,7 @@ class VersionStore:
         return local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
 
 
-def client_of(
+def make_client(
     root: Path, book: str = BOOK, client: tuple[str, int] = ("127.0.0.1", 50_000), **options: Any
 ) -> TestClient:
     """Create a test client of a service in this process."""
@@ -152,7 +152,7 @@ class RunningServer:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         with closing(self.connect()) as connection:
             connection.request(method, path, None if body is None else json.dumps(body), JSON)
             result = connection.getresponse()
@@ -163,7 +163,7 @@ class RunningServer:
 
 
 @contextmanager
-def running(root: Path, workers: int = 1) -> Iterator[RunningServer]:
+def run_server(root: Path, workers: int = 1) -> Iterator[RunningServer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -177,7 +177,7 @@ def running(root: Path, workers: int = 1) -> Iterator[RunningServer]:
         while time.monotonic() < deadline:
             assert process.poll() is None, (root / "server.log").read_text()
             with suppress(OSError):
-                if server.ask("GET", "/health/ready")[0] == 200:
+                if server.request("GET", "/health/ready")[0] == 200:
                     break
             time.sleep(0.05)
         else:

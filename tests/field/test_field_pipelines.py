@@ -16,7 +16,7 @@ from notebook_cells import run_cells, verify_in_process
 from small_project import QUICK_COMPARISON, SmallProject
 from test_field_books import WRITERS, write_passengers
 from typer.testing import CliRunner
-from version_store import JSON, client_of, put_empty_store
+from version_store import JSON, make_client, put_empty_store
 
 from modelbook import config
 from modelbook.cli import app
@@ -98,7 +98,7 @@ def test_real_table_is_drafted_built_promoted_served_and_monitored(
     scores = pd.read_parquet(small_project.root / f"{book}.parquet")
     assert re.search(rf"\b{len(scores)} rows scored", scored.output)
     assert not (small_project.root / f"{book}.rejects.csv").exists()
-    with client_of(small_project.root, book) as client:
+    with make_client(small_project.root, book) as client:
         example = client.get("/openapi.json").json()["components"]["schemas"]["Row"]["example"]
         response = client.post("/predict", content=json.dumps(example), headers=JSON)
     assert response.status_code == 200, response.text
