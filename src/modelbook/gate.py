@@ -173,9 +173,9 @@ def gather_evidence(
         quality=_to_interval(quality, "value"),
         baseline_gain=Interval(*metrics["gain"]),
         paired_rows=paired_rows,
-        champion_difference=_headline_difference(task, differences),
+        champion_difference=_measure_headline_difference(task, differences),
         ancestor=ancestor_number,
-        ancestor_difference=_headline_difference(task, ancestor_differences),
+        ancestor_difference=_measure_headline_difference(task, ancestor_differences),
         slice_differences=tuple(
             (task.contract.label_group(row["slice"], row["value"]), _to_interval(row, "difference"))
             for row in slices
@@ -199,8 +199,8 @@ def gather_evidence(
             metric_label(task.baseline_metric),
             metric_label(task.headline_metric),
         ),
-        **_scorer_evidence(metrics.get("scorer")),
-        **_consequence_evidence(task, consequences),
+        **_collect_scorer_evidence(metrics.get("scorer")),
+        **_collect_consequence_evidence(task, consequences),
     )
 
 
@@ -261,10 +261,10 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
         Minimum for the lower bound of the candidate's quality.
     """
     n_harms = _count_harm_intervals(evidence)
-    criteria = _quality_criteria(evidence, min_quality)
+    criteria = _make_quality_criteria(evidence, min_quality)
     if evidence.champion is not None:
-        criteria += _champion_criteria(evidence, limits, n_harms)
-    criteria += _harm_criteria(evidence, limits, n_harms)
+        criteria += _make_champion_criteria(evidence, limits, n_harms)
+    criteria += _make_harm_criteria(evidence, limits, n_harms)
     criteria += [
         Criterion(
             "compiled scorer matches the model",
@@ -272,12 +272,14 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             evidence.scorer or "not recorded for this version",
             evidence.is_scorer_exact if evidence.scorer else None,
         ),
-        _resource_criterion("median latency", evidence.latency_ms, limits.max_latency_ms, "ms"),
-        _resource_criterion("artifact size", evidence.size_mb, limits.max_size_mb, "MB"),
-        _suspicion_criterion(evidence.suspicions),
+        _make_resource_criterion(
+            "median latency", evidence.latency_ms, limits.max_latency_ms, "ms"
+        ),
+        _make_resource_criterion("artifact size", evidence.size_mb, limits.max_size_mb, "MB"),
+        _make_suspicion_criterion(evidence.suspicions),
     ]
     if limits.code_version == "committed":
-        criteria.append(_code_criterion(evidence.commit))
+        criteria.append(_make_code_criterion(evidence.commit))
     has_failed = any(not criterion.passed for criterion in criteria if criterion.passed is not None)
     return Decision(HOLD if has_failed else PROMOTE, criteria)
 
@@ -294,7 +296,7 @@ def _count_harm_intervals(evidence: Evidence) -> int:
     return max(1, n_harms)
 
 
-def _quality_criteria(evidence: Evidence, min_quality: float) -> list[Criterion]:
+def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Criterion]:
     quality, gain = evidence.quality, evidence.baseline_gain
     return [
         Criterion(
@@ -314,9 +316,9 @@ def _quality_criteria(evidence: Evidence, min_quality: float) -> list[Criterion]
     ]
 
 
-def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
+def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
     return [
-        _harm_criterion(
+        _make_harm_criterion(
             "fairness gaps",
             evidence.fairness_gaps,
             limits.max_fairness_gap,
@@ -325,7 +327,7 @@ def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Cri
             two_sided=True,
             unit=evidence.gap_unit,
         ),
-        _harm_criterion(
+        _make_harm_criterion(
             "calibration-in-the-large",
             _describe_each([("", evidence.calibration)] if evidence.calibration else []),
             limits.max_calibration_error,
@@ -336,7 +338,7 @@ def _harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Cri
     ]
 
 
-def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
+def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
     champion_name, margin = f"version {evidence.champion}", limits.non_inferiority_margin
     criteria = [
         Criterion(
@@ -345,16 +347,16 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
             f"version {evidence.candidate} against {champion_name}",
             evidence.candidate != evidence.champion,
         ),
-        _paired_rows_criterion(evidence, limits),
+        _make_paired_rows_criterion(evidence, limits),
     ]
     # Too few rows have already failed the criterion above.
     if evidence.champion_difference is not None or evidence.paired_rows >= limits.paired_rows:
-        criteria.append(_champion_criterion(evidence, margin, criteria[-1].passed is False))
+        criteria.append(_make_champion_criterion(evidence, margin, criteria[-1].passed is False))
     if evidence.ancestor is not None:
-        criteria.append(_ancestor_criterion(evidence, margin))
+        criteria.append(_make_ancestor_criterion(evidence, margin))
     return [
         *criteria,
-        _harm_criterion(
+        _make_harm_criterion(
             f"slices not worse than {champion_name}",
             _describe_each(evidence.slice_differences),
             limits.max_slice_drop,
@@ -362,11 +364,11 @@ def _champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list
             n_harms,
             two_sided=False,
         ),
-        *_consequence_criteria(evidence, limits, champion_name, n_harms),
+        *_make_consequence_criteria(evidence, limits, champion_name, n_harms),
     ]
 
 
-def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
+def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
     """Enough rows to compare on: the minimum and, for an inconclusive result, those of the margin.
 
     An interval that shows the candidate to be not worse, or worse, needs no more rows.
@@ -388,7 +390,7 @@ def _paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion:
     )
 
 
-def _champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -> Criterion:
+def _make_champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -> Criterion:
     """Not worse than the champion; inconclusive where too few rows decide nothing."""
     difference = evidence.champion_difference
     name = (
@@ -408,7 +410,7 @@ def _champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -
     )
 
 
-def _consequence_criteria(
+def _make_consequence_criteria(
     evidence: Evidence, limits: Deploy, champion_name: str, n_harms: int
 ) -> list[Criterion]:
     """How decisions change: the expected cost, and how many rows are flagged."""
@@ -416,7 +418,7 @@ def _consequence_criteria(
     if evidence.cost_increase is not None:
         saving = evidence.cost_increase.negate()
         criteria.append(
-            _harm_criterion(
+            _make_harm_criterion(
                 f"expected cost not higher than that of {champion_name}",
                 _describe_each([("saving as a share of it", saving)]),
                 limits.max_cost_increase,
@@ -427,7 +429,7 @@ def _consequence_criteria(
         )
     if evidence.selection_changes:
         criteria.append(
-            _harm_criterion(
+            _make_harm_criterion(
                 f"selection rate close to that of {champion_name}",
                 _describe_each(evidence.selection_changes),
                 limits.max_selection_change,
@@ -439,7 +441,7 @@ def _consequence_criteria(
     return criteria
 
 
-def _ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
+def _make_ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
     """Small losses of promotions add up: the first champion is a fixed reference."""
     difference = evidence.ancestor_difference
     return Criterion(
@@ -504,7 +506,7 @@ def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str,
     ]
 
 
-def _harm_criterion(
+def _make_harm_criterion(
     name: str,
     intervals: Iterable[tuple[str, Interval]],
     bound: float,
@@ -569,7 +571,9 @@ def _format_bounds(interval: Interval, unit: str) -> str:
     return f"{format_metric(interval.low)} to {format_metric(interval.high)}"
 
 
-def _resource_criterion(name: str, observed: float | None, bound: float, unit: str) -> Criterion:
+def _make_resource_criterion(
+    name: str, observed: float | None, bound: float, unit: str
+) -> Criterion:
     required = f"at most {bound:g} {unit}"
     if observed is None:
         return Criterion(name, required, "not measured", None)
@@ -581,14 +585,14 @@ def _resource_criterion(name: str, observed: float | None, bound: float, unit: s
     )
 
 
-def _suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
+def _make_suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
     name, required = "unconfirmed signs of leakage", "none"
     if suspicions is None:
         return Criterion(name, required, "not recorded for this version", None)
     return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)
 
 
-def _code_criterion(commit: str) -> Criterion:
+def _make_code_criterion(commit: str) -> Criterion:
     is_committed = commit != NO_COMMIT and not commit.endswith("+")
     observed = (
         "outside version control"
@@ -598,7 +602,7 @@ def _code_criterion(commit: str) -> Criterion:
     return Criterion("committed code", "a commit without changes", observed, is_committed)
 
 
-def _headline_difference(task: Task, differences: pd.DataFrame) -> Interval | None:
+def _measure_headline_difference(task: Task, differences: pd.DataFrame) -> Interval | None:
     rows = differences[differences["metric"] == task.headline_metric].to_dict("records")
     return _to_interval(rows[0], "difference") if rows else None
 
@@ -623,7 +627,7 @@ def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval 
     return _to_normalized_interval(task, rows[task.calibration_metric], "value", reference)
 
 
-def _consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:
+def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:
     """The rise of the cost as a share of the champion's, and the changes of the selection rate."""
     if consequences is None or consequences.empty:
         return {}
@@ -639,7 +643,7 @@ def _consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict
     }
 
 
-def _scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
+def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
     if scorer is None:
         return {}
     parity = scorer["proof"]

@@ -33,7 +33,7 @@ def find_imports(source: str) -> frozenset[str]:
     except SyntaxError:  # reported when the source runs
         return frozenset()
     module_strings = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
-    return _imported_names(_runtime_statements(tree)) | module_strings
+    return _find_imported_names(_runtime_statements(tree)) | module_strings
 
 
 def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
@@ -41,13 +41,13 @@ def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     modules: set[Path] = set()
     imported_names: set[str] = set()
     paths = _list_package()
-    pending_paths = _package_files(names, paths)
+    pending_paths = _list_package_files(names, paths)
     while pending_paths:
         path = pending_paths.pop()
         modules.add(path)
         imports = _read_imports(path, path.stat().st_mtime_ns)
         imported_names |= imports
-        pending_paths |= _package_files(imports, paths) - modules
+        pending_paths |= _list_package_files(imports, paths) - modules
     return modules, imported_names
 
 
@@ -56,7 +56,7 @@ def _read_imports(path: Path, _: int) -> frozenset[str]:
     return find_imports(path.read_text(encoding="utf-8"))
 
 
-def _imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
+def _find_imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
     names: set[str] = set()
     for node in statements:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -83,7 +83,7 @@ def _list_package() -> dict[str, Path]:
     return paths
 
 
-def _package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
+def _list_package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
     """Return the files of modules, and those of the packages that they are in."""
     dotted_names = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
     parents = {".".join(name[:depth]) for name in dotted_names for depth in range(1, len(name))}

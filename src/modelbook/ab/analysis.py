@@ -178,7 +178,7 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
     """
     users = sum_by_user(rows)
     champion_sums, challenger_sums = (
-        sums[-1] if len(sums) else np.zeros(6) for sums in _cumulative_sums(users)
+        sums[-1] if len(sums) else np.zeros(6) for sums in _compute_cumulative_sums(users)
     )
     champion = _summarize_variant(users[~users["challenger"]], champion_sums, plan)
     challenger = _summarize_variant(users[users["challenger"]], challenger_sums, plan)
@@ -188,7 +188,7 @@ def analyze_ab(rows: pd.DataFrame, plan: ABPlan) -> ABResult:
         _widen_for_bounded_losses(
             users[has_outcome],
             np.array([has_outcome.sum()]),
-            _difference_interval(champion_sums, challenger_sums, plan),
+            _compute_difference_interval(champion_sums, challenger_sums, plan),
             plan,
         ),
     )
@@ -261,9 +261,9 @@ def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> 
     users = users[users["rows_with_outcomes"] > 0]
     counts = np.unique(np.linspace(0, len(users), points + 1).astype(int)[1:])
     counts = counts[counts > 0]
-    champion, challenger = (sums[counts - 1] for sums in _cumulative_sums(users))
+    champion, challenger = (sums[counts - 1] for sums in _compute_cumulative_sums(users))
     intervals = _widen_for_bounded_losses(
-        users, counts, _difference_interval(champion, challenger, plan), plan
+        users, counts, _compute_difference_interval(champion, challenger, plan), plan
     )
     table = pd.DataFrame(
         dict(zip(("users", "difference", "low", "high"), (counts, *intervals), strict=True))
@@ -279,7 +279,7 @@ def _decide(result: ABResult) -> str:
     return PROMOTE_CHALLENGER if result.high < 0 else KEEP_CHAMPION
 
 
-def _cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
+def _compute_cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
     """Return cumulative sums over users for champion and challenger, each of shape (users, 6).
 
     The columns are the user count and the sums that mean and standard deviation need.
@@ -295,7 +295,7 @@ def _cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
     ]
 
 
-def _mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compute_mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return user count, mean loss per row, and the standard deviation of its influence function.
 
     The mean is a ratio of two sums; its influence function is a user's loss minus the mean loss of
@@ -311,7 +311,7 @@ def _mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return count, mean, spread
 
 
-def _difference_interval(
+def _compute_difference_interval(
     champion: np.ndarray, challenger: np.ndarray, plan: ABPlan
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the difference of challenger and champion, and the bounds of its interval.
@@ -319,8 +319,8 @@ def _difference_interval(
     The difference of means is the doubly robust estimate in a randomized experiment without
     covariates, which the paper covers; the standard deviation is that of its influence function.
     """
-    champion_users, champion_mean, champion_spread = _mean_and_spread(champion)
-    challenger_users, challenger_mean, challenger_spread = _mean_and_spread(challenger)
+    champion_users, champion_mean, champion_spread = _compute_mean_and_spread(champion)
+    challenger_users, challenger_mean, challenger_spread = _compute_mean_and_spread(challenger)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(
             (champion_users + challenger_users)
@@ -363,7 +363,7 @@ def _widen_for_bounded_losses(
 
 
 def _summarize_variant(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Variant:
-    users_with_outcomes, mean, spread = _mean_and_spread(sums)
+    users_with_outcomes, mean, spread = _compute_mean_and_spread(sums)
     halfwidth = confidence_sequence_halfwidth(
         users_with_outcomes, spread, alpha=ALPHA, optimal_observations=plan.min_users
     )

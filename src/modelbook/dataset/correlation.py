@@ -43,8 +43,8 @@ def correlate_features(
     categories = [name for name in features if name not in numbers]
     pairs = [
         *_rank_correlations(rows[numbers]),
-        *_cramers_v(rows[categories]),
-        *_correlation_ratios(rows[numbers], rows[categories]),
+        *_compute_cramers_v(rows[categories]),
+        *_compute_correlation_ratios(rows[numbers], rows[categories]),
     ]
     table = pd.DataFrame(pairs, columns=["feature_a", "feature_b", "measure", "value"]).dropna()
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
@@ -61,14 +61,14 @@ def _rank_correlations(numbers: pd.DataFrame) -> Iterator[tuple[str, str, str, f
         )
 
 
-def _cramers_v(categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
+def _compute_cramers_v(categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
     for first_feature, second_feature in combinations(categories.columns, 2):
         counts = pd.crosstab(categories[first_feature], categories[second_feature])
         value = association(counts.to_numpy()) if min(counts.shape) > 1 else np.nan
         yield first_feature, second_feature, "Cramér's V", float(value)
 
 
-def _correlation_ratios(
+def _compute_correlation_ratios(
     numbers: pd.DataFrame, categories: pd.DataFrame
 ) -> Iterator[tuple[str, str, str, float]]:
     """Correlation ratio of each numeric with each categorical feature, over complete rows."""

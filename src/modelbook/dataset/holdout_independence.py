@@ -161,7 +161,7 @@ def find_undeclared_entities(
             "groups": train[name].nunique(),
             **_try_grouping(train, contract, groups, train[name], seed, ungrouped_cache),
         }
-        for name in _candidate_entities(train, contract)
+        for name in _find_candidate_entities(train, contract)
     ]
     neighbours = _try_neighbours(train, contract, groups, seed)
     if neighbours.get("low", np.nan) > MAX_QUALITY_LOSS:
@@ -205,7 +205,7 @@ def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str
     ]
 
 
-def _candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
+def _find_candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
     """Columns whose values repeat as often as those of an entity would, most values first."""
     roles = ("id", "dropped", "sensitive", "feature")
     n_values = {
@@ -289,7 +289,7 @@ def _try_neighbours(
     if (~shares_group).sum(axis=1).min() < N_NEIGHBOURS:
         return {}
     nearest, distant = (
-        _mean_outcome(target[neighbours[:, part]], contract)
+        _compute_mean_outcome(target[neighbours[:, part]], contract)
         for part in (slice(0, N_NEAREST), slice(N_NEIGHBOURS // 2, N_NEIGHBOURS))
     )
     return _compare_quality(
@@ -346,7 +346,7 @@ def _compare_quality(
     }
 
 
-def _mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
+def _compute_mean_outcome(outcomes: np.ndarray, contract: Contract) -> np.ndarray:
     """Mean outcome of each row's neighbours, in the form of ``ScoredRows.score``."""
     n_classes = len(contract.classes)
     if n_classes <= 2:

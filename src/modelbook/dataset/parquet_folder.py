@@ -98,7 +98,7 @@ def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
     try:
         frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable_error(display_name or folder, error) from None
+        raise _make_unreadable_error(display_name or folder, error) from None
     return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
 
 
@@ -150,7 +150,7 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def _unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
+def _make_unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
     return DataError(
         f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
     )
@@ -185,7 +185,7 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
             for frame in _read_rows_at(folder, name, positions - (end - count))
         ]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable_error(folder, error) from None
+        raise _make_unreadable_error(folder, error) from None
     rows = _type_partition_columns(pd.concat(frames, ignore_index=True), names)
     return normalize_columns(rows, str(folder)), total
 

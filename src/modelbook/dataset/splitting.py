@@ -64,7 +64,7 @@ def split_table(
         current_rows = frame[frame[contract.time] <= train_until]
         later_rows = frame[frame[contract.time] > train_until]
         if current_rows.empty:
-            raise _no_rows_error(frame[contract.time], contract, train_until)
+            raise _make_no_rows_error(frame[contract.time], contract, train_until)
     is_holdout = SPLIT_STRATEGIES[strategy_name].test_mask(
         current_rows, contract, holdout_share, seed
     )
@@ -80,7 +80,7 @@ def split_table(
     return data_split
 
 
-def _no_rows_error(periods: pd.Series, contract: Contract, train_until: float) -> DataError:
+def _make_no_rows_error(periods: pd.Series, contract: Contract, train_until: float) -> DataError:
     name, first, last = contract.label(contract.time or ""), periods.min(), periods.max()
     return DataError(
         f"train_until = {train_until:.15g} leaves no rows to train on: all are of a later {name}",

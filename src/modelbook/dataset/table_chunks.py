@@ -50,7 +50,7 @@ def open_chunks(path: Path, contract: Contract, chunk_rows: int) -> tuple[Chunks
             )
             return _to_text_tables(frames, found_layout.columns), found_layout.decimal
     except (OSError, ValueError, EOFError) as error:
-        raise _unreadable_error(path, error) from None
+        raise _make_unreadable_error(path, error) from None
     frame, _ = file_formats.read_file(path, str(path), layout, names)
     frame = normalize_columns(frame, str(path))
     return iter([_to_arrow(frame)]), "."
@@ -64,7 +64,7 @@ def _read_parquet_chunks(path: Path, chunk_rows: int) -> Chunks:
         if not parquet_file.metadata.num_rows:
             yield _clean_names(parquet_file.schema_arrow.empty_table())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _unreadable_error(path, error) from None
+        raise _make_unreadable_error(path, error) from None
 
 
 def _clean_names(table: pa.Table) -> pa.Table:
@@ -99,7 +99,7 @@ def _to_arrow(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def _unreadable_error(path: Path, error: Exception) -> DataError:
+def _make_unreadable_error(path: Path, error: Exception) -> DataError:
     return DataError(
         f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
         next="correct the file",

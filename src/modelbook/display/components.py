@@ -107,17 +107,17 @@ class Figure:
             if self.figure is not None
             else ""
         )
-        content = f"{summary_html}{self._image_html()}{caption}{self._data_html()}"
+        content = f"{summary_html}{self._render_image()}{caption}{self._render_data()}"
         return f'<figure class="figure" style="margin-left:0;margin-right:0">{content}</figure>'
 
-    def _image_html(self) -> str:
+    def _render_image(self) -> str:
         if self.figure is None:
             return f'<p class="nothing">{escape(self.alt)}</p>'
         svg, width = self.to_svg(), _pixel_width(self.figure)
         picture = (
-            _svg_html(self.figure, svg, self.alt)
+            _render_svg(self.figure, svg, self.alt)
             if len(svg) <= MAX_SVG_BYTES
-            else self._png_html(width)
+            else self._render_png(width)
         )
         name = escape(f"Figure: {self.short_name}")
         return f'<div class="scroll" tabindex="0" role="group" aria-label="{name}">{picture}</div>'
@@ -128,7 +128,7 @@ class Figure:
         words = re.split(r"[.;:,(] |[.;]$", self.alt, maxsplit=1)[0]
         return textwrap.shorten(words, MAX_NAME_CHARS, placeholder=" …")
 
-    def _png_html(self, width: int) -> str:
+    def _render_png(self, width: int) -> str:
         source = base64.b64encode(self.to_png()).decode()
         return (
             f'<img class="png" alt="{escape(self.alt)}" width="{width}" '
@@ -136,10 +136,10 @@ class Figure:
             f'src="data:image/png;base64,{source}">'
         )
 
-    def _data_html(self) -> str:
+    def _render_data(self) -> str:
         if self.data is None or self.data.empty:
             return ""
-        table = _table_html(
+        table = _render_table(
             self.data, "", {}, index=_has_named_index(self.data), max_rows=MAX_FIGURE_DATA_ROWS
         )
         name = escape(f"The numbers: {self.short_name}")
@@ -195,7 +195,7 @@ class Table:
         if self.frame.empty:
             return f'<p class="nothing">{escape(self.summary or f"{self.caption}: none.")}</p>'
         summary_html = f'<p class="found">{escape(self.summary)}</p>' if self.summary else ""
-        return summary_html + _table_html(
+        return summary_html + _render_table(
             self.frame, self.caption, self.formats, index=self.index, max_rows=MAX_TABLE_ROWS
         )
 
@@ -240,7 +240,7 @@ class BulletList:
         return "\n".join(f"- {sentence}" for sentence in self.items) or "Nothing to report."
 
 
-def _svg_html(figure: Drawing, svg: str, alt: str) -> str:
+def _render_svg(figure: Drawing, svg: str, alt: str) -> str:
     """The SVG of a figure, and the drawing that takes its place on a narrow screen, if any."""
     from modelbook.display import narrow  # it draws with plotting, which imports this module
 
@@ -261,7 +261,7 @@ def empty_figure(subject: str, reason: str = "") -> Figure:
     return Figure(None, alt=reason or f"{subject}: nothing to show.")
 
 
-def _table_html(
+def _render_table(
     frame: pd.DataFrame, caption: str, formats: Mapping[str, Format], *, index: bool, max_rows: int
 ) -> str:
     note = f"The first {max_rows:,} of {len(frame):,} rows." if len(frame) > max_rows else ""
@@ -274,7 +274,7 @@ def _table_html(
     header_texts = ([str(visible_rows.index.name or "")] if index else []) + column_names
     alignments = ([False] if index else []) + right_aligned
     header_html = "".join(
-        _cell_html("th", text, is_right_aligned, ' scope="col"')
+        _render_cell("th", text, is_right_aligned, ' scope="col"')
         for text, is_right_aligned in zip(header_texts, alignments, strict=True)
     )
     body_html = ""
@@ -282,7 +282,7 @@ def _table_html(
         visible_rows.index, _body_cells(visible_rows, cell_formatters, right_aligned), strict=True
     ):
         row_header = (
-            [_cell_html("th", _column_label(label), False, ' scope="row"')] if index else []
+            [_render_cell("th", _column_label(label), False, ' scope="row"')] if index else []
         )
         body_html += f"<tr>{''.join(row_header + cells)}</tr>"
     title, explanation = _split_caption(caption)
@@ -315,7 +315,7 @@ def _body_cells(
     columns = [[*frame.iloc[:, position]] for position in range(frame.shape[1])]
     return [
         [
-            _cell_html("td", format_value(value), is_right_aligned)
+            _render_cell("td", format_value(value), is_right_aligned)
             for value, format_value, is_right_aligned in zip(
                 row, cell_formatters, right_aligned, strict=True
             )
@@ -324,7 +324,7 @@ def _body_cells(
     ]
 
 
-def _cell_html(tag: str, text: str, is_right_aligned: bool, attributes: str = "") -> str:
+def _render_cell(tag: str, text: str, is_right_aligned: bool, attributes: str = "") -> str:
     class_name = "num" if is_right_aligned else "long" if len(text) > LONG_TEXT else ""
     side = "right" if is_right_aligned else "left"
     alignment = (f' class="{class_name}"' if class_name else "") + f' style="text-align:{side}"'

@@ -137,13 +137,13 @@ def measure_value(
         "mix": _describe_mix(task.contract, rows, period.mix),
         "rows": len(scored),
         "threshold": threshold,
-        "decision_threshold": _decision_threshold(scored, threshold, limit),
+        "decision_threshold": _get_decision_threshold(scored, threshold, limit),
         "rate": float(scored.outcome.mean()) if capacity is not None else None,
         "capacity": capacity,
         "capacity_is_set": params.capacity is not None,
         "limit": limit,
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
-        "baseline": _cheapest_constant(policies),
+        "baseline": _find_cheapest_constant(policies),
         "policies": _to_records(policies),
         **_measure_gains(
             scored, _read_amounts(task.contract, rows, params.amount), capacity, period, bootstrap
@@ -219,16 +219,18 @@ def compare_policies(
         share = float(np.mean(decision)) if costs.flags_rows else None
         saving: tuple[float, ...] = (0.0, 0.0, 0.0)
         if name != baseline_name:
-            saving = _mean_with_ci(baseline_costs - row_costs, scored, DIFFERENCE, **options)
+            saving = _compute_mean_with_ci(
+                baseline_costs - row_costs, scored, DIFFERENCE, **options
+            )
         lead: tuple[float | None, ...] = (None, None, None)
         if kind in ALTERNATIVES:
-            lead = _mean_with_ci(row_costs - model_costs, scored, DIFFERENCE, **options)
-        cost = _mean_with_ci(row_costs, scored, IDENTITY, **options)
+            lead = _compute_mean_with_ci(row_costs - model_costs, scored, DIFFERENCE, **options)
+        cost = _compute_mean_with_ci(row_costs, scored, IDENTITY, **options)
         rows.append((name, kind, share, *cost, *saving, *lead))
     return pd.DataFrame(rows, columns=POLICY_COLUMNS)
 
 
-def _mean_with_ci(
+def _compute_mean_with_ci(
     values: np.ndarray, scored: ScoredRows, scale: Scale, **options: int
 ) -> tuple[float, ...]:
     mean = partial(weighted_mean, values)
@@ -267,17 +269,17 @@ def compare_versions(
     # Versions of 1.0.0 have no ranking.
     feature = value.get("feature_ranking")
     ranking = _score_by_feature(task, rows, FeatureRanking(**feature) if feature else None)
-    candidate_policies = list(_version_policies(task, candidate, (MODEL, CAPACITY), limit))
+    candidate_policies = list(_make_version_policies(task, candidate, (MODEL, CAPACITY), limit))
     decisions = [
         *candidate_policies,
-        *_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
-        *_feature_policy(ranking, candidate_policies[0][2]),
-        *_constant_policies(costs, scored, limit),
+        *_make_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
+        *_make_feature_policy(ranking, candidate_policies[0][2]),
+        *_make_constant_policies(costs, scored, limit),
     ]
     policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
     return unchanged | {
         "policies": _to_records(policies),
-        "baseline": _cheapest_constant(policies),
+        "baseline": _find_cheapest_constant(policies),
         "rows": len(scored),
         "mix": _describe_mix(task.contract, rows, value.get("mix", {})),
     }
@@ -304,18 +306,18 @@ def list_decisions(
         Name and scores of the ranking by a single feature.
     """
     version = ("the model", scored, threshold)
-    policies = list(_version_policies(task, version, (MODEL, CAPACITY), limit))
+    policies = list(_make_version_policies(task, version, (MODEL, CAPACITY), limit))
     yield from policies
     share = float(policies[0][2].mean()) if costs.flags_rows else None
     if simple_model is not None:
         name, simple = simple_model
         decision = task.decide(simple.score, threshold)
         yield name, SIMPLE, decision if share is None else flag_share(simple.score, share)
-    yield from _feature_policy(feature_ranking, policies[0][2])
-    yield from _constant_policies(costs, scored, limit)
+    yield from _make_feature_policy(feature_ranking, policies[0][2])
+    yield from _make_constant_policies(costs, scored, limit)
 
 
-def _version_policies(
+def _make_version_policies(
     task: Task,
     version: tuple[str, ScoredRows, float | None],
     kinds: tuple[str, str],
@@ -339,7 +341,7 @@ def _score_by_feature(
     return f"{task.contract.label(ranking.feature)} alone", ranking.score_rows(task, rows)
 
 
-def _feature_policy(
+def _make_feature_policy(
     ranking: tuple[str, np.ndarray] | None, decision: np.ndarray
 ) -> Iterator[tuple[str, str, Any]]:
     """Flag as many rows as a decision of the model, by a single feature."""
@@ -347,7 +349,7 @@ def _feature_policy(
         yield ranking[0], FEATURE, flag_share(ranking[1], float(decision.mean()))
 
 
-def _constant_policies(
+def _make_constant_policies(
     costs: DecisionCosts, scored: ScoredRows, limit: float | None
 ) -> Iterator[tuple[str, str, Any]]:
     """Decisions without a model; with a limit also as many rows as it allows, at random."""
@@ -358,7 +360,7 @@ def _constant_policies(
         yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant
 
 
-def _cheapest_constant(policies: pd.DataFrame) -> str:
+def _find_cheapest_constant(policies: pd.DataFrame) -> str:
     constants = policies[policies["kind"] == CONSTANT]
     return str(constants.loc[constants["cost"].idxmin(), "policy"])
 
@@ -373,7 +375,7 @@ def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
     )
 
 
-def _decision_threshold(
+def _get_decision_threshold(
     scored: ScoredRows, threshold: float | None, limit: float | None
 ) -> float | None:
     if limit is None or threshold is None:

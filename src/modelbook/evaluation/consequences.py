@@ -46,7 +46,7 @@ def compare_consequences(
     if len(candidate[0]) < max(min_rows, 1):
         return pd.DataFrame(columns=COLUMNS)
     candidate_values, champion_values = (
-        _row_values(task, costs, *scored) for scored in (candidate, champion)
+        _compute_row_values(task, costs, *scored) for scored in (candidate, champion)
     )
     rows = []
     for name in candidate_values:
@@ -57,7 +57,7 @@ def compare_consequences(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _row_values(
+def _compute_row_values(
     task: Task, costs: DecisionCosts, scored: ScoredRows, threshold: float | None
 ) -> dict[str, np.ndarray]:
     decision = task.decide(scored.score, threshold)

@@ -128,7 +128,7 @@ def _measure_error_gap(
     errors: np.ndarray, slice_mask: np.ndarray, scored: ScoredRows, *, resamples: int, seed: int
 ) -> dict[str, float]:
     inside_error, outside_error = (
-        partial(_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
+        partial(_compute_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
     )
 
     def error_gap(weight: np.ndarray) -> Any:
@@ -146,7 +146,7 @@ def _measure_error_gap(
     }
 
 
-def _weighted_mean_error(errors: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> Any:
+def _compute_weighted_mean_error(errors: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> Any:
     return weighted_mean(errors[mask], weight[..., mask])
 
 

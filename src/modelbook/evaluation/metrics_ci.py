@@ -188,12 +188,12 @@ def compute_reliability_curve(
     rows = []
     for bin_number in np.unique(bin_index):
         bin_rows = scored.select(bin_index == bin_number)
-        low, high = _mean_ci(bin_rows, resamples, seed)
+        low, high = _compute_mean_ci(bin_rows, resamples, seed)
         rows.append((bin_rows.score.mean(), bin_rows.outcome.mean(), low, high, len(bin_rows)))
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n"])
 
 
-def _mean_ci(scored: ScoredRows, resamples: int, seed: int) -> tuple[float, float]:
+def _compute_mean_ci(scored: ScoredRows, resamples: int, seed: int) -> tuple[float, float]:
     """95% interval of the mean outcome: of a share, or of a number."""
     if scored.outcome.dtype.kind in "iub":
         return share_ci(scored.outcome.astype(float), scored.entity)

@@ -182,7 +182,7 @@ def make_notebook(
         "sources": "\n\n\n".join(writer.sources),
         "estimator": estimator,
         "method": task.response_method,
-        **_golden_facts(contract, task, version.golden_rows),
+        **_collect_golden_facts(contract, task, version.golden_rows),
     }
     return _parse_notebook(templating.render_template("ejected_notebook.md.j2", **facts))
 
@@ -298,7 +298,7 @@ def _has_names(contract: Contract) -> bool:
     return bool(contract.classes) and contract.columns[contract.target].type == "category"
 
 
-def _golden_facts(contract: Contract, task: Any, golden: pd.DataFrame) -> dict[str, str]:
+def _collect_golden_facts(contract: Contract, task: Any, golden: pd.DataFrame) -> dict[str, str]:
     """Return the golden rows' features and scores as code."""
     rows = contract.select_features(golden)
     columns = ",\n".join(f"    {name!r}: {_write_column(rows[name])}" for name in rows)

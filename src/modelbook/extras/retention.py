@@ -85,15 +85,15 @@ def plan_retention(
             else:
                 retention.versions.append(number)
                 version = find_version(root, book, number)
-                retention.size_mb += _size_mb(version.artifact_folder) if version else 0.0
+                retention.size_mb += _measure_size_mb(version.artifact_folder) if version else 0.0
         models = candidate_runs.find_old_models(root, book, keep_comparisons, latest)
         for address in models.values():
             folder = local_path(root, address)
-            retention.size_mb += _size_mb(folder) if folder else 0.0
+            retention.size_mb += _measure_size_mb(folder) if folder else 0.0
         retention.candidate_models = models
     for folder in _find_unused_downloads(root, book, latest):
         retention.cached_folders.append(folder.as_posix())
-        retention.size_mb += _size_mb(folder)
+        retention.size_mb += _measure_size_mb(folder)
     return retention
 
 
@@ -151,5 +151,5 @@ def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Pat
             yield folder
 
 
-def _size_mb(folder: Path) -> float:
+def _measure_size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

@@ -119,7 +119,7 @@ def _marker_text(names: list[str]) -> str:
 
 def _write_zip(reports: Path, out: Path, names: list[str]) -> None:
     if out.exists() and not _is_site_archive(out):
-        raise _not_a_site_error(out)
+        raise _make_not_a_site_error(out)
     with (
         atomic_write(out) as temp_path,
         zipfile.ZipFile(temp_path, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -138,10 +138,10 @@ def _is_site_archive(out: Path) -> bool:
 
 def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
     if out.exists() and not out.is_dir():
-        raise _not_a_site_error(out)
+        raise _make_not_a_site_error(out)
     marker = out / MARKER_FILE
     if not marker.is_file() and out.is_dir() and any(path.name != ".git" for path in out.iterdir()):
-        raise _not_a_site_error(out)
+        raise _make_not_a_site_error(out)
     earlier_names = marker.read_text(encoding="utf-8").splitlines()[1:] if marker.is_file() else []
     out.mkdir(parents=True, exist_ok=True)
     # First, so that an interrupted copy is still recognized.
@@ -156,7 +156,7 @@ def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
     marker.write_text(_marker_text(names), encoding="utf-8")
 
 
-def _not_a_site_error(out: Path) -> ReportError:
+def _make_not_a_site_error(out: Path) -> ReportError:
     return ReportError(
         f"{out} exists and is not a site of Modelbook",
         expected="an empty or new folder, a new .zip, or one that `modelbook site` has written",

@@ -363,14 +363,14 @@ def _explain_drift(
     arguments = str(top["column"]), reference, batch, contract
     distances = {
         label: distance
-        for label, distance in _distances_by_group(*arguments)
+        for label, distance in _measure_distances_by_group(*arguments)
         if distance >= SEGMENT_FACTOR * np.fmax(top["score"], 0)
     }
     segment = max(distances, key=lambda label: distances[label], default="")
     return segment, find_missing_rate_cause(*arguments)
 
 
-def _distances_by_group(
+def _measure_distances_by_group(
     column: str, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> Iterator[tuple[str, float]]:
     """Yield the drift distance of a column by group of the contract's slices."""
@@ -524,10 +524,10 @@ def _add_reference(
 
 def _to_scored_rows(task: Task, batch: pd.DataFrame, scores: np.ndarray) -> ScoredRows:
     outcomes = task.contract.encode_target(batch)
-    return ScoredRows.from_arrays(outcomes, scores, _entity_codes(batch, task.contract))
+    return ScoredRows.from_arrays(outcomes, scores, _encode_entities(batch, task.contract))
 
 
-def _entity_codes(batch: pd.DataFrame, contract: Contract) -> Any:
+def _encode_entities(batch: pd.DataFrame, contract: Contract) -> Any:
     """Return an entity code per row; each row with an unknown entity gets a separate code."""
     if contract.entity and contract.entity not in batch.columns:
         return np.arange(len(batch))

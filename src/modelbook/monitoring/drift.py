@@ -149,8 +149,8 @@ def _measure_column(
         "score": distance.distance,
         "threshold": threshold,
         "chance": distance.critical_distance,
-        "ks_p": _ks_p_value(reference, batch) if is_numeric else np.nan,
-        "new": 0.0 if is_numeric else _unseen_share(reference, batch),
+        "ks_p": _compute_ks_p_value(reference, batch) if is_numeric else np.nan,
+        "new": 0.0 if is_numeric else _compute_unseen_share(reference, batch),
         "missing_reference": reference_rate,
         "missing_batch": batch_rate,
         "excess": excess,
@@ -201,13 +201,13 @@ def measure_share_change(
     return *shares, drift_measure.compute_critical_rate_change(shares, rows, n_tests)
 
 
-def _unseen_share(reference: pd.Series, batch: pd.Series) -> float:
+def _compute_unseen_share(reference: pd.Series, batch: pd.Series) -> float:
     """Return the share of non-missing values that do not occur in the reference."""
     values = batch.dropna()
     return float((~values.isin(reference.dropna().unique())).mean()) if len(values) else 0.0
 
 
-def _ks_p_value(reference: pd.Series, batch: pd.Series) -> float:
+def _compute_ks_p_value(reference: pd.Series, batch: pd.Series) -> float:
     from scipy.stats import ks_2samp
 
     columns = [_drop_missing(column, True).to_numpy() for column in (reference, batch)]

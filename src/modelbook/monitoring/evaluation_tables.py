@@ -115,15 +115,15 @@ def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
     Names of a single batch have no batch prefix, so that runs can be compared.
     """
     if len(evaluations) == 1:
-        return _batch_metrics(evaluations[0])
+        return _collect_batch_metrics(evaluations[0])
     return {
         f"batch_{INVALID_METRIC_CHARACTERS.sub('_', evaluation.batch)[:100]}_{name}": value
         for evaluation in evaluations
-        for name, value in _batch_metrics(evaluation).items()
+        for name, value in _collect_batch_metrics(evaluation).items()
     }
 
 
-def _batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
+def _collect_batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
     metrics = {
         "rows": float(evaluation.rows),
         "drifted_share": evaluation.drifted_importance_share,

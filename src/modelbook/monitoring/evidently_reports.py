@@ -167,7 +167,7 @@ def write_pages(
         stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
         safe_name = re.sub(r"[^\w.-]", "_", name)
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
-        excess = _excess_by_label(drift_rows[drift_rows["batch"] == name], contract)
+        excess = _compute_relative_drift_by_label(drift_rows[drift_rows["batch"] == name], contract)
         register_drift_method(stage.params, excess)
         pages.append(_write_page(report, name, batch, references[name], contract, stage, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
@@ -273,7 +273,9 @@ def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.Da
     return sample.replace([np.inf, -np.inf], np.nan)
 
 
-def _excess_by_label(drift_rows: pd.DataFrame, contract: Contract) -> dict[str, float]:
+def _compute_relative_drift_by_label(
+    drift_rows: pd.DataFrame, contract: Contract
+) -> dict[str, float]:
     """The measured drift by column, under its name and its label."""
     excess = dict(zip(drift_rows["column"], drift_rows["excess"], strict=True))
     return {contract.label(name): value for name, value in excess.items()} | excess

@@ -117,7 +117,7 @@ class WindowHistory:
                     evaluations[-1].batch,
                     recorded_at,
                     worst_verdict(findings),
-                    _findings_to_json(findings),
+                    _serialize_findings(findings),
                 ),
             )
 
@@ -138,7 +138,7 @@ class WindowHistory:
                 window.rows,
                 window.has_outcomes,
                 worst_verdict(list(window.findings)),
-                _findings_to_json(window.findings),
+                _serialize_findings(window.findings),
             ),
         )
         connection.execute(
@@ -160,7 +160,7 @@ class WindowHistory:
             (self.version,),
         ).fetchall()
         return [
-            Window(name, count, bool(has_outcomes), _findings_from_json(findings))
+            Window(name, count, bool(has_outcomes), _parse_findings(findings))
             for name, count, has_outcomes, findings in rows
         ]
 
@@ -211,11 +211,11 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
     ]
 
 
-def _findings_from_json(findings: str) -> tuple[Finding, ...]:
+def _parse_findings(findings: str) -> tuple[Finding, ...]:
     return tuple(Finding(**finding) for finding in json.loads(findings))
 
 
-def _findings_to_json(findings: Iterable[Finding]) -> str:
+def _serialize_findings(findings: Iterable[Finding]) -> str:
     return json.dumps([asdict(finding) for finding in findings])
 
 

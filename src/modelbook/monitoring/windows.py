@@ -69,22 +69,22 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         for finding in window.findings
         if finding.verdict != HEALTHY
     )
-    findings = [*_volume_findings(windows), *_performance_findings(windows, params)]
+    findings = [*_find_volume_findings(windows), *_find_performance_findings(windows, params)]
     findings += [
         finding
         for rule in rules
         if rule != PERFORMANCE_RULE
-        for finding in _persistent_findings(rule, recent, params)
+        for finding in _find_persistent_findings(rule, recent, params)
     ]
     notes = map(recent[-1].get_finding, (MIX_RULE, MINOR_DRIFT_RULE))
     findings = [
-        replace(finding, since=_first_window(windows, finding.rule))
+        replace(finding, since=_find_first_window(windows, finding.rule))
         for finding in [*findings, *filter(None, notes)]
     ]
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
 
-def _first_window(windows: Sequence[Window], rule: str) -> str:
+def _find_first_window(windows: Sequence[Window], rule: str) -> str:
     """Name the first of the consecutive windows, up to the latest, in which a rule fails."""
     first = ""
     for window in reversed(windows):
@@ -95,7 +95,7 @@ def _first_window(windows: Sequence[Window], rule: str) -> str:
     return first or windows[-1].name
 
 
-def _persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
+def _find_persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
     """Keep a finding of the newest window or of enough recent ones; for slices only the latter."""
     findings = [finding for finding in (window.get_finding(rule) for window in recent) if finding]
     is_persistent = len(findings) >= params.min_failing_windows
@@ -109,7 +109,7 @@ def _persistent_findings(rule: str, recent: list[Window], params: Monitor) -> li
     )
 
 
-def _performance_findings(windows: Sequence[Window], params: Monitor) -> list[Finding]:
+def _find_performance_findings(windows: Sequence[Window], params: Monitor) -> list[Finding]:
     evaluated_windows = [window for window in windows if window.has_outcomes][-params.windows :]
     findings = [
         finding
@@ -137,7 +137,7 @@ def _add_window_count(findings: list[Finding], window_count: int, verdict: str) 
     return replace(findings[-1], verdict=verdict, sentence=findings[-1].sentence + note)
 
 
-def _volume_findings(windows: Sequence[Window]) -> list[Finding]:
+def _find_volume_findings(windows: Sequence[Window]) -> list[Finding]:
     *earlier, latest = windows
     if len(earlier) < MIN_EARLIER_WINDOWS:
         return []

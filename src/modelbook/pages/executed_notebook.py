@@ -28,7 +28,7 @@ def find_receipt(notebook: NotebookNode) -> Verdict | None:
     """Return the last verdict that the notebook displayed."""
     bundles = [
         output["data"][MIME_TYPE]
-        for output in _all_outputs(notebook)
+        for output in _list_outputs(notebook)
         if MIME_TYPE in output.get("data", {})
     ]
     return Verdict.from_dict(bundles[-1]) if bundles else None
@@ -71,7 +71,7 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
     end = next((i for i, cell in enumerate(cells) if _heading(cell) == VERDICT_HEADING), len(cells))
     report.cells = [
         *filter(_shows_more, cells[:start]),
-        *_without_idle_cells(cells[start:end]),
+        *_drop_idle_cells(cells[start:end]),
         *filter(_shows_more, cells[end:]),
     ]
     return ReportCells(report, code)
@@ -100,7 +100,7 @@ def _heading(cell: Any) -> str:
     return heading[1].strip() if heading and cell.cell_type == "markdown" else ""
 
 
-def _without_idle_cells(cells: list[Any]) -> list[Any]:
+def _drop_idle_cells(cells: list[Any]) -> list[Any]:
     """Drop code without visible output, and the text that only introduces it."""
     remaining: list[Any] = []
     for cell in cells:
@@ -115,7 +115,9 @@ def _without_idle_cells(cells: list[Any]) -> list[Any]:
 def prepare_cells(notebook: NotebookNode) -> NotebookNode:
     """Return the cells to show: without set-up and title, the verdict as sentences."""
     report = copy.deepcopy(notebook)
-    report.cells = [cell for cell in _cells_until_error(report.cells) if not _is_hidden(cell)]
+    report.cells = [
+        cell for cell in _select_cells_until_error(report.cells) if not _is_hidden(cell)
+    ]
     _drop_title_and_question(report)
     for cell in report.cells:
         for output in cell.get("outputs", []):
@@ -138,7 +140,7 @@ def table_of_contents(body: str) -> list[tuple[str, str]]:
 
 def find_error(notebook: NotebookNode) -> str:
     """Return the error that stopped the notebook, in one line; empty if there was none."""
-    for output in _all_outputs(notebook):
+    for output in _list_outputs(notebook):
         if output.output_type == "error":
             lines = ANSI_PATTERN.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
             return lines[0] if lines else output.ename
@@ -156,11 +158,11 @@ def read_run_times(notebook: NotebookNode) -> dict[str, Any]:
     }
 
 
-def _all_outputs(notebook: NotebookNode) -> list[Any]:
+def _list_outputs(notebook: NotebookNode) -> list[Any]:
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def _cells_until_error(cells: list[Any]) -> list[Any]:
+def _select_cells_until_error(cells: list[Any]) -> list[Any]:
     """Return the cells up to the one that failed; those after it did not run."""
     for position, cell in enumerate(cells):
         if _has_error(cell):

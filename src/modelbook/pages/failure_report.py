@@ -102,7 +102,7 @@ def write_waiting_page(
         level="none",
         failed_reports=failed_reports,
         home="../index.html",
-        stages=_stages_with_report(report.parent, stages, [stage]),
+        stages=_find_stages_with_report(report.parent, stages, [stage]),
         facts={},
     )
 
@@ -184,9 +184,9 @@ def _context(failure: StageFailure) -> dict[str, Any]:
         "error_name": error_name,
         "meaning": _describe_error(error_name),
         "remedy": error.next_step or remedy,
-        "errors_section": section or _documented_error(failure.message),
+        "errors_section": section or _find_documented_error(failure.message),
         "notebook_source": _find_source(failure),
-        "log": _last_log_lines(log),
+        "log": _read_last_log_lines(log),
         "states": _stage_rows(failure),
         "waiting": [n for n in failure.downstream if failure.states.get(n) == "not run"],
         "n_succeeded": sum(state in ("ran", "kept") for state in failure.states.values()),
@@ -216,7 +216,7 @@ def _leading_name(message: str) -> str:
     return prefix if prefix.isidentifier() else ""
 
 
-def _documented_error(message: str) -> str:
+def _find_documented_error(message: str) -> str:
     """Return the section of docs/errors.md on the message's error, if there is one."""
     name = _leading_name(message)
     return name if _describe_error(name) else ""
@@ -258,10 +258,10 @@ def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
 def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
     """Return the stages that have a report; after a failed first build, later ones have none."""
     failed = {name for name, state in failure.states.items() if state == "failed"}
-    return _stages_with_report(failure.report.parent, failure.stages or config.STAGES, failed)
+    return _find_stages_with_report(failure.report.parent, failure.stages or config.STAGES, failed)
 
 
-def _stages_with_report(
+def _find_stages_with_report(
     folder: Path, stages: Iterable[str], reports: Collection[str]
 ) -> list[tuple[str, str]]:
     """Name and file stem of the stages that have a report, or whose report is being written."""
@@ -295,7 +295,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _last_log_lines(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _read_last_log_lines(entries: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the last log lines: time since the start of the stage, and the text."""
     lines = []
     for entry in entries[-MAX_LOG_LINES:]:

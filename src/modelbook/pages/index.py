@@ -74,21 +74,21 @@ def write(
         _mark_outdated(rows, upstream or {})
         _mark_blocked(rows, upstream or {})
         history = (histories or {}).get(name, ())
-        books.append(_book_context(root, name, rows, upstream, runs.get(name, ()), history))
+        books.append(_make_book_context(root, name, rows, upstream, runs.get(name, ()), history))
     target = root / "reports" / "index.html"
     templating.write_template(
         target,
         "index.html.j2",
         books=books,
         arrow=pipeline_diagram.ARROW_MARKER,
-        existing=partial(_existing_link, root),
+        existing=partial(_find_existing_link, root),
         max_entries=MAX_ENTRIES,
         status_levels=run_pages.STATUS_LEVELS,
     )
     return target
 
 
-def _book_context(
+def _make_book_context(
     root: Path,
     name: str,
     rows: Sequence[dict[str, Any]],
@@ -116,7 +116,7 @@ def _book_context(
         "waiting": [row["stage"] for row in rows if row["waits_for"]],
         "summary": summary_cards.summarize_book(receipts, runs, last_move)
         | {"stages": {row["stage"]: row for row in rows}},
-        "card": _existing_link(root, f"{name}/card-{champion}.html"),
+        "card": _find_existing_link(root, f"{name}/card-{champion}.html"),
         "history": history[::-1],
         "runs": runs,
     }
@@ -131,7 +131,7 @@ def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[s
         "place": int(config.stage_stem(stage)[:2]),
         "kind": "waiting" if receipt is None else "built",
         "receipt": receipt,
-        "link": _existing_link(root, f"{stem}.html")
+        "link": _find_existing_link(root, f"{stem}.html")
         if receipt is not None or failure_report.is_waiting_page(root / f"reports/{stem}.html")
         else "",
         "outdated_by": "",
@@ -143,8 +143,8 @@ def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[s
             "kind": "failed",
             "message": next(filter(None, map(str.strip, message.splitlines())), "no message"),
             "link": f"{stem}.html" if failure_report.is_failure_report(report) else "",
-            "notebook": _existing_link(root, f"{stem}.ipynb"),
-            "last_good": _existing_link(
+            "notebook": _find_existing_link(root, f"{stem}.ipynb"),
+            "last_good": _find_existing_link(
                 root, f"{book}/{failure_report.last_good_path(report).name}"
             ),
         }
@@ -205,6 +205,6 @@ def _stage_box(row: Mapping[str, Any]) -> pipeline_diagram.StageBox:
     return pipeline_diagram.StageBox(row["stage"], status, level, row["link"])
 
 
-def _existing_link(root: Path, name: str) -> str:
+def _find_existing_link(root: Path, name: str) -> str:
     """Return the name if its file exists, else an empty link."""
     return name if (root / "reports" / name).is_file() else ""

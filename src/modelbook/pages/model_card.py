@@ -103,7 +103,7 @@ def write(dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[st
     """
     sections = render_sections(dossier)
     _check_sections(dossier, sections)
-    view = _context(dossier, sections) | _navigation_links(dossier, target, root, stages)
+    view = _context(dossier, sections) | _make_navigation_links(dossier, target, root, stages)
     templating.write_template(target, "model_card.html.j2", **view)
     return target
 
@@ -148,7 +148,7 @@ def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]
     }
 
 
-def _navigation_links(
+def _make_navigation_links(
     dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str]
 ) -> dict[str, Any]:
     from modelbook.stage.project import BY_HAND

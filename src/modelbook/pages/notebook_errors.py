@@ -67,7 +67,7 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         cell for cell in notebook.cells if not _INJECTED_TAGS & set(cell.metadata.get("tags", []))
     ]
     code_cells = [cell for cell in visible_cells if cell.cell_type == "code"]
-    stopped_cell = next((cell for cell in code_cells if _error_output(cell) is not None), None)
+    stopped_cell = next((cell for cell in code_cells if _find_error_output(cell) is not None), None)
     # Papermill then marks all cells completed, but not started.
     if stopped_cell is None and has_kernel_died:
         stopped_cell = next(
@@ -80,7 +80,7 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         )
     if stopped_cell is None:
         return None
-    error = _error_output(stopped_cell) or {}
+    error = _find_error_output(stopped_cell) or {}
     number = next(position for position, cell in enumerate(code_cells, 1) if cell is stopped_cell)
     return StopPoint(
         stopped_cell.get("id", ""),
@@ -110,7 +110,7 @@ def _count_cells_alike(traceback: str, code_cells: list[Any]) -> str:
     )
 
 
-def _error_output(cell: NotebookNode) -> dict[str, Any] | None:
+def _find_error_output(cell: NotebookNode) -> dict[str, Any] | None:
     return next(
         (output for output in cell.get("outputs", []) if output.output_type == "error"), None
     )

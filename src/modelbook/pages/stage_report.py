@@ -68,16 +68,16 @@ def render(
     source, target = Path(notebook_path), Path(out_path)
     notebook = _read_notebook(source)
     verdict = executed_notebook.find_receipt(notebook)
-    view = _header_context(notebook, verdict, target, book)
+    view = _make_header_context(notebook, verdict, target, book)
     cells = executed_notebook.select_report_cells(notebook)
     names = list(stages or config.STAGES)
-    body = _link_stages(_body_html(cells.evidence), names)
+    body = _link_stages(_render_body(cells.evidence), names)
     target.parent.mkdir(parents=True, exist_ok=True)
     view |= {
         "body": body,
         "contents": executed_notebook.table_of_contents(body),
         "code": [(heading, _highlight(sources)) for heading, sources in cells.code],
-        "onward": _following_stage(view["stage"], names),
+        "onward": _find_following_stage(view["stage"], names),
         "home": "../index.html",
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
         "stages": [(name, config.stage_stem(name)) for name in names],
@@ -99,7 +99,7 @@ def _read_notebook(path: Path) -> NotebookNode:
         ) from error
 
 
-def _header_context(
+def _make_header_context(
     notebook: NotebookNode, receipt: Verdict | None, target: Path, book: str
 ) -> dict[str, Any]:
     title, question = executed_notebook.read_title_and_question(notebook)
@@ -118,7 +118,7 @@ def _header_context(
     }
 
 
-def _following_stage(stage: str, names: Sequence[str]) -> tuple[str, str] | None:
+def _find_following_stage(stage: str, names: Sequence[str]) -> tuple[str, str] | None:
     """Name and file stem of the stage after this one; None after the last."""
     following = names[names.index(stage) + 1 :] if stage in names else []
     return (following[0], config.stage_stem(following[0])) if following else None
@@ -138,7 +138,7 @@ def _highlight(sources: Sequence[str]) -> str:
     return "".join(highlight(source) for source in sources)
 
 
-def _body_html(notebook: NotebookNode) -> str:
+def _render_body(notebook: NotebookNode) -> str:
     html: str = _create_exporter().from_notebook_node(notebook)[0]
     return html
 

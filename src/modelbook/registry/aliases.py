@@ -336,7 +336,7 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
         if content["store"] != _store_name(root):
             return None
         versions = {
-            alias: _version_from_dict(root, value) for alias, value in content["aliases"].items()
+            alias: _restore_version(root, value) for alias, value in content["aliases"].items()
         }
         state = content["state"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -362,7 +362,7 @@ def remember_aliases(
         "store": _store_name(root),
         "state": state,
         "problem": "",
-        "aliases": {alias: _version_to_dict(root, value) for alias, value in versions.items()},
+        "aliases": {alias: _serialize_version(root, value) for alias, value in versions.items()},
     }
     text, path = json.dumps(content, indent=1), _known_path(root, model_name)
     with suppress(OSError):  # a read-only project: each check reads the store
@@ -390,7 +390,7 @@ def _store_name(root: Path) -> str:
     return f"{display_uri(root)} {hashlib.sha256(uris).hexdigest()[:12]}"
 
 
-def _version_to_dict(root: Path, version: RegisteredVersion) -> dict[str, Any]:
+def _serialize_version(root: Path, version: RegisteredVersion) -> dict[str, Any]:
     folder = version.artifact_folder
     base = database_path(root).parent if is_embedded(root) else cache_folder(root)
     is_below = folder.absolute().is_relative_to(base.absolute())
@@ -404,7 +404,7 @@ def _version_to_dict(root: Path, version: RegisteredVersion) -> dict[str, Any]:
     }
 
 
-def _version_from_dict(root: Path, content: dict[str, Any]) -> RegisteredVersion:
+def _restore_version(root: Path, content: dict[str, Any]) -> RegisteredVersion:
     base = database_path(root).parent if is_embedded(root) else cache_folder(root)
     folder = base / content["folder"]
     return RegisteredVersion(

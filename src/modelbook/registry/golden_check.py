@@ -35,11 +35,16 @@ def compare_golden_rows(model_uri: str) -> tuple[int, float]:
     )
     predictions = model.predict(golden[model.metadata.get_input_schema().input_names()])
     return len(golden), float(
-        np.max([_max_difference(predictions[name], golden[name]) for name in predictions.columns])
+        np.max(
+            [
+                _compute_max_difference(predictions[name], golden[name])
+                for name in predictions.columns
+            ]
+        )
     )
 
 
-def _max_difference(predictions: pd.Series, golden: pd.Series) -> float:
+def _compute_max_difference(predictions: pd.Series, golden: pd.Series) -> float:
     if pd.api.types.is_numeric_dtype(golden):
         expected = golden.to_numpy()
         differences = np.abs(predictions.to_numpy() - expected)

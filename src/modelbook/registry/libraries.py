@@ -19,13 +19,13 @@ ABSENT = "none"
 
 def list_libraries() -> dict[str, str]:
     """Return the installed versions that pickles depend on, by name."""
-    return {name: _installed_version(name) for name in RECORDED}
+    return {name: _get_installed_version(name) for name in RECORDED}
 
 
 def find_differences(tags: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Return the registered and installed versions of libraries that prevent unpickling."""
     registered: dict[str, str] = json.loads(tags.get(LIBRARIES_TAG, "{}"))
-    installed = {name: _installed_version(name) for name in registered}
+    installed = {name: _get_installed_version(name) for name in registered}
     return {
         name: (registered[name], installed[name])
         for name, part_count in SIGNIFICANT_PARTS.items()
@@ -39,7 +39,7 @@ def describe_differences(differences: Mapping[str, tuple[str, str]]) -> str:
     return ", ".join(f"{name} {then} (here {now})" for name, (then, now) in differences.items())
 
 
-def _installed_version(name: str) -> str:
+def _get_installed_version(name: str) -> str:
     if name == "python":
         return platform.python_version()
     try:

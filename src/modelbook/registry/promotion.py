@@ -178,7 +178,7 @@ def promote(
     """
     candidate, champion = (
         aliases.require_version(root, model_name, version, PromotionError),
-        _current_champion(root, model_name),
+        _find_current_champion(root, model_name),
     )
     if version == champion:
         return None
@@ -194,7 +194,7 @@ def promote(
         _require_gate_approval(model_name, version, decision, champion, imported)
     reasons = [f"The gate was overridden: {override}"] if override else []
     if reason or not override:
-        reasons.append(reason or _approval_reason(decision, imported))
+        reasons.append(reason or _find_approval_reason(decision, imported))
     extra_evidence: dict[str, Any] = {"decision": decision.number if decision else None}
     extra_evidence |= ({"override": override} if override else {}) | (
         {"ab": ab_result} if ab_result else {}
@@ -214,7 +214,10 @@ def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> Histo
     StoreError, ReproductionError
         When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
-    entries, champion = history.read_history(root, model_name), _current_champion(root, model_name)
+    entries, champion = (
+        history.read_history(root, model_name),
+        _find_current_champion(root, model_name),
+    )
     recorded_version = history.recorded_champion(entries)
     target_version = (
         history.find_rollback_target(entries) if champion == recorded_version else recorded_version
@@ -261,7 +264,7 @@ def set_challenger(
             root, model_name, None, reason or "The challenge was ended.", {}, commit
         )
     candidate = aliases.require_version(root, model_name, version, PromotionError)
-    if version == _current_champion(root, model_name):
+    if version == _find_current_champion(root, model_name):
         raise PromotionError(
             f"version {version} of {model_name} is the champion",
             expected="another version",
@@ -368,7 +371,7 @@ def _require_ab_approval(version: int, ab_result: dict[str, Any]) -> None:
         )
 
 
-def _approval_reason(decision: HistoryEntry | None, imported: HistoryEntry | None) -> str:
+def _find_approval_reason(decision: HistoryEntry | None, imported: HistoryEntry | None) -> str:
     """Return why a version was approved: by this project's gate, else by that of its source."""
     if decision is not None:
         return decision.reason
@@ -434,7 +437,7 @@ def _require_gate_approval(
         )
 
 
-def _current_champion(root: Path, model_name: str) -> int | None:
+def _find_current_champion(root: Path, model_name: str) -> int | None:
     champion = aliases.read_aliases(root, model_name).get(CHAMPION)
     return champion.number if champion else None
 

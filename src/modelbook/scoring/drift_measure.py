@@ -89,7 +89,7 @@ def measure_count_distance(
     if min(n_reference, n_batch) < MIN_VALUES:
         return NOT_MEASURED
     reference_counts, batch_counts = _pool_rare_bins(reference_counts, batch_counts)
-    divergence = _jensen_shannon_divergence(
+    divergence = _compute_jensen_shannon_divergence(
         reference_counts / reference_counts.sum(), batch_counts / batch_counts.sum()
     )
     scale = (
@@ -122,7 +122,7 @@ def _pool_rare_bins(reference_counts: Counts, batch_counts: Counts) -> tuple[Cou
     return pooled_reference[is_filled], pooled_batch[is_filled]
 
 
-def _jensen_shannon_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+def _compute_jensen_shannon_divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     from scipy.special import rel_entr
 
     mixture = (p + q) / 2

@@ -47,7 +47,7 @@ def extract_encoder(preprocessing: Any, contract: Contract, ranges: FeatureRange
     }
     base_output, outputs = _transform_probes(preprocessing, contract, base_row, probes)
     owners = _map_outputs_to_features(base_output, outputs)
-    constants = _scaler_constants(preprocessing, len(base_output))
+    constants = _get_scaler_constants(preprocessing, len(base_output))
     numeric_encodings: list[NumericEncoding] = []
     category_encodings: list[CategoryEncoding] = []
     for name in contract.feature_names:
@@ -97,7 +97,7 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
     CompileError
         When a feature allows unseen categories, and its fitted ones cannot be found.
     """
-    categories_by_name = dict(_fitted_categories(preprocessing))
+    categories_by_name = dict(_get_fitted_categories(preprocessing))
     categories = {}
     for name in contract.categorical_features:
         column = contract.columns[name]
@@ -110,7 +110,7 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
     return categories
 
 
-def _fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
+def _get_fitted_categories(preprocessing: Any) -> Iterator[tuple[str, list[str]]]:
     """Yield columns and fitted categories, of CategoryCodes and of PyCaret's encoders."""
     for _, step in getattr(preprocessing, "steps", []):
         encoder = getattr(step, "transformer", step)
@@ -193,7 +193,9 @@ def _fit_numeric_encoding(
     return encodings[best]
 
 
-def _scaler_constants(preprocessing: Any, width: int) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+def _get_scaler_constants(
+    preprocessing: Any, width: int
+) -> list[tuple[np.ndarray, np.ndarray, bool]]:
     """Return the last scaler's constants, to reproduce its arithmetic exactly."""
     for _, step in reversed(list(getattr(preprocessing, "steps", []))):
         scaler = getattr(step, "transformer", step)  # PyCaret wraps each step

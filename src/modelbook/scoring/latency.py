@@ -41,7 +41,9 @@ def measure_latency_and_size(folder: Path, contract: Contract) -> tuple[float, f
         else [folder / "model.pkl"]
     )
     rows = json.loads(golden_path.read_text(encoding="utf-8"))["rows"]
-    return _median_latency_ms(scorer, rows), sum(path.stat().st_size for path in scorer_files) / 1e6
+    return _measure_median_latency_ms(scorer, rows), sum(
+        path.stat().st_size for path in scorer_files
+    ) / 1e6
 
 
 def measure_batch_row_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
@@ -60,7 +62,7 @@ def measure_batch_row_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
     return min(durations) / BATCH_ROWS
 
 
-def _median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
+def _measure_median_latency_ms(scorer: Any, rows: list[dict[str, Any]]) -> float:
     scorer.predict_one(rows[0])  # warm-up
     durations: list[float] = []
     reference_durations: list[float] = []

@@ -86,7 +86,7 @@ def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     for name in contract.input_names:
         column = contract.columns[name]
         if column.type == "date":
-            request[name] = _median_date(column.parse_values(rows[name]), column.format)
+            request[name] = _compute_median_date(column.parse_values(rows[name]), column.format)
         elif column.type == "text":
             texts = column.parse_values(rows[name]).mode()
             request[name] = None if texts.empty else texts[0]
@@ -95,7 +95,7 @@ def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     return request
 
 
-def _median_date(timestamps: pd.Series, date_format: str) -> str | None:
+def _compute_median_date(timestamps: pd.Series, date_format: str) -> str | None:
     median_date = timestamps.quantile(0.5, interpolation="nearest")
     if pd.isna(median_date):
         return None

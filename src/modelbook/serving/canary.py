@@ -82,7 +82,7 @@ class CanaryMonitor:
                 f"a row takes {challenger * 1000:.3g} ms, the champion needs "
                 f"{champion * 1000:.3g} ms"
             )
-        distance = _distribution_distance(self._scores[CHAMPION], self._scores[CHALLENGER])
+        distance = _measure_distribution_distance(self._scores[CHAMPION], self._scores[CHALLENGER])
         if distance > traffic.canary_max_drift:
             return f"its predictions are {distance:.2f} away from the champion's"
         return ""
@@ -95,7 +95,7 @@ def _score(prediction: RowPrediction) -> Score:
     return probabilities[1] if is_binary else prediction.prediction  # type: ignore[index]
 
 
-def _distribution_distance(first: Sequence[Score], second: Sequence[Score]) -> float:
+def _measure_distribution_distance(first: Sequence[Score], second: Sequence[Score]) -> float:
     """Return a distance from 0 to 1: Kolmogorov-Smirnov of numbers, total variation of classes."""
     if isinstance(first[0], float):
         samples = [np.sort(np.asarray(scores, dtype=float)) for scores in (first, second)]

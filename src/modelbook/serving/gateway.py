@@ -143,7 +143,7 @@ class Gateway:
         )
         client = (scope.get("client") or ("",))[0]
         return self._service.access.authorize(
-            key_header.decode("latin-1") if key_header else None, client, _required_scope(path)
+            key_header.decode("latin-1") if key_header else None, client, _find_required_scope(path)
         )
 
 
@@ -211,7 +211,7 @@ def _find_route(path: str) -> str:
     return path if path in PATH_LABELS or path in PUBLIC_PATHS else ""
 
 
-def _required_scope(path: str) -> str | None:
+def _find_required_scope(path: str) -> str | None:
     return "predict" if path.endswith(INFER_SUFFIX) else REQUIRED_SCOPES.get(path)
 
 

@@ -59,10 +59,10 @@ def complete_document(
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= {
         "Row": model.row_reader.json_schema(),
-        "Prediction": _prediction_schema(model),
+        "Prediction": _make_prediction_schema(model),
         "Outcome": model.outcome_reader.json_schema(),
         "Error": ERROR_SCHEMA,
-        **_inference_schemas(),
+        **_make_inference_schemas(),
     }
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -70,11 +70,11 @@ def complete_document(
     }
     operations = {
         "/predict": _predict_operation(model, max_rows),
-        "/predict/csv": _csv_operation(model),
-        "/outcomes": _outcomes_operation(max_rows),
+        "/predict/csv": _make_csv_operation(model),
+        "/outcomes": _make_outcomes_operation(max_rows),
     }
     posts = {path: {"post": operation} for path, operation in operations.items()}
-    document["paths"] = posts | document["paths"] | _inference_paths(model, book)
+    document["paths"] = posts | document["paths"] | _make_inference_paths(model, book)
     for path in document["paths"].values():
         for method in path.values():
             if "security" not in method:
@@ -103,7 +103,7 @@ def _escape_markup(part: Any) -> None:
                 _escape_markup(item)
 
 
-def _prediction_schema(model: ServedModel) -> dict[str, Any]:
+def _make_prediction_schema(model: ServedModel) -> dict[str, Any]:
     decision_rule = model.scorer.decision_rule
     prediction = (
         {"enum": list(decision_rule.classes)} if decision_rule.classes else {"type": "number"}
@@ -116,9 +116,9 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
     }
     if decision_rule.classes:
         probability = {"type": "number", "minimum": 0, "maximum": 1}
-        properties["probabilities"] = _object_schema(dict.fromkeys(model.classes, probability))
+        properties["probabilities"] = _make_object_schema(dict.fromkeys(model.classes, probability))
     if model.scorer.conformal is not None:
-        properties |= _conformal_schema(model)
+        properties |= _make_conformal_schema(model)
     properties["row_hash"] = {
         "type": ["string", "null"],
         "description": "hash that verifies the journal entry; null if it was not journaled",
@@ -128,14 +128,14 @@ def _prediction_schema(model: ServedModel) -> dict[str, Any]:
             "description": f"{model.classes[1]} if its probability is at least "
             f"{decision_rule.threshold:g}"
         }
-    return _object_schema(properties) | {"title": "Prediction"}
+    return _make_object_schema(properties) | {"title": "Prediction"}
 
 
-def _conformal_schema(model: ServedModel) -> dict[str, Any]:
+def _make_conformal_schema(model: ServedModel) -> dict[str, Any]:
     nominal_coverage = model.scorer.conformal.nominal_coverage
     if not model.classes:
         number = {"type": "number"}
-        interval = _object_schema({"low": number, "high": number})
+        interval = _make_object_schema({"low": number, "high": number})
         return {
             "interval": interval
             | {"description": f"holds the outcome in {nominal_coverage:.0%} of cases"}
@@ -149,7 +149,7 @@ def _conformal_schema(model: ServedModel) -> dict[str, Any]:
     return {"prediction_set": prediction_set}
 
 
-def _single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
+def _make_single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
     item = {"$ref": f"#/components/schemas/{name}"}
     list_keywords = {
         "title": f"List of {name.lower()}s",
@@ -159,8 +159,11 @@ def _single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
 
 
 def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
-    body = {"schema": _single_or_list_schema("Row", max_rows), "example": model.row_reader.example}
-    prediction = _single_or_list_schema("Prediction", max_rows)
+    body = {
+        "schema": _make_single_or_list_schema("Row", max_rows),
+        "example": model.row_reader.example,
+    }
+    prediction = _make_single_or_list_schema("Prediction", max_rows)
     return {
         "summary": "Predict one row, or a list of rows",
         "operationId": "predict",
@@ -171,12 +174,12 @@ def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
     }
 
 
-def _csv_operation(model: ServedModel) -> dict[str, Any]:
+def _make_csv_operation(model: ServedModel) -> dict[str, Any]:
     features = ", ".join(model.contract.input_names)
     file = {"type": "string", "contentMediaType": "application/octet-stream"}
     content = {
         CSV_TYPE: {"schema": {"type": "string", "minLength": 1}},
-        "multipart/form-data": {"schema": _object_schema({"file": file})},
+        "multipart/form-data": {"schema": _make_object_schema({"file": file})},
     }
     return {
         "summary": "Predict the rows of a table",
@@ -194,9 +197,9 @@ def _csv_operation(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _outcomes_operation(max_rows: int) -> dict[str, Any]:
-    counts = _object_schema({name: {"type": "integer"} for name in ("recorded", "repeated")})
-    body = {"schema": _single_or_list_schema("Outcome", max_rows)}
+def _make_outcomes_operation(max_rows: int) -> dict[str, Any]:
+    counts = _make_object_schema({name: {"type": "integer"} for name in ("recorded", "repeated")})
+    body = {"schema": _make_single_or_list_schema("Outcome", max_rows)}
     return {
         "summary": "Record actual outcomes",
         "operationId": "outcomes",
@@ -204,31 +207,31 @@ def _outcomes_operation(max_rows: int) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {JSON_TYPE: body}},
         "responses": {
             **_build_responses("All outcomes are recorded now or were recorded before.", counts),
-            "404": _error_response("Unknown prediction id; nothing was recorded."),
-            "409": _error_response(
+            "404": _make_error_response("Unknown prediction id; nothing was recorded."),
+            "409": _make_error_response(
                 "A different outcome is on record, or in the request; nothing was recorded."
             ),
         },
     }
 
 
-def _inference_schemas() -> dict[str, Any]:
+def _make_inference_schemas() -> dict[str, Any]:
     reference = "#/components/schemas/{model}"
     schema = InferenceRequest.model_json_schema(ref_template=reference)
     return {**schema.pop("$defs"), "InferenceRequest": schema}
 
 
-def _inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
+def _make_inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
     """Return the paths of the Open Inference Protocol, for this book."""
     text, integers = {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
     tensor = {"name": text, "datatype": text, "shape": integers}
-    outputs = _array_schema({**tensor, "data": {"type": "array"}})
+    outputs = _make_array_schema({**tensor, "data": {"type": "array"}})
     metadata = {
         "name": text,
         "versions": {"type": "array", "items": text},
         "platform": text,
-        "inputs": _array_schema(tensor),
-        "outputs": _array_schema(tensor),
+        "inputs": _make_array_schema(tensor),
+        "outputs": _make_array_schema(tensor),
     }
     flag, path = {"type": "boolean"}, f"{PREFIX}/models/{book}"
     reads: dict[str, tuple[str, dict[str, Any]]] = {
@@ -248,9 +251,9 @@ def _infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, A
     text = {"type": "string"}
     body = {
         "schema": {"$ref": "#/components/schemas/InferenceRequest"},
-        "example": _inference_example(model),
+        "example": _make_inference_example(model),
     }
-    response = _object_schema({"model_name": text, "model_version": text, "outputs": outputs})
+    response = _make_object_schema({"model_name": text, "model_version": text, "outputs": outputs})
     return {
         "summary": "Predict rows, each field as an input of its own",
         "operationId": "infer",
@@ -262,7 +265,7 @@ def _infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, A
 
 
 def _read_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
-    schema = _object_schema(properties)
+    schema = _make_object_schema(properties)
     return {
         "summary": summary,
         "tags": ["Open Inference Protocol"],
@@ -273,7 +276,7 @@ def _read_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inference_example(model: ServedModel) -> dict[str, Any]:
+def _make_inference_example(model: ServedModel) -> dict[str, Any]:
     return {
         "inputs": [
             {"name": name, "shape": [1], "data": [value]}
@@ -282,23 +285,23 @@ def _inference_example(model: ServedModel) -> dict[str, Any]:
     }
 
 
-def _object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+def _make_object_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _array_schema(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": _object_schema(properties)}
+def _make_array_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": _make_object_schema(properties)}
 
 
 def _build_responses(
     text: str, schema: dict[str, Any], content_type: str = JSON_TYPE
 ) -> dict[str, Any]:
     return {"200": {"description": text, "content": {content_type: {"schema": schema}}}} | {
-        status: _error_response(text) for status, text in ERROR_DESCRIPTIONS.items()
+        status: _make_error_response(text) for status, text in ERROR_DESCRIPTIONS.items()
     }
 
 
-def _error_response(text: str) -> dict[str, Any]:
+def _make_error_response(text: str) -> dict[str, Any]:
     return {
         "description": text,
         "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},

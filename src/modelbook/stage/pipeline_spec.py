@@ -71,13 +71,13 @@ def check_stage(root: Path, stage: str) -> None:
     problems = (
         [problem for task in stage_tasks for problem in _check_task(task, tasks)]
         if stage_tasks
-        else [_missing_task_message(stage)]
+        else [_make_missing_task_message(stage)]
     )
     path = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
     problems += [
         problem
         for problem in _check_notebook(root, path, stage)
-        if problem == _injected_cell_message(f"notebooks/{path.name}")
+        if problem == _make_injected_cell_message(f"notebooks/{path.name}")
     ]
     _raise_problems([f"{stage}: {problem}" for problem in problems])
 
@@ -177,7 +177,7 @@ def _check_stage_files(
 ) -> Iterator[str]:
     name = task.get("name")
     if name not in config.STAGES:
-        yield _missing_model_message(name)
+        yield _make_missing_model_message(name)
         return
     yield from _check_task(task, tasks)
     paths = {root / "notebooks" / f"{config.stage_stem(name)}.ipynb"}
@@ -194,19 +194,19 @@ def _check_task(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[s
         yield f"nothing writes its report; add `on_finish: {PUBLISH_HOOK}` to its task"
 
 
-def _missing_task_message(stage: str) -> str:
+def _make_missing_task_message(stage: str) -> str:
     return (
         "pipeline.yaml has no task of that name; add one with the source "
         f"notebooks/{config.stage_stem(stage)}.ipynb"
     )
 
 
-def _injected_cell_message(notebook_name: str) -> str:
+def _make_injected_cell_message(notebook_name: str) -> str:
     where = f"{notebook_name} holds a parameters cell that a tool has injected"
     return f"{where}; delete the cell tagged injected-parameters, or restore the notebook from git"
 
 
-def _missing_model_message(name: Any) -> str:
+def _make_missing_model_message(name: Any) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
         return f"its name is {name!r}; a stage's name has lowercase letters, and `_` between words"
     class_name = "".join(word.capitalize() for word in name.split("_"))
@@ -306,9 +306,11 @@ def _check_content(notebook: dict[str, Any], notebook_name: str, stage: str) -> 
         yield (
             f"{notebook_name} names no kernel; open it in JupyterLab, choose Python 3, and save it"
         )
-    if any("injected-parameters" in _cell_tags(cell) for cell in cells):
-        yield _injected_cell_message(notebook_name)
-    parameters_cells = [_cell_source(cell) for cell in cells if PARAMETERS_TAG in _cell_tags(cell)]
+    if any("injected-parameters" in _get_cell_tags(cell) for cell in cells):
+        yield _make_injected_cell_message(notebook_name)
+    parameters_cells = [
+        _get_cell_source(cell) for cell in cells if PARAMETERS_TAG in _get_cell_tags(cell)
+    ]
     if len(parameters_cells) != 1:
         yield (
             f"{notebook_name} has {len(parameters_cells)} cells tagged `{PARAMETERS_TAG}`; tag "
@@ -316,7 +318,7 @@ def _check_content(notebook: dict[str, Any], notebook_name: str, stage: str) -> 
         )
     else:
         yield from _check_parameters_cell(parameters_cells[0], notebook_name, stage)
-    yield from _check_opened_stage([_cell_source(cell) for cell in cells], notebook_name, stage)
+    yield from _check_opened_stage([_get_cell_source(cell) for cell in cells], notebook_name, stage)
 
 
 def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Iterator[str]:
@@ -388,11 +390,11 @@ def _parse_code(source: str) -> ast.Module | None:
         return None
 
 
-def _cell_source(cell: dict[str, Any]) -> str:
+def _get_cell_source(cell: dict[str, Any]) -> str:
     return "".join(cell["source"])
 
 
-def _cell_tags(cell: dict[str, Any]) -> list[str]:
+def _get_cell_tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 

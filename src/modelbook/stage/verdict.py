@@ -73,7 +73,7 @@ class Verdict:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {
             MIME_TYPE: self.to_dict(),
-            "text/html": _verdict_html(self),
+            "text/html": _render_verdict(self),
             "text/plain": str(self),
         }
 
@@ -127,7 +127,7 @@ def _check_key_number(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"unit": "", "context": ""} | to_jsonable(item)
 
 
-def _verdict_html(verdict: Verdict) -> str:
+def _render_verdict(verdict: Verdict) -> str:
     """Render a verdict as HTML with inline styles, for light and dark themes of JupyterLab."""
     color = LEVEL_COLORS[verdict.level]
     sentences = "".join(

@@ -68,7 +68,7 @@ def roc_curve(scored: ScoredRows, *, resamples: int, seed: int, points: int = 10
     grid = np.linspace(0, 1, points)
 
     def curve(weight: np.ndarray) -> np.ndarray:
-        true, false = _cumulative_positives(scored, weight)
+        true, false = _count_cumulative_positives(scored, weight)
         if not true[-1] or not false[-1]:
             return np.full(points, np.nan)
         return np.interp(grid, false / false[-1], true / true[-1])
@@ -81,7 +81,7 @@ def precision_recall_curve(scored: ScoredRows, *, resamples: int, seed: int) -> 
     grid = np.linspace(0, 1, 101)
 
     def curve(weight: np.ndarray) -> np.ndarray:
-        true, false = _cumulative_positives(scored, weight)
+        true, false = _count_cumulative_positives(scored, weight)
         if not true[-1]:
             return np.full(len(grid), np.nan)
         flagged = true + false
@@ -91,7 +91,7 @@ def precision_recall_curve(scored: ScoredRows, *, resamples: int, seed: int) -> 
     return bootstrap_band(curve, scored, "recall", "precision", grid, resamples, seed)
 
 
-def _cumulative_positives(scored: ScoredRows, weight: np.ndarray) -> list[np.ndarray]:
+def _count_cumulative_positives(scored: ScoredRows, weight: np.ndarray) -> list[np.ndarray]:
     """True and false positives: none, then at each score as the threshold, highest first.
 
     scikit-learn's curves check and sort the rows for each of many weights.

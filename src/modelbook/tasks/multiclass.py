@@ -209,7 +209,7 @@ class Multiclass(Task):
         self, scored: ScoredRows, *, resamples: int, seed: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """One-vs-rest ROC curves, and recall, precision and F1 by class, with intervals."""
-        return self._roc_curves(scored, resamples, seed), self._metrics_by_class(
+        return self._roc_curves(scored, resamples, seed), self._compute_metrics_by_class(
             scored, resamples, seed
         )
 
@@ -224,7 +224,9 @@ class Multiclass(Task):
                 curves.append(curve.assign(area=area, **{"class": name}))
         return pd.concat(curves, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]
 
-    def _metrics_by_class(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
+    def _compute_metrics_by_class(
+        self, scored: ScoredRows, resamples: int, seed: int
+    ) -> pd.DataFrame:
         unit_weights = np.ones(len(scored))
         rows = []
         for code, name in enumerate(self.classes):

@@ -70,12 +70,12 @@ def estimate_roc_auc(
             score, reference_score[sample], reference_outcome[sample]
         )
         simulated_aucs += [
-            _roc_auc_from_ranks(ranks, _simulate_outcomes(resampled, rng))
+            _compute_roc_auc_from_ranks(ranks, _simulate_outcomes(resampled, rng))
             for _ in range(DRAWS_PER_CALIBRATION)
         ]
     low, high = np.nanquantile(simulated_aucs, BOUND_QUANTILES)
     value = np.mean(
-        [_expected_roc_auc(*columns) for columns in zip(score.T, calibrated.T, strict=True)]
+        [_compute_expected_roc_auc(*columns) for columns in zip(score.T, calibrated.T, strict=True)]
     )
     return EstimatedMetric(float(value), float(low), float(high))
 
@@ -129,7 +129,7 @@ def _fit_calibration_curve(reference_score: bytes, reference_outcome: bytes) -> 
     return curve.fit(logits, np.frombuffer(reference_outcome, dtype=bool))
 
 
-def _expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
+def _compute_expected_roc_auc(score: np.ndarray, probability: np.ndarray) -> float:
     """Expected share of positive-negative pairs ranked correctly; ties count half."""
     _, score_rank = np.unique(score, return_inverse=True)
     expected_positives = np.bincount(score_rank, probability)
@@ -149,7 +149,7 @@ def _simulate_outcomes(probability: np.ndarray, rng: np.random.Generator) -> np.
     return (uniform_draws < upper_bounds) & (uniform_draws >= upper_bounds - probability)
 
 
-def _roc_auc_from_ranks(ranks: np.ndarray, outcome: np.ndarray) -> float:
+def _compute_roc_auc_from_ranks(ranks: np.ndarray, outcome: np.ndarray) -> float:
     n_positive, count = outcome.sum(axis=0), len(ranks)
     pairs = np.where(outcome, ranks, 0).sum(axis=0) - n_positive * (n_positive + 1) / 2
     with np.errstate(invalid="ignore", divide="ignore"):

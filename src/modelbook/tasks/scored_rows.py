@@ -161,7 +161,7 @@ def jackknife_ci(
     is_about_few = n_units is not None and n_units < MIN_CLASS_ENTITIES
     if resamples == 0 or is_about_few or not scored.has_enough_entities():
         return np.nan, np.nan
-    blocks = _jackknife_blocks(scored.entity, resamples, seed)
+    blocks = _assign_jackknife_blocks(scored.entity, resamples, seed)
     n_blocks = int(blocks.max()) + 1
     left_out = (blocks[None, :] != np.arange(n_blocks)[:, None]).astype(float)
     step = max(1, MAX_BLOCK_SIZE // len(blocks))
@@ -178,20 +178,24 @@ def jackknife_ci(
     if not np.isfinite(sum_of_squares):
         return np.nan, np.nan
     if sum_of_squares <= n_blocks * EPSILON:
-        return _interval_without_spread(estimate, n_units, scale)
+        return _compute_interval_without_spread(estimate, n_units, scale)
     excess = fourth_powers - sum_of_squares**2 / n_blocks
     freedom = np.clip(2 * sum_of_squares**2 / max(excess, EPSILON), 2, n_blocks - 1)
     standard_error = np.sqrt(sum_of_squares / (n_blocks * (n_blocks - 1)))
     quantile = t_quantile(freedom)
     allowance = (
-        _skewness_allowance(influences, scored.entity, quantile) if scale is LOGARITHM else 0
+        _compute_skewness_allowance(influences, scored.entity, quantile)
+        if scale is LOGARITHM
+        else 0
     )
     reach = np.array([-quantile, quantile + allowance])
     low, high = scale.invert(centre + reach * standard_error)
     return float(low), float(high)
 
 
-def _skewness_allowance(influences: np.ndarray, entity: np.ndarray, quantile: float) -> float:
+def _compute_skewness_allowance(
+    influences: np.ndarray, entity: np.ndarray, quantile: float
+) -> float:
     """Standard errors that skewness adds to the upper end, the second term of its expansion."""
     rows = np.unique(entity, return_counts=True)[1]
     n_effective = rows.sum() ** 2 / (rows**2).sum()  # Kish's (1965) number of entities of one size
@@ -233,7 +237,7 @@ def share_ci(is_event: np.ndarray, entity: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _jackknife_blocks(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def _assign_jackknife_blocks(entity: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Block of each row: one for each entity, or blocks of several if there are very many."""
     _, codes = np.unique(entity, return_inverse=True)
     n_entities = int(codes.max()) + 1
@@ -243,7 +247,9 @@ def _jackknife_blocks(entity: np.ndarray, resamples: int, seed: int) -> np.ndarr
     return shuffled[codes] % resamples
 
 
-def _interval_without_spread(value: float, n_units: int, scale: Scale) -> tuple[float, float]:
+def _compute_interval_without_spread(
+    value: float, n_units: int, scale: Scale
+) -> tuple[float, float]:
     """Wilson's (1927) interval of a share of 0 or 1; 0 for models that predict alike; else NaN."""
     if scale is DIFFERENCE and value == 0:
         return 0.0, 0.0

@@ -134,11 +134,11 @@ def _find_by_steps(estimator: Any, X: Any, y: Any, X_stop: Any, y_stop: Any) -> 
     while iterations < MAX_ITERATIONS["hgb"] and iterations - best_iterations < PATIENCE:
         iterations = min(iterations + STEP, MAX_ITERATIONS["hgb"])
         estimator.set_params(max_iter=iterations).fit(X, y)
-        best_iterations = int(np.argmin(_staged_losses(estimator, X_stop, y_stop))) + 1
+        best_iterations = int(np.argmin(_compute_staged_losses(estimator, X_stop, y_stop))) + 1
     return best_iterations
 
 
-def _staged_losses(estimator: Any, X: Any, y: Any) -> list[float]:
+def _compute_staged_losses(estimator: Any, X: Any, y: Any) -> list[float]:
     """Loss after each iteration."""
     if is_classifier(estimator):
         stages = estimator.staged_predict_proba(X)

@@ -253,7 +253,7 @@ class EnsembleSearch:
         is_skewed = self.is_number and suits_log_target(self.experiment.target)
         firsts = list[Setting]()
         for family in self.families:
-            point = self._starting_points(family)[0]
+            point = self._make_starting_points(family)[0]
             firsts.append(Setting(family, point))
             if is_skewed:
                 firsts.append(Setting(family, {**point, LOG_TARGET: True}))
@@ -262,7 +262,7 @@ class EnsembleSearch:
         yield [
             Setting(family, self._with_best_target(family, point))
             for family in self._rank_families()[:4]
-            for point in self._starting_points(family)[1:]
+            for point in self._make_starting_points(family)[1:]
         ]
         samplers = {family: self._draw_settings(family) for family in self.families}
         for number in range(MAX_ROUNDS - 2):
@@ -275,7 +275,7 @@ class EnsembleSearch:
             ]
             yield drawn[: self.n_random]
 
-    def _starting_points(self, family: str) -> list[dict[str, Any]]:
+    def _make_starting_points(self, family: str) -> list[dict[str, Any]]:
         if self.experiment.is_custom_estimator(family):
             return [{}]
         return spaces.STARTING_POINTS.get(family, [{}])

@@ -37,17 +37,17 @@ def _check_classes(task: Task, train: pd.DataFrame, sample: pd.DataFrame, max_ro
     encode_target = task.contract.encode_target
     if not task.classes:
         if sample.empty:
-            raise _too_few_rows_error("rows", 0, max_rows)
+            raise _make_too_few_rows_error("rows", 0, max_rows)
         return
     train_counts, sample_counts = (
         np.bincount(encode_target(frame), minlength=len(task.classes)) for frame in (train, sample)
     )
     for name, train_count, sample_count in zip(task.classes, train_counts, sample_counts):
         if sample_count < min(train_count, MIN_CLASS_ROWS):
-            raise _too_few_rows_error(f"rows of {name!r}", int(sample_count), max_rows)
+            raise _make_too_few_rows_error(f"rows of {name!r}", int(sample_count), max_rows)
 
 
-def _too_few_rows_error(row_description: str, count: int, max_rows: int) -> TrainingError:
+def _make_too_few_rows_error(row_description: str, count: int, max_rows: int) -> TrainingError:
     return TrainingError(
         f"search_rows = {max_rows:,} leaves {count} {row_description} for model selection",
         expected=f"at least {MIN_CLASS_ROWS} of each class",

@@ -29,11 +29,11 @@ def compute_gain_p_value(gains: np.ndarray) -> float:
     mean, variance = float(np.mean(gains)), float(np.var(gains, ddof=1))
     if variance == 0:
         return 0.0 if mean > 0 else 1.0
-    statistic = mean / (np.sqrt(variance / n_folds) * _shared_rows_factor(n_folds))
+    statistic = mean / (np.sqrt(variance / n_folds) * _compute_shared_rows_factor(n_folds))
     return float(t.sf(statistic, n_folds - 1))
 
 
-def _shared_rows_factor(n_folds: int) -> float:
+def _compute_shared_rows_factor(n_folds: int) -> float:
     """Standard error of a mean over folds, as a multiple of that of independent folds.
 
     The variance is the sum of the ratio of test to train rows, ``1 / (n_folds - 1)``, and ``1 /
@@ -70,4 +70,4 @@ def estimate_optimism(
         return float("nan")
     nested = [scores[choose(np.delete(scores, fold, axis=1)), fold] for fold in range(n_folds)]
     optimism = scores[choose(scores)].mean() - np.mean(nested)
-    return max(0.0, float(optimism) * _shared_rows_factor(n_folds))
+    return max(0.0, float(optimism) * _compute_shared_rows_factor(n_folds))

@@ -314,7 +314,7 @@ def _blend_families(
         families,
         pipeline,
         experiment.predict_out_of_fold(pipeline).score,
-        *_defaults_table(experiment, families, "Blend"),
+        *_make_defaults_table(experiment, families, "Blend"),
     )
 
 
@@ -338,7 +338,7 @@ def _stack_families(
     stacked = stacking.fit_meta_model(
         experiment, pipelines, member_scores, stacking.STACKERS[experiment.task.experiment_type]
     )
-    return SearchResult(families, *stacked, *_defaults_table(experiment, families, "Stack"))
+    return SearchResult(families, *stacked, *_make_defaults_table(experiment, families, "Stack"))
 
 
 def _choose_best(
@@ -517,7 +517,7 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def _defaults_table(
+def _make_defaults_table(
     experiment: Experiment, families: list[str], method: str
 ) -> tuple[pd.DataFrame, str]:
     trials = pd.DataFrame(

@@ -49,7 +49,7 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     last = data.iloc[-1]
     return Figure(
         figure,
-        alt=_alt_text(last),
+        alt=_write_alt_text(last),
         caption=(
             "Band: confidence sequence, valid at any time. Below the dashed line the challenger "
             "has the lower loss."
@@ -57,7 +57,7 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     )
 
 
-def _alt_text(last: pd.Series) -> str:
+def _write_alt_text(last: pd.Series) -> str:
     difference_text = (
         f"After {format_count(int(last['users']), 'user')} the difference is "
         f"{format_difference(last['difference'])}"

@@ -54,7 +54,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     ax.set_xlabel(f"{name}, mean over the folds, ± 1 standard deviation")
     return Figure(
         figure,
-        alt=_alt_text(data, baseline_mean, mean, name),
+        alt=_write_alt_text(data, baseline_mean, mean, name),
         data=frame.filter(["candidate", "status", mean, sd, "fit_seconds"]).rename(
             columns={mean: f"{name} mean", sd: f"{name} sd"}
         ),
@@ -130,7 +130,7 @@ def _score_annotation(row: pd.Series, mean: str) -> str:
     return f"{format_metric(row[mean])}{seconds}"
 
 
-def _alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
+def _write_alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
     best = data.iloc[0]
     text = f"{best['candidate']} leads, with a mean {name} of {format_metric(best[mean])}"
     if len(data) > 1:

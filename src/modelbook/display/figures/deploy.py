@@ -45,7 +45,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
     ax.set_xlabel("candidate minus champion (right: candidate better), with 95% CI")
     return Figure(
         figure,
-        alt=_alt_text(data, margin),
+        alt=_write_alt_text(data, margin),
         data=frame,
         caption=f"{rows_description} Orange: the interval reaches below the margin of "
         f"{_format_margin(margin)}, "
@@ -57,7 +57,7 @@ def _format_margin(margin: float) -> str:
     return f"−{margin:g}" if margin >= 0 else f"+{-margin:g}"
 
 
-def _alt_text(data: pd.DataFrame, margin: float) -> str:
+def _write_alt_text(data: pd.DataFrame, margin: float) -> str:
     metric_texts = []
     for _, row in data.iterrows():
         interval = (

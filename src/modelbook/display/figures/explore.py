@@ -106,7 +106,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     data = pd.DataFrame(table)
     return Figure(
         figure,
-        alt=_alt_text(data, len(names)),
+        alt=_write_alt_text(data, len(names)),
         data=data,
         caption=(
             "Orange: positive class; grey: negative class; the histograms have equal area. "
@@ -309,7 +309,7 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
     return {"plot": "rate by value", "highest rate": highest_rate, "lowest rate": lowest_rate}
 
 
-def _alt_text(data: pd.DataFrame, n_columns: int) -> str:
+def _write_alt_text(data: pd.DataFrame, n_columns: int) -> str:
     text = f"The distribution of {format_count(n_columns, 'column')} in the two classes"
     if "difference in SD" not in data or data["difference in SD"].isna().all():
         return f"{text}."

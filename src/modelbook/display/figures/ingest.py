@@ -38,10 +38,10 @@ def rows_by_period(data: pd.DataFrame) -> Figure:
     handles = [Patch(color=COLOR_BY_USE[use], label=use) for use in uses]
     ax.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.02), frameon=False)
     ax.set_xlabel("period")
-    return Figure(figure, alt=_alt_text(data), caption="Rows of the table in each period.")
+    return Figure(figure, alt=_write_alt_text(data), caption="Rows of the table in each period.")
 
 
-def _alt_text(data: pd.DataFrame) -> str:
+def _write_alt_text(data: pd.DataFrame) -> str:
     training_periods = data[data["use"] != "batch"]
     batches = data[data["use"] == "batch"]
     text = (

@@ -77,7 +77,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     )
     return Figure(
         figure,
-        alt=_drift_alt_text(data, order),
+        alt=_write_drift_alt_text(data, order),
         data=frame.rename(columns=DRIFT_COLUMN_NAMES).filter(list(DRIFT_COLUMN_NAMES.values())),
         caption=(
             "Drift score or change of the missing rate, whichever is more, as a multiple of its "
@@ -95,7 +95,7 @@ def _format_ratios(values: np.ndarray, is_drifted: np.ndarray) -> list[list[str]
     ]
 
 
-def _drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
+def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     count, name = int(order["drifted"].sum()), order.index[0]
     worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
     return (
@@ -133,7 +133,7 @@ def metrics_by_batch(data: pd.DataFrame) -> Figure:
         _draw_panel(ax, str(metric), metric_rows)
     return Figure(
         figure,
-        alt=_performance_alt_text(data),
+        alt=_write_performance_alt_text(data),
         summary=_summarize_performance(data),
         caption="Dashed: the matched holdout. Orange: worse than it, and the 95% CI excludes it.",
     )
@@ -208,7 +208,7 @@ def _describe_reference(reference: float) -> str:
     return "" if pd.isna(reference) else f", reference {format_metric(reference)}"
 
 
-def _performance_alt_text(data: pd.DataFrame) -> str:
+def _write_performance_alt_text(data: pd.DataFrame) -> str:
     texts = []
     for metric, metric_rows in data.groupby("metric", sort=False):
         last_row = metric_rows.iloc[-1]
@@ -232,7 +232,7 @@ def _summarize_performance(data: pd.DataFrame) -> str:
         [metric for metric, rows in groups.items() if is_so(metric, rows).any()]
         for is_so in (_is_better, _is_worse)
     )
-    text = _performance_alt_text(last_batch.head(1))
+    text = _write_performance_alt_text(last_batch.head(1))
     worse_text = ", ".join(worse) or "none"
     if last_batch["mostly_known"].eq(True).any():
         return (
@@ -283,7 +283,7 @@ def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figu
         )
     return Figure(
         figure,
-        alt=_history_alt_text(panels, len(positions)),
+        alt=_write_history_alt_text(panels, len(positions)),
         data=_label_history(pd.concat(list(panels.values())).drop(columns="place").sort_index()),
         caption=(
             "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
@@ -333,7 +333,7 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
 
 
-def _history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
+def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
     texts = []
     for name, metric_rows in panels.items():
         observed = metric_rows[metric_rows["metric"] == name]

@@ -53,9 +53,9 @@ def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Fi
     )
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if is_probability else (low, high)))
     alt, summary = (
-        _multiclass_alt_text(panel_subset)
+        _write_multiclass_alt_text(panel_subset)
         if is_multiclass
-        else _alt_text(panel_subset, is_probability)
+        else _write_alt_text(panel_subset, is_probability)
         for panel_subset in (panels, panels[:1])
     )
     return Figure(
@@ -161,7 +161,7 @@ def _sort_categories(curve: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def _alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool) -> str:
+def _write_alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool) -> str:
     """Describe each panel: the range of the mean prediction."""
     texts = []
     for name, curve in panels:
@@ -174,7 +174,7 @@ def _alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool) -> s
     return f"The mean prediction changes {'; '.join(texts)}."
 
 
-def _multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
+def _write_multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
     """Describe each panel: the class whose probability changes most."""
     texts = []
     for name, curves in panels:

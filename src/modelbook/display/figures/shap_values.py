@@ -123,7 +123,7 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     )
     return Figure(
         figure,
-        alt=_alt_text(table, unit),
+        alt=_write_alt_text(table, unit),
         data=table.drop(columns="class"),
         caption=_note_feature_limit(table, caption),
     )
@@ -211,11 +211,14 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
         f"higher feature values raise it for the class, ↓: lower it. {ADDITIVITY_NOTE}"
     )
     return Figure(
-        figure, alt=_alt_text(table, unit), data=table, caption=_note_feature_limit(table, caption)
+        figure,
+        alt=_write_alt_text(table, unit),
+        data=table,
+        caption=_note_feature_limit(table, caption),
     )
 
 
-def _alt_text(table: pd.DataFrame, unit: str) -> str:
+def _write_alt_text(table: pd.DataFrame, unit: str) -> str:
     """Describe the two features with the largest mean absolute SHAP value."""
     sizes = table.groupby("feature", sort=False)["mean |SHAP|"].mean().head(2)
     directions = (

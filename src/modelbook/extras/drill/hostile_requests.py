@@ -78,7 +78,7 @@ def poison_requests(copy: ServiceCopy) -> Evidence:
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
     statuses, cpu, memory, health = [], [], [], HealthPoller(copy, process.pid)
     with health.polling():
-        for path, kind, body in _hostile_requests():
+        for path, kind, body in _make_hostile_requests():
             before = sum(process.cpu_times()[:2])
             statuses.append(copy.send("POST", path, body, {"content-type": kind})[0])
             cpu.append(sum(process.cpu_times()[:2]) - before)
@@ -97,7 +97,7 @@ def poison_requests(copy: ServiceCopy) -> Evidence:
     return numbers
 
 
-def _hostile_requests() -> list[tuple[str, str, bytes]]:
+def _make_hostile_requests() -> list[tuple[str, str, bytes]]:
     json_type, csv_type = "application/json", "text/csv"
     names = b",".join(b'"k%d":1' % i for i in range(60_000))
     return [

@@ -80,7 +80,7 @@ def check_lock(root: Path) -> CheckResult:
         return CheckResult("lock", True, f"there is no {LOCK_FILE} to compare with")
     locked = _parse_lock(path.read_text(encoding="utf-8"))
     mismatches = [
-        f"{name} {_installed_version(name) or 'missing'} (locked: {pin})"
+        f"{name} {_get_installed_version(name) or 'missing'} (locked: {pin})"
         for name, pin in locked
         if _is_different(name, pin)
     ]
@@ -113,11 +113,11 @@ def _parse_lock(text: str) -> list[tuple[str, str]]:
 def _is_different(name: str, pin: str) -> bool:
     from packaging.version import Version
 
-    installed = _installed_version(name)
+    installed = _get_installed_version(name)
     return not installed or Version(installed) != Version(pin)
 
 
-def _installed_version(name: str) -> str:
+def _get_installed_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
