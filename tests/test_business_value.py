@@ -419,6 +419,17 @@ def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
     assert unknown["high"] == pytest.approx(0.2 * 2.4977 / 1.96, rel=1e-3)
 
 
+def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract):
+    scaled = [gap("group", -10, 10, scale=50.0), gap("group", -2, 2, scale=50.0)]
+    plain = [gap("group", -0.2, 0.2), gap("group", -0.04, 0.04)]
+    regression, share = (
+        fairness.summarize_gaps(contract, pd.DataFrame(rows), 0.1) for rows in (scaled, plain)
+    )
+    assert [len(rows) for rows in regression.values()] == [0, 1, 1]
+    [row], [expected] = regression["inconclusive"], share["inconclusive"]
+    assert row["rows_needed"] == pytest.approx(expected["rows_needed"])
+
+
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     [sensitive] = task.contract.columns_with_role("sensitive")
     table = pd.DataFrame([gap("colour", -0.6, -0.4), gap(sensitive, -0.5, -0.1)])

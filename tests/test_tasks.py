@@ -25,7 +25,7 @@ from modelbook.contract import Contract
 from modelbook.display.figures import predictions
 from modelbook.display.figures import target as targets
 from modelbook.errors import DataError, ParameterError, TrainingError
-from modelbook.evaluation import consequences, explanation, metrics_ci
+from modelbook.evaluation import consequences, explanation, fairness, metrics_ci
 from modelbook.evaluation.golden_rows import make_golden_rows
 from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
@@ -211,6 +211,16 @@ def test_regression_metrics_match_scikit_learn() -> None:
         "r2": sk.r2_score(actual, output), "median_absolute_error": errors[149], "p90_absolute_error": errors[269],
         "calibration_in_the_large": (output - actual).mean(),
     })  # fmt: skip
+
+
+def test_relevant_gap_is_in_the_unit_of_the_metric(case: dict[str, Any]) -> None:
+    task, rows, scored = case["task"], case["rows"], case["scored"]
+    gaps = fairness.measure_fairness_gaps(
+        task, scored, rows, None, None, columns=["colour"], min_rows=20, **CHANCE
+    )
+    first = gaps[gaps["metric"] == task.fairness_metrics[0]]
+    expected = first["reference_metric"].iloc[0] if task is AMOUNT else 1
+    assert gaps["scale"].tolist() == pytest.approx([expected] * len(gaps))
 
 
 def test_multiclass_metrics_match_scikit_learn() -> None:

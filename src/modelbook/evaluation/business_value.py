@@ -140,7 +140,7 @@ def measure_value(
         "decision_threshold": _get_decision_threshold(scored, threshold, limit),
         "rate": float(scored.outcome.mean()) if capacity is not None else None,
         "capacity": capacity,
-        "capacity_is_set": params.capacity is not None,
+        "capacity_is_set": limit is not None,
         "limit": limit,
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
         "baseline": _find_cheapest_constant(policies),

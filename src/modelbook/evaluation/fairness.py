@@ -18,7 +18,7 @@ from modelbook.tasks.scored_rows import ScoredRows
 SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
 AT_CAPACITY = "at capacity"
 COLUMNS = ["slice", "value", "n", "reference", "reference_n", "metric", "decision", "rate"]
-COLUMNS += ["reference_rate", "group_metric", "reference_metric", "gap", "low", "high"]
+COLUMNS += ["reference_rate", "scale", "group_metric", "reference_metric", "gap", "low", "high"]
 
 
 def measure_fairness_gaps(
@@ -54,7 +54,9 @@ def measure_fairness_gaps(
     -------
     DataFrame
         Columns ``slice, value, n, reference, reference_n, metric, decision, rate, reference_rate,
-        group_metric, reference_metric, gap, low, high``. The reference is the largest group;
+        scale, group_metric, reference_metric, gap, low, high``. The reference is the largest group;
+        ``scale`` is what a limit of 1 is in the metric's unit: for a regression, the first metric
+        of the reference;
         ``decision`` is ``at capacity`` for metrics of rows that are flagged up to the capacity, or
         empty; the rates are the groups' shares of positive rows, None unless the task is binary.
     """
@@ -80,6 +82,7 @@ def measure_fairness_gaps(
                     "reference": largest,
                     "rate": task.positive_rate(group),
                     "reference_rate": task.positive_rate(groups[largest]),
+                    "scale": 1 / task.normalize_metric(1.0, gaps[0]["reference_metric"]),
                 }
                 for gap in gaps:
                     decision = AT_CAPACITY if gap["metric"] in limited_metrics else ""
@@ -92,7 +95,8 @@ def summarize_gaps(
 ) -> dict[str, list[dict[str, Any]]]:
     """Sort gaps into significant, inconclusive and negligible ones.
 
-    The intervals of the result are widened by Bonferroni's correction for the number of gaps.
+    ``relevant_gap`` is a share; of a regression, of the reference group's first metric. The
+    intervals of the result are widened by Bonferroni's correction for the number of gaps.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def summarize_gaps(
     n_gaps = max(len(finite_gaps), 1)
     critical = critical_value(n_gaps)
     for row in finite_gaps.to_dict("records"):
-        error = standard_error(row["low"], row["high"])
+        error, scale = standard_error(row["low"], row["high"]), row.get("scale", 1.0)
         row |= {
             "group": contract.label_group(row["slice"], row["value"]),
             "reference": contract.label_group(row["slice"], row["reference"]),
@@ -119,8 +123,8 @@ def summarize_gaps(
         }
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append(row)
-        elif max(row["high"], -row["low"]) > relevant_gap:
-            reach = detectable_difference(error, n_gaps) / max(relevant_gap, SMALLEST_GAP)
+        elif max(row["high"], -row["low"]) > relevant_gap * scale:
+            reach = detectable_difference(error, n_gaps) / (max(relevant_gap, SMALLEST_GAP) * scale)
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
         else:
             small.append(row)
