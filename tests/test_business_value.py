@@ -197,6 +197,18 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     assert policy_name not in task.describe_worth(weak)
 
 
+def test_constant_decisions_are_named_in_sentences() -> None:
+    row = dict.fromkeys(("cost", "saving", "saving_low", "saving_high"), 1.0)
+    row |= {"policy": "the model", "kind": "model", "share": None, "lead": None}
+    for baseline, against in (
+        ("flag nobody", "flagging nobody"),
+        ("predict low for all", "predicting low for all"),
+    ):
+        policies = [row, row | {"policy": baseline, "kind": "constant"}]
+        value = {"policies": policies, "baseline": baseline, "period": "", "period_rows": 10}
+        assert [saving["against"] for saving in savings.list_savings(value)] == [against]
+
+
 def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 330, "resamples": 100})

@@ -72,9 +72,10 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     """
     policies = project_policies(value)
     model = policies[0]
+    verb, _, rest = value["baseline"].partition(" ")  # "flag nobody", "predict low for all"
     against_constant = {
         "policy": value["baseline"],
-        "against": value["baseline"].replace("flag ", "flagging "),
+        "against": f"{'flagging' if verb == 'flag' else 'predicting'} {rest}",
         "saving": model["saving"],
         "low": model["saving_low"],
         "high": model["saving_high"],
