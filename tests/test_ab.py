@@ -187,13 +187,13 @@ def test_continue_estimates_number_of_users_needed() -> None:
     ) * recorded / current_halfwidth == pytest.approx(abs(first_rows_result.difference), rel=0.02)
     assert (
         f"about {first_rows_result.estimated_users_needed:,} users are needed."
-        in story(rows.head(1000), PLAN)["sentences"][0]
+        in summarize(rows.head(1000), PLAN)["sentences"][0]
     )
     alike = rows.head(1000).assign(
         challenger=rows.index[:1000] % 2 == 0, loss=(rows.index[:1000] // 2) % 7 / 7
     )
     assert analysis.analyze_ab(alike, PLAN).estimated_users_needed is None
-    assert "users are needed" not in story(alike, PLAN)["sentences"][0]
+    assert "users are needed" not in summarize(alike, PLAN)["sentences"][0]
     assert analysis.analyze_ab(rows.head(0), PLAN).estimated_users_needed is None
 
 
@@ -288,7 +288,7 @@ def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
     return template_store.copy(tmp_path)
 
 
-def settings(root: Path, text: str) -> None:
+def write_settings(root: Path, text: str) -> None:
     (root / "serving.yaml").write_text(f"traffic: {{mode: split, challenger_share: 0.5, {text}}}")
 
 
@@ -297,10 +297,10 @@ def serve_traffic(
 ) -> Journal:
     """Send rows and their outcomes to the service; returns the journal."""
 
-    settings(version_store.root, text)
+    write_settings(version_store.root, text)
     names = ["colour", "size", "noise", "flag", "who"]
-    rows = [{**row, "noise": None if pd.isna(row["noise"]) else row["noise"]}
-            for row in frame[names].to_dict("records")]  # fmt: skip
+    rows = [{**make_record, "noise": None if pd.isna(make_record["noise"]) else make_record["noise"]}
+            for make_record in frame[names].to_dict("records")]  # fmt: skip
     with make_client(version_store.root, BOOK) as client:
         result = client.post("/predict", json=rows).json()
         outcomes = [
@@ -352,7 +352,7 @@ def write_to_journal(root: Path, *rows: PredictionRecord) -> Journal:
     return journal
 
 
-def row(
+def make_record(
     name: str, at: float, version: int, variant: str = "champion", bucket: str | None = "aa"
 ) -> PredictionRecord:
     return PredictionRecord(
@@ -362,14 +362,16 @@ def row(
 
 def test_only_rows_since_both_variants_served_are_used(version_store: VersionStore) -> None:
     journal = write_to_journal(
-        version_store.root, row("before", 10, 1), row("other", 11, 3, "challenger"), row("undrawn", 30, 1, bucket=None),
-        row("turned", 31, 2), row("first", 20, 2, "challenger", "bb"), row("second", 25, 1, bucket="cc"),
+        version_store.root, make_record("before", 10, 1), make_record("other", 11, 3, "challenger"), make_record("undrawn", 30, 1, bucket=None),
+        make_record("turned", 31, 2), make_record("first", 20, 2, "challenger", "bb"), make_record("second", 25, 1, bucket="cc"),
     )  # fmt: skip
     assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
         "bucket"
     ].to_list() == ["bb", "cc"]
     write_to_journal(
-        version_store.root, row("third", 26, 2, "challenger", "dd"), row("fourth", 19, 1)
+        version_store.root,
+        make_record("third", 26, 2, "challenger", "dd"),
+        make_record("fourth", 19, 1),
     )
     assert split_traffic.read_split_traffic(version_store.root, BOOK, journal).rows[
         "at"
@@ -383,7 +385,9 @@ def test_challenge_started_by_command_sets_start_of_test(
     version_store: VersionStore, make_frame: Any
 ) -> None:
     write_to_journal(
-        version_store.root, row("before", 10, 1), row("first", 20, 2, "challenger", "bb")
+        version_store.root,
+        make_record("before", 10, 1),
+        make_record("first", 20, 2, "challenger", "bb"),
     )
     history.set_challenger(version_store.root, BOOK, 2, "", {}, "c0ffee")
     journal = serve_traffic(version_store, make_frame(seed=5, entities=20))
@@ -452,27 +456,26 @@ def test_journal_rows_have_losses_of_their_task(
 # Summaries and next steps
 
 
-def story(word_rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:
+def summarize(rows: pd.DataFrame, plan: ABPlan) -> dict[str, Any]:
     return summary.summarize_ab(
-        analysis.analyze_ab(word_rows, plan),
-        split_traffic.SplitTraffic(BOOK, 1, 2, "Brier score", word_rows),
+        analysis.analyze_ab(rows, plan), split_traffic.SplitTraffic(BOOK, 1, 2, "Brier score", rows)
     )
 
 
 def test_each_decision_has_summary_and_next_step() -> None:
     better, worse, equal = (simulate_traffic(0, 1000, gap=gap) for gap in (-0.1, 0.1, 0))
-    assert story(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
-    assert story(worse, PLAN)["next"] == "modelbook challenge --end"
-    result = story(equal, PLAN)
+    assert summarize(better, PLAN)["next"] == "modelbook promote 2 --require-ab"
+    assert summarize(worse, PLAN)["next"] == "modelbook challenge --end"
+    result = summarize(equal, PLAN)
     assert re.search(r"challenger.*champion.*\d\.\d", result["sentences"][0])
     assert (result["status"], result["level"]) == (CONTINUE, "watch")
-    early_sentences = story(equal.head(50), ABPlan(0.5, 500, 24))["sentences"]
+    early_sentences = summarize(equal.head(50), ABPlan(0.5, 500, 24))["sentences"]
     assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early_sentences[0])
     assert re.search(r"\bversion 1\b", early_sentences[1])
-    void = story(equal, ABPlan(0.3, 100, 0))
+    void = summarize(equal, ABPlan(0.3, 100, 0))
     assert (void["status"], void["level"]) == (INVALID, "bad")
     assert re.search(r"30%.*sequential test, p = \d", void["sentences"][2])
-    assert "chi-square" not in story(equal.head(3), PLAN)["sentences"][2]  # too few users
+    assert "chi-square" not in summarize(equal.head(3), PLAN)["sentences"][2]  # too few users
 
 
 def run(root: Path, *args: str) -> Any:
@@ -559,8 +562,8 @@ def test_promote_with_require_ab_needs_decision_for_version(
 
     monkeypatch.setattr(promotion, "verify_golden_rows", lambda root, model, number: 30)
     better, equal = (
-        story(simulate_traffic(0, 1000, gap=-0.1), PLAN),
-        story(simulate_traffic(0, 1000), PLAN),
+        summarize(simulate_traffic(0, 1000, gap=-0.1), PLAN),
+        summarize(simulate_traffic(0, 1000), PLAN),
     )
     inputs = {"reason": "", "override": "agreed", "commit": "c0ffee"}
     with pytest.raises(PromotionError, match=r"A/B.*\b2\b.*continue"):

@@ -17,13 +17,13 @@ from small_project import ROOT, SmallProject
 PAGE = (ROOT / "docs/notebooks.md").read_text(encoding="utf-8")
 
 
-def section(title: str) -> str:
+def find_section(title: str) -> str:
     return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.S | re.M)[1]
 
 
-def blocks(title: str, language: str) -> list[str]:
+def find_code_blocks(title: str, language: str) -> list[str]:
     """The blocks of one language below a heading of the page."""
-    return re.findall(rf"^```{language}\n(.*?)^```", section(title), re.S | re.M)
+    return re.findall(rf"^```{language}\n(.*?)^```", find_section(title), re.S | re.M)
 
 
 def list_executed_stages(build: subprocess.CompletedProcess[str]) -> set[str]:
@@ -31,7 +31,7 @@ def list_executed_stages(build: subprocess.CompletedProcess[str]) -> set[str]:
 
 
 def add_model(config: Path) -> None:
-    model, _ = blocks("Add a stage", "py")
+    model, _ = find_code_blocks("Add a stage", "py")
     with config.open("a", encoding="utf-8") as file:
         file.write(f"\n\n{model}")
 
@@ -43,15 +43,15 @@ def edited_project(built_project, tmp_path_factory) -> SmallProject:
 
 
 @pytest.fixture(scope="module")
-def added(edited_project) -> subprocess.CompletedProcess[str]:
+def build_result(edited_project) -> subprocess.CompletedProcess[str]:
     """Result of the build after adding the stage as documented."""
     add_model(edited_project.root / "src/modelbook/config/stages.py")
-    [task] = blocks("Add a stage", "yaml")
+    [task] = find_code_blocks("Add a stage", "yaml")
     with (edited_project.root / "pipeline.yaml").open("a", encoding="utf-8") as file:
         file.write("\n" + task)
-    _, cells = blocks("Add a stage", "py")
+    _, cells = find_code_blocks("Add a stage", "py")
     (edited_project.root / "rivals.py").write_text(cells, encoding="utf-8")
-    [command] = re.findall(r"`(jupytext [^`]+)`", section("Add a stage"))
+    [command] = re.findall(r"`(jupytext [^`]+)`", find_section("Add a stage"))
     converted = edited_project.run(*shlex.split(command))
     assert converted.returncode == 0, converted.stderr
     return edited_project.build()
@@ -59,11 +59,11 @@ def added(edited_project) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 class TestAddedStage:
-    def test_build_after_adding_stage_runs_only_new_stage(self, added):
-        assert added.returncode == 0, added.stdout + added.stderr
-        assert list_executed_stages(added) == {"rivals"}
+    def test_build_after_adding_stage_runs_only_new_stage(self, build_result):
+        assert build_result.returncode == 0, build_result.stdout + build_result.stderr
+        assert list_executed_stages(build_result) == {"rivals"}
 
-    def test_added_stage_has_products_and_is_listed_in_index(self, edited_project, added):
+    def test_added_stage_has_products_and_is_listed_in_index(self, edited_project, build_result):
         receipt = edited_project.read_receipt("rivals")
         assert receipt["status"] == "clear lead"
         assert re.findall(r"\d[\d.]*\d|\d", receipt["sentences"][0]) == ["0", "1", "0.01"]
@@ -75,19 +75,19 @@ class TestAddedStage:
         assert '7 <a href="tiny/07_rivals.html">rivals</a>' in index
         assert "7 of 7 " in index
 
-    def test_second_build_after_adding_stage_runs_nothing(self, edited_project, added):
+    def test_second_build_after_adding_stage_runs_nothing(self, edited_project, build_result):
         for command in (["ploomber", "build"], ["modelbook", "build"]):
             result = edited_project.run(*command)
             assert result.returncode == 0, result.stderr
             assert list_executed_stages(result) == set()
 
-    def test_parameter_of_added_stage_is_validated(self, edited_project, added):
+    def test_parameter_of_added_stage_is_validated(self, edited_project, build_result):
         result = edited_project.run("ploomber", "build", MODELBOOK_WITHIN="0.7")
         assert result.returncode == 1
         assert re.search(r"within = '0.7'.*\b0\.5\b", result.stderr)
         assert list_executed_stages(result) == set()
 
-    def test_added_stage_runs_by_papermill_alone(self, edited_project, added, tmp_path):
+    def test_added_stage_runs_by_papermill_alone(self, edited_project, build_result, tmp_path):
         parameters = [
             "papermill",
             "notebooks/07_rivals.ipynb",
@@ -106,7 +106,9 @@ class TestAddedStage:
         )
         assert edited_project.read_receipt("rivals")["status"] == "clear lead"
 
-    def test_invalid_stage_definition_fails_before_any_stage_runs(self, edited_project, added):
+    def test_invalid_stage_definition_fails_before_any_stage_runs(
+        self, edited_project, build_result
+    ):
         with edited_project.change_file("pipeline.yaml", ", within: 0.01}", "}"):
             result = edited_project.build()
         assert result.returncode == 1
@@ -114,7 +116,7 @@ class TestAddedStage:
         assert "Traceback" not in result.stderr
         assert list_executed_stages(result) == set()
 
-    def test_stage_can_be_removed(self, edited_project, added):
+    def test_stage_can_be_removed(self, edited_project, build_result):
         spec = yaml.safe_load((edited_project.root / "pipeline.yaml").read_text())
         remaining_tasks = [task for task in spec["tasks"] if task["name"] != "explore"]
         with edited_project.change_file(
@@ -139,7 +141,7 @@ class TestAddedStage:
 
 @pytest.mark.slow
 def test_documented_chart_block_is_added_to_report(edited_project):
-    imports, cells = blocks("Add a chart", "py")
+    imports, cells = find_code_blocks("Add a chart", "py")
     text, code = re.findall(r"^# %%[^\n]*\n(.*?)(?=^# %%|\Z)", cells, re.S | re.M)
     path = edited_project.root / "notebooks/02_explore.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +170,7 @@ def test_parameters_of_other_stages_do_not_outdate_stage(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     config = tmp_path / "src/modelbook/config/stages.py"
 
-    def digests() -> dict[str, str]:
+    def compute_digests() -> dict[str, str]:
         script = (
             "import json, pathlib; from modelbook import config; from modelbook.build import dependencies\n"
             "root, given = pathlib.Path('.'), {'table': 'rand-hie', 'contract': 'none.yaml'}\n"
@@ -180,18 +182,22 @@ def test_parameters_of_other_stages_do_not_outdate_stage(tmp_path):
         )  # fmt: skip
         return json.loads(result.stdout)
 
-    before = digests()
+    before = compute_digests()
     add_model(config)
-    assert digests() == before
+    assert compute_digests() == before
     source = config.read_text(encoding="utf-8")
     config.write_text(
         source.replace("columns plotted against the target", "columns plotted"), encoding="utf-8"
     )
-    assert {name for name, digest in digests().items() if digest != before[name]} == {"explore"}
+    assert {name for name, digest in compute_digests().items() if digest != before[name]} == {
+        "explore"
+    }
     config.write_text(source, encoding="utf-8")
     values = config.with_name("values.py")
     common = values.read_text(encoding="utf-8").replace(
         '"lr": "logistic regression"', '"lr": "logit"'
     )
     values.write_text(common, encoding="utf-8")
-    assert {name for name, digest in digests().items() if digest != before[name]} == set(before)
+    assert {name for name, digest in compute_digests().items() if digest != before[name]} == set(
+        before
+    )

@@ -80,9 +80,9 @@ def test_drawing_for_narrow_screens_takes_place_of_wide_one():
 
 def test_figures_are_found_under_their_headings():
     def image(text, image_type="svg+xml"):
-        return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{image_type};base64,{coded(text)}">'
+        return f'<img alt="It says {text} &amp; so" width="700" src="data:image/{image_type};base64,{encode_base64(text)}">'
 
-    def coded(text):
+    def encode_base64(text):
         return base64.b64encode(text.encode()).decode()
 
     foreign = '<img alt="far" src="https://example.org/x.png">'

@@ -44,7 +44,7 @@ def run(
 ) -> Callable[..., Any]:
     monkeypatch.setattr(batch, "CHUNK_ROWS", 100)
 
-    def go(source: str, target: str) -> Any:
+    def score(source: str, target: str) -> Any:
         return batch.score_file(
             tmp_path / source,
             tmp_path / target,
@@ -54,7 +54,7 @@ def run(
             on_progress=lambda rows, seconds: None,
         )
 
-    return go
+    return score
 
 
 def test_chunks_scored_concurrently_keep_row_order(run, tmp_path, frame, scorer, monkeypatch):
@@ -125,11 +125,11 @@ def test_list_column_raises_data_error(run, tmp_path, frame):
 
 
 def test_failed_write_raises_and_leaves_no_output(run, tmp_path, frame, monkeypatch):
-    def full(*_: Any) -> None:
+    def raise_disk_full(*_: Any) -> None:
         raise OSError("No space left on device")
 
     frame.to_parquet(tmp_path / "in.parquet")
-    monkeypatch.setattr(batch.pq.ParquetWriter, "write_table", full)
+    monkeypatch.setattr(batch.pq.ParquetWriter, "write_table", raise_disk_full)
     with pytest.raises(OSError, match="No space left"):
         run("in.parquet", "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]

@@ -244,7 +244,7 @@ def test_costs_of_zero_are_named() -> None:
 
 def test_points_between_groups_agree_with_both_shares(task):
     row = {
-        **gap("flag", -0.5, -0.2),
+        **make_gap("flag", -0.5, -0.2),
         "group_metric": 0.194,
         "reference_metric": 0.526,
         "gap": -0.332,
@@ -405,7 +405,7 @@ def test_threshold_that_triples_flags_is_largest_change(task):
     assert (unchanged["change"] == 0).all()
 
 
-def gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> dict[str, Any]:
+def make_gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> dict[str, Any]:
     middle = (low + high) / 2
     names = {"slice": column, "value": "1", "reference": "0", "metric": "recall"}
     return {**names, "n": n, "group_metric": 0.5 + middle, "reference_metric": 0.5, "gap": middle, "low": low,
@@ -414,7 +414,7 @@ def gap(column: str, low: float, high: float, n: int = 100, **kwargs: Any) -> di
 
 def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
     table = pd.DataFrame([
-        gap("group", -0.2, 0.2), gap("flag", -0.6, -0.4), gap("flag", -0.9, -0.3), gap("flag", -0.03, 0.03),
+        make_gap("group", -0.2, 0.2), make_gap("flag", -0.6, -0.4), make_gap("flag", -0.9, -0.3), make_gap("flag", -0.03, 0.03),
     ])  # fmt: skip
     none = {"conclusive": [], "inconclusive": [], "small": []}
     assert fairness.summarize_gaps(contract, pd.DataFrame(columns=fairness.COLUMNS), 0.1) == none
@@ -444,7 +444,7 @@ def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract
 
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     [sensitive] = task.contract.columns_with_role("sensitive")
-    table = pd.DataFrame([gap("colour", -0.6, -0.4), gap(sensitive, -0.5, -0.1)])
+    table = pd.DataFrame([make_gap("colour", -0.6, -0.4), make_gap(sensitive, -0.5, -0.1)])
     table["value"], table["reference"] = ["1", "1"], ["2", "0"]
     harm = fairness.summarize_gaps(task.contract, table, 0.1)
     text = task.describe_harm(harm)[-1]

@@ -27,7 +27,7 @@ from modelbook.training.experiment import Experiment
 pytestmark = pytest.mark.long
 
 
-def silent(*_: object, **__: object) -> None:
+def ignore_progress(*_: object, **__: object) -> None:
     pass
 
 
@@ -52,7 +52,7 @@ def run_id(root: Path, experiment: Experiment) -> str:
     with StageRun(root, "tiny", "compare", {}) as run:
         logger = CandidateLogger(run, experiment, root / "data/tiny/train.parquet", "f" * 64)
         candidates = comparison.compare_families(
-            experiment, ["lr", "trees", "nope"], 600, report_progress=silent, log_candidate=logger,
+            experiment, ["lr", "trees", "nope"], 600, report_progress=ignore_progress, log_candidate=logger,
             keep_models=True,
         )  # fmt: skip
     assert [candidate.status for candidate in candidates] == ["ok", "ok", "ok", "failed"]
@@ -116,7 +116,12 @@ def test_candidates_of_each_task_have_plots(
     with StageRun(root, book, "compare", {}) as run:
         logger = CandidateLogger(run, experiment, root / f"data/{book}/train.parquet", "f" * 64)
         comparison.compare_families(
-            experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
+            experiment,
+            ["lr"],
+            600,
+            report_progress=ignore_progress,
+            log_candidate=logger,
+            keep_models=True,
         )
     candidate = candidate_runs.find_candidate_run(root, "lr", run.run_id)
     plots = store.create_client(root).list_artifacts(candidate.info.run_id, "plots")
@@ -139,7 +144,7 @@ def test_candidate_is_loaded_by_name_or_run_id(
     assert (loaded.name, loaded.family) == ("trees", "trees")
     fitted = final_model.fit_final_model(
         experiment, config.Finalize(book="tiny", calibrate="none"), ["lr"], "roc_auc",
-        report_progress=silent, candidate=loaded,
+        report_progress=ignore_progress, candidate=loaded,
     )  # fmt: skip
     assert fitted.name == "trees"
     assert fitted.pipeline.steps[-1][1].get_params()["n_estimators"] == 5
@@ -180,7 +185,12 @@ def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     with StageRun(root, "pruned", "compare", {}) as run:
         logger = CandidateLogger(run, experiment, root / "data/pruned/train.parquet", "f" * 64)
         comparison.compare_families(
-            experiment, ["lr"], 600, report_progress=silent, log_candidate=logger, keep_models=True
+            experiment,
+            ["lr"],
+            600,
+            report_progress=ignore_progress,
+            log_candidate=logger,
+            keep_models=True,
         )
     remaining, pruned = (
         candidate_runs.find_candidate_run(root, family, run.run_id) for family in ("dummy", "lr")

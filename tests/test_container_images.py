@@ -46,14 +46,14 @@ STACK = (
 DOCKERFILES = [ROOT / "deploy" / name for name in ("Dockerfile", "stages.Dockerfile")]
 
 
-def pins(path: Path) -> dict[str, str]:
+def read_pins(path: Path) -> dict[str, str]:
     return dict(
         re.findall(r"^([a-z0-9._-]+)(?:\[[\w, -]+\])?==([^\s;\\]+)", path.read_text(), re.M)
     )
 
 
 def test_service_lock_has_no_training_packages_and_matches_project_pins():
-    service_pins, all_pins = pins(LOCK), pins(ROOT / "requirements/extras.txt")
+    service_pins, all_pins = read_pins(LOCK), read_pins(ROOT / "requirements/extras.txt")
     assert {"fastapi", "onnxruntime", "lightgbm", "psycopg"} <= service_pins.keys()
     assert service_pins.keys().isdisjoint(STACK)
     assert {name: all_pins[name] for name in service_pins} == service_pins
@@ -128,7 +128,7 @@ def test_version_needing_missing_package_is_reported(tmp_path, monkeypatch, fram
 
 
 @contextmanager
-def serving(environment: Path, root: Path) -> Iterator[str]:
+def run_service(environment: Path, root: Path) -> Iterator[str]:
     port = free_port()
     environ = {"PATH": f"{environment / 'bin'}:{os.environ['PATH']}", "MODELBOOK_ROOT": str(root)}
     process = subprocess.Popen(
@@ -138,7 +138,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
     try:
         while True:
             try:
-                send(f"{address}/health/live")
+                send_request(f"{address}/health/live")
                 break
             except OSError:
                 assert process.poll() is None, process.stderr.read().decode()
@@ -150,7 +150,7 @@ def serving(environment: Path, root: Path) -> Iterator[str]:
         process.communicate(timeout=30)
 
 
-def send(url: str, body: Any = None) -> tuple[int, Any]:
+def send_request(url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
@@ -181,9 +181,9 @@ def test_version_is_served_with_service_lock_only(
     expected_prediction = loading.load_scorer(version_store.folder(number), contract).predict_one(
         {**ROW, "flag": True, "noise": None}
     )
-    with serving(service_environment, version_store.root) as address:
-        status, result = send(f"{address}/predict", ROW)
-        assert send(f"{address}/health/ready")[1]["journal"] == "up"
+    with run_service(service_environment, version_store.root) as address:
+        status, result = send_request(f"{address}/predict", ROW)
+        assert send_request(f"{address}/health/ready")[1]["journal"] == "up"
     assert (status, result["model_version"], result["prediction"]) == (
         200,
         number,
@@ -202,8 +202,8 @@ def test_uncompiled_version_is_not_ready_without_pandas(
     (version_store.folder(number) / "scorer/scorer.json").unlink()
     version_store.update_digest(number)
     version_store.alias("champion", number)
-    with serving(service_environment, version_store.root) as address:
-        status, result = send(f"{address}/health/ready")
+    with run_service(service_environment, version_store.root) as address:
+        status, result = send_request(f"{address}/health/ready")
     assert status == 503
     assert "pandas" in result["reasons"]["champion"]
 

@@ -86,11 +86,11 @@ class Locked(LogisticRegression):
         return super().fit(X, y)
 
 
-def gain(outcome: np.ndarray, prediction: np.ndarray) -> float:
+def accuracy_gain(outcome: np.ndarray, prediction: np.ndarray) -> float:
     return float((outcome == prediction).mean() - 0.5)
 
 
-def resolve(
+def resolve_candidates(
     families: list[str], custom_estimators: dict[Any, Any], spaces: Any = None
 ) -> tuple[list[str], dict[str, Any]]:
     return estimators.resolve_candidates(TASK, families, custom_estimators, spaces or {}, seed=7)
@@ -99,11 +99,11 @@ def resolve(
 @pytest.fixture(scope="module")
 def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experiment:
     custom = {"HGB": HistGradientBoostingClassifier(max_iter=20)}
-    names, result = resolve(["svm", "GaussianNB"], custom, SPACE)
+    names, result = resolve_candidates(["svm", "GaussianNB"], custom, SPACE)
     assert names == ["svm", "GaussianNB", "HGB"]
     return Experiment(
         make_frame(seed=1), contract, folds=2, seed=1, estimators=result, search_spaces=SPACE,
-        metrics=scorers.make_metrics(TASK, {"gain": gain}, "neg_log_loss"),
+        metrics=scorers.make_metrics(TASK, {"gain": accuracy_gain}, "neg_log_loss"),
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
         "a": HistGradientBoostingClassifier(),
         "b": HistGradientBoostingClassifier(random_state=3),
     }
-    result = resolve(["auto"], custom)[1]
+    result = resolve_candidates(["auto"], custom)[1]
     assert [result[name].random_state for name in "ab"] == [7, 3]
     assert custom["a"].random_state is None
 
@@ -169,7 +169,7 @@ def test_invalid_estimator_raises_before_any_fit(
     custom_estimators: dict[Any, Any], spaces: Any, facts: list[Any]
 ) -> None:
     with pytest.raises(CustomCodeError) as exc_info:
-        resolve(["lr"], custom_estimators, spaces)
+        resolve_candidates(["lr"], custom_estimators, spaces)
     assert missing_facts(exc_info.value.problem, *facts) == []
     assert exc_info.value.expected
 
@@ -186,11 +186,11 @@ def test_a_class_of_a_module_that_would_not_travel_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("beside_notebooks")
     with pytest.raises(CustomCodeError) as exc_info:
-        resolve(["lr"], {"a": module.Mine()})
+        resolve_candidates(["lr"], {"a": module.Mine()})
     assert missing_facts(exc_info.value.problem, "a", "beside_notebooks") == []
     cell = {"__name__": "__main__"}
     exec(source, cell)  # the same class in a cell, with its helper, travels by value
-    assert resolve(["lr"], {"a": cell["Mine"]()})[0] == ["lr", "a"]
+    assert resolve_candidates(["lr"], {"a": cell["Mine"]()})[0] == ["lr", "a"]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_unknown_family_raises(
 ) -> None:
     monkeypatch.setitem(config.FAMILY_PACKAGES, "xgboost", "a_package_that_is_not_there")
     with pytest.raises(ModelbookError) as exc_info:
-        resolve([family], {})
+        resolve_candidates([family], {})
     assert (
         missing_facts(exc_info.value.problem.replace("a_package_that_is_not_there", ""), *facts)
         == []
@@ -264,9 +264,9 @@ def test_unknown_family_raises(
         ({"a": lambda outcome, prediction: 1 // int(prediction.sum())}, ["a", "ZeroDivisionError"]),
         ({"a": 3}, ["a", "int"]),
         ({"a": "no_scorer"}, ["a", "no_scorer"]),
-        ({"roc_auc": gain}, ["'roc_auc'"]),
-        ({"cost": gain}, ["'cost'"]),
-        ({"a/b": gain}, ["'a/b'"]),
+        ({"roc_auc": accuracy_gain}, ["'roc_auc'"]),
+        ({"cost": accuracy_gain}, ["'cost'"]),
+        ({"a/b": accuracy_gain}, ["'a/b'"]),
     ],
 )
 def test_invalid_metric_raises_before_any_fit(metrics: dict[str, Any], facts: list[str]) -> None:

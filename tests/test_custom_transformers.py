@@ -28,8 +28,8 @@ class RecordingStep(BaseEstimator):
 
     fits: list[int] = []  # noqa: RUF012
 
-    def __init__(self, does: Any = None) -> None:
-        self.does = does
+    def __init__(self, make_columns: Any = None) -> None:
+        self.make_columns = make_columns
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> RecordingStep:
         RecordingStep.fits.append(len(X))
@@ -37,31 +37,33 @@ class RecordingStep(BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> Any:
-        return self.does(X) if self.does else X.assign(centred=X["size"] - self.mean_)
+        return (
+            self.make_columns(X) if self.make_columns else X.assign(centred=X["size"] - self.mean_)
+        )
 
 
-def fit_and_check(does: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+def fit_and_check(make_columns: Any, frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     rows = contract.select_features(frame)
     return preprocessing.fit_and_check_steps(
-        [("custom_0", CheckedTransformer("odd.Step", RecordingStep(does)))],
+        [("custom_0", CheckedTransformer("odd.Step", RecordingStep(make_columns)))],
         contract,
         rows,
         frame["happened"],
     )
 
 
-def put_in(X: pd.DataFrame) -> pd.DataFrame:
+def increase_size_in_place(X: pd.DataFrame) -> pd.DataFrame:
     X["size"] = X["size"] + 1
     return X
 
 
-def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
+def require_noise(X: pd.DataFrame) -> pd.DataFrame:
     assert X["noise"].notna().any()
     return X
 
 
 @pytest.mark.parametrize(
-    ("does", "facts"),
+    ("make_columns", "facts"),
     [
         (lambda X: X.to_numpy(), ["ndarray"]),
         (lambda X: X.dropna(), [600]),
@@ -73,15 +75,15 @@ def needs_noise(X: pd.DataFrame) -> pd.DataFrame:
         (lambda X: X.assign(luck=np.random.default_rng().normal(size=len(X))), []),
         (lambda X: X.assign(more=X["absent"]), ["KeyError: 'absent'"]),
         (lambda X: X.assign(**{f"n{len(X)}": 1.0}), ["'n50'", "'n600'"]),
-        (needs_noise, ["AssertionError"]),
-        (put_in, []),  # changes the rows that it is given
+        (require_noise, ["AssertionError"]),
+        (increase_size_in_place, []),  # changes the rows that it is given
     ],
 )
 def test_invalid_custom_transformer_raises_with_file_name(
-    does: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
+    make_columns: Any, facts: list[Any], frame: pd.DataFrame, contract: Contract
 ) -> None:
     with pytest.raises(CustomCodeError) as exc_info:
-        fit_and_check(does, frame, contract)
+        fit_and_check(make_columns, frame, contract)
     assert missing_facts(exc_info.value.problem, "odd.Step", *facts) == []
     assert "custom/odd.py" in exc_info.value.next
 
@@ -89,13 +91,13 @@ def test_invalid_custom_transformer_raises_with_file_name(
 def test_transformer_output_is_converted_to_supported_dtypes(
     frame: pd.DataFrame, contract: Contract
 ) -> None:
-    def does(X: pd.DataFrame) -> pd.DataFrame:
+    def make_columns(X: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({
             "big": X["size"] > 50, "ratio": X["size"] / X["flag"], "whole": X["flag"].astype("Int64"),
             "kind": X["colour"].astype("category"), "name": X["colour"].where(X["colour"] != "1", None),
         })  # fmt: skip
 
-    result = fit_and_check(does, frame, contract)
+    result = fit_and_check(make_columns, frame, contract)
     assert result.dtypes.astype(str).to_dict() == {
         "big": "float64", "ratio": "float64", "whole": "float64", "kind": "object", "name": "object",
     }  # fmt: skip

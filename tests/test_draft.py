@@ -23,21 +23,21 @@ from modelbook.errors import DataError, ModelbookError, ParameterError
 N = 240
 
 
-def people(**kwargs: Any) -> pd.DataFrame:
+def make_people(**kwargs: Any) -> pd.DataFrame:
     """A table of 240 rows with a target ``y`` that depends on ``x``, and further columns."""
     random = np.random.default_rng(0)
     x = random.normal(50, 10, N).round(2)
     return pd.DataFrame({"x": x, **kwargs, "y": (x + random.normal(0, 8, N) > 55).astype(int)})
 
 
-def drafted(frame: pd.DataFrame, target: str = "y", **options: Any) -> BookDraft:
+def draft(frame: pd.DataFrame, target: str = "y", **options: Any) -> BookDraft:
     inputs = DraftOptions(**options)
     result = draft_book(frame, target, title="Tiny", source="made up", options=inputs)
     assert result.contract.find_violations(frame).empty
     return result
 
 
-def every(values: list[Any]) -> list[Any]:
+def repeat(values: list[Any]) -> list[Any]:
     return (values * N)[:N]
 
 
@@ -51,31 +51,31 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("count", RANDOM.integers(0, 9, N), {"type": "integer", "min": 0, "max": 12}, "whole numbers, 0 to 8"),
     ("flag", RANDOM.integers(0, 2, N), {"type": "boolean"}, "0 and 1"),
     ("truth", RANDOM.integers(0, 2, N).astype(bool), {"type": "boolean"}, "0 and 1"),
-    ("town", every(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 "),
-    ("RegionID", every([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "codes, by"),
-    ("price", every(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "parse": "currency"}, "amounts of money"),
-    ("preis", every(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
-    ("rate", every(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
-    ("bought", every(["31/12/2020", "01/02/2021", "15/06/2021"]), {"type": "date", "format": "%d/%m/%Y"}, "dates"),
+    ("town", repeat(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 "),
+    ("RegionID", repeat([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "codes, by"),
+    ("price", repeat(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "parse": "currency"}, "amounts of money"),
+    ("preis", repeat(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
+    ("rate", repeat(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
+    ("bought", repeat(["31/12/2020", "01/02/2021", "15/06/2021"]), {"type": "date", "format": "%d/%m/%Y"}, "dates"),
     ("born", BIRTHS, {"type": "date", "date_parts": ["days", "month", "weekday"]}, "dates as ISO8601"),
     ("note", [f"called on day {i} and said no" for i in range(N)], {"role": "dropped", "type": "text"}, "free text"),
     ("code", [f"A{i}" for i in range(N)], {"role": "id", "type": "text"}, "a different text in each row"),
     ("row", np.arange(N)[::-1], {"role": "id", "type": "integer"}, "consecutive"),
-    ("same", every([3]), {"role": "dropped"}, "constant: always '3'"),
-    ("nothing", every([None]), {"role": "dropped"}, "empty"),
+    ("same", repeat([3]), {"role": "dropped"}, "constant: always '3'"),
+    ("nothing", repeat([None]), {"role": "dropped"}, "empty"),
     ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 texts"),
-    ("ethnicity", every(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
+    ("ethnicity", repeat(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
-    ("season", every(["2010/11", "2011/12"]), {"type": "category"}, "2 distinct"),
-    ("clock", every(["07:45", "23:10"]), {"type": "date", "date_parts": ["hour"]}, "the hour"),
-    ("laps", every(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
-    ("level", every(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
-    ("price", every(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
-    ("count", every(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
-    ("city", every(["Paris", "Rome", "paris", "Paris", "PARIS"]),
+    ("season", repeat(["2010/11", "2011/12"]), {"type": "category"}, "2 distinct"),
+    ("clock", repeat(["07:45", "23:10"]), {"type": "date", "date_parts": ["hour"]}, "the hour"),
+    ("laps", repeat(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
+    ("level", repeat(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
+    ("price", repeat(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
+    ("count", repeat(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
+    ("city", repeat(["Paris", "Rome", "paris", "Paris", "PARIS"]),
      {"categories": ["Paris", "Rome"], "replacements": {"paris": "Paris", "PARIS": "Paris"}}, "2 distinct"),
-    ("gene", every(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "replacements": {}}, "3 distinct"),
-    ("town", every(["Bath", "bath"]), {"role": "dropped"}, "constant: always 'Bath'"),
+    ("gene", repeat(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "replacements": {}}, "3 distinct"),
+    ("town", repeat(["Bath", "bath"]), {"role": "dropped"}, "constant: always 'Bath'"),
     ("customer_id", [i // 4 if i % 9 else None for i in range(N)], {"role": "dropped"}, "missing in 27 rows"),
     ("order_id", [7 * i if i % 9 else None for i in range(N)], {"role": "id", "nullable": True}, "each row"),
 ]  # fmt: skip
@@ -85,28 +85,30 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
 def test_column_type_and_role_are_inferred(
     name: str, values: Any, keys: dict[str, Any], why: str
 ) -> None:
-    result = drafted(people(**{name: values}))
+    result = draft(make_people(**{name: values}))
     column = result.contract.columns[name]
     assert {key: getattr(column, key) for key in keys} == keys
     assert why in next(sample for sample in result.guesses if sample.name == name).reason
 
 
 def test_rare_categories_allow_unseen_ones() -> None:
-    towns = drafted(people(town=[*every(["a", "b"])[:-3], "c", "d", "e"])).contract.columns["town"]
+    towns = draft(make_people(town=[*repeat(["a", "b"])[:-3], "c", "d", "e"])).contract.columns[
+        "town"
+    ]
     assert towns.unseen
     assert towns.categories == ["a", "b", "c", "d", "e"]
-    crowd = pd.concat([people()] * 12, ignore_index=True)
+    crowd = pd.concat([make_people()] * 12, ignore_index=True)
     crowd["w"] = [f"w{number}" for number in np.random.default_rng(3).integers(0, 200, len(crowd))]
-    column = drafted(crowd).contract.columns["w"]
+    column = draft(crowd).contract.columns["w"]
     assert (column.type, column.unseen, column.categories) == ("category", True, None)
 
 
 def test_copies_and_leaks_are_dropped_with_reason() -> None:
-    frame = people()
+    frame = make_people()
     frame = frame.assign(
         again=frame["x"], told=frame["y"] * 3.0 + 1, spoken=frame["y"].map({0: "no", 1: "yes"})
     )
-    result = drafted(frame)
+    result = draft(frame)
     reasons = {
         name: result.contract.columns[name].reason
         for name in result.contract.columns_with_role("dropped")
@@ -115,7 +117,7 @@ def test_copies_and_leaks_are_dropped_with_reason() -> None:
     assert set(reasons) == {"told", "spoken"}
     assert "ROC AUC 1.000 in a small tree, limit 0.95" in reasons["told"]
     assert any(note.startswith("told was dropped") for note in result.notes)
-    single = drafted(frame[["told", "y"]])
+    single = draft(frame[["told", "y"]])
     assert single.contract.input_names == ["told"]
     assert "told is the only feature" in single.notes[0]
 
@@ -123,20 +125,20 @@ def test_copies_and_leaks_are_dropped_with_reason() -> None:
 def test_near_copy_of_regression_target_is_a_leak() -> None:
     random = np.random.default_rng(2)
     frame = pd.DataFrame({"x": random.normal(size=N), "y": random.normal(size=N)})
-    result = drafted(frame.assign(leak=frame["y"] * 2 + 1))
+    result = draft(frame.assign(leak=frame["y"] * 2 + 1))
     assert result.contract.task == "regression"
     assert "R² 0.9" in result.contract.columns["leak"].reason
 
 
 def test_time_column_sets_train_until() -> None:
     dates = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
-    result = drafted(people(order_date=dates.strftime("%Y-%m-%d")))
+    result = draft(make_people(order_date=dates.strftime("%Y-%m-%d")))
     column = result.contract.columns["order_date"]
     assert (column.role, column.period, result.train_until) == ("time", "month", 202101)
-    assert drafted(people(year=2000 + np.arange(N) // 40)).train_until == 2004
-    assert drafted(people(order_date=dates).head(100)).train_until is None
+    assert draft(make_people(year=2000 + np.arange(N) // 40)).train_until == 2004
+    assert draft(make_people(order_date=dates).head(100)).train_until is None
     assert (
-        drafted(people(birth_date=dates.astype(str))).contract.columns["birth_date"].role
+        draft(make_people(birth_date=dates.astype(str))).contract.columns["birth_date"].role
         == "feature"
     )
 
@@ -147,15 +149,15 @@ def test_time_column_sets_train_until() -> None:
 @pytest.mark.parametrize(
     ("target", "task", "type", "note"),
     [
-        (every([0, 1]), "binary", "boolean", ""), (every(["Yes", "No", "No"]), "binary", "category", "Yes"),
-        (every(["good", "poor", "good"]), "binary", "category", "poor"), (every([1, 2]), "binary", "category", "1"),
-        (every([0, 1, 2, 3, 4]), "multiclass", "category", ""), (every(["a", "b", "c"]), "multiclass", "category", ""),
-        (np.arange(N) * 1.5, "regression", "number", ""), (every(list(range(40))), "regression", "integer", ""),
-        (every(["$1,200.50", "$3.00", *[f"${i}" for i in range(20)]]), "regression", "number", ""),
+        (repeat([0, 1]), "binary", "boolean", ""), (repeat(["Yes", "No", "No"]), "binary", "category", "Yes"),
+        (repeat(["good", "poor", "good"]), "binary", "category", "poor"), (repeat([1, 2]), "binary", "category", "1"),
+        (repeat([0, 1, 2, 3, 4]), "multiclass", "category", ""), (repeat(["a", "b", "c"]), "multiclass", "category", ""),
+        (np.arange(N) * 1.5, "regression", "number", ""), (repeat(list(range(40))), "regression", "integer", ""),
+        (repeat(["$1,200.50", "$3.00", *[f"${i}" for i in range(20)]]), "regression", "number", ""),
     ],
 )  # fmt: skip
 def test_target_determines_task(target: Any, task: str, type: str, note: str) -> None:
-    result = drafted(people().assign(y=target))
+    result = draft(make_people().assign(y=target))
     column = result.contract.columns["y"]
     assert (result.contract.task, column.role, column.type, column.positive) == (
         task,
@@ -166,8 +168,8 @@ def test_target_determines_task(target: Any, task: str, type: str, note: str) ->
 
 
 def test_spellings_of_a_class_are_one_class() -> None:
-    frame = people().assign(y=[*every(["yes", "no", "yes"])[2:], "YES", "No"])
-    result = drafted(frame)
+    frame = make_people().assign(y=[*repeat(["yes", "no", "yes"])[2:], "YES", "No"])
+    result = draft(frame)
     column = result.contract.columns["y"]
     assert (result.contract.task, column.categories, column.positive) == (
         "binary",
@@ -180,8 +182,8 @@ def test_spellings_of_a_class_are_one_class() -> None:
 
 
 def test_odd_texts_of_a_numeric_target_leave_their_rows_out() -> None:
-    frame = people().assign(y=[f"{i / 7:.3f}" if i % 40 else "n/d" for i in range(N)])
-    result = drafted(frame)
+    frame = make_people().assign(y=[f"{i / 7:.3f}" if i % 40 else "n/d" for i in range(N)])
+    result = draft(frame)
     assert (result.contract.task, result.contract.missing, result.n_rows) == (
         "regression",
         ["n/d"],
@@ -192,21 +194,21 @@ def test_odd_texts_of_a_numeric_target_leave_their_rows_out() -> None:
 
 
 def test_decimal_mark_applies_to_the_target() -> None:
-    frame = people().assign(y=[f"{i + 1}.{i % 900 + 100}" for i in range(N)])
-    assert drafted(frame, decimal=",").contract.columns["y"].max > 100_000
+    frame = make_people().assign(y=[f"{i + 1}.{i % 900 + 100}" for i in range(N)])
+    assert draft(frame, decimal=",").contract.columns["y"].max > 100_000
 
 
 def test_given_task_overrides_inference() -> None:
-    stars = people().assign(y=every([1, 2, 3, 4, 5]))
-    assert drafted(stars, task="regression").contract.columns["y"].type == "integer"
-    assert drafted(people(), task="regression").contract.task == "regression"
+    stars = make_people().assign(y=repeat([1, 2, 3, 4, 5]))
+    assert draft(stars, task="regression").contract.columns["y"].type == "integer"
+    assert draft(make_people(), task="regression").contract.task == "regression"
     for task, result in (("binary", r"\b5\b.*binary"), ("rank", "'rank'")):
         with pytest.raises(DataError, match=result):
-            drafted(stars, task=task)
+            draft(stars, task=task)
 
 
 def test_small_and_imbalanced_classes_are_noted() -> None:
-    result = drafted(people().assign(y=[1] * 5 + [0] * (N - 5)))
+    result = draft(make_people().assign(y=[1] * 5 + [0] * (N - 5)))
     note_of_few, note_of_share = result.notes[:2]
     assert re.search(r"\b5 rows\b.*'1'", note_of_few)
     assert re.search(r"\b2\.1%.*'1'", note_of_share)
@@ -220,20 +222,20 @@ def _odd(value: Any) -> list[Any]:
 
 
 BAD: dict[str, tuple[Callable[[], pd.DataFrame], str]] = {
-    "no rows": (lambda: people().head(0), r"\b0 rows"),
-    "one row": (lambda: people().head(1), r"\b1 row\b"),
-    "one column": (lambda: people()[["y"]], "column.*'y'"),
-    "no column": (lambda: people().iloc[:, :0], "no columns"),
-    "no target": (lambda: people().rename(columns={"y": "z"}), "'y'"),
-    "constant target": (lambda: people().assign(y=1), r"'y'.* 1\n"),
-    "an infinite target": (lambda: people().assign(y=[np.inf, *np.arange(N - 1) / 7]), "'y'.*row 0"),
-    "all different": (lambda: people().assign(y=[f"a{i}" for i in range(N)]), "'y'.*each row"),
-    "many answers": (lambda: people().assign(y=every([f"a{i}" for i in range(99)])), r"\b99\b"),
+    "no rows": (lambda: make_people().head(0), r"\b0 rows"),
+    "one row": (lambda: make_people().head(1), r"\b1 row\b"),
+    "one column": (lambda: make_people()[["y"]], "column.*'y'"),
+    "no column": (lambda: make_people().iloc[:, :0], "no columns"),
+    "no target": (lambda: make_people().rename(columns={"y": "z"}), "'y'"),
+    "constant target": (lambda: make_people().assign(y=1), r"'y'.* 1\n"),
+    "an infinite target": (lambda: make_people().assign(y=[np.inf, *np.arange(N - 1) / 7]), "'y'.*row 0"),
+    "all different": (lambda: make_people().assign(y=[f"a{i}" for i in range(N)]), "'y'.*each row"),
+    "many answers": (lambda: make_people().assign(y=repeat([f"a{i}" for i in range(99)])), r"\b99\b"),
     "numbered rows": (
-        lambda: people().assign(y=range(5, N + 5)), r"'y'.*\b5 to 244\b"
+        lambda: make_people().assign(y=range(5, N + 5)), r"'y'.*\b5 to 244\b"
     ),
-    "all empty": (lambda: people().assign(x=None), "x: empty"),
-    "a name of no signs": (lambda: people().rename(columns={"x": ""}), "''"),
+    "all empty": (lambda: make_people().assign(x=None), "x: empty"),
+    "a name of no signs": (lambda: make_people().rename(columns={"x": ""}), "''"),
 }  # fmt: skip
 
 
@@ -245,12 +247,12 @@ def test_role_that_needs_a_value_in_each_row_raises(
     values: list[Any], result: str, role: str
 ) -> None:
     with pytest.raises(DataError, match=f"group.*{role}.*{result}"):
-        drafted(people(group=values), roles={"group": role})
+        draft(make_people(group=values), roles={"group": role})
 
 
 def test_amounts_in_several_currencies_raise_a_question() -> None:
     for amounts, count in ((["$1.50", "€2", "3 USD"], 1), (["$1.50", "$2", "US$ 3"], 0)):
-        result = drafted(people(paid=every(amounts)))
+        result = draft(make_people(paid=repeat(amounts)))
         questions = [q for q in result.contract.questions if q.about == "paid"]
         assert len(questions) == count
         assert result.contract.columns["paid"].parse == "currency"
@@ -265,7 +267,7 @@ def test_invalid_input_raises(case: str) -> None:
 
 
 def test_target_below_the_header_names_the_lines_to_skip(tmp_path: Path) -> None:
-    people().to_csv(tmp_path / "t.csv", index=False)
+    make_people().to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "t.csv").write_text("people,2024\n" + (tmp_path / "t.csv").read_text())
     with pytest.raises(DataError, match="'y'") as exc_info:
         planning.draft_from_plan(planning.plan_draft(tmp_path, "t.csv"), "y")
@@ -276,27 +278,29 @@ def test_target_below_the_header_names_the_lines_to_skip(tmp_path: Path) -> None
 
 def test_column_names_that_collide_raise() -> None:
     with pytest.raises(DataError, match="born_days"):
-        draft_book(people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s")
+        draft_book(
+            make_people(born=BIRTHS, born_days=RANDOM.normal(size=N)), "y", title="t", source="s"
+        )
 
 
 def test_ten_thousand_categories_are_dropped() -> None:
-    frame = pd.concat([people()] * 50, ignore_index=True)
-    result = drafted(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
+    frame = pd.concat([make_people()] * 50, ignore_index=True)
+    result = draft(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
     assert result.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
 
 
 DROPPED: dict[str, tuple[list[Any], list[str]]] = {
     "infinite": ([*range(N - 2), np.inf, -np.inf], ["2", "238"]),
-    "two formats": (every(["2020-03-04", "2020-05-06", "07/08/2020"]), ["2020-03-04", "07/08/2020"]),
+    "two formats": (repeat(["2020-03-04", "2020-05-06", "07/08/2020"]), ["2020-03-04", "07/08/2020"]),
     "codes": ([f"PC {i}" if i % 3 == 0 else str(i) for i in range(N)], ["PC 0"]),
-    "lists": (every(["1", "2 or 3", *map(str, range(4, 40))]), []),
+    "lists": (repeat(["1", "2 or 3", *map(str, range(4, 40))]), []),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DROPPED)
 def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
     values, facts = DROPPED[case]
-    result = drafted(people(odd=values, other=every(["a", "b"])))
+    result = draft(make_people(odd=values, other=repeat(["a", "b"])))
     [question] = [question for question in result.contract.questions if question.about == "odd"]
     assert missing_facts(question.decided, *facts) == []
     assert result.contract.columns["other"].role == "feature"
@@ -306,13 +310,13 @@ def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
 
 
 def test_predictive_texts_are_features_and_others_need_an_option() -> None:
-    titles = ["Mr." if y != (i % 6 == 0) else "Mrs." for i, y in enumerate(people()["y"])]
-    frame = people(
+    titles = ["Mr." if y != (i % 6 == 0) else "Mrs." for i, y in enumerate(make_people()["y"])]
+    frame = make_people(
         name=[f"Braund {i % 97}, {title} Ian" for i, title in enumerate(titles)],
         ticket=[f"{'PC' if title == 'Mr.' else 'CA'} {i % 150}" for i, title in enumerate(titles)],
         street=[f"{'abcdefghijklm'[i % 13]}{'nopqrstuvwx'[i % 11]} Street" for i in range(N)],
     )
-    result = drafted(frame)
+    result = draft(frame)
     columns = result.contract.columns
     roles = {name: columns[name].role for name in ("name", "ticket", "street")}
     assert roles == {"name": "feature", "ticket": "feature", "street": "dropped"}
@@ -321,36 +325,36 @@ def test_predictive_texts_are_features_and_others_need_an_option() -> None:
     for name in roles:
         assert missing_facts(decisions[name], "ROC AUC") == []
     result.contract.check(frame)
-    chosen = drafted(frame, roles={"street": "feature"}).contract
+    chosen = draft(frame, roles={"street": "feature"}).contract
     assert "street_hash1" in chosen.feature_names
 
 
 def test_make_and_number_is_not_parsed_as_month_and_year() -> None:
-    result = drafted(people(car=every(["Maruti 800", "Peugeot 206", "Audi 80"])))
+    result = draft(make_people(car=repeat(["Maruti 800", "Peugeot 206", "Audi 80"])))
     assert result.contract.columns["car"].type == "category"
 
 
 def test_rows_without_target_and_single_row_classes_are_excluded() -> None:
-    gaps = people().assign(y=every([1, 0, None]))
-    result = drafted(gaps)
+    gaps = make_people().assign(y=repeat([1, 0, None]))
+    result = draft(gaps)
     assert (result.contract.missing_target, result.n_rows) == ("exclude", 160)
     assert missing_facts(result.contract.questions[0].decided, 80, 240) == []
     assert len(result.contract.select_training_rows(gaps)) == 160
     result.contract.check(gaps)
-    assert drafted(people().assign(y=every(["a", "b", " "]))).n_rows == 160
-    single = people().assign(y=[*every(["a", "b"])[1:], "c"])
-    contract = drafted(single).contract
+    assert draft(make_people().assign(y=repeat(["a", "b", " "]))).n_rows == 160
+    single = make_people().assign(y=[*repeat(["a", "b"])[1:], "c"])
+    contract = draft(single).contract
     assert (contract.excluded_classes, contract.classes) == (["c"], ["b", "a"])
     assert len(contract.select_training_rows(single)) == N - 1
     contract.check(single)
 
 
 def test_single_row_classes_are_merged_with_option() -> None:
-    frame = people().assign(y=[*every(["a", "b"])[2:], "c", " d"])
-    left_out = drafted(frame)
+    frame = make_people().assign(y=[*repeat(["a", "b"])[2:], "c", " d"])
+    left_out = draft(frame)
     assert left_out.contract.excluded_classes == ["c", "d"]
     assert missing_facts(left_out.contract.questions[0].change, "--rare-classes join") == []
-    result = drafted(frame, rare_classes="join")
+    result = draft(frame, rare_classes="join")
     column = result.contract.columns["y"]
     assert (result.contract.task, result.n_rows) == ("multiclass", N)
     assert (column.categories, column.replacements) == (
@@ -363,7 +367,7 @@ def test_single_row_classes_are_merged_with_option() -> None:
 
 
 def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -> None:
-    result = drafted(people(
+    result = draft(make_people(
         lead=[("<0.5", "ND", f"{i / 7:.2f}")[i % 12 if i % 12 < 2 else 2] for i in range(N)],
         mileage=[f"{i % 23 + 0.5} kmpl" for i in range(N)],
         area=[f"{i} - {i + 10}" if i % 2 else str(i) for i in range(1000, 1000 + N)],
@@ -401,7 +405,7 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
     ],
 )  # fmt: skip
 def test_date_formats_are_inferred(values: list[Any], date_format: str, has_question: bool) -> None:
-    result = drafted(people(since=values))
+    result = draft(make_people(since=values))
     assert result.contract.columns["since"].format == date_format
     assert has_question == any("date-order" in q.change for q in result.contract.questions)
     column = result.contract.columns["since"]
@@ -410,7 +414,7 @@ def test_date_formats_are_inferred(values: list[Any], date_format: str, has_ques
 
 def test_placeholder_dates_are_missing_values() -> None:
     open_end = [f"2023-{i % 12 + 1:02d}-05" if i % 4 else "9999-12-31" for i in range(N)]
-    result = drafted(people(until=open_end))
+    result = draft(make_people(until=open_end))
     assert (result.contract.columns["until"].type, result.contract.missing) == (
         "date",
         ["9999-12-31"],
@@ -420,7 +424,7 @@ def test_placeholder_dates_are_missing_values() -> None:
 
 def test_out_of_range_dates_of_parquet_are_missing_with_a_question(project_folder: Path) -> None:
     ends = np.array(["2023-01-05", "9999-12-31", "2024-02-01"] * (N // 3), "datetime64[us]")
-    people(until=ends).to_parquet(project_folder / "t.parquet")
+    make_people(until=ends).to_parquet(project_folder / "t.parquet")
     contract = planning.draft_from_plan(
         planning.plan_draft(project_folder, "t.parquet"), "y"
     ).contract
@@ -430,7 +434,7 @@ def test_out_of_range_dates_of_parquet_are_missing_with_a_question(project_folde
 
 
 def test_column_name_alone_does_not_drop_a_column() -> None:
-    result = drafted(people(
+    result = draft(make_people(
         year=[2003 + i % 18 for i in range(N)], Customer_Age=[20 + i % 50 for i in range(N)],
         family_size=[i % 7 + 1 for i in range(N)], CLIENTNUM=[700_000 + 37 * (i * 7 % N) for i in range(N)],
     ))  # fmt: skip
@@ -439,7 +443,9 @@ def test_column_name_alone_does_not_drop_a_column() -> None:
         "year": "feature", "Customer_Age": "feature", "family_size": "feature",
     }  # fmt: skip
     assert roles["CLIENTNUM"] == "id"
-    named = drafted(people(client_id=np.repeat(np.arange(60), 4)), roles={"client_id": "feature"})
+    named = draft(
+        make_people(client_id=np.repeat(np.arange(60), 4)), roles={"client_id": "feature"}
+    )
     assert named.contract.columns["client_id"].role == "feature"
 
 
@@ -450,23 +456,23 @@ def test_perfect_predictor_is_a_leak_and_strong_features_are_not() -> None:
     flowers = pd.DataFrame({
         "length": size + random.normal(0, 0.8, N), "width": size + random.normal(0, 0.8, N), "kind": category,
     })  # fmt: skip
-    assert set(drafted(flowers, "kind").contract.input_names) == {"length", "width"}
-    leak = drafted(flowers.assign(told=category), "kind").contract
+    assert set(draft(flowers, "kind").contract.input_names) == {"length", "width"}
+    leak = draft(flowers.assign(told=category), "kind").contract
     assert leak.columns["told"].role == "dropped"
     assert {"length", "width"} <= set(leak.input_names)
 
 
 def test_every_question_has_an_option() -> None:
-    frame = people(m=_odd("many"), d=every(["2020-03-04", "07/08/2020"]))
-    result = drafted(frame, missing_markers=["many"], dropped_columns=["d"])
+    frame = make_people(m=_odd("many"), d=repeat(["2020-03-04", "07/08/2020"]))
+    result = draft(frame, missing_markers=["many"], dropped_columns=["d"])
     assert result.contract.columns["m"].nullable
     assert result.contract.columns["d"].role == "dropped"
     with pytest.raises(DataError, match="'z'"):
-        drafted(frame, dropped_columns=["z"])
-    day_first = drafted(people(d=every(["01/02/2020", "03/04/2020"])), day_first=False)
+        draft(frame, dropped_columns=["z"])
+    day_first = draft(make_people(d=repeat(["01/02/2020", "03/04/2020"])), day_first=False)
     assert day_first.contract.columns["d"].format == "%m/%d/%Y"
     assert not day_first.contract.questions
-    german = drafted(people(n=every(["1.234", "2.500", "9.999"])), decimal=",")
+    german = draft(make_people(n=repeat(["1.234", "2.500", "9.999"])), decimal=",")
     assert german.contract.columns["n"].parse_value("1.234") == 1234
 
 
@@ -491,7 +497,9 @@ def test_bounds_are_wider_than_observed_range(
 def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
     (tmp_path / "env.yaml").write_text("book: rand-hie\n")
-    people(town=every(["a: b", "#c", "Yes"])).to_csv(tmp_path / "Some People.csv", index=False)
+    make_people(town=repeat(["a: b", "#c", "Yes"])).to_csv(
+        tmp_path / "Some People.csv", index=False
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -538,10 +546,10 @@ def test_unedited_draft_is_overwritten_and_edited_one_is_not(project_folder: Pat
 def test_failed_write_leaves_no_files(
     project_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*args: Any) -> None:
+    def raise_disk_full(*args: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(atomic.os, "replace", full)
+    monkeypatch.setattr(atomic.os, "replace", raise_disk_full)
     with pytest.raises(DataError, match="No space left"):
         write_draft_files(project_folder)
     assert sorted(path.name for path in project_folder.rglob("*") if path.is_file()) == [
@@ -583,8 +591,8 @@ def test_any_column_name_gives_valid_yaml(project_folder: Path) -> None:
         "x" * 180,
         "\U0001f600",
     ]
-    frame = people(**{name: RANDOM.normal(size=N) for name in names})
-    result = drafted(frame)
+    frame = make_people(**{name: RANDOM.normal(size=N) for name in names})
+    result = draft(frame)
     assert (
         Contract.model_validate(yaml.safe_load(writer.render_contract(result))) == result.contract
     )
@@ -593,21 +601,21 @@ def test_any_column_name_gives_valid_yaml(project_folder: Path) -> None:
 
 def test_guessed_encoding_is_a_question(project_folder: Path) -> None:
     (project_folder / "old.csv").write_bytes(
-        people(k=every(["café", "thé"])).to_csv(index=False).encode("cp1252")
+        make_people(k=repeat(["café", "thé"])).to_csv(index=False).encode("cp1252")
     )
     result = planning.draft_from_plan(planning.plan_draft(project_folder, "old.csv"), "y")
     assert missing_facts(result.contract.questions[0].decided, "UTF-8", "cp1252", "café") == []
     assert result.contract.file.encoding == "cp1252"
     assert result.contract.columns["k"].categories == ["café", "thé"]
     (project_folder / "new.csv").write_text(
-        people(k=every(["café", "thé"])).to_csv(index=False), encoding="utf-8"
+        make_people(k=repeat(["café", "thé"])).to_csv(index=False), encoding="utf-8"
     )
     result = planning.draft_from_plan(planning.plan_draft(project_folder, "new.csv"), "y")
     assert not result.contract.questions
 
 
 def test_file_without_header_suggests_columns_option(project_folder: Path) -> None:
-    (project_folder / "bare.csv").write_text(people().to_csv(index=False, header=False))
+    (project_folder / "bare.csv").write_text(make_people().to_csv(index=False, header=False))
     with pytest.raises(DataError, match="has no column 'y'") as exc_info:
         planning.draft_from_plan(planning.plan_draft(project_folder, "bare.csv"), "y")
     assert "--columns" in exc_info.value.next

@@ -41,13 +41,15 @@ GREEDY = partial(stacking.GreedyBlender, is_number=False)
 TEMPERATURE = stacking.TemperatureCalibrator
 
 
-def run(*paths: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_notebooks(
+    *paths: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run notebooks' cells in a process that cannot import the package."""
     command = [sys.executable, "-c", RUN, *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
-def ejected(root: Path, name: str, contract, frame: pd.DataFrame, families, meta_model) -> Path:
+def eject_model(root: Path, name: str, contract, frame: pd.DataFrame, families, meta_model) -> Path:
     """The notebook of a model that was fitted on a table: of one family, or of several."""
     contract = contract.model_copy()
     frame, task = contract.conform(frame), tasks.get_task(contract)
@@ -84,11 +86,11 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
         task_books.make_multiclass_rows(rows=240),
     )
     paths = [
-        ejected(tmp_path, "plain", contract, frame, ["lightgbm"], None),
-        ejected(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
-        ejected(tmp_path, "ensemble", contract, frame, ["lr", "dt"], GREEDY),
-        ejected(tmp_path, "stack", contract, frame, ["lr", "dt"], stacking.LogisticStacker),
-        ejected(
+        eject_model(tmp_path, "plain", contract, frame, ["lightgbm"], None),
+        eject_model(tmp_path, "blend", contract, frame, ["lr", "nb"], stacking.MeanBlender),
+        eject_model(tmp_path, "ensemble", contract, frame, ["lr", "dt"], GREEDY),
+        eject_model(tmp_path, "stack", contract, frame, ["lr", "dt"], stacking.LogisticStacker),
+        eject_model(
             tmp_path,
             "number",
             task_books.make_regression_contract(),
@@ -96,10 +98,10 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
             ["gbr", "lr"],
             stacking.NonNegativeStacker,
         ),
-        ejected(
+        eject_model(
             tmp_path, "classes", task_books.make_multiclass_contract(), classes, ["rf"], TEMPERATURE
         ),
-        ejected(
+        eject_model(
             tmp_path,
             "isotonic",
             task_books.make_multiclass_contract(),
@@ -110,7 +112,7 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
     ]
     for path in paths:
         nbformat.validate(nbformat.read(path, 4))
-    result = run(*paths)
+    result = run_notebooks(*paths)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("30 golden rows") == len(paths)
     assert not any("modelbook" in "".join(cell["source"]).lower() and "import modelbook" in
@@ -120,11 +122,11 @@ def test_ejected_notebook_reproduces_every_task_and_model(tmp_path, contract, fr
 
 @pytest.mark.long
 def test_different_pipeline_fails_reproduction(tmp_path, contract, frame):
-    path = ejected(tmp_path, "plain", contract, frame, ["dt"], None)
+    path = eject_model(tmp_path, "plain", contract, frame, ["dt"], None)
     text = path.read_text()
     assert "random_state=1" in text
     path.write_text(text.replace("DecisionTreeClassifier(", "DecisionTreeClassifier(max_depth=1, "))
-    result = run(path)
+    result = run_notebooks(path)
     assert result.returncode == 1
     assert "the predictions differ by" in result.stderr
 
@@ -187,7 +189,7 @@ def test_registered_version_is_ejected(built_project, tmp_path, monkeypatch):
     out = tmp_path / "one.ipynb"
     result = CliRunner().invoke(app, ["eject", "1", "--out", str(out)])
     assert result.exit_code == 0, result.stderr
-    process = run(out, env=built_project.environ)
+    process = run_notebooks(out, env=built_project.environ)
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout
     text = "\n".join(cell.source for cell in nbformat.read(out, 4).cells)
@@ -208,7 +210,7 @@ def test_version_of_earlier_table_is_ejected_with_its_rows(project_copy, tmp_pat
     assert result.exit_code == 0, result.stderr
     ejected_rows = pd.read_parquet(out.with_suffix(".parquet"))
     pd.testing.assert_frame_equal(ejected_rows.head(len(rows)), rows)
-    process = run(out, env=project_copy.environ)
+    process = run_notebooks(out, env=project_copy.environ)
     assert process.returncode == 0, process.stderr
     assert "largest difference 0\n" in process.stdout
     env = project_copy.root / "env.yaml"

@@ -40,7 +40,7 @@ FAMILIES = ["lr", "dt"]
 SPARK = pytest.param("spark", "local[2,4]", id="spark", marks=pytest.mark.requires("java"))
 
 
-def silent(*_: Any, **__: Any) -> None:
+def ignore_progress(*_: Any, **__: Any) -> None:
     pass
 
 
@@ -71,7 +71,13 @@ def experiment(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> E
 @pytest.fixture(scope="module")
 def board(experiment: Experiment) -> pd.DataFrame:
     return build_leaderboard(
-        compare_families(experiment, FAMILIES, 1000, report_progress=silent, log_candidate=silent),
+        compare_families(
+            experiment,
+            FAMILIES,
+            1000,
+            report_progress=ignore_progress,
+            log_candidate=ignore_progress,
+        ),
         "roc_auc",
     )
 
@@ -153,10 +159,10 @@ def two_slots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_families_are_evaluated_concurrently_within_budget(experiment, board, two_slots, tmp_path):
     dask = {"engine_name": "dask", "scheduler": "tcp://host:8786"}
-    log = make_candidate_logger(tmp_path / "so_far.parquet", silent)
+    log = make_candidate_logger(tmp_path / "so_far.parquet", ignore_progress)
     check_leaderboard(
         compare_families(
-            experiment, FAMILIES, 1000, report_progress=silent, log_candidate=log, **dask
+            experiment, FAMILIES, 1000, report_progress=ignore_progress, log_candidate=log, **dask
         ),
         board,
     )
@@ -165,7 +171,12 @@ def test_families_are_evaluated_concurrently_within_budget(experiment, board, tw
         ["dummy", *FAMILIES]
     )
     candidates = compare_families(
-        experiment, FAMILIES, 1e-9, report_progress=silent, log_candidate=silent, **dask
+        experiment,
+        FAMILIES,
+        1e-9,
+        report_progress=ignore_progress,
+        log_candidate=ignore_progress,
+        **dask,
     )
     assert {candidate.status for candidate in candidates} == {"skipped"}
 
@@ -173,7 +184,7 @@ def test_families_are_evaluated_concurrently_within_budget(experiment, board, tw
 def search(experiment: Experiment, **kwargs: Any) -> SearchResult:
     """Tune the decision tree, locally or on an engine."""
     params = Finalize(strategy="tune", calibrate="none", tune_rounds=3)
-    return search_model(experiment, params, ["dt"], "roc_auc", silent, **kwargs)
+    return search_model(experiment, params, ["dt"], "roc_auc", ignore_progress, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +221,7 @@ def test_settings_are_evaluated_concurrently(experiment, local_result, two_slots
 def test_forked_workers_give_identical_scores(experiment, board, monkeypatch):
     monkeypatch.setenv("MODELBOOK_WORKERS", "2")
     candidates = compare_families(
-        experiment, FAMILIES, 1000, report_progress=silent, log_candidate=silent
+        experiment, FAMILIES, 1000, report_progress=ignore_progress, log_candidate=ignore_progress
     )
     parallel = build_leaderboard(candidates, "roc_auc").drop(columns="fit_seconds")
     pd.testing.assert_frame_equal(parallel, board.drop(columns="fit_seconds"), check_exact=True)
@@ -238,8 +249,8 @@ def test_scheduler_without_engine_raises(experiment):
             experiment,
             FAMILIES,
             1,
-            report_progress=silent,
-            log_candidate=silent,
+            report_progress=ignore_progress,
+            log_candidate=ignore_progress,
             scheduler="tcp://host:8786",
         )
 
@@ -258,7 +269,7 @@ def test_dask_leaderboard_is_equal_despite_killed_worker(long_timeout, experimen
             experiment,
             FAMILIES,
             1000,
-            report_progress=silent,
+            report_progress=ignore_progress,
             log_candidate=log,
             engine_name="dask",
             scheduler=cluster.address,
@@ -300,8 +311,8 @@ def test_spark_and_ray_give_equal_leaderboard_and_tuning(
             experiment,
             FAMILIES,
             1000,
-            report_progress=silent,
-            log_candidate=silent,
+            report_progress=ignore_progress,
+            log_candidate=ignore_progress,
             **engine_options,
         )
     )

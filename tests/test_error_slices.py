@@ -24,7 +24,7 @@ TASK = Binary(Contract.model_validate(CONTRACT))
 CHANCE = {"min_rows": 100, "resamples": 200, "seed": 1}
 
 
-def table(rows: int = 2000) -> pd.DataFrame:
+def make_rows(rows: int = 2000) -> pd.DataFrame:
     random = np.random.default_rng(0)
     return pd.DataFrame({
         "who": np.arange(rows), "year": 1, "group": 1.0, "size": random.uniform(0, 100, rows),
@@ -44,7 +44,7 @@ def draw_predictions(frame: pd.DataFrame, is_wrong: np.ndarray, seed: int = 0) -
 
 
 def test_error_slice_is_found_and_named() -> None:
-    frame = table()
+    frame = make_rows()
     is_wrong = (frame["size"] > 70) & (frame["colour"] == "2")
     rows = find_error_slices(TASK, draw_predictions(frame, is_wrong), frame, **CHANCE)
     top = rows.iloc[0]
@@ -55,7 +55,7 @@ def test_error_slice_is_found_and_named() -> None:
 
 
 def test_missing_values_can_be_an_error_slice() -> None:
-    frame = table()
+    frame = make_rows()
     rows = find_error_slices(
         TASK, draw_predictions(frame, frame["noise"].isna().to_numpy()), frame, **CHANCE
     )
@@ -72,7 +72,7 @@ def test_a_slice_has_the_words_of_the_contract() -> None:
         "flag": {"role": "feature", "type": "boolean", "nullable": True, "meaning": "yes or no"},
     }
     task = Binary(Contract.model_validate({**CONTRACT, "columns": columns}))
-    frame = table().assign(flag=np.arange(2000) % 2)
+    frame = make_rows().assign(flag=np.arange(2000) % 2)
     is_wrong = ((frame["colour"] == "2") & (frame["flag"] == 0)).to_numpy()
     top = find_error_slices(task, draw_predictions(frame, is_wrong), frame, **CHANCE)["slice"].iloc[
         0
@@ -87,7 +87,7 @@ def test_a_slice_has_the_words_of_the_contract() -> None:
 
 
 def test_redundant_slice_conditions_are_simplified() -> None:
-    frame = table()
+    frame = make_rows()
     steps = np.select([frame["size"] < 25, frame["size"] < 50], [0.4, 0.7], 0.95)
     random = np.random.default_rng(0)
     outcome = random.integers(0, 2, len(frame))
@@ -102,7 +102,7 @@ def test_redundant_slice_conditions_are_simplified() -> None:
 
 
 def test_noise_rarely_has_error_slices() -> None:
-    frame, sure = table(), 0
+    frame, sure = make_rows(), 0
     for seed in range(12):
         rows = find_error_slices(
             TASK,
@@ -115,14 +115,14 @@ def test_noise_rarely_has_error_slices() -> None:
 
 
 def test_few_rows_have_no_error_slices() -> None:
-    frame = table(150)
+    frame = make_rows(150)
     rows = find_error_slices(TASK, draw_predictions(frame, np.ones(150, bool)), frame, **CHANCE)
     assert rows.empty
     assert numbers(describe_worst_slice(TASK, rows)) == []
 
 
 def test_largest_errors_are_listed_by_key_only() -> None:
-    frame = table(4)
+    frame = make_rows(4)
     scored = ScoredRows.from_arrays([0, 1, 1, 0], [0.1, 0.02, 0.6, 0.7], frame["who"])
     rows = find_worst_rows(TASK, scored, frame, max_rows=2)
     key, period, outcome, score, error = rows.columns
@@ -145,7 +145,7 @@ def test_largest_errors_without_key_are_numbered_without_sensitive_columns() -> 
     assert outcome == "high"
     assert missing_facts(answer, "low", 0.7) == []
     keyed = Binary(TASK.contract.model_copy(update={"key": ["who", "group"]}))
-    result = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), table(1))
+    result = find_worst_rows(keyed, ScoredRows.from_arrays([1], [0.5], [1]), make_rows(1))
     assert "group" not in result
 
 

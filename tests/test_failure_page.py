@@ -31,7 +31,7 @@ TRACE = [
 ERROR = DataError("the table has <3> rows", expected="at least 10", next="take another table")
 
 
-def cell(
+def make_cell(
     source: str,
     error: Exception | None = None,
     started_at: str | None = "2024-05-06T07:08:09",
@@ -47,19 +47,20 @@ def cell(
     return new_code_cell(source, metadata=metadata, outputs=outputs, **kwargs)
 
 
-def partial(*last: Any) -> Any:
+def make_partial_notebook(*last: Any) -> Any:
     """A notebook as Papermill leaves it: with the cells that it and Ploomber have put in."""
     return new_notebook(cells=[
         new_markdown_cell("<span>An Exception</span>", metadata={"tags": ["papermill-error-cell-tag"]}),
         new_markdown_cell("# 03 · Compare\n\n> Which family is best?"),
-        cell("seed = 1", tags=["parameters"]), cell("seed = 2", tags=["injected-parameters"]), cell("import os"),
+        make_cell("seed = 1", tags=["parameters"]), make_cell("seed = 2", tags=["injected-parameters"]), make_cell("import os"),
         new_markdown_cell("## How `good` is each?\n\nIt says.\n\n    # no heading\n"), *last,
     ])  # fmt: skip
 
 
-def failed_notebook() -> Any:
-    return partial(
-        cell("board = <scores>()", ERROR, id="leaderboard"), cell("never()", started_at=None)
+def make_failed_notebook() -> Any:
+    return make_partial_notebook(
+        make_cell("board = <scores>()", ERROR, id="leaderboard"),
+        make_cell("never()", started_at=None),
     )
 
 
@@ -106,14 +107,14 @@ def write_failure_page(tmp_path: Path) -> Any:
     return write_page
 
 
-def text(html: str) -> str:
+def strip_tags(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
 
 
 class TestFailurePage:
     def test_page_shows_error_cell_and_next_step(self, write_failure_page):
-        html = write_failure_page(failed_notebook())
-        result = text(html)
+        html = write_failure_page(make_failed_notebook())
+        result = strip_tags(html)
         for part in (
             "1 min 23 s", "DataError: the table has &lt;3&gt; rows", "code cell 3 of 4", "“How good is each?”",
             "Finalize and deploy", "Expected at least 10", "take another table", "board = &lt;scores&gt;()",
@@ -127,8 +128,8 @@ class TestFailurePage:
         assert "never()" not in html
 
     def test_page_and_terminal_number_cells_alike(self, write_failure_page, tmp_path):
-        notebook = failed_notebook()
-        code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        notebook = make_failed_notebook()
+        code_cells = [make_cell for make_cell in notebook.cells if make_cell.cell_type == "code"]
         for count, executed in enumerate(code_cells, 1):
             executed["execution_count"] = count
         failed = code_cells[3]  # below the parameters, those that are injected, and an import
@@ -139,7 +140,7 @@ class TestFailurePage:
         )
         message = explain_failure(error, "", tmp_path / "reports/tiny/03_compare.ipynb")
         assert re.search(r"\n  in cell 3:\n  > board", message)
-        assert "code cell 3 of 4" in text(html)
+        assert "code cell 3 of 4" in strip_tags(html)
         assert "Cell In[3], line 1" in html
 
     @pytest.mark.parametrize(
@@ -157,29 +158,31 @@ class TestFailurePage:
         error_text = (
             f"{type(error).__name__}: {error}\n  in cell 4:\n  > board()\n  next:     {next}"
         )
-        result = text(write_failure_page(partial(cell("board()", error)), error_text))
+        result = strip_tags(
+            write_failure_page(make_partial_notebook(make_cell("board()", error)), error_text)
+        )
         assert next in result
         assert f"{next[0].upper()}{next[1:]}." in result
         assert section in result
 
     def test_page_shows_last_log_lines(self, write_failure_page):
-        result = text(write_failure_page(failed_notebook()))
+        result = strip_tags(write_failure_page(make_failed_notebook()))
         assert "1:23 19 of 20 · step &lt;19&gt;" in result
         assert "step &lt;5&gt;" in result
         assert "step &lt;4&gt;" not in result
         assert "half a li" not in result
 
     def test_page_shows_status_of_each_stage(self, write_failure_page):
-        result = text(write_failure_page(failed_notebook()))
+        result = strip_tags(write_failure_page(make_failed_notebook()))
         states = r"ingest ([a-z ]+?) explore ran compare failed finalize ([a-z ]+?) deploy ([a-z ]+?) monitor ([a-z ]+)"
         ingest, finalize, deploy, monitor = re.search(states, result).groups()
         assert finalize == deploy
         assert len({ingest, "ran", "failed", finalize, monitor[:20]}) == 5
 
     def test_page_runs_no_scripts_and_has_no_dead_links(self, write_failure_page, tmp_path):
-        write_failure_page(failed_notebook())
+        write_failure_page(make_failed_notebook())
         (tmp_path / "reports/tiny/01_ingest.html").write_text("")
-        html = write_failure_page(failed_notebook())
+        html = write_failure_page(make_failed_notebook())
         assert html.count("<script") == 1  # the one that every page has
         links = set(re.findall(r'href="([^"#][^"]*)"', html)) - {"data:,", "../index.html"}
         assert links == {"03_compare.html", "03_compare.ipynb", "01_ingest.html"}
@@ -207,8 +210,12 @@ class TestFailurePage:
         ],
     )
     def test_failure_outside_cells_shows_its_reason(self, write_failure_page, error_text, message):
-        running = partial(cell("work()", id="work"), cell("later()", started_at=None))
-        result = text(write_failure_page(None if "start" in error_text else running, error_text))
+        running = make_partial_notebook(
+            make_cell("work()", id="work"), make_cell("later()", started_at=None)
+        )
+        result = strip_tags(
+            write_failure_page(None if "start" in error_text else running, error_text)
+        )
         assert message in result
         assert "not raised by a cell" in result
         dead = error_text.startswith(("the kernel died", "stage"))
@@ -218,7 +225,8 @@ class TestFailurePage:
 
     def test_failure_after_last_cell_blames_no_cell(self, write_failure_page):
         html = write_failure_page(
-            partial(cell("last()")), "ReportError: a figure has no alternative text"
+            make_partial_notebook(make_cell("last()")),
+            "ReportError: a figure has no alternative text",
         )
         assert "a figure has no alternative text" in html
         assert "last()" not in html
@@ -243,7 +251,7 @@ class TestFailurePage:
         assert "There is no log." in write_failure_page()
 
     def test_notebook_of_earlier_run_is_ignored(self, write_failure_page, tmp_path):
-        write_failure_page(failed_notebook())
+        write_failure_page(make_failed_notebook())
         old = time.time() - 3600
         notebook = tmp_path / "reports/tiny/03_compare.ipynb"
         os.utime(notebook, (old, old))
@@ -256,7 +264,7 @@ class TestFailurePage:
 
 
 class TestLastGoodReport:
-    def good(self, folder: Path, status: str = "clear leader") -> Path:
+    def write_good_report(self, folder: Path, status: str = "clear leader") -> Path:
         conclusion = Verdict("compare", "tiny", status, "good", ["It leads."])
         cells = [
             new_code_cell(
@@ -272,9 +280,9 @@ class TestLastGoodReport:
         return source.with_suffix(".html")
 
     def test_last_good_report_is_kept_with_notice(self, write_failure_page, tmp_path):
-        report = self.good(tmp_path)
+        report = self.write_good_report(tmp_path)
         html = write_failure_page(
-            failed_notebook(),
+            make_failed_notebook(),
             last_receipt={
                 "status": "clear leader",
                 "facts": {"started": "2024-05-06T07:08:09+00:00"},
@@ -283,7 +291,7 @@ class TestLastGoodReport:
         )
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
-        assert "run 3: clear leader , 2024-05-06 07:08 UTC" in text(html)
+        assert "run 3: clear leader , 2024-05-06 07:08 UTC" in strip_tags(html)
         last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
         assert "It leads." in last_good_page
         [notice] = re.findall(r'<aside class="notice".*?</aside>', last_good_page)
@@ -291,22 +299,22 @@ class TestLastGoodReport:
         assert missing_facts(notice, *facts) == []
 
     def test_second_failure_keeps_last_good_report(self, write_failure_page, tmp_path):
-        report = self.good(tmp_path)
-        write_failure_page(failed_notebook())
+        report = self.write_good_report(tmp_path)
+        write_failure_page(make_failed_notebook())
         last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
-        write_failure_page(failed_notebook(), error_text="KeyError: 'x'")
+        write_failure_page(make_failed_notebook(), error_text="KeyError: 'x'")
         assert failure_report.last_good_path(report).read_text(encoding="utf-8") == last_good_page
 
     def test_last_good_report_is_removed_after_success(self, write_failure_page, tmp_path):
-        self.good(tmp_path)
-        write_failure_page(failed_notebook())
-        report = self.good(tmp_path, "no lead")
+        self.write_good_report(tmp_path)
+        write_failure_page(make_failed_notebook())
+        report = self.write_good_report(tmp_path, "no lead")
         assert not failure_report.is_failure_report(report)
         assert not failure_report.last_good_path(report).exists()
 
     def test_stage_that_never_succeeded_has_no_last_good_report(self, write_failure_page, tmp_path):
-        write_failure_page(failed_notebook())
-        assert "This stage has not succeeded yet" in write_failure_page(failed_notebook())
+        write_failure_page(make_failed_notebook())
+        assert "This stage has not succeeded yet" in write_failure_page(make_failed_notebook())
         assert not list(tmp_path.rglob("*last-good*"))
 
 
@@ -374,15 +382,15 @@ def test_build_writes_failure_page_and_replaces_it_after_success(
     match = re.search(
         r"FAILED\nZeroDivisionError: division by zero\n +in cell (\d+):\n  > .*1 / 0", result.stdout
     )
-    partial = small_project.root / "reports/tiny/03_compare.ipynb"
-    assert str(partial) in result.stdout
-    assert "ZeroDivisionError" in partial.read_text()
+    make_partial_notebook = small_project.root / "reports/tiny/03_compare.ipynb"
+    assert str(make_partial_notebook) in result.stdout
+    assert "ZeroDivisionError" in make_partial_notebook.read_text()
     report = small_project.root / "reports/tiny/03_compare.html"
     html = report.read_text(encoding="utf-8")
-    assert "ZeroDivisionError: division by zero." in text(html)
-    assert f"code cell {match[1]} of " in text(html)
-    assert "figures.leaderboard(board, 1 / 0)" in text(html)
-    assert "Finalize, deploy and monitor" in text(html)
+    assert "ZeroDivisionError: division by zero." in strip_tags(html)
+    assert f"code cell {match[1]} of " in strip_tags(html)
+    assert "figures.leaderboard(board, 1 / 0)" in strip_tags(html)
+    assert "Finalize, deploy and monitor" in strip_tags(html)
     assert str(small_project.read_receipt("compare")["status"]) in html
     notice = '<aside class="notice"'
     pages = sorted((small_project.root / "reports/tiny").glob("0[1-6]_*[a-z].html"))

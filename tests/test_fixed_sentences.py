@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jinja2 import nodes
 from small_project import ROOT
-from test_model_card import approved, by_section, make_version, metrics  # noqa: F401 (a fixture)
+from test_model_card import make_decision, make_version, metrics, read_sections  # noqa: F401 (a fixture)
 
 from modelbook.display import summarize
 from modelbook.pages import model_card, templating
@@ -88,17 +88,17 @@ def test_known_false_sentences_are_detected_as_claims(sentence: str) -> None:
 
 DECISIONS = {
     "none": None,
-    "promote": approved(),
-    "hold": approved("hold", champion=2),
-    "hold without a champion": approved("hold", champion=None),
-    "dry run": approved(gate="dry_run", champion=2),
+    "promote": make_decision(),
+    "hold": make_decision("hold", champion=2),
+    "hold without a champion": make_decision("hold", champion=None),
+    "dry run": make_decision(gate="dry_run", champion=2),
 }
 
 
 @pytest.mark.parametrize("decision", DECISIONS.values(), ids=DECISIONS)
 def test_card_claims_follow_from_evidence(make_version: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
     card = card_data.collect_card_data(make_version(), decision)
-    sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
+    sections = read_sections(model_card.write(card, tmp_path / "card-3.html", tmp_path))
     approval = sections["approval"]
     is_enforced = bool(decision) and decision["gate"] == "enforce"
     claims = {
@@ -119,7 +119,7 @@ def test_card_omits_what_was_not_measured(
     left_out: tuple[str, ...],
 ) -> None:
     card = card_data.collect_card_data(make_version(left_out))
-    sections = by_section(model_card.write(card, tmp_path / "card-3.html", tmp_path))
+    sections = read_sections(model_card.write(card, tmp_path / "card-3.html", tmp_path))
     assert ("could not be evaluated" in sections["fairness"]) == ("gaps" in left_out)
     assert ("25 holdout rows" in sections["limits"]) == ("slice_rows" not in left_out)
     assert ("1 to 3" in sections["limits"]) == ("periods" not in left_out)

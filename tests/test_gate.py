@@ -51,7 +51,7 @@ EVIDENCE = replace(
 )  # fmt: skip
 
 
-def decided(evidence: Evidence, floor: float = FLOOR, **bounds: Any) -> Decision:
+def decide_with(evidence: Evidence, floor: float = FLOOR, **bounds: Any) -> Decision:
     return decide(evidence, Deploy(**{"paired_rows": 300, **bounds}), floor)
 
 
@@ -59,14 +59,14 @@ COMPARED = ["version", "rows", "difference", "slices"]  # with a champion
 ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency", "size", "leak"]
 
 
-def by_name(decision: Decision) -> dict[str, Criterion]:
+def criteria_by_subject(decision: Decision) -> dict[str, Criterion]:
     """Criteria by their subject; their order is fixed."""
     count = len(decision.criteria)
     absent = {12: [], 11: ["difference"], 8: COMPARED}[count]
     return dict(zip([name for name in ALL if name not in absent], decision.criteria))
 
 
-def auc(low: float) -> Interval:
+def make_interval(low: float) -> Interval:
     return Interval(0.9, low, 0.95)
 
 
@@ -76,9 +76,9 @@ def auc(low: float) -> Interval:
         (FIRST, []),
         (NEXT, []),
         # the floor: the low end counts, not the value
-        (replace(FIRST, quality=auc(0.6)), []),
-        (replace(FIRST, quality=auc(0.5999)), ["quality"]),
-        (replace(FIRST, quality=auc(NAN)), ["quality"]),
+        (replace(FIRST, quality=make_interval(0.6)), []),
+        (replace(FIRST, quality=make_interval(0.5999)), ["quality"]),
+        (replace(FIRST, quality=make_interval(NAN)), ["quality"]),
         # the baseline: strictly better
         (replace(FIRST, baseline_gain=Interval(0.1, 1e-9, 0.2)), []),
         (replace(FIRST, baseline_gain=Interval(0.1, 0.0, 0.2)), ["gain"]),
@@ -118,12 +118,12 @@ def auc(low: float) -> Interval:
         (replace(FIRST, suspicions=()), []),
         (replace(FIRST, suspicions=("x3 nearly decides",)), ["leak"]),
         # several at once
-        (replace(NEXT, quality=auc(0.5), paired_rows=1), ["quality", "rows"]),
+        (replace(NEXT, quality=make_interval(0.5), paired_rows=1), ["quality", "rows"]),
     ],
 )
 def test_each_failed_criterion_holds_candidate(evidence: Evidence, failed: list[str]) -> None:
-    decision = decided(evidence)
-    criteria = by_name(decision)
+    decision = decide_with(evidence)
+    criteria = criteria_by_subject(decision)
     assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
     assert decision.action == (HOLD if failed else PROMOTE)
     reasons = failed or [name for name, criterion in criteria.items() if criterion.passed]
@@ -138,18 +138,18 @@ def test_uncommitted_code_holds_candidate_when_commit_is_required(
     commit: str, action: str, fact: str
 ) -> None:
     evidence = replace(FIRST, commit=commit)
-    decision = decided(evidence, code_version="committed")
+    decision = decide_with(evidence, code_version="committed")
     assert decision.action == action
     assert fact in decision.criteria[-1].observed
-    assert decided(evidence).action == PROMOTE
+    assert decide_with(evidence).action == PROMOTE
 
 
 def test_first_version_has_no_champion_criteria() -> None:
-    assert len(decided(FIRST).criteria) == len(decided(NEXT).criteria) - 4 == 8
+    assert len(decide_with(FIRST).criteria) == len(decide_with(NEXT).criteria) - 4 == 8
 
 
 def test_reasons_state_observed_and_required_values() -> None:
-    decision = decided(replace(NEXT, paired_rows=1299), floor=0.75, paired_rows=2000)
+    decision = decide_with(replace(NEXT, paired_rows=1299), floor=0.75, paired_rows=2000)
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
@@ -167,12 +167,12 @@ def test_reasons_state_observed_and_required_values() -> None:
 
 
 def test_inconclusive_criterion_is_reported_and_does_not_hold() -> None:
-    decision = decided(FIRST)
+    decision = decide_with(FIRST)
     assert decision.action == PROMOTE
-    criteria = by_name(decision)
+    criteria = criteria_by_subject(decision)
     unknown = ["gaps", "calibration", "served", "latency", "size", "leak"]
     assert [name for name, criterion in criteria.items() if criterion.passed is None] == unknown
-    measured_criteria = by_name(decided(EVIDENCE))
+    measured_criteria = criteria_by_subject(decide_with(EVIDENCE))
     for name in unknown:
         sentence = criteria[name].description
         assert missing_facts(sentence, criteria[name].name) == []
@@ -180,7 +180,10 @@ def test_inconclusive_criterion_is_reported_and_does_not_hold() -> None:
 
 
 def test_worst_of_several_values_is_shown() -> None:
-    result = {name: criterion.observed for name, criterion in by_name(decided(EVIDENCE)).items()}
+    result = {
+        name: criterion.observed
+        for name, criterion in criteria_by_subject(decide_with(EVIDENCE)).items()
+    }
     assert missing_facts(result["slices"], "site 2", -0.1) == []
     assert missing_facts(result["gaps"], "black 1", 20) == []
     # The interval that decides is shown, and no other.
@@ -196,21 +199,23 @@ def test_worst_of_several_values_is_shown() -> None:
 
 
 def test_a_criterion_of_harm_is_certain_if_its_interval_rules_harm_out() -> None:
-    def gap(low: float, high: float) -> Criterion:
+    def make_gap_criterion(low: float, high: float) -> Criterion:
         interval = Interval((low + high) / 2, low, high)
-        return by_name(decided(replace(EVIDENCE, fairness_gaps=(("black 1", interval),))))["gaps"]
+        return criteria_by_subject(
+            decide_with(replace(EVIDENCE, fairness_gaps=(("black 1", interval),)))
+        )["gaps"]
 
-    small, unclear = gap(-0.01, 0.01), gap(-0.3, 0.2)
+    small, unclear = make_gap_criterion(-0.01, 0.01), make_gap_criterion(-0.3, 0.2)
     assert (small.passed, small.is_certain) == (True, True)
     assert (unclear.passed, unclear.is_certain) == (True, False)
 
 
 @pytest.mark.parametrize(("low", "passed"), [(0.005, True), (0.0049, False)])
 def test_negative_margin_requires_a_gain(low: float, passed: bool) -> None:
-    decision = decided(
+    decision = decide_with(
         replace(NEXT, champion_difference=Interval(0.01, low, 0.02)), non_inferiority_margin=-0.005
     )
-    criterion = by_name(decision)["difference"]
+    criterion = criteria_by_subject(decision)["difference"]
     assert missing_facts(criterion.required, 0.005) == []
     assert missing_facts(criterion.name, "ROC AUC", 1) == []
     assert criterion.passed is passed
@@ -283,8 +288,8 @@ def test_regression_criteria_are_relative_to_error_scale() -> None:
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
     assert result.calibration == Interval(0.3, 0.2, 0.4)
-    [(text, gap)] = result.fairness_gaps
-    assert gap == Interval(0.1, 0.08, 0.12)
+    [(text, make_gap_criterion)] = result.fairness_gaps
+    assert make_gap_criterion == Interval(0.1, 0.08, 0.12)
     assert missing_facts(text, "MAE", 55, "colour 11", 50, "colour 2", 5) == []
 
 
@@ -304,18 +309,27 @@ def test_evidence_omits_metrics_that_were_not_stored() -> None:
 
 
 def test_undefined_interval_is_described_without_nan() -> None:
-    quality = by_name(decided(replace(FIRST, quality=auc(NAN))))["quality"]
+    quality = criteria_by_subject(decide_with(replace(FIRST, quality=make_interval(NAN))))[
+        "quality"
+    ]
     assert "nan" not in quality.description.lower()
     assert quality.power == describe_power(Interval(0, NAN, NAN), 0.01, 300) == ""
 
 
 def test_harm_criteria_share_one_error_rate() -> None:
-    gap = Interval(0.2, 0.11, 0.29)
-    single = decided(replace(FIRST, fairness_gaps=(("one", gap),)))
-    among = decided(replace(FIRST, fairness_gaps=tuple((str(n), gap) for n in range(20))))
-    assert (by_name(single)["gaps"].passed, by_name(among)["gaps"].passed) == (False, True)
-    assert gap.widen(1) == gap
-    assert gap.widen(20).value - gap.widen(20).low == pytest.approx(0.09 * 3.023 / 1.96, abs=1e-3)
+    make_gap_criterion = Interval(0.2, 0.11, 0.29)
+    single = decide_with(replace(FIRST, fairness_gaps=(("one", make_gap_criterion),)))
+    among = decide_with(
+        replace(FIRST, fairness_gaps=tuple((str(n), make_gap_criterion) for n in range(20)))
+    )
+    assert (
+        criteria_by_subject(single)["gaps"].passed,
+        criteria_by_subject(among)["gaps"].passed,
+    ) == (False, True)
+    assert make_gap_criterion.widen(1) == make_gap_criterion
+    assert make_gap_criterion.widen(20).value - make_gap_criterion.widen(20).low == pytest.approx(
+        0.09 * 3.023 / 1.96, abs=1e-3
+    )
 
 
 def test_comparison_power_states_rows_needed_for_margin() -> None:
@@ -323,14 +337,16 @@ def test_comparison_power_states_rows_needed_for_margin() -> None:
     difference, needed = Interval(0, -0.02, 0.02), 300 * (2.8016 * 0.010204 / 0.01) ** 2
     text = describe_power(difference, 0.01, 300)
     assert missing_facts(text, 16, 80, needed) == []
-    criteria = by_name(decided(replace(NEXT, paired_rows=300, champion_difference=difference)))
+    criteria = criteria_by_subject(
+        decide_with(replace(NEXT, paired_rows=300, champion_difference=difference))
+    )
     assert (criteria["rows"].passed, criteria["difference"].passed) == (False, None)
     assert missing_facts(criteria["rows"].required, needed, 80) == []
     assert text == criteria["difference"].power
 
 
 def test_each_interval_criterion_states_its_power() -> None:
-    criteria = by_name(decided(EVIDENCE))
+    criteria = criteria_by_subject(decide_with(EVIDENCE))
     criteria_without_power = {name for name, criterion in criteria.items() if not criterion.power}
     assert criteria_without_power == {"version", "rows", "served", "latency", "size", "leak"}
     error = 0.1 / 1.95996  # of the quality 0.8 (0.7 to 0.9), above 0.6
@@ -347,7 +363,7 @@ def test_each_interval_criterion_states_its_power() -> None:
 def test_accumulated_losses_against_first_champion_hold_candidate(
     difference: Interval | None, passed: bool | None
 ) -> None:
-    decision = decided(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))
+    decision = decide_with(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))
     [criterion] = [
         criterion_row
         for criterion_row in decision.criteria

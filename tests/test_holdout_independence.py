@@ -84,7 +84,7 @@ def test_holdout_of_copies_is_refused(jitter: float) -> None:
     independence.require_independence(1, contract)
 
 
-def table_of(name: str, rng: np.random.Generator) -> np.ndarray:
+def draw_features(name: str, rng: np.random.Generator) -> np.ndarray:
     """Tables without copies, which chance lets meet more or less often."""
     curve = rng.normal(size=2000)
     return {
@@ -100,7 +100,7 @@ def table_of(name: str, rng: np.random.Generator) -> np.ndarray:
 def test_chance_duplicates_are_not_copies(name: str) -> None:
     rng, contract = np.random.default_rng(3), make_contract()
     frame = contract.conform(
-        pd.DataFrame(table_of(name, rng), columns=contract.feature_names).assign(
+        pd.DataFrame(draw_features(name, rng), columns=contract.feature_names).assign(
             y=rng.integers(0, 2, 2000)
         )
     )
@@ -109,21 +109,21 @@ def test_chance_duplicates_are_not_copies(name: str) -> None:
     assert independence.copied_share < 0.1
 
 
-def groupings_of(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
+def find_groupings(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
     groups = SPLIT_STRATEGIES["group"].groups(frame, contract)
     return find_undeclared_entities(frame, contract, groups, seed=0).set_index("column")
 
 
 def test_dropped_column_with_correlated_groups_is_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
-    result = groupings_of(contract, frame)
+    result = find_groupings(contract, frame)
     assert result.loc["plot", "score_ungrouped"] > 0.85
     assert result.loc["plot", "score_grouped"] < 0.6
     assert result["is_suspect"].to_dict() == {"plot": True, "": True}
     assert any("plot" in text for text in describe_suspicions(result.reset_index(), contract))
     declared = {name: column for name, column in contract.columns.items() if name != "plot"}
     declared["plot"] = contract.columns["plot"].model_copy(update={"role": "entity"})
-    assert not groupings_of(contract.model_copy(update={"columns": declared}), frame)[
+    assert not find_groupings(contract.model_copy(update={"columns": declared}), frame)[
         "is_suspect"
     ].any()
 
@@ -134,11 +134,11 @@ def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.Monk
     fits = mock.Mock(wraps=holdout_independence.predict_out_of_fold)
     monkeypatch.setattr(holdout_independence, "predict_out_of_fold", fits)
     plot = frame["plot"]
-    assert "plot" not in groupings_of(contract, frame.assign(plot=plot.where(plot > 80, 0))).index
+    assert "plot" not in find_groupings(contract, frame.assign(plot=plot.where(plot > 80, 0))).index
     n_fits_of_clusters = fits.call_count
     columns = {**contract.columns, "field": contract.columns["plot"]}
     two = contract.model_copy(update={"columns": columns})
-    result = groupings_of(two, frame.assign(field=plot % 40))
+    result = find_groupings(two, frame.assign(field=plot % 40))
     assert {"plot", "field"} <= set(result.index)
     # Apart for each column, and together once for both.
     assert fits.call_count == 2 * n_fits_of_clusters + 3
@@ -149,7 +149,7 @@ def test_confirmed_column_is_not_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     columns = {**contract.columns}
     columns["plot"] = columns["plot"].model_copy(update={"confirmed": "plots come again"})
-    assert not groupings_of(contract.model_copy(update={"columns": columns}), frame).loc[
+    assert not find_groupings(contract.model_copy(update={"columns": columns}), frame).loc[
         "plot", "is_suspect"
     ]
 
@@ -157,18 +157,18 @@ def test_confirmed_column_is_not_suspected() -> None:
 @pytest.mark.long
 def test_similar_rows_are_suspected_until_target_is_confirmed() -> None:
     contract, frame = make_noise(100, 12, jitter=0.5)
-    assert groupings_of(contract, frame).loc["", "is_suspect"]
+    assert find_groupings(contract, frame).loc["", "is_suspect"]
     columns = {**contract.columns}
     columns["y"] = columns["y"].model_copy(update={"confirmed": "plots come again"})
     confirmed = contract.model_copy(update={"columns": columns})
-    assert not groupings_of(confirmed, frame).loc["", "is_suspect"]
+    assert not find_groupings(confirmed, frame).loc["", "is_suspect"]
 
 
 def test_rapidly_varying_function_is_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     chance = np.random.default_rng(1).random(1200)
     y = (chance < 1 / (1 + np.exp(-3 * np.sin(3 * frame["x0"])))).astype("int64")
-    assert not groupings_of(contract, frame.assign(y=y)).loc["", "is_suspect"]
+    assert not find_groupings(contract, frame.assign(y=y)).loc["", "is_suspect"]
 
 
 def test_independent_rows_are_not_suspected() -> None:
@@ -177,7 +177,7 @@ def test_independent_rows_are_not_suspected() -> None:
         plot=np.random.default_rng(1).integers(0, 150, 1200),
         y=(frame["x0"] + frame["x1"] > 0).astype("int64"),
     )
-    assert not groupings_of(contract, frame)["is_suspect"].any()
+    assert not find_groupings(contract, frame)["is_suspect"].any()
 
 
 def test_pair_whose_difference_is_the_target_is_suspected() -> None:
@@ -202,7 +202,7 @@ def test_near_perfect_predictor_is_suspected_until_confirmed() -> None:
     assert profiling.find_suspected_leaks(associations, 0.9, confirmed) == []
 
 
-def leaks_of(contract: Contract, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+def find_leaks(contract: Contract, frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     associations = profiling.measure_associations(frame, contract)
     return profiling.find_leaks(frame, contract, associations, 0.9)
 
@@ -215,19 +215,19 @@ def test_perfect_column_or_pair_of_any_form_is_suspected() -> None:
     contract = Contract.model_validate({**definition, "columns": columns})
     rng = np.random.default_rng(2)
     frame = frame.assign(one=rng.choice(list("abc"), 800), other=rng.choice(list("abc"), 800))
-    assert leaks_of(contract, frame) == ([], [])
+    assert find_leaks(contract, frame) == ([], [])
     for leaks, is_event in {
         ("x2",): frame["x2"].abs() > 0.7,
         ("one and other",): frame["one"] == frame["other"],
         ("x0 and x1",): frame["x0"] ** 2 + frame["x1"] ** 2 < 1.4,
     }.items():
-        features, pairs = leaks_of(contract, frame.assign(y=is_event.astype("int64")))
+        features, pairs = find_leaks(contract, frame.assign(y=is_event.astype("int64")))
         result = {" and ".join(sorted(name.split(" and "))) for name in (*features, *pairs)}
         assert result == set(leaks)
     gaps = frame.assign(x3=frame["x3"].where(frame["y"] == 1))
     nullable = contract.columns["x3"].model_copy(update={"nullable": True})
     with_gaps = contract.model_copy(update={"columns": {**contract.columns, "x3": nullable}})
-    assert leaks_of(with_gaps, gaps) == (["x3"], [])
+    assert find_leaks(with_gaps, gaps) == (["x3"], [])
 
 
 def test_columns_constant_within_entities_are_not_leaks() -> None:
@@ -235,7 +235,7 @@ def test_columns_constant_within_entities_are_not_leaks() -> None:
     contract, frame = make_noise(60, 20, jitter=0)
     columns = {**contract.columns}
     columns["plot"] = columns["plot"].model_copy(update={"role": "entity", "reason": ""})
-    assert leaks_of(contract.model_copy(update={"columns": columns}), frame) == ([], [])
+    assert find_leaks(contract.model_copy(update={"columns": columns}), frame) == ([], [])
 
 
 def test_clusters_merged_by_declared_groups_are_not_tested() -> None:
@@ -244,4 +244,4 @@ def test_clusters_merged_by_declared_groups_are_not_tested() -> None:
     contract = contract.model_copy(update={"columns": {**contract.columns, "plot": entity}})
     # Rows of each entity are everywhere: with its clusters they are one group.
     frame["plot"] = np.tile(np.arange(40), 30)
-    assert not groupings_of(contract, frame)["is_suspect"].any()
+    assert not find_groupings(contract, frame)["is_suspect"].any()

@@ -18,7 +18,7 @@ FIGURE = {
 }
 
 
-def shown(data: dict[str, Any]) -> dict[str, Any]:
+def render_output(data: dict[str, Any]) -> dict[str, Any]:
     """HTML of an output in a report."""
     cell = nbformat.new_code_cell("x", outputs=[nbformat.new_output("display_data", data)])
     notebook = nbformat.new_notebook(cells=[nbformat.new_markdown_cell("# a"), cell])
@@ -30,7 +30,7 @@ def shown(data: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.requires("browser")
 def test_plotly_figure_is_rendered_as_image_with_title() -> None:
     script = "<div></div><script>Plotly.newPlot()</script>"
-    html = shown({PLOTLY_TYPE: FIGURE, "text/html": script})["text/html"]
+    html = render_output({PLOTLY_TYPE: FIGURE, "text/html": script})["text/html"]
     [alt, source] = re.search(
         r'alt="([^"]+)" src="data:image/svg\+xml;base64,([^"]+)"', html
     ).groups()
@@ -42,7 +42,7 @@ def test_plotly_figure_is_rendered_as_image_with_title() -> None:
 
 @pytest.mark.long
 def test_unrenderable_figure_is_named() -> None:
-    html = shown({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
+    html = render_output({PLOTLY_TYPE: {"data": 3, "layout": {"title": "Ages"}}})["text/html"]
     assert "Left out" in html
     assert "Ages" in html
 
@@ -56,7 +56,7 @@ def test_unrenderable_figure_is_named() -> None:
     ],
 )
 def test_widgets_and_scripts_are_replaced_by_a_note(data: dict[str, Any], fact: str) -> None:
-    html = shown(data)["text/html"]
+    html = render_output(data)["text/html"]
     assert "Left out" in html
     assert fact in html
 
@@ -77,4 +77,4 @@ def test_widgets_and_scripts_are_replaced_by_a_note(data: dict[str, Any], fact: 
     ],
 )
 def test_static_outputs_are_unchanged(data: dict[str, Any], static: dict[str, Any]) -> None:
-    assert shown(data) == static
+    assert render_output(data) == static

@@ -23,7 +23,7 @@ from modelbook.journal.hash_chain import verify_predictions
 from modelbook.journal.schema import SCHEMA_VERSION
 
 
-def prediction(number: int, at: float = 1000.0, variant: str = "champion") -> PredictionRecord:
+def make_prediction(number: int, at: float = 1000.0, variant: str = "champion") -> PredictionRecord:
     return PredictionRecord(
         f"id-{number}", variant, at, 3, True, '{"size": 1.5}', "1", '{"0": 0.4, "1": 0.6}', 0.2
     )
@@ -58,7 +58,7 @@ def test_written_predictions_are_read_by_another_connection(
     journal: Journal, tmp_path: Path
 ) -> None:
     journal.timeout_seconds = PATIENT_SECONDS
-    result, writer = write_groups(journal, *([prediction(number)] for number in range(50)))
+    result, writer = write_groups(journal, *([make_prediction(number)] for number in range(50)))
     assert [len(row_hashes) for row_hashes in result] == [1] * 50
     assert (writer.written_count, writer.lost_count) == (50, 0)
     with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as connection:
@@ -82,7 +82,7 @@ def test_requests_of_successive_iterations_share_a_commit(
     async def write_after(writer: JournalWriter, iterations: int) -> list[str] | None:
         for _ in range(iterations):
             await asyncio.sleep(0)
-        return await writer.write([prediction(iterations)])
+        return await writer.write([make_prediction(iterations)])
 
     async def run() -> None:
         writer = JournalWriter(journal)
@@ -99,7 +99,7 @@ def test_large_write_is_split_into_statements(journal: Journal) -> None:
     """SQLite accepts about 32,000 values per statement; an uploaded table may have more."""
     journal.timeout_seconds = PATIENT_SECONDS
     result, writer = write_groups(
-        journal, [prediction(number, at=number) for number in range(4500)]
+        journal, [make_prediction(number, at=number) for number in range(4500)]
     )
     assert (len(result[0]), writer.written_count, writer.lost_count) == (4500, 4500, 0)
     assert [row["id"] for row in journal.read_predictions(0)] == [
@@ -108,13 +108,18 @@ def test_large_write_is_split_into_statements(journal: Journal) -> None:
 
 
 def test_repeated_prediction_is_stored_once(journal: Journal) -> None:
-    write_groups(journal, [prediction(1)], [prediction(1)], [prediction(1, variant="challenger")])
+    write_groups(
+        journal,
+        [make_prediction(1)],
+        [make_prediction(1)],
+        [make_prediction(1, variant="challenger")],
+    )
     assert len(journal.read_predictions(0)) == 1
     assert len(journal.read_predictions(0, variant="challenger")) == 1
 
 
 def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> None:
-    write_groups(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    write_groups(journal, [make_prediction(number, at=1000.0 + number) for number in range(5)])
     assert journal.record_outcomes({"id-3": True}) == {"recorded": 1, "repeated": 0}
     rows = journal.read_predictions(1001)
     assert [row["id"] for row in rows] == ["id-1", "id-2", "id-3", "id-4"]
@@ -124,7 +129,7 @@ def test_window_contains_predictions_with_known_outcomes(journal: Journal) -> No
 
 
 def test_outcome_is_recorded_once(journal: Journal) -> None:
-    write_groups(journal, [prediction(number) for number in range(900)])
+    write_groups(journal, [make_prediction(number) for number in range(900)])
     assert journal.record_outcomes({f"id-{number}": 1 for number in range(850)}) == {
         "recorded": 850,
         "repeated": 0,
@@ -146,18 +151,18 @@ def test_sqlite_wal_is_checkpointed_during_writes(journal: Journal, tmp_path: Pa
         writer = JournalWriter(journal)
         writer.start()
         for number in range(300):
-            await writer.write([prediction(number)])
+            await writer.write([make_prediction(number)])
         before = path.stat().st_size
         journal.checkpoint()
         assert path.stat().st_size > before
-        assert await writer.write([prediction(300)])
+        assert await writer.write([make_prediction(300)])
         await writer.stop()
 
     asyncio.run(run())
     assert len(journal.read_predictions(0)) == 301
 
 
-def log_after(journal: Journal, count: int) -> int:
+def measure_wal(journal: Journal, count: int) -> int:
     """Bytes of the write-ahead log after ``count`` predictions of a busy service."""
 
     async def run() -> None:
@@ -167,7 +172,7 @@ def log_after(journal: Journal, count: int) -> int:
         async def write(start: int) -> None:
             for number in range(start, start + count // 4):
                 time.sleep(0.0002)  # the event loop predicts
-                assert await writer.write([prediction(number)])
+                assert await writer.write([make_prediction(number)])
 
         async def settle() -> None:
             while True:
@@ -197,12 +202,12 @@ def test_sqlite_wal_stays_bounded_under_continuous_writes(
             journal = Journal(f"sqlite:///{tmp_path / f'{restart_pages}.db'}", "tiny")
             journal.create_tables()
             reader.execute("select 1 from predictions").fetchall()
-            sizes.append(log_after(journal, 2000))
+            sizes.append(measure_wal(journal, 2000))
     assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_retention_deletes_predictions_with_outcomes(journal: Journal) -> None:
-    write_groups(journal, [prediction(number, at=1000.0 + number) for number in range(5)])
+    write_groups(journal, [make_prediction(number, at=1000.0 + number) for number in range(5)])
     journal.record_outcomes({"id-0": 1, "id-4": 1})
     assert journal.delete_before(1003) == 3
     assert [row["id"] for row in journal.read_predictions(0)] == ["id-3", "id-4"]
@@ -221,13 +226,13 @@ def test_write_to_locked_journal_times_out_and_is_retried(
         writer.start()
         with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
             lock.execute("begin exclusive")
-            assert not await writer.write([prediction(1)])  # while the lock is held
+            assert not await writer.write([make_prediction(1)])  # while the lock is held
             await wait(lambda: not writer.is_up)
             with pytest.raises(StopIteration) as write_result:  # no wait while the journal is down
-                writer.write([prediction(2)]).send(None)
+                writer.write([make_prediction(2)]).send(None)
             assert write_result.value.value is None
         writer._retry_at = 0.0
-        assert await writer.write([prediction(3)])
+        assert await writer.write([make_prediction(3)])
         assert (writer.lost_count, writer.is_up) == (2, True)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", "locked") == []
         assert len(messages) == 2  # when it went down, and when it was back
@@ -249,16 +254,16 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
 
         async def write_and_check(*numbers: int) -> list[str]:
             writer._checked_at = float("-inf")  # so that the next write checks the file
-            row_hashes = await writer.write([prediction(number) for number in numbers])
+            row_hashes = await writer.write([make_prediction(number) for number in numbers])
             assert row_hashes is not None
             return row_hashes
 
         await write_and_check(1, 2)
-        assert await writer.write([prediction(3)])
+        assert await writer.write([make_prediction(3)])
         for file in (tmp_path / "data/tiny").iterdir():
             file.unlink()
         row_hashes = await write_and_check(4)
-        assert present(journal) == {"id-3", "id-4"}
+        assert read_ids(journal) == {"id-3", "id-4"}
         assert (writer.replaced_count, writer.orphaned_count, writer.lost_count) == (1, 2, 0)
         assert missing_facts(messages[0], f"{tmp_path}/data/tiny/journal.db", 2) == []
         [verification] = verify_predictions(journal, {"id-4": row_hashes[0]})
@@ -266,13 +271,13 @@ def test_removed_journal_is_recreated_with_unchecked_rows(
         (tmp_path / "data/tiny/journal.db-wal").unlink()
         await write_and_check(5)
         assert writer.replaced_count == 2
-        assert "id-5" in present(journal)
+        assert "id-5" in read_ids(journal)
         await writer.stop()
 
     asyncio.run(run())
 
 
-def present(journal: Journal) -> set[str]:
+def read_ids(journal: Journal) -> set[str]:
     """Ids in the journal; none while it has no tables."""
     try:
         return {row["id"] for row in journal.read_predictions(0)}
@@ -296,7 +301,7 @@ def test_removed_journal_is_detected_without_writes(
     async def run() -> None:
         writer = JournalWriter(journal)
         writer.start()
-        assert await writer.write([prediction(1)])
+        assert await writer.write([make_prediction(1)])
         path.unlink()
         await wait(lambda: bool(writer.replaced_count) and path.is_file())
         assert writer.orphaned_count == 1
@@ -312,8 +317,8 @@ def test_refusing_writer_loses_no_predictions(journal: Journal, tmp_path: Path) 
         writer.start()
         with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
             lock.execute("begin exclusive")
-            result = await asyncio.gather(*(writer.write([prediction(n)]) for n in range(5)))
-            result.append(await writer.write([prediction(5)]))
+            result = await asyncio.gather(*(writer.write([make_prediction(n)]) for n in range(5)))
+            result.append(await writer.write([make_prediction(5)]))
             assert result == [None] * 6
         await writer.stop()
         return writer.lost_count, {row["id"] for row in journal.read_predictions(0)}
@@ -328,7 +333,7 @@ class TestHashChain:
     def row_hashes(self, journal: Journal) -> dict[str, str]:
         """Hashes of ten predictions, two in each group."""
         journal.timeout_seconds = PATIENT_SECONDS
-        groups = [[prediction(n), prediction(n + 5)] for n in range(5)]
+        groups = [[make_prediction(n), make_prediction(n + 5)] for n in range(5)]
         result, _ = write_groups(journal, *groups)
         return {
             record.id: row_hash
@@ -378,7 +383,8 @@ class TestHashChain:
 
     def test_repeated_prediction_returns_first_hash(self, journal, row_hashes):
         result, _ = write_groups(
-            journal, [prediction(20), prediction(1), prediction(20), prediction(21)]
+            journal,
+            [make_prediction(20), make_prediction(1), make_prediction(20), make_prediction(21)],
         )
         assert result[0][1] == row_hashes["id-1"]
         assert result[0][0] == result[0][2]
@@ -389,13 +395,13 @@ class TestHashChain:
         async def run() -> list[Any]:
             writer = JournalWriter(journal)
             writer.start()
-            result = [await writer.write([prediction(1)])]
+            result = [await writer.write([make_prediction(1)])]
             with closing(sqlite3.connect(tmp_path / "data/tiny/journal.db")) as lock:
                 lock.execute("begin exclusive")
-                assert await writer.write([prediction(2)]) is None
+                assert await writer.write([make_prediction(2)]) is None
                 await wait(lambda: not writer.is_up)  # its commit has failed, too
             writer._retry_at = 0.0
-            result.append(await writer.write([prediction(3)]))
+            result.append(await writer.write([make_prediction(3)]))
             await writer.stop()
             return result
 
@@ -430,7 +436,7 @@ def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
     journal, other_journal = Journal(url, "one"), Journal(url, "other")
     for book, count in ((journal, 20), (other_journal, 60)):
         book.create_tables()
-        write_groups(book, *([prediction(number)] for number in range(count)))
+        write_groups(book, *([make_prediction(number)] for number in range(count)))
     assert (len(journal.read_predictions(0)), len(other_journal.read_predictions(0))) == (20, 60)
     assert len(list(journal.read_split_predictions(0, [3]))) in (0, 20)
     assert len(list(other_journal.read_predictions_excluding(0, excluded_version=99))) == 60
@@ -456,7 +462,7 @@ def test_journal_with_other_schema_raises(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_a_newer_schema_is_refused(journal: Journal) -> None:
-    write_groups(journal, [prediction(1)])
+    write_groups(journal, [make_prediction(1)])
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
     for call in (journal.create_tables, journal.migrate):
@@ -506,7 +512,7 @@ def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path
     assert Journal(journal.url, "other").read_predictions(0) == []
     [verification] = verify_predictions(journal, {"id-1": None})
     assert missing_facts(verification.problem, "no hash") == []
-    write_groups(journal, [prediction(2)])
+    write_groups(journal, [make_prediction(2)])
     assert journal.record_outcomes({"id-1": True, "id-2": False}) == {"recorded": 1, "repeated": 1}
 
 
@@ -520,7 +526,7 @@ def rename_back(journal: Journal) -> None:
 
 def test_hashes_hold_after_a_migration(journal: Journal) -> None:
     journal.timeout_seconds = PATIENT_SECONDS
-    row_hashes, _ = write_groups(journal, *([prediction(number)] for number in range(20)))
+    row_hashes, _ = write_groups(journal, *([make_prediction(number)] for number in range(20)))
     before = journal.read_predictions(0)
     rename_back(journal)
     assert journal.find_schema() == SCHEMA_VERSION - 1
@@ -553,7 +559,7 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     journal = Journal(postgres, "tiny", timeout_seconds=2)
     journal.create_tables()
     result, _ = write_groups(
-        journal, *([prediction(number)] for number in range(50)), [prediction(1)]
+        journal, *([make_prediction(number)] for number in range(50)), [make_prediction(1)]
     )
     assert result[50] == result[1]
     row_hashes = {f"id-{number}": result[number][0] for number in range(50)}
@@ -569,7 +575,10 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
     assert [row["id"] for row in journal.read_predictions_excluding(0, excluded_version=3)] == []
     write_groups(
         journal,
-        [prediction(number)._replace(id=f"later-{number}", bucket="aa") for number in range(5000)],
+        [
+            make_prediction(number)._replace(id=f"later-{number}", bucket="aa")
+            for number in range(5000)
+        ],
     )
     assert sum(row["bucket"] == "aa" for row in journal.read_split_predictions(0, [3])) == 5000
     assert len(list(journal.read_predictions_excluding(0, excluded_version=1))) == 5050

@@ -89,7 +89,7 @@ def project(
 
 
 @pytest.fixture(scope="module")
-def before(project: SmallProject) -> dict[str, object]:
+def products_of_build(project: SmallProject) -> dict[str, object]:
     """Products of the build before manual runs."""
     return list_products(project)
 
@@ -110,7 +110,10 @@ def forked_kernels(kernelspecs: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(
-    project: SmallProject, before: dict, kernelspecs: Path, tmp_path_factory: pytest.TempPathFactory
+    project: SmallProject,
+    products_of_build: dict,
+    kernelspecs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """URL of a JupyterLab without user settings, configured by `modelbook setup`."""
     home = tmp_path_factory.mktemp("home")
@@ -136,7 +139,7 @@ def server(
             stderr=subprocess.STDOUT,
         )
         try:
-            wait_until_it_answers(
+            wait_for_server(
                 f"http://127.0.0.1:{port}/api/status?token={TOKEN}", process, home / "log"
             )
             yield f"http://127.0.0.1:{port}/lab?token={TOKEN}"
@@ -166,7 +169,7 @@ def page(server: str, requested_urls: list[str]) -> Iterator[Page]:
         opened.close()
 
 
-def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path) -> None:
+def wait_for_server(address: str, process: subprocess.Popen, log: Path) -> None:
     for _ in range(int(SECONDS * 5)):
         try:
             urllib.request.urlopen(address, timeout=5).close()
@@ -199,13 +202,13 @@ def list_products(project: SmallProject) -> dict[str, object]:
     return {**products, "aliases": sorted(aliases)}
 
 
-def notebook(stage: str) -> str:
+def notebook_name(stage: str) -> str:
     return f"{config.stage_stem(stage)}.ipynb"
 
 
 def open_notebook(page: Page, stage: str) -> None:
-    page.locator(".jp-DirListing-item", has_text=notebook(stage)).dblclick()
-    page.wait_for_function(IDLE, arg=f"notebooks/{notebook(stage)}")
+    page.locator(".jp-DirListing-item", has_text=notebook_name(stage)).dblclick()
+    page.wait_for_function(IDLE, arg=f"notebooks/{notebook_name(stage)}")
     assert page.locator(".jp-Dialog").count() == 0
     assert page.locator(".Toastify__toast").count() == 0
 
@@ -217,12 +220,12 @@ def run_all(page: Page) -> None:
     assert page.evaluate(ERRORS) == []
 
 
-def save(page: Page) -> None:
+def save_notebook(page: Page) -> None:
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) [data-jp-item-name=save]").click()
     page.wait_for_function(SAVED)
 
 
-def cell(page: Page, name: str):
+def scroll_to_cell(page: Page, name: str):
     """A cell by its id, scrolled to."""
     page.evaluate(f"async id => {{ await ({SHOWN})(id) }}", name)
     return page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
@@ -243,9 +246,9 @@ def test_lab_starts_without_dialogs_or_external_requests(page, requested_urls):
 
 def test_lab_lists_notebooks(page):
     page.locator(".jp-DirListing-item", has_text="notebooks").dblclick()
-    page.locator(".jp-DirListing-item", has_text=notebook("ingest")).wait_for()
+    page.locator(".jp-DirListing-item", has_text=notebook_name("ingest")).wait_for()
     names = page.locator(".jp-DirListing-item .jp-DirListing-itemText").all_inner_texts()
-    assert names == [notebook(stage) for stage in STAGES]
+    assert names == [notebook_name(stage) for stage in STAGES]
 
 
 def test_launcher_opens_panel_with_state_of_each_stage(page):
@@ -255,7 +258,7 @@ def test_launcher_opens_panel_with_state_of_each_stage(page):
     cells = [row.inner_text().split("\t") for row in rows.all()]
     assert [row[0] for row in cells] == [config.stage_stem(stage) for stage in STAGES]
     assert {row[4] for row in cells} == {"up to date"}
-    assert {row[1] for row in cells} == {f"notebooks/{notebook(stage)}" for stage in STAGES}
+    assert {row[1] for row in cells} == {f"notebooks/{notebook_name(stage)}" for stage in STAGES}
 
 
 def test_links_between_reports_work(page):
@@ -269,15 +272,15 @@ def test_links_between_reports_work(page):
 
 
 def test_executed_deploy_notebook_run_by_hand_moves_no_alias(page, project):
-    before = list_products(project)
+    products_of_build = list_products(project)
     page.evaluate(
         "async path => { await jupyterapp.commands.execute('docmanager:open', {path}) }",
-        f"reports/rand-hie/{notebook('deploy')}",
+        f"reports/rand-hie/{notebook_name('deploy')}",
     )
-    page.wait_for_function(IDLE, arg=f"reports/rand-hie/{notebook('deploy')}")
+    page.wait_for_function(IDLE, arg=f"reports/rand-hie/{notebook_name('deploy')}")
     run_all(page)
-    cell(page, "open").get_by_text("By hand").first.wait_for()
-    assert list_products(project) == before
+    scroll_to_cell(page, "open").get_by_text("By hand").first.wait_for()
+    assert list_products(project) == products_of_build
     page.evaluate(REVERTED)
     page.evaluate(CLOSED)
 
@@ -302,12 +305,12 @@ SANDBOX_LINE = {"parameters": ("product = None", 'sandbox = "try"\nproduct = Non
 
 def run_in_sandbox(page: Page, stage: str) -> None:
     run_all(page)
-    verdict = cell(page, "verdict").get_by_label("Verdict")
+    verdict = scroll_to_cell(page, "verdict").get_by_label("Verdict")
     verdict.wait_for()
     assert f"{stage} · rand-hie" in verdict.inner_text()
-    cell(page, "open").get_by_text("Sandbox try").first.wait_for()
+    scroll_to_cell(page, "open").get_by_text("Sandbox try").first.wait_for()
     source = "the table" if stage == "ingest" else "from this sandbox"
-    assert source in cell(page, "open").inner_text()
+    assert source in scroll_to_cell(page, "open").inner_text()
 
 
 @pytest.mark.usefixtures("forked_kernels")
@@ -321,16 +324,18 @@ def test_notebooks_run_in_sandbox_and_saving_leaves_git_clean(page, project, sta
         page.evaluate(REPLACED, [name, old, new])
     run_in_sandbox(page, stage)
     if stage == "compare":
-        assert "HGB" in cell(page, "lead-figure").locator("table").text_content()
-        plot = cell(page, "pycaret").locator(".jp-OutputArea-output img")
+        assert "HGB" in scroll_to_cell(page, "lead-figure").locator("table").text_content()
+        plot = scroll_to_cell(page, "pycaret").locator(".jp-OutputArea-output img")
         plot.first.wait_for()
-        save(page)
+        save_notebook(page)
         own_notebook = project.root.with_name("mine.ipynb")
-        shutil.copy(project.root / "notebooks" / notebook(stage), own_notebook)
+        shutil.copy(project.root / "notebooks" / notebook_name(stage), own_notebook)
     for name, (old, new) in edits.items():
         page.evaluate(REPLACED, [name, new, old])
-    save(page)
-    assert '"execution_count": 1,' in (project.root / "notebooks" / notebook(stage)).read_text()
+    save_notebook(page)
+    assert (
+        '"execution_count": 1,' in (project.root / "notebooks" / notebook_name(stage)).read_text()
+    )
     assert git(project, "status", "--porcelain") == ""
     assert git(project, "diff") == ""
     page.evaluate(CLOSED)
@@ -342,7 +347,7 @@ def test_edited_parameter_takes_effect_and_is_only_git_change(page, project):
     open_notebook(page, "explore")
     [(name, (original_line, sandbox_line))] = SANDBOX_LINE.items()
     page.evaluate(REPLACED, [name, original_line, sandbox_line])
-    line = cell(page, "parameters").locator(".cm-line", has_text="columns_shown")
+    line = scroll_to_cell(page, "parameters").locator(".cm-line", has_text="columns_shown")
     line.wait_for()
     old = line.inner_text()
     new = old.replace("= 8", "= 5")
@@ -351,12 +356,12 @@ def test_edited_parameter_takes_effect_and_is_only_git_change(page, project):
     page.keyboard.press("Shift+End")
     page.keyboard.type(new)
     run_in_sandbox(page, "explore")
-    row = cell(page, "open").locator("tr", has_text="columns_shown")
+    row = scroll_to_cell(page, "open").locator("tr", has_text="columns_shown")
     row.wait_for()
     assert row.locator("td").first.inner_text() == "5"
     assert "parameters cell" in row.inner_text()
     page.evaluate(REPLACED, [name, sandbox_line, original_line])
-    save(page)
+    save_notebook(page)
     assert git(project, "status", "--porcelain") == " M notebooks/02_explore.ipynb\n"
     changed_lines = re.findall(r"^[-+](?![-+]).*", git(project, "diff", "--no-ext-diff"), re.M)
     by_cell = re.findall(r"^[-+](?![-+]).*", git(project, "diff"), re.M)
@@ -373,11 +378,11 @@ def test_sandbox_is_listed_and_dropped(project):
     assert project.run("modelbook", "sandbox", "drop", "try").returncode == 0
 
 
-def shades(page: Page) -> tuple[int, int]:
+def measure_brightness(page: Page) -> tuple[int, int]:
     """Brightness of a displayed figure's background, and the contrast of its ink, out of 255."""
     from PIL import Image
 
-    picture = cell(page, "balance-figure").locator("svg.chart, img").first.screenshot()
+    picture = scroll_to_cell(page, "balance-figure").locator("svg.chart, img").first.screenshot()
     grey = Image.open(io.BytesIO(picture)).convert("L")
     darkest, lightest = grey.getextrema()
     paper = max(enumerate(grey.histogram()), key=lambda shade: shade[1])[0]
@@ -388,26 +393,28 @@ def shades(page: Page) -> tuple[int, int]:
 def test_figures_are_readable_in_each_theme(page, theme, is_light):
     page.evaluate(DRESSED, theme)
     for _ in range(50):  # the browser redraws images asynchronously
-        paper, ink = shades(page)
+        paper, ink = measure_brightness(page)
         if (paper > 200) == is_light and ink > 150:
             return
         page.wait_for_timeout(200)
     pytest.fail(f"the paper has {paper} of 255, the ink is {ink} away from it")
 
 
-def test_runs_by_hand_leave_build_unchanged(page, project, before):
+def test_runs_by_hand_leave_build_unchanged(page, project, products_of_build):
     page.evaluate(CLOSED)
-    assert list_products(project) == before
-    assert before["aliases"] == [("rand-hie", "champion", 1)]
+    assert list_products(project) == products_of_build
+    assert products_of_build["aliases"] == [("rand-hie", "champion", 1)]
     git(project, "checkout", "--quiet", "notebooks/02_explore.ipynb")
     result = project.run("modelbook", "build")  # the five other notebooks have outputs on disk
     assert result.stdout.startswith("\nNothing to do"), result.stdout
 
 
 def test_panel_builds_outdated_stages(page, project):
-    source = project.root / "notebooks" / notebook("explore")
+    source = project.root / "notebooks" / notebook_name("explore")
     edited = nbformat.read(source, as_version=4)
-    section = next(cell for cell in edited.cells if cell.source.startswith("## "))
+    section = next(
+        scroll_to_cell for scroll_to_cell in edited.cells if scroll_to_cell.source.startswith("## ")
+    )
     section.source += "\n\nA sentence of a reader."
     nbformat.write(edited, source)
     page.evaluate("() => jupyterapp.commands.execute('modelbook:open')")
@@ -429,7 +436,7 @@ def test_estimator_from_cell_is_taken_to_build_and_served(project):
     result = project.run("modelbook", "take", "../mine.ipynb", "--yes")
     assert result.returncode == 0, result.stderr
     assert "HistGradientBoostingClassifier" in result.stdout
-    assert "sandbox" not in (project.root / "notebooks" / notebook("compare")).read_text()
+    assert "sandbox" not in (project.root / "notebooks" / notebook_name("compare")).read_text()
     result = project.build("--partially", "compare")
     assert result.returncode == 0, result.stdout + result.stderr
     result = project.run("modelbook", "finalize", "--candidate", "HGB")

@@ -34,7 +34,7 @@ def small_project(tmp_path_factory):
     return SmallProject(put_empty_store(tmp_path_factory.mktemp("kernels")))
 
 
-def ingest(small_project, **environ):
+def run_ingest(small_project, **environ):
     return small_project.build("--partially", "ingest", "--force", **environ)
 
 
@@ -50,7 +50,7 @@ def test_cause_of_stage_death_is_reported(small_project, how):
             f'"{code}\\n",\n    "context = stage.open',
         ),
     ):
-        result = ingest(small_project)
+        result = run_ingest(small_project)
     assert result.returncode == 1
     assert fact in result.stdout
     assert not [
@@ -86,14 +86,14 @@ def kernelspec(folder: Path, failures: int) -> dict[str, str]:
 
 
 def test_kernel_that_fails_to_start_is_retried_once(small_project, tmp_path):
-    result = ingest(small_project, **kernelspec(tmp_path, 1))
+    result = run_ingest(small_project, **kernelspec(tmp_path, 1))
     assert result.returncode == 0, result.stdout + result.stderr
     assert "code 7" in result.stdout
     assert (tmp_path / "count").read_text() == "2"
 
 
 def test_kernel_that_fails_twice_ends_build(small_project, tmp_path):
-    result = ingest(small_project, **kernelspec(tmp_path, 99))
+    result = run_ingest(small_project, **kernelspec(tmp_path, 99))
     assert result.returncode == 1
     assert re.search(r"BuildError: .*'ingest'.*code 7", result.stdout)
     assert "modelbook doctor" in result.stdout

@@ -68,7 +68,7 @@ def metrics() -> dict[str, Any]:
 def make_version(tmp_path: Path, contract: Contract):
     """A function that makes a version with the evidence of a card, except for ``excluded_metrics``."""
 
-    def made(
+    def make(
         excluded_metrics: tuple[str, ...] = (), split: str = "group", **tags: Any
     ) -> ModelVersion:
         result = Contract.model_validate(
@@ -81,10 +81,10 @@ def make_version(tmp_path: Path, contract: Contract):
         (tmp_path / "metrics.json").write_text(json.dumps(metrics_and_details))
         return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
-    return made
+    return make
 
 
-def approved(
+def make_decision(
     action: str = "promote", gate: str = "enforce", champion: int | None = 3
 ) -> dict[str, Any]:
     decision = Decision(
@@ -109,14 +109,14 @@ def fake_stage(root: Path, *, by_hand: bool = False) -> Any:
     )
 
 
-def by_section(path: Path) -> dict[str, str]:
+def read_sections(path: Path) -> dict[str, str]:
     """The text of each section of a card."""
     parts = re.split(r'<h2 id="([\w-]+)"[^>]*>', path.read_text().partition("<footer")[0])
     texts = [re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)) for html in parts]
     return dict(zip(texts[1::2], texts[2::2], strict=True))
 
 
-def paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
+def find_paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
     """The paragraphs of a section."""
     [section] = [section for section in render_sections(evidence) if section.name == name]
     return re.findall(r'<p class="words">(.*?)</p>', section.html, re.DOTALL)
@@ -124,11 +124,11 @@ def paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
 
 def test_card_fills_every_section_from_evidence(make_version, tmp_path):
     path = model_card.write(
-        card_data.collect_card_data(make_version(), approved()),
+        card_data.collect_card_data(make_version(), make_decision()),
         tmp_path / "reports/tiny/card-3.html",
         tmp_path,
     )
-    html, sections_ = path.read_text(), by_section(path)
+    html, sections_ = path.read_text(), read_sections(path)
     assert re.findall(r'<h2 id="([\w-]+)"', html) == [
         "use", "not-for", "data", "worth", "quality", "calibration", "fairness", "importance", "limits", "approval", "contact",
     ]  # fmt: skip
@@ -187,9 +187,9 @@ def test_card_states_whether_entities_are_in_train_and_holdout(make_version):
     ("approval", "facts"),
     [
         (None, ["deploy"]),
-        (approved("hold", champion=2), ["beef", 2]),
-        (approved("hold", champion=None), ["beef", "champion"]),
-        (approved(gate="dry_run", champion=2), ["dry run"]),
+        (make_decision("hold", champion=2), ["beef", 2]),
+        (make_decision("hold", champion=None), ["beef", "champion"]),
+        (make_decision(gate="dry_run", champion=2), ["dry run"]),
     ],
     ids=["no gate", "hold", "hold without a champion", "dry run"],
 )
@@ -198,10 +198,10 @@ def test_only_promotion_counts_as_approval(make_version, tmp_path, approval, fac
         card_data.collect_card_data(make_version(), approval), tmp_path / "card-3.html", tmp_path
     )
     assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
-    assert missing_facts(by_section(path)["approval"], *facts) == []
+    assert missing_facts(read_sections(path)["approval"], *facts) == []
     approved_card, other_card = (
-        paragraphs(card_data.collect_card_data(make_version(), decision), "approval")[0]
-        for decision in (approved(), approval)
+        find_paragraphs(card_data.collect_card_data(make_version(), decision), "approval")[0]
+        for decision in (make_decision(), approval)
     )
     assert approved_card != other_card
 
@@ -273,17 +273,19 @@ def test_card_by_hand_is_written_to_by_hand_folder(make_version, tmp_path):
 def test_approval_counts_criteria_that_are_open_or_not_evaluated(make_version):
     names = ("quality", "fairness", "calibration", "latency", "size")
     passed = (True, True, True, None, None)
-    criterion = approved()["criteria"][0]
+    criterion = make_decision()["criteria"][0]
     criteria = [
         {**criterion, "name": name, "passed": is_met, "is_certain": name != "fairness"}
         for name, is_met in zip(names, passed)
     ]
-    card = card_data.collect_card_data(make_version(), {**approved(), "criteria": criteria})
-    text = paragraphs(card, "approval")[0]
+    card = card_data.collect_card_data(make_version(), {**make_decision(), "criteria": criteria})
+    text = find_paragraphs(card, "approval")[0]
     facts = ("3 of 5", "1 without", "fairness", "2 could not be evaluated", "latency", "size")
     assert missing_facts(text, *facts) == []
     assert "no criterion failed" not in text
-    only = paragraphs(card_data.collect_card_data(make_version(), approved()), "approval")[0]
+    only = find_paragraphs(
+        card_data.collect_card_data(make_version(), make_decision()), "approval"
+    )[0]
     assert missing_facts(only, "1 of 1") == []
     assert "evaluated" not in only
 
@@ -297,15 +299,15 @@ def test_approval_counts_criteria_that_are_open_or_not_evaluated(make_version):
     ],
 )
 def test_card_names_commit_that_approved(make_version, commit, facts, absent):
-    approval = {**approved(), "commit": commit}
-    text = paragraphs(card_data.collect_card_data(make_version(), approval), "approval")[0]
+    approval = {**make_decision(), "commit": commit}
+    text = find_paragraphs(card_data.collect_card_data(make_version(), approval), "approval")[0]
     assert missing_facts(text, *facts, absent) == [absent]
 
 
 def test_card_names_missing_sensitive_columns_and_too_small_groups(make_version):
     evidence = card_data.collect_card_data(make_version(("gaps",)))
-    too_small = paragraphs(evidence, "fairness")[0]
-    text_without_columns = paragraphs(evidence | {"sensitive": []}, "fairness")[0]
+    too_small = find_paragraphs(evidence, "fairness")[0]
+    text_without_columns = find_paragraphs(evidence | {"sensitive": []}, "fairness")[0]
     assert (
         missing_facts(too_small, "group") == missing_facts(text_without_columns, "sensitive") == []
     )

@@ -164,7 +164,7 @@ def test_mean_of_choice_is_corrected_for_selection(
 ENSEMBLE = Finalize(strategy="ensemble", tune_rounds=2, time_budget=600)
 
 
-def labelled(rows: int = 500) -> pd.DataFrame:
+def make_labelled_rows(rows: int = 500) -> pd.DataFrame:
     """Two classes that go with a category, with numbers, one of them with gaps, and with a jump."""
     random = np.random.default_rng(3)
     frame = pd.DataFrame(random.normal(size=(rows, 4)), columns=list("xabc"))
@@ -177,7 +177,7 @@ def labelled(rows: int = 500) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def classes() -> Experiment:
-    return make_experiment(labelled())
+    return make_experiment(make_labelled_rows())
 
 
 def test_codes_are_ordered_by_frequency_and_keep_missing_values() -> None:
@@ -363,7 +363,7 @@ def test_neural_network_improves_ensemble_on_smooth_table(tmp_path: Path) -> Non
     smooth = make_experiment(frame)
     losses = {}
     for families in (["et", "lightgbm"], ["et", "lightgbm", "mlp"]):
-        result = search_model(smooth, ENSEMBLE, families, "roc_auc", silent)
+        result = search_model(smooth, ENSEMBLE, families, "roc_auc", ignore_progress)
         losses[len(families)] = result.steps["loss"].min()
     assert "mlp" in result.families
     assert losses[3] < 0.8 * losses[2]
@@ -401,7 +401,7 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["binary", "three classes", "number"])
 def test_catboost_scorer_runs_without_catboost(task: str, tmp_path: Path) -> None:
-    frame = labelled(300)
+    frame = make_labelled_rows(300)
     random = np.random.default_rng(4)
     if task == "three classes":
         frame["y"] = np.where(random.uniform(size=300) < 0.3, "c", np.where(frame["y"], "b", "a"))
@@ -476,7 +476,7 @@ def test_percentages_of_weights_sum_to_100() -> None:
     assert model_search.round_percentages([0.29, 0.71]) == [29, 71]
 
 
-def silent(*_: object, **__: object) -> None:
+def ignore_progress(*_: object, **__: object) -> None:
     pass
 
 
@@ -484,7 +484,7 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
     classes: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classes, "fold_seconds", {"lr": 0.1, "lightgbm": 1e6})
-    result = search_model(classes, ENSEMBLE, ["lr", "lightgbm", "nb"], "roc_auc", silent)
+    result = search_model(classes, ENSEMBLE, ["lr", "lightgbm", "nb"], "roc_auc", ignore_progress)
     left_out = result.trials[result.trials["family"] == "LightGBM"]
     assert set(left_out["state"]) == {"out of time"}
     assert set(left_out["folds"]) == {0}
@@ -498,7 +498,7 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
     search_model(classes, ENSEMBLE, ["lr", "lightgbm", "nb"], "roc_auc", steps.append)
     rounds = {step[:7] for step in steps if "LightGBM" in step}
     assert rounds == {f"round {ensemble_search.MAX_ROUNDS}"}
-    first = search_model(classes, ENSEMBLE, ["lightgbm"], "roc_auc", silent)
+    first = search_model(classes, ENSEMBLE, ["lightgbm"], "roc_auc", ignore_progress)
     assert first.families == ["lightgbm"]  # without it there would be no model
 
 
@@ -507,7 +507,7 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
     frame, families = make_rows(jump_size=1), ["ridge", "dt", "lightgbm"]
     experiment = make_experiment(frame)
     candidates = comparison.compare_families(
-        experiment, families, 600, report_progress=silent, log_candidate=silent
+        experiment, families, 600, report_progress=ignore_progress, log_candidate=ignore_progress
     )
     means = {entry.family: entry.mean["rmse"] for entry in candidates}
     for family in families:
@@ -518,7 +518,7 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
         # PyCaret's rows are float32, which moves a split of a deep tree here and there.
         assert np.mean(np.isclose(recorded, np.concatenate(fitted), atol=1e-4)) > 0.9
     spent = ENSEMBLE.model_copy(update={"time_budget": 1e-6})
-    result = search_model(experiment, spent, families, "rmse", silent)
+    result = search_model(experiment, spent, families, "rmse", ignore_progress)
     completed = result.trials[result.trials["state"] == "completed"]
     assert completed["seconds"].tolist() == [0, 0, 0]
     assert completed["mean"].tolist() == pytest.approx(
@@ -528,7 +528,7 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
     assert result.steps["loss"].iloc[-1] < completed["mean"].min()
 
     experiment.fold_scores["lightgbm"] = []  # as if it had been skipped
-    result = search_model(experiment, ENSEMBLE, families[:2], "rmse", silent)
+    result = search_model(experiment, ENSEMBLE, families[:2], "rmse", ignore_progress)
     assert "lightgbm" in result.families
 
     def remade(rows: pd.DataFrame, **options: Any) -> Experiment:
@@ -559,7 +559,7 @@ def test_forest_with_small_weight_has_fewer_trees(
         },
     )
     spent = ENSEMBLE.model_copy(update={"time_budget": 1e-6})
-    result = search_model(experiment_with_jump, spent, ["ridge", "et"], "rmse", silent)
+    result = search_model(experiment_with_jump, spent, ["ridge", "et"], "rmse", ignore_progress)
     weights = result.trials.groupby("family")["weight"].sum()
     trees = {getattr(member.steps[-1][1], "n_estimators", 0) for member in result.pipeline.members}
     assert trees == {0, min(100, math.ceil(200 * weights["extra trees"]))}

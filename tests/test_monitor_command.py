@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_webhook import SECRET, receiving
+from test_webhook import SECRET, start_receiver
 from typer.testing import CliRunner
 
 from modelbook import tasks
@@ -40,7 +40,7 @@ from modelbook.registry.versions import ModelVersion
 PARAMS = Monitor(resamples=100, min_rows=200)
 
 
-def evaluated(
+def make_evaluation(
     contract: Contract,
     batch: str,
     *,
@@ -91,7 +91,10 @@ def history(tmp_path: Path) -> WindowHistory:
 
 def test_windows_are_stored_in_order_of_arrival(history: WindowHistory, contract: Contract) -> None:
     assert history.read_windows() == []
-    first, second = evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)
+    first, second = (
+        make_evaluation(contract, "4", share=0.5),
+        make_evaluation(contract, "5", auc=None),
+    )
     assert history.merge_windows([first, second], PARAMS) == [
         windows.evaluate_window(window, PARAMS) for window in (first, second)
     ]
@@ -99,7 +102,7 @@ def test_windows_are_stored_in_order_of_arrival(history: WindowHistory, contract
     assert history.read_windows() == [
         windows.evaluate_window(window, PARAMS) for window in (first, second)
     ]
-    repeated_window = evaluated(contract, "4", auc=0.6)
+    repeated_window = make_evaluation(contract, "4", auc=0.6)
     assert [
         window.findings[0].rule for window in history.merge_windows([repeated_window], PARAMS)
     ] == ["loss", ""]
@@ -111,20 +114,21 @@ def test_windows_are_stored_in_order_of_arrival(history: WindowHistory, contract
 
 
 def test_versions_have_separate_histories(history: WindowHistory, contract: Contract) -> None:
-    history.record_windows([evaluated(contract, "4")], PARAMS)
+    history.record_windows([make_evaluation(contract, "4")], PARAMS)
     assert WindowHistory(history.path, 4).read_windows() == []
     assert WindowHistory(history.path, 4).make_metrics_table().empty
 
 
 def test_windows_persist_between_commands(history: WindowHistory, contract: Contract) -> None:
     for batch, verdict in (("4", "watch"), ("5", "retrain")):
-        history.record_windows([evaluated(contract, batch, auc=0.69)], PARAMS)
+        history.record_windows([make_evaluation(contract, batch, auc=0.69)], PARAMS)
         assert windows.combine_windows(history.read_windows(), PARAMS)[0].verdict == verdict
 
 
 def test_history_is_readable_by_sql(history: WindowHistory, contract: Contract) -> None:
     history.record_windows(
-        [evaluated(contract, "4", share=0.5), evaluated(contract, "5", auc=None)], PARAMS
+        [make_evaluation(contract, "4", share=0.5), make_evaluation(contract, "5", auc=None)],
+        PARAMS,
     )
     with sqlite3.connect(history.path) as requests:
         assert requests.execute("select name, verdict, rows from windows").fetchall() == [
@@ -142,7 +146,7 @@ def test_latest_verdict_is_read_without_pandas(history: WindowHistory, contract:
     assert latest_verdict.read_latest_verdict(history.path, 3) is None
     for batch, auc in (("4", 0.69), ("5", 0.69), ("6", 0.75)):
         history.record_windows(
-            [evaluated(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
+            [make_evaluation(contract, batch, auc=auc, share=0.2 if batch == "6" else 0.0)], PARAMS
         )
     code = (
         "import sys; from pathlib import Path; from modelbook.monitoring.latest_verdict import read_latest_verdict\n"
@@ -194,9 +198,9 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
     assert figures.metric_history(history.make_metrics_table()).figure is None
     history.record_windows(
         [
-            evaluated(contract, "4"),
-            evaluated(contract, "5", auc=0.6, share=0.25),
-            evaluated(contract, "6", auc=None),
+            make_evaluation(contract, "4"),
+            make_evaluation(contract, "5", auc=0.6, share=0.25),
+            make_evaluation(contract, "6", auc=None),
         ],
         PARAMS,
     )
@@ -371,7 +375,7 @@ def test_last_written_verdict_is_latest_despite_clock_change(
 ) -> None:
     for at, batch, share in ((2000.0, "4", 0.5), (1000.0, "5", 0.0)):
         monkeypatch.setattr("modelbook.monitoring.window_history.time.time", lambda at=at: at)
-        history.record_windows([evaluated(contract, batch, share=share)], PARAMS)
+        history.record_windows([make_evaluation(contract, batch, share=share)], PARAMS)
     assert latest_verdict.read_latest_verdict(history.path, 3)[:4] == (
         "healthy",
         1000.0,
@@ -384,11 +388,11 @@ def test_locked_journal_or_history_raises(
     history: WindowHistory, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelbook.monitoring.window_history.LOCK_TIMEOUT_SECONDS", 0.05)
-    history.record_windows([evaluated(contract, "4")], PARAMS)
+    history.record_windows([make_evaluation(contract, "4")], PARAMS)
     with closing(sqlite3.connect(history.path, isolation_level=None)) as lock:
         lock.execute("begin exclusive")
         with pytest.raises(StoreError, match=r"monitor\.db .*database is locked\n(.|\n)*next: "):
-            history.record_windows([evaluated(contract, "5")], PARAMS)
+            history.record_windows([make_evaluation(contract, "5")], PARAMS)
     assert [window.name for window in history.read_windows()] == ["4"]
     locked_journal = Journal(f"sqlite:///{tmp_path / 'journal.db'}", "tiny", timeout_seconds=0.05)
     locked_journal.create_tables()
@@ -428,8 +432,8 @@ def test_since_accepts_dates_times_and_durations() -> None:
 
 def test_run_metrics_are_comparable_and_have_valid_mlflow_names(contract: Contract) -> None:
     evaluation, other_evaluation = (
-        evaluated(contract, "4"),
-        evaluated(contract, "new: März (2)", auc=None),
+        make_evaluation(contract, "4"),
+        make_evaluation(contract, "new: März (2)", auc=None),
     )
     assert evaluation_tables.collect_run_metrics([evaluation])["roc_auc"] == 0.75
     assert evaluation_tables.collect_run_metrics([other_evaluation]) == {
@@ -465,7 +469,7 @@ def test_webhook_receives_verdict_and_does_not_change_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(monitoring, "find_book", lambda book: (Path(), book or "tiny"))
     monkeypatch.setattr(monitoring, "_run_monitor", lambda *_: result)
     monkeypatch.setattr(webhook, "RETRY_DELAYS", (0,))
-    with receiving(200, 500) as receiver:
+    with start_receiver(200, 500) as receiver:
         monkeypatch.setenv("MODELBOOK_WEBHOOK", receiver.url)
         assert (run("--json").exit_code, run().exit_code) == (20, 20)
         failed = run("--json")
@@ -480,7 +484,9 @@ def test_unwritable_store_does_not_change_verdict(
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/mlflow.db").write_text("no database, " * 100)
-    monitoring._log_to_mlflow(tmp_path, "tiny", 3, [evaluated(contract, "4")], PARAMS, "watch")
+    monitoring._log_to_mlflow(
+        tmp_path, "tiny", 3, [make_evaluation(contract, "4")], PARAMS, "watch"
+    )
     assert capsys.readouterr().err.startswith("not logged to MLflow: ")
 
 

@@ -996,7 +996,7 @@ def test_no_batches_lead_to_watch() -> None:
 # Evidently's own report
 
 
-def opened(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
+def open_fake_stage(root: Path, *, by_hand: bool = False, rows: int = 10_000) -> Any:
     """Minimal context of a stage, to write files next to its report."""
     params = PARAMS.model_copy(update={"interactive_rows": rows})
     report = root / "reports/tiny" / ("by-hand" if by_hand else "") / "06_monitor.html"
@@ -1038,7 +1038,12 @@ def with_evidently(
     batch = make_frame(seed=12, entities=1000, years=(4,))
     odd = batch.assign(noise=np.inf)  # a column without values would end Evidently's whole report
     return root, evidently_reports.write_pages(
-        {"4": odd}, {"4": reference}, contract, opened(root, rows=200), DRIFT_ROWS, make_report()
+        {"4": odd},
+        {"4": reference},
+        contract,
+        open_fake_stage(root, rows=200),
+        DRIFT_ROWS,
+        make_report(),
     )
 
 
@@ -1082,19 +1087,29 @@ def test_failed_evidently_report_is_reported_without_a_link(
 
     nothing = batch.assign(**dict.fromkeys(contract.feature_names, np.nan))
     links = evidently_reports.write_pages(
-        {"4": nothing}, {"4": reference}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
+        {"4": nothing},
+        {"4": reference},
+        contract,
+        open_fake_stage(tmp_path),
+        DRIFT_ROWS,
+        make_report(),
     )
     assert missing_facts(links._repr_html_(), 4) == []
     assert "<a " not in links._repr_html_()
     monkeypatch.setattr(evidently_reports, "_run_report", fails)
     links = evidently_reports.write_pages(
-        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
+        {"4/5": batch},
+        {"4/5": reference},
+        contract,
+        open_fake_stage(tmp_path),
+        DRIFT_ROWS,
+        make_report(),
     )
     assert "ZeroDivisionError: division by &lt;zero&gt;</li>" in links._repr_html_()
     assert "<a " not in links._repr_html_()
     assert not list(tmp_path.rglob("*.html"))
     nothing = evidently_reports.write_pages(
-        {}, {}, contract, opened(tmp_path), DRIFT_ROWS, make_report()
+        {}, {}, contract, open_fake_stage(tmp_path), DRIFT_ROWS, make_report()
     )._repr_html_()
     assert nothing.startswith('<p class="nothing">')
 
@@ -1106,7 +1121,12 @@ def test_evidently_report_is_omitted_at_zero_rows(
     stale.parent.mkdir(parents=True)
     stale.write_text("of an earlier run")
     links = evidently_reports.write_pages(
-        {"4": batch}, {"4": reference}, contract, opened(tmp_path, rows=0), DRIFT_ROWS, None
+        {"4": batch},
+        {"4": reference},
+        contract,
+        open_fake_stage(tmp_path, rows=0),
+        DRIFT_ROWS,
+        None,
     )
     assert not stale.exists()
     assert links._repr_html_().startswith('<p class="nothing">')
@@ -1124,7 +1144,7 @@ def test_evidently_report_by_hand_is_in_by_hand_folder(
     snapshot = SimpleNamespace(get_html_str=lambda **_: "<html><head></head></html>")
     monkeypatch.setattr(evidently_reports, "_run_report", lambda *_: snapshot)
     links = evidently_reports.write_pages(
-        {"4/5": batch}, {"4/5": reference}, contract, opened(tmp_path, by_hand=True), DRIFT_ROWS,
+        {"4/5": batch}, {"4/5": reference}, contract, open_fake_stage(tmp_path, by_hand=True), DRIFT_ROWS,
         make_report(),
     )  # fmt: skip
     assert "<code>reports/tiny/by-hand/06_monitor-evidently-4_5.html</code>" in links._repr_html_()

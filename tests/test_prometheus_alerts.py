@@ -19,7 +19,7 @@ import pytest
 import servers
 import yaml
 from small_project import ROOT
-from test_monitor_command import PARAMS, evaluated
+from test_monitor_command import PARAMS, make_evaluation
 from version_store import BOOK, JSON, VersionStore, fit_pipeline, run_server
 
 from modelbook.extras import stream_metrics
@@ -161,7 +161,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
         "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
     monitored = WindowHistory(latest_verdict.history_path(version_store.root, BOOK), 1)
-    monitored.record_windows([evaluated(contract, "4", auc=0.7)], PARAMS)
+    monitored.record_windows([make_evaluation(contract, "4", auc=0.7)], PARAMS)
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)
     (tmp_path / "key").write_text(

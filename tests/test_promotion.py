@@ -55,7 +55,7 @@ def root(template_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def proven(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def verified_versions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Replace the golden-row check, which starts MLflow; returns the verified versions."""
     requests: list[int] = []
     monkeypatch.setattr(
@@ -114,7 +114,7 @@ def champions(root: Path, *numbers: int) -> None:
 
 
 def test_history_entry_records_action_user_reason_and_evidence(
-    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+    root: Path, verified_versions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELBOOK_BY", "release train")
     champions(root, 1)
@@ -266,7 +266,9 @@ def test_reregistered_model_continues_its_history(root: Path) -> None:
     assert history.find_integrity_errors(root) == []
 
 
-def test_broken_history_continues_and_stays_reported(root: Path, proven: list[int]) -> None:
+def test_broken_history_continues_and_stays_reported(
+    root: Path, verified_versions: list[int]
+) -> None:
     champions(root, 1, 2)
     rewrite(root, CHANGE_TEXT.format("gone").replace("000002", "000001"))
     assert roll_back(root).champion_after == 1
@@ -306,7 +308,9 @@ def test_rollback_target_is_previous_champion(
 
 
 @pytest.mark.long
-def test_external_alias_move_is_reported_and_recorded_first(root: Path, proven: list[int]) -> None:
+def test_external_alias_move_is_reported_and_recorded_first(
+    root: Path, verified_versions: list[int]
+) -> None:
     champions(root, 1)
     move_alias(root, 4)
     assert missing_facts(history.alias_mismatch(root, MODEL), "champion", 4, 1) == []
@@ -395,29 +399,29 @@ def test_ineligible_version_is_not_promoted(
     error: type[Exception],
     facts: list[Any],
     root: Path,
-    proven: list[int],
+    verified_versions: list[int],
 ) -> None:
     champions(root, 1)
     before(root)
-    stood, proven[:] = alias(root), []
+    stood, verified_versions[:] = alias(root), []
     with raises_stating(error, MODEL, 2, *facts):
         promote(root, 2)
-    assert (alias(root), proven) == (stood, [])
+    assert (alias(root), verified_versions) == (stood, [])
 
 
-def test_unknown_version_raises(root: Path, proven: list[int]) -> None:
+def test_unknown_version_raises(root: Path, verified_versions: list[int]) -> None:
     with raises_stating(PromotionError, MODEL, 9):
         promote(root, 9, override="I want it")
 
 
 def test_override_is_recorded_and_skips_gate_but_not_golden_rows(
-    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+    root: Path, verified_versions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record_hold(root)
     result = promote(root, 2, override="agreed with risk", reason="It is urgent.")
     assert result is not None
     assert missing_facts(result.reason, "agreed with risk", "It is urgent.") == []
-    assert (result.evidence["override"], result.evidence["decision"], proven) == (
+    assert (result.evidence["override"], result.evidence["decision"], verified_versions) == (
         "agreed with risk",
         2,
         [2],
@@ -446,16 +450,18 @@ def test_golden_rows_tolerate_rounding_of_other_processors(
         promotion.verify_golden_rows(tmp_path, MODEL, 1)
 
 
-def test_current_champion_is_not_promoted_again(root: Path, proven: list[int]) -> None:
+def test_current_champion_is_not_promoted_again(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1)
     assert promote(root, 1) is None
     assert len(history.read_history(root)) == 2
 
 
-def test_rollbacks_restore_earlier_champions_in_order(root: Path, proven: list[int]) -> None:
+def test_rollbacks_restore_earlier_champions_in_order(
+    root: Path, verified_versions: list[int]
+) -> None:
     champions(root, 1, 2, 3)
     assert roll_back(root, "too many false alarms").reason == "too many false alarms"
-    assert (alias(root), proven[-1]) == (2, 2)
+    assert (alias(root), verified_versions[-1]) == (2, 2)
     assert missing_facts(roll_back(root).reason, 2) == []
     assert alias(root) == 1
     with raises_stating(PromotionError, MODEL, 1):
@@ -463,7 +469,7 @@ def test_rollbacks_restore_earlier_champions_in_order(root: Path, proven: list[i
     assert alias(root) == 1
 
 
-def test_rollback_to_altered_files_is_refused(root: Path, proven: list[int]) -> None:
+def test_rollback_to_altered_files_is_refused(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1, 2)
     shutil.rmtree(local_artifact_folder(root) / "version 1")
     with raises_stating(StoreError, MODEL, 1):
@@ -472,19 +478,19 @@ def test_rollback_to_altered_files_is_refused(root: Path, proven: list[int]) -> 
 
 
 def test_concurrent_promotions_report_the_first(
-    root: Path, proven: list[int], monkeypatch: pytest.MonkeyPatch
+    root: Path, verified_versions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champions(root, 1)
     record_decision(root, 2)
     record_decision(root, 3)
 
-    def overtaken(folder: Path, model: str, number: int) -> int:
+    def promote_meanwhile(folder: Path, model: str, number: int) -> int:
         monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
         monkeypatch.setenv("MODELBOOK_BY", "bert")
         promote(folder, 3)
         return 30
 
-    monkeypatch.setattr(promotion, "verify_golden_rows", overtaken)
+    monkeypatch.setattr(promotion, "verify_golden_rows", promote_meanwhile)
     with raises_stating(PromotionError, MODEL, 3, "bert", "promote") as exc_info:
         promote(root, 2)
     assert missing_facts(exc_info.value.expected, 1) == []
@@ -557,7 +563,7 @@ for move, steps in ((promote, (2, 4, 5, 8, 30)), (roll_back, (4, 30))):
 
 @pytest.mark.slow
 def test_interrupted_promotion_is_repaired_by_next_command(
-    root: Path, tmp_path_factory: pytest.TempPathFactory, proven: list[int]
+    root: Path, tmp_path_factory: pytest.TempPathFactory, verified_versions: list[int]
 ) -> None:
     champions(root, 1, 3)
     record_decision(root, 2)
@@ -584,13 +590,13 @@ def challengers(root: Path) -> list[int]:
     return [result.number] if result else []
 
 
-def test_challenger_is_set_and_removed(root: Path, proven: list[int]) -> None:
+def test_challenger_is_set_and_removed(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1)
     result = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
     assert (result.kind, result.action) == (history.TRAFFIC, history.START_CHALLENGE)
     assert (result.version, result.champion_before, result.champion_after) == (2, 1, 1)
     assert result.evidence["golden_rows"] == 30
-    assert (alias(root), challengers(root), proven[-1]) == (1, [2], 2)
+    assert (alias(root), challengers(root), verified_versions[-1]) == (1, [2], 2)
     result = promotion.set_challenger(root, MODEL, None, reason="", commit="c")
     assert (result.action, result.version, challengers(root)) == (history.END_CHALLENGE, 2, [])
     assert history.find_integrity_errors(root) == []
@@ -598,7 +604,7 @@ def test_challenger_is_set_and_removed(root: Path, proven: list[int]) -> None:
 
 
 def test_promoted_challenger_loses_its_alias_and_rollback_skips_challenges(
-    root: Path, proven: list[int]
+    root: Path, verified_versions: list[int]
 ) -> None:
     champions(root, 1)
     promotion.set_challenger(root, MODEL, 2, reason="", commit="c")
@@ -613,7 +619,7 @@ def test_promoted_challenger_loses_its_alias_and_rollback_skips_challenges(
     ("number", "facts"), [(None, ["challenger"]), (1, [1, "champion"]), (9, [9])]
 )
 def test_ineligible_challenger_is_refused(
-    number: int | None, facts: list[Any], root: Path, proven: list[int]
+    number: int | None, facts: list[Any], root: Path, verified_versions: list[int]
 ) -> None:
     champions(root, 1)
     with raises_stating(PromotionError, MODEL, *facts):
@@ -628,7 +634,7 @@ def run(*args: str) -> Any:
 
 
 def test_history_command_lists_newest_first_and_prints_json(
-    small_project: Any, root: Path, proven: list[int]
+    small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:
     assert small_project.root == root
     champions(root, 1)
@@ -656,7 +662,7 @@ def test_broken_history_exits_with_1(small_project: Any, root: Path) -> None:
 
 
 def test_promote_and_rollback_print_result_or_reason(
-    small_project: Any, root: Path, proven: list[int]
+    small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:
     result = run("promote", "2")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -680,7 +686,7 @@ def test_promote_and_rollback_print_result_or_reason(
 
 
 def test_moves_print_their_entries_as_json(
-    small_project: Any, root: Path, proven: list[int]
+    small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:
     champions(root, 1)
     record_decision(root, 2)
@@ -699,7 +705,7 @@ def test_moves_print_their_entries_as_json(
 
 @pytest.mark.slow
 def test_running_service_follows_promotions_without_failed_requests(
-    tmp_path: Path, frame: Any, contract: Any, proven: list[int]
+    tmp_path: Path, frame: Any, contract: Any, verified_versions: list[int]
 ) -> None:
     from test_server import ROW, run_server
     from version_store import VersionStore, fit_pipeline

@@ -58,7 +58,7 @@ ROW = {
 }  # fmt: skip
 
 
-def table(rows: int = 300) -> pd.DataFrame:
+def make_rows(rows: int = 300) -> pd.DataFrame:
     random = np.random.default_rng(0)
     born = pd.Timestamp("1960-01-01") + pd.to_timedelta(random.integers(0, 15_000, rows), unit="D")
     price, share = random.uniform(1, 5000, rows), random.uniform(0, 100, rows).round(1)
@@ -90,7 +90,7 @@ def contract() -> Contract:
 
 
 @pytest.fixture(scope="module")
-def several() -> Contract:
+def multiclass_contract() -> Contract:
     return Contract.model_validate(
         {**MESSY, "task": "multiclass", "columns": {**MESSY["columns"], "paid": KINDS}}
     )
@@ -100,7 +100,8 @@ def several() -> Contract:
 def version_store(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> VersionStore:
     result = VersionStore(tmp_path_factory.mktemp("number"))
     result.alias(
-        "champion", result.register(fit_pipeline(contract, table(), Ridge()), contract, table())
+        "champion",
+        result.register(fit_pipeline(contract, make_rows(), Ridge()), contract, make_rows()),
     )
     return result
 
@@ -136,7 +137,7 @@ def test_missing_value_texts_match_pandas() -> None:
 
 
 def test_request_rows_are_parsed_like_training_rows(contract: Contract) -> None:
-    frame, inputs = table(80), contract.input_names
+    frame, inputs = make_rows(80), contract.input_names
     body = [
         {k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124  NaN
         for row in frame[inputs].to_dict("records")
@@ -179,10 +180,10 @@ def test_json_csv_and_batch_match_the_model(
 ) -> None:
     champion = load_champion(version_store.root, BOOK)
     assert champion.scorer.is_compiled, champion.tags["scorer"]
-    frame = table(40).assign(
+    frame = make_rows(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
     )  # unseen categories
-    expected = fit_pipeline(contract, table(), Ridge()).predict(contract.select_features(frame))
+    expected = fit_pipeline(contract, make_rows(), Ridge()).predict(contract.select_features(frame))
     sheet = frame[contract.input_names].to_csv(index=False)
     with make_client(version_store.root, BOOK) as client:
         body = [{k: None if v != v else v for k, v in row.items()}  # noqa: PLR0124
@@ -208,7 +209,7 @@ def test_json_csv_and_batch_match_the_model(
 def test_batch_is_read_in_any_layout_of_the_table(
     version_store: VersionStore, tmp_path: Path
 ) -> None:
-    champion, frame = load_champion(version_store.root, BOOK), table(20)
+    champion, frame = load_champion(version_store.root, BOOK), make_rows(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
     batch.score_file(
@@ -238,14 +239,17 @@ def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) 
 
 
 def test_multiclass_response_has_class_names_and_probabilities(
-    several: Contract, tmp_path: Path
+    multiclass_contract: Contract, tmp_path: Path
 ) -> None:
-    rows = table().assign(
+    rows = make_rows().assign(
         paid=lambda t: pd.cut(t["paid"], 3, labels=["low", "middle", "high"]).astype(str)
     )
-    version_store, model = VersionStore(tmp_path), fit_pipeline(several, rows, LogisticRegression())
-    version_store.alias("champion", version_store.register(model, several, rows))
-    expected = model.predict_proba(several.select_features(pd.DataFrame([ROW])))[0]
+    version_store, model = (
+        VersionStore(tmp_path),
+        fit_pipeline(multiclass_contract, rows, LogisticRegression()),
+    )
+    version_store.alias("champion", version_store.register(model, multiclass_contract, rows))
+    expected = model.predict_proba(multiclass_contract.select_features(pd.DataFrame([ROW])))[0]
     with make_client(tmp_path, BOOK) as client:
         result = post(client, ROW).json()
         assert result["probabilities"] == pytest.approx(
@@ -274,10 +278,10 @@ def test_model_without_known_categories_is_served_uncompiled(
 
     steps = make_column_transformer((Plain(handle_unknown="ignore"), contract.categorical_features))
     model = make_pipeline(steps, Ridge()).fit(
-        contract.select_features(table()), contract.encode_target(table())
+        contract.select_features(make_rows()), contract.encode_target(make_rows())
     )
     version_store = VersionStore(tmp_path)
-    version_store.alias("champion", version_store.register(model, contract, table()))
+    version_store.alias("champion", version_store.register(model, contract, make_rows()))
     champion = load_champion(tmp_path, BOOK)
     assert not champion.scorer.is_compiled
     assert missing_facts(champion.tags["scorer"], "town") == []

@@ -19,7 +19,7 @@ from modelbook.stage import files, pipeline_spec, project, sandbox
 CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nsandbox = 'try'\n"
 
 
-def opened(name: str, cell: str = CELL) -> stage.Stage:
+def open_stage(name: str, cell: str = CELL) -> stage.Stage:
     return stage.open(name, {"In": ["", cell]})
 
 
@@ -37,7 +37,7 @@ def small_project(small_project):
 
 def run(small_project, name: str) -> None:
     """Let a stage come to its verdict, with empty products."""
-    this = opened(name)
+    this = open_stage(name)
     for key in this.product.keys() - {"nb", "report", "receipt"}:
         this.product[key].parent.mkdir(parents=True, exist_ok=True)
         this.product[key].touch()
@@ -47,9 +47,9 @@ def run(small_project, name: str) -> None:
 
 class TestSandboxProducts:
     def test_stage_reads_sandbox_products_before_build_products(self, small_project):
-        assert opened("compare").read_receipt("ingest") == {"of": "ingest"}
+        assert open_stage("compare").read_receipt("ingest") == {"of": "ingest"}
         run(small_project, "compare")
-        this = opened("finalize")
+        this = open_stage("finalize")
         assert this.read_receipt("compare") == {"of": "try"}
         assert this.read_receipt("ingest") == {"of": "ingest"}
         assert (
@@ -63,30 +63,32 @@ class TestSandboxProducts:
 
     def test_banner_names_origin_of_each_product(self, small_project):
         run(small_project, "compare")
-        banner = opened("finalize")._repr_html_().partition("<table")[0]
+        banner = open_stage("finalize")._repr_html_().partition("<table")[0]
         assert "Sandbox try" in banner
         assert "ingest from the build" in banner
         assert "compare from this sandbox" in banner
         assert "modelbook sandbox delete try --book tiny" in banner
-        assert "By hand" in opened("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
+        assert (
+            "By hand" in open_stage("explore", CELL.replace("sandbox = 'try'\n", ""))._repr_html_()
+        )
 
     def test_outdated_upstream_stage_must_run_first(self, small_project):
         run(small_project, "ingest")
         with pytest.raises(SandboxError, match=r"compare[\s\S]*ingest[\s\S]*03_compare\.ipynb"):
-            opened("finalize")
+            open_stage("finalize")
         run(small_project, "compare")
-        assert opened("finalize").read_receipt("ingest") == {"of": "try"}
+        assert open_stage("finalize").read_receipt("ingest") == {"of": "try"}
 
     def test_book_without_build_raises(self, small_project):
         (small_project.root / "models/tiny/ingest.json").unlink()
         with pytest.raises(SandboxError, match=r"'tiny' is not built\n.*\n.*ploomber build"):
-            opened("ingest")
+            open_stage("ingest")
         assert not (small_project.root / "models/tiny/sandbox").exists()
 
     @pytest.mark.parametrize("name", ["'../x'", "''", "'Try'", "3"])
     def test_invalid_sandbox_name_raises(self, small_project, name):
         with pytest.raises(SandboxError, match=r"sandbox = "):
-            opened("compare", CELL.replace("'try'", name))
+            open_stage("compare", CELL.replace("'try'", name))
 
     def test_papermill_parameter_sets_sandbox(self, small_project):
         cells = ["", CELL.replace("sandbox = 'try'\n", ""), "# Parameters\nsandbox = 'try'\n"]
@@ -103,7 +105,7 @@ class TestSandboxProducts:
 
 class TestSandboxLock:
     def test_second_kernel_is_refused_until_first_has_verdict(self, small_project):
-        opened("compare")
+        open_stage("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"
         command = [sys.executable, "-c", code]
         second_kernel = subprocess.run(
@@ -116,8 +118,8 @@ class TestSandboxLock:
         assert accepted.returncode == 0, accepted.stderr
 
     def test_same_kernel_may_reopen_sandbox(self, small_project):
-        opened("compare")
-        assert opened("explore").sandbox == opened("compare").sandbox
+        open_stage("compare")
+        assert open_stage("explore").sandbox == open_stage("compare").sandbox
 
 
 class TestCommands:
@@ -148,7 +150,7 @@ class TestCommands:
         assert tracking.count_holdout_evaluations(small_project.root, "f00") == 2
 
 
-def products(project) -> dict[str, int]:
+def list_products(project) -> dict[str, int]:
     """Products of the book, without internal files of MLflow and its clients."""
     return {
         path: time
@@ -162,7 +164,7 @@ def products(project) -> dict[str, int]:
 def test_sandbox_runs_compare_to_monitor_without_changing_book(project_copy, monkeypatch):
     root = project_copy.root
     monkeypatch.chdir(root)
-    before, champion = products(project_copy), versions.get_champion(root, "tiny").number
+    before, champion = list_products(project_copy), versions.get_champion(root, "tiny").number
     values = {"book": "tiny", "sandbox": "try"}
     quick = {"learning_budget": 0, "candidate_models": False}
     run_cells(root, "compare", {**values, **quick, "families": ["dt"]})
@@ -176,5 +178,5 @@ def test_sandbox_runs_compare_to_monitor_without_changing_book(project_copy, mon
     assert (outcome["moved"], outcome["champion"], outcome["monitored"]) == (False, champion, 1)
     monitored, _ = run_cells(root, "monitor", {**values, "interactive_rows": 0})
     assert files.read(monitored.product["receipt"])["details"]["version"] == 1
-    assert products(project_copy) == before
+    assert list_products(project_copy) == before
     assert versions.get_champion(root, "tiny").number == champion

@@ -18,15 +18,15 @@ SBOM_FOLDER = ROOT / "deploy/sbom"
 PYTHONS = re.search(r"^PYTHONS := (.+)", (ROOT / "Makefile").read_text(), re.M)[1].split()
 
 
-def python_of(dockerfile: str) -> str:
+def find_python_version(dockerfile: str) -> str:
     return re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy" / dockerfile).read_text())[1]
 
 
 @pytest.mark.parametrize(
     ("name", "lock", "python"),
     [
-        ("service", "serve", python_of("Dockerfile")),
-        ("stages", "extras", python_of("stages.Dockerfile")),
+        ("service", "serve", find_python_version("Dockerfile")),
+        ("stages", "extras", find_python_version("stages.Dockerfile")),
         *((f"run-{minor}", "run", minor) for minor in PYTHONS),
     ],
 )

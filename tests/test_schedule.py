@@ -37,7 +37,7 @@ def project_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def recorded_calls(project_root: Path) -> list[str]:
+def read_calls(project_root: Path) -> list[str]:
     return (project_root / "called").read_text().splitlines()
 
 
@@ -59,7 +59,7 @@ def test_documented_cron_line_retrains_on_exit_code_20(
         ["/bin/sh", "-c", command.replace("/srv/book", str(project_root))], cwd="/", env=MINIMAL_ENV
     )
     assert result.returncode == ends
-    assert recorded_calls(project_root) == expected_calls(retrained)
+    assert read_calls(project_root) == expected_calls(retrained)
     assert (project_root / "by").read_text() == "cron\n"
     assert (project_root / "loop.log").read_text().startswith("a verdict\n")
 
@@ -71,7 +71,7 @@ def test_loop_defaults_to_one_day_and_fails_with_failed_retrain(project_root: Pa
         [project_root / "deploy/schedule/loop.sh"],
         env={**MINIMAL_ENV, "MODELBOOK_ROOT": str(project_root)},
     )
-    assert (result.returncode, recorded_calls(project_root)) == (1, [MONITOR_ARGS, RETRAIN_ARGS])
+    assert (result.returncode, read_calls(project_root)) == (1, [MONITOR_ARGS, RETRAIN_ARGS])
     nowhere = subprocess.run(
         [project_root / "deploy/schedule/loop.sh"],
         env={**MINIMAL_ENV, "MODELBOOK_ROOT": "/no/where"},
@@ -89,7 +89,7 @@ def test_daily_rows_are_scored_when_folders_are_set(project_root: Path) -> None:
     assert not (project_root / "called").exists()
     environ |= {"SCORE_IN": "s3://lake/rows", "SCORE_OUT": "s3://lake/scores"}
     assert subprocess.run([script, "2026-11-29"], env=environ).returncode == 0
-    [call] = recorded_calls(project_root)
+    [call] = read_calls(project_root)
     day = "2026-11-29"
     assert call == (
         f"score s3://lake/rows/{day} s3://lake/scores/{day} --model champion "
@@ -128,10 +128,7 @@ class TestGitHub:
         result = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environ
         )
-        assert (result.returncode, recorded_calls(project_root)) == (
-            ends,
-            expected_calls(retrained),
-        )
+        assert (result.returncode, read_calls(project_root)) == (ends, expected_calls(retrained))
         assert (project_root / "summary").read_text().startswith("a verdict\n")
 
 
@@ -199,7 +196,7 @@ def test_airflow_dag_retrains_on_exit_code_20(
         assert decide(first.stdout.splitlines()[-1]) is retrained
     if retrained:
         assert run("retrain").returncode == 0
-    assert recorded_calls(project_root) == expected_calls(retrained)
+    assert read_calls(project_root) == expected_calls(retrained)
     assert (project_root / "by").read_text() == "Airflow one\n"
     assert requests.kwargs["op_args"] == ["{{ ti.xcom_pull(task_ids='monitor') }}"]
     assert (dag["monitor"].downstream, requests.downstream) == (requests, dag["retrain"])

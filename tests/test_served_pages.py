@@ -28,7 +28,9 @@ def server(make_frame, contract, tmp_path_factory) -> Iterator[RunningServer]:
 
 
 @contextmanager
-def opened(browser: Browser, server: RunningServer, path: str, **options: object) -> Iterator[Page]:
+def open_page(
+    browser: Browser, server: RunningServer, path: str, **options: object
+) -> Iterator[Page]:
     """Open a page of the service; asserts at the end that it made no external requests and had no errors."""
     server_url, external_urls, errors = f"http://127.0.0.1:{server.port}", [], []
     context = browser.new_context(**options)  # type: ignore[arg-type]
@@ -52,7 +54,7 @@ def opened(browser: Browser, server: RunningServer, path: str, **options: object
 
 
 def test_form_predicts_with_reasons_and_rejects_invalid_value(browser, server):
-    with opened(browser, server, "/") as page:
+    with open_page(browser, server, "/") as page:
         page.get_by_label("Size").fill("97")
         page.get_by_label("colour").select_option("2")
         page.locator(SUBMIT).click()
@@ -66,7 +68,7 @@ def test_form_predicts_with_reasons_and_rejects_invalid_value(browser, server):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_and_result_have_no_axe_violations(browser, server, scheme):
-    with opened(browser, server, "/", color_scheme=scheme, bypass_csp=True) as page:
+    with open_page(browser, server, "/", color_scheme=scheme, bypass_csp=True) as page:
         for result in ("", "97", "tall"):
             if result:
                 page.get_by_label("Size").fill(result)
@@ -76,7 +78,7 @@ def test_page_and_result_have_no_axe_violations(browser, server, scheme):
 
 
 def test_page_does_not_overflow_on_a_phone(browser, server):
-    with opened(
+    with open_page(
         browser, server, "/", viewport={"width": 390, "height": 844}, device_scale_factor=2
     ) as page:
         page.locator(SUBMIT).click()
@@ -84,7 +86,7 @@ def test_page_does_not_overflow_on_a_phone(browser, server):
 
 
 def test_api_docs_show_served_model_and_send_requests(browser, server):
-    with opened(browser, server, "/docs") as page:
+    with open_page(browser, server, "/docs") as page:
         page.locator('.opblock-post [data-path="/predict"]').click()
         page.get_by_role("button", name="Try it out").click()
         page.get_by_role("button", name="Execute").click()
@@ -95,7 +97,7 @@ def test_api_docs_show_served_model_and_send_requests(browser, server):
 
 
 def test_redoc_shows_each_field_with_its_meaning(browser, server):
-    with opened(browser, server, "/redoc") as page:
+    with open_page(browser, server, "/redoc") as page:
         expect(page.get_by_text("decides nothing, has gaps").first).to_be_visible()
         paths = page.request.get(page.url.replace("redoc", "openapi.json")).json()["paths"]
         title = paths["/predict"]["post"]["summary"]

@@ -70,7 +70,7 @@ def journaled_ids(version_store: VersionStore) -> set[str]:
         return {row[0] for row in connection.execute("select id from predictions")}
 
 
-def metric(server: RunningServer, series: str) -> float:
+def read_metric(server: RunningServer, series: str) -> float:
     lines = server.request("GET", "/metrics")[1].splitlines()
     return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(series))
 
@@ -145,7 +145,7 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
         for client in clients:
             client.is_stopped = True
             client.join(30)
-        wait(lambda: metric(server, "modelbook_journal_replaced_total") == 1)
+        wait(lambda: read_metric(server, "modelbook_journal_replaced_total") == 1)
         # Each client may have received one response while its count was read.
         later = {
             response["id"]
@@ -153,10 +153,10 @@ def test_journal_removed_under_load_is_recreated_and_loss_is_counted(version_sto
             for response in client.responses[count + 1 :]
         }
         assert later <= journaled_ids(version_store)
-        orphaned = metric(server, "modelbook_journal_orphaned_total")
+        orphaned = read_metric(server, "modelbook_journal_orphaned_total")
         total = sum(len(client.responses) for client in clients)
         assert orphaned == total - len(journaled_ids(version_store)) > 400
-        assert metric(server, "modelbook_journal_lost_total") == 0
+        assert read_metric(server, "modelbook_journal_lost_total") == 0
     assert "removed or replaced" in (version_store.root / "server.log").read_text()
 
 
@@ -317,7 +317,7 @@ def workers_of(server: RunningServer) -> list[psutil.Process]:
 
 def test_killed_worker_is_logged_and_its_gauges_are_removed(version_store):
     with run_server(version_store.root, workers=2) as server:
-        wait(lambda: metric(server, "modelbook_journal_up") == 2)
+        wait(lambda: read_metric(server, "modelbook_journal_up") == 2)
         workers_of(server)[0].kill()
         log = version_store.root / "server.log"
         wait(lambda: "a worker died" in log.read_text())
@@ -325,19 +325,19 @@ def test_killed_worker_is_logged_and_its_gauges_are_removed(version_store):
             json.loads(line) for line in log.read_text().splitlines() if "worker died" in line
         )
         assert (died["level"], died["exit_code"]) == ("error", -9)
-        wait(lambda: metric(server, "modelbook_workers") == 2)
-        wait(lambda: metric(server, "modelbook_journal_up") == 2)
+        wait(lambda: read_metric(server, "modelbook_workers") == 2)
+        wait(lambda: read_metric(server, "modelbook_journal_up") == 2)
 
 
 def test_process_metrics_cover_all_workers(version_store):
     with run_server(version_store.root, workers=2) as server:
         wait(
-            lambda: metric(server, "modelbook_journal_up") == 2
+            lambda: read_metric(server, "modelbook_journal_up") == 2
         )  # the other worker may start later
         workers = workers_of(server)
 
         def is_reported() -> bool:  # both are read at two times: until it no longer grows
-            result = metric(server, "process_resident_memory_bytes")
+            result = read_metric(server, "process_resident_memory_bytes")
             return result == pytest.approx(
                 sum(worker.memory_info().rss for worker in workers), rel=0.1
             )

@@ -44,12 +44,12 @@ TREES = GradientBoostingClassifier(n_estimators=20, random_state=0)
 
 
 @pytest.fixture(scope="module")
-def yes(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
+def binary_case(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Case:
     return tasks.get_task(contract), make_frame(seed=1), make_frame(seed=2, entities=50)
 
 
 @pytest.fixture(scope="module")
-def amount() -> Case:
+def regression_case() -> Case:
     contract = task_books.make_regression_contract()
     return (
         tasks.get_task(contract),
@@ -82,7 +82,7 @@ def fit_pipeline(case: Case, model: Any, *first_steps: Any) -> Any:
     )
 
 
-def explained(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
+def explain(case: Case, model: Any) -> tuple[Any, shap_values.ShapValues]:
     pipeline = fit_pipeline(case, model)
     return pipeline, shap_values.compute_shap_values(case[0], pipeline, *case[1:], seed=1)
 
@@ -106,26 +106,26 @@ def sum_shap_values(values: shap_values.ShapValues) -> pd.DataFrame:
         LGBMClassifier(n_estimators=20, verbosity=-1),
     ],
 )
-def test_shap_values_sum_to_log_odds_of_each_row(yes: Case, model: Any) -> None:
-    pipeline, result = explained(yes, model)
+def test_shap_values_sum_to_log_odds_of_each_row(binary_case: Case, model: Any) -> None:
+    pipeline, result = explain(binary_case, model)
     sums = sum_shap_values(result).sort_index()
-    requests = yes[0].contract.select_features(yes[2])
+    requests = binary_case[0].contract.select_features(binary_case[2])
     assert sums.index.tolist() == list(range(len(requests)))
     np.testing.assert_allclose(
         sums[""], logit(pipeline.predict_proba(requests)[:, 1]), rtol=0, atol=1e-6
     )
     assert result.unit == "the log-odds of “happened”"
     sizes = result.table["shap"].abs().groupby(result.table["feature"]).mean()
-    assert set(sizes.index) == set(yes[0].contract.feature_names)
+    assert set(sizes.index) == set(binary_case[0].contract.feature_names)
     assert sizes["size"] > 4 * sizes.drop("size").max()
 
 
 @pytest.mark.parametrize(
     "model", [DecisionTreeClassifier(max_depth=6), RandomForestClassifier(10, random_state=0)]
 )
-def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> None:
-    pipeline, result = explained(yes, model)
-    requests = yes[0].contract.select_features(yes[2])
+def test_shap_values_of_forests_sum_to_probability(binary_case: Case, model: Any) -> None:
+    pipeline, result = explain(binary_case, model)
+    requests = binary_case[0].contract.select_features(binary_case[2])
     np.testing.assert_allclose(
         sum_shap_values(result).sort_index()[""], pipeline.predict_proba(requests)[:, 1], atol=1e-6
     )
@@ -141,10 +141,10 @@ def test_shap_values_of_forests_sum_to_probability(yes: Case, model: Any) -> Non
     ],
 )
 def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
-    amount: Case, model: Any
+    regression_case: Case, model: Any
 ) -> None:
-    pipeline, result = explained(amount, model)
-    requests = amount[0].contract.select_features(amount[2])
+    pipeline, result = explain(regression_case, model)
+    requests = regression_case[0].contract.select_features(regression_case[2])
     np.testing.assert_allclose(
         sum_shap_values(result).sort_index()[""], pipeline.predict(requests), rtol=1e-6
     )
@@ -170,7 +170,7 @@ def test_shap_values_of_regression_sum_to_prediction_and_group_one_hot_columns(
     [LogisticRegression(max_iter=1000), TREES, LGBMClassifier(n_estimators=20, verbosity=-1)],
 )
 def test_shap_values_of_multiclass_sum_for_each_class(multiclass_case: Case, model: Any) -> None:
-    pipeline, result = explained(multiclass_case, model)
+    pipeline, result = explain(multiclass_case, model)
     sums = np.exp(sum_shap_values(result).sort_index()[multiclass_case[0].classes].to_numpy())
     requests = multiclass_case[0].contract.select_features(multiclass_case[2])
     np.testing.assert_allclose(
@@ -182,7 +182,7 @@ def test_shap_values_of_multiclass_sum_for_each_class(multiclass_case: Case, mod
 def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(
     multiclass_case: Case,
 ) -> None:
-    pipeline, result = explained(multiclass_case, RandomForestClassifier(10, random_state=0))
+    pipeline, result = explain(multiclass_case, RandomForestClassifier(10, random_state=0))
     requests = multiclass_case[0].contract.select_features(multiclass_case[2])
     np.testing.assert_allclose(
         sum_shap_values(result).sort_index()[multiclass_case[0].classes],
@@ -191,8 +191,8 @@ def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(
     )
 
 
-def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) -> None:
-    task, train, holdout = yes
+def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(binary_case: Case) -> None:
+    task, train, holdout = binary_case
     trial = Experiment(train, task.contract, folds=2, seed=1)
     pipeline = trial.make_default_pipeline("lr").fit(*trial.train_features_and_target())
     result = shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
@@ -207,42 +207,45 @@ def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(yes: Case) 
 @pytest.mark.parametrize(
     ("case", "model"),
     [
-        ("yes", GaussianNB()),
-        ("yes", AdaBoostClassifier(n_estimators=2)),
+        ("binary_case", GaussianNB()),
+        ("binary_case", AdaBoostClassifier(n_estimators=2)),
         ("multiclass_case", GaussianNB()),
     ],
 )
 def test_unsupported_model_has_reason_instead_of_shap_values(
     case: str, model: Any, request: pytest.FixtureRequest
 ) -> None:
-    _, result = explained(request.getfixturevalue(case), model)
+    _, result = explain(request.getfixturevalue(case), model)
     assert result.table.empty
     assert result.reason
 
 
-def test_blends_and_stacks_have_no_shap_values(yes: Case) -> None:
+def test_blends_and_stacks_have_no_shap_values(binary_case: Case) -> None:
     blend = fit_pipeline(
-        yes, VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())])
+        binary_case,
+        VotingClassifier([("lr", LogisticRegression()), ("dt", DecisionTreeClassifier())]),
     )
     stack = StackedClassifier([blend], meta_model=lambda scores: scores[0])
     explanations = [
-        shap_values.compute_shap_values(yes[0], pipeline, *yes[1:], seed=1)
+        shap_values.compute_shap_values(binary_case[0], pipeline, *binary_case[1:], seed=1)
         for pipeline in (blend, stack)
     ]
     assert all(explanation.table.empty for explanation in explanations)
     [reason] = {explanation.reason for explanation in explanations}
-    assert reason != explained(yes, GaussianNB())[1].reason
+    assert reason != explain(binary_case, GaussianNB())[1].reason
 
 
-def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(yes: Case) -> None:
+def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(binary_case: Case) -> None:
     members = [
-        fit_pipeline(yes, model)
+        fit_pipeline(binary_case, model)
         for model in (GaussianNB(), LogisticRegression(), DecisionTreeClassifier())
     ]
     blend = StackedClassifier(members, SimpleNamespace(weights=[0.5, 0.3, 0.2]))
     blend.fitted_ = members
-    result = shap_values.compute_shap_values(yes[0], blend, *yes[1:], seed=1)
-    values_of_member = shap_values.compute_shap_values(yes[0], members[1], *yes[1:], seed=1)
+    result = shap_values.compute_shap_values(binary_case[0], blend, *binary_case[1:], seed=1)
+    values_of_member = shap_values.compute_shap_values(
+        binary_case[0], members[1], *binary_case[1:], seed=1
+    )
     pd.testing.assert_frame_equal(result.table, values_of_member.table)
     assert "30%" in result.unit
 
@@ -260,20 +263,20 @@ class HalvingStep(BaseEstimator):
         return X.assign(halved=X["size"] / 2 + (50 * X["flag"] if self.mixed else 0))
 
 
-def test_columns_of_custom_transformer_are_mapped_to_their_source(yes: Case) -> None:
+def test_columns_of_custom_transformer_are_mapped_to_their_source(binary_case: Case) -> None:
     single, mixed = (
-        fit_pipeline(yes, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
+        fit_pipeline(binary_case, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
         for both in (False, True)
     )
-    result = shap_values.compute_shap_values(yes[0], single, *yes[1:], seed=1)
-    assert set(result.table["feature"]) == set(yes[0].contract.feature_names)
-    result = shap_values.compute_shap_values(yes[0], mixed, *yes[1:], seed=1)
+    result = shap_values.compute_shap_values(binary_case[0], single, *binary_case[1:], seed=1)
+    assert set(result.table["feature"]) == set(binary_case[0].contract.feature_names)
+    result = shap_values.compute_shap_values(binary_case[0], mixed, *binary_case[1:], seed=1)
     assert result.table.empty
     assert missing_facts(result.reason, "halved", "size", "flag") == []
 
 
-def test_column_without_values_has_zero_shap_values(yes: Case) -> None:
-    task, train, holdout = yes
+def test_column_without_values_has_zero_shap_values(binary_case: Case) -> None:
+    task, train, holdout = binary_case
     empty = (task, train.assign(noise=np.nan), holdout)
     first_steps = SimpleImputer(keep_empty_features=True).set_output(transform="pandas")
     columns = ["size", "noise", "flag"]
@@ -286,23 +289,23 @@ def test_column_without_values_has_zero_shap_values(yes: Case) -> None:
 
 
 def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
-    yes: Case, monkeypatch: pytest.MonkeyPatch
+    binary_case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = shap_values._raw_outputs
     monkeypatch.setattr(
         shap_values, "_raw_outputs", lambda *args: (raw(*args)[0] + 0.01, raw(*args)[1])
     )
-    result = explained(yes, LogisticRegression())[1]
+    result = explain(binary_case, LogisticRegression())[1]
     assert result.table.empty
     assert missing_facts(result.reason, 0.01) == []
 
 
 def test_deep_forests_explain_fewer_rows_and_huge_ones_none(
-    yes: Case, monkeypatch: pytest.MonkeyPatch
+    binary_case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shap_values, "TARGET_WORK", 1.0)
-    assert explained(yes, TREES)[1].table["row"].nunique() == shap_values.MIN_EXPLAINED_ROWS
+    assert explain(binary_case, TREES)[1].table["row"].nunique() == shap_values.MIN_EXPLAINED_ROWS
     monkeypatch.setattr(shap_values, "MAX_WORK", 1.0)
-    result = explained(yes, TREES)[1]
+    result = explain(binary_case, TREES)[1]
     assert result.table.empty
     assert result.reason

@@ -25,7 +25,9 @@ from modelbook.training.stacking import (
 )
 
 
-def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classification") -> Any:
+def make_experiment(
+    outcome: np.ndarray, groups: np.ndarray, learner: str = "classification"
+) -> Any:
     splits = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
         target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: splits,
@@ -33,7 +35,7 @@ def trial_of(outcome: np.ndarray, groups: np.ndarray, learner: str = "classifica
     )  # fmt: skip
 
 
-def odds(p: np.ndarray) -> np.ndarray:
+def logit(p: np.ndarray) -> np.ndarray:
     return np.log(p / (1 - p))
 
 
@@ -42,7 +44,7 @@ def overconfident() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outcomes, their true probabilities, and a model's, whose log-odds are three times too large."""
     random = np.random.default_rng(0)
     true = random.beta(2, 2, 4000)
-    output = 1 / (1 + np.exp(-3 * odds(true)))
+    output = 1 / (1 + np.exp(-3 * logit(true)))
     return (random.uniform(size=4000) < true).astype(int), true, output
 
 
@@ -51,7 +53,7 @@ def test_calibration_corrects_overconfident_probabilities(
     method: str, overconfident: tuple[np.ndarray, ...]
 ) -> None:
     outcome, true, output = overconfident
-    trial = trial_of(outcome, np.arange(4000))
+    trial = make_experiment(outcome, np.arange(4000))
     complete, result = fit_meta_model(trial, [DummyClassifier()], [output], CALIBRATORS[method])
     assert np.abs(result - true).mean() < 0.04 < np.abs(output - true).mean()
     assert sk.log_loss(outcome, result) < sk.log_loss(outcome, output) - 0.05
@@ -67,7 +69,10 @@ def test_calibrated_multiclass_probabilities_sum_to_one(method: str) -> None:
     outcome = np.array([random.choice(3, p=row) for row in true])
     output = true**3 / (true**3).sum(axis=1, keepdims=True)
     _, result = fit_meta_model(
-        trial_of(outcome, np.arange(3000)), [DummyClassifier()], [output], CALIBRATORS[method]
+        make_experiment(outcome, np.arange(3000)),
+        [DummyClassifier()],
+        [output],
+        CALIBRATORS[method],
     )
     assert result.sum(axis=1) == pytest.approx(np.ones(3000))
     assert np.abs(result - true).mean() < 0.6 * np.abs(output - true).mean()
@@ -80,10 +85,10 @@ def test_outcome_of_entity_does_not_leak_into_its_out_of_fold_prediction() -> No
     groups, outcome = np.repeat(np.arange(40), 10), np.repeat(random.integers(0, 2, 40), 10)
     output = np.repeat(random.uniform(0.05, 0.95, 40), 10)
     complete, result = fit_meta_model(
-        trial_of(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
+        make_experiment(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
     )
     assert sk.roc_auc_score(outcome, result) < 0.7
-    for _, requests in trial_of(outcome, groups).cv_splits():
+    for _, requests in make_experiment(outcome, groups).cv_splits():
         learned = np.setdiff1d(np.arange(400), requests)
         expected = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
             output[None, requests, None]
@@ -102,7 +107,7 @@ def test_stack_weights_better_model_and_keeps_meta_model_on_refit() -> None:
     good, bad = LogisticRegression(), DecisionTreeClassifier(max_depth=3, random_state=0)
     scores = [good.fit(rows, outcome).predict_proba(rows)[:, 1], random.uniform(0.1, 0.9, 800)]
     complete, result = fit_meta_model(
-        trial_of(outcome.to_numpy(), np.arange(800)), [good, bad], scores, LogisticStacker
+        make_experiment(outcome.to_numpy(), np.arange(800)), [good, bad], scores, LogisticStacker
     )
     weights = np.abs(complete.meta_model.regression.coef_[0])
     assert weights[0] > 5 * weights[1]
@@ -121,7 +126,7 @@ def test_stack_weights_better_model_and_keeps_meta_model_on_refit() -> None:
 
 def test_calibrated_stack_is_supported(overconfident: tuple[np.ndarray, ...]) -> None:
     outcome, _, output = overconfident
-    trial, rows = trial_of(outcome, np.arange(4000)), pd.DataFrame({"said": output})
+    trial, rows = make_experiment(outcome, np.arange(4000)), pd.DataFrame({"said": output})
     stack, scores = fit_meta_model(trial, [LogisticRegression()], [output], LogisticStacker)
     complete, _ = fit_meta_model(trial, [stack], [scores], SigmoidCalibrator)
     result = clone(complete).fit(rows, pd.Series(outcome)).predict_proba(rows)
@@ -134,7 +139,7 @@ def test_regression_stack_has_non_negative_weights() -> None:
     truth = random.normal(10, 3, 500)
     scores = [truth + random.normal(0, 1, 500), -truth]
     complete, result = fit_meta_model(
-        trial_of(truth, np.arange(500), "regression"),
+        make_experiment(truth, np.arange(500), "regression"),
         [LinearRegression()] * 2,
         scores,
         NonNegativeStacker,

@@ -54,7 +54,7 @@ def fit_pipeline(task: Task, frame: pd.DataFrame) -> Any:
     )
 
 
-def table(task: Task, seed: int = 0) -> pd.DataFrame:
+def make_rows(task: Task, seed: int = 0) -> pd.DataFrame:
     return task.contract.conform(
         task_books.make_regression_rows(seed)
         if task is AMOUNT
@@ -66,7 +66,7 @@ def table(task: Task, seed: int = 0) -> pd.DataFrame:
 def case(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A task, a model fitted on its table, and another table with predictions."""
     task: Task = request.param
-    model, rows = fit_pipeline(task, table(task)), table(task, 1)
+    model, rows = fit_pipeline(task, make_rows(task)), make_rows(task, 1)
     return {"task": task, "model": model, "rows": rows, "scored": task.score_rows(model, rows)}
 
 
@@ -387,7 +387,7 @@ def test_golden_rows_contain_predictions_of_task(case: dict[str, Any]) -> None:
 
 
 def test_model_that_lacks_a_class_raises() -> None:
-    frame = table(CLASSES)
+    frame = make_rows(CLASSES)
     narrow = fit_pipeline(CLASSES, frame[frame["kind"] != "high"])
     with pytest.raises(TrainingError, match=r"\b2\b.*\b3\b"):
         CLASSES.predict_scores(narrow, CLASSES.contract.select_features(frame))
@@ -450,7 +450,7 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
 
 
 def test_regression_calibration_is_mean_by_decile() -> None:
-    scored = AMOUNT.score_rows(fit_pipeline(AMOUNT, table(AMOUNT)), table(AMOUNT, 1))
+    scored = AMOUNT.score_rows(fit_pipeline(AMOUNT, make_rows(AMOUNT)), make_rows(AMOUNT, 1))
     result = metrics_ci.compute_reliability_curve(AMOUNT.select_calibration_pairs(scored), **CHANCE)
     assert result["n"].tolist() == [90] * 10
     assert result["observed"].is_monotonic_increasing
@@ -541,7 +541,7 @@ def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> No
 
 
 def test_univariate_score_is_symmetric_in_direction() -> None:
-    rows = table(AMOUNT)
+    rows = make_rows(AMOUNT)
     result, direction = AMOUNT.univariate_score(-rows["amount"], False, rows["amount"])
     assert (result, direction) == (pytest.approx(1), "lower")
 
@@ -550,16 +550,16 @@ def test_univariate_score_is_symmetric_in_direction() -> None:
 
 
 @pytest.fixture(scope="module")
-def trial_of() -> Callable[[Task], Experiment]:
+def make_experiment() -> Callable[[Task], Experiment]:
     """Each task's experiment, set up once."""
-    return cache(lambda task: Experiment(table(task).head(200), task.contract, folds=2, seed=1))
+    return cache(lambda task: Experiment(make_rows(task).head(200), task.contract, folds=2, seed=1))
 
 
 @pytest.mark.parametrize("task", [AMOUNT, CLASSES], ids=lambda task: task.name)
 def test_families_are_scored_and_tuned_by_metrics_of_task(
-    task: Task, trial_of: Callable[[Task], Experiment]
+    task: Task, make_experiment: Callable[[Task], Experiment]
 ) -> None:
-    experiment, output = trial_of(task), []
+    experiment, output = make_experiment(task), []
     base, linear = experiment.cross_validate("dummy"), experiment.cross_validate("lr")
     assert (base.status, linear.status) == ("ok", "ok"), linear.reason
     assert set(linear.mean) == set(task.pycaret_metric_names)
@@ -590,8 +590,8 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
     )  # the better of the tried settings, not the worse
 
 
-def test_blend_predicts_mean_of_its_models(trial_of: Callable[[Task], Experiment]) -> None:
-    experiment = trial_of(AMOUNT)
+def test_blend_predicts_mean_of_its_models(make_experiment: Callable[[Task], Experiment]) -> None:
+    experiment = make_experiment(AMOUNT)
     pipeline = experiment.make_blend(["lr", "dt"]).fit(experiment.features, experiment.target)
     members = [
         part.predict(pipeline[:-1].transform(experiment.features))
@@ -703,7 +703,7 @@ def test_bias_is_described_with_its_direction(task: Task) -> None:
 
 
 def test_outcome_outside_contract_is_a_violation() -> None:
-    rows = table(CLASSES)
+    rows = make_rows(CLASSES)
     case = {
         "task": CLASSES,
         "model": fit_pipeline(CLASSES, rows),
@@ -720,7 +720,7 @@ def test_outcome_outside_contract_is_a_violation() -> None:
 
 
 def test_row_without_entity_is_identified_by_its_features() -> None:
-    rows, contract = table(CLASSES), CLASSES.contract
+    rows, contract = make_rows(CLASSES), CLASSES.contract
     expected_values = contract.entity_ids(rows)
     assert expected_values.is_unique
     assert contract.entity_label == "row"
@@ -733,7 +733,7 @@ def test_row_without_entity_is_identified_by_its_features() -> None:
 
 
 def test_resamples_without_entity_draw_rows() -> None:
-    counts = bootstrap_counts(CLASSES.contract.entity_ids(table(CLASSES)).to_numpy(), 50, 0)
+    counts = bootstrap_counts(CLASSES.contract.entity_ids(make_rows(CLASSES)).to_numpy(), 50, 0)
     assert (counts.sum(axis=1) == 700).all()
     assert counts.max() > 1
 

@@ -55,7 +55,7 @@ TASK = Binary(Contract.model_validate(CONTRACT))
 METRICS = Binary.pycaret_metric_names
 
 
-def silent(*_: Any, detail: str = "") -> None:
+def ignore_progress(*_: Any, detail: str = "") -> None:
     """Progress callback that does nothing."""
 
 
@@ -67,12 +67,12 @@ def draw_scores(rows: int = 400, seed: int = 0, repeat: int = 1) -> ScoredRows:
     return ScoredRows(*(np.repeat(column, repeat) for column in (outcome, score, np.arange(rows))))
 
 
-def one_entity_each(scored: ScoredRows) -> ScoredRows:
+def with_row_entities(scored: ScoredRows) -> ScoredRows:
     """The same rows, each as its own entity."""
     return ScoredRows(scored.outcome, scored.score, np.arange(len(scored)))
 
 
-def only(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
+def evaluate_metric(scored: ScoredRows, name: str, **kwargs: Any) -> Any:
     return (
         evaluate_metrics(
             scored, TASK.metric_functions(0.4), **{"resamples": 200, "seed": 0, **kwargs}
@@ -120,7 +120,7 @@ def test_weighted_metrics_equal_metrics_of_repeated_rows() -> None:
 
 def test_certain_wrong_prediction_has_finite_log_loss() -> None:
     scored = ScoredRows(np.array([0, 1]), np.array([1.0, 0.0]), np.array([1, 2]))
-    assert 30 < only(scored, "log_loss")["value"] < 40
+    assert 30 < evaluate_metric(scored, "log_loss")["value"] < 40
 
 
 def test_select_and_baseline_keep_rows_aligned() -> None:
@@ -156,7 +156,9 @@ def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
 
         low, high = jackknife_ci(value, scored, IDENTITY, resamples=200, seed=seed)
         hits += low <= 0 <= high
-        low, high = jackknife_ci(value, one_entity_each(scored), IDENTITY, resamples=200, seed=seed)
+        low, high = jackknife_ci(
+            value, with_row_entities(scored), IDENTITY, resamples=200, seed=seed
+        )
         naive += low <= 0 <= high
     assert 0.91 <= hits / 150 <= 0.98
     assert naive / 150 < 0.8
@@ -165,13 +167,18 @@ def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
 def test_repeated_rows_of_entities_do_not_narrow_intervals() -> None:
     once, often = draw_scores(150), draw_scores(150, repeat=4)
     for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
-        assert only(often, name).tolist() == pytest.approx(only(once, name).tolist()), name
-    clustered, rowwise = only(often, "roc_auc"), only(one_entity_each(often), "roc_auc")
+        assert evaluate_metric(often, name).tolist() == pytest.approx(
+            evaluate_metric(once, name).tolist()
+        ), name
+    clustered, rowwise = (
+        evaluate_metric(often, "roc_auc"),
+        evaluate_metric(with_row_entities(often), "roc_auc"),
+    )
     assert (clustered["high"] - clustered["low"]) > 1.5 * (rowwise["high"] - rowwise["low"])
 
 
 def test_zero_resamples_give_no_interval() -> None:
-    row = only(draw_scores(), "roc_auc", resamples=0)
+    row = evaluate_metric(draw_scores(), "roc_auc", resamples=0)
     assert row["value"] > 0.5
     assert np.isnan([row["low"], row["high"]]).all()
 
@@ -180,7 +187,7 @@ def test_resamples_with_one_class_are_left_out() -> None:
     scored = ScoredRows(
         np.array([1, 0, 0, 0, 0, 0]), np.array([0.9, 0.1, 0.2, 0.3, 0.2, 0.4]), np.arange(6)
     )
-    row = only(scored, "roc_auc")
+    row = evaluate_metric(scored, "roc_auc")
     assert row["value"] == 1
     assert np.isnan([row["low"], row["high"]]).all(), "too few entities to be judged"
     for curve in (binary.roc_curve, binary.precision_recall_curve):
@@ -201,20 +208,20 @@ def test_model_has_zero_difference_to_itself() -> None:
 
 
 def test_paired_difference_is_narrower_than_unpaired() -> None:
-    candidate = draw_scores(300)
+    make_candidate = draw_scores(300)
     champion = ScoredRows(
-        candidate.outcome,
-        np.clip(candidate.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
-        candidate.entity,
+        make_candidate.outcome,
+        np.clip(make_candidate.score + np.random.default_rng(1).normal(0, 0.02, 300), 0, 1),
+        make_candidate.entity,
     )
     value, low, high = compute_paired_difference(
-        TASK, candidate, champion, "roc_auc", resamples=300, seed=0
+        TASK, make_candidate, champion, "roc_auc", resamples=300, seed=0
     )
     assert value == pytest.approx(
-        sk.roc_auc_score(candidate.outcome, candidate.score)
-        - sk.roc_auc_score(candidate.outcome, champion.score)
+        sk.roc_auc_score(make_candidate.outcome, make_candidate.score)
+        - sk.roc_auc_score(make_candidate.outcome, champion.score)
     )
-    custom = only(candidate, "roc_auc")
+    custom = evaluate_metric(make_candidate, "roc_auc")
     assert high - low < 0.3 * (custom["high"] - custom["low"])
 
 
@@ -238,21 +245,21 @@ def test_slices_are_compared_on_their_rows_and_worst_has_interval() -> None:
         {"group": np.repeat([0.0, 1.0], 450), "colour": np.tile(["1", "2", "11"], 300)}
     )
     noise = np.where(frame["group"] == 1, random.uniform(size=900), champion.score)
-    candidate = ScoredRows(champion.outcome, noise, champion.entity)
+    make_candidate = ScoredRows(champion.outcome, noise, champion.entity)
     chance = {"min_rows": 300, "resamples": 200, "seed": 0}
-    result = compare_slices_with_champion(TASK, candidate, champion, frame, 0.45, **chance)
+    result = compare_slices_with_champion(TASK, make_candidate, champion, frame, 0.45, **chance)
     assert [*zip(result["slice"], result["value"], result["n"])] == [
         ("group", "0", 450), ("group", "1", 450), ("colour", "1", 300), ("colour", "11", 300), ("colour", "2", 300),
     ]  # fmt: skip
     assert result["low"].notna().tolist() == [False, True, False, False, False]
     assert result["difference"][0] == 0
-    expected = compute_paired_difference(TASK, *(scored.select(frame["group"] == 1) for scored in (candidate, champion)), "roc_auc",
+    expected = compute_paired_difference(TASK, *(scored.select(frame["group"] == 1) for scored in (make_candidate, champion)), "roc_auc",
                       resamples=200, seed=0)  # fmt: skip
     assert result.loc[1, ["difference", "low", "high"]].tolist() == list(expected)
-    all_told = compare_slices_with_champion(TASK, candidate, champion, frame, 0.01, **chance)
+    all_told = compare_slices_with_champion(TASK, make_candidate, champion, frame, 0.01, **chance)
     assert all_told["low"].notna().tolist() == [False, True, True, True, True]
     fewer = compare_slices_with_champion(
-        TASK, candidate, champion, frame, 0.45, **{**chance, "min_rows": 301}
+        TASK, make_candidate, champion, frame, 0.45, **{**chance, "min_rows": 301}
     )
     assert fewer["slice"].tolist() == ["group", "group"]
     nobody = champion.select(np.zeros(900))
@@ -433,7 +440,7 @@ def test_tied_cheapest_thresholds_return_middle_of_longest_run(
 NAMES = config.FAMILIES["classification"]
 
 
-def candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
+def make_candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
     mean, spread = dict.fromkeys(METRICS, value), dict.fromkeys(METRICS, sd)
     noise = np.random.default_rng(len(family) + ord(family[0])).permutation([-2, -1, 0, 1, 2])
     scores = dict.fromkeys(METRICS, (value + sd * noise / 2**0.5).tolist())
@@ -442,17 +449,18 @@ def candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
 
 
 BOARD = [
-    candidate("dummy", 0.95), candidate("nb", 0.7),
+    make_candidate("dummy", 0.95), make_candidate("nb", 0.7),
     Candidate("rf", "failed", reason="ValueError: no", label="random forest"),
-    candidate("lr", 0.8),
+    make_candidate("lr", 0.8),
     Candidate("et", "skipped", reason="the budget of 1 s was spent", label="extra trees"),
-    candidate("dt", 0.795),
+    make_candidate("dt", 0.795),
 ]  # fmt: skip
 
 
 def test_summary_counts_metrics_led_by_each_family() -> None:
     baseline, second, third = (
-        candidate(family, value) for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
+        make_candidate(family, value)
+        for family, value in (("dummy", 0.5), ("lr", 0.8), ("rf", 0.9))
     )
     swapped = replace(second, mean={**second.mean, "recall": 0.95, "log_loss": 0.1})
     result = leaderboard.describe_winners(
@@ -479,7 +487,8 @@ def test_baseline_is_never_selected() -> None:
 def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     """It ranks first, but its log loss is worse than the baseline's."""
     baseline, best, second = (
-        candidate(family, value) for family, value in (("dummy", 0.5), ("rf", 0.9), ("lr", 0.8))
+        make_candidate(family, value)
+        for family, value in (("dummy", 0.5), ("rf", 0.9), ("lr", 0.8))
     )
     better = replace(second, mean={**second.mean, "log_loss": 0.4})
     board = leaderboard.build_leaderboard([baseline, best, better], "roc_auc")
@@ -535,17 +544,19 @@ def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:
 
 def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
     def compare(*candidates: Candidate) -> dict[str, Any]:
-        board = leaderboard.build_leaderboard([candidate("dummy", 0.5), *candidates], "roc_auc")
+        board = leaderboard.build_leaderboard(
+            [make_candidate("dummy", 0.5), *candidates], "roc_auc"
+        )
         return leaderboard.make_verdict_fields(board, "roc_auc", 2)
 
-    [best, second] = (candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
+    [best, second] = (make_candidate(family, value) for family, value in (("rf", 0.9), ("lr", 0.7)))
     comparison = compare(best, second)
     assert (comparison["status"], comparison["level"]) == ("clear leader", "good")
     assert missing_facts(comparison["sentences"][1], "every other") == []
     single = compare(best)["sentences"][1]
     assert "every other" not in single
     assert missing_facts(single, "one model") == []
-    close = [candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
+    close = [make_candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
     several = compare(best, second, *close)
     assert (several["status"], several["level"]) == ("no significant lead", "good")
     assert missing_facts(several["sentences"][0], "4 other", "not distinguishable") == []
@@ -560,7 +571,9 @@ def test_comparison_summary_names_leader_and_baseline(
     baseline_score: float, level: str, status: str
 ) -> None:
     result = leaderboard.make_verdict_fields(
-        leaderboard.build_leaderboard([candidate("dummy", baseline_score), *BOARD[1:]], "roc_auc"),
+        leaderboard.build_leaderboard(
+            [make_candidate("dummy", baseline_score), *BOARD[1:]], "roc_auc"
+        ),
         "roc_auc",
         61,
     )
@@ -583,10 +596,10 @@ def test_comparison_summary_names_leader_and_baseline(
 def test_partial_leaderboard_survives_interruption(tmp_path: Path) -> None:
     path, logged = tmp_path / "models" / "board.partial.parquet", []
     log_candidate = leaderboard.make_candidate_logger(path, logged.append)
-    for number, candidate in enumerate(BOARD, 1):
-        log_candidate(candidate)
+    for number, make_candidate in enumerate(BOARD, 1):
+        log_candidate(make_candidate)
         assert pd.read_parquet(path)["family"].tolist() == [
-            candidate.family for candidate in BOARD[:number]
+            make_candidate.family for make_candidate in BOARD[:number]
         ]
     assert logged == BOARD
     assert [file.name for file in path.parent.iterdir()] == ["board.partial.parquet"]
@@ -944,7 +957,7 @@ def test_families_are_skipped_after_budget(
     monkeypatch.setattr(experiment, "fold_scores", {})  # other tests search the same experiment
     logged = []
     result = compare_families(
-        experiment, ["lr", "nb"], 0.01, report_progress=silent, log_candidate=logged.append
+        experiment, ["lr", "nb"], 0.01, report_progress=ignore_progress, log_candidate=logged.append
     )
     assert [c.status for c in result] == ["ok", "skipped", "skipped"]
     assert [family for family, scores in experiment.fold_scores.items() if not scores] == [
@@ -1006,10 +1019,13 @@ def test_slow_family_is_postponed_until_others_are_scored(
         TimedExperiment(monkeypatch, **seconds),
         list(seconds),
         100,
-        report_progress=silent,
+        report_progress=ignore_progress,
         log_candidate=logged.append,
     )  # type: ignore[arg-type]
-    assert ", ".join(f"{candidate.family} {candidate.status}" for candidate in result) == statuses
+    assert (
+        ", ".join(f"{make_candidate.family} {make_candidate.status}" for make_candidate in result)
+        == statuses
+    )
     assert logged == result
 
 
@@ -1084,7 +1100,7 @@ def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
     experiment: Experiment, linear_candidate: Candidate
 ) -> None:
     table = learning_curve.compute_learning_curve(
-        experiment, "lr", "roc_auc", 1000, seed=1, report_progress=silent
+        experiment, "lr", "roc_auc", 1000, seed=1, report_progress=ignore_progress
     )
     assert table.groupby("share")["rows"].mean().to_dict() == {
         0.125: 36,
@@ -1119,11 +1135,11 @@ def test_learning_curve_stops_within_budget(
     monkeypatch.setattr(experiment, "fold_scores", {})  # of a comparison, in place of a fit
     monkeypatch.setattr(learning_curve, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     learning_curve.compute_learning_curve(
-        experiment, "lr", "roc_auc", 9, seed=1, report_progress=silent
+        experiment, "lr", "roc_auc", 9, seed=1, report_progress=ignore_progress
     )
     assert result == [0.125, 0.25, 0.5]  # 8.75 s spent; all rows would take 10 s more
     assert learning_curve.compute_learning_curve(
-        experiment, "lr", "roc_auc", 0, seed=1, report_progress=silent
+        experiment, "lr", "roc_auc", 0, seed=1, report_progress=ignore_progress
     ).empty
     assert len(result) == 3
 
@@ -1209,7 +1225,7 @@ def final_results(
     """The finalize stage's own steps, in little."""
     params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_fn=4)
     final = final_model.fit_final_model(
-        experiment, params, ["lr", "nb"], "roc_auc", report_progress=silent
+        experiment, params, ["lr", "nb"], "roc_auc", report_progress=ignore_progress
     )
     scored = TASK.score_rows(final.pipeline, holdout)
     table = evaluate_metrics(scored, final.metric_functions(TASK), resamples=100, seed=1)
@@ -1301,7 +1317,7 @@ def test_calibrated_stack_is_finalized_like_other_models(
 ) -> None:
     params = Finalize(strategy="stack", calibrate="sigmoid", resamples=100)
     result = final_model.fit_final_model(
-        experiment, params, ["lr", "dt"], "roc_auc", report_progress=silent
+        experiment, params, ["lr", "dt"], "roc_auc", report_progress=ignore_progress
     )
     assert result.name == "logistic regression + decision tree"
     assert result.threshold == find_cheapest_threshold(result.threshold_evidence)
@@ -1476,7 +1492,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
         Finalize(tune_rounds=1, time_budget=160),
         ["dt"],
         "roc_auc",
-        report_progress=silent,
+        report_progress=ignore_progress,
         spent_seconds=155,
     )
     assert missing_facts(result.search_summary, "2 min 40 s", "2 min 35 s") == []

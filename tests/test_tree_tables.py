@@ -117,7 +117,7 @@ TREES: dict[str, tuple[Any, np.ndarray, np.ndarray]] = {
 
 
 @cache
-def grown(name: str) -> Any:
+def fit_model(name: str) -> Any:
     """One of them, fitted once."""
     model, rows, outcome = TREES[name]
     return model.fit(rows, outcome)
@@ -136,7 +136,7 @@ def make_predictor_of(tmp_path: Path) -> Callable[..., TreePredictor]:
     return make_predictor
 
 
-def rows_at(masks: LeafMasks, model: Any) -> np.ndarray:
+def make_threshold_rows(masks: LeafMasks, model: Any) -> np.ndarray:
     """Rows at each threshold and on both sides, near zero, far away, and with missing values."""
     sizes = np.abs(masks.low)
     # LightGBM's zero threshold has rounding errors; CatBoost encodes missing values as the largest number.
@@ -155,8 +155,8 @@ def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", TREES)
 def test_extracted_trees_predict_like_the_estimator(name: str, make_predictor_of: Any) -> None:
-    model, fitted_rows = grown(name), TREES[name][1]
-    result = rows_at(make_leaf_masks([extract_trees(model, 4)], [0]), model)
+    model, fitted_rows = fit_model(name), TREES[name][1]
+    result = make_threshold_rows(make_leaf_masks([extract_trees(model, 4)], [0]), model)
     if fitted_rows is KINDS:  # known and unknown codes
         result[:, 2] = WIDE.choice([*range(50), np.nan], len(result))
     rows = np.vstack([result, fitted_rows])
@@ -179,7 +179,7 @@ def test_ensemble_of_several_libraries_is_one_weighted_mean(make_predictor_of: A
         ("a logarithm", "catboost of a number"),
         ("more trees than a group", "as many leaves as there may be"),
     ):
-        models, weights = [grown(name) for name in names], [0.7, 0.3]
+        models, weights = [fit_model(name) for name in names], [0.7, 0.3]
         rows = np.vstack([KINDS, KINDS])
         shares = [weight * expected_scores(model, rows) for model, weight in zip(models, weights)]
         expected = np.sum(shares, axis=0)
@@ -216,11 +216,11 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
     model, fitted_rows, outcome, small_trees = LARGE[name]
     noise = WIDE.random(len(ROWS)) < 0.2
     model.fit(fitted_rows, np.where(noise, np.roll(outcome, 1), outcome))
-    boosting = grown(small_trees)
+    boosting = fit_model(small_trees)
     predictor = make_predictor_of([model, boosting], [0.6, 0.4])
     assert (tmp_path / "kernel.onnx").is_file()
     ranges = make_leaf_masks([extract_trees(boosting, 4)], [0])
-    rows = np.vstack([rows_at(ranges, model), fitted_rows])
+    rows = np.vstack([make_threshold_rows(ranges, model), fitted_rows])
     if fitted_rows is KINDS:
         rows[:, 2] = WIDE.choice([*range(50), np.nan], len(rows))
     expected = 0.6 * expected_scores(model, rows) + 0.4 * expected_scores(boosting, rows)
@@ -232,7 +232,7 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
 def test_version_without_a_graph_of_large_trees_predicts_batches(
     make_predictor_of: Any, tmp_path: Path
 ) -> None:
-    boosting, forest = grown("two classes"), RandomForestClassifier(20, random_state=0)
+    boosting, forest = fit_model("two classes"), RandomForestClassifier(20, random_state=0)
     forest.fit(ROWS, SUM > 0)
     make_predictor_of([boosting, forest], [0.6, 0.4])
     parameters = {"width": 4, "outputs": [
@@ -249,7 +249,7 @@ def test_version_without_a_graph_of_large_trees_predicts_batches(
 def test_many_trees_with_one_split_a_level_are_in_no_booster(
     make_predictor_of: Any, tmp_path: Path
 ) -> None:
-    model, boosting = grown("catboost of many trees"), grown("histograms of three")
+    model, boosting = fit_model("catboost of many trees"), fit_model("histograms of three")
     predictor = make_predictor_of([model, boosting], [0.5, 0.5])
     text = (tmp_path / "kernel.txt").read_text()
     assert text.count("Tree=") == 20 * 6  # of the other model, and empty trees
@@ -277,7 +277,7 @@ def test_splits_of_four_levels_are_adjacent_in_a_booster() -> None:
 
 
 def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
-    masks = make_leaf_masks([extract_trees(grown("catboost of many levels"), 4)], [0])
+    masks = make_leaf_masks([extract_trees(fit_model("catboost of many levels"), 4)], [0])
     assert masks.leaf_counts.max() == 2**9 > bitmask_trees.MAX_LEAVES
     assert masks.left_leaf_mask.max() == 2**8
     assert masks.is_oblivious.all()
@@ -291,7 +291,7 @@ def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
 def test_table_size_limits_do_not_change_predictions(
     limits: dict[str, int], make_predictor_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = grown("three classes")
+    model = fit_model("three classes")
     for name, value in limits.items():
         monkeypatch.setattr(bitmask_trees, name, value)
     rows = np.vstack([HOLES, HOLES])
@@ -309,7 +309,7 @@ def test_repeated_values_are_looked_up_with_and_without_arrow(
     monkeypatch.setattr(
         bitmask_trees, "_search_distinct", lambda *args: asked_once.append(args) or once(*args)
     )
-    model, rows = grown("gaps"), np.vstack([HOLES] * 20)
+    model, rows = fit_model("gaps"), np.vstack([HOLES] * 20)
     predictions = make_predictor_of([model]).predict_many(EncodedRows.from_array(rows))
     np.testing.assert_allclose(predictions, model.predict_proba(rows), rtol=1e-12, atol=1e-13)
     assert bool(asked_once) is has_arrow
@@ -335,7 +335,7 @@ def test_unsupported_trees_raise_compile_error(model: Any, reason: str) -> None:
 def test_forest_of_many_nodes_raises_compile_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_ensemble, "MAX_FOREST_NODES", 100)
     with pytest.raises(CompileError, match="at most 100"):
-        extract_trees(grown("forest"), 4)
+        extract_trees(fit_model("forest"), 4)
 
 
 BOOSTED = {

@@ -29,7 +29,7 @@ class StatusServer:
 
 
 @contextmanager
-def receiving(*statuses: int, delay: float = 0) -> Iterator[StatusServer]:
+def start_receiver(*statuses: int, delay: float = 0) -> Iterator[StatusServer]:
     receiver = StatusServer(list(statuses), delay)
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,13 +56,13 @@ def receiving(*statuses: int, delay: float = 0) -> Iterator[StatusServer]:
 
 
 def test_verdict_is_posted_once_as_json():
-    with receiving(200) as receiver:
+    with start_receiver(200) as receiver:
         assert webhook.post_json(receiver.url, {**BODY, "cost": float("nan")}) == ""
     assert receiver.got == [(SECRET, "application/json", {**BODY, "cost": None})]
 
 
 def test_post_is_retried_on_temporary_errors():
-    with receiving(503, 429, 204) as receiver:
+    with start_receiver(503, 429, 204) as receiver:
         assert webhook.post_json(receiver.url, BODY, retry_delays=(0, 0.05, 0.05)) == ""
     assert len(receiver.got) == 3
 
@@ -75,7 +75,7 @@ def test_rejected_post_is_reported_without_the_address(
     status: int, tries: int, reason: str, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with receiving(status) as receiver:
+    with start_receiver(status) as receiver:
         error = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
     assert error.startswith(webhook.mask_url(receiver.url))
     assert SECRET not in error
@@ -86,7 +86,7 @@ def test_rejected_post_is_reported_without_the_address(
 
 
 def test_slow_or_unreachable_receiver_times_out() -> None:
-    with receiving(200, delay=5) as receiver:
+    with start_receiver(200, delay=5) as receiver:
         start_time = time.monotonic()
         result = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
         assert time.monotonic() - start_time < 4
