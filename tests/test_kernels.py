@@ -150,11 +150,15 @@ class TestConcurrentStages:
         return json.loads(lines[0])["at"], json.loads(lines[-1])["at"]
 
     def test_serial_build_runs_one_stage_at_a_time(self, serial):
-        assert self.ran(serial, "explore")[1] <= self.ran(serial, "compare")[0]
+        assert (
+            self.read_start_and_end(serial, "explore")[1]
+            <= self.read_start_and_end(serial, "compare")[0]
+        )
 
     def test_independent_stages_run_concurrently(self, built_project):
         explore, compare = (
-            self.ran(built_project.first_build, stage) for stage in ("explore", "compare")
+            self.read_start_and_end(built_project.first_build, stage)
+            for stage in ("explore", "compare")
         )
         assert explore[0] < compare[1]
         assert compare[0] < explore[1]

@@ -472,7 +472,7 @@ class KilledRetrain:
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                pytest.fail(self.said)
+                pytest.fail(self.output)
             time.sleep(0.02)
 
     @property
@@ -533,7 +533,7 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
 
     expected_values = len(history.read_history(small_project.root, "tiny"))
     retraining = KilledRetrain(small_project)
-    retraining.when(
+    retraining.wait_until(
         lambda: len(history.read_history(small_project.root, "tiny")) > expected_values
     )  # the gate has spoken, the alias not moved yet
     retraining.kill()

@@ -144,13 +144,13 @@ def test_every_page_exists_and_uses_words_of_its_task(
 
 
 def test_regression_champion_loads_in_clean_process(number: BuiltBook) -> None:
-    result = number.answers
+    result = number.predictions
     assert list(result.columns) == ["prediction"]
     assert result["prediction"].tolist() == pytest.approx([1200, 2160, 2900], abs=90)
 
 
 def test_multiclass_champion_predicts_class_names_in_clean_process(classes: BuiltBook) -> None:
-    result = classes.answers
+    result = classes.predictions
     assert list(result.columns) == [
         "prediction",
         "probability_low",
@@ -164,7 +164,7 @@ def test_multiclass_champion_predicts_class_names_in_clean_process(classes: Buil
 @pytest.mark.parametrize("book", ["number", "classes"])
 def test_service_matches_pipeline_for_each_task(book: str, request: pytest.FixtureRequest) -> None:
     built_book: BuiltBook = request.getfixturevalue(book)
-    expected = built_book.answers.to_dict("records")
+    expected = built_book.predictions.to_dict("records")
     body = ROWS.to_json(orient="records").encode()
     with built_book.project.serve() as address:
         requests = urllib.request.Request(
