@@ -162,7 +162,9 @@ def compute_verdicts(
     for index, distribution in enumerate(distributions):
         window = simulation.draw_window(str(index), distribution, outcomes=outcomes)
         evaluated_windows.append(window)
-        verdicts.append(rules.worst_verdict(windows.combine_windows(evaluated_windows, PARAMS)))
+        verdicts.append(
+            rules.find_worst_verdict(windows.combine_windows(evaluated_windows, PARAMS))
+        )
     return verdicts
 
 

@@ -17,7 +17,7 @@ from modelbook.registry.aliases import (
     CHAMPION,
     DIGEST_TAG,
     RegisteredVersion,
-    folder_digest,
+    compute_folder_digest,
     read_aliases,
 )
 from modelbook.registry.location import database_path, local_artifact_folder
@@ -97,7 +97,7 @@ def test_copied_store_uses_its_own_files(root: Path, tmp_path: Path) -> None:
 
 def test_moved_and_altered_files_raise_different_errors(root: Path) -> None:
     champion = read_aliases(root, "tiny")[CHAMPION]
-    complete = folder_digest(champion.artifact_folder)
+    complete = compute_folder_digest(champion.artifact_folder)
     (champion.artifact_folder / "more.txt").write_text("")
     with raises_stating(StoreError, "tiny", 1, "altered") as exc_info:
         champion.verify_files()
@@ -105,7 +105,7 @@ def test_moved_and_altered_files_raise_different_errors(root: Path) -> None:
     (champion.artifact_folder / "more.txt").unlink()
     champion.verify_files()
     (champion.artifact_folder / "contract.yaml").rename(champion.artifact_folder / "contract2.yaml")
-    assert folder_digest(champion.artifact_folder) != complete
+    assert compute_folder_digest(champion.artifact_folder) != complete
     shutil.rmtree(champion.artifact_folder)
     with raises_stating(StoreError, "tiny", 1, "missing") as exc_info:
         champion.verify_files()

@@ -66,7 +66,7 @@ def test_savings_are_relative_to_cheapest_constant_decision(task):
     result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
-    nobody, everybody = COSTS.constant_decision_costs(SCORED.outcome.mean())
+    nobody, everybody = COSTS.compute_constant_decision_costs(SCORED.outcome.mean())
     assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
     assert result.loc["flag everybody", "cost"] == pytest.approx(everybody)
     model = result.loc["the model"]
@@ -102,7 +102,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
         "policy"
     )
     rate = SCORED.outcome.mean()
-    nobody, everybody = COSTS.constant_decision_costs(rate)
+    nobody, everybody = COSTS.compute_constant_decision_costs(rate)
     assert everybody < nobody  # but the capacity does not suffice
     assert result.loc["flag everybody", "kind"] == business_value.BEYOND_CAPACITY
     at_random = result.loc["flag at random up to the capacity"]

@@ -15,11 +15,11 @@ from text_facts import missing_facts, numbers, raises_stating
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.dataset import (
+    compute_quick_fingerprint,
     correlation,
     data_card,
     fingerprint,
     profiling,
-    quick_fingerprint,
     read_table,
     sample_table,
     split_by_period,
@@ -118,14 +118,14 @@ def test_unreadable_table_raises_with_its_name(
 def test_quick_fingerprint_changes_with_file_content(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
-    before = quick_fingerprint("t.csv", tmp_path)
+    before = compute_quick_fingerprint("t.csv", tmp_path)
     path.touch()
-    assert quick_fingerprint("t.csv", tmp_path) == before
+    assert compute_quick_fingerprint("t.csv", tmp_path) == before
     path.write_text("a\n2\n")
-    assert quick_fingerprint("t.csv", tmp_path) != before
-    assert quick_fingerprint("rand-hie", tmp_path).startswith("statsmodels 0.")
+    assert compute_quick_fingerprint("t.csv", tmp_path) != before
+    assert compute_quick_fingerprint("rand-hie", tmp_path).startswith("statsmodels 0.")
     with pytest.raises(DataError, match=r"none\.csv"):
-        quick_fingerprint("none.csv", tmp_path)
+        compute_quick_fingerprint("none.csv", tmp_path)
 
 
 def test_fingerprint_depends_on_values_types_and_names_but_not_index(frame: pd.DataFrame) -> None:

@@ -115,7 +115,7 @@ def test_interrupted_erasure_is_completed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(erasure, "folder_digest", stop)
+        patch.setattr(erasure, "compute_folder_digest", stop)
         with pytest.raises(KeyboardInterrupt):
             forget(root, contract, "7")
     forget(root, contract, "7")

@@ -292,7 +292,7 @@ class TestLastGoodReport:
         assert failure_report.is_failure_report(report)
         assert 'href="03_compare-last-good.html"' in html
         assert "run 3: clear leader , 2024-05-06 07:08 UTC" in strip_tags(html)
-        last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        last_good_page = failure_report.get_last_good_path(report).read_text(encoding="utf-8")
         assert "It leads." in last_good_page
         [notice] = re.findall(r'<aside class="notice".*?</aside>', last_good_page)
         facts = ("run 3", "2024-05-06 07:08 UTC", '<a href="03_compare.html">')
@@ -301,16 +301,18 @@ class TestLastGoodReport:
     def test_second_failure_keeps_last_good_report(self, write_failure_page, tmp_path):
         report = self.write_good_report(tmp_path)
         write_failure_page(make_failed_notebook())
-        last_good_page = failure_report.last_good_path(report).read_text(encoding="utf-8")
+        last_good_page = failure_report.get_last_good_path(report).read_text(encoding="utf-8")
         write_failure_page(make_failed_notebook(), error_text="KeyError: 'x'")
-        assert failure_report.last_good_path(report).read_text(encoding="utf-8") == last_good_page
+        assert (
+            failure_report.get_last_good_path(report).read_text(encoding="utf-8") == last_good_page
+        )
 
     def test_last_good_report_is_removed_after_success(self, write_failure_page, tmp_path):
         self.write_good_report(tmp_path)
         write_failure_page(make_failed_notebook())
         report = self.write_good_report(tmp_path, "no lead")
         assert not failure_report.is_failure_report(report)
-        assert not failure_report.last_good_path(report).exists()
+        assert not failure_report.get_last_good_path(report).exists()
 
     def test_stage_that_never_succeeded_has_no_last_good_report(self, write_failure_page, tmp_path):
         write_failure_page(make_failed_notebook())
@@ -400,12 +402,12 @@ def test_build_writes_failure_page_and_replaces_it_after_success(
     row = index.read_text(encoding="utf-8").split('<tr class="failed">')[1].split("</tr>")[0]
     for link in ("03_compare.html", "03_compare.ipynb", "03_compare-last-good.html"):
         assert f'href="tiny/{link}"' in row
-    assert failure_report.last_good_path(report).is_file()
+    assert failure_report.get_last_good_path(report).is_file()
     result = small_project.build("--partially", "compare")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "compare" in small_project.list_executed_stages(result)
     assert not failure_report.is_failure_report(report)
-    assert not failure_report.last_good_path(report).exists()
+    assert not failure_report.get_last_good_path(report).exists()
     assert not any(notice in page.read_text(encoding="utf-8") for page in pages if page.exists())
     told_now = index.read_text(encoding="utf-8")
     assert '<tr class="failed">' not in told_now

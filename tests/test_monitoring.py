@@ -331,8 +331,8 @@ def test_batch_like_reference_is_healthy(
     )
     assert (
         max(
-            evaluation.output_distance("outcome").distance,
-            evaluation.output_distance("score").distance,
+            evaluation.measure_output_distance("outcome").distance,
+            evaluation.measure_output_distance("score").distance,
         )
         < 0.1
     )
@@ -394,9 +394,12 @@ def test_missing_outcomes_are_not_evaluated(
     for rows in (with_missing_outcomes, batch.drop(columns="happened")):
         evaluation = evaluate_window(rows)
         assert evaluation.metrics.empty
-        assert np.isnan(evaluation.output_distance("outcome").distance)
-        assert evaluation.output_distance("score").distance < 0.1
-        assert rules.worst_verdict(rules.find_issues(evaluation, PARAMS)) in ("healthy", "watch")
+        assert np.isnan(evaluation.measure_output_distance("outcome").distance)
+        assert evaluation.measure_output_distance("score").distance < 0.1
+        assert rules.find_worst_verdict(rules.find_issues(evaluation, PARAMS)) in (
+            "healthy",
+            "watch",
+        )
 
 
 def test_available_outcomes_are_evaluated(
@@ -406,7 +409,7 @@ def test_available_outcomes_are_evaluated(
     with_missing_outcomes.loc[600:, "happened"] = np.nan
     evaluation = evaluate_window(with_missing_outcomes)
     assert evaluation.metrics.equals(evaluate_window(batch.head(600)).metrics)
-    assert np.isnan(evaluation.output_distance("outcome").distance)
+    assert np.isnan(evaluation.measure_output_distance("outcome").distance)
     assert evaluation.violations.empty
 
 
@@ -452,7 +455,7 @@ def test_single_class_outcomes_have_no_metrics(
 ) -> None:
     evaluation = evaluate_window(batch.assign(happened=0))
     assert evaluation.metrics.empty
-    assert evaluation.output_distance("outcome").distance > 0.1
+    assert evaluation.measure_output_distance("outcome").distance > 0.1
 
 
 @pytest.mark.long
@@ -654,7 +657,7 @@ def test_lost_ranking_leads_to_retrain(
     evaluation = evaluate_window(permuted_outcomes)
     assert evaluation.find_metric("roc_auc")["reference"] > 0.8
     result = rules.find_issues(evaluation, PARAMS)
-    assert rules.worst_verdict(result) == "retrain"
+    assert rules.find_worst_verdict(result) == "retrain"
     [finding_sentence] = (f.sentence for f in result if f.verdict == "retrain")
     row = evaluation.find_metric("roc_auc")
     assert (
@@ -962,10 +965,10 @@ def test_drop_of_twice_the_limit_is_severe(
 
 def test_worst_verdict_wins() -> None:
     healthy, watch, retrain = (rules.Finding(verdict, "") for verdict in rules.VERDICT_ORDER)
-    assert rules.worst_verdict([healthy, retrain, watch]) == "retrain"
-    assert rules.worst_verdict([watch, healthy]) == "watch"
-    assert rules.worst_verdict([healthy]) == "healthy"
-    assert rules.worst_verdict([]) == "watch"
+    assert rules.find_worst_verdict([healthy, retrain, watch]) == "retrain"
+    assert rules.find_worst_verdict([watch, healthy]) == "watch"
+    assert rules.find_worst_verdict([healthy]) == "healthy"
+    assert rules.find_worst_verdict([]) == "watch"
 
 
 def test_findings_are_sorted_by_severity() -> None:

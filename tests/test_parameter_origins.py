@@ -99,7 +99,7 @@ class TestRetrainValues:
         assert digests(train_until=5)["ingest"] not in (before["ingest"], after["ingest"])
 
     def test_corrupt_retrain_file_raises(self, small_project):
-        retrain_overrides.overrides_path(small_project.root, "tiny").write_text(
+        retrain_overrides.get_overrides_path(small_project.root, "tiny").write_text(
             '{"train_until": 4}'
         )
         with pytest.raises(StageError, match=r"models/tiny/retrained\.json"):

@@ -221,7 +221,7 @@ def test_a_dry_run_without_a_second_environment_leaves_no_copy(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(environment_trial, "_find_leaderboard_run", lambda root, book: 1)
-    runs = history.runs_folder(root, "rand-hie")
+    runs = history.get_runs_folder(root, "rand-hie")
     (runs / "1").mkdir(parents=True)
     (runs / history.LAST_NUMBER_FILE).write_text("1\n")
     make_program = write_program(root / "programs/make", "echo $3 >>made; exit 7")

@@ -189,7 +189,7 @@ def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> Non
         assert (
             history.read_history(folder),
             history.find_integrity_errors(folder),
-            history.alias_mismatch(folder, MODEL),
+            history.describe_alias_mismatch(folder, MODEL),
         ) == ([], [], "")
 
 
@@ -313,13 +313,13 @@ def test_external_alias_move_is_reported_and_recorded_first(
 ) -> None:
     champions(root, 1)
     move_alias(root, 4)
-    assert missing_facts(history.alias_mismatch(root, MODEL), "champion", 4, 1) == []
+    assert missing_facts(history.describe_alias_mismatch(root, MODEL), "champion", 4, 1) == []
     assert roll_back(root).champion_before == 4
     assert [
         (e.action, e.champion_before, e.champion_after)
         for e in history.read_history(root, MODEL)[-2:]
     ] == [(EXTERNAL_MOVE, 1, 4), (ROLL_BACK, 4, 1)]
-    assert (alias(root), history.alias_mismatch(root, MODEL)) == (1, "")
+    assert (alias(root), history.describe_alias_mismatch(root, MODEL)) == (1, "")
 
 
 def test_concurrent_writers_are_serialized(root: Path) -> None:

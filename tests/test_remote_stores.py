@@ -42,7 +42,7 @@ from modelbook.registry import (
     store,
     versions,
 )
-from modelbook.registry.aliases import DIGEST_TAG, folder_digest
+from modelbook.registry.aliases import DIGEST_TAG, compute_folder_digest
 from modelbook.registry.location import cache_folder, database_path, display_uri, tracking_uri
 from modelbook.registry.tracking import StageRun
 from modelbook.serving import served_models
@@ -200,7 +200,7 @@ def test_champion_moves_work_on_server_like_on_file_store(root: Path) -> None:
     with pytest.raises(PromotionError, match=r"moves is version 2 now"):
         move(root, "moves", 3, 1)
     store.create_client(root).set_registered_model_alias("moves", "champion", "3")
-    assert "3" in history.alias_mismatch(root, "moves")
+    assert "3" in history.describe_alias_mismatch(root, "moves")
     assert history.reconcile(root, "moves", "c") == ""
     entries = history.read_history(root, "moves")
     assert [(e.number, e.action, e.champion_after) for e in entries] == [
@@ -314,7 +314,7 @@ def test_version_on_server_is_registered_served_and_followed(
     assert follower.refresh_aliases(machine, BOOK) == ""
     served_version = served_models.read_aliased_versions(machine, BOOK).by_alias["champion"]
     assert served_version.artifact_folder == machine / "models/cache" / version.tags[DIGEST_TAG]
-    assert folder_digest(served_version.artifact_folder) == version.tags[DIGEST_TAG]
+    assert compute_folder_digest(served_version.artifact_folder) == version.tags[DIGEST_TAG]
 
     def wait_for_version(number: int) -> None:
         deadline = time.monotonic() + 30
@@ -430,7 +430,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     assert promotion.promote(first_machine, BOOK, 1, reason="", override="the first", commit="c")
     assert served_models.load_champion(second_machine, BOOK).number == 1
     cache_folder = second_machine / "models" / "cache" / version.tags[DIGEST_TAG]
-    assert folder_digest(cache_folder) == version.tags[DIGEST_TAG]
+    assert compute_folder_digest(cache_folder) == version.tags[DIGEST_TAG]
     assert named(second_machine) == (1, 1, [])
     database.stop()
     restart = threading.Timer(1, database.start)

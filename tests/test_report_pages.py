@@ -990,12 +990,12 @@ def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
         "finalize": finalize_,
         "deploy": verdict(stage="deploy", next="improve it", details=details),
     }
-    value = brief.compared_value(receipts)
+    value = brief.find_compared_value(receipts)
     assert (value["policies"], value["champion"], value["rows"]) == (["both"], "version 1", 100)
     assert brief.next_step(receipts) == "improve it"
-    assert brief.unmet_criteria(receipts["deploy"]) == ["False", "None"]
+    assert brief.list_unmet_criteria(receipts["deploy"]) == ["False", "None"]
     older = receipts | {"deploy": verdict(stage="deploy", details=details | {"candidate": 1})}
-    assert brief.compared_value(older)["policies"] == VALUE["policies"]
+    assert brief.find_compared_value(older)["policies"] == VALUE["policies"]
     assert brief.next_step(older) == "compare"
 
 

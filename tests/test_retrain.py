@@ -503,7 +503,7 @@ def check_consistency(small_project: SmallProject) -> int:
     """Assert that alias, files and history of the champion are consistent; returns its number."""
     assert (
         history.find_integrity_errors(small_project.root),
-        history.alias_mismatch(small_project.root, "tiny"),
+        history.describe_alias_mismatch(small_project.root, "tiny"),
     ) == ([], "")
     champion = aliases.read_aliases(small_project.root, "tiny")["champion"]
     champion.verify_files()

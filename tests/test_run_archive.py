@@ -62,7 +62,7 @@ def fail(root, stage):
     """Leave the page of a failure as a build does: in place of the report, which is put aside."""
     stem = STEMS[STAGES.index(stage)]
     good = root / f"reports/tiny/{stem}.html"
-    shutil.copy(good, failure_report.last_good_path(good))
+    shutil.copy(good, failure_report.get_last_good_path(good))
     write_stage_page(
         root, stem, "failed", links=[f"{stem}-last-good.html"], mark=failure_report.FAILURE_MARKER
     )

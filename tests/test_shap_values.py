@@ -291,9 +291,9 @@ def test_column_without_values_has_zero_shap_values(binary_case: Case) -> None:
 def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
     binary_case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = shap_values._raw_outputs
+    raw = shap_values._predict_raw_outputs
     monkeypatch.setattr(
-        shap_values, "_raw_outputs", lambda *args: (raw(*args)[0] + 0.01, raw(*args)[1])
+        shap_values, "_predict_raw_outputs", lambda *args: (raw(*args)[0] + 0.01, raw(*args)[1])
     )
     result = explain(binary_case, LogisticRegression())[1]
     assert result.table.empty

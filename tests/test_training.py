@@ -400,7 +400,7 @@ def test_expected_cost_has_interval_and_constant_decision_baseline() -> None:
         cost_curve(scored, costs).set_index("threshold")["cost"].iloc[29]
     )
     assert row["low"] < row["value"] < row["high"]
-    assert row["baseline"] == min(costs.constant_decision_costs(scored.outcome.mean()))
+    assert row["baseline"] == min(costs.compute_constant_decision_costs(scored.outcome.mean()))
 
 
 @pytest.mark.parametrize(

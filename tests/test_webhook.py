@@ -108,9 +108,9 @@ def test_invalid_address_is_reported_without_showing_it(url: str) -> None:
 
 def test_address_comes_from_environment_and_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(webhook.URL_VARIABLE, raising=False)
-    assert webhook.configured_url() == ""
+    assert webhook.find_configured_url() == ""
     monkeypatch.setenv(
         webhook.URL_VARIABLE, "https://user:pass@hooks.example.com:8443/abcdef?key=1"
     )
-    assert webhook.mask_url(webhook.configured_url()) == "https://hooks.example.com:8443/***"
-    assert "abcdef" not in redact(f"it is {webhook.configured_url()}")
+    assert webhook.mask_url(webhook.find_configured_url()) == "https://hooks.example.com:8443/***"
+    assert "abcdef" not in redact(f"it is {webhook.find_configured_url()}")

@@ -307,7 +307,7 @@ class TestDoctor:
     def test_doctor_reports_wrong_kernelspec(self, tmp_path, change, state):
         kernelspec.write_kernelspec(tmp_path)
         assert kernelspec.check_kernelspec(tmp_path).ok
-        path = kernelspec.kernelspec_folder(tmp_path) / "kernel.json"
+        path = kernelspec.get_kernelspec_folder(tmp_path) / "kernel.json"
         spec = json.loads(path.read_text())
         change(spec)
         path.write_text(json.dumps(spec))

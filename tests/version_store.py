@@ -31,7 +31,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from modelbook.contract import Contract
 from modelbook.registry import aliases, history_log, store
 from modelbook.registry.aliases import DIGEST_TAG
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.location import database_path, local_artifact_folder
 from modelbook.scoring.compilation import compile_pipeline
 from modelbook.scoring.drift_reference import write_drift_reference
@@ -72,7 +72,7 @@ def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) ->
     log = history_log.open_log(root, name, create=True)
     assert log is not None
     path = artifacts.parent.relative_to(local_artifact_folder(root))
-    tags = {DIGEST_TAG: folder_digest(artifacts), **tags}
+    tags = {DIGEST_TAG: compute_folder_digest(artifacts), **tags}
     created = log.client.create_model_version(name, f"modelbook:/{path}", tags=tags)
     return int(created.version)
 
@@ -119,7 +119,7 @@ class VersionStore:
     def update_digest(self, number: int) -> None:
         """Tag a version with the digest of its files, after they were changed."""
         store.create_client(self.root).set_model_version_tag(
-            BOOK, str(number), DIGEST_TAG, folder_digest(self.folder(number))
+            BOOK, str(number), DIGEST_TAG, compute_folder_digest(self.folder(number))
         )
         aliases.refresh_aliases(self.root, BOOK)
 

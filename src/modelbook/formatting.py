@@ -139,14 +139,14 @@ def metric_between(a: float, b: float) -> float:
     return abs(rounded_a - rounded_b)
 
 
-def null_undefined_numbers(value: Any) -> Any:
+def replace_undefined_numbers(value: Any) -> Any:
     """Return the JSON data of a value, in which NaN and infinite numbers are None."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def dump_json(value: Any) -> str:
     """Return a value as indented JSON; NaN and infinite numbers, which JSON lacks, are null."""
-    return json.dumps(null_undefined_numbers(value), indent=1, ensure_ascii=False)
+    return json.dumps(replace_undefined_numbers(value), indent=1, ensure_ascii=False)
 
 
 def capitalize_first(text: str) -> str:

@@ -20,8 +20,8 @@ from modelbook.tasks.power import (
     CRITICAL,
     NORMAL,
     POWER,
+    compute_detectable_difference,
     critical_value,
-    detectable_difference,
     standard_error,
 )
 
@@ -472,7 +472,7 @@ def _rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
     """Rows on which an equal model passes with ``POWER``; 0 where no number of rows is enough."""
     if margin <= 0 or not isfinite(difference.standard_error):
         return 0
-    ratio = detectable_difference(difference.standard_error) / margin
+    ratio = compute_detectable_difference(difference.standard_error) / margin
     return round(rows * ratio**2)
 
 
@@ -481,7 +481,7 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
     error = interval.standard_error
     if not isfinite(error):
         return ""
-    smallest = bound + detectable_difference(error)
+    smallest = bound + compute_detectable_difference(error)
     return f"{POWER:.0%} power to pass with a true value of {format_metric(smallest)}"
 
 
@@ -493,7 +493,7 @@ def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str
     error = interval.standard_error
     if not isfinite(error):
         return ""
-    smallest = bound + detectable_difference(error, n_harms)
+    smallest = bound + compute_detectable_difference(error, n_harms)
     text = f"{100 * smallest:.0f} {unit}" if unit else format_metric(smallest)
     return f"{POWER:.0%} power to detect {text}"
 

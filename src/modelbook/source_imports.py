@@ -33,7 +33,7 @@ def find_imports(source: str) -> frozenset[str]:
     except SyntaxError:  # reported when the source runs
         return frozenset()
     module_strings = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
-    return _find_imported_names(_runtime_statements(tree)) | module_strings
+    return _find_imported_names(_list_runtime_statements(tree)) | module_strings
 
 
 def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
@@ -66,12 +66,12 @@ def _find_imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
+def _list_runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         is_type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if isinstance(node, BLOCKS) and not is_type_checking:
             yield node
-            yield from _runtime_statements(node)
+            yield from _list_runtime_statements(node)
 
 
 def _list_package() -> dict[str, Path]:

@@ -150,7 +150,7 @@ class ReplayResult:
                     "mean_change": total / rows,
                 }
                 for (name, value), (rows, changed_rows, total) in sorted(
-                    self.slice_totals.items(), key=_slice_sort_key
+                    self.slice_totals.items(), key=_make_slice_sort_key
                 )
             ],
             "largest_changes": self.largest_changes,
@@ -203,7 +203,7 @@ def replay_predictions(
     return result
 
 
-def _slice_sort_key(slice_total: tuple[tuple[str, str], Any]) -> tuple[str, tuple[float, str]]:
+def _make_slice_sort_key(slice_total: tuple[tuple[str, str], Any]) -> tuple[str, tuple[float, str]]:
     name, value = slice_total[0]
     return name, natural_sort_key(value)
 
@@ -244,7 +244,7 @@ def _replay_chunk(
 ) -> ReplayChunk:
     decision_rule = scorer.decision_rule
     original_scores = np.array(
-        [_journaled_scores(row, decision_rule, version_label) for row in rows]
+        [_read_journaled_scores(row, decision_rule, version_label) for row in rows]
     )
     for row in rows:
         if missing_fields := [name for name in features if name not in row["inputs"]]:
@@ -267,7 +267,7 @@ def _replay_chunk(
     )
 
 
-def _journaled_scores(
+def _read_journaled_scores(
     row: dict[str, Any], decision_rule: DecisionRule, version_label: str
 ) -> list[float]:
     classes, probabilities = [str(label) for label in decision_rule.classes], row["probabilities"]

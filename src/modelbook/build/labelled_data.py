@@ -50,7 +50,7 @@ def collect_labelled_data(
     raw = dataset.read_table(table, root, contract)
     contract.check(raw)
     table_rows = contract.conform(contract.select_training_rows(raw))
-    batch_rows_path = _batch_rows_path(root, book)
+    batch_rows_path = _get_batch_rows_path(root, book)
     batch_rows = (
         labelled_batch.select_absent_rows(
             table_rows, contract.conform(files.read(batch_rows_path)), contract
@@ -86,9 +86,9 @@ def save_labelled_data(root: Path, book: str, data: LabelledData) -> str:
     name = f"data/{book}/{JOINED_PREFIX}{dataset.fingerprint(data.frame)[:12]}.parquet"
     if not (root / name).is_file():
         files.write(root / name, data.frame)
-    files.write(_batch_rows_path(root, book), data.batch_rows)
+    files.write(_get_batch_rows_path(root, book), data.batch_rows)
     return name
 
 
-def _batch_rows_path(root: Path, book: str) -> Path:
+def _get_batch_rows_path(root: Path, book: str) -> Path:
     return root / "data" / book / "labelled.parquet"

@@ -17,7 +17,7 @@ from modelbook.stage import files, origins, project
 
 def read_build_state(root: Path, book: str) -> dict[str, dict[str, Any]]:
     """Read a book's build state by stage: digests of code and inputs, times of products."""
-    path = _state_path(root, book)
+    path = _get_state_path(root, book)
     return files.read(path) if path.is_file() else {}
 
 
@@ -34,14 +34,14 @@ def record_stage(
         },
     }
     files.write(
-        _state_path(root, params.book), {**read_build_state(root, params.book), stage: entry}
+        _get_state_path(root, params.book), {**read_build_state(root, params.book), stage: entry}
     )
 
 
 def forget_stage(root: Path, book: str, stage: str) -> None:
     """Remove the state of a stage that is about to run: it is outdated until it succeeds."""
     files.write(
-        _state_path(root, book),
+        _get_state_path(root, book),
         {name: entry for name, entry in read_build_state(root, book).items() if name != stage},
     )
 
@@ -50,7 +50,8 @@ def record_failure(root: Path, book: str, stage: str, message: str) -> None:
     """Record a failure: the stage stays outdated, even if its cause is reverted."""
     with suppress(OSError):  # full disk: the failure is reported anyway
         files.write(
-            _state_path(root, book), {**read_build_state(root, book), stage: {"failed": message}}
+            _get_state_path(root, book),
+            {**read_build_state(root, book), stage: {"failed": message}},
         )
 
 
@@ -176,5 +177,5 @@ def _is_newer(task: dict[str, Any], other: dict[str, Any]) -> bool:
     return _read_mtime(task["product"]["receipt"]) > _read_mtime(other["product"]["receipt"])
 
 
-def _state_path(root: Path, book: str) -> Path:
+def _get_state_path(root: Path, book: str) -> Path:
     return root / "models" / book / "built.json"

@@ -136,7 +136,9 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
         }
         return context | rules.summarize_verdict([], [], version.number) | no_rows_result
     findings = windows.combine_windows(history.read_windows(), params) if evaluations else []
-    _log_to_mlflow(root, book, version.number, evaluations, params, rules.worst_verdict(findings))
+    _log_to_mlflow(
+        root, book, version.number, evaluations, params, rules.find_worst_verdict(findings)
+    )
     return context | rules.summarize_verdict(findings, evaluations, version.number)
 
 
@@ -167,7 +169,7 @@ def _notify_webhook(verdict: dict[str, Any]) -> None:
     """Post the verdict to the webhook, if one is configured; a failure is only reported."""
     from modelbook.monitoring import webhook
 
-    if url := webhook.configured_url():
+    if url := webhook.find_configured_url():
         text = (
             f"{verdict['book']}: {verdict['status']}. {' '.join(verdict['sentences'])} Next: "
             f"{verdict['next']}"

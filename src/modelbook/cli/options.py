@@ -92,7 +92,7 @@ def open_journal(root: Path, book: str) -> Journal:
     """Open the journal of a book, and create it if it does not exist."""
     from modelbook.journal import Journal
 
-    journal = Journal(_journal_url(root, book), book, JOURNAL_TIMEOUT)
+    journal = Journal(_find_journal_url(root, book), book, JOURNAL_TIMEOUT)
     journal.create_tables()
     return journal
 
@@ -101,13 +101,13 @@ def find_journal(root: Path, book: str) -> Journal | None:
     """Open the journal of a book, unless it is a file that does not exist."""
     from modelbook.journal.database import default_path, default_url
 
-    is_file = _journal_url(root, book) == default_url(root, book)
+    is_file = _find_journal_url(root, book) == default_url(root, book)
     if is_file and not default_path(root, book).is_file():
         return None
     return open_journal(root, book)
 
 
-def _journal_url(root: Path, book: str) -> str:
+def _find_journal_url(root: Path, book: str) -> str:
     from modelbook.journal.database import default_url
     from modelbook.serving import settings
 

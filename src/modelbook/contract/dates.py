@@ -153,7 +153,7 @@ def format_date(timestamp: pd.Timestamp, date_format: str) -> str:
     return timestamp.isoformat() if date_format == "ISO8601" else timestamp.strftime(date_format)
 
 
-def _quarter_start(text: str) -> str | None:
+def _find_quarter_start(text: str) -> str | None:
     match = QUARTER_TEXT.fullmatch(text)
     if not match:
         return None
@@ -161,7 +161,7 @@ def _quarter_start(text: str) -> str | None:
     return f"{year}-{3 * int(quarter) - 2:02d}-01"
 
 
-def _week_start(text: str) -> str | None:
+def _find_week_start(text: str) -> str | None:
     match = WEEK_TEXT.fullmatch(text)
     try:
         return date.fromisocalendar(int(match[1]), int(match[2]), 1).isoformat() if match else None
@@ -169,7 +169,7 @@ def _week_start(text: str) -> str | None:
         return None
 
 
-_PERIOD_STARTS = {QUARTER_FORMAT: _quarter_start, WEEK_FORMAT: _week_start}
+_PERIOD_STARTS = {QUARTER_FORMAT: _find_quarter_start, WEEK_FORMAT: _find_week_start}
 
 
 def _to_date_text(value: Any) -> Any:

@@ -76,7 +76,7 @@ def find_text_layout(
     DataError
         When it is empty, has duplicate names, or another number of columns than names were given.
     """
-    lines = _first_lines(start)
+    lines = _read_first_lines(start)
     if not any(line.strip() for line in lines):
         raise DataError(
             f"{display_name} is empty",
@@ -129,7 +129,7 @@ def _fits_thousands(number: str, mark: str) -> bool:
     return bool(re.fullmatch(rf"[-+]?[1-9]\d{{0,2}}\{mark}\d{{3}}", number))
 
 
-def _first_lines(text: str) -> list[str]:
+def _read_first_lines(text: str) -> list[str]:
     lines = io.StringIO(text, newline=None)
     return [line for line, _ in zip(lines, range(SAMPLE_LINES))]
 

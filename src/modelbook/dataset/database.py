@@ -60,7 +60,7 @@ class DatabaseSource:
                 next="append one after # (modelbook new: --query)",
             )
 
-    def quick_fingerprint(self) -> str:
+    def compute_quick_fingerprint(self) -> str:
         """Digest of a SQLite file; other databases do not report changes, so URL and query."""
         if not self._sqlite_file:
             return hashlib.sha256(f"{self._redacted_url} {self._query}".encode()).hexdigest()
@@ -75,7 +75,7 @@ class DatabaseSource:
         from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
         try:
-            engine = create_engine(self._url, **self._engine_options())
+            engine = create_engine(self._url, **self._make_engine_options())
         except (ImportError, NoSuchModuleError) as error:
             driver = self._url.get_driver_name() if isinstance(error, ImportError) else ""
             install_hint = (
@@ -103,7 +103,7 @@ class DatabaseSource:
         )
         return f"SELECT * FROM {'.'.join(quoted_names)}"
 
-    def _engine_options(self) -> dict[str, Any]:
+    def _make_engine_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"no_parameters": True}  # a percent sign in a query is literal
         if self._url.get_backend_name() != "postgresql":
             return {"execution_options": options}

@@ -215,21 +215,21 @@ def _find_total_rows(
 ) -> list[list[str]]:
     """The last complete rows of the footer, in addition to ``n_ragged`` incomplete ones."""
     if layout.skip_footer is None:
-        n_rows = footers.count_total_rows(_last_cells(batches, MAX_FOOTER_LINES))
-        return _last_cells(batches, n_rows) if n_rows else []
+        n_rows = footers.count_total_rows(_read_last_cells(batches, MAX_FOOTER_LINES))
+        return _read_last_cells(batches, n_rows) if n_rows else []
     n_rows = layout.skip_footer - n_ragged
-    rows = _last_cells(batches, n_rows)
+    rows = _read_last_cells(batches, n_rows)
     _check_footer(rows, display_name)
     return rows if n_rows else []
 
 
 def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:
     """Whether only all columns of the last rows can identify a footer."""
-    first_cells = [cells[0] for cells in _last_cells(batches, MAX_FOOTER_LINES)]
+    first_cells = [cells[0] for cells in _read_last_cells(batches, MAX_FOOTER_LINES)]
     return bool(layout.skip_footer) or any(map(footers.may_be_total, first_cells))
 
 
-def _last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str]]:
+def _read_last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str]]:
     """Return the cells of the last rows."""
     if not batches or count <= 0:
         return []

@@ -126,7 +126,9 @@ def measure_independence(
     local_draws = _draw_from_neighbourhoods(train_matrix, neighbours, rng)
     draw_distances, _ = index.kneighbors(local_draws)
     is_near = _is_near_copy(distances)
-    chance = max(_chance_by_dimension(distances), float(_is_near_copy(draw_distances).mean()))
+    chance = max(
+        _estimate_chance_by_dimension(distances), float(_is_near_copy(draw_distances).mean())
+    )
     is_exact = contract.hash_features(holdout).isin(set(contract.hash_features(train)))
     return HoldoutIndependence(
         len(holdout), float(is_exact.mean()), float(is_near.mean()), min(chance, 1.0)
@@ -379,7 +381,7 @@ def _is_near_copy(distances: np.ndarray) -> np.ndarray:
     return (distances[:, 0] <= NEAR_RATIO * distances[:, -1]) & (distances[:, -1] > 0)
 
 
-def _chance_by_dimension(distances: np.ndarray) -> float:
+def _estimate_chance_by_dimension(distances: np.ndarray) -> float:
     """Share of near copies expected in a smooth density of the neighbourhoods' dimension.
 
     In ``m`` dimensions the ratio of two distances, to the power of ``m``, is the ratio of the

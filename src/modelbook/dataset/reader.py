@@ -239,9 +239,9 @@ def _check_values(values: pd.Series, table: str) -> None:
         )
 
 
-def quick_fingerprint(table: str, root: Path) -> str:
+def compute_quick_fingerprint(table: str, root: Path) -> str:
     """Cheap change detection: a version, a digest, or the server's metadata (ETag, size, mtime)."""
-    return resolve_source(table, root).quick_fingerprint()
+    return resolve_source(table, root).compute_quick_fingerprint()
 
 
 def sort_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -100,8 +100,8 @@ def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
         remedy += "; or merge rare classes, in table and contract"
     raise DataError(
         f"the split leaves {format_count(len(rows), 'row')} and {n_targets} "
-        f"{_target_noun(contract)} for {side}",
-        expected=f"rows of {_required_targets(contract)} on both sides",
+        f"{_get_target_noun(contract)} for {side}",
+        expected=f"rows of {_describe_required_targets(contract)} on both sides",
         next=remedy,
     )
 
@@ -130,11 +130,11 @@ def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrateg
         )
 
 
-def _target_noun(contract: Contract) -> str:
+def _get_target_noun(contract: Contract) -> str:
     return "class(es)" if contract.classes else "value(s) of the target"
 
 
-def _required_targets(contract: Contract) -> str:
+def _describe_required_targets(contract: Contract) -> str:
     if not contract.classes:
         return "several values"
     return "both classes" if len(contract.classes) == 2 else f"all {len(contract.classes)} classes"

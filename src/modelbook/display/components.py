@@ -113,7 +113,7 @@ class Figure:
     def _render_image(self) -> str:
         if self.figure is None:
             return f'<p class="nothing">{escape(self.alt)}</p>'
-        svg, width = self.to_svg(), _pixel_width(self.figure)
+        svg, width = self.to_svg(), _measure_pixel_width(self.figure)
         picture = (
             _render_svg(self.figure, svg, self.alt)
             if len(svg) <= MAX_SVG_BYTES
@@ -245,14 +245,18 @@ def _render_svg(figure: Drawing, svg: str, alt: str) -> str:
     from modelbook.display import narrow  # it draws with plotting, which imports this module
 
     redrawn = narrow.redraw_narrow(figure)
-    picture = style.make_embeddable(svg, alt, _pixel_width(figure), has_narrow=redrawn is not None)
+    picture = style.make_embeddable(
+        svg, alt, _measure_pixel_width(figure), has_narrow=redrawn is not None
+    )
     if redrawn is None:
         return picture
     narrow_svg = Figure(redrawn, alt=alt).to_svg()
-    return picture + style.make_embeddable(narrow_svg, alt, _pixel_width(redrawn), is_narrow=True)
+    return picture + style.make_embeddable(
+        narrow_svg, alt, _measure_pixel_width(redrawn), is_narrow=True
+    )
 
 
-def _pixel_width(figure: Drawing) -> int:
+def _measure_pixel_width(figure: Drawing) -> int:
     return round(figure.get_figwidth() * style.PIXELS_PER_INCH)
 
 
@@ -270,7 +274,7 @@ def _render_table(
         is_numeric(visible_rows.iloc[:, position]) for position in range(visible_rows.shape[1])
     ]
     cell_formatters = column_formatters(visible_rows, formats)
-    column_names = [_column_label(column).replace("_", " ") for column in visible_rows.columns]
+    column_names = [_get_column_label(column).replace("_", " ") for column in visible_rows.columns]
     header_texts = ([str(visible_rows.index.name or "")] if index else []) + column_names
     alignments = ([False] if index else []) + right_aligned
     header_html = "".join(
@@ -279,10 +283,12 @@ def _render_table(
     )
     body_html = ""
     for label, cells in zip(
-        visible_rows.index, _body_cells(visible_rows, cell_formatters, right_aligned), strict=True
+        visible_rows.index,
+        _render_body_cells(visible_rows, cell_formatters, right_aligned),
+        strict=True,
     ):
         row_header = (
-            [_render_cell("th", _column_label(label), False, ' scope="row"')] if index else []
+            [_render_cell("th", _get_column_label(label), False, ' scope="row"')] if index else []
         )
         body_html += f"<tr>{''.join(row_header + cells)}</tr>"
     title, explanation = _split_caption(caption)
@@ -308,7 +314,7 @@ def _split_caption(caption: str) -> tuple[str, str]:
     return title + stop.strip(), explanation
 
 
-def _body_cells(
+def _render_body_cells(
     frame: pd.DataFrame, cell_formatters: list[Callable[[Any], str]], right_aligned: list[bool]
 ) -> list[list[str]]:
     # column by column: iterrows would change the values' types
@@ -331,7 +337,7 @@ def _render_cell(tag: str, text: str, is_right_aligned: bool, attributes: str = 
     return f"<{tag}{attributes}{alignment}>{escape(text)}</{tag}>"
 
 
-def _column_label(label: Any) -> str:
+def _get_column_label(label: Any) -> str:
     if isinstance(label, tuple):
         return " · ".join(str(part) for part in label if str(part))
     return str(label)

@@ -66,7 +66,7 @@ def compute_height(n_rows: int, *, row_height: float = 0.3, base_height: float =
     return base_height + row_height * max(n_rows, 1)
 
 
-def drawable_rows(
+def select_drawable_rows(
     frame: pd.DataFrame | None, columns: Sequence[str], required: Sequence[str]
 ) -> pd.DataFrame | None:
     """Return the rows of a frame that can be drawn; None if there are none.
@@ -102,7 +102,7 @@ def drawing(
     def decorate(draw: DrawFunction) -> DrawFunction:
         @functools.wraps(draw)
         def wrapper(frame: pd.DataFrame | None, *args: Any, **kwargs: Any) -> Any:
-            data = drawable_rows(frame, [*required, *optional], required)
+            data = select_drawable_rows(frame, [*required, *optional], required)
             if data is None:
                 return empty_figure(subject)
             figure = draw(data, *args, **kwargs)
@@ -335,7 +335,7 @@ def set_thousands_format(axis: Any) -> None:
     axis.set_major_formatter("{x:,g}")
 
 
-def padded_limits(*values: Any, margin: float = 0.08) -> tuple[float, float]:
+def compute_padded_limits(*values: Any, margin: float = 0.08) -> tuple[float, float]:
     """Return axis limits with a margin around all values."""
     flat = [
         float(value)

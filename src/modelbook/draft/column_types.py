@@ -178,7 +178,7 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
     markers = list(declared_markers)
     for name in filter(lambda name: parsing.contains_text(frame[name]), frame):
         values = parsing.mask_missing_markers(frame[name], declared_markers)
-        texts = _distinct_texts(values.dropna())
+        texts = _list_distinct_texts(values.dropna())
         column_markers = [
             text for text in COMMON_MISSING_MARKERS if text in texts or text.title() in texts
         ]
@@ -235,7 +235,7 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     low, high = float(numbers.min()), float(numbers.max())
     if values.dtype.kind in "iu" and max(abs(low), abs(high)) >= 2**53:
         texts = values.astype(str)
-        return _guess_words(guess, texts, _distinct_texts(texts))
+        return _guess_words(guess, texts, _list_distinct_texts(texts))
     is_integer = bool((numbers % 1 == 0).all()) and abs(low) < 2**53 and abs(high) < 2**53
     range_text = f"{_format_number(low)} to {_format_number(high)}"
     if set(numbers.unique()) == {0.0, 1.0}:
@@ -271,7 +271,7 @@ def _guess_text(
     if all(isinstance(value, bool | np.bool_) for value in values.unique()):
         _guess_number(guess, values.astype(bool))
         return
-    texts = _distinct_texts(values)
+    texts = _list_distinct_texts(values)
     date_texts = [text for text in texts if DATE_PATTERN.fullmatch(text)]
     if all(map(DIGITS.fullmatch, texts)) and _holds_days(pd.to_numeric(pd.Series(texts))):
         _guess_date(guess, values, "%Y%m%d")
@@ -308,7 +308,7 @@ def _guess_numbers_with_odd_texts(
     plain_values, odd_texts = _split_odd_texts(values, texts)
     if not odd_texts:
         return False
-    numeric_texts = _distinct_texts(values[plain_values])
+    numeric_texts = _list_distinct_texts(values[plain_values])
     if not _guess_numeric_text(guess, values[plain_values], numeric_texts, decimal):
         return False
     guess.markers = odd_texts
@@ -377,11 +377,11 @@ def _find_number_reading(
         mark = decimal if decimal in marks else marks[0]
         if len(marks) == 2 and decimal is None:
             _ask_decimal(guess, texts, mark)
-        return _number_keys("number", mark), "numbers with separators"
+        return _make_number_keys("number", mark), "numbers with separators"
     for kind in formats:
         if kind == "percent" and not any("%" in text for text in texts):
             continue
-        if kind == "unit" and len({_unit_of(text) for text in texts}) > 1:
+        if kind == "unit" and len({_find_unit(text) for text in texts}) > 1:
             continue
         for mark in (".", ","):
             if _are_numbers(texts, kind, mark):
@@ -391,11 +391,11 @@ def _find_number_reading(
                     guess.add_question("parsed", example=example, number=number, parse=kind)
                 if kind == "currency" and len(currencies := _find_currencies(texts)) > 1:
                     guess.add_question("currencies", examples=", ".join(currencies[:4]))
-                return _number_keys(kind, mark), TEXT_FORMATS[kind]
+                return _make_number_keys(kind, mark), TEXT_FORMATS[kind]
     return None
 
 
-def _number_keys(kind: str, mark: str) -> dict[str, str]:
+def _make_number_keys(kind: str, mark: str) -> dict[str, str]:
     return {"parse": kind} | ({"decimal": mark} if mark == "," else {})
 
 
@@ -416,7 +416,7 @@ def _find_currencies(texts: list[str]) -> list[str]:
     return sorted({match[0] for text in texts if (match := CURRENCY.search(text))})
 
 
-def _unit_of(text: str) -> str:
+def _find_unit(text: str) -> str:
     match = parsing.UNIT.search(text)
     return match[0].strip().lower() if match else ""
 
@@ -530,7 +530,7 @@ def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | No
     series = pd.Series(texts, dtype=object)
     parsed_by_format = {
         date_format: dates.parse_timestamps(series, date_format)
-        for date_format in _plausible_formats(texts)
+        for date_format in _find_plausible_formats(texts)
     }
     fitting = [
         date_format for date_format, parsed in parsed_by_format.items() if parsed.notna().all()
@@ -543,7 +543,7 @@ def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | No
     return None
 
 
-def _plausible_formats(texts: list[str]) -> list[str]:
+def _find_plausible_formats(texts: list[str]) -> list[str]:
     """The formats that read one of a few texts: trying each on all takes long."""
     sample = texts[:: max(1, len(texts) // 20)]
     values = pd.Series(sample, dtype=object)
@@ -612,7 +612,7 @@ def _are_numbers(texts: list[str], kind: parsing.NumberFormat, mark: parsing.Dec
     return not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts)
 
 
-def _distinct_texts(values: pd.Series) -> list[str]:
+def _list_distinct_texts(values: pd.Series) -> list[str]:
     return [text for value in _sample_distinct(values) if (text := str(value).strip())]
 
 

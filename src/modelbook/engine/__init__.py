@@ -135,10 +135,10 @@ def _check_connection(name: str, scheduler: str | None) -> None:
     try:
         socket.create_connection((match[1], int(match[2])), CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
-        raise unreachable_error(name, scheduler, error) from None
+        raise make_unreachable_error(name, scheduler, error) from None
 
 
-def unreachable_error(name: str, scheduler: str | None, error: Exception) -> EngineError:
+def make_unreachable_error(name: str, scheduler: str | None, error: Exception) -> EngineError:
     """Return the error for a scheduler that does not respond."""
     message = str(error).splitlines()[0] if str(error) else type(error).__name__
     return EngineError(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from distributed import Client
 
-from modelbook.engine import CONNECT_TIMEOUT, Engine, unreachable_error
+from modelbook.engine import CONNECT_TIMEOUT, Engine, make_unreachable_error
 from modelbook.engine.worker import run_item
 from modelbook.errors import EngineError
 
@@ -45,4 +45,4 @@ def _make_client(scheduler: str | None) -> Client:
             processes=True, threads_per_worker=1, dashboard_address=None, set_as_default=False
         )
     except (OSError, ValueError) as error:
-        raise unreachable_error("dask", scheduler, error) from None
+        raise make_unreachable_error("dask", scheduler, error) from None

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ray
 
-from modelbook.engine import Engine, unreachable_error
+from modelbook.engine import Engine, make_unreachable_error
 from modelbook.engine.worker import run_item
 
 
@@ -18,7 +18,7 @@ def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
     try:
         ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises Exception itself when it does not start in time
-        raise unreachable_error("ray", scheduler, error) from None
+        raise make_unreachable_error("ray", scheduler, error) from None
     try:
         work_ref, task = ray.put(pickled_work), ray.remote(max_retries=3)(run_item)
         yield Engine(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from modelbook.engine import Engine, unreachable_error
+from modelbook.engine import Engine, make_unreachable_error
 from modelbook.engine.worker import run_item
 from modelbook.errors import EngineError
 
@@ -72,4 +72,4 @@ def _make_session(scheduler: str | None) -> SparkSession:
             .getOrCreate()
         )
     except Exception as error:  # errors from Java have many types
-        raise unreachable_error("spark", scheduler, error) from None
+        raise make_unreachable_error("spark", scheduler, error) from None

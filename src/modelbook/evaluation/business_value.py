@@ -524,7 +524,7 @@ def shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
     gains, capacity = value["gains"], value["capacity"]
     if not gains:
         return []
-    shares = {round(100 * share) for share in SHOWN_SHARES} | {gain_position(capacity) + 1}
+    shares = {round(100 * share) for share in SHOWN_SHARES} | {find_gain_position(capacity) + 1}
     rows = [{name: gains[name][share - 1] for name in gains} for share in sorted(shares)]
     return [
         row | {f"lift{end}": row[f"reached{end}"] / row["share"] for end in ("", "_low", "_high")}
@@ -532,7 +532,7 @@ def shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
     ]
 
 
-def gain_position(share: float) -> int:
+def find_gain_position(share: float) -> int:
     """Position in ``compute_gains`` of the share that is nearest."""
     return min(max(round(100 * share), 1), 100) - 1
 

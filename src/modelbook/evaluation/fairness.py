@@ -12,7 +12,12 @@ from modelbook.contract import Contract
 from modelbook.evaluation.metrics_ci import compute_metric_with_ci, select_groups
 from modelbook.tasks.base import Task
 from modelbook.tasks.metrics import MetricFunction
-from modelbook.tasks.power import CRITICAL, critical_value, detectable_difference, standard_error
+from modelbook.tasks.power import (
+    CRITICAL,
+    compute_detectable_difference,
+    critical_value,
+    standard_error,
+)
 from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
@@ -124,7 +129,9 @@ def summarize_gaps(
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append(row)
         elif max(row["high"], -row["low"]) > relevant_gap * scale:
-            reach = detectable_difference(error, n_gaps) / (max(relevant_gap, SMALLEST_GAP) * scale)
+            reach = compute_detectable_difference(error, n_gaps) / (
+                max(relevant_gap, SMALLEST_GAP) * scale
+            )
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
         else:
             small.append(row)

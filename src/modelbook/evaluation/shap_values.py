@@ -121,9 +121,9 @@ def _explain_member(
     preprocessing, model = pipeline[:-1], pipeline.steps[-1][1]
     background = preprocessing.transform(_sample_rows(train, MAX_BACKGROUND_ROWS, seed))
     explainer = _make_explainer(task, model, background)
-    sample = _sample_rows(rows, _affordable_rows(explainer), seed)
+    sample = _sample_rows(rows, _count_affordable_rows(explainer), seed)
     model_input = preprocessing.transform(sample)
-    raw_outputs, unit = _raw_outputs(task, model, model_input)
+    raw_outputs, unit = _predict_raw_outputs(task, model, model_input)
     if weight < 1:
         unit = f"{unit} in the model with {weight:.0%} of the ensemble's weight"
     contributions = explainer.compute(model_input)
@@ -181,9 +181,9 @@ def _make_explainer(task: Task, model: Any, background: pd.DataFrame) -> _Explai
             "the model is neither linear nor a tree ensemble with exact SHAP values"
         )
     first_row = background.head(1)
-    initial = _raw_outputs(task, model, first_row)[0] - trees.compute_contributions(first_row).sum(
-        axis=1
-    )  # the initial prediction of a boosting
+    initial = _predict_raw_outputs(task, model, first_row)[0] - trees.compute_contributions(
+        first_row
+    ).sum(axis=1)  # the initial prediction of a boosting
 
     def compute(features: pd.DataFrame) -> np.ndarray:
         contributions = trees.compute_contributions(features)
@@ -227,7 +227,7 @@ def _move_outputs_last(values: np.ndarray) -> np.ndarray:
     return values[:, :, None] if values.ndim == 2 else np.moveaxis(values, 1, 2)
 
 
-def _affordable_rows(explainer: _Explainer) -> int:
+def _count_affordable_rows(explainer: _Explainer) -> int:
     """How many rows can be explained in some seconds."""
     work = explainer.work * explainer.output_count
     min_rows = -(-MIN_EXPLAINED_ROWS // explainer.output_count)
@@ -236,24 +236,26 @@ def _affordable_rows(explainer: _Explainer) -> int:
     return int(np.clip(TARGET_WORK / max(work, 1.0), min_rows, MAX_EXPLAINED_ROWS))
 
 
-def _raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
+def _predict_raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
     """The additive output of the model, shape (rows, outputs), and its unit."""
     target_phrase = task.phrases()["target"]
     if task.experiment_type == "regression":
-        return _output_columns(model.predict(features)), target_phrase
+        return _select_output_columns(model.predict(features)), target_phrase
     if hasattr(model, "decision_function"):
-        return _output_columns(
+        return _select_output_columns(
             model.decision_function(features)
         ), f"the log-odds of {target_phrase}"
     raw_option = "raw_score" if hasattr(model, "booster_") else "output_margin"
     if hasattr(model, "booster_") or hasattr(model, "get_booster"):
-        return _output_columns(
+        return _select_output_columns(
             model.predict(features, **{raw_option: True})
         ), f"the log-odds of {target_phrase}"
-    return _output_columns(model.predict_proba(features)), f"the probability of {target_phrase}"
+    return _select_output_columns(
+        model.predict_proba(features)
+    ), f"the probability of {target_phrase}"
 
 
-def _output_columns(outputs: Any) -> np.ndarray:
+def _select_output_columns(outputs: Any) -> np.ndarray:
     """One column for binary and regression, one per class for multiclass."""
     columns = np.asarray(outputs, dtype=float)
     columns = columns[:, None] if columns.ndim == 1 else columns

@@ -273,7 +273,7 @@ def _copy_project(root: Path, book: str, number: int, folder: Path) -> None:
     for path in (root / "data").glob("*"):
         if path not in generated:
             (folder / "data" / path.name).symlink_to(path.resolve())
-    runs, copied_runs = history.runs_folder(root, book), history.runs_folder(folder, book)
+    runs, copied_runs = history.get_runs_folder(root, book), history.get_runs_folder(folder, book)
     for name in (str(number), "figures"):
         if (runs / name).is_dir():
             shutil.copytree(runs / name, copied_runs / name)

@@ -36,7 +36,7 @@ from modelbook.registry.aliases import (
     refresh_aliases,
     set_version_tags,
 )
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.exports import PARTS_FOLDER, ROWS_FILE
 from modelbook.registry.location import list_downloads
 
@@ -188,7 +188,7 @@ def _erase_from_files(
         _erase_rows(path, selection)
         if count and version.source_uri:
             artifact_storage.replace_file(path, version.source_uri)
-        digest = folder_digest(folder)
+        digest = compute_folder_digest(folder)
     set_version_tags(root, version, {DIGEST_TAG: digest, ERASING_TAG: None})
     erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
     erasure.version_rows[version.number] = count

@@ -213,7 +213,7 @@ def _score_holdout(
     table = _read_holdout(root, candidate.name, champion)
     if table is None or not _is_same(candidate, champion):
         return None
-    if not _needed_columns(candidate, champion) <= set(table):
+    if not _list_needed_columns(candidate, champion) <= set(table):
         return None
     is_unseen = _is_unseen(candidate, table)
     has_scores = champion is not None and _has_reference(champion)
@@ -240,7 +240,7 @@ def _score_holdout(
     )
 
 
-def _needed_columns(candidate: ModelVersion, champion: ModelVersion | None) -> set[str]:
+def _list_needed_columns(candidate: ModelVersion, champion: ModelVersion | None) -> set[str]:
     contract = candidate.contract
     sensitive = contract.columns_with_role("sensitive")
     needed = {contract.target, *contract.feature_names, *contract.slices, *sensitive}

@@ -182,14 +182,14 @@ def require_committed(root: Path) -> None:
 
 def read_template() -> dict[str, str]:
     """Return the files of this version's template by name."""
-    folder, project_folder = _template_folder(), Path(__file__).with_name("project_files")
+    folder, project_folder = _find_template_folder(), Path(__file__).with_name("project_files")
     files = {
         path.relative_to(folder).as_posix(): _read(path)
         for pattern in SHARED_PATTERNS
         for path in sorted(folder.glob(pattern))
         if path.is_file()
     }
-    requirement = _requirement()
+    requirement = _make_requirement()
     project_files = {
         name: _read(project_folder / source).replace("@MODELBOOK@", requirement)
         for source, name in PROJECT_FILES.items()
@@ -207,14 +207,14 @@ def read_record(root: Path) -> dict[str, Any]:
     return json.loads(_read(root / RECORD_FILE))
 
 
-def _template_folder() -> Path:
+def _find_template_folder() -> Path:
     """Return the folder of the template: in an installed package, or the clone."""
     package = Path(modelbook.__file__).parent
     installed = package / "template"
     return installed if installed.is_dir() else package.parents[1]
 
 
-def _requirement() -> str:
+def _make_requirement() -> str:
     """Return what pip installs this Modelbook from: its version, or the folder of a clone."""
     try:
         text = distribution("modelbook").read_text("direct_url.json")

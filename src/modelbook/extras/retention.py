@@ -126,7 +126,7 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
 
 def _find_needed(root: Path, book: str) -> dict[int, str]:
     """Return versions that must stay, with the reason."""
-    champions = history.recorded_champions(history.read_history(root, book))
+    champions = history.list_recorded_champions(history.read_history(root, book))
     needed = {number: "former champion" for number in champions if number is not None}
     with connection.convert_errors(root):
         aliases = find_alias_numbers(create_client(root), book)

@@ -111,7 +111,7 @@ class _LinkParser(HTMLParser):
         ]
 
 
-def _marker_text(names: list[str]) -> str:
+def _make_marker_text(names: list[str]) -> str:
     return "Reports of Modelbook. Open index.html. These files belong to it:\n" + "".join(
         f"{name}\n" for name in names
     )
@@ -126,7 +126,7 @@ def _write_zip(reports: Path, out: Path, names: list[str]) -> None:
     ):
         for name in names:
             archive.write(reports / name, name)
-        archive.writestr(MARKER_FILE, _marker_text(names))
+        archive.writestr(MARKER_FILE, _make_marker_text(names))
 
 
 def _is_site_archive(out: Path) -> bool:
@@ -145,7 +145,7 @@ def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
     earlier_names = marker.read_text(encoding="utf-8").splitlines()[1:] if marker.is_file() else []
     out.mkdir(parents=True, exist_ok=True)
     # First, so that an interrupted copy is still recognized.
-    marker.write_text(_marker_text(sorted({*earlier_names, *names})), encoding="utf-8")
+    marker.write_text(_make_marker_text(sorted({*earlier_names, *names})), encoding="utf-8")
     # The index last, so that it never links to a missing file.
     for name in sorted(names, key=lambda name: name == INDEX_PAGE):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
     for name in set(earlier_names) - set(names):
         if (out / name).resolve().is_relative_to(out):
             (out / name).unlink(missing_ok=True)
-    marker.write_text(_marker_text(names), encoding="utf-8")
+    marker.write_text(_make_marker_text(names), encoding="utf-8")
 
 
 def _make_not_a_site_error(out: Path) -> ReportError:

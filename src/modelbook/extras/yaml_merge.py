@@ -183,7 +183,7 @@ def _take_comment(
     key: str, base: CommentedMap, current: CommentedMap, template: CommentedMap
 ) -> None:
     """Use the template's comment of a key, unless the user has changed it."""
-    texts = [_comment_text(document, key) for document in (base, current, template)]
+    texts = [_get_comment_text(document, key) for document in (base, current, template)]
     if texts[0] == texts[1] != texts[2]:
         _copy_comment(key, current, template)
 
@@ -196,7 +196,7 @@ def _copy_comment(key: str, current: CommentedMap, template: CommentedMap) -> No
         current.ca.items[key] = deepcopy(comment)
 
 
-def _comment_text(document: CommentedMap, key: str) -> str:
+def _get_comment_text(document: CommentedMap, key: str) -> str:
     tokens = document.ca.items.get(key) or []
     flat = [token for part in tokens for token in (part if isinstance(part, list) else [part])]
     return "".join(token.value for token in flat if token is not None)

@@ -99,7 +99,7 @@ class BatchEvaluation:
     drift_segment: str = ""
     missing_rate_cause: MissingRateCause | None = None
 
-    def output_distance(self, output: str) -> DriftDistance:
+    def measure_output_distance(self, output: str) -> DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
         rows = (
             self.output_drift[self.output_drift["column"] == output]

@@ -103,7 +103,7 @@ def make_quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     }
     for output in ("outcome", "score"):
         columns[f"{output}_distance"] = [
-            evaluation.output_distance(output).distance for evaluation in evaluations
+            evaluation.measure_output_distance(output).distance for evaluation in evaluations
         ]
     shares = [evaluation.drifted_importance_share for evaluation in evaluations]
     return pd.DataFrame({**columns, "drifted_share": shares})

@@ -224,7 +224,7 @@ def _describe_matched_holdout(evaluation: BatchEvaluation) -> str:
     )
 
 
-def worst_verdict(findings: list[Finding]) -> str:
+def find_worst_verdict(findings: list[Finding]) -> str:
     """Return the most severe verdict of all findings; watch if there are none."""
     return max((finding.verdict for finding in findings), key=VERDICT_ORDER.index, default=WATCH)
 
@@ -307,7 +307,7 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
             )
         )
     for output, subject in {"outcome": "the outcome has", "score": "the predictions have"}.items():
-        drift_distance = evaluation.output_distance(output)
+        drift_distance = evaluation.measure_output_distance(output)
         if drift_distance.distance >= max(params.drift, drift_distance.critical_distance):
             findings.append(
                 Finding(
@@ -460,7 +460,7 @@ def summarize_verdict(
     findings: list[Finding], evaluations: list[BatchEvaluation], version: int
 ) -> dict[str, Any]:
     """Return status, level, sentences, key figures and next step of the verdict."""
-    verdict = worst_verdict(findings)
+    verdict = find_worst_verdict(findings)
     rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
         (
@@ -487,7 +487,7 @@ def summarize_verdict(
         "level": VERDICT_LEVELS[verdict],
         "sentences": sentences[:5],
         "numbers": _list_key_numbers(evaluations),
-        "next": _next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
+        "next": _describe_next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
         "actions": make_findings_table(ordered_findings).to_dict("records"),
     }
@@ -502,7 +502,7 @@ def _name_periods(evaluations: list[BatchEvaluation]) -> str:
     return f" ({label if len(names) == 1 else pluralize(label)} {join_names(names)})"
 
 
-def _next_step(ordered_findings: list[Finding]) -> str:
+def _describe_next_step(ordered_findings: list[Finding]) -> str:
     """The next step for the worst finding, with its owner."""
     if not ordered_findings or ordered_findings[0].verdict == HEALTHY:
         return REMEDIES[""].next

@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 5.0  # to connect, and again to receive the response
 HTTP_LOGGERS = ("httpx", "httpcore")  # they would log the URL
 
 
-def configured_url() -> str:
+def find_configured_url() -> str:
     """Return the webhook's URL from the environment; empty if none is set."""
     return os.environ.get(URL_VARIABLE, "").strip()
 
@@ -55,7 +55,7 @@ def post_json(
     host = mask_url(url)
     if not host:
         return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
-    body = formatting.null_undefined_numbers(body)
+    body = formatting.replace_undefined_numbers(body)
     problem, retry_delays = "", RETRY_DELAYS if retry_delays is None else retry_delays
     with _silence_http_loggers(), httpx.Client(timeout=timeout) as client:
         for delay in retry_delays:

@@ -28,7 +28,7 @@ from modelbook.monitoring.latest_verdict import (
     is_empty,
     require_schema,
 )
-from modelbook.monitoring.rules import Finding, worst_verdict
+from modelbook.monitoring.rules import Finding, find_worst_verdict
 from modelbook.monitoring.windows import Window
 from modelbook.scoring.drift_measure import DRIFTED_FROM
 
@@ -116,7 +116,7 @@ class WindowHistory:
                     self.version,
                     evaluations[-1].batch,
                     recorded_at,
-                    worst_verdict(findings),
+                    find_worst_verdict(findings),
                     _serialize_findings(findings),
                 ),
             )
@@ -137,7 +137,7 @@ class WindowHistory:
                 recorded_at,
                 window.rows,
                 window.has_outcomes,
-                worst_verdict(list(window.findings)),
+                find_worst_verdict(list(window.findings)),
                 _serialize_findings(window.findings),
             ),
         )
@@ -195,15 +195,21 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
             None,
         ),
         ("drifted_share", evaluation.drifted_importance_share, None, None, None),
-        ("score_distance", evaluation.output_distance("score").distance, None, None, None),
-        ("outcome_distance", evaluation.output_distance("outcome").distance, None, None, None),
+        ("score_distance", evaluation.measure_output_distance("score").distance, None, None, None),
+        (
+            "outcome_distance",
+            evaluation.measure_output_distance("outcome").distance,
+            None,
+            None,
+            None,
+        ),
     ]
     if evaluation.sampled_from:
         metrics.append(("sampled_from", evaluation.sampled_from, None, None, None))
     if estimate := evaluation.estimated_metric:
-        metrics.append((f"{EXPECTED_PREFIX}{estimate['metric']}", *_interval_values(estimate)))
+        metrics.append((f"{EXPECTED_PREFIX}{estimate['metric']}", *_get_interval_values(estimate)))
     metrics += [
-        (row["metric"], *_interval_values(row)) for row in evaluation.metrics.to_dict("records")
+        (row["metric"], *_get_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
     return metrics + [
         (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFTED_FROM)
@@ -219,5 +225,5 @@ def _serialize_findings(findings: Iterable[Finding]) -> str:
     return json.dumps([asdict(finding) for finding in findings])
 
 
-def _interval_values(row: dict[str, Any]) -> tuple[float, ...]:
+def _get_interval_values(row: dict[str, Any]) -> tuple[float, ...]:
     return tuple(float(row[name]) for name in ("value", "low", "high", "reference"))

@@ -123,7 +123,7 @@ class _FigureParser(HTMLParser):
             self.chart.append(f'<svg xmlns="{SVG_NAMESPACE}" xmlns:xlink="{XLINK_NAMESPACE}"')
             self.chart.append(_write_attributes(values) + ">")
         elif self.chart:
-            self.chart.append(f"<{_svg_name(tag)}{_write_attributes(values)}>")
+            self.chart.append(f"<{_make_svg_name(tag)}{_write_attributes(values)}>")
             is_name = tag == "title" and "alt" not in self.figures[-1][1]
             self.title = [] if is_name else self.title  # those of marks follow
         elif tag == "img":
@@ -133,7 +133,7 @@ class _FigureParser(HTMLParser):
         self.in_heading = self.in_heading and tag != "h2"
         if not self.chart:
             return
-        self.chart.append(f"</{_svg_name(tag)}>")
+        self.chart.append(f"</{_make_svg_name(tag)}>")
         image = self.figures[-1][1]
         if tag == "title" and self.title is not None:
             image["alt"], self.title = "".join(self.title), None
@@ -160,13 +160,13 @@ _SVG_NAMES = {name.lower(): name for name in ("viewBox", "clipPath", "clipPathUn
 _NAMESPACES = {"xmlns", "xmlns:xlink"}
 
 
-def _svg_name(name: str) -> str:
+def _make_svg_name(name: str) -> str:
     return _SVG_NAMES.get(name, name)
 
 
 def _write_attributes(values: Mapping[str, str]) -> str:
     return "".join(
-        f' {_svg_name(name)}="{escape(value)}"'
+        f' {_make_svg_name(name)}="{escape(value)}"'
         for name, value in values.items()
         if name not in _NAMESPACES
     )

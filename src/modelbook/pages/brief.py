@@ -55,7 +55,7 @@ def describe(
 ) -> dict[str, Any]:
     """What the page shows, with the task's sentences on value and groups."""
     finalize, task = receipts["finalize"], tasks.get_task(contract)
-    value, harm = compared_value(receipts), finalize.details["harm"]
+    value, harm = find_compared_value(receipts), finalize.details["harm"]
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
     return {
         "book": book,
@@ -67,7 +67,7 @@ def describe(
         "is_other_in_service": champion not in (None, candidate),
         "finalize": finalize,
         "deploy": deploy,
-        "unmet": unmet_criteria(deploy),
+        "unmet": list_unmet_criteria(deploy),
         "open_criteria": [
             row
             for row in (deploy.details.get("criteria", []) if deploy else [])
@@ -105,13 +105,13 @@ def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
     return [task.describe_labelled_gap(row | {"n_gaps": 1}) for row in gaps[:MAX_GAPS]]
 
 
-def unmet_criteria(deploy: Verdict | None) -> list[str]:
+def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
     """The gate's criteria that were not met, in sentences."""
     criteria = deploy.details.get("criteria", []) if deploy else []
     return [row["sentence"] for row in criteria if row["passed"] is not True]
 
 
-def compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
+def find_compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
     """What finalize found the model to be worth, and the champion if deploy compared them."""
     value = dict(receipts["finalize"].details["value"])
     compared = receipts["deploy"].details.get("value") if is_deployed(receipts) else None

@@ -127,7 +127,7 @@ def prepare_cells(notebook: NotebookNode) -> NotebookNode:
     return report
 
 
-def table_of_contents(body: str) -> list[tuple[str, str]]:
+def list_headings(body: str) -> list[tuple[str, str]]:
     """Return anchor and text of each second-level heading."""
     without_anchors = re.sub(r'<a class="anchor-link".*?</a>', "", body)
     headings = re.findall(r'<h2[^>]*\bid="([^"]*)"[^>]*>(.*?)</h2>', without_anchors, re.DOTALL)

@@ -121,14 +121,14 @@ def is_failure_report(report: Path) -> bool:
     )
 
 
-def last_good_path(report: Path) -> Path:
+def get_last_good_path(report: Path) -> Path:
     """Return the path of the last good report while a failure report replaces it."""
     return report.with_name(f"{report.stem}{LAST_GOOD_SUFFIX}{report.suffix}")
 
 
 def remove_last_good(report: Path) -> None:
     """Remove the last good report, once the stage has succeeded again."""
-    last_good_path(report).unlink(missing_ok=True)
+    get_last_good_path(report).unlink(missing_ok=True)
 
 
 def _keep_last_good(failure: StageFailure) -> None:
@@ -142,7 +142,7 @@ def _keep_last_good(failure: StageFailure) -> None:
         run=failure.last_run,
         started=failure.last_receipt.get("facts", {}).get("started"),
     )
-    templating.write_page(last_good_path(report), html)
+    templating.write_page(get_last_good_path(report), html)
 
 
 def _find_source(failure: StageFailure) -> str:
@@ -167,7 +167,7 @@ def _context(failure: StageFailure) -> dict[str, Any]:
     error, error_name = _parse_error(failure.message, stop_point)
     remedy, section = _choose_remedy(failure.message)
     seconds = round(log[-1]["at"] - started_at, 1) if log else None
-    last_good = last_good_path(failure.report)
+    last_good = get_last_good_path(failure.report)
     return {
         "title": title or failure.stage.capitalize(),
         "question": question,
@@ -191,7 +191,7 @@ def _context(failure: StageFailure) -> dict[str, Any]:
         "waiting": [n for n in failure.downstream if failure.states.get(n) == "not run"],
         "n_succeeded": sum(state in ("ran", "kept") for state in failure.states.values()),
         "last_good": last_good.name if last_good.is_file() else "",
-        "stages": _navigation_stages(failure),
+        "stages": _list_navigation_stages(failure),
         "facts": {**_start_time(started_at), "seconds": seconds, **failure.provenance},
     }
 
@@ -255,7 +255,7 @@ def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
     return rows
 
 
-def _navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
+def _list_navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
     """Return the stages that have a report; after a failed first build, later ones have none."""
     failed = {name for name, state in failure.states.items() if state == "failed"}
     return _find_stages_with_report(failure.report.parent, failure.stages or config.STAGES, failed)

@@ -145,7 +145,7 @@ def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[s
             "link": f"{stem}.html" if failure_report.is_failure_report(report) else "",
             "notebook": _find_existing_link(root, f"{stem}.ipynb"),
             "last_good": _find_existing_link(
-                root, f"{book}/{failure_report.last_good_path(report).name}"
+                root, f"{book}/{failure_report.get_last_good_path(report).name}"
             ),
         }
     if problem:

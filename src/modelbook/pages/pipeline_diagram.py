@@ -119,7 +119,7 @@ def _draw_svg(
     for upstream_stage, name in steps:
         span = grid[name][0] - grid[upstream_stage][0]
         lane = LANE_WIDTH * (long_spans.index(span) + 1) if span > 1 else 0
-        points = _arrow_points(corner(upstream_stage), corner(name), along, across, lane)
+        points = _compute_arrow_points(corner(upstream_stage), corner(name), along, across, lane)
         lines.append("M" + "L".join(f"{x:g} {y:g}" for x, y in (to_xy(*point) for point in points)))
     boxes_html = "".join(_draw_box(box, *to_xy(*corner(box.stage))) for box in boxes)
     width, height = to_xy(length, breadth)
@@ -131,7 +131,7 @@ def _draw_svg(
     )
 
 
-def _arrow_points(
+def _compute_arrow_points(
     start: tuple[float, float], end: tuple[float, float], along: float, across: float, lane: float
 ) -> Iterator[tuple[float, float]]:
     """Yield the corners of an arrow from box to box, by a lane around any boxes in between."""

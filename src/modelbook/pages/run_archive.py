@@ -18,7 +18,7 @@ from modelbook.atomic import atomic_write
 from modelbook.pages import archived_pages, failure_report, run_comparison, run_pages
 from modelbook.pages.archived_pages import ArchivedFigure
 from modelbook.runs import diff, history, record
-from modelbook.runs.history import list_run_numbers, next_run_number, runs_folder
+from modelbook.runs.history import find_next_run_number, get_runs_folder, list_run_numbers
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import files, project
 
@@ -36,7 +36,7 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
     OSError
         When a file cannot be read or written.
     """
-    source, runs = root / "reports" / book, runs_folder(root, book)
+    source, runs = root / "reports" / book, get_runs_folder(root, book)
     reports = {
         name: task["product"]["report"].name
         for name, task in project.read_tasks(root, book).items()
@@ -77,7 +77,7 @@ def update_run_pages(root: Path, book: str, keep_runs: int) -> None:
     OSError
         When a file cannot be removed or written.
     """
-    runs = runs_folder(root, book)
+    runs = get_runs_folder(root, book)
     all_runs = [
         record.read_run(runs / str(number) / "run.json", number)
         for number in list_run_numbers(runs)
@@ -86,7 +86,7 @@ def update_run_pages(root: Path, book: str, keep_runs: int) -> None:
     _remove_old_pages(runs, {run.number for run in all_runs[:keep_runs]})
     for position, b in enumerate(newest):
         for a in newest[position + 1 :]:
-            if not (runs / _comparison_name(a, b)).exists():
+            if not (runs / _make_comparison_name(a, b)).exists():
                 _write_comparison_page(runs, book, a, b)
     for run in all_runs:
         if not run.read_error and (
@@ -104,7 +104,7 @@ def write_comparison(root: Path, book: str, a: BuildRun, b: BuildRun) -> Path:
     OSError
         When it cannot be written.
     """
-    return _write_comparison_page(runs_folder(root, book), book, a, b)
+    return _write_comparison_page(get_runs_folder(root, book), book, a, b)
 
 
 def _belongs_to_run(source: Path, report: str, state: str) -> bool:
@@ -119,11 +119,11 @@ def _find_runs_of_pages(
 ) -> dict[str, int | None]:
     """Return the run that made each page: of the reports, and of the last good ones."""
     source, earlier_runs = root / "reports" / book, history.find_result_runs(root, book)
-    this_run = next_run_number(runs_folder(root, book))
+    this_run = find_next_run_number(get_runs_folder(root, book))
     run_by_page: dict[str, int | None] = {}
     for page, stage in pages.items():
         run_by_page[page] = earlier_runs.get(stage) if states[stage] == "kept" else this_run
-        last_good = failure_report.last_good_path(source / page)
+        last_good = failure_report.get_last_good_path(source / page)
         if failure_report.is_failure_report(source / page) and last_good.is_file():
             run_by_page[last_good.name] = earlier_runs.get(stage)
     return run_by_page
@@ -242,7 +242,7 @@ def _read_figures(runs: Path, number: int) -> list[ArchivedFigure]:
 def _write_comparison_page(runs: Path, book: str, a: BuildRun, b: BuildRun) -> Path:
     pages = {run.number: _list_pages(runs, run) for run in (a, b)}
     figures = [_read_figures(runs, run.number) for run in (a, b)]
-    target = runs / _comparison_name(a, b)
+    target = runs / _make_comparison_name(a, b)
     run_comparison.write(
         target, book, (a, b), (diff.find_changes(a, b), diff.find_unchanged(a, b)), pages, figures
     )
@@ -253,7 +253,9 @@ def _write_run_page(
     runs: Path, book: str, run: BuildRun, all_runs: Sequence[BuildRun], keep_runs: int
 ) -> None:
     pairs = {
-        other_run.number: _comparison_name(*sorted((run, other_run), key=lambda item: item.number))
+        other_run.number: _make_comparison_name(
+            *sorted((run, other_run), key=lambda item: item.number)
+        )
         for other_run in all_runs
         if other_run != run
     }
@@ -280,5 +282,5 @@ def _list_pages(runs: Path, run: BuildRun) -> dict[str, str]:
     }
 
 
-def _comparison_name(a: BuildRun, b: BuildRun) -> str:
+def _make_comparison_name(a: BuildRun, b: BuildRun) -> str:
     return f"{a.number}-{b.number}.html"

@@ -75,7 +75,7 @@ def render(
     target.parent.mkdir(parents=True, exist_ok=True)
     view |= {
         "body": body,
-        "contents": executed_notebook.table_of_contents(body),
+        "contents": executed_notebook.list_headings(body),
         "code": [(heading, _highlight(sources)) for heading, sources in cells.code],
         "onward": _find_following_stage(view["stage"], names),
         "home": "../index.html",

@@ -26,7 +26,7 @@ def summarize_book(
     ``runs`` supply the metrics of earlier versions; ``last_move`` is the champion's last move.
     """
     champion = champion_version(receipts, last_move)
-    headline = _headline_number(receipts.get("finalize"))
+    headline = _get_headline_number(receipts.get("finalize"))
     name = headline["name"] if headline else ""
     monitor_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
     return {
@@ -53,7 +53,7 @@ def _find_holdout_metric(
 ) -> dict[str, Any] | None:
     """Return the champion's headline metric, its version and its time; else the candidate's."""
     finalize = receipts.get("finalize")
-    number = _headline_number(finalize)
+    number = _get_headline_number(finalize)
     candidate = finalize.details.get("version") if finalize else None
     if number is None or champion not in (None, candidate):
         for run in runs:  # the champion may come from an earlier run
@@ -65,5 +65,5 @@ def _find_holdout_metric(
     return {"number": number, "version": candidate, "when": finalize.facts.get("started")}
 
 
-def _headline_number(receipt: Verdict | None) -> KeyNumber | None:
+def _get_headline_number(receipt: Verdict | None) -> KeyNumber | None:
     return dict(receipt.numbers[0]) if receipt is not None and receipt.numbers else None

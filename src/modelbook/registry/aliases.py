@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook.atomic import atomic_write
 from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.location import (
     KNOWN_ALIASES_FOLDER,
     RELATIVE_SCHEME,
@@ -31,7 +31,7 @@ from modelbook.registry.location import (
     registry_uri,
     tracking_uri,
 )
-from modelbook.registry.store import create_client, old_store_error
+from modelbook.registry.store import create_client, make_old_store_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +84,7 @@ class RegisteredVersion:
         if self.source_uri:
             artifact_storage.download_folder(self.source_uri, self.artifact_folder, registered)
         self.require_folder()
-        if folder_digest(self.artifact_folder) != registered:
+        if compute_folder_digest(self.artifact_folder) != registered:
             raise StoreError(
                 f"the files of version {self.number} of {self.name} were altered",
                 expected=f"files with the digest {registered[:12]} in {self.artifact_folder}",
@@ -316,7 +316,7 @@ def _get_version(
     tags = client.get_model_version(model_name, str(version)).tags
     uri = client.get_model_version_download_uri(model_name, str(version))
     if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and uri.startswith("file:"):
-        raise old_store_error(root)
+        raise make_old_store_error(root)
     folder = local_path(root, uri)
     if folder:
         return RegisteredVersion(model_name, version, dict(tags), folder / "artifacts")
@@ -329,7 +329,7 @@ def _get_version(
 
 def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
     """Return the aliases as last read from this store, or None; never imports MLflow."""
-    path = _known_path(root, model_name)
+    path = _get_known_path(root, model_name)
     try:
         text, checked_at = path.read_text(encoding="utf-8"), path.stat().st_mtime
         content = json.loads(text)
@@ -347,7 +347,7 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
 
 def remember_problem(root: Path, model_name: str, problem: str) -> None:
     """Record that the store cannot be read; the aliases stay as last read."""
-    path = _known_path(root, model_name)
+    path = _get_known_path(root, model_name)
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["problem"] != problem:
@@ -364,7 +364,7 @@ def remember_aliases(
         "problem": "",
         "aliases": {alias: _serialize_version(root, value) for alias, value in versions.items()},
     }
-    text, path = json.dumps(content, indent=1), _known_path(root, model_name)
+    text, path = json.dumps(content, indent=1), _get_known_path(root, model_name)
     with suppress(OSError):  # a read-only project: each check reads the store
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             os.utime(path)
@@ -377,7 +377,7 @@ def _write_text(path: Path, text: str) -> None:
         temporary_path.write_text(text, encoding="utf-8")
 
 
-def _known_path(root: Path, model_name: str) -> Path:
+def _get_known_path(root: Path, model_name: str) -> Path:
     folder = database_path(root).parent if is_embedded(root) else cache_folder(root)
     return folder / KNOWN_ALIASES_FOLDER / f"{model_name}.json"
 

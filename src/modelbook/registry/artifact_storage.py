@@ -24,7 +24,7 @@ def resolve_address(address: str) -> str:
     return uri.rstrip("/")
 
 
-def folder_digest(folder: Path) -> str:
+def compute_folder_digest(folder: Path) -> str:
     """Return the SHA-256 of the names and contents of all files in a folder."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -54,7 +54,7 @@ def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None
     ) as temporary_folder:
         with explain_storage_errors(uri):
             _download_files(uri, Path(temporary_folder) / "files")
-        if folder_digest(Path(temporary_folder) / "files") != expected_digest:
+        if compute_folder_digest(Path(temporary_folder) / "files") != expected_digest:
             raise StoreError(
                 f"the files in {display_address(uri)} differ from those registered",
                 expected=f"files with the digest {expected_digest[:12]}",

@@ -13,7 +13,7 @@ from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.evaluation.conformal import PredictionInterval
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.base import Task
-from modelbook.tasks.power import detectable_difference, standard_error
+from modelbook.tasks.power import compute_detectable_difference, standard_error
 
 if TYPE_CHECKING:
     from modelbook.gate import Decision  # type only: finalize must not depend on the gate
@@ -129,7 +129,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
 def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each metric with the difference from a fixed value that its rows could detect."""
     return [
-        row | {"detectable": detectable_difference(standard_error(row["low"], row["high"]))}
+        row | {"detectable": compute_detectable_difference(standard_error(row["low"], row["high"]))}
         for row in rows
     ]
 

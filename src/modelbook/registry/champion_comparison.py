@@ -53,7 +53,7 @@ def find_ancestor(
     root: Path, candidate: ModelVersion, champion: ModelVersion | None
 ) -> ModelVersion | None:
     """The book's first champion, if it is neither champion nor candidate."""
-    number = history.first_champion(history.read_history(root, candidate.name))
+    number = history.find_first_champion(history.read_history(root, candidate.name))
     if champion is None or number in (None, champion.number, candidate.number):
         return None
     return versions.get_version(root, candidate.name, number)

@@ -30,7 +30,7 @@ from modelbook.registry.aliases import (
     read_aliases,
     require_version,
 )
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.location import cache_folder, display_uri
 
@@ -214,7 +214,7 @@ def _describe(
     root: Path, registered: RegisteredVersion, folder: Path, *, with_rows: bool
 ) -> dict[str, Any]:
     entries = history.read_history(root, registered.name)
-    digest = folder_digest(folder / PARTS_FOLDER)
+    digest = compute_folder_digest(folder / PARTS_FOLDER)
     tags = {**registered.tags, DIGEST_TAG: digest}
     tags.setdefault(SOURCE_DIGEST_TAG, registered.tags[DIGEST_TAG])
     return {
@@ -244,7 +244,7 @@ def _describe_gate(
     """
     decision = history.last_decision(entries, version)
     if decision is None:
-        imported = history.last_import(entries, version)
+        imported = history.find_last_import(entries, version)
         return imported.evidence.get("gate") if imported else None
     champion = (
         find_version(root, model_name, decision.champion_before)

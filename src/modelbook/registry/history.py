@@ -170,7 +170,7 @@ def reconcile(root: Path, model_name: str, commit: str) -> str:
         The difference between alias and history that this user may not repair; otherwise empty.
     """
     for log in _open_logs(root, model_name):
-        mismatch = alias_mismatch(root, model_name)
+        mismatch = describe_alias_mismatch(root, model_name)
         try:
             if mismatch or _find_unapplied(log.read_model(), _read_entries(log)):
                 with _write_history(root, model_name) as writable_log:
@@ -180,7 +180,7 @@ def reconcile(root: Path, model_name: str, commit: str) -> str:
     return ""
 
 
-def alias_mismatch(root: Path, model_name: str) -> str:
+def describe_alias_mismatch(root: Path, model_name: str) -> str:
     """Describe a difference between alias and history, after a move by another tool; else empty."""
     aliased_version, recorded_version = (
         aliases.read_aliases(root, model_name).get(CHAMPION),
@@ -196,20 +196,20 @@ def alias_mismatch(root: Path, model_name: str) -> str:
     )
 
 
-def recorded_champions(entries: list[HistoryEntry]) -> list[int | None]:
+def list_recorded_champions(entries: list[HistoryEntry]) -> list[int | None]:
     """Return the champion after each recorded move, oldest first."""
     return [entry.champion_after for entry in entries if entry.kind == ALIAS_CHANGE]
 
 
 def recorded_champion(entries: list[HistoryEntry]) -> int | None:
     """Return the champion after the last recorded move."""
-    champions = recorded_champions(entries)
+    champions = list_recorded_champions(entries)
     return champions[-1] if champions else None
 
 
-def first_champion(entries: list[HistoryEntry]) -> int | None:
+def find_first_champion(entries: list[HistoryEntry]) -> int | None:
     """Return the first version that became champion: a reference that promotions do not change."""
-    return next((number for number in recorded_champions(entries) if number is not None), None)
+    return next((number for number in list_recorded_champions(entries) if number is not None), None)
 
 
 def find_rollback_target(entries: list[HistoryEntry]) -> int | None:
@@ -232,7 +232,7 @@ def last_decision(entries: list[HistoryEntry], version: int) -> HistoryEntry | N
     return decisions[-1] if decisions else None
 
 
-def last_import(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
+def find_last_import(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
     """Return the entry about the import of a version."""
     imports = [entry for entry in entries if entry.action == IMPORT and entry.version == version]
     return imports[-1] if imports else None
@@ -392,7 +392,7 @@ def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, li
     for _ in range(MAX_ATTEMPTS):
         logged = log.read_entries()
         entries, model = _parse_entries(logged), log.read_model()
-        aliased = _alias_number(model, CHAMPION)
+        aliased = _read_alias_number(model, CHAMPION)
         unapplied = [
             entry
             for entry in _find_unapplied(model, entries)
@@ -443,7 +443,7 @@ def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list
     )
 
 
-def _alias_number(model: RegisteredModel, alias: str) -> int | None:
+def _read_alias_number(model: RegisteredModel, alias: str) -> int | None:
     return int(model.aliases[alias]) if alias in model.aliases else None
 
 
@@ -477,7 +477,7 @@ def _set_champion(log: HistoryLog, entry: HistoryEntry) -> None:
     repeat_after_conflict(client.set_registered_model_alias, model_name, CHAMPION, version)
     for key, value in tags.items():
         repeat_after_conflict(client.set_model_version_tag, model_name, version, key, value)
-    if _alias_number(log.read_model(), CHALLENGER) == entry.champion_after:  # it won
+    if _read_alias_number(log.read_model(), CHALLENGER) == entry.champion_after:  # it won
         client.delete_registered_model_alias(model_name, CHALLENGER)
 
 
@@ -506,7 +506,7 @@ def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> His
     if draft.kind != ALIAS_CHANGE:
         entry = replace(entry, champion_after=champion)
     if draft.action == END_CHALLENGE:
-        entry = replace(entry, version=_alias_number(log.read_model(), CHALLENGER))
+        entry = replace(entry, version=_read_alias_number(log.read_model(), CHALLENGER))
     return entry
 
 
@@ -516,7 +516,7 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntr
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
         user=redact(current_user()),
         reason=redact(entry.reason),
-        evidence=formatting.null_undefined_numbers(redact_all(entry.evidence)),
+        evidence=formatting.replace_undefined_numbers(redact_all(entry.evidence)),
         code_version=f"modelbook {__version__} at {entry.code_version}",
         previous_hash=log_entries[-1].hash if log_entries else "",
     )

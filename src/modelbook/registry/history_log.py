@@ -79,10 +79,10 @@ class HistoryLog:
             self.client.log_param(self.run_id, f"text.{entry_hash}.{position}", part)
         claim = f"{entry_hash} {len(chunks)} {uuid.uuid4().hex}"
         try:
-            self.client.log_param(self.run_id, _entry_key(number), claim)
+            self.client.log_param(self.run_id, _make_entry_key(number), claim)
         except MlflowException as error:
             params = self.client.get_run(self.run_id).data.params
-            if error.error_code in CONFLICT_CODES and _entry_key(number) in params:
+            if error.error_code in CONFLICT_CODES and _make_entry_key(number) in params:
                 raise EntryTakenError from None
             raise
         repeat_after_conflict(
@@ -116,9 +116,9 @@ def open_log(root: Path, model_name: str, *, create: bool) -> HistoryLog | None:
         Whether to create them; else None is returned.
     """
     client = create_client(root)
-    run_id = _named_run(client, model_name)
+    run_id = _find_named_run(client, model_name)
     if run_id is None:
-        run_id = _first_run(client, model_name)
+        run_id = _find_first_run(client, model_name)
         if create:
             new_run_id = run_id or _create_run(client, root, model_name)
             run_id = _name_run(client, model_name, new_run_id)
@@ -156,7 +156,7 @@ def hash_entry(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _named_run(client: MlflowClient, model_name: str) -> str | None:
+def _find_named_run(client: MlflowClient, model_name: str) -> str | None:
     """Return the run that the registered model names."""
     from mlflow.exceptions import MlflowException
 
@@ -168,7 +168,7 @@ def _named_run(client: MlflowClient, model_name: str) -> str | None:
         return None
 
 
-def _first_run(client: MlflowClient, model_name: str) -> str | None:
+def _find_first_run(client: MlflowClient, model_name: str) -> str | None:
     """Return the run of a model that was deleted and registered again."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
@@ -188,7 +188,7 @@ def _name_run(client: MlflowClient, model_name: str, run_id: str) -> str:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        named_run = _named_run(client, model_name)  # if two were created, the first is used
+        named_run = _find_named_run(client, model_name)  # if two were created, the first is used
         if named_run:
             return named_run
         repeat_after_conflict(client.set_registered_model_tag, model_name, RUN_TAG, run_id)
@@ -214,12 +214,12 @@ def _create_run(client: MlflowClient, root: Path, model_name: str) -> str:
     return run.info.run_id
 
 
-def _entry_key(number: int) -> str:
+def _make_entry_key(number: int) -> str:
     return f"entry.{number:06d}"
 
 
 def _read_entry(params: Mapping[str, str], number: int) -> LogEntry:
-    entry_hash, _, remainder = params[_entry_key(number)].partition(" ")
+    entry_hash, _, remainder = params[_make_entry_key(number)].partition(" ")
     part_count = remainder.partition(" ")[0]
     chunks = [
         params.get(f"text.{entry_hash}.{position}", "")

@@ -26,7 +26,7 @@ from modelbook.registry import (
     promotion,
 )
 from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_manifest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.store import ensure_experiment, ensure_store
@@ -88,7 +88,7 @@ def import_version(
         golden_rows = promotion.verify_golden_rows_at(root, model_folder.as_uri())
         with connection.convert_errors(root):
             number, is_new = _register(root, model_name, manifest, address, model_folder)
-    entry = history.last_import(history.read_history(root, model_name), number)
+    entry = history.find_last_import(history.read_history(root, model_name), number)
     if entry is None:
         reason = f"Imported from {manifest['source']}, version {manifest['number']}."
         evidence = _collect_evidence(manifest, address) | signer | {"golden_rows": golden_rows}
@@ -144,7 +144,7 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
         for name in digests.keys() | manifest["files"].keys()
         if digests.get(name) != manifest["files"].get(name)
     )
-    parts_digest = folder_digest(downloads / PARTS_FOLDER)
+    parts_digest = compute_folder_digest(downloads / PARTS_FOLDER)
     if different or parts_digest != manifest["tags"][DIGEST_TAG]:
         raise StoreError(
             f"files of {display_address(address)} are missing or were altered: "

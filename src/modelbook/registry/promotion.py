@@ -186,7 +186,7 @@ def promote(
         _require_ab_approval(version, ab_result)
     entries = history.read_history(root, model_name)
     decision = history.last_decision(entries, version)
-    imported = history.last_import(entries, version)
+    imported = history.find_last_import(entries, version)
     is_approved_by_source = decision is None and _is_approved_by_source(
         root, model_name, imported, champion
     )

@@ -20,7 +20,9 @@ def build_signature(contract: Contract, threshold: float | None) -> ModelSignatu
     """Build the signature: input and output columns, and the threshold as a parameter."""
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(
-            _input_type(contract.columns[name]), name, required=not contract.columns[name].nullable
+            _get_input_type(contract.columns[name]),
+            name,
+            required=not contract.columns[name].nullable,
         )
         for name in contract.input_names
     ]
@@ -45,7 +47,7 @@ def build_pipeline_signature(features: pd.DataFrame, task: Task) -> ModelSignatu
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
-def _input_type(column: Column) -> Any:
+def _get_input_type(column: Column) -> Any:
     """Return the MLflow type of a column; values that the contract parses may also be text."""
     if column.parse or column.type == "date":
         return AnyType()

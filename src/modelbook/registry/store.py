@@ -103,10 +103,10 @@ def _open_database(root: Path) -> None:
         if experiment.artifact_location.startswith("file:")
     }
     if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute & models:  # a book of an older one
-        raise old_store_error(root)
+        raise make_old_store_error(root)
 
 
-def old_store_error(root: Path) -> StoreError:
+def make_old_store_error(root: Path) -> StoreError:
     """Return the error that an embedded store is of a Modelbook with absolute addresses."""
     return StoreError(
         f"{display_uri(root)} is a store of an older commit of Modelbook, with absolute addresses",

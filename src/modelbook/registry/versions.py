@@ -19,7 +19,7 @@ from modelbook.errors import ReproductionError, StoreError
 from modelbook.formatting import html_table
 from modelbook.registry import aliases, artifact_storage, connection, history_log, version_code
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
-from modelbook.registry.artifact_storage import folder_digest
+from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.golden_check import compare_golden_rows
 from modelbook.registry.libraries import LIBRARIES_TAG, list_libraries
 from modelbook.registry.location import artifact_uri, has_local_artifacts, require_store
@@ -133,7 +133,7 @@ def pack_model(
             arguments,
             {
                 "scorer": scorer,
-                DIGEST_TAG: folder_digest(Path(folder)),
+                DIGEST_TAG: compute_folder_digest(Path(folder)),
                 LIBRARIES_TAG: json.dumps(list_libraries()),
             },
         )

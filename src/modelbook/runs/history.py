@@ -29,7 +29,7 @@ LAST_NUMBER_FILE = ".last"  # file with the highest number used so far
 RUN_NAME = re.compile(r"[1-9][0-9]*|last(-[0-9]+)?")  # names of runs on the command line
 
 
-def runs_folder(root: Path, book: str) -> Path:
+def get_runs_folder(root: Path, book: str) -> Path:
     """Return the folder of a book's runs."""
     return root / "reports" / book / "runs"
 
@@ -79,7 +79,7 @@ def record_run(
     OSError
         If the folder cannot be written; no partial folder is left.
     """
-    folder = runs_folder(root, book)
+    folder = get_runs_folder(root, book)
     run_record: dict[str, Any] = {
         "started": datetime.fromtimestamp(started_at, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started_at, 1),
@@ -154,7 +154,7 @@ def find_run(root: Path, book: str, name: str) -> BuildRun:
         )
     run = _read_run(root, book, number)
     if run.read_error:
-        folder = (runs_folder(root, book) / str(number)).relative_to(root)
+        folder = (get_runs_folder(root, book) / str(number)).relative_to(root)
         raise RunHistoryError(
             f"run {number} cannot be read: {run.read_error}",
             next=f"compare others, or remove {folder}",
@@ -180,7 +180,7 @@ def find_result_runs(root: Path, book: str) -> dict[str, int]:
     """Return the number of the run that made each stage's present result, where it is known."""
     numbers = {
         (stage, stage_run.run_id): number
-        for number in reversed(list_run_numbers(runs_folder(root, book)))
+        for number in reversed(list_run_numbers(get_runs_folder(root, book)))
         for stage, stage_run in _read_run(root, book, number).stages.items()
         if stage_run.state == "ran" and stage_run.run_id
     }
@@ -199,13 +199,13 @@ def read_receipt(path: Path) -> dict[str, Any]:
         return {}
 
 
-def next_run_number(folder: Path) -> int:
+def find_next_run_number(folder: Path) -> int:
     """Return the number that the next run of a folder takes."""
     return max([*list_run_numbers(folder), _read_last_number(folder)], default=0) + 1
 
 
 def _list_numbers(root: Path, book: str) -> list[int]:
-    numbers = list_run_numbers(runs_folder(root, book))
+    numbers = list_run_numbers(get_runs_folder(root, book))
     if not numbers:
         raise RunHistoryError(
             f"book {book!r} has no runs yet", next=f"build it: {project.build_command(root, book)}"
@@ -214,13 +214,13 @@ def _list_numbers(root: Path, book: str) -> list[int]:
 
 
 def _read_run(root: Path, book: str, number: int) -> BuildRun:
-    return record.read_run(runs_folder(root, book) / str(number) / "run.json", number)
+    return record.read_run(get_runs_folder(root, book) / str(number) / "run.json", number)
 
 
 def _claim_number(temporary_folder: Path, folder: Path) -> int:
     """Rename the finished folder to the next free number; safe against concurrent builds."""
     while True:
-        number = next_run_number(folder)
+        number = find_next_run_number(folder)
         try:
             temporary_folder.rename(folder / str(number))
             return number

@@ -151,7 +151,7 @@ def _count_most_leaves(ensemble: TreeEnsemble) -> int:
 def _list_level_ranges(tree: TreeNode, number: int, start: int, ranges: list[RightRange]) -> None:
     """Append the ranges of a tree with one split a level; the root has the highest bit."""
     for level, split in enumerate(reversed(list_levels(tree) or [])):
-        ranges += _right_ranges(split, number, start, 1 << level)
+        ranges += _find_right_ranges(split, number, start, 1 << level)
 
 
 def _list_ranges(
@@ -162,17 +162,17 @@ def _list_ranges(
         return first_leaf + 1
     next_leaf = _list_ranges(node.left, tree, start, ranges, first_leaf)
     mask = ((1 << next_leaf) - (1 << first_leaf)) % (1 << MAX_LEAVES)
-    ranges += _right_ranges(node, tree, start, mask)
+    ranges += _find_right_ranges(node, tree, start, mask)
     return _list_ranges(node.right, tree, start, ranges, next_leaf)
 
 
-def _right_ranges(split: TreeSplit, tree: int, start: int, mask: int) -> Iterator[RightRange]:
-    for low, high in _right_intervals(split):
+def _find_right_ranges(split: TreeSplit, tree: int, start: int, mask: int) -> Iterator[RightRange]:
+    for low, high in _find_right_intervals(split):
         column = start + split.feature_index
         yield RightRange(tree, column, low, high, split.missing_go_left, mask)
 
 
-def _right_intervals(split: TreeSplit) -> Iterator[tuple[float, float]]:
+def _find_right_intervals(split: TreeSplit) -> Iterator[tuple[float, float]]:
     if split.left_codes is None:
         yield split.threshold, np.inf
         return
@@ -295,7 +295,7 @@ class _TreeGroup:
             masks = table.take(table_rows[block], axis=0)
             for other_table, other_rows in other_lookups:
                 masks &= other_table.take(other_rows[block], axis=0)
-            leaves = masks if self._is_oblivious else _lowest_bit(masks)
+            leaves = masks if self._is_oblivious else _find_lowest_bit(masks)
             outputs = self._leaf_values.take(leaves + self._leaf_offsets)
             sums[block, self._outputs] += np.add.reduceat(outputs, self._first_trees, axis=1)
 
@@ -383,7 +383,7 @@ def _search_distinct(edges: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.searchsorted(edges, encoded.dictionary.to_numpy()).take(encoded.indices.to_numpy())
 
 
-def _lowest_bit(masks: np.ndarray) -> np.ndarray:
+def _find_lowest_bit(masks: np.ndarray) -> np.ndarray:
     """Return the index of each mask's lowest set bit.
 
     The lowest bit alone is a power of two, so its index is the exponent of the float32 value.

@@ -124,7 +124,7 @@ def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dic
     ]
     example = {
         name: None if is_missing(value) else value
-        for name, value in parity_cases.example_request(rows, contract).items()
+        for name, value in parity_cases.make_example_request(rows, contract).items()
     }
     scores = parity_cases.predict_pipeline_scores(model, golden_cases, contract).tolist()
     return {

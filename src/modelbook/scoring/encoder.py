@@ -126,7 +126,7 @@ class Encoder:
                 categorical.name,
                 {**categorical.outputs_by_category, None: categorical.missing_outputs},
                 categorical.unseen_outputs,
-                _contiguous_slices(categorical.output_indices),
+                _find_contiguous_slices(categorical.output_indices),
             )
             for categorical in self.category_encodings
         ]
@@ -227,7 +227,7 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value  # noqa: PLR0124
 
 
-def _contiguous_slices(indices: Sequence[int]) -> list[tuple[int, slice, slice]]:
+def _find_contiguous_slices(indices: Sequence[int]) -> list[tuple[int, slice, slice]]:
     """Group adjacent indices: tuples of first index, output slice and block slice."""
     slices: list[tuple[int, slice, slice]] = []
     start = 0

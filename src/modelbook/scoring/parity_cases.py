@@ -79,7 +79,7 @@ def typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     return row
 
 
-def example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+def make_example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """Return ``typical_row`` as a request, with the median date and the most frequent text."""
     typical = typical_row(contract.select_features(rows), contract)
     request = {}

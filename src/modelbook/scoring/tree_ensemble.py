@@ -137,15 +137,15 @@ def _extract_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
         _parse_sklearn_tree(tree.tree_, estimator.learning_rate * tree.tree_.value[:, 0, 0])
         for tree in estimator.estimators_.ravel()
     ]
-    link = _probability_link(estimator.estimators_.shape[1]) if is_classifier else "none"
-    return TreeEnsemble(trees, _base_score(estimator, is_classifier), link)
+    link = _get_probability_link(estimator.estimators_.shape[1]) if is_classifier else "none"
+    return TreeEnsemble(trees, _read_base_score(estimator, is_classifier), link)
 
 
-def _probability_link(output_count: int) -> str:
+def _get_probability_link(output_count: int) -> str:
     return "sigmoid" if output_count == 1 else "softmax"
 
 
-def _float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
+def _compute_float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
     """Return float64 thresholds equivalent to comparisons of values cast to float32."""
     lowest, highest = np.float32(-np.inf), np.float32(np.inf)
     below = thresholds.astype("float32")
@@ -157,7 +157,7 @@ def _float32_boundaries(thresholds: np.ndarray) -> np.ndarray:
     return np.clip(boundaries, -MAX_NUMBER, MAX_NUMBER)
 
 
-def _base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
+def _read_base_score(estimator: Any, is_classifier: bool) -> np.ndarray:
     """Return the initial sums: a prediction minus the contributions of all trees."""
     row, trees = np.zeros((1, estimator.n_features_in_)), estimator.estimators_
     with warnings.catch_warnings():
@@ -189,7 +189,10 @@ def _extract_forest(estimator: Any, width: int) -> TreeEnsemble:
 
 
 def _parse_sklearn_tree(tree: Any, node_values: np.ndarray) -> TreeNode:
-    columns, thresholds = tree.feature.tolist(), _float32_boundaries(tree.threshold).tolist()
+    columns, thresholds = (
+        tree.feature.tolist(),
+        _compute_float32_boundaries(tree.threshold).tolist(),
+    )
     left_children, right_children = tree.children_left.tolist(), tree.children_right.tolist()
     values = node_values.tolist()
 
@@ -216,7 +219,7 @@ def _extract_hist_gradient_boosting(estimator: Any, width: int) -> TreeEnsemble:
         for tree in stage
     ]
     base_score = np.ravel(estimator._baseline_prediction).astype("float64")
-    link = _probability_link(len(base_score)) if is_classifier else "none"
+    link = _get_probability_link(len(base_score)) if is_classifier else "none"
     return TreeEnsemble(trees, base_score, link)
 
 
@@ -319,7 +322,7 @@ class _CatBoostSplits:
     def make_split(self, split: dict[str, Any], left: TreeNode, right: TreeNode) -> TreeSplit:
         if split["split_type"] == "FloatFeature":
             column = self._number_columns[split["float_feature_index"]]
-            threshold = float(_float32_boundaries(np.array([split["border"]]))[0])
+            threshold = float(_compute_float32_boundaries(np.array([split["border"]]))[0])
             return TreeSplit(column, threshold, column not in self._high_columns, left, right)
         if split["split_type"] != "OneHotFeature":
             raise CompileError(f"a CatBoost split is of the type {split['split_type']}")

@@ -183,7 +183,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        page = html_pages.swagger_page(service.champion.contract.title)
+        page = html_pages.render_swagger_page(service.champion.contract.title)
         return _show_page(page, html_pages.DOCS_POLICY)
 
     @app.get(html_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
@@ -192,7 +192,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
 
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
-        page = html_pages.redoc_page(service.champion.contract.title)
+        page = html_pages.render_redoc_page(service.champion.contract.title)
         return _show_page(page, html_pages.DOCS_POLICY)
 
 

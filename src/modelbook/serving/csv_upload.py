@@ -25,10 +25,10 @@ from modelbook.serving.schemas import (
     MAX_LISTED_VALUES,
     CellParser,
     RowReader,
-    contract_violation,
     describe_expectation,
     find_duplicate,
     format_value,
+    make_contract_violation,
     suggest_field,
 )
 from modelbook.tasks.conformal_prediction import SET_SEPARATOR
@@ -140,7 +140,7 @@ def _check_table(header: list[str], cells: list[list[str]], contract: Contract) 
             InvalidValue(None, name, "no such column", describe_expectation(contract.columns[name]))
             for name in missing_columns
         ]
-        error = contract_violation(invalid_values)
+        error = make_contract_violation(invalid_values)
         error.expected = (
             "a column for each "
             f"feature{f'; {format_value(unknown_columns[0])}: {hint}' if hint else ''}"
@@ -176,7 +176,7 @@ def read_chunks(rows: list[Row], reader: RowReader) -> list[list[Row]]:
             if len(invalid_values) >= MAX_LISTED_VALUES:
                 break
     if invalid_values:
-        raise contract_violation(invalid_values)
+        raise make_contract_violation(invalid_values)
     return chunks
 
 

@@ -167,13 +167,13 @@ class _Response:
         if extra_headers:
             headers += [(name.encode(), value.encode()) for name, value in extra_headers.items()]
         if status >= 400:
-            headers += self._connection_headers()
+            headers += self._make_connection_headers()
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         is_head_request = self._scope["method"] == "HEAD"
         await self._send({"type": "http.response.body", "body": b"" if is_head_request else body})
 
-    def _connection_headers(self) -> list[tuple[bytes, bytes]]:
+    def _make_connection_headers(self) -> list[tuple[bytes, bytes]]:
         """Return a header that closes the connection after a rejection, unless the body is short.
 
         A short body is read and discarded: a client that is still sending it would lose the
@@ -199,7 +199,7 @@ class _Response:
                 *message.get("headers", []),
                 (b"x-request-id", self.request_id.encode()),
                 NOSNIFF_HEADER,
-                *(self._connection_headers() if self.status >= 400 else []),
+                *(self._make_connection_headers() if self.status >= 400 else []),
             ]
         await self._send(message)
 

@@ -40,7 +40,7 @@ def explain_prediction(
     row, request : dict
         The row as model features, and as it was sent in the request.
     """
-    typical = {name: _typical_features(model, name) for name in model.typical_row}
+    typical = {name: _get_typical_features(model, name) for name in model.typical_row}
     names = [
         name
         for name, values in typical.items()
@@ -64,7 +64,7 @@ def explain_prediction(
     return sorted(nonzero_effects, key=lambda effect: -abs(effect.effect))[:max_fields]
 
 
-def _typical_features(model: ServedModel, name: str) -> dict[str, Any]:
+def _get_typical_features(model: ServedModel, name: str) -> dict[str, Any]:
     """Return the typical value of a field as model features."""
     column, value = model.contract.columns[name], model.typical_row[name]
     features = list(column.model_features(name))
@@ -113,7 +113,7 @@ async def predict_form(model: ServedModel, form: dict[str, str]) -> str:
 
 def _render_error(model: ServedModel, error: RequestError) -> str:
     items = "".join(
-        f"<li><strong>{escape(_field_label(model, invalid.field))}</strong>: "
+        f"<li><strong>{escape(_make_field_label(model, invalid.field))}</strong>: "
         f"{escape(invalid.value)}, expected {escape(invalid.expected)}</li>"
         for invalid in error.invalid_values
     )
@@ -204,7 +204,7 @@ def _render_effects(model: ServedModel, effects: list[FeatureEffect], *, in_poin
     if not effects:
         return "<p>Setting any one field to its typical value changes nothing.</p>"
     rows = "".join(
-        f"<tr><th scope='row'>{escape(_field_label(model, effect.field))}</th>"
+        f"<tr><th scope='row'>{escape(_make_field_label(model, effect.field))}</th>"
         f"<td>{escape(_format_value(effect.value) or 'missing')}</td>"
         f"<td>{escape(_format_value(effect.typical_value) or 'missing')}</td>"
         f"<td class='number'>{_format_effect(effect.effect, in_points=in_points)}</td></tr>"
@@ -227,7 +227,7 @@ def _format_effect(effect: float, *, in_points: bool) -> str:
 
 def _render_input(model: ServedModel, name: str, value: str) -> str:
     column = model.contract.columns[name]
-    label = _field_label(model, name)
+    label = _make_field_label(model, name)
     help_text = f"{column.full_meaning} ({describe_expectation(column)})"
     name_attribute = f'name="{escape(name)}"'
     if choices := _select_options(column):
@@ -258,7 +258,7 @@ def _select_options(column: Column) -> list[str]:
     return ["", *choices] if choices and column.nullable else choices
 
 
-def _field_label(model: ServedModel, name: str) -> str:
+def _make_field_label(model: ServedModel, name: str) -> str:
     return model.contract.label(name) if name in model.contract.columns else name
 
 
@@ -293,7 +293,7 @@ def form_policy() -> str:
     )
 
 
-def swagger_page(title: str) -> str:
+def render_swagger_page(title: str) -> str:
     """Return the page to try the API."""
     return _page(
         title,
@@ -304,7 +304,7 @@ def swagger_page(title: str) -> str:
     )
 
 
-def redoc_page(title: str) -> str:
+def render_redoc_page(title: str) -> str:
     """Return the API reference; ``sanitize`` removes markup from descriptions."""
     return _page(
         title,

@@ -164,10 +164,10 @@ def _count_rows(request: InferenceRequest, max_rows: int) -> int:
 def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
     columns = model.contract.columns
     inputs = [
-        {"name": field, "datatype": _input_datatype(columns[field]), "shape": [-1]}
+        {"name": field, "datatype": _get_input_datatype(columns[field]), "shape": [-1]}
         for field in model.contract.input_names
     ]
-    outputs = [{"name": "prediction", "datatype": _prediction_datatype(model), "shape": [-1]}]
+    outputs = [{"name": "prediction", "datatype": _get_prediction_datatype(model), "shape": [-1]}]
     if model.classes:
         shape = [-1, len(model.classes)]
         outputs.append({"name": "probabilities", "datatype": "FP64", "shape": shape})
@@ -191,13 +191,13 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
     }
 
 
-def _input_datatype(column: Column) -> str:
+def _get_input_datatype(column: Column) -> str:
     if column.parse or column.type in ("category", "text", "date"):
         return "BYTES"
     return "BOOL" if column.type == "boolean" else "FP64"
 
 
-def _prediction_datatype(model: ServedModel) -> str:
+def _get_prediction_datatype(model: ServedModel) -> str:
     classes = model.scorer.decision_rule.classes
     if not classes:
         return "FP64"
@@ -212,7 +212,7 @@ def _build_response(
         {
             **output,
             "shape": [len(predictions), *output["shape"][1:]],
-            "data": _output_data(output["name"], predictions),
+            "data": _make_output_data(output["name"], predictions),
         }
         for output in output_metadata
     ]
@@ -227,7 +227,7 @@ def _build_response(
     }
 
 
-def _output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
+def _make_output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
     if name == "prediction_set":
         return [SET_SEPARATOR.join(prediction[name]) for prediction in predictions]
     if name in ("probabilities", "interval"):

@@ -54,7 +54,7 @@ def build_field_type(
     metadata: dict[str, Any] = {"title": column.label or name, "description": column.full_meaning}
     if example is not None:
         metadata["examples"] = [example]
-    field_type, schema = _base_type_and_schema(column)
+    field_type, schema = _make_base_type_and_schema(column)
     validated_type = Annotated[Any, PlainValidator(_build_validator(column, missing_markers))]
     if field_type is None:
         field_type = validated_type
@@ -121,7 +121,7 @@ def _build_validator(column: Column, missing_markers: Sequence[str]) -> Any:
     return validate
 
 
-def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
+def _make_base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
     """Return the type that pydantic validates natively (or None), and the JSON schema."""
     bounds = _select_present(ge=column.min, le=column.max)
     schema_bounds = _select_present(minimum=column.min, maximum=column.max)
@@ -140,12 +140,12 @@ def _base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
         numbers = [int(text) for text in categories if is_integer_text(text)]
         return Literal[(*categories, *numbers)], {"enum": [*categories, *numbers]}
     if column.type == "boolean":
-        boolean_type: Any = _integer_type(ge=0, le=1) | StrictBool
+        boolean_type: Any = _make_integer_type(ge=0, le=1) | StrictBool
         return Annotated[boolean_type, Field(union_mode="left_to_right")], {
             "enum": [0, 1, False, True]
         }
     if column.type == "integer":
-        return _integer_type(**bounds), {"type": "number", "multipleOf": 1, **schema_bounds}
+        return _make_integer_type(**bounds), {"type": "number", "multipleOf": 1, **schema_bounds}
     return Annotated[float, Field(strict=True, allow_inf_nan=False, **bounds)], {
         "type": "number",
         **schema_bounds,
@@ -161,7 +161,7 @@ def is_integer_text(text: str) -> bool:
     return text.isdecimal() and str(int(text)) == text
 
 
-def _integer_type(**bounds: Any) -> Any:
+def _make_integer_type(**bounds: Any) -> Any:
     """Integer type that also accepts whole floats such as 3.0, as pandas writes them."""
     return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
 
@@ -214,7 +214,7 @@ class RowReader(JsonReader):
             if typical_row.get(name) is not None
         }
         field_types: dict[str, Any] = {
-            name: self._field_type(name) for name in contract.input_names
+            name: self._make_field_type(name) for name in contract.input_names
         }
         field_types |= {
             name: NotRequired[build_field_type(contract.columns[name], name)]
@@ -277,7 +277,7 @@ class RowReader(JsonReader):
             if (value := row.get(name)) is not None and value % 1:
                 expected = describe_expectation(self._contract.columns[name])
                 invalid = InvalidValue(row_number, name, format_value(value), expected)
-                raise contract_violation([invalid])
+                raise make_contract_violation([invalid])
         for name in self._integer_categories:
             if row.get(name).__class__ is int:
                 row[name] = str(row[name])
@@ -285,7 +285,7 @@ class RowReader(JsonReader):
             row.update(zip(features, row.pop(name) or [None] * len(features)))
         return row
 
-    def _field_type(self, name: str) -> Any:
+    def _make_field_type(self, name: str) -> Any:
         column = self._contract.columns[name]
         field_type = build_field_type(column, name, self._contract.missing, self.example.get(name))
         return NotRequired[field_type] if column.nullable else field_type
@@ -317,7 +317,7 @@ class RowReader(JsonReader):
             problem = error.errors(include_url=False)[0]
             location = problem["loc"] if is_list else (None, *problem["loc"])
             invalid_values = [self._to_invalid_value(location[:2], problem)]
-        return contract_violation(invalid_values)
+        return make_contract_violation(invalid_values)
 
     def _find_invalid_values(self, row: Any, number: int | None) -> list[InvalidValue]:
         """Return a row's invalid values, or as many as a response lists."""
@@ -351,7 +351,7 @@ class RowReader(JsonReader):
         return InvalidValue(row, str(name), value, describe_expectation(column))
 
 
-def contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
+def make_contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestError:
     """Build the error for values that break the contract."""
     values = list(invalid_values)[:MAX_LISTED_VALUES]
     or_more = "or more " if len(values) == MAX_LISTED_VALUES else ""
@@ -482,4 +482,4 @@ class OutcomeReader(JsonReader):
                     row if isinstance(row, int) else None, str(name or "")[:80], value, expected
                 ),
             )
-        return contract_violation(invalid_values.values())
+        return make_contract_violation(invalid_values.values())

@@ -42,7 +42,7 @@ def resolve_for_build(
     env_file = env_file or project.find_env_file(root)
     env_values = project.read_parameters(root, env_file).get(stage, {})
     pipeline_params = project.read_pipeline_params(root).get(stage, {})
-    command_line_names = _command_line_names()
+    command_line_names = _list_command_line_names()
     origins = {}
     for name, value in pipeline_values.items():
         placeholder = project.parse_placeholder(pipeline_params.get(name))
@@ -128,7 +128,7 @@ def read_environment(stage: str) -> Values:
 
 def export_command_line() -> dict[str, str]:
     """Return the environment variables that pass the command line's names to kernels."""
-    return {COMMAND_LINE_VARIABLE: " ".join(sorted(_command_line_names()))}
+    return {COMMAND_LINE_VARIABLE: " ".join(sorted(_list_command_line_names()))}
 
 
 def find_build_differences(
@@ -158,7 +158,7 @@ def _apply_environment(stage: str, values: Values, origins: Origins) -> tuple[Va
     return values, origins
 
 
-def _command_line_names() -> set[str]:
+def _list_command_line_names() -> set[str]:
     matches = [re.fullmatch(r"--env--(\w+)(=.*)?", word, re.S) for word in sys.argv]
     return {match[1] for match in matches if match} | set(
         os.environ.get(COMMAND_LINE_VARIABLE, "").split()

@@ -271,12 +271,12 @@ def _check_product(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterato
 def _check_params(task: dict[str, Any]) -> Iterator[str]:
     name, params = task["name"], _as_mapping(task.get("params"))
     fields = config.STAGES[name].model_fields
-    for parameter in _missing_names(fields, params):
+    for parameter in _find_missing_names(fields, params):
         yield (
             f"its params in pipeline.yaml lack {parameter}; add `{parameter}: "
-            f"{_default_value(name, parameter)}`"
+            f"{_get_default_value(name, parameter)}`"
         )
-    for parameter in _missing_names(params, fields):
+    for parameter in _find_missing_names(params, fields):
         yield (
             f"its params in pipeline.yaml have {parameter}, which {_class_name(name)} does not "
             f"have; {config.suggest_name(parameter, fields)}"
@@ -330,8 +330,8 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
         )
         return
     assigned, fields = read_assignments(source, {}), config.STAGES[stage].model_fields
-    for parameter in _missing_names([*sorted(PIPELINE_VARIABLES), *fields], assigned):
-        value = None if parameter in PIPELINE_VARIABLES else _default_value(stage, parameter)
+    for parameter in _find_missing_names([*sorted(PIPELINE_VARIABLES), *fields], assigned):
+        value = None if parameter in PIPELINE_VARIABLES else _get_default_value(stage, parameter)
         yield (
             f"the parameters cell of {notebook_name} lacks {parameter}; add `{parameter} = "
             f"{value!r}`"
@@ -347,7 +347,9 @@ def _check_parameters_cell(source: str, notebook_name: str, stage: str) -> Itera
             f"{notebook_name} has book = {book!r}, which a run by hand would open; write `book = "
             f"{json.dumps(folder)}`"
         )
-    for parameter in _missing_names(assigned, [*PIPELINE_VARIABLES, SANDBOX_VARIABLE, *fields]):
+    for parameter in _find_missing_names(
+        assigned, [*PIPELINE_VARIABLES, SANDBOX_VARIABLE, *fields]
+    ):
         yield (
             f"the parameters cell of {notebook_name} sets {parameter}, which "
             f"{_class_name(stage)} does not have; declare it there, "
@@ -398,12 +400,12 @@ def _get_cell_tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
-def _missing_names(required: Iterable[str], present: Iterable[str]) -> list[str]:
+def _find_missing_names(required: Iterable[str], present: Iterable[str]) -> list[str]:
     present_names = set(present)
     return [name for name in required if name not in present_names]
 
 
-def _default_value(stage: str, name: str) -> Any:
+def _get_default_value(stage: str, name: str) -> Any:
     field = config.STAGES[stage].model_fields[name]
     return "VALUE" if field.is_required() else field.default
 

@@ -15,7 +15,7 @@ from modelbook.errors import StageError
 from modelbook.stage import files
 
 
-def overrides_path(root: Path, book: str) -> Path:
+def get_overrides_path(root: Path, book: str) -> Path:
     """Return the path of a book's overrides."""
     return root / "models" / book / "retrained.json"
 
@@ -27,7 +27,7 @@ def save_overrides(
     overrides = {
         name: {"value": value, "instead_of": env_values[name]} for name, value in values.items()
     }
-    files.write(overrides_path(root, book), overrides)
+    files.write(get_overrides_path(root, book), overrides)
 
 
 def load_active_overrides(root: Path, book: str, env_values: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def find_applied_overrides(root: Path, book: str, params: Mapping[str, Any]) -> 
 
 
 def _read_overrides(root: Path, book: str) -> dict[str, dict[str, Any]]:
-    path = overrides_path(root, book)
+    path = get_overrides_path(root, book)
     if not path.is_file():
         return {}
     try:

@@ -110,7 +110,7 @@ def cost_curve(scored: ScoredRows, costs: CostMatrix) -> pd.DataFrame:
     cost = costs.expected_cost(
         positive_rate, (flagged & (scored.outcome == 1)).mean(axis=1), flagged.mean(axis=1)
     )
-    cost_none, cost_all = costs.constant_decision_costs(positive_rate)
+    cost_none, cost_all = costs.compute_constant_decision_costs(positive_rate)
     return pd.DataFrame(
         {"threshold": thresholds, "cost": cost, "cost_none": cost_none, "cost_all": cost_all}
     )

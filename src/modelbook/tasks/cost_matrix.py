@@ -66,7 +66,7 @@ class CostMatrix(DecisionCosts):
             + self.true_negative * (1 - positive_share - false_positive_share)
         )
 
-    def constant_decision_costs(self, positive_share: float) -> tuple[float, float]:
+    def compute_constant_decision_costs(self, positive_share: float) -> tuple[float, float]:
         """Expected cost per row of flagging nobody, and of flagging everybody."""
         return self.expected_cost(positive_share, 0, 0), self.expected_cost(
             positive_share, positive_share, 1
@@ -102,7 +102,7 @@ class CostMetric:
 
     def compute_baseline(self, outcome: np.ndarray) -> float:
         """The lower of the costs of flagging nobody and flagging everybody."""
-        return min(self.costs.constant_decision_costs(float(np.mean(outcome))))
+        return min(self.costs.compute_constant_decision_costs(float(np.mean(outcome))))
 
 
 @dataclass(frozen=True)

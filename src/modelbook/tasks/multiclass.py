@@ -23,7 +23,7 @@ from modelbook.tasks.scored_rows import LOGIT, ScoredRows, jackknife_ci
 
 def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Macro-averaged one-vs-rest ROC AUC; absent classes are excluded."""
-    return _mean_over_classes(
+    return _compute_mean_over_classes(
         [binary_roc_auc(outcome == code, score[:, code], weight) for code in range(score.shape[1])]
     )
 
@@ -79,12 +79,12 @@ def class_metrics(code: int) -> dict[str, MetricFunction]:
 
 def f1(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
     """Macro-averaged F1; classes neither present nor predicted are excluded."""
-    return _mean_over_classes(
+    return _compute_mean_over_classes(
         [class_metrics(code)["f1"](outcome, score, weight) for code in range(score.shape[1])]
     )
 
 
-def _mean_over_classes(values: list[Any]) -> Any:
+def _compute_mean_over_classes(values: list[Any]) -> Any:
     """Mean of the finite values."""
     is_defined = np.isfinite(values)
     return safe_divide(np.where(is_defined, values, 0).sum(axis=0), is_defined.sum(axis=0))

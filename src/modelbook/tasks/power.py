@@ -21,6 +21,6 @@ def standard_error(low: float, high: float) -> float:
     return (high - low) / 2 / CRITICAL
 
 
-def detectable_difference(error: float, n_intervals: int = 1) -> float:
+def compute_detectable_difference(error: float, n_intervals: int = 1) -> float:
     """The true difference that an interval of this standard error shows with ``POWER``."""
     return (critical_value(n_intervals) + NORMAL.inv_cdf(POWER)) * error

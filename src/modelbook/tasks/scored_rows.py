@@ -46,13 +46,13 @@ class Scale:
     invert: Callable[[np.ndarray], np.ndarray]
 
 
-def _logit_inside(values: np.ndarray, margin: float) -> np.ndarray:
+def _compute_bounded_logit(values: np.ndarray, margin: float) -> np.ndarray:
     inside = np.clip(values, margin, 1 - margin)
     return np.log(inside / (1 - inside))
 
 
 IDENTITY = Scale(lambda values, _: values, lambda values: values)
-LOGIT = Scale(_logit_inside, lambda values: 1 / (1 + np.exp(-values)))
+LOGIT = Scale(_compute_bounded_logit, lambda values: 1 / (1 + np.exp(-values)))
 LOGARITHM = Scale(lambda values, _: np.log(np.maximum(values, 1e-300)), np.exp)
 DIFFERENCE = Scale(IDENTITY.transform, IDENTITY.invert)  # of two models
 COMPLEMENT = Scale(  # R²: the logarithm of what is not explained

@@ -57,7 +57,7 @@ class ScorerMetric:
 
     def __call__(self, outcome: Any, score: Any, weight: Any = None, **_: Any) -> float:
         score = np.array(score, dtype=float)  # copies: a function of a user may sort them
-        estimator = _predicted_classes(score) if self.of_classes else PredictedRegressor(score)
+        estimator = _predict_classes(score) if self.of_classes else PredictedRegressor(score)
         return float(self.scorer(estimator, None, np.array(outcome)))
 
     def is_finite(self, outcome: np.ndarray, score: np.ndarray) -> bool:
@@ -68,7 +68,7 @@ class ScorerMetric:
             return False
 
 
-def _predicted_classes(score: np.ndarray) -> PredictedClassifier:
+def _predict_classes(score: np.ndarray) -> PredictedClassifier:
     return PredictedClassifier(np.column_stack([1 - score, score]) if score.ndim == 1 else score)
 
 

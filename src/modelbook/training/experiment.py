@@ -85,8 +85,8 @@ class Experiment:
     setup_options : mapping, optional
         Arguments of PyCaret's ``setup`` in place of ``DEFAULT_SETUP_OPTIONS``.
     fold_scores : mapping, optional
-        Fold scores of earlier experiments, by ``selection_digest``; ignored if rows or folds
-        differ.
+        Fold scores of earlier experiments, by ``compute_selection_digest``; ignored if rows or
+        folds differ.
     fold_seconds : mapping, optional
         Seconds of a fold by family, from an earlier experiment.
 
@@ -147,8 +147,8 @@ class Experiment:
         for metric in self._metrics.values():
             check_metric(self.task, metric, self.target.iloc[self._cv_splits[0][1]].to_numpy())
         recorded_scores = fold_scores or {}
-        self.fold_scores = recorded_scores.get(self.selection_digest(), {})
-        self.options["fold_scores"] = {self.selection_digest(): self.fold_scores}
+        self.fold_scores = recorded_scores.get(self.compute_selection_digest(), {})
+        self.options["fold_scores"] = {self.compute_selection_digest(): self.fold_scores}
         self.fold_seconds = self.options["fold_seconds"] = dict(fold_seconds or {})
         self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
         self._experiment = self._set_up()
@@ -310,7 +310,7 @@ class Experiment:
             folds[test_index] = number
         return digest_folds(self._groups, folds)
 
-    def selection_digest(self) -> str:
+    def compute_selection_digest(self) -> str:
         """SHA-256 of the rows for model selection, their outcomes and their folds."""
         rows = pd.util.hash_pandas_object(self.features.assign(outcome=self.target), index=False)
         return hashlib.sha256(

@@ -139,7 +139,7 @@ class RareCategoryGrouper(BaseEstimator):
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> RareCategoryGrouper:
         self.frequent_categories_ = {
-            name: self._frequent_values(X[name]) for name in text_columns(X)
+            name: self._find_frequent_values(X[name]) for name in text_columns(X)
         }
         return self
 
@@ -151,7 +151,7 @@ class RareCategoryGrouper(BaseEstimator):
             }
         )
 
-    def _frequent_values(self, values: pd.Series) -> list[str]:
+    def _find_frequent_values(self, values: pd.Series) -> list[str]:
         value_counts = values.value_counts()
         return value_counts[value_counts >= self.min_share * len(values)].index.tolist()
 

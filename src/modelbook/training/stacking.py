@@ -39,7 +39,7 @@ class SigmoidCalibrator:
             LogisticRegression(penalty=None, solver="newton-cholesky").fit(
                 logit(column)[:, None], is_class
             )
-            for column, is_class in _one_vs_rest_pairs(scores[0], target)
+            for column, is_class in _make_one_vs_rest_pairs(scores[0], target)
         ]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ class IsotonicCalibrator:
             IsotonicRegression(
                 y_min=min_probability, y_max=1 - min_probability, out_of_bounds="clip"
             ).fit(column, is_class)
-            for column, is_class in _one_vs_rest_pairs(scores[0], target)
+            for column, is_class in _make_one_vs_rest_pairs(scores[0], target)
         ]
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -203,7 +203,9 @@ class LogisticStacker:
         )
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return _positive_columns(self.regression.predict_proba(np.hstack([*map(logit, scores)])))
+        return _select_positive_columns(
+            self.regression.predict_proba(np.hstack([*map(logit, scores)]))
+        )
 
 
 class NonNegativeStacker:
@@ -246,7 +248,7 @@ class StackedClassifier(ClassifierMixin, StackedModel):
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         member_scores = np.stack(
-            [_positive_columns(member.predict_proba(X)) for member in self.fitted_]
+            [_select_positive_columns(member.predict_proba(X)) for member in self.fitted_]
         )
         probabilities = self.meta_model(member_scores)
         return (
@@ -337,11 +339,11 @@ def fit_meta_model(
     ), out_of_fold_scores
 
 
-def _positive_columns(probabilities: np.ndarray) -> np.ndarray:
+def _select_positive_columns(probabilities: np.ndarray) -> np.ndarray:
     return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
 
 
-def _one_vs_rest_pairs(
+def _make_one_vs_rest_pairs(
     scores: np.ndarray, target: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each class's scores and whether it is the target; a single column is that of class 1."""

@@ -36,7 +36,7 @@ def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     # The first intervals are so wide that they would flatten the rest.
     stable_rows = data[data["users"] >= data["users"].max() / 5]
     ax.set_ylim(
-        *plotting.padded_limits(
+        *plotting.compute_padded_limits(
             stable_rows["low"].dropna(),
             stable_rows["high"].dropna(),
             stable_rows["difference"],

@@ -24,7 +24,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         The metric that ranks the candidates.
     """
     mean, sd = f"{metric}_mean", f"{metric}_sd"
-    data = plotting.drawable_rows(
+    data = plotting.select_drawable_rows(
         frame, ["candidate", "status", mean, sd, "fit_seconds"], ["candidate", mean]
     )
     if data is None:
@@ -39,7 +39,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     baseline_mean = data.loc[is_baseline, mean]
     # The axis fits the models: from the baseline on, their differences would be a few pixels.
     models = data if is_baseline.all() else data[~is_baseline]
-    low, high = plotting.padded_limits(models["low"], models["high"])
+    low, high = plotting.compute_padded_limits(models["low"], models["high"])
     is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
     plotted = models if is_beside else data
     figure, ax = plotting.subplots(plotting.compute_height(len(plotted)))
@@ -108,7 +108,7 @@ def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     plotting.add_hover_strips(ax, points["rows"], texts)
     ax.set_xscale("log", base=2)
     ax.set_xticks(points["rows"], [f"{rows:,.0f}" for rows in points["rows"]])
-    ax.set_ylim(*plotting.padded_limits(mean - sd, mean + sd))
+    ax.set_ylim(*plotting.compute_padded_limits(mean - sd, mean + sd))
     ax.set_xlabel("training rows of the leader; each point doubles them")
     ax.set_ylabel(metric_label(metric))
     range_text = (

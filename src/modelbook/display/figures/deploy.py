@@ -22,7 +22,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
         A sentence that describes the rows, or the reason why there are none.
     """
     required = ["metric", "difference"]
-    data = plotting.drawable_rows(frame, [*required, "low", "high"], required)
+    data = plotting.select_drawable_rows(frame, [*required, "low", "high"], required)
     if data is None:
         return empty_figure("Candidate against champion", rows_description)
     figure, ax = plotting.subplots(
@@ -38,7 +38,7 @@ def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str
     if margin:
         plotting.draw_reference_line(ax, -margin, f"margin {_format_margin(margin)}")
     ax.set_xlim(
-        *plotting.padded_limits(
+        *plotting.compute_padded_limits(
             data["difference"], data["low"].dropna(), data["high"].dropna(), [0, -margin]
         )
     )

@@ -93,7 +93,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     A numeric column is drawn as one density histogram per class, a categorical column as the share
     of the positive class by value.
     """
-    names = drawable_columns(train, columns, target)
+    names = select_drawable_columns(train, columns, target)
     if not names:
         return empty_figure("Distributions")
     positive = _is_positive(train[target])
@@ -140,7 +140,7 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     displayed_rows = displayed_rows.assign(low=chance, high=displayed_rows["strength"])
     plotting.draw_dots(ax, displayed_rows["column"], displayed_rows, "strength", row_texts=texts)
     plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
-    ax.set_xlim(*plotting.padded_limits(displayed_rows["strength"], [chance]))
+    ax.set_xlim(*plotting.compute_padded_limits(displayed_rows["strength"], [chance]))
     ax.set_xlabel(f"{metric} of the column alone")
     best, weak_limit = data.iloc[0], chance + 0.05
     alt = (
@@ -211,7 +211,7 @@ def _format_means(data: pd.DataFrame) -> list[str]:
     ]
 
 
-def drawable_columns(train: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:
+def select_drawable_columns(train: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:
     """Return the columns that have values; an empty list without a target."""
     if target not in train.columns:
         return []

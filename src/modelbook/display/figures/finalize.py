@@ -35,8 +35,8 @@ def roc_and_precision_recall(
     base_rate : float
         Share of the positive class.
     """
-    roc_points = plotting.drawable_rows(roc, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
-    pr_points = plotting.drawable_rows(
+    roc_points = plotting.select_drawable_rows(roc, ["fpr", "tpr", "low", "high"], ["fpr", "tpr"])
+    pr_points = plotting.select_drawable_rows(
         precision_recall, ["recall", "precision", "low", "high"], ["recall", "precision"]
     )
     if roc_points is None or pr_points is None:
@@ -125,7 +125,7 @@ def calibration(
         Whether both are probabilities, drawn from 0.
     """
     figure, ax = plotting.subplots(*SQUARE_SIZE)
-    low, high = plotting.padded_limits(
+    low, high = plotting.compute_padded_limits(
         data["predicted"], data["observed"], data["low"].dropna(), data["high"].dropna()
     )
     low = 0 if is_probability else low
@@ -182,7 +182,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     plotting.draw_reference_line(
         ax, threshold, f"chosen {threshold:.3g}, cost {cost:,.4g}", color=style.INK
     )
-    ax.set_ylim(*plotting.padded_limits(data["cost"]))
+    ax.set_ylim(*plotting.compute_padded_limits(data["cost"]))
     ax.set(xlabel="threshold", ylabel="expected cost per row")
     alt = (
         f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of this "
@@ -295,7 +295,7 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
     ]
     plotting.add_hover_strips(ax, data["seconds"], texts)
     last = rounds[-1]
-    ax.set_ylim(*plotting.padded_limits(data["ensemble"], data["best"]))
+    ax.set_ylim(*plotting.compute_padded_limits(data["ensemble"], data["best"]))
     ax.set_xlabel("seconds of the search, at the end of each round")
     ax.set_ylabel(f"out-of-fold {metric_label(metric)}")
     ax.legend()
@@ -369,7 +369,7 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     overall : float
         The metric on the whole holdout.
     """
-    data = plotting.drawable_rows(
+    data = plotting.select_drawable_rows(
         frame, ["slice", "value", "n", metric, "low", "high"], ["slice", metric]
     )
     if data is None:

@@ -45,7 +45,7 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     frame : pandas.DataFrame
         Columns ``batch, column, excess, importance``.
     """
-    data = plotting.drawable_rows(
+    data = plotting.select_drawable_rows(
         frame, ["batch", "column", "excess", "drifted", "importance"], ["batch", "column", "excess"]
     )
     if data is None or data.empty:
@@ -199,7 +199,9 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
             linewidth=1.1,
         )
     ax.set_xlim(
-        *plotting.padded_limits(metric_rows["value"], low.dropna(), high.dropna(), reference)
+        *plotting.compute_padded_limits(
+            metric_rows["value"], low.dropna(), high.dropna(), reference
+        )
     )
     ax.set_title(metric, pad=14)
 
@@ -326,7 +328,7 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     ax.hlines(
         reference, places - 0.4, places + 0.4, color=style.REFERENCE, linestyle="--", linewidth=1.1
     )
-    low, high = plotting.padded_limits(
+    low, high = plotting.compute_padded_limits(
         metric_rows["value"], metric_rows["low"].dropna(), metric_rows["high"].dropna(), reference
     )
     ax.set_ylim(0 if name == "drifted_share" else low, high)

@@ -38,7 +38,7 @@ def shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
     reason : str
         Why there is nothing to show.
     """
-    data = plotting.drawable_rows(
+    data = plotting.select_drawable_rows(
         frame, ["feature", "level", "value", "shap", "class"], ["feature", "shap"]
     )
     if data is None:
@@ -95,7 +95,7 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     figure, ax = plotting.subplots(
         plotting.compute_height(len(displayed_features), row_height=0.36)
     )
-    low, high = plotting.padded_limits(
+    low, high = plotting.compute_padded_limits(
         data.loc[data["feature"].isin(displayed_features["feature"]), "shap"], [0.0], margin=0.03
     )
     strips = dict(iter(data.groupby("feature", sort=False)))

@@ -64,7 +64,7 @@ ACTOR = "Airflow {{ run_id }}"
 def render_dag(graph: stage_graph.StageGraph, image: str | None) -> str:
     """Render the DAG file, for Airflow 3; Airflow itself does not need Modelbook installed."""
     name, operator_fields, constant = (
-        ("POD", POD_OPERATOR, _pod_template(graph, image))
+        ("POD", POD_OPERATOR, _make_pod_template(graph, image))
         if image
         else ("ENV", BASH_OPERATOR, stage_graph.stage_environment(graph, ACTOR))
     )
@@ -81,7 +81,7 @@ def render_dag(graph: stage_graph.StageGraph, image: str | None) -> str:
     )
 
 
-def _pod_template(graph: stage_graph.StageGraph, image: str) -> dict[str, Any]:
+def _make_pod_template(graph: stage_graph.StageGraph, image: str) -> dict[str, Any]:
     spec = stage_graph.pod_spec(image, stage_graph.stage_environment(graph, ACTOR))
     return {
         "apiVersion": "v1",

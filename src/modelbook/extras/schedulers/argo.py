@@ -31,7 +31,7 @@ def render_workflow(graph: stage_graph.StageGraph, image: str) -> str:
         "retryStrategy": {"limit": 2, "retryPolicy": "OnError"},  # a lost node, not a failed stage
         "container": {**container, "command": stage_graph.stage_command(STAGE_PLACEHOLDER)},
     }
-    tasks = [_dag_task(name, upstream) for name, upstream in graph.stages.items()]
+    tasks = [_make_dag_task(name, upstream) for name, upstream in graph.stages.items()]
     document = {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Workflow",
@@ -49,7 +49,7 @@ def render_workflow(graph: stage_graph.StageGraph, image: str) -> str:
     return HEADER.format(book=graph.book) + text
 
 
-def _dag_task(name: str, upstream: list[str]) -> dict[str, Any]:
+def _make_dag_task(name: str, upstream: list[str]) -> dict[str, Any]:
     dependencies = {"dependencies": upstream} if upstream else {}
     return {
         "name": name,

@@ -23,7 +23,7 @@ def require_environment(prefix: Path = Path(sys.prefix)) -> None:
     WorkbenchError
         If this Python is not in an environment.
     """
-    if not _environment_kind(prefix):
+    if not _detect_environment_kind(prefix):
         raise WorkbenchError(
             f"this Python is not in an environment: {prefix}",
             expected="the project's .venv, or a conda environment",
@@ -57,7 +57,7 @@ def check_python(
             f"{version_text}; Modelbook needs {read_supported_pythons()}",
             "make setup PYTHON=/path/to/python",
         )
-    kind = _environment_kind(prefix)
+    kind = _detect_environment_kind(prefix)
     if not kind:
         return CheckResult(
             "Python", False, f"{version_text} is not in an environment: {prefix}", "make setup"
@@ -91,7 +91,7 @@ def check_lock(root: Path) -> CheckResult:
     return CheckResult("lock", False, f"{', '.join(mismatches[:MAX_SHOWN])}{others}", command)
 
 
-def _environment_kind(prefix: Path) -> str:
+def _detect_environment_kind(prefix: Path) -> str:
     if (prefix / "conda-meta").is_dir():
         return "conda"
     return "venv" if (prefix / "pyvenv.cfg").is_file() else ""

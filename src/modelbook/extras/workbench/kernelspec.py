@@ -16,14 +16,14 @@ KERNEL_NAME = "python3"
 DISPLAY_NAME = "Modelbook"
 
 
-def kernelspec_folder(prefix: Path) -> Path:
+def get_kernelspec_folder(prefix: Path) -> Path:
     """Return the kernelspec folder of an environment."""
     return prefix / "share" / "jupyter" / "kernels" / KERNEL_NAME
 
 
 def write_kernelspec(prefix: Path) -> list[Path]:
     """Write the kernelspec if it is missing or wrong; return the files that were changed."""
-    path = kernelspec_folder(prefix) / "kernel.json"
+    path = get_kernelspec_folder(prefix) / "kernel.json"
     if path.is_file() and not _find_problems(prefix):
         return []
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
@@ -35,7 +35,7 @@ def write_kernelspec(prefix: Path) -> list[Path]:
     kernel_dict["display_name"] = DISPLAY_NAME
     json_config.write(path, {**kernel_dict, "env": KERNEL_ENVIRONMENT})
     for logo in Path(RESOURCES).glob("logo*"):
-        shutil.copy(logo, kernelspec_folder(prefix))
+        shutil.copy(logo, get_kernelspec_folder(prefix))
     return [path]
 
 
@@ -44,7 +44,7 @@ def check_kernelspec(prefix: Path) -> CheckResult:
     from jupyter_core.paths import jupyter_path
 
     command = "modelbook setup"
-    if not (kernelspec_folder(prefix) / "kernel.json").is_file():
+    if not (get_kernelspec_folder(prefix) / "kernel.json").is_file():
         return CheckResult("kernel", False, f"{KERNEL_NAME} is missing", command)
     problems = _find_problems(prefix)
     if problems:
@@ -52,9 +52,12 @@ def check_kernelspec(prefix: Path) -> CheckResult:
     folders = [Path(folder) / KERNEL_NAME for folder in jupyter_path("kernels")]
     first_folder = next(
         (folder for folder in folders if (folder / "kernel.json").is_file()),
-        kernelspec_folder(prefix),
+        get_kernelspec_folder(prefix),
     )
-    if prefix == Path(sys.prefix) and first_folder.resolve() != kernelspec_folder(prefix).resolve():
+    if (
+        prefix == Path(sys.prefix)
+        and first_folder.resolve() != get_kernelspec_folder(prefix).resolve()
+    ):
         return CheckResult(
             "kernel",
             False,
@@ -67,7 +70,7 @@ def check_kernelspec(prefix: Path) -> CheckResult:
 def _find_problems(prefix: Path) -> list[str]:
     """Return what is wrong with the kernelspec, in a few words each."""
     try:
-        kernel: dict[str, Any] = json_config.read(kernelspec_folder(prefix) / "kernel.json")
+        kernel: dict[str, Any] = json_config.read(get_kernelspec_folder(prefix) / "kernel.json")
     except WorkbenchError:
         return ["kernel.json cannot be read"]
     argv = [*map(str, kernel.get("argv") or ["nothing"])]

@@ -25,10 +25,10 @@ def diagnostic_plots(
     """ROC and precision-recall curves; ``metrics`` is the table of metrics."""
     return finalize.roc_and_precision_recall(
         *curve_frames,
-        _metric_row(metrics, "roc_auc")["value"],
-        _metric_row(metrics, "pr_auc")["baseline"],
+        _make_metric_row(metrics, "roc_auc")["value"],
+        _make_metric_row(metrics, "pr_auc")["baseline"],
     )
 
 
-def _metric_row(metrics: pd.DataFrame, metric: str) -> Any:
+def _make_metric_row(metrics: pd.DataFrame, metric: str) -> Any:
     return metrics[metrics["metric"] == metric].iloc[0]

@@ -71,7 +71,7 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
         The metrics.
     """
     figure, ax = plotting.subplots(*SCATTER_SIZE)
-    low, high = plotting.padded_limits(data["predicted"], data["actual"], margin=0.04)
+    low, high = plotting.compute_padded_limits(data["predicted"], data["actual"], margin=0.04)
     ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
     plotting.annotate_point(
         ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"

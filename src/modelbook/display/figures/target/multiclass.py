@@ -55,11 +55,11 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
 @style.apply_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Class shares by feature: by quintile of a number, or by category."""
-    names = explore.drawable_columns(train, columns, target)
+    names = explore.select_drawable_columns(train, columns, target)
     if not names:
         return empty_figure("The classes by column")
     classes = sorted(train[target].unique(), key=natural_sort_key)
-    mixes = {name: _class_shares(train, name, target, classes) for name in names}
+    mixes = {name: _compute_class_shares(train, name, target, classes) for name in names}
     n_grid_columns = 2 if len(classes) > 4 else N_COLUMNS
     max_rows = max(len(mix) for mix in mixes.values())
     figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
@@ -86,7 +86,9 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     return Figure(figure, alt=f"{alt}{share_ranges[top_column]:.0%}.", data=data, caption=caption)
 
 
-def _class_shares(train: pd.DataFrame, name: str, target: str, classes: list[Any]) -> pd.DataFrame:
+def _compute_class_shares(
+    train: pd.DataFrame, name: str, target: str, classes: list[Any]
+) -> pd.DataFrame:
     groups, is_numeric = explore.bin_column(train[name], BINS, use_interval_labels=True)
     mix = pd.crosstab(groups, train[target], normalize="index").reindex(
         columns=classes, fill_value=0.0

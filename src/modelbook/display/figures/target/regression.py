@@ -60,7 +60,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
 @style.apply_style
 def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Median and interquartile range of the target by decile, or category, of each column."""
-    names = explore.drawable_columns(train, columns, target)
+    names = explore.select_drawable_columns(train, columns, target)
     if not names:
         return empty_figure("The target by column")
     figure, grid = plotting.subplot_grid(len(names), explore.N_COLUMNS, 1.9, 0.35, sharey=True)
