@@ -432,8 +432,8 @@ def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
 
 
 def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract):
-    scaled = [gap("group", -10, 10, scale=50.0), gap("group", -2, 2, scale=50.0)]
-    plain = [gap("group", -0.2, 0.2), gap("group", -0.04, 0.04)]
+    scaled = [make_gap("group", -10, 10, scale=50.0), make_gap("group", -2, 2, scale=50.0)]
+    plain = [make_gap("group", -0.2, 0.2), make_gap("group", -0.04, 0.04)]
     regression, share = (
         fairness.summarize_gaps(contract, pd.DataFrame(rows), 0.1) for rows in (scaled, plain)
     )
