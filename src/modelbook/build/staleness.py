@@ -123,10 +123,13 @@ def print_summary(
 ) -> None:
     """Print one line per stage with its verdict, and the path of the index."""
     sys.stdout.write("\nNothing to do: every stage is up to date.\n" if nothing_to_do else "\n")
-    for stage in stages:
-        receipt = files.read(project.read_tasks(root, book)[stage]["product"]["receipt"])
+    tasks = project.read_tasks(root, book)
+    receipts = {stage: files.read(tasks[stage]["product"]["receipt"]) for stage in stages}
+    width = max((len(receipt["status"]) for receipt in receipts.values()), default=0)
+    for stage, receipt in receipts.items():
         sys.stdout.write(
-            f"  {config.stage_stem(stage):<12} {receipt['status']:<16} {receipt['sentences'][0]}\n"
+            f"  {config.stage_stem(stage):<12} {receipt['status']:<{width}}  "
+            f"{receipt['sentences'][0]}\n"
         )
     sys.stdout.write(f"\n{page}\n")
 
