@@ -30,6 +30,7 @@ from modelbook.scoring.bitmask_trees import LeafMasks, make_leaf_masks
 from modelbook.scoring.compilation import check_parity, compile_pipeline
 from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.lightgbm_text import write_ensembles
+from modelbook.scoring.onnx_trees import OnnxTrees
 from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeSplit, extract_trees
 from modelbook.scoring.tree_predictor import MIN_BATCH_ROWS, TreePredictor, write_tree_predictor
@@ -227,6 +228,27 @@ def test_large_trees_are_added_to_the_sums_of_the_tables(
     for count in (len(rows), MIN_BATCH_ROWS - 1):
         result = predictor.predict_many(EncodedRows.from_array(rows[:count]))
         np.testing.assert_allclose(result, expected[:count], rtol=1e-12, atol=1e-13)
+
+
+def test_graph_that_reads_all_columns_predicts_batches(
+    make_predictor_of: Any, tmp_path: Path
+) -> None:
+    """As of versions that were registered before the graph's columns were in its metadata."""
+    import onnx
+    from onnx import helper
+
+    forest = RandomForestClassifier(20, random_state=0).fit(ROWS, SUM > 0)
+    make_predictor_of([forest])
+    path = tmp_path / "kernel.onnx"
+    model = onnx.load(path)
+    assert [prop.key for prop in model.metadata_props] == [onnx_trees.COLUMNS_KEY]
+    del model.metadata_props[:]
+    for node in model.graph.node[:-1]:
+        node.input[0] = "values"
+    model.graph.node.insert(0, helper.make_node("Identity", ["rows"], ["values"]))
+    onnx.save(model, path)
+    result = OnnxTrees(path).sum_leaves(EncodedRows.from_array(ROWS))
+    np.testing.assert_allclose(result[:, 0], forest.predict_proba(ROWS)[:, 1], rtol=1e-12)
 
 
 def test_version_without_a_graph_of_large_trees_predicts_batches(

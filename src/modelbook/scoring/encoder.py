@@ -86,6 +86,21 @@ class EncodedRows:
             out[indices] = blocks.T[:, codes]
         return out.T
 
+    def take_columns(self, columns: np.ndarray, rows: slice) -> np.ndarray:
+        """Return some columns of some rows, in row-major order; shape (rows, columns)."""
+        out = np.empty((len(range(*rows.indices(self.row_count))), len(columns)))
+        out[:] = np.array(self.constant_row, dtype="float64")[columns]
+        positions = {column: position for position, column in enumerate(columns.tolist())}
+        for index, values in self.numeric_columns.items():
+            if index in positions:
+                out[:, positions[index]] = values[rows]
+        for indices, codes, blocks in self.category_columns:
+            used = [number for number, index in enumerate(indices) if index in positions]
+            if used:
+                values = blocks[:, used]
+                out[:, [positions[indices[number]] for number in used]] = values[codes[rows]]
+        return out
+
     @classmethod
     def from_array(cls, rows: np.ndarray) -> EncodedRows:
         """Create encoded rows from an array of shape (rows, width)."""

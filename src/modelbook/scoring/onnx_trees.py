@@ -6,12 +6,14 @@ cache together. See "TreeEnsemble" in the documentation of ONNX; thresholds and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modelbook.scoring.encoder import EncodedRows
 from modelbook.scoring.predictors import open_session
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
@@ -19,6 +21,7 @@ BLOCK_NODES = 1000  # splits of the trees of an operator, unless one tree has mo
 BLOCK_ROWS = 10_000  # rows that are walked through all trees before the next ones
 OPSET, TREE_OPSET, IR_VERSION = 18, 5, 9
 BRANCH_LEQ, BRANCH_MEMBER = 0, 6  # modes of a split
+COLUMNS_KEY = "columns"  # of the metadata: the encoded columns that the graph reads; default: all
 SUM = 1  # aggregation: the sum of the leaves' values; post_transform 0 is none
 
 
@@ -29,42 +32,41 @@ class OnnxTrees:
         self._path = path
         self._session: Any = None
 
-    def sum_leaves(self, rows: np.ndarray) -> np.ndarray:
+    def sum_leaves(self, rows: EncodedRows) -> np.ndarray:
         """Return the sums of the leaf values of encoded rows; shape (rows, sums)."""
         self._session = self._session or open_session(self._path)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        columns = np.array(
+            json.loads(metadata.get(COLUMNS_KEY, "null")) or range(len(rows.constant_row))
+        )
         blocks = [
             self._session.run(
-                None, {"rows": np.ascontiguousarray(rows[start : start + BLOCK_ROWS])}
+                None, {"rows": rows.take_columns(columns, slice(start, start + BLOCK_ROWS))}
             )[0]
-            for start in range(0, len(rows), BLOCK_ROWS)
+            for start in range(0, rows.row_count, BLOCK_ROWS)
         ]
         return np.concatenate(blocks)
 
 
-def write_onnx_trees(
-    ensembles: Sequence[TreeEnsemble], starts: Sequence[int], width: int, path: Path
-) -> None:
+def write_onnx_trees(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], path: Path) -> None:
     """Write a graph with a sum for each output of each ensemble, without initial sums.
 
     Parameters
     ----------
     starts : sequence of int
         The first of the columns of each ensemble.
-    width : int
-        Number of columns of all of them.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     output_count = sum(len(ensemble.base_score) for ensemble in ensembles)
     blocks = list(_list_blocks(ensembles, starts))
     # Each operator reads all values of its input: the fewer, the faster.
     columns = np.unique(np.concatenate([block.features for block in blocks]))
     names = [f"sums_{number}" for number in range(len(blocks))]
-    operators = [helper.make_node("Gather", ["rows", "columns"], ["values"], axis=1)]
-    operators += [
+    operators = [
         helper.make_node(
             "TreeEnsemble",
-            ["values"],
+            ["rows"],
             [name],
             domain="ai.onnx.ml",
             **block.make_operator(columns, output_count),
@@ -74,12 +76,12 @@ def write_onnx_trees(
     operators.append(helper.make_node("Sum", names, ["sums"]))
     tensors = [
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, count])
-        for name, count in (("rows", width), ("sums", output_count))
+        for name, count in (("rows", len(columns)), ("sums", output_count))
     ]
-    used_columns = numpy_helper.from_array(columns, "columns")
-    graph = helper.make_graph(operators, "trees", tensors[:1], tensors[1:], [used_columns])
+    graph = helper.make_graph(operators, "trees", tensors[:1], tensors[1:])
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREE_OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+    helper.set_model_props(model, {COLUMNS_KEY: json.dumps(columns.tolist())})
     path.write_bytes(model.SerializeToString())
 
 

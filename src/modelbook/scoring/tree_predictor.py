@@ -125,7 +125,7 @@ class TreePredictor(Predictor):
             sums += self._tables.sum_leaves(rows)
         if walked := self._walked_outputs:
             sums[:, walked] = (
-                self._large_trees.sum_leaves(rows.dense)
+                self._large_trees.sum_leaves(rows)
                 if self._large_trees
                 else self._booster.predict_many(rows.dense)[:, walked]
             )
@@ -182,7 +182,7 @@ def write_tree_predictor(
     if not all(have_tables):
         are_large = [not has_tables for has_tables in have_tables]
         large, large_starts = compress(ensembles, are_large), compress(starts, are_large)
-        write_onnx_trees(list(large), list(large_starts), width, graph_path)
+        write_onnx_trees(list(large), list(large_starts), graph_path)
     return {"width": width, "outputs": [asdict(output) for output in outputs]}
 
 
