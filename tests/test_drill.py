@@ -106,7 +106,7 @@ def test_broken_guarantee_is_reported_with_numbers(version_store, monkeypatch):
         result_entry["guarantee"] for result_entry in results
     ]
     assert [result_entry["guarantee"] for result_entry in results] == [
-        "Nothing breaks.",
+        "No failures.",
         "Nothing fails.",
         "Nothing is checked.",
     ]
