@@ -562,7 +562,7 @@ def test_forest_with_small_weight_has_fewer_trees(
     result = search_model(experiment_with_jump, spent, ["ridge", "et"], "rmse", ignore_progress)
     weights = result.trials.groupby("family")["weight"].sum()
     trees = {getattr(member.steps[-1][1], "n_estimators", 0) for member in result.pipeline.members}
-    assert trees == {0, min(100, math.ceil(200 * weights["extra trees"]))}
+    assert trees == {0, min(100, math.ceil(150 * weights["extra trees"]))}
     assert (weights["extra trees"] < 0.5) == (error == 0.4)
 
 

@@ -35,7 +35,7 @@ from modelbook.serving.telemetry import RequestTracer
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
 DRIFT_SECONDS = 15.0  # between measurements of drift, which delay requests by some milliseconds
-CHECKPOINT_SECONDS = 5.0  # between checkpoints of the journal
+CHECKPOINT_SECONDS = 1.0  # between checkpoints of the journal: the longer, the longer requests wait
 # GIL switch interval; short, so that parser and journal threads hardly delay the event loop.
 THREAD_SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
