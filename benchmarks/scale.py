@@ -35,7 +35,7 @@ class MeasuredCosts:
     output_bytes: float  # of a row with its prediction
     count_cpu: float  # seconds of a core for monitor to draw its sample from a million rows
     journal_bytes: float  # of a journaled prediction, in SQLite
-    request_cpu: float = 157e-6  # seconds of a core for a request of one row (docs/benchmarks.md)
+    request_cpu: float = 153e-6  # seconds of a core for a request of one row (docs/benchmarks.md)
     training_core_seconds: float = 2 * (145 + 470)  # of 656,260 rows of 50 columns, likewise
 
 

@@ -27,7 +27,7 @@ def test_plan_computes_hours_workers_and_costs_from_measurements():
     assert plan.batch_usd == pytest.approx(10 * 0.1 + 10 * 4000 / 1e6 * 5)
     assert (plan.stored_gb, plan.month_usd) == (250, 5)
     assert plan.monitor_core_hours == pytest.approx(1)
-    assert plan.serve_usd == pytest.approx(2 * 1e9 * 157e-6 / 3600 * 0.1)
+    assert plan.serve_usd == pytest.approx(2 * 1e9 * 153e-6 / 3600 * 0.1)
     assert plan.journal_gb == 400
     assert plan.training_usd == pytest.approx(1230 / 3600 * 0.1)
 
