@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import prerequisites
 import pytest
@@ -31,6 +32,14 @@ def test_summary_is_one_line_with_counts_and_packages() -> None:
     assert "\n" not in line
 
 
+@pytest.fixture
+def _search_browser_again() -> Iterator[None]:
+    """Other tests of the process search it on the path that this one changes."""
+    yield
+    prerequisites.browser.cache_clear()
+
+
+@pytest.mark.usefixtures("_search_browser_again")
 def test_nothing_is_installed_when_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.devnull)
     monkeypatch.setattr(subprocess, "run", lambda *args, **_: pytest.fail(f"ran {args}"))
