@@ -102,6 +102,21 @@ def test_candidate_run_contains_parameters_plots_and_dataset(root: Path, run_id:
     assert all(plot.file_size > 5000 for plot in plots)
 
 
+def compare_logistic_regression(root: Path, book: str, experiment: Experiment) -> str:
+    """Compare and log it beside the baseline; return the id of the comparison's run."""
+    with StageRun(root, book, "compare", {}) as run:
+        logger = CandidateLogger(run, experiment, root / f"data/{book}/train.parquet", "f" * 64)
+        comparison.compare_families(
+            experiment,
+            ["lr"],
+            600,
+            report_progress=ignore_progress,
+            log_candidate=logger,
+            keep_models=True,
+        )
+    return run.run_id
+
+
 @pytest.mark.parametrize(
     ("book", "table", "contract"),
     [
@@ -113,17 +128,8 @@ def test_candidates_of_each_task_have_plots(
     root: Path, book: str, table: pd.DataFrame, contract: Contract
 ) -> None:
     experiment = Experiment(table, contract, folds=2, seed=1)
-    with StageRun(root, book, "compare", {}) as run:
-        logger = CandidateLogger(run, experiment, root / f"data/{book}/train.parquet", "f" * 64)
-        comparison.compare_families(
-            experiment,
-            ["lr"],
-            600,
-            report_progress=ignore_progress,
-            log_candidate=logger,
-            keep_models=True,
-        )
-    candidate = candidate_runs.find_candidate_run(root, "lr", run.run_id)
+    run_id = compare_logistic_regression(root, book, experiment)
+    candidate = candidate_runs.find_candidate_run(root, "lr", run_id)
     plots = store.create_client(root).list_artifacts(candidate.info.run_id, "plots")
     assert {Path(plot.path).stem.partition("-")[0] for plot in plots} == {"curves", "calibration"}
 
@@ -182,18 +188,9 @@ def test_invalid_candidate_raises(
 def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     root: Path, experiment: Experiment
 ) -> None:
-    with StageRun(root, "pruned", "compare", {}) as run:
-        logger = CandidateLogger(run, experiment, root / "data/pruned/train.parquet", "f" * 64)
-        comparison.compare_families(
-            experiment,
-            ["lr"],
-            600,
-            report_progress=ignore_progress,
-            log_candidate=logger,
-            keep_models=True,
-        )
+    run_id = compare_logistic_regression(root, "pruned", experiment)
     remaining, pruned = (
-        candidate_runs.find_candidate_run(root, family, run.run_id) for family in ("dummy", "lr")
+        candidate_runs.find_candidate_run(root, family, run_id) for family in ("dummy", "lr")
     )
     mlflow.register_model(f"models:/{remaining.outputs.model_outputs[0].model_id}", "pruned")
     model_id = pruned.outputs.model_outputs[0].model_id
@@ -206,6 +203,6 @@ def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     retention.apply_retention(root, "pruned", planned, "c0ffee")
     assert retention.plan_retention(root, "pruned", 9, 0, keep_comparisons=0).is_empty
     with pytest.raises(TrainingError, match=pruned.info.run_id):
-        candidate_runs.load_candidate(root, "lr", run.run_id, experiment.features)
-    loaded = candidate_runs.load_candidate(root, "dummy", run.run_id, experiment.features)
+        candidate_runs.load_candidate(root, "lr", run_id, experiment.features)
+    loaded = candidate_runs.load_candidate(root, "dummy", run_id, experiment.features)
     assert loaded.family == "dummy"

@@ -171,9 +171,8 @@ def _import_and_decide(
     from modelbook.stage import project
 
     params: Any = config.validate("deploy", project.read_stage_parameters(root, book, "deploy"))
-    journal = find_journal(
-        root, name
-    )  # before the import: if it cannot be opened, nothing is registered
+    # Before the import: if it cannot be opened, nothing is registered.
+    journal = find_journal(root, name)
     verify_key = signing.load_public_key(verify) if verify else None
     result = imports.import_version(root, name, address, commit, verify_key)
     return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)

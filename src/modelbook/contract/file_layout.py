@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelbook.errors import ParameterError
+from modelbook.redaction import describe_problem
 
 
 class FileLayout(BaseModel):
@@ -41,8 +42,8 @@ def parse_layout(**options: Any) -> FileLayout:
         return FileLayout(**options)
     except ValidationError as error:
         problem = error.errors()[0]
-        name = str(problem["loc"][0]).replace("_", "-")
+        option = "--" + str(problem["loc"][0]).replace("_", "-")
         raise ParameterError(
-            f"--{name} = {problem['input']!r}: {problem['msg']}",
+            describe_problem({**problem, "loc": (option,)}),
             next="correct the option: modelbook new --help",
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,20 @@ class OnnxTrees:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._session: Any = None
+
+    @cached_property
+    def _session(self) -> Any:
+        return open_session(self._path)
+
+    @cached_property
+    def _columns(self) -> list[int] | None:
+        """The encoded columns that the graph reads; None for all."""
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        return json.loads(metadata.get(COLUMNS_KEY, "null"))
 
     def sum_leaves(self, rows: EncodedRows) -> np.ndarray:
         """Return the sums of the leaf values of encoded rows; shape (rows, sums)."""
-        self._session = self._session or open_session(self._path)
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        columns = np.array(
-            json.loads(metadata.get(COLUMNS_KEY, "null")) or range(len(rows.constant_row))
-        )
+        columns = np.array(self._columns or range(len(rows.constant_row)))
         blocks = [
             self._session.run(
                 None, {"rows": rows.take_columns(columns, slice(start, start + BLOCK_ROWS))}
