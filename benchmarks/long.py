@@ -38,43 +38,24 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory() as temp_dir:
         root = copy_project(Path(temp_dir))
-        run(
-            root,
-            "env.yaml",
-            "python",
-            draft.__file__,
-            "--rows",
-            str(args.rows),
-            "--make",
-            str(root / "long.csv"),
-        )
-        new_seconds = measure_seconds(
-            lambda: run(
-                root, "env.yaml", "modelbook", "new", "long.csv", "--target", "target", "--yes"
-            )
-        )
+        make_table = f"{draft.__file__} --rows {args.rows} --make {root / 'long.csv'}".split()
+        run(root, "env.yaml", "python", *make_table)
+        new_command = ["modelbook", "new", "long.csv", "--target", "target", "--yes"]
+        new_seconds = measure_seconds(lambda: run(root, "env.yaml", *new_command))
         env_file = root / "env.long.yaml"
-        env_file.write_text(
-            yaml.safe_dump(
-                yaml.safe_load(env_file.read_text())
-                | FAST_PARAMETERS
-                | {"search_rows": args.search_rows}
-            )
-        )
+        parameters = yaml.safe_load(env_file.read_text()) | FAST_PARAMETERS
+        env_file.write_text(yaml.safe_dump(parameters | {"search_rows": args.search_rows}))
         build_seconds = measure_seconds(lambda: run(root, env_file.name, "ploomber", "build"))
         print(f"{'modelbook new':<14} {new_seconds:7.0f} s")
         for path in sorted(root.glob("models/long/*.json")):
             receipt = json.loads(path.read_text())
             if "facts" in receipt:
-                print(
-                    f"{path.stem:<14} {receipt['facts']['seconds']:7.0f} s   "
-                    f"{receipt['sentences'][0]}"
-                )
+                seconds = receipt["facts"]["seconds"]
+                print(f"{path.stem:<14} {seconds:7.0f} s   {receipt['sentences'][0]}")
         print(f"{'whole build':<14} {build_seconds:7.0f} s")
-        finalize_sentences = json.loads((root / "models/long/finalize.json").read_text())[
-            "sentences"
-        ]
-        print("\n".join(sentence for sentence in finalize_sentences if "search_rows" in sentence))
+        finalize_receipt = json.loads((root / "models/long/finalize.json").read_text())
+        sentences = finalize_receipt["sentences"]
+        print("\n".join(sentence for sentence in sentences if "search_rows" in sentence))
     # RUSAGE_CHILDREN covers all waited-for descendants: this is the peak of the largest kernel.
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print(f"{'peak memory':<14} {peak_gb:7.1f} GB, largest process")

@@ -52,9 +52,8 @@ RESAMPLES = 1000
 TIMEOUT_FACTOR = 10  # a contender is stopped after this multiple of its budget
 LOG_FILE, LOSSES_FOLDER = "measurements.jsonl", "losses"  # below the results folder
 TARGETS = {"log loss": 0.005, "RMSE": 0.01}  # maximum mean loss relative to the best, minus 1
-MAX_SIGNIFICANT_LOSS_RATE = (
-    1 / 8
-)  # of tables on which the loss is significantly higher than the best
+# Target: the largest share of tables with a loss that is significantly above the best.
+MAX_SIGNIFICANT_LOSS_RATE = 1 / 8
 
 
 @dataclass(frozen=True)
