@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -237,6 +238,21 @@ def test_figure_is_deterministic_and_supports_dark_mode() -> None:
     assert svgs[0] == svgs[1] == svgs[2]
     assert "prefers-color-scheme:dark" in svgs[0]
     assert "var(--accent,#0072b2)" in svgs[0]
+
+
+def test_svg_is_that_of_savefig_and_keeps_the_layout_engine() -> None:
+    figure, expected = compare.leaderboard(BOARD, "roc_auc"), io.StringIO()
+    drawing = compare.leaderboard(BOARD, "roc_auc").figure
+    assert figure.figure is not None
+    assert drawing is not None
+    engine = figure.figure.get_layout_engine()
+    metadata = {"Date": None, "Creator": None}
+    style.apply_style(drawing.savefig)(expected, format="svg", metadata=metadata)
+    text = expected.getvalue()
+    svg = style.show_hover_texts(style.adapt_to_dark_mode(text[text.index("<svg") :]))
+    assert figure.to_svg() == svg
+    assert engine is not None
+    assert figure.figure.get_layout_engine() is engine
 
 
 def test_drawing_keeps_matplotlib_settings() -> None:

@@ -71,7 +71,7 @@ class Figure:
 
     def to_svg(self) -> str:
         """Render the figure as SVG whose colours follow the light or dark page."""
-        text = self._render("svg", metadata=SVG_METADATA).decode()
+        text = self._draw_svg("none")
         svg = re.sub(r"^.*?(?=<svg)", "", text, flags=re.DOTALL)
         return style.show_hover_texts(style.adapt_to_dark_mode(svg))
 
@@ -83,20 +83,40 @@ class Figure:
         if self.figure is not None:
             self.figure.set_layout_engine(None)
             self.figure.subplots_adjust(left=0.2, bottom=0.16, wspace=0.35, hspace=0.35)
-        text = self._render("svg", metadata=SVG_METADATA, facecolor=style.PAPER).decode()
+        text = self._draw_svg(style.PAPER)
         return style.show_hover_texts(text)
 
     def to_png(self) -> bytes:
         """Render the figure as PNG on a white background."""
-        return self._render("png", dpi=150, facecolor=style.PAPER)
+        buffer = io.BytesIO()
+        style.apply_style(self._require_drawing().savefig)(
+            buffer, format="png", dpi=150, facecolor=style.PAPER
+        )
+        return buffer.getvalue()
 
     @style.apply_style
-    def _render(self, file_format: str, **options: Any) -> bytes:
+    def _draw_svg(self, facecolor: str) -> str:
+        """The SVG that ``savefig`` would write, which draws twice: first for the layout alone."""
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        drawing = self._require_drawing()
+        engine = drawing.get_layout_engine()
+        dpi = drawing.dpi
+        canvas = FigureCanvasSVG(drawing)
+        buffer = io.StringIO()
+        drawing.set_facecolor(facecolor)
+        if engine is not None:
+            engine.execute(drawing)
+            drawing.set_layout_engine("none")
+        canvas.print_svg(buffer, metadata=SVG_METADATA)  # type: ignore[no-untyped-call]
+        drawing.set_dpi(dpi)
+        drawing.set_layout_engine(engine)
+        return buffer.getvalue()
+
+    def _require_drawing(self) -> Drawing:
         if self.figure is None:
             raise ReportError("there is nothing to draw", expected="a figure with data")
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format=file_format, **options)
-        return buffer.getvalue()
+        return self.figure
 
     def _repr_html_(self) -> str:
         caption = f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else ""
