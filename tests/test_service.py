@@ -1130,6 +1130,7 @@ class TestReload:
         new = version_store.register(fit_pipeline(frame, contract), contract, frame)
         version_store.alias("champion", 1)
         manager, reads = served_models.ModelManager(version_store.root, BOOK, 1), []
+        monkeypatch.setattr(served_models, "MAX_READ_AGE_SECONDS", 3600)  # loading may take long
         read_versions = served_models.read_aliased_versions
         monkeypatch.setattr(
             served_models,
