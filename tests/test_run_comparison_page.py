@@ -15,7 +15,7 @@ from test_run_history import ALL_RAN, metrics_of, write_receipt, write_receipts,
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.pages import run_archive
-from modelbook.pages.run_comparison import DECISION_METRICS
+from modelbook.pages.run_comparison import THRESHOLD_METRICS
 from modelbook.runs import history
 
 
@@ -56,6 +56,17 @@ def test_change_beyond_intervals_is_not_described_as_chance(project):
     assert '<td class="num">-0.1</td>' in html
 
 
+def test_change_without_intervals_claims_none(project):
+    """Neither chance nor an interval is claimed where a run has recorded no interval."""
+    for metrics in ({"roc_auc": 0.75}, metrics_of(0.76), metrics_of(0.9)):
+        write_receipt(project, "finalize", metrics=metrics, version=3)
+        write_run(project)
+    assert "run has no 95% CI" in page(project, "2", "3")[1]
+    text = page(project, "2", "4")[1]  # 0.75 is outside the only interval
+    assert "run has no 95% CI" not in text
+    assert "outside the other run's 95% CI" in text
+
+
 @pytest.mark.parametrize(("low", "is_chance"), [(0.005, False), (-0.005, True)])
 def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chance):
     """Each metric is within the other's interval; deploy compared the versions on shared rows."""
@@ -71,6 +82,7 @@ def test_change_is_judged_by_the_paired_interval_of_deploy(project, low, is_chan
     ]
     assert "1,234 rows" in sentence
     assert ("chance" in sentence) is is_chance
+    assert ("includes zero" in sentence) is is_chance
     assert "same rows" in page(project, "1", "3")[1]
 
 
@@ -99,7 +111,7 @@ def test_page_begins_with_changed_decisions(project, before, after, facts):
             task_books.make_multiclass_contract(),
             task_books.make_regression_contract(),
         ),
-        DECISION_METRICS,
+        THRESHOLD_METRICS,
         strict=True,
     ),
 )

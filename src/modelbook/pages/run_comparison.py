@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
 
-# What is decided about rows: of two classes, of several, of a number.
-DECISION_METRICS = (("selection_rate", "recall", "precision"), ("accuracy",), ("mae",))
+# Metrics of the predicted class or value: binary, multiclass, regression.
+THRESHOLD_METRICS = (("selection_rate", "recall", "precision"), ("accuracy",), ("mae",))
 RunPair = tuple["BuildRun", "BuildRun"]
 
 
@@ -38,18 +38,18 @@ def write(
     runs : pair of BuildRun
         The earlier and the later run.
     changes : pair of sequences of Change
-        What differs, and what is equal.
+        Differences and key metrics; then parameters and metrics that are equal.
     pages : mapping
         Run number to the file names of its archived reports, by stage.
     figures : pair of sequences of ArchivedFigure
         The figures of those reports.
     """
-    (a, b), (changes_found, unchanged) = runs, changes
+    (a, b), (changed, unchanged) = runs, changes
     stages = [*dict.fromkeys([*a.stages, *b.stages])]
-    unpaired = _find_unpaired_stages(runs, stages, figures)
-    charts, n_identical = _pair_figures(
+    stages_in_one_run = _find_stages_in_one_run(runs, stages, figures)
+    charts, n_identical = _match_figures(
         *(
-            [figure for figure in run_figures if figure.stage not in unpaired]
+            [figure for figure in run_figures if figure.stage not in stages_in_one_run]
             for run_figures in figures
         )
     )
@@ -61,34 +61,38 @@ def write(
         b=b,
         status_levels=STATUS_LEVELS,
         pages=pages,
-        changed=changes_found,
+        changed=changed,
         unchanged=unchanged,
-        change_counts=Counter(change.kind for change in changes_found if not change.is_equal),
-        consequence=_compare_decisions(a, b),
-        metric_changes=[*_compare_headline_metrics(a, b)],
+        change_counts=Counter(change.kind for change in changed if not change.is_equal),
+        threshold_metrics=_compare_threshold_metrics(a, b),
+        metric_changes=[*_compare_key_metrics(a, b)],
         stages=[(name, [run.stages.get(name) for run in runs]) for name in stages],
         charts=charts,
         n_identical=n_identical,
-        unpaired=unpaired,
+        stages_in_one_run=stages_in_one_run,
         without_figures=[
             run.number for run, run_figures in zip(runs, figures, strict=True) if not run_figures
         ],
     )
 
 
-def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, Any]]:
-    """Yield the headline metrics of both runs, and whether chance may explain their difference.
+def _compare_key_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, Any]]:
+    """Yield the key metrics of both runs, and whether their difference may be due to chance.
 
-    If deploy compared both versions on the same rows, its paired interval decides; otherwise each
-    value must be in the other's interval.
+    If deploy compared both versions on the same rows, its interval of the paired difference
+    decides; otherwise each value must be in the other's interval. None: an interval is missing.
     """
     for name in COMPARED_METRICS:
-        steps = [
-            [step for step in run.stages.values() if step.has_result and name in step.metrics]
+        stage_runs = [
+            [
+                stage_run
+                for stage_run in run.stages.values()
+                if stage_run.has_result and name in stage_run.metrics
+            ]
             for run in (a, b)
         ]
-        if all(steps):
-            before, after = (run_steps[-1] for run_steps in steps)
+        if all(stage_runs):
+            before, after = (runs_with_metric[-1] for runs_with_metric in stage_runs)
             old, new = before.metrics[name], after.metrics[name]
             n_rows, paired = _find_paired_difference((a, b), {before.version, after.version}, name)
             yield {
@@ -99,8 +103,7 @@ def _compare_headline_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, An
                 "paired_rows": n_rows,
                 "may_be_chance": paired["low"] <= 0 <= paired["high"]
                 if paired
-                else _is_within_interval(new, name, before.metrics)
-                and _is_within_interval(old, name, after.metrics),
+                else _are_within_intervals(name, before.metrics, after.metrics),
             }
 
 
@@ -108,19 +111,28 @@ def _find_paired_difference(
     runs: RunPair, versions: set[int | None], metric: str
 ) -> tuple[int, dict[str, Any] | None]:
     """Rows and difference of a run's comparison of two versions; 0 and None without an interval."""
-    for step in (step for run in runs for step in run.stages.values() if step.paired):
-        if {step.paired["champion"], step.version} == versions:
-            for row in step.paired["differences"]:
+    stage_runs = [stage_run for run in runs for stage_run in run.stages.values()]
+    for stage_run in stage_runs:
+        paired = stage_run.paired
+        if paired and {paired["champion"], stage_run.version} == versions:
+            for row in paired["differences"]:
                 if row["metric"] == metric and row["low"] is not None:
-                    return step.paired["rows"], row
+                    return paired["rows"], row
     return 0, None
 
 
-def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
-    """What both models decide, by metric; empty if the runs have no such metrics in common."""
-    for names in DECISION_METRICS:
+def _compare_threshold_metrics(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
+    """Return both values of the threshold metrics; empty if the runs have none in common."""
+    for names in THRESHOLD_METRICS:
         metrics_of_runs = [
-            next((step.metrics for step in run.stages.values() if names[0] in step.metrics), {})
+            next(
+                (
+                    stage_run.metrics
+                    for stage_run in run.stages.values()
+                    if names[0] in stage_run.metrics
+                ),
+                {},
+            )
             for run in (a, b)
         ]
         if all(name in metrics for name in names for metrics in metrics_of_runs):
@@ -128,12 +140,25 @@ def _compare_decisions(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float
     return {}
 
 
-def _is_within_interval(value: float, name: str, metrics: Mapping[str, float]) -> bool:
+def _are_within_intervals(
+    name: str, before: Mapping[str, float], after: Mapping[str, float]
+) -> bool | None:
+    """Whether each value is in the other's interval; None if a missing interval leaves it open."""
+    is_within = [
+        _is_within_interval(after[name], name, before),
+        _is_within_interval(before[name], name, after),
+    ]
+    if False in is_within:
+        return False
+    return None if None in is_within else True
+
+
+def _is_within_interval(value: float, name: str, metrics: Mapping[str, float]) -> bool | None:
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    return low is not None and high is not None and low <= value <= high
+    return None if low is None or high is None else low <= value <= high
 
 
-def _find_unpaired_stages(
+def _find_stages_in_one_run(
     runs: RunPair, stages: Sequence[str], figures: Sequence[Sequence[ArchivedFigure]]
 ) -> dict[str, int]:
     """Return the stages with figures in one run only, and the number of the other run."""
@@ -141,7 +166,7 @@ def _find_unpaired_stages(
     return {stage: runs[stage in in_a].number for stage in stages if stage in in_a ^ in_b}
 
 
-def _pair_figures(
+def _match_figures(
     a: Sequence[ArchivedFigure], b: Sequence[ArchivedFigure]
 ) -> tuple[dict[str, list[dict[str, Any]]], int]:
     """Return pairs of figures that differ, by stage, and the number of identical figures."""

@@ -40,8 +40,8 @@ def write_run(
         Number of runs that keep their pages.
     """
     versions: dict[str, str] = {}
-    for step in run.stages.values():
-        versions |= step.library_versions
+    for stage_run in run.stages.values():
+        versions |= stage_run.library_versions
     templating.write_template(
         path,
         "run.html.j2",

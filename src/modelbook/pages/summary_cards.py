@@ -57,9 +57,14 @@ def _find_holdout_metric(
     candidate = finalize.details.get("version") if finalize else None
     if number is None or champion not in (None, candidate):
         for run in runs:  # the champion may come from an earlier run
-            step = run.stages.get("finalize")
-            if step and step.numbers and step.state == "ran" and step.version == champion:
-                return {"number": step.numbers[0], "version": champion, "when": run.started}
+            stage_run = run.stages.get("finalize")
+            if (
+                stage_run
+                and stage_run.numbers
+                and stage_run.state == "ran"
+                and stage_run.version == champion
+            ):
+                return {"number": stage_run.numbers[0], "version": champion, "when": run.started}
     if finalize is None or number is None:
         return None
     return {"number": number, "version": candidate, "when": finalize.facts.get("started")}

@@ -96,7 +96,7 @@ def _compare(a: BuildRun, b: BuildRun) -> Iterator[Change]:
 def _compare_code(pairs: StagePairs) -> Iterator[Change]:
     for name, pair in pairs.items():
         for kind in ("notebook", "modules"):
-            before, after = (step.code_digests.get(kind, "")[:10] for step in pair)
+            before, after = (stage_run.code_digests.get(kind, "")[:10] for stage_run in pair)
             if before and after:
                 # The digest of ingest also covers contract and table.
                 scope = ", contract or table" if (name, kind) == ("ingest", "modules") else ""
@@ -105,7 +105,10 @@ def _compare_code(pairs: StagePairs) -> Iterator[Change]:
 
 def _compare_parameters(pairs: StagePairs) -> Iterator[Change]:
     for stage, pair in pairs.items():
-        a, b = ({parameter["name"]: parameter for parameter in step.parameters} for step in pair)
+        a, b = (
+            {parameter["name"]: parameter for parameter in stage_run.parameters}
+            for stage_run in pair
+        )
         if not (a and b):
             continue  # a run has no parameters of this stage
         for name in {**a, **b}:
@@ -118,14 +121,15 @@ def _compare_parameters(pairs: StagePairs) -> Iterator[Change]:
 def _compare_libraries(a: BuildRun, b: BuildRun) -> Iterator[Change]:
     """Compare library versions, and vector instructions, which affect the last digits of a fit."""
     before, after = (
-        {k: v for step in run.stages.values() for k, v in step.library_versions.items()}
+        {k: v for stage_run in run.stages.values() for k, v in stage_run.library_versions.items()}
         for run in (a, b)
     )
     if before and after:
         for name in {**before, **after}:
             yield Change("library", name, before.get(name), after.get(name))
     in_a, in_b = (
-        {name for step in run.stages.values() for name in step.processor} for run in (a, b)
+        {name for stage_run in run.stages.values() for name in stage_run.processor}
+        for run in (a, b)
     )
     if in_a and in_b:
         for name in sorted(in_a ^ in_b):
@@ -139,7 +143,7 @@ def _compare_libraries(a: BuildRun, b: BuildRun) -> Iterator[Change]:
 def _compare_folds(pairs: StagePairs) -> Iterator[Change]:
     """Compare the fold assignment of the first stage that has one in both runs."""
     for name, pair in pairs.items():
-        before, after = (step.digests.get("folds") for step in pair)
+        before, after = (stage_run.digests.get("folds") for stage_run in pair)
         if before and after:
             is_same = before == after
             note = "different folds: scores are not computed on the same rows"
@@ -151,8 +155,10 @@ def _compare_folds(pairs: StagePairs) -> Iterator[Change]:
 def _compare_results(pairs: StagePairs) -> Iterator[Change]:
     """Compare states, then verdicts and metrics, where the stage has a result in both runs."""
     for name, pair in pairs.items():
-        reasons = dict.fromkeys(step.message for step in pair if step.message)
-        before, after = (None if step is NO_STAGE_RUN else step.state for step in pair)
+        reasons = dict.fromkeys(stage_run.message for stage_run in pair if stage_run.message)
+        before, after = (
+            None if stage_run is NO_STAGE_RUN else stage_run.state for stage_run in pair
+        )
         yield Change("stage", name, before, after, "; ".join(reasons))
     for name, (a, b) in pairs.items():
         if a.has_result and b.has_result:
@@ -165,7 +171,10 @@ def _compare_metrics(stage: str, a: StageRun, b: StageRun) -> Iterator[Change]:
     """Compare a stage's metrics, or its verdict's key figures if it has no metrics."""
     if a.metrics or b.metrics:
         bounds = {
-            f"{name}_{end}" for step in (a, b) for name in step.metrics for end in ("low", "high")
+            f"{name}_{end}"
+            for stage_run in (a, b)
+            for name in stage_run.metrics
+            for end in ("low", "high")
         }
         for name in {**a.metrics, **b.metrics}:
             values = a.metrics.get(name), b.metrics.get(name)
@@ -175,8 +184,11 @@ def _compare_metrics(stage: str, a: StageRun, b: StageRun) -> Iterator[Change]:
                 yield change
     elif a.has_result and b.has_result:
         before, after = (
-            {(number["name"], number.get("unit", "")): number["value"] for number in step.numbers}
-            for step in (a, b)
+            {
+                (number["name"], number.get("unit", "")): number["value"]
+                for number in stage_run.numbers
+            }
+            for stage_run in (a, b)
         )
         for key in {**before, **after}:
             name, unit = key
@@ -188,7 +200,8 @@ def _compare_metrics(stage: str, a: StageRun, b: StageRun) -> Iterator[Change]:
 
 def _describe_intervals(name: str, a: StageRun, b: StageRun) -> str:
     intervals = [
-        (step.metrics.get(f"{name}_low"), step.metrics.get(f"{name}_high")) for step in (a, b)
+        (stage_run.metrics.get(f"{name}_low"), stage_run.metrics.get(f"{name}_high"))
+        for stage_run in (a, b)
     ]
     texts = [f"{low:.3f} to {high:.3f}" for low, high in intervals if None not in (low, high)]
     return ", then ".join(dict.fromkeys(texts))

@@ -77,7 +77,7 @@ class BuildRun:
 
     def stages_in_state(self, state: str) -> list[str]:
         """Return the names of the stages in a state."""
-        return [name for name, step in self.stages.items() if step.state == state]
+        return [name for name, stage_run in self.stages.items() if stage_run.state == state]
 
     @property
     def headline(self) -> list[str]:
@@ -85,22 +85,24 @@ class BuildRun:
 
         If the run has none of these: the reason of its failure, or the word of its last stage.
         """
-        finished = {name: step for name, step in self.stages.items() if step.has_result}
+        finished = {
+            name: stage_run for name, stage_run in self.stages.items() if stage_run.has_result
+        }
         scores = [
-            (name, step.metrics[name])
-            for step in finished.values()
+            (name, stage_run.metrics[name])
+            for stage_run in finished.values()
             for name in HEADLINE_METRICS
-            if name in step.metrics
+            if name in stage_run.metrics
         ]
         highlights = (
             [f"{metric_label(scores[-1][0])} {format_metric(scores[-1][1])}"] if scores else []
         )
         highlights += [finished[name].verdict for name in ("deploy", "monitor") if name in finished]
-        reasons = [step.message for step in self.stages.values() if step.message]
+        reasons = [stage_run.message for stage_run in self.stages.values() if stage_run.message]
         return (
             highlights
             or reasons[:1]
-            or [f"{name}: {step.verdict}" for name, step in list(finished.items())[-1:]]
+            or [f"{name}: {stage_run.verdict}" for name, stage_run in list(finished.items())[-1:]]
         )
 
 
@@ -110,8 +112,8 @@ def read_run(path: Path, number: int) -> BuildRun:
         content = json.loads(path.read_text(encoding="utf-8"))
         datetime.fromisoformat(content["started"])
         stages = {
-            name: StageRun(**_select_fields(StageRun, step))
-            for name, step in content["stages"].items()
+            name: StageRun(**_select_fields(StageRun, stage_run))
+            for name, stage_run in content["stages"].items()
         }
         return BuildRun(
             **{
@@ -189,14 +191,16 @@ def _describe_stage(
 
 
 def describe_table(
-    steps: Mapping[str, Mapping[str, Any]], receipts: Mapping[str, Mapping[str, Any]]
+    stage_runs: Mapping[str, Mapping[str, Any]], receipts: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return fingerprint and row count of the table in this run."""
     stage_receipts = [
-        receipts.get(name, {}) for name, step in steps.items() if StageRun(step["state"]).has_result
+        receipts.get(name, {})
+        for name, stage_run in stage_runs.items()
+        if StageRun(stage_run["state"]).has_result
     ]
     fingerprints = [receipt.get("facts", {}).get("fingerprint", "") for receipt in stage_receipts]
-    numbers = steps.get("ingest", {}).get("numbers", [])
+    numbers = stage_runs.get("ingest", {}).get("numbers", [])
     return {
         "fingerprint": next(filter(None, fingerprints), ""),
         "rows": next((number["value"] for number in numbers if number["name"] == "rows"), None),
