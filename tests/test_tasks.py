@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -418,12 +419,29 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
         "calibration": draw.calibration(
             metrics_ci.compute_reliability_curve(task.select_calibration_pairs(scored), **CHANCE)
         ),
-        "mistakes": draw.prediction_errors(task.tabulate_errors(scored, None)),
+        "mistakes": draw.error_distribution(task.tabulate_errors(scored, None)),
     }
     for name, figure in figures.items():
         assert "<svg" in figure.to_svg(), name
         assert any(letter.isdigit() for letter in figure.alt), (name, figure.alt)
         assert "nan" not in figure.alt, (name, figure.alt)
+
+
+@pytest.mark.parametrize(("n_high", "offset"), [(69, 0.0), (69, 0.3), (0, 2.0), (100, 0.0)])
+def test_errors_state_the_share_of_predictions_that_are_too_high(n_high, offset) -> None:
+    task, errors = AMOUNT, np.linspace(0.01, 1, 100) + offset
+    errors[:n_high] *= -1
+    scored = ScoredRows(errors, np.zeros(100), np.arange(100).astype(str))
+    table = task.tabulate_errors(scored, None)
+    assert table["rows"].sum() == 100
+    alt = predictions.get_figure_module("regression").error_distribution(table).alt
+    assert re.search(rf"\b{n_high}% of the predictions were too high", alt)
+    assert f"({table['rows'].max()}% of the rows)" in alt
+
+
+def test_errors_of_an_exact_model_are_plotted() -> None:
+    scored = ScoredRows(np.zeros(5), np.zeros(5), np.arange(5).astype(str))
+    assert AMOUNT.tabulate_errors(scored, None)["rows"].tolist() == [5]
 
 
 def test_class_without_precision_is_plotted() -> None:

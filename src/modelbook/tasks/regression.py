@@ -22,6 +22,7 @@ from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
 from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows, assign_quantile_bins
 
 MAX_POINTS = 400  # rows of a legible scatter plot
+ERROR_BINS = 30  # of the histogram of errors, between their 0.5% and 99.5% quantiles
 ROUNDING_TOLERANCE = 1e-12  # relative size below which a value counts as 0
 LOSS_BOUND_FACTOR = 10  # times the 90th percentile of absolute errors
 SPREAD_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that summarise a distribution
@@ -130,10 +131,10 @@ class Regression(Task):
         return METRICS
 
     def choose_threshold(self, scored: ScoredRows, costs: Any) -> tuple[float | None, pd.DataFrame]:
-        """No threshold; quantiles of the out-of-fold absolute errors: columns ``share, within``."""
-        shares = np.linspace(0.05, 0.95, 19)
-        errors = np.quantile(np.abs(scored.score - scored.outcome), shares)
-        return None, pd.DataFrame({"share": shares, "within": errors})
+        """No threshold; out-of-fold error quantiles: columns ``quantile, absolute_error``."""
+        quantiles = np.linspace(0.05, 0.95, 19)
+        errors = np.quantile(np.abs(scored.score - scored.outcome), quantiles)
+        return None, pd.DataFrame({"quantile": quantiles, "absolute_error": errors})
 
     def read_costs(self, params: Finalize) -> DeviationCosts:
         return DeviationCosts(params.cost_under, params.cost_over)
@@ -151,10 +152,15 @@ class Regression(Task):
         ), errors_by_decile(scored)
 
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Histogram of the errors (actual minus predicted); columns ``low, high, rows``."""
+        """Histogram of the errors (actual minus predicted); columns ``low, high, rows``.
+
+        0 is an edge, so that no bin holds predictions both too high and too low.
+        """
         errors = scored.outcome - scored.score
         low, high = np.quantile(errors, [0.005, 0.995])
-        counts, edges = np.histogram(np.clip(errors, low, high), bins=31)
+        width = (high - low) / ERROR_BINS or 1.0
+        edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
+        counts, _ = np.histogram(np.clip(errors, edges[0], edges[-1]), bins=edges)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts})
 
     def row_errors(self, scored: ScoredRows) -> np.ndarray:

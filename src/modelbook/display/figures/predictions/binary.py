@@ -9,9 +9,9 @@ import pandas as pd
 from modelbook.display.components import Figure
 from modelbook.display.figures import finalize
 from modelbook.display.figures.finalize import calibration
-from modelbook.display.figures.finalize import confusion_matrix as prediction_errors
+from modelbook.display.figures.finalize import confusion_matrix as error_distribution
 
-__all__ = ["calibration", "diagnostic_plots", "out_of_fold_results", "prediction_errors"]
+__all__ = ["calibration", "diagnostic_plots", "error_distribution", "out_of_fold_results"]
 
 
 def out_of_fold_results(table: pd.DataFrame, threshold: float) -> Figure:

@@ -42,7 +42,7 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     )
     caption = (
         "Dot: predicted share of the class, out of fold; diamond: actual share. The most probable "
-        "class is predicted: there is no threshold, and costs are not used."
+        "class is predicted: there is no threshold to choose."
     )
     return Figure(figure, alt=alt, caption=caption)
 
@@ -144,6 +144,6 @@ def calibration(bins: pd.DataFrame) -> Figure:
     return finalize.calibration(bins, ("probability of the predicted class", "share correct"))
 
 
-def prediction_errors(matrix: pd.DataFrame) -> Figure:
+def error_distribution(matrix: pd.DataFrame) -> Figure:
     """Confusion matrix, as shares of the actual class."""
     return finalize.confusion_matrix(matrix)

@@ -9,28 +9,29 @@ from modelbook.display import plotting, style
 from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
 from modelbook.tasks.metric_format import format_metric
+from modelbook.tasks.regression import MAX_POINTS
 
 SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
-@plotting.drawing("Out-of-fold errors", ["share", "within"])
+@plotting.drawing("Out-of-fold errors", ["quantile", "absolute_error"])
 def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``share, within``.
+        Columns ``quantile, absolute_error``: at most this error for this share of the rows.
     """
     figure, ax = plotting.subplots(3.1)
-    ax.plot(data["share"], data["within"], color=style.ACCENT)
+    ax.plot(data["quantile"], data["absolute_error"], color=style.ACCENT)
     texts = [
-        f"{share:.0%} of the rows: within {format_metric(within)}"
-        for share, within in zip(data["share"], data["within"], strict=True)
+        f"{share:.0%} of the rows: within {format_metric(error)}"
+        for share, error in zip(data["quantile"], data["absolute_error"], strict=True)
     ]
-    plotting.add_hover_strips(ax, data["share"], texts)
+    plotting.add_hover_strips(ax, data["quantile"], texts)
     median_error, p90_error = (
-        float(error) for error in np.interp((0.5, 0.9), data["share"], data["within"])
+        float(error) for error in np.interp((0.5, 0.9), data["quantile"], data["absolute_error"])
     )
     for share, name, error in ((0.5, "half", median_error), (0.9, "nine in ten", p90_error)):
         ax.scatter([share], [error], s=42, color=style.ACCENT, zorder=3)
@@ -45,10 +46,13 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
         ylim=(0, None),
     )
     alt = (
-        "Out of fold, the absolute error is at most this for half of the training rows: "
-        f"{format_metric(median_error)}; for nine in ten: {format_metric(p90_error)}."
+        f"Half of the out-of-fold predictions are within {format_metric(median_error)} of the "
+        f"actual value, 90% within {format_metric(p90_error)}."
     )
-    caption = "Regression has no threshold to choose, and costs are not used."
+    caption = (
+        "Curve: the absolute error that this share of the training rows does not exceed, out of "
+        "fold. A regression has no threshold to choose."
+    )
     return Figure(figure, alt=alt, caption=caption)
 
 
@@ -87,8 +91,8 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
         f"the rows shown are within {format_metric(errors.median())} of the line."
     )
     caption = (
-        f"{len(data):,} holdout rows{', drawn at random' if len(data) >= 400 else ''}; on the "
-        "line the prediction is exact."
+        f"{len(data):,} rows; of more than {MAX_POINTS}, as many are drawn at random. On the line "
+        "the prediction is exact."
     )
     return Figure(figure, alt=alt, caption=caption)
 
@@ -131,13 +135,13 @@ def calibration(bins: pd.DataFrame) -> Figure:
 
 
 @plotting.drawing("Errors", ["low", "high", "rows"])
-def prediction_errors(data: pd.DataFrame) -> Figure:
+def error_distribution(data: pd.DataFrame) -> Figure:
     """Histogram of the errors, actual minus predicted.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``low, high, rows`` of each bin.
+        Columns ``low, high, rows`` of each bin; 0 is the edge of a bin.
     """
     figure, ax = plotting.subplots(2.9)
     edges = [*data["low"], data["high"].iloc[-1]]
@@ -146,12 +150,12 @@ def prediction_errors(data: pd.DataFrame) -> Figure:
     plotting.draw_reference_line(ax, 0.0, "exact")
     ax.set(xlabel="actual minus predicted", ylabel="rows")
     plotting.set_thousands_format(ax.xaxis)
-    share_too_high = data.loc[data["high"] <= 0, "rows"].sum() / data["rows"].sum()
-    modal_bin = data.loc[data["rows"].idxmax()]
+    n_rows, modal_bin = data["rows"].sum(), data.loc[data["rows"].idxmax()]
+    share_too_high = data.loc[data["high"] <= 0, "rows"].sum() / n_rows
     alt = (
-        f"Most errors lie between {format_metric(modal_bin['low'])} and "
-        f"{format_metric(modal_bin['high'])}; about {share_too_high:.0%} of the predictions were "
-        "too high by more than the middle bin."
+        f"The most frequent errors lie between {format_metric(modal_bin['low'])} and "
+        f"{format_metric(modal_bin['high'])} ({modal_bin['rows'] / n_rows:.0%} of the rows); "
+        f"{share_too_high:.0%} of the predictions were too high."
     )
     caption = (
         "Right of the line the prediction was too low, left of it too high; the outer bins "
