@@ -130,6 +130,23 @@ def test_near_copy_of_regression_target_is_a_leak() -> None:
     assert "R² 0.9" in result.contract.columns["leak"].reason
 
 
+@pytest.mark.parametrize("name", ["sex", "age", "race"])
+def test_protected_attributes_that_stay_features_are_noted(name: str) -> None:
+    """Categories named like a race are sensitive; an integer may be a count, and stays."""
+    result = draft(make_people(**{name: RANDOM.integers(1, 60, N)}))
+    assert result.contract.columns[name].role == "feature"
+    assert any(name in note and "role: sensitive" in note for note in result.notes)
+
+
+def test_time_column_of_one_period_holds_no_batches_back() -> None:
+    days = repeat(["2024-03-01", "2024-03-02"])
+    result = draft(make_people(when=days), roles={"when": "time"})
+    assert result.train_until is None
+    reason = next(guess.reason for guess in result.guesses if guess.name == "when")
+    assert "one period, 202403" in reason
+    assert "few rows" not in reason
+
+
 def test_time_column_sets_train_until() -> None:
     dates = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
     result = draft(make_people(order_date=dates.strftime("%Y-%m-%d")))

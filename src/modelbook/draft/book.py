@@ -233,7 +233,7 @@ def _decide_on_texts(
 
 
 def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
-    """Assign a role that a person chose; return the last training period of a time column."""
+    """Assign a role that the user chose; return the last training period of a time column."""
     guess.questions.clear()
     if role in ("time", "entity"):
         _check_group_column(frame[guess.name], role)

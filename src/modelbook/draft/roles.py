@@ -27,18 +27,23 @@ TIME_NAME_PATTERN = re.compile(
     r"(?i)date|time|created|ordered|when|^year|"
     r"(^|_)(at|on|day|week|month|year|period|quarter|wave)$"
 )
-PAST_DATE_NAME_PATTERN = re.compile(
+# Dates that describe a row, not the time at which it was observed.
+NON_EVENT_DATE_NAME_PATTERN = re.compile(
     r"(?i)birth|born|dob|hire|join|signup|start|since|expir|end|due|built|open"
 )
-PROTECTED_NAME_PATTERN = re.compile(
+SENSITIVE_NAME_PATTERN = re.compile(
     r"(?i)(^|_|\b)(race|ethnic\w*|religion|colou?r_of_skin|sexual\w*|orientation|"
     r"disab\w*|national\w*|caste)(_|\b|$)"
 )
-PERSONAL_NAME_PATTERN = re.compile(r"(?i)^(sex|gender|age|marital\w*|female|male|married)$")
-ORDERED_SHARE = 0.95  # share of steps in one direction from which periods order the table
+# Protected attributes that are also common features: the user decides.
+POSSIBLY_SENSITIVE_NAME_PATTERN = re.compile(
+    r"(?i)^(sex|gender|age|marital\w*|female|male|married)$"
+)
+ORDERED_SHARE = 0.95  # minimum share of period changes in one direction in a table in time order
 MIN_ROWS_FOR_BATCHES = 200  # fewest rows of a table whose later periods become batches
 TRAIN_SHARE = 0.8  # share of training rows when later periods become batches
-PERIOD_COUNT_RANGE = (4, 60)  # fewest and most distinct periods of a time column
+# Distinct periods of a column that is found to be the time; --role accepts any number.
+MIN_DATE_PERIODS, MIN_INTEGER_PERIODS, MAX_PERIODS = 4, 3, 60
 
 
 def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> None:
@@ -49,7 +54,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
         if not is_possible:
             continue
         if guess.missing_share:
-            _decide_on_id_with_gaps(guess, int(frame[guess.name].notna().sum()), len(frame))
+            _assign_id_with_missing_values(guess, int(frame[guess.name].notna().sum()), len(frame))
             continue
         is_integer = guess.contract_keys["type"] == "integer"
         is_named_as_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
@@ -64,7 +69,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
             is_named_as_entity
             and not has_entity
             and guess.contract_keys["type"] in ("integer", "text", "category")
-            and _has_repeated_rows(guess, len(frame))
+            and _has_several_rows_per_entity(guess, len(frame))
         ):
             guess.add_question("entity")
             has_entity = True
@@ -75,8 +80,8 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
             )
 
 
-def _decide_on_id_with_gaps(guess: ColumnGuess, n_present: int, n_rows: int) -> None:
-    """An id with missing values is not a feature; an entity with missing values groups no rows."""
+def _assign_id_with_missing_values(guess: ColumnGuess, n_present: int, n_rows: int) -> None:
+    """Assign the role ``id``; drop an entity with missing values, which cannot group the rows."""
     is_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
     is_integer = guess.contract_keys["type"] == "integer"
     if guess.role != "feature":
@@ -84,12 +89,12 @@ def _decide_on_id_with_gaps(guess: ColumnGuess, n_present: int, n_rows: int) -> 
     if guess.n_distinct == n_present:
         if is_integer and (is_entity or ID_NAME_PATTERN.search(guess.name)):
             guess.change_role("id", "a different number in each row that has one, named like an id")
-    elif is_entity and _has_repeated_rows(guess, n_present):
+    elif is_entity and _has_several_rows_per_entity(guess, n_present):
         guess.change_role(
             "dropped",
             f"an entity by its name, missing in {format_count(n_rows - n_present, 'row')}",
         )
-        guess.add_question("entity_gaps", count=n_rows - n_present, total=n_rows)
+        guess.add_question("entity_missing", count=n_rows - n_present, total=n_rows)
 
 
 def find_time_column(
@@ -108,7 +113,7 @@ def find_time_column(
             guess.role != "feature"
             or guess.missing_share
             or not TIME_NAME_PATTERN.search(guess.name)
-            or PAST_DATE_NAME_PATTERN.search(guess.name)
+            or NON_EVENT_DATE_NAME_PATTERN.search(guess.name)
         ):
             continue
         parsed = _parse_candidate_periods(frame[guess.name], guess)
@@ -127,8 +132,12 @@ def assign_time(
     guess.contract_keys = {"role": "time", **time_keys}
     guess.reason = (
         f"{reason}: {numbers.nunique()} periods, {numbers.min():.0f} to {numbers.max():.0f}"
+        if numbers.nunique() > 1
+        else f"{reason}: only one period, {numbers.min():.0f}"
     )
-    if len(numbers) < MIN_ROWS_FOR_BATCHES or numbers.nunique() < 2:
+    if numbers.nunique() < 2:
+        return None
+    if len(numbers) < MIN_ROWS_FOR_BATCHES:
         guess.reason += "; too few rows to hold later periods back as batches"
         return None
     cumulative_share = numbers.value_counts().sort_index().cumsum() / len(numbers)
@@ -163,18 +172,27 @@ def drop_duplicate_columns(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> N
 
 
 def mark_sensitive_columns(guesses: list[ColumnGuess]) -> list[str]:
-    """Mark protected attributes as sensitive, not features; return notes on possible others."""
+    """Mark category and boolean columns named like race or religion as sensitive.
+
+    Returns
+    -------
+    list of str
+        Notes on columns that stay features although they may be sensitive, such as sex and age, or
+        a race that is an integer.
+    """
     notes = []
     for guess in guesses:
-        if (
-            guess.role == "feature"
-            and PROTECTED_NAME_PATTERN.search(guess.name)
-            and guess.contract_keys["type"] in ("category", "boolean")
-        ):
+        if guess.role != "feature":
+            continue
+        is_named_sensitive = SENSITIVE_NAME_PATTERN.search(guess.name)
+        column_type = guess.contract_keys["type"]
+        if is_named_sensitive and column_type in ("category", "boolean"):
             guess.change_role(
                 "sensitive", f"sensitive by its name: a slice, not a feature; {guess.reason}"
             )
-        elif guess.role == "feature" and PERSONAL_NAME_PATTERN.search(guess.name):
+        elif POSSIBLY_SENSITIVE_NAME_PATTERN.search(guess.name) or (
+            is_named_sensitive and column_type == "integer"
+        ):
             notes.append(
                 f"{guess.name} may be sensitive: make it `role: sensitive` if the model must "
                 "not see it."
@@ -185,7 +203,7 @@ def mark_sensitive_columns(guesses: list[ColumnGuess]) -> list[str]:
 def parse_periods(
     values: pd.Series, guess: ColumnGuess
 ) -> tuple[pd.Series, dict[str, object]] | None:
-    """Return the periods of a column that a person called the time, and the contract's keys."""
+    """Return the periods of the column of ``--role COLUMN=time``, and the contract's keys."""
     if (parsed := _parse_candidate_periods(values, guess)) is not None:
         return parsed
     if guess.contract_keys["type"] == "date":
@@ -197,8 +215,8 @@ def parse_periods(
     return None
 
 
-def _has_repeated_rows(guess: ColumnGuess, n_rows: int) -> bool:
-    return guess.n_distinct >= 5 and 1.2 <= n_rows / guess.n_distinct <= n_rows / 5
+def _has_several_rows_per_entity(guess: ColumnGuess, n_rows: int) -> bool:
+    return guess.n_distinct >= 5 and n_rows / guess.n_distinct >= 1.2
 
 
 def _parse_candidate_periods(
@@ -207,7 +225,7 @@ def _parse_candidate_periods(
     if guess.contract_keys["type"] == "date":
         for period in ("month", "year", "day"):
             numbers = dates.parse_periods(values, guess.contract_keys["format"], period)
-            if PERIOD_COUNT_RANGE[0] <= numbers.nunique() <= PERIOD_COUNT_RANGE[1]:
+            if MIN_DATE_PERIODS <= numbers.nunique() <= MAX_PERIODS:
                 return numbers, {
                     "type": "date",
                     "format": guess.contract_keys["format"],
@@ -218,10 +236,9 @@ def _parse_candidate_periods(
         is_calendar = numbers.between(1900, 2100).all() or numbers.between(190001, 210012).all()
         is_counter = (
             re.search(r"(?i)(^|_)(year|period|wave)$", guess.name)
-            and np.ptp(numbers.to_numpy()) < PERIOD_COUNT_RANGE[1]
+            and np.ptp(numbers.to_numpy()) < MAX_PERIODS
         )
-        if (is_calendar or is_counter) and PERIOD_COUNT_RANGE[
-            0
-        ] - 1 <= numbers.nunique() <= PERIOD_COUNT_RANGE[1]:
+        has_periods = MIN_INTEGER_PERIODS <= numbers.nunique() <= MAX_PERIODS
+        if (is_calendar or is_counter) and has_periods:
             return numbers, {"type": "integer"}
     return None
