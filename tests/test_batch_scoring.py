@@ -155,7 +155,7 @@ def test_rows_that_violate_contract_go_to_rejects_with_reasons(
     result = run(f"in.{file_format}", "out.csv")
     rejects = pd.read_csv(tmp_path / "out.rejects.csv").set_index("row")["reasons"]
     assert result.rejected_rows == len(rejects) == (4 if file_format == "csv" else 3)
-    rules = {name: contract.columns[name].describe_rule() for name in FEATURES}
+    rules = {name: contract.columns[name].describe_allowed_values() for name in FEATURES}
     assert missing_facts(rejects[3], "size", "500.0", rules["size"]) == []
     assert (
         missing_facts(rejects[150], "colour", "'3'", rules["colour"], "flag", "7.0", rules["flag"])

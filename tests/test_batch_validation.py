@@ -76,5 +76,7 @@ def test_numeric_arrow_types_are_validated(contract: Contract, values: pa.Array)
     texts = [reason for reason in reasons if reason]
     assert len(texts) == values.to_pylist().count(11)
     assert [
-        text for text in texts if missing_facts(text, "x = 11", column.describe_rule(), "missing")
+        text
+        for text in texts
+        if missing_facts(text, "x = 11", column.describe_allowed_values(), "missing")
     ] == []

@@ -130,7 +130,7 @@ def test_roles_and_labels_are_read(contract: Contract) -> None:
 
 
 def test_rules_are_described_in_words(contract: Contract) -> None:
-    rules = {name: column.describe_rule() for name, column in contract.columns.items()}
+    rules = {name: column.describe_allowed_values() for name, column in contract.columns.items()}
     assert missing_facts(rules["colour"], "1, 2, 11") == []
     assert missing_facts(rules["flag"], 0, 1) == []
     assert missing_facts(rules["size"], "number", 0, 100) == []
@@ -165,7 +165,9 @@ def test_invalid_value_is_located_by_row_and_column(
     result = contract.find_violations(frame)
     assert result[["row", "column"]].values.tolist() == [[7, column]]
     [rule] = result["rule"]
-    assert ("missing" if pd.isna(value) else contract.columns[column].describe_rule()) in rule
+    assert (
+        "missing" if pd.isna(value) else contract.columns[column].describe_allowed_values()
+    ) in rule
     with pytest.raises(ContractViolationError) as exc_info:
         contract.check(frame)
     assert missing_facts(exc_info.value.problem, "1 place\n", 7, column, repr(value), rule) == []
@@ -460,7 +462,7 @@ def test_unparsable_value_is_a_violation_not_missing(rich: Contract, messy: pd.D
 
 def test_unseen_categories_are_valid_with_unseen_true(rich: Contract, messy: pd.DataFrame) -> None:
     assert rich.find_violations(messy.assign(town="Nowhere", price=None)).empty
-    assert "category" in rich.columns["town"].describe_rule()
+    assert "category" in rich.columns["town"].describe_allowed_values()
 
 
 @pytest.mark.parametrize(
@@ -552,11 +554,11 @@ def test_repr_shows_each_column_with_role_and_values(contract: Contract) -> None
     rows = re.findall(r"<tr>(.*?)</tr>", contract._repr_html_())
     cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
     assert len(cells) == 1 + len(contract.columns)
-    assert ["size", "Size", "feature", "number", "0 to 100", "decides"] in cells
-    assert ["colour", "–", "feature", "category", "1, 2, 11", "code"] in cells
-    assert ["who", "member", "entity", "integer", "from 0", "number of the entity"] in cells
+    assert ["size", "Size", "feature", "number", "number from 0 to 100", "decides"] in cells
+    assert ["colour", "–", "feature", "category", "one of 1, 2, 11", "code"] in cells
+    assert ["who", "member", "entity", "integer", "integer from 0", "number of the entity"] in cells
     [noise] = [row for row in cells if row[0] == "noise"]
-    assert noise[4] == "missing"
+    assert noise[4] == "number, or missing"
 
 
 def test_contract_of_a_version_of_1_0_0_is_read_by_its_names(contract: Contract) -> None:

@@ -318,7 +318,7 @@ def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFr
     result = data_card.describe_columns(frame, contract).set_index("column")
     assert "after" not in result.index
     assert result.loc["noise", "missing"] == frame["noise"].isna().mean()
-    assert contract.columns["size"].describe_rule() in result.loc["size"].tolist()
+    assert contract.columns["size"].describe_allowed_values() in result.loc["size"].tolist()
 
 
 def test_data_card_lists_rows_entities_and_known_share(

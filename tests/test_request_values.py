@@ -165,7 +165,7 @@ def test_violation_names_value_as_sent(contract: Contract, name: str, value: Any
     [wrong] = exc_info.value.invalid_values
     assert (exc_info.value.status, wrong.field) == (422, name)
     assert wrong.value[:20] in (json.dumps(value)[:20], str(value)[:20])
-    assert contract.columns[name].describe_rule() in wrong.expected
+    assert contract.columns[name].describe_allowed_values() in wrong.expected
 
 
 def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> None:

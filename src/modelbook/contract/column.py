@@ -60,24 +60,11 @@ class Column(BaseModel):
     format: str = ""
     date_parts: list[dates.DatePart] = []
     period: dates.PeriodUnit | None = None
-    n_hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_HASHES)
+    n_hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_N_HASHES)
     nullable: bool = False
     reason: str = ""
     confirmed: str = ""
     positive: str = ""
-
-    def describe_values(self) -> str:
-        """Describe the allowed values, as ``0 to 66, or missing``."""
-        if self.categories:
-            values = ", ".join(self.categories)
-        elif self.min is None and self.max is None:
-            values = ""
-        else:
-            low = "" if self.min is None else f"{self.min:g}"
-            high = "" if self.max is None else f"{self.max:g}"
-            values = f"{low} to {high}" if low and high else f"from {low}" if low else f"to {high}"
-        others = ["others" if self.unseen else "", "missing" if self.nullable else ""]
-        return ", or ".join(filter(None, [values, *others]))
 
     @property
     def full_meaning(self) -> str:
@@ -198,8 +185,18 @@ class Column(BaseModel):
                 f"the target column {name} names {self.positive!r} as positive, {problem}"
             )
 
-    def describe_rule(self) -> str:
-        """Describe the column's rule as violations show it."""
+    def describe_allowed_values(self, missing: str = "") -> str:
+        """Describe the allowed values, as ``integer from 0 to 66``.
+
+        Parameters
+        ----------
+        missing : str
+            Word for a missing value, which is appended if the column is nullable.
+        """
+        or_missing = f", or {missing}" if missing and self.nullable else ""
+        return self._describe_present_values() + or_missing
+
+    def _describe_present_values(self) -> str:
         if self.type == "category" and not self.unseen:
             return f"one of {', '.join(self.categories or [])}"
         if self.type == "date":
@@ -241,7 +238,8 @@ class Column(BaseModel):
     def conform_values(self, name: str, values: pd.Series) -> pd.Series:
         """Convert values to the column's type.
 
-        Integers without missing values in columns that are not features become int64.
+        Entity, time, target and id columns of integers, booleans or dates become int64 if they have
+        no missing value; a date is then the number of its period.
 
         Raises
         ------
@@ -255,7 +253,7 @@ class Column(BaseModel):
             raise ContractViolationError(
                 f"{name} = {values.iloc[[row]].item()!r} in row {row} cannot be read; "
                 f"{format_count(is_unreadable.sum(), 'such value')}",
-                expected=self.describe_rule(),
+                expected=self.describe_allowed_values(),
                 next="correct the value, or set its format in the contract (docs/contract.md)",
             )
         stores_integers = self.role in ("entity", "time", "target", "id") and self.type not in (
@@ -294,11 +292,10 @@ class Column(BaseModel):
         return values.isna() | is_valid
 
     def parse_value(self, value: Any) -> Any:
-        """Parse one value: text, a number, or the numbers of a date or of a feature of texts.
+        """Parse one value of a request; None if the column does not allow it.
 
-        None when it breaks the column's rule.
-
-        The service parses requests with it, because a series for each value would be too slow.
+        A date of a feature and a text feature give a tuple of numbers, one for each model feature.
+        The service parses each value alone, because building a series for it would be too slow.
         """
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return None
@@ -322,7 +319,7 @@ class Column(BaseModel):
         if not isinstance(text, str):
             return None
         if self.type == "text" and self.role == "feature":
-            return text_hashes.hash_text(text, self._hash_count)
+            return text_hashes.hash_text(text, self._n_hashes)
         category = self.replacements.get(text, text)
         is_valid = self.type == "text" or self.unseen or category in (self.categories or ())
         return category if is_valid else None
@@ -340,7 +337,7 @@ class Column(BaseModel):
     def model_features(self, name: str) -> dict[str, Column]:
         """Return the model's features from this column by name.
 
-        A date becomes its parts, a feature of texts its hashes; others are features themselves.
+        A date becomes its parts, a text feature its hashes; others are features themselves.
         """
         meanings: dict[str, str]
         if self.type == "date":
@@ -348,7 +345,7 @@ class Column(BaseModel):
         elif self.type == "text" and self.role == "feature":
             meanings = {
                 f"hash{number}": f"MinHash {number} of its text"
-                for number in range(1, self._hash_count + 1)
+                for number in range(1, self._n_hashes + 1)
             }
         else:
             return {name: self}
@@ -369,7 +366,7 @@ class Column(BaseModel):
         if self.type == "date":
             values = [dates.extract_date_part(parsed, part) for part in self._date_parts]
         elif self.type == "text" and self.role == "feature":
-            values = text_hashes.hash_texts(parsed, self._hash_count)
+            values = text_hashes.hash_texts(parsed, self._n_hashes)
         else:
             return {name: parsed}
         return dict(zip(self.model_features(name), values, strict=True))
@@ -379,5 +376,5 @@ class Column(BaseModel):
         return tuple(self.date_parts) or dates.DEFAULT_DATE_PARTS
 
     @property
-    def _hash_count(self) -> int:
-        return self.n_hashes or text_hashes.DEFAULT_HASHES
+    def _n_hashes(self) -> int:
+        return self.n_hashes or text_hashes.DEFAULT_N_HASHES

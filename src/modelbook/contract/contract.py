@@ -163,10 +163,17 @@ class Contract(BaseModel):
     def _repr_html_(self) -> str:
         """What a notebook shows: the question, and a row for each column."""
         rows = [
-            (name, column.label, column.role, column.type, column.describe_values(), column.meaning)
+            (
+                name,
+                column.label,
+                column.role,
+                column.type,
+                column.describe_allowed_values("missing"),
+                column.meaning,
+            )
             for name, column in self.columns.items()
         ]
-        header = ("column", "label", "role", "type", "values", "meaning")
+        header = ("column", "label", "role", "type", "allowed values", "meaning")
         return html_table(header, rows, caption=f"{self.title}: {self.question} ({self.task})")
 
     def to_yaml(self) -> str:

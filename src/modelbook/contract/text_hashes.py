@@ -18,8 +18,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_HASHES, MAX_HASHES = 8, 64  # numbers of a text
-MAX_HASHED_LENGTH = 200  # letters that count, which bounds the cost of a request
+DEFAULT_N_HASHES, MAX_N_HASHES = 8, 64
+MAX_HASHED_LENGTH = 200  # letters that are hashed, which bounds the cost of a request
 CHUNK_TEXTS = 10_000  # texts hashed per chunk, which limits memory
 BLANK = ord(" ")
 # SplitMix64 (Steele et al. 2014): its increment, and the shifts and factors of its finalizer.
@@ -28,26 +28,26 @@ MIXING_ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
 @lru_cache(maxsize=20_000)  # requests repeat texts
-def hash_text(text: str, count: int) -> tuple[float, ...]:
-    """Return ``count`` numbers from 0 to 1; capitals and blanks make no difference."""
-    return tuple(_hash_chunk([text], count)[0].tolist())
+def hash_text(text: str, n_hashes: int) -> tuple[float, ...]:
+    """Return ``n_hashes`` numbers from 0 to 1; capitals and blanks make no difference."""
+    return tuple(_hash_chunk([text], n_hashes)[0].tolist())
 
 
-def hash_texts(texts: pd.Series, count: int) -> list[pd.Series]:
+def hash_texts(texts: pd.Series, n_hashes: int) -> list[pd.Series]:
     """Return a series for each number; NaN for a missing text."""
     import pandas as pd
 
     positions, distinct_texts = pd.factorize(texts)
     chunks = [
-        _hash_chunk(distinct_texts[start : start + CHUNK_TEXTS], count)
+        _hash_chunk(distinct_texts[start : start + CHUNK_TEXTS], n_hashes)
         for start in range(0, len(distinct_texts), CHUNK_TEXTS)
     ]
-    table = np.concatenate([*chunks, np.full((1, count), np.nan)])
+    table = np.concatenate([*chunks, np.full((1, n_hashes), np.nan)])
     # The position of a missing text is -1, the last row.
     return [pd.Series(column, index=texts.index) for column in table[positions].T]
 
 
-def _hash_chunk(texts: Sequence[str], count: int) -> np.ndarray:
+def _hash_chunk(texts: Sequence[str], n_hashes: int) -> np.ndarray:
     """Hash all trigrams of the texts, and return the smallest hashes of each text."""
     words = [" ".join(text[:MAX_HASHED_LENGTH].lower().split()) or " " for text in texts]
     padded = [f" {text} " for text in words]
@@ -58,7 +58,7 @@ def _hash_chunk(texts: Sequence[str], count: int) -> np.ndarray:
     starts = np.append(0, np.cumsum(n_trigrams)[:-1])
     # Three trigrams between two texts belong to neither of them.
     positions = np.arange(n_trigrams.sum()) + 3 * np.repeat(np.arange(len(padded)), n_trigrams)
-    hashes = trigrams[positions, None] + np.arange(1, count + 1, dtype="uint64") * INCREMENT
+    hashes = trigrams[positions, None] + np.arange(1, n_hashes + 1, dtype="uint64") * INCREMENT
     for shift, factor in MIXING_ROUNDS:
         hashes = (hashes ^ hashes >> np.uint64(shift)) * np.uint64(factor)
     return np.minimum.reduceat(hashes, starts, axis=0) / 2.0**64

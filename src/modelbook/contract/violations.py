@@ -107,7 +107,7 @@ def _find_value_violations(
         missing = values[values.isna()]
         yield missing.index, missing, "must not be missing"
     invalid = values[~column.find_valid(values)]
-    yield invalid.index, invalid, f"must be {column.describe_rule()}"
+    yield invalid.index, invalid, f"must be {column.describe_allowed_values()}"
 
 
 def _find_duplicate_keys(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:

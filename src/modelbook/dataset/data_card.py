@@ -45,7 +45,9 @@ def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         {
             "column": list(used_columns),
             "role": [column.role for column in used_columns.values()],
-            "allowed values": [column.describe_rule() for column in used_columns.values()],
+            "allowed values": [
+                column.describe_allowed_values() for column in used_columns.values()
+            ],
             "missing": [frame[name].isna().mean() for name in used_columns],
             "meaning": [column.full_meaning for column in used_columns.values()],
         }

@@ -85,7 +85,7 @@ class BookDraft:
                 guess.name,
                 guess.role,
                 columns[guess.name].type,
-                _shorten_rule(columns[guess.name].describe_rule()),
+                _shorten_rule(columns[guess.name].describe_allowed_values()),
                 guess.reason,
             ]
             for guess in self.guesses
@@ -219,7 +219,7 @@ def _decide_on_texts(
             continue
         score, measure = scores.get(guess.name, 0.0), leaks.measure_label(task)
         if leaks.is_predictive(score, task):
-            guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_HASHES
+            guess.contract_keys["n_hashes"] = text_hashes.DEFAULT_N_HASHES
             guess.add_question("text_feature", reason=guess.reason, score=score, measure=measure)
             continue
         reason = f"{guess.reason}; its letters do not predict the target ({measure} {score:.2f})"

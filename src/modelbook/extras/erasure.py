@@ -133,7 +133,7 @@ class EntitySelection:
         if pd.isna(self.value):
             raise StoreError(
                 f"{text!r} is not a valid value of {name}, the entity column",
-                expected=column.describe_rule(),
+                expected=column.describe_allowed_values(),
                 next="give the entity as it is written in that column of the table",
             )
 

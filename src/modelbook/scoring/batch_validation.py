@@ -110,6 +110,6 @@ def _factorize_column(column: pa.ChunkedArray) -> tuple[pd.Series, np.ndarray | 
 
 def _describe_violations(name: str, values: pd.Series, column: Column) -> pd.Series:
     """Return for each value the reason to reject its row."""
-    rule = column.describe_rule() + (", or missing" if column.nullable else "")
+    rule = column.describe_allowed_values("missing")
     value_texts = values.map(lambda value: "missing" if pd.isna(value) else repr(value)[:80])
     return f"{name} = " + value_texts.astype(object) + f": must be {rule}; "

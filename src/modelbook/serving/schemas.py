@@ -361,7 +361,7 @@ def make_contract_violation(invalid_values: Iterable[InvalidValue]) -> RequestEr
 
 def describe_expectation(column: Column) -> str:
     """Describe the values that a column accepts."""
-    return column.describe_rule() + (", or null" if column.nullable else "")
+    return column.describe_allowed_values("null")
 
 
 def _format_input(problem: Any) -> str:
