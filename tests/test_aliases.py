@@ -66,10 +66,10 @@ def test_corrupt_store_raises(root: Path) -> None:
         read_aliases(root, "tiny")
 
 
-def test_known_aliases_are_cached_until_store_changes(root: Path) -> None:
-    assert aliases.read_known_aliases(root, "tiny") is None
+def test_aliases_are_cached_until_store_changes(root: Path) -> None:
+    assert aliases.read_cached_aliases(root, "tiny") is None
     result = read_aliases(root, "tiny")
-    expected_values = aliases.read_known_aliases(root, "tiny")
+    expected_values = aliases.read_cached_aliases(root, "tiny")
     assert expected_values is not None
     assert (expected_values.versions, expected_values.is_current, expected_values.problem) == (
         result,
@@ -77,7 +77,7 @@ def test_known_aliases_are_cached_until_store_changes(root: Path) -> None:
         "",
     )
     store.create_client(root).set_registered_model_alias("tiny", "champion", "2")
-    expected_values = aliases.read_known_aliases(root, "tiny")
+    expected_values = aliases.read_cached_aliases(root, "tiny")
     assert expected_values is not None
     assert (expected_values.versions[CHAMPION].number, expected_values.is_current) == (1, False)
     assert read_aliases(root, "tiny")[CHAMPION].number == 2

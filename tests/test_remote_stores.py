@@ -32,10 +32,10 @@ from modelbook.extras import backup, erasure
 from modelbook.journal import Journal
 from modelbook.journal.schema import PREDICTIONS_TABLE
 from modelbook.registry import (
+    alias_poller,
     aliases,
     connection,
     exports,
-    follower,
     history,
     history_log,
     promotion,
@@ -122,7 +122,7 @@ def record_decision(root: Path, number: int, model: str = BOOK) -> history.Histo
         "It is better.",
         {"auc": 0.8},
         "c0ffee",
-        expected_champion=aliases.find_alias_numbers(store.create_client(root), model).get(
+        expected_champion=aliases.find_alias_versions(store.create_client(root), model).get(
             "champion"
         ),
     )
@@ -311,7 +311,7 @@ def test_version_on_server_is_registered_served_and_followed(
     machine = tmp_path / "other"
     machine.mkdir()
     shutil.copy(root / "store.yaml", machine)
-    assert follower.refresh_aliases(machine, BOOK) == ""
+    assert alias_poller.refresh_aliases(machine, BOOK) == ""
     served_version = served_models.read_aliased_versions(machine, BOOK).by_alias["champion"]
     assert served_version.artifact_folder == machine / "models/cache" / version.tags[DIGEST_TAG]
     assert compute_folder_digest(served_version.artifact_folder) == version.tags[DIGEST_TAG]

@@ -71,7 +71,7 @@ def test_version_promoted_during_prune_is_kept(root: Path) -> None:
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 5]
 
 
-def test_old_downloads_are_deleted_and_known_aliases_stay(root: Path) -> None:
+def test_old_downloads_are_deleted_and_cached_aliases_stay(root: Path) -> None:
     for name, age in (("old", 100), ("new", 1), ("aliases", 100)):
         folder = cache_folder(root) / name
         folder.mkdir(parents=True)

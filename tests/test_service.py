@@ -1065,7 +1065,7 @@ class TestTraffic:
         path.write_text("traffic: {mode: none of them}")
         for _ in range(4):
             serving._reload_settings()
-        assert "settings" in serving.model_manager.load_errors
+        assert "settings" in serving.model_manager.problems
 
     def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(
@@ -1143,7 +1143,7 @@ class TestReload:
                 asyncio.run(manager.refresh())
             count = len(reads)
             reads.clear()
-            return count, manager.served_numbers["champion"]
+            return count, manager.served_versions["champion"]
 
         assert refresh() == (2, 1)  # the first one finds the file
         assert refresh() == (0, 1)

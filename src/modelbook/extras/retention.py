@@ -18,7 +18,7 @@ from typing import Any
 from modelbook.build import locks
 from modelbook.registry import artifact_storage, candidate_runs, connection, history
 from modelbook.registry.aliases import (
-    find_alias_numbers,
+    find_alias_versions,
     find_version,
     read_aliases,
     refresh_aliases,
@@ -129,7 +129,7 @@ def _find_needed(root: Path, book: str) -> dict[int, str]:
     champions = history.list_recorded_champions(history.read_history(root, book))
     needed = {number: "former champion" for number in champions if number is not None}
     with connection.convert_errors(root):
-        aliases = find_alias_numbers(create_client(root), book)
+        aliases = find_alias_versions(create_client(root), book)
     return needed | {number: alias for alias, number in aliases.items()}
 
 

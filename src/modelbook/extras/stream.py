@@ -22,7 +22,7 @@ import orjson
 from modelbook.errors import ServingError
 from modelbook.extras import stream_metrics
 from modelbook.redaction import redact
-from modelbook.registry import follower
+from modelbook.registry import alias_poller
 from modelbook.serving import server, settings, telemetry
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.service import PredictionService
@@ -106,7 +106,7 @@ def run_worker(root: Path, book: str) -> None:
             next="make extras, or: pip install 'modelbook[stream]'",
         ) from None
     logging.config.dictConfig(telemetry.build_log_config(loaded_settings.log_level))
-    with follower.following(root, book):
+    with alias_poller.run_alias_poller(root, book):
         server.require_champion(root, book)
         asyncio.run(_consume(PredictionService(root, book), loaded_settings.stream))
 

@@ -1,7 +1,7 @@
 """Registered versions and their aliases, read by MLflow's client and cached in a small file.
 
-MLflow takes seconds to import. The last state is therefore cached in a file, which a service
-follows, and which is valid as long as an embedded store has not changed.
+MLflow takes seconds to import. The last state is therefore cached in a file, which a service polls,
+and which is valid as long as an embedded store has not changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.location import (
-    KNOWN_ALIASES_FOLDER,
+    ALIAS_CACHE_FOLDER,
     RELATIVE_SCHEME,
     artifact_uri,
     cache_folder,
@@ -152,7 +152,7 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True)
-class KnownAliases:
+class AliasCache:
     """Aliases as last read, and the time since which the store cannot be read.
 
     Attributes
@@ -194,10 +194,10 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     """
     if is_embedded(root) and not database_path(root).is_file():
         return {}
-    known_aliases = read_known_aliases(root, model_name)
+    cached_aliases = read_cached_aliases(root, model_name)
     return (
-        known_aliases.versions
-        if known_aliases and known_aliases.is_current
+        cached_aliases.versions
+        if cached_aliases and cached_aliases.is_current
         else refresh_aliases(root, model_name)
     )
 
@@ -212,7 +212,7 @@ def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]
     """
     state = read_store_state(root)  # before the aliases: a later change is seen
     versions = query_aliases(root, model_name)
-    remember_aliases(root, model_name, versions, state)
+    cache_aliases(root, model_name, versions, state)
     return versions
 
 
@@ -241,11 +241,11 @@ def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
         client = create_client(root)
         return {
             alias: _get_version(client, root, model_name, number)
-            for alias, number in find_alias_numbers(client, model_name).items()
+            for alias, number in find_alias_versions(client, model_name).items()
         }
 
 
-def find_alias_numbers(client: MlflowClient, model_name: str) -> dict[str, int]:
+def find_alias_versions(client: MlflowClient, model_name: str) -> dict[str, int]:
     """Return the numbers of a model's versions by alias; empty when there is no such model."""
     from mlflow.exceptions import MlflowException
 
@@ -327,9 +327,9 @@ def _get_version(
 # The file of the last check
 
 
-def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
+def read_cached_aliases(root: Path, model_name: str) -> AliasCache | None:
     """Return the aliases as last read from this store, or None; never imports MLflow."""
-    path = _get_known_path(root, model_name)
+    path = _get_cache_path(root, model_name)
     try:
         text, checked_at = path.read_text(encoding="utf-8"), path.stat().st_mtime
         content = json.loads(text)
@@ -342,19 +342,19 @@ def read_known_aliases(root: Path, model_name: str) -> KnownAliases | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     is_current = state is not None and state == read_store_state(root)
-    return KnownAliases(versions, checked_at, content.get("problem", ""), is_current, path)
+    return AliasCache(versions, checked_at, content.get("problem", ""), is_current, path)
 
 
-def remember_problem(root: Path, model_name: str, problem: str) -> None:
+def cache_problem(root: Path, model_name: str, problem: str) -> None:
     """Record that the store cannot be read; the aliases stay as last read."""
-    path = _get_known_path(root, model_name)
+    path = _get_cache_path(root, model_name)
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["problem"] != problem:
             _write_text(path, json.dumps({**content, "problem": problem}, indent=1))
 
 
-def remember_aliases(
+def cache_aliases(
     root: Path, model_name: str, versions: dict[str, RegisteredVersion], state: list[int] | None
 ) -> None:
     """Cache aliases that were just read from the store."""
@@ -364,7 +364,7 @@ def remember_aliases(
         "problem": "",
         "aliases": {alias: _serialize_version(root, value) for alias, value in versions.items()},
     }
-    text, path = json.dumps(content, indent=1), _get_known_path(root, model_name)
+    text, path = json.dumps(content, indent=1), _get_cache_path(root, model_name)
     with suppress(OSError):  # a read-only project: each check reads the store
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             os.utime(path)
@@ -377,9 +377,9 @@ def _write_text(path: Path, text: str) -> None:
         temporary_path.write_text(text, encoding="utf-8")
 
 
-def _get_known_path(root: Path, model_name: str) -> Path:
+def _get_cache_path(root: Path, model_name: str) -> Path:
     folder = database_path(root).parent if is_embedded(root) else cache_folder(root)
-    return folder / KNOWN_ALIASES_FOLDER / f"{model_name}.json"
+    return folder / ALIAS_CACHE_FOLDER / f"{model_name}.json"
 
 
 def _store_name(root: Path) -> str:

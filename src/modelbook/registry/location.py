@@ -10,7 +10,7 @@ from modelbook.errors import StoreError
 from modelbook.redaction import display_address, redact
 
 SQLITE_PREFIX = "sqlite:///"
-KNOWN_ALIASES_FOLDER = "aliases"  # next to an embedded store, or among the downloads
+ALIAS_CACHE_FOLDER = "aliases"  # next to an embedded store, or among the downloads
 RELATIVE_SCHEME = "modelbook"  # scheme of addresses that are relative to an embedded store
 
 
@@ -119,5 +119,5 @@ def list_downloads(root: Path) -> list[Path]:
     return sorted(
         path
         for path in cache_folder(root).glob("*")
-        if path.is_dir() and path.name != KNOWN_ALIASES_FOLDER
+        if path.is_dir() and path.name != ALIAS_CACHE_FOLDER
     )

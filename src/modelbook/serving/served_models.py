@@ -23,12 +23,12 @@ from modelbook.registry.aliases import (
     CHALLENGER,
     CHAMPION,
     DIGEST_TAG,
-    KnownAliases,
+    AliasCache,
     RegisteredVersion,
     find_version,
     make_missing_champion_error,
     read_aliases,
-    read_known_aliases,
+    read_cached_aliases,
 )
 from modelbook.registry.location import is_embedded
 from modelbook.scoring import RowPrediction, loading
@@ -39,7 +39,7 @@ from modelbook.serving.schemas import OutcomeReader, RowReader
 
 EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
 
-MAX_ALIAS_AGE_SECONDS = 60.0  # the follower checks every few seconds
+MAX_ALIAS_AGE_SECONDS = 60.0  # the alias poller checks every few seconds
 MAX_READ_AGE_SECONDS = 10.0  # between reads of the aliases while their file does not change
 GOLDEN_FILE = "scorer/golden.json"
 LOG = logging.getLogger("modelbook.serving")
@@ -54,12 +54,12 @@ open_export_cached = lru_cache(exports.open_export)
 
 
 class AliasedVersions(NamedTuple):
-    """The versions to serve, as ``registry.follower`` has last read them.
+    """The versions to serve: from an export, the cached aliases or the store.
 
     Attributes
     ----------
     problem : str
-        Why they may be out of date; empty if they are not.
+        Reason that they may be out of date; empty if they are current.
     path : Path or None
         The file that changes when they do; None if there is no such file.
     """
@@ -79,24 +79,24 @@ def read_aliased_versions(root: Path, book: str) -> AliasedVersions:
     """
     if address := os.environ.get(EXPORT_VARIABLE):
         return AliasedVersions({CHAMPION: open_export_cached(root, address)})
-    known_aliases = read_known_aliases(root, book)
-    if known_aliases is None:
+    cached_aliases = read_cached_aliases(root, book)
+    if cached_aliases is None:
         return AliasedVersions(read_aliases(root, book))
-    problem = _find_registry_problem(root, known_aliases)
-    return AliasedVersions(known_aliases.versions, problem, known_aliases.path)
+    problem = _find_registry_problem(root, cached_aliases)
+    return AliasedVersions(cached_aliases.versions, problem, cached_aliases.path)
 
 
-def _find_registry_problem(root: Path, known_aliases: KnownAliases) -> str:
-    if known_aliases.is_current:
+def _find_registry_problem(root: Path, cached_aliases: AliasCache) -> str:
+    if cached_aliases.is_current:
         return ""
     if (
-        not known_aliases.problem
+        not cached_aliases.problem
         and not is_embedded(root)
-        and time.time() - known_aliases.checked_at > MAX_ALIAS_AGE_SECONDS
+        and time.time() - cached_aliases.checked_at > MAX_ALIAS_AGE_SECONDS
     ):
-        checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(known_aliases.checked_at))
+        checked_at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(cached_aliases.checked_at))
         return f"the registry was last read at {checked_at} UTC"
-    return known_aliases.problem
+    return cached_aliases.problem
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ServedModel:
     Attributes
     ----------
     drift_reference : DriftReference or None
-        Counts of the holdout; None for a version that was registered without them.
+        Counts of the holdout by bin; None for a version that was registered without them.
     golden_rows : int
         Golden rows on which the scorer reproduced the registered model's predictions.
     batch_row_ms : float
@@ -137,7 +137,7 @@ class ServedModel:
 
     @cached_property
     def estimated_max_upload_rows(self) -> int:
-        """Rows of an upload that cost as much CPU time as a request may."""
+        """Estimated number of uploaded rows that fit the CPU budget of a request."""
         cell_ms = len(self.contract.input_names) * UPLOAD_CELL_MS
         row_ms = UPLOAD_ROW_MS + cell_ms + self.batch_row_ms
         return max(1, int(MAX_REQUEST_CPU_MS / row_ms))
@@ -303,14 +303,15 @@ class AliasState:
     ----------
     key : VersionKey or None
         None if the alias names no version.
-    is_settled : bool
-        Whether the version is in service, or no longer in service because the alias names none.
+    is_resolved : bool
+        Whether nothing is left to do until the alias moves: its version is in service, or it names
+        none.
     retry_at : float
         ``time.monotonic()`` of the next attempt.
     """
 
     key: VersionKey | None = None
-    is_settled: bool = False
+    is_resolved: bool = False
     failed_attempts: int = 0
     retry_at: float = 0.0
 
@@ -332,15 +333,16 @@ class ModelManager:
 
     Attributes
     ----------
-    load_errors : dict
-        By alias, why the version that it names is not in service.
+    problems : dict
+        What is wrong, by alias, or by ``store``, ``keys`` and ``settings``; ``GET /model`` lists
+        them as ``refused``.
     """
 
     def __init__(self, root: Path, book: str, max_rows: int) -> None:
         self._root, self._book, self._max_rows = root, book, max_rows
         self.champion: ServedModel | None = None
         self.challenger: ServedModel | None = None
-        self.load_errors: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
         self._states = {alias: AliasState() for alias in ALIASES}
         self._models_by_key: dict[VersionKey, ServedModel] = {}
         self._versions = AliasedVersions({})
@@ -348,12 +350,12 @@ class ModelManager:
         self._read_again_at = 0.0  # time.monotonic()
 
     @property
-    def served_numbers(self) -> dict[str, int]:
+    def served_versions(self) -> dict[str, int]:
         """By alias, the version in service; 0 for none."""
         return {alias: model.number if model else 0 for alias, model in self._models()}
 
     @property
-    def alias_numbers(self) -> dict[str, int]:
+    def alias_versions(self) -> dict[str, int]:
         """By alias, the version that it names; 0 for none."""
         return {alias: state.number for alias, state in self._states.items()}
 
@@ -378,30 +380,30 @@ class ModelManager:
                 self._states[CHALLENGER] = AliasState()
 
     async def _read_versions(self) -> None:
-        """Read the versions if their file has changed, and now and then: requests wait for it."""
+        """Read the versions when their file has changed, and at least every 10 seconds."""
         path = self._versions.path
         file_state = read_file_state(path) if path else None
-        is_read = file_state is not None and file_state == self._file_state
-        if is_read and time.monotonic() < self._read_again_at:
+        is_unchanged = file_state is not None and file_state == self._file_state
+        if is_unchanged and time.monotonic() < self._read_again_at:
             return
         self._versions = await asyncio.to_thread(read_aliased_versions, self._root, self._book)
         self._file_state = file_state
         self._read_again_at = time.monotonic() + MAX_READ_AGE_SECONDS
 
     def _record_registry_problem(self, problem: str) -> None:
-        if problem and self.load_errors.get("store") != problem:
-            LOG.error("the registry cannot be read", extra={"reason": problem})
+        if problem and self.problems.get("store") != problem:
+            LOG.error("the registry's aliases may be out of date", extra={"reason": problem})
         if problem:
-            self.load_errors["store"] = problem
+            self.problems["store"] = problem
         else:
-            self.load_errors.pop("store", None)
+            self.problems.pop("store", None)
 
     async def _refresh_alias(self, alias: str, version: RegisteredVersion | None) -> None:
         key = (version.number, version.tags.get(DIGEST_TAG)) if version else None
         state = self._states[alias]
         if key != state.key:
             self._states[alias] = state = AliasState(key)
-        elif state.is_settled or time.monotonic() < state.retry_at:
+        elif state.is_resolved or time.monotonic() < state.retry_at:
             return
         if version is None:
             self._remove(alias)
@@ -410,38 +412,40 @@ class ModelManager:
         start_time = time.monotonic()
         try:
             model = await asyncio.to_thread(self._load_model, key, version)
-            self._require_same_fields(alias, model)
+            self._require_champion_fields(alias, model)
         except Exception as error:  # a broken new version must not replace the one in service
-            self._reject(alias, version.number, state, error)
+            self._record_load_failure(alias, version.number, state, error)
             return
         self._put_in_service(alias, model, time.monotonic() - start_time)
 
     def _remove(self, alias: str) -> None:
-        self.load_errors.pop(alias, None)
-        self._states[alias].is_settled = True
+        self.problems.pop(alias, None)
+        self._states[alias].is_resolved = True
         if alias == CHALLENGER:
             self.challenger = None
         elif self.champion:
-            self.load_errors[alias] = "the alias was removed; the last version stays in service"
+            self.problems[alias] = "the alias was removed; the last version stays in service"
 
-    def _reject(self, alias: str, number: int, state: AliasState, error: Exception) -> None:
+    def _record_load_failure(
+        self, alias: str, number: int, state: AliasState, error: Exception
+    ) -> None:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, ModelbookError):
             reason = error.problem
         pause = state.schedule_retry()
         attempts = state.failed_attempts
-        self.load_errors[alias] = f"version {number}: {reason} (failed attempts: {attempts})"
+        self.problems[alias] = f"version {number}: {reason} (failed attempts: {attempts})"
         if alias == CHALLENGER:
             self.challenger = None
         log_fields = {"alias": alias, "version": number, "reason": reason}
         LOG.error(
-            "a version was refused",
+            "loading a version failed",
             extra={**log_fields, "failed_attempts": attempts, "retry_in_seconds": pause},
         )
 
     def _put_in_service(self, alias: str, model: ServedModel, seconds: float) -> None:
-        self.load_errors.pop(alias, None)
-        self._states[alias] = AliasState(self._states[alias].key, is_settled=True)
+        self.problems.pop(alias, None)
+        self._states[alias] = AliasState(self._states[alias].key, is_resolved=True)
         setattr(self, alias, model)
         log_fields = {
             "alias": alias,
@@ -471,7 +475,7 @@ class ModelManager:
             self._models_by_key[key] = load_model(version, self._max_rows)
         return self._models_by_key[key]
 
-    def _require_same_fields(self, alias: str, model: ServedModel) -> None:
+    def _require_champion_fields(self, alias: str, model: ServedModel) -> None:
         """Require that a challenger reads no fields that the champion's requests lack."""
         if alias != CHALLENGER or self.champion is None:
             return

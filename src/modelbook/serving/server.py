@@ -26,7 +26,7 @@ from uvicorn.supervisors import Multiprocess
 
 from modelbook.errors import ServingError
 from modelbook.processes import is_running
-from modelbook.registry import follower
+from modelbook.registry import alias_poller
 from modelbook.registry.aliases import CHAMPION, make_missing_champion_error
 from modelbook.serving import settings, telemetry
 from modelbook.serving.access import ApiKeyStore
@@ -64,7 +64,7 @@ def run_server(
     service_settings = settings.load_settings(root, book)
     os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
-    with nullcontext() if export_address else follower.following(root, book):
+    with nullcontext() if export_address else alias_poller.run_alias_poller(root, book):
         _check_startup(root, book, host, service_settings)
         os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}  # for the workers
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")

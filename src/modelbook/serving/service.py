@@ -150,9 +150,9 @@ class PredictionService:
             503 if there is none.
         """
         if self.model_manager.champion is None:
-            reason = self.model_manager.load_errors.get(
-                CHAMPION
-            ) or self.model_manager.load_errors.get("store")
+            reason = self.model_manager.problems.get(CHAMPION) or self.model_manager.problems.get(
+                "store"
+            )
             message = reason or f"no version of {self.book!r} has the alias champion"
             headers = {"retry-after": "5"}
             raise RequestError(
@@ -429,20 +429,20 @@ class PredictionService:
     def describe_readiness(self) -> dict[str, Any]:
         """Return the body for ``GET /health/ready``.
 
-        ``reasons`` explain why the version that an alias names is not in service.
+        ``reasons`` are the problems of the aliases, the store, the API keys and the settings.
         """
-        champion, load_errors = self.model_manager.champion, self.model_manager.load_errors
+        champion, problems = self.model_manager.champion, self.model_manager.problems
         if champion is None:
-            return {"status": "not ready", "reasons": load_errors}
+            return {"status": "not ready", "reasons": problems}
         return {
             "status": "ready",
             "model_version": champion.number,
-            "alias_version": self.model_manager.alias_numbers[CHAMPION],
+            "alias_version": self.model_manager.alias_versions[CHAMPION],
             "data_fingerprint": champion.tags.get("fingerprint", ""),
             "loaded_at": champion.loaded_at,
             "golden_rows": champion.golden_rows,
             "journal": "up" if self.writer.is_up else "down",
-            "reasons": load_errors,
+            "reasons": problems,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -458,7 +458,7 @@ class PredictionService:
                 "rolled_back": self.canary.stop_reason if self.canary else "",
             },
             "challenger": challenger.describe() if challenger else None,
-            "refused": self.model_manager.load_errors,
+            "refused": self.model_manager.problems,
         }
 
     async def _poll_changes(self) -> None:
@@ -496,11 +496,11 @@ class PredictionService:
         for name, reload in (("keys", self.api_keys.refresh), ("settings", self._reload_traffic)):
             try:
                 reload()
-                self.model_manager.load_errors.pop(name, None)
+                self.model_manager.problems.pop(name, None)
             except ModelbookError as error:
-                if self.model_manager.load_errors.get(name) != error.problem:
+                if self.model_manager.problems.get(name) != error.problem:
                     LOG.error("a file was refused", extra={"reason": error.problem})
-                self.model_manager.load_errors[name] = error.problem
+                self.model_manager.problems[name] = error.problem
 
     def _reload_traffic(self) -> None:
         files = settings.list_settings_files(self.root, self.book)
@@ -519,7 +519,7 @@ class PredictionService:
     def _update_metrics(self) -> None:
         manager = self.model_manager
         self.metrics.set_versions(
-            manager.served_numbers, manager.alias_numbers, manager.failed_attempts
+            manager.served_versions, manager.alias_versions, manager.failed_attempts
         )
         self.metrics.canary_rolled_back.set(bool(self.canary and self.canary.stop_reason))
         self.metrics.in_flight.set(self.in_flight)

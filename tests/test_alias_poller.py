@@ -1,4 +1,4 @@
-"""The alias follower process ends with its service."""
+"""The process that polls the aliases ends with its service."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import psutil
 import pytest
 from version_store import BOOK, put_empty_store
 
-from modelbook.registry import aliases, follower
+from modelbook.registry import alias_poller, aliases
 
 
 @pytest.mark.long
-def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> None:
+def test_poller_ends_when_parent_ended_before_its_start(tmp_path: Path) -> None:
     put_empty_store(tmp_path)
     ended_process = subprocess.Popen([sys.executable, "-c", ""])
     ended_process.wait()
-    command = [sys.executable, "-m", follower.__name__, str(tmp_path), BOOK, str(ended_process.pid)]
+    command = [
+        sys.executable,
+        "-m",
+        alias_poller.__name__,
+        str(tmp_path),
+        BOOK,
+        str(ended_process.pid),
+    ]
     reader, writer = os.pipe()
     os.close(reader)  # as that of a service that ended
     result = subprocess.run(command, timeout=120, stdout=writer, stderr=subprocess.PIPE, text=True)
@@ -28,10 +35,10 @@ def test_follower_ends_when_parent_ended_before_its_start(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-def test_follower_runs_until_block_ends(tmp_path: Path) -> None:
+def test_poller_runs_until_block_ends(tmp_path: Path) -> None:
     put_empty_store(tmp_path)
-    with follower.following(tmp_path, BOOK):
-        assert aliases.read_known_aliases(tmp_path, BOOK) is not None
+    with alias_poller.run_alias_poller(tmp_path, BOOK):
+        assert aliases.read_cached_aliases(tmp_path, BOOK) is not None
         children = psutil.Process().children()
-        (process,) = [child for child in children if follower.__name__ in child.cmdline()]
+        (process,) = [child for child in children if alias_poller.__name__ in child.cmdline()]
     assert not process.is_running()

@@ -1,9 +1,10 @@
-"""Follow the aliases of a book for a service.
+"""Poll the aliases of a book for a service.
 
-``python -m modelbook.registry.follower ROOT BOOK PARENT``, with the id of the service's process. It
-is a separate process, because MLflow takes seconds to import and much memory. It writes what it
-reads into the file of known aliases, which the service's workers read, and downloads the files of
-remote versions, so that the workers need neither MLflow nor credentials. Then it prints a line.
+``python -m modelbook.registry.alias_poller ROOT BOOK PARENT``, with the id of the service's
+process. It is a separate process, because MLflow takes seconds to import and much memory. It caches
+the aliases in a file, which the service's workers read, and downloads the files of remote versions,
+so that the workers need neither MLflow nor credentials. After the first check it prints
+``checked``, for which the service waits if no aliases are cached.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ POLL_SECONDS = 2.0  # between checks of the store
 
 
 @contextmanager
-def following(root: Path, book: str) -> Iterator[None]:
-    """Follow the aliases in a process until the block ends.
+def run_alias_poller(root: Path, book: str) -> Iterator[None]:
+    """Poll the aliases in a process until the block ends.
 
-    Without known aliases the block begins after the first check.
+    Without cached aliases the block begins after the first check.
     """
     command = [sys.executable, "-m", __name__, str(root), book, str(os.getpid())]
-    is_first = aliases.read_known_aliases(root, book) is None
+    is_first = aliases.read_cached_aliases(root, book) is None
     stdout = subprocess.PIPE if is_first else subprocess.DEVNULL
     with subprocess.Popen(command, stdout=stdout) as process:
         try:
@@ -45,8 +46,8 @@ def following(root: Path, book: str) -> Iterator[None]:
 
 def refresh_aliases(root: Path, book: str) -> str:
     """Read the aliases, unless they are current; return why they cannot be read."""
-    known_aliases = aliases.read_known_aliases(root, book)
-    if known_aliases and known_aliases.is_current:
+    cached_aliases = aliases.read_cached_aliases(root, book)
+    if cached_aliases and cached_aliases.is_current:
         return ""
     try:
         state = aliases.read_store_state(root)
@@ -55,18 +56,20 @@ def refresh_aliases(root: Path, book: str) -> str:
             if version.source_uri and not version.artifact_folder.is_dir():
                 with suppress(ModelbookError):  # the worker that loads it reports the reason
                     version.verify_files()
-        aliases.remember_aliases(root, book, versions, state)
+        aliases.cache_aliases(root, book, versions, state)
     except ModelbookError as error:
-        aliases.remember_problem(root, book, error.problem)
+        aliases.cache_problem(root, book, error.problem)
         return error.problem
     return ""
 
 
 def main(arguments: list[str]) -> None:
-    """Check until the process with the given id ends, possibly before this starts."""
+    """Poll until the parent process ends; check only once if it already has."""
     root, book, parent = Path(arguments[0]), arguments[1], int(arguments[2])
     if is_embedded(root) and find_spec("alembic") is None:
-        return  # the service's image: commands that promote write the file of known aliases
+        # The service's image lacks alembic, without which MLflow opens no SQLite store. Commands
+        # that move an alias update the cache.
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
     if problem := refresh_aliases(root, book):
         sys.stderr.write(f"modelbook: {problem}\n")
