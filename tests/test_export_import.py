@@ -176,6 +176,15 @@ def test_altered_export_is_refused_before_registration(
     assert history.read_history(target) == []
 
 
+def test_export_with_added_file_is_refused(source: Path, tmp_path: Path) -> None:
+    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
+    (folder_of(address) / "parts/extra.txt").write_text("x")
+    target = put_empty_store(tmp_path / "target")
+    with raises_stating(StoreError, folder_of(address), "parts/extra.txt", "added"):
+        imports.import_version(target, BOOK, address, "c0ffee")
+    assert aliases.find_version(target, BOOK, 1) is None
+
+
 def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) -> None:
     keys = {}
     for name in ("dev", "other"):

@@ -37,7 +37,7 @@ from modelbook.registry.aliases import (
     set_version_tags,
 )
 from modelbook.registry.artifact_storage import compute_folder_digest
-from modelbook.registry.exports import PARTS_FOLDER, ROWS_FILE
+from modelbook.registry.exports import ARTIFACTS_FOLDER, ROWS_FILE
 from modelbook.registry.location import list_downloads
 
 ERASING_TAG = "erasing"  # tag of a version whose files are being changed
@@ -225,8 +225,8 @@ def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: 
 
 def _count_exported_rows(address: str, selection: EntitySelection) -> int:
     with TemporaryDirectory(prefix="modelbook-forget-") as name:
-        folder = Path(name) / PARTS_FOLDER
-        artifact_storage.copy_folder(f"{address}/{PARTS_FOLDER}", folder)
+        folder = Path(name) / ARTIFACTS_FOLDER
+        artifact_storage.copy_folder(f"{address}/{ARTIFACTS_FOLDER}", folder)
         return _count_rows(folder / ROWS_FILE, selection)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 SIGNATURE_FILE = "version.sig"  # Ed25519 signature of the manifest
 MANIFEST_FILE = "version.json"  # written last: an export with this file is complete
-PARTS_FOLDER = "parts"  # the artifacts that a service reads
+ARTIFACTS_FOLDER = "parts"  # what a service reads; exports of 1.0.0 have this name
 MODEL_FOLDER = "model"  # the rest of the MLflow model, which an import registers
 ROWS_FILE = "reference.parquet"  # holdout rows, perhaps personal; golden rows stay
 
@@ -87,17 +87,17 @@ def export_version(
     if registered is None:
         raise make_missing_champion_error(StoreError, model_name)
     registered.verify_files()
-    with TemporaryDirectory(prefix="modelbook-export-") as name:
-        folder = Path(name)
+    with TemporaryDirectory(prefix="modelbook-export-") as folder_text:
+        folder = Path(folder_text)
         _collect_files(registered, folder, with_rows=with_rows)
         manifest = _describe(root, registered, folder, with_rows=with_rows)
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         export_address = f"{artifact_storage.resolve_address(address)}/{digest}"
-        for part in (PARTS_FOLDER, MODEL_FOLDER):
-            if (folder / part).is_dir():
-                artifact_storage.upload_folder(folder / part, f"{export_address}/{part}")
-                shutil.rmtree(folder / part)
+        for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
+            if (folder / name).is_dir():
+                artifact_storage.upload_folder(folder / name, f"{export_address}/{name}")
+                shutil.rmtree(folder / name)
         (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
         artifact_storage.upload_folder(folder, export_address)
         if signing_key is not None:
@@ -125,7 +125,7 @@ def open_export(root: Path, address: str) -> RegisteredVersion:
             int(manifest["number"]),
             manifest["tags"],
             cache_folder(root) / manifest["tags"][DIGEST_TAG],
-            f"{address}/{PARTS_FOLDER}",
+            f"{address}/{ARTIFACTS_FOLDER}",
         )
     except (ValueError, KeyError, TypeError):
         raise _invalid_export(address) from None
@@ -190,7 +190,9 @@ def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bo
     """Copy a version's files: the artifacts, and the rest of the MLflow model."""
     left_out = [] if with_rows else [ROWS_FILE]
     shutil.copytree(
-        registered.artifact_folder, folder / PARTS_FOLDER, ignore=shutil.ignore_patterns(*left_out)
+        registered.artifact_folder,
+        folder / ARTIFACTS_FOLDER,
+        ignore=shutil.ignore_patterns(*left_out),
     )
     if registered.source_uri:
         with TemporaryDirectory(prefix="modelbook-export-") as name:
@@ -214,7 +216,7 @@ def _describe(
     root: Path, registered: RegisteredVersion, folder: Path, *, with_rows: bool
 ) -> dict[str, Any]:
     entries = history.read_history(root, registered.name)
-    digest = compute_folder_digest(folder / PARTS_FOLDER)
+    digest = compute_folder_digest(folder / ARTIFACTS_FOLDER)
     tags = {**registered.tags, DIGEST_TAG: digest}
     tags.setdefault(SOURCE_DIGEST_TAG, registered.tags[DIGEST_TAG])
     return {

@@ -27,7 +27,7 @@ from modelbook.registry import (
 )
 from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
 from modelbook.registry.artifact_storage import compute_folder_digest
-from modelbook.registry.exports import MODEL_FOLDER, PARTS_FOLDER, read_manifest
+from modelbook.registry.exports import ARTIFACTS_FOLDER, MODEL_FOLDER, read_manifest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.store import ensure_experiment, ensure_store
 
@@ -105,8 +105,8 @@ def _require_model(manifest: dict[str, Any], model_name: str, address: str) -> N
         )
     if not isinstance(manifest.get("files"), dict) or not manifest.get("files"):
         raise StoreError(
-            f"{display_address(address)} has no list of files",
-            expected="an export of this version of Modelbook",
+            f"{display_address(address)} has a manifest that lists no files",
+            expected="an export that modelbook export has written",
             next="export the version again",
         )
 
@@ -131,28 +131,35 @@ def _verify_history(manifest: dict[str, Any], address: str) -> None:
 def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) -> None:
     """Download the MLflow model, and verify the digest of each file."""
     downloads = model_folder.parent
-    for part in (PARTS_FOLDER, MODEL_FOLDER):
-        artifact_storage.copy_folder(f"{address}/{part}", downloads / part)
+    folder_names = (ARTIFACTS_FOLDER, MODEL_FOLDER)
+    for name in folder_names:
+        artifact_storage.copy_folder(f"{address}/{name}", downloads / name)
     digests = {
         path.relative_to(downloads).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for part in (PARTS_FOLDER, MODEL_FOLDER)
-        for path in (downloads / part).rglob("*")
+        for name in folder_names
+        for path in (downloads / name).rglob("*")
         if path.is_file()
     }
-    different = sorted(
+    mismatched_files = sorted(
         name
         for name in digests.keys() | manifest["files"].keys()
         if digests.get(name) != manifest["files"].get(name)
     )
-    parts_digest = compute_folder_digest(downloads / PARTS_FOLDER)
-    if different or parts_digest != manifest["tags"][DIGEST_TAG]:
+    if mismatched_files:
         raise StoreError(
-            f"files of {display_address(address)} are missing or were altered: "
-            f"{', '.join(different[:5])}",
-            expected="the digests of its list of contents",
+            f"files of {display_address(address)} are missing, were altered or added: "
+            f"{', '.join(mismatched_files[:5])}",
+            expected="the files and digests of its manifest",
             next="nothing was imported; export the version again",
         )
-    shutil.move(downloads / PARTS_FOLDER, model_folder / "artifacts")
+    artifacts_digest = compute_folder_digest(downloads / ARTIFACTS_FOLDER)
+    if artifacts_digest != manifest["tags"][DIGEST_TAG]:
+        raise StoreError(
+            f"the artifacts of {display_address(address)} have the digest {artifacts_digest[:12]}",
+            expected=f"{manifest['tags'][DIGEST_TAG][:12]}, as its manifest states",
+            next="nothing was imported; export the version again",
+        )
+    shutil.move(downloads / ARTIFACTS_FOLDER, model_folder / "artifacts")
 
 
 def _register(
@@ -179,8 +186,8 @@ def _register(
         tags={
             **tags,
             EXPORT_ADDRESS_TAG: redact(address),
-            "passport": redact(address),
-        },  # until 1.2
+            "passport": redact(address),  # services of 1.0.0 read this name; remove in 1.2
+        },
     )
     return int(new_version.version), True
 
