@@ -447,7 +447,7 @@ def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     table = pd.DataFrame([make_gap("colour", -0.6, -0.4), make_gap(sensitive, -0.5, -0.1)])
     table["value"], table["reference"] = ["1", "1"], ["2", "0"]
     harm = fairness.summarize_gaps(task.contract, table, 0.1)
-    text = task.describe_harm(harm)[-1]
+    text = task.describe_fairness_gaps(harm)[-1]
     label = task.contract.label
     assert not missing_facts(text, "gate", "recall", label("colour"), label(sensitive))
     assert text.index(label(sensitive)) < text.index("not") < text.index(label("colour"))

@@ -64,30 +64,30 @@ class ModelCardLink:
         return self.problem or f"Model card of version {self.version}: {self.file_name}"
 
 
-def publish(dossier: dict[str, Any], stage: Stage) -> ModelCardLink:
+def publish(card: dict[str, Any], stage: Stage) -> ModelCardLink:
     """Write a version's model card next to the stage's report, or return why it is missing.
 
     A missing card does not fail the build: the report shows the reason.
     """
     from modelbook.stage import pipeline_spec
 
-    target = stage.product["report"].with_name(f"card-{dossier['version']}.html")
+    target = stage.product["report"].with_name(f"card-{card['version']}.html")
     try:
-        write(dossier, target, stage.root, pipeline_spec.list_stages(stage.root))
+        write(card, target, stage.root, pipeline_spec.list_stages(stage.root))
     except ReportError as error:
         target.unlink(missing_ok=True)  # an older card would show outdated evidence
-        stage.log_progress(f"no model card of version {dossier['version']}: {error.problem}")
-        return ModelCardLink(dossier["version"], problem=str(error))
+        stage.log_progress(f"no model card of version {card['version']}: {error.problem}")
+        return ModelCardLink(card["version"], problem=str(error))
     relative_path = target.relative_to(stage.root).as_posix() if stage.by_hand else ""
-    return ModelCardLink(dossier["version"], file_name=target.name, path=relative_path)
+    return ModelCardLink(card["version"], file_name=target.name, path=relative_path)
 
 
-def write(dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str] = ()) -> Path:
+def write(card: dict[str, Any], target: Path, root: Path, stages: Sequence[str] = ()) -> Path:
     """Write the model card, atomically.
 
     Parameters
     ----------
-    dossier : dict
+    card : dict
         The result of ``registry.card_data.collect_card_data``.
     target : Path
         Path of the card, below ``reports/``.
@@ -101,32 +101,32 @@ def write(dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[st
     ReportError
         If a section would be empty; the message names the section and what to write where.
     """
-    sections = render_sections(dossier)
-    _check_sections(dossier, sections)
-    view = _context(dossier, sections) | _make_navigation_links(dossier, target, root, stages)
+    sections = render_sections(card)
+    _check_sections(card, sections)
+    view = _context(card, sections) | _make_navigation_links(card, target, root, stages)
     templating.write_template(target, "model_card.html.j2", **view)
     return target
 
 
-def _check_sections(dossier: dict[str, Any], sections: list[Section]) -> None:
+def _check_sections(card: dict[str, Any], sections: list[Section]) -> None:
     empty_sections = [section for section in sections if not section.html]
     if empty_sections:
         names = ", ".join(f"“{section.title}”" for section in empty_sections)
         raise ReportError(
-            f"the model card of version {dossier['version']} would have empty sections: {names}",
+            f"the model card of version {card['version']} would have empty sections: {names}",
             expected="content in every section",
             next="; ".join(dict.fromkeys(section.remedy for section in empty_sections)),
         )
 
 
-def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
-    approval, metrics = dossier["approval"], dossier["metrics"]
+def _context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
+    gate_decision, metrics = card["gate_decision"], card["metrics"]
     # A dry run decides nothing.
-    decision = approval.get("action", "") if approval.get("gate") == "enforce" else ""
+    decision = gate_decision.get("action", "") if gate_decision.get("gate") == "enforce" else ""
     status, level = DECISION_BADGES[decision]
-    headline, rows = dossier["text"]["headline"], metrics["rows"]
+    headline, rows = card["text"]["headline"], metrics["rows"]
     numbers = [
-        key_number("version", str(dossier["version"]), context=metrics["name"]),
+        key_number("version", str(card["version"]), context=metrics["name"]),
         metric_key_number(metric_label(headline["metric"]), headline),
         key_number(
             "rows",
@@ -139,17 +139,17 @@ def _context(dossier: dict[str, Any], sections: list[Section]) -> dict[str, Any]
         context = "rows with this score or more are flagged"
         numbers.append(key_number("threshold", f"{metrics['threshold']:g}", context=context))
     return {
-        "card": dossier,
+        "card": card,
         "status": status,
         "level": level,
         "sections": sections,
-        "summaries": render_summaries(dossier),
+        "summaries": render_summaries(card),
         "numbers": numbers,
     }
 
 
 def _make_navigation_links(
-    dossier: dict[str, Any], target: Path, root: Path, stages: Sequence[str]
+    card: dict[str, Any], target: Path, root: Path, stages: Sequence[str]
 ) -> dict[str, Any]:
     from modelbook.stage.project import BY_HAND
     from modelbook.stage.sandbox import FOLDER
@@ -157,7 +157,7 @@ def _make_navigation_links(
     def relative_link(path: Path) -> str:
         return Path(os.path.relpath(path.resolve(), target.resolve().parent)).as_posix()
 
-    book = dossier["model"].removesuffix(f"-{BY_HAND}").partition(".")[0]  # a sandbox is BOOK.NAME
+    book = card["model"].removesuffix(f"-{BY_HAND}").partition(".")[0]  # a sandbox is BOOK.NAME
     outside = {BY_HAND, FOLDER}  # hand-run notebooks and sandboxes have no reports
     folder = next((path.parent for path in target.parents if path.name in outside), target.parent)
     pages = [(name, folder / f"{config.stage_stem(name)}.html") for name in stages or config.STAGES]

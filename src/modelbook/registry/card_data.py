@@ -1,4 +1,4 @@
-"""Collect a version's evidence as plain data, from which the model card is rendered."""
+"""Collect a version's results as plain data, from which the model card is rendered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def collect_card_data(
     version: ModelVersion, decision: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Collect everything that a model card shows; evidence that was not recorded is empty.
+    """Collect everything that a model card shows; what was not recorded is empty.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def collect_card_data(
     """
     contract, metrics = version.contract, version.metrics
     task, importance_sd = tasks.get_task(contract), metrics.get("importance_sd", {})
-    slices, fairness_gaps = (
+    slices, sensitive_gaps = (
         _label_slices(contract, metrics.get("slices", [])),
         _label_slices(contract, metrics.get("gaps", [])),
     )
@@ -57,7 +57,9 @@ def collect_card_data(
             {**_describe_column(contract, name), "reason": contract.columns[name].reason or ""}
             for name in contract.columns_with_role("dropped")
         ],
-        "split": SPLIT_STRATEGIES[metrics.get("split", "group")].describe_guarantee(contract),
+        "split": SPLIT_STRATEGIES[metrics["split"]].describe_guarantee(contract)
+        if "split" in metrics
+        else "",
         "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()}
         | {"evaluation": _add_detectable_differences(metrics.get("evaluation", []))},
         "importance": [
@@ -65,19 +67,23 @@ def collect_card_data(
             for name, mean in _sort_importance(metrics)
         ],
         "slices": slices,
-        "gaps": fairness_gaps,
-        "harm": _list_gaps(task, metrics.get("harm", {})),
+        "sensitive_gaps": sensitive_gaps,
+        "gaps": _list_gaps(task, metrics.get("harm", {})),
         "text": _describe_quality(task, metrics),
         "slicing": [contract.label(name) for name in contract.slices],
-        "approval": decision or {},
+        "gate_decision": decision or {},
     }
 
 
-def _list_gaps(task: Task, harm: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """All gaps of ``fairness.summarize_gaps``, the largest first, each with its ``status``."""
+def _list_gaps(
+    task: Task, gaps_by_significance: dict[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return all gaps of ``fairness.summarize_gaps``, largest first, each with its ``status``."""
     statuses = {"conclusive": "significant", "inconclusive": "inconclusive", "small": "negligible"}
     rows = [
-        {**task.label_gap(row), "status": statuses[kind]} for kind in harm for row in harm[kind]
+        {**task.label_gap(row), "status": statuses[kind]}
+        for kind in gaps_by_significance
+        for row in gaps_by_significance[kind]
     ]
     return sorted(rows, key=lambda row: -abs(row["gap"]))
 
@@ -114,20 +120,19 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     interval = PredictionInterval.from_metrics(metrics)
     slices = pd.DataFrame(metrics.get("slices", []))
     return task.phrases() | {
-        "share": bool(task.classes),
         "headline": rows.get(task.headline_metric, {}),
         "caption": task.make_metrics_caption(threshold) if rows else "",
         "quality": task.describe_quality(rows, threshold) if rows else "",
         "calibration": task.describe_calibration(rows) if task.calibration_metric in rows else "",
         "weakest_slice": task.describe_weakest_slice(slices) if rows else "",
-        "harm": task.describe_harm(metrics["harm"]) if "harm" in metrics else [],
+        "gaps": task.describe_fairness_gaps(metrics["harm"]) if "harm" in metrics else [],
         "value": task.describe_worth(metrics["value"]) if "value" in metrics else "",
         "interval": interval.describe() if interval else "",
     }
 
 
 def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each metric with the difference from a fixed value that its rows could detect."""
+    """Add to each metric the minimum detectable difference from a fixed value (power 80%)."""
     return [
         row | {"detectable": compute_detectable_difference(standard_error(row["low"], row["high"]))}
         for row in rows

@@ -464,20 +464,20 @@ class Task(ABC):
         )
         return sentence
 
-    def describe_harm(self, harm: dict[str, list[MetricRows]]) -> list[str]:
-        """Describe the largest gaps between groups; ``harm`` is of ``fairness.summarize_gaps``."""
+    def describe_fairness_gaps(self, gaps: dict[str, list[MetricRows]]) -> list[str]:
+        """Describe the largest gaps between groups; ``gaps`` is of ``fairness.summarize_gaps``."""
         kinds = ("conclusive", "inconclusive")
-        labelled = {kind: [self.label_gap(row) for row in harm[kind]] for kind in kinds}
-        uncovered = " ".join(self.describe_uncovered_gaps(harm))
-        return [*self._render_shared("harm", **labelled), *filter(None, [uncovered])]
+        labelled = {kind: [self.label_gap(row) for row in gaps[kind]] for kind in kinds}
+        uncovered = " ".join(self.describe_uncovered_gaps(gaps))
+        return [*self._render_shared("fairness_gaps", **labelled), *filter(None, [uncovered])]
 
-    def describe_uncovered_gaps(self, harm: dict[str, list[MetricRows]]) -> list[str]:
+    def describe_uncovered_gaps(self, gaps: dict[str, list[MetricRows]]) -> list[str]:
         """Describe which gaps the gate's fairness criterion leaves out: of no sensitive column.
 
         The second sentence says how the contract changes that.
         """
         sensitive = self.contract.columns_with_role("sensitive")
-        columns = [row["slice"] for row in [*harm["conclusive"], *harm["inconclusive"]]]
+        columns = [row["slice"] for row in [*gaps["conclusive"], *gaps["inconclusive"]]]
         uncovered = [name for name in dict.fromkeys(columns) if name not in sensitive]
         return self._render_shared(
             "uncovered",

@@ -458,7 +458,7 @@ def _describe_verdict(
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
         task.describe_worth(evaluation.value) if evaluation.value else "",
-        *task.describe_harm(evidence["harm"]),
+        *task.describe_fairness_gaps(evidence["harm"]),
         *other_sentences[:1],
         interval.describe() if interval else "",
         task.describe_weakest_slice(evaluation.slices),
