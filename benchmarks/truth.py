@@ -460,21 +460,23 @@ def _count_retrains(
 
 
 def measure_duplicate_detection(jitter: float, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a holdout of copies of train rows is rejected."""
+    """How often a holdout of duplicates of train rows is rejected."""
     rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
     for _ in range(repeats):
         numbers = np.repeat(rng.normal(size=(300, 5)), 5, axis=0)
         frame = draw_frame(contract, numbers + jitter * rng.normal(size=numbers.shape), rng)
-        n_refused += measure_copied_share(contract, frame, rng) > 0.2
+        n_refused += measure_duplicate_share(contract, frame, rng) > 0.2
     return Rate(f"holdout of copies refused, jitter {jitter:g}", n_refused, repeats, 0.99, True)
 
 
 def measure_duplicate_false_positives(dimensions: int, repeats: int, *, seed: int = 0) -> Rate:
-    """How often a holdout without copies is rejected."""
+    """How often a holdout without duplicates is rejected."""
     rng, contract, n_refused = np.random.default_rng(seed), make_noise_contract(), 0
     for _ in range(repeats):
         numbers = rng.normal(size=(1500, dimensions)) @ rng.normal(size=(dimensions, 5))
-        n_refused += measure_copied_share(contract, draw_frame(contract, numbers, rng), rng) > 0.2
+        n_refused += (
+            measure_duplicate_share(contract, draw_frame(contract, numbers, rng), rng) > 0.2
+        )
     return Rate(
         f"holdout without copies refused, {dimensions} dimensions", n_refused, repeats, 0.01
     )
@@ -496,13 +498,13 @@ def draw_frame(contract: Contract, numbers: np.ndarray, rng: np.random.Generator
     return contract.conform(frame.assign(y=rng.integers(0, 2, len(frame))))
 
 
-def measure_copied_share(
+def measure_duplicate_share(
     contract: Contract, frame: pd.DataFrame, rng: np.random.Generator
 ) -> float:
     is_holdout = rng.random(len(frame)) < 0.2
     return measure_independence(
         frame[~is_holdout], frame[is_holdout], contract, seed=0
-    ).copied_share
+    ).duplicate_share
 
 
 def measure_difference_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:

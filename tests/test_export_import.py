@@ -27,7 +27,7 @@ from modelbook.cli import app, serving
 from modelbook.cli import promotion as promotion_commands
 from modelbook.config import Deploy
 from modelbook.contract import Contract
-from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, holds_out
+from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, holdout_mask
 from modelbook.errors import PromotionError, StoreError
 from modelbook.extras import import_gate
 from modelbook.journal import Journal
@@ -227,13 +227,15 @@ def test_export_of_other_book_or_champion_is_refused(
 
 
 LIMITS = Deploy(non_inferiority_margin=0.05, resamples=100)
-RULE = SPLIT_STRATEGIES["group"].describe_rule(0.3, 42)
+RULE = SPLIT_STRATEGIES["group"].to_config(0.3, 42)
 COSTS = {"costs": {"cost_fn": 4, "cost_fp": 1, "cost_tp": 0, "cost_tn": 0}}
 
 
 def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """Contents of a version whose holdout was drawn by the rule."""
-    contents = version_parts(frame, set(frame["who"][holds_out(RULE, frame, contract)]), contract)
+    contents = version_parts(
+        frame, set(frame["who"][holdout_mask(RULE, frame, contract)]), contract
+    )
     metrics = {"split_rule": RULE, "split": "group", "periods": [1, 2, 3], "value": COSTS}
     return contents | {"metrics": contents["metrics"] | metrics}
 

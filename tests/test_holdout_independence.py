@@ -8,10 +8,12 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.dataset import SPLIT_STRATEGIES, holdout_independence, profiling, split_table
 from modelbook.dataset.holdout_independence import (
+    MAX_ROWS,
     describe_suspicions,
     find_undeclared_entities,
     measure_independence,
@@ -67,8 +69,8 @@ def test_copies_with_different_keys_stay_on_one_side(strategy: str) -> None:
     )
     assert not set(split_result.train["plot"]) & set(split_result.holdout["plot"])
     independence = measure_independence(split_result.train, split_result.holdout, contract, seed=0)
-    assert (independence.exact_share, independence.copied_share) == (0, 0)
-    assert independence.repeated_rows == 0
+    assert (independence.exact_share, independence.duplicate_share) == (0, 0)
+    assert independence.describe_duplicates().startswith("no holdout rows ")
 
 
 @pytest.mark.parametrize("jitter", [0, 1e-3])
@@ -77,11 +79,22 @@ def test_holdout_of_copies_is_refused(jitter: float) -> None:
     is_holdout = np.random.default_rng(1).random(len(frame)) < 0.2
     independence = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
     assert independence.exact_share > 0.99 if jitter == 0 else independence.exact_share == 0
-    assert independence.copied_share > 0.99
-    assert independence.repeated_rows > is_holdout.sum() - 5
+    assert independence.duplicate_share > 0.99
+
     with pytest.raises(DataError, match="no entity"):
         independence.require_independence(0.2, contract)
     independence.require_independence(1, contract)
+
+
+def test_number_of_duplicates_states_the_rows_it_is_estimated_from() -> None:
+    contract, frame = make_noise(1500, 5, jitter=0)
+    is_holdout = np.random.default_rng(1).random(len(frame)) < 0.2
+    independence = measure_independence(frame[~is_holdout], frame[is_holdout], contract, seed=0)
+    n_holdout = int(is_holdout.sum())
+    assert n_holdout > MAX_ROWS
+    text = independence.describe_duplicates()
+    assert missing_facts(text, n_holdout, MAX_ROWS) == []
+    assert n_holdout - 20 < numbers(text)[0] <= n_holdout
 
 
 def draw_features(name: str, rng: np.random.Generator) -> np.ndarray:
@@ -106,7 +119,7 @@ def test_chance_duplicates_are_not_copies(name: str) -> None:
     )
     split_result = split(contract, frame)
     independence = measure_independence(split_result.train, split_result.holdout, contract, seed=0)
-    assert independence.copied_share < 0.1
+    assert independence.duplicate_share < 0.1
 
 
 def find_groupings(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:

@@ -104,7 +104,8 @@ class Ingest(Parameters):
         0.2,
         ge=0,
         le=1,
-        description="maximum share of holdout rows that repeat training rows beyond chance, 0 to 1",
+        description="maximum share of holdout rows that duplicate training rows beyond chance, "
+        "0 to 1",
     )
     sample: float = Field(
         1.0, gt=0, le=1, description="share of the entities that are used, above 0 to 1"

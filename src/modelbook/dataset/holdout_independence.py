@@ -1,6 +1,6 @@
 """How independent the holdout is of the train rows, estimated before any model is fitted.
 
-Copies are found on features alone. An exact copy equals a train row in every feature. A near copy
+Duplicates are found on features alone. An exact one equals a train row in every feature. A near one
 is much closer to its nearest train row than the train rows around it are to each other: the ratio
 of the distances to the first and to the 50th neighbour is compared with the ratio that is expected
 by chance at the local dimension (Levina & Bickel 2004, "Maximum likelihood estimation of intrinsic
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1000  # holdout rows that are looked up
 MAX_TRAIN_ROWS = 20_000  # train rows to look them up in
-N_NEIGHBOURS = 50  # the neighbourhood; copies of one row are far fewer
-N_NEAREST = 5  # neighbours that would be copies
+N_NEIGHBOURS = 50  # the neighbourhood; duplicates of one row are far fewer
+N_NEAREST = 5  # neighbours that would be duplicates
 ROWS_PER_CLUSTER = 25  # rows of a cluster of similar rows, which would hold whole groups
-NEAR_RATIO = 0.05  # a near copy is nearer than this share of the neighbourhood's radius
+NEAR_RATIO = 0.05  # a near duplicate is nearer than this share of the neighbourhood's radius
 MIN_GROUPS, MIN_ROWS_PER_GROUP = 20, 2  # minimum for a column that could be an entity
 MAX_GROUP_SHARE = 0.5  # share of rows; with a larger group in a fold, too few remain to learn from
 MAX_CANDIDATES, MAX_MODEL_ROWS = 5, 4000  # columns tried, rows of each
@@ -54,7 +54,7 @@ GROUPING_COLUMNS = [
 
 @dataclass(frozen=True)
 class HoldoutIndependence:
-    """Copies of train rows in the holdout.
+    """Holdout rows that duplicate train rows.
 
     Attributes
     ----------
@@ -62,51 +62,57 @@ class HoldoutIndependence:
         Share of them that equal a train row in every feature, and that equal or nearly equal one.
     chance_share : float
         Share of such rows expected by chance.
+    sampled_rows : int
+        Rows from which ``near_share`` and ``chance_share`` are estimated.
     """
 
     rows: int
     exact_share: float
     near_share: float
     chance_share: float
+    sampled_rows: int
 
     @property
-    def copied_share(self) -> float:
-        """Share of holdout rows that are copies beyond chance."""
+    def duplicate_share(self) -> float:
+        """Share of holdout rows that are exact or near duplicates, beyond chance."""
         return max(0.0, self.near_share - self.chance_share)
 
-    @property
-    def repeated_rows(self) -> int:
-        """Rows of the holdout that repeat a train row beyond chance."""
-        return round(self.rows * self.copied_share)
+    def describe_duplicates(self) -> str:
+        """State how many holdout rows are duplicates, and from how many that is estimated."""
+        n_duplicates = round(self.rows * self.duplicate_share)
+        subject = f"about {n_duplicates:,} of {self.rows:,}" if n_duplicates else "no"
+        return f"{subject} holdout rows repeat a training row exactly or nearly, beyond chance" + (
+            f" (estimated from {self.sampled_rows:,} rows)" if self.sampled_rows < self.rows else ""
+        )
 
     def to_table(self) -> pd.DataFrame:
         """Columns ``measure, value`` for the report."""
         return pd.DataFrame(
             [
-                ("exact copies of training rows", self.exact_share),
-                ("exact or near copies", self.near_share),
-                ("exact or near copies by chance", self.chance_share),
-                ("copies beyond chance", self.copied_share),
+                ("exact duplicates of training rows", self.exact_share),
+                ("exact or near duplicates", self.near_share),
+                ("exact or near duplicates by chance", self.chance_share),
+                ("duplicates beyond chance", self.duplicate_share),
             ],
             columns=["measure", "share of holdout rows"],
         )
 
     def require_independence(self, max_copied_share: float, contract: Contract) -> None:
         """Raise DataError if more of the holdout than ``max_copied_share`` repeats train rows."""
-        if self.copied_share <= max_copied_share:
+        if self.duplicate_share <= max_copied_share:
             return
         declared = (
-            f"the entity {contract.entity} does not keep copies together"
+            f"the entity {contract.entity} does not keep duplicates together"
             if contract.entity
             else "the contract declares no entity"
         )
         raise DataError(
-            f"{self.copied_share:.0%} of the {self.rows:,} holdout rows repeat a training row "
+            f"{self.duplicate_share:.0%} of the {self.rows:,} holdout rows repeat a training row "
             f"in their features, exactly or nearly, beyond the {self.chance_share:.0%} of chance; "
             f"{declared}",
             expected=f"at most {max_copied_share:.0%} (max_copied_share)",
-            next="give the column that the copies have in common the role entity in the contract, "
-            "or remove the copies from the table; max_copied_share: 1 accepts them",
+            next="give the column that the duplicates have in common the role entity in the "
+            "contract, or remove the duplicates from the table; max_copied_share: 1 accepts them",
         )
 
 
@@ -125,13 +131,17 @@ def measure_independence(
     distances, neighbours = index.kneighbors(sampled_rows)
     local_draws = _draw_from_neighbourhoods(train_matrix, neighbours, rng)
     draw_distances, _ = index.kneighbors(local_draws)
-    is_near = _is_near_copy(distances)
+    is_near = _is_near_duplicate(distances)
     chance = max(
-        _estimate_chance_by_dimension(distances), float(_is_near_copy(draw_distances).mean())
+        _estimate_chance_by_dimension(distances), float(_is_near_duplicate(draw_distances).mean())
     )
     is_exact = contract.hash_features(holdout).isin(set(contract.hash_features(train)))
     return HoldoutIndependence(
-        len(holdout), float(is_exact.mean()), float(is_near.mean()), min(chance, 1.0)
+        len(holdout),
+        float(is_exact.mean()),
+        float(is_near.mean()),
+        min(chance, 1.0),
+        len(sampled_rows),
     )
 
 
@@ -376,17 +386,17 @@ def _join_groups(first: pd.Series, second: pd.Series) -> pd.Series:
     return pd.Series(connected_components(links, directed=False)[1][codes[0]])
 
 
-def _is_near_copy(distances: np.ndarray) -> np.ndarray:
+def _is_near_duplicate(distances: np.ndarray) -> np.ndarray:
     """Whether the nearest neighbour is much closer than the neighbourhood's radius."""
     return (distances[:, 0] <= NEAR_RATIO * distances[:, -1]) & (distances[:, -1] > 0)
 
 
 def _estimate_chance_by_dimension(distances: np.ndarray) -> float:
-    """Share of near copies expected in a smooth density of the neighbourhoods' dimension.
+    """Share of near duplicates expected in a smooth density of the neighbourhoods' dimension.
 
     In ``m`` dimensions the ratio of two distances, to the power of ``m``, is the ratio of the
     numbers of neighbours. The dimension is taken from the farther half of the neighbours, which
-    copies of single rows do not reach.
+    duplicates of single rows do not reach.
     """
     n_neighbours = distances.shape[1]
     middle = distances[:, n_neighbours // 2 - 1]

@@ -35,8 +35,8 @@ class SplitStrategy(ABC):
         """Mask of the holdout rows: about ``holdout_share`` of the groups, by default by a hash."""
         return hash_entities(self.groups(rows, contract), seed) < holdout_share
 
-    def describe_rule(self, holdout_share: float, seed: int) -> dict[str, Any]:
-        """The rule of the split as plain data, which a version keeps: see ``holds_out``."""
+    def to_config(self, holdout_share: float, seed: int) -> dict[str, Any]:
+        """Return the split's settings as plain data, stored with a version: ``holdout_mask``."""
         return {"strategy": self.name, "holdout_share": holdout_share, "seed": seed}
 
     @abstractmethod
@@ -59,8 +59,8 @@ class SplitStrategy(ABC):
         """The population of the holdout, e.g. members that the model has not seen."""
 
     @abstractmethod
-    def describe_guarantee(self, contract: Contract) -> str:
-        """Description of the split for the model card."""
+    def explain_holdout(self, contract: Contract) -> str:
+        """Explain what the holdout measures, for the model card."""
 
 
 class GroupSplit(SplitStrategy):
@@ -77,7 +77,7 @@ class GroupSplit(SplitStrategy):
     def describe_holdout(self, contract: Contract) -> str:
         return f"{contract.entity_label_plural} not seen in training"
 
-    def describe_guarantee(self, contract: Contract) -> str:
+    def explain_holdout(self, contract: Contract) -> str:
         return (
             f"No {contract.entity_label} is on both sides of the split, so the holdout measures "
             f"the model on {contract.entity_label_plural} not seen in training."
@@ -132,7 +132,7 @@ class TimeSplit(SplitStrategy):
     def describe_holdout(self, contract: Contract) -> str:
         return "rows later than the training data"
 
-    def describe_guarantee(self, contract: Contract) -> str:
+    def explain_holdout(self, contract: Contract) -> str:
         return (
             "The holdout holds the latest periods, so it measures the model on rows later than its "
             f"training data. A {contract.entity_label} may be on both sides, as in production."
@@ -140,7 +140,7 @@ class TimeSplit(SplitStrategy):
 
 
 class RandomSplit(SplitStrategy):
-    """Split row by row, by a hash of the features; copies stay together whatever their key."""
+    """Split by a hash of the features: duplicates stay together, also of different entities."""
 
     name, group_noun = "random", "rows"
 
@@ -158,7 +158,7 @@ class RandomSplit(SplitStrategy):
     def describe_holdout(self, contract: Contract) -> str:
         return "rows not seen in training"
 
-    def describe_guarantee(self, contract: Contract) -> str:
+    def explain_holdout(self, contract: Contract) -> str:
         return (
             f"Holdout rows were drawn at random. A {contract.entity_label} may be on both sides, "
             f"so the metrics may be optimistic for new {contract.entity_label_plural}."
@@ -170,8 +170,8 @@ SPLIT_STRATEGIES: dict[str, SplitStrategy] = {
 }
 
 
-def holds_out(rule: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract) -> pd.Series:
-    """Mask of the rows of any table that a rule of ``describe_rule`` holds out of training.
+def holdout_mask(rule: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+    """Mask of the rows of any table that a version's split, from ``to_config``, holds out.
 
     No row without a rule, or if the assignment depends on the rest of the table.
     """
@@ -200,4 +200,4 @@ def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:
 
 def _describe_entity_overlap(train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
     share = contract.entity_ids(holdout).isin(set(contract.entity_ids(train))).mean()
-    return f"{share:.0%} of them belong to a {contract.entity_label} with training rows, too"
+    return f"{share:.0%} of holdout rows belong to a {contract.entity_label} with training rows"

@@ -21,7 +21,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.config import Deploy
 from modelbook.contract import Contract
-from modelbook.dataset.split_strategy import holds_out
+from modelbook.dataset.split_strategy import holdout_mask
 from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
 from modelbook.formatting import format_count
 from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
@@ -292,7 +292,7 @@ def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
     """
     contract, metrics = version.contract, version.metrics
     rows = contract.conform(table)
-    is_unseen = holds_out(metrics.get("split_rule"), rows, contract)
+    is_unseen = holdout_mask(metrics.get("split_rule"), rows, contract)
     has_periods = contract.time in rows and metrics.get("periods")
     if has_periods and metrics.get("split", "group") != "group":
         is_unseen |= rows[contract.time] > max(metrics["periods"])

@@ -57,7 +57,7 @@ def collect_card_data(
             {**_describe_column(contract, name), "reason": contract.columns[name].reason or ""}
             for name in contract.columns_with_role("dropped")
         ],
-        "split": SPLIT_STRATEGIES[metrics["split"]].describe_guarantee(contract)
+        "split": SPLIT_STRATEGIES[metrics["split"]].explain_holdout(contract)
         if "split" in metrics
         else "",
         "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()}

@@ -285,7 +285,7 @@ def refit_and_package(
 ) -> dict[str, Any]:
     """Refit on all rows, and collect the content of a model version.
 
-    ``split_rule`` is that of ``SplitStrategy.describe_rule``, by which the holdout was drawn.
+    ``split_rule`` is that of ``SplitStrategy.to_config``, by which the holdout was drawn.
     """
     # Reset the index, because PyCaret's transformers fail on duplicates in it.
     all_rows, contract = pd.concat([train, holdout], ignore_index=True), task.contract
