@@ -387,7 +387,7 @@ def test_univariate_score_is_folded_roc_auc(contract: Contract, frame: pd.DataFr
     ).set_index("column")
     assert result.index[0] == "after"
     assert {"happened", "who", "year"}.isdisjoint(result.index)
-    assert result.loc["size", "strength"] == pytest.approx(
+    assert result.loc["size", "univariate_score"] == pytest.approx(
         roc_auc_score(frame["happened"], frame["size"])
     )
     assert (
@@ -397,22 +397,22 @@ def test_univariate_score_is_folded_roc_auc(contract: Contract, frame: pd.DataFr
     ) == ("lower", "higher", "")
     expected_values = frame["noise"].notna()
     auc = roc_auc_score(frame.loc[expected_values, "happened"], frame.loc[expected_values, "noise"])
-    assert result.loc["noise", "strength"] == pytest.approx(max(auc, 1 - auc))
-    assert (result["strength"] >= 0.5).all()
+    assert result.loc["noise", "univariate_score"] == pytest.approx(max(auc, 1 - auc))
+    assert (result["univariate_score"] >= 0.5).all()
 
 
 def test_column_without_values_has_chance_score(contract: Contract, frame: pd.DataFrame) -> None:
     result = profiling.measure_associations(frame.assign(noise=np.nan), contract).set_index(
         "column"
     )
-    assert result.loc["noise", "strength"] == 0.5
+    assert result.loc["noise", "univariate_score"] == 0.5
 
 
 def test_deciding_category_has_perfect_score(contract: Contract, frame: pd.DataFrame) -> None:
     result = profiling.measure_associations(
         frame.assign(colour=frame["happened"].map({0: "1", 1: "11"})), contract
     )
-    assert result.set_index("column").loc["colour", "strength"] == 1
+    assert result.set_index("column").loc["colour", "univariate_score"] == 1
 
 
 def test_only_features_are_suspected_leaks(contract: Contract, frame: pd.DataFrame) -> None:
@@ -500,12 +500,12 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
         .reset_index(drop=True)
     )
     gaps = missing_rates(frame, contract)
-    rate, strongest = float(frame["happened"].mean()), float(table["strength"][0])
-    target, strength, missing, shift = profiling.summarize_profile(
+    rate, strongest = float(frame["happened"].mean()), float(table["univariate_score"][0])
+    target, strongest_text, missing, shift = profiling.summarize_profile(
         frame, contract, table, gaps, [], [], ["size"]
     )
     assert missing_facts(target, rate, 600) == []
-    assert missing_facts(strength, "Size", "ROC AUC", strongest) == []
+    assert missing_facts(strongest_text, "Size", "ROC AUC", strongest) == []
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
     first = frame.assign(noise=frame["noise"].fillna(0).where(frame["year"] > 1))

@@ -207,7 +207,7 @@ def test_near_perfect_predictor_is_suspected_until_confirmed() -> None:
     contract, frame = make_noise(1000, 1, jitter=0)
     frame = frame.assign(x3=frame["y"] + np.random.default_rng(0).normal(0, 0.48, 1000))
     associations = profiling.measure_associations(frame, contract)
-    assert associations.iloc[0]["strength"] == pytest.approx(0.93, abs=0.01)
+    assert associations.iloc[0]["univariate_score"] == pytest.approx(0.93, abs=0.01)
     assert profiling.find_suspected_leaks(associations, 0.9, contract) == ["x3"]
     columns = {**contract.columns}
     columns["x3"] = columns["x3"].model_copy(update={"confirmed": "measured before the outcome"})

@@ -100,7 +100,15 @@ def test_columns_missing_together_are_found_with_their_period(reference: pd.Data
     assert (pattern.share, pattern.newest_share, pattern.period) == (pytest.approx(1 / 3), 0, "1")
     [row] = tabulate_patterns([pattern], CONTRACT).to_dict("records")
     assert row["columns"] == "history label, visits label"
-    assert row["newest period"] == 0
+    assert (row["share in newest period"], row["mostly in period"]) == (0, "1")
+
+
+def test_pattern_without_change_or_period_is_listed_last(reference: pd.DataFrame) -> None:
+    is_missing = np.arange(len(reference)) % 10 == 0
+    rows = reference.assign(age=reference["age"].mask(is_missing))
+    table = tabulate_patterns(find_missing_patterns(rows, CONTRACT), CONTRACT)
+    assert table["mostly in period"].tolist() == ["1", ""]
+    assert table["share"].iloc[-1] == pytest.approx(0.1, abs=0.01)
 
 
 def test_absent_first_years_are_a_mix_change_not_drift(

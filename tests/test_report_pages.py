@@ -305,7 +305,7 @@ FIGURES: dict[str, Any] = {
     "missingness": (explore.missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
     "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
     "associations": (explore.univariate_scores, pd.DataFrame({
-        "column": ["age", "sex"], "strength": [0.68, 0.51], "direction": ["higher", ""],
+        "column": ["age", "sex"], "univariate_score": [0.68, 0.51], "direction": ["higher", ""],
     }), ("ROC AUC", 0.5), 0.68),
     "over_time": (explore.mean_shifts, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],

@@ -21,7 +21,7 @@ SIDES = {
     "rows": [80, 20, 50],
     "share_of_known_entities": [1.0, 0.0, 0.9],
 }
-TWICE = ["all features, with another target", "all features and the target"]
+TWICE = ["features only (different target)", "features and target"]
 ORIGIN = ["rows", "entities", "periods"]
 VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
 LEADER = ["ada", "lr"]
@@ -36,11 +36,11 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.dropped_columns, {"reason": []}, []),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
     (summarize.split_sizes, {**SIDES, "share_of_known_entities": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
-    (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "strength": [0.991]},
+    (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991]},
      ["paid", "dropped", 0.991]),
     (summarize.non_feature_columns, {"column": []}, []),
-    (summarize.duplicates, {"compared": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
-    (summarize.duplicates, {"compared": TWICE, "rows": [0, 0]}, []),
+    (summarize.duplicates, {"duplicates in": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
+    (summarize.duplicates, {"duplicates in": TWICE, "rows": [0, 0]}, []),
     (summarize.folds, {"rows": [50, 50]}, [2, 50]),
     (summarize.folds, {"rows": [50, 52, 51]}, [3, 50, 52]),
     (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["no", "yes"]}, ["ada"]),
@@ -93,7 +93,7 @@ def test_summary_states_facts_of_its_table(
         (summarize.dropped_columns, {"reason": ["a copy"]}),
         (summarize.open_questions, {"about": ["age"]}),
         (summarize.split_sizes, {**SIDES, "rows": [1, 1, 1]}),
-        (summarize.duplicates, {"compared": TWICE[:1], "rows": [1]}),
+        (summarize.duplicates, {"duplicates in": TWICE[:1], "rows": [1]}),
         (summarize.failed_candidates, {"candidate": ["lr"]}),
         (summarize.failed_candidates, {"candidate": ["a", "b", "c", "d"]}),
         (summarize.batch_quality, {"batch": ["4"], "rows": [1], "violations": [0]}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS, MAX_PAIR_FEATURES, N_FOLDS = 1000, 15, 2  # rows, features in pairs, folds
 MAX_DEPTH, MIN_LEAF_ROWS = 8, 5
-PAIR_STRENGTH, MIN_PAIR_GAIN = 0.95, 0.02  # a pair's score, and its gain over each feature
+MIN_PAIR_SCORE, MIN_PAIR_GAIN = 0.95, 0.02  # a pair's score, and its gain over each feature
 
 
 def find_decisive_features(
@@ -30,24 +30,24 @@ def find_decisive_features(
     """Features that reach ``threshold`` alone by a tree, and pairs that do, as ``one and other``.
 
     The measure is ``Task.univariate_score`` of the tree's predictions. A pair needs
-    ``PAIR_STRENGTH``, and more than each of its features. Confirmed features are excluded.
+    ``MIN_PAIR_SCORE``, and more than each of its features. Confirmed features are excluded.
     """
     if len(frame) > MAX_ROWS:
         frame = frame.sample(MAX_ROWS, random_state=0)
     matrix = _encode_features(frame, contract)
     target = contract.encode_target(frame).reset_index(drop=True)
     folds = assign_folds(contract.entity_ids(frame).reset_index(drop=True), None, N_FOLDS)
-    names, strengths = contract.feature_names, {}
+    names, scores = contract.feature_names, {}
     for position, name in enumerate(names):
-        strengths[name] = _score_tree(matrix[:, [position]], target, folds, contract)
+        scores[name] = _score_tree(matrix[:, [position]], target, folds, contract)
     features = [
-        name for name in names if strengths[name] >= threshold and not contract.is_confirmed(name)
+        name for name in names if scores[name] >= threshold and not contract.is_confirmed(name)
     ]
-    limit, pairs = max(threshold, PAIR_STRENGTH), []
-    strongest = sorted(names, key=lambda name: -strengths[name])[:MAX_PAIR_FEATURES]
+    limit, pairs = max(threshold, MIN_PAIR_SCORE), []
+    strongest = sorted(names, key=lambda name: -scores[name])[:MAX_PAIR_FEATURES]
     for first, second in combinations(strongest, 2):
         is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
-        if is_confirmed or max(strengths[first], strengths[second]) >= limit - MIN_PAIR_GAIN:
+        if is_confirmed or max(scores[first], scores[second]) >= limit - MIN_PAIR_GAIN:
             continue
         left, right = (matrix[:, names.index(name)] for name in (first, second))
         joint = np.column_stack([left, right, left - right])

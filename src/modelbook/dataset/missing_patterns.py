@@ -1,4 +1,4 @@
-"""Columns that are missing in the same rows, such as those of a previous year in the first."""
+"""Columns that are missing in the same rows, such as lagged columns in the first period."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.formatting import format_value
 
-NEARLY_ALL = 0.9  # share of the rows with missing values that one period holds, to be named by it
+MIN_PERIOD_SHARE = 0.9  # of a pattern's rows in one period, and of that period's rows, to name it
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class MissingPattern:
     newest_share : float
         The same in the newest period; that of all rows if there are no periods.
     period : str
-        The period that holds nearly all of these rows, and in which nearly all rows are such ones;
-        empty if there is none.
+        The period that holds 90% of these rows or more, and in which 90% of the rows or more are
+        such ones; empty if there is none.
     """
 
     columns: list[str]
@@ -41,9 +41,9 @@ def find_missing_patterns(rows: pd.DataFrame, contract: Contract) -> list[Missin
     Explore shows them as the shifts that later batches are expected to have.
     """
     features = contract.select_features(rows)
-    common = find_common_missing(features, features.iloc[:0])
+    first_columns = map_to_first_missing_column(features, features.iloc[:0])
     groups: dict[str, list[str]] = {}
-    for name, first in common.items():
+    for name, first in first_columns.items():
         if first:
             groups.setdefault(first, []).append(name)
     periods = _periods(rows, contract)
@@ -68,17 +68,17 @@ def _describe_pattern(
     counts = periods[missing].value_counts()
     period = counts.index[0]
     is_named = (
-        counts.iloc[0] >= NEARLY_ALL * counts.sum()
-        and missing[(periods == period).to_numpy()].mean() >= NEARLY_ALL
+        counts.iloc[0] >= MIN_PERIOD_SHARE * counts.sum()
+        and missing[(periods == period).to_numpy()].mean() >= MIN_PERIOD_SHARE
         and periods.nunique() > 1
     )
     return MissingPattern(columns, share, newest, format_value(period) if is_named else "")
 
 
 def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) -> pd.DataFrame:
-    """Return a row for each pattern whose share of the newest period differs from that of all.
+    """Return one row per pattern, the largest change in the newest period first.
 
-    Columns ``columns, share, newest period, only in period``; those that shift most come first.
+    Columns ``columns, share, share in newest period, mostly in period``.
     """
     rows = [
         (
@@ -89,22 +89,23 @@ def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) ->
         )
         for pattern in patterns
     ]
-    table = pd.DataFrame(rows, columns=["columns", "share", "newest period", "only in period"])
-    change = (table["newest period"] - table["share"]).abs()
+    newest = "share in newest period"
+    table = pd.DataFrame(rows, columns=["columns", "share", newest, "mostly in period"])
+    change = (table[newest] - table["share"]).abs()
     return table.loc[change.sort_values(ascending=False, kind="stable").index].reset_index(
         drop=True
     )
 
 
-def find_common_missing(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
-    """The first column that is missing in the same rows, by column; empty if none is missing.
+def map_to_first_missing_column(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
+    """Map each column to the first one with the same missing rows; to "" if it has none.
 
-    Columns that are missing together, such as those of a previous year, have one cause.
+    Columns that are missing in the same rows, such as lagged ones, probably share a cause.
     """
     first_columns: dict[bytes, str] = {}
-    common: dict[str, str] = {}
+    first_by_column: dict[str, str] = {}
     for name in map(str, reference.columns):
         is_missing = np.concatenate([table[name].isna().to_numpy() for table in (reference, batch)])
         key = np.packbits(is_missing).tobytes()
-        common[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
-    return common
+        first_by_column[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
+    return first_by_column

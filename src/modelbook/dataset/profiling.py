@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 
 from modelbook import tasks
-from modelbook.dataset.decisive_features import MIN_PAIR_GAIN, PAIR_STRENGTH, find_decisive_features
+from modelbook.dataset.decisive_features import (
+    MIN_PAIR_GAIN,
+    MIN_PAIR_SCORE,
+    find_decisive_features,
+)
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
 from modelbook.formatting import KeyNumber, format_count, key_number
 
@@ -23,7 +27,7 @@ MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric featur
 def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Univariate association of each column with the target, strongest first.
 
-    Columns ``column, role, strength, direction``. The measure is ``Task.univariate_score``;
+    Columns ``column, role, univariate_score, direction``; the score is ``Task.univariate_score``;
     categorical columns are target-encoded. Dropped columns are included, so that the reasons for
     dropping them can be checked.
     """
@@ -39,8 +43,8 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
                     *task.univariate_score(frame[name], column.type == "category", target),
                 )
             )
-    table = pd.DataFrame(rows, columns=["column", "role", "strength", "direction"])
-    return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=["column", "role", "univariate_score", "direction"])
+    return table.sort_values("univariate_score", ascending=False, kind="stable", ignore_index=True)
 
 
 def find_leaks(
@@ -59,7 +63,8 @@ def find_suspected_leaks(
     associations: pd.DataFrame, threshold: float, contract: Contract
 ) -> list[str]:
     """Features whose univariate score reaches ``threshold``, unless the contract confirms them."""
-    is_suspect = (associations["role"] == "feature") & (associations["strength"] >= threshold)
+    is_feature = associations["role"] == "feature"
+    is_suspect = is_feature & (associations["univariate_score"] >= threshold)
     return [
         name for name in associations.loc[is_suspect, "column"] if not contract.is_confirmed(name)
     ]
@@ -71,23 +76,23 @@ def find_suspected_pairs(
     """Pairs of numeric features that nearly determine the target, as ``one and other``.
 
     Difference, sum, ratio and product of the features are scored like single columns. A pair is
-    suspected from ``threshold`` or ``PAIR_STRENGTH`` on, whichever is larger, if neither of its
+    suspected from ``threshold`` or ``MIN_PAIR_SCORE`` on, whichever is larger, if neither of its
     features is as strong alone and the contract does not confirm both.
     """
     task, rows = tasks.get_task(contract), frame.head(MAX_PAIR_ROWS)
-    strengths = dict(zip(associations["column"], associations["strength"]))
-    names = [name for name in strengths if name in contract.numeric_features]
-    target, limit = contract.encode_target(rows), max(threshold, PAIR_STRENGTH)
+    scores = dict(zip(associations["column"], associations["univariate_score"]))
+    names = [name for name in scores if name in contract.numeric_features]
+    target, limit = contract.encode_target(rows), max(threshold, MIN_PAIR_SCORE)
     numbers = {name: rows[name].astype(float) for name in names[:MAX_PAIR_FEATURES]}
     suspected = []
     for first, second in combinations(numbers, 2):
-        if max(strengths[first], strengths[second]) >= limit - MIN_PAIR_GAIN:
+        if max(scores[first], scores[second]) >= limit - MIN_PAIR_GAIN:
             continue
         left, right = numbers[first], numbers[second]
         joint = (left - right, left + right, left / right.where(right != 0), left * right)
-        strength = max(task.univariate_score(values, False, target)[0] for values in joint)
+        score = max(task.univariate_score(values, False, target)[0] for values in joint)
         is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
-        if strength >= limit and not is_confirmed:
+        if score >= limit and not is_confirmed:
             suspected.append(f"{first} and {second}")
     return suspected
 
@@ -158,7 +163,7 @@ def _describe_leaks(
     return (
         "No single feature suggests leakage: the strongest, "
         f"{contract.label(strongest['column'])}, reaches {task.univariate_measure} "
-        f"{strongest['strength']:.2f}."
+        f"{strongest['univariate_score']:.2f}."
     )
 
 
@@ -222,7 +227,7 @@ def make_key_numbers(
         task.target_key_number(frame) | {"context": f"of {len(frame):,} training rows"},
         key_number(
             "strongest feature",
-            top_feature["strength"],
+            top_feature["univariate_score"],
             compared_with={"chance": task.univariate_chance_level},
             context=f"{measure} of {column}",
         ),

@@ -115,39 +115,44 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     )
 
 
-@plotting.drawing("Columns on their own", ["column", "strength"], optional=["direction"])
+@plotting.drawing("Columns on their own", ["column", "univariate_score"], optional=["direction"])
 def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``column, strength, direction``: strength from chance to 1; direction "higher",
-        "lower" or "", for the values that go with a higher target.
+        Columns ``column, univariate_score, direction``: the score is between chance and 1; the
+        direction "higher", "lower" or "", for the values that go with a higher target.
     metric : str
-        Name of the strength measure.
+        Name of the score.
     chance : float
         Its value for a column without any predictive power.
     """
-    data = data.sort_values("strength", ascending=False, kind="stable").reset_index(drop=True)
+    data = data.sort_values("univariate_score", ascending=False, kind="stable").reset_index(
+        drop=True
+    )
     displayed_rows = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
-    pairs = zip(displayed_rows["strength"], displayed_rows["direction"], strict=True)
+    scores = displayed_rows["univariate_score"]
     texts = [
-        f"{strength:.3f}{arrow_by_direction.get(direction, '')}" for strength, direction in pairs
+        f"{score:.3f}{arrow_by_direction.get(direction, '')}"
+        for score, direction in zip(scores, displayed_rows["direction"], strict=True)
     ]
-    displayed_rows = displayed_rows.assign(low=chance, high=displayed_rows["strength"])
-    plotting.draw_dots(ax, displayed_rows["column"], displayed_rows, "strength", row_texts=texts)
+    displayed_rows = displayed_rows.assign(low=chance, high=scores)
+    plotting.draw_dots(
+        ax, displayed_rows["column"], displayed_rows, "univariate_score", row_texts=texts
+    )
     plotting.draw_reference_line(ax, chance, f"chance {chance:g}")
-    ax.set_xlim(*plotting.compute_padded_limits(displayed_rows["strength"], [chance]))
+    ax.set_xlim(*plotting.compute_padded_limits(scores, [chance]))
     ax.set_xlabel(f"{metric} of the column alone")
     best, weak_limit = data.iloc[0], chance + 0.05
     alt = (
         f"On its own, {best['column']} is the strongest predictor, with a {metric} of "
-        f"{best['strength']:.3f}"
+        f"{best['univariate_score']:.3f}"
     )
-    n_weak = int((data["strength"] < weak_limit).sum())
+    n_weak = int((data["univariate_score"] < weak_limit).sum())
     has_directions = data["direction"].isin(list(arrow_by_direction)).any()
     return Figure(
         figure,
