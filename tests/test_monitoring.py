@@ -520,9 +520,19 @@ def test_duplicate_rows_lead_to_watch(
     )
     [finding] = rules.find_issues(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "duplicates")
-    assert missing_facts(finding.sentence, 4, 100 / 1100, rules.DUPLICATE_ALERT_SHARE) == []
+    assert missing_facts(finding.sentence, 4, 100 / 1100) == []
     fewer = evaluate_window(pd.concat([batch, duplicates.head(50)], ignore_index=True))
     assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
+
+
+def test_duplicate_finding_states_the_threshold_that_applies() -> None:
+    def find(share: float) -> rules.Finding:
+        measured = duplicates.DuplicateShare(share, expected_max=0.06)
+        return rules.find_issues(replace(HEALTHY, duplicates=measured), PARAMS)[0]
+
+    assert find(0.165).verdict == "healthy"
+    assert find(0.175).verdict == "watch"
+    assert missing_facts(find(0.175).sentence, 0.06, 0.17) == []
 
 
 def test_naturally_identical_rows_are_not_duplicates(
@@ -834,21 +844,21 @@ def test_expected_loss_leads_to_watch_before_outcomes() -> None:
 
 
 @pytest.mark.long
-def test_expected_and_observed_performance_are_tabulated(
+def test_estimated_and_observed_performance_are_tabulated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     estimates = evaluation_tables.make_estimated_performance_table(
         [evaluate_window(batch), evaluate_window(batch.drop(columns="happened")), HEALTHY]
     )
-    assert estimates["expected"].tolist() == pytest.approx([estimates["expected"][0]] * 2)
+    assert estimates["estimated"].tolist() == pytest.approx([estimates["estimated"][0]] * 2)
     assert estimates["error"][0] == pytest.approx(
-        estimates["expected"][0] - estimates["observed"][0]
+        estimates["estimated"][0] - estimates["observed"][0]
     )
     assert abs(estimates["error"][0]) < 0.03
     assert np.isnan(estimates["observed"][1])
-    assert re.search(r"\b0\.0\d", report.expected_performance(estimates))
-    assert not re.search(r"\b0\.0\d", report.expected_performance(estimates.tail(1)))
-    assert not re.search(r"\d", report.expected_performance(estimates.head(0)))
+    assert re.search(r"\b0\.0\d", report.estimated_performance(estimates))
+    assert not re.search(r"\b0\.0\d", report.estimated_performance(estimates.tail(1)))
+    assert not re.search(r"\d", report.estimated_performance(estimates.head(0)))
 
 
 # Over windows
@@ -1018,7 +1028,7 @@ def make_report() -> Any:
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
     evidently_reports.register_drift_method(PARAMS)
-    method, threshold = evidently_reports.DRIFT_METHOD, evidently_reports.DRIFTED_FROM
+    method, threshold = evidently_reports.DRIFT_METHOD, evidently_reports.DRIFT_THRESHOLD
     return Report([DataDriftPreset(method=method, threshold=threshold), DataSummaryPreset()])
 
 

@@ -68,9 +68,9 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
                   "missing, batch": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
     (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, reference": [0.1], "missing, batch": [0.1]}, []),
     (summarize.missing_rate_changes, {"batch": []}, []),
-    (summarize.expected_performance, {"batch": []}, []),
-    (summarize.expected_performance, {"batch": ["4", "5"], "expected": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),
-    (summarize.expected_performance, {"batch": ["4", "5", "6"], "expected": [0.7, 0.75, 0.72],
+    (summarize.estimated_performance, {"batch": []}, []),
+    (summarize.estimated_performance, {"batch": ["4", "5"], "estimated": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),
+    (summarize.estimated_performance, {"batch": ["4", "5", "6"], "estimated": [0.7, 0.75, 0.72],
                       "error": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
 ]  # fmt: skip
 NAMES = [f"{case[0].__name__}-{index}" for index, case in enumerate(SENTENCES)]

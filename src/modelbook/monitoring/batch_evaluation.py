@@ -60,7 +60,7 @@ class BatchEvaluation:
         Headline metric estimated from the predictions alone, as a row of ``metrics``; None if the
         task has no such estimate.
     duplicates : DuplicateShare
-        Rows that repeat another row in every feature.
+        Share of rows that repeat an earlier row in every feature.
     sampled_from : int or None
         Number of rows that the evaluated rows were sampled from; None if all were evaluated.
     degenerate_columns : list of DegenerateColumn

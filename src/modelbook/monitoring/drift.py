@@ -154,7 +154,7 @@ def _measure_column(
         "missing_reference": reference_rate,
         "missing_batch": batch_rate,
         "excess": excess,
-        "drifted": excess >= drift_measure.DRIFTED_FROM,
+        "drifted": excess >= drift_measure.DRIFT_THRESHOLD,
     }
 
 

@@ -1,4 +1,4 @@
-"""Duplicate rows: rows of a batch that repeat another row in every feature, beyond chance.
+"""Duplicate rows: rows of a batch that repeat an earlier row in every feature, beyond chance.
 
 Two rows of the reference agree in every feature with some probability (Simpson's index of its
 rows). From it and the number of rows follows how many duplicates to expect by chance: almost none

@@ -65,7 +65,7 @@ def make_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
 
 
 def make_estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Compare estimated and actual metric: ``batch, expected, low, high, observed, error``."""
+    """Compare estimated and actual metric: ``batch, estimated, low, high, observed, error``."""
     rows = []
     for evaluation in evaluations:
         if estimate := evaluation.estimated_metric:
@@ -73,7 +73,7 @@ def make_estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.D
             value = float("nan") if metric_row is None else metric_row["value"]
             bounds = (estimate["value"], estimate["low"], estimate["high"])
             rows.append((evaluation.batch, *bounds, value, estimate["value"] - value))
-    return pd.DataFrame(rows, columns=["batch", "expected", "low", "high", "observed", "error"])
+    return pd.DataFrame(rows, columns=["batch", "estimated", "low", "high", "observed", "error"])
 
 
 def make_change_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from modelbook import formatting
 from modelbook.atomic import atomic_write
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
-from modelbook.scoring.drift_measure import DRIFTED_FROM, EffectiveFractions
+from modelbook.scoring.drift_measure import DRIFT_THRESHOLD, EffectiveFractions
 
 if TYPE_CHECKING:
     from evidently import Report
@@ -128,7 +128,7 @@ def register_drift_method(params: Monitor, excess: Mapping[str, float] | None = 
         name=DRIFT_METHOD,
         display_name=DRIFT_METHOD_LABEL,
         allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
-        default_threshold=DRIFTED_FROM,
+        default_threshold=DRIFT_THRESHOLD,
     )
     register_stattest(method, measure)
 

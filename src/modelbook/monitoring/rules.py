@@ -33,14 +33,14 @@ from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
 VERDICT_ORDER = list(VERDICTS)
 HEALTHY, WATCH, RETRAIN = VERDICT_ORDER
 VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
-SEVERE_DROP_FACTOR = 2  # times the limit; such a drop in one window is enough
+SEVERE_DROP_FACTOR = 2  # times the threshold; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"
 MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
 MINOR_DRIFT_RULE = "minor drift"  # drifted columns carry less importance than the alert threshold
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
-DUPLICATE_ALERT_SHARE = 0.05  # share of duplicate rows, beyond chance, that raises a finding
+DUPLICATE_ALERT_SHARE = 0.05  # share of repeated rows, beyond chance, that raises a finding
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Finding:
     segment : str
         The group where the change is largest; empty if no group stands out.
     cost : float or None
-        Change of the decisions' cost per 1,000 rows against the reference; None if not known.
+        Mean cost of the batch's decisions minus that of the reference's, per 1,000 rows; the same
+        for all findings on a batch. None if not known.
     since : str
         The first of the consecutive windows that show it.
     """
@@ -85,14 +86,16 @@ REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
     MIX_RULE: Remedy(
         NOBODY,
-        "No action: the shares of kinds of rows changed; the matched holdout has the same shares.",
+        "No action: the mix of rows changed; the batch is compared with holdout rows of its mix.",
     ),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER, "No action below the alert threshold; review the source if it was not expected."
     ),
     "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer period: --since."),
     "empty or constant columns": Remedy(
-        DATA_OWNER, "Have the column's source repaired; until then the model predicts without it."
+        DATA_OWNER,
+        "Have the column's source repaired; until then the model predicts with its imputed or "
+        "constant value.",
     ),
     "contract": Remedy(
         DATA_OWNER, "Correct the values, or review the contract if they are right: modelbook check."
@@ -108,12 +111,13 @@ REMEDIES = {
         MODEL_OWNER, "Compare the outcome's definition with the contract; then plan to retrain."
     ),
     "score drift": Remedy(
-        MODEL_OWNER, "Check the drifted columns, and whether the capacity still suffices."
+        MODEL_OWNER,
+        "Check the drifted columns and, if the book sets a capacity, whether it still suffices.",
     ),
     PERFORMANCE_RULE: Remedy(
         MODEL_OWNER, "Retrain on newer rows; the gate decides on the result: modelbook retrain."
     ),
-    "expected loss": Remedy(MODEL_OWNER, "Collect the outcomes early, to confirm or refute it."),
+    "expected loss": Remedy(MODEL_OWNER, "Collect outcomes early to verify the estimated drop."),
     "bias": Remedy(
         MODEL_OWNER, "Recalibrate: retrain with calibrate set, or move the threshold meanwhile."
     ),
@@ -185,7 +189,7 @@ def _describe_column_drift(
     label = evaluation.task.contract.label(row["column"])
     before, now = row["missing_reference"], row["missing_batch"]
     if abs(now - before) < params.missing_rate_change:
-        return f"{label} has drifted, distance {row['score']:.2f} (limit: {row['threshold']:g})"
+        return f"{label} has drifted, distance {row['score']:.2f} (threshold: {row['threshold']:g})"
     text = f"{label} is missing in {now:.0%} of its rows, against {before:.0%} in the reference"
     cause = evaluation.missing_rate_cause
     if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
@@ -239,17 +243,16 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
         )
         findings.append(Finding(WATCH, sentence, "contract"))
     duplicate_share, expected_max = evaluation.duplicates
-    if (
-        duplicate_share >= DUPLICATE_ALERT_SHARE + 2 * expected_max
-    ):  # the expected share may have changed as well
+    # Twice: the share that is expected by chance may have changed as well.
+    threshold = DUPLICATE_ALERT_SHARE + 2 * expected_max
+    if duplicate_share >= threshold:
         findings.append(
             Finding(
                 WATCH,
                 (
-                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows duplicate "
-                    "another row in every feature; "
-                    f"at most {expected_max:.1%} are expected by chance (alert threshold: "
-                    f"{DUPLICATE_ALERT_SHARE:.0%} more)."
+                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows repeat an "
+                    f"earlier row in every feature; at most {expected_max:.1%} are expected by "
+                    f"chance (alert threshold: {threshold:.1%})."
                 ),
                 "duplicates",
             )
@@ -268,9 +271,9 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
         )
         texts.append(f"{label} {fact} ({reference_share:.1%} in the reference)")
     if n_more := len(evaluation.degenerate_columns) - len(texts):
-        verdict = "empty or constant"
+        problem = "empty or constant"
         texts.append(
-            format_count(n_more, f"more column is {verdict}", f"more columns are {verdict}")
+            format_count(n_more, f"more column is {problem}", f"more columns are {problem}")
         )
     sentence = f"Batch {evaluation.batch}: {'; '.join(texts)}."
     return Finding(WATCH, sentence, "empty or constant columns")
@@ -324,7 +327,7 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
 
 
 def _describe_common_cause(evaluation: BatchEvaluation) -> str:
-    """Name the drifted columns that are missing in the same rows: they are one finding."""
+    """Name the drifted columns that are missing in the same rows: they may have one cause."""
     table = evaluation.feature_drift
     together = table[table["drifted"] & (table.get("missing_with", "") != "")]
     if together.empty:
@@ -335,9 +338,9 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
         return ""
     row, label = group.iloc[0], evaluation.task.contract.label
     return (
-        f" {len(group)} of them have one cause: {label(group['column'].iloc[0])} and "
-        f"{len(group) - 1} more are missing in the same rows, {row['missing_batch']:.0%} of the "
-        f"batch against {row['missing_reference']:.0%} of the reference."
+        f" {len(group)} of them, {label(group['column'].iloc[0])} and {len(group) - 1} more, are "
+        f"missing in the same rows, {row['missing_batch']:.0%} of the batch against "
+        f"{row['missing_reference']:.0%} of the reference, which suggests one cause."
     )
 
 
@@ -347,7 +350,7 @@ def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Fin
     if not rows:
         return _check_estimated_performance(evaluation, params)
     findings = []
-    # Worse by the limit, and by more than the errors of batch and reference.
+    # The drop reaches the threshold, and is significant given the errors of batch and reference.
     drop, is_significant, sentence = task.assess_metric_drop(rows[task.headline_metric])
     if drop >= params.max_metric_drop and is_significant:
         sentence = (
@@ -450,6 +453,11 @@ def _check_slices(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]
 
 
 FINDING_COLUMNS = ["verdict", "finding", "since", "segment", "cost per 1,000 rows", "owner", "next"]
+# Headers of the report's table; ``modelbook monitor --json`` has the names above.
+FINDING_LABELS = {
+    "segment": "group",
+    "cost per 1,000 rows": "cost change of the batch per 1,000 rows",
+}
 NO_BATCH_NEXT_STEP = (
     "Set later periods aside as batches: add a time column to the contract, and set train_until "
     "below its last value."
@@ -459,7 +467,7 @@ NO_BATCH_NEXT_STEP = (
 def summarize_verdict(
     findings: list[Finding], evaluations: list[BatchEvaluation], version: int
 ) -> dict[str, Any]:
-    """Return status, level, sentences, key figures and next step of the verdict."""
+    """Return status, level, sentences, key numbers and next step of the verdict."""
     verdict = find_worst_verdict(findings)
     rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
@@ -547,7 +555,7 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
 
 
 def _describe_known_entities(evaluation: BatchEvaluation) -> str:
-    """Describe where most rows are of known entities, so that new ones are not evaluated."""
+    """State if most rows are of entities in training: performance on new ones is unknown then."""
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
     share = evaluation.change.known_entity_share

@@ -30,7 +30,7 @@ from modelbook.monitoring.latest_verdict import (
 )
 from modelbook.monitoring.rules import Finding, find_worst_verdict
 from modelbook.monitoring.windows import Window
-from modelbook.scoring.drift_measure import DRIFTED_FROM
+from modelbook.scoring.drift_measure import DRIFT_THRESHOLD
 
 CREATE_TABLES = f"""
 begin immediate;
@@ -212,7 +212,7 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
         (row["metric"], *_get_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
     return metrics + [
-        (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFTED_FROM)
+        (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFT_THRESHOLD)
         for row in evaluation.feature_drift.itertuples()
     ]
 
