@@ -51,7 +51,7 @@ from modelbook.tasks.regression import METRICS as REGRESSION_METRICS
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored_rows import MIN_CLASS_ENTITIES, ScoredRows
 from modelbook.training import permutation_check
-from modelbook.training.choice import Alternative, estimate_choice_optimism, is_combination_better
+from modelbook.training.choice import Alternative, estimate_choice_optimism, prefers_combination
 from modelbook.training.fold_tests import ALPHA, compute_gain_p_value, estimate_optimism
 
 Case = Callable[..., "Rate"]
@@ -316,7 +316,7 @@ def correct_best(scores: np.ndarray, combined: np.ndarray) -> float:
     leader = scores[np.argmax(scores.mean(axis=1))]
     blended = combined - estimate_optimism(scores)
     alternatives = [Alternative("family", family) for family in scores]
-    is_blended = is_combination_better(combined - leader, is_leader_simple=False)
+    is_blended = prefers_combination(combined - leader, is_leader_simple=False)
     mean = (combined if is_blended else leader).mean()
     return float(mean - estimate_choice_optimism([*alternatives, Alternative("", blended)]))
 

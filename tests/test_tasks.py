@@ -427,15 +427,15 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
         assert "nan" not in figure.alt, (name, figure.alt)
 
 
-@pytest.mark.parametrize(("n_high", "offset"), [(69, 0.0), (69, 0.3), (0, 2.0), (100, 0.0)])
-def test_errors_state_the_share_of_predictions_that_are_too_high(n_high, offset) -> None:
+@pytest.mark.parametrize(("n_low", "offset"), [(69, 0.0), (69, 0.3), (0, 2.0), (100, 0.0)])
+def test_errors_state_the_share_of_predictions_that_are_too_low(n_low, offset) -> None:
     task, errors = AMOUNT, np.linspace(0.01, 1, 100) + offset
-    errors[:n_high] *= -1
-    scored = ScoredRows(errors, np.zeros(100), np.arange(100).astype(str))
+    errors[:n_low] *= -1
+    scored = ScoredRows(np.zeros(100), errors, np.arange(100).astype(str))
     table = task.tabulate_errors(scored, None)
     assert table["rows"].sum() == 100
     alt = predictions.get_figure_module("regression").error_distribution(table).alt
-    assert re.search(rf"\b{n_high}% of the predictions were too high", alt)
+    assert re.search(rf"\b{n_low}% of the predictions were too low", alt)
     assert f"({table['rows'].max()}% of the rows)" in alt
 
 
@@ -465,6 +465,28 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
         )
         assert figure["value"].tolist()[:3] == ["1", "2", "11"]
         assert len(figure) == 8
+
+
+def test_regression_errors_have_one_sign() -> None:
+    outcome = np.linspace(0.0, 100.0, 200)
+    too_high = ScoredRows(outcome, outcome + 5, np.arange(200))
+    bias = regression.METRICS["calibration_in_the_large"](
+        too_high.outcome, too_high.score, np.ones(200)
+    )
+    assert bias == pytest.approx(5)
+    _, by_decile = AMOUNT.compute_curves(too_high, resamples=100, seed=0)
+    assert by_decile["median"].tolist() == pytest.approx([5] * 10)
+    shifted = ScoredRows(outcome, outcome + np.where(outcome < 50, 5.0, -1.0), np.arange(200))
+    bins = AMOUNT.tabulate_errors(shifted, None)
+    assert bins.loc[bins["low"] >= 0, "rows"].sum() == 100
+    draw = predictions.get_figure_module("regression")
+    assert missing_facts(draw.error_distribution(bins).alt, "50%", "too low") == []
+
+
+def test_mean_absolute_error_of_decisions_is_unsigned() -> None:
+    outcome, decision = np.array([1.0, 3.0]), np.array([3.0, 1.0])
+    measures = AMOUNT.row_consequences(outcome, decision)
+    assert measures["mean absolute error"].mean() == 2
 
 
 def test_regression_calibration_is_mean_by_decile() -> None:

@@ -316,7 +316,7 @@ class Deploy(Parameters):
         0.1,
         ge=0,
         le=1,
-        description="maximum gap between groups (recall, accuracy, share of the mean error); "
+        description="maximum gap between groups (recall, accuracy, share of the MAE); "
         "fails if the whole confidence interval exceeds it; 0 to 1",
     )
     max_calibration_error: float = Field(

@@ -45,7 +45,7 @@ def find_worst_rows(
         if key_columns
         else pd.DataFrame({"row": range(len(frame))})
     )
-    errors = task.prediction_errors(scored).assign(
+    errors = task.tabulate_actual_and_predicted(scored).assign(
         **{task.row_error_label: task.row_errors(scored)}
     )
     worst_positions = np.argsort(-errors[task.row_error_label].to_numpy(), kind="stable")[:max_rows]

@@ -311,7 +311,7 @@ class Task(ABC):
         return self.row_loss_bound
 
     @abstractmethod
-    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+    def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         """Actual and predicted values by row, formatted; columns ``actual, predicted``."""
 
     def select_calibration_pairs(self, scored: ScoredRows) -> ScoredRows:

@@ -252,7 +252,7 @@ class Binary(Task):
     def row_losses(self, scored: ScoredRows) -> np.ndarray:
         return (scored.score - scored.outcome) ** 2
 
-    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+    def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the probability of the positive class."""
         actual = np.array(self.classes, dtype=object)[scored.outcome]
         return pd.DataFrame(

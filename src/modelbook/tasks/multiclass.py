@@ -264,7 +264,7 @@ class Multiclass(Task):
     def nonconformity(self, scored: ScoredRows) -> np.ndarray:
         return 1 - scored.score[np.arange(len(scored)), scored.outcome]
 
-    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+    def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the most probable class with its probability."""
         names, predicted_codes = np.array(self.classes, dtype=object), scored.score.argmax(axis=1)
         predictions = [

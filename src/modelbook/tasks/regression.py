@@ -49,7 +49,7 @@ def r2(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
 
 
 def mean_error(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-    """Mean predicted minus observed; 0 is perfect."""
+    """Mean of predicted minus actual; 0 is perfect."""
     bias = weighted_mean(score - outcome, weight)
     # Removes rounding noise around 0.
     return np.where(np.abs(bias) > ROUNDING_TOLERANCE * np.abs(outcome).max(), bias, 0.0)[()]
@@ -79,8 +79,11 @@ METRICS: dict[str, MetricFunction] = {
 
 
 def errors_by_decile(scored: ScoredRows) -> pd.DataFrame:
-    """Errors by prediction decile; columns ``predicted, median, q05, q25, q75, q95, rows``."""
-    errors = scored.outcome - scored.score
+    """Errors (predicted minus actual) by decile of the prediction.
+
+    Columns ``predicted, median, q05, q25, q75, q95, rows``.
+    """
+    errors = scored.score - scored.outcome
     bin_index = assign_quantile_bins(scored.score, 10)
     rows = []
     for bin_number in np.unique(bin_index):
@@ -140,7 +143,7 @@ class Regression(Task):
         return DeviationCosts(params.cost_under, params.cost_over)
 
     def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
-        return {"mean prediction": decision, "mean error": np.abs(decision - outcome)}
+        return {"mean prediction": decision, "mean absolute error": np.abs(decision - outcome)}
 
     def compute_curves(
         self, scored: ScoredRows, *, resamples: int, seed: int
@@ -152,11 +155,11 @@ class Regression(Task):
         ), errors_by_decile(scored)
 
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Histogram of the errors (actual minus predicted); columns ``low, high, rows``.
+        """Histogram of the errors (predicted minus actual); columns ``low, high, rows``.
 
         0 is an edge, so that no bin holds predictions both too high and too low.
         """
-        errors = scored.outcome - scored.score
+        errors = scored.score - scored.outcome
         low, high = np.quantile(errors, [0.005, 0.995])
         width = (high - low) / ERROR_BINS or 1.0
         edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
@@ -173,13 +176,13 @@ class Regression(Task):
         return self.row_errors(scored)
 
     def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
-        """A multiple of the error that the holdout seldom exceeds; larger errors count as this."""
-        seldom_exceeded = [
+        """10 times the holdout's 90th percentile of absolute errors; larger losses are clipped."""
+        p90_errors = [
             row["value"] for row in metrics["evaluation"] if row["metric"] == "p90_absolute_error"
         ]
-        return LOSS_BOUND_FACTOR * seldom_exceeded[0] if any(seldom_exceeded) else None
+        return LOSS_BOUND_FACTOR * p90_errors[0] if any(p90_errors) else None
 
-    def prediction_errors(self, scored: ScoredRows) -> pd.DataFrame:
+    def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         columns = {"actual": scored.outcome, "predicted": scored.score}
         return pd.DataFrame({name: map(format_metric, column) for name, column in columns.items()})
 
@@ -280,7 +283,7 @@ class Regression(Task):
         p90_error = rows["p90_absolute_error"]["value"]
         return [
             *(metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()),
-            key_number("90% of errors within", p90_error, context="of the actual value"),
+            key_number("90% of predictions within", p90_error, context="of the actual value"),
         ]
 
     def phrases(self) -> dict[str, str]:

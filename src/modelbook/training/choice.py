@@ -14,8 +14,8 @@ from modelbook.training import fold_tests
 class Alternative:
     """An alternative of the choice: its family, and its score in each fold, larger is better.
 
-    ``family`` is empty for a blend or stack. Its scores are less the mean optimism of its members:
-    it inherits their selection bias.
+    ``family`` is empty for a blend or stack. The mean optimism of its members is subtracted from
+    its scores, because it inherits their selection bias.
     """
 
     family: str
@@ -23,19 +23,19 @@ class Alternative:
 
 
 def standard_error(gains: np.ndarray) -> float:
-    """Standard error of the mean of fold-wise gains; of a single one its size."""
+    """Standard error of the mean of fold-wise gains; with a single fold, the absolute gain."""
     if len(gains) < 2:
         return float(abs(gains.mean()))
     return float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
-def is_combination_better(gains: np.ndarray, is_leader_simple: bool) -> bool:
-    """Whether the fold-wise gains of a blend or stack over the leader justify choosing it.
+def prefers_combination(gains: np.ndarray, is_leader_simple: bool) -> bool:
+    """Whether a blend or stack is chosen, by its fold-wise gains over the leader.
 
     If families are within noise of one another, a combination usually has a smaller error than each
-    of them (Breiman 1996, "Stacked regressions"). So it is taken unless it is worse than the leader
-    by more than one standard error of the paired difference. If a simple family leads, it is kept
-    unless the combination is better by more than one standard error, which prefers the simpler
+    of them (Breiman 1996, "Stacked regressions"). So it is chosen unless it is worse than the
+    leader by more than one standard error of the paired difference. If a simple family leads, it is
+    kept unless the combination is better by more than one standard error, which prefers the simpler
     model within noise (Breiman et al. 1984, "Classification and regression trees").
     """
     error = standard_error(gains)
@@ -47,7 +47,7 @@ def estimate_choice_optimism(
 ) -> float:
     """Optimism of the mean of the chosen alternative; NaN if unknown."""
     is_combination = np.array([not alternative.family for alternative in alternatives])
-    is_simple = np.array([entry.family in simple_families for entry in alternatives])
+    is_simple = np.array([alternative.family in simple_families for alternative in alternatives])
 
     def choose(scores: np.ndarray) -> int:
         means = scores.mean(axis=1)
@@ -56,7 +56,7 @@ def estimate_choice_optimism(
             return leader
         combination = int(np.where(is_combination, means, -np.inf).argmax())
         gains = scores[combination] - scores[leader]
-        return combination if is_combination_better(gains, is_simple[leader]) else leader
+        return combination if prefers_combination(gains, is_simple[leader]) else leader
 
     scores = np.array([alternative.fold_scores for alternative in alternatives])
     return fold_tests.estimate_optimism(scores, choose)

@@ -169,7 +169,7 @@ def _search_ensemble(
         search.metric, single.out_of_fold_scores
     ) - experiment.evaluate_folds(search.metric, ensemble.out_of_fold_scores)
     is_simple = best.family in experiment.task.simple_families
-    is_ensemble = len(ensemble.members) > 1 and choice.is_combination_better(
+    is_ensemble = len(ensemble.members) > 1 and choice.prefers_combination(
         gains[np.isfinite(gains)], is_simple
     )
     chosen = ensemble if is_ensemble else single
@@ -351,7 +351,7 @@ def _choose_best(
 ) -> SearchResult:
     """Choose between the best tuned family and a blend or stack, by the mean over the folds.
 
-    The better of blend and stack is compared with the leader by ``is_combination_better``.
+    The better of blend and stack is compared with the leader by ``prefers_combination``.
     """
     score_metric = experiment.resolve_score_metric(metric)
     sign = -1 if score_metric in LOWER_IS_BETTER else 1
@@ -369,7 +369,7 @@ def _choose_best(
     (leader, leader_values), (best, best_values) = ranked[0], ranked_combinations[0]
     gains = sign * (best_values - leader_values)
     gains = gains[np.isfinite(gains)]
-    is_combination_chosen = choice.is_combination_better(
+    is_combination_chosen = choice.prefers_combination(
         gains, leader.families[0] in experiment.task.simple_families
     )
     optimism = np.mean([choice.estimate_choice_optimism(result.alternatives) for result in tuned])

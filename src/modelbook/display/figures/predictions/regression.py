@@ -59,8 +59,8 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
 def diagnostic_plots(
     frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> DisplayGroup:
-    """Predicted against actual, then residuals by prediction; ``metrics`` is the metrics table."""
-    return DisplayGroup(predicted_vs_actual(frames[0], metrics), residuals_by_prediction(frames[1]))
+    """Predicted against actual, then errors by prediction; ``metrics`` is the metrics table."""
+    return DisplayGroup(predicted_vs_actual(frames[0], metrics), errors_by_prediction(frames[1]))
 
 
 @plotting.drawing("Predicted against actual", ["predicted", "actual"])
@@ -100,13 +100,13 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 @plotting.drawing(
     "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
 )
-def residuals_by_prediction(data: pd.DataFrame) -> Figure:
-    """Quantiles of the residuals by decile of the prediction.
+def errors_by_prediction(data: pd.DataFrame) -> Figure:
+    """Quantiles of the errors by decile of the prediction.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``predicted, median, q05, q25, q75, q95, rows``: of actual minus predicted.
+        Columns ``predicted, median, q05, q25, q75, q95, rows``: of predicted minus actual.
     """
     figure, ax = plotting.subplots(3.4)
     ax.axhline(0, color=style.BASELINE, linestyle="--", linewidth=1)
@@ -115,7 +115,7 @@ def residuals_by_prediction(data: pd.DataFrame) -> Figure:
         data["predicted"], data["q25"], data["q75"], color=style.ACCENT, alpha=0.45, linewidth=6
     )
     ax.scatter(data["predicted"], data["median"], s=34, color=style.ACCENT, zorder=3)
-    ax.set(xlabel="prediction, by decile", ylabel="actual minus predicted")
+    ax.set(xlabel="prediction, by decile", ylabel="predicted minus actual")
     plotting.set_thousands_format(ax.xaxis)
     plotting.set_thousands_format(ax.yaxis)
     widest = data.loc[(data["q95"] - data["q05"]).idxmax()]
@@ -124,7 +124,7 @@ def residuals_by_prediction(data: pd.DataFrame) -> Figure:
         f"in ten lie between {format_metric(widest['q05'])} and {format_metric(widest['q95'])}."
     )
     caption = (
-        "Dot: median error; bar: middle 50%; line: middle 90%. Above 0 the prediction was too low."
+        "Dot: median error; bar: middle 50%; line: middle 90%. Above 0 the prediction was too high."
     )
     return Figure(figure, alt=alt, caption=caption)
 
@@ -136,7 +136,7 @@ def calibration(bins: pd.DataFrame) -> Figure:
 
 @plotting.drawing("Errors", ["low", "high", "rows"])
 def error_distribution(data: pd.DataFrame) -> Figure:
-    """Histogram of the errors, actual minus predicted.
+    """Histogram of the errors, predicted minus actual.
 
     Parameters
     ----------
@@ -148,17 +148,17 @@ def error_distribution(data: pd.DataFrame) -> Figure:
     ax.stairs(data["rows"], edges, color=style.ACCENT, linewidth=1.4)
     ax.stairs(data["rows"], edges, color=style.ACCENT, alpha=0.15, fill=True)
     plotting.draw_reference_line(ax, 0.0, "exact")
-    ax.set(xlabel="actual minus predicted", ylabel="rows")
+    ax.set(xlabel="predicted minus actual", ylabel="rows")
     plotting.set_thousands_format(ax.xaxis)
     n_rows, modal_bin = data["rows"].sum(), data.loc[data["rows"].idxmax()]
-    share_too_high = data.loc[data["high"] <= 0, "rows"].sum() / n_rows
+    share_too_low = data.loc[data["high"] <= 0, "rows"].sum() / n_rows
     alt = (
         f"The most frequent errors lie between {format_metric(modal_bin['low'])} and "
         f"{format_metric(modal_bin['high'])} ({modal_bin['rows'] / n_rows:.0%} of the rows); "
-        f"{share_too_high:.0%} of the predictions were too high."
+        f"{share_too_low:.0%} of the predictions were too low."
     )
     caption = (
-        "Right of the line the prediction was too low, left of it too high; the outer bins "
+        "Right of the line the prediction was too high, left of it too low; the outer bins "
         "include all larger errors."
     )
     return Figure(figure, alt=alt, caption=caption)
