@@ -449,7 +449,7 @@ def test_journal_rows_have_losses_of_their_task(
         tmp_path, PredictionRecord("a", "champion", 1, 1, True, "{}", prediction, sure, 0.1, "aa")
     )
     journal.record_outcomes({"a": outcome})
-    table = split_traffic.build_loss_table(journal.read_split_predictions(0, [1]), contract_)
+    table = split_traffic.build_loss_table(journal.read_ab_predictions(0, [1]), contract_)
     assert table["loss"].to_list() == pytest.approx([loss])
 
 

@@ -99,7 +99,7 @@ def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     facts = (default_path(root, BOOK), "schema 1", SCHEMA_VERSION, *columns)
     assert missing_facts(output.stdout, *facts) == []
     assert "--yes" in output.stderr
-    assert journal.find_schema() == 1
+    assert journal.read_schema_version() == 1
     assert [path.name for path in default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
@@ -107,7 +107,7 @@ def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     assert (row["book"], row["outcome"]) == (BOOK, True)
     [copy] = default_path(root, BOOK).parent.glob("journal-before-*.db")
     assert str(copy) in result.stdout
-    assert Journal(f"sqlite:///{copy}", BOOK).find_schema() == 1
+    assert Journal(f"sqlite:///{copy}", BOOK).read_schema_version() == 1
     assert upgrade().exit_code == 0
 
 
@@ -145,7 +145,7 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     assert path.read_bytes() == old_store
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
-    mlflow_schema.require_schema(root)
+    mlflow_schema.require_current_schema(root)
     champion = aliases.query_aliases(root, BOOK)["champion"]
     assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
     experiment = store.create_client(root).get_experiment_by_name(BOOK)
@@ -218,7 +218,7 @@ def test_a_store_in_postgresql_is_migrated_by_a_user_who_may(
         assert missing_facts(output.stdout, MLFLOW_3_0, "add webhooks") == []
         result = upgrade("--yes")
         assert result.exit_code == 0, result.output
-        mlflow_schema.require_schema(root)
+        mlflow_schema.require_current_schema(root)
         champion = aliases.query_aliases(root, BOOK)["champion"]
         assert (champion.number, champion.tags["digest"]) == (1, "c0ffee")
         assert upgrade().exit_code == 0
@@ -266,10 +266,10 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     assert (root / "serving.yaml").read_text() == journal_settings
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
-    mlflow_schema.require_schema(root)
+    mlflow_schema.require_current_schema(root)
     columns = columns.replace("joined", "replacements").replace("{parts", "{date_parts")
     assert contract.read_text() == f"missing_target: exclude  # rows without outcome\n{columns}"
-    assert Journal(f"sqlite:///{journal_path}", BOOK).find_schema() == SCHEMA_VERSION
+    assert Journal(f"sqlite:///{journal_path}", BOOK).read_schema_version() == SCHEMA_VERSION
     assert upgrade().exit_code == 0
 
 

@@ -438,7 +438,7 @@ def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
         book.create_tables()
         write_groups(book, *([make_prediction(number)] for number in range(count)))
     assert (len(journal.read_predictions(0)), len(other_journal.read_predictions(0))) == (20, 60)
-    assert len(list(journal.read_split_predictions(0, [3]))) in (0, 20)
+    assert len(list(journal.read_ab_predictions(0, [3]))) in (0, 20)
     assert len(list(other_journal.read_predictions_excluding(0, excluded_version=99))) == 60
     with pytest.raises(UnknownPredictionError):
         journal.record_outcomes({"id-30": 1})  # of the other book
@@ -529,7 +529,7 @@ def test_hashes_hold_after_a_migration(journal: Journal) -> None:
     row_hashes, _ = write_groups(journal, *([make_prediction(number)] for number in range(20)))
     before = journal.read_predictions(0)
     rename_back(journal)
-    assert journal.find_schema() == SCHEMA_VERSION - 1
+    assert journal.read_schema_version() == SCHEMA_VERSION - 1
     journal.migrate()
     assert journal.read_predictions(0) == before
     results = verify_predictions(journal, {f"id-{n}": row_hashes[n][0] for n in range(20)})
@@ -542,7 +542,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         connection.execute("create table outcomes_before_migration (id)")  # the second table fails
     with raises_stating(JournalError, "outcomes_before_migration"):
         journal.migrate()
-    assert journal.find_schema() == 1
+    assert journal.read_schema_version() == 1
     with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         assert connection.execute("select count(*) from predictions").fetchone() == (2,)
 
@@ -580,7 +580,7 @@ def test_postgresql_journal_behaves_like_sqlite(postgres: str) -> None:
             for number in range(5000)
         ],
     )
-    assert sum(row["bucket"] == "aa" for row in journal.read_split_predictions(0, [3])) == 5000
+    assert sum(row["bucket"] == "aa" for row in journal.read_ab_predictions(0, [3])) == 5000
     assert len(list(journal.read_predictions_excluding(0, excluded_version=1))) == 5050
     rename_back(journal)
     journal.migrate()

@@ -207,7 +207,7 @@ def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
     with closing(sqlite3.connect(store.database_path(root))) as connection:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
-    for refuse in (store.ensure_store, store.check_store, mlflow_schema.require_schema):
+    for refuse in (store.ensure_store, store.check_store, mlflow_schema.require_current_schema):
         with raises_stating(StoreError, "newer", "feedc0ffee00") as exc_info:
             refuse(root)
         assert re.search(r"MLflow 3\.", exc_info.value.expected)

@@ -72,7 +72,7 @@ def read_split_traffic(
     )
     numbers = {CHAMPION: champion.number, CHALLENGER: challenger.number}
     started_at = _find_challenge_start(root, book, challenger.number) if since is None else since
-    journal_rows = journal.read_split_predictions(started_at or 0, [*numbers.values()])
+    journal_rows = journal.read_ab_predictions(started_at or 0, [*numbers.values()])
     served_rows = (row for row in journal_rows if numbers[row["variant"]] == row["version"])
     task = tasks.get_task(contract)
     loss_bound = task.row_loss_bound or task.choose_loss_bound(champion.metrics)

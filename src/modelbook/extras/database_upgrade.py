@@ -76,7 +76,7 @@ def _plan_journals(root: Path) -> Iterator[DatabaseMigration]:
 
 def _plan_journal(url: str, books: list[str]) -> DatabaseMigration | None:
     journal = Journal(url, books[0], MIGRATION_TIMEOUT_SECONDS)
-    version = journal.find_schema()
+    version = journal.read_schema_version()
     if version is None or version == SCHEMA_VERSION:
         return None
     if version < FIRST_SCHEMA_WITH_BOOKS and len(books) > 1:
@@ -118,7 +118,7 @@ def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
             store.check_store(root)  # refuses one with absolute addresses
         return
     if not difference.is_older:
-        mlflow_schema.require_schema(root)
+        mlflow_schema.require_current_schema(root)
     description = (
         f"store {display_uri(root)}: MLflow's schema {difference.revision} to "
         f"{difference.installed_revision}"

@@ -126,13 +126,13 @@ class Journal:
             if not schema.has_tables(self.engine):
                 schema.create_tables(self.engine)
         except SQLAlchemyError as error:
-            if self.find_schema() is None:  # another process may just have created them
+            if self.read_schema_version() is None:  # another process may just have created them
                 raise self.wrap_error(error) from None
-        self.require_schema()
+        self.require_current_schema()
 
-    def require_schema(self) -> None:
-        """Raise JournalError if there are tables, of another schema than this version's."""
-        version = self.find_schema()
+    def require_current_schema(self) -> None:
+        """Raise JournalError if there are tables of another schema version."""
+        version = self.read_schema_version()
         if version not in (None, SCHEMA_VERSION):
             raise JournalError(
                 f"journal {self.safe_url}: its tables are of schema {version}",
@@ -143,8 +143,8 @@ class Journal:
                 ),
             )
 
-    def find_schema(self) -> int | None:
-        """Return the number of the tables' schema, at most this version's; None without tables.
+    def read_schema_version(self) -> int | None:
+        """Return the tables' schema version, or None without tables.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class Journal:
         JournalError
             When the database cannot be reached, or its tables have a newer or unknown schema.
         """
-        version = self.find_schema()
+        version = self.read_schema_version()
         if version is None or version == SCHEMA_VERSION:
             return
         with self.explain_errors():
@@ -207,8 +207,8 @@ class Journal:
     def identify_files(self) -> FileIdentity:
         """Return device and inode of the files at an SQLite journal's path, None if one is missing.
 
-        A connection continues to write to a removed file, without an error. It uses the
-        files that it opened only if they are still the ones at the path.
+        A connection continues to write to a removed file, without an error: compare with an earlier
+        result to detect that a file was removed or replaced.
         """
         return tuple(_identify_file(path) for path in self._file_paths)
 
@@ -322,7 +322,7 @@ class Journal:
         query = self._select_since(since, PREDICTIONS_TABLE)
         return list(self._stream_rows(query.where(PREDICTIONS_TABLE.c.variant == variant)))
 
-    def read_split_predictions(
+    def read_ab_predictions(
         self, since: float, versions: Collection[int]
     ) -> Iterator[dict[str, Any]]:
         """Stream predictions of versions during a traffic split, oldest first.
@@ -364,13 +364,13 @@ class Journal:
         )
 
     def _read_by_ids(
-        self, connection: sa.Connection, value: sa.Column, ids: Iterable[str]
+        self, connection: sa.Connection, column: sa.Column, ids: Iterable[str]
     ) -> dict[str, Any]:
         """Return a column's values by id, of the book's rows of the column's table."""
-        columns, id_list, value_by_id = value.table.c, list(ids), {}
+        columns, id_list, value_by_id = column.table.c, list(ids), {}
         for start in range(0, len(id_list), MAX_IDS_PER_QUERY):
             has_id = columns.id.in_(id_list[start : start + MAX_IDS_PER_QUERY])
-            query = sa.select(columns.id, value).where(columns.book == self.book, has_id)
+            query = sa.select(columns.id, column).where(columns.book == self.book, has_id)
             rows = connection.execute(query.distinct())
             value_by_id.update({row[0]: row[1] for row in rows})
         return value_by_id
@@ -387,9 +387,9 @@ class Journal:
         """Checkpoint the write-ahead log of an SQLite journal while writers continue.
 
         Under constant load a passive checkpoint never completes, and the log would keep growing. So
-        a long log is restarted, which makes writers wait until the disk has the rest of it: little,
-        after a second checkpoint of what was written during the first one. If the journal is busy,
-        the restart is left to the next call.
+        a long log is restarted. A restart blocks writers until the remaining pages are written; a
+        second passive checkpoint before it keeps that short. If the journal is busy, the restart is
+        left to the next call.
         """
         if self.engine.dialect.name != "sqlite":
             return
@@ -413,8 +413,8 @@ class Journal:
     def delete_rows(self, matches: Callable[[Mapping[str, Any]], bool]) -> int:
         """Delete predictions whose inputs match, with their outcomes; return their number.
 
-        SQLite overwrites them, in the file and in its write-ahead log; the log of a journal that is
-        busy is overwritten by the service's next restarts of it.
+        SQLite overwrites them in the file, and truncates its write-ahead log. If readers or writers
+        block the truncation, deleted rows may remain in the ``-wal`` file until it is overwritten.
         """
         query = sa.select(PREDICTIONS_TABLE.c.id, PREDICTIONS_TABLE.c.inputs).where(
             PREDICTIONS_TABLE.c.book == self.book
@@ -429,8 +429,8 @@ class Journal:
                 for start in range(0, len(ids), MAX_IDS_PER_QUERY):
                     part = ids[start : start + MAX_IDS_PER_QUERY]
                     for table in (OUTCOMES_TABLE, PREDICTIONS_TABLE):
-                        is_found = (table.c.book == self.book) & table.c.id.in_(part)
-                        deleted = connection.execute(table.delete().where(is_found)).rowcount
+                        condition = (table.c.book == self.book) & table.c.id.in_(part)
+                        deleted = connection.execute(table.delete().where(condition)).rowcount
                         count += deleted if table is PREDICTIONS_TABLE else 0
             if is_sqlite and count:
                 with self.engine.connect() as connection:

@@ -15,7 +15,7 @@ from modelbook.monitoring.latest_verdict import (
     EXPECTED_PREFIX,
     SCHEMA_VERSION,
     is_empty,
-    require_schema,
+    require_current_schema,
 )
 
 RENAMED_COLUMNS = {
@@ -48,7 +48,7 @@ def describe_changes(path: Path) -> list[str]:
     with _open(path) as connection:
         [version] = connection.execute("pragma user_version").fetchone()
         if version:
-            require_schema(connection, path)
+            require_current_schema(connection, path)
             return []
         metrics = connection.execute("select measure, reference from measures").fetchall()
         has_old_findings = any(

@@ -45,7 +45,7 @@ def is_empty(path: Path) -> bool:
     return not path.is_file() or not path.stat().st_size
 
 
-def require_schema(connection: sqlite3.Connection, path: Path) -> None:
+def require_current_schema(connection: sqlite3.Connection, path: Path) -> None:
     """Require that a history has the tables of this version.
 
     Raises
@@ -75,7 +75,7 @@ def read_latest_verdict(path: Path, version: int) -> LatestVerdict | None:
         return None
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            require_schema(connection, path)
+            require_current_schema(connection, path)
             verdict_row = connection.execute(SELECT_VERDICT, (version,)).fetchone()
             metric_rows = (
                 connection.execute(SELECT_METRICS, (version, verdict_row[2])).fetchall()

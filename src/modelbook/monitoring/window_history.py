@@ -26,7 +26,7 @@ from modelbook.monitoring.latest_verdict import (
     EXPECTED_PREFIX,
     SCHEMA_VERSION,
     is_empty,
-    require_schema,
+    require_current_schema,
 )
 from modelbook.monitoring.rules import Finding, find_worst_verdict
 from modelbook.monitoring.windows import Window
@@ -79,7 +79,7 @@ class WindowHistory:
             ):
                 if is_empty(self.path):
                     connection.executescript(CREATE_TABLES)
-                require_schema(connection, self.path)
+                require_current_schema(connection, self.path)
                 yield connection
         except sqlite3.Error as error:
             raise StoreError(

@@ -46,7 +46,7 @@ class SchemaDifference(NamedTuple):
         return bool(self.migrations)
 
 
-def require_schema(root: Path) -> None:
+def require_current_schema(root: Path) -> None:
     """Check that the store's databases have the schema of the installed MLflow.
 
     Raises

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     root = Path.cwd()
     try:
         require_store(root)
-        mlflow_schema.require_schema(root)
+        mlflow_schema.require_current_schema(root)
     except StoreError as error:
         sys.exit(f"StoreError: {error}")
     if is_server(root):

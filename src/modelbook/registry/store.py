@@ -139,7 +139,7 @@ def configure_mlflow(root: Path) -> ModuleType:
 
 def _configure(root: Path) -> ModuleType:
     connection.check_connection(root)
-    mlflow_schema.require_schema(root)
+    mlflow_schema.require_current_schema(root)
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow

@@ -74,7 +74,7 @@ def run_drill(
     """
     journal_path = default_path(root, book)
     if journal_path.is_file():
-        Journal(f"sqlite:///{journal_path}", book).require_schema()
+        Journal(f"sqlite:///{journal_path}", book).require_current_schema()
     results = []
     with TemporaryDirectory(prefix="modelbook-drill-", ignore_cleanup_errors=True) as folder:
         address = backup.back_up(root, f"{folder}/backup").address
