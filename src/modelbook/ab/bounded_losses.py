@@ -1,19 +1,20 @@
 """Confidence sequence for the difference of bounded losses, valid at every sample size.
 
-Each user is an unbiased estimate of the difference: the loss minus the mean loss so far, weighted
-by the inverse probability of the user's variant. A bet on the difference multiplies its wealth by
-each estimate; by Ville's inequality the wealth against the true difference exceeds ``1/alpha`` with
-a probability of at most ``alpha``, for any number of evaluations (Waudby-Smith & Ramdas 2024,
-"Estimating means of bounded random variables by betting", JRSS B 86; the bets are bounded by the
-inequality of Fan, Grama & Liu 2015, so that sums suffice). No large sample is assumed: a challenger
-with a small share has to show rare, large losses before it can win.
+Each user yields an unbiased estimate of the difference: the loss minus the mean loss so far,
+weighted by the inverse probability of the user's variant. A bet on the difference multiplies its
+wealth by each estimate; by Ville's inequality the wealth against the true difference exceeds
+``1/alpha`` with a probability of at most ``alpha``, for any number of evaluations (Waudby-Smith &
+Ramdas 2024, "Estimating means of bounded random variables by betting", JRSS B 86; the bets are
+bounded by the inequality of Fan, Grama & Liu 2015, so that sums suffice). No large sample is
+assumed: with a small share of users the interval stays wide until enough of them would have
+revealed rare, large losses.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-STAKES = np.geomspace(0.003, 0.9, 24)  # bets as shares of the largest one, mixed evenly
+BET_FRACTIONS = np.geomspace(0.003, 0.9, 24)  # of the largest allowed bet; equal weights
 BISECTIONS = 40
 
 
@@ -65,7 +66,7 @@ def _bound_from_below(
 ) -> np.ndarray:
     """The largest value that the wealth of bets on a larger mean rejects, by bisection."""
     low, high = np.full(len(counts), -loss_bound), sums / counts
-    bets, penalties = STAKES / range_, (np.log1p(-STAKES) + STAKES) / range_**2
+    bets, penalties = BET_FRACTIONS / range_, (np.log1p(-BET_FRACTIONS) + BET_FRACTIONS) / range_**2
 
     def compute_log_wealth(mean: np.ndarray) -> np.ndarray:
         centred = sums - counts * mean

@@ -27,8 +27,8 @@ MAX_REQUEST_BYTES = 1 << 20
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
 
-class Kernel(NamedTuple):
-    """A forked kernel: its process, and the connection to its build."""
+class ForkedProcess(NamedTuple):
+    """A forked process, a kernel or a module, and the connection to its build."""
 
     pid: int
     pidfd: int  # readable when the process has ended
@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
 
 
 def main(listener_fd: int, parent_fd: int) -> None:
-    """Serve until the build closes its pipe; in each forked process, run the kernel."""
+    """Serve until the build closes its pipe; in each forked process, run a kernel or a module."""
     del sys.path[0]  # the folder of this script
     gc.disable()  # here, where everything stays: collections take a tenth of the imports' time
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
@@ -53,38 +53,38 @@ def main(listener_fd: int, parent_fd: int) -> None:
 
 
 def serve(listener: socket.socket, parent_fd: int) -> dict[str, Any]:
-    """Fork a kernel for each connection; return in the forked process alone, with its request."""
+    """Fork a process for each connection; return in that process alone, with its request."""
     selector = selectors.PollSelector()  # an epoll descriptor would be shared with the forks
     selector.register(listener, selectors.EVENT_READ)
     selector.register(parent_fd, selectors.EVENT_READ)
-    kernels: set[Kernel] = set()
+    processes: set[ForkedProcess] = set()
     while True:
         for key, _ in selector.select():
-            kernel = key.data
+            process = key.data
             if key.fileobj == parent_fd:
-                for forked in kernels:
+                for forked in processes:
                     _kill_group(forked.pid)
                 _remove_socket(listener.getsockname())
                 sys.exit()
-            elif kernel is None:
+            elif process is None:
                 connection, _ = listener.accept()
                 request = _receive_request(connection)
                 if request is None:
                     connection.close()
                     continue
-                pid = _fork_kernel(selector, connection, request)
+                pid = _fork_process(selector, connection, request)
                 if pid == 0:
                     return request
-                kernel = Kernel(pid, os.pidfd_open(pid), connection)
-                kernels.add(kernel)
-                selector.register(kernel.pidfd, selectors.EVENT_READ, kernel)
-                selector.register(connection, selectors.EVENT_READ, kernel)
-            elif key.fileobj == kernel.pidfd:
-                kernels.remove(kernel)
-                _report_exit_code(selector, kernel)
-            elif kernel in kernels:
-                _kill_group(kernel.pid)
-                selector.unregister(kernel.connection)
+                process = ForkedProcess(pid, os.pidfd_open(pid), connection)
+                processes.add(process)
+                selector.register(process.pidfd, selectors.EVENT_READ, process)
+                selector.register(connection, selectors.EVENT_READ, process)
+            elif key.fileobj == process.pidfd:
+                processes.remove(process)
+                _report_exit_code(selector, process)
+            elif process in processes:
+                _kill_group(process.pid)
+                selector.unregister(process.connection)
 
 
 def run_kernel(request: dict[str, Any]) -> None:
@@ -136,13 +136,13 @@ def _receive_request(connection: socket.socket) -> dict[str, Any] | None:
     return {**json.loads(content), "streams": streams} if content else None
 
 
-def _fork_kernel(
+def _fork_process(
     selector: selectors.BaseSelector, connection: socket.socket, request: dict[str, Any]
 ) -> int:
-    """Fork after the imports; the kernel leads a new session and process group."""
+    """Fork after the imports; the process leads a new session and process group."""
     _import_modules(request["modules"])
     gc.collect()
-    gc.freeze()  # so that collecting garbage in a kernel copies no shared page
+    gc.freeze()  # so that collecting garbage in a fork copies no shared page
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -159,16 +159,16 @@ def _fork_kernel(
     return pid
 
 
-def _report_exit_code(selector: selectors.BaseSelector, kernel: Kernel) -> None:
-    _, status = os.waitpid(kernel.pid, 0)
+def _report_exit_code(selector: selectors.BaseSelector, process: ForkedProcess) -> None:
+    _, status = os.waitpid(process.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     with suppress(OSError):  # the build has ended
-        kernel.connection.send(json.dumps({"code": code}).encode())
+        process.connection.send(json.dumps({"code": code}).encode())
     with suppress(KeyError):  # the build has closed it before
-        selector.unregister(kernel.connection)
-    selector.unregister(kernel.pidfd)
-    kernel.connection.close()
-    os.close(kernel.pidfd)
+        selector.unregister(process.connection)
+    selector.unregister(process.pidfd)
+    process.connection.close()
+    os.close(process.pidfd)
 
 
 def _import_modules(names: list[str]) -> None:
