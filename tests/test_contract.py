@@ -494,7 +494,7 @@ def test_texts_are_read_as_the_nearest_number() -> None:
      ("١٢", None), ("inf", None), ("nan", None), ("1,5", None), ("0x10", None), ("", None)],
 )  # fmt: skip
 def test_plain_numbers_are_those_that_files_hold(contract_yaml: str, number: float | None) -> None:
-    result = parsing.read_plain_number(contract_yaml)
+    result = parsing.parse_float_text(contract_yaml)
     assert result == number if number is not None else np.isnan(result)
 
 

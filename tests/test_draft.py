@@ -52,7 +52,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("flag", RANDOM.integers(0, 2, N), {"type": "boolean"}, "0 and 1"),
     ("truth", RANDOM.integers(0, 2, N).astype(bool), {"type": "boolean"}, "0 and 1"),
     ("town", repeat(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 "),
-    ("RegionID", repeat([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "codes, by"),
+    ("RegionID", repeat([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "integer codes"),
     ("price", repeat(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "parse": "currency"}, "amounts of money"),
     ("preis", repeat(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
     ("rate", repeat(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
@@ -63,7 +63,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("row", np.arange(N)[::-1], {"role": "id", "type": "integer"}, "consecutive"),
     ("same", repeat([3]), {"role": "dropped"}, "constant: always '3'"),
     ("nothing", repeat([None]), {"role": "dropped"}, "empty"),
-    ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 texts"),
+    ("words", [f"w{i % 150}" for i in range(N)], {"role": "dropped", "type": "text"}, "150 distinct texts"),
     ("ethnicity", repeat(["a", "b"]), {"role": "sensitive", "type": "category"}, "sensitive by its name"),
     ("customer_id", np.repeat(np.arange(60), 4), {"role": "entity", "type": "integer"}, "60 entities, 4.0 rows each"),
     ("season", repeat(["2010/11", "2011/12"]), {"type": "category"}, "2 distinct"),
@@ -303,7 +303,7 @@ def test_column_names_that_collide_raise() -> None:
 def test_ten_thousand_categories_are_dropped() -> None:
     frame = pd.concat([make_people()] * 50, ignore_index=True)
     result = draft(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
-    assert result.contract.columns["c"].reason.startswith("10,000 texts of 1.2 rows each")
+    assert result.contract.columns["c"].reason.startswith("10,000 distinct texts, 1.2 rows each")
 
 
 DROPPED: dict[str, tuple[list[Any], list[str]]] = {

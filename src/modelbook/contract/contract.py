@@ -23,7 +23,7 @@ from pydantic import (
 from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
-from modelbook.contract.parsing import contains_text, mask_missing_markers, normalize_texts
+from modelbook.contract.parsing import mask_missing_markers, may_contain_text, normalize_texts
 from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
 from modelbook.formatting import format_code, html_table, pluralize
@@ -294,7 +294,7 @@ class Contract(BaseModel):
             **{
                 name: mask_missing_markers(frame[name], self.missing)
                 for name in frame.columns
-                if contains_text(frame[name])
+                if may_contain_text(frame[name])
             }
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modelbook.contract.parsing import clip_timestamps
+from modelbook.contract.parsing import mask_out_of_range_timestamps
 
 if TYPE_CHECKING:
     import pandas as pd  # not at run time: the service image reads contracts without pandas
@@ -85,7 +85,7 @@ def is_plausible_format(texts: Sequence[str], date_format: str) -> bool:
 
 def _to_naive_utc(timestamps: pd.Series) -> pd.Series:
     """Timestamps in UTC as nanoseconds without a time zone; NaT beyond their range."""
-    timestamps = clip_timestamps(timestamps)
+    timestamps = mask_out_of_range_timestamps(timestamps)
     if timestamps.dt.tz is None:
         return timestamps
     return timestamps.dt.tz_convert("UTC").dt.tz_localize(None)

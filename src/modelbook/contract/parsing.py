@@ -1,4 +1,4 @@
-"""Parse text as numbers: currency amounts, percentages and plain numbers.
+"""Parse and normalise column values: numbers, booleans, codes, missing markers and timestamps.
 
 A value that cannot be parsed becomes NaN, and the caller decides what that means. Values that are
 numbers already are unchanged, so parsing is idempotent.
@@ -54,7 +54,7 @@ CURRENCY_CODE = (
 
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # suffixes of amounts, e.g. €30K
 MAX_NUMBER_LENGTH = 100  # characters; longer texts are not tried as numbers
-PLAIN_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+FLOAT_TEXT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 UNIT = re.compile(r"(?<=[\d.,])\s*[^\W\d_][^\d,]*$|\s*[°µ]\S*$")  # the text after the number
 RANGE_MARK = re.compile(r"(?<=\d)\s*(?:-|–|—|to)\s*(?=\d)")
 
@@ -87,21 +87,21 @@ def parse_numbers(
     if values.dtype.kind in "mM":  # a date is not a number, although pandas would convert it
         return pd.Series(np.nan, index=values.index)
     if number_format is None:
-        return read_plain_numbers(values).astype("float64")
+        return parse_float_texts(values).astype("float64")
     return values.map(
         {value: parse_number(value, number_format, decimal) for value in values.unique()}
     ).astype("float64")
 
 
-def read_plain_numbers(values: pd.Series) -> pd.Series:
-    """Read texts as numbers, to the nearest float; NaN for missing values and other texts.
+def parse_float_texts(values: pd.Series) -> pd.Series:
+    """Parse texts as ``float`` does, to the nearest float; NaN for missing values and others.
 
     pandas' own conversion of a text with 16 or 17 digits may differ in the last one.
     """
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.dtype.kind != "f" or not contains_text(values):
+    if numbers.dtype.kind != "f" or not may_contain_text(values):
         return numbers
     exact_numbers = numbers.to_numpy(copy=True)
     is_number = ~np.isnan(exact_numbers)
@@ -109,7 +109,7 @@ def read_plain_numbers(values: pd.Series) -> pd.Series:
     return pd.Series(exact_numbers, index=values.index, name=values.name)
 
 
-def read_plain_number(text: str) -> float:
+def parse_float_text(text: str) -> float:
     """Read a number as Python writes it, to the nearest float; NaN for any other text."""
     try:
         number = float(text)
@@ -117,11 +117,11 @@ def read_plain_number(text: str) -> float:
         return math.nan
     # float also reads 1_000, digits of other scripts, inf and nan.
     is_plain = text.isascii() and "_" not in text and math.isfinite(number)
-    return number if is_plain or PLAIN_NUMBER.fullmatch(text) else math.nan
+    return number if is_plain or FLOAT_TEXT.fullmatch(text) else math.nan
 
 
-def contains_text(values: pd.Series | pd.Index) -> bool:
-    """Whether values may be texts: objects before pandas 3, of the type ``str`` since.
+def may_contain_text(values: pd.Series | pd.Index) -> bool:
+    """Whether values may be texts: any objects before pandas 3, of the type ``str`` since.
 
     Arrow's texts (``string``) are excluded: see ``dataset.arrow_text``.
     """
@@ -130,7 +130,7 @@ def contains_text(values: pd.Series | pd.Index) -> bool:
 
 def parse_booleans(values: pd.Series) -> pd.Series:
     """Parse booleans as 1.0 and 0.0, with texts as pandas reads them; NaN for anything else."""
-    return parse_numbers(values.replace(BOOLEAN_TEXTS) if contains_text(values) else values)
+    return parse_numbers(values.replace(BOOLEAN_TEXTS) if may_contain_text(values) else values)
 
 
 def normalize_texts(values: pd.Series) -> pd.Series:
@@ -141,8 +141,8 @@ def normalize_texts(values: pd.Series) -> pd.Series:
 def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     """Replace blank texts and missing-value markers with NaN, and dates out of range with NaT."""
     if values.dtype.kind == "M":
-        return clip_timestamps(values)
-    if not contains_text(values):
+        return mask_out_of_range_timestamps(values)
+    if not may_contain_text(values):
         return values
     missing_texts = {"", *markers}
     missing_values = [
@@ -153,7 +153,7 @@ def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     return values.where(~values.isin(missing_values), np.nan) if missing_values else values
 
 
-def clip_timestamps(values: pd.Series) -> pd.Series:
+def mask_out_of_range_timestamps(values: pd.Series) -> pd.Series:
     """Convert timestamps to nanoseconds; NaT for years beyond their range, such as 9999."""
     import pandas as pd
 
@@ -171,12 +171,12 @@ def parse_number(value: Any, number_format: NumberFormat | None, decimal: Decima
 
     ``number`` reads ``1,623.85``, ``currency`` ``£1,623.85``, ``(1,623.85)`` and ``€30K``,
     ``percent`` ``12.5 %`` as 12.5, ``unit`` ``23.4 kmpl`` as 23.4, ``bound`` ``<0.5`` as 0.5, and
-    ``range`` ``2100 - 2850`` as its middle, 2475.
+    ``range`` ``2100 - 2850`` as its midpoint, 2475.
     """
     if not isinstance(value, str):
         return float(value) if isinstance(value, int | float | np.number) else np.nan
     if number_format is None:
-        return read_plain_number(value.strip())
+        return parse_float_text(value.strip())
     if len(value) > MAX_NUMBER_LENGTH:
         return np.nan
     is_common_format = number_format == ("percent" if "%" in value else "currency")
@@ -190,7 +190,7 @@ def parse_number(value: Any, number_format: NumberFormat | None, decimal: Decima
         .replace("−", "-")
     )
     if number_format == "range":
-        ends = [_parse_plain_number(end, decimal) for end in RANGE_MARK.split(text)]
+        ends = [_parse_grouped_number(end, decimal) for end in RANGE_MARK.split(text)]
         return sum(ends) / len(ends) if len(ends) <= 2 and ends[0] <= ends[-1] else np.nan
     factor = 1.0
     if number_format == "percent":
@@ -205,7 +205,7 @@ def parse_number(value: Any, number_format: NumberFormat | None, decimal: Decima
             text, factor = text[:-1], MAGNITUDES[text[-1:].upper()]
         if is_negative:
             text = f"-{text}"
-    return factor * _parse_plain_number(text, decimal)
+    return factor * _parse_grouped_number(text, decimal)
 
 
 def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
@@ -222,7 +222,7 @@ def _strip_sign_and_currency(text: str) -> tuple[str, bool]:
     return text, is_negative
 
 
-def _parse_plain_number(text: str, decimal: DecimalMark) -> float:
+def _parse_grouped_number(text: str, decimal: DecimalMark) -> float:
     """Parse a number with thousands separated by a blank, an apostrophe, a comma or a point."""
     thousands_mark = "," if decimal == "." else "."
     separators, mark = rf"[{re.escape(thousands_mark)} '’]", re.escape(decimal)

@@ -19,7 +19,7 @@ from modelbook.errors import DataError
 
 DELIMITERS = ",;\t|^~"
 SAMPLE_LINES = 200  # lines from which delimiter and first line are found
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
 NUMBER_TEXT = re.compile(r"[-+]?\d+([.,]\d+)?")
 
@@ -45,8 +45,8 @@ def clean_column_name(name: object) -> str:
     return " ".join(text.split())
 
 
-def number_unnamed_columns(names: Iterable[object]) -> list[str]:
-    """Clean column names; a column without a name is called by its position."""
+def clean_column_names(names: Iterable[object]) -> list[str]:
+    """Clean column names; a column without a name gets its position, as ``column 2``."""
     return [
         clean_column_name(name) or f"column {position}" for position, name in enumerate(names, 1)
     ]
@@ -60,7 +60,11 @@ def find_text_layout(
     column_names: list[str] | None = None,
     required_columns: Collection[str] = (),
 ) -> TextLayout:
-    """Find how a text is laid out from its beginning; settings in ``layout`` take precedence.
+    """Find how a text is laid out from its beginning.
+
+    Settings in ``layout`` are used where they fit the text: ``skip_rows`` is 0 if the first line
+    has the required columns, a delimiter that is in no line is detected instead, and so is the
+    decimal mark if the delimiter is a comma that ``layout`` does not set.
 
     Parameters
     ----------
@@ -69,7 +73,7 @@ def find_text_layout(
     column_names : list of str, optional
         Column names of a text without a header.
     required_columns : collection of str, optional
-        Columns by which a header is known: a text that begins with it has no lines to skip.
+        If the first line contains all of these, it is the header, and no line is skipped.
 
     Raises
     ------
@@ -88,7 +92,7 @@ def find_text_layout(
     delimiter = _choose_delimiter(data_lines, layout, separator[1] if separator else None)
     skip_rows = layout.skip_rows
     first_cells = next(iter(read_cells(lines[:1], delimiter, layout.comment)), [])
-    if required_columns and set(required_columns) <= set(number_unnamed_columns(first_cells)):
+    if required_columns and set(required_columns) <= set(clean_column_names(first_cells)):
         skip_rows = 0
     if skip_rows is None:
         skip_rows = bool(separator) + _count_preamble(data_lines, delimiter)
@@ -114,7 +118,10 @@ def read_cells(lines: Iterable[str], delimiter: str, comment: str | None) -> lis
 
 
 def detect_decimal_mark(cells: list[str], delimiter: str) -> DecimalMark:
-    """The comma if a cell can only be read so, and none only with a point."""
+    """Return the comma if a cell is a number only with a decimal comma, and none only with a point.
+
+    Otherwise the point.
+    """
     if delimiter == ",":
         return "."
     numbers = [cell.strip() for cell in cells if NUMBER_TEXT.fullmatch(cell.strip())]
@@ -181,14 +188,13 @@ def _name_columns(
                 f"{display_name} has {width} columns, and {len(column_names)} names were given",
                 next="name each, in the file's order",
             )
-        return column_names or number_unnamed_columns([""] * width)
-    names = number_unnamed_columns(rows[0])
+        return column_names or clean_column_names([""] * width)
+    names = clean_column_names(rows[0])
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates and all(NUMBER_TEXT.fullmatch(name) for name in duplicates):
         raise DataError(
-            f"the first line of {display_name} looks like a row, not like a header: "
-            f"{', '.join(names[:6])}",
-            expected="a header",
+            f"the header line of {display_name} looks like data: {', '.join(names[:6])}",
+            expected="names of columns",
             next='name the columns: --columns "first second ..."',
         )
     if duplicates:

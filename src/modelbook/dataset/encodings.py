@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from modelbook.contract.text_layout import SAMPLE_LINES, UTF16_MARKS
+from modelbook.contract.text_layout import SAMPLE_LINES, UTF16_BOMS
 from modelbook.errors import DataError
 
 CYRILLIC_OR_GREEK = ("cp1251", "cp1253")
@@ -29,7 +29,7 @@ def detect_encoding(lines: Iterable[bytes], declared: str | None, display_name: 
     """UTF-8 if every line decodes; else the declared one, cp1252 if Western, or the best guess."""
     undecodable_lines: list[bytes] = []
     for number, line in enumerate(lines):
-        if number == 0 and line.startswith(UTF16_MARKS):
+        if number == 0 and line.startswith(UTF16_BOMS):
             return "utf-16"
         if not line.isascii():
             try:

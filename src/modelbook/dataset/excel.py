@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.contract.text_layout import number_unnamed_columns
+from modelbook.contract.text_layout import clean_column_names
 from modelbook.dataset import footers
 from modelbook.errors import DataError
 from modelbook.formatting import format_count
@@ -68,7 +68,7 @@ def read_sheet(
         )
     frame.attrs["footer"] = footer
     found_names = names_row if layout.header else column_names or [""] * frame.shape[1]
-    frame.columns = pd.Index(number_unnamed_columns(found_names))
+    frame.columns = pd.Index(clean_column_names(found_names))
     _check_formulas_have_values(path, sheet or names[0], frame, display_name)
     layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:

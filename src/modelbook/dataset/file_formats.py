@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from modelbook.contract.text_layout import UTF16_MARKS
+from modelbook.contract.text_layout import UTF16_BOMS
 from modelbook.dataset import excel
 from modelbook.errors import DataError
 
@@ -191,7 +191,7 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
         problem, remedy = next(
             text for start, text in OTHER_SIGNATURES.items() if first_bytes.startswith(start)
         )
-    elif b"\x00" in first_bytes and not first_bytes.startswith(UTF16_MARKS):
+    elif b"\x00" in first_bytes and not first_bytes.startswith(UTF16_BOMS):
         problem, remedy = _describe_null_bytes(first_bytes)
     if problem:
         raise DataError(

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelbook.contract.parsing import contains_text
+from modelbook.contract.parsing import may_contain_text
 from modelbook.dataset.object_store import RemoteAddress
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
@@ -143,7 +143,7 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     """Convert integer partition values to numbers; codes with leading zeros stay text."""
     for column in {column for name in names for column in parse_partition_values(name)}:
         values = frame[column].dropna()
-        if contains_text(values) and all(
+        if may_contain_text(values) and all(
             re.fullmatch(r"-?(0|[1-9]\d{0,14})", value) for value in values.unique()
         ):
             frame[column] = pd.to_numeric(frame[column])

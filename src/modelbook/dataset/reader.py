@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from modelbook.contract.parsing import (
     MISSING_VALUE_TEXTS,
     DecimalMark,
-    clip_timestamps,
-    contains_text,
     mask_missing_markers,
-    read_plain_numbers,
+    mask_out_of_range_timestamps,
+    may_contain_text,
+    parse_float_texts,
 )
 from modelbook.contract.text_layout import clean_column_name
 from modelbook.dataset import arrow_text
@@ -92,7 +92,7 @@ def read_text_column(
     cells = mask_missing_markers(column.clean_cells(cells, decimal), missing_markers)
     if column.parse or column.type not in NUMBER_TYPES:
         return cells
-    numbers = read_plain_numbers(cells)
+    numbers = parse_float_texts(cells)
     return numbers if numbers.notna().equals(cells.notna()) else cells
 
 
@@ -157,11 +157,13 @@ def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | 
     if decimal == ",":
         points = texts.where(cells.notna()).str.replace(",", ".", regex=False)
         is_clear = ~texts.where(cells.notna()).str.contains(".", regex=False, na=False).any()
-        numbers = read_plain_numbers(points) if is_clear else cells
+        numbers = parse_float_texts(points) if is_clear else cells
     else:
-        numbers = read_plain_numbers(cells)
+        numbers = parse_float_texts(cells)
     return (
-        numbers if not contains_text(numbers) and numbers.notna().equals(cells.notna()) else cells
+        numbers
+        if not may_contain_text(numbers) and numbers.notna().equals(cells.notna())
+        else cells
     )
 
 
@@ -190,7 +192,7 @@ def normalize_columns(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         _check_values(frame[name], table)
         if frame[name].dtype.kind == "M":
             n_dates = int(frame[name].notna().sum())
-            frame[name] = clip_timestamps(frame[name])
+            frame[name] = mask_out_of_range_timestamps(frame[name])
             if n_clipped := n_dates - int(frame[name].notna().sum()):
                 frame.attrs.setdefault("clipped_dates", {})[str(name)] = n_clipped
         elif frame[name].dtype.name in ("category", "str"):

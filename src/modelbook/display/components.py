@@ -367,6 +367,6 @@ def _has_named_index(frame: pd.DataFrame) -> bool:
     """Whether the index carries labels rather than a plain row count."""
     import pandas as pd
 
-    from modelbook.contract.parsing import contains_text
+    from modelbook.contract.parsing import may_contain_text
 
-    return not isinstance(frame.index, pd.RangeIndex) and contains_text(frame.index)
+    return not isinstance(frame.index, pd.RangeIndex) and may_contain_text(frame.index)

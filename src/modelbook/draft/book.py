@@ -121,8 +121,8 @@ def draft_book(
     _check_table(frame, target, options)
     frame, markers, decisions = _prepare_rows(frame.reset_index(drop=True), target, options)
     task, guesses = _guess_columns(frame, target, decisions, options)
-    odd_texts = [text for guess in guesses for text in guess.markers]
-    markers = list(dict.fromkeys([*markers, *odd_texts]))
+    column_markers = [text for guess in guesses for text in guess.markers]
+    markers = list(dict.fromkeys([*markers, *column_markers]))
     frame = _mask_markers(frame, markers)
     target_guess = next(guess for guess in guesses if guess.name == target)
     header: dict[str, Any] = {
@@ -156,9 +156,11 @@ def _prepare_rows(
     markers = column_types.find_missing_markers(inspected, [*options.missing_markers])
     frame = _mask_markers(frame, markers)
     # A target's few texts among numbers are missing values: their rows are left out, too.
-    odd_texts = column_types.guess_column(target, frame[target], decimal=options.decimal).markers
-    markers = [*markers, *odd_texts]
-    frame, decisions = _take_target_rows(_mask_markers(frame, odd_texts), target, options)
+    column_markers = column_types.guess_column(
+        target, frame[target], decimal=options.decimal
+    ).markers
+    markers = [*markers, *column_markers]
+    frame, decisions = _take_target_rows(_mask_markers(frame, column_markers), target, options)
     return frame, markers, decisions
 
 
@@ -180,7 +182,7 @@ def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
         **{
             name: parsing.mask_missing_markers(frame[name], markers)
             for name in frame
-            if parsing.contains_text(frame[name])
+            if parsing.may_contain_text(frame[name])
         }
     )
 

@@ -21,26 +21,27 @@ COMMON_MISSING_MARKERS = (
     "?", "-", "--", ".", "..", "*", "n.a.", "n/a.", "unknown", "missing", "not available", "nil",
     "#DIV/0!",
 )  # fmt: skip
-CLOCKS = (
+TIME_SUFFIXES = (
     "", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S UTC",
     " %H:%M:%S.%f UTC",
 )  # fmt: skip
-DAYS = (
+DAY_FORMATS = (
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y-%m-%d", "%Y/%m/%d", "%Y%m%d",
     "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y", "%B %d %Y",
     "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%d-%b-%y",
 )  # fmt: skip
-NAMED_DAYS = (
+WEEKDAY_FORMATS = (
     "%a, %d %b %Y %H:%M:%S GMT", "%a, %d %b %Y", "%A, %d %B %Y", "%A, %B %d, %Y",
     "%a %b %d %H:%M:%S %Y",
 )  # fmt: skip
-MONTHS = (
+MONTH_FORMATS = (
     "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%m/%Y", "%Y/%m", "%YM%m", "%m.%Y", dates.QUARTER_FORMAT,
     dates.WEEK_FORMAT,
 )  # fmt: skip
-TIMES = ("%H:%M", "%H:%M:%S", "%I:%M %p")  # times of day: only the hour is a feature
+TIME_FORMATS = ("%H:%M", "%H:%M:%S", "%I:%M %p")  # only the hour is a feature
 DATE_FORMATS = [
-    "ISO8601", *(f"{day}{clock}" for clock in CLOCKS for day in DAYS), *NAMED_DAYS, *MONTHS, *TIMES
+    "ISO8601", *(f"{day}{suffix}" for suffix in TIME_SUFFIXES for day in DAY_FORMATS),
+    *WEEKDAY_FORMATS, *MONTH_FORMATS, *TIME_FORMATS,
 ]  # fmt: skip
 MONTH_NAME = (
     r"(Jan(uary)?|Feb(ruary)?|Mar(ch)?|Apr(il)?|May|June?|July?|Aug(ust)?|Sep(tember)?|Oct(ober)?"
@@ -55,7 +56,7 @@ DATE_PATTERN = re.compile(
 )
 TIME_PATTERN = re.compile(r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?|(0?\d|1[0-2]):[0-5]\d [AaPp][Mm]")
 SEASON_PATTERN = re.compile(r"\d\d(\d\d)/(\d\d)")  # e.g. 2010/11, which is not a month
-NO_DATE_PATTERN = re.compile(
+SENTINEL_DATE_PATTERN = re.compile(
     r"0{4}[-/.]?00[-/.]?00.*|9999[-/.]?\d\d[-/.]?\d\d.*|(31|12)/(12|31)/9999.*"
 )
 FIRST_DAY, LAST_DAY = 19000101, 21001231  # range of dates that are written as numbers
@@ -67,24 +68,26 @@ DIGITS = re.compile(r"[0-9]+")  # str.isdigit also accepts ² and ١
 LEADING_ZERO = re.compile(r"0[0-9]+")
 CURRENCY = re.compile(r"[$£¥€₹₽₩₺₴₪฿₫₱]|\b[A-Z]{3}\b")
 LONG_NUMBER = re.compile(r"[-+]?\d{16,}")  # more digits than a float holds
-PLAIN_NUMBER = parsing.PLAIN_NUMBER
+FLOAT_TEXT = parsing.FLOAT_TEXT
 TEXT_FORMATS: dict[parsing.NumberFormat, str] = {
     "percent": "percentages as text",
     "currency": "amounts of money as text",
-    "bound": "numbers with bounds",
+    "bound": "numbers with < or > (censored values)",
     "unit": "numbers with a unit",
-    "range": "ranges, read as their middle",
+    "range": "ranges, read as their midpoint",
 }
-PURE_FORMATS: tuple[parsing.NumberFormat, ...] = ("percent", "currency")  # no date reads so
-MAX_ODD_SHARE = 0.05  # share of rows with other text up to which a column holds numbers
-MAX_WORD_SHARE = 0.2  # the same for words without digits, such as ND
-MAX_ODD_TEXTS = 20  # distinct other texts in a column of numbers
-MAX_MIXED_CATEGORIES = 20  # most distinct values of a category that mixes words and numbers
+# Formats that are tried before dates, which never match them.
+FORMATS_BEFORE_DATES: tuple[parsing.NumberFormat, ...] = ("percent", "currency")
+MAX_UNPARSED_SHARE = 0.05  # share of rows whose text is no number, in a column of numbers
+MAX_UNPARSED_WORD_SHARE = 0.2  # the same for words without digits, such as ND
+MAX_UNPARSED_TEXTS = 20  # distinct texts that are no numbers, in a column of numbers
+MAX_CERTAIN_CATEGORIES = 20  # distinct texts up to which codes and long texts are a category
+MAX_CODES = 50  # distinct numbers up to which a column named like a code is a category
 MAX_LISTED_CATEGORIES = 100  # categories that a contract lists
 MIN_ROWS_PER_CATEGORY = 10  # mean rows for each category that a column with many categories needs
 MIN_PROSE_WORDS = 4  # mean words from which text counts as prose
 MIN_TITLE_WORDS = 2  # mean words from which unique texts are names or titles, and not ids
-UNSEEN_CHANCE = 0.005  # estimated probability of a new category from which unseen ones are allowed
+NEW_CATEGORY_PROBABILITY = 0.005  # estimated probability above which the reason mentions new ones
 
 
 def guess_column(
@@ -94,10 +97,11 @@ def guess_column(
     decimal: parsing.DecimalMark | None = None,
     day_first: bool | None = None,
 ) -> ColumnGuess:
-    """Infer a column's type from its values; its role is ``feature`` or ``dropped``.
+    """Infer a column's type from its values; its role becomes ``feature``, ``id`` or ``dropped``.
 
-    A column that cannot be a feature is dropped with a reason and a question. A column of texts
-    that are too many for categories stays a feature of type ``text``, for the draft to decide.
+    A column that cannot be a feature is dropped with a reason, and a question if the decision may
+    be wrong. Unique single words are an ``id``. A column of texts that are too many for categories
+    stays a feature of type ``text``, for the draft to decide.
 
     Parameters
     ----------
@@ -124,7 +128,7 @@ def guess_column(
         guess.contract_keys["type"] = "number" if present_values.dtype.kind in "fiub" else "text"
         guess.change_role("dropped", reason)
     elif present_values.dtype.kind == "m":
-        guess.change_role("dropped", "durations, which models cannot use")
+        guess.change_role("dropped", "durations, which are not supported")
     elif present_values.dtype.kind == "M" or all(
         isinstance(value, date) for value in _sample_distinct(present_values)
     ):
@@ -146,8 +150,8 @@ def count_words(texts: Sequence[str]) -> float:
     return float(np.mean([text.strip().count(" ") + 1 for text in texts[:1000]]))
 
 
-def find_spellings(values: pd.Series) -> dict[str, str]:
-    """Return words that differ from a more frequent one by capitals only, such as YES from yes.
+def find_case_variants(values: pd.Series) -> dict[str, str]:
+    """Map case variants to the most frequent form, such as YES to yes.
 
     Words of one or two letters are joined only where the column has longer ones, too: AA and Aa
     may be codes.
@@ -166,7 +170,7 @@ def find_spellings(values: pd.Series) -> dict[str, str]:
 
 
 def replace_values(values: pd.Series, replacements: Mapping[str, str]) -> pd.Series:
-    """Replace the values that are read as another one."""
+    """Replace case variants by their most frequent form."""
     if not replacements:
         return values
     texts = parsing.normalize_texts(values)
@@ -176,7 +180,7 @@ def replace_values(values: pd.Series, replacements: Mapping[str, str]) -> pd.Ser
 def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> list[str]:
     """Return missing-value markers: declared ones, and common ones in numeric columns."""
     markers = list(declared_markers)
-    for name in filter(lambda name: parsing.contains_text(frame[name]), frame):
+    for name in filter(lambda name: parsing.may_contain_text(frame[name]), frame):
         values = parsing.mask_missing_markers(frame[name], declared_markers)
         texts = _list_distinct_texts(values.dropna())
         column_markers = [
@@ -184,7 +188,8 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
         ]
         other_texts = [text for text in texts if text.lower() not in column_markers]
         is_numeric = bool(other_texts) and any(
-            _all_of_kind(other_texts, kind) for kind in ("number", "currency", "percent")
+            _all_match(other_texts, number_format)
+            for number_format in ("number", "currency", "percent")
         )
         if column_markers and is_numeric:
             markers += [text for text in texts if text.lower() in column_markers]
@@ -248,10 +253,9 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     elif (
         is_integer
         and CODE_NAME_PATTERN.search(guess.name)
-        and guess.n_distinct
-        <= max(MAX_MIXED_CATEGORIES, len(values) / MIN_ROWS_PER_CATEGORY / 2, 50)
+        and guess.n_distinct <= max(MAX_CODES, len(values) / MIN_ROWS_PER_CATEGORY / 2)
     ):
-        _guess_category(guess, values, "numbers that are codes, by the column's name")
+        _guess_category(guess, values, "integer codes, judging by the column name")
     else:
         guess.contract_keys |= {
             "type": "integer" if is_integer else "number",
@@ -279,13 +283,13 @@ def _guess_text(
         _guess_codes(guess, values, texts)
     elif _are_dotted_months(texts) or all(map(TIME_PATTERN.fullmatch, texts)):
         _guess_date_text(guess, values, texts, day_first)
-    elif _guess_numeric_text(guess, values, texts, decimal, PURE_FORMATS):
+    elif _guess_numeric_text(guess, values, texts, decimal, FORMATS_BEFORE_DATES):
         return
     elif len(date_texts) > len(texts) / 2 and not _are_seasons(texts):
         _guess_date_text(guess, values, texts, day_first)
     elif not (
         _guess_numeric_text(guess, values, texts, decimal)
-        or _guess_numbers_with_odd_texts(guess, values, texts, decimal)
+        or _guess_numbers_with_unparsed_texts(guess, values, texts, decimal)
     ):
         _guess_words_or_codes(guess, values, texts)
 
@@ -301,33 +305,33 @@ def _are_seasons(texts: list[str]) -> bool:
     return all(match and int(match[2]) == (int(match[1]) + 1) % 100 for match in matches)
 
 
-def _guess_numbers_with_odd_texts(
+def _guess_numbers_with_unparsed_texts(
     guess: ColumnGuess, values: pd.Series, texts: list[str], decimal: parsing.DecimalMark | None
 ) -> bool:
-    """Treat a column as numeric if its few other texts are missing values."""
-    plain_values, odd_texts = _split_odd_texts(values, texts)
-    if not odd_texts:
+    """Treat a column as numeric if few of its texts are no numbers; these become missing values."""
+    is_numeric, unparsed_texts = _split_unparsed_texts(values, texts)
+    if not unparsed_texts:
         return False
-    numeric_texts = _list_distinct_texts(values[plain_values])
-    if not _guess_numeric_text(guess, values[plain_values], numeric_texts, decimal):
+    numeric_texts = _list_distinct_texts(values[is_numeric])
+    if not _guess_numeric_text(guess, values[is_numeric], numeric_texts, decimal):
         return False
-    guess.markers = odd_texts
+    guess.markers = unparsed_texts
     guess.contract_keys["nullable"] = True
     guess.add_question(
-        "odd_texts",
-        count=int((~plain_values).sum()),
-        examples=", ".join(map(_shorten_value, odd_texts[:4])),
+        "unparsed_texts",
+        count=int((~is_numeric).sum()),
+        examples=", ".join(map(_shorten_value, unparsed_texts[:4])),
     )
     return True
 
 
 def _guess_words_or_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
-    n_numeric = sum(bool(PLAIN_NUMBER.fullmatch(text)) for text in texts)
+    n_numeric = sum(bool(FLOAT_TEXT.fullmatch(text)) for text in texts)
     if n_numeric == len(texts):  # numbers of more digits than a float holds
         return _guess_words(guess, values, texts)
-    if guess.n_distinct <= MAX_MIXED_CATEGORIES or n_numeric <= len(texts) / 2:
+    if guess.n_distinct <= MAX_CERTAIN_CATEGORIES or n_numeric <= len(texts) / 2:
         return _guess_words(guess, values, texts)
-    examples = [text for text in texts if not PLAIN_NUMBER.fullmatch(text)][:3]
+    examples = [text for text in texts if not FLOAT_TEXT.fullmatch(text)][:3]
     examples_text = ", ".join(map(_shorten_value, examples))
     guess.reason = f"codes of digits and letters, such as {examples_text}"
     if guess.n_distinct == len(values):  # they name the row, and may number it
@@ -353,24 +357,24 @@ def _guess_numeric_text(
     """Treat texts as numbers if one format reads all of them; return whether one does."""
     if any(LONG_NUMBER.fullmatch(text) for text in texts):
         return False
-    reading = _find_number_reading(guess, texts, decimal, formats or tuple(TEXT_FORMATS))
-    if reading is None:
+    found_format = _find_number_format(guess, texts, decimal, formats or tuple(TEXT_FORMATS))
+    if found_format is None:
         return False
-    parse_keys, reason = reading
+    parse_keys, reason = found_format
     guess.contract_keys |= {"type": "number"} | parse_keys
     guess.reason = reason
     _guess_number(guess, values)
     return True
 
 
-def _find_number_reading(
+def _find_number_format(
     guess: ColumnGuess,
     texts: list[str],
     decimal: parsing.DecimalMark | None,
     formats: Sequence[parsing.NumberFormat],
 ) -> tuple[dict[str, str], str] | None:
     """Return the contract's keys and the reason of the first format that reads all texts."""
-    if all(PLAIN_NUMBER.fullmatch(text) for text in texts) and decimal != ",":
+    if all(FLOAT_TEXT.fullmatch(text) for text in texts) and decimal != ",":
         return {}, ""
     marks = parsing.find_decimal_marks(texts)
     if marks:
@@ -378,25 +382,27 @@ def _find_number_reading(
         if len(marks) == 2 and decimal is None:
             _ask_decimal(guess, texts, mark)
         return _make_number_keys("number", mark), "numbers with separators"
-    for kind in formats:
-        if kind == "percent" and not any("%" in text for text in texts):
+    for number_format in formats:
+        if number_format == "percent" and not any("%" in text for text in texts):
             continue
-        if kind == "unit" and len({_find_unit(text) for text in texts}) > 1:
+        if number_format == "unit" and len({_find_unit(text) for text in texts}) > 1:
             continue
         for mark in (".", ","):
-            if _are_numbers(texts, kind, mark):
-                if kind in ("unit", "bound", "range"):
-                    example = next(text for text in texts if not PLAIN_NUMBER.fullmatch(text))
-                    number = parsing.parse_number(example, kind, mark)
-                    guess.add_question("parsed", example=example, number=number, parse=kind)
-                if kind == "currency" and len(currencies := _find_currencies(texts)) > 1:
+            if _are_numbers(texts, number_format, mark):
+                if number_format in ("unit", "bound", "range"):
+                    example = next(text for text in texts if not FLOAT_TEXT.fullmatch(text))
+                    number = parsing.parse_number(example, number_format, mark)
+                    guess.add_question(
+                        "parsed", example=example, number=number, parse=number_format
+                    )
+                if number_format == "currency" and len(currencies := _find_currencies(texts)) > 1:
                     guess.add_question("currencies", examples=", ".join(currencies[:4]))
-                return _make_number_keys(kind, mark), TEXT_FORMATS[kind]
+                return _make_number_keys(number_format, mark), TEXT_FORMATS[number_format]
     return None
 
 
-def _make_number_keys(kind: str, mark: str) -> dict[str, str]:
-    return {"parse": kind} | ({"decimal": mark} if mark == "," else {})
+def _make_number_keys(number_format: str, mark: str) -> dict[str, str]:
+    return {"parse": number_format} | ({"decimal": mark} if mark == "," else {})
 
 
 def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
@@ -421,24 +427,25 @@ def _find_unit(text: str) -> str:
     return match[0].strip().lower() if match else ""
 
 
-def _split_odd_texts(values: pd.Series, texts: list[str]) -> tuple[pd.Series, list[str]]:
-    """Split off the few texts that are not numbers: a mask of the other rows, and the texts."""
-    odd_texts = [
+def _split_unparsed_texts(values: pd.Series, texts: list[str]) -> tuple[pd.Series, list[str]]:
+    """Find the few texts that are not numbers: a mask of the other rows, and the texts."""
+    unparsed_texts = [
         text
         for text in texts
         if all(
-            np.isnan(parsing.parse_number(text, kind, ".")) for kind in ("number", *TEXT_FORMATS)
+            np.isnan(parsing.parse_number(text, number_format, "."))
+            for number_format in ("number", *TEXT_FORMATS)
         )
     ]
     stripped = values.map(lambda value: str(value).strip())
-    plain_values = ~stripped.isin(odd_texts)
+    is_numeric = ~stripped.isin(unparsed_texts)
     is_rare = (
-        0 < len(odd_texts) <= MAX_ODD_TEXTS
-        and 1 - plain_values.mean()
-        <= max(MAX_ODD_SHARE, MAX_WORD_SHARE if _are_words(odd_texts) else 0)
-        and plain_values.any()
+        0 < len(unparsed_texts) <= MAX_UNPARSED_TEXTS
+        and 1 - is_numeric.mean()
+        <= max(MAX_UNPARSED_SHARE, MAX_UNPARSED_WORD_SHARE if _are_words(unparsed_texts) else 0)
+        and is_numeric.any()
     )
-    return plain_values, odd_texts if is_rare else []
+    return is_numeric, unparsed_texts if is_rare else []
 
 
 def _are_words(texts: list[str]) -> bool:
@@ -448,7 +455,7 @@ def _are_words(texts: list[str]) -> bool:
 def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
     mean_words = count_words(texts)
     example = f"such as {_shorten_value(texts[0])}"
-    if guess.n_distinct > MAX_MIXED_CATEGORIES and mean_words >= MIN_PROSE_WORDS:
+    if guess.n_distinct > MAX_CERTAIN_CATEGORIES and mean_words >= MIN_PROSE_WORDS:
         guess.reason = f"free text of {mean_words:.0f} words on average, {example}"
     elif guess.n_distinct == len(values) and not guess.missing_share:
         guess.reason = f"a different text in each row, {example}"
@@ -459,14 +466,17 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
         and len(values) / guess.n_distinct < MIN_ROWS_PER_CATEGORY
     ):
         rows_per_text = len(values) / guess.n_distinct
-        guess.reason = f"{guess.n_distinct:,} texts of {rows_per_text:.1f} rows each, {example}"
+        guess.reason = (
+            f"{guess.n_distinct:,} distinct texts, {rows_per_text:.1f} rows each on average, "
+            f"{example}"
+        )
     else:
         _guess_category(guess, values, "words")
 
 
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
-    if replacements := find_spellings(values) if parsing.contains_text(values) else {}:
-        guess.add_question("spellings", replacements=replacements)
+    if replacements := find_case_variants(values) if parsing.may_contain_text(values) else {}:
+        guess.add_question("case_variants", replacements=replacements)
         guess.contract_keys["replacements"] = replacements
         values = replace_values(values, replacements)
     counts = count_values(parsing.normalize_texts(values))
@@ -484,15 +494,15 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
         guess.reason += ", too many to list"
     # Good-Turing estimate (Good, 1953): the share of values that occur once estimates the
     # probability that the next value is new.
-    if singleton_count / len(values) > UNSEEN_CHANCE:
+    if singleton_count / len(values) > NEW_CATEGORY_PROBABILITY:
         guess.reason += f"; {singleton_count} occur once, so new ones are likely"
 
 
 def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None:
     timestamps = dates.parse_timestamps(values, date_format)
-    if date_format in TIMES:
+    if date_format in TIME_FORMATS:
         guess.contract_keys |= {"type": "date", "format": date_format, "date_parts": ["hour"]}
-        guess.reason = f"times of day as {date_format}, of which the model sees the hour"
+        guess.reason = f"times of day as {date_format}, of which only the hour is a feature"
         return
     part_names: list[str] = ["days"]
     part_names += [
@@ -511,16 +521,16 @@ def _guess_date(guess: ColumnGuess, values: pd.Series, date_format: str) -> None
 def _guess_date_text(
     guess: ColumnGuess, values: pd.Series, texts: list[str], day_first: bool | None
 ) -> None:
-    no_dates = [text for text in texts if NO_DATE_PATTERN.fullmatch(text)]
-    texts = [text for text in texts if text not in no_dates]
+    sentinel_dates = [text for text in texts if SENTINEL_DATE_PATTERN.fullmatch(text)]
+    texts = [text for text in texts if text not in sentinel_dates]
     date_format = _find_date_format(guess, texts, day_first)
     if date_format is None:
         return
-    if no_dates:
-        is_no_date = values.map(lambda value: str(value).strip()).isin(no_dates)
-        examples = ", ".join(no_dates[:3])
-        guess.add_question("sentinel_dates", examples=examples, count=int(is_no_date.sum()))
-        guess.markers, values = no_dates, values[~is_no_date]
+    if sentinel_dates:
+        is_sentinel = values.map(lambda value: str(value).strip()).isin(sentinel_dates)
+        examples = ", ".join(sentinel_dates[:3])
+        guess.add_question("sentinel_dates", examples=examples, count=int(is_sentinel.sum()))
+        guess.markers, values = sentinel_dates, values[~is_sentinel]
         guess.contract_keys["nullable"] = True
     _guess_date(guess, values, date_format)
 
@@ -600,16 +610,18 @@ def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Seri
     )
 
 
-def _all_of_kind(texts: list[str], kind: parsing.NumberFormat) -> bool:
+def _all_match(texts: list[str], number_format: parsing.NumberFormat) -> bool:
     """Return whether all texts are numbers, percentages (with a % sign) or currency amounts."""
-    if kind == "percent" and not any("%" in text for text in texts):
+    if number_format == "percent" and not any("%" in text for text in texts):
         return False
-    return _are_numbers(texts, kind, ".") or _are_numbers(texts, kind, ",")
+    return _are_numbers(texts, number_format, ".") or _are_numbers(texts, number_format, ",")
 
 
-def _are_numbers(texts: list[str], kind: parsing.NumberFormat, mark: parsing.DecimalMark) -> bool:
+def _are_numbers(
+    texts: list[str], number_format: parsing.NumberFormat, mark: parsing.DecimalMark
+) -> bool:
     """Whether a format reads all texts as numbers."""
-    return not any(np.isnan(parsing.parse_number(text, kind, mark)) for text in texts)
+    return not any(np.isnan(parsing.parse_number(text, number_format, mark)) for text in texts)
 
 
 def _list_distinct_texts(values: pd.Series) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from modelbook.contract.parsing import contains_text
+from modelbook.contract.parsing import may_contain_text
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -91,7 +91,7 @@ def _score_features(values: pd.DataFrame, target: pd.Series, is_classification: 
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     numbers = [
-        pd.factorize(values[name])[0] if contains_text(values[name]) else values[name]
+        pd.factorize(values[name])[0] if may_contain_text(values[name]) else values[name]
         for name in values
     ]
     feature_matrix = np.column_stack(numbers).astype("float64")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modelbook import config, dataset
 from modelbook.contract.file_layout import FileLayout
-from modelbook.contract.parsing import DecimalMark, contains_text
+from modelbook.contract.parsing import DecimalMark, may_contain_text
 from modelbook.dataset import database, excel
 from modelbook.draft import writer
 from modelbook.draft.book import BookDraft, DraftOptions, draft_book
@@ -194,7 +194,7 @@ def _ask_about_encoding(
     """Ask about a guessed encoding, with words that show whether it is right."""
     if found_layout.encoding in (*UNICODE_ENCODINGS, None) or base_layout.encoding:
         return []
-    cells = [frame[name].head(MAX_EXAMPLE_ROWS) for name in frame if contains_text(frame[name])]
+    cells = [frame[name].head(MAX_EXAMPLE_ROWS) for name in frame if may_contain_text(frame[name])]
     texts = [*frame.columns, *(cell for column in cells for cell in column.dropna().unique())]
     examples = [text[:30] for text in texts if isinstance(text, str) and not text.isascii()][:4]
     return [Question("encoding", "file", {"encoding": found_layout.encoding, "examples": examples})]

@@ -132,14 +132,16 @@ def find_excluded_rows(
                 {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
             )
         )
-    replacements = column_types.find_spellings(values) if parsing.contains_text(values) else {}
+    replacements = (
+        column_types.find_case_variants(values) if parsing.may_contain_text(values) else {}
+    )
     if replacements:
-        questions.append(Question("spellings", target, {"replacements": replacements}))
+        questions.append(Question("case_variants", target, {"replacements": replacements}))
     values = column_types.replace_values(values, replacements)
     counts = count_values(parsing.normalize_texts(values.dropna()))
     rare_classes = [str(name) for name in counts.index[counts == 1]]
     is_classification = task in ("binary", "multiclass") or (
-        task is None and parsing.contains_text(values) and len(counts) <= MAX_CLASSES
+        task is None and parsing.may_contain_text(values) and len(counts) <= MAX_CLASSES
     )
     if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
         return is_excluded, TargetDecisions(

@@ -28,7 +28,7 @@ from sklearn.base import BaseEstimator
 from modelbook import dataset, tasks
 from modelbook.atomic import atomic_write
 from modelbook.contract import Contract
-from modelbook.contract.parsing import contains_text
+from modelbook.contract.parsing import may_contain_text
 from modelbook.dataset import bundled
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.errors import ModelbookError, WorkbenchError
@@ -279,7 +279,7 @@ def _write_conversions(
         source = f'table[table["{contract.time}"] <= {train_until!r}]'
     order = f".sort_values({contract.key!r}, ignore_index=True)" if contract.key else ".copy()"
     lines = [f"rows = {source}{order}"]
-    texts = [name for name in expected if contains_text(expected[name])]
+    texts = [name for name in expected if may_contain_text(expected[name])]
     codes = [name for name in texts if is_numeric_dtype(table[name])]
     if codes:
         lines += [

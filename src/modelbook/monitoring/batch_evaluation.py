@@ -12,7 +12,7 @@ import pandas as pd
 from modelbook import tasks
 from modelbook.config import Monitor
 from modelbook.contract import Contract
-from modelbook.contract.parsing import contains_text
+from modelbook.contract.parsing import may_contain_text
 from modelbook.evaluation import metrics_ci
 from modelbook.evaluation.metrics_ci import evaluate_metrics
 from modelbook.formatting import format_code
@@ -534,7 +534,7 @@ def _encode_entities(batch: pd.DataFrame, contract: Contract) -> Any:
     entity_ids = contract.entity_ids(batch)
     codes = (
         pd.factorize(entity_ids)[0]
-        if contains_text(entity_ids) or entity_ids.isna().any()
+        if may_contain_text(entity_ids) or entity_ids.isna().any()
         else entity_ids.to_numpy()
     )
     return np.where(entity_ids.isna(), -1 - np.arange(len(batch)), codes)

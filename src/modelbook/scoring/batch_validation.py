@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from modelbook.contract.parsing import DecimalMark, contains_text, mask_missing_markers
+from modelbook.contract.parsing import DecimalMark, mask_missing_markers, may_contain_text
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def validate_rows(
         _check_type(name, rows[name].type)
         values, positions = _factorize_column(rows[name])
         values = mask_missing_markers(
-            column.clean_cells(values, decimal) if contains_text(values) else values,
+            column.clean_cells(values, decimal) if may_contain_text(values) else values,
             contract.missing,
         )
         parsed = column.parse_values(values)

@@ -12,7 +12,7 @@ import orjson
 
 from modelbook.contract import Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark
-from modelbook.contract.text_layout import UTF16_MARKS, find_text_layout
+from modelbook.contract.text_layout import UTF16_BOMS, find_text_layout
 from modelbook.errors import DataError
 from modelbook.formatting import format_count
 from modelbook.serving.http_request import (
@@ -85,7 +85,7 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
     """Read column names, cells and decimal mark of an upload."""
     layout, text = contract.file, ""
     encodings = ["utf-8-sig", *([layout.encoding] if layout.encoding else [])]
-    if body.startswith(UTF16_MARKS):
+    if body.startswith(UTF16_BOMS):
         encodings = ["utf-16"]
     for encoding in encodings:
         try:

@@ -25,8 +25,8 @@ from typing_extensions import TypedDict
 from modelbook.contract.parsing import (
     MISSING_VALUE_TEXTS,
     DecimalMark,
+    parse_float_text,
     parse_number,
-    read_plain_number,
 )
 from modelbook.formatting import format_count
 from modelbook.serving.http_request import (
@@ -98,7 +98,7 @@ class CellParser(dict[str, Any]):
         if self._is_boolean and text.lower() in ("true", "false"):
             return text.lower() == "true"
         if self._decimal == ".":
-            number = read_plain_number(text)
+            number = parse_float_text(text)
         else:
             number = parse_number(text, "number", self._decimal)
         return number if math.isfinite(number) else text
