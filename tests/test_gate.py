@@ -281,9 +281,10 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
 def test_regression_criteria_are_relative_to_error_scale() -> None:
     task = Regression(Contract.model_validate(CONTRACT))
     task.classes = []  # of a number
-    row = {"value": 60, "low": 40, "high": 80, "baseline": 200}
+    row = {"value": 60, "low": 40, "high": 80}
+    baselines = {"r2": 0, "rmse": 250, "calibration_in_the_large": 150}  # SD 200, off by 150
     metrics = {
-        "evaluation": [{**row, "metric": name} for name in ("r2", "rmse", "calibration_in_the_large")], "gain": (1, 0.5, 2),
+        "evaluation": [{**row, "metric": name, "baseline": value} for name, value in baselines.items()], "gain": (1, 0.5, 2),
         "gaps": [{"slice": "colour", "value": "11", "reference": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "group_metric": 55, "reference_metric": 50}],
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))

@@ -32,7 +32,13 @@ from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric
-from modelbook.tasks.scored_rows import IDENTITY, ScoredRows, bootstrap_counts, jackknife_ci
+from modelbook.tasks.scored_rows import (
+    IDENTITY,
+    ScoredRows,
+    bootstrap_counts,
+    compute_baseline_score,
+    jackknife_ci,
+)
 from modelbook.training.experiment import Experiment
 from modelbook.training.tuning import FoldTask, tune_family
 
@@ -345,6 +351,33 @@ def test_gain_over_baseline_is_in_units_of_each_metric(case: dict[str, Any]) -> 
     )
     assert (result["low"] <= result["value"]).all()
     assert (result["value"] <= result["high"]).all()
+
+
+def test_baseline_predicts_what_the_training_rows_show(case: dict[str, Any]) -> None:
+    task, scored = case["task"], case["scored"]
+    is_train = scored.entity % 2 == 0
+    train, holdout = scored.select(is_train), scored.select(~is_train)
+    n_scores = scored.score[:1].size
+    result = metrics_ci.evaluate_metrics(
+        holdout,
+        task.metric_functions(),
+        baseline_score=compute_baseline_score(train.outcome, n_scores),
+        **CHANCE,
+    ).set_index("metric")
+    constant = np.full_like(
+        holdout.score, train.to_baseline().score[0] if n_scores > 1 else train.outcome.mean()
+    )
+    expected = task.metric_functions()[task.baseline_metric](
+        holdout.outcome, constant, np.ones(len(holdout))
+    )
+    assert result.loc[task.baseline_metric, "baseline"] == pytest.approx(expected)
+    gain, *_ = metrics_ci.compute_gain_over_baseline(
+        task, holdout, baseline_score=constant[0], **CHANCE
+    )
+    assert gain == pytest.approx(expected - result.loc[task.baseline_metric, "value"])
+    rows = {row["metric"]: row for row in result.reset_index().to_dict("records")}
+    spread = holdout.outcome.std() if task is AMOUNT else 1
+    assert task.measure_spread(rows) == pytest.approx(spread)
 
 
 def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[str, Any]) -> None:
@@ -737,6 +770,8 @@ def test_bias_is_described_with_its_direction(task: Task) -> None:
     row = {"low": 0.0, "high": 0.0, "reference": 0.0, "baseline": 2.0}
     rows = {name: {**row, "value": 1.0} for name in task.metric_functions(0.5)}
     opposite = {name: {**row, "value": -1.0} for name in task.metric_functions(0.5)}
+    for metric_rows in (rows, opposite):
+        metric_rows[task.calibration_metric]["baseline"] = 0.0
     (above, high), (below, low) = task.assess_calibration(rows), task.assess_calibration(opposite)
     assert above == -below > 0
     assert skeleton(high) != skeleton(low)

@@ -1228,7 +1228,13 @@ def final_results(
         experiment, params, ["lr", "nb"], "roc_auc", report_progress=ignore_progress
     )
     scored = TASK.score_rows(final.pipeline, holdout)
-    table = evaluate_metrics(scored, final.metric_functions(TASK), resamples=100, seed=1)
+    table = evaluate_metrics(
+        scored,
+        final.metric_functions(TASK),
+        baseline_score=final.baseline_score,
+        resamples=100,
+        seed=1,
+    )
     result = measure_importance(TASK, final.pipeline, holdout, seed=1, repeats=2)
     slices = metrics_ci.evaluate_slices(
         TASK, scored, holdout, final.threshold, min_rows=50, resamples=100, seed=1
@@ -1296,7 +1302,9 @@ def test_registered_model_is_refitted_on_train_and_holdout(
     )
 
 
-def test_version_stores_evaluation_results(final_results: dict[str, Any]) -> None:
+def test_version_stores_evaluation_results(
+    final_results: dict[str, Any], train: pd.DataFrame
+) -> None:
     result = final_results["parts"]["metrics"]
     assert result["rows"] == {"train": 600, "holdout": 300}
     assert result["evaluation"] == final_results["table"].to_dict("records")
@@ -1304,6 +1312,19 @@ def test_version_stores_evaluation_results(final_results: dict[str, Any]) -> Non
     assert 0 < low < value < high
     loss = final_results["table"].set_index("metric").loc["log_loss"]
     assert value == pytest.approx(loss["baseline"] - loss["value"])
+    base_rate = train["happened"].mean()
+    scored = final_results["scored"]
+    assert base_rate != scored.outcome.mean()
+    assert result["baseline_score"] == pytest.approx(base_rate)
+    assert loss["baseline"] == pytest.approx(
+        sk.log_loss(scored.outcome, np.full(len(scored), base_rate))
+    )
+    [dummy] = (
+        row
+        for row in result["baseline_comparison"]
+        if row["candidate"] == "baseline" and row["metric"] == "log_loss"
+    )
+    assert dummy["value"] == pytest.approx(loss["baseline"])
     assert max(result["importance"], key=result["importance"].get) == "size"
     assert {row["slice"] for row in result["slices"]} == {"group", "colour"}
     assert {row["slice"] for row in result["gaps"]} == {"group"}  # the sensitive column only

@@ -623,8 +623,8 @@ def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval 
     rows = {row["metric"]: row for row in evaluation}
     if task.calibration_metric not in rows:
         return None
-    reference = rows[task.baseline_metric]["baseline"]
-    return _to_normalized_interval(task, rows[task.calibration_metric], "value", reference)
+    calibration = rows[task.calibration_metric]
+    return _to_normalized_interval(task, calibration, "value", task.measure_spread(rows))
 
 
 def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def compare_with_baseline(
     scored: ScoredRows,
     simple_model: tuple[str, ScoredRows] | None,
     *,
+    baseline_score: Any = None,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -38,6 +39,8 @@ def compare_with_baseline(
         The final model.
     simple_model : pair of str and ScoredRows, or None
         The simple model; None if the final model is itself simple.
+    baseline_score : optional
+        The baseline's constant prediction; by default that of these rows.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def compare_with_baseline(
     options = {"resamples": resamples, "seed": seed}
     names = list(dict.fromkeys((task.headline_metric, task.baseline_metric)))
     metrics = {metric: task.metric_functions()[metric] for metric in names}
-    candidates = [(MODEL, model_name, scored), (BASELINE, BASELINE, scored.to_baseline())]
+    baseline = scored.to_baseline(baseline_score)
+    candidates = [(MODEL, model_name, scored), (BASELINE, BASELINE, baseline)]
     if simple_model:
         candidates.insert(1, (SIMPLE, *simple_model))
     rows: list[dict[str, Any]] = []

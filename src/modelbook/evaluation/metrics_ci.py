@@ -37,29 +37,40 @@ from modelbook.tasks.scored_rows import (
 
 
 def evaluate_metrics(
-    scored: ScoredRows, metrics: dict[str, MetricFunction], *, resamples: int, seed: int
+    scored: ScoredRows,
+    metrics: dict[str, MetricFunction],
+    *,
+    baseline_score: Any = None,
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Evaluate every metric with its interval, and the same metric of the constant baseline.
 
     The baseline of an expected cost is the cheapest decision that is the same for all rows.
+
+    Parameters
+    ----------
+    baseline_score : optional
+        The constant prediction, from ``compute_baseline_score`` of the training outcomes; by
+        default that of these rows.
 
     Returns
     -------
     DataFrame
         Columns ``metric, value, low, high, baseline``.
     """
-    baseline_score, unit_weights = scored.to_baseline().score, np.ones(len(scored))
+    baseline, unit_weights = scored.to_baseline(baseline_score).score, np.ones(len(scored))
     rows = []
     for name, metric in metrics.items():
         value, low, high = compute_metric_with_ci(
             name, metric, scored, resamples=resamples, seed=seed
         )
-        baseline = (
+        baseline_value = (
             metric.compute_baseline(scored.outcome)
             if isinstance(metric, CostMetric)
-            else metric(scored.outcome, baseline_score, unit_weights)
+            else metric(scored.outcome, baseline, unit_weights)
         )
-        rows.append((name, value, low, high, baseline))
+        rows.append((name, value, low, high, baseline_value))
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
 
 
@@ -73,10 +84,14 @@ COLUMN_FORMATS = dict.fromkeys(("value", "low", "high", "baseline"), format_metr
 
 
 def compute_gain_over_baseline(
-    task: Task, scored: ScoredRows, *, resamples: int, seed: int
+    task: Task, scored: ScoredRows, *, baseline_score: Any = None, resamples: int, seed: int
 ) -> tuple[float, float, float]:
-    """Improvement over the baseline in the task's ``baseline_metric``: value, low, high."""
-    metric, baseline = task.metric_functions()[task.baseline_metric], scored.to_baseline()
+    """Improvement over the baseline in the task's ``baseline_metric``: value, low, high.
+
+    ``baseline_score`` is that of ``evaluate_metrics``.
+    """
+    metric = task.metric_functions()[task.baseline_metric]
+    baseline = scored.to_baseline(baseline_score)
 
     def compute_gain(weight: np.ndarray) -> Any:
         return metric(baseline.outcome, baseline.score, weight) - metric(

@@ -342,7 +342,10 @@ def _measure_here(
     metrics = candidate.metrics
     threshold, scored = metrics["threshold"], shared.candidate
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
-    evaluation = metrics_ci.evaluate_metrics(scored, task.metric_functions(threshold), **options)
+    baseline_score = metrics.get("baseline_score")
+    evaluation = metrics_ci.evaluate_metrics(
+        scored, task.metric_functions(threshold), baseline_score=baseline_score, **options
+    )
     gaps = fairness.measure_fairness_gaps(
         task,
         scored,
@@ -354,7 +357,9 @@ def _measure_here(
     )
     return metrics | {
         "evaluation": evaluation.to_dict("records"),
-        "gain": metrics_ci.compute_gain_over_baseline(task, scored, **options),
+        "gain": metrics_ci.compute_gain_over_baseline(
+            task, scored, baseline_score=baseline_score, **options
+        ),
         "gaps": gaps.to_dict("records"),
     }
 

@@ -330,6 +330,10 @@ class Task(ABC):
         """Make a metric's value unitless, relative to ``reference``; rates are unchanged."""
         return value
 
+    def measure_spread(self, rows: MetricRows) -> float:
+        """Standard deviation of a numeric outcome, from the baseline's metrics; 1 for classes."""
+        return 1.0
+
     def estimate_headline_metric(
         self, score: np.ndarray, reference: ScoredRows
     ) -> EstimatedMetric | None:

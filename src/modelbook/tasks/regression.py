@@ -198,6 +198,10 @@ class Regression(Task):
     def normalize_metric(self, value: float, reference: float) -> float:
         return value / reference if reference else float("nan")
 
+    def measure_spread(self, rows: MetricRows) -> float:
+        rmse, bias = (rows[name]["baseline"] for name in ("rmse", self.calibration_metric))
+        return float(np.sqrt(max(rmse**2 - bias**2, 0.0)))
+
     def make_drift_frame(self, score: np.ndarray, outcome: Any) -> tuple[pd.DataFrame, list[str]]:
         return pd.DataFrame({"score": score, "outcome": outcome}), ["score", "outcome"]
 
@@ -222,8 +226,8 @@ class Regression(Task):
         return f"{max_drop:.0%}"
 
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
-        """In standard deviations of the outcome, which is the baseline's RMSE."""
-        bias, spread = rows[self.calibration_metric]["value"], rows["rmse"]["baseline"]
+        """In standard deviations of the outcome."""
+        bias, spread = rows[self.calibration_metric]["value"], self.measure_spread(rows)
         relative_bias = bias / spread if spread else 0.0
         direction = "high" if bias > 0 else "low"
         return relative_bias, (

@@ -88,16 +88,11 @@ class ScoredRows:
         mask = np.asarray(mask, dtype=bool)
         return ScoredRows(self.outcome[mask], self.score[mask], self.entity[mask])
 
-    def to_baseline(self) -> ScoredRows:
-        """The same rows with a constant score: the base rate, the class shares, or the mean."""
-        return ScoredRows(
-            self.outcome, np.full(self.score.shape, self._baseline_score()), self.entity
-        )
-
-    def _baseline_score(self) -> Any:
-        if self.score.ndim == 1:
-            return self.outcome.mean()
-        return np.bincount(self.outcome, minlength=self.score.shape[1]) / len(self)
+    def to_baseline(self, score: Any = None) -> ScoredRows:
+        """The same rows with a constant score, by default that of their own outcomes."""
+        if score is None:
+            score = compute_baseline_score(self.outcome, self.score.size // max(len(self), 1))
+        return ScoredRows(self.outcome, np.full(self.score.shape, score), self.entity)
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -117,6 +112,16 @@ class ScoredRows:
             return True
         fewest = MIN_CLASS_ENTITIES if self.score.ndim == 1 else MIN_ENTITIES_OF_SEVERAL
         return len(np.unique(self.outcome)) > 1 and self.count_class_entities() >= fewest
+
+
+def compute_baseline_score(outcome: np.ndarray, n_scores: int = 1) -> Any:
+    """Score of the constant baseline: the base rate or the mean, or the shares of many classes.
+
+    ``n_scores`` is the number of scores of a row: one per class with more than two classes.
+    """
+    if n_scores == 1:
+        return float(outcome.mean())
+    return np.bincount(outcome, minlength=n_scores) / len(outcome)
 
 
 def assign_quantile_bins(values: np.ndarray, n_bins: int) -> np.ndarray:

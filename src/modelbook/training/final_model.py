@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
@@ -29,7 +30,7 @@ from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER
 from modelbook.tasks.metrics import MetricFunction
-from modelbook.tasks.scored_rows import ScoredRows
+from modelbook.tasks.scored_rows import ScoredRows, compute_baseline_score
 from modelbook.training import stacking
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import STEP_COLUMNS, search_model
@@ -70,6 +71,8 @@ class FinalModel:
         Strategy of the holdout and the folds.
     out_of_fold : ScoredRows or None
         Out-of-fold predictions of the training rows.
+    baseline_score : float, ndarray or None
+        Constant prediction of the baseline: base rate, class shares or mean of the training rows.
     """
 
     name: str
@@ -86,6 +89,7 @@ class FinalModel:
     split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
     out_of_fold: ScoredRows | None = None
     feature_ranking: FeatureRanking | None = None
+    baseline_score: Any = None
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
@@ -105,6 +109,7 @@ class FinalModel:
             self.name,
             scored,
             self._score_simple_model(task, rows),
+            baseline_score=self.baseline_score,
             resamples=resamples,
             seed=seed,
         )
@@ -252,6 +257,7 @@ def fit_final_model(
         experiment.split_strategy,
         scored,
         find_best_ranking(experiment.task, *train) if costs.flags_rows else None,
+        compute_baseline_score(train[1].to_numpy(), scored.score[:1].size),
     )
 
 
@@ -302,6 +308,7 @@ def refit_and_package(
         "metrics": {
             "name": final_model.name,
             "threshold": final_model.threshold,
+            "baseline_score": np.asarray(final_model.baseline_score).tolist(),
             "split": final_model.split_strategy.name,
             "split_rule": split_rule,
             **_describe_rows(contract, train, holdout),
@@ -365,7 +372,9 @@ def _measure_on_holdout(
     return {
         "prediction_interval": interval.to_dict() if interval else None,
         "calibration": curve.to_dict("records"),
-        "gain": metrics_ci.compute_gain_over_baseline(task, scored, **options),
+        "gain": metrics_ci.compute_gain_over_baseline(
+            task, scored, baseline_score=final_model.baseline_score, **options
+        ),
         "slice_rows": params.slice_rows,
         "gaps": gaps[is_sensitive].to_dict("records"),
         "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
