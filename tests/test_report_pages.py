@@ -581,6 +581,8 @@ def test_shap_figure_describes_size_direction_and_odds() -> None:
     neighbour = [text.get_text() for text in figure.figure.axes[0].texts]
     first, second = (text for text in neighbour if text[0].isdigit())
     assert missing_facts(first, 0.4) == missing_facts(second, 0.1, "two") == []
+    assert "the log-odds of “sick”" in figure.caption  # and not "the prediction"
+    assert "prediction" not in figure.caption
     down = shap_values.shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
 

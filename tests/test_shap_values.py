@@ -250,6 +250,26 @@ def test_ensemble_is_explained_by_heaviest_model_that_has_shap_values(binary_cas
     assert "30%" in result.unit
 
 
+class IdentityCalibrator:
+    """Stands for a calibration of a single model."""
+
+
+def test_values_of_calibrated_model_are_named_as_those_before_calibration(
+    binary_case: Case,
+) -> None:
+    task, train, holdout = binary_case
+    member = fit_pipeline(binary_case, LogisticRegression())
+    calibrated = StackedClassifier([member], IdentityCalibrator())
+    calibrated.fitted_ = [member]
+    plain, before = (
+        shap_values.compute_shap_values(task, pipeline, train, holdout, seed=1)
+        for pipeline in (member, calibrated)
+    )
+    pd.testing.assert_frame_equal(plain.table, before.table)
+    assert "calibration" in before.unit
+    assert "calibration" not in plain.unit
+
+
 class HalvingStep(BaseEstimator):
     """Makes one column of one, or of two."""
 

@@ -10,7 +10,7 @@ sums do not reproduce the model's outputs, there are none, and a reason is given
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -103,16 +103,24 @@ def _explain(
 ) -> ShapValues:
     """SHAP values of the pipeline, or of the first member of an ensemble that has any."""
     reasons = []
-    for member, weight in _list_members(pipeline):
+    for member, weight, is_calibrated in _list_members(pipeline):
         try:
-            return _explain_member(task, member, weight, train, rows, seed)
+            result = _explain_member(task, member, train, rows, seed)
         except _NotExplainable as reason:
             reasons.append(reason)
+        else:
+            return replace(result, unit=_qualify_unit(result.unit, weight, is_calibrated))
     raise reasons[0]
 
 
+def _qualify_unit(unit: str, weight: float, is_calibrated: bool) -> str:
+    """Name the part of the model that the output is of: it may not be the prediction."""
+    member = f" in the model with {weight:.0%} of the ensemble's weight" if weight < 1 else ""
+    return f"{unit}{member}{' before calibration' if is_calibrated else ''}"
+
+
 def _explain_member(
-    task: Task, pipeline: Any, weight: float, train: pd.DataFrame, rows: pd.DataFrame, seed: int
+    task: Task, pipeline: Any, train: pd.DataFrame, rows: pd.DataFrame, seed: int
 ) -> ShapValues:
     if not hasattr(pipeline, "steps") or hasattr(pipeline.steps[-1][1], "estimators"):
         raise _NotExplainable(
@@ -124,8 +132,6 @@ def _explain_member(
     sample = _sample_rows(rows, _count_affordable_rows(explainer), seed)
     model_input = preprocessing.transform(sample)
     raw_outputs, unit = _predict_raw_outputs(task, model, model_input)
-    if weight < 1:
-        unit = f"{unit} in the model with {weight:.0%} of the ensemble's weight"
     contributions = explainer.compute(model_input)
     _check_sums(contributions, raw_outputs)
     expected_values, values = contributions[0, -1], contributions[:, :-1]
@@ -139,19 +145,21 @@ def _explain_member(
     )
 
 
-def _list_members(model: Any, weight: float = 1.0) -> list[tuple[Any, float]]:
-    """The pipelines of a weighted mean, which may be calibrated, with weights; largest first."""
+def _list_members(
+    model: Any, weight: float = 1.0, is_calibrated: bool = False
+) -> list[tuple[Any, float, bool]]:
+    """The pipelines of a weighted mean, with weight and whether calibrated; largest first."""
     if not hasattr(model, "meta_model"):
-        return [(model, weight)]
-    is_calibrated = type(model.meta_model).__name__.endswith("Calibrator")
-    weights = [1.0] if is_calibrated else getattr(model.meta_model, "weights", None)
+        return [(model, weight, is_calibrated)]
+    is_calibrator = type(model.meta_model).__name__.endswith("Calibrator")
+    weights = [1.0] if is_calibrator else getattr(model.meta_model, "weights", None)
     if weights is None:
-        return [(model, weight)]
+        return [(model, weight, is_calibrated)]
     members = [
         entry
         for member, share in zip(model.fitted_, weights, strict=True)
         if share
-        for entry in _list_members(member, weight * float(share))
+        for entry in _list_members(member, weight * float(share), is_calibrated or is_calibrator)
     ]
     return sorted(members, key=lambda entry: -entry[1])
 

@@ -20,8 +20,8 @@ HIGH, LOW = "high", "low"  # the upper and the lower third of a feature's values
 LEVEL_COLORS = ((style.FAINT, ""), (style.ACCENT, LOW), (style.POSITIVE, HIGH))
 ARROWS = {HIGH: "↑", LOW: "↓"}
 ADDITIVITY_NOTE = (
-    "The SHAP values of a row add up to its prediction minus the mean prediction; they are not "
-    "causal effects."
+    "The SHAP values of a row add up to this output minus its mean over training rows; they are "
+    "not causal effects."
 )
 
 
@@ -34,7 +34,7 @@ def shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
     frame : pandas.DataFrame
         Columns ``feature, level, value, shap, class``: one row per feature, scored row and class.
     unit : str
-        Unit of the SHAP values.
+        The output that the SHAP values decompose: it may be that of one model of an ensemble.
     reason : str
         Why there is nothing to show.
     """
@@ -117,9 +117,9 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
     count = len(data) // len(table)
     caption = (
         f"A dot is a holdout row, {min(MAX_DOTS, count)} of {count:,} drawn: right of the line the "
-        "feature raised the prediction, left of it lowered it. Orange: high value of the feature "
-        "(upper third); blue: low value; grey: middle value, category or missing. Right: mean "
-        f"absolute SHAP value; ↑: the category with the highest SHAP values. {ADDITIVITY_NOTE}"
+        f"feature raised {unit}, left of it lowered it. Orange: high value of the feature (upper "
+        "third); blue: low value; grey: middle value, category or missing. Right: mean absolute "
+        f"SHAP value; ↑: the category with the highest SHAP values. {ADDITIVITY_NOTE}"
     )
     return Figure(
         figure,
@@ -150,10 +150,15 @@ def _annotate_sizes(ax: Any, features: pd.DataFrame) -> None:
         category = direction if direction not in (HIGH, LOW) else ""
         arrow = f"  ↑ {plotting.truncate(category, 16)}" if category else ""
         plotting.annotate_row(ax, row, format_metric(size) + arrow)
-        where = f", higher where it is {direction}" if direction else ""
+        where = f", {_describe_direction(direction)}" if direction else ""
         plotting.add_hover_row(
             ax, row, f"{feature}: mean absolute SHAP value {format_metric(size)}{where}"
         )
+
+
+def _describe_direction(direction: str) -> str:
+    """Describe the feature's values that go with the highest SHAP values."""
+    return f"higher for {direction} values" if direction in ARROWS else f"highest for {direction}"
 
 
 def _place_dots(points: pd.DataFrame, row: int, low: float, high: float) -> pd.DataFrame:
@@ -227,7 +232,7 @@ def _write_alt_text(table: pd.DataFrame, unit: str) -> str:
         else dict(zip(table["feature"], table["higher where"], strict=True))
     )
     direction_texts = {
-        name: f" (higher where it is {directions[name]})" if directions.get(name) else ""
+        name: f" ({_describe_direction(directions[name])})" if directions.get(name) else ""
         for name in sizes.index
     }
     qualifier = "on average over the classes" if table["class"].nunique() > 1 else "on average"
