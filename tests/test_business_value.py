@@ -432,7 +432,8 @@ def test_conclusive_gaps_come_first_and_open_ones_state_rows_needed(contract):
 
 
 def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract):
-    scaled = [make_gap("group", -10, 10, scale=50.0), make_gap("group", -2, 2, scale=50.0)]
+    error = {"metric": "mae", "scale": 50.0, "reference_metric": 50.0}
+    scaled = [make_gap("group", -10, 10, **error), make_gap("group", -2, 2, **error)]
     plain = [make_gap("group", -0.2, 0.2), make_gap("group", -0.04, 0.04)]
     regression, share = (
         fairness.summarize_gaps(contract, pd.DataFrame(rows), 0.1) for rows in (scaled, plain)
@@ -440,6 +441,14 @@ def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract
     assert [len(rows) for rows in regression.values()] == [0, 1, 1]
     [row], [expected] = regression["inconclusive"], share["inconclusive"]
     assert row["rows_needed"] == pytest.approx(expected["rows_needed"])
+
+
+def test_the_widened_interval_of_a_gap_ends_at_the_largest_possible_gap(contract):
+    table = pd.DataFrame([make_gap("flag", -0.3, 0.45), *[make_gap("group", -0.1, 0.1)] * 9])
+    result = fairness.summarize_gaps(contract, table, 0.1)
+    [row] = [row for row in result["inconclusive"] if row["slice"] == "flag"]
+    assert row["low"] < -0.3
+    assert row["high"] == 0.5  # of a recall of 50% in the reference, to 100%
 
 
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -268,7 +269,7 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     assert replace(evidence, scorer=EVIDENCE.scorer) == replace(
         EVIDENCE,
         slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
-        fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1)),),
+        fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1, bounds=(-0.5, 0.5))),),
     )
     metrics["scorer"]["proof"]["label_mismatches"] = 1
     assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
@@ -290,7 +291,9 @@ def test_regression_criteria_are_relative_to_error_scale() -> None:
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
     assert result.calibration == Interval(0.3, 0.2, 0.4)
     [(text, make_gap_criterion)] = result.fairness_gaps
-    assert make_gap_criterion == Interval(0.1, 0.08, 0.12)
+    assert make_gap_criterion == Interval(
+        0.1, 0.08, 0.12, bounds=(-1, inf)
+    )  # an error is 0 or more
     assert missing_facts(text, "MAE", 55, "colour 11", 50, "colour 2", 5) == []
 
 
@@ -331,6 +334,31 @@ def test_harm_criteria_share_one_error_rate() -> None:
     assert make_gap_criterion.widen(20).value - make_gap_criterion.widen(20).low == pytest.approx(
         0.09 * 3.023 / 1.96, abs=1e-3
     )
+
+
+def test_the_interval_of_a_gap_ends_at_the_largest_gap_that_is_possible() -> None:
+    gap = {
+        "slice": "flag", "value": "1", "reference": "0", "metric": "recall", "gap": 0.2, "low": -0.1,
+        "high": 0.45, "group_metric": 0.7, "reference_metric": 0.5,
+    }  # fmt: skip
+    metrics = {
+        "evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}],
+        "gain": (0.1, 0.05, 0.15),
+        "gaps": [gap],
+    }
+    task = tasks.get_task(Contract.model_validate(CONTRACT))
+    no_rows = pd.DataFrame(columns=["metric"])
+    [(_, interval)] = gather_evidence(task, metrics, 1, None, 0, no_rows).fairness_gaps
+    widened = interval.widen(20)
+    assert widened.high == 0.5
+    assert widened.low == pytest.approx(0.2 - 0.3 * 3.023 / 1.96, abs=1e-3)
+
+
+def test_a_gain_is_not_read_as_the_metric_itself() -> None:
+    criteria = criteria_by_subject(decide_with(NEXT))
+    assert "gain 0.1" in criteria["gain"].description
+    assert "gain 0.01" in criteria["difference"].description
+    assert "gain" not in criteria["quality"].description
 
 
 def test_comparison_power_states_rows_needed_for_margin() -> None:

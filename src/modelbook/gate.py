@@ -11,18 +11,18 @@ of cases. A criterion that cannot be evaluated is inconclusive.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import asdict, dataclass, replace
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
-from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
+from modelbook.tasks.metric_format import format_ci, format_metric, gap_range, metric_label
 from modelbook.tasks.power import (
     CRITICAL,
     NORMAL,
     POWER,
     compute_detectable_difference,
-    critical_value,
     standard_error,
+    widen_interval,
 )
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95% confidence interval."""
+    """A value with its 95% confidence interval, and the range of possible values."""
 
     value: float
     low: float
     high: float
+    bounds: tuple[float, float] = (-inf, inf)
 
     def __str__(self) -> str:
         return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
@@ -52,9 +53,8 @@ class Interval:
 
     def widen(self, n_intervals: int) -> Interval:
         """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
-        factor = critical_value(n_intervals) / CRITICAL
-        low, high = self.value - self.low, self.high - self.value
-        return Interval(self.value, self.value - factor * low, self.value + factor * high)
+        low, high = widen_interval(self.value, self.low, self.high, n_intervals, self.bounds)
+        return replace(self, low=low, high=high)
 
     @property
     def standard_error(self) -> float:
@@ -181,10 +181,7 @@ def gather_evidence(
             for row in slices
         ),
         fairness_gaps=tuple(
-            (
-                task.describe_gap(row),
-                _to_normalized_interval(task, row, "gap", row["reference_metric"]),
-            )
+            (task.describe_gap(row), _to_gap_interval(task, row))
             for row in metrics.get("gaps", [])
             if row["metric"] == task.fairness_metrics[0]
         ),
@@ -309,7 +306,7 @@ def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Crite
         Criterion(
             f"{evidence.metric_labels[1]} better than the baseline",
             "lower 95% bound of the gain above 0",
-            str(gain),
+            f"gain {gain}",
             gain.low > 0,
             describe_demonstration(gain, 0),
         ),
@@ -358,7 +355,10 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
         *criteria,
         _make_harm_criterion(
             f"slices not worse than {champion_name}",
-            _describe_each(evidence.slice_differences),
+            [
+                (f"{label}: gain {format_metric(interval.value)}", interval)
+                for label, interval in evidence.slice_differences
+            ],
             limits.max_slice_drop,
             "no slice has enough rows to compare",
             n_harms,
@@ -397,14 +397,14 @@ def _make_champion_criterion(evidence: Evidence, margin: float, has_few_rows: bo
         f"{evidence.metric_labels[2]} {'not worse' if margin >= 0 else 'better'} than "
         f"version {evidence.champion}"
     )
-    required = f"lower 95% bound at least {0 - margin:g}"
+    required = f"lower 95% bound of the gain at least {0 - margin:g}"
     if difference is None:
         return Criterion(name, required, "all outcomes are equal", False)
     is_undecided = has_few_rows and difference.low < -margin <= difference.high
     return Criterion(
         name,
         required,
-        str(difference),
+        f"gain {difference}",
         None if is_undecided else difference.low >= -margin,
         describe_power(difference, margin, evidence.paired_rows),
     )
@@ -442,13 +442,13 @@ def _make_consequence_criteria(
 
 
 def _make_ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
-    """Small losses of promotions add up: the first champion is a fixed reference."""
+    """Small losses of promotions add up, so the first champion is compared with, too."""
     difference = evidence.ancestor_difference
     return Criterion(
         f"{evidence.metric_labels[2]} not worse than the first champion, "
         f"version {evidence.ancestor}",
-        f"upper 95% bound at least {0 - margin:g}",
-        "no rows that neither was trained on" if difference is None else str(difference),
+        f"upper 95% bound of the gain at least {0 - margin:g}",
+        "no rows that neither was trained on" if difference is None else f"gain {difference}",
         None if difference is None else difference.high >= -margin,
         "" if difference is None else describe_detection(difference, margin, 1),
     )
@@ -614,9 +614,18 @@ def _to_interval(row: dict[str, Any], value_key: str) -> Interval:
 def _to_normalized_interval(
     task: Task, row: dict[str, Any], value_key: str, reference: float
 ) -> Interval:
-    return Interval(
-        *(task.normalize_metric(row[key], reference) for key in (value_key, "low", "high"))
+    value, low, high = (
+        task.normalize_metric(row[key], reference) for key in (value_key, "low", "high")
     )
+    return Interval(value, low, high)
+
+
+def _to_gap_interval(task: Task, row: dict[str, Any]) -> Interval:
+    """The gap between groups; for a regression, as a share of the reference's error."""
+    reference = row["reference_metric"]
+    low, high = gap_range(row["metric"], reference)
+    bounds = task.normalize_metric(low, reference), task.normalize_metric(high, reference)
+    return replace(_to_normalized_interval(task, row, "gap", reference), bounds=bounds)
 
 
 def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval | None:

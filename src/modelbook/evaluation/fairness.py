@@ -11,13 +11,9 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.evaluation.metrics_ci import compute_metric_with_ci, select_groups
 from modelbook.tasks.base import Task
+from modelbook.tasks.metric_format import gap_range
 from modelbook.tasks.metrics import MetricFunction
-from modelbook.tasks.power import (
-    CRITICAL,
-    compute_detectable_difference,
-    critical_value,
-    standard_error,
-)
+from modelbook.tasks.power import compute_detectable_difference, standard_error, widen_interval
 from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
@@ -101,7 +97,8 @@ def summarize_gaps(
     """Sort gaps into significant, inconclusive and negligible ones.
 
     ``relevant_gap`` is a share; of a regression, of the reference group's first metric. The
-    intervals of the result are widened by Bonferroni's correction for the number of gaps.
+    intervals of the result are widened by Bonferroni's correction for the number of gaps, and end
+    at the largest gap that is possible.
 
     Returns
     -------
@@ -116,14 +113,20 @@ def summarize_gaps(
     # Without any group the table is empty, and its columns are not numeric.
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     n_gaps = max(len(finite_gaps), 1)
-    critical = critical_value(n_gaps)
     for row in finite_gaps.to_dict("records"):
         error, scale = standard_error(row["low"], row["high"]), row.get("scale", 1.0)
+        low, high = widen_interval(
+            row["gap"],
+            row["low"],
+            row["high"],
+            n_gaps,
+            gap_range(row["metric"], row["reference_metric"]),
+        )
         row |= {
             "group": contract.label_group(row["slice"], row["value"]),
             "reference": contract.label_group(row["slice"], row["reference"]),
-            "low": row["gap"] - critical / CRITICAL * (row["gap"] - row["low"]),
-            "high": row["gap"] + critical / CRITICAL * (row["high"] - row["gap"]),
+            "low": low,
+            "high": high,
             "n_gaps": len(finite_gaps),
         }
         if row["low"] > 0 or row["high"] < 0:

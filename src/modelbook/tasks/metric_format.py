@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 
 from modelbook.formatting import choose_decimals
 from modelbook.formatting import format_metric as format_metric  # noqa: PLC0414  exported again
@@ -47,6 +47,13 @@ def format_passed(passed: bool | None, is_certain: bool = True) -> str:
     if passed is None:
         return "inconclusive"
     return ("yes" if is_certain else "yes, harm not excluded") if passed else "no"
+
+
+def gap_range(metric: str, reference: float) -> tuple[float, float]:
+    """The smallest and the largest difference that a metric can have to a reference value."""
+    if metric in SHARES:
+        return 0 - reference, 1 - reference
+    return (0 - reference if metric in ERRORS or metric in QUANTILES else -inf), inf
 
 
 def metric_label(metric: str) -> str:
