@@ -91,7 +91,7 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
-    assert result.loc["size alone", ["kind", "share"]].tolist() == [business_value.FEATURE, 0.1]
+    assert result.loc["size alone", ["kind", "share"]].tolist() == [savings.FEATURE, 0.1]
     cost_difference = result.loc["size alone", "cost"] - result.iloc[0]["cost"]
     assert result.loc["size alone", "lead"] == pytest.approx(cost_difference)
 
@@ -104,12 +104,12 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
     rate = SCORED.outcome.mean()
     nobody, everybody = COSTS.compute_constant_decision_costs(rate)
     assert everybody < nobody  # but the capacity does not suffice
-    assert result.loc["flag everybody", "kind"] == business_value.BEYOND_CAPACITY
+    assert result.loc["flag everybody", "kind"] == savings.BEYOND_CAPACITY
     at_random = result.loc["flag at random up to the capacity"]
     assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
     assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
     first = result.iloc[0]
-    assert (first["kind"], first["share"]) == (business_value.CAPACITY, 0.1)
+    assert (first["kind"], first["share"]) == (savings.CAPACITY, 0.1)
     assert first["saving"] == pytest.approx(at_random["cost"] - first["cost"])
     assert result.loc["simple", "share"] == 0.1
 
@@ -117,8 +117,8 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
     decisions = [*business_value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
     policy_kinds = {name: policy_kind for name, policy_kind, _ in decisions}
-    assert business_value.CAPACITY not in policy_kinds.values()
-    assert policy_kinds["flag everybody"] == business_value.BEYOND_CAPACITY
+    assert savings.CAPACITY not in policy_kinds.values()
+    assert policy_kinds["flag everybody"] == savings.BEYOND_CAPACITY
     assert decisions[0][2].mean() == np.mean(SCORE >= 0.8)
 
 
@@ -179,7 +179,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     # The table has the saving against the cheapest constant decision; the note below it, this one.
     policies = templating.create_environment().get_template("value.html.j2").module.policies
     table, _, note = policies(value).partition('<p class="note">')
-    assert not missing_facts(table, round(saving), "reference")
+    assert not missing_facts(table, round(saving), "compared with flagging at random")
     assert not missing_facts(note, policy_name, f"{saved['value']:.0f}", "95% CI")
     # Neither does the comparison with a champion leave the feature out.
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
@@ -207,6 +207,87 @@ def test_constant_decisions_are_named_in_sentences() -> None:
         policies = [row, row | {"policy": baseline, "kind": "constant"}]
         value = {"policies": policies, "baseline": baseline, "period": "", "period_rows": 10}
         assert [saving["against"] for saving in savings.list_savings(value)] == [against]
+
+
+def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
+    rows = pd.DataFrame({name: np.zeros(400) for name in task.contract.feature_names})
+    name = task.contract.numeric_features[-1]
+    rows[name] = SCORE + np.random.default_rng(3).normal(size=400) / 3
+    ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
+    params = config.validate("finalize", {"capacity": 100, "resamples": 100})
+    costs = CostMatrix(50, 3, 20, -1)
+    value = business_value.measure_value(
+        task, costs, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        params, feature_ranking=ranking,
+    )  # fmt: skip
+    top = {
+        "model": business_value.flag_share(SCORE, 0.1),
+        "feature": business_value.flag_share(ranking.score_rows(task, rows), 0.1),
+    }
+    positives = {name: 1000 * np.mean(top[name] * SCORED.outcome) for name in top}
+    projected = savings.project_policies(value)
+    feature = next(row for row in projected if row["kind"] == savings.FEATURE)
+    counts = (projected[0]["identified"], feature["identified"])
+    assert counts == (round(positives["model"]), round(positives["feature"]))
+    [first, second] = savings.list_savings(value)
+    assert first["identified"] == counts[0] - counts[1]
+    assert first["identified_low"] < first["identified"] < first["identified_high"]
+    assert second["identified"] == pytest.approx(
+        positives["model"] - 100 * SCORED.outcome.mean(), abs=1
+    )
+    saved = business_value.make_key_numbers(value)[-1]
+    for text in (saved["context"], task.describe_worth(value)):
+        assert not missing_facts(text, f"{first['identified']} more", "members")
+    macro = templating.create_environment().get_template("value.html.j2").module.policies
+    assert f">{counts[0]}<" in macro(value)
+    # Flagging nobody identifies none; the text compares numbers of equal decisions only.
+    unlimited = business_value.measure_value(
+        task, costs, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        config.validate("finalize", {"resamples": 100}),
+    )  # fmt: skip
+    assert [row["identified"] for row in savings.list_savings(unlimited)] == [None]
+    assert "more “" not in task.describe_worth(unlimited)
+    # A version of 1.0.0 has no true positives.
+    older = value | {"policies": [{**row} for row in value["policies"]]}
+    for row in older["policies"]:
+        del row["true_positives"]
+    [of_older, _] = savings.list_savings(older)
+    assert of_older["identified"] == pytest.approx(first["identified"], abs=1)
+    assert "Of them" not in macro(older)
+
+
+def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
+    rows = pd.DataFrame({"x": np.ones(400)})
+    params = config.validate("finalize", {"capacity": 100, "resamples": 100})
+    value = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, ("simple", SCORED), rows,
+        business_value.Period(1000, "year", "members"), params,
+    )  # fmt: skip
+    sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.3)
+    compared = business_value.compare_versions(
+        task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
+    )
+    macro = templating.create_environment().get_template("value.html.j2").module.policies
+    for each in (value, compared):
+        flagged = {row["label"]: row["flagged"] for row in savings.project_policies(each)}
+        beyond = {name for name in flagged if "exceeds the capacity" in name}
+        assert beyond == {name for name, count in flagged.items() if count > 100}
+        assert all(name in macro(each) for name in flagged)
+        assert list(business_value.make_policy_table(each)["policy"]) == list(flagged)
+    unlimited = savings.compare_without_limit(compared)
+    assert unlimited["model"]["label"].startswith("version 2 at its threshold")
+    assert unlimited["constant"]["against"] == "flagging everybody"  # 4 per false negative
+    assert unlimited["constant"]["cost"] == min(
+        row["cost"]
+        for row in savings.project_policies(compared)
+        if row["policy"].startswith("flag")
+    )
+    ample = params.model_copy(update={"capacity": 5000})
+    value = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"), ample
+    )
+    assert savings.compare_without_limit(value) == {}
+    assert not any("exceeds" in row["label"] for row in savings.project_policies(value))
 
 
 def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
@@ -289,10 +370,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     ample = params.model_copy(update={"capacity": 5000})  # more than a period has
     unlimited = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, ample)
     kinds = {row["policy"]: row["kind"] for row in unlimited["policies"]}
-    assert (kinds["the model"], kinds["flag everybody"]) == (
-        business_value.MODEL,
-        business_value.CONSTANT,
-    )
+    assert (kinds["the model"], kinds["flag everybody"]) == (savings.MODEL, savings.CONSTANT)
     assert unlimited["at_capacity"]["flagged"] == round(1000 * np.mean(SCORE >= 0.2))
     assert business_value.get_decision_threshold({"value": unlimited}) == 0.2
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
@@ -303,7 +381,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert recall["value"] == result["at_capacity"]["reached"]
     assert missing_facts(recall["name"], "at capacity") == []
     contexts = [row["context"] for row in (recall, cost, saved)]
-    assert all("flagging 100" in text for text in contexts)
+    assert all("100 are flagged" in text for text in contexts)
     contexts = [row["context"] for row in business_value.make_key_numbers(unlimited)]
     assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
@@ -345,11 +423,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         task, COSTS, at_half, *sides_apart, rows, min_rows=50, **BOOTSTRAP
     )
     kinds = [row["kind"] for row in apart["policies"]]
-    assert kinds[:3] == [
-        business_value.MODEL,
-        business_value.CHAMPION_CAPACITY,
-        business_value.CHAMPION,
-    ]
+    assert kinds[:3] == [savings.MODEL, savings.CHAMPION_CAPACITY, savings.CHAMPION]
     assert apart["policies"][1]["share"] == 0.5
     assert [*business_value.make_key_numbers(apart)[-1]["compared_with"]] == [
         "version 1 at capacity"

@@ -207,7 +207,7 @@ def test_slider_begins_at_capacity_and_writes_lines_for_env_file(reports, opened
     def move(selector: str, value: int) -> None:
         page.locator(selector).fill(str(value))
 
-    saving = page.locator(".worth tbody tr").first.locator("td").nth(2).text_content()
+    saving = page.locator(".worth tbody tr").first.locator("td").nth(3).text_content()
     assert saving.replace(",", "") in shown("saving")
     assert f"capacity: {shown('flagged')}" in shown("env")
     flagged = shown("flagged")

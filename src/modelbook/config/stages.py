@@ -260,7 +260,7 @@ class Finalize(Parameters):
         1, gt=0, description="regression: cost of each unit that is predicted too high, above 0"
     )
     currency: NonEmptyText = Field(
-        NONE, max_length=20, description="unit of the costs, e.g. EUR, hours or calls; or none"
+        NONE, max_length=20, description="unit of the costs, e.g. EUR or hours; or none"
     )
     capacity: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(parse_none)] = Field(
         None,

@@ -18,7 +18,20 @@ from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import safe_divide, weighted_mean
-from modelbook.tasks.savings import FEATURE, list_savings, project_policies
+from modelbook.tasks.savings import (
+    BEYOND_CAPACITY,
+    CAPACITY,
+    CHAMPION,
+    CHAMPION_CAPACITY,
+    CONSTANT,
+    DEFAULT_UNIT,
+    FEATURE,
+    MODEL,
+    SIMPLE,
+    list_savings,
+    name_policy,
+    project_policies,
+)
 from modelbook.tasks.scored_rows import (
     CONFIDENCE_LEVEL,
     DIFFERENCE,
@@ -29,13 +42,10 @@ from modelbook.tasks.scored_rows import (
     jackknife_ci,
 )
 
-MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
 ALTERNATIVES = (SIMPLE, FEATURE)
-CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
-BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
 MIX_DIFFERENCE = 0.05  # smallest difference of class shares that is stated
 RECENT_PERIODS = 3  # a period has their median number of rows
-POLICY_COLUMNS = ["policy", "kind", "share", "cost", "low", "high"]
+POLICY_COLUMNS = ["policy", "kind", "share", "true_positives", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # rows of a table of gains
@@ -202,9 +212,10 @@ def compare_policies(
     Returns
     -------
     DataFrame
-        Columns ``POLICY_COLUMNS``; ``share`` is that of the rows that are flagged, None if
-        decisions flag none; ``lead`` is what the first policy saves against a simple model or a
-        single feature, None for other policies.
+        Columns ``POLICY_COLUMNS``; ``share`` is that of the rows that are flagged, and
+        ``true_positives`` that of the rows that are flagged and positive, None if decisions flag
+        none; ``lead`` is what the first policy saves against a simple model or a single feature,
+        None for other policies.
     """
     options = {"resamples": resamples, "seed": seed}
     policies = [
@@ -216,7 +227,10 @@ def compare_policies(
     baseline_name, _, _, baseline_costs = min(constants, key=lambda policy: policy[3].mean())
     rows = []
     for name, kind, decision, row_costs in policies:
-        share = float(np.mean(decision)) if costs.flags_rows else None
+        share = true_positives = None
+        if costs.flags_rows:
+            share = float(np.mean(decision))
+            true_positives = float(np.mean(decision * (scored.outcome == 1)))
         saving: tuple[float, ...] = (0.0, 0.0, 0.0)
         if name != baseline_name:
             saving = _compute_mean_with_ci(
@@ -226,7 +240,7 @@ def compare_policies(
         if kind in ALTERNATIVES:
             lead = _compute_mean_with_ci(row_costs - model_costs, scored, DIFFERENCE, **options)
         cost = _compute_mean_with_ci(row_costs, scored, IDENTITY, **options)
-        rows.append((name, kind, share, *cost, *saving, *lead))
+        rows.append((name, kind, share, true_positives, *cost, *saving, *lead))
     return pd.DataFrame(rows, columns=POLICY_COLUMNS)
 
 
@@ -403,11 +417,13 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
-    comparison = "".join(f"; {row['saving']:,.0f} against {row['against']}" for row in others)
+    comparison = "".join(
+        f"; compared with {row['against']}: {row['saving']:,.0f}" for row in others
+    )
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
-    unit = value["unit"] or "units of cost"
+    unit = value["unit"] or DEFAULT_UNIT
     base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
     context = f"the model: {policy}" if policy else ""
     decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
@@ -421,10 +437,20 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             reference["saving"],
             "count",
             interval=None if low is None else (low, high),
-            context=f"{f'{policy}, ' if policy else ''}against {reference['against']}{comparison}",
+            context=f"{f'{policy}, ' if policy else ''}compared with {reference['against']}"
+            f"{_describe_identified(value, reference)}{comparison}",
             compared_with=champion,
         ),
     ]
+
+
+def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
+    """How many more positive rows are identified; empty unless both policies flag as many."""
+    count = saving["identified"]
+    if count is None:
+        return ""
+    side = "more" if count >= 0 else "fewer"
+    return f": {abs(count):,} {side} “{value['target']}” {value['noun']} identified"
 
 
 def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
@@ -432,7 +458,7 @@ def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[Ke
     if not reached:
         return []
     interval = reached["reached_low"], reached["reached_high"]
-    context = f"of the “{value['target']}” {value['noun']}, {policy}"
+    context = f"of the “{value['target']}” {value['noun']} are identified {policy}"
     return [
         key_number(
             f"recall{decision}", reached["reached"], "share", interval=interval, context=context
@@ -447,16 +473,18 @@ def _describe_policy(value: dict[str, Any]) -> str:
         return ""
     if model["kind"] != CAPACITY:
         return f"at threshold {value['threshold']:g}"
-    return f"flagging {project_policies(value)[0]['flagged']:,}"
+    return f"when {project_policies(value)[0]['flagged']:,} are flagged"
 
 
 def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
     """The policies as a table with display names of its columns."""
     hidden = ["kind", "lead", "lead_low", "lead_high"]
     table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
+    table["policy"] = [name_policy(row, value) for row in value["policies"]]
     table = table.dropna(axis="columns", how="all")
-    names = {"share": "share flagged"}
-    return table.rename(columns=lambda name: names.get(name, name.replace("_", " ")))
+    names = {"share": "share flagged", "true_positives": "share identified", "low": "cost_low"}
+    names |= {"high": "cost_high"}
+    return table.rename(columns=lambda name: str(names.get(name, name)).replace("_", " "))
 
 
 def flag_share(score: np.ndarray, share: float) -> np.ndarray:

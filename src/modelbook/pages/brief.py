@@ -115,7 +115,7 @@ def find_compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
     """What finalize found the model to be worth, and the champion if deploy compared them."""
     value = dict(receipts["finalize"].details["value"])
     compared = receipts["deploy"].details.get("value") if is_deployed(receipts) else None
-    names = ("policies", "baseline", "candidate", "champion", "mix")
+    names = ("policies", "baseline", "candidate", "champion", "mix", "rows")
     return value | {name: compared[name] for name in names if compared and name in compared}
 
 

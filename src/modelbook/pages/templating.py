@@ -61,6 +61,7 @@ def create_environment() -> jinja2.Environment:
     env.filters |= {
         "key_number": formatting.format_key_number,
         "project_policies": savings.project_policies,
+        "compare_without_limit": savings.compare_without_limit,
         "amount": formatting.format_amount,
         "estimate": formatting.format_estimate,
         "percent": lambda share: f"{share:.0%}",
@@ -100,7 +101,7 @@ def create_environment() -> jinja2.Environment:
 def dump_business_value(values: dict[str, Any]) -> str:
     """Return the figures of ``measure_value`` that the page's script uses, as JSON."""
     names = ("gains", "rate", "period_rows", "capacity", "capacity_is_set", "at_capacity")
-    others = {"unit": values["unit"] or "units of cost", "limit": values.get("limit")}
+    others = {"unit": values["unit"] or savings.DEFAULT_UNIT, "limit": values.get("limit")}
     return json.dumps({name: values[name] for name in names} | others, separators=(",", ":"))
 
 

@@ -6,8 +6,14 @@ from math import floor, log10
 from typing import Any
 
 DIGITS = 4  # maximum number of significant digits of the largest cost
+DEFAULT_UNIT = "units of cost"
 
-FEATURE = "single feature"  # kind of a policy: rows ranked by one column, without any model
+# Kinds of policies
+MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model", "constant"
+FEATURE = "single feature"  # rows ranked by one column, without any model
+CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
+BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
+LIMITED_KINDS = {MODEL: CAPACITY, CHAMPION: CHAMPION_CAPACITY}
 
 
 def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -23,9 +29,10 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The policies with ``cost, saving, lead`` and their bounds for a period, or for 1,000 rows
-        without one; ``flagged``, a number of rows, None if decisions flag none; and ``decimals``
-        of the amounts.
+        The policies with their ``label``, and ``against``, their name in a sentence; ``cost,
+        saving, lead`` and their bounds for a period, or for 1,000 rows without one; ``flagged`` and
+        ``identified``, numbers of rows and of positive rows among them, None if decisions flag
+        none; and ``decimals`` of the amounts.
     """
     size = value["period_rows"] if value["period"] else 1000
     policies = value["policies"]
@@ -43,9 +50,77 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
         amounts["saving"] = round(costs[value["baseline"]] - amounts["cost"], digits)
         if amounts["lead"] is not None:
             amounts["lead"] = round(amounts["cost"] - costs[policies[0]["policy"]], digits)
-        flagged = None if row["share"] is None else round(size * row["share"])
-        projected.append({**row, **amounts, "flagged": flagged, "decimals": max(digits, 0)})
+        # Versions of 1.0.0 have no true positives.
+        flagged, identified = (
+            None if row.get(name) is None else round(size * row[name])
+            for name in ("share", "true_positives")
+        )
+        counts = {"flagged": flagged, "identified": identified, "decimals": max(digits, 0)}
+        projected.append(
+            {
+                **row,
+                **amounts,
+                **counts,
+                "label": name_policy(row, value),
+                "against": describe_alternative(row),
+            }
+        )
     return projected
+
+
+def name_policy(row: dict[str, Any], value: dict[str, Any]) -> str:
+    """Name a policy as all pages do: its model, its decision, and whether the capacity allows it.
+
+    Parameters
+    ----------
+    row : dict
+        One of the ``policies`` of the value.
+    value : dict
+        From ``evaluation.business_value``.
+    """
+    kind, flags_rows = row["kind"], row["share"] is not None
+    name = {
+        MODEL: value.get("candidate") or row["policy"],
+        CAPACITY: value.get("candidate") or "the model",
+        CHAMPION: f"{row['policy']} (champion)",
+        CHAMPION_CAPACITY: f"{value.get('champion')} (champion)",
+    }.get(kind, row["policy"])
+    if kind in LIMITED_KINDS.values():
+        return f"{name} at capacity"
+    if kind in (SIMPLE, FEATURE) and flags_rows:
+        return f"{name}, same number of rows"
+    if kind in LIMITED_KINDS and flags_rows:
+        name += " at its threshold"
+    kinds = {policy["kind"] for policy in value["policies"]}
+    exceeds = kind == BEYOND_CAPACITY or LIMITED_KINDS.get(kind) in kinds
+    return f"{name} (exceeds the capacity)" if exceeds else name
+
+
+def compare_without_limit(value: dict[str, Any]) -> dict[str, Any]:
+    """What the model would flag and cost without the capacity, beside the cheapest constant policy.
+
+    Returns
+    -------
+    dict
+        ``model`` and ``constant``, policies of ``project_policies``; empty unless the capacity
+        limits the model.
+    """
+    policies = project_policies(value)
+    if policies[0]["kind"] != CAPACITY:
+        return {}
+    # A random selection costs no less than the cheaper of nobody and everybody.
+    constants = [row for row in policies if row["kind"] in (CONSTANT, BEYOND_CAPACITY)]
+    cheapest = min(reversed(constants), key=lambda row: row["cost"])
+    model = next(row for row in policies if row["kind"] == MODEL)
+    return {"model": model, "constant": cheapest}
+
+
+def describe_alternative(row: dict[str, Any]) -> str:
+    """A policy in a sentence: ``flagging nobody`` of ``flag nobody``."""
+    if row["kind"] not in (CONSTANT, BEYOND_CAPACITY):
+        return str(row["policy"])
+    verb, _, rest = row["policy"].partition(" ")  # "flag nobody", "predict low for all"
+    return f"{'flagging' if verb == 'flag' else 'predicting'} {rest}"
 
 
 def _count_rounding_digits(largest: float) -> int:
@@ -66,29 +141,47 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``policy, saving, low, high``, as amounts of ``project_policies``: against a single
-        feature, if that costs less than the cheapest constant decision, and against that decision.
-        ``against`` is the policy in a sentence: ``flagging nobody`` of ``flag nobody``.
+        ``policy, saving, low, high``, as amounts of ``project_policies``: compared with a single
+        feature, if that costs less than the cheapest constant decision, and with that decision.
+        ``against`` is the policy in a sentence. ``identified, identified_low, identified_high`` are
+        the positive rows that the model identifies more; None unless both flag as many rows.
     """
     policies = project_policies(value)
     model = policies[0]
-    verb, _, rest = value["baseline"].partition(" ")  # "flag nobody", "predict low for all"
-    against_constant = {
-        "policy": value["baseline"],
-        "against": f"{'flagging' if verb == 'flag' else 'predicting'} {rest}",
-        "saving": model["saving"],
-        "low": model["saving_low"],
-        "high": model["saving_high"],
-    }
-    against_feature = [
+    constant = next(row for row in policies if row["policy"] == value["baseline"])
+    features = [row for row in policies if row["kind"] == FEATURE and row["saving"] > 0]
+    savings = [(row, row["lead"], row["lead_low"], row["lead_high"]) for row in features]
+    savings.append((constant, model["saving"], model["saving_low"], model["saving_high"]))
+    return [
         {
             "policy": row["policy"],
-            "against": row["policy"],
-            "saving": row["lead"],
-            "low": row["lead_low"],
-            "high": row["lead_high"],
+            "against": row["against"],
+            "saving": saving,
+            "low": low,
+            "high": high,
+            **_count_identified(value, model, row, (saving, low, high)),
         }
-        for row in policies
-        if row["kind"] == FEATURE and row["saving"] > 0
+        for row, saving, low, high in savings
     ]
-    return [*against_feature, against_constant]
+
+
+def _count_identified(
+    value: dict[str, Any],
+    model: dict[str, Any],
+    row: dict[str, Any],
+    saving: tuple[float | None, ...],
+) -> dict[str, int | None]:
+    """How many more positive rows the model identifies, with as many flagged.
+
+    Then each of them takes the place of a false positive, which saves the same amount. The count is
+    the difference of those that are shown; versions of 1.0.0 have none.
+    """
+    names = ("identified", "identified_low", "identified_high")
+    if model["flagged"] is None or not model["flagged"] == row["flagged"] > 0:
+        return dict.fromkeys(names)
+    costs = value["costs"]
+    amount = costs["cost_fn"] - costs["cost_tp"] + costs["cost_fp"] - costs["cost_tn"]
+    counts = [None if end is None else round(end / amount) for end in saving]
+    if row["identified"] is not None:
+        counts[0] = model["identified"] - row["identified"]
+    return dict(zip(names, counts, strict=True))

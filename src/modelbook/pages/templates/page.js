@@ -53,9 +53,9 @@
     const costs = () => Object.fromEntries([...section.querySelectorAll("[data-cost]")]
       .map(input => [input.dataset.cost, Number(input.value)]));
     const expected = (cost, share, precision) => {
-      const hits = share * precision, alarms = share - hits;
-      return cost.cost_tp * hits + cost.cost_fn * (value.rate - hits) + cost.cost_fp * alarms
-        + cost.cost_tn * (1 - value.rate - alarms);
+      const truePositives = share * precision, falsePositives = share - truePositives;
+      return cost.cost_tp * truePositives + cost.cost_fn * (value.rate - truePositives)
+        + cost.cost_fp * falsePositives + cost.cost_tn * (1 - value.rate - falsePositives);
     };
     const update = () => {
       const cost = costs(), place = Number(part("share").value) - 1;
@@ -81,7 +81,7 @@
       }
       show("precision", percent(at("precision")));
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
-        + value.unit + " against flagging " + (base === nobody ? "nobody"
+        + value.unit + " compared with flagging " + (base === nobody ? "nobody"
           : value.capacity_is_set ? "at random up to the capacity" : "everybody"));
       show("best", best < 0 ? "nobody, or everybody"
         : `${count(gains.share[best] * size)} (${percent(gains.share[best])})`);
