@@ -41,6 +41,7 @@ def main() -> None:
         make_table = f"{draft.__file__} --rows {args.rows} --make {root / 'long.csv'}".split()
         run(root, "env.yaml", "python", *make_table)
         new_command = ["modelbook", "new", "long.csv", "--target", "target", "--yes"]
+        new_command += ["--role", "date=time"]  # later periods become batches
         new_seconds = measure_seconds(lambda: run(root, "env.yaml", *new_command))
         env_file = root / "env.long.yaml"
         parameters = yaml.safe_load(env_file.read_text()) | FAST_PARAMETERS
