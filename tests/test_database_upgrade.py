@@ -348,7 +348,7 @@ def test_settings_get_their_new_names_and_keep_all_else(root: Path) -> None:
         "traffic: {share: 0.2, salt: '2'}\nlimits:\n  \"rows\": 5  # few\nstream:\n    rows: a\nlog: info\n"
     )
     (root / "env.yaml").write_text(f"book: {BOOK}\ncost_miss: 2\n")
-    changes = {change.name: change.content for change in project_template.plan_renames(root)}
+    changes = {change.name: change.after for change in project_template.plan_renames(root)}
     assert changes == {
         "store.yaml": "# ours\ntracking_uri: postgresql://db/one  # the team's\n",
         "serving.tiny.yaml": "traffic: {challenger_share: 0.2, salt: '2'}\nlimits:\n"

@@ -71,7 +71,7 @@ def test_notebooks_are_merged_by_cell(root: Path) -> None:
     (root / NOTEBOOK).write_bytes(base.read_bytes())
     change_cell(root / NOTEBOOK, 0, "# My own title")
     [change] = project_template.plan_upgrade(root)
-    cells = json.loads(change.content)["cells"]
+    cells = json.loads(change.after)["cells"]
     template = json.loads(project_template.read_template()[NOTEBOOK])["cells"]
     assert change.conflicts == []
     assert "".join(cells[0]["source"]) == "# My own title"
@@ -88,7 +88,7 @@ def test_env_files_keep_values_and_get_new_keys(root: Path) -> None:
     assert "cost_fn" in exc_info.value.next
     changes = project_template.plan_upgrade(root)
     assert [change.name for change in changes] == ["env.mine.yaml"]
-    merged = yaml.safe_load(changes[0].content)
+    merged = yaml.safe_load(changes[0].after)
     assert merged == {**values, "seed": 7, "cost_fn": 9}
 
 
@@ -99,8 +99,8 @@ def test_contract_is_merged_once_with_its_renamed_keys(root: Path) -> None:
     contract.write_text(f"{base.read_text()}target_gaps: leave_out\n")
     [change] = project_template.plan_upgrade(root)
     assert change.name == "contracts/rand-hie.yaml"
-    assert "older template" not in change.content
-    assert change.content.endswith("missing_target: exclude\n")
+    assert "older template" not in change.after
+    assert change.after.endswith("missing_target: exclude\n")
 
 
 def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> None:
@@ -127,7 +127,7 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
     merged = edited.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
         "      columns: 6\n", "      columns_shown: 8\n"
     )
-    assert change.content == merged.replace("keep_runs: 10", "keep_runs: 20")
+    assert change.after == merged.replace("keep_runs: 10", "keep_runs: 20")
 
 
 def test_added_packages_stay_in_environment_file(root: Path) -> None:
@@ -139,7 +139,7 @@ def test_added_packages_stay_in_environment_file(root: Path) -> None:
     [change] = project_template.plan_upgrade(root)
     assert change.conflicts == []
     expected = template.replace("dependencies:\n", "dependencies:\n  - jq  # mine\n")
-    assert change.content == expected
+    assert change.after == expected
 
 
 def test_changes_on_both_sides_are_conflicts(root: Path) -> None:
@@ -147,8 +147,8 @@ def test_changes_on_both_sides_are_conflicts(root: Path) -> None:
     (root / "Makefile").write_text("another\n")
     [change] = project_template.plan_upgrade(root)
     assert [missing_facts(text, "line 1") for text in change.conflicts] == [[]]
-    assert "another" in change.content
-    assert "help:" in change.content
+    assert "another" in change.after
+    assert "help:" in change.after
 
 
 def test_make_refuses_python_without_lock(root: Path) -> None:

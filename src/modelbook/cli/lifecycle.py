@@ -177,7 +177,7 @@ def upgrade(
         root = project.find_root()
         changes = _plan_file_changes(root)
         # Plan the migrations with the settings as they are after the upgrade.
-        with replace_files({root / change.name: change.content for change in changes}):
+        with replace_files({root / change.name: change.after for change in changes}):
             migrations, problems = database_upgrade.plan_migrations(root)
             has_conflicts = _show_upgrade(changes, migrations, problems)
             if changes or migrations:

@@ -2,7 +2,7 @@
 
 The template's original files are kept in ``.modelbook/base``. An upgrade thus finds what
 the user has changed, what the template has changed, and merges the two: notebooks cell by cell,
-YAML files key by key, other files line by line.
+YAML mappings except contracts key by key, other files line by line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PROJECT_FILES = {
     "gitignore": ".gitignore",
     "build.yml": ".github/workflows/build.yml",
 }
-RENAMED_NAMES = {  # by pattern of the file's name
+RENAMED_KEYS_BY_FILE = {  # by pattern of the file's name
     "env*.yaml": RENAMED_KEYS,
     **RENAMED_SETTINGS,
     "contracts/*.yaml": contract_keys.RENAMED_KEYS
@@ -59,22 +59,22 @@ class FileChange:
 
     Attributes
     ----------
-    content : str
-        The merged text.
+    before, after : str
+        The file's text, and the merged text.
     conflicts : list of str
         What the user and the template have both changed, one sentence each.
     """
 
     name: str
     before: str
-    content: str
+    after: str
     conflicts: list[str] = field(default_factory=list)
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
         lines = difflib.unified_diff(
             self.before.splitlines(keepends=True),
-            self.content.splitlines(keepends=True),
+            self.after.splitlines(keepends=True),
             f"a/{self.name}",
             f"b/{self.name}",
         )
@@ -126,10 +126,10 @@ def plan_upgrade(root: Path) -> list[FileChange]:
         current, template = _rename_keys(name, _read(root / name)), templates[origin]
         base = _rename_keys(name, _read(root / BASE_FOLDER / origin))
         if name in env_names:
-            base = _drop_other_keys(base, current)
+            base = _drop_absent_keys(base, current)
         content, conflicts = _merge(name, base, current, template)
         changes.append(FileChange(name, _read(root / name), content, conflicts))
-    merged = [change for change in changes if change.content != change.before or change.conflicts]
+    merged = [change for change in changes if change.after != change.before or change.conflicts]
     merged_names = {*templates, *env_names}
     return [*merged, *(each for each in plan_renames(root) if each.name not in merged_names)]
 
@@ -138,16 +138,16 @@ def plan_renames(root: Path) -> list[FileChange]:
     """Rename keys of older versions in env files, settings and contracts; nothing is written."""
     changes = [
         FileChange(name, text, _rename_keys(name, text))
-        for pattern in RENAMED_NAMES
+        for pattern in RENAMED_KEYS_BY_FILE
         for path in sorted(root.glob(pattern))
         for name, text in [(path.relative_to(root).as_posix(), _read(path))]
     ]
-    return [change for change in changes if change.content != change.before]
+    return [change for change in changes if change.after != change.before]
 
 
 def _rename_keys(name: str, text: str) -> str:
     """Rename keys and values of older versions in the text of an env file, settings or contract."""
-    for pattern, new_names in RENAMED_NAMES.items():
+    for pattern, new_names in RENAMED_KEYS_BY_FILE.items():
         if fnmatch(name, pattern):
             return rename_keys(text, new_names, contract_keys.RENAMED_VALUES)
     return text
@@ -156,7 +156,7 @@ def _rename_keys(name: str, text: str) -> str:
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
     """Write the merged files; record this version's template as the base of the next merge."""
     for change in changes:
-        _write(root / change.name, change.content)
+        _write(root / change.name, change.after)
     if has_record(root):
         _record(root, read_template())
 
@@ -226,8 +226,11 @@ def _make_requirement() -> str:
     return f"modelbook @ {url}"
 
 
-def _drop_other_keys(base: str, current: str) -> str:
-    """Drop keys of an env file that the user's file lacks: they count as new ones."""
+def _drop_absent_keys(base: str, current: str) -> str:
+    """Remove from the base the keys that the user's env file lacks.
+
+    The merge then adds the template's keys, instead of taking them for keys that the user deleted.
+    """
     keys = set(ENV_KEY.findall(current))
     lines = [
         line
