@@ -1,4 +1,4 @@
-"""Commands for work in notebooks by hand: sandbox list and delete, take, eject."""
+"""Commands for interactive work in notebooks: sandbox list and delete, take, eject."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelbook.cli.options import (
 app = typer.Typer()
 sandbox_app = typer.Typer(
     no_args_is_help=True,
-    help='List or delete sandboxes, which begin with sandbox = "NAME" in a notebook.',
+    help='List or delete sandboxes. Setting sandbox = "NAME" in a notebook creates one.',
 )
 app.add_typer(sandbox_app, name="sandbox")
 
@@ -38,8 +38,8 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
         root, name = find_book(book)
         tasks = project.read_tasks(root, name)
         rows = [
-            (view.name, " ".join(stage for stage, task in tasks.items() if view.has_run(task)))
-            for view in sandbox.list_sandboxes(root, name)
+            (entry.name, " ".join(stage for stage, task in tasks.items() if entry.has_run(task)))
+            for entry in sandbox.list_sandboxes(root, name)
         ]
     if as_json:
         print_json([{"name": name, "stages": text.split()} for name, text in rows])
@@ -52,7 +52,7 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
 @sandbox_app.command("delete")
 @sandbox_app.command("drop", hidden=True)  # the name of 1.0.0, accepted until 1.2
 def delete_sandbox(name: str, book: BookOption = None) -> None:
-    """Delete a sandbox: its products, versions and runs; those of the book stay.
+    """Delete a sandbox with its files, model versions and MLflow runs; the book is unchanged.
 
     Example:  modelbook sandbox delete try
     """
@@ -62,15 +62,15 @@ def delete_sandbox(name: str, book: BookOption = None) -> None:
 
     with report_errors():
         root, book_name = find_book(book)
-        views = {view.name: view for view in sandbox.list_sandboxes(root, book_name)}
-        if name not in views:
+        sandboxes = {entry.name: entry for entry in sandbox.list_sandboxes(root, book_name)}
+        if name not in sandboxes:
             raise SandboxError(
                 f"{book_name} has no sandbox {name!r}",
-                expected=f"one of {', '.join(views)}" if views else "",
+                expected=f"one of {', '.join(sandboxes)}" if sandboxes else "",
                 next="modelbook sandbox list",
             )
-        views[name].remove_files()
-        removal.remove_versions_and_runs(views[name])
+        sandboxes[name].remove_files()
+        removal.remove_versions_and_runs(sandboxes[name])
     typer.echo(f"deleted the sandbox {name} of {book_name}")
 
 
@@ -84,8 +84,8 @@ def take(
 ) -> None:
     """Copy cells that were edited by hand to the pipeline, after a diff and a confirmation.
 
-    Outputs, the line of a sandbox and edited parameters are omitted. A notebook in a book's folder
-    is for that book.
+    Cell outputs, the line `sandbox = "NAME"` and edited parameters are not copied. A notebook in a
+    book's folder is for that book.
 
     Examples:  modelbook take notebooks/02_explore.ipynb --book rand-hie
     |  modelbook take reports/mine.ipynb --yes

@@ -1,4 +1,4 @@
-"""Check what a custom estimator predicts: on few rows, before it competes."""
+"""Check the predictions of a custom estimator on a few rows, before cross-validation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from modelbook.errors import CustomCodeError
 from modelbook.tasks.base import Task
 from modelbook.training.custom_code import DOCS_HINT
 
-PROBE_ROWS = 100  # rows of each class, or of a regression
+PROBE_ROWS = 100  # rows of each class; in a regression, rows in all
 SINGLE_ROWS = 3  # rows that are also predicted one by one
 TOLERANCE = 1e-5  # maximum difference between two predictions of a row
 SUM_TOLERANCE = 1e-3  # maximum distance of a row's summed probabilities from 1
 
 
 def select_probe_rows(task: Task, target: pd.Series) -> pd.Index:
-    """Index of a few rows, of each class where there are classes."""
+    """Return the index of the first rows of each class, or of the table in a regression."""
     rows = target.groupby(target) if task.classes else target
     return rows.head(PROBE_ROWS).index.sort_values()
 
@@ -37,8 +37,7 @@ def check_predictions(
     Raises
     ------
     CustomCodeError
-        If it predicts what its task cannot use, a row differently among other rows, or other values
-        once it is loaded from a pickle.
+        If predictions are invalid for the task, depend on the other rows, or change after pickling.
     """
     try:
         fitted_pipeline = clone(pipeline).fit(rows, target)
@@ -58,7 +57,7 @@ def check_predictions(
 
 
 def _find_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> Iterator[str]:
-    """What is wrong with the predictions, if anything is; later problems follow from earlier."""
+    """Yield what is wrong with the predictions; later problems may follow from earlier ones."""
     if task.classes:
         yield from _find_class_problems(task, pipeline, rows)
     yield from _find_response_problems(task, pipeline, rows)
@@ -89,13 +88,16 @@ def _find_response_problems(task: Task, pipeline: Any, rows: pd.DataFrame) -> It
     if task.classes:
         sums = response.sum(axis=1)
         if np.abs(sums - 1).max() > SUM_TOLERANCE:
-            yield f"returns probabilities that sum to {sums.min():.3g} to {sums.max():.3g} in a row"
+            yield (
+                f"returns probabilities whose sum by row is between {sums.min():.3g} and "
+                f"{sums.max():.3g}, not 1"
+            )
         if response.min() < 0:
             yield f"returns the probability {response.min():.3g}"
 
 
 def _find_copy_problem(task: Task, pipeline: Any, rows: pd.DataFrame) -> str:
-    """What differs for single rows, or once it is loaded from a pickle; empty if nothing does."""
+    """Return what differs for single rows or after pickling; empty if nothing does."""
     first = rows.head(SINGLE_ROWS)
     scores = task.predict_scores(pipeline, rows)[: len(first)]
     try:
