@@ -49,7 +49,9 @@ def make_evaluation(
     share: float = 0.0,
 ) -> BatchEvaluation:
     drift = {"score": 10 * share, "threshold": 1.0, "missing_reference": 0.0, "missing_batch": 0.0}
-    columns = pd.DataFrame([{"column": "a", "excess": 10 * share, "drifted": share > 0, **drift}])
+    columns = pd.DataFrame(
+        [{"column": "a", "relative_drift": 10 * share, "drifted": share > 0, **drift}]
+    )
     row = {
         "metric": "roc_auc",
         "value": auc,

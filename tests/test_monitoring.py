@@ -749,7 +749,7 @@ def test_columns_missing_in_same_rows_are_one_finding(
         reference, batch, contract, threshold=0.1, missing_rate_change=0.1
     ).set_index("column")
     assert table["drifted"].to_dict() | {"size": True, "noise": True} == table["drifted"].to_dict()
-    assert table.loc["size", "excess"] > 1
+    assert table.loc["size", "relative_drift"] > 1
     assert table.loc["size", "missing_with"] == table.loc["noise", "missing_with"]
     assert table.loc["flag", "missing_with"] == ""
     evaluation = replace(HEALTHY, feature_drift=table.reset_index(), drifted_importance_share=0.5)
@@ -1033,7 +1033,7 @@ def make_report() -> Any:
 
 
 DRIFT_ROWS = pd.DataFrame(
-    {"batch": ["4", "4"], "column": ["size", "flag"], "excess": [7.25, 0.125]}
+    {"batch": ["4", "4"], "column": ["size", "flag"], "relative_drift": [7.25, 0.125]}
 )
 
 

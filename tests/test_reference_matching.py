@@ -266,7 +266,7 @@ def measure_both(
     features = batch[["member", *contract.feature_names]]
     rows = features.astype(object).where(features.notna(), None).to_dict("records")
     service_drift = asyncio.run(metrics.measure_input_drift(counted, rows, PARAMS))
-    return dict(zip(table["column"], table["excess"], strict=True)), service_drift
+    return dict(zip(table["column"], table["relative_drift"], strict=True)), service_drift
 
 
 def test_service_drift_equals_monitor_drift(reference: pd.DataFrame, tmp_path: Path) -> None:

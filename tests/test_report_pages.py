@@ -348,7 +348,7 @@ FIGURES: dict[str, Any] = {
         "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
     }), (0.005,), 0.004),
     "drift": (monitor.drift_scores, pd.DataFrame({
-        "batch": [4, 5], "column": ["site", "site"], "excess": [0.5, 2.0],
+        "batch": [4, 5], "column": ["site", "site"], "relative_drift": [0.5, 2.0],
         "drifted": [False, True], "importance": [0.1, 0.1],
     }), (), 2.0),
     "performance": (monitor.metrics_by_batch, pd.DataFrame({
@@ -655,7 +655,9 @@ def test_leaderboard_figure_is_sorted_and_names_baseline() -> None:
 
 
 def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
-    frame = pd.DataFrame({"batch": [4, 4], "column": ["site", "age"], "excess": [0.2, 18.0]})
+    frame = pd.DataFrame(
+        {"batch": [4, 4], "column": ["site", "age"], "relative_drift": [0.2, 18.0]}
+    )
     assert missing_facts(monitor.drift_scores(frame).alt, 1, 2, "age", 18.0, "site") == ["site"]
 
 

@@ -38,22 +38,22 @@ def describe_batch(
     Returns
     -------
     dict
-        ``rows``, ``scored_rows``, ``rejected_rows``, ``rejected_columns`` (rows by the column that
-        breaks the contract), ``drift`` (by column, in multiples of its threshold, the largest
-        first, as in monitor; None without reference rows or with too few rows), and ``drifted``
-        (names of the columns from 1 on).
+        ``rows``, ``scored_rows``, ``rejected_rows``, ``rejected_columns`` (rejected rows by the
+        column that breaks the contract), ``drift`` (by column, in multiples of its threshold,
+        largest first; None without reference rows or with too few rows), and ``drifted`` (columns
+        whose drift is at least their threshold).
     """
     contract = Contract.load(version.artifact_folder / "contract.yaml")
     table = _measure_drift(root, source, version, contract, params)
-    drift = None if table is None else table.dropna(subset="excess")
+    drift = None if table is None else table.dropna(subset="relative_drift")
     return {
         "rows": result.rows,
         "scored_rows": result.rows - result.rejected_rows,
         "rejected_rows": result.rejected_rows,
-        "rejected_columns": _count_rejected_columns(result.rejects_path, contract),
+        "rejected_columns": _count_rejected_rows_by_column(result.rejects_path, contract),
         "drift": None
         if drift is None
-        else {row.column: round(float(row.excess), 3) for row in drift.itertuples()},
+        else {row.column: round(float(row.relative_drift), 3) for row in drift.itertuples()},
         "drifted": [] if drift is None else drift["column"][drift["drifted"]].tolist(),
     }
 
@@ -86,13 +86,15 @@ def _measure_drift(
     )
 
 
-def _count_rejected_columns(rejects: Path | RemoteAddress, contract: Contract) -> dict[str, int]:
+def _count_rejected_rows_by_column(
+    rejects: Path | RemoteAddress, contract: Contract
+) -> dict[str, int]:
     """Count rejected rows by the column that breaks the contract."""
     if isinstance(rejects, RemoteAddress):
         if not rejects.exists():
             return {}
         with TemporaryDirectory() as folder:
-            return _count_rejected_columns(rejects.download(Path(folder)), contract)
+            return _count_rejected_rows_by_column(rejects.download(Path(folder)), contract)
     paths = sorted(rejects.rglob("*.csv")) if rejects.is_dir() else [rejects]
     counts = dict.fromkeys(contract.input_names, 0)
     for path in paths:

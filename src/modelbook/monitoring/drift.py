@@ -29,7 +29,7 @@ DRIFT_COLUMNS = [
     "new",
     "missing_reference",
     "missing_batch",
-    "excess",
+    "relative_drift",
     "drifted",
     "missing_with",
 ]
@@ -58,7 +58,7 @@ def measure_feature_drift(
     )
     missing_with = map_to_first_missing_column(reference_features, batch_features)
     return table.assign(missing_with=table["column"].map(missing_with)).sort_values(
-        "excess", ascending=False, ignore_index=True
+        "relative_drift", ascending=False, ignore_index=True
     )
 
 
@@ -98,11 +98,11 @@ def measure_drift(
     -------
     DataFrame
         Columns ``column, method, score, threshold, chance, ks_p, new, missing_reference,
-        missing_batch, excess, drifted``. ``excess`` is the one scale of drift: how many times its
-        threshold the distance or the change of the missing rate is, whichever is more, where the
-        threshold is at least what chance explains; a column has drifted from 1 on. ``chance`` is
-        the largest score that chance explains, ``ks_p`` the p-value of the Kolmogorov-Smirnov test
-        (for information only), ``new`` the share of values that do not occur in the reference.
+        missing_batch, relative_drift, drifted``. ``relative_drift`` is the distance or the change
+        of the missing rate, divided by its threshold; the larger of the two. The threshold is at
+        least what chance explains, and a column whose value is at least 1 has drifted. ``chance``
+        is the largest score that chance explains, ``ks_p`` the p-value of the Kolmogorov-Smirnov
+        test (for information only), ``new`` the share of values that do not occur in the reference.
         ``score`` is NaN if either table has fewer than ``MIN_VALUES`` values.
     """
     n_tests = drift_measure.count_tests(reference.shape[1])
@@ -137,7 +137,7 @@ def _measure_column(
     reference_rate, batch_rate, critical_change = measure_share_change(
         reference.isna(), batch.isna(), effective_fractions, n_tests
     )
-    excess = drift_measure.compute_relative_drift(
+    relative_drift = drift_measure.compute_relative_drift(
         distance,
         (reference_rate, batch_rate),
         critical_change,
@@ -153,8 +153,8 @@ def _measure_column(
         "new": 0.0 if is_numeric else _compute_unseen_share(reference, batch),
         "missing_reference": reference_rate,
         "missing_batch": batch_rate,
-        "excess": excess,
-        "drifted": excess >= drift_measure.DRIFT_THRESHOLD,
+        "relative_drift": relative_drift,
+        "drifted": relative_drift >= drift_measure.DRIFT_THRESHOLD,
     }
 
 

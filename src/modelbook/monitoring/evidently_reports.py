@@ -100,7 +100,9 @@ class EvidentlyPages:
         )
 
 
-def register_drift_method(params: Monitor, excess: Mapping[str, float] | None = None) -> None:
+def register_drift_method(
+    params: Monitor, relative_drift: Mapping[str, float] | None = None
+) -> None:
     """Register Modelbook's drift as a method of Evidently's, with its values by column.
 
     Evidently hands a method the values of a column alone, without the missing ones, and sampled. So
@@ -115,7 +117,7 @@ def register_drift_method(params: Monitor, excess: Mapping[str, float] | None = 
     def measure(
         reference: pd.Series, batch: pd.Series, kind: Any, threshold: float
     ) -> tuple[float, bool]:
-        value = (excess or {}).get(str(batch.name))
+        value = (relative_drift or {}).get(str(batch.name))
         if value is None:
             is_numeric = kind == ColumnType.Numerical
             distance, critical = drift.measure_distance(
@@ -167,8 +169,10 @@ def write_pages(
         stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
         safe_name = re.sub(r"[^\w.-]", "_", name)
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
-        excess = _compute_relative_drift_by_label(drift_rows[drift_rows["batch"] == name], contract)
-        register_drift_method(stage.params, excess)
+        relative_drift = _compute_relative_drift_by_label(
+            drift_rows[drift_rows["batch"] == name], contract
+        )
+        register_drift_method(stage.params, relative_drift)
         pages.append(_write_page(report, name, batch, references[name], contract, stage, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
 
@@ -277,8 +281,8 @@ def _compute_relative_drift_by_label(
     drift_rows: pd.DataFrame, contract: Contract
 ) -> dict[str, float]:
     """The measured drift by column, under its name and its label."""
-    excess = dict(zip(drift_rows["column"], drift_rows["excess"], strict=True))
-    return {contract.label(name): value for name, value in excess.items()} | excess
+    relative_drift = dict(zip(drift_rows["column"], drift_rows["relative_drift"], strict=True))
+    return {contract.label(name): value for name, value in relative_drift.items()} | relative_drift
 
 
 def _unique_labels(names: list[str], contract: Contract) -> dict[str, str]:

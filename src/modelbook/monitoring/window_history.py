@@ -212,7 +212,7 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
         (row["metric"], *_get_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
     return metrics + [
-        (f"{DRIFT_PREFIX}{row.column}", row.excess, None, None, DRIFT_THRESHOLD)
+        (f"{DRIFT_PREFIX}{row.column}", row.relative_drift, None, None, DRIFT_THRESHOLD)
         for row in evaluation.feature_drift.itertuples()
     ]
 

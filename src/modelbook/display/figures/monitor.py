@@ -23,7 +23,7 @@ MAX_TICK_LABELS = 6  # batch names that fit below an axis
 DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "batch": "batch",
     "column": "column",
-    "excess": "times threshold",
+    "relative_drift": "times threshold",
     "score": "drift score",
     "chance": "critical distance",
     "ks_p": "KS p",
@@ -43,14 +43,18 @@ def drift_scores(frame: pd.DataFrame) -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``batch, column, excess, importance``.
+        Columns ``batch, column, relative_drift, importance``.
     """
     data = plotting.select_drawable_rows(
-        frame, ["batch", "column", "excess", "drifted", "importance"], ["batch", "column", "excess"]
+        frame,
+        ["batch", "column", "relative_drift", "drifted", "importance"],
+        ["batch", "column", "relative_drift"],
     )
     if data is None or data.empty:
         return empty_figure("Drift")
-    data = data.assign(ratio=data["excess"], drifted=(data["excess"] >= 1).astype(float))
+    data = data.assign(
+        ratio=data["relative_drift"], drifted=(data["relative_drift"] >= 1).astype(float)
+    )
     ratios, flags = (
         data.pivot_table(index="column", columns="batch", values=name, aggfunc="max")
         for name in ("ratio", "drifted")
