@@ -123,10 +123,10 @@ class Column(BaseModel):
             raise ValueError(
                 f"replacements names {min(unknown)!r}, which is not one of the categories"
             )
-        known_values = ["0", "1"] if self.type == "boolean" else self.categories
-        if known_values and (unknown := set(self.labels).difference(known_values)):
+        allowed_values = ["0", "1"] if self.type == "boolean" else self.categories
+        if allowed_values and (unknown := set(self.labels).difference(allowed_values)):
             raise ValueError(
-                f"labels names the value {min(unknown)!r}; expected: {', '.join(known_values)}"
+                f"labels names the value {min(unknown)!r}; expected: {', '.join(allowed_values)}"
             )
         if self.type == "date" and not self.format:
             raise ValueError("a date column must have a format, such as %Y-%m-%d or ISO8601")

@@ -112,8 +112,8 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     if contract.time is None:
         return pd.DataFrame(columns=columns)
     numbers = frame[contract.numeric_features]
-    gaps = numbers.isna().loc[:, numbers.isna().any()].astype(float).add_suffix(" (missing)")
-    wide = pd.concat([numbers, gaps], axis=1)
+    is_missing = numbers.isna().loc[:, numbers.isna().any()].astype(float).add_suffix(" (missing)")
+    wide = pd.concat([numbers, is_missing], axis=1)
     spread = wide.std().replace(0, np.nan)
     means = wide.groupby(frame[contract.time]).mean()
     tables = {"mean": means, "value": (means - means.iloc[0]) / spread}
@@ -122,7 +122,7 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
         for name, table in tables.items()
     ]
     is_yes_or_no = {name for name in numbers if contract.columns[name].type == "boolean"}
-    shares = is_yes_or_no | set(gaps.columns)
+    shares = is_yes_or_no | set(is_missing.columns)
     result = pd.concat(long, axis=1).dropna().reset_index()
     return result.assign(is_share=result["column"].isin(shares))[columns]
 

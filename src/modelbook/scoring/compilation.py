@@ -127,7 +127,7 @@ def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dic
         for name, value in parity_cases.make_example_request(rows, contract).items()
     }
     scores = parity_cases.predict_pipeline_scores(model, golden_cases, contract).tolist()
-    return {
+    return {  # keys of versions of 1.0.0
         "rows": records,
         "numbers": scores,
         "typical": example,
