@@ -392,7 +392,9 @@ def test_each_interval_criterion_states_its_power() -> None:
 def test_accumulated_losses_against_first_champion_hold_candidate(
     difference: Interval | None, passed: bool | None
 ) -> None:
-    decision = decide_with(replace(NEXT, ancestor=1, champion=5, ancestor_difference=difference))
+    decision = decide_with(
+        replace(NEXT, first_champion=1, champion=5, first_champion_difference=difference)
+    )
     [criterion] = [
         criterion_row
         for criterion_row in decision.criteria

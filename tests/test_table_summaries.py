@@ -46,7 +46,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["no", "yes"]}, ["ada"]),
     (summarize.leader_differences, {"candidate": LEADER, "distinguishable": ["yes", "yes"]}, ["ada"]),
     (summarize.leader_differences, {"candidate": []}, []),
-    (summarize.no_ancestor, {"metric": []}, ["champion"]),
+    (summarize.no_first_champion, {"metric": []}, ["champion"]),
     (summarize.failed_candidates, {"candidate": []}, []),
     (summarize.failed_candidates, {"candidate": ["a1", "b1", "c1", "d1", "e1"]}, [5, "a1", "b1", "c1", 2]),
     (summarize.holdout_metrics, {"metric": ["ROC AUC"], "value": [0.7621], "low": [0.74], "high": [0.781],

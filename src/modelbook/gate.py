@@ -82,7 +82,7 @@ class Evidence:
         Number of rows that neither version was trained on; 0 without a champion.
     champion_difference : Interval or None
         Improvement over the champion on those rows, in the headline metric.
-    ancestor, ancestor_difference : int or None, Interval or None
+    first_champion, first_champion_difference : int or None, Interval or None
         The first champion, and the improvement over it on rows that neither was trained on; None if
         it is the champion.
     slice_differences : tuple
@@ -120,8 +120,8 @@ class Evidence:
     baseline_gain: Interval
     paired_rows: int = 0
     champion_difference: Interval | None = None
-    ancestor: int | None = None
-    ancestor_difference: Interval | None = None
+    first_champion: int | None = None
+    first_champion_difference: Interval | None = None
     slice_differences: tuple[tuple[str, Interval], ...] = ()
     fairness_gaps: tuple[tuple[str, Interval], ...] = ()
     gap_unit: str = "percentage points"
@@ -146,7 +146,7 @@ def gather_evidence(
     differences: pd.DataFrame,
     slice_differences: pd.DataFrame | None = None,
     latency_and_size: tuple[float, float] | None = None,
-    ancestor: tuple[int, pd.DataFrame] | None = None,
+    first_champion: tuple[int, pd.DataFrame] | None = None,
     consequences: pd.DataFrame | None = None,
     commit: str = NO_COMMIT,
 ) -> Evidence:
@@ -158,13 +158,13 @@ def gather_evidence(
         From ``compare_with_champion`` and ``compare_slices_with_champion``; may be empty.
     latency_and_size : tuple of float, optional
         Latency in milliseconds, artifact size in megabytes.
-    ancestor : tuple of int and DataFrame, optional
+    first_champion : tuple of int and DataFrame, optional
         Number of the first champion, and the comparison with it, from ``compare_with_champion``.
     consequences : DataFrame, optional
         From ``compare_consequences``; may be empty.
     """
     quality = next(row for row in metrics["evaluation"] if row["metric"] == task.quality_metric)
-    ancestor_number, ancestor_differences = ancestor or (None, differences.head(0))
+    first_number, first_differences = first_champion or (None, differences.head(0))
     latency_ms, size_mb = latency_and_size or (None, None)
     slices = [] if slice_differences is None else slice_differences.to_dict("records")
     return Evidence(
@@ -174,8 +174,8 @@ def gather_evidence(
         baseline_gain=Interval(*metrics["gain"]),
         paired_rows=paired_rows,
         champion_difference=_measure_headline_difference(task, differences),
-        ancestor=ancestor_number,
-        ancestor_difference=_measure_headline_difference(task, ancestor_differences),
+        first_champion=first_number,
+        first_champion_difference=_measure_headline_difference(task, first_differences),
         slice_differences=tuple(
             (task.contract.label_group(row["slice"], row["value"]), _to_interval(row, "difference"))
             for row in slices
@@ -349,8 +349,8 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
     # Too few rows have already failed the criterion above.
     if evidence.champion_difference is not None or evidence.paired_rows >= limits.paired_rows:
         criteria.append(_make_champion_criterion(evidence, margin, criteria[-1].passed is False))
-    if evidence.ancestor is not None:
-        criteria.append(_make_ancestor_criterion(evidence, margin))
+    if evidence.first_champion is not None:
+        criteria.append(_make_first_champion_criterion(evidence, margin))
     return [
         *criteria,
         _make_harm_criterion(
@@ -441,12 +441,12 @@ def _make_consequence_criteria(
     return criteria
 
 
-def _make_ancestor_criterion(evidence: Evidence, margin: float) -> Criterion:
+def _make_first_champion_criterion(evidence: Evidence, margin: float) -> Criterion:
     """Small losses of promotions add up, so the first champion is compared with, too."""
-    difference = evidence.ancestor_difference
+    difference = evidence.first_champion_difference
     return Criterion(
         f"{evidence.metric_labels[2]} not worse than the first champion, "
-        f"version {evidence.ancestor}",
+        f"version {evidence.first_champion}",
         f"upper 95% bound of the gain at least {0 - margin:g}",
         "no rows that neither was trained on" if difference is None else f"gain {difference}",
         None if difference is None else difference.high >= -margin,

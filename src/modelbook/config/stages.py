@@ -234,7 +234,7 @@ class Finalize(Parameters):
         8,
         ge=1,
         le=500,
-        description="random settings to try, of an ensemble in each round, 1 to 500",
+        description="hyperparameter trials; with an ensemble, of each round, 1 to 500",
     )
     time_budget: TimeBudget = 150
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")

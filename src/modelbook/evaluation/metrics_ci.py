@@ -135,9 +135,9 @@ def compare_with_champion(
     """
     rows: list[tuple] = []
     if len(candidate) >= min_rows and task.is_evaluable(candidate.outcome):
-        bootstrap_options = {"resamples": resamples, "seed": seed}
+        ci_options = {"resamples": resamples, "seed": seed}
         rows = [
-            (name, *compute_paired_difference(task, candidate, champion, name, **bootstrap_options))
+            (name, *compute_paired_difference(task, candidate, champion, name, **ci_options))
             for name in task.champion_metrics
         ]
     return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])

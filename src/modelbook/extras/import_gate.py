@@ -28,7 +28,7 @@ from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
 from modelbook.registry import history, versions
-from modelbook.registry.champion_comparison import NO_SCORES, find_ancestor
+from modelbook.registry.champion_comparison import NO_SCORES, load_first_champion
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.versions import MADE_AT_TAG, ModelVersion
 from modelbook.scoring import latency
@@ -321,7 +321,7 @@ def _decide(
             task, *pair, shared.rows, params.max_slice_drop, min_rows=params.slice_rows, **options
         ),
         latency.measure_latency_and_size(candidate.artifact_folder, candidate.contract),
-        ancestor=_compare_with_ancestor(root, task, candidate, champion, shared, params),
+        first_champion=_compare_with_first(root, task, candidate, champion, shared, params),
         consequences=consequences.compare_consequences(
             task,
             task.costs_from_parameters(candidate.metrics["value"]["costs"]),
@@ -364,7 +364,7 @@ def _measure_here(
     }
 
 
-def _compare_with_ancestor(
+def _compare_with_first(
     root: Path,
     task: Task,
     candidate: ModelVersion,
@@ -373,19 +373,19 @@ def _compare_with_ancestor(
     params: Deploy,
 ) -> tuple[int, pd.DataFrame] | None:
     """Compare with this project's first champion, on rows that it was not fitted on."""
-    ancestor = find_ancestor(root, candidate, champion)
-    if ancestor is None or not _is_same(candidate, ancestor):
+    first_champion = load_first_champion(root, candidate, champion)
+    if first_champion is None or not _is_same(candidate, first_champion):
         return None
-    is_unseen = shared.is_unseen_by(ancestor)
+    is_unseen = shared.is_unseen_by(first_champion)
     scored = shared.candidate.select(is_unseen)
-    ancestor_rows = scored
+    first_champion_rows = scored
     if is_unseen.any():
-        scores = _score(ancestor, shared.pipeline, shared.rows[is_unseen])
-        ancestor_rows = _with_scores(scored, scores)
-    return ancestor.number, metrics_ci.compare_with_champion(
+        scores = _score(first_champion, shared.pipeline, shared.rows[is_unseen])
+        first_champion_rows = _with_scores(scored, scores)
+    return first_champion.number, metrics_ci.compare_with_champion(
         task,
         scored,
-        ancestor_rows,
+        first_champion_rows,
         min_rows=params.paired_rows,
         resamples=params.resamples,
         seed=params.seed,

@@ -49,7 +49,7 @@ NO_SHARED_ROWS = PairedScores(
 )
 
 
-def find_ancestor(
+def load_first_champion(
     root: Path, candidate: ModelVersion, champion: ModelVersion | None
 ) -> ModelVersion | None:
     """The book's first champion, if it is neither champion nor candidate."""

@@ -109,7 +109,11 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
     gain, p_value = fold_gains.mean(), fold_tests.compute_gain_p_value(fold_gains.to_numpy())
     budget_note = "" if full == 1 else f" (the learning_budget of {budget_seconds:g} s ended there)"
     prefix = f"From {half:.0%} to {full:.0%} of the training rows{budget_note} the leader"
-    claim = "more rows would help" if p_value <= fold_tests.ALPHA else "the gain is not significant"
+    claim = (
+        "more rows would probably help"
+        if p_value <= fold_tests.ALPHA
+        else "the gain is not significant"
+    )
     return (
         f"{prefix} {format_gain(metric, gain, format_metric(abs(gain)), past=True)}, with a gain "
         f"in {(fold_gains > 0).sum()} of {len(fold_gains)} folds (paired, p = {p_value:.2g}): "

@@ -1,8 +1,8 @@
 """Repeat the comparison with permuted targets: without a leak, a pipeline is at chance.
 
 The targets are permuted between whole entities (Ojala & Garriga 2010, "Permutation tests for
-studying classifier performance", JMLR 11), so that no feature predicts them. A family that still
-beats the baseline uses targets of its test rows: a leak.
+studying classifier performance", JMLR 11), so that no feature predicts them. A family that is
+significantly better than the baseline then suggests that targets of test rows leak into training.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def describe_suspicions(table: pd.DataFrame) -> list[str]:
     if better_than_chance.empty:
         return []
     return [
-        f"With permuted targets {', '.join(better_than_chance)} is better than chance: targets of "
-        "test rows leak into training."
+        f"With permuted targets {', '.join(better_than_chance)} is significantly better than "
+        "chance: targets of test rows probably leak into training."
     ]
 
 
