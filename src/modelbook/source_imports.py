@@ -27,7 +27,10 @@ def has_only_imports(source: str) -> bool:
 
 
 def find_imports(source: str) -> frozenset[str]:
-    """Find the names that a source imports, or runs as modules; none if it is not valid Python."""
+    """Find the names that a source imports, and names of this package in quotes.
+
+    None if the source is not valid Python.
+    """
     try:
         tree = ast.parse(source)
     except SyntaxError:  # reported when the source runs
@@ -52,7 +55,7 @@ def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
 
 
 @cache
-def _read_imports(path: Path, _: int) -> frozenset[str]:
+def _read_imports(path: Path, mtime_ns: int) -> frozenset[str]:
     return find_imports(path.read_text(encoding="utf-8"))
 
 

@@ -302,7 +302,7 @@ class Deploy(Parameters):
         0.01,
         ge=-0.5,
         le=0.5,
-        description="maximum loss against the champion in ROC AUC (regression: share of RMSE); "
+        description="maximum drop in ROC AUC against the champion (or relative rise of RMSE); "
         "negative: required gain; -0.5 to 0.5",
     )
     max_slice_drop: float = Field(
@@ -397,7 +397,7 @@ class Monitor(Parameters):
         0.05,
         gt=0,
         le=0.5,
-        description="drop of ROC AUC (regression: rise of RMSE as a share) from the reference "
+        description="drop in ROC AUC (regression: relative rise of RMSE) from the reference "
         "that triggers the verdict retrain, above 0 to 0.5",
     )
     max_calibration_error: float = Field(

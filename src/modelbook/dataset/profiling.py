@@ -147,7 +147,7 @@ def summarize_profile(
     """
     task = tasks.get_task(contract)
     return [
-        f"{task.describe_target(frame)} {len(frame):,} training rows.",
+        task.describe_target(frame, f"{len(frame):,} training rows"),
         _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
         _describe_missing_rates(contract, missing_rates, len(associations)),
         _describe_shifts(contract, shifted_columns, find_missing_patterns(frame, contract)),

@@ -346,12 +346,12 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
 
 def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     task = evaluation.task
-    rows = {row["metric"]: row for row in evaluation.metrics.to_dict("records")}
-    if not rows:
+    metric_rows = {row["metric"]: row for row in evaluation.metrics.to_dict("records")}
+    if not metric_rows:
         return _check_estimated_performance(evaluation, params)
     findings = []
     # The drop reaches the threshold, and is significant given the errors of batch and reference.
-    drop, is_significant, sentence = task.assess_metric_drop(rows[task.headline_metric])
+    drop, is_significant, sentence = task.assess_metric_drop(metric_rows[task.headline_metric])
     if drop >= params.max_metric_drop and is_significant:
         sentence = (
             f"Batch {evaluation.batch}: {sentence} (retrain threshold: "
@@ -366,9 +366,9 @@ def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Fin
                 segment=_find_worst_slice(evaluation, drop),
             )
         )
-    findings += _check_coverage(evaluation, rows)
-    mean_difference, sentence = task.assess_calibration(rows)
-    calibration = rows[task.calibration_metric]
+    findings += _check_coverage(evaluation, metric_rows)
+    mean_difference, sentence = task.assess_calibration(metric_rows)
+    calibration = metric_rows[task.calibration_metric]
     if abs(mean_difference) >= params.max_calibration_error and (
         calibration["low"] > 0 or calibration["high"] < 0
     ):
@@ -385,9 +385,9 @@ def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Fin
     return findings
 
 
-def _check_coverage(evaluation: BatchEvaluation, rows: dict[str, Any]) -> list[Finding]:
+def _check_coverage(evaluation: BatchEvaluation, metric_rows: dict[str, Any]) -> list[Finding]:
     """Check that prediction intervals or sets have their nominal coverage."""
-    row = rows.get(COVERAGE)
+    row = metric_rows.get(COVERAGE)
     if row is None or evaluation.conformal is None:
         return []
     nominal_coverage = evaluation.conformal.nominal_coverage
@@ -469,10 +469,10 @@ def summarize_verdict(
 ) -> dict[str, Any]:
     """Return status, level, sentences, key numbers and next step of the verdict."""
     verdict = find_worst_verdict(findings)
-    rows = sum(evaluation.rows for evaluation in evaluations)
+    n_rows = sum(evaluation.rows for evaluation in evaluations)
     sentences = [
         (
-            f"Version {version} was evaluated on {format_count(rows, 'row')} in "
+            f"Version {version} was evaluated on {format_count(n_rows, 'row')} in "
             f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
         )
     ]

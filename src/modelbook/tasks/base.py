@@ -397,8 +397,8 @@ class Task(ABC):
     # Descriptions
 
     @abstractmethod
-    def describe_target(self, frame: pd.DataFrame) -> str:
-        """Describe the target: a sentence to be completed by the number of rows."""
+    def describe_target(self, frame: pd.DataFrame, population: str) -> str:
+        """Describe the target's distribution over ``population``, such as "the training rows"."""
 
     @abstractmethod
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:

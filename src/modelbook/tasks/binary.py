@@ -287,9 +287,9 @@ class Binary(Task):
         target = self.contract.label(self.contract.target)
         return f"“{target}”" if code else f"“not {target}”"
 
-    def describe_target(self, frame: pd.DataFrame) -> str:
+    def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         rate = self.contract.encode_checked_target(frame).mean()
-        [text] = self._render("target", yes=self._class_label(1), rate=rate)
+        [text] = self._render("target", population=population, yes=self._class_label(1), rate=rate)
         return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:

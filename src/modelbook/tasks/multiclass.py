@@ -318,11 +318,12 @@ class Multiclass(Task):
             class_scores.append(max(auc, 1 - auc))
         return float(np.mean(class_scores)), ""
 
-    def describe_target(self, frame: pd.DataFrame) -> str:
+    def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         share = count_values(self.contract.encode_checked_target(frame)) / len(frame)
         most, least = share.index[0], share.index[-1]
         [text] = self._render(
             "target",
+            population=population,
             n_classes=len(self.classes),
             most=self.classes[most],
             most_share=share[most],

@@ -271,11 +271,11 @@ class Regression(Task):
     def _target_label(self) -> str:
         return self.contract.label(self.contract.target)
 
-    def describe_target(self, frame: pd.DataFrame) -> str:
+    def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         outcome = self.contract.encode_checked_target(frame)
-        low, high = outcome.quantile([0.25, 0.75])
-        values = {"label": self._target_label, "mean": outcome.mean(), "low": low, "high": high}
-        [text] = self._render("target", **values)
+        q25, q75 = outcome.quantile([0.25, 0.75])
+        values = {"label": self._target_label, "mean": outcome.mean(), "q25": q25, "q75": q75}
+        [text] = self._render("target", population=population, **values)
         return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
