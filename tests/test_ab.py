@@ -428,10 +428,10 @@ def test_ab_without_challenger_or_with_different_targets_raises(
 
 def test_row_losses_depend_on_task() -> None:
     kinds = ScoredRows.from_arrays([0, 2], [[0.7, 0.2, 0.1], [0.0, 0.5, 0.5]], [1, 2])
-    assert tasks.get_task(make_multiclass_contract()).row_losses(kinds) == pytest.approx(
+    assert tasks.get_task(make_multiclass_contract()).compute_row_losses(kinds) == pytest.approx(
         [0.09 + 0.04 + 0.01, 0.25 + 0.25]
     )
-    assert tasks.get_task(make_regression_contract()).row_losses(
+    assert tasks.get_task(make_regression_contract()).compute_row_losses(
         ScoredRows.from_arrays([3.0], [5.5], [1])
     ) == pytest.approx([2.5])
 

@@ -518,7 +518,7 @@ def test_regression_errors_have_one_sign() -> None:
 
 def test_mean_absolute_error_of_decisions_is_unsigned() -> None:
     outcome, decision = np.array([1.0, 3.0]), np.array([3.0, 1.0])
-    measures = AMOUNT.row_consequences(outcome, decision)
+    measures = AMOUNT.measure_decisions(outcome, decision)
     assert measures["mean absolute error"].mean() == 2
 
 

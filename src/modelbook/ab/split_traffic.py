@@ -173,7 +173,7 @@ def _compute_losses(rows: list[dict[str, Any]], contract: Contract) -> pd.DataFr
             batch_sources.read_journaled_scores(rows_with_outcomes, contract),
             table["bucket"].iloc[positions],
         )
-        table.loc[positions, "loss"] = tasks.get_task(contract).row_losses(scored)
+        table.loc[positions, "loss"] = tasks.get_task(contract).compute_row_losses(scored)
         if contract.classes:
             table.loc[positions, "outcome"] = scored.outcome.astype(float)
     return table

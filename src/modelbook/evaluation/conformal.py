@@ -96,7 +96,7 @@ def measure_prediction_interval(
 
     None for two classes, whose probabilities suffice, and for too few entities.
     """
-    nonconformity = task.nonconformity(out_of_fold)
+    nonconformity = task.compute_nonconformity_scores(out_of_fold)
     if nonconformity is None:
         return None
     quantile = compute_nonconformity_quantile(nonconformity, out_of_fold.entity)

@@ -40,7 +40,7 @@ def compare_consequences(
     -------
     DataFrame
         Columns ``consequence, candidate, champion, change, low, high``, per row: the mean of each
-        of ``Task.row_consequences``, and the expected cost, last. Empty with fewer than
+        of ``Task.measure_decisions``, and the expected cost, last. Empty with fewer than
         ``min_rows`` rows.
     """
     if len(candidate[0]) < max(min_rows, 1):
@@ -61,7 +61,7 @@ def _compute_row_values(
     task: Task, costs: DecisionCosts, scored: ScoredRows, threshold: float | None
 ) -> dict[str, np.ndarray]:
     decision = task.decide(scored.score, threshold)
-    consequences = task.row_consequences(scored.outcome, decision)
+    consequences = task.measure_decisions(scored.outcome, decision)
     return {**consequences, COST: costs.compute_row_costs(scored.outcome, decision)}
 
 

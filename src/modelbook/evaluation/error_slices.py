@@ -46,7 +46,7 @@ def find_worst_rows(
         else pd.DataFrame({"row": range(len(frame))})
     )
     errors = task.tabulate_actual_and_predicted(scored).assign(
-        **{task.row_error_label: task.row_errors(scored)}
+        **{task.row_error_label: task.compute_row_errors(scored)}
     )
     worst_positions = np.argsort(-errors[task.row_error_label].to_numpy(), kind="stable")[:max_rows]
     return (
@@ -76,7 +76,7 @@ def find_error_slices(
         rows, gap, low, high``; largest gap first.
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
-    errors, min_leaf_rows = task.row_errors(scored), max(min_rows // 2, 10)
+    errors, min_leaf_rows = task.compute_row_errors(scored), max(min_rows // 2, 10)
     entities = np.unique(scored.entity)
     tree_entities = np.random.default_rng(seed).permutation(entities)[: len(entities) // 2]
     in_tree_half = np.isin(scored.entity, tree_entities)

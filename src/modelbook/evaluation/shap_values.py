@@ -246,7 +246,7 @@ def _count_affordable_rows(explainer: _Explainer) -> int:
 
 def _predict_raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
     """The additive output of the model, shape (rows, outputs), and its unit."""
-    target_phrase = task.phrases()["target"]
+    target_phrase = task.get_phrases()["target"]
     if task.experiment_type == "regression":
         return _select_output_columns(model.predict(features)), target_phrase
     if hasattr(model, "decision_function"):

@@ -119,7 +119,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     )
     interval = PredictionInterval.from_metrics(metrics)
     slices = pd.DataFrame(metrics.get("slices", []))
-    return task.phrases() | {
+    return task.get_phrases() | {
         "headline": rows.get(task.headline_metric, {}),
         "caption": task.make_metrics_caption(threshold) if rows else "",
         "quality": task.describe_quality(rows, threshold) if rows else "",

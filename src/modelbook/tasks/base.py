@@ -277,7 +277,7 @@ class Task(ABC):
         return score
 
     @abstractmethod
-    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+    def measure_decisions(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
         """Consequences of the decisions for each row, by name: the action, and errors."""
 
     def selection_consequences(self) -> tuple[str, ...]:
@@ -295,14 +295,14 @@ class Task(ABC):
         """Predicted against actual, e.g. as a confusion matrix."""
 
     @abstractmethod
-    def row_errors(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
         """Error of each prediction, 0 or more; shape (rows,)."""
 
     @abstractmethod
-    def row_losses(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_losses(self, scored: ScoredRows) -> np.ndarray:
         """Loss of each prediction for comparing means, bounded for classes; shape (rows,)."""
 
-    def nonconformity(self, scored: ScoredRows) -> np.ndarray | None:
+    def compute_nonconformity_scores(self, scored: ScoredRows) -> np.ndarray | None:
         """How far each outcome is from its prediction, for conformal predictions; None: none."""
         return None
 
@@ -429,7 +429,7 @@ class Task(ABC):
         """The key numbers of a model, the headline metric first."""
 
     @abstractmethod
-    def phrases(self) -> dict[str, str]:
+    def get_phrases(self) -> dict[str, str]:
         """Return what texts call ``baseline``, ``prediction``, ``target`` and ``importance``.
 
         The last is the unit of permutation importance.

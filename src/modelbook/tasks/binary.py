@@ -218,7 +218,7 @@ class Binary(Task):
     def decide(self, score: np.ndarray, threshold: float | None) -> np.ndarray:
         return score >= (0.5 if threshold is None else threshold)
 
-    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+    def measure_decisions(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
         is_positive = outcome == 1
         return {
             "flagged": decision,
@@ -246,10 +246,10 @@ class Binary(Task):
         names = pd.Index(self.classes)
         return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
-    def row_errors(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
         return row_log_losses(scored.outcome, scored.score)
 
-    def row_losses(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_losses(self, scored: ScoredRows) -> np.ndarray:
         return (scored.score - scored.outcome) ** 2
 
     def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
@@ -306,7 +306,7 @@ class Binary(Task):
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
         return [metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()]
 
-    def phrases(self) -> dict[str, str]:
+    def get_phrases(self) -> dict[str, str]:
         target = self.contract.label(self.contract.target)
         target_phrase = f"“{target}”"
         if self._has_class_names:

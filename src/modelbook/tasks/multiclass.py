@@ -198,7 +198,7 @@ class Multiclass(Task):
     def decide(self, score: np.ndarray, threshold: float | None) -> np.ndarray:
         return score.argmax(axis=1)
 
-    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+    def measure_decisions(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
         predicted = {f"predicted {name}": decision == i for i, name in enumerate(self.classes)}
         return {**predicted, "errors": decision != outcome}
 
@@ -255,13 +255,13 @@ class Multiclass(Task):
         is_correct = (scored.score.argmax(axis=1) == scored.outcome).astype("int64")
         return ScoredRows(is_correct, scored.score.max(axis=1), scored.entity)
 
-    def row_errors(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
         return row_log_losses(scored.outcome, scored.score)
 
-    def row_losses(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_losses(self, scored: ScoredRows) -> np.ndarray:
         return row_brier_scores(scored.outcome, scored.score)
 
-    def nonconformity(self, scored: ScoredRows) -> np.ndarray:
+    def compute_nonconformity_scores(self, scored: ScoredRows) -> np.ndarray:
         return 1 - scored.score[np.arange(len(scored)), scored.outcome]
 
     def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
@@ -345,7 +345,7 @@ class Multiclass(Task):
         }
         return [metric_key_number(name, rows[metric]) for name, metric in metrics_shown.items()]
 
-    def phrases(self) -> dict[str, str]:
+    def get_phrases(self) -> dict[str, str]:
         target_phrase = f"each class of “{self.contract.label(self.contract.target)}”"
         return {
             "baseline": "a model that predicts the class shares for every row",

@@ -78,7 +78,7 @@ METRICS: dict[str, MetricFunction] = {
 }
 
 
-def errors_by_decile(scored: ScoredRows) -> pd.DataFrame:
+def tabulate_errors_by_decile(scored: ScoredRows) -> pd.DataFrame:
     """Errors (predicted minus actual) by decile of the prediction.
 
     Columns ``predicted, median, q05, q25, q75, q95, rows``.
@@ -142,7 +142,7 @@ class Regression(Task):
     def read_costs(self, params: Finalize) -> DeviationCosts:
         return DeviationCosts(params.cost_under, params.cost_over)
 
-    def row_consequences(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
+    def measure_decisions(self, outcome: np.ndarray, decision: np.ndarray) -> dict[str, np.ndarray]:
         return {"mean prediction": decision, "mean absolute error": np.abs(decision - outcome)}
 
     def compute_curves(
@@ -152,7 +152,7 @@ class Regression(Task):
         sample = np.random.default_rng(seed).permutation(len(scored))[:MAX_POINTS]
         return pd.DataFrame(
             {"predicted": scored.score[sample], "actual": scored.outcome[sample]}
-        ), errors_by_decile(scored)
+        ), tabulate_errors_by_decile(scored)
 
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
         """Histogram of the errors (predicted minus actual); columns ``low, high, rows``.
@@ -166,14 +166,14 @@ class Regression(Task):
         counts, _ = np.histogram(np.clip(errors, edges[0], edges[-1]), bins=edges)
         return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": counts})
 
-    def row_errors(self, scored: ScoredRows) -> np.ndarray:
+    def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
         return np.abs(scored.score - scored.outcome)
 
-    def row_losses(self, scored: ScoredRows) -> np.ndarray:
-        return self.row_errors(scored)
+    def compute_row_losses(self, scored: ScoredRows) -> np.ndarray:
+        return self.compute_row_errors(scored)
 
-    def nonconformity(self, scored: ScoredRows) -> np.ndarray:
-        return self.row_errors(scored)
+    def compute_nonconformity_scores(self, scored: ScoredRows) -> np.ndarray:
+        return self.compute_row_errors(scored)
 
     def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
         """10 times the holdout's 90th percentile of absolute errors; larger losses are clipped."""
@@ -290,7 +290,7 @@ class Regression(Task):
             key_number("90% of predictions within", p90_error, context="of the actual value"),
         ]
 
-    def phrases(self) -> dict[str, str]:
+    def get_phrases(self) -> dict[str, str]:
         return {
             "baseline": "a model that predicts the mean for every row",
             "prediction": f"a value of “{self._target_label}”",

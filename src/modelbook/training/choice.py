@@ -22,7 +22,7 @@ class Alternative:
     fold_scores: np.ndarray
 
 
-def standard_error(gains: np.ndarray) -> float:
+def compute_standard_error(gains: np.ndarray) -> float:
     """Standard error of the mean of fold-wise gains; with a single fold, the absolute gain."""
     if len(gains) < 2:
         return float(abs(gains.mean()))
@@ -38,7 +38,7 @@ def prefers_combination(gains: np.ndarray, is_leader_simple: bool) -> bool:
     kept unless the combination is better by more than one standard error, which prefers the simpler
     model within noise (Breiman et al. 1984, "Classification and regression trees").
     """
-    error = standard_error(gains)
+    error = compute_standard_error(gains)
     return bool(gains.mean() > (error if is_leader_simple else -error))
 
 

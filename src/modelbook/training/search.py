@@ -399,7 +399,7 @@ def _rank_results(
 
 def _describe_gains(gains: np.ndarray, metric: str, is_taken: bool) -> str:
     """The gain of a combination over the leader, and what is chosen."""
-    error = choice.standard_error(gains)
+    error = choice.compute_standard_error(gains)
     direction = "better" if gains.mean() > 0 else "worse"
     is_within_noise = is_taken and abs(gains.mean()) <= error
     noise_text = (
