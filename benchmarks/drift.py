@@ -205,14 +205,14 @@ def make_table() -> str:
     """Measure the rates and return them as a Markdown table; prints each row to stderr."""
     simulation = DriftSimulation()
     rows = [
-        f"| change | alarm in the first window | within {RUN_WINDOWS} windows "
+        f"| change, {N_RUNS} runs each | alarm in the first window | within {RUN_WINDOWS} windows "
         "| retrain within them |",
         "|---|---|---|---|",
     ]
     for outcomes, suffix in ((True, ""), (False, ", no outcomes yet")):
         rates = measure_false_alarms(simulation, outcomes=outcomes)
         rows.append(
-            f"| nothing, {N_NULL_WINDOWS} windows{suffix} | {sum(rates.values()):.1%} | "
+            f"| no change, {N_NULL_WINDOWS} windows{suffix} | {sum(rates.values()):.1%} | "
             f"| {rates['retrain']:.1%} |"
         )
         sys.stderr.write(f"{rows[-1]}\n")

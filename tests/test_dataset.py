@@ -327,8 +327,8 @@ def test_data_card_lists_rows_entities_and_known_share(
     sides = split_table(frame, contract, holdout_share=0.25, train_until=2, seed=1)
     result = data_card.summarize_subsets(sides, contract).set_index("subset")
     assert list(result.index) == ["train", "holdout", "batch 3"]
-    assert result["share_of_known_entities"].tolist()[:2] == [1, 0]
-    assert result.loc["batch 3", "share_of_known_entities"] == sides.train["who"].nunique() / 200
+    assert result["rows of entities in train"].tolist()[:2] == [1, 0]
+    assert result.loc["batch 3", "rows of entities in train"] == sides.train["who"].nunique() / 200
     assert result["rows"].sum() == 600
     assert result.loc["holdout", "positive_rate"] == sides.holdout["happened"].mean()
     periods = data_card.count_rows_by_period(sides, contract)

@@ -654,8 +654,38 @@ def test_group_whose_share_explains_missing_values_is_named(
     cause = find_missing_rate_cause("noise", reference, oversampled, contract)
     share = (oversampled["colour"] == "11").mean()
     assert (cause.group, cause.missing_rate, cause.batch_share) == ("colour 11", 1, share)
+    assert (cause.rest_reference, cause.rest_batch) == (0, 0)
+    assert cause.change == pytest.approx(share - (reference["colour"] == "11").mean())
+    assert cause.explained == pytest.approx(cause.change)
     random = oversampled.assign(noise=oversampled["noise"].where(oversampled.index % 2 == 0))
     assert find_missing_rate_cause("noise", reference, random, contract) is None
+
+
+def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
+    make_frame: Callable[..., pd.DataFrame],
+    contract: Contract,
+    evaluate_window: Callable[..., BatchEvaluation],
+) -> None:
+    reference, batch = make_frame(seed=1), make_frame(seed=2)
+    for rows in (reference, batch):
+        rows["noise"] = np.where(rows["colour"] == "11", np.nan, rows["noise"].fillna(0))
+    oversampled = pd.concat([batch[batch["colour"] == "11"]] * 2 + [batch]).reset_index(drop=True)
+    is_lost = (oversampled["colour"] != "11") & (oversampled.index % 15 == 0)
+    oversampled["noise"] = oversampled["noise"].mask(is_lost)
+    cause = find_missing_rate_cause("noise", reference, oversampled, contract)
+    assert 0.75 * cause.change < cause.explained < cause.change
+    assert cause.rest_reference == 0
+    assert cause.rest_batch == oversampled.loc[oversampled["colour"] != "11", "noise"].isna().mean()
+    evaluation = evaluate_window(batch)
+    table = evaluation.feature_drift.assign(drifted=False)
+    row = {"missing_reference": 0.2, "missing_batch": 0.6, "drifted": True}
+    table.loc[table["column"] == "noise", list(row)] = list(row.values())
+    table = table.sort_values("drifted", ascending=False, kind="stable")
+    noted = replace(evaluation, feature_drift=table, missing_rate_cause=cause)
+    [sentence] = (f.sentence for f in rules.find_issues(noted, PARAMS) if "noise" in f.sentence)
+    facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
+    assert missing_facts(sentence, *facts, cause.batch_share, cause.rest_batch) == []
+    assert "because" not in sentence
 
 
 def test_lost_ranking_leads_to_retrain(

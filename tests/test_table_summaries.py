@@ -19,7 +19,7 @@ BATCHES = {"batch": ["4", "5"], "rows": [100, 50], "violations": [0, 0]}
 SIDES = {
     "subset": ["train", "holdout", "batch 4"],
     "rows": [80, 20, 50],
-    "share_of_known_entities": [1.0, 0.0, 0.9],
+    "rows of entities in train": [1.0, 0.0, 0.9],
 }
 TWICE = ["features only (different target)", "features and target"]
 ORIGIN = ["rows", "entities", "periods"]
@@ -35,7 +35,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
     (summarize.dropped_columns, {"reason": []}, []),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
-    (summarize.split_sizes, {**SIDES, "share_of_known_entities": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
+    (summarize.split_sizes, {**SIDES, "rows of entities in train": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991]},
      ["paid", "dropped", 0.991]),
     (summarize.non_feature_columns, {"column": []}, []),
@@ -64,14 +64,16 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.batch_quality, BATCHES, [2, 150]),
     (summarize.batch_quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),
     (summarize.batch_quality, {"batch": []}, []),
-    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing, reference": [0.1, 0.3],
+    (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing, matched holdout": [0.1, 0.3],
                   "missing, batch": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
-    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, reference": [0.1], "missing, batch": [0.1]}, []),
+    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, matched holdout": [0.1], "missing, batch": [0.1]}, []),
     (summarize.missing_rate_changes, {"batch": []}, []),
     (summarize.estimated_performance, {"batch": []}, []),
-    (summarize.estimated_performance, {"batch": ["4", "5"], "estimated": [0.7, 0.75], "error": [None, None]}, [5, 0.75]),
-    (summarize.estimated_performance, {"batch": ["4", "5", "6"], "estimated": [0.7, 0.75, 0.72],
-                      "error": [-0.02, 0.04, None]}, [6, 0.72, 2, 0.03]),
+    (summarize.estimated_performance, {"batch": ["4", "5"], "estimated": [0.7, 0.75], "low": [0.6, 0.6], "high": [0.8, 0.8],
+                      "observed": [None, None], "error": [None, None]}, [5, 0.75]),
+    (summarize.estimated_performance, {"batch": ["4", "5", "6"], "estimated": [0.7, 0.75, 0.72], "low": [0.66, 0.65, 0.6],
+                      "high": [0.74, 0.8, 0.8], "observed": [0.8, 0.71, None], "error": [-0.1, 0.04, None]},
+     [6, 0.72, 2, 0.07, 4, 0.8, 0.66, 0.74]),
 ]  # fmt: skip
 NAMES = [f"{case[0].__name__}-{index}" for index, case in enumerate(SENTENCES)]
 

@@ -58,7 +58,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
     """Size and target of train, holdout and batches.
 
     Columns ``subset, rows, entities``, the task's summary of the target, and
-    ``share_of_known_entities``: the share of rows whose entity also has rows in train.
+    ``rows of entities in train``: the share of rows whose entity also has rows in train.
     """
     task, train_entities = tasks.get_task(contract), set(contract.entity_ids(data_split.train))
     subsets = {
@@ -73,7 +73,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
                 "rows": len(rows),
                 "entities": contract.entity_ids(rows).nunique(),
                 **task.summarize_outcome(contract.encode_target(rows).to_numpy()),
-                "share_of_known_entities": contract.entity_ids(rows).isin(train_entities).mean(),
+                "rows of entities in train": contract.entity_ids(rows).isin(train_entities).mean(),
             }
             for subset, rows in subsets.items()
         ]
@@ -82,7 +82,7 @@ def summarize_subsets(data_split: DataSplit, contract: Contract) -> pd.DataFrame
 
 def choose_subset_formats(table: pd.DataFrame) -> dict[str, str]:
     """Format specs for the share columns of ``summarize_subsets``."""
-    shares = ("positive_rate", "majority_share", "share_of_known_entities")
+    shares = ("positive_rate", "majority_share", "rows of entities in train")
     return {name: ".1%" for name in shares if name in table}
 
 

@@ -68,15 +68,15 @@ class BatchEvaluation:
     conformal : ConformalPrediction or None
         The champion's intervals or sets.
     matched : MatchedReference or None
-        The reference's rows that the batch was compared with; None if it was not.
+        The matched holdout: reference rows that the batch was compared with; None if it was not.
     change : ChangeSplit or None
         Change of the headline metric by cause; None until there are enough outcomes.
     cost_change : float
-        Change of the decisions' mean cost per row against the reference; NaN if it is not known.
+        Mean cost of the batch's decisions minus that of the matched holdout's; NaN if not known.
     drift_segment : str
         The group in which the most drifted column has drifted most; empty if no group stands out.
     missing_rate_cause : MissingRateCause or None
-        The group whose share explains the change of that column's missing rate.
+        The group whose share accounts for most of the change of that column's missing rate.
     """
 
     task: Task
@@ -482,9 +482,9 @@ def measure_performance(
     *,
     conformal: ConformalPrediction | None = None,
 ) -> pd.DataFrame:
-    """Compute metrics of the batch with intervals, and the holdout's values as ``reference``.
+    """Compute metrics of the batch with intervals, and of the matched holdout as ``reference``.
 
-    ``reference_low, reference_high`` are the interval of the headline metric on the holdout.
+    ``reference_low, reference_high`` are the interval of its headline metric.
     """
     if len(batch) < params.min_rows:
         return pd.DataFrame()

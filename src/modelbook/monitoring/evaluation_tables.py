@@ -46,7 +46,7 @@ def make_drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> 
 
 
 def make_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
-    """Concatenate the metrics of all batches, with the holdout's values as ``reference``.
+    """Concatenate the metrics of all batches, with the matched holdout's values as ``reference``.
 
     ``mostly_known`` states whether most rows of the batch are of entities in training.
     """

@@ -71,7 +71,7 @@ class EvidentlyPages:
         )
 
     def _describe_page(self, page: EvidentlyPage) -> str:
-        description = f"Batch {escape(page.batch)} against the reference"
+        description = f"Batch {escape(page.batch)} against the matched holdout"
         if page.path is None:
             return f"{description}: no interactive report. {escape(page.problem)}"
         size = (

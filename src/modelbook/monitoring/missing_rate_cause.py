@@ -1,8 +1,9 @@
-"""The group whose share explains why more or fewer values of a column are missing.
+"""How much of a change of a column's missing rate comes from the shares of groups of rows.
 
 Where one group of rows misses a column and its share of the rows changes, the column's missing rate
-changes though no group of rows has changed. The part that the shares of a column's groups explain
-is the change that these shares would make with the missing rates of the reference (Oaxaca 1973).
+changes though no group of rows has changed. The part that the shares of a column's groups account
+for is the change that these shares would make with the missing rates of the reference (Oaxaca
+1973); the rest is a change of the missing rates within groups.
 """
 
 from __future__ import annotations
@@ -16,27 +17,46 @@ from modelbook.formatting import format_code
 if TYPE_CHECKING:
     from modelbook.contract import Contract
 
-MIN_EXPLAINED = 0.75  # part of a change that the groups' shares explain, from which they are named
+MAX_REST = 0.25  # part of a change that the groups' shares may leave, up to which they are named
 
 
 class MissingRateCause(NamedTuple):
-    """The group that contributes most, with its missing rate and its shares of the rows."""
+    """The column whose groups' shares account for most of a change, and its main group.
 
+    Attributes
+    ----------
+    column, group : str
+        Labels of the column, and of its group that contributes most.
+    missing_rate : float
+        Missing rate of the group in the reference.
+    reference_share, batch_share : float
+        Share of the rows that are of the group.
+    change, explained : float
+        Change of the missing rate of all rows, and what the groups' shares account for of it.
+    rest_reference, rest_batch : float
+        Missing rate of the rows of all other groups; NaN if there are none.
+    """
+
+    column: str
     group: str
     missing_rate: float
     reference_share: float
     batch_share: float
+    change: float
+    explained: float
+    rest_reference: float
+    rest_batch: float
 
 
 def find_missing_rate_cause(
     column: str, reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract
 ) -> MissingRateCause | None:
-    """Find the slice whose groups' shares explain most of a change of the missing rate.
+    """Find the slice whose groups' shares account for a change of the missing rate.
 
     Returns
     -------
     MissingRateCause or None
-        None if no slice of the contract explains ``MIN_EXPLAINED`` of the change.
+        None if they leave more than ``MAX_REST`` of the change for each slice of the contract.
     """
     is_missing, is_missing_now = (
         contract.select_features(rows)[column].isna() for rows in (reference, batch)
@@ -56,10 +76,18 @@ def find_missing_rate_cause(
         share_changes = now.sub(before, fill_value=0).reindex(rates.index, fill_value=0)
         explained = share_changes * (rates - is_missing.mean()) / change
         value = explained.idxmax()
-        if explained.sum() < MIN_EXPLAINED or pd.isna(value):
+        rest = abs(explained.sum() - 1)
+        if rest > MAX_REST or pd.isna(value):
             continue
-        label = contract.label_group(name, format_code(value))
-        causes[abs(explained.sum() - 1)] = MissingRateCause(
-            label, float(rates[value]), float(before[value]), float(now.get(value, 0))
+        causes[rest] = MissingRateCause(
+            contract.label(name),
+            contract.label_group(name, format_code(value)),
+            float(rates[value]),
+            float(before[value]),
+            float(now.get(value, 0)),
+            float(change),
+            float(explained.sum() * change),
+            float(is_missing[(groups != value).to_numpy()].mean()),
+            float(is_missing_now[(batch[name] != value).to_numpy()].mean()),
         )
     return causes[min(causes)] if causes else None

@@ -43,7 +43,10 @@ class MixShift:
 
 @dataclass(frozen=True)
 class MatchedReference:
-    """Reference rows with the batch's mix, and the shifts of the mix that matching removes."""
+    """Matched holdout: reference rows with the batch's mix, and the shifts that this removes.
+
+    All reference rows where there are no shifts.
+    """
 
     rows: pd.DataFrame
     shifts: list[MixShift] = field(default_factory=list)

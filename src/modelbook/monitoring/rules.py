@@ -25,6 +25,7 @@ from modelbook.formatting import (
 )
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import VERDICTS
+from modelbook.monitoring.missing_rate_cause import MissingRateCause
 from modelbook.monitoring.reference_matching import MixShift
 from modelbook.tasks.base import is_beyond_chance
 from modelbook.tasks.conformal_prediction import COVERAGE
@@ -54,8 +55,8 @@ class Finding:
     segment : str
         The group where the change is largest; empty if no group stands out.
     cost : float or None
-        Mean cost of the batch's decisions minus that of the reference's, per 1,000 rows; the same
-        for all findings on a batch. None if not known.
+        Mean cost of the batch's decisions minus that of the matched holdout's, per 1,000 rows; the
+        same for all findings on a batch. None if not known.
     since : str
         The first of the consecutive windows that show it.
     """
@@ -190,20 +191,35 @@ def _describe_column_drift(
     before, now = row["missing_reference"], row["missing_batch"]
     if abs(now - before) < params.missing_rate_change:
         return f"{label} has drifted, distance {row['score']:.2f} (threshold: {row['threshold']:g})"
-    text = f"{label} is missing in {now:.0%} of its rows, against {before:.0%} in the reference"
+    text = (
+        f"{label} is missing in {now:.0%} of its rows, against {before:.0%} in the matched holdout"
+    )
     cause = evaluation.missing_rate_cause
     if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
         return text
+    return f"{text}: {_describe_cause(cause)}"
+
+
+def _describe_cause(cause: MissingRateCause) -> str:
+    """State how much of a changed missing rate the shares of groups account for."""
+    explained, change = (round(abs(100 * value)) for value in (cause.explained, cause.change))
+    part = f"{explained} of the {change}" if explained < change else f"the {change}"
+    text = (
+        f"the mix by {cause.column} accounts for {part} percentage points, most of all the share "
+        f"of {cause.group}, {cause.batch_share:.0%} instead of {cause.reference_share:.0%}, where "
+        f"it is missing in {cause.missing_rate:.0%}"
+    )
+    if np.isnan(cause.rest_reference) or np.isnan(cause.rest_batch):
+        return text
     return (
-        f"{text}, because the share of {cause.group}, where it is missing in "
-        f"{cause.missing_rate:.0%}, is {cause.batch_share:.0%} instead of "
-        f"{cause.reference_share:.0%}"
+        f"{text}; elsewhere the missing rate is {cause.rest_batch:.0%} instead of "
+        f"{cause.rest_reference:.0%}"
     )
 
 
 def _describe_shift(shift: MixShift, contract: Contract) -> str:
     subject = f"{shift.batch_share:.0%} of its rows"
-    shares = f"against {shift.reference_share:.0%} in the reference"
+    shares = f"against {shift.reference_share:.0%} in the holdout"
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
     n_more = len(shift.columns) - 1
@@ -269,7 +285,7 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
             if pd.isna(value)
             else f"has only one value, {value_text}"
         )
-        texts.append(f"{label} {fact} ({reference_share:.1%} in the reference)")
+        texts.append(f"{label} {fact} ({reference_share:.1%} in the matched holdout)")
     if n_more := len(evaluation.degenerate_columns) - len(texts):
         problem = "empty or constant"
         texts.append(
@@ -340,7 +356,7 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
     return (
         f" {len(group)} of them, {label(group['column'].iloc[0])} and {len(group) - 1} more, are "
         f"missing in the same rows, {row['missing_batch']:.0%} of the batch against "
-        f"{row['missing_reference']:.0%} of the reference, which suggests one cause."
+        f"{row['missing_reference']:.0%} of the matched holdout, which suggests one cause."
     )
 
 

@@ -354,7 +354,7 @@ class Task(ABC):
         is_significant = is_beyond_chance(drop, row["high"] - row["value"], reference_error)
         text = (
             f"{metric_label(self.headline_metric)} {format_metric(row['value'])} (upper 95% bound "
-            f"{format_metric(row['high'])}) is {format_metric(drop)} below the reference's "
+            f"{format_metric(row['high'])}) is {format_metric(drop)} below the matched holdout's "
             f"{format_metric(row['reference'])}"
         )
         return drop, is_significant, text

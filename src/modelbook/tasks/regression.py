@@ -215,7 +215,7 @@ class Regression(Task):
             is_significant,
             (
                 f"RMSE {format_metric(value)} (lower 95% bound {format_metric(row['low'])}) is "
-                f"{relative_increase:.0%} above the reference's {format_metric(reference)}"
+                f"{relative_increase:.0%} above the matched holdout's {format_metric(reference)}"
             ),
         )
 

@@ -28,7 +28,7 @@ DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "chance": "critical distance",
     "ks_p": "KS p",
     "new": "unseen values",
-    "missing_reference": "missing, reference",
+    "missing_reference": "missing, matched holdout",
     "missing_batch": "missing, batch",
     "drifted": "drifted",
     "importance": "importance",
@@ -115,7 +115,7 @@ def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     optional=["low", "high", "reference", "mostly_known"],
 )
 def metrics_by_batch(data: pd.DataFrame) -> Figure:
-    """Each metric in each batch, against its reference value on the holdout.
+    """Each metric in each batch, against its value on the matched holdout.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
     if has_one_reference:
         value = float(reference.iloc[0])
         plotting.draw_reference_line(
-            ax, value, f"reference {format_metric(value)}", color=style.REFERENCE
+            ax, value, f"matched holdout {format_metric(value)}", color=style.REFERENCE
         )
     else:
         positions = np.flatnonzero(metric_rows["reference"].notna())
@@ -211,7 +211,7 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
 
 
 def _describe_reference(reference: float) -> str:
-    return "" if pd.isna(reference) else f", reference {format_metric(reference)}"
+    return "" if pd.isna(reference) else f", matched {format_metric(reference)}"
 
 
 def _write_performance_alt_text(data: pd.DataFrame) -> str:
@@ -221,7 +221,7 @@ def _write_performance_alt_text(data: pd.DataFrame) -> str:
         reference_text = (
             ""
             if pd.isna(last_row["reference"])
-            else f" against {format_metric(last_row['reference'])} in the reference"
+            else f" against {format_metric(last_row['reference'])} in the matched holdout"
         )
         texts.append(
             f"{metric} is {format_metric(last_row['value'])} in batch "
@@ -231,7 +231,7 @@ def _write_performance_alt_text(data: pd.DataFrame) -> str:
 
 
 def _summarize_performance(data: pd.DataFrame) -> str:
-    """Summarize the last batch: its first metric, and which differ from the reference."""
+    """Summarize the last batch: its first metric, and which differ from the matched holdout."""
     last_batch = data[data["batch"] == data["batch"].iloc[-1]]
     groups = {str(metric): rows for metric, rows in last_batch.groupby("metric", sort=False)}
     better, worse = (
@@ -243,11 +243,13 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     if last_batch["mostly_known"].eq(True).any():
         return (
             f"{text} Most rows of the batch are of entities that the model was fitted on: better "
-            "values are not comparable with the reference, whose entities were unseen. "
+            "values are not comparable with the holdout, whose entities were unseen. "
             f"Significantly worse: {worse_text}."
         )
     better_text = ", ".join(better) or "none"
-    return f"{text} Significantly better than the reference: {better_text}; worse: {worse_text}."
+    return (
+        f"{text} Significantly better than the matched holdout: {better_text}; worse: {worse_text}."
+    )
 
 
 @plotting.drawing("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
@@ -293,7 +295,7 @@ def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figu
         data=_label_history(pd.concat(list(panels.values())).drop(columns="place").sort_index()),
         caption=(
             "Dots: observed values with 95% CI; crosses: estimates before outcomes; dashes: "
-            "holdout; dotted line: alert threshold."
+            "matched holdout; dotted line: alert threshold."
         ),
     )
 
