@@ -571,6 +571,48 @@ def test_champion_comparison_caption_names_its_rows() -> None:
     assert caption
 
 
+def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:
+    shifts = pd.DataFrame(
+        {
+            "column": ["female", "female", "income", "income"],
+            "period": [1, 2] * 2,
+            "mean": [0.52, 0.61, 8000.0, 9000.0],
+            "value": [0.0, 0.2, 0.0, 0.1],
+            "is_share": [True, True, False, False],
+        }
+    )
+    assert explore.mean_shifts(shifts).data["mean"].tolist() == ["52%", "61%", "8,000", "9,000"]
+    rows = pd.DataFrame(
+        {
+            "income": np.linspace(1000, 9000, 40),
+            "limits": np.linspace(0.11, 0.89, 40),
+            "sick": pd.Categorical.from_codes([0] * 20 + [1] * 20, ["well", "ill"]),
+        }
+    )
+    figure = explore.feature_distributions(rows, ["income", "limits"], "sick")
+    assert figure.data.set_index("column").loc["limits", "median, ill"] == "0.700"
+    assert missing_facts(figure.alt, "ill", "well") == []
+
+
+def test_accuracy_is_compared_with_the_most_frequent_class() -> None:
+    matrix = pd.DataFrame([[60, 20], [5, 15]], index=["well", "ill"], columns=["well", "ill"])
+    figure = finalize.confusion_matrix(matrix)
+    assert missing_facts(figure.alt, 0.75, 100, "well", 0.8, 15, 20, "ill", 20) == []
+    three = pd.DataFrame(np.eye(3) * 5, index=list("abc"), columns=list("abc"))
+    assert "threshold" not in finalize.confusion_matrix(three).caption
+
+
+def test_slices_are_named_as_groups() -> None:
+    slices = pd.DataFrame(
+        {"slice": ["who"] * 2, "value": ["0", "1"], "group": ["men", "women"], "n": [50, 60],
+         "roc_auc": [0.7, 0.8], "low": [0.6, 0.7], "high": [0.8, 0.9]}
+    )  # fmt: skip
+    figure = finalize.metric_by_slice(slices, 0.75)
+    assert missing_facts(figure.alt, "men", 0.7) == []
+    assert "group" not in figure.data
+    assert "who: 0" in finalize.metric_by_slice(slices.drop(columns="group"), 0.75).alt
+
+
 def test_shap_figure_describes_size_direction_and_odds() -> None:
     figure = shap_values.shap_summary(PUSHES, "the log-odds of “sick”")
     age, site = re.fullmatch(r"(.*\bage\b.*)(\bsite\b.*)", figure.alt).groups()

@@ -366,7 +366,7 @@ def test_confusion_matrix_counts_rows() -> None:
         np.array([0, 0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.9, 0.5, 0.9, 0.49]), np.arange(6)
     )
     assert TASK.tabulate_errors(scored, 0.5).to_numpy().tolist() == [[1, 2], [1, 2]]
-    assert TASK.tabulate_errors(scored, 1.0).loc["yes", "no"] == 3
+    assert TASK.tabulate_errors(scored, 1.0).loc["happened", "not happened"] == 3
 
 
 @pytest.mark.parametrize("costs", [CostMatrix(), CostMatrix(50, 3, -20, -0.5)])

@@ -273,6 +273,12 @@ class Contract(BaseModel):
             labels[values] = [self.label_value(*pair) for pair in pairs]
         return table.assign(**labels)
 
+    def label_groups(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Label the columns ``slice`` and ``value`` of a table of slices, and add ``group``."""
+        pairs = zip(table["slice"], table["value"], strict=True)
+        groups = [self.label_group(*pair) for pair in pairs]
+        return self.replace_with_labels(table, "slice", "value").assign(group=groups)
+
     def label_codes(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Replace coded values of categories and booleans with their labels."""
         coded = [

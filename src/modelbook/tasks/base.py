@@ -381,6 +381,11 @@ class Task(ABC):
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The target by period, with confidence intervals."""
 
+    @property
+    def target_name(self) -> str:
+        """What figures of the target show: its label, or the name of the positive class."""
+        return self.contract.label(self.contract.target)
+
     def encode_for_figures(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Encode the target as the task's figures expect it."""
         return frame

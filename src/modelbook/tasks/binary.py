@@ -243,7 +243,7 @@ class Binary(Task):
         from sklearn.metrics import confusion_matrix
 
         counts = confusion_matrix(scored.outcome, scored.score >= threshold, labels=[0, 1])
-        names = pd.Index(self.classes)
+        names = pd.Index(self.class_names)
         return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
     def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
@@ -254,7 +254,7 @@ class Binary(Task):
 
     def tabulate_actual_and_predicted(self, scored: ScoredRows) -> pd.DataFrame:
         """The predicted value is the probability of the positive class."""
-        actual = np.array(self.classes, dtype=object)[scored.outcome]
+        actual = np.array(self.class_names, dtype=object)[scored.outcome]
         return pd.DataFrame(
             {"actual": actual, "predicted": [f"{share:.1%}" for share in scored.score]}
         )
@@ -268,8 +268,10 @@ class Binary(Task):
         )
 
     def encode_for_figures(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Encode the two classes as 0 and 1."""
-        return frame.assign(**{self.contract.target: self.contract.encode_target(frame)})
+        """Replace the two classes by their names, as categories with the positive class last."""
+        codes = self.contract.encode_target(frame)
+        classes = pd.Categorical.from_codes(codes, self.class_names)
+        return frame.assign(**{self.contract.target: classes})
 
     def univariate_score(
         self, values: pd.Series, is_categorical: bool, outcome: pd.Series
@@ -280,12 +282,19 @@ class Binary(Task):
         )
         return max(auc, 1 - auc), "" if is_categorical else ("higher" if auc >= 0.5 else "lower")
 
-    def _class_label(self, code: int) -> str:
-        """Label of a class in sentences, quoted: its name, or whether the target holds."""
-        if self._has_class_names:
-            return f"“{self.classes[code]}”"
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, the positive class last: a boolean target's are made of it."""
         target = self.contract.label(self.contract.target)
-        return f"“{target}”" if code else f"“not {target}”"
+        return self.classes if self._has_class_names else [f"not {target}", target]
+
+    @property
+    def target_name(self) -> str:
+        return self.class_names[1]
+
+    def _class_label(self, code: int) -> str:
+        """Name of a class in sentences, quoted."""
+        return f"“{self.class_names[code]}”"
 
     def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         rate = self.contract.encode_checked_target(frame).mean()

@@ -11,7 +11,7 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import choose_decimals, format_code, format_count
+from modelbook.formatting import choose_decimals, format_code, format_count, format_metric
 
 N_COLUMNS = 3
 BINS = 24
@@ -21,13 +21,15 @@ MAX_CATEGORIES = 8
 @plotting.drawing(
     "Share of the positive class", ["positive_rate"], optional=["period", "rows", "low", "high"]
 )
-def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
+def target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
     """Share of the positive class by period, with intervals.
 
     Parameters
     ----------
     data : pandas.DataFrame
         Columns ``period, rows, positive_rate, low, high``.
+    positive : str
+        Name of the positive class.
     """
     figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
     rates = data["positive_rate"]
@@ -37,16 +39,10 @@ def target_by_period(data: pd.DataFrame, target: str = "") -> Figure:
     overall = float(np.average(rates, weights=data["rows"].fillna(1).clip(lower=1e-9)))
     plotting.draw_reference_line(ax, overall, f"all {overall:.1%}")
     plotting.set_percent_format(ax)
-    ax.set_xlabel("share of the positive class, with 95% CI")
+    ax.set_xlabel(f"share of “{positive}”, with 95% CI")
     lowest, highest = rates.min(), rates.max()
-    alt = (
-        (
-            f"The positive class is {overall:.1%} of all rows, and from {lowest:.1%} to "
-            f"{highest:.1%} by period."
-        )
-        if len(data) > 1
-        else f"The positive class is {overall:.1%} of all rows."
-    )
+    by_period = f", and {lowest:.1%} to {highest:.1%} by period" if len(data) > 1 else ""
+    alt = f"The share of “{positive}” is {overall:.1%} of all training rows{by_period}."
     return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
 
 
@@ -97,6 +93,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     if not names:
         return empty_figure("Distributions")
     positive = _is_positive(train[target])
+    class_names = _get_class_names(train[target])
     figure, grid = plotting.subplot_grid(len(names), N_COLUMNS, 1.75, 0.35)
     table = []
     for ax, name in zip(grid.flat, names, strict=False):
@@ -106,11 +103,11 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     data = pd.DataFrame(table)
     return Figure(
         figure,
-        alt=_write_alt_text(data, len(names)),
-        data=data,
+        alt=_write_alt_text(data, len(names), class_names),
+        data=_name_medians(data, class_names),
         caption=(
-            "Orange: positive class; grey: negative class; the histograms have equal area. "
-            "Bars: share of the positive class by category; line: share in all rows."
+            f"Orange: “{class_names[1]}”; grey: “{class_names[0]}”; the histograms have equal "
+            f"area. Bars: share of “{class_names[1]}” by category; line: share in all rows."
         ),
     )
 
@@ -201,7 +198,9 @@ def mean_shifts(data: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=f"{alt}.",
-        data=data[["column", "period", "mean", "value"]].rename(columns={"value": "shift in SD"}),
+        data=data[["column", "period", "text", "value"]].rename(
+            columns={"text": "mean", "value": "shift in SD"}
+        ),
         caption="Mean by period, in the column's own units; of missing values and of yes or no, "
         "the share of rows. Darker: further from the first period, in standard deviations.",
     )
@@ -248,8 +247,18 @@ def period_label(name: Any) -> str:
     return "all rows" if name == "all" else f"period {name}"
 
 
+def _get_class_names(target: pd.Series) -> tuple[str, str]:
+    """Return the names of the negative and the positive class: the categories of the target."""
+    if isinstance(target.dtype, pd.CategoricalDtype):
+        negative, positive = target.cat.categories
+        return str(negative), str(positive)
+    return "negative", "positive"
+
+
 def _is_positive(target: pd.Series) -> pd.Series:
-    """Return a mask of the positive class: 1, or else the rarer of two classes."""
+    """Return a mask of the positive class: the last category, 1, or else the rarer class."""
+    if isinstance(target.dtype, pd.CategoricalDtype):
+        return target == target.cat.categories[-1]
     counts = count_values(target)
     if set(counts.index) <= {0, 1}:
         return target == 1
@@ -314,12 +323,21 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
     return {"plot": "rate by value", "highest rate": highest_rate, "lowest rate": lowest_rate}
 
 
-def _write_alt_text(data: pd.DataFrame, n_columns: int) -> str:
+def _name_medians(data: pd.DataFrame, class_names: tuple[str, str]) -> pd.DataFrame:
+    """Return the numbers with the classes' names, each median with the digits of its size."""
+    medians = {"median, negative": class_names[0], "median, positive": class_names[1]}
+    named = data.rename(columns={name: f"median, {label}" for name, label in medians.items()})
+    columns = [f"median, {label}" for label in medians.values() if f"median, {label}" in named]
+    return named.assign(**{name: named[name].map(format_metric, "ignore") for name in columns})
+
+
+def _write_alt_text(data: pd.DataFrame, n_columns: int, class_names: tuple[str, str]) -> str:
     text = f"The distribution of {format_count(n_columns, 'column')} in the two classes"
     if "difference in SD" not in data or data["difference in SD"].isna().all():
         return f"{text}."
     top = data.loc[data["difference in SD"].idxmax()]
     return (
-        f"{text}: medians differ most for {top['column']}, {top['median, positive']:,.3g} in the "
-        f"positive class and {top['median, negative']:,.3g} in the negative class."
+        f"{text}: medians differ most for {top['column']}, by {top['difference in SD']:.2f} "
+        f"standard deviations: {format_metric(top['median, positive'])} with “{class_names[1]}”, "
+        f"{format_metric(top['median, negative'])} with “{class_names[0]}”."
     )

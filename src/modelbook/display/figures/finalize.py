@@ -150,8 +150,9 @@ def calibration(
     errors = (data["observed"] - data["predicted"]).abs()
     weights = data["n"].fillna(1).clip(lower=1e-9)
     mean_error, worst_bin = float(np.average(errors, weights=weights)), data.loc[errors.idxmax()]
+    name = "expected calibration error (ECE)" if is_probability else "mean calibration error"
     alt = (
-        f"The mean absolute calibration error is {format_metric(mean_error)}; the largest "
+        f"The {name} is {format_metric(mean_error)}; the largest "
         f"deviation is where {format_metric(worst_bin['predicted'])} is predicted "
         f"and {format_metric(worst_bin['observed'])} observed."
     )
@@ -184,9 +185,11 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     )
     ax.set_ylim(*plotting.compute_padded_limits(data["cost"]))
     ax.set(xlabel="threshold", ylabel="expected cost per row")
-    alt = (
-        f"The chosen threshold {threshold:.3g} costs {cost:,.4g} per row; the minimum of this "
-        f"curve is {best['cost']:,.4g}, at {best['threshold']:.3g}."
+    chosen, lowest = f"{cost:,.4g}", f"{best['cost']:,.4g}"
+    alt = f"The chosen threshold {threshold:.3g} costs {chosen} per row, " + (
+        "the minimum of this curve."
+        if chosen == lowest
+        else f"the minimum of this curve is {lowest}, at {best['threshold']:.3g}."
     )
     cost_none, cost_all = data["cost_none"].iloc[0], data["cost_all"].iloc[0]
     constant_costs = f"Flagging nobody costs {cost_none:,.4g}, everybody {cost_all:,.4g}."
@@ -200,7 +203,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
 @plotting.drawing(
     "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
 )
-def gains(data: pd.DataFrame, capacity: float) -> Figure:
+def gains(data: pd.DataFrame, capacity: float, positive: str = "positive") -> Figure:
     """Recall by the share of rows that are flagged.
 
     Parameters
@@ -209,6 +212,8 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
         Columns ``share, reached``, and ``reached_low, reached_high``: its interval.
     capacity : float
         Share of the rows that can be acted on.
+    positive : str
+        Name of the positive class.
     """
     figure, ax = plotting.subplots(3.4)
     low, high = (data[name].astype(float) for name in ("reached_low", "reached_high"))
@@ -232,10 +237,13 @@ def gains(data: pd.DataFrame, capacity: float) -> Figure:
     ax.yaxis.set_major_formatter("{x:.0%}")
     alt = (
         f"Flagging the {capacity:.1%} of the rows with the highest scores identifies "
-        f"{reached:.0%} of the positive rows, "
-        f"{reached / capacity if capacity else 0:.1f} times as many as chance."
+        f"{reached:.0%} of the “{positive}” rows, a lift of "
+        f"{reached / capacity if capacity else 0:.1f}."
     )
-    caption = "Band: 95% CI by entity. Dashed: a random order of the rows."
+    caption = (
+        "Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
+        "multiple of that of a random order."
+    )
     displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
     table = displayed_rows.rename(columns=lambda name: name.replace("reached", "recall"))
     return Figure(figure, alt=alt, caption=caption, data=table)
@@ -249,13 +257,16 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     counts = matrix.to_numpy(dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = [
-        [f"{n:,.0f}\n{share:.1%} of row" for n, share in zip(*pair, strict=True)]
+        [f"{n:,.0f}\n{share:.1%} of actual" for n, share in zip(*pair, strict=True)]
         for pair in zip(counts, shares, strict=True)
     ]
     figure, ax = plotting.subplots(
         1.5 + 0.6 * len(counts), min(2.6 + 1.3 * len(counts), style.FIGURE_WIDTH)
     )
-    sides = [f"actual {name}" for name in matrix.index], [f"as {name}" for name in matrix.columns]
+    sides = (
+        [f"actual {name}" for name in matrix.index],
+        [f"predicted {name}" for name in matrix.columns],
+    )
     plotting.draw_heatmap(ax, shares, texts, sides)
     ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
     ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
@@ -263,14 +274,19 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     ax.xaxis.set_label_position("top")
     ax.tick_params(length=0)
     ax.set(xlabel="predicted", ylabel="actual")
-    accuracy = float(np.trace(counts) / max(counts.sum(), 1))
-    alt = f"{accuracy:.1%} of {counts.sum():,.0f} rows were classified correctly"
-    if counts.shape == (2, 2):
-        alt += f"; {counts[1, 1]:,.0f} of {counts[1].sum():,.0f} positives were identified, "
-        alt += f"with {counts[0, 1]:,.0f} false positives"
-    return Figure(
-        figure, alt=f"{alt}.", data=matrix, caption="Darker is a larger share of its row."
+    n_rows, class_sizes = max(counts.sum(), 1), counts.sum(axis=1)
+    caption = "Darker is a larger share of the actual class."
+    alt = (
+        f"Accuracy is {np.trace(counts) / n_rows:.1%} of {counts.sum():,.0f} rows (always "
+        f"“{matrix.index[class_sizes.argmax()]}”: {class_sizes.max() / n_rows:.1%})"
     )
+    if counts.shape == (2, 2):
+        alt += (
+            f"; {counts[1, 1]:,.0f} of {class_sizes[1]:,.0f} “{matrix.index[1]}” rows were "
+            f"identified, with {counts[0, 1]:,.0f} false positives"
+        )
+        caption += " The threshold minimises the expected cost, not the number of errors."
+    return Figure(figure, alt=f"{alt}.", data=matrix, caption=caption)
 
 
 @plotting.drawing("Search over time", ["seconds", "settings", "best", "ensemble"])
@@ -365,18 +381,22 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``slice, value, n, low, high`` and one named after the metric.
+        Columns ``slice, value, n, low, high``, one named after the metric, and optionally
+        ``group``, the name of the slice.
     overall : float
         The metric on the whole holdout.
     """
+    groups = frame["slice"].astype(str) + ": " + frame["value"].astype(str)
     data = plotting.select_drawable_rows(
-        frame, ["slice", "value", "n", metric, "low", "high"], ["slice", metric]
+        frame.assign(group=frame.get("group", groups)),
+        ["slice", "value", "group", "n", metric, "low", "high"],
+        ["slice", metric],
     )
     if data is None:
         return empty_figure("Slices of the holdout")
     displayed_rows = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
-    names = [f"{row['slice']}: {row['value']}" for _, row in displayed_rows.iterrows()]
+    names = list(displayed_rows["group"])
     label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
     bounds = (
         displayed_rows["low"].fillna(-np.inf)
@@ -397,8 +417,7 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     worst = data.loc[data[metric].idxmax() if lower_is_better else data[metric].idxmin()]
     alt = (
         f"{label} is {'highest' if lower_is_better else 'lowest'}, {format_metric(worst[metric])}, "
-        f"in the slice {worst['slice']}: {worst['value']}; on all rows it is "
-        f"{format_metric(overall)}."
+        f"in the slice {worst['group']}; on all rows it is {format_metric(overall)}."
     )
     direction = "above" if lower_is_better else "below"
     caption = (
@@ -406,8 +425,9 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         "number of rows."
     )
     headings = {"slice": "column", "value": "slice", "n": "rows"}
-    labels = {name: headings.get(name, slice_metric_label(name)) for name in frame}
-    table = frame.rename(columns=labels)
+    shown = frame.drop(columns="group", errors="ignore")
+    labels = {name: headings.get(name, slice_metric_label(name)) for name in shown}
+    table = shown.rename(columns=labels)
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 

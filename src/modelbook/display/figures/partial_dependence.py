@@ -8,7 +8,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
-from modelbook.formatting import natural_sort_key
+from modelbook.formatting import format_estimate, natural_sort_key
 from modelbook.tasks.metric_format import format_metric
 
 N_COLUMNS = 2
@@ -168,8 +168,8 @@ def _write_alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool
         low, high = curve.loc[curve["mean"].idxmin()], curve.loc[curve["mean"].idxmax()]
         lowest, highest = (_format_mean(row["mean"], is_probability) for row in (low, high))
         texts.append(
-            f"with {name} from {lowest} (at {_format_category(low['value'])}) to {highest} "
-            f"(at {_format_category(high['value'])})"
+            f"with {name} from {lowest} (at {_format_value(low['value'])}) to {highest} "
+            f"(at {_format_value(high['value'])})"
         )
     return f"The mean prediction changes {'; '.join(texts)}."
 
@@ -185,6 +185,10 @@ def _write_multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
             f"{ranges['max'][top_class]:.0%}"
         )
     return f"The mean probability changes {'; '.join(texts)}."
+
+
+def _format_value(value: Any) -> str:
+    return format_estimate(value) if isinstance(value, float) else str(value)
 
 
 def _format_category(value: Any) -> str:
