@@ -573,7 +573,14 @@ def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
         float(worst[task.headline_metric]),
         int(worst["n"]),
     ]
-    assert missing_facts(task.describe_weakest_slice(result), *facts) == []
+    bounds = float(worst["low"]), float(worst["high"])
+    inside, above, below = (
+        task.describe_weakest_slice(result, overall)
+        for overall in (float(np.mean(bounds)), bounds[1] + 1, bounds[0] - 1)
+    )
+    for sentence, overall in ((inside, np.mean(bounds)), (above, bounds[1] + 1)):
+        assert missing_facts(sentence, *facts, len(result), float(overall)) == []
+    assert len({skeleton(sentence) for sentence in (inside, above, below)}) == 3
 
 
 def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:

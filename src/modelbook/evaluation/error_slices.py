@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from modelbook.contract import Contract
 from modelbook.contract.counts import count_values
-from modelbook.formatting import format_count
+from modelbook.formatting import capitalize_first, format_count
 from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import weighted_mean
@@ -114,10 +114,13 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
     """Describe the worst significant slice from ``find_error_slices``."""
     significant_slices = error_slices[error_slices["low"] > 0]
     if significant_slices.empty:
-        return "No slice found by the tree has significantly larger errors on independent rows."
+        return (
+            f"No slice found by the tree has a significantly higher {task.row_error_label} on "
+            "independent rows."
+        )
     worst_slice = significant_slices.iloc[0]
     return (
-        f"Errors are largest where {worst_slice['slice']}: {task.row_error_label} "
+        f"{capitalize_first(task.row_error_label)} is highest where {worst_slice['slice']}: "
         f"{format_metric(worst_slice['error in slice'])} against "
         f"{format_metric(worst_slice['in other rows'])} elsewhere, "
         f"on {format_count(worst_slice['rows'], 'row')} that were not used to fit the tree."

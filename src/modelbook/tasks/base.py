@@ -413,20 +413,25 @@ class Task(ABC):
         """Render sentences of the task's template."""
         return render_sentences(TEMPLATE_FOLDER / f"{self.name}.txt.j2", name, **values)
 
-    def sentence_values(self, threshold: float | None) -> dict[str, Any]:
+    def sentence_values(self, threshold: float | None, noun: str) -> dict[str, Any]:
         """Further values for the templates of performance and quality."""
         return {}
 
     def describe_performance(
-        self, rows: MetricRows, population: str, threshold: float | None
+        self, rows: MetricRows, population: str, threshold: float | None, noun: str = "rows"
     ) -> list[str]:
-        """Describe performance for the finalize report: sentences that follow the model's name."""
-        values = self.sentence_values(threshold)
+        """Describe performance for the finalize report: sentences that follow the model's name.
+
+        ``noun`` is what the rows of a period are, in the plural.
+        """
+        values = self.sentence_values(threshold, noun)
         return self._render("performance", rows=rows, population=population, **values)
 
-    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
+    def describe_quality(
+        self, rows: MetricRows, threshold: float | None, noun: str = "rows"
+    ) -> str:
         """Describe performance for the model card."""
-        values = self.sentence_values(threshold)
+        values = self.sentence_values(threshold, noun)
         return " ".join(self._render("quality", rows=rows, **values))
 
     @abstractmethod
@@ -527,19 +532,25 @@ class Task(ABC):
     def _render_shared(self, name: str, **values: Any) -> list[str]:
         return render_sentences(TEMPLATE_FOLDER / "shared.txt.j2", name, **values)
 
-    def describe_weakest_slice(self, slices: pd.DataFrame) -> str:
-        """Describe the slice with the worst headline metric; empty without slices."""
+    def describe_weakest_slice(self, slices: pd.DataFrame, overall: float) -> str:
+        """Describe the slice with the worst headline metric; empty without slices.
+
+        ``overall`` is the metric on all rows, which the slice's interval may contain.
+        """
         if slices.empty:
             return ""
         values = slices[self.headline_metric]
         is_lower_better = self.headline_metric in LOWER_IS_BETTER
         row = slices.loc[values.idxmax() if is_lower_better else values.idxmin()]
-        group = self.contract.label_group(row["slice"], row["value"])
-        return (
-            f"Its weakest slice is {group}: "
-            f"{metric_label(self.headline_metric)} {format_metric(row[self.headline_metric])} (95% "
-            f"CI {format_metric(row['low'])}–{format_metric(row['high'])}) on {row['n']:,} rows."
+        [sentence] = self._render_shared(
+            "weakest_slice",
+            group=self.contract.label_group(row["slice"], row["value"]),
+            n_slices=len(slices),
+            metric=metric_label(self.headline_metric),
+            row={**row.to_dict(), "value": row[self.headline_metric]},
+            overall=overall,
         )
+        return sentence
 
 
 def describe_size(gain: float, low: float, high: float, format_: Callable[[float], str]) -> str:

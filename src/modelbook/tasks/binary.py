@@ -308,8 +308,9 @@ class Binary(Task):
     def positive_rate(self, scored: ScoredRows) -> float | None:
         return float(scored.outcome.mean())
 
-    def sentence_values(self, threshold: float | None) -> dict[str, Any]:
-        return {"threshold": threshold, "yes": self._class_label(1), "no": self._class_label(0)}
+    def sentence_values(self, threshold: float | None, noun: str) -> dict[str, Any]:
+        names = {"yes": self._class_label(1), "no": self._class_label(0)}
+        return {"threshold": threshold, "noun": noun, **names}
 
     def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}

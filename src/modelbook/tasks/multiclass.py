@@ -356,6 +356,8 @@ class Multiclass(Task):
             ),
         }
 
-    def describe_quality(self, rows: MetricRows, threshold: float | None) -> str:
+    def describe_quality(
+        self, rows: MetricRows, threshold: float | None, noun: str = "rows"
+    ) -> str:
         n_classes = len(self.classes)
         return " ".join(self._render("quality", rows=rows, n_classes=n_classes))

@@ -459,6 +459,7 @@ def _describe_verdict(
         metric_rows,
         final_model.split_strategy.describe_holdout(task.contract),
         final_model.threshold,
+        evaluation.value.get("noun", "rows"),
     )
     interval = measure_prediction_interval(task, final_model, evaluation.scored)
     gain_sentence = baseline_comparison.describe_gain_over_simple(
@@ -470,7 +471,7 @@ def _describe_verdict(
         *task.describe_fairness_gaps(evidence["harm"]),
         *other_sentences[:1],
         interval.describe() if interval else "",
-        task.describe_weakest_slice(evaluation.slices),
+        task.describe_weakest_slice(evaluation.slices, metric_rows[task.headline_metric]["value"]),
         f"{gain_sentence} {final_model.sampling_note}".strip(),
     ]
     return [sentence for sentence in sentences if sentence]
