@@ -253,7 +253,7 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
         del row["true_positives"]
     [of_older, _] = savings.list_savings(older)
     assert of_older["identified"] == pytest.approx(first["identified"], abs=1)
-    assert "Of them" not in macro(older)
+    assert "Identified" not in macro(older)
 
 
 def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
@@ -323,21 +323,25 @@ def test_costs_of_zero_are_named() -> None:
     assert "cost_tp" not in paid
 
 
-def test_points_between_groups_agree_with_both_shares(task):
+def test_the_size_of_a_gap_is_that_of_the_values_before_they_are_rounded(task):
     row = {
         **make_gap("flag", -0.5, -0.2),
-        "group_metric": 0.194,
-        "reference_metric": 0.526,
-        "gap": -0.332,
+        "group_metric": 0.314,
+        "reference_metric": 0.547,
+        "gap": -0.233,
     }
     text = task.describe_gap(row)
-    assert not missing_facts(text, "19%", "53%", -34)
+    assert not missing_facts(text, "31.4%", "54.7%", "-23.3 percentage")  # on the card: -0.233
     row |= {"group_metric": 0.751, "reference_metric": 0.754, "gap": -0.003}
-    assert not missing_facts(task.describe_gap(row), "75%", "less than 1 percentage point")
-    row |= {"metric": "roc_auc", "group_metric": 0.7546, "reference_metric": 0.7574, "gap": -0.0028}
-    assert not missing_facts(task.describe_gap(row), "0.755", "0.757", "-0.002")
+    assert not missing_facts(task.describe_gap(row), "75.1%", "75.4%", "-0.3 percentage points")
+    row["gap"] = -0.0003
+    assert not missing_facts(task.describe_gap(row), "less than 0.1 percentage points")
+    row |= {"metric": "roc_auc", "group_metric": 0.7553, "reference_metric": 0.7576, "gap": -0.0022}
+    assert not missing_facts(task.describe_gap(row), "0.755", "0.758", "-0.002")
     described = task.describe_labelled_gap({**row, "group": "flag", "n_gaps": 1})
     assert not missing_facts(described, "0.002 lower")
+    equal = task.describe_gap(row | {"gap": -0.0002})
+    assert not missing_facts(equal, "difference 0.000")
 
 
 def test_gains_increase_and_reach_everybody():
@@ -517,6 +521,30 @@ def test_relevant_gap_of_a_regression_is_a_share_of_the_reference_error(contract
     assert row["rows_needed"] == pytest.approx(expected["rows_needed"])
 
 
+def test_sentences_name_each_significant_gap_of_a_sensitive_column(task):
+    [sensitive] = task.contract.columns_with_role("sensitive")
+    small = {"metric": "selection_rate", "value": "1", "reference": "0"}
+    table = pd.DataFrame([
+        make_gap("colour", -0.8, -0.6, value="11", reference="2"),
+        make_gap("flag", -0.6, -0.4),
+        make_gap(sensitive, -0.2, -0.1, **small),
+    ])  # fmt: skip
+    gaps = fairness.summarize_gaps(task.contract, table, 0.1)
+    first = task.describe_fairness_gaps(gaps)[0]
+    group = task.contract.label_group(sensitive, "1")
+    assert not missing_facts(first, "colour 11", "2 more", "selection rate", group)
+    assert "flag" not in first
+
+
+def test_the_rows_that_would_decide_are_stated_with_the_gap_and_the_power(task):
+    table = pd.DataFrame([make_gap("flag", -0.2, 0.2)])
+    [row] = fairness.summarize_gaps(task.contract, table, 0.15)["inconclusive"]
+    text = task.describe_labelled_gap(row)
+    assert not missing_facts(text, "15 percentage points", "80%", "flag", "the holdout has 100")
+    del row["relevant_gap"]  # of a version of 1.0.0
+    assert not missing_facts(task.describe_labelled_gap(row), "80%", "flag")
+
+
 def test_the_widened_interval_of_a_gap_ends_at_the_largest_possible_gap(contract):
     table = pd.DataFrame([make_gap("flag", -0.3, 0.45), *[make_gap("group", -0.1, 0.1)] * 9])
     result = fairness.summarize_gaps(contract, table, 0.1)
@@ -533,7 +561,7 @@ def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     text = task.describe_fairness_gaps(harm)[-1]
     label = task.contract.label
     assert not missing_facts(text, "gate", "recall", label("colour"), label(sensitive))
-    assert text.index(label(sensitive)) < text.index("not") < text.index(label("colour"))
+    assert text.index(label(sensitive)) < text.index("other metrics") < text.index(label("colour"))
     declared = fairness.summarize_gaps(task.contract, table.tail(1), 0.1)
     assert task.describe_uncovered_gaps(declared) == []
 

@@ -404,7 +404,7 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
     assert decision.action == (HOLD if passed is False else PROMOTE)
 
 
-@pytest.mark.parametrize("value", [-0.001, 0.0, 0.001])
+@pytest.mark.parametrize("value", [-0.0001, 0.0, 0.0001])
 def test_bounds_and_differences_that_round_to_zero_have_no_minus(value: float) -> None:
-    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0 to 30 %"
-    assert "-" not in formatting.format_difference(value / 10, "share")
+    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0.0 to 30.0 %"
+    assert "-" not in formatting.format_difference(value, "share")

@@ -958,7 +958,7 @@ def run(number: int, outcome: str = "ok", **kwargs: Any) -> BuildRun:
 
 
 def glanced(html: str) -> list[str]:
-    """The texts about champion, holdout, production and monitor."""
+    """The texts about champion, holdout, latest batch and monitor."""
     texts = re.findall(r"<div>(<dt>.*?)</div>", html, re.DOTALL)
     return [" ".join(re.sub(r"<[^>]+>", " ", text).split()) for text in texts]
 
@@ -971,7 +971,7 @@ def test_index_shows_key_numbers_of_book(tmp_path: Path) -> None:
     expected = [
         ("champion", 2, "promote", "2024-05-06 05:00 UTC"),
         ("holdout", "ROC AUC", 0.723, 0.681, 0.769, "2024-05-06 04:00 UTC"),
-        ("production", "ROC AUC", 0.701, 0.723, "2024-05-06 06:00 UTC"),
+        ("latest batch", "ROC AUC", 0.701, 0.723, "2024-05-06 06:00 UTC"),
         ("monitor", "watch", 2, "2024-05-06 06:00 UTC"),
     ]
     for text, facts in zip(glanced(html), expected, strict=True):
@@ -1019,9 +1019,11 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
         10,
         0.701,
         0.723,
-    ]  # passed with an interval beyond the limit; in production
+    ]  # passed with an interval beyond the limit; of the latest batch
     assert missing_facts(text, *facts, "the new", "4,320") == []
-    assert "is acceptable for this use" in text
+    assert "acceptable for this use" in text
+    step = text_of(html.split('class="next"')[1].split("</p>")[0])
+    assert not missing_facts(step, "1 significant gap", "Monitoring")
 
 
 def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:
@@ -1038,7 +1040,38 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
     assert missing_facts(worth, "Version 1", 777, "EUR", "version 2") == []
     assert 'href="card-1.html"' in html
     assert missing_facts(missed, "version 2", "version 1") == []
-    assert "is acceptable for this use" not in steps, "the gap is of version 2, which is not used"
+    assert "acceptable for this use" not in steps, "the gap is of version 2, which is not used"
+    index_step = (tmp_path / "reports/index.html").read_text().split('class="next"')[1]
+    assert "significant gap" not in index_step.split("</p>")[0]
+
+
+def test_brief_shows_each_significant_gap_of_a_sensitive_column_first(contract: Any) -> None:
+    [sensitive] = contract.columns_with_role("sensitive")
+    gaps = [
+        {"slice": "colour" if number < 5 else sensitive, "gap": 0.5 - number / 20}
+        for number in range(9)
+    ]
+    shown = brief.select_conclusive_gaps(contract, gaps)
+    assert [row["slice"] for row in shown] == [sensitive] * 4 + ["colour"] * brief.MAX_GAPS
+    assert shown[4]["gap"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("moved", "champion", "facts"),
+    [
+        (True, 2, ["alias champion", "version 2"]),
+        (False, 1, ["Version 1 is the champion"]),
+        (False, None, ["no champion"]),
+    ],
+)
+def test_brief_names_the_champion_not_what_is_served(
+    tmp_path: Path, contract: Any, moved: bool, champion: int | None, facts: list[str]
+) -> None:
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, champion, moved=moved)
+    decision = text_of(html.split('id="decision"')[1].split("<h2")[0])
+    assert not missing_facts(decision, *facts)
+    assert "in production" not in text_of(html)
 
 
 def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:

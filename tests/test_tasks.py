@@ -858,4 +858,4 @@ def test_gaps_have_units_of_their_metric() -> None:
     assert "0.000" in equal
     assert "-0.000" not in equal
     recall = auc | {"metric": "recall", "group_metric": 0.555, "gap": -0.2}
-    assert missing_facts(YES.describe_labelled_gap(recall), "20 percentage points") == []
+    assert missing_facts(YES.describe_labelled_gap(recall), "20.0 percentage points") == []

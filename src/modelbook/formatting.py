@@ -128,17 +128,6 @@ def join_names(names: Iterable[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def points_between(a: float, b: float) -> int:
-    """Return the percentage points between two shares, each rounded to percent."""
-    return abs(round(100 * a) - round(100 * b))
-
-
-def metric_between(a: float, b: float) -> float:
-    """Return the difference of two metrics, each rounded as ``format_metric`` does."""
-    rounded_a, rounded_b = (round(value, choose_decimals(abs(value))) for value in (a, b))
-    return abs(rounded_a - rounded_b)
-
-
 def replace_undefined_numbers(value: Any) -> Any:
     """Return the JSON data of a value, in which NaN and infinite numbers are None."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
@@ -186,8 +175,6 @@ def _load_macros(template: Path) -> Any:
         "number": lambda value: f"{value:g}",
         "repr": repr,
         "decimals": choose_decimals,
-        "points_from": points_between,
-        "metric_from": metric_between,
         "names": join_names,
         "plural": pluralize,
         "amount": format_amount,

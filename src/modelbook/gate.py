@@ -567,7 +567,7 @@ def _is_within(interval: Interval, bound: float, two_sided: bool) -> bool:
 
 def _format_bounds(interval: Interval, unit: str) -> str:
     if unit:
-        return f"{100 * interval.low:z.0f} to {100 * interval.high:z.0f} {unit}"
+        return f"{100 * interval.low:z.1f} to {100 * interval.high:z.1f} {unit}"
     return f"{format_metric(interval.low)} to {format_metric(interval.high)}"
 
 

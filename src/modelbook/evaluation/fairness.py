@@ -107,7 +107,7 @@ def summarize_gaps(
         ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
         ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
         sensitive columns first; ``small``: gaps whose interval contains 0 and none of
-        ``relevant_gap``. Groups have display labels.
+        ``relevant_gap``. Groups have display labels; ``relevant_gap`` is in the metric's unit.
     """
     conclusive, inconclusive, small = [], [], []
     # Without any group the table is empty, and its columns are not numeric.
@@ -128,13 +128,12 @@ def summarize_gaps(
             "low": low,
             "high": high,
             "n_gaps": len(finite_gaps),
+            "relevant_gap": max(relevant_gap, SMALLEST_GAP) * scale,
         }
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append(row)
         elif max(row["high"], -row["low"]) > relevant_gap * scale:
-            reach = compute_detectable_difference(error, n_gaps) / (
-                max(relevant_gap, SMALLEST_GAP) * scale
-            )
+            reach = compute_detectable_difference(error, n_gaps) / row["relevant_gap"]
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
         else:
             small.append(row)

@@ -13,7 +13,7 @@ from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
 from modelbook.tasks.base import Task
 
-MAX_GAPS = 3  # maximum of each kind on the page
+MAX_GAPS = 3  # maximum of each kind on the page, besides significant ones of sensitive columns
 FILE_NAME = "brief.html"
 
 
@@ -57,6 +57,8 @@ def describe(
     finalize, task = receipts["finalize"], tasks.get_task(contract)
     value, harm = find_compared_value(receipts), finalize.details["harm"]
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
+    conclusive = select_conclusive_gaps(contract, harm["conclusive"])
+    inconclusive = harm["inconclusive"][:MAX_GAPS]
     return {
         "book": book,
         "question": contract.question or contract.title,
@@ -74,35 +76,38 @@ def describe(
             if row["passed"] and row.get("is_certain") is False
         ],
         "monitor": receipts.get("monitor"),
-        "production": find_production_number(receipts),
+        "latest_batch": find_latest_batch_number(receipts),
         "value": value,
         "worth": task.describe_worth(value),
-        "gaps": describe_gaps(task, harm["conclusive"]),
+        "gaps": describe_gaps(task, conclusive),
         "uncovered": task.describe_uncovered_gaps(harm)[:1],
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "n_compared": sum(map(len, harm.values())),
         "largest_gap": next(map(task.label_gap, harm["conclusive"]), None),
-        "open": describe_gaps(task, harm["inconclusive"]),
+        "open": describe_gaps(task, inconclusive),
         "n_open": len(harm["inconclusive"]),
-        "gap_metrics": {
-            row["metric"]
-            for kind in ("conclusive", "inconclusive")
-            for row in harm[kind][:MAX_GAPS]
-        },
-        "next": next_step(receipts),
+        "gap_metrics": {row["metric"] for row in [*conclusive, *inconclusive]},
+        "step": describe_next_step(receipts, champion),
     }
 
 
-def find_production_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
+def find_latest_batch_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
     """The headline metric of the latest batch with outcomes; None without one."""
     numbers = receipts["monitor"].numbers if "monitor" in receipts else []
     return next((dict(number) for number in numbers if number.get("compared_with")), None)
 
 
+def select_conclusive_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The significant gaps to show: all of sensitive columns, then the largest others."""
+    sensitive = contract.columns_with_role("sensitive")
+    others = [row for row in gaps if row["slice"] not in sensitive]
+    return [row for row in gaps if row["slice"] in sensitive] + others[:MAX_GAPS]
+
+
 def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
-    """The first gaps in sentences; a note of the page states that their intervals are widened."""
-    return [task.describe_labelled_gap(row | {"n_gaps": 1}) for row in gaps[:MAX_GAPS]]
+    """Gaps in sentences; a note of the page states that their intervals are widened."""
+    return [task.describe_labelled_gap(row | {"n_gaps": 1}) for row in gaps]
 
 
 def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
@@ -126,6 +131,28 @@ def is_deployed(receipts: Mapping[str, Verdict]) -> bool:
         for stage, key in (("finalize", "version"), ("deploy", "candidate"))
     ]
     return versions[1] is not None and versions[0] == versions[1]
+
+
+def describe_next_step(receipts: Mapping[str, Verdict], champion: int | None) -> dict[str, Any]:
+    """What to do now, for the brief and the index alike.
+
+    Returns
+    -------
+    dict
+        ``text``, of ``next_step``; ``is_monitoring``, whether monitor says so; ``other_version``,
+        that of finalize unless it is the champion; and ``n_gaps``, the significant gaps between
+        groups of the champion, which need a decision.
+    """
+    finalize, monitor = receipts["finalize"], receipts.get("monitor")
+    version, text = finalize.details.get("version"), next_step(receipts)
+    is_other = champion not in (None, version)
+    gaps = finalize.details.get("harm", {}).get("conclusive", [])
+    return {
+        "text": text,
+        "is_monitoring": monitor is not None and text == monitor.next,
+        "other_version": version if is_other else None,
+        "n_gaps": 0 if is_other else len(gaps),
+    }
 
 
 def next_step(receipts: Mapping[str, Verdict]) -> str:

@@ -109,7 +109,7 @@ def _make_book_context(
         "name": name,
         "question": (contract.question or contract.title) if contract else "",
         "brief": brief.write(root, name, receipts, champion),
-        "next": brief.next_step(receipts) if "finalize" in receipts else "",
+        "step": brief.describe_next_step(receipts, champion) if "finalize" in receipts else None,
         "rows": rows,
         "diagram": diagram,
         "has_receipts": bool(receipts),

@@ -1,4 +1,4 @@
-"""What the summary cards of a book show: champion, holdout metric, production metric, monitoring.
+"""What the summary cards of a book show: champion, metric on holdout and latest batch, monitoring.
 
 The texts are in ``templates/summary_cards.html.j2``.
 """
@@ -21,14 +21,14 @@ Receipts = Mapping[str, Verdict]
 def summarize_book(
     receipts: Receipts, runs: Sequence[BuildRun] = (), last_move: HistoryEntry | None = None
 ) -> dict[str, Any]:
-    """Return champion, headline metric on holdout and in production, and the receipts.
+    """Return champion, headline metric on holdout and latest batch, and the receipts.
 
     ``runs`` supply the metrics of earlier versions; ``last_move`` is the champion's last move.
     """
     champion = champion_version(receipts, last_move)
     headline = _get_headline_number(receipts.get("finalize"))
     name = headline["name"] if headline else ""
-    monitor_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
+    batch_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
     return {
         **{stage: receipts.get(stage) for stage in ("deploy", "finalize", "monitor")},
         "champion": champion,
@@ -36,7 +36,7 @@ def summarize_book(
         "move": last_move if last_move and champion != champion_version(receipts) else None,
         "holdout": _find_holdout_metric(receipts, runs, champion),
         "headline": name,
-        "production": next((number for number in monitor_numbers if number["name"] == name), None),
+        "latest_batch": next((number for number in batch_numbers if number["name"] == name), None),
     }
 
 

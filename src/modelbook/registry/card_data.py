@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,16 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
         "gaps": task.describe_fairness_gaps(metrics["harm"]) if "harm" in metrics else [],
         "value": task.describe_worth(metrics["value"]) if "value" in metrics else "",
         "interval": interval.describe() if interval else "",
+        "gap_limit": _describe_gap_limit(task, metrics.get("harm", {})),
     }
+
+
+def _describe_gap_limit(task: Task, gaps: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the smallest gap that matters; versions of 1.0.0 do not store it."""
+    for row in itertools.chain(*gaps.values()):
+        if "relevant_gap" in row:
+            return f"{100 * row['relevant_gap'] / row.get('scale', 1.0):g} {task.gap_unit}"
+    return "the limit"
 
 
 def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

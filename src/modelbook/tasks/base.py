@@ -479,11 +479,19 @@ class Task(ABC):
         return sentence
 
     def describe_fairness_gaps(self, gaps: dict[str, list[MetricRows]]) -> list[str]:
-        """Describe the largest gaps between groups; ``gaps`` is of ``fairness.summarize_gaps``."""
+        """Describe the largest gaps between groups, and name all significant sensitive ones.
+
+        ``gaps`` is of ``fairness.summarize_gaps``.
+        """
         kinds = ("conclusive", "inconclusive")
         labelled = {kind: [self.label_gap(row) for row in gaps[kind]] for kind in kinds}
+        columns = self.contract.columns_with_role("sensitive")
+        sensitive = [row for row in labelled["conclusive"][1:] if row["slice"] in columns]
         uncovered = " ".join(self.describe_uncovered_gaps(gaps))
-        return [*self._render_shared("fairness_gaps", **labelled), *filter(None, [uncovered])]
+        return [
+            *self._render_shared("fairness_gaps", **labelled, sensitive=sensitive),
+            *filter(None, [uncovered]),
+        ]
 
     def describe_uncovered_gaps(self, gaps: dict[str, list[MetricRows]]) -> list[str]:
         """Describe which gaps the gate's fairness criterion leaves out: of no sensitive column.

@@ -113,7 +113,7 @@ class Regression(Task):
     champion_metrics = ("rmse", "mae")
     slice_metrics = ("mae", "calibration_in_the_large")
     fairness_metrics = ("mae", "rmse", "calibration_in_the_large")
-    gap_unit = "percent of the reference group's value"
+    gap_unit = "percent of the comparison group's value"
     row_error_label = row_loss_label = "absolute error"
     row_loss_bound = None
     univariate_measure, univariate_chance_level = "rank correlation", 0.0
