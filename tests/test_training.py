@@ -495,6 +495,10 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
     result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
     assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
+    third = replace(make_candidate("dt", 0.7), mean={**second.mean, "log_loss": 0.41})
+    board = leaderboard.build_leaderboard([baseline, best, better, third], "roc_auc")
+    result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
+    assert missing_facts(result["sentences"][0], "best of 2 models", "log loss") == []
     worse = leaderboard.build_leaderboard([baseline, best, second], "roc_auc")
     assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
 
@@ -1300,6 +1304,10 @@ def test_registered_model_is_refitted_on_train_and_holdout(
     np.testing.assert_array_equal(
         gold["probability"], package["model"].predict_proba(gold[contract.feature_names])[:, 1]
     )
+
+
+def test_trials_name_their_metric(final_results: dict[str, Any]) -> None:
+    assert {"log loss, mean", "log loss, SD"} <= set(final_results["fitted"].trials)
 
 
 def test_version_stores_evaluation_results(

@@ -148,7 +148,7 @@ def measure_independence(
 def find_undeclared_entities(
     train: pd.DataFrame, contract: Contract, groups: pd.Series, *, seed: int
 ) -> pd.DataFrame:
-    """Try each column whose values repeat as the entity, and the rows around each row.
+    """Try the columns that could be the entity, and the rows around each row.
 
     A small model is cross-validated twice: with the declared groups, and with folds that also keep
     the column's groups together. A significantly lower score shows that rows of one group reveal
@@ -218,7 +218,7 @@ def describe_suspicions(groupings: pd.DataFrame, contract: Contract) -> list[str
 
 
 def _find_candidate_entities(train: pd.DataFrame, contract: Contract) -> list[str]:
-    """Columns whose values repeat as often as those of an entity would, most values first."""
+    """The columns whose values repeat as an entity's would, most values first, a few at most."""
     roles = ("id", "dropped", "sensitive", "feature")
     n_values = {
         name: train[name].nunique()

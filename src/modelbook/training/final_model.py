@@ -28,7 +28,7 @@ from modelbook.formatting import format_duration, key_number
 from modelbook.registry.candidate_runs import LoggedCandidate
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric, DecisionCosts
-from modelbook.tasks.metric_format import LOWER_IS_BETTER
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, metric_label
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows, compute_baseline_score
 from modelbook.training import stacking
@@ -248,7 +248,10 @@ def fit_final_model(
         stacking.fit_on_all_cores(search_result.pipeline, *train),
         *experiment.task.choose_threshold(scored, costs),
         _fit_simple_model(experiment, search_result.families),
-        search_result.trials,
+        _name_trial_scores(
+            search_result.trials,
+            experiment.task.baseline_metric if params.strategy == "ensemble" else metric,
+        ),
         search_result.summary if candidate else search_result.summary + budget_text,
         search_result.curve,
         search_result.steps,
@@ -259,6 +262,12 @@ def fit_final_model(
         find_best_ranking(experiment.task, *train) if costs.flags_rows else None,
         compute_baseline_score(train[1].to_numpy(), scored.score[:1].size),
     )
+
+
+def _name_trial_scores(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Name the metric of the trials' mean and standard deviation over the folds."""
+    label = metric_label(metric)
+    return trials.rename(columns={"mean": f"{label}, mean", "sd": f"{label}, SD"})
 
 
 def measure_prediction_interval(

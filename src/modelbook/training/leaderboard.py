@@ -218,12 +218,15 @@ def make_verdict_fields(
     total_seconds = scored.drop(baselines.index)["fit_seconds"].sum()
     differences = compare_with_leader(families, metric)
     n_close = len(_list_close(differences))
+    choice = f"{len(families)} models"
+    if len(families) < n_families:
+        choice += f" with a better {metric_label(baseline_metric)} than the baseline's"
     status_of_leader = "no significant lead" if n_close else "clear leader"
     return {
         "status": status_of_leader if is_found else "no better than baseline",
         "level": "good" if is_found else "watch",
         "sentences": [
-            _describe_leader(families, metric, baseline_mean, n_close)
+            _describe_leader(families, metric, baseline_mean, n_close, choice)
             + _describe_rejected(scored, families, baseline_metric),
             _describe_close_families(differences),
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
@@ -256,16 +259,19 @@ def _make_key_numbers(
 
 
 def _describe_leader(
-    families: pd.DataFrame, metric: str, baseline_mean: float, n_close: int
+    families: pd.DataFrame, metric: str, baseline_mean: float, n_close: int, choice: str
 ) -> str:
-    """The leader's mean, and corrected for being the best of several; how many are as good."""
+    """The leader's mean, and corrected for being the best of several; how many are as good.
+
+    ``families`` are those that could lead, and ``choice`` describes them.
+    """
     leader = families.iloc[0]
     name = leader["candidate"]
     mean_sd = format_mean_sd(leader[f"{metric}_mean"], leader[f"{metric}_sd"])
     corrected = ""
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
-        corrected = f", {corrected_mean} corrected for selection among {len(families)} models"
+        corrected = f", {corrected_mean} after correction for choosing the best of {choice}"
     others_are = format_count(n_close, "other model is", "other models are")
     close = f", but {others_are} not distinguishable from it" if n_close else ""
     return (

@@ -109,7 +109,7 @@ def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     ax.set_xscale("log", base=2)
     ax.set_xticks(points["rows"], [f"{rows:,.0f}" for rows in points["rows"]])
     ax.set_ylim(*plotting.compute_padded_limits(mean - sd, mean + sd))
-    ax.set_xlabel("training rows of the leader; each point doubles them")
+    ax.set_xlabel("training rows of the leader (log scale)")
     ax.set_ylabel(metric_label(metric))
     range_text = (
         f"{metric_label(metric)} goes from {format_metric(mean.iloc[0])} to "
