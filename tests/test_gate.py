@@ -320,6 +320,23 @@ def test_undefined_interval_is_described_without_nan() -> None:
     assert quality.power == describe_power(Interval(0, NAN, NAN), 0.01, 300) == ""
 
 
+def test_a_decision_counts_its_criteria_and_names_where_harm_is_not_excluded() -> None:
+    passed = decide_with(replace(EVIDENCE, fairness_gaps=(("a gap", Interval(-0.2, -0.3, 0.05)),)))
+    assert passed.action == PROMOTE
+    n_criteria = len(passed.criteria)
+    facts = (f"all {n_criteria} criteria passed", "harm", "not excluded", "fairness gaps")
+    assert missing_facts(passed.summary, *facts) == []
+    certain = decide_with(
+        replace(
+            EVIDENCE, fairness_gaps=(("a gap", Interval(0, -0.01, 0.01)),), slice_differences=()
+        )
+    )
+    assert "fairness gaps" not in certain.summary
+    assert f"{n_criteria - 1} of {n_criteria}" in certain.summary  # no slice could be evaluated
+    failed = decide_with(replace(EVIDENCE, latency_ms=5000.0))
+    assert missing_facts(failed.summary, f"1 of {n_criteria}", "failed", "median latency") == []
+
+
 def test_harm_criteria_share_one_error_rate() -> None:
     make_gap_criterion = Interval(0.2, 0.11, 0.29)
     single = decide_with(replace(FIRST, fairness_gaps=(("one", make_gap_criterion),)))

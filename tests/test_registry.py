@@ -766,6 +766,10 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     assert "linear model" not in slow
     assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
     assert story("hold")["next"] != story("promote")["next"]
+    counted = version_tables.summarize_decision(
+        "hold", [], first, result, "enforce", [], "2 failed"
+    )
+    assert missing_facts(counted["sentences"][0], "holds", 1, "2 failed") == []
     consequences = ["It flags more.", "It costs less."]
     assert story("promote")["sentences"][:3] == ["It flags more.", decision, "It costs less."]
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
+from modelbook.formatting import join_names
 from modelbook.tasks.metric_format import format_ci, format_metric, gap_range, metric_label
 from modelbook.tasks.power import (
     CRITICAL,
@@ -238,6 +239,26 @@ class Decision:
         return [
             asdict(criterion) | {"sentence": criterion.description} for criterion in self.criteria
         ]
+
+    @property
+    def summary(self) -> str:
+        """How many criteria passed, which failed, and where harm is not excluded."""
+        n_criteria = len(self.criteria)
+        failed = [row.name for row in self.criteria if row.passed is False]
+        unknown = [row.name for row in self.criteria if row.passed is None]
+        uncertain = [row.name for row in self.criteria if row.passed and not row.is_certain]
+        if failed:
+            text = f"{len(failed)} of {n_criteria} criteria failed: {join_names(failed)}"
+        elif unknown:
+            n_passed = n_criteria - len(unknown)
+            text = f"{n_passed} of {n_criteria} criteria passed, the others could not be evaluated"
+        else:
+            text = f"all {n_criteria} criteria passed"
+        return text + (
+            f"; harm beyond the limit is not excluded for {join_names(uncertain)}"
+            if uncertain
+            else ""
+        )
 
     @property
     def reasons(self) -> list[str]:

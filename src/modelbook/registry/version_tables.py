@@ -48,6 +48,7 @@ def summarize_decision(
     promotion_result: dict[str, Any],
     gate_mode: str,
     consequences: list[str],
+    criteria: str = "",
 ) -> dict[str, Any]:
     """Summarise the decision: sentences, key numbers and next step.
 
@@ -55,6 +56,8 @@ def summarize_decision(
     ----------
     consequences : list of str
         Sentences on changed decisions (flagged rows, cost), from ``Task.describe_consequences``.
+    criteria : str, optional
+        How many criteria passed, from ``Decision.summary``.
     """
     next_step = (
         "Go on to monitor; then follow the steps in the brief."
@@ -63,7 +66,7 @@ def summarize_decision(
     )
     return {
         "sentences": _list_sentences(
-            decision, reasons, candidate.number, promotion_result, gate_mode, consequences
+            decision, reasons, candidate.number, promotion_result, gate_mode, consequences, criteria
         ),
         "numbers": _list_key_numbers(candidate, promotion_result),
         "next": next_step,
@@ -77,12 +80,14 @@ def _list_sentences(
     promotion_result: dict[str, Any],
     gate_mode: str,
     consequences: list[str],
+    criteria: str,
 ) -> list[str]:
-    decision_sentence = f"The gate {decision}s version {candidate_number}."
+    counts = f": {criteria}" if criteria else ""
+    decision_sentence = f"The gate {decision}s version {candidate_number}{counts}."
     if gate_mode == "dry_run":
         decision_sentence = (
-            f"The gate would {decision} version {candidate_number}; in this dry run the alias "
-            "stays."
+            f"The gate would {decision} version {candidate_number}{counts}. In this dry run the "
+            "alias stays."
         )
     champion = promotion_result["champion"]
     target = "no version" if champion is None else f"version {champion}"
