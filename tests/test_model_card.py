@@ -150,7 +150,7 @@ def test_card_fills_every_section_from_evidence(make_version, tmp_path):
             "recall at the threshold",
         ],  # the last: 2.8 standard errors
         "calibration": [3.0],
-        "fairness": ["the small group", "group", 0.4, 0.7, "50", "10", 0.66, 0.56, 0.76, 30],
+        "fairness": ["the small group", "group", 0.4, 0.7, "50.0", "10.0", 0.66, 0.56, 0.76, 30],
         "limits": ["It was drawn by a generator."],
         "approval": ["beef"],
         "contact": ["The person with the seed."],
