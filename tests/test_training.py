@@ -1059,7 +1059,7 @@ def test_gain_of_more_rows_is_paired_by_fold() -> None:
     text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
     p_value = compute_gain_p_value(gains)
     assert p_value < 0.05
-    assert missing_facts(text, 0.010, "4 of 4", f"{p_value:.2g}", "would help") == []
+    assert missing_facts(text, 0.010, "4 of 4", f"{p_value:.2g}", "would probably help") == []
     # Two folds of four gain much: above one standard deviation, but not shown.
     curve.loc[curve["share"] == 1.0, "value"] = np.add(scores[0.5], [0.05, 0.05, 0.01, -0.01])
     text = learning_curve.describe_learning_curve(curve, "roc_auc", 60)
