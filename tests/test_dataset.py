@@ -501,7 +501,7 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     )
     gaps = missing_rates(frame, contract)
     rate, strongest = float(frame["happened"].mean()), float(table["univariate_score"][0])
-    target, strongest_text, missing, shift = profiling.summarize_profile(
+    strongest_text, target, missing, shift = profiling.summarize_profile(
         frame, contract, table, gaps, [], [], ["size"]
     )
     assert missing_facts(target, rate, 600) == []

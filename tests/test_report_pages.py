@@ -44,6 +44,7 @@ from modelbook.display.figures import (
 )
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
+from modelbook.formatting import column_formatters
 from modelbook.pages import (
     brief,
     executed_notebook,
@@ -569,6 +570,15 @@ def test_champion_comparison_caption_names_its_rows() -> None:
     caption = draw(frame, *options).caption
     assert draw(frame, *options, rows).caption == f"{rows} {caption}"
     assert caption
+
+
+def test_cells_of_different_size_keep_their_digits() -> None:
+    table = pd.DataFrame({"value": [1234.5, 0.52, np.nan], "cost": [12.5, 7.25, 3.0]})
+    cells = [
+        [show(value) for value in table[name]]
+        for show, name in zip(column_formatters(table, {}), table)
+    ]
+    assert cells == [["1,234", "0.520", "–"], ["12.50", "7.25", "3.00"]]
 
 
 def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:

@@ -267,6 +267,11 @@ def _column_formatter(column: pd.Series, format_spec: Format | None) -> Callable
     if column.isna().any() and all(value.is_integer() for value in finite):
         return lambda value: format_value(value, 0)  # integers, float because of missing values
     decimals = choose_decimals(max(finite, default=0.0))
+    if any(0 < value < 10 ** (1 - decimals) and not value.is_integer() for value in finite):
+        # Quantities of different size: with the decimals of the largest, 0.52 would read as 1.
+        return lambda value: format_value(
+            value, choose_decimals(abs(value)) if _is_number(value) else decimals
+        )
     return lambda value: format_value(value, decimals)
 
 

@@ -147,8 +147,8 @@ def summarize_profile(
     """
     task = tasks.get_task(contract)
     return [
-        task.describe_target(frame, f"{len(frame):,} training rows"),
         _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
+        task.describe_target(frame, f"{len(frame):,} training rows"),
         _describe_missing_rates(contract, missing_rates, len(associations)),
         _describe_shifts(contract, shifted_columns, find_missing_patterns(frame, contract)),
     ]
