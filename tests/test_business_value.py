@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
+from task_books import make_regression_contract
 from text_facts import missing_facts
 from version_evidence import VALUE
 
@@ -59,6 +60,18 @@ def test_costs_of_each_task_match_row_costs():
         constants, key=lambda name: number.compute_row_costs(outcome, constants[name]).mean()
     )
     assert (round(constants[name]), "75%" in name) == (75, True)
+
+
+def test_constant_policies_are_those_of_the_training_rows() -> None:
+    number, costs = tasks.get_task(make_regression_contract()), DeviationCosts(under=3, over=1)
+    train, holdout = np.arange(50.0), ScoredRows.from_arrays(range(10, 30), range(20), range(20))
+    constants = costs.constant_decisions(train)
+    policies = business_value.list_decisions(
+        number, costs, holdout, None, None, None, constants=constants
+    )
+    decided = {name: decision for name, _, decision in policies if name in constants}
+    assert decided == constants
+    assert decided["predict the mean for all"] == 24.5
 
 
 def test_savings_are_relative_to_cheapest_constant_decision(task):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -122,11 +122,15 @@ def measure_value(
     params: Finalize,
     *,
     feature_ranking: FeatureRanking | None = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure what the model is worth on labelled rows, as plain data for receipts and pages.
 
     Parameters
     ----------
+    constants : mapping, optional
+        Decisions that are the same for all rows, from ``constant_decisions`` of the training
+        outcomes; by default those of these rows.
     rows : DataFrame
         The scored rows, with the column of ``params.amount``.
     period : Period
@@ -138,7 +142,11 @@ def measure_value(
         limit = min(params.capacity / period.rows, 1.0)
     capacity = _share_acted_on(task, costs, scored, threshold, limit)
     ranking = _score_by_feature(task, rows, feature_ranking)
-    decisions = list_decisions(task, costs, scored, threshold, simple_model, limit, ranking)
+    if constants is None:
+        constants = costs.constant_decisions(scored.outcome)
+    decisions = list_decisions(
+        task, costs, scored, threshold, simple_model, limit, ranking, constants
+    )
     policies = compare_policies(costs, scored, decisions, **bootstrap)
     return {
         "task": task.name,
@@ -153,6 +161,7 @@ def measure_value(
         "capacity_is_set": limit is not None,
         "limit": limit,
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
+        "constants": {name: np.asarray(constant).item() for name, constant in constants.items()},
         "baseline": _find_cheapest_constant(policies),
         "policies": _to_records(policies),
         **_measure_gains(
@@ -288,7 +297,7 @@ def compare_versions(
         *candidate_policies,
         *_make_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
         *_make_feature_policy(ranking, candidate_policies[0][2]),
-        *_make_constant_policies(costs, scored, limit),
+        *_make_constant_policies(costs, scored, limit, value.get("constants")),
     ]
     policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
     return unchanged | {
@@ -307,6 +316,7 @@ def list_decisions(
     simple_model: tuple[str, ScoredRows] | None,
     limit: float | None,
     feature_ranking: tuple[str, np.ndarray] | None = None,
+    constants: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Name, kind and decisions of each policy, the model's policy first.
 
@@ -318,6 +328,8 @@ def list_decisions(
         Share of the rows that can be acted on; None without a limit.
     feature_ranking : pair of str and ndarray, optional
         Name and scores of the ranking by a single feature.
+    constants : mapping, optional
+        As for ``measure_value``.
     """
     version = ("the model", scored, threshold)
     policies = list(_make_version_policies(task, version, (MODEL, CAPACITY), limit))
@@ -328,7 +340,7 @@ def list_decisions(
         decision = task.decide(simple.score, threshold)
         yield name, SIMPLE, decision if share is None else flag_share(simple.score, share)
     yield from _make_feature_policy(feature_ranking, policies[0][2])
-    yield from _make_constant_policies(costs, scored, limit)
+    yield from _make_constant_policies(costs, scored, limit, constants)
 
 
 def _make_version_policies(
@@ -364,12 +376,16 @@ def _make_feature_policy(
 
 
 def _make_constant_policies(
-    costs: DecisionCosts, scored: ScoredRows, limit: float | None
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    limit: float | None,
+    constants: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Decisions without a model; with a limit also as many rows as it allows, at random."""
     if limit is not None:
         yield "flag at random up to the capacity", CONSTANT, np.full(len(scored), limit)
-    for name, constant in costs.constant_decisions(scored.outcome).items():
+    constants = costs.constant_decisions(scored.outcome) if constants is None else constants
+    for name, constant in constants.items():
         is_feasible = limit is None or constant <= limit
         yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant
 

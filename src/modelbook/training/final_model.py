@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,8 @@ class FinalModel:
         Out-of-fold predictions of the training rows.
     baseline_score : float, ndarray or None
         Constant prediction of the baseline: base rate, class shares or mean of the training rows.
+    constant_decisions : mapping or None
+        Decisions without a model by name, from the training outcomes.
     """
 
     name: str
@@ -90,6 +92,7 @@ class FinalModel:
     out_of_fold: ScoredRows | None = None
     feature_ranking: FeatureRanking | None = None
     baseline_score: Any = None
+    constant_decisions: Mapping[str, Any] | None = None
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
@@ -134,6 +137,7 @@ class FinalModel:
             period,
             params,
             feature_ranking=self.feature_ranking,
+            constants=self.constant_decisions,
         )
 
     def _score_simple_model(self, task: Task, rows: pd.DataFrame) -> tuple[str, ScoredRows] | None:
@@ -261,6 +265,7 @@ def fit_final_model(
         scored,
         find_best_ranking(experiment.task, *train) if costs.flags_rows else None,
         compute_baseline_score(train[1].to_numpy(), scored.score[:1].size),
+        costs.constant_decisions(train[1].to_numpy()),
     )
 
 
