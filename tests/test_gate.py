@@ -423,5 +423,13 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
 
 @pytest.mark.parametrize("value", [-0.0001, 0.0, 0.0001])
 def test_bounds_and_differences_that_round_to_zero_have_no_minus(value: float) -> None:
-    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0.0 to 30.0 %"
+    assert gate._format_bounds(Interval(value, value, 0.3), "%") == "0.0–30.0 %"
     assert "-" not in formatting.format_difference(value, "share")
+
+
+def test_a_dash_joins_bounds_without_a_sign() -> None:
+    assert formatting.join_bounds("63", "174") == "63–174"
+    assert formatting.join_bounds("-45", "14") == "-45 to 14"
+    assert formatting.join_bounds("+0.01", "+0.03") == "+0.01 to +0.03"
+    assert gate._format_bounds(Interval(-0.2, -0.382, 0.007), "points") == "-38.2 to 0.7 points"
+    assert str(Interval(0.8, 0.7, 0.9)).count("–") == 1

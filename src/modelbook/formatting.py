@@ -63,14 +63,18 @@ def describe_key_number(number: Mapping[str, Any]) -> str:
     """Describe a key number's interval, what it is compared with, and its context."""
     unit = number.get("unit", "")
     low, high = (format_quantity(bound, unit) for bound in number.get("interval", ("", "")))
-    dash = " to " if low.startswith("-") else "–"
     comparisons = number.get("compared_with", {})
     texts = [
-        f"95% CI {low}{dash}{high}" if low else "",
+        f"95% CI {join_bounds(low, high)}" if low else "",
         *(f"{name} {format_quantity(value, unit)}" for name, value in comparisons.items()),
         number.get("context", ""),
     ]
     return "; ".join(filter(None, texts))
+
+
+def join_bounds(low: str, high: str) -> str:
+    """Join the bounds of an interval; a dash beside a sign would read as another minus."""
+    return f"{low} to {high}" if {low[:1], high[:1]} & {"-", "−", "+"} else f"{low}–{high}"
 
 
 def format_quantity(value: float | str | None, unit: str) -> str:
@@ -174,6 +178,7 @@ def _load_macros(template: Path) -> Any:
         "most_frequent": lambda values: max(values, key=values.count, default=None),
         "number": lambda value: f"{value:g}",
         "repr": repr,
+        "bounds": join_bounds,
         "decimals": choose_decimals,
         "names": join_names,
         "plural": pluralize,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
-from modelbook.formatting import join_names
+from modelbook.formatting import join_bounds, join_names
 from modelbook.tasks.metric_format import format_ci, format_metric, gap_range, metric_label
 from modelbook.tasks.power import (
     CRITICAL,
@@ -588,8 +588,8 @@ def _is_within(interval: Interval, bound: float, two_sided: bool) -> bool:
 
 def _format_bounds(interval: Interval, unit: str) -> str:
     if unit:
-        return f"{100 * interval.low:z.1f} to {100 * interval.high:z.1f} {unit}"
-    return f"{format_metric(interval.low)} to {format_metric(interval.high)}"
+        return f"{join_bounds(f'{100 * interval.low:z.1f}', f'{100 * interval.high:z.1f}')} {unit}"
+    return join_bounds(format_metric(interval.low), format_metric(interval.high))
 
 
 def _make_resource_criterion(

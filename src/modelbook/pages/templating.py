@@ -63,6 +63,7 @@ def create_environment() -> jinja2.Environment:
         "project_policies": savings.project_policies,
         "compare_without_limit": savings.compare_without_limit,
         "amount": formatting.format_amount,
+        "bounds": formatting.join_bounds,
         "estimate": formatting.format_estimate,
         "percent": lambda share: f"{share:.0%}",
         "one_decimal": lambda number: f"{number:.1f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf, isfinite
 
-from modelbook.formatting import choose_decimals
+from modelbook.formatting import choose_decimals, join_bounds
 from modelbook.formatting import format_metric as format_metric  # noqa: PLC0414  exported again
 
 METRIC_LABELS = {
@@ -74,8 +74,7 @@ def format_ci(low: float, high: float) -> str:
     """Format a 95% confidence interval; NaN where there are too few entities for one."""
     if not (isfinite(low) and isfinite(high)):
         return "95% CI cannot be estimated: too few entities"
-    dash = "–" if low >= 0 else " to "
-    return f"95% CI {format_metric(low)}{dash}{format_metric(high)}"
+    return f"95% CI {join_bounds(format_metric(low), format_metric(high))}"
 
 
 def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> str:
