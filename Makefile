@@ -73,7 +73,7 @@ lint: $(VENV)/test ## style, types, and the import order of the packages
 	@layers="$$($(BIN)/lint-imports --no-logo)" || { echo "$$layers"; exit 1; }
 
 .PHONY: check
-check: $(VENV)/test ## style, types, and the fast tests that take less than a second
+check: $(VENV)/test ## style, types, and the fast tests that take less than a quarter of a second
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
 		$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"; tests=$$?; \
 		wait $$lint && exit $$tests  # mypy keeps one core busy

@@ -73,6 +73,7 @@ def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> st
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("plan", "rows_per_user"),
     [(PLAN, 1), (ABPlan(0.2, 50, 0), 2)],
@@ -311,6 +312,7 @@ def serve_traffic(
     return Journal(default_url(version_store.root, BOOK), BOOK)
 
 
+@pytest.mark.long
 def test_ab_command_reports_decision_from_journaled_outcomes(
     version_store: VersionStore, make_frame: Any
 ) -> None:
@@ -381,6 +383,7 @@ def test_only_rows_since_both_variants_served_are_used(version_store: VersionSto
     ].to_list() == [25, 26]
 
 
+@pytest.mark.long
 def test_challenge_started_by_command_sets_start_of_test(
     version_store: VersionStore, make_frame: Any
 ) -> None:
@@ -493,6 +496,7 @@ def project(version_store: VersionStore, monkeypatch: pytest.MonkeyPatch) -> Pat
     return version_store.root
 
 
+@pytest.mark.long
 def test_ab_command_exits_with_10_when_test_is_invalid(
     project: Path, version_store: VersionStore, make_frame: Any
 ) -> None:
@@ -581,6 +585,7 @@ def test_promote_with_require_ab_needs_decision_for_version(
     )
 
 
+@pytest.mark.long
 def test_commands_in_ab_docs_run(
     project: Path, version_store: VersionStore, make_frame: Any
 ) -> None:

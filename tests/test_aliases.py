@@ -117,6 +117,7 @@ def test_version_without_digest_raises(tmp_path: Path) -> None:
         RegisteredVersion("tiny", 1, {}, tmp_path).verify_files()
 
 
+@pytest.mark.long
 def test_reading_cached_alias_imports_no_mlflow(root: Path) -> None:
     read_aliases(root, "tiny")
     code = f"import sys; from pathlib import Path; from {aliases.__name__} import read_aliases\n"

@@ -46,6 +46,7 @@ def root(template_store: VersionStore, tmp_path: Path) -> Path:
     return template_store.copy(tmp_path / "project").root
 
 
+@pytest.mark.long
 def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(root / "data/tiny/journal.db")) as connection, connection:
         connection.execute("insert into outcomes values ('tiny', 'a', 1.0, '1')")

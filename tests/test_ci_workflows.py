@@ -34,6 +34,7 @@ def steps(path: Path) -> Iterator[dict[str, Any]]:
         yield from job["steps"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("schema", "paths", "options"),
     [
@@ -166,6 +167,7 @@ def write_receipts(project: Path, version: int, candidate: int, status: str) -> 
     )
 
 
+@pytest.mark.long
 def test_model_is_trained_exported_and_installed_by_receipt_version(project):
     write_receipts(project, 4, 4, "hold")
     assert run(project, "model.sh", "train").returncode == 0

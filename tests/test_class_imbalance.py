@@ -80,6 +80,7 @@ def test_only_training_rows_are_resampled(
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("balance", ["weights", "oversample", "undersample"])
 def test_balancing_raises_predicted_probability_of_rare_class(
     experiments: Callable[[str], Experiment], balance: str
@@ -149,6 +150,7 @@ def test_boosting_uses_balanced_sample_weights(family: str, estimator_class: typ
     np.testing.assert_allclose(even.predict_proba(X), expected.predict_proba(X))
 
 
+@pytest.mark.long
 def test_learning_curve_accepts_category_of_later_fold_only(
     experiments: Callable[[str], Experiment], rows: pd.DataFrame, contract: Contract
 ) -> None:

@@ -64,6 +64,7 @@ def test_numbers_that_do_not_exist_are_null_in_printed_json(capsys: pytest.Captu
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_installed_command_prints_version_and_rejects_wrong_usage(small_project):
     import modelbook
 
@@ -77,12 +78,14 @@ def test_installed_command_prints_version_and_rejects_wrong_usage(small_project)
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.long
 def test_check_accepts_bundled_table(small_project):
     result = run("check", "rand-hie")
     assert (result.exit_code, result.stderr) == (0, "")
     assert missing_facts(result.stdout, "rand-hie", "contracts/rand-hie.yaml") == []
 
 
+@pytest.mark.long
 def test_check_lists_violations_in_each_format_up_to_limit(small_project):
     from modelbook.dataset.bundled import load_rand_hie
 
@@ -111,6 +114,7 @@ def test_check_lists_violations_in_each_format_up_to_limit(small_project):
     assert run("check", "new.csv", "--format", "xml").exit_code == 2
 
 
+@pytest.mark.long
 def test_new_shows_progress_when_it_takes_long(small_project, monkeypatch):
     rows = [f"{i % 7},{i * 37 % 101},{i % 2}" for i in range(200)]
     (small_project.root / "rows.csv").write_text("\n".join(["a,b,answer", *rows]))
@@ -122,6 +126,7 @@ def test_new_shows_progress_when_it_takes_long(small_project, monkeypatch):
     assert [missing_facts(line, count, 2) for line, count in zip(lines[0], (1, 2))] == [[], []]
 
 
+@pytest.mark.long
 def test_new_drafts_book_that_check_accepts(small_project):
     rows = [
         f"{i % 7},{i * 37 % 101},{'yes' if i * 37 % 101 > 50 + i % 9 else 'no'}" for i in range(200)
@@ -143,6 +148,7 @@ def test_new_drafts_book_that_check_accepts(small_project):
     assert missing_facts(result.stderr, "'anwser'", "'answer'") == []
 
 
+@pytest.mark.long
 def test_defaults_of_draft_stay_open_questions_until_confirmed(small_project):
     rows = [
         f"{i % 12 + 1:02d}/01/{2000 + i % 7},{i * 37 % 101},{i * 37 % 101 > 50 + i % 9}"
@@ -172,6 +178,7 @@ def test_defaults_of_draft_stay_open_questions_until_confirmed(small_project):
         assert missing_facts(invalid_result.stderr, option, value) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("args", "error", "fact"),
     [
@@ -198,6 +205,7 @@ def test_store_command_is_idempotent(small_project):
     assert (small_project.root / "models/mlflow.db").is_file()
 
 
+@pytest.mark.long
 def test_site_command_writes_to_given_path(small_project):
     (small_project.root / "reports").mkdir()
     (small_project.root / "reports/index.html").write_text("<h1>Reports</h1>")

@@ -164,6 +164,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("estimator", "task", "name"), CASES.values(), ids=CASES)
 def test_compiled_scorer_matches_the_model(compile_model, frame, contract, estimator, task, name):
     model, compiled, folder = compile_model(estimator, task)
@@ -198,6 +199,7 @@ LAYERS = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("top", "task", "count"), LAYERS.values(), ids=LAYERS)
 def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, task, count):
     contract, outcomes = of_task(contract, task), outcome(frame, task)

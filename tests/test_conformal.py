@@ -122,6 +122,7 @@ def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -
     return version_store
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task_name", ["number", "classes"])
 def test_requests_uploads_and_files_return_same_intervals_or_sets(
     task_name: str, tmp_path: Path

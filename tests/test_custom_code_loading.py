@@ -60,6 +60,7 @@ def test_changed_file_is_reloaded(root: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_pickled_transformer_loads_without_custom_folder(
     root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -76,6 +77,7 @@ def test_pickled_transformer_loads_without_custom_folder(
     assert (result.stdout.strip(), result.stderr) == ("0.005", "")
 
 
+@pytest.mark.long
 def test_packages_imported_by_custom_files_are_listed(root: Path) -> None:
     names = [line.split("==")[0] for line in custom_code.list_requirements(root)]
     assert names == ["scikit-learn"]

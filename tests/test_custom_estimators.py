@@ -107,6 +107,7 @@ def trial(make_frame: Callable[..., pd.DataFrame], contract: Contract) -> Experi
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experiment) -> None:
     naive_bayes, gaussian_nb, linear = (
         trial.cross_validate(name) for name in ("nb", "GaussianNB", "svm")
@@ -174,6 +175,7 @@ def test_invalid_estimator_raises_before_any_fit(
     assert exc_info.value.expected
 
 
+@pytest.mark.long
 def test_a_class_of_a_module_that_would_not_travel_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

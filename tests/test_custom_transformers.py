@@ -107,6 +107,7 @@ def test_transformer_output_is_converted_to_supported_dtypes(
     assert preprocessing.text_columns(result) == ["kind", "name"]
 
 
+@pytest.mark.long
 def test_scikit_learn_transformer_is_accepted(
     tmp_path: Path, frame: pd.DataFrame, contract: Contract
 ) -> None:
@@ -178,6 +179,7 @@ def test_unseen_category_gets_finite_prediction(
     assert np.ptp(probabilities) < 0.2
 
 
+@pytest.mark.long
 def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     frame: pd.DataFrame, contract: Contract
 ) -> None:
@@ -206,6 +208,7 @@ def test_custom_steps_are_fitted_within_folds_and_stored_in_pipeline(
     assert reloaded.steps[0][1].fitted_.mean_ == pytest.approx(rows["size"].mean())
 
 
+@pytest.mark.long
 def test_column_added_by_custom_step_is_used_by_model(
     make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
@@ -233,6 +236,7 @@ def test_column_added_by_custom_step_is_used_by_model(
     assert scores_with > 0.99
 
 
+@pytest.mark.long
 def test_custom_steps_work_in_regression(contract: Contract) -> None:
     import task_books
 

@@ -60,6 +60,7 @@ class TestPipeline:
         with pytest.raises(StageError, match="'nobody'"):
             stage_graph.read_stage_graph(ROOT, "nobody")
 
+    @pytest.mark.long
     @BREAKS
     def test_broken_dependency_names_dependent_stage(
         self, small_project: SmallProject, old: str, new: str, fact: str
@@ -246,6 +247,7 @@ class TestAirflow:
 
 
 class TestCommand:
+    @pytest.mark.long
     def test_dag_command_prints_or_writes_file(self, run, tmp_path: Path) -> None:
         result = run("argo")
         assert yaml.safe_load(result.stdout)["metadata"]["generateName"] == "modelbook-tiny-"
@@ -256,6 +258,7 @@ class TestCommand:
         )
         assert "modelbook_tiny" in run("airflow", "--image", IMAGE).stdout
 
+    @pytest.mark.long
     @BREAKS
     @pytest.mark.parametrize("scheduler", ["airflow", "argo"])
     def test_invalid_pipeline_writes_no_file(
@@ -267,6 +270,7 @@ class TestCommand:
         assert fact in result.stderr
         assert not (small_project.root / "out").exists()
 
+    @pytest.mark.long
     def test_unwritable_path_is_reported(self, run, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         result = run("airflow", "--out", str(tmp_path / "file/dag.py"))

@@ -91,6 +91,7 @@ def upgrade(*options: str) -> Any:
     return CliRunner().invoke(app, ["upgrade", *options])
 
 
+@pytest.mark.long
 def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     journal = put_journal(root)
     output = upgrade()
@@ -132,6 +133,7 @@ def test_rows_without_a_book_are_not_given_to_one_of_two(root: Path) -> None:
         raise problem
 
 
+@pytest.mark.long
 def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store: bytes) -> None:
     path = database_path(root)
     path.parent.mkdir()
@@ -166,6 +168,7 @@ def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
     assert [copy.name for copy in path.parent.glob("*.db")] == [path.name]
 
 
+@pytest.mark.long
 def test_a_store_in_use_or_that_cannot_be_migrated_stays(
     root: Path, old_store: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +241,7 @@ def test_drill_refuses_an_older_journal_and_names_the_upgrade(root: Path) -> Non
     assert missing_facts(exc_info.value.next, "modelbook upgrade") == []
 
 
+@pytest.mark.long
 def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     root: Path, old_store: bytes
 ) -> None:

@@ -17,6 +17,7 @@ COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
 
 
+@pytest.mark.long
 def test_compose_file_matches_schema():
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -147,6 +147,7 @@ def test_time_column_of_one_period_holds_no_batches_back() -> None:
     assert "few rows" not in reason
 
 
+@pytest.mark.long
 def test_time_column_sets_train_until() -> None:
     dates = pd.Timestamp("2020-01-15") + pd.to_timedelta(np.arange(N) * 2, "D")
     result = draft(make_people(order_date=dates.strftime("%Y-%m-%d")))
@@ -300,6 +301,7 @@ def test_column_names_that_collide_raise() -> None:
         )
 
 
+@pytest.mark.long
 def test_ten_thousand_categories_are_dropped() -> None:
     frame = pd.concat([make_people()] * 50, ignore_index=True)
     result = draft(frame.assign(c=[f"c{i % 10_000}" for i in range(len(frame))]))
@@ -591,6 +593,7 @@ def test_address_with_password_is_refused_without_reading(project_folder: Path) 
         planning.plan_draft(project_folder, "Some People.csv", "people")
 
 
+@pytest.mark.long
 def test_any_column_name_gives_valid_yaml(project_folder: Path) -> None:
     names = [
         "yes",

@@ -66,6 +66,7 @@ def tables(draw: Any) -> pd.DataFrame:
     return frame.infer_objects() if draw(st.booleans()) else frame
 
 
+@pytest.mark.long
 @SETTINGS
 @given(tables(), st.sampled_from([None, "binary", "multiclass", "regression"]))
 def test_any_table_is_drafted_or_raises_modelbook_error(

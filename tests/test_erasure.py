@@ -66,6 +66,7 @@ def forget(root: Path, contract: Contract, entity: str) -> Any:
     return erasure.forget_entity(root, BOOK, contract, journal, entity, "c0ffee")
 
 
+@pytest.mark.long
 def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract: Contract) -> None:
     result = forget(root, contract, "7")
     assert result.table_rows == {f"data/{BOOK}/train.parquet": 3}
@@ -87,6 +88,7 @@ def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract:
     assert aliases.read_aliases(root, BOOK)["champion"].number == 1
 
 
+@pytest.mark.long
 def test_exports_with_rows_of_entity_are_deleted(
     root: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -102,12 +104,14 @@ def test_exports_with_rows_of_entity_are_deleted(
     assert forget(root, contract, "8").unread == {}  # deleted files are not searched
 
 
+@pytest.mark.long
 def test_unreadable_files_are_reported(root: Path, contract: Contract) -> None:
     shutil.rmtree(local_artifact_folder(root) / "v2")
     result = forget(root, contract, "7")
     assert (result.version_rows, [*result.unread]) == ({1: 3}, ["version 2"])
 
 
+@pytest.mark.long
 def test_interrupted_erasure_is_completed_by_the_next(
     root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +137,7 @@ ENTITIES = {  # type of the column: the entity, how users write it, another enti
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("id_type", ENTITIES)
 def test_entity_is_found_however_its_id_is_written(
     id_type: str, tmp_path: Path, contract: Contract
@@ -156,6 +161,7 @@ def test_entity_is_found_however_its_id_is_written(
         assert entry.evidence["entity_hash"] == hashlib.sha256(texts[0].encode()).hexdigest()
 
 
+@pytest.mark.long
 def test_book_without_a_journal_gets_none(
     root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +176,7 @@ def test_book_without_a_journal_gets_none(
     assert not default_path(root, BOOK).exists()
 
 
+@pytest.mark.long
 def test_text_that_is_no_id_of_the_column_raises(root: Path, contract: Contract) -> None:
     with raises_stating(StoreError, "'seven'", "who"):
         forget(root, contract, "seven")
@@ -183,12 +190,14 @@ def test_forgotten_inputs_are_overwritten_in_the_journal(tmp_path: Path) -> None
     assert b"Ada Lovelace" not in content
 
 
+@pytest.mark.long
 def test_unknown_entity_changes_nothing(root: Path, contract: Contract) -> None:
     before = len(history.read_history(root, BOOK))
     assert forget(root, contract, "999").is_empty
     assert len(history.read_history(root, BOOK)) == before
 
 
+@pytest.mark.long
 def test_contract_without_entity_raises(root: Path, contract: Contract) -> None:
     columns = {**contract.columns}
     dropped_column = columns["who"].model_copy(update={"role": "dropped", "reason": "a name"})

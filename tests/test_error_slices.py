@@ -101,6 +101,7 @@ def test_redundant_slice_conditions_are_simplified() -> None:
     assert numbers(slices.iloc[0])[0] == pytest.approx(25, abs=5)
 
 
+@pytest.mark.long
 def test_noise_rarely_has_error_slices() -> None:
     frame, sure = make_rows(), 0
     for seed in range(12):

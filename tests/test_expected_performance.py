@@ -19,6 +19,7 @@ def draw_overconfident(
     return 1 / (1 + np.exp(-2 * logit))[:, None], outcomes[:, None]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spread", [1.2, 0.5, 2.0])
 def test_expected_roc_auc_matches_observed_after_mix_change(spread: float) -> None:
     random, errors, is_covered = np.random.default_rng(0), [], []
@@ -36,6 +37,7 @@ def test_expected_roc_auc_matches_observed_after_mix_change(spread: float) -> No
     assert np.mean(is_covered) >= 0.8
 
 
+@pytest.mark.long
 def test_expected_roc_auc_of_multiclass_is_one_vs_rest_mean() -> None:
     random = np.random.default_rng(1)
 

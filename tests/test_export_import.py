@@ -113,6 +113,7 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
         assert history.find_integrity_errors(root) == []
 
 
+@pytest.mark.long
 def test_export_and_import_print_json(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_export_and_import_print_json(
     assert (move["action"], move["champion_after"]) == ("promote", 1)
 
 
+@pytest.mark.long
 def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: Path) -> None:
     without_rows, with_rows = (
         exports.export_version(source, BOOK, tmp_path.as_uri(), 1, with_rows=rows)
@@ -157,6 +159,7 @@ def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: P
     assert "mlflow" in {part["name"] for part in manifest["sbom"]["components"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["altered", "truncated", "missing"])
 @pytest.mark.parametrize("name", ["parts/golden.parquet", "model/MLmodel", "version.json"])
 def test_altered_export_is_refused_before_registration(
@@ -185,6 +188,7 @@ def test_export_with_added_file_is_refused(source: Path, tmp_path: Path) -> None
     assert aliases.find_version(target, BOOK, 1) is None
 
 
+@pytest.mark.long
 def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) -> None:
     keys = {}
     for name in ("dev", "other"):
@@ -315,6 +319,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
     assert history.find_integrity_errors(root) == []
 
 
+@pytest.mark.long
 def test_import_is_evaluated_on_later_journaled_predictions(
     addresses: dict[str, str],
     target_project: Path,
@@ -350,6 +355,7 @@ def test_import_is_evaluated_on_later_journaled_predictions(
     assert decided.entry.evidence["rows"] == 350
 
 
+@pytest.mark.long
 def test_decision_against_replaced_champion_is_not_recorded(
     addresses: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def address(tmp_path: Path) -> str:
     return (tmp_path / "elsewhere").as_uri()
 
 
+@pytest.mark.long
 def test_service_serves_export_without_a_project(
     version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_service_serves_export_without_a_project(
     )  # again, and nothing is another
 
 
+@pytest.mark.long
 def test_service_with_export_does_not_open_store(
     version_store: VersionStore, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

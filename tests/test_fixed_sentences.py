@@ -95,6 +95,7 @@ DECISIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decision", DECISIONS.values(), ids=DECISIONS)
 def test_card_claims_follow_from_evidence(make_version: Any, tmp_path: Path, decision: Any) -> None:  # noqa: F811
     card = card_data.collect_card_data(make_version(), decision)
@@ -112,6 +113,7 @@ def test_card_claims_follow_from_evidence(make_version: Any, tmp_path: Path, dec
     assert {claim: claim in approval for claim in claims} == claims
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left_out", [(), ("gaps",), ("slice_rows",), ("periods",)])
 def test_card_omits_what_was_not_measured(
     make_version: Any,  # noqa: F811

@@ -78,6 +78,7 @@ def test_first_block_has_no_prediction_and_is_excluded_from_threshold(
     assert len(forward.to_scored_rows(score)) == 240
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tune", "stack", "best"])
 def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str) -> None:
     params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
@@ -91,6 +92,7 @@ def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.long
 def test_learning_curve_uses_forward_folds(forward: Experiment) -> None:
     table = compute_learning_curve(
         forward, "lr", "roc_auc", 60, seed=1, report_progress=ignore_progress
@@ -99,6 +101,7 @@ def test_learning_curve_uses_forward_folds(forward: Experiment) -> None:
     assert complete["rows"].tolist() == [80, 160, 240]
 
 
+@pytest.mark.long
 def test_random_folds_may_separate_rows_of_an_entity(
     years: pd.DataFrame, contract: Contract
 ) -> None:

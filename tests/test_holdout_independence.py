@@ -127,6 +127,7 @@ def find_groupings(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
     return find_undeclared_entities(frame, contract, groups, seed=0).set_index("column")
 
 
+@pytest.mark.long
 def test_dropped_column_with_correlated_groups_is_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     result = find_groupings(contract, frame)
@@ -158,6 +159,7 @@ def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.Monk
     assert result["score_ungrouped"]["plot"] == result["score_ungrouped"]["field"]
 
 
+@pytest.mark.long
 def test_confirmed_column_is_not_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     columns = {**contract.columns}
@@ -177,6 +179,7 @@ def test_similar_rows_are_suspected_until_target_is_confirmed() -> None:
     assert not find_groupings(confirmed, frame).loc["", "is_suspect"]
 
 
+@pytest.mark.long
 def test_rapidly_varying_function_is_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     chance = np.random.default_rng(1).random(1200)
@@ -184,6 +187,7 @@ def test_rapidly_varying_function_is_not_suspected() -> None:
     assert not find_groupings(contract, frame.assign(y=y)).loc["", "is_suspect"]
 
 
+@pytest.mark.long
 def test_independent_rows_are_not_suspected() -> None:
     contract, frame = make_noise(1200, 1, jitter=0)
     frame = frame.assign(
@@ -220,6 +224,7 @@ def find_leaks(contract: Contract, frame: pd.DataFrame) -> tuple[list[str], list
     return profiling.find_leaks(frame, contract, associations, 0.9)
 
 
+@pytest.mark.long
 def test_perfect_column_or_pair_of_any_form_is_suspected() -> None:
     category = {"role": "feature", "type": "category", "categories": list("abc"), "meaning": "c"}
     contract, frame = make_noise(800, 1, jitter=0)

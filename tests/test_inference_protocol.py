@@ -48,6 +48,7 @@ def tensors(rows: list[dict[str, Any]], **change: Any) -> dict[str, Any]:
     return {"id": "mine", "inputs": inputs, **change}
 
 
+@pytest.mark.long
 def test_server_model_and_health_metadata_are_served(client):
     assert client.get("/v2").json()["name"] == "modelbook"
     assert client.get("/v2/health/live").json() == {"live": True}
@@ -129,6 +130,7 @@ def test_invalid_infer_requests_are_rejected_with_reason(client, request_, statu
     assert (response.status_code, missing_facts(response.text, *facts)) == (status, [])
 
 
+@pytest.mark.long
 def test_infer_requires_api_keys_like_predict(version_store, tmp_path):
     copy = version_store.copy(tmp_path)
     key = ApiKeyStore(copy.root).add_key("one", ["outcomes"])

@@ -431,6 +431,7 @@ def test_unreachable_journal_is_reported_without_password(tmp_path: Path) -> Non
     assert PASSWORD not in str(exc_info.value)
 
 
+@pytest.mark.long
 def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     journal, other_journal = Journal(url, "one"), Journal(url, "other")
@@ -494,6 +495,7 @@ def make_oldest(path: Path) -> Journal:
     return Journal(f"sqlite:///{path}", "tiny")
 
 
+@pytest.mark.long
 def test_a_journal_of_the_oldest_schema_is_migrated_with_its_rows(tmp_path: Path) -> None:
     journal = make_oldest(tmp_path / "old.db")
     with raises_stating(JournalError, "schema 1", f"schema {SCHEMA_VERSION}", "modelbook upgrade"):

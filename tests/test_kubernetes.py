@@ -59,6 +59,7 @@ def read_help(command: str) -> str:
     ).stdout
 
 
+@pytest.mark.long
 def test_overlay_matches_kubernetes_schema(rendered):
     result = subprocess.run(
         [BIN / "kubernetes-validate", "--strict", rendered[1]], capture_output=True, text=True
@@ -100,6 +101,7 @@ def test_pods_are_unprivileged_and_read_only(rendered):
         assert mounts == ({"tmp"} if name == "modelbook-mlflow" else {"book", "tmp"})
 
 
+@pytest.mark.long
 def test_secrets_are_referenced_and_documented(rendered):
     text, result = rendered[1].read_text(), (ROOT / "docs/deploy/kubernetes.md").read_text()
     assert resources(rendered[1], "Secret") == []
@@ -127,6 +129,7 @@ def test_secrets_are_referenced_and_documented(rendered):
     assert actual == keys | {"stream-url"}
 
 
+@pytest.mark.long
 def test_selectors_ports_and_probes_match_service(rendered):
     path = rendered[1]
     deployment, service = (
@@ -177,6 +180,7 @@ def test_service_config_map_is_valid_settings(rendered, tmp_path, monkeypatch):
     assert (ROOT / result["data"]["PLOOMBER_ENV_FILENAME"]).is_file()
 
 
+@pytest.mark.long
 def test_stream_worker_has_matching_probes_and_scrape_config(rendered, tmp_path, monkeypatch):
     name, path = rendered
     pod_template = dict(pods(path)).get("modelbook-stream")
@@ -222,6 +226,7 @@ def test_overlays_differ_in_replicas_and_schedules(rendered):
     }
 
 
+@pytest.mark.long
 def test_cronjobs_run_existing_commands(rendered):
     for cronjob in resources(rendered[1], "CronJob"):
         assert cronjob["spec"]["concurrencyPolicy"] == "Forbid"
@@ -232,6 +237,7 @@ def test_cronjobs_run_existing_commands(rendered):
     assert option in read_help(command)
 
 
+@pytest.mark.long
 def test_staging_and_prod_use_postgresql_s3_and_tls(rendered, tmp_path, monkeypatch):
     name, path = rendered
     if name == "dev":

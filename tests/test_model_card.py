@@ -158,6 +158,7 @@ def test_card_fills_every_section_from_evidence(make_version, tmp_path):
         assert missing_facts(sections_[section], *facts) == [], section
 
 
+@pytest.mark.long
 def test_card_shows_prediction_intervals_and_power_of_criteria(make_version):
     version = make_version()
     interval = {"level": 0.9, "limit": 3.21, "coverage": 0.88, "low": 0.83, "high": 0.92}
@@ -211,6 +212,7 @@ def test_only_promotion_counts_as_approval(make_version, tmp_path, approval, fac
     assert approved_card != other_card
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("excluded_metrics", "tags", "section", "fields"),
     [
@@ -243,6 +245,7 @@ def test_card_with_empty_section_raises(
     assert not target.exists()
 
 
+@pytest.mark.long
 def test_contract_without_use_skips_card_with_message(make_version, tmp_path):
     this = fake_stage(tmp_path)
     stale = this.product["report"].with_name("card-3.html")
@@ -255,6 +258,7 @@ def test_contract_without_use_skips_card_with_message(make_version, tmp_path):
     assert missing_facts(result._repr_html_(), 3, "`use`") == missing_facts(line, 3) == []
 
 
+@pytest.mark.long
 def test_report_links_to_card(make_version, tmp_path):
     result = model_card.publish(card_data.collect_card_data(make_version()), fake_stage(tmp_path))
     assert 'href="card-3.html"' in result._repr_html_()
@@ -265,6 +269,7 @@ def test_report_links_to_card(make_version, tmp_path):
     ]  # the project's own stages
 
 
+@pytest.mark.long
 def test_card_by_hand_is_written_to_by_hand_folder(make_version, tmp_path):
     result = model_card.publish(
         card_data.collect_card_data(make_version()), fake_stage(tmp_path, by_hand=True)
@@ -275,6 +280,7 @@ def test_card_by_hand_is_written_to_by_hand_folder(make_version, tmp_path):
     assert 'href="../04_finalize.html"' in html
 
 
+@pytest.mark.long
 def test_approval_counts_criteria_that_are_open_or_not_evaluated(make_version):
     names = ("quality", "fairness", "calibration", "latency", "size")
     passed = (True, True, True, None, None)
@@ -295,6 +301,7 @@ def test_approval_counts_criteria_that_are_open_or_not_evaluated(make_version):
     assert "evaluated" not in only
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("commit", "facts", "absent"),
     [
@@ -309,6 +316,7 @@ def test_card_names_commit_that_approved(make_version, commit, facts, absent):
     assert missing_facts(text, *facts, absent) == [absent]
 
 
+@pytest.mark.long
 def test_card_names_missing_sensitive_columns_and_too_small_groups(make_version):
     evidence = card_data.collect_card_data(make_version(("gaps",)))
     too_small = find_paragraphs(evidence, "fairness")[0]

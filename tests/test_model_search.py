@@ -55,6 +55,7 @@ def linear_experiment() -> Experiment:
     )  # with less noise the draft suspects a leak of a
 
 
+@pytest.mark.long
 def test_stack_is_chosen_when_clearly_better(experiment_with_jump: Experiment) -> None:
     steps: list[str] = []
     result = search_model(experiment_with_jump, QUICK, ["ridge", "dt"], "rmse", steps.append)
@@ -70,6 +71,7 @@ def test_stack_is_chosen_when_clearly_better(experiment_with_jump: Experiment) -
         assert counts[:4] == [[1, 3], [2, 3], [3, 3], [1, 1, 1, 3]]
 
 
+@pytest.mark.long
 def test_leader_is_kept_when_combination_gains_nothing(linear_experiment: Experiment) -> None:
     result = search_model(linear_experiment, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
     assert result.families == ["ridge"]
@@ -90,6 +92,7 @@ def tuning_scores(experiment: Experiment, family: str) -> np.ndarray:
     return search_model(experiment, params, [family], "rmse", lambda _: None).out_of_fold_scores
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("simple", "blend", "families", "step", "error"),
     [
@@ -132,6 +135,7 @@ def test_single_family_is_not_combined(linear_experiment: Experiment) -> None:
     assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tune", "blend", "stack", "best", "ensemble"])
 def test_mean_of_choice_is_corrected_for_selection(
     strategy: str, linear_experiment: Experiment
@@ -211,6 +215,7 @@ def test_boosters_treat_codes_as_categories(family: str, iterations: int) -> Non
     assert (model.fit(frame, outcome).predict(frame) == outcome).mean() > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["lightgbm", "catboost"])
 def test_boosters_choose_among_fewer_thresholds_with_several_classes(family: str) -> None:
     random = np.random.default_rng(0)
@@ -227,6 +232,7 @@ def test_boosters_choose_among_fewer_thresholds_with_several_classes(family: str
     assert thresholds[3] <= 64 < thresholds[2]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", INSTALLED_BOOSTERS)
 def test_early_stopping_uses_rows_outside_the_fit(classes: Experiment, family: str) -> None:
     rows, outcome, _ = classes.encode_fold(family, 0)
@@ -259,6 +265,7 @@ def test_xgboost_is_used_in_ensemble(classes: Experiment, tmp_path: Path) -> Non
     assert compiled.parity.passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["rf", "et"])
 def test_forest_leaves_have_at_least_three_rows(classes: Experiment, family: str) -> None:
     pipeline = classes.cross_validate(family, keep_model=True).pipeline
@@ -294,6 +301,7 @@ def mean_of_members(scores: np.ndarray) -> np.ndarray:
     return scores.mean(axis=0)
 
 
+@pytest.mark.long
 def test_parallel_fit_equals_serial_fit(
     experiment_with_jump: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +324,7 @@ def test_metric_by_fold_is_nan_for_fold_without_scores(experiment_with_jump: Exp
     np.testing.assert_allclose(experiment_with_jump.evaluate_folds("rmse", scores), [2, np.nan, 2])
 
 
+@pytest.mark.long
 def test_ensemble_is_better_than_its_models(experiment_with_jump: Experiment) -> None:
     families = ["ridge", "dt"]
     result = search_model(experiment_with_jump, ENSEMBLE, families, "rmse", lambda _: None)
@@ -419,6 +428,7 @@ def test_catboost_scorer_runs_without_catboost(task: str, tmp_path: Path) -> Non
     assert "EstimatorPredictor" not in (tmp_path / "scorer.json").read_text()
 
 
+@pytest.mark.long
 def test_catboost_has_shap_values(classes: Experiment) -> None:
     model = classes.make_default_pipeline("catboost").fit(*classes.train_features_and_target())
     rows = classes.train_data.head(80)
@@ -430,6 +440,7 @@ def test_catboost_has_shap_values(classes: Experiment) -> None:
     assert strength["kind"] > 0.2
 
 
+@pytest.mark.long
 def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     frame = pd.DataFrame(random.normal(size=(400, 3)), columns=["a", "b", "c"])
@@ -448,6 +459,7 @@ def test_skewed_target_is_modelled_on_log_scale(tmp_path: Path) -> None:
     assert result.parity.passed
 
 
+@pytest.mark.long
 def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -> None:
     stopped = search_model(
         classes, ENSEMBLE.model_copy(update={"time_budget": 1e-6}), ["nb", "lr"], "roc_auc",
@@ -480,6 +492,7 @@ def ignore_progress(*_: object, **__: object) -> None:
     pass
 
 
+@pytest.mark.long
 def test_setting_that_would_exceed_the_budget_is_not_begun(
     classes: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

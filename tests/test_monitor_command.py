@@ -196,6 +196,7 @@ def test_corrupt_history_raises(history: WindowHistory) -> None:
         latest_verdict.read_latest_verdict(history.path, 3)
 
 
+@pytest.mark.long
 def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract) -> None:
     assert figures.metric_history(history.make_metrics_table()).figure is None
     history.record_windows(
@@ -257,6 +258,7 @@ def journal(tmp_path: Path, contract: Contract, make_frame: Callable[..., pd.Dat
     return journal
 
 
+@pytest.mark.long
 def test_journal_window_is_evaluated_with_known_outcomes(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
@@ -325,6 +327,7 @@ def test_rows_of_identified_users_count_as_one_observation(
     assert unknown < some_known < all_known
 
 
+@pytest.mark.long
 def test_drift_of_served_requests_is_detected(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
@@ -337,6 +340,7 @@ def test_drift_of_served_requests_is_detected(
     }
 
 
+@pytest.mark.long
 def test_late_outcomes_are_used_and_unmatched_ones_ignored(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:

@@ -320,6 +320,7 @@ def test_drifted_share_is_weighted_by_importance() -> None:
 # One batch
 
 
+@pytest.mark.long
 def test_batch_like_reference_is_healthy(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -355,6 +356,7 @@ def test_batch_like_reference_is_healthy(
     assert [table["mostly_known"].unique().tolist() for table in tables] == [[False], [True]]
 
 
+@pytest.mark.long
 def test_too_few_rows_lead_to_watch_without_other_checks(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -402,6 +404,7 @@ def test_missing_outcomes_are_not_evaluated(
         )
 
 
+@pytest.mark.long
 def test_available_outcomes_are_evaluated(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -506,6 +509,7 @@ def test_constant_column_likely_by_reference_is_no_finding(
     assert find_degenerate_columns(always, constant_columns, contract, EffectiveFractions()) == []
 
 
+@pytest.mark.long
 def test_duplicate_rows_lead_to_watch(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -582,6 +586,7 @@ def test_batch_with_missing_or_extra_column_names_it(
         assert len(evaluation.metrics) == (0 if name == "size" else metrics)
 
 
+@pytest.mark.long
 def test_unparsable_values_are_missing_and_lead_to_watch(
     evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
@@ -627,6 +632,7 @@ def test_rows_without_entity_count_separately(
     )
 
 
+@pytest.mark.long
 def test_drift_leads_to_watch_only_for_important_columns(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:

@@ -166,6 +166,7 @@ class TestPipeline:
         )
         assert (values["folds"], result["folds"]) == (4, "command line")
 
+    @pytest.mark.long
     def test_environment_variable_outdates_stages_with_the_parameter(
         self, small_project, monkeypatch
     ):
@@ -184,6 +185,7 @@ class TestPipeline:
         }
         assert [name for name in before if before[name] != after[name]] == ["compare"]
 
+    @pytest.mark.long
     def test_up_to_date_check_detects_environment_variable(self, small_project, monkeypatch):
         record_build(small_project.root)
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")

@@ -99,6 +99,7 @@ def of_folder(
     return evaluate
 
 
+@pytest.mark.long
 def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     of_folder, write_folder, make_frame, monkeypatch
 ):

@@ -333,6 +333,7 @@ def test_score_command_uses_given_version_and_reports_rejects_and_drift(
         assert (result.exit_code > 0, fact in result.output) == (True, True)
 
 
+@pytest.mark.long
 def test_journaled_batch_is_stored_once_and_receives_outcomes(
     table, frame, contract, tmp_path, monkeypatch
 ):

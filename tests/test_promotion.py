@@ -266,6 +266,7 @@ def test_reregistered_model_continues_its_history(root: Path) -> None:
     assert history.find_integrity_errors(root) == []
 
 
+@pytest.mark.long
 def test_broken_history_continues_and_stays_reported(
     root: Path, verified_versions: list[int]
 ) -> None:
@@ -322,6 +323,7 @@ def test_external_alias_move_is_reported_and_recorded_first(
     assert (alias(root), history.describe_alias_mismatch(root, MODEL)) == (1, "")
 
 
+@pytest.mark.long
 def test_concurrent_writers_are_serialized(root: Path) -> None:
     threads = [
         threading.Thread(target=record_decision, args=(root, 1 + index % 4)) for index in range(8)
@@ -380,6 +382,7 @@ def alter_files(root: Path) -> None:
     (local_artifact_folder(root) / "version 2/artifacts/contract.yaml").write_text("title: Other")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "error", "facts"),
     [
@@ -456,6 +459,7 @@ def test_current_champion_is_not_promoted_again(root: Path, verified_versions: l
     assert len(history.read_history(root)) == 2
 
 
+@pytest.mark.long
 def test_rollbacks_restore_earlier_champions_in_order(
     root: Path, verified_versions: list[int]
 ) -> None:
@@ -469,6 +473,7 @@ def test_rollbacks_restore_earlier_champions_in_order(
     assert alias(root) == 1
 
 
+@pytest.mark.long
 def test_rollback_to_altered_files_is_refused(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1, 2)
     shutil.rmtree(local_artifact_folder(root) / "version 1")
@@ -477,6 +482,7 @@ def test_rollback_to_altered_files_is_refused(root: Path, verified_versions: lis
     assert alias(root) == 2
 
 
+@pytest.mark.long
 def test_concurrent_promotions_report_the_first(
     root: Path, verified_versions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,6 +596,7 @@ def challengers(root: Path) -> list[int]:
     return [result.number] if result else []
 
 
+@pytest.mark.long
 def test_challenger_is_set_and_removed(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1)
     result = promotion.set_challenger(root, MODEL, 2, reason="newer", commit="c")
@@ -603,6 +610,7 @@ def test_challenger_is_set_and_removed(root: Path, verified_versions: list[int])
     assert history.recorded_champion(history.read_history(root, MODEL)) == 1
 
 
+@pytest.mark.long
 def test_promoted_challenger_loses_its_alias_and_rollback_skips_challenges(
     root: Path, verified_versions: list[int]
 ) -> None:
@@ -615,6 +623,7 @@ def test_promoted_challenger_loses_its_alias_and_rollback_skips_challenges(
     assert challengers(root) == [3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "facts"), [(None, ["challenger"]), (1, [1, "champion"]), (9, [9])]
 )
@@ -633,6 +642,7 @@ def run(*args: str) -> Any:
     return CliRunner().invoke(app, args)
 
 
+@pytest.mark.long
 def test_history_command_lists_newest_first_and_prints_json(
     small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:
@@ -652,6 +662,7 @@ def test_history_command_lists_newest_first_and_prints_json(
     assert result[1]["evidence"]["golden_rows"] == 30
 
 
+@pytest.mark.long
 def test_broken_history_exits_with_1(small_project: Any, root: Path) -> None:
     record_decision(root, 1)
     rewrite(root, "update params set value = replace(value, 'promote', 'hold')")
@@ -661,6 +672,7 @@ def test_broken_history_exits_with_1(small_project: Any, root: Path) -> None:
     assert json.loads(result.stdout)[0]["action"] == "hold"
 
 
+@pytest.mark.long
 def test_promote_and_rollback_print_result_or_reason(
     small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:
@@ -685,6 +697,7 @@ def test_promote_and_rollback_print_result_or_reason(
     assert alias(root) == 1
 
 
+@pytest.mark.long
 def test_moves_print_their_entries_as_json(
     small_project: Any, root: Path, verified_versions: list[int]
 ) -> None:

@@ -111,6 +111,7 @@ def test_pattern_without_change_or_period_is_listed_last(reference: pd.DataFrame
     assert table["share"].iloc[-1] == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.long
 def test_absent_first_years_are_a_mix_change_not_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:
@@ -140,6 +141,7 @@ def cut(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(**{n: rows[n].mask(empty) for n in ("history", "visits")})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fault",
     [fill, cut, lambda rows: rows.assign(history=rows["history"] + 0.6)],
@@ -153,6 +155,7 @@ def test_feed_fault_is_still_drift(
     assert "drift" in [finding.rule for finding in result if finding.verdict == "watch"]
 
 
+@pytest.mark.long
 def test_drop_hidden_by_mix_change_is_detected(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
@@ -166,6 +169,7 @@ def test_drop_hidden_by_mix_change_is_detected(
     assert "retrain" in [finding.verdict for finding in rules.find_issues(evaluation, PARAMS)]
 
 
+@pytest.mark.long
 def test_declared_strata_are_matched_and_other_columns_drift(
     evaluate: Callable[..., batch_evaluation.BatchEvaluation], reference: pd.DataFrame
 ) -> None:

@@ -144,6 +144,7 @@ print(Path(modelbook.__file__).parent, len(model.predict(model.input_example)))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_installed", [True, False], ids=["installed", "not-installed"])
 def test_version_loaded_first_uses_the_installed_package_or_else_its_own_code(
     is_installed: bool, first: ModelVersion
@@ -483,6 +484,7 @@ def test_missing_alias_means_no_champion(store_root: Path, first: ModelVersion) 
     assert versions.get_champion(store_root, "unheard-of") is None
 
 
+@pytest.mark.long
 def test_alias_names_champion_and_missing_files_raise(
     root: Path, contents: dict[str, Any], contract: Contract
 ) -> None:
@@ -528,6 +530,7 @@ def enact(
         )
 
 
+@pytest.mark.long
 def test_by_hand_no_decision_is_recorded_and_no_alias_moves(
     root: Path, contents: dict[str, Any], contract: Contract, proven_here: None
 ) -> None:

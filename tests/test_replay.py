@@ -65,6 +65,7 @@ def run(*args: str) -> Any:
     return CliRunner().invoke(app, ["replay", *args, "--book", BOOK])
 
 
+@pytest.mark.long
 def test_replay_reports_changed_predictions_of_version(project, rows, contract, make_frame) -> None:
     frame = make_frame(seed=9, entities=100)
     serve(project, frame)
@@ -113,6 +114,7 @@ def test_replay_reports_changed_predictions_of_version(project, rows, contract, 
     assert (second_run.exit_code, second_run.stderr.split()[:2]) == (1, ["DataError:", "all.csv"])
 
 
+@pytest.mark.long
 def test_replay_table_lists_counts_slices_and_changed_rows(project, make_frame) -> None:
     serve(project, make_frame(seed=9, entities=20))
     result = run("--model", "2", "--since", "1h")
@@ -122,6 +124,7 @@ def test_replay_table_lists_counts_slices_and_changed_rows(project, make_frame) 
     assert result.stdout.split("Changed most:")[1].count("size=") == 10
 
 
+@pytest.mark.long
 def test_replay_errors_state_next_step(project, make_frame) -> None:
     result = run("--model", "7", "--since", "1h")
     assert result.exit_code == 1
@@ -239,6 +242,7 @@ def test_replay_memory_is_independent_of_rows(monkeypatch: pytest.MonkeyPatch) -
     assert sum(row["rows"] for row in result["slices"]) == 9000
 
 
+@pytest.mark.long
 def test_long_replay_prints_progress(project, make_frame, monkeypatch) -> None:
     from modelbook.cli import terminal
 

@@ -256,6 +256,7 @@ def test_svg_is_that_of_savefig_and_keeps_the_layout_engine() -> None:
     assert figure.figure.get_layout_engine() is engine
 
 
+@pytest.mark.long
 def test_drawing_keeps_matplotlib_settings() -> None:
     code = (
         "import matplotlib, sys\n"
@@ -358,6 +359,7 @@ FIGURES: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_alt_text_states_its_main_number(name: str) -> None:
     draw, frame, options, main = FIGURES[name]
@@ -413,6 +415,7 @@ def test_panels_stand_below_each_other_on_narrow_screens() -> None:
     assert places[0].y0 > places[1].y1
 
 
+@pytest.mark.long
 def test_each_panel_of_rows_has_labels_on_narrow_screens() -> None:
     metrics = ["recall", "precision", "f1"]
     rows = pd.DataFrame([
@@ -450,6 +453,7 @@ def test_figure_without_data_shows_message(name: str, reason: str) -> None:
     assert '<p class="nothing">' in figure._repr_html_()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 def test_figure_accepts_one_row_and_missing_intervals(name: str) -> None:

@@ -47,6 +47,7 @@ print(*get_processor_features())
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("disabled", ["", AVX512], ids=["as it is", "without AVX-512"])
 def test_folds_of_bundled_book_are_independent_of_processor(disabled: str) -> None:
     environ = {**os.environ, "NPY_DISABLE_CPU_FEATURES": disabled}

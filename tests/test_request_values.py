@@ -175,6 +175,7 @@ def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> N
     assert (row["who"], row["at"]) == ("c7", 202404)
 
 
+@pytest.mark.long
 def test_json_csv_and_batch_match_the_model(
     version_store: VersionStore, contract: Contract, tmp_path: Path
 ) -> None:
@@ -225,6 +226,7 @@ def test_batch_is_read_in_any_layout_of_the_table(
     assert result["share"].tolist() == frame["share"].tolist()
 
 
+@pytest.mark.long
 def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) -> None:
     with make_client(version_store.root, BOOK) as client:
         row = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
@@ -238,6 +240,7 @@ def test_docs_and_form_have_the_date_not_its_parts(version_store: VersionStore) 
         assert missing_facts(wrong, "Birth", "&quot;never&quot;", "%Y-%m-%d") == []
 
 
+@pytest.mark.long
 def test_multiclass_response_has_class_names_and_probabilities(
     multiclass_contract: Contract, tmp_path: Path
 ) -> None:
@@ -270,6 +273,7 @@ def test_multiclass_response_has_class_names_and_probabilities(
         )
 
 
+@pytest.mark.long
 def test_model_without_known_categories_is_served_uncompiled(
     contract: Contract, tmp_path: Path
 ) -> None:
@@ -303,6 +307,7 @@ def test_boolean_in_table_may_be_a_word(contract: Contract) -> None:
     ]
 
 
+@pytest.mark.long
 def test_redacted_date_is_not_journaled_in_parts(
     version_store: VersionStore, tmp_path: Path
 ) -> None:

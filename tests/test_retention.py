@@ -35,6 +35,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_old_versions_are_deleted_unless_needed(root: Path) -> None:
     planned = retention.plan_retention(root, BOOK, keep=1, min_age_days=0, keep_comparisons=5)
     assert planned.versions == [3, 5]
@@ -54,6 +55,7 @@ def test_old_versions_are_deleted_unless_needed(root: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_young_versions_are_kept(root: Path) -> None:
     assert (
         retention.plan_retention(root, BOOK, keep=0, min_age_days=1, keep_comparisons=5).versions
@@ -64,6 +66,7 @@ def test_young_versions_are_kept(root: Path) -> None:
     ).versions == [3, 5, 6]
 
 
+@pytest.mark.long
 def test_version_promoted_during_prune_is_kept(root: Path) -> None:
     planned = retention.plan_retention(root, BOOK, keep=0, min_age_days=0, keep_comparisons=5)
     history.set_champion(root, BOOK, "promote", 5, "", {}, "c", expected_champion=2)

@@ -139,6 +139,7 @@ def project(
     return result
 
 
+@pytest.mark.long
 def test_promoted_challenger_is_reported(project: RetrainProject) -> None:
     result = project.retrain(as_of=4)
     assert (result.status, result.champion, result.candidate, result.as_of) == ("promoted", 2, 2, 4)
@@ -149,11 +150,13 @@ def test_promoted_challenger_is_reported(project: RetrainProject) -> None:
     assert project.values == {"train_until": 4}
 
 
+@pytest.mark.long
 def test_default_as_of_is_the_newest_period(project: RetrainProject) -> None:
     assert project.retrain().as_of == 5
     assert project.values == {"train_until": 5}
 
 
+@pytest.mark.long
 def test_second_retrain_reports_nothing_newer(project: RetrainProject) -> None:
     project.retrain(as_of=4)
     result = project.retrain(as_of=4)
@@ -161,11 +164,13 @@ def test_second_retrain_reports_nothing_newer(project: RetrainProject) -> None:
     assert re.search(r"\b0\b", result.sentences[0])
 
 
+@pytest.mark.long
 def test_earlier_period_reports_nothing_newer(project: RetrainProject) -> None:
     assert project.retrain(as_of=2).status == "nothing newer"
     assert (project.built, project.values) == ([], {})
 
 
+@pytest.mark.long
 def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) -> None:
     before = sorted(project.root.rglob("*"))
     result = project.retrain(as_of=4, dry_run=True)
@@ -238,6 +243,7 @@ def test_build_is_terminated_after_its_budget(
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
+@pytest.mark.long
 def test_termination_is_forwarded_to_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
     assert (
         fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait")
@@ -279,6 +285,7 @@ def test_later_env_file_change_overrides_retrain_value(project: RetrainProject) 
     assert project.values == {}
 
 
+@pytest.mark.long
 def test_invalid_options_raise_before_building(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +354,7 @@ def test_labelled_batch_is_added_to_table(short: RetrainProject) -> None:
     )
 
 
+@pytest.mark.long
 def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> None:
     first = short.batch(year(short, 4))
     short.retrain(batches=(first,))
@@ -367,6 +375,7 @@ def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainPr
     assert "table" not in short.values  # nothing is left that the table has not
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spoil", "error_class", "message"),
     [

@@ -297,6 +297,7 @@ class TestRunPages:
 
 
 class TestDiffCommand:
+    @pytest.mark.long
     def test_diff_html_writes_permanent_comparison_page(self, project):
         for _ in range(3):
             run(project, keep_runs=1)

@@ -163,6 +163,7 @@ CAPTIONS_BELOW = """() => [...document.querySelectorAll('.pair .figure:has(img)'
     <= figure.querySelector('img').getBoundingClientRect().left + 1)"""
 
 
+@pytest.mark.long
 def test_figures_have_their_captions_below_on_a_wide_screen(project, browser):
     write_stage_page(project, "04_finalize", "another line")
     write_run(project)

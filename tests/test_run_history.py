@@ -303,6 +303,7 @@ class TestRecordRun:
         write_run(project)
         assert part.is_dir()
 
+    @pytest.mark.long
     def test_concurrent_runs_get_distinct_numbers(self, project):
         command = [
             sys.executable,
@@ -612,6 +613,7 @@ class TestCommands:
         write_run(project, start_time=1_700_000_000)
         assert " 2023-11-14 22:13 " in modelbook(project, "runs", TZ="Asia/Tokyo").stdout
 
+    @pytest.mark.long
     def test_runs_command_limits_rows(self, project):
         for _ in range(3):
             write_run(project)
@@ -673,6 +675,7 @@ class TestCommands:
             "kind": "parameter", "name": "compare.folds", "a": "5", "b": "10", "difference": None, "note": "default", "unit": "",
         }  # fmt: skip
 
+    @pytest.mark.long
     @pytest.mark.parametrize("command", [["runs"], ["diff"], ["runs", "--json"]])
     def test_runs_and_diff_without_runs_exit_with_1(self, project, command):
         result = modelbook(project, *command)
@@ -682,6 +685,7 @@ class TestCommands:
             == "RunHistoryError: book 'tiny' has no runs yet\n  next:     build it: ploomber build\n"
         )
 
+    @pytest.mark.long
     def test_diff_with_one_run_exits_with_1(self, project):
         write_run(project)
         result = modelbook(project, "diff")
@@ -689,6 +693,7 @@ class TestCommands:
         assert "no run 'last-1'" in result.stderr
         assert "expected: one of 1;" in result.stderr
 
+    @pytest.mark.long
     @pytest.mark.parametrize("args", [["first"], ["1", "2", "3"], ["1.5"], ["last-"]])
     def test_wrong_usage_exits_with_2(self, project, args):
         write_run(project)

@@ -104,6 +104,7 @@ class TestSandboxProducts:
 
 
 class TestSandboxLock:
+    @pytest.mark.long
     def test_second_kernel_is_refused_until_first_has_verdict(self, small_project):
         open_stage("compare")
         code = f"from modelbook import stage; stage.open('explore', {{'In': ['', {CELL!r}]}})"

@@ -22,6 +22,7 @@ def find_python_version(dockerfile: str) -> str:
     return re.search(r"library/python:(\d+\.\d+)", (ROOT / "deploy" / dockerfile).read_text())[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "lock", "python"),
     [

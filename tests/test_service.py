@@ -126,6 +126,7 @@ def write_history(file: Path) -> Iterator[Callable[..., Any]]:
 
 
 class TestPredict:
+    @pytest.mark.long
     def test_single_row_prediction_matches_the_model(self, client, model, contract):
         result = post(client, "/predict", ROW)
         assert result.status_code == 200
@@ -355,6 +356,7 @@ class TestOutcomes:
 
 
 class TestJournal:
+    @pytest.mark.long
     def test_response_hash_is_verified_by_journal(self, version_store, monkeypatch):
         with serve(version_store) as client:
             predictions = [post(client, "/predict", ROW).json() for _ in range(2)]
@@ -383,17 +385,20 @@ class TestJournal:
             line.partition(":")[0] for line in result.output.splitlines() if "altered" in line
         ] == [predictions[1]["id"]]
 
+    @pytest.mark.long
     def test_response_without_journal_has_no_hash(self, version_store):
         (version_store.root / "data" / BOOK / "journal.db").mkdir(parents=True)
         with serve(version_store, "journal: {timeout_seconds: 0.2}") as client:
             assert post(client, "/predict", ROW).json()["row_hash"] is None
 
+    @pytest.mark.long
     def test_redacted_columns_are_not_journaled(self, version_store):
         with serve(version_store, "journal: {redacted_columns: [size, who]}") as client:
             post(client, "/predict", {**ROW, "who": 1})
             [row] = client.app._service.journal.read_predictions(0)
         assert set(row["inputs"]) == {"colour", "noise", "flag"}
 
+    @pytest.mark.long
     @pytest.mark.parametrize(("setting", "status"), [("predict", 200), ("refuse", 503)])
     def test_on_failure_setting_decides_when_journal_is_down(
         self, version_store, setting, status, tmp_path
@@ -408,6 +413,7 @@ class TestJournal:
             n_lost = 3 if setting == "predict" else 0
             wait(lambda: f"modelbook_journal_lost_total {n_lost}.0" in client.get("/metrics").text)
 
+    @pytest.mark.long
     def test_predictions_older_than_retention_are_deleted(self, version_store):
         with serve(version_store) as client:
             post(client, "/predict", ROW)
@@ -427,6 +433,7 @@ class TestHealthAndApiDocs:
         assert result["loaded_at"] == pytest.approx(time.time(), abs=30)
         assert result["golden_rows"] > 100
 
+    @pytest.mark.long
     def test_service_without_version_is_live_but_not_ready(self, empty_store):
         with serve(empty_store) as client:
             assert client.get("/health/live").status_code == 200
@@ -521,6 +528,7 @@ class TestPage:
         assert missing_facts(text, "size", 0, 100) == []
         assert "<tbody>" not in text
 
+    @pytest.mark.long
     def test_form_requires_api_key_when_keys_exist(self, version_store):
         key = ApiKeyStore(version_store.root).add_key("one", ["predict"])
         with serve(version_store) as client:
@@ -530,6 +538,7 @@ class TestPage:
 
 
 class TestLimits:
+    @pytest.mark.long
     def test_request_size_rows_and_content_type_are_limited(self, version_store):
         with serve(
             version_store, "limits: {max_body_bytes: 300, max_rows: 2, max_upload_bytes: 200}"
@@ -581,6 +590,7 @@ class TestLimits:
         for text in (b'["' + b'\\"' * 900 + b"{,:" * 900 + b'"]', b'["' + b"{,:" * 900, b'["\\'):
             limits.check_json(text, is_list=True)
 
+    @pytest.mark.long
     def test_csv_with_too_many_lines_or_columns_is_rejected(self, version_store):
         wide = ",".join(f"c{number}" for number in range(100_000)).encode()
         with serve(version_store, "limits: {max_upload_rows: 5}") as client:
@@ -590,6 +600,7 @@ class TestLimits:
                 )
                 assert (response.status_code, missing_facts(response.text, *facts)) == (413, [])
 
+    @pytest.mark.long
     def test_event_loop_uses_short_thread_switch_interval(self, version_store):
         before = sys.getswitchinterval()  # of a service of other tests
         sys.setswitchinterval(0.02)
@@ -598,6 +609,7 @@ class TestLimits:
         assert sys.getswitchinterval() == pytest.approx(0.02)
         sys.setswitchinterval(before)
 
+    @pytest.mark.long
     def test_health_is_served_while_many_rows_are_predicted(self, version_store, monkeypatch):
         has_started, is_healthy = threading.Event(), threading.Event()
         predict_many = CompiledScorer.predict_many
@@ -618,6 +630,7 @@ class TestLimits:
                 len(pending_response.result().json()),
             ) == (200, 300)
 
+    @pytest.mark.long
     def test_garbage_collection_leaves_out_objects_of_the_start(self, version_store):
         gc.unfreeze()  # objects frozen in conftest.py
         try:
@@ -628,11 +641,13 @@ class TestLimits:
         finally:
             gc.freeze()
 
+    @pytest.mark.long
     def test_objects_that_were_frozen_before_the_start_stay_frozen(self, version_store):
         with serve(version_store):
             pass
         assert gc.get_freeze_count() > 0
 
+    @pytest.mark.long
     def test_upload_row_limit_follows_cost_per_row(
         self, model, contract, rows, tmp_path, monkeypatch
     ):
@@ -656,6 +671,7 @@ class TestLimits:
         assert [rejection["row"] for rejection in response.json()["rejected"]] == list(range(100))
         assert missing_facts(response.json()["error"], 100) == []
 
+    @pytest.mark.long
     def test_form_with_too_many_fields_is_rejected_before_key_check(self, version_store):
         ApiKeyStore(version_store.root).add_key("one", ["predict"])
         with serve(version_store) as client:
@@ -663,6 +679,7 @@ class TestLimits:
             response = client.post("/", content=b"a=1&" * 2000, headers=headers)
             assert (response.status_code, missing_facts(response.text, "2,001")) == (413, [])
 
+    @pytest.mark.long
     def test_body_limit_follows_from_contract(self, version_store):
         with serve(version_store, "limits: {max_rows: 2}") as client:
             limit = client.app._service.champion.row_reader.limits.max_bytes
@@ -674,6 +691,7 @@ class TestLimits:
                     connection,
                 )
 
+    @pytest.mark.long
     def test_total_size_of_large_bodies_is_limited(self, version_store):
         with serve(version_store, "limits: {max_buffered_bytes: 100000}") as client:
             table = b"colour,size,noise,flag,more\n11,80,,1," + b"x" * 99_000 + b"\n"
@@ -683,11 +701,13 @@ class TestLimits:
             response = client.post("/predict/csv", content=table * 2, headers=csv)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
+    @pytest.mark.long
     def test_row_limit_counts_all_rows(self, version_store):
         with serve(version_store, "limits: {max_rows: 2}") as client:
             result = post(client, "/predict", [ROW] * 3)
             assert (result.status_code, missing_facts(result.json(), 3, 2)) == (413, [])
 
+    @pytest.mark.long
     def test_rate_limit_returns_retry_after(self, version_store):
         with serve(version_store, "limits: {requests_per_second: 2}") as client:
             responses = [post(client, "/predict", ROW) for _ in range(5)]
@@ -726,6 +746,7 @@ class TestLimits:
             assert "NoneType" not in result.text
             assert result.json()["request_id"] in str([vars(record) for record in caplog.records])
 
+    @pytest.mark.long
     def test_cross_origin_requests_need_configured_origin(self, version_store):
         origin = {"origin": "https://example.org"}
         with serve(version_store) as client:
@@ -769,6 +790,7 @@ class TestOpenAccess:
             custom = {"origin": origin, "host": origin.removeprefix("http://")}
             assert post(client, "/predict", ROW, **custom).status_code == 200
 
+    @pytest.mark.long
     def test_with_key_any_origin_and_host_is_accepted(self, version_store):
         key = ApiKeyStore(version_store.root).add_key("one", ["predict"])
         with serve(version_store, client=("192.0.2.7", 5000)) as client:
@@ -778,6 +800,7 @@ class TestOpenAccess:
                     == 200
                 )
 
+    @pytest.mark.long
     def test_service_without_remaining_keys_stays_closed(self, version_store):
         keys = ApiKeyStore(version_store.root)
         keys.add_key("one", ["predict"])
@@ -802,6 +825,7 @@ class TestOpenAccess:
 
 
 class TestKeys:
+    @pytest.mark.long
     def test_key_grants_only_its_scopes(self, version_store):
         keys = ApiKeyStore(version_store.root)
         predict_key, outcomes_key, admin_key = (
@@ -829,6 +853,7 @@ class TestKeys:
         assert predict_key not in (version_store.root / "serving.keys.json").read_text()
         assert (version_store.root / "serving.keys.json").stat().st_mode & 0o77 == 0
 
+    @pytest.mark.long
     def test_keys_are_reloaded_while_service_runs(self, version_store):
         keys = ApiKeyStore(version_store.root)
         old = keys.add_key("old", ["predict"])
@@ -838,11 +863,13 @@ class TestKeys:
             wait(lambda: post(client, "/predict", ROW, **{"x-api-key": new}).status_code == 200)
             assert post(client, "/predict", ROW, **{"x-api-key": old}).status_code == 401
 
+    @pytest.mark.long
     def test_expired_key_is_rejected(self, version_store):
         short = ApiKeyStore(version_store.root).add_key("short", ["predict"], valid_days=1e-9)
         with serve(version_store) as client:
             assert post(client, "/predict", ROW, **{"x-api-key": short}).status_code == 401
 
+    @pytest.mark.long
     def test_without_keys_only_loopback_clients_are_served(self, version_store):
         with serve(version_store, client=("192.0.2.7", 5000)) as client:
             assert post(client, "/predict", ROW).status_code == 401
@@ -876,6 +903,7 @@ class TestKeys:
         with raises_stating(ServingError, tmp_path / "serving.keys.json"):
             ApiKeyStore(tmp_path)
 
+    @pytest.mark.long
     def test_keys_are_read_from_environment_without_a_file(
         self, version_store, tmp_path, monkeypatch
     ):
@@ -936,6 +964,7 @@ class TestTraffic:
         )
         return version_store
 
+    @pytest.mark.long
     def test_split_routes_constant_share_of_users_to_challenger(self, two_versions):
         with serve(two_versions, "traffic: {mode: split, challenger_share: 0.3}") as client:
             rows = [{**ROW, "who": number} for number in range(1000)]
@@ -968,6 +997,7 @@ class TestTraffic:
         assert response.status_code == 200
         return {prediction["variant"] for prediction in response.json()}
 
+    @pytest.mark.long
     def test_canary_with_similar_predictions_keeps_its_traffic(
         self, version_store, frame, contract
     ):
@@ -979,6 +1009,7 @@ class TestTraffic:
                 assert self.variants(client) == {"champion", "challenger"}
             assert client.get("/model").json()["traffic"]["rolled_back"] == ""
 
+    @pytest.mark.long
     def test_canary_with_different_predictions_is_rolled_back_until_replaced(
         self, two_versions, frame, contract
     ):
@@ -992,6 +1023,7 @@ class TestTraffic:
             )
             wait(lambda: self.variants(client, 40) == {"champion", "challenger"})
 
+    @pytest.mark.long
     def test_rows_that_canary_fails_on_are_predicted_by_champion(self, two_versions, monkeypatch):
         with serve(two_versions, self.CANARY % 1) as client:
             scorer = client.app._service.model_manager.challenger.scorer
@@ -1008,6 +1040,7 @@ class TestTraffic:
         canary.check(TrafficSettings(canary_min_rows=100))
         assert missing_facts(canary.stop_reason, "10", "1") == []
 
+    @pytest.mark.long
     def test_shadow_predictions_are_journaled_but_not_returned(self, two_versions):
         with serve(two_versions, "traffic: {mode: shadow}") as client:
             prediction = post(client, "/predict", ROW).json()
@@ -1021,6 +1054,7 @@ class TestTraffic:
             )
             assert shadow["probabilities"] != prediction["probabilities"]
 
+    @pytest.mark.long
     def test_traffic_settings_are_reloaded_and_invalid_ones_ignored(self, two_versions):
         with serve(two_versions) as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
@@ -1067,6 +1101,7 @@ class TestTraffic:
             serving._reload_settings()
         assert "settings" in serving.model_manager.problems
 
+    @pytest.mark.long
     def test_challenger_with_different_fields_is_refused(self, version_store, frame, contract):
         wider = contract.model_copy(
             update={"columns": {**contract.columns, "size2": contract.columns["size"]}}
@@ -1094,6 +1129,7 @@ class TwoColumnStep(BaseEstimator, TransformerMixin):
 
 
 class TestReload:
+    @pytest.mark.long
     def test_version_that_failed_to_load_is_retried(
         self, version_store, frame, contract, monkeypatch
     ):
@@ -1124,6 +1160,7 @@ class TestReload:
             follows = 'modelbook_workers_behind{alias="champion"} 0.0'
             wait(lambda: follows in client.get("/metrics").text)
 
+    @pytest.mark.long
     def test_aliases_are_read_again_when_their_file_changes(
         self, version_store, frame, contract, monkeypatch
     ):
@@ -1152,6 +1189,7 @@ class TestReload:
         monkeypatch.setattr(manager, "_read_again_at", 0.0)
         assert refresh() == (1, new)
 
+    @pytest.mark.long
     def test_service_becomes_ready_when_version_loads_again(self, version_store, monkeypatch):
         monkeypatch.setattr(served_models, "MAX_RETRY_SECONDS", 0.2)
         hidden = version_store.folder(1).with_name("hidden")
@@ -1167,6 +1205,7 @@ class TestReload:
         state = served_models.AliasState((1, "digest"))
         assert [state.schedule_retry() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
 
+    @pytest.mark.long
     def test_alias_is_followed_unless_version_fails_verification(
         self, version_store, frame, contract
     ):
@@ -1195,6 +1234,7 @@ class TestReload:
             wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
             assert client.get("/model").json()["refused"] == {}
 
+    @pytest.mark.long
     def test_scorer_that_fails_golden_rows_is_not_ready(
         self, empty_store, frame, contract, monkeypatch
     ):
@@ -1216,6 +1256,7 @@ class TestReload:
                 r"\b0\.\d+", result.json()["reasons"]["champion"]
             )  # by how much it differs
 
+    @pytest.mark.long
     def test_uncompiled_model_is_served_and_reported(self, empty_store, frame, contract):
         model = make_pipeline(TwoColumnStep(), LogisticRegression()).fit(
             contract.select_features(frame), frame["happened"]
@@ -1237,6 +1278,7 @@ class TestMetrics:
         (tmp_path / "counter_7.db").touch()
         assert list(WorkersCollector(str(tmp_path)).collect()) == []
 
+    @pytest.mark.long
     def test_metrics_count_predictions_rejections_latency_and_versions(self, version_store):
         with serve(version_store) as client:
             post(client, "/predict", [ROW] * 3)
@@ -1251,6 +1293,7 @@ class TestMetrics:
         assert 'modelbook_model_version{alias="champion"} 1.0' in text
         assert "/a/a" not in text
 
+    @pytest.mark.long
     def test_metrics_show_latest_monitor_verdict_of_champion(self, version_store):
         from modelbook.monitoring import latest_verdict
 
@@ -1308,6 +1351,7 @@ class TestMetrics:
         mauve = [{**row, "colour": "mauve"} for row in reference_rows[:10]] + reference_rows[10:40]
         assert metrics.compute_unseen_shares(reference, mauve) == {"colour": 0.25}
 
+    @pytest.mark.long
     def test_version_without_counts_has_no_drift_metric_and_logs_once(
         self, version_store, frame, contract, caplog
     ):
@@ -1348,6 +1392,7 @@ def test_default_journal_is_in_data_folder_of_book(version_store):
     )
 
 
+@pytest.mark.long
 def test_service_does_not_import_pandas(template_store: VersionStore, tmp_path: Path):
     """Importing pandas takes seconds, in which no request is served."""
     code = """

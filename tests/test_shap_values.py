@@ -132,6 +132,7 @@ def test_shap_values_of_forests_sum_to_probability(binary_case: Case, model: Any
     assert missing_facts(result.unit, "probability", "happened") == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -191,6 +192,7 @@ def test_shap_values_of_a_forest_sum_to_the_probability_of_each_class(
     )
 
 
+@pytest.mark.long
 def test_features_of_pycaret_pipeline_are_mapped_to_contract_columns(binary_case: Case) -> None:
     task, train, holdout = binary_case
     trial = Experiment(train, task.contract, folds=2, seed=1)
@@ -283,6 +285,7 @@ class HalvingStep(BaseEstimator):
         return X.assign(halved=X["size"] / 2 + (50 * X["flag"] if self.mixed else 0))
 
 
+@pytest.mark.long
 def test_columns_of_custom_transformer_are_mapped_to_their_source(binary_case: Case) -> None:
     single, mixed = (
         fit_pipeline(binary_case, TREES, CheckedTransformer("own.Halved", HalvingStep(both)))
@@ -320,6 +323,7 @@ def test_shap_values_that_do_not_sum_to_prediction_are_not_shown(
     assert missing_facts(result.reason, 0.01) == []
 
 
+@pytest.mark.long
 def test_deep_forests_explain_fewer_rows_and_huge_ones_none(
     binary_case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ def truth() -> ModuleType:
     return load_module(ROOT / "benchmarks/truth.py")
 
 
+@pytest.mark.long
 def test_intervals_cover_nominally_and_few_entities_have_none(truth: ModuleType) -> None:
     for rate in (
         truth.measure_roc_auc_coverage(100, 0.15, 80), truth.measure_rmse_coverage(20, 200), truth.measure_rmse_coverage(40, 200),
@@ -48,6 +49,7 @@ def test_no_interval_has_zero_width(value: int) -> None:
     assert high - low == pytest.approx(1.96**2 / (20 + 1.96**2))
 
 
+@pytest.mark.long
 def test_gate_rarely_rejects_models_that_are_equal_for_all_groups(truth: ModuleType) -> None:
     assert truth.measure_fairness_false_positives(1, 100, 0.05, 15).n_events <= 1
     assert truth.measure_fairness_false_positives(5, 100, 0.2, 15).n_events <= 2
@@ -59,6 +61,7 @@ def test_noise_rarely_has_a_leader(truth: ModuleType) -> None:
     assert truth.measure_permutation_false_alarms(4, 20).n_events <= 1
 
 
+@pytest.mark.long
 def test_no_change_rarely_leads_to_retrain(truth: ModuleType) -> None:
     assert truth.measure_false_retrain_rate(200, 0.2, 15).n_events <= 1
     assert truth.measure_false_retrain_rate_of_regression(400, 40).n_events <= 2
@@ -70,6 +73,7 @@ def test_journal_window_and_expected_performance_rates_are_met(truth: ModuleType
     assert not truth.measure_estimate_coverage("stepwise", 10).is_missed
 
 
+@pytest.mark.long
 def test_equal_challenger_is_rarely_promoted(truth: ModuleType) -> None:
     assert truth.measure_false_promotion_rate(0.05, 0.005, 60).n_events <= 3
     assert truth.measure_false_mismatch_rate(0.05, 20).n_events <= 1

@@ -36,6 +36,7 @@ def namespace(extra: str = "", **values):
 
 
 class TestOpen:
+    @pytest.mark.long
     def test_run_by_hand_writes_to_by_hand_folder(self, small_project):
         this = stage.open("ingest", namespace())
         assert this.by_hand
@@ -43,6 +44,7 @@ class TestOpen:
         assert this.model_name == "tiny-by-hand"
         assert "By hand" in this._repr_html_()
 
+    @pytest.mark.long
     def test_build_uses_paths_of_pipeline(self, small_project):
         wired = {
             "product": {"train": str(small_project.root / "data/tiny/train.parquet")},
@@ -54,6 +56,7 @@ class TestOpen:
         assert this.model_name == "tiny"
         assert this.product["train"] == small_project.root / "data/tiny/train.parquet"
 
+    @pytest.mark.long
     @pytest.mark.parametrize("token", ["", "0" * 32])
     def test_executed_notebook_is_by_hand_after_the_build(self, small_project, monkeypatch, token):
         wired = {
@@ -69,6 +72,7 @@ class TestOpen:
         assert this.by_hand
         assert this.product["train"] == small_project.root / "data/tiny/by-hand/train.parquet"
 
+    @pytest.mark.long
     def test_build_token_expires_with_its_build(self, small_project, monkeypatch):
         with build_token.issue_token(small_project.root) as token:
             monkeypatch.setenv(build_token.VARIABLE, token)
@@ -77,10 +81,12 @@ class TestOpen:
         with build_token.issue_token(small_project.root):
             assert not build_token.is_build(small_project.root)
 
+    @pytest.mark.long
     def test_unknown_parameter_raises_with_nearest_name(self, small_project):
         with pytest.raises(ParameterError, match=r"'sede' .*1.*'seed'"):
             stage.open("ingest", namespace("sede = 1\n"))
 
+    @pytest.mark.long
     def test_unknown_papermill_parameter_raises(self, small_project):
         inputs = namespace(sampel=0.5)
         inputs["In"].append("# Parameters\nsampel = 0.5\n")
@@ -273,6 +279,7 @@ class TestDependencies:
             for p in dependencies.find_modules(ROOT / f"notebooks/{config.stage_stem(name)}.ipynb")
         }
 
+    @pytest.mark.long
     def test_indirectly_imported_modules_are_dependencies(self):
         assert {
             "contract/contract.py",
@@ -309,6 +316,7 @@ class TestDependencies:
     def test_project_without_build_is_not_up_to_date(self, small_project):
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
 
+    @pytest.mark.long
     def test_build_is_up_to_date_until_an_input_changes(self, small_project):
         record_build(small_project.root)
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")

@@ -141,6 +141,7 @@ class TestStageNotebook:
         assert inputs.pop("product") is None
         assert inputs == config.STAGES[stage]().model_dump()
 
+    @pytest.mark.long
     def test_notebook_is_unchanged_by_git_filter(self, stage):
         # otherwise saving without an edit would be a change
         assert git_filter.strip_outputs(read_committed(stage).encode()).decode() == read_committed(

@@ -53,6 +53,7 @@ def process_entries(
     return asyncio.run(process())
 
 
+@pytest.mark.long
 def test_entry_is_predicted_with_its_own_or_given_id(version_store: VersionStore) -> None:
     without_id, with_id = process_entries(
         version_store, ("5-0", {b"row": TEXT}), ("6-0", {b"row": TEXT, b"id": b"order-1"})
@@ -67,6 +68,7 @@ def test_entry_is_predicted_with_its_own_or_given_id(version_store: VersionStore
     assert prediction["probabilities"] == json.loads(without_id["prediction"])["probabilities"]
 
 
+@pytest.mark.long
 def test_repeated_id_returns_journaled_prediction(version_store: VersionStore) -> None:
     other_row = json.dumps({**ROW, "size": 1.0}).encode()
     first, second = process_entries(
@@ -79,6 +81,7 @@ def test_repeated_id_returns_journaled_prediction(version_store: VersionStore) -
         assert journal.execute("select count(*) from predictions").fetchone() == (1,)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fields", "fact"),
     [
@@ -97,12 +100,14 @@ def test_rejected_entry_has_error_in_output_stream(
     assert re.search(fact, json.loads(result["error"])["error"])
 
 
+@pytest.mark.long
 def test_entry_waits_while_no_version_is_in_service(version_store: VersionStore) -> None:
     version_store.alias("champion", None)
     with pytest.raises(RequestError, match="version"):
         process_entries(version_store, ("5-0", {b"row": TEXT}))
 
 
+@pytest.mark.long
 def test_unreachable_redis_is_reported_without_password(
     version_store: VersionStore, monkeypatch
 ) -> None:
@@ -113,6 +118,7 @@ def test_unreachable_redis_is_reported_without_password(
     assert "stream.url" in exc_info.value.next
 
 
+@pytest.mark.long
 def test_unusable_metrics_address_raises(version_store: VersionStore) -> None:
     metrics = stream_metrics.StreamMetrics(PredictionService(version_store.root, BOOK))
     assert metrics.describe_readiness()["status"] == "not ready"

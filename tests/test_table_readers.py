@@ -269,6 +269,7 @@ def server_url(tmp_path: Path) -> Iterator[str]:
     server.shutdown()
 
 
+@pytest.mark.long
 def test_file_is_read_over_http(
     server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

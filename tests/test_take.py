@@ -52,6 +52,7 @@ def read_file(small_project, path: str) -> str:
 
 
 class TestTake:
+    @pytest.mark.long
     def test_take_shows_diff_and_asks_for_confirmation(self, small_project):
         edit_notebook(small_project)
         before = read_file(small_project, SHARED_NOTEBOOK)
@@ -102,6 +103,7 @@ class TestTake:
         with pytest.raises(PipelineSpecError, match=rf"{BOOK_NOTEBOOK} has book = 'rand-hie'"):
             pipeline_spec.check_pipeline(small_project.root, "tiny")
 
+    @pytest.mark.long
     def test_take_accepts_any_copy_of_a_notebook(self, small_project):
         edit_notebook(small_project, "elsewhere/mine.ipynb")
         assert take("elsewhere/mine.ipynb", "--book", "tiny", "--yes").exit_code == 0
@@ -118,6 +120,7 @@ class TestTake:
         result = take("x.ipynb", "--yes")
         assert (result.exit_code, "WorkbenchError: " in result.stderr) == (1, True)
 
+    @pytest.mark.long
     def test_take_of_cell_without_outputs_key_raises_and_writes_nothing(self, small_project):
         before = read_file(small_project, SHARED_NOTEBOOK)
         edit_notebook(small_project, "mine.ipynb")
@@ -131,6 +134,7 @@ class TestTake:
 
 
 class TestBookNotebook:
+    @pytest.mark.long
     def test_book_notebook_replaces_stage_notebook_for_its_book(self, small_project):
         custom = small_project.root / BOOK_NOTEBOOK
         params = {"book": "tiny"}
@@ -154,6 +158,7 @@ class TestBookNotebook:
             papermill_io.write("{}", str(small_project.root / BOOK_NOTEBOOK))
         papermill_io.write("{}", str(small_project.root / "notebooks/tiny/scratch.ipynb"))
 
+    @pytest.mark.long
     def test_book_notebook_with_other_parameters_raises(self, small_project):
         edit_notebook(small_project, BOOK_NOTEBOOK, line="wings = 2")
         with pytest.raises(PipelineSpecError, match=rf"{BOOK_NOTEBOOK} sets wings"):

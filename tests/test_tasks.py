@@ -475,6 +475,7 @@ def test_errors_of_an_exact_model_are_plotted() -> None:
     assert AMOUNT.tabulate_errors(scored, None)["rows"].tolist() == [5]
 
 
+@pytest.mark.long
 def test_class_without_precision_is_plotted() -> None:
     gap = float("nan")
     frame = pd.DataFrame({
@@ -633,6 +634,7 @@ def make_experiment() -> Callable[[Task], Experiment]:
     return cache(lambda task: Experiment(make_rows(task).head(200), task.contract, folds=2, seed=1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", [AMOUNT, CLASSES], ids=lambda task: task.name)
 def test_families_are_scored_and_tuned_by_metrics_of_task(
     task: Task, make_experiment: Callable[[Task], Experiment]
@@ -668,6 +670,7 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
     )  # the better of the tried settings, not the worse
 
 
+@pytest.mark.long
 def test_blend_predicts_mean_of_its_models(make_experiment: Callable[[Task], Experiment]) -> None:
     experiment = make_experiment(AMOUNT)
     pipeline = experiment.make_blend(["lr", "dt"]).fit(experiment.features, experiment.target)
@@ -735,6 +738,7 @@ def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding
     return findings
 
 
+@pytest.mark.long
 def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
     batch = (
         task_books.make_regression_rows(2)
@@ -744,6 +748,7 @@ def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
     assert [finding.verdict for finding in find_issues(case, batch)] == [rules.HEALTHY]
 
 
+@pytest.mark.long
 def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
         findings = find_issues(case, task_books.make_regression_rows(2, offset=200.0))
@@ -782,6 +787,7 @@ def test_bias_is_described_with_its_direction(task: Task) -> None:
     assert skeleton(high) != skeleton(low)
 
 
+@pytest.mark.long
 def test_outcome_outside_contract_is_a_violation() -> None:
     rows = make_rows(CLASSES)
     case = {

@@ -60,6 +60,7 @@ def attributes(span: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_request_spans_continue_trace_of_caller(version_store, monkeypatch):
     (version_store.root / "serving.yaml").write_text("tracing: on")
     ids = {"x-request-id": "mine", "traceparent": f"00-{TRACE}-{CALLER}-01"}

@@ -146,6 +146,7 @@ def test_bootstrap_draws_whole_entities() -> None:
     assert (bootstrap_counts(entity, 500, seed=1) != times).any()
 
 
+@pytest.mark.long
 def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
     hits, naive = 0, 0
     for seed in range(150):
@@ -164,6 +165,7 @@ def test_intervals_cover_truth_with_correlated_rows_of_entities() -> None:
     assert naive / 150 < 0.8
 
 
+@pytest.mark.long
 def test_repeated_rows_of_entities_do_not_narrow_intervals() -> None:
     once, often = draw_scores(150), draw_scores(150, repeat=4)
     for name in ("roc_auc", "pr_auc", "log_loss", "brier", "recall"):
@@ -665,6 +667,7 @@ def fitted_pipeline(experiment: Experiment, train: pd.DataFrame) -> Any:
     return experiment.make_default_pipeline("lr").fit(experiment.features, experiment.target)
 
 
+@pytest.mark.long
 def test_candidate_is_scored_by_every_metric(linear_candidate: Candidate) -> None:
     assert linear_candidate.status == "ok"
     assert set(linear_candidate.mean) == set(linear_candidate.sd) == set(METRICS)
@@ -707,6 +710,7 @@ def test_more_folds_than_entities_raise(train: pd.DataFrame, contract: Contract)
     assert exc_info.value.next
 
 
+@pytest.mark.long
 def test_folds_separate_entities(train: pd.DataFrame, contract: Contract) -> None:
     # Outcomes are random but the same in all years of a member, and ``noise`` gives the member away. Where a member's
     # rows were in two folds, a tree would memorise them.
@@ -790,6 +794,7 @@ def tune(experiment: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResu
         return tuning.tune_family(experiment, *args, **kwargs, executor=opened_engine)
 
 
+@pytest.mark.long
 def test_tuning_reports_progress_of_each_setting_and_fold(
     experiment: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
@@ -900,6 +905,7 @@ def test_eligible_settings_are_returned_with_fold_scores_best_first(
     assert np.isnan(estimate_optimism(result.fold_scores[:, :1]))
 
 
+@pytest.mark.long
 def test_later_trials_concentrate_near_good_settings(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1100,6 +1106,7 @@ def test_rising_learning_curve_recommends_more_rows() -> None:
     )
 
 
+@pytest.mark.long
 def test_learning_curve_keeps_entities_together_and_ends_at_leaderboard_score(
     experiment: Experiment, linear_candidate: Candidate
 ) -> None:
@@ -1188,6 +1195,7 @@ def test_importance_of_large_table_is_measured_on_a_sample(
     assert count_rows_and_shuffles() == (20, 2)
 
 
+@pytest.mark.long
 def test_permutation_importance_matches_scikit_learn(
     fitted_pipeline: Any, holdout: pd.DataFrame, contract: Contract
 ) -> None:
@@ -1341,6 +1349,7 @@ def test_version_stores_evaluation_results(
     json.dumps(result)  # it is kept as JSON
 
 
+@pytest.mark.long
 def test_calibrated_stack_is_finalized_like_other_models(
     experiment: Experiment, holdout: pd.DataFrame, contract: Contract
 ) -> None:

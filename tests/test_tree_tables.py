@@ -154,6 +154,7 @@ def expected_scores(model: Any, rows: np.ndarray) -> np.ndarray:
     return predict(rows).reshape(len(rows), -1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TREES)
 def test_extracted_trees_predict_like_the_estimator(name: str, make_predictor_of: Any) -> None:
     model, fitted_rows = fit_model(name), TREES[name][1]
@@ -173,6 +174,7 @@ def test_extracted_trees_predict_like_the_estimator(name: str, make_predictor_of
     np.testing.assert_allclose(singly, expected[few_rows], **tolerance)
 
 
+@pytest.mark.long
 def test_ensemble_of_several_libraries_is_one_weighted_mean(make_predictor_of: Any) -> None:
     for names in (
         ("categories", "catboost"),
@@ -209,6 +211,7 @@ LARGE = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LARGE)
 def test_large_trees_are_added_to_the_sums_of_the_tables(
     name: str, make_predictor_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -268,6 +271,7 @@ def test_version_without_a_graph_of_large_trees_predicts_batches(
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.long
 def test_many_trees_with_one_split_a_level_are_in_no_booster(
     make_predictor_of: Any, tmp_path: Path
 ) -> None:
@@ -298,6 +302,7 @@ def test_splits_of_four_levels_are_adjacent_in_a_booster() -> None:
     assert levels == top + [4, 5, 5] * 16
 
 
+@pytest.mark.long
 def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
     masks = make_leaf_masks([extract_trees(fit_model("catboost of many levels"), 4)], [0])
     assert masks.leaf_counts.max() == 2**9 > bitmask_trees.MAX_LEAVES
@@ -305,6 +310,7 @@ def test_trees_with_one_split_a_level_have_a_bit_for_each_level() -> None:
     assert masks.is_oblivious.all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "limits",
     [{"MAX_JOINED_ROWS": 1}, {"MAX_JOINED_ROWS": 10**5}, {"TREES_PER_GROUP": 2}, {"BLOCK_ROWS": 7}],
@@ -383,6 +389,7 @@ def test_scorer_predicts_batches_by_lookup_tables_and_parity_covers_them(
     ).passed
 
 
+@pytest.mark.long
 def test_large_trees_have_no_lookup_tables(tmp_path: Path, frame: Any, contract: Contract) -> None:
     model = fit_pipeline(
         frame, contract, LGBMClassifier(**QUIET, num_leaves=90, min_child_samples=1)

@@ -112,6 +112,7 @@ def configured_clone(clone):
 
 
 class TestSetup:
+    @pytest.mark.long
     def test_setup_writes_only_environment_and_git_configuration(self, clone, tmp_path):
         before = {path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts}
         result = clone.modelbook("setup")
@@ -141,6 +142,7 @@ class TestSetup:
             "f() { if [ -x .venv/bin/python ]"
         )
 
+    @pytest.mark.long
     def test_second_setup_changes_nothing(self, configured_clone, tmp_path):
         files = [
             *(tmp_path / ".venv/share").rglob("*.json"),
@@ -153,6 +155,7 @@ class TestSetup:
         assert len(set(states.values())) == 1
         assert [path.stat().st_mtime_ns for path in [*files, tmp_path / ".git/config"]] == before
 
+    @pytest.mark.long
     def test_setup_repairs_its_files_and_keeps_foreign_settings(self, configured_clone, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/jupyter_server_config.json"
         foreign_settings = {
@@ -165,6 +168,7 @@ class TestSetup:
         assert result["jpserver_extensions"]["theirs"] is True
         assert result["jpserver_extensions"]["ploomber"] is False
 
+    @pytest.mark.long
     def test_setup_with_corrupt_json_raises_with_path(self, configured_clone, tmp_path):
         path = tmp_path / ".venv/etc/jupyter/labconfig/page_config.json"
         path.write_text("{,}")
@@ -191,6 +195,7 @@ class TestSetup:
 
 
 class TestDoctor:
+    @pytest.mark.long
     def test_doctor_passes_after_setup(self, configured_clone):
         code, checks = configured_clone.checks()
         assert [part for part in checks.values() if not part["ok"]] == []
@@ -201,6 +206,7 @@ class TestDoctor:
         ]  # fmt: skip
         assert checks["Python"]["state"].endswith("in .venv")
 
+    @pytest.mark.long
     def test_doctor_reports_missing_setup_with_fix(self, clone):
         code, checks = clone.checks()
         assert code == 1
@@ -230,6 +236,7 @@ class TestDoctor:
         assert not problems.ok
         assert "'other'" in problems.state
 
+    @pytest.mark.long
     def test_doctor_prints_a_table(self, clone):
         result = clone.modelbook("doctor")
         assert result.returncode == 1
@@ -317,6 +324,7 @@ class TestDoctor:
         assert kernelspec.write_kernelspec(tmp_path) == [path]
         assert kernelspec.check_kernelspec(tmp_path).ok
 
+    @pytest.mark.long
     def test_doctor_reports_kernelspec_that_hides_ours(self, configured_clone, tmp_path):
         front = tmp_path / "front/kernels/python3"
         front.mkdir(parents=True)
@@ -364,6 +372,7 @@ class TestDoctor:
         assert part.fix == "another port"
         assert machine.check_ports({port: ("JupyterLab", "another port")}).fix == ""
 
+    @pytest.mark.long
     def test_doctor_reports_missing_git_filter(self, configured_clone):
         configured_clone.git("config", "--unset", "filter.modelbook.clean")
         _, checks = configured_clone.checks()
@@ -379,6 +388,7 @@ class TestDoctor:
         _, checks = configured_clone.checks()
         assert checks["git filter"]["ok"]
 
+    @pytest.mark.long
     def test_doctor_reports_outputs_in_git(self, clone, tmp_path):
         clone.run_by_hand()
         clone.git("commit", "--quiet", "-am", "with outputs")
@@ -391,6 +401,7 @@ class TestDoctor:
 
 
 class TestGit:
+    @pytest.mark.long
     def test_outputs_alone_are_not_a_git_change(self, configured_clone, tmp_path):
         configured_clone.run_by_hand()
         save_hook.refresh_index_entry(tmp_path / NOTEBOOK)
@@ -411,12 +422,14 @@ class TestGit:
         configured_clone.git("commit", "--quiet", "-am", "five columns")
         assert "an output" not in configured_clone.git("show", f"HEAD:{NOTEBOOK}")
 
+    @pytest.mark.long
     def test_untracked_notebook_is_not_filtered(self, configured_clone, tmp_path):
         path = tmp_path / "notebooks/mine.ipynb"
         shutil.copy(tmp_path / NOTEBOOK, path)
         save_hook.refresh_index_entry(path)
         assert configured_clone.git("status", "--porcelain") == "?? notebooks/mine.ipynb\n"
 
+    @pytest.mark.long
     def test_staged_edit_stays_staged(self, configured_clone, tmp_path):
         configured_clone.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
         configured_clone.git("add", NOTEBOOK)
@@ -448,6 +461,7 @@ class TestGit:
         assert "leak_auc = 0.90 " in parameters
         assert "leak_auc = 0.80 " in parameters
 
+    @pytest.mark.long
     def test_filter_works_without_environment(self, configured_clone, tmp_path):
         shutil.rmtree(tmp_path / ".venv")
         configured_clone.edit(NOTEBOOK, "columns_shown = 8 ", "columns_shown = 5 ")
@@ -458,6 +472,7 @@ class TestGit:
         assert result.returncode == 0
         assert re.search(r"\.venv/bin/python.*make setup", result.stderr)
 
+    @pytest.mark.long
     def test_filter_works_after_clone_was_moved(self, configured_clone, tmp_path):
         configured_clone.run_by_hand()
         moved_clone = tmp_path.with_name(f"{tmp_path.name}-moved")

@@ -90,6 +90,7 @@ def write_workbook(folder: Path) -> tuple[str, str]:
 WRITERS = (write_passengers, write_cars, write_orders, write_survey, write_workbook)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("write", WRITERS)
 def test_default_draft_of_real_table_builds_and_predicts_every_row(
     write: Callable[[Path], tuple[str, str]], tmp_path: Path
@@ -123,6 +124,7 @@ def test_default_draft_of_real_table_builds_and_predicts_every_row(
     assert str(scorer.predict_one(row).prediction)[:8] == str(prediction["prediction"])[:8]
 
 
+@pytest.mark.long
 def test_default_draft_of_real_table_infers_expected_roles(tmp_path: Path) -> None:
     roles = {}
     for write in WRITERS:
