@@ -1051,12 +1051,25 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
         text_of(re.split(r"<h2", html.split(f'id="{name}"')[1])[0])
         for name in ("worth", "missed", "next")
     )
-    assert missing_facts(worth, "Version 1", 777, "EUR", "version 2") == []
+    assert missing_facts(worth, "Version 1", 777, "EUR", "flagging everybody", "version 2") == []
     assert 'href="card-1.html"' in html
     assert missing_facts(missed, "version 2", "version 1") == []
     assert "acceptable for this use" not in steps, "the gap is of version 2, which is not used"
     index_step = (tmp_path / "reports/index.html").read_text().split('class="next"')[1]
     assert "significant gap" not in index_step.split("</p>")[0]
+
+
+def test_brief_states_the_loss_of_a_champion_in_its_own_direction(
+    tmp_path: Path, contract: Any
+) -> None:
+    built_book(tmp_path)
+    loss = {"saving": -0.5, "saving_low": -0.7, "saving_high": -0.3}
+    champion_policy = VALUE["policies"][0] | {"kind": "champion", "policy": "version 1"} | loss
+    compared = VALUE | {"policies": [*VALUE["policies"], champion_policy], "champion": "version 1"}
+    html = write_brief(tmp_path, contract, 1, candidate=2, value=compared)
+    worth = text_of(html.split('id="worth"')[1].split("<h2")[0])
+    facts = ("loses an expected 500 EUR", "flagging everybody", "95% CI 300–700")
+    assert missing_facts(worth, *facts) == []
 
 
 def test_brief_shows_each_significant_gap_of_a_sensitive_column_first(contract: Any) -> None:
