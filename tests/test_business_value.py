@@ -243,7 +243,14 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
     counts = (projected[0]["identified"], feature["identified"])
     assert counts == (round(positives["model"]), round(positives["feature"]))
     [first, second] = savings.list_savings(value)
-    assert first["identified"] == counts[0] - counts[1]
+    assert first["identified"] == round(positives["model"] - positives["feature"])
+    # It is a difference of estimates, not of rounded numbers.
+    rates = {row["kind"]: row["true_positives"] for row in value["policies"]}
+    for size in range(1000, 1030):
+        [first_of_size, _] = savings.list_savings(value | {"period_rows": size})
+        assert first_of_size["identified"] == round(
+            size * rates[savings.CAPACITY] - size * rates[savings.FEATURE]
+        )
     assert first["identified_low"] < first["identified"] < first["identified_high"]
     assert second["identified"] == pytest.approx(
         positives["model"] - 100 * SCORED.outcome.mean(), abs=1

@@ -13,6 +13,7 @@ MODEL, CAPACITY, SIMPLE, CONSTANT = "model", "model at capacity", "simple model"
 FEATURE = "single feature"  # rows ranked by one column, without any model
 CHAMPION, CHAMPION_CAPACITY = "champion", "champion at capacity"
 BEYOND_CAPACITY = "beyond capacity"  # a constant decision that flags more rows than can be acted on
+ENDS = ("", "_low", "_high")  # of the names of a value and its bounds
 LIMITED_KINDS = {MODEL: CAPACITY, CHAMPION: CHAMPION_CAPACITY}
 
 
@@ -34,7 +35,7 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
         ``identified``, numbers of rows and of positive rows among them, None if decisions flag
         none; and ``decimals`` of the amounts.
     """
-    size = value["period_rows"] if value["period"] else 1000
+    size = _count_projected_rows(value)
     policies = value["policies"]
     digits = _count_rounding_digits(max(abs(size * row["cost"]) for row in policies))
     costs = {row["policy"]: round(size * row["cost"], digits) for row in policies}
@@ -150,38 +151,39 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     model = policies[0]
     constant = next(row for row in policies if row["policy"] == value["baseline"])
     features = [row for row in policies if row["kind"] == FEATURE and row["saving"] > 0]
-    savings = [(row, row["lead"], row["lead_low"], row["lead_high"]) for row in features]
-    savings.append((constant, model["saving"], model["saving_low"], model["saving_high"]))
+    by_name = {row["policy"]: row for row in value["policies"]}
+    savings = [(row, row, by_name[row["policy"]], "lead") for row in features]
+    savings.append((constant, model, value["policies"][0], "saving"))
     return [
         {
             "policy": row["policy"],
             "against": row["against"],
-            "saving": saving,
-            "low": low,
-            "high": high,
-            **_count_identified(value, model, row, (saving, low, high)),
+            "saving": amounts[name],
+            "low": amounts[f"{name}_low"],
+            "high": amounts[f"{name}_high"],
+            **_count_identified(value, model, row, [rates[f"{name}{end}"] for end in ENDS]),
         }
-        for row, saving, low, high in savings
+        for row, amounts, rates, name in savings
     ]
 
 
 def _count_identified(
-    value: dict[str, Any],
-    model: dict[str, Any],
-    row: dict[str, Any],
-    saving: tuple[float | None, ...],
+    value: dict[str, Any], model: dict[str, Any], row: dict[str, Any], saving: list[float | None]
 ) -> dict[str, int | None]:
     """How many more positive rows the model identifies, with as many flagged.
 
-    Then each of them takes the place of a false positive, which saves the same amount. The count is
-    the difference of those that are shown; versions of 1.0.0 have none.
+    Then each of them takes the place of a false positive, which saves the same amount. ``saving``
+    is that of a row, with its bounds, before it is rounded.
     """
-    names = ("identified", "identified_low", "identified_high")
+    names = [f"identified{end}" for end in ENDS]
     if model["flagged"] is None or not model["flagged"] == row["flagged"] > 0:
         return dict.fromkeys(names)
-    costs = value["costs"]
+    costs, size = value["costs"], _count_projected_rows(value)
     amount = costs["cost_fn"] - costs["cost_tp"] + costs["cost_fp"] - costs["cost_tn"]
-    counts = [None if end is None else round(end / amount) for end in saving]
-    if row["identified"] is not None:
-        counts[0] = model["identified"] - row["identified"]
+    counts = [None if end is None else round(size * end / amount) for end in saving]
     return dict(zip(names, counts, strict=True))
+
+
+def _count_projected_rows(value: dict[str, Any]) -> int:
+    """Rows of a period, or 1,000 without one."""
+    return int(value["period_rows"]) if value["period"] else 1000
