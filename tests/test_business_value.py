@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
-from task_books import make_regression_contract
+from task_books import make_multiclass_contract, make_regression_contract
 from text_facts import missing_facts
 from version_evidence import VALUE
 
@@ -16,7 +16,7 @@ from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
 from modelbook.evaluation import business_value, consequences, fairness
-from modelbook.evaluation.single_feature import find_best_ranking
+from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
 from modelbook.tasks import savings
 from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
@@ -157,14 +157,83 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     scored = ScoredRows.from_arrays(SCORED.outcome[:300], SCORE[:300], range(300))
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
-    assert not missing_facts(task.describe_worth(value), "noise", "33%", "0%")
+    assert value["mix"]["rows_share"] == pytest.approx(1 / 3)
+    assert "noise" not in task.describe_worth({**value, "mix": {}})
+    # Versions of 1.0.0, and few entities, have no value on the rows where it is known.
+    unmeasured = value | {"mix": {**value["mix"]}}
+    del unmeasured["mix"]["known"]
+    assert not missing_facts(task.describe_worth(unmeasured), "noise", "33%", "0%")
     sides = ("version 2", scored, 0.2), ("version 1", scored, 0.2)
     recent = holdout[holdout["year"] > 1].sample(300, replace=True, random_state=1)
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, recent, min_rows=50, **BOOTSTRAP
     )
-    assert compared["mix"]["rows_share"] == 0
-    assert "noise" not in task.describe_worth({**value, "mix": {}})
+    assert compared["mix"] == {}
+    again = business_value.compare_versions(
+        task, COSTS, unmeasured, *sides, holdout,
+        min_rows=50, resamples=params.resamples, seed=params.seed,
+    )  # fmt: skip
+    assert again["mix"] == value["mix"]
+
+
+@pytest.mark.parametrize("capacity", [100, None])
+def test_the_saving_is_also_measured_on_rows_like_recent_ones(task, capacity):
+    name = task.contract.numeric_features[-1]
+    rows = pd.DataFrame({feature: np.zeros(400) for feature in task.contract.feature_names})
+    # The feature is good where it is known, so that the model saves less there.
+    is_known = np.arange(400) >= 150
+    rows[name] = np.where(is_known, SCORE + RANDOM.normal(size=400) / 9, np.nan)
+    ranking = FeatureRanking(name, True, 0.0)
+    period = business_value.Period(1000, "year", "members", {"column": name, "share": 0.02})
+    params = config.validate("finalize", {"capacity": capacity, "resamples": 100})
+    value = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, period, params, feature_ranking=ranking
+    )
+    outcome, score = SCORED.outcome[is_known], SCORE[is_known]
+    share = 0.1 if capacity else np.mean(score >= 0.2)
+    chosen = [
+        business_value.flag_share(each, share) for each in (score, rows[name].to_numpy()[is_known])
+    ]
+    gained = 1000 * np.mean(outcome * chosen[0]) - 1000 * np.mean(outcome * chosen[1])
+    [saving, _] = savings.list_known_savings(value)
+    assert value["mix"]["known"]["rows"] == 250
+    assert saving["saving"] == pytest.approx(5 * gained, abs=1)  # 4 + 1 for each
+    assert saving["identified"] == round(gained)
+    assert saving["low"] < saving["saving"] < saving["high"]
+    assert saving["saving"] < savings.list_savings(value)[0]["saving"]
+    saved = business_value.make_key_numbers(value)[-1]
+    for text in (task.describe_worth(value), saved["context"]):
+        assert not missing_facts(text, "250", "98%", f"{saving['saving']:.0f}", "95% CI")
+    assert not missing_facts(task.describe_worth(value), f"{round(gained)} more members")
+    # Where it is missing more often than in the holdout, these rows are not like recent ones.
+    period.mix["share"] = 0.8
+    value = business_value.measure_value(
+        task, COSTS, SCORED, 0.2, None, rows, period, params, feature_ranking=ranking
+    )
+    assert "known" not in value["mix"]
+    assert not missing_facts(task.describe_worth(value), "80%", "38%")
+
+
+@pytest.mark.parametrize("make_contract", [make_regression_contract, make_multiclass_contract])
+def test_the_saving_on_rows_like_recent_ones_of_other_tasks(make_contract) -> None:
+    task = tasks.get_task(make_contract())
+    outcome: Any = RANDOM.normal(10, 3, size=100)
+    score: Any = outcome + RANDOM.normal(size=100)
+    costs: Any = DeviationCosts(under=3, over=1)
+    if task.name == "multiclass":
+        outcome, costs = np.arange(100) % 3, ClassCosts(["low", "mid", "high"], {})
+        score = RANDOM.dirichlet((1, 1, 1), size=100) + np.eye(3)[outcome]
+    scored = ScoredRows.from_arrays(outcome, score, range(100))
+    rows = pd.DataFrame({name: np.zeros(100) for name in task.contract.feature_names})
+    name = task.contract.feature_names[0]
+    rows[name] = np.where(np.arange(100) < 40, np.nan, 1.0)
+    period = business_value.Period(1000, "year", "rows", {"column": name, "share": 0.0})
+    params = config.validate("finalize", {"resamples": 100})
+    value = business_value.measure_value(task, costs, scored, None, None, rows, period, params)
+    [saving] = savings.list_known_savings(value)
+    assert (value["mix"]["known"]["rows"], saving["identified"]) == (60, None)
+    assert saving["low"] < saving["saving"] < saving["high"]
+    assert not missing_facts(task.describe_worth(value), "60", "100%", f"{saving['saving']:,.0f}")
 
 
 def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(task):

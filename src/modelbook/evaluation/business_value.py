@@ -14,7 +14,7 @@ from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
 from modelbook.evaluation.single_feature import FeatureRanking
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, join_bounds, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import safe_divide, weighted_mean
@@ -28,6 +28,7 @@ from modelbook.tasks.savings import (
     FEATURE,
     MODEL,
     SIMPLE,
+    list_known_savings,
     list_savings,
     name_policy,
     project_policies,
@@ -103,12 +104,49 @@ def _find_mix_difference(
     return {"column": difference.idxmax(), "share": float(share[difference.idxmax()])}
 
 
-def _describe_mix(contract: Contract, rows: pd.DataFrame, mix: dict[str, Any]) -> dict[str, Any]:
-    """``Period.mix`` with the column's ``label``, and its share in the rows, ``rows_share``."""
+def _describe_mix(
+    task: Task,
+    costs: DecisionCosts,
+    scored: ScoredRows,
+    threshold: float | None,
+    rows: pd.DataFrame,
+    mix: dict[str, Any],
+    limit: float | None,
+    feature_ranking: FeatureRanking | None,
+    constants: Mapping[str, Any] | None,
+    **bootstrap: int,
+) -> dict[str, Any]:
+    """Describe how the scored rows differ from recent ones; empty if they do not.
+
+    Returns
+    -------
+    dict
+        ``Period.mix``; the column's ``label``; ``rows_share``, the share of these rows in which it
+        is missing; and ``known``, if that is more than in recent rows: the number of ``rows`` in
+        which it is known, and the ``policies`` and the ``baseline`` on them.
+    """
     if not mix:
         return {}
-    rows_share = float(contract.select_features(rows)[mix["column"]].isna().mean())
-    return mix | {"label": contract.label(mix["column"]), "rows_share": rows_share}
+    contract = task.contract
+    is_missing = contract.select_features(rows)[mix["column"]].isna().to_numpy()
+    rows_share = float(is_missing.mean())
+    if not abs(rows_share - mix["share"]) >= MIX_DIFFERENCE:
+        return {}
+    described = {name: mix[name] for name in ("column", "share")}
+    described |= {"label": contract.label(mix["column"]), "rows_share": rows_share}
+    known = scored.select(~is_missing)
+    if rows_share < mix["share"] or not known.has_enough_entities():
+        return described
+    ranking = _score_by_feature(task, rows[~is_missing], feature_ranking)
+    decisions = list_decisions(task, costs, known, threshold, None, limit, ranking, constants)
+    policies = compare_policies(costs, known, decisions, **bootstrap)
+    return described | {
+        "known": {
+            "rows": len(known),
+            "baseline": _find_cheapest_constant(policies),
+            "policies": _to_records(policies),
+        }
+    }
 
 
 def measure_value(
@@ -152,7 +190,18 @@ def measure_value(
         "task": task.name,
         "costs": costs.parameters(),
         **_describe_units(task.contract, period, params),
-        "mix": _describe_mix(task.contract, rows, period.mix),
+        "mix": _describe_mix(
+            task,
+            costs,
+            scored,
+            threshold,
+            rows,
+            period.mix,
+            limit,
+            feature_ranking,
+            constants,
+            **bootstrap,
+        ),
         "rows": len(scored),
         "threshold": threshold,
         "decision_threshold": _get_decision_threshold(scored, threshold, limit),
@@ -291,7 +340,8 @@ def compare_versions(
     limit = value.get("limit", value["capacity"] if value["capacity_is_set"] else None)
     # Versions of 1.0.0 have no ranking.
     feature = value.get("feature_ranking")
-    ranking = _score_by_feature(task, rows, FeatureRanking(**feature) if feature else None)
+    feature_ranking = FeatureRanking(**feature) if feature else None
+    ranking = _score_by_feature(task, rows, feature_ranking)
     candidate_policies = list(_make_version_policies(task, candidate, (MODEL, CAPACITY), limit))
     decisions = [
         *candidate_policies,
@@ -304,7 +354,18 @@ def compare_versions(
         "policies": _to_records(policies),
         "baseline": _find_cheapest_constant(policies),
         "rows": len(scored),
-        "mix": _describe_mix(task.contract, rows, value.get("mix", {})),
+        "mix": _describe_mix(
+            task,
+            costs,
+            *candidate[1:],
+            rows,
+            value.get("mix", {}),
+            limit,
+            feature_ranking,
+            value.get("constants"),
+            resamples=resamples,
+            seed=seed,
+        ),
     }
 
 
@@ -435,7 +496,7 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
     comparison = "".join(
         f"; compared with {row['against']}: {row['saving']:,.0f}" for row in others
-    )
+    ) + _describe_known(value)
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
     low, high = reference["low"], reference["high"]
@@ -467,6 +528,20 @@ def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
         return ""
     side = "more" if count >= 0 else "fewer"
     return f": {abs(count):,} {side} “{value['target']}” {value['noun']} identified"
+
+
+def _describe_known(value: dict[str, Any]) -> str:
+    """The saving on the rows that have what recent rows have; empty without them."""
+    if not (savings := list_known_savings(value)):
+        return ""
+    mix, saving = value["mix"], savings[0]
+    text = (
+        f"; on the {mix['known']['rows']:,} rows where {mix['label']} is known, as in "
+        f"{1 - mix['share']:.0%} of recent rows: {saving['saving']:,.0f}"
+    )
+    if saving["low"] is None:
+        return text
+    return f"{text} (95% CI {join_bounds(*(f'{saving[end]:,.0f}' for end in ('low', 'high')))})"
 
 
 def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
