@@ -252,7 +252,10 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
         1000 * x for x in (by_name[policy_name]["lead"], value["policies"][0]["saving"])
     )
     assert 0 < lead < saving
-    saved = business_value.make_key_numbers(value)[-1]
+    *_, cost, saved = business_value.make_key_numbers(value)
+    # The expected cost is next to that of the two cheapest policies without a model.
+    assert list(cost["compared_with"]) == [policy_name, value["baseline"]]
+    assert cost["compared_with"][policy_name] == pytest.approx(cost["value"] + lead / 1000)
     assert saved["value"] == pytest.approx(lead, abs=1)
     assert not missing_facts(saved["context"], policy_name, round(saving))
     text = task.describe_worth(value)

@@ -498,10 +498,11 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
         f"; compared with {row['against']}: {row['saving']:,.0f}" for row in others
     ) + _describe_known(value)
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
-    constants = {row["policy"]: row["cost"] for row in value["policies"] if row["kind"] == CONSTANT}
+    without_model = [row for row in value["policies"] if row["kind"] in (CONSTANT, FEATURE)]
+    without_model.sort(key=lambda row: row["cost"])
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or DEFAULT_UNIT
-    base = dict(sorted(constants.items(), key=lambda pair: pair[1])[:2])
+    base = {row["policy"]: row["cost"] for row in without_model[:2]}
     context = f"the model: {policy}" if policy else ""
     decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
