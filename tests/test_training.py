@@ -395,14 +395,24 @@ def test_cost_curve_equals_brute_force(costs: CostMatrix) -> None:
     )
 
 
-def test_expected_cost_has_interval_and_constant_decision_baseline() -> None:
+@pytest.mark.parametrize(("baseline_score", "flagged"), [(0.29, 0.0), (0.31, 1.0)])
+def test_expected_cost_has_interval_and_that_of_the_baselines_decision(
+    baseline_score: float, flagged: float
+) -> None:
     costs, scored = CostMatrix(50, 3, -20, -0.5), draw_scores(400)
-    row = evaluate_metrics(scored, {"cost": CostMetric(costs, 0.3)}, resamples=200, seed=1).iloc[0]
+    metrics = TASK.metric_functions(0.3)
+    metrics = {"cost": CostMetric(costs, 0.3), "selection_rate": metrics["selection_rate"]}
+    row, selection_rate = evaluate_metrics(
+        scored, metrics, baseline_score=baseline_score, resamples=200, seed=1
+    ).to_dict("records")
     assert row["value"] == pytest.approx(
         cost_curve(scored, costs).set_index("threshold")["cost"].iloc[29]
     )
     assert row["low"] < row["value"] < row["high"]
-    assert row["baseline"] == min(costs.compute_constant_decision_costs(scored.outcome.mean()))
+    # All baselines of the column are of one policy.
+    assert selection_rate["baseline"] == flagged
+    nobody, everybody = costs.compute_constant_decision_costs(scored.outcome.mean())
+    assert row["baseline"] == pytest.approx(everybody if flagged else nobody)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pandas as pd
 
 from modelbook.formatting import format_code
 from modelbook.tasks.base import Task
-from modelbook.tasks.cost_matrix import CostMetric
 from modelbook.tasks.metric_format import (
     ERRORS,
     QUANTILES,
@@ -46,8 +45,6 @@ def evaluate_metrics(
 ) -> pd.DataFrame:
     """Evaluate every metric with its interval, and the same metric of the constant baseline.
 
-    The baseline of an expected cost is the cheapest decision that is the same for all rows.
-
     Parameters
     ----------
     baseline_score : optional
@@ -65,11 +62,7 @@ def evaluate_metrics(
         value, low, high = compute_metric_with_ci(
             name, metric, scored, resamples=resamples, seed=seed
         )
-        baseline_value = (
-            metric.compute_baseline(scored.outcome)
-            if isinstance(metric, CostMetric)
-            else metric(scored.outcome, baseline, unit_weights)
-        )
+        baseline_value = metric(scored.outcome, baseline, unit_weights)
         rows.append((name, value, low, high, baseline_value))
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", "baseline"])
 

@@ -100,10 +100,6 @@ class CostMetric:
     def __call__(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(self.costs.compute_row_costs(outcome, score >= self.threshold), weight)
 
-    def compute_baseline(self, outcome: np.ndarray) -> float:
-        """The lower of the costs of flagging nobody and flagging everybody."""
-        return min(self.costs.compute_constant_decision_costs(float(np.mean(outcome))))
-
 
 @dataclass(frozen=True)
 class ClassCosts(DecisionCosts):
