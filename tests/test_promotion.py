@@ -162,6 +162,24 @@ def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.M
     assert missing_facts(reason, "Good", 0, 1) == []
 
 
+def test_what_a_promotion_does_not_exclude_precedes_a_reason(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
+    candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
+    criteria = [
+        Criterion("ROC AUC", "0.6", "0.7", True),
+        Criterion("fairness gaps", "10", "22", True, is_certain=False),
+    ]
+    for action, is_first in (("promote", True), ("hold", False)):
+        decision = Decision(action, criteria)
+        with inside_build(root):
+            promotion.apply_decision(root, candidate, None, decision, enforce=False, commit="c0")
+        reservation, _, rest = history.read_history(root)[-1].reason.partition("Year 4 is in.")
+        assert ("fairness gaps" in reservation) == is_first
+        assert not is_first or "ROC AUC" in rest
+
+
 def test_default_user_is_login_and_host(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELBOOK_BY", raising=False)
     monkeypatch.setenv("LOGNAME", "anna")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
-from modelbook.formatting import join_bounds, join_names
+from modelbook.formatting import capitalize_first, join_bounds, join_names
 from modelbook.tasks.metric_format import format_ci, format_metric, gap_range, metric_label
 from modelbook.tasks.power import (
     CRITICAL,
@@ -246,7 +246,6 @@ class Decision:
         n_criteria = len(self.criteria)
         failed = [row.name for row in self.criteria if row.passed is False]
         unknown = [row.name for row in self.criteria if row.passed is None]
-        uncertain = [row.name for row in self.criteria if row.passed and not row.is_certain]
         if failed:
             text = f"{len(failed)} of {n_criteria} criteria failed: {join_names(failed)}"
         elif unknown:
@@ -254,11 +253,15 @@ class Decision:
             text = f"{n_passed} of {n_criteria} criteria passed, the others could not be evaluated"
         else:
             text = f"all {n_criteria} criteria passed"
-        return text + (
-            f"; harm beyond the limit is not excluded for {join_names(uncertain)}"
-            if uncertain
-            else ""
-        )
+        return "; ".join(filter(None, (text, self.reservation)))
+
+    @property
+    def reservation(self) -> str:
+        """The criteria that passed although harm is not excluded; empty without one."""
+        uncertain = [row.name for row in self.criteria if row.passed and not row.is_certain]
+        if not uncertain:
+            return ""
+        return f"harm beyond the limit is not excluded for {join_names(uncertain)}"
 
     @property
     def reasons(self) -> list[str]:
@@ -268,6 +271,15 @@ class Decision:
             for criterion in self.criteria
             if criterion.passed == (self.action == PROMOTE)
         ]
+
+    def explain(self, user_reason: str = "") -> str:
+        """Reservations of a promotion, the user's reason and the first ``reasons``.
+
+        Tables cut a long text off at its end.
+        """
+        reservation = self.reservation if self.action == PROMOTE else ""
+        sentences = [f"{text}." for text in (capitalize_first(reservation), user_reason) if text]
+        return " ".join([*sentences, *self.reasons[:3]])
 
 
 def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:

@@ -145,7 +145,7 @@ def evaluate_import(
         imported.model,
         decision.action,
         candidate.number,
-        " ".join([*decision.reasons[:3], shared.selection]),
+        f"{decision.explain()} {shared.selection}",
         evidence,
         commit,
         expected_champion=champion.number if champion else None,

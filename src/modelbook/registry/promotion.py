@@ -123,9 +123,8 @@ def _record_decision(
     *,
     enforce: bool,
 ) -> HistoryEntry:
-    """Record the gate's decision: the user's reason, the gate's first reasons and all criteria."""
+    """Record the gate's decision: its explanation with the user's reason, and all criteria."""
     user_reason = os.environ.get(REASON_VARIABLE, "").strip().rstrip(".")
-    reasons = [*([f"{user_reason}."] if user_reason else []), *decision.reasons[:3]]
     evidence = _select_evidence_tags(candidate.tags) | {
         "criteria": decision.to_records(),
         "gate": "enforce" if enforce else "dry_run",
@@ -135,7 +134,7 @@ def _record_decision(
         candidate.name,
         decision.action,
         candidate.number,
-        " ".join(reasons),
+        decision.explain(user_reason),
         evidence,
         commit,
         expected_champion=champion,
