@@ -1101,6 +1101,35 @@ def test_brief_names_the_champion_not_what_is_served(
     assert "in production" not in text_of(html)
 
 
+@pytest.mark.parametrize("predecessor", ["version 1", "no champion"])
+def test_brief_has_a_step_for_gaps_that_are_not_accepted(
+    tmp_path: Path, contract: Any, predecessor: str
+) -> None:
+    built_book(tmp_path)
+    path = tmp_path / "models/tiny/monitor.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"level": "good"}))
+    compared = VALUE | {"candidate": "version 2", "champion": predecessor}
+    html = write_brief(tmp_path, contract, 2, moved=True, value=compared)
+    steps = [text_of(row) for row in html.split('id="next"')[1].split("<li>")[1:]]
+    assert not missing_facts(steps[0], "1 significant gap", "decide")
+    assert not missing_facts(steps[1], "If you accept", "act on", 100, "version 2")
+    assert not missing_facts(steps[2], "Otherwise", "modelbook build --book tiny", "sensitive")
+    has_predecessor = predecessor == "version 1"
+    assert (
+        "return to version 1 with modelbook rollback --book tiny" in steps[2]
+    ) == has_predecessor
+    # Without a gap there is nothing to accept.
+    path = tmp_path / "models/tiny/finalize.json"
+    receipt_ = json.loads(path.read_text())
+    receipt_["details"]["harm"] = {name: [] for name in HARM}
+    path.write_text(json.dumps(receipt_))
+    index.write(tmp_path)
+    html = (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
+    steps = [text_of(row) for row in html.split('id="next"')[1].split("<li>")[1:]]
+    assert len(steps) == 2
+    assert steps[0].startswith("Act on")
+
+
 def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
     compared = {"policies": ["both"], "champion": "version 1", "gains": {}}
     finalize_ = verdict(
