@@ -44,7 +44,7 @@ from modelbook.display.figures import (
 )
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
-from modelbook.formatting import column_formatters
+from modelbook.formatting import column_formatters, format_key_number, key_number
 from modelbook.pages import (
     brief,
     executed_notebook,
@@ -308,7 +308,8 @@ FIGURES: dict[str, Any] = {
     "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
     "associations": (explore.univariate_scores, pd.DataFrame({
         "column": ["age", "sex"], "univariate_score": [0.68, 0.51], "direction": ["higher", ""],
-    }), ("ROC AUC", 0.5), 0.68),
+        "known_share": [0.65, 1.0],
+    }), ("ROC AUC", 0.5), (0.68, "65% of rows")),  # those without the column are not scored
     "over_time": (explore.mean_shifts, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
     }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
@@ -583,6 +584,27 @@ def test_cells_of_different_size_keep_their_digits() -> None:
         for show, name in zip(column_formatters(table, {}), table)
     ]
     assert cells == [["1,234", "0.520", "–"], ["12.50", "7.25", "3.00"]]
+
+
+def test_share_above_zero_is_not_shown_as_zero() -> None:
+    table = pd.DataFrame({"missing": [0, 0.0004, 0.0006, 0.65]})
+    cells = {
+        spec: [column_formatters(table, {"missing": spec})[0](share) for share in table["missing"]]
+        for spec in (".1%", ".0%")
+    }
+    assert cells == {
+        ".1%": ["0.0%", "<0.1%", "0.1%", "65.0%"], ".0%": ["0%", "<1%", "<1%", "65%"]
+    }  # fmt: skip
+    assert key_number_text(0.0004) == "<0.1%"
+    figure = explore.missing_rates(pd.DataFrame({"column": ["hi"], "share": [0.0004]}))
+    assert missing_facts(figure.alt, "<0.1%") == []
+    shifts = pd.DataFrame({"column": ["hi"] * 2, "period": [1, 2], "is_share": [True, True]})
+    means = explore.mean_shifts(shifts.assign(mean=[0.26, 0.004], value=[0, -0.6]))
+    assert "<1%" in means.data["mean"].tolist()
+
+
+def key_number_text(share: float) -> str:
+    return format_key_number(key_number("missing rate", share, "share"))
 
 
 def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:

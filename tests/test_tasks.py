@@ -23,6 +23,7 @@ from text_facts import missing_facts, numbers, skeleton
 
 from modelbook import config, engine, tasks
 from modelbook.contract import Contract
+from modelbook.dataset import profiling
 from modelbook.display.figures import predictions
 from modelbook.display.figures import target as targets
 from modelbook.errors import DataError, ParameterError, TrainingError
@@ -617,6 +618,24 @@ def test_univariate_score_detects_informative_column(case: dict[str, Any]) -> No
     )
     custom = outcome.map(lambda value: f"code {value}")
     assert task.univariate_score(custom, True, outcome)[0] == pytest.approx(1)
+
+
+def test_profile_states_on_which_rows_the_univariate_score_is(case: dict[str, Any]) -> None:
+    """Rows without the column are not scored: the number is not comparable with the model's."""
+    contract, rows = case["task"].contract, pd.DataFrame(case["rows"])
+    no_rates = pd.DataFrame({"column": [], "share": []})
+    stated = {}
+    for n_missing in (0, len(rows) // 4):
+        known = rows.assign(size=rows["size"].where(np.arange(len(rows)) >= n_missing))
+        table = profiling.measure_associations(known, contract).query("column == 'size'")
+        score = case["task"].univariate_score(
+            known["size"], False, contract.encode_checked_target(known)
+        )[0]
+        assert table["univariate_score"].tolist() == [score]
+        sentence, *_ = profiling.summarize_profile(known, contract, table, no_rates, [], [], [])
+        number = profiling.make_key_numbers(known, contract, table, no_rates)[1]["context"]
+        stated[n_missing] = [missing_facts(text, "75%") for text in (sentence, number)]
+    assert stated == {0: [["75%"]] * 2, len(rows) // 4: [[]] * 2}
 
 
 def test_univariate_score_is_symmetric_in_direction() -> None:

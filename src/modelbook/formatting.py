@@ -84,12 +84,20 @@ def format_quantity(value: float | str | None, unit: str) -> str:
     if unit == "count":
         return f"{value:,.0f}"
     if unit == "share":
-        return f"{value:.1%}"
+        return format_share(value, 1)
     if unit == "version":
         return f"version {value}"
     if unit == "s":
         return f"{value:,.1f} s"
     return ("± " if unit == "±" else "") + format_metric(value)
+
+
+def format_share(share: float, decimals: int = 0) -> str:
+    """Format a share of 1 in percent; one that would be rounded to 0% reads ``<0.1%``."""
+    smallest = 10.0 ** -(decimals + 2)
+    if 0 < share < smallest and round(share, decimals + 2) == 0:
+        return f"<{smallest:.{decimals}%}"
+    return f"{share:.{decimals}%}"
 
 
 def format_metric(value: float) -> str:
@@ -185,7 +193,7 @@ def _load_macros(template: Path) -> Any:
         "amount": format_amount,
         "quantity": format_estimate,
         "sentence_start": capitalize_first,
-        "share": lambda value, decimals=0: f"{value:.{decimals}%}",
+        "share": format_share,
         "signed": lambda value: f"{value:+z.3f}",
         "signed_quantity": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
         "zip": zip,
@@ -263,9 +271,7 @@ def natural_sort_key(value: Any) -> tuple[float, str]:
 
 def _column_formatter(column: pd.Series, format_spec: Format | None) -> Callable[[Any], str]:
     if format_spec is not None:
-        format_text = (
-            format_spec if callable(format_spec) else lambda value: format(value, format_spec)
-        )
+        format_text = format_spec if callable(format_spec) else _make_formatter(format_spec)
         return lambda value: MISSING if is_missing(value) else str(format_text(value))
     values = [abs(float(value)) for value in column if not is_missing(value) and _is_number(value)]
     finite = [value for value in values if value != float("inf")]
@@ -278,6 +284,13 @@ def _column_formatter(column: pd.Series, format_spec: Format | None) -> Callable
             value, choose_decimals(abs(value)) if _is_number(value) else decimals
         )
     return lambda value: format_value(value, decimals)
+
+
+def _make_formatter(format_spec: str) -> Callable[[Any], str]:
+    """Return a formatter for a format specification; shares as ``format_share`` formats them."""
+    if share := re.fullmatch(r"\.(\d)%", format_spec):
+        return lambda value: format_share(value, int(share[1]))
+    return lambda value: format(value, format_spec)
 
 
 def _is_number(value: Any) -> bool:

@@ -15,7 +15,7 @@ from modelbook.dataset.decisive_features import (
     find_decisive_features,
 )
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
-from modelbook.formatting import KeyNumber, format_count, key_number
+from modelbook.formatting import KeyNumber, format_count, format_share, key_number
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -27,9 +27,10 @@ MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric featur
 def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Univariate association of each column with the target, strongest first.
 
-    Columns ``column, role, univariate_score, direction``; the score is ``Task.univariate_score``;
-    categorical columns are target-encoded. Dropped columns are included, so that the reasons for
-    dropping them can be checked.
+    Columns ``column, role, univariate_score, direction, known_share``; the score is
+    ``Task.univariate_score`` of the rows in which the column is known, of which ``known_share`` is
+    the share; categorical columns are target-encoded. Dropped columns are included, so that the
+    reasons for dropping them can be checked.
     """
     task, target = tasks.get_task(contract), contract.encode_checked_target(frame)
     roles = ("feature", "sensitive", "dropped")
@@ -41,9 +42,11 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
                     name,
                     column.role,
                     *task.univariate_score(frame[name], column.type == "category", target),
+                    frame[name].notna().mean(),
                 )
             )
-    table = pd.DataFrame(rows, columns=["column", "role", "univariate_score", "direction"])
+    names = ["column", "role", "univariate_score", "direction", "known_share"]
+    table = pd.DataFrame(rows, columns=names)
     return table.sort_values("univariate_score", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -163,8 +166,14 @@ def _describe_leaks(
     return (
         "No single feature suggests leakage: the strongest, "
         f"{contract.label(strongest['column'])}, reaches {task.univariate_measure} "
-        f"{strongest['univariate_score']:.2f}."
+        f"{strongest['univariate_score']:.2f}{_describe_known_rows(strongest)}."
     )
+
+
+def _describe_known_rows(association: pd.Series) -> str:
+    """The rows that a univariate score is of, unless the column is known in nearly all."""
+    known_share = format_share(association["known_share"])
+    return f" on the {known_share} of rows where it is known" if known_share != "100%" else ""
 
 
 def _describe_missing_rates(
@@ -173,10 +182,11 @@ def _describe_missing_rates(
     missing_rates = missing_rates[missing_rates["share"] > 0]
     if missing_rates.empty:
         return "No feature has missing values."
+    column, share = missing_rates.iloc[0][["column", "share"]]
     return (
         f"{len(missing_rates)} of {n_features} features "
         f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often "
-        f"{contract.label(missing_rates['column'][0])} with {missing_rates['share'][0]:.0%}."
+        f"{contract.label(column)} with {format_share(share)}."
     )
 
 
@@ -229,7 +239,7 @@ def make_key_numbers(
             "strongest feature",
             top_feature["univariate_score"],
             compared_with={"chance": task.univariate_chance_level},
-            context=f"{measure} of {column}",
+            context=f"{measure} of {column}{_describe_known_rows(top_feature)}",
         ),
         key_number(
             "highest missing rate",

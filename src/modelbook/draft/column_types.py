@@ -14,7 +14,7 @@ import pandas as pd
 from modelbook.contract import dates, parsing
 from modelbook.contract.counts import count_values
 from modelbook.draft.column_guess import ColumnGuess
-from modelbook.formatting import format_count, natural_sort_key
+from modelbook.formatting import format_count, format_share, natural_sort_key
 
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
@@ -141,7 +141,7 @@ def guess_column(
     else:
         _guess_text(guess, present_values, decimal, day_first)
     if guess.role == "feature" and guess.missing_share:
-        guess.reason += f"; {_format_share(guess.missing_share)} missing"
+        guess.reason += f"; {format_share(guess.missing_share, 1)} missing"
     return guess
 
 
@@ -634,10 +634,6 @@ def _sample_distinct(values: pd.Series) -> np.ndarray:
     if len(distinct_values) <= MAX_SAMPLED_VALUES:
         return distinct_values
     return np.random.default_rng(0).choice(distinct_values, MAX_SAMPLED_VALUES, replace=False)
-
-
-def _format_share(share: float) -> str:
-    return f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
 
 def _int_if_whole(number: float) -> float:

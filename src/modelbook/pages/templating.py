@@ -65,7 +65,7 @@ def create_environment() -> jinja2.Environment:
         "amount": formatting.format_amount,
         "bounds": formatting.join_bounds,
         "estimate": formatting.format_estimate,
-        "percent": lambda share: f"{share:.0%}",
+        "percent": formatting.format_share,
         "one_decimal": lambda number: f"{number:.1f}",
         "quantity": formatting.format_quantity,
         "shown_gains": business_value.shown_gains,

@@ -11,7 +11,13 @@ import pandas as pd
 from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import choose_decimals, format_code, format_count, format_metric
+from modelbook.formatting import (
+    choose_decimals,
+    format_code,
+    format_count,
+    format_metric,
+    format_share,
+)
 
 N_COLUMNS = 3
 BINS = 24
@@ -68,7 +74,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     for position, (name, share) in enumerate(
         zip(displayed_rows["column"], displayed_rows["share"], strict=True)
     ):
-        text = f"{share:.1%}" if share >= 0.0005 else "<0.1%"
+        text = format_share(share, 1)
         plotting.annotate_row(ax, position, text)
         plotting.set_hover_text(bars[position], f"{name}: {text}")
     ax.set_xlim(0, max(displayed_rows["share"].max() * 1.02, 0.01))
@@ -77,7 +83,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
     worst = displayed_rows.iloc[0]
     alt = (
         f"{format_count(len(incomplete), 'column has', 'columns have')} missing values; "
-        f"{worst['column']} has the highest missing rate, {worst['share']:.1%}."
+        f"{worst['column']} has the highest missing rate, {format_share(worst['share'], 1)}."
     )
     return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
 
@@ -112,15 +118,18 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     )
 
 
-@plotting.drawing("Columns on their own", ["column", "univariate_score"], optional=["direction"])
+@plotting.drawing(
+    "Columns on their own", ["column", "univariate_score"], optional=["direction", "known_share"]
+)
 def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``column, univariate_score, direction``: the score is between chance and 1; the
-        direction "higher", "lower" or "", for the values that go with a higher target.
+        Columns ``column, univariate_score, direction, known_share``: the score is between chance
+        and 1; the direction "higher", "lower" or "", for the values that go with a higher target;
+        ``known_share`` the share of rows with a value, on which the score is computed.
     metric : str
         Name of the score.
     chance : float
@@ -134,8 +143,10 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
     scores = displayed_rows["univariate_score"]
     texts = [
-        f"{score:.3f}{arrow_by_direction.get(direction, '')}"
-        for score, direction in zip(scores, displayed_rows["direction"], strict=True)
+        f"{score:.3f}{arrow_by_direction.get(direction, '')}{_name_known_rows(known_share)}"
+        for score, direction, known_share in zip(
+            scores, displayed_rows["direction"], displayed_rows["known_share"], strict=True
+        )
     ]
     displayed_rows = displayed_rows.assign(low=chance, high=scores)
     plotting.draw_dots(
@@ -147,17 +158,28 @@ def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     best, weak_limit = data.iloc[0], chance + 0.05
     alt = (
         f"On its own, {best['column']} is the strongest predictor, with a {metric} of "
-        f"{best['univariate_score']:.3f}"
+        f"{best['univariate_score']:.3f}{_name_known_rows(best['known_share'])}"
     )
     n_weak = int((data["univariate_score"] < weak_limit).sum())
     has_directions = data["direction"].isin(list(arrow_by_direction)).any()
+    captions = []
+    if has_directions:
+        captions.append("Arrow: whether higher or lower values go with a higher target.")
+    if any(map(_name_known_rows, data["known_share"])):
+        captions.append(
+            "Percent: the rows where the column is known, on which its score is computed."
+        )
     return Figure(
         figure,
         alt=f"{alt}; columns below {weak_limit:g}: {n_weak} of {len(data)}.",
-        caption="Arrow: whether higher or lower values go with a higher target."
-        if has_directions
-        else "",
+        caption=" ".join(captions),
     )
+
+
+def _name_known_rows(known_share: float) -> str:
+    """The share of rows that a score is of; empty if it is unknown, or nearly all."""
+    text = format_share(known_share)
+    return "" if text in ("100%", "nan%") else f" on {text} of rows"
 
 
 @plotting.drawing("Columns over time", ["column", "period", "mean", "value"], optional=["is_share"])
@@ -210,7 +232,7 @@ def _format_means(data: pd.DataFrame) -> list[str]:
     """Shares as percentages, other means with the digits of their column's largest mean."""
     largest = data["mean"].abs().groupby(data["column"]).transform("max")
     return [
-        f"{mean:.0%}" if is_share == 1 else f"{mean:,.{choose_decimals(limit)}f}"
+        format_share(mean) if is_share == 1 else f"{mean:,.{choose_decimals(limit)}f}"
         for mean, is_share, limit in zip(data["mean"], data["is_share"], largest, strict=True)
     ]
 
