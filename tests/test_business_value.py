@@ -15,7 +15,7 @@ from version_evidence import VALUE
 from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
-from modelbook.evaluation import business_value, consequences, fairness
+from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
 from modelbook.tasks import savings
@@ -452,6 +452,36 @@ def test_tied_scores_share_their_gain():
     tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
     result = business_value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
     assert result["reached"].tolist() == [0.25, 0.5]
+
+
+def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
+    """What the threshold would flag cannot be carried out, so it is named as such and last."""
+    period = business_value.Period(1000, "year", "members")
+    values = {}
+    for capacity in (100, 5000):  # the second does not limit the model
+        params = config.validate("finalize", {"capacity": capacity, "resamples": 100})
+        values[capacity] = business_value.measure_value(
+            task, COSTS, SCORED, 0.2, None, pd.DataFrame({"x": SCORE}), period, params
+        )
+    table = metrics_ci.evaluate_metrics(SCORED, task.metric_functions(0.2), **BOOTSTRAP)
+    rows = {row["metric"]: row for row in table.to_dict("records")}
+    unlimited = [rows[name]["value"] for name in ("selection_rate", "recall", "precision")]
+    limited = values[100]["at_capacity"]
+    cut_off = float(np.sort(SCORE)[-40])
+    for texts in (
+        task.describe_performance(rows, "new members", 0.2, values[100])[1],
+        task.describe_quality(rows, 0.2, values[100]),
+    ):
+        first, _, last = texts.lower().partition("without the limit")
+        assert missing_facts(first, "capacity", "members", cut_off, 0.1) == []
+        assert missing_facts(first, limited["reached"], limited["precision"]) == []
+        assert missing_facts(last, "threshold 0.2", *unlimited) == []
+    for value in (values[5000], {}):
+        text = task.describe_quality(rows, 0.2, value)
+        assert missing_facts(text, "threshold 0.2", *unlimited) == []
+        assert missing_facts(text, "capacity", cut_off) == ["capacity", cut_off]
+    captions = [task.make_metrics_caption(0.2, has_capacity=has) for has in (True, False)]
+    assert ["capacity" in text for text in captions] == [True, False]
 
 
 def test_value_is_json_serializable_with_gain_at_capacity(task):

@@ -64,6 +64,19 @@ def metrics() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, tmp_path) -> None:
+    card = card_data.collect_card_data(make_version())
+    at_capacity = [{**VALUE["policies"][0], "kind": "model at capacity"}, *VALUE["policies"][1:]]
+    limited = {**VALUE, "policies": at_capacity, "decision_threshold": 0.3116}
+    tiles = {}
+    for name, value in (("limited", limited), ("unlimited", VALUE)):
+        card["metrics"]["value"] = value
+        page = model_card.write(card, tmp_path / "card.html", tmp_path).read_text(encoding="utf-8")
+        tiles[name] = page[page.index("rows with this score") - 400 :][:500]
+    assert missing_facts(tiles["limited"], "at capacity", "0.312", "without the limit 0.2") == []
+    assert missing_facts(tiles["unlimited"], "0.2", "at capacity") == ["at capacity"]
+
+
 @pytest.fixture
 def make_version(tmp_path: Path, contract: Contract):
     """A function that makes a version with the evidence of a card, except for ``excluded_metrics``."""

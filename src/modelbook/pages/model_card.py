@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import config
 from modelbook.errors import ReportError
-from modelbook.formatting import key_number
+from modelbook.formatting import KeyNumber, format_metric, key_number
 from modelbook.pages import templating
 from modelbook.pages.card_sections import Section, render_sections, render_summaries
 from modelbook.tasks.base import metric_key_number
 from modelbook.tasks.metric_format import metric_label
+from modelbook.tasks.savings import get_limited_decisions
 
 if TYPE_CHECKING:
     from modelbook.stage.context import Stage
@@ -136,8 +137,7 @@ def _context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
         ),
     ]
     if metrics["threshold"] is not None:
-        context = "rows with this score or more are flagged"
-        numbers.append(key_number("threshold", f"{metrics['threshold']:g}", context=context))
+        numbers.append(_make_threshold_number(metrics))
     return {
         "card": card,
         "status": status,
@@ -146,6 +146,17 @@ def _context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
         "summaries": render_summaries(card),
         "numbers": numbers,
     }
+
+
+def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
+    """The lowest score that is flagged: at capacity, if the capacity limits the model."""
+    name, threshold = "threshold", f"{metrics['threshold']:g}"
+    context = "rows with this score or more are flagged"
+    limited = get_limited_decisions(metrics["value"])
+    if limited and limited["threshold"] is not None:
+        name, context = f"{name} at capacity", f"{context}; without the limit {threshold}"
+        threshold = format_metric(limited["threshold"])
+    return key_number(name, threshold, context=context)
 
 
 def _make_navigation_links(

@@ -120,16 +120,17 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     )
     interval = PredictionInterval.from_metrics(metrics)
     slices = pd.DataFrame(metrics.get("slices", []))
-    noun = metrics.get("value", {}).get("noun", "rows")
+    value = metrics.get("value", {})
+    has_capacity = value.get("capacity_is_set", False)
     headline = rows.get(task.headline_metric, {})
     return task.get_phrases() | {
         "headline": headline,
-        "caption": task.make_metrics_caption(threshold) if rows else "",
-        "quality": task.describe_quality(rows, threshold, noun) if rows else "",
+        "caption": task.make_metrics_caption(threshold, has_capacity=has_capacity) if rows else "",
+        "quality": task.describe_quality(rows, threshold, value) if rows else "",
         "calibration": task.describe_calibration(rows) if task.calibration_metric in rows else "",
         "weakest_slice": task.describe_weakest_slice(slices, headline["value"]) if headline else "",
         "gaps": task.describe_fairness_gaps(metrics["harm"]) if "harm" in metrics else [],
-        "value": task.describe_worth(metrics["value"]) if "value" in metrics else "",
+        "value": task.describe_worth(value) if value else "",
         "interval": interval.describe() if interval else "",
         "gap_limit": _describe_gap_limit(task, metrics.get("harm", {})),
     }

@@ -413,25 +413,26 @@ class Task(ABC):
         """Render sentences of the task's template."""
         return render_sentences(TEMPLATE_FOLDER / f"{self.name}.txt.j2", name, **values)
 
-    def sentence_values(self, threshold: float | None, noun: str) -> dict[str, Any]:
+    def sentence_values(self, threshold: float | None, value: dict[str, Any]) -> dict[str, Any]:
         """Further values for the templates of performance and quality."""
         return {}
 
     def describe_performance(
-        self, rows: MetricRows, population: str, threshold: float | None, noun: str = "rows"
+        self, rows: MetricRows, population: str, threshold: float | None, value: dict[str, Any]
     ) -> list[str]:
         """Describe performance for the finalize report: sentences that follow the model's name.
 
-        ``noun`` is what the rows of a period are, in the plural.
+        ``value`` is of ``business_value.measure_value``: with a capacity that limits the model,
+        decisions at capacity come first. Empty if it is unknown.
         """
-        values = self.sentence_values(threshold, noun)
+        values = self.sentence_values(threshold, value)
         return self._render("performance", rows=rows, population=population, **values)
 
     def describe_quality(
-        self, rows: MetricRows, threshold: float | None, noun: str = "rows"
+        self, rows: MetricRows, threshold: float | None, value: dict[str, Any]
     ) -> str:
-        """Describe performance for the model card."""
-        values = self.sentence_values(threshold, noun)
+        """Describe performance for the model card; ``value`` as in ``describe_performance``."""
+        values = self.sentence_values(threshold, value)
         return " ".join(self._render("quality", rows=rows, **values))
 
     @abstractmethod
@@ -445,8 +446,8 @@ class Task(ABC):
         The last is the unit of permutation importance.
         """
 
-    def make_metrics_caption(self, threshold: float | None) -> str:
-        """Caption that explains the metrics."""
+    def make_metrics_caption(self, threshold: float | None, *, has_capacity: bool = False) -> str:
+        """Caption that explains the metrics, which no capacity limits."""
         return " ".join(self._render("metrics_caption"))
 
     def describe_calibration(self, rows: MetricRows) -> str:

@@ -20,6 +20,7 @@ from modelbook.tasks.metrics import (
     weighted_mean,
 )
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
+from modelbook.tasks.savings import get_limited_decisions
 from modelbook.tasks.scored_rows import ScoredRows, bootstrap_band
 
 EPSILON = 1e-15  # keeps the log loss of a certain, wrong prediction finite
@@ -308,9 +309,10 @@ class Binary(Task):
     def positive_rate(self, scored: ScoredRows) -> float | None:
         return float(scored.outcome.mean())
 
-    def sentence_values(self, threshold: float | None, noun: str) -> dict[str, Any]:
+    def sentence_values(self, threshold: float | None, value: dict[str, Any]) -> dict[str, Any]:
         names = {"yes": self._class_label(1), "no": self._class_label(0)}
-        return {"threshold": threshold, "noun": noun, **names}
+        names["noun"] = value.get("noun", "rows")
+        return {"threshold": threshold, "limited": get_limited_decisions(value), **names}
 
     def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}
@@ -328,5 +330,6 @@ class Binary(Task):
             "importance": "the ROC AUC that is lost when a column is shuffled",
         }
 
-    def make_metrics_caption(self, threshold: float | None) -> str:
-        return " ".join(self._render("metrics_caption", threshold=threshold))
+    def make_metrics_caption(self, threshold: float | None, *, has_capacity: bool = False) -> str:
+        values = {"threshold": threshold, "has_capacity": has_capacity}
+        return " ".join(self._render("metrics_caption", **values))

@@ -357,7 +357,7 @@ class Multiclass(Task):
         }
 
     def describe_quality(
-        self, rows: MetricRows, threshold: float | None, noun: str = "rows"
+        self, rows: MetricRows, threshold: float | None, value: dict[str, Any]
     ) -> str:
         n_classes = len(self.classes)
         return " ".join(self._render("quality", rows=rows, n_classes=n_classes))

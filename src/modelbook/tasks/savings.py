@@ -116,6 +116,27 @@ def compare_without_limit(value: dict[str, Any]) -> dict[str, Any]:
     return {"model": model, "constant": cheapest}
 
 
+def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
+    """What the model flags within the capacity, if that is less than its threshold flags.
+
+    Returns
+    -------
+    dict
+        ``threshold``, the lowest score that is flagged (None in versions of 1.0.0), and the
+        ``share`` of rows; ``recall`` and ``precision``, each with ``value, low, high``. Empty
+        unless the capacity limits the model.
+    """
+    policies = value.get("policies")
+    if not policies or policies[0]["kind"] != CAPACITY:
+        return {}
+    at = value["at_capacity"]
+    metrics = {
+        metric: {"value": at[name], "low": at.get(f"{name}_low"), "high": at.get(f"{name}_high")}
+        for metric, name in (("recall", "reached"), ("precision", "precision"))
+    }
+    return {"threshold": value.get("decision_threshold"), "share": value["capacity"], **metrics}
+
+
 def describe_alternative(row: dict[str, Any]) -> str:
     """A policy in a sentence: ``flagging nobody`` of ``flag nobody``."""
     if row["kind"] not in (CONSTANT, BEYOND_CAPACITY):

@@ -473,7 +473,7 @@ def _describe_verdict(
         metric_rows,
         final_model.split_strategy.describe_holdout(task.contract),
         final_model.threshold,
-        evaluation.value.get("noun", "rows"),
+        evaluation.value,
     )
     interval = measure_prediction_interval(task, final_model, evaluation.scored)
     gain_sentence = baseline_comparison.describe_gain_over_simple(
