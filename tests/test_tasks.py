@@ -585,6 +585,25 @@ def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
     assert len({skeleton(sentence) for sentence in (inside, above, below)}) == 3
 
 
+def test_all_slices_that_are_weaker_than_all_rows_are_named(case: dict[str, Any]) -> None:
+    """The weakest slice may have a wide interval, and another one lie wholly on the worse side."""
+    task, worse = case["task"], -1 if case["task"] is not AMOUNT else 1
+    values = next(iter(task.contract.slices)), ["0", "1", "2"]
+    metric = np.array([0.5 + 0.3 * worse, 0.5 + 0.2 * worse, 0.5])
+    width = np.array([0.4, 0.1, 0.1])
+    slices = pd.DataFrame({"slice": values[0], "value": values[1], "n": [50, 900, 800]})
+    slices = slices.assign(low=metric - width, high=metric + width)
+    slices[task.headline_metric] = metric
+    groups = [task.contract.label_group(values[0], value) for value in values[1]]
+    weakest, *others = sentences = task.describe_weakest_slice(slices, 0.5).split(". ")
+    assert missing_facts(weakest, groups[0], float(metric[0])) == []
+    assert missing_facts(others[0], groups[1], *map(float, metric[1] + [0, -0.1, 0.1]), 0.5) == []
+    assert not missing_facts(others[1], metric_format.metric_label(task.headline_metric))
+    assert missing_facts(" ".join(sentences), groups[2]) == [groups[2]]
+    none_weaker = task.describe_weakest_slice(slices.iloc[[0, 2]], 0.5)
+    assert len(none_weaker.split(". ")) == 1
+
+
 def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:
     task, scored = case["task"], case["scored"]
     costs = task.read_costs(config.validate("finalize", {}))

@@ -548,22 +548,26 @@ class Task(ABC):
     def describe_weakest_slice(self, slices: pd.DataFrame, overall: float) -> str:
         """Describe the slice with the worst headline metric; empty without slices.
 
-        ``overall`` is the metric on all rows, which the slice's interval may contain.
+        Other slices are named if their whole interval is worse than ``overall``, the metric on all
+        rows.
         """
         if slices.empty:
             return ""
-        values = slices[self.headline_metric]
         is_lower_better = self.headline_metric in LOWER_IS_BETTER
-        row = slices.loc[values.idxmax() if is_lower_better else values.idxmin()]
-        [sentence] = self._render_shared(
+        labelled = slices.assign(
+            value=slices[self.headline_metric],
+            group=list(map(self.contract.label_group, slices["slice"], slices["value"])),
+        ).sort_values("value", ascending=not is_lower_better, kind="stable")
+        is_weaker = labelled["low"] > overall if is_lower_better else labelled["high"] < overall
+        sentences = self._render_shared(
             "weakest_slice",
-            group=self.contract.label_group(row["slice"], row["value"]),
+            row=labelled.iloc[0].to_dict(),
+            others=labelled.iloc[1:][is_weaker.iloc[1:]].to_dict("records"),
             n_slices=len(slices),
             metric=metric_label(self.headline_metric),
-            row={**row.to_dict(), "value": row[self.headline_metric]},
             overall=overall,
         )
-        return sentence
+        return " ".join([*sentences, *(self._render("slice_note") if is_weaker.any() else [])])
 
 
 def describe_size(gain: float, low: float, high: float, format_: Callable[[float], str]) -> str:
