@@ -484,6 +484,27 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
     assert ["capacity" in text for text in captions] == [True, False]
 
 
+@pytest.mark.parametrize("limit", [None, 100])
+def test_saving_over_the_simple_model_is_described_if_it_is_not_significant(task, limit):
+    """A better ranking need not save cost at the decision."""
+    rows, period = pd.DataFrame({"x": SCORE}), business_value.Period(1000, "year", "members")
+    params = config.validate("finalize", {"capacity": limit, "resamples": 100})
+    noise = np.random.default_rng(1).uniform(size=400)
+    texts = {}
+    for name, score in (("as good", SCORE + 0.05 * noise), ("noise", noise)):
+        simple = ScoredRows.from_arrays(SCORED.outcome, score, range(400))
+        value = business_value.measure_value(
+            task, COSTS, SCORED, 0.2, ("ridge", simple), rows, period, params
+        )
+        texts[name] = task.describe_saving_over_simple(value, ["roc_auc", "log_loss"])
+        [policy] = [row for row in savings.project_policies(value) if row["policy"] == "ridge"]
+        if name == "as good":
+            facts = [policy[key] for key in ("lead", "lead_low", "lead_high")]
+            assert missing_facts(texts[name], "ROC AUC", "log loss", "ridge", "year", *facts) == []
+            assert task.describe_saving_over_simple(value, []) == ""  # nor is any gain
+    assert texts["noise"] == ""
+
+
 def test_value_is_json_serializable_with_gain_at_capacity(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})

@@ -1482,6 +1482,7 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
     facts = [value, low, high, "ROC AUC", "logistic regression"]
     assert missing_facts(baseline_comparison.describe_gain_over_simple(TASK, table), *facts) == []
     assert baseline_comparison.beats_simple_model(table)
+    assert baseline_comparison.find_gains_over_simple(table) == ["roc_auc", "log_loss"]
     assert not baseline_comparison.beats_simple_model(
         baseline_comparison.compare_with_baseline(
             TASK, "m", simple, ("s", scored), resamples=200, seed=0
@@ -1514,6 +1515,8 @@ def test_insignificant_gain_is_described_as_noise() -> None:
 
 def test_regression_gain_is_relative_to_rmse() -> None:
     task = Regression(task_books.make_regression_contract())
+    for rule_task, metrics in ((task, ["RMSE"]), (TASK, ["ROC AUC", "log loss"])):
+        assert missing_facts(baseline_comparison.describe_rule(rule_task), *metrics) == []
     outcome, odd = np.arange(50.0), np.arange(50) % 2
     scored = ScoredRows(outcome, outcome + 1 + 2 * odd, np.arange(50))  # mean square 5
     simple = ScoredRows(outcome, outcome + 6 - 4 * odd, np.arange(50))  # mean square 20

@@ -12,7 +12,7 @@ from modelbook.evaluation.metrics_ci import (
     label_metrics,
 )
 from modelbook.tasks.base import Task
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.tasks.scored_rows import ScoredRows
 
 CAPTION = "Metrics on the same holdout rows with 95% CI, and the model's paired gain over each"
@@ -74,8 +74,23 @@ def compare_with_baseline(
 
 def beats_simple_model(comparison: pd.DataFrame) -> bool:
     """Whether the model is significantly better than the simple model in any metric."""
-    simple_rows = comparison[comparison["is"] == SIMPLE]
-    return simple_rows.empty or bool((simple_rows["gain_low"] > 0).any())
+    return SIMPLE not in set(comparison["is"]) or bool(find_gains_over_simple(comparison))
+
+
+def find_gains_over_simple(comparison: pd.DataFrame) -> list[str]:
+    """Metrics in which the model is significantly better than the simple model."""
+    is_gain = (comparison["is"] == SIMPLE) & (comparison["gain_low"] > 0)
+    return comparison.loc[is_gain, "metric"].tolist()
+
+
+def describe_rule(task: Task) -> str:
+    """Describe when the simple model is preferred: the rule of the verdict, with its metrics."""
+    metrics = dict.fromkeys((task.headline_metric, task.baseline_metric))
+    return (
+        "Prefer the simple model unless the gain over it is significant in "
+        f"{' or '.join(map(metric_label, metrics))}: it is faster, and easier to explain and to "
+        "maintain."
+    )
 
 
 def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:

@@ -19,7 +19,7 @@ from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.performance_estimation import EstimatedMetric
-from modelbook.tasks.savings import list_known_savings, list_savings, project_policies
+from modelbook.tasks.savings import SIMPLE, list_known_savings, list_savings, project_policies
 from modelbook.tasks.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
@@ -482,6 +482,24 @@ class Task(ABC):
             known_savings=list_known_savings(value),
         )
         return sentence
+
+    def describe_saving_over_simple(self, value: dict[str, Any], metrics: list[str]) -> str:
+        """Describe the saving over the simple model, if it is not significant; else empty.
+
+        Parameters
+        ----------
+        value : dict
+            From ``business_value.measure_value``.
+        metrics : list of str
+            Metrics in which the model is significantly better than the simple model.
+        """
+        rows = [row for row in project_policies(value) if row["kind"] == SIMPLE] if value else []
+        if not metrics or not rows or not rows[0]["lead_low"] <= 0 <= rows[0]["lead_high"]:
+            return ""
+        labels = list(map(metric_label, metrics))
+        return " ".join(
+            self._render_shared("saving_over_simple", value=value, row=rows[0], metrics=labels)
+        )
 
     def describe_fairness_gaps(self, gaps: dict[str, list[MetricRows]]) -> list[str]:
         """Describe the largest gaps between groups, and name all significant sensitive ones.

@@ -354,6 +354,9 @@ def _describe_holdout_evaluation(task: Task, evaluation: HoldoutEvaluation) -> d
         "baseline_comparison": gains.astype(object).where(gains.notna(), None).to_dict("records"),
         "sentences": {
             "baseline_comparison": baseline_comparison.describe_gain_over_simple(task, gains),
+            "saving_over_simple": task.describe_saving_over_simple(
+                evaluation.value, baseline_comparison.find_gains_over_simple(gains)
+            ),
             "holdout_evaluations": baseline_comparison.describe_holdout_use(
                 evaluation.n_holdout_evaluations
             ),
@@ -479,6 +482,9 @@ def _describe_verdict(
     gain_sentence = baseline_comparison.describe_gain_over_simple(
         task, evaluation.baseline_comparison
     )
+    saving_sentence = task.describe_saving_over_simple(
+        evaluation.value, baseline_comparison.find_gains_over_simple(evaluation.baseline_comparison)
+    )
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
         task.describe_worth(evaluation.value) if evaluation.value else "",
@@ -486,7 +492,7 @@ def _describe_verdict(
         *other_sentences[:1],
         interval.describe() if interval else "",
         task.describe_weakest_slice(evaluation.slices, metric_rows[task.headline_metric]["value"]),
-        f"{gain_sentence} {final_model.sampling_note}".strip(),
+        " ".join(filter(None, (gain_sentence, saving_sentence, final_model.sampling_note))),
     ]
     return [sentence for sentence in sentences if sentence]
 
