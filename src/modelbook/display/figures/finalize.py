@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -203,15 +204,18 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
 @plotting.drawing(
     "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
 )
-def gains(data: pd.DataFrame, capacity: float, positive: str = "positive") -> Figure:
+def gains(
+    data: pd.DataFrame, at_capacity: Mapping[str, float], positive: str = "positive"
+) -> Figure:
     """Recall by the share of rows that are flagged.
 
     Parameters
     ----------
     data : pandas.DataFrame
         Columns ``share, reached``, and ``reached_low, reached_high``: its interval.
-    capacity : float
-        Share of the rows that can be acted on.
+    at_capacity : mapping
+        ``share`` of the rows that can be acted on and the recall ``reached`` by them: as ``data``,
+        whose shares are round.
     positive : str
         Name of the positive class.
     """
@@ -222,7 +226,7 @@ def gains(data: pd.DataFrame, capacity: float, positive: str = "positive") -> Fi
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
     hover_text = "{:.0%} of the rows flagged: recall {:.0%}"
     plotting.add_hover_curve(ax, data["share"], data["reached"], hover_text)
-    reached = float(np.interp(capacity, data["share"], data["reached"]))
+    capacity, reached = at_capacity["share"], at_capacity["reached"]
     ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
     ax.text(
         0.97,
