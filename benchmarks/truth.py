@@ -43,6 +43,7 @@ from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
 from modelbook.tasks.binary import Binary, make_threshold_metrics
+from modelbook.tasks.intervals import read_gap, subtract
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
 from modelbook.tasks.multiclass import METRICS as MULTICLASS_METRICS
@@ -236,10 +237,29 @@ def measure_fairness_false_positives(
     return Rate(name, n_rejected, repeats, 0.05)
 
 
+def measure_gap_misses(
+    n_gaps: int, n_positive: int, recall: float, repeats: int, *, seed: int = 0
+) -> Rate:
+    """How often any of several widened intervals excludes the true gap to a recall of 50%."""
+    rng, metric, n_missed = np.random.default_rng(seed), make_threshold_metrics(0.5)["recall"], 0
+
+    def draw_recall(size: int, share: float) -> Interval:
+        outcome = np.repeat([1, 0], [size, 100])
+        score = outcome * (rng.random(len(outcome)) < share)
+        scored = ScoredRows.from_arrays(outcome, score, np.arange(len(outcome)))
+        ci = compute_metric_with_ci("recall", metric, scored, resamples=RESAMPLES, seed=0)
+        return Interval(*ci, bounds=(0, 1))
+
+    for _ in range(repeats):
+        recalls = [(draw_recall(n_positive, recall), draw_recall(300, 0.5)) for _ in range(n_gaps)]
+        widened = [subtract(*pair).widen(n_gaps) for pair in recalls]
+        n_missed += any(not gap.low <= recall - 0.5 <= gap.high for gap in widened)
+    case = f"{format_count(n_gaps, 'gap')} of a recall of {recall:.0%}, {n_positive} positives"
+    return Rate(f"true gap excluded, {case}", n_missed, repeats, 0.07)  # as a coverage of 93 %
+
+
 def is_rejected_for(gaps: pd.DataFrame) -> bool:
-    intervals = tuple(
-        (row.value, Interval(row.gap, row.low, row.high)) for row in gaps.itertuples()
-    )
+    intervals = tuple((row["value"], read_gap(row)) for row in gaps.to_dict("records"))
     passing_metric = Interval(0.8, 0.75, 0.85)
     return (
         decide(
@@ -762,6 +782,7 @@ def list_cases() -> list[Case]:
                 (1, 100, 0.05), (5, 100, 0.05), (5, 100, 0.2), (17, 100, 0.2),
             )
         ),
+        *(partial(measure_gap_misses, n_gaps, 60, 0.05) for n_gaps in (1, 15)),
         *(
             partial(case, n_families)
             for case in (measure_significant_leader_rate, measure_permutation_false_alarms)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from math import inf
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import CONTRACT
+from scipy.special import expit, logit
 from text_facts import missing_facts
 
 from modelbook import formatting, gate, tasks
@@ -269,7 +270,7 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     assert replace(evidence, scorer=EVIDENCE.scorer) == replace(
         EVIDENCE,
         slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
-        fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1, bounds=(-0.5, 0.5))),),
+        fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1, bounds=(-1, 1))),),
     )
     metrics["scorer"]["proof"]["label_mismatches"] = 1
     assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
@@ -286,14 +287,18 @@ def test_regression_criteria_are_relative_to_error_scale() -> None:
     baselines = {"r2": 0, "rmse": 250, "calibration_in_the_large": 150}  # SD 200, off by 150
     metrics = {
         "evaluation": [{**row, "metric": name, "baseline": value} for name, value in baselines.items()], "gain": (1, 0.5, 2),
-        "gaps": [{"slice": "colour", "value": "11", "reference": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "group_metric": 55, "reference_metric": 50}],
+        "gaps": [{"slice": "colour", "value": "11", "reference": "2", "metric": "mae", "gap": 5, "low": 4, "high": 6, "group_metric": 55, "reference_metric": 50,
+                  "group_low": 50, "group_high": 60, "reference_low": 50, "reference_high": 50}],
     }  # fmt: skip
     result = gather_evidence(task, metrics, 1, None, 0, pd.DataFrame(columns=["metric"]))
     assert result.calibration == Interval(0.3, 0.2, 0.4)
     [(text, make_gap_criterion)] = result.fairness_gaps
-    assert make_gap_criterion == Interval(
-        0.1, 0.08, 0.12, bounds=(-1, inf)
-    )  # an error is 0 or more
+    gap = (make_gap_criterion.value, make_gap_criterion.low, make_gap_criterion.high)
+    assert gap == pytest.approx((0.1, 0, 0.2))
+    # An error widens on the logarithmic scale, and the reference's error here is exact.
+    assert make_gap_criterion.widen(20).high == pytest.approx(
+        1.1 * (60 / 55) ** (3.0233 / 1.95996) - 1, rel=1e-3
+    )
     assert missing_facts(text, "MAE", 55, "colour 11", 50, "colour 2", 5) == []
 
 
@@ -353,10 +358,10 @@ def test_harm_criteria_share_one_error_rate() -> None:
     )
 
 
-def test_the_interval_of_a_gap_ends_at_the_largest_gap_that_is_possible() -> None:
+def gap_evidence(**groups: float) -> Interval:
     gap = {
-        "slice": "flag", "value": "1", "reference": "0", "metric": "recall", "gap": 0.2, "low": -0.1,
-        "high": 0.45, "group_metric": 0.7, "reference_metric": 0.5,
+        "slice": "flag", "value": "1", "reference": "0", "metric": "recall", "gap": -0.372,
+        "low": -0.471, "high": -0.227, "group_metric": 0.143, "reference_metric": 0.515, **groups,
     }  # fmt: skip
     metrics = {
         "evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}],
@@ -366,9 +371,51 @@ def test_the_interval_of_a_gap_ends_at_the_largest_gap_that_is_possible() -> Non
     task = tasks.get_task(Contract.model_validate(CONTRACT))
     no_rows = pd.DataFrame(columns=["metric"])
     [(_, interval)] = gather_evidence(task, metrics, 1, None, 0, no_rows).fairness_gaps
-    widened = interval.widen(20)
-    assert widened.high == 0.5
-    assert widened.low == pytest.approx(0.2 - 0.3 * 3.023 / 1.96, abs=1e-3)
+    return interval
+
+
+def test_the_interval_of_a_gap_joins_the_groups_intervals_at_the_wider_level() -> None:
+    groups = {
+        "group_low": 0.072,
+        "group_high": 0.263,
+        "reference_low": 0.446,
+        "reference_high": 0.583,
+    }
+    interval, widened = gap_evidence(**groups), gap_evidence(**groups).widen(20)
+    # The groups' intervals have 3.023 instead of 1.96 standard errors, on the logit scale.
+    factor = 3.0233 / 1.95996
+    ends = [
+        expit(logit(value) + factor * (logit(end) - logit(value)))
+        for value, end in ((0.143, 0.072), (0.143, 0.263), (0.515, 0.446), (0.515, 0.583))
+    ]
+    assert interval.low == pytest.approx(-0.372 - np.hypot(0.071, 0.068))
+    assert widened.low == pytest.approx(
+        -0.372 - np.hypot(0.143 - ends[0], ends[3] - 0.515), abs=1e-4
+    )
+    assert widened.high == pytest.approx(
+        -0.372 + np.hypot(ends[1] - 0.143, 0.515 - ends[2]), abs=1e-4
+    )
+    assert interval.widen(1).low == pytest.approx(interval.low)
+
+
+def test_a_gap_without_the_groups_intervals_widens_within_its_range() -> None:
+    """Versions of earlier releases have the interval of the gap only."""
+    ends = [gap_evidence().widen(n) for n in (1, 20, 10**6)]
+    assert -1 < ends[2].low < ends[1].low < ends[0].low == -0.471
+    assert ends[0].high == -0.227 < ends[1].high < ends[2].high < 1
+
+
+def test_a_recall_of_zero_has_a_wider_interval_at_the_wider_level() -> None:
+    """Of 60 rows: Wilson's interval ends at z² / (60 + z²)."""
+    none = Interval(0.0, 0.0, 1.95996**2 / (60 + 1.95996**2), bounds=(0, 1)).widen(20)
+    assert (none.low, none.high) == (0, pytest.approx(3.0233**2 / (60 + 3.0233**2), abs=1e-4))
+
+
+def test_the_widened_interval_of_an_error_is_above_zero() -> None:
+    error = Interval(2.0, 1.0, 4.0, bounds=(0, np.inf)).widen(20)
+    factor = 3.0233 / 1.95996
+    assert [error.low, error.high] == pytest.approx([2 * 0.5**factor, 2 * 2**factor], rel=1e-3)
+    assert error.multiply(10).low == pytest.approx(10 * error.low)
 
 
 def test_a_gain_is_not_read_as_the_metric_itself() -> None:

@@ -53,6 +53,7 @@ def test_no_interval_has_zero_width(value: int) -> None:
 def test_gate_rarely_rejects_models_that_are_equal_for_all_groups(truth: ModuleType) -> None:
     assert truth.measure_fairness_false_positives(1, 100, 0.05, 15).n_events <= 1
     assert truth.measure_fairness_false_positives(5, 100, 0.2, 15).n_events <= 2
+    assert truth.measure_gap_misses(15, 60, 0.05, 40).n_events <= 5
 
 
 @pytest.mark.long

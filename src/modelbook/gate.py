@@ -11,20 +11,15 @@ of cases. A criterion that cannot be evaluated is inconclusive.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from math import inf, isfinite
+from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from modelbook.formatting import capitalize_first, join_bounds, join_names
-from modelbook.tasks.metric_format import format_ci, format_metric, gap_range, metric_label
-from modelbook.tasks.power import (
-    CRITICAL,
-    NORMAL,
-    POWER,
-    compute_detectable_difference,
-    standard_error,
-    widen_interval,
-)
+from modelbook.tasks.intervals import Interval as Interval  # noqa: PLC0414  exported again
+from modelbook.tasks.intervals import read_gap
+from modelbook.tasks.metric_format import format_metric, metric_label
+from modelbook.tasks.power import CRITICAL, NORMAL, POWER, compute_detectable_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,36 +30,6 @@ if TYPE_CHECKING:
 PROMOTE, HOLD = "promote", "hold"
 NO_COMMIT = "none"  # code outside version control
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95% confidence interval, and the range of possible values."""
-
-    value: float
-    low: float
-    high: float
-    bounds: tuple[float, float] = (-inf, inf)
-
-    def __str__(self) -> str:
-        return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
-
-    def negate(self) -> Interval:
-        return Interval(0 - self.value, 0 - self.high, 0 - self.low)
-
-    def widen(self, n_intervals: int) -> Interval:
-        """The interval at the level at which ``n_intervals`` together miss in 5 % of cases."""
-        low, high = widen_interval(self.value, self.low, self.high, n_intervals, self.bounds)
-        return replace(self, low=low, high=high)
-
-    @property
-    def standard_error(self) -> float:
-        return standard_error(self.low, self.high)
-
-    @property
-    def end_nearest_zero(self) -> float:
-        """The bound nearer to 0; 0 if the interval contains 0."""
-        return self.low if self.low > 0 else self.high if self.high < 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -655,10 +620,7 @@ def _to_normalized_interval(
 
 def _to_gap_interval(task: Task, row: dict[str, Any]) -> Interval:
     """The gap between groups; for a regression, as a share of the reference's error."""
-    reference = row["reference_metric"]
-    low, high = gap_range(row["metric"], reference)
-    bounds = task.normalize_metric(low, reference), task.normalize_metric(high, reference)
-    return replace(_to_normalized_interval(task, row, "gap", reference), bounds=bounds)
+    return read_gap(row).multiply(task.normalize_metric(1.0, row["reference_metric"]))
 
 
 def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval | None:

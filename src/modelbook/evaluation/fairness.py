@@ -11,15 +11,17 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.evaluation.metrics_ci import compute_metric_with_ci, select_groups
 from modelbook.tasks.base import Task
-from modelbook.tasks.metric_format import gap_range
+from modelbook.tasks.intervals import Interval, read_gap, subtract
+from modelbook.tasks.metric_format import metric_range
 from modelbook.tasks.metrics import MetricFunction
-from modelbook.tasks.power import compute_detectable_difference, standard_error, widen_interval
+from modelbook.tasks.power import compute_detectable_difference
 from modelbook.tasks.scored_rows import ScoredRows
 
 SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
 AT_CAPACITY = "at capacity"
 COLUMNS = ["slice", "value", "n", "reference", "reference_n", "metric", "decision", "rate"]
-COLUMNS += ["reference_rate", "scale", "group_metric", "reference_metric", "gap", "low", "high"]
+COLUMNS += ["reference_rate", "scale", "group_metric", "group_low", "group_high"]
+COLUMNS += ["reference_metric", "reference_low", "reference_high", "gap", "low", "high"]
 
 
 def measure_fairness_gaps(
@@ -55,7 +57,8 @@ def measure_fairness_gaps(
     -------
     DataFrame
         Columns ``slice, value, n, reference, reference_n, metric, decision, rate, reference_rate,
-        scale, group_metric, reference_metric, gap, low, high``. The reference is the largest group;
+        scale, group_metric, group_low, group_high, reference_metric, reference_low,
+        reference_high, gap, low, high``. The reference is the largest group;
         ``scale`` is what a limit of 1 is in the metric's unit: for a regression, the first metric
         of the reference;
         ``decision`` is ``at capacity`` for metrics of rows that are flagged up to the capacity, or
@@ -97,8 +100,8 @@ def summarize_gaps(
     """Sort gaps into significant, inconclusive and negligible ones.
 
     ``relevant_gap`` is a share; of a regression, of the reference group's first metric. The
-    intervals of the result are widened by Bonferroni's correction for the number of gaps, and end
-    at the largest gap that is possible.
+    intervals of the result are widened by Bonferroni's correction for the number of gaps
+    (``Interval.widen``); ``low_alone, high_alone`` are those of the gap alone.
 
     Returns
     -------
@@ -114,26 +117,22 @@ def summarize_gaps(
     finite_gaps = gaps[np.isfinite(gaps[["low", "high"]].to_numpy(dtype=float)).all(axis=1)]
     n_gaps = max(len(finite_gaps), 1)
     for row in finite_gaps.to_dict("records"):
-        error, scale = standard_error(row["low"], row["high"]), row.get("scale", 1.0)
-        low, high = widen_interval(
-            row["gap"],
-            row["low"],
-            row["high"],
-            n_gaps,
-            gap_range(row["metric"], row["reference_metric"]),
-        )
+        gap, scale = read_gap(row), row.get("scale", 1.0)
+        widened = gap.widen(n_gaps)
         row |= {
             "group": contract.label_group(row["slice"], row["value"]),
             "reference": contract.label_group(row["slice"], row["reference"]),
-            "low": low,
-            "high": high,
+            "low": widened.low,
+            "high": widened.high,
+            "low_alone": gap.low,
+            "high_alone": gap.high,
             "n_gaps": len(finite_gaps),
             "relevant_gap": max(relevant_gap, SMALLEST_GAP) * scale,
         }
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append(row)
         elif max(row["high"], -row["low"]) > relevant_gap * scale:
-            reach = compute_detectable_difference(error, n_gaps) / row["relevant_gap"]
+            reach = compute_detectable_difference(gap.standard_error, n_gaps) / row["relevant_gap"]
             inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
         else:
             small.append(row)
@@ -161,21 +160,27 @@ def _compare_groups(
     options: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rows = []
     for name, metric in metrics.items():
-        group_value, group_low, group_high = compute_metric_with_ci(name, metric, group, **options)
-        reference_value, reference_low, reference_high = compute_metric_with_ci(
-            name, metric, reference, **options
+        first, second = (
+            Interval(
+                *compute_metric_with_ci(name, metric, scored, **options), bounds=metric_range(name)
+            )
+            for scored in (group, reference)
         )
-        gap = group_value - reference_value
+        gap = subtract(first, second)
         rows.append(
             {
                 "metric": name,
                 "n": len(group),
                 "reference_n": len(reference),
-                "group_metric": group_value,
-                "reference_metric": reference_value,
-                "gap": gap,
-                "low": gap - np.hypot(group_value - group_low, reference_high - reference_value),
-                "high": gap + np.hypot(group_high - group_value, reference_value - reference_low),
+                "group_metric": first.value,
+                "group_low": first.low,
+                "group_high": first.high,
+                "reference_metric": second.value,
+                "reference_low": second.low,
+                "reference_high": second.high,
+                "gap": gap.value,
+                "low": gap.low,
+                "high": gap.high,
             }
         )
     return rows

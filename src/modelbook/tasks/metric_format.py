@@ -49,11 +49,11 @@ def format_passed(passed: bool | None, is_certain: bool = True) -> str:
     return ("yes" if is_certain else "yes, harm not excluded") if passed else "no"
 
 
-def gap_range(metric: str, reference: float) -> tuple[float, float]:
-    """The smallest and the largest difference that a metric can have to a reference value."""
+def metric_range(metric: str) -> tuple[float, float]:
+    """The smallest and the largest value of a metric."""
     if metric in SHARES:
-        return 0 - reference, 1 - reference
-    return (0 - reference if metric in ERRORS or metric in QUANTILES else -inf), inf
+        return 0.0, 1.0
+    return (0.0 if metric in ERRORS or metric in QUANTILES else -inf), inf
 
 
 def metric_label(metric: str) -> str:

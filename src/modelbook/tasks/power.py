@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from statistics import NormalDist
 
 ALPHA, POWER = 0.05, 0.8  # significance level of the intervals; power that a comparison should have
@@ -15,32 +14,6 @@ def critical_value(n_intervals: int = 1) -> float:
 
 
 CRITICAL = critical_value()
-
-
-def widen_interval(
-    value: float,
-    low: float,
-    high: float,
-    n_intervals: int,
-    bounds: tuple[float, float] = (-inf, inf),
-) -> tuple[float, float]:
-    """Widen a 95% interval to the level at which ``n_intervals`` together miss in 5 % of cases.
-
-    Parameters
-    ----------
-    bounds : pair of float
-        The smallest and the largest possible value; the widened interval ends there.
-
-    Returns
-    -------
-    pair of float
-        The lower and the upper bound (Bonferroni).
-    """
-    factor = critical_value(n_intervals) / CRITICAL
-    smallest, largest = bounds
-    return max(value - factor * (value - low), smallest), min(
-        value + factor * (high - value), largest
-    )
 
 
 def standard_error(low: float, high: float) -> float:
