@@ -18,7 +18,7 @@ from modelbook.errors import ParameterError
 from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
-from modelbook.tasks import savings
+from modelbook.tasks import binary, multiclass, savings
 from modelbook.tasks.cost_matrix import ClassCosts, CostMatrix, DeviationCosts
 from modelbook.tasks.scored_rows import ScoredRows
 
@@ -695,6 +695,43 @@ def test_the_widened_interval_of_a_gap_stays_within_its_range(contract):
     [row] = [row for row in result["inconclusive"] if row["slice"] == "flag"]
     assert -1 < row["low"] < row["low_alone"] == -0.3
     assert row["high_alone"] == 0.45 < row["high"] < 1
+
+
+def select_task(name: str):
+    """A task of that name, with a sensitive column ``flag``."""
+    contract = make_regression_contract() if name == "regression" else None
+    contract = contract or Contract.model_validate(CONTRACT)
+    kinds = {"binary": binary.Binary, "multiclass": multiclass.Multiclass}
+    task = kinds[name](contract) if name in kinds else tasks.get_task(contract)
+    [sensitive] = contract.columns_with_role("sensitive")
+    return task, sensitive
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "plain"),
+    [
+        ("binary", "recall", "-42.0 to -2.0"),
+        ("multiclass", "accuracy", "-42.0 to -2.0"),
+        ("regression", "mae", "-0.420 to -0.020"),
+    ],
+)
+def test_a_gap_of_a_sensitive_column_has_its_interval_alone(name, metric, plain):
+    task, sensitive = select_task(name)
+    labels = {"value": "1", "reference": "0", "metric": metric}
+    table = pd.DataFrame([
+        make_gap(sensitive, -0.9, 0.3, **labels), make_gap(sensitive, -0.42, -0.02, **labels),
+        *[make_gap("colour", -0.3, 0.3, value="11", reference="2", metric=metric)] * 9,
+    ])  # fmt: skip
+    first, second, other, *_ = fairness.summarize_gaps(task.contract, table, 0.1)["inconclusive"]
+    assert [first["low_alone"], second["low_alone"]] == [-0.42, -0.9]  # although its gap is larger
+    low, high = (f"{100 * end:.1f}" if name != "regression" else f"{end:.3f}"
+                 for end in (first["low"], first["high"]))  # fmt: skip
+    alone = ("significant alone", "not among 11")
+    text = task.describe_labelled_gap(first)
+    assert not missing_facts(text, plain, f"{low} to {high}", *alone)
+    assert task.label_gap(first)["is_significant_alone"]
+    assert missing_facts(task.describe_labelled_gap(second), *alone) == list(alone)
+    assert missing_facts(task.describe_labelled_gap(other), "-30.0 to 30.0")  # the widened one only
 
 
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):

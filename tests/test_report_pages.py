@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from text_facts import missing_facts, raises_stating
-from version_evidence import HARM, VALUE
+from version_evidence import GAP, HARM, VALUE
 
 from modelbook import config
 from modelbook.display import (
@@ -1069,6 +1069,21 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     assert "acceptable for this use" in text
     step = text_of(html.split('class="next"')[1].split("</p>")[0])
     assert not missing_facts(step, "1 significant gap", "Monitoring")
+
+
+def test_a_gap_that_is_significant_alone_is_decided_first(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [sensitive] = contract.columns_with_role("sensitive")
+    row = {**GAP, "slice": sensitive, "gap": -0.2, "low": -0.43, "high": 0.079, "n_gaps": 15,
+           "low_alone": -0.362, "high_alone": -0.022, "rows_needed": 6210.0, "group": "the few"}  # fmt: skip
+    monkeypatch.setitem(HARM, "inconclusive", [row])
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, 2)
+    assert not missing_facts(text_of(html), "-36.2 to -2.2", "15 gaps -43.0 to 7.9")
+    [first, second, *_] = html.split("<ol>")[1].split("</li>")
+    assert not missing_facts(text_of(first), "decide", "recall", "the few", "15 comparisons")
+    assert not missing_facts(text_of(second), "the small group")
 
 
 def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:

@@ -109,8 +109,9 @@ def summarize_gaps(
         ``conclusive``: gaps whose interval excludes 0, the largest first;
         ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
         ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
-        sensitive columns first; ``small``: gaps whose interval contains 0 and none of
-        ``relevant_gap``. Groups have display labels; ``relevant_gap`` is in the metric's unit.
+        sensitive columns first, and of these the ones whose gap is significant alone; ``small``:
+        gaps whose interval contains 0 and none of ``relevant_gap``. Groups have display labels;
+        ``relevant_gap`` is in the metric's unit.
     """
     conclusive, inconclusive, small = [], [], []
     # Without any group the table is empty, and its columns are not numeric.
@@ -140,7 +141,12 @@ def summarize_gaps(
     return {
         "conclusive": sorted(conclusive, key=lambda row: -abs(row["gap"])),
         "inconclusive": sorted(
-            inconclusive, key=lambda row: (row["slice"] not in sensitive, -abs(row["gap"]))
+            inconclusive,
+            key=lambda row: (
+                row["slice"] not in sensitive,
+                row["low_alone"] <= 0 <= row["high_alone"],
+                -abs(row["gap"]),
+            ),
         ),
         "small": small,
     }

@@ -84,6 +84,9 @@ def describe(
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "n_compared": sum(map(len, harm.values())),
+        "undecided": [
+            row for row in map(task.label_gap, harm["inconclusive"]) if row["is_significant_alone"]
+        ],
         "largest_gap": next(map(task.label_gap, harm["conclusive"]), None),
         "open": describe_gaps(task, inconclusive),
         "n_open": len(harm["inconclusive"]),
@@ -106,8 +109,13 @@ def select_conclusive_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> li
 
 
 def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
-    """Gaps in sentences; a note of the page states that their intervals are widened."""
-    return [task.describe_labelled_gap(row | {"n_gaps": 1}) for row in gaps]
+    """Gaps in sentences; a note states that intervals are widened, where no second one does."""
+    return [
+        task.describe_labelled_gap(
+            row if task.label_gap(row)["has_ci_alone"] else row | {"n_gaps": 1}
+        )
+        for row in gaps
+    ]
 
 
 def list_unmet_criteria(deploy: Verdict | None) -> list[str]:

@@ -537,11 +537,26 @@ class Task(ABC):
         return sentence
 
     def label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A gap with the ``label`` of its metric, and what its sentences need."""
+        """A gap with the ``label`` of its metric, and what its sentences need.
+
+        ``has_ci_alone``: of a sensitive column, with the interval that is not widened for the other
+        gaps; ``is_significant_alone``: by that interval only.
+        """
         label = f"{metric_label(row['metric'])} {row.get('decision', '')}".strip()
         target = self.contract.label(self.contract.target)
         is_share = bool(self.classes) and row["metric"] != "roc_auc"  # written as elsewhere: 0.765
-        return {**row, "label": label, "is_share": is_share, "target": target}
+        is_sensitive = row["slice"] in self.contract.columns_with_role("sensitive")
+        has_ci_alone = is_sensitive and "low_alone" in row and row["n_gaps"] > 1
+        return {
+            **row,
+            "label": label,
+            "is_share": is_share,
+            "target": target,
+            "has_ci_alone": has_ci_alone,
+            "is_significant_alone": has_ci_alone
+            and row["low"] <= 0 <= row["high"]
+            and not row["low_alone"] <= 0 <= row["high_alone"],
+        }
 
     def describe_consequences(
         self, consequences: pd.DataFrame, largest: dict[str, Any] | None, value: dict[str, Any]
