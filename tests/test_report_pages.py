@@ -1052,7 +1052,8 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     html = index.write(tmp_path).read_text(encoding="utf-8")
     assert "brief.html" not in html  # of an older build, which did not find the value
     criterion = {"name": "fairness gaps", "passed": True, "is_certain": False,
-                 "sentence": "Fairness gaps: lower by 22, required within 10."}  # fmt: skip
+                 "sentence": "Fairness gaps: lower by 22, required within 10.",
+                 "power": "80% power to detect 37 percentage points"}  # fmt: skip
     text = text_of(write_brief(tmp_path, contract, 2, criteria=[criterion]))
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html
@@ -1062,6 +1063,7 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
         "Fairness gaps",
         22,
         10,
+        "80% power to detect 37 percentage points",
         0.701,
         0.723,
     ]  # passed with an interval beyond the limit; of the latest batch
