@@ -351,7 +351,15 @@ def test_batch_like_reference_is_healthy(
     number = summary["numbers"][-1]
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
-    assert missing_facts(number["context"], "97%", "members") == []
+    assert missing_facts(number["context"], "97%", "members", "training or holdout") == []
+    population = ("97%", "known members", "training or holdout")
+    assert missing_facts(summary["sentences"][0], *population, "new members") == []
+    assert all("97%" not in sentence for sentence in summary["sentences"][1:])
+    measured = replace(with_known_entities.change, new_entities=0.643)
+    summary = rules.summarize_verdict([], [replace(evaluation, change=measured)], 1)
+    assert missing_facts(summary["sentences"][0], *population, 0.643) == []
+    summary = rules.summarize_verdict([], [evaluation], 1)
+    assert "known" not in summary["sentences"][0]
     tables = map(evaluation_tables.make_performance_table, ([evaluation], [with_known_entities]))
     assert [table["mostly_known"].unique().tolist() for table in tables] == [[False], [True]]
 

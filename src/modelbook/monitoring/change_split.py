@@ -46,7 +46,7 @@ class ChangeSplit:
 
     @property
     def has_mostly_known_entities(self) -> bool:
-        """Whether most rows are of entities in training, so that new ones are not tested."""
+        """Whether most rows are of entities that the model was fitted on."""
         return self.known_entity_share >= MIN_KNOWN_SHARE
 
     @property
@@ -56,7 +56,7 @@ class ChangeSplit:
 
     @property
     def known_entities(self) -> float:
-        """Part that rows of entities in training explain; NaN if it cannot be separated."""
+        """Part of entities that the model was fitted on; NaN if it cannot be separated."""
         return self.batch - self.new_entities
 
     @property

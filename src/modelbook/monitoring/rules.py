@@ -490,6 +490,7 @@ def summarize_verdict(
         (
             f"Version {version} was evaluated on {format_count(n_rows, 'row')} in "
             f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
+            f"{_describe_population(evaluations)}"
         )
     ]
     if not evaluations:
@@ -504,8 +505,6 @@ def summarize_verdict(
     sentences += [finding.sentence for finding in ordered_findings[:2]]
     evaluated = [evaluation for evaluation in evaluations[-2:] if len(evaluation.metrics)]
     sentences += [_describe_performance(evaluation) for evaluation in evaluated]
-    if evaluated:
-        sentences[-1] += _describe_known_entities(evaluated[-1])
     return {
         "status": verdict,
         "level": VERDICT_LEVELS[verdict],
@@ -570,15 +569,34 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     )
 
 
-def _describe_known_entities(evaluation: BatchEvaluation) -> str:
-    """State if most rows are of entities in training: performance on new ones is unknown then."""
+def _describe_population(evaluations: list[BatchEvaluation]) -> str:
+    """State for whom the verdict holds, if most rows are of entities that the model was fitted on.
+
+    The share is that of the latest batch with outcomes, as in the key number.
+    """
+    evaluated = [evaluation for evaluation in evaluations if len(evaluation.metrics)]
+    share = _describe_known_share(evaluated[-1]) if evaluated else ""
+    if not share:
+        return ""
+    entities = evaluated[-1].task.contract.entity_label_plural
+    change = evaluated[-1].change
+    others = (
+        f"The others are too few to show how it performs on new {entities}."
+        if change is None or np.isnan(change.new_entities)
+        else f"On the others, of new {entities}, {metric_label(change.metric)} is "
+        f"{format_metric(change.new_entities)}."
+    )
+    return f" This holds for known {entities}: in batch {evaluated[-1].batch}, {share}. {others}"
+
+
+def _describe_known_share(evaluation: BatchEvaluation) -> str:
+    """State the share of rows of entities that the model was fitted on; empty unless it is most."""
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
-    share = evaluation.change.known_entity_share
-    entities = evaluation.task.contract.entity_label_plural
     return (
-        f" {share:.0%} of its rows are of {entities} that the model was fitted on, so they do "
-        f"not show how it performs on new {entities}."
+        f"{evaluation.change.known_entity_share:.0%} of the rows are of "
+        f"{evaluation.task.contract.entity_label_plural} that the model was fitted on (training or "
+        "holdout)"
     )
 
 
@@ -606,10 +624,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
         change = latest.change
         is_matched = change is not None and change.mix != 0
         reference = "matched holdout" if is_matched else "holdout"
-        context = f"batch {latest.batch}"
-        if change is not None and change.has_mostly_known_entities:
-            entities = latest.task.contract.entity_label_plural
-            context += f", {change.known_entity_share:.0%} of its rows of {entities} in training"
+        context = ", ".join(filter(None, (f"batch {latest.batch}", _describe_known_share(latest))))
         numbers.append(
             key_number(
                 metric_label(latest.task.headline_metric),
