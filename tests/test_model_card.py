@@ -64,6 +64,16 @@ def metrics() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_card_states_the_least_rows_of_groups_and_of_error_slices(make_version, tmp_path) -> None:
+    """Those of a tree are evaluated on half of the entities, so with fewer rows."""
+    card = card_data.collect_card_data(make_version())
+    [limits] = [section for section in render_sections(card) if section.name == "limits"]
+    sentence = next(text for text in limits.html.split("<li>") if "error slices" in text)
+    groups, error_slices = sentence.split(";")
+    assert missing_facts(groups, 25) == []
+    assert missing_facts(error_slices, 12) == []
+
+
 def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, tmp_path) -> None:
     card = card_data.collect_card_data(make_version())
     at_capacity = [{**VALUE["policies"][0], "kind": "model at capacity"}, *VALUE["policies"][1:]]

@@ -67,7 +67,7 @@ def find_error_slices(
     Parameters
     ----------
     min_rows : int
-        Minimum number of rows of a slice; half as many in each half.
+        Minimum number of rows of a slice; half as many in each half, but at least 10.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def find_error_slices(
         rows, gap, low, high``; largest gap first.
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
-    errors, min_leaf_rows = task.compute_row_errors(scored), max(min_rows // 2, 10)
+    errors, min_leaf_rows = task.compute_row_errors(scored), compute_min_leaf_rows(min_rows)
     entities = np.unique(scored.entity)
     tree_entities = np.random.default_rng(seed).permutation(entities)[: len(entities) // 2]
     in_tree_half = np.isin(scored.entity, tree_entities)
@@ -108,6 +108,11 @@ def find_error_slices(
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
+
+
+def compute_min_leaf_rows(min_rows: int) -> int:
+    """Minimum rows of a slice in each half of the entities, of a minimum for both."""
+    return max(min_rows // 2, 10)
 
 
 def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:

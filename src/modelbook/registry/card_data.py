@@ -12,6 +12,7 @@ from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES
 from modelbook.evaluation.conformal import PredictionInterval
+from modelbook.evaluation.error_slices import compute_min_leaf_rows
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.base import Task
 from modelbook.tasks.power import compute_detectable_difference, standard_error
@@ -132,6 +133,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
         "gaps": task.describe_fairness_gaps(metrics["harm"]) if "harm" in metrics else [],
         "value": task.describe_worth(value) if value else "",
         "interval": interval.describe() if interval else "",
+        "error_slice_rows": compute_min_leaf_rows(metrics.get("slice_rows") or 0),
         "gap_limit": _describe_gap_limit(task, metrics.get("harm", {})),
     }
 
