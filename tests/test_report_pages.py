@@ -41,6 +41,7 @@ from modelbook.display.figures import (
     monitor,
     partial_dependence,
     shap_values,
+    target,
 )
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
@@ -610,6 +611,12 @@ def test_share_above_zero_is_not_shown_as_zero() -> None:
     shifts = pd.DataFrame({"column": ["hi"] * 2, "period": [1, 2], "is_share": [True, True]})
     means = explore.mean_shifts(shifts.assign(mean=[0.26, 0.004], value=[0, -0.6]))
     assert "<1%" in means.data["mean"].tolist()
+    rare = pd.DataFrame({"class": ["a", "b"], "period": ["all"] * 2, "rows": [9999, 9999]})
+    shares = rare.assign(share=[0.9997, 0.0003], low=[0.99, 0.0001], high=[0.9999, 0.001])
+    classes = target.get_figure_module("multiclass").target_by_period(shares, "plan")
+    rate = rare.tail(1).assign(positive_rate=0.0003, low=0.0001, high=0.001)
+    for text in (classes.alt, explore.target_by_period(rate, "sick").alt):
+        assert missing_facts(text, "<0.1%") == []
 
 
 def key_number_text(share: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook.config import Finalize
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_share, key_number
 from modelbook.tasks.base import MetricRows, PyCaretMetric, Task, metric_key_number
 from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.metrics import (
@@ -257,7 +257,7 @@ class Binary(Task):
         """The predicted value is the probability of the positive class."""
         actual = np.array(self.class_names, dtype=object)[scored.outcome]
         return pd.DataFrame(
-            {"actual": actual, "predicted": [f"{share:.1%}" for share in scored.score]}
+            {"actual": actual, "predicted": [format_share(share, 1) for share in scored.score]}
         )
 
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:

@@ -39,16 +39,23 @@ def target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
     """
     figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
     rates = data["positive_rate"]
-    texts = [f"{rate:.1%}  of {rows:,.0f}" for rate, rows in zip(rates, data["rows"], strict=True)]
+    texts = [
+        f"{format_share(rate, 1)}  of {rows:,.0f}"
+        for rate, rows in zip(rates, data["rows"], strict=True)
+    ]
     labels = [period_label(period) for period in data["period"]]
     plotting.draw_dots(ax, labels, data, "positive_rate", color=style.POSITIVE, row_texts=texts)
     overall = float(np.average(rates, weights=data["rows"].fillna(1).clip(lower=1e-9)))
-    plotting.draw_reference_line(ax, overall, f"all {overall:.1%}")
+    plotting.draw_reference_line(ax, overall, f"all {format_share(overall, 1)}")
     plotting.set_percent_format(ax)
     ax.set_xlabel(f"share of “{positive}”, with 95% CI")
     lowest, highest = rates.min(), rates.max()
-    by_period = f", and {lowest:.1%} to {highest:.1%} by period" if len(data) > 1 else ""
-    alt = f"The share of “{positive}” is {overall:.1%} of all training rows{by_period}."
+    by_period = ""
+    if len(data) > 1:
+        by_period = f", and {format_share(lowest, 1)} to {format_share(highest, 1)} by period"
+    alt = (
+        f"The share of “{positive}” is {format_share(overall, 1)} of all training rows{by_period}."
+    )
     return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
 
 
@@ -334,7 +341,7 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
     rates = rates.head(MAX_CATEGORIES).sort_index()
     bars = ax.barh(range(len(rates)), rates["mean"], color=style.POSITIVE, alpha=0.75, height=0.66)
     for bar, name, rate, size in zip(bars, rates.index, rates["mean"], rates["size"], strict=True):
-        plotting.set_hover_text(bar, f"{name}: {rate:.1%} of {size:,} rows")
+        plotting.set_hover_text(bar, f"{name}: {format_share(rate, 1)} of {size:,} rows")
     ax.set_yticks(range(len(rates)), [plotting.truncate(name, 14) for name in rates.index])
     ax.invert_yaxis()
     ax.axvline(is_positive.mean(), color=style.MUTED, linestyle="--", linewidth=1)

@@ -7,6 +7,7 @@ import pandas as pd
 from modelbook.display import plotting, style
 from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
+from modelbook.formatting import format_share
 
 N_COLUMNS = 3
 
@@ -21,7 +22,10 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
         Columns ``class, predicted, actual``.
     """
     figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
-    texts = [f"{row['predicted']:.0%} vs {row['actual']:.0%}" for _, row in data.iterrows()]
+    texts = [
+        " vs ".join(format_share(row[name]) for name in ("predicted", "actual"))
+        for _, row in data.iterrows()
+    ]
     ax.scatter(data["actual"], range(len(data)), s=42, color=style.REFERENCE, marker="D", zorder=3)
     plotting.draw_dots(
         ax,
@@ -35,10 +39,10 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     ax.set_xlabel("share of training rows")
     worst_index = (data["predicted"] - data["actual"]).abs().idxmax()
     worst_class = data.loc[worst_index]
+    predicted, actual = map(format_share, worst_class[["predicted", "actual"]])
     alt = (
-        f"Class {worst_class['class']} is predicted for {worst_class['predicted']:.0%} of the "
-        f"training rows and is the actual class of {worst_class['actual']:.0%}, the largest "
-        "difference of all classes."
+        f"Class {worst_class['class']} is predicted for {predicted} of the training rows and is "
+        f"the actual class of {actual}, the largest difference of all classes."
     )
     caption = (
         "Dot: predicted share of the class, out of fold; diamond: actual share. The most probable "

@@ -11,7 +11,7 @@ from modelbook.contract.counts import count_values
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 from modelbook.display.figures import explore
-from modelbook.formatting import format_count, natural_sort_key
+from modelbook.formatting import format_count, format_share, natural_sort_key
 
 N_COLUMNS = 3
 BINS = 5
@@ -35,7 +35,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     ]
     figure, ax = plotting.subplots(plotting.compute_height(len(data)))
     texts = [
-        f"{share:.1%}  of {rows:,.0f}"
+        f"{format_share(share, 1)}  of {rows:,.0f}"
         for share, rows in zip(data["share"], data["rows"], strict=True)
     ]
     plotting.draw_dots(ax, names, data, "share", color=style.POSITIVE, row_texts=texts)
@@ -44,11 +44,13 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
     ax.set_xlabel(f"share of each class of {target}, with 95% CI")
     shares = data.groupby("class", sort=False)["share"].mean().sort_values(kind="stable")
     alt = (
-        f"The most frequent class is {shares.index[-1]}, with {shares.iloc[-1]:.1%}; the rarest "
-        f"is {shares.index[0]}, "
+        f"The most frequent class is {shares.index[-1]}, with {format_share(shares.iloc[-1], 1)}; "
+        f"the rarest is {shares.index[0]}, "
     )
     return Figure(
-        figure, alt=f"{alt}with {shares.iloc[0]:.1%}.", caption="Right: share, and number of rows."
+        figure,
+        alt=f"{alt}with {format_share(shares.iloc[0], 1)}.",
+        caption="Right: share, and number of rows.",
     )
 
 
@@ -64,7 +66,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
     max_rows = max(len(mix) for mix in mixes.values())
     figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
-        texts = [[f"{share:.0%}" for share in row] for row in mix.to_numpy()]
+        texts = [[format_share(share) for share in row] for row in mix.to_numpy()]
         plotting.draw_heatmap(ax, mix.to_numpy(), texts, (list(mix.index), classes))
         ax.set_yticks(range(len(mix)), [plotting.truncate(value, 14) for value in mix.index])
         ax.set_xticks(range(len(classes)), [plotting.truncate(value, 9) for value in classes])
