@@ -415,6 +415,18 @@ def test_costs_of_zero_are_named() -> None:
     assert "cost_tp" not in paid
 
 
+@pytest.mark.parametrize("interval", [(0.05, 0.2), (-0.2, -0.05), (-0.1, 0.1)])
+def test_costs_without_a_unit_are_an_assumption_of_the_book(task, interval) -> None:
+    number = tasks.get_task(make_regression_contract())
+    low, high = interval
+    for each, share in ((task, 0.3), (number, None)):
+        saving = {"saving": sum(interval) / 2, "saving_low": low, "saving_high": high}
+        policies = [{**row, "share": share} for row in VALUE["policies"]]
+        value = VALUE | {"policies": [policies[0] | saving, policies[1]]}
+        assert "assumes" not in each.describe_worth(value)
+        assert not missing_facts(each.describe_worth(value | {"unit": ""}), "book assumes")
+
+
 def test_the_size_of_a_gap_is_that_of_the_values_before_they_are_rounded(task):
     row = {
         **make_gap("flag", -0.5, -0.2),
