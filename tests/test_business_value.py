@@ -266,6 +266,10 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     table, _, note = policies(value).partition('<p class="note">')
     assert not missing_facts(table, round(saving), "compared with flagging at random")
     assert not missing_facts(note, policy_name, f"{saved['value']:.0f}", "95% CI")
+    # So has that of the report.
+    printed = business_value.make_policy_table(value).set_index("policy")["saving"]
+    assert printed[value["baseline"]] == 0
+    assert "compared with flagging at random" in business_value.make_policy_caption(value)
     # Neither does the comparison with a champion leave the feature out.
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
     compared = business_value.compare_versions(

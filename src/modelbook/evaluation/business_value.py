@@ -28,6 +28,7 @@ from modelbook.tasks.savings import (
     FEATURE,
     MODEL,
     SIMPLE,
+    describe_alternative,
     list_known_savings,
     list_savings,
     name_policy,
@@ -577,6 +578,15 @@ def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
     names = {"share": "share flagged", "true_positives": "share identified", "low": "cost_low"}
     names |= {"high": "cost_high"}
     return table.rename(columns=lambda name: str(names.get(name, name)).replace("_", " "))
+
+
+def make_policy_caption(value: dict[str, Any]) -> str:
+    """Caption of ``make_policy_table``: the unit, and with which policy savings are compared."""
+    [against] = (
+        describe_alternative(row) for row in value["policies"] if row["policy"] == value["baseline"]
+    )
+    unit = value["unit"] or DEFAULT_UNIT
+    return f"Expected cost and saving per row, in {unit}; savings are compared with {against}"
 
 
 def flag_share(score: np.ndarray, share: float) -> np.ndarray:
