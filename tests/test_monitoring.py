@@ -696,7 +696,17 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     table.loc[table["column"] == "noise", list(row)] = list(row.values())
     table = table.sort_values("drifted", ascending=False, kind="stable")
     noted = replace(evaluation, feature_drift=table, missing_rate_cause=cause)
-    [sentence] = (f.sentence for f in rules.find_issues(noted, PARAMS) if "noise" in f.sentence)
+    [note] = (f for f in rules.find_issues(noted, PARAMS) if "noise" in f.sentence)
+    sentence, rest = note.sentence, round(100 * cause.change) - round(100 * cause.explained)
+    step = (f"{rest} percentage points are not explained", "data owner", "outside colour 11")
+    assert missing_facts(sentence, *step) == []
+    assert ("No action" in sentence, note.remedy.owner) == (False, rules.DATA_OWNER)
+    summary = rules.summarize_verdict([note], [noted], 1)
+    assert summary["status"] == "healthy"
+    assert missing_facts(summary["next"], "Check the source", rules.DATA_OWNER) == []
+    explained = replace(noted, missing_rate_cause=cause._replace(explained=cause.change))
+    [note] = (f for f in rules.find_issues(explained, PARAMS) if "noise" in f.sentence)
+    assert ("No action" in note.sentence, note.remedy.owner) == (True, rules.NOBODY)
     facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
     assert missing_facts(sentence, *facts, cause.batch_share, cause.rest_batch) == []
     assert "because" not in sentence

@@ -41,6 +41,7 @@ MIX_RULE = "mix"  # a change of the mix of rows, which needs no action
 MINOR_DRIFT_RULE = "minor drift"  # drifted columns carry less importance than the alert threshold
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
+REVIEW = "The data owner reviews the source if the change was not expected"
 DUPLICATE_ALERT_SHARE = 0.05  # share of repeated rows, beyond chance, that raises a finding
 
 
@@ -90,7 +91,9 @@ REMEDIES = {
         "No action: the mix of rows changed; the batch is compared with holdout rows of its mix.",
     ),
     MINOR_DRIFT_RULE: Remedy(
-        DATA_OWNER, "No action below the alert threshold; review the source if it was not expected."
+        DATA_OWNER,
+        "Check the source of the drifted columns if the change was not expected; below the alert "
+        "threshold, so the verdict stays.",
     ),
     "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer period: --since."),
     "empty or constant columns": Remedy(
@@ -175,12 +178,16 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     texts = [_describe_column_drift(row, evaluation, params) for row in drifted[:MAX_NAMED_COLUMNS]]
     if n_more := len(drifted) - len(texts):
         texts.append(format_count(n_more, "more column has drifted", "more columns have drifted"))
+    first_step = _describe_unexplained_part(drifted[0], evaluation, params)
+    is_explained = len(drifted) == 1 and not first_step
+    action = "No action needed." if is_explained else f"{first_step or REVIEW}; the verdict stays."
     sentence = (
         f"Batch {evaluation.batch}: {'; '.join(texts)}. The drifted columns carry {share:.0%} of "
-        f"the total feature importance (alert threshold: {params.drift_share:.0%}). "
-        "No action needed."
+        f"the total feature importance, below the alert threshold of {params.drift_share:.0%}. "
+        f"{action}"
     )
-    return [Finding(HEALTHY, sentence, MINOR_DRIFT_RULE, segment=evaluation.drift_segment)]
+    rule = MIX_RULE if is_explained else MINOR_DRIFT_RULE
+    return [Finding(HEALTHY, sentence, rule, segment=evaluation.drift_segment)]
 
 
 def _describe_column_drift(
@@ -198,6 +205,28 @@ def _describe_column_drift(
     if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
         return text
     return f"{text}: {_describe_cause(cause)}"
+
+
+def _describe_unexplained_part(
+    row: dict[str, Any], evaluation: BatchEvaluation, params: Monitor
+) -> str:
+    """What the mix leaves of a change of the first column, and who checks it; empty if nothing."""
+    change = abs(row["missing_batch"] - row["missing_reference"])
+    cause = evaluation.missing_rate_cause
+    if change < params.missing_rate_change:
+        return REVIEW
+    label = evaluation.task.contract.label(row["column"])
+    if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
+        return f"The mix does not explain it: the data owner checks {label}"
+    # Of the rounded points that the description of the cause states.
+    points = abs(round(100 * cause.change)) - abs(round(100 * cause.explained))
+    if points == 0:
+        return ""
+    verb = "is" if abs(points) == 1 else "are"
+    return (
+        f"{format_count(abs(points), 'percentage point')} {verb} not explained by the mix: the "
+        f"data owner checks {label} outside {cause.group}"
+    )
 
 
 def _describe_cause(cause: MissingRateCause) -> str:
@@ -526,11 +555,12 @@ def _name_periods(evaluations: list[BatchEvaluation]) -> str:
 
 
 def _describe_next_step(ordered_findings: list[Finding]) -> str:
-    """The next step for the worst finding, with its owner."""
-    if not ordered_findings or ordered_findings[0].verdict == HEALTHY:
-        return REMEDIES[""].next
-    owner, step = ordered_findings[0].remedy
-    return f"{step} Owner: {owner}."
+    """The next step for the worst finding that somebody has to act on, with its owner."""
+    for finding in ordered_findings:
+        owner, step = finding.remedy
+        if owner != NOBODY:
+            return f"{step} Owner: {owner}."
+    return REMEDIES[""].next
 
 
 def make_findings_table(findings: list[Finding]) -> pd.DataFrame:
