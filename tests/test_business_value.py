@@ -750,6 +750,23 @@ def test_a_gap_of_a_sensitive_column_has_its_interval_alone(name, metric, plain)
     assert missing_facts(task.describe_labelled_gap(other), "-30.0 to 30.0")  # the widened one only
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "sizes"),
+    [
+        ("binary", "calibration_in_the_large", ("3.2 percentage points", "1.8 percentage points")),
+        ("multiclass", "overconfidence", ("3.2 percentage points", "1.8 percentage points")),
+        ("regression", "calibration_in_the_large", ("0.032", "0.018")),
+    ],
+)
+def test_a_bias_of_groups_has_its_direction_in_words(name, metric, sizes):
+    task, sensitive = select_task(name)
+    values = {"group_metric": 0.032, "reference_metric": -0.018, "gap": 0.05, "metric": metric}
+    row = make_gap(sensitive, 0.02, 0.08, value="1", reference="0", **values)
+    [row] = fairness.summarize_gaps(task.contract, pd.DataFrame([row]), 0.1)["conclusive"]
+    for text in (task.describe_labelled_gap(row), task.describe_group_metrics(row)):
+        assert not missing_facts(text, f"{sizes[0]} too high", f"{sizes[1]} too low")
+
+
 def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     [sensitive] = task.contract.columns_with_role("sensitive")
     table = pd.DataFrame([make_gap("colour", -0.6, -0.4), make_gap(sensitive, -0.5, -0.1)])

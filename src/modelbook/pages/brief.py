@@ -87,7 +87,7 @@ def describe(
         "undecided": [
             row for row in map(task.label_gap, harm["inconclusive"]) if row["is_significant_alone"]
         ],
-        "largest_gap": next(map(task.label_gap, harm["conclusive"]), None),
+        "largest_gap": next(map(task.describe_group_metrics, harm["conclusive"]), ""),
         "open": describe_gaps(task, inconclusive),
         "n_open": len(harm["inconclusive"]),
         "gap_metrics": {row["metric"] for row in [*conclusive, *inconclusive]},

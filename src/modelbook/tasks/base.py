@@ -536,6 +536,11 @@ class Task(ABC):
         [sentence] = self._render_shared("labelled_gap", row=self.label_gap(row))
         return sentence
 
+    def describe_group_metrics(self, row: dict[str, Any]) -> str:
+        """Describe the metric of both groups of a gap of ``fairness.summarize_gaps``."""
+        [sentence] = self._render_shared("group_metrics", row=self.label_gap(row))
+        return sentence
+
     def label_gap(self, row: dict[str, Any]) -> dict[str, Any]:
         """A gap with the ``label`` of its metric, and what its sentences need.
 
@@ -551,6 +556,7 @@ class Task(ABC):
             **row,
             "label": label,
             "is_share": is_share,
+            "is_bias": row["metric"] == self.calibration_metric,
             "target": target,
             "has_ci_alone": has_ci_alone,
             "is_significant_alone": has_ci_alone
