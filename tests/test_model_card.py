@@ -370,3 +370,19 @@ def test_build_updates_card_with_gate_decision(built_project):
             f'href="{path.name}"' in (built_project.root / f"reports/tiny/{stage}.html").read_text()
         )
     assert path.stat().st_size < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("row", "stated"),
+    [
+        ({"relevant_gap": 0.1, "is_share": True}, "10 percentage points"),
+        ({"relevant_gap": 5.0, "is_share": False}, "5.000"),
+        ({}, "the limit"),
+    ],
+)
+def test_rows_that_are_needed_are_for_a_gap_of_the_limit(make_version, row, stated):
+    evidence = card_data.collect_card_data(make_version())
+    gap = evidence["gaps"][0] | {"gap": -0.29, "rows_needed": 5530.0} | row
+    sections = render_sections(evidence | {"gaps": [gap]})
+    [html] = [section.html for section in sections if section.name == "fairness"]
+    assert not missing_facts(html, "5,530", f"gap of {stated}")
