@@ -488,16 +488,13 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     """
     policies = project_policies(value)
     model = policies[0]
-    reference, *others = list_savings(value)
+    reference = list_savings(value)[0]
     # What the champion saves against the same reference as the model; of each version the first
     # policy is what is done.
     shift = reference["saving"] - model["saving"]
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
     champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
-    comparison = "".join(
-        f"; compared with {row['against']}: {row['saving']:,.0f}" for row in others
-    ) + _describe_known(value)
     policy, cost = _describe_policy(value), value["policies"][0]["cost"]
     without_model = [row for row in value["policies"] if row["kind"] in (CONSTANT, FEATURE)]
     without_model.sort(key=lambda row: row["cost"])
@@ -517,7 +514,7 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             "count",
             interval=None if low is None else (low, high),
             context=f"{f'{policy}, ' if policy else ''}compared with {reference['against']}"
-            f"{_describe_identified(value, reference)}{comparison}",
+            f"{_describe_identified(value, reference)}{_describe_known(value)}",
             compared_with=champion,
         ),
     ]
@@ -538,8 +535,8 @@ def _describe_known(value: dict[str, Any]) -> str:
         return ""
     mix, saving = value["mix"], savings[0]
     text = (
-        f"; on the {mix['known']['rows']:,} rows where {mix['label']} is known, as in "
-        f"{1 - mix['share']:.0%} of recent rows: {saving['saving']:,.0f}"
+        f"; where {mix['label']} is known, as in {1 - mix['share']:.0%} of recent rows: "
+        f"{saving['saving']:,.0f}"
     )
     if saving["low"] is None:
         return text

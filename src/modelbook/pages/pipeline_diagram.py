@@ -8,7 +8,7 @@ from html import escape
 
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 
-BOX_WIDTH, BOX_HEIGHT = 140, 50  # pixels
+BOX_WIDTH, BOX_HEIGHT = 150, 50  # pixels
 # Between layers, between boxes of a layer, between lanes around a layer.
 LAYER_GAP, BOX_GAP, LANE_WIDTH = (38, 14, 12)
 ARROW_MARKER = (
