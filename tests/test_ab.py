@@ -93,6 +93,7 @@ def test_equal_versions_are_decided_in_at_most_5_percent_of_monitored_tests(
     assert n_decided <= RUNS * 0.05 + 2 * np.sqrt(RUNS * 0.05 * 0.95), "5 % and what chance adds"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("gap", "decision"), [(-0.05, PROMOTE_CHALLENGER), (0.05, KEEP_CHAMPION)])
 def test_different_versions_are_decided_correctly(gap: float, decision: str) -> None:
     decisions = [
@@ -102,6 +103,7 @@ def test_different_versions_are_decided_correctly(gap: float, decision: str) -> 
     assert decisions.count(CONTINUE) == 60 - decisions.count(decision), "none is wrong"
 
 
+@pytest.mark.long
 def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -> None:
     """Checks the simulation: a fixed-sample interval crosses zero by chance in many runs."""
     wrong = 0
@@ -559,6 +561,7 @@ def test_challenger_share_of_zero_raises() -> None:
         ABPlan(0, 100, 0)
 
 
+@pytest.mark.long
 def test_promote_with_require_ab_needs_decision_for_version(
     version_store: VersionStore, frame_: Any, contract: Contract, monkeypatch: Any
 ) -> None:

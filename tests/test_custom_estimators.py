@@ -121,6 +121,7 @@ def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experim
     assert 0.6 < linear.mean["roc_auc"] < 1
 
 
+@pytest.mark.long
 def test_custom_estimator_is_tuned_by_custom_metric(trial: Experiment) -> None:
     space = tuning.make_search_space(*trial.search_spaces("HGB"))
     assert {name: getattr(values, "log", None) for name, values in space.items()} == {
@@ -221,6 +222,7 @@ def test_predictions_that_cannot_be_used_are_refused(
     assert missing_facts(exc_info.value.problem, "mine", *facts) == []
 
 
+@pytest.mark.long
 def test_predictions_that_can_be_used_pass(
     make_frame: Callable[..., pd.DataFrame], trial: Experiment
 ) -> None:

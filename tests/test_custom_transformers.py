@@ -155,6 +155,7 @@ def open_contract() -> Contract:
 MANY_CATEGORIES = [str(code % 40) for code in range(600)]  # too many for a column each
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rare", "colours"),
     [(0, ["1", "2"] * 300), (0, MANY_CATEGORIES), (0.1, ["1", "2", "11"] * 200)],

@@ -215,6 +215,7 @@ def test_retention_deletes_predictions_with_outcomes(journal: Journal) -> None:
         journal.record_outcomes({"id-0": 1})
 
 
+@pytest.mark.long
 def test_write_to_locked_journal_times_out_and_is_retried(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ class TestHashChain:
         inputs = {"id-20": result[0][0], "id-21": result[0][3]}
         assert self.problems(journal, row_hashes | inputs) == {}
 
+    @pytest.mark.long
     def test_failed_commit_leaves_no_gap(self, journal, tmp_path):
         async def run() -> list[Any]:
             writer = JournalWriter(journal)

@@ -64,6 +64,7 @@ def metrics() -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_card_states_the_least_rows_of_groups_and_of_error_slices(make_version, tmp_path) -> None:
     """Those of a tree are evaluated on half of the entities, so with fewer rows."""
     card = card_data.collect_card_data(make_version())
@@ -74,6 +75,7 @@ def test_card_states_the_least_rows_of_groups_and_of_error_slices(make_version, 
     assert missing_facts(error_slices, 12) == []
 
 
+@pytest.mark.long
 def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, tmp_path) -> None:
     card = card_data.collect_card_data(make_version())
     at_capacity = [{**VALUE["policies"][0], "kind": "model at capacity"}, *VALUE["policies"][1:]]
@@ -145,6 +147,7 @@ def find_paragraphs(evidence: dict[str, Any], name: str) -> list[str]:
     return re.findall(r'<p class="words">(.*?)</p>', section.html, re.DOTALL)
 
 
+@pytest.mark.long
 def test_card_fills_every_section_from_evidence(make_version, tmp_path):
     path = model_card.write(
         card_data.collect_card_data(make_version(), make_decision()),
@@ -372,6 +375,7 @@ def test_build_updates_card_with_gate_decision(built_project):
     assert path.stat().st_size < 1_500_000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("row", "stated"),
     [

@@ -366,6 +366,7 @@ def test_late_outcomes_are_used_and_unmatched_ones_ignored(
     assert journal.record_outcomes({"500": 0}) == {"recorded": 0, "repeated": 1}
 
 
+@pytest.mark.long
 def test_predictions_made_before_clock_change_are_included(
     journal: Journal, contract: Contract, make_frame: Callable[..., pd.DataFrame]
 ) -> None:

@@ -442,6 +442,7 @@ def test_many_outcomes_are_sampled(
     assert sample.feature_drift.equals(complete.feature_drift)  # drift is of all rows
 
 
+@pytest.mark.long
 def test_drop_in_slice_is_found_when_overall_metric_is_stable(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -628,6 +629,7 @@ def test_contradictory_outcomes_of_one_key_are_excluded(
     )
 
 
+@pytest.mark.long
 def test_rows_without_entity_count_separately(
     evaluate_and_find: Callable, batch: pd.DataFrame
 ) -> None:
@@ -675,6 +677,7 @@ def test_group_whose_share_explains_missing_values_is_named(
     assert find_missing_rate_cause("noise", reference, random, contract) is None
 
 
+@pytest.mark.long
 def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
@@ -732,6 +735,7 @@ def test_lost_ranking_leads_to_retrain(
     )
 
 
+@pytest.mark.long
 def test_repeated_rows_do_not_narrow_intervals(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
@@ -1142,6 +1146,7 @@ def test_evidently_report_is_linked_with_its_size(
     assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
 
 
+@pytest.mark.long
 def test_failed_evidently_report_is_reported_without_a_link(
     reference: pd.DataFrame,
     batch: pd.DataFrame,

@@ -125,6 +125,7 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     assert evaluation_tables.collect_run_metrics([sample])["sampled_from"] == 1000
 
 
+@pytest.mark.long
 def test_drift_in_folder_is_found_in_sample(of_folder, write_folder, make_frame, monkeypatch):
     rows = make_frame(seed=12, entities=1000, years=(4,))
     rows["size"] = rows["size"] / 3

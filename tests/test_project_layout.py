@@ -71,6 +71,7 @@ def test_vendor_packages_are_imported_in_their_package_only(trees):
     assert {path: names for path, names in strangers.items() if names} == {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vendor", MODULES)
 def test_pycaret_and_ploomber_are_imported_in_one_module_each(vendor, trees):
     assert [path for path, tree in trees.items() if vendor in imported(tree)] == [MODULES[vendor]]

@@ -113,6 +113,7 @@ def champions(root: Path, *numbers: int) -> None:
 # The history
 
 
+@pytest.mark.long
 def test_history_entry_records_action_user_reason_and_evidence(
     root: Path, verified_versions: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.M
     assert missing_facts(reason, "Good", 0, 1) == []
 
 
+@pytest.mark.long
 def test_what_a_promotion_does_not_exclude_precedes_a_reason(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +247,7 @@ def test_long_entry_is_stored_completely(root: Path) -> None:
 CHANGE_TEXT = "update params set value = '{}' where key like 'text.' || (select substr(value, 1, 64) from params where key = 'entry.000002') || '%'"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "places"),
     [
@@ -357,6 +360,7 @@ def test_concurrent_writers_are_serialized(root: Path) -> None:
     assert history.find_integrity_errors(root) == []
 
 
+@pytest.mark.long
 def test_concurrent_clients_leave_no_address_in_the_environment(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,7 @@ def test_pickle_of_other_modelbook_version_is_explained(first: ModelVersion) -> 
         raise ModuleNotFoundError("no module", name="another")
 
 
+@pytest.mark.long
 def test_store_being_created_by_another_process_is_awaited(root: Path, tmp_path: Path) -> None:
     tmp_path = tmp_path / "other"
     path, results = store.database_path(tmp_path), []
@@ -465,6 +466,7 @@ def test_version_numbers_increase_and_unknown_version_raises(
         versions.get_version(store_root, BOOK, 77)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("column", "change"), [("probability", 1e-12), ("prediction", 1), ("probability", np.nan)]
 )
@@ -682,6 +684,7 @@ def write_version(folder: Path, contents: dict[str, Any], contract: Contract) ->
     return ModelVersion(BOOK, 1, {}, folder)
 
 
+@pytest.mark.long
 def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:

@@ -432,6 +432,7 @@ def test_each_panel_of_rows_has_labels_on_narrow_screens() -> None:
     assert float(height) / rows.shape[0] > 72 * 0.3, "rows overlap"
 
 
+@pytest.mark.long
 def test_cells_of_heat_map_have_texts_only_where_they_fit() -> None:
     def cells(n: int) -> list[str]:
         names = [f"column {i}" for i in range(n)]
@@ -758,6 +759,7 @@ def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
 # Pages
 
 
+@pytest.mark.long
 def test_page_begins_with_verdict_and_ends_with_run_facts(tmp_path: Path) -> None:
     html = published(tmp_path, new_markdown_cell("## Who & what?"), concluding(verdict()))
     head, foot = html.split("<main")[0], html.split("<footer")[1]

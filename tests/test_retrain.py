@@ -301,6 +301,7 @@ def test_invalid_options_raise_before_building(
     assert project.built == []
 
 
+@pytest.mark.long
 def test_without_time_column_batches_are_the_new_rows(
     project: RetrainProject, make_frame: Callable[..., pd.DataFrame]
 ) -> None:
@@ -365,6 +366,7 @@ def test_added_batch_rows_persist_without_duplicates(short: RetrainProject) -> N
     assert (result.as_of, len(pd.read_parquet(short.root / short.values["table"]))) == (5, 1000)
 
 
+@pytest.mark.long
 def test_table_that_contains_batch_rows_replaces_combined_table(short: RetrainProject) -> None:
     short.retrain(batches=(short.batch(year(short, 4)),))
     corrected = short.table.assign(noise=0.5)
@@ -437,6 +439,7 @@ def run(*args: str) -> Any:
     return CliRunner().invoke(app, ["retrain", *args])
 
 
+@pytest.mark.long
 def test_retrain_command_prints_result_and_exit_code(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -276,6 +276,7 @@ class TestRecordRun:
         assert "me:***@host/db" in run.command
         assert run.stages["monitor"].message == "no access with ***"
 
+    @pytest.mark.long
     def test_killed_recording_leaves_no_folder(self, project):
         (project / "models/tiny/monitor.json").unlink()
         os.mkfifo(project / "models/tiny/monitor.json")  # reading it blocks
@@ -578,6 +579,7 @@ def on_terminal(root, columns, *args):
 
 
 class TestCommands:
+    @pytest.mark.long
     def test_runs_command_without_terminal_prints_full_table(self, project):
         write_run(project, start_time=1_700_000_000)
         long = [
@@ -609,6 +611,7 @@ class TestCommands:
         assert "run.json" in rows[2]
         assert rows[0].index("ok") == rows[1].index("failed at")  # columns are aligned
 
+    @pytest.mark.long
     def test_runs_command_prints_utc(self, project):
         write_run(project, start_time=1_700_000_000)
         assert " 2023-11-14 22:13 " in modelbook(project, "runs", TZ="Asia/Tokyo").stdout
@@ -624,6 +627,7 @@ class TestCommands:
         assert [run["number"] for run in result] == [3, 2]
         assert modelbook(project, "runs", "--limit", "0").returncode == 2
 
+    @pytest.mark.long
     def test_runs_table_wraps_to_terminal_width(self, project):
         write_run(project, command=["ploomber", "build", "--env--families", "[lr] nb"])
         result = on_terminal(project, 110, "runs")
@@ -634,6 +638,7 @@ class TestCommands:
             result.split()
         )
 
+    @pytest.mark.long
     def test_narrow_terminal_omits_columns_with_a_note(self, project):
         write_run(project)
         result = on_terminal(project, 60, "runs")
@@ -661,10 +666,12 @@ class TestCommands:
             == result.stdout
         )
 
+    @pytest.mark.long
     def test_diff_command_reports_no_differences(self, project):
         write_run(project)
         assert modelbook(project, "diff", "last", "1").stdout.endswith("\nNothing differs.\n")
 
+    @pytest.mark.long
     def test_diff_command_prints_json(self, project):
         write_run(project)
         write_receipts(project, folds=10)

@@ -256,6 +256,7 @@ class IdentityCalibrator:
     """Stands for a calibration of a single model."""
 
 
+@pytest.mark.long
 def test_values_of_calibrated_model_are_named_as_those_before_calibration(
     binary_case: Case,
 ) -> None:

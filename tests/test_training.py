@@ -704,6 +704,7 @@ def test_failing_family_is_recorded_with_reason(comparison_of_three: dict[str, A
     assert "roc_auc_mean" not in result.to_row()
 
 
+@pytest.mark.long
 def test_equal_seeds_give_equal_scores_regardless_of_index(
     linear_candidate: Candidate, train: pd.DataFrame, contract: Contract
 ) -> None:
@@ -1529,6 +1530,7 @@ def test_regression_gain_is_relative_to_rmse() -> None:
     assert {50.0, 0.5} & set(numbers(text))
 
 
+@pytest.mark.long
 def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     final_results: dict[str, Any], experiment: Experiment, contract: Contract, holdout: pd.DataFrame
 ) -> None:
