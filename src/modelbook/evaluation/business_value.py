@@ -135,15 +135,15 @@ def _describe_mix(
         return {}
     described = {name: mix[name] for name in ("column", "share")}
     described |= {"label": contract.label(mix["column"]), "rows_share": rows_share}
-    known = scored.select(~is_missing)
-    if rows_share < mix["share"] or not known.has_enough_entities():
+    known_rows = scored.select(~is_missing)
+    if rows_share < mix["share"] or not known_rows.has_enough_entities():
         return described
     ranking = _score_by_feature(task, rows[~is_missing], feature_ranking)
-    decisions = list_decisions(task, costs, known, threshold, None, limit, ranking, constants)
-    policies = compare_policies(costs, known, decisions, **bootstrap)
+    decisions = list_decisions(task, costs, known_rows, threshold, None, limit, ranking, constants)
+    policies = compare_policies(costs, known_rows, decisions, **bootstrap)
     return described | {
         "known": {
-            "rows": len(known),
+            "rows": len(known_rows),
             "baseline": _find_cheapest_constant(policies),
             "policies": _to_records(policies),
         }

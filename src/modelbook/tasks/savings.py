@@ -193,8 +193,8 @@ def list_known_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
 
     Empty if the rows of the value are like recent ones, and for versions of 1.0.0.
     """
-    known = value.get("mix", {}).get("known")
-    return list_savings(value | known) if known else []
+    value_on_known_rows = value.get("mix", {}).get("known")
+    return list_savings(value | value_on_known_rows) if value_on_known_rows else []
 
 
 def _count_identified(
