@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from importlib.metadata import distributions as list_distributions
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
+from packaging.utils import canonicalize_name
 from pycaret.classification import ClassificationExperiment
 from pycaret.containers.models import classification as classification_models
 from pycaret.internal import distributions
 from pycaret.internal.pipeline import Pipeline
 from pycaret.utils import _show_versions
+from pycaret.utils._dependencies import _check_soft_dependencies
 from pycaret.utils.generic import np_list_arange
+from skbase.utils.dependencies import _dependencies as skbase_dependencies
 from sklearn.model_selection import KFold
 
 from modelbook.training import pycaret
+from modelbook.training.installed_packages import list_versions
 
 CLASSES = pycaret.EXPERIMENT_CLASSES
 Rows = pd.DataFrame
@@ -53,6 +61,31 @@ def test_setup_does_not_log_versions_of_packages(
     assert logged == []
     ClassificationExperiment()._check_environment()
     assert logged == [1]
+
+
+def test_versions_of_packages_are_those_of_their_metadata() -> None:
+    """skbase, which PyCaret's import calls, looks them up by ``list_versions``."""
+    assert skbase_dependencies._get_installed_packages_private is list_versions
+    assert list_versions()["scikit-learn"] == version("scikit-learn")
+    names = {canonicalize_name(package.name) for package in list_distributions()}
+    assert list_versions().keys() == names
+    assert not _check_soft_dependencies("scikit-learn>1000", severity="none")
+
+
+def test_importable_version_of_a_package_comes_first_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, name in (
+        ("first", "some_thing-2.0.dist-info"),
+        ("second", "Some.Thing-1.0.egg-info"),
+    ):
+        (tmp_path / folder / name).mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
+    list_versions.cache_clear()
+    try:
+        assert list_versions() == {"some-thing": "2.0"}
+    finally:
+        list_versions.cache_clear()
 
 
 def test_numbers_of_search_spaces_are_rounded_once(experiment: Any) -> None:

@@ -6,6 +6,7 @@ model that was fitted on the others; a plot of test rows shows the last fold.
 
 ``tests/test_pycaret.py`` tests each assumption about private attributes.
 """
+# ruff: noqa: E402  imports after a call
 
 from __future__ import annotations
 
@@ -20,6 +21,15 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 from optuna.distributions import BaseDistribution
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+
+from modelbook.formatting import html_table
+from modelbook.tasks.base import PyCaretMetric
+from modelbook.training.installed_packages import use_folder_names
+
+use_folder_names()  # before the imports of PyCaret, which request versions
+
 from pycaret.classification import ClassificationExperiment
 from pycaret.containers.models import classification as classification_models
 from pycaret.containers.models import regression as regression_models
@@ -27,11 +37,6 @@ from pycaret.internal.distributions import Distribution, IntUniformDistribution,
 from pycaret.internal.pipeline import Pipeline as PyCaretPipeline
 from pycaret.regression import RegressionExperiment
 from pycaret.utils.generic import np_list_arange
-from sklearn.base import clone
-from sklearn.pipeline import Pipeline
-
-from modelbook.formatting import html_table
-from modelbook.tasks.base import PyCaretMetric
 
 RESAMPLING_STEP = "balance"  # PyCaret's name of the step that resamples classes
 TEST_PLOTS = frozenset(
