@@ -30,6 +30,7 @@ from modelbook.ab.bounded_losses import bound_difference, estimate_differences
 from modelbook.config import Deploy, Monitor
 from modelbook.contract import Contract
 from modelbook.dataset.holdout_independence import find_undeclared_entities, measure_independence
+from modelbook.evaluation.business_value import compare_policies, list_decisions
 from modelbook.evaluation.conformal import compute_nonconformity_quantile
 from modelbook.evaluation.fairness import measure_fairness_gaps
 from modelbook.evaluation.metrics_ci import (
@@ -37,12 +38,14 @@ from modelbook.evaluation.metrics_ci import (
     compute_metric_with_ci,
     compute_paired_difference,
 )
+from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
 from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
 from modelbook.tasks.binary import Binary, make_threshold_metrics
+from modelbook.tasks.cost_matrix import CostMatrix
 from modelbook.tasks.intervals import read_gap, subtract
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
@@ -579,6 +582,35 @@ def measure_gain_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
     )
 
 
+def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
+    """Coverage of the saving at capacity, of rows that are weighted to the mix of recent ones."""
+    rng, n_covered, n_with_ci = np.random.default_rng(seed), 0, 0
+    task, costs = Binary(make_contract(2)), CostMatrix(4, 1)
+
+    def measure(n: int, rate: float, share: float, resamples: int) -> tuple[float, float, float]:
+        """Saving and interval; rows lack x at a rate, and in recent ones at ``share``."""
+        lacks_x = rng.random(n) < rate
+        probability = 1 / (1 + np.exp(1.2 + 0.8 * lacks_x - (0.5 + ~lacks_x) * rng.normal(size=n)))
+        outcome = (rng.random(n) < probability).astype(int)
+        scored = ScoredRows.from_arrays(outcome, probability, np.arange(n))
+        rows = pd.DataFrame({"x": np.where(lacks_x, np.nan, 1.0)})
+        _, weights = weight_rows(task.contract, scored, rows, {"column": "x", "share": share})
+        options = {"weights": weights}
+        decisions = list_decisions(task, costs, scored, 0.2, None, 0.2, **options)
+        policies = compare_policies(
+            costs, scored, decisions, **options, resamples=resamples, seed=0
+        )
+        return tuple(policies.loc[0, ["saving", "saving_low", "saving_high"]])
+
+    truth, _, _ = measure(400_000, 0.1, 0.1, 0)
+    for _ in range(repeats):
+        _, low, high = measure(n_rows, 0.5, 0.1, RESAMPLES)
+        n_with_ci += bool(np.isfinite(low))
+        n_covered += bool(low <= truth <= high)
+    case = f"95% CI of the saving at capacity, {n_rows} rows weighted to a recent mix"
+    return Rate(case, n_covered, n_with_ci, 0.93, True)
+
+
 def draw_calibrated(rng: np.random.Generator, n_rows: int) -> ScoredRows:
     probability = 1 / (1 + np.exp(1.2 - rng.normal(size=n_rows)))
     outcome = (rng.random(n_rows) < probability).astype(int)
@@ -774,6 +806,7 @@ def list_cases() -> list[Case]:
         ),
         *(partial(measure_quantile_coverage, name, n) for name in QUANTILES for n in (20, 60)),
         *(partial(measure_gain_coverage, n_rows) for n_rows in (100, 400)),
+        *(partial(measure_saving_coverage, n_rows) for n_rows in (200, 1000)),
         *(partial(measure_difference_coverage, n_rows) for n_rows in (100, 300)),
         partial(measure_inferior_model_rate, 300),
         *(

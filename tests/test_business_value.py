@@ -158,11 +158,11 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
     assert value["mix"]["rows_share"] == pytest.approx(1 / 3)
+    assert (period.span, value["mix"]["is_weighted"]) == ("2 to 4", True)
     assert "noise" not in task.describe_worth({**value, "mix": {}})
-    # Versions of 1.0.0, and few entities, have no value on the rows where it is known.
-    unmeasured = value | {"mix": {**value["mix"]}}
-    del unmeasured["mix"]["known"]
-    assert not missing_facts(task.describe_worth(unmeasured), "noise", "33%", "0%")
+    unweighted = value | {"mix": {**value["mix"], "is_weighted": False}}
+    for each in (value, unweighted):
+        assert not missing_facts(task.describe_worth(each), "noise", "33%", "0%")
     sides = ("version 2", scored, 0.2), ("version 1", scored, 0.2)
     recent = holdout[holdout["year"] > 1].sample(300, replace=True, random_state=1)
     compared = business_value.compare_versions(
@@ -170,52 +170,65 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     )
     assert compared["mix"] == {}
     again = business_value.compare_versions(
-        task, COSTS, unmeasured, *sides, holdout,
+        task, COSTS, unweighted, *sides, holdout,
         min_rows=50, resamples=params.resamples, seed=params.seed,
     )  # fmt: skip
     assert again["mix"] == value["mix"]
 
 
 @pytest.mark.parametrize("capacity", [100, None])
-def test_the_saving_is_also_measured_on_rows_like_recent_ones(task, capacity):
+def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
     name = task.contract.numeric_features[-1]
     rows = pd.DataFrame({feature: np.zeros(400) for feature in task.contract.feature_names})
     # The feature is good where it is known, so that the model saves less there.
-    is_known = np.arange(400) >= 150
+    is_known = np.arange(400) >= 200
     rows[name] = np.where(is_known, SCORE + RANDOM.normal(size=400) / 9, np.nan)
-    ranking = FeatureRanking(name, True, 0.0)
-    period = business_value.Period(1000, "year", "members", {"column": name, "share": 0.02})
+    options: Any = {"feature_ranking": FeatureRanking(name, True, 0.0)}
     params = config.validate("finalize", {"capacity": capacity, "resamples": 100})
-    value = business_value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, period, params, feature_ranking=ranking
+
+    def measure(mix: dict[str, Any], n_copies: int) -> dict[str, Any]:
+        """The value with copies of the rows in which the feature is known."""
+        positions = np.concatenate([np.arange(400), *[np.arange(200, 400)] * (n_copies - 1)])
+        scored = ScoredRows.from_arrays(SCORED.outcome[positions], SCORE[positions], positions)
+        period = business_value.Period(1000, "year", "members", mix)
+        return business_value.measure_value(
+            task, COSTS, scored, 0.2, None, rows.iloc[positions], period, params, **options
+        )
+
+    # In recent rows it is missing in a fifth: each row with it stands for four of those without.
+    value, copied = measure({"column": name, "share": 0.2}, 1), measure({}, 4)
+    assert value["mix"]["is_weighted"]
+    for row, expected in zip(value["policies"], copied["policies"], strict=True):
+        # A row that is flagged, or not, stands for up to 1.6 rows.
+        assert row["share"] == pytest.approx(expected["share"], abs=0.005)
+        assert row["cost"] == pytest.approx(expected["cost"], abs=0.02)
+        assert row["true_positives"] == pytest.approx(expected["true_positives"], abs=0.005)
+    assert value["rate"] == pytest.approx(copied["rate"])
+    assert value["at_capacity"]["reached"] == pytest.approx(
+        copied["at_capacity"]["reached"], abs=0.01
     )
-    outcome, score = SCORED.outcome[is_known], SCORE[is_known]
-    share = 0.1 if capacity else np.mean(score >= 0.2)
-    chosen = [
-        business_value.flag_share(each, share) for each in (score, rows[name].to_numpy()[is_known])
-    ]
-    gained = 1000 * np.mean(outcome * chosen[0]) - 1000 * np.mean(outcome * chosen[1])
-    [saving, _] = savings.list_known_savings(value)
-    assert value["mix"]["known"]["rows"] == 250
-    assert saving["saving"] == pytest.approx(5 * gained, abs=1)  # 4 + 1 for each
-    assert saving["identified"] == round(gained)
-    assert saving["low"] < saving["saving"] < saving["high"]
-    assert saving["saving"] < savings.list_savings(value)[0]["saving"]
-    saved = business_value.make_key_numbers(value)[-1]
-    for text in (task.describe_worth(value), saved["context"]):
-        assert not missing_facts(text, "98%", f"{saving['saving']:.0f}", "95% CI")
-    assert not missing_facts(task.describe_worth(value), 250, f"{round(gained)} more members")
-    # Where it is missing more often than in the holdout, these rows are not like recent ones.
-    period.mix["share"] = 0.8
-    value = business_value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, period, params, feature_ranking=ranking
+    model, unweighted = (
+        each["policies"][0] for each in (value, measure({"column": name, "share": 0.5}, 1))
     )
-    assert "known" not in value["mix"]
-    assert not missing_facts(task.describe_worth(value), "80%", "38%")
+    assert model["saving_low"] < model["saving"] < model["saving_high"]
+    assert model["cost"] != pytest.approx(unweighted["cost"], abs=0.001)
+    assert not missing_facts(task.describe_worth(value), 400, "20%", "50%")
+
+
+def test_value_is_not_weighted_by_a_stratum_of_few_entities(task):
+    name = task.contract.numeric_features[-1]
+    rows = pd.DataFrame({feature: np.zeros(400) for feature in task.contract.feature_names})
+    rows[name] = np.where(np.arange(400) < 15, np.nan, 1.0)
+    period = business_value.Period(1000, "year", "members", {"column": name, "share": 0.8})
+    params = config.validate("finalize", {"resamples": 100})
+    value = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
+    assert not value["mix"]["is_weighted"]
+    assert value["rate"] == SCORED.outcome.mean()
+    assert not missing_facts(task.describe_worth(value), "80%", "4%", "differ")
 
 
 @pytest.mark.parametrize("make_contract", [make_regression_contract, make_multiclass_contract])
-def test_the_saving_on_rows_like_recent_ones_of_other_tasks(make_contract) -> None:
+def test_value_of_rows_with_the_mix_of_recent_ones_of_other_tasks(make_contract) -> None:
     task = tasks.get_task(make_contract())
     outcome: Any = RANDOM.normal(10, 3, size=100)
     score: Any = outcome + RANDOM.normal(size=100)
@@ -230,10 +243,11 @@ def test_the_saving_on_rows_like_recent_ones_of_other_tasks(make_contract) -> No
     period = business_value.Period(1000, "year", "rows", {"column": name, "share": 0.0})
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, costs, scored, None, None, rows, period, params)
-    [saving] = savings.list_known_savings(value)
-    assert (value["mix"]["known"]["rows"], saving["identified"]) == (60, None)
-    assert saving["low"] < saving["saving"] < saving["high"]
-    assert not missing_facts(task.describe_worth(value), "60", "100%", f"{saving['saving']:,.0f}")
+    model = value["policies"][0]
+    row_costs = costs.compute_row_costs(outcome, task.decide(scored.score, None))
+    assert model["cost"] == pytest.approx(row_costs[40:].mean())  # none without the feature
+    assert model["saving_low"] < model["saving"] < model["saving_high"]
+    assert not missing_facts(task.describe_worth(value), "100", "40%", "0%")
 
 
 def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(task):

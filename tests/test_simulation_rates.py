@@ -27,6 +27,7 @@ def test_intervals_cover_nominally_and_few_entities_have_none(truth: ModuleType)
         truth.measure_rmse_coverage(40, 200, errors="exponential", has_equal_sizes=False),
         truth.measure_multiclass_coverage(100), truth.measure_precision_coverage(1.8, 100), truth.measure_quantile_coverage("median_absolute_error", 60, 200),
         truth.measure_difference_coverage(100, 100), truth.measure_gain_coverage(100, 100),
+        truth.measure_saving_coverage(200, 100),
         truth.measure_prediction_interval_coverage(20, 400),
     ):  # fmt: skip
         assert rate.n_runs > 40

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import pandas as pd
 from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
+from modelbook.evaluation.row_mix import find_mix_difference, weight_rows
 from modelbook.evaluation.single_feature import FeatureRanking
-from modelbook.formatting import KeyNumber, join_bounds, key_number
+from modelbook.formatting import KeyNumber, key_number
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metrics import safe_divide, weighted_mean
@@ -29,7 +29,6 @@ from modelbook.tasks.savings import (
     MODEL,
     SIMPLE,
     describe_alternative,
-    list_known_savings,
     list_savings,
     name_policy,
     project_policies,
@@ -45,10 +44,10 @@ from modelbook.tasks.scored_rows import (
 )
 
 ALTERNATIVES = (SIMPLE, FEATURE)
-MIX_DIFFERENCE = 0.05  # smallest difference of class shares that is stated
 RECENT_PERIODS = 3  # a period has their median number of rows
 POLICY_COLUMNS = ["policy", "kind", "share", "true_positives", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
+TOLERANCE = 1e-9  # of shares that are sums of weights
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # rows of a table of gains
 
@@ -68,13 +67,16 @@ class Period:
     mix : dict
         ``column`` and ``share``: the feature whose missing values differ most between the holdout
         and the latest periods, and the share of their rows in which it is missing; empty if that
-        differs by less than ``MIX_DIFFERENCE``.
+        differs little, see ``find_mix_difference``.
+    span : str
+        The first and the last of the latest periods; empty without a time column.
     """
 
     rows: int
     label: str
     noun: str
     mix: dict[str, Any] = field(default_factory=dict)
+    span: str = ""
 
 
 def describe_period(
@@ -83,71 +85,18 @@ def describe_period(
     """Describe a recent period: of the rows of a model, and of the batches that came later."""
     rows = pd.concat([train, holdout])
     latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
-    n_rows, mix = len(latest), {}
+    n_rows, mix, span = len(latest), {}, ""
     if contract.time:
         rows = pd.concat([rows, batches])
         counts = rows[contract.time].value_counts().sort_index().tail(RECENT_PERIODS)
         n_rows = round(counts.median())
-        mix = _find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
+        span = " to ".join(
+            dict.fromkeys(str(time).removesuffix(" 00:00:00") for time in counts.index[[0, -1]])
+        )
+        mix = find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
     noun = contract.entity_label_plural if has_one_row_each else "rows"
-    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix)
-
-
-def _find_mix_difference(
-    contract: Contract, holdout: pd.DataFrame, recent: pd.DataFrame
-) -> dict[str, Any]:
-    """Find the feature whose share of missing values differs most; see ``Period.mix``."""
-    share = contract.select_features(recent).isna().mean()
-    difference = (contract.select_features(holdout).isna().mean() - share).abs()
-    if not difference.max() >= MIX_DIFFERENCE:
-        return {}
-    return {"column": difference.idxmax(), "share": float(share[difference.idxmax()])}
-
-
-def _describe_mix(
-    task: Task,
-    costs: DecisionCosts,
-    scored: ScoredRows,
-    threshold: float | None,
-    rows: pd.DataFrame,
-    mix: dict[str, Any],
-    limit: float | None,
-    feature_ranking: FeatureRanking | None,
-    constants: Mapping[str, Any] | None,
-    **bootstrap: int,
-) -> dict[str, Any]:
-    """Describe how the scored rows differ from recent ones; empty if they do not.
-
-    Returns
-    -------
-    dict
-        ``Period.mix``; the column's ``label``; ``rows_share``, the share of these rows in which it
-        is missing; and ``known``, if that is more than in recent rows: the number of ``rows`` in
-        which it is known, and the ``policies`` and the ``baseline`` on them.
-    """
-    if not mix:
-        return {}
-    contract = task.contract
-    is_missing = contract.select_features(rows)[mix["column"]].isna().to_numpy()
-    rows_share = float(is_missing.mean())
-    if not abs(rows_share - mix["share"]) >= MIX_DIFFERENCE:
-        return {}
-    described = {name: mix[name] for name in ("column", "share")}
-    described |= {"label": contract.label(mix["column"]), "rows_share": rows_share}
-    known_rows = scored.select(~is_missing)
-    if rows_share < mix["share"] or not known_rows.has_enough_entities():
-        return described
-    ranking = _score_by_feature(task, rows[~is_missing], feature_ranking)
-    decisions = list_decisions(task, costs, known_rows, threshold, None, limit, ranking, constants)
-    policies = compare_policies(costs, known_rows, decisions, **bootstrap)
-    return described | {
-        "known": {
-            "rows": len(known_rows),
-            "baseline": _find_cheapest_constant(policies),
-            "policies": _to_records(policies),
-        }
-    }
+    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix, span)
 
 
 def measure_value(
@@ -165,6 +114,8 @@ def measure_value(
 ) -> dict[str, Any]:
     """Measure what the model is worth on labelled rows, as plain data for receipts and pages.
 
+    Rows of another mix than recent ones are weighted, see ``weight_rows``.
+
     Parameters
     ----------
     constants : mapping, optional
@@ -179,34 +130,24 @@ def measure_value(
     limit = None
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
-    capacity = _share_acted_on(task, costs, scored, threshold, limit)
+    mix, weights = weight_rows(task.contract, scored, rows, period.mix)
+    capacity = _share_acted_on(task, costs, scored, threshold, limit, weights)
     ranking = _score_by_feature(task, rows, feature_ranking)
     if constants is None:
         constants = costs.constant_decisions(scored.outcome)
     decisions = list_decisions(
-        task, costs, scored, threshold, simple_model, limit, ranking, constants
+        task, costs, scored, threshold, simple_model, limit, ranking, constants, weights
     )
-    policies = compare_policies(costs, scored, decisions, **bootstrap)
+    policies = compare_policies(costs, scored, decisions, weights, **bootstrap)
     return {
         "task": task.name,
         "costs": costs.parameters(),
         **_describe_units(task.contract, period, params),
-        "mix": _describe_mix(
-            task,
-            costs,
-            scored,
-            threshold,
-            rows,
-            period.mix,
-            limit,
-            feature_ranking,
-            constants,
-            **bootstrap,
-        ),
+        "mix": mix,
         "rows": len(scored),
         "threshold": threshold,
-        "decision_threshold": _get_decision_threshold(scored, threshold, limit),
-        "rate": float(scored.outcome.mean()) if capacity is not None else None,
+        "decision_threshold": _get_decision_threshold(scored, threshold, limit, weights),
+        "rate": _compute_mean(scored.outcome, weights) if capacity is not None else None,
         "capacity": capacity,
         "capacity_is_set": limit is not None,
         "limit": limit,
@@ -215,7 +156,12 @@ def measure_value(
         "baseline": _find_cheapest_constant(policies),
         "policies": _to_records(policies),
         **_measure_gains(
-            scored, _read_amounts(task.contract, rows, params.amount), capacity, period, bootstrap
+            scored,
+            _read_amounts(task.contract, rows, params.amount),
+            capacity,
+            period,
+            weights,
+            bootstrap,
         ),
     }
 
@@ -225,12 +171,13 @@ def _measure_gains(
     amounts: np.ndarray | None,
     capacity: float | None,
     period: Period,
+    weights: np.ndarray,
     bootstrap: dict[str, int],
 ) -> dict[str, Any]:
     """What is reached by share of the rows, and at capacity; empty where no rows are flagged."""
     if capacity is None:
         return {"at_capacity": {}, "gains": {}}
-    table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], **bootstrap).round(4)
+    table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], weights, **bootstrap).round(4)
     flagged = {"flagged": round(capacity * period.rows)}
     return {
         "at_capacity": table.iloc[-1].to_dict() | flagged,
@@ -244,6 +191,7 @@ def _describe_units(contract: Contract, period: Period, params: Finalize) -> dic
         "unit": "" if params.currency == NONE else params.currency,
         "period_rows": period.rows,
         "period": period.label,
+        "period_span": period.span,
         "noun": period.noun,
         "target": contract.label(contract.target),
         "amount": "" if params.amount == NONE else contract.label(params.amount),
@@ -254,6 +202,7 @@ def compare_policies(
     costs: DecisionCosts,
     scored: ScoredRows,
     decisions: Iterable[tuple[str, str, Any]],
+    weights: np.ndarray | None = None,
     *,
     resamples: int,
     seed: int,
@@ -267,6 +216,8 @@ def compare_policies(
     ----------
     decisions : iterable
         Name, kind and decisions of each policy, from ``list_decisions``.
+    weights : ndarray, optional
+        Of the rows, from ``weight_rows``; by default 1.
 
     Returns
     -------
@@ -276,6 +227,7 @@ def compare_policies(
         none; ``lead`` is what the first policy saves against a simple model or a single feature,
         None for other policies.
     """
+    weights = np.ones(len(scored)) if weights is None else weights
     options = {"resamples": resamples, "seed": seed}
     policies = [
         (name, kind, decision, costs.compute_row_costs(scored.outcome, decision))
@@ -283,31 +235,43 @@ def compare_policies(
     ]
     model_costs = policies[0][3]
     constants = [policy for policy in policies if policy[1] == CONSTANT]
-    baseline_name, _, _, baseline_costs = min(constants, key=lambda policy: policy[3].mean())
+    baseline_name, _, _, baseline_costs = min(
+        constants, key=lambda policy: _compute_mean(policy[3], weights)
+    )
     rows = []
     for name, kind, decision, row_costs in policies:
         share = true_positives = None
         if costs.flags_rows:
-            share = float(np.mean(decision))
-            true_positives = float(np.mean(decision * (scored.outcome == 1)))
+            share = _compute_mean(decision, weights)
+            true_positives = _compute_mean(decision * (scored.outcome == 1), weights)
         saving: tuple[float, ...] = (0.0, 0.0, 0.0)
         if name != baseline_name:
             saving = _compute_mean_with_ci(
-                baseline_costs - row_costs, scored, DIFFERENCE, **options
+                baseline_costs - row_costs, scored, DIFFERENCE, weights, **options
             )
         lead: tuple[float | None, ...] = (None, None, None)
         if kind in ALTERNATIVES:
-            lead = _compute_mean_with_ci(row_costs - model_costs, scored, DIFFERENCE, **options)
-        cost = _compute_mean_with_ci(row_costs, scored, IDENTITY, **options)
+            lead = _compute_mean_with_ci(
+                row_costs - model_costs, scored, DIFFERENCE, weights, **options
+            )
+        cost = _compute_mean_with_ci(row_costs, scored, IDENTITY, weights, **options)
         rows.append((name, kind, share, true_positives, *cost, *saving, *lead))
     return pd.DataFrame(rows, columns=POLICY_COLUMNS)
 
 
 def _compute_mean_with_ci(
-    values: np.ndarray, scored: ScoredRows, scale: Scale, **options: int
+    values: np.ndarray, scored: ScoredRows, scale: Scale, weights: np.ndarray, **options: int
 ) -> tuple[float, ...]:
-    mean = partial(weighted_mean, values)
-    return float(mean(np.ones(len(values)))), *jackknife_ci(mean, scored, scale, **options)
+    def compute_mean(counts: np.ndarray) -> Any:
+        return weighted_mean(values, counts * weights)
+
+    interval = jackknife_ci(compute_mean, scored, scale, **options)
+    return _compute_mean(values, weights), *interval
+
+
+def _compute_mean(values: Any, weights: np.ndarray) -> float:
+    """Weighted mean of an array, or of a constant for all rows."""
+    return float(np.average(np.broadcast_to(values, len(weights)), weights=weights))
 
 
 def compare_versions(
@@ -343,30 +307,22 @@ def compare_versions(
     feature = value.get("feature_ranking")
     feature_ranking = FeatureRanking(**feature) if feature else None
     ranking = _score_by_feature(task, rows, feature_ranking)
-    candidate_policies = list(_make_version_policies(task, candidate, (MODEL, CAPACITY), limit))
+    mix, weights = weight_rows(task.contract, scored, rows, value.get("mix", {}))
+    candidate_policies = list(
+        _make_version_policies(task, candidate, (MODEL, CAPACITY), limit, weights)
+    )
     decisions = [
         *candidate_policies,
-        *_make_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit),
-        *_make_feature_policy(ranking, candidate_policies[0][2]),
+        *_make_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit, weights),
+        *_make_feature_policy(ranking, candidate_policies[0][2], weights),
         *_make_constant_policies(costs, scored, limit, value.get("constants")),
     ]
-    policies = compare_policies(costs, scored, decisions, resamples=resamples, seed=seed)
+    policies = compare_policies(costs, scored, decisions, weights, resamples=resamples, seed=seed)
     return unchanged | {
         "policies": _to_records(policies),
         "baseline": _find_cheapest_constant(policies),
         "rows": len(scored),
-        "mix": _describe_mix(
-            task,
-            costs,
-            *candidate[1:],
-            rows,
-            value.get("mix", {}),
-            limit,
-            feature_ranking,
-            value.get("constants"),
-            resamples=resamples,
-            seed=seed,
-        ),
+        "mix": mix,
     }
 
 
@@ -379,6 +335,7 @@ def list_decisions(
     limit: float | None,
     feature_ranking: tuple[str, np.ndarray] | None = None,
     constants: Mapping[str, Any] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Iterator[tuple[str, str, Any]]:
     """Name, kind and decisions of each policy, the model's policy first.
 
@@ -392,16 +349,19 @@ def list_decisions(
         Name and scores of the ranking by a single feature.
     constants : mapping, optional
         As for ``measure_value``.
+    weights : ndarray, optional
+        As for ``compare_policies``.
     """
+    weights = np.ones(len(scored)) if weights is None else weights
     version = ("the model", scored, threshold)
-    policies = list(_make_version_policies(task, version, (MODEL, CAPACITY), limit))
+    policies = list(_make_version_policies(task, version, (MODEL, CAPACITY), limit, weights))
     yield from policies
-    share = float(policies[0][2].mean()) if costs.flags_rows else None
+    share = _compute_mean(policies[0][2], weights) if costs.flags_rows else None
     if simple_model is not None:
         name, simple = simple_model
         decision = task.decide(simple.score, threshold)
-        yield name, SIMPLE, decision if share is None else flag_share(simple.score, share)
-    yield from _make_feature_policy(feature_ranking, policies[0][2])
+        yield name, SIMPLE, decision if share is None else flag_share(simple.score, share, weights)
+    yield from _make_feature_policy(feature_ranking, policies[0][2], weights)
     yield from _make_constant_policies(costs, scored, limit, constants)
 
 
@@ -410,13 +370,14 @@ def _make_version_policies(
     version: tuple[str, ScoredRows, float | None],
     kinds: tuple[str, str],
     limit: float | None,
+    weights: np.ndarray,
 ) -> Iterator[tuple[str, str, Any]]:
     """Decisions of a version: at capacity, if that is less than it flags, and without a limit."""
     name, scored, threshold = version
     unlimited_kind, limited_kind = kinds
     decision = task.decide(scored.score, threshold)
-    if limit is not None and limit < decision.mean():
-        yield f"{name} at capacity", limited_kind, flag_share(scored.score, limit)
+    if limit is not None and limit < _compute_mean(decision, weights):
+        yield f"{name} at capacity", limited_kind, flag_share(scored.score, limit, weights)
     yield name, unlimited_kind, decision
 
 
@@ -430,11 +391,12 @@ def _score_by_feature(
 
 
 def _make_feature_policy(
-    ranking: tuple[str, np.ndarray] | None, decision: np.ndarray
+    ranking: tuple[str, np.ndarray] | None, decision: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[str, str, Any]]:
     """Flag as many rows as a decision of the model, by a single feature."""
     if ranking is not None:
-        yield ranking[0], FEATURE, flag_share(ranking[1], float(decision.mean()))
+        share = _compute_mean(decision, weights)
+        yield ranking[0], FEATURE, flag_share(ranking[1], share, weights)
 
 
 def _make_constant_policies(
@@ -468,12 +430,12 @@ def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
 
 
 def _get_decision_threshold(
-    scored: ScoredRows, threshold: float | None, limit: float | None
+    scored: ScoredRows, threshold: float | None, limit: float | None, weights: np.ndarray
 ) -> float | None:
     if limit is None or threshold is None:
         return threshold
-    last_flagged = max(round(limit * len(scored)), 1) - 1
-    return max(threshold, float(np.sort(scored.score)[::-1][last_flagged]))
+    flagged = scored.score[flag_share(scored.score, limit, weights)]
+    return max(threshold, float(flagged.min(initial=scored.score.max())))
 
 
 def _to_records(policies: pd.DataFrame) -> list[dict[str, Any]]:
@@ -514,7 +476,7 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
             "count",
             interval=None if low is None else (low, high),
             context=f"{f'{policy}, ' if policy else ''}compared with {reference['against']}"
-            f"{_describe_identified(value, reference)}{_describe_known(value)}",
+            f"{_describe_identified(value, reference)}",
             compared_with=champion,
         ),
     ]
@@ -527,20 +489,6 @@ def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
         return ""
     side = "more" if count >= 0 else "fewer"
     return f": {abs(count):,} {side} “{value['target']}” {value['noun']} identified"
-
-
-def _describe_known(value: dict[str, Any]) -> str:
-    """The saving on the rows that have what recent rows have; empty without them."""
-    if not (savings := list_known_savings(value)):
-        return ""
-    mix, saving = value["mix"], savings[0]
-    text = (
-        f"; where {mix['label']} is known, as in {1 - mix['share']:.0%} of recent rows: "
-        f"{saving['saving']:,.0f}"
-    )
-    if saving["low"] is None:
-        return text
-    return f"{text} (95% CI {join_bounds(*(f'{saving[end]:,.0f}' for end in ('low', 'high')))})"
 
 
 def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
@@ -572,7 +520,11 @@ def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
     table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
     table["policy"] = [name_policy(row, value) for row in value["policies"]]
     table = table.dropna(axis="columns", how="all")
-    names = {"share": "share flagged", "true_positives": "share identified", "low": "cost_low"}
+    names = {
+        "share": "share flagged",
+        "true_positives": "true positives, share of rows",
+        "low": "cost_low",
+    }
     names |= {"high": "cost_high"}
     return table.rename(columns=lambda name: str(names.get(name, name)).replace("_", " "))
 
@@ -586,10 +538,12 @@ def make_policy_caption(value: dict[str, Any]) -> str:
     return f"Expected cost and saving per row, in {unit}; savings are compared with {against}"
 
 
-def flag_share(score: np.ndarray, share: float) -> np.ndarray:
-    """Flag the rows with the highest scores; of equal scores, the first."""
+def flag_share(score: np.ndarray, share: float, weights: np.ndarray | None = None) -> np.ndarray:
+    """Flag the rows with the highest scores, up to a share; of equal scores, the first."""
+    order = np.argsort(-score, kind="stable")
+    shares = np.append(0.0, np.cumsum(np.ones(len(score)) if weights is None else weights[order]))
     flagged = np.zeros(len(score), dtype=bool)
-    flagged[np.argsort(-score, kind="stable")[: round(share * len(score))]] = True
+    flagged[order[: np.abs(shares / shares[-1] - share).argmin()]] = True
     return flagged
 
 
@@ -597,11 +551,14 @@ def compute_gains(
     scored: ScoredRows,
     amounts: np.ndarray | None,
     shares: Sequence[float],
+    weights: np.ndarray | None = None,
     *,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
     """What is reached when the rows with the highest scores are flagged, by their share.
+
+    ``weights`` are as for ``compare_policies``.
 
     Returns
     -------
@@ -614,9 +571,11 @@ def compute_gains(
     score, positive = scored.score[order], scored.outcome[order] == 1
     last_of_ties = np.append(np.diff(score) != 0, True)
     amount = np.ones(len(score)) if amounts is None else amounts[order]
+    row_weights = np.ones(len(score)) if weights is None else weights[order]
 
-    def curves(weight: np.ndarray) -> np.ndarray:
+    def curves(count: np.ndarray) -> np.ndarray:
         """Reached share, precision and reached amount by share, of one resample."""
+        weight = count * row_weights
         share, positives, total = (
             np.append(0.0, np.cumsum(weight * values)[last_of_ties])
             for values in (1.0, positive, amount)
@@ -633,12 +592,14 @@ def compute_gains(
 
     counts = bootstrap_counts(scored.entity, resamples, seed)[:, order]
     low, high = np.nanquantile(
-        np.array([curves(weight) for weight in counts]),
+        np.array([curves(count) for count in counts]),
         [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2],
         axis=0,
     )
     value = curves(np.ones(len(score)))
-    last_flagged = np.maximum(np.ceil(np.asarray(shares) * len(score)).astype(int) - 1, 0)
+    share_after = np.cumsum(row_weights) / row_weights.sum()
+    last_flagged = np.searchsorted(share_after, np.asarray(shares) - TOLERANCE)
+    last_flagged = np.minimum(last_flagged, len(score) - 1)
     table = pd.DataFrame({"share": shares, "threshold": score[last_flagged]})
     for i, name in enumerate(("reached", "precision", "amount")):
         if name != "amount" or amounts is not None:
@@ -651,8 +612,10 @@ def shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
     gains, capacity = value["gains"], value["capacity"]
     if not gains:
         return []
-    shares = {round(100 * share) for share in SHOWN_SHARES} | {find_gain_position(capacity) + 1}
-    rows = [{name: gains[name][share - 1] for name in gains} for share in sorted(shares)]
+    shares = [round(100 * share) for share in SHOWN_SHARES if abs(share - capacity) >= 0.005]
+    rows = [{name: gains[name][share - 1] for name in gains} for share in shares]
+    rows.append({name: value["at_capacity"][name] for name in gains})
+    rows.sort(key=lambda row: row["share"])
     return [
         row | {f"lift{end}": row[f"reached{end}"] / row["share"] for end in ("", "_low", "_high")}
         for row in rows
@@ -670,11 +633,12 @@ def _share_acted_on(
     scored: ScoredRows,
     threshold: float | None,
     limit: float | None,
+    weights: np.ndarray,
 ) -> float | None:
     """Share of the rows that the model flags within the limit; None if decisions flag no rows."""
     if not costs.flags_rows:
         return None
-    flagged_share = float(task.decide(scored.score, threshold).mean())
+    flagged_share = _compute_mean(task.decide(scored.score, threshold), weights)
     return flagged_share if limit is None else min(limit, flagged_share)
 
 

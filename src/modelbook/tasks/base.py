@@ -19,7 +19,7 @@ from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.performance_estimation import EstimatedMetric
-from modelbook.tasks.savings import SIMPLE, list_known_savings, list_savings, project_policies
+from modelbook.tasks.savings import SIMPLE, list_savings, project_policies
 from modelbook.tasks.scored_rows import ScoredRows
 
 if TYPE_CHECKING:
@@ -475,11 +475,7 @@ class Task(ABC):
     def describe_worth(self, value: dict[str, Any]) -> str:
         """Describe the savings of the model, from ``business_value.measure_value``."""
         [sentence] = self._render_shared(
-            "worth",
-            value=value,
-            model=project_policies(value)[0],
-            savings=list_savings(value),
-            known_savings=list_known_savings(value),
+            "worth", value=value, model=project_policies(value)[0], savings=list_savings(value)
         )
         return sentence
 

@@ -188,15 +188,6 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def list_known_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """List the savings on the rows in which the feature of ``mix`` is known.
-
-    Empty if the rows of the value are like recent ones, and for versions of 1.0.0.
-    """
-    value_on_known_rows = value.get("mix", {}).get("known")
-    return list_savings(value | value_on_known_rows) if value_on_known_rows else []
-
-
 def _count_identified(
     value: dict[str, Any], model: dict[str, Any], row: dict[str, Any], saving: list[float | None]
 ) -> dict[str, int | None]:
