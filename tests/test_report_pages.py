@@ -281,7 +281,8 @@ def test_importing_display_is_light() -> None:
 
 
 BOARD = pd.DataFrame({
-    "candidate": ["lr", "gbc", "dummy", "mlp"], "status": ["ok", "ok", "ok", "failed"],
+    "candidate": ["lr", "gbc", "baseline (dummy)", "mlp"], "family": ["lr", "gbc", "dummy", "mlp"],
+    "status": ["ok", "ok", "ok", "failed"],
     "roc_auc_mean": [0.79, 0.812, 0.5, NAN], "roc_auc_sd": [0.01, 0.02, 0.0, NAN], "fit_seconds": [1, 2, 0.1, NAN],
 })  # fmt: skip
 CURVE = pd.DataFrame(

@@ -1058,6 +1058,7 @@ def test_postponed_family_is_not_failed(experiment: Experiment) -> None:
     result = experiment.cross_validate("dummy", count_steps)
     assert (result.status, result.reason) == (POSTPONED, "2 folds would take 9 s")
     assert experiment.cross_validate("dummy").status == "ok"
+    assert "baseline" in result.name
 
 
 # The learning curve

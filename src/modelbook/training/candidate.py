@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-BASELINE = "dummy"
+BASELINE = "dummy"  # PyCaret's id of scikit-learn's DummyClassifier and DummyRegressor
+BASELINE_LABEL = "baseline (dummy)"
 POSTPONED = "put off"
 
 

@@ -25,7 +25,13 @@ from modelbook.tasks.metric_format import metric_label
 from modelbook.tasks.scored_rows import ScoredRows
 from modelbook.tasks.scorers import ScorerMetric, check_metric
 from modelbook.training import boosters, class_balancing, preprocessing, spaces
-from modelbook.training.candidate import BASELINE, POSTPONED, Candidate, FamilyPostponed
+from modelbook.training.candidate import (
+    BASELINE,
+    BASELINE_LABEL,
+    POSTPONED,
+    Candidate,
+    FamilyPostponed,
+)
 from modelbook.training.entity_sampling import sample_entities
 from modelbook.training.estimators import (
     SearchSpaces,
@@ -333,7 +339,8 @@ class Experiment:
 
     def family_label(self, family: str) -> str:
         """Display name of a family."""
-        return FAMILIES[self.task.experiment_type].get(family, family)
+        labels = {BASELINE: BASELINE_LABEL} | FAMILIES[self.task.experiment_type]
+        return labels.get(family, family)
 
     def cross_validate(
         self, family: str, on_fold: ProgressCallback | None = None, *, keep_model: bool = False

@@ -18,14 +18,14 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Columns ``candidate, status, <metric>_mean, <metric>_sd, fit_seconds``;
-        `status` is "ok", "failed" or "skipped", and the candidate "dummy" is the baseline.
+        Columns ``candidate, family, status, <metric>_mean, <metric>_sd, fit_seconds``;
+        `status` is "ok", "failed" or "skipped", and the family "dummy" is the baseline.
     metric : str
         The metric that ranks the candidates.
     """
     mean, sd = f"{metric}_mean", f"{metric}_sd"
     data = plotting.select_drawable_rows(
-        frame, ["candidate", "status", mean, sd, "fit_seconds"], ["candidate", mean]
+        frame, ["candidate", "family", "status", mean, sd, "fit_seconds"], ["candidate", mean]
     )
     if data is None:
         return empty_figure("Leaderboard")
@@ -35,7 +35,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     )
     spread = data[sd].fillna(0)
     data = data.assign(low=data[mean] - spread, high=data[mean] + spread)
-    is_baseline = data["candidate"] == BASELINE_FAMILY
+    is_baseline = data["family"] == BASELINE_FAMILY
     baseline_mean = data.loc[is_baseline, mean]
     # The axis fits the models: from the baseline on, their differences would be a few pixels.
     models = data if is_baseline.all() else data[~is_baseline]
