@@ -342,6 +342,16 @@ def test_a_decision_counts_its_criteria_and_names_where_harm_is_not_excluded() -
     assert missing_facts(failed.summary, f"1 of {n_criteria}", "failed", "median latency") == []
 
 
+def test_a_decision_counts_the_criteria_that_its_main_reasons_leave_out() -> None:
+    passed = decide_with(EVIDENCE)
+    assert missing_facts(passed.main_reasons[-1], len(passed.reasons) - 3, "passed") == []
+    assert passed.explain().endswith(passed.main_reasons[-1])
+    failed = replace(EVIDENCE, latency_ms=5000.0, size_mb=9000.0, is_scorer_exact=False)
+    assert decide_with(failed).main_reasons == decide_with(failed).reasons
+    fourth = decide_with(replace(failed, suspicions=("x3 nearly decides",)))
+    assert missing_facts(fourth.main_reasons[-1], 1, "failed") == []
+
+
 def test_harm_criteria_share_one_error_rate() -> None:
     make_gap_criterion = Interval(0.2, 0.11, 0.29)
     single = decide_with(replace(FIRST, fairness_gaps=(("one", make_gap_criterion),)))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from modelbook.formatting import capitalize_first, join_bounds, join_names
+from modelbook.formatting import capitalize_first, format_count, join_bounds, join_names
 from modelbook.tasks.intervals import Interval as Interval  # noqa: PLC0414  exported again
 from modelbook.tasks.intervals import read_gap
 from modelbook.tasks.metric_format import format_metric, metric_label
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
 PROMOTE, HOLD = "promote", "hold"
+MAX_REASONS = 3  # criteria that a decision is explained by, where there is no table of all
 NO_COMMIT = "none"  # code outside version control
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
@@ -237,14 +238,23 @@ class Decision:
             if criterion.passed == (self.action == PROMOTE)
         ]
 
+    @property
+    def main_reasons(self) -> list[str]:
+        """The first ``MAX_REASONS`` reasons, and how many more criteria failed or passed."""
+        first, n_more = self.reasons[:MAX_REASONS], len(self.reasons) - MAX_REASONS
+        if n_more < 1:
+            return first
+        status = "passed" if self.action == PROMOTE else "failed"
+        return [*first, f"{format_count(n_more, 'more criterion', 'more criteria')} {status}."]
+
     def explain(self, user_reason: str = "") -> str:
-        """Reservations of a promotion, the user's reason and the first ``reasons``.
+        """Reservations of a promotion, the user's reason and the main reasons.
 
         Tables cut a long text off at its end.
         """
         reservation = self.reservation if self.action == PROMOTE else ""
         sentences = [f"{text}." for text in (capitalize_first(reservation), user_reason) if text]
-        return " ".join([*sentences, *self.reasons[:3]])
+        return " ".join([*sentences, *self.main_reasons])
 
 
 def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:

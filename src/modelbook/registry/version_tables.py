@@ -54,6 +54,8 @@ def summarize_decision(
 
     Parameters
     ----------
+    reasons : list of str
+        Sentences on criteria, from ``Decision.main_reasons``.
     consequences : list of str
         Sentences on changed decisions (flagged rows, cost), from ``Task.describe_consequences``.
     criteria : str, optional
@@ -98,13 +100,7 @@ def _list_sentences(
     )
     if champion is not None:
         champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
-    return [
-        *consequences[:1],
-        decision_sentence,
-        *consequences[1:],
-        *reasons[:3],
-        champion_sentence,
-    ]
+    return [*consequences[:1], decision_sentence, *consequences[1:], *reasons, champion_sentence]
 
 
 def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any]) -> list[KeyNumber]:
