@@ -1083,6 +1083,15 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     assert not missing_facts(step, "1 significant gap", "Monitoring")
 
 
+def test_brief_states_once_of_which_rows_the_latest_batch_is() -> None:
+    share = "batch 5, 97% of the rows are of known members"
+    number = key_number("ROC AUC", 0.83, compared_with={"holdout": 0.79}, context=share)
+    for sentence, context in ((f"Healthy: in {share}.", ""), ("Healthy.", share)):
+        monitor_ = verdict(stage="monitor", sentences=[sentence], numbers=[number])
+        latest = brief.find_latest_batch_number({"monitor": monitor_})
+        assert latest == {**number, "context": context}
+
+
 def test_a_gap_that_is_significant_alone_is_decided_first(
     tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,9 +96,17 @@ def describe(
 
 
 def find_latest_batch_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
-    """The headline metric of the latest batch with outcomes; None without one."""
-    numbers = receipts["monitor"].numbers if "monitor" in receipts else []
-    return next((dict(number) for number in numbers if number.get("compared_with")), None)
+    """The headline metric of the latest batch with outcomes; None without one.
+
+    Its context is omitted where the verdict's first sentence, which precedes it, states the same.
+    """
+    if "monitor" not in receipts:
+        return None
+    monitor = receipts["monitor"]
+    number = next((dict(each) for each in monitor.numbers if each.get("compared_with")), None)
+    if number and number.get("context", "") in monitor.sentences[0]:
+        number["context"] = ""
+    return number
 
 
 def select_conclusive_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
