@@ -713,6 +713,9 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
     assert missing_facts(sentence, *facts, cause.batch_share, cause.rest_batch) == []
     assert "because" not in sentence
+    rare = replace(noted, missing_rate_cause=cause._replace(rest_reference=0.004))
+    [note] = (f for f in rules.find_issues(rare, PARAMS) if "noise" in f.sentence)
+    assert missing_facts(note.sentence, "instead of <1%") == []
 
 
 def test_lost_ranking_leads_to_retrain(

@@ -14,7 +14,7 @@ from modelbook.ab.analysis import (
     Variant,
 )
 from modelbook.ab.split_traffic import SplitTraffic
-from modelbook.formatting import format_count
+from modelbook.formatting import format_count, format_share
 from modelbook.stage.verdict import to_jsonable
 from modelbook.tasks.metric_format import format_difference, format_metric
 
@@ -131,7 +131,7 @@ def _describe_sample_ratio(result: ABResult) -> str:
     if result.sample_ratio_p is None:
         return (
             "There are too few users to test whether the challenger received the planned "
-            f"{challenger_share:.0%} of the traffic."
+            f"{format_share(challenger_share)} of the traffic."
         )
     uses_outcomes = (
         result.outcome_sample_ratio_p is not None
@@ -139,10 +139,12 @@ def _describe_sample_ratio(result: ABResult) -> str:
     )
     if uses_outcomes:
         users = (result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
-    sentence = f"The challenger has {users[1] / sum(users):.1%} of the {sum(users):,} users"
+    sentence = (
+        f"The challenger has {format_share(users[1] / sum(users), 1)} of the {sum(users):,} users"
+    )
     p = result.outcome_sample_ratio_p if uses_outcomes else result.sample_ratio_p
     qualifier = " with outcomes" if uses_outcomes else ""
-    planned = f"{challenger_share:.0%} were planned (sequential test, p = {p:.2g})"
+    planned = f"{format_share(challenger_share)} were planned (sequential test, p = {p:.2g})"
     return f"{sentence}{qualifier}; {planned}."
 
 

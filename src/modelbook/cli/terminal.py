@@ -16,6 +16,7 @@ from modelbook.formatting import (
     format_count,
     format_difference,
     format_duration,
+    format_share,
 )
 
 if TYPE_CHECKING:
@@ -147,9 +148,8 @@ def print_replay(result: dict[str, Any]) -> None:
     """Print the result of a replay: how many predictions change, by how much, and where."""
     sys.stdout.write(
         f"Version {result['version']} changes {result['changed_rows']:,} of {result['rows']:,} "
-        "predictions "
-        f"({result['share']:.1%}).\nThe {result['changed_quantity']} changes by "
-        f"{result['mean_absolute_change']:.3g} in absolute value, and by "
+        f"predictions ({format_share(result['share'], 1)}).\nThe {result['changed_quantity']} "
+        f"changes by {result['mean_absolute_change']:.3g} in absolute value, and by "
         f"{result['mean_change']:+.3g} on average. Quantiles of the change:\n\n"
     )
     print_table(
@@ -169,7 +169,7 @@ def print_replay(result: dict[str, Any]) -> None:
 
 def _format_slice(entry: dict[str, Any]) -> list[str]:
     changed_share, mean = (
-        f"{entry['changed_rows'] / entry['rows']:.1%}",
+        format_share(entry["changed_rows"] / entry["rows"], 1),
         f"{entry['mean_change']:+.3g}",
     )
     return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean]

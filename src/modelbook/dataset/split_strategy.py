@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelbook.errors import DataError
+from modelbook.formatting import format_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,4 +201,7 @@ def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:
 
 def _describe_entity_overlap(train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract) -> str:
     share = contract.entity_ids(holdout).isin(set(contract.entity_ids(train))).mean()
-    return f"{share:.0%} of holdout rows belong to a {contract.entity_label} with training rows"
+    return (
+        f"{format_share(share)} of holdout rows belong to a {contract.entity_label} with training "
+        "rows"
+    )

@@ -18,6 +18,7 @@ from modelbook.formatting import (
     MISSING,
     KeyNumber,
     format_count,
+    format_share,
     format_value,
     join_names,
     key_number,
@@ -182,9 +183,9 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     is_explained = len(drifted) == 1 and not first_step
     action = "No action needed." if is_explained else f"{first_step or REVIEW}; the verdict stays."
     sentence = (
-        f"Batch {evaluation.batch}: {'; '.join(texts)}. The drifted columns carry {share:.0%} of "
-        f"the total feature importance, below the alert threshold of {params.drift_share:.0%}. "
-        f"{action}"
+        f"Batch {evaluation.batch}: {'; '.join(texts)}. The drifted columns carry "
+        f"{format_share(share)} of the total feature importance, below the alert threshold of "
+        f"{params.drift_share:.0%}. {action}"
     )
     rule = MIX_RULE if is_explained else MINOR_DRIFT_RULE
     return [Finding(HEALTHY, sentence, rule, segment=evaluation.drift_segment)]
@@ -199,7 +200,8 @@ def _describe_column_drift(
     if abs(now - before) < params.missing_rate_change:
         return f"{label} has drifted, distance {row['score']:.2f} (threshold: {row['threshold']:g})"
     text = (
-        f"{label} is missing in {now:.0%} of its rows, against {before:.0%} in the matched holdout"
+        f"{label} is missing in {format_share(now)} of its rows, against {format_share(before)} in "
+        "the matched holdout"
     )
     cause = evaluation.missing_rate_cause
     if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
@@ -235,20 +237,21 @@ def _describe_cause(cause: MissingRateCause) -> str:
     part = f"{explained} of the {change}" if explained < change else f"the {change}"
     text = (
         f"the mix by {cause.column} accounts for {part} percentage points, most of all the share "
-        f"of {cause.group}, {cause.batch_share:.0%} instead of {cause.reference_share:.0%}, where "
-        f"it is missing in {cause.missing_rate:.0%}"
+        f"of {cause.group}, {format_share(cause.batch_share)} instead of "
+        f"{format_share(cause.reference_share)}, where it is missing in "
+        f"{format_share(cause.missing_rate)}"
     )
     if np.isnan(cause.rest_reference) or np.isnan(cause.rest_batch):
         return text
     return (
-        f"{text}; elsewhere the missing rate is {cause.rest_batch:.0%} instead of "
-        f"{cause.rest_reference:.0%}"
+        f"{text}; elsewhere the missing rate is {format_share(cause.rest_batch)} instead of "
+        f"{format_share(cause.rest_reference)}"
     )
 
 
 def _describe_shift(shift: MixShift, contract: Contract) -> str:
-    subject = f"{shift.batch_share:.0%} of its rows"
-    shares = f"against {shift.reference_share:.0%} in the holdout"
+    subject = f"{format_share(shift.batch_share)} of its rows"
+    shares = f"against {format_share(shift.reference_share)} in the holdout"
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
     n_more = len(shift.columns) - 1
@@ -295,9 +298,9 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
             Finding(
                 WATCH,
                 (
-                    f"Batch {evaluation.batch}: {duplicate_share:.0%} of its rows repeat an "
-                    f"earlier row in every feature; at most {expected_max:.1%} are expected by "
-                    f"chance (alert threshold: {threshold:.1%})."
+                    f"Batch {evaluation.batch}: {format_share(duplicate_share)} of its rows repeat "
+                    f"an earlier row in every feature; at most {format_share(expected_max, 1)} are "
+                    f"expected by chance (alert threshold: {format_share(threshold, 1)})."
                 ),
                 "duplicates",
             )
@@ -314,7 +317,7 @@ def _describe_degenerate_columns(evaluation: BatchEvaluation) -> Finding:
             if pd.isna(value)
             else f"has only one value, {value_text}"
         )
-        texts.append(f"{label} {fact} ({reference_share:.1%} in the matched holdout)")
+        texts.append(f"{label} {fact} ({format_share(reference_share, 1)} in the matched holdout)")
     if n_more := len(evaluation.degenerate_columns) - len(texts):
         problem = "empty or constant"
         texts.append(
@@ -346,8 +349,8 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
                 (
                     f"Batch {evaluation.batch}: {drifted} of {len(evaluation.feature_drift)} "
                     f"columns {'has' if drifted == 1 else 'have'} drifted, with "
-                    f"{evaluation.drifted_importance_share:.0%} of the total feature importance "
-                    f"(alert threshold: {params.drift_share:.0%})."
+                    f"{format_share(evaluation.drifted_importance_share)} of the total feature "
+                    f"importance (alert threshold: {params.drift_share:.0%})."
                     f"{_describe_common_cause(evaluation)}"
                 ),
                 "drift",
@@ -384,8 +387,9 @@ def _describe_common_cause(evaluation: BatchEvaluation) -> str:
     row, label = group.iloc[0], evaluation.task.contract.label
     return (
         f" {len(group)} of them, {label(group['column'].iloc[0])} and {len(group) - 1} more, are "
-        f"missing in the same rows, {row['missing_batch']:.0%} of the batch against "
-        f"{row['missing_reference']:.0%} of the matched holdout, which suggests one cause."
+        f"missing in the same rows, {format_share(row['missing_batch'])} of the batch against "
+        f"{format_share(row['missing_reference'])} of the matched holdout, which suggests one "
+        "cause."
     )
 
 
@@ -443,7 +447,8 @@ def _check_coverage(evaluation: BatchEvaluation, metric_rows: dict[str, Any]) ->
         return []
     sentence = (
         f"Batch {evaluation.batch}: {nominal_coverage:.0%} prediction intervals or sets cover "
-        f"{row['value']:.0%} of the outcomes (95% CI {row['low']:.0%}–{row['high']:.0%})."
+        f"{format_share(row['value'])} of the outcomes (95% CI "
+        f"{format_share(row['low'])}–{format_share(row['high'])})."
     )
     return [Finding(WATCH, sentence, COVERAGE)]
 
@@ -624,7 +629,7 @@ def _describe_known_share(evaluation: BatchEvaluation) -> str:
     if not evaluation.change or not evaluation.change.has_mostly_known_entities:
         return ""
     return (
-        f"{evaluation.change.known_entity_share:.0%} of the rows are of "
+        f"{format_share(evaluation.change.known_entity_share)} of the rows are of "
         f"{evaluation.task.contract.entity_label_plural} that the model was fitted on (training or "
         "holdout)"
     )
@@ -647,7 +652,9 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
             "columns drifted",
             drifted,
             "count",
-            context=f"{latest.drifted_importance_share:.0%} of the total feature importance",
+            context=(
+                f"{format_share(latest.drifted_importance_share)} of the total feature importance"
+            ),
         ),
     ]
     if row is not None:

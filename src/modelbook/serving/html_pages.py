@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from modelbook.contract import Column
+from modelbook.formatting import format_share
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import CellParser, describe_expectation
 from modelbook.serving.served_models import ServedModel
@@ -189,7 +190,9 @@ def _describe_facts(model: ServedModel) -> dict[str, str]:
 
 def _render_prediction(model: ServedModel, prediction: Any, effects: list[FeatureEffect]) -> str:
     probabilities = model.label_probabilities(prediction.probabilities) or {}
-    probabilities_text = " · ".join(f"{name}: {value:.1%}" for name, value in probabilities.items())
+    probabilities_text = " · ".join(
+        f"{name}: {format_share(value, 1)}" for name, value in probabilities.items()
+    )
     value = prediction.prediction
     shown_value = f"{value:,.6g}" if isinstance(value, float) else str(value)
     label = model.contract.label(model.contract.target)

@@ -12,7 +12,7 @@ from modelbook.config import Finalize
 from modelbook.config.values import parse_class_costs
 from modelbook.contract.counts import count_values
 from modelbook.errors import ParameterError, TrainingError
-from modelbook.formatting import KeyNumber, key_number
+from modelbook.formatting import KeyNumber, format_share, key_number
 from modelbook.tasks.base import MetricRows, PyCaretMetric, Task, metric_key_number
 from modelbook.tasks.binary import EPSILON, positive_rate_by_period, roc_curve, univariate_roc_auc
 from modelbook.tasks.cost_matrix import ClassCosts
@@ -268,7 +268,7 @@ class Multiclass(Task):
         """The predicted value is the most probable class with its probability."""
         names, predicted_codes = np.array(self.classes, dtype=object), scored.score.argmax(axis=1)
         predictions = [
-            f"{name} ({probability:.1%})"
+            f"{name} ({format_share(probability, 1)})"
             for name, probability in zip(names[predicted_codes], scored.score.max(axis=1))
         ]
         return pd.DataFrame({"actual": names[scored.outcome], "predicted": predictions})

@@ -10,7 +10,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import format_count, format_value
+from modelbook.formatting import format_count, format_share, format_value
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_metric,
@@ -51,8 +51,8 @@ def roc_and_precision_recall(
     )
     alt = (
         f"The area under the ROC curve is {roc_auc:.3f}; at a false positive rate of 10% the "
-        f"recall is {tpr_at_low_fpr:.0%}. At a recall of 50% the precision is "
-        f"{precision_at_half_recall:.1%}; chance: {base_rate:.1%}."
+        f"recall is {format_share(tpr_at_low_fpr)}. At a recall of 50% the precision is "
+        f"{format_share(precision_at_half_recall, 1)}; chance: {format_share(base_rate, 1)}."
     )
     curves = {
         "ROC": roc_points[["fpr", "tpr", "low", "high"]],
@@ -87,7 +87,11 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     """Draw the curve and return the precision at a recall of 50%."""
     ax.axhline(base_rate, color=style.BASELINE, linestyle="--", linewidth=1)
     plotting.annotate_point(
-        ax, (0, base_rate), f"chance {base_rate:.1%}", offset=(4, -8), color=style.MUTED
+        ax,
+        (0, base_rate),
+        f"chance {format_share(base_rate, 1)}",
+        offset=(4, -8),
+        color=style.MUTED,
     )
     plotting.draw_band(ax, data["recall"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["recall"], data["precision"], color=style.ACCENT)
@@ -98,7 +102,7 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     plotting.annotate_point(
         ax,
         (0.5, precision_at_half_recall),
-        f"{precision_at_half_recall:.0%} at 50% recall",
+        f"{format_share(precision_at_half_recall)} at 50% recall",
         offset=(6, 8),
     )
     _set_unit_limits(
@@ -231,7 +235,7 @@ def gains(
     ax.text(
         0.97,
         0.06,
-        f"{capacity:.0%} flagged: recall {reached:.0%}",
+        f"{format_share(capacity)} flagged: recall {format_share(reached)}",
         ha="right",
         color=style.ACCENT,
         fontweight="bold",
@@ -240,8 +244,8 @@ def gains(
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.yaxis.set_major_formatter("{x:.0%}")
     alt = (
-        f"Flagging the {capacity:.1%} of the rows with the highest scores identifies "
-        f"{reached:.0%} of the “{positive}” rows, a lift of "
+        f"Flagging the {format_share(capacity, 1)} of the rows with the highest scores identifies "
+        f"{format_share(reached)} of the “{positive}” rows, a lift of "
         f"{reached / capacity if capacity else 0:.1f}."
     )
     caption = (
@@ -261,7 +265,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     counts = matrix.to_numpy(dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = [
-        [f"{n:,.0f}\n{share:.1%} of actual" for n, share in zip(*pair, strict=True)]
+        [f"{n:,.0f}\n{format_share(share, 1)} of actual" for n, share in zip(*pair, strict=True)]
         for pair in zip(counts, shares, strict=True)
     ]
     figure, ax = plotting.subplots(
@@ -281,8 +285,9 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
     n_rows, class_sizes = max(counts.sum(), 1), counts.sum(axis=1)
     caption = "Darker is a larger share of the actual class."
     alt = (
-        f"Accuracy is {np.trace(counts) / n_rows:.1%} of {counts.sum():,.0f} rows (always "
-        f"“{matrix.index[class_sizes.argmax()]}”: {class_sizes.max() / n_rows:.1%})"
+        f"Accuracy is {format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
+        f"(always “{matrix.index[class_sizes.argmax()]}”: "
+        f"{format_share(class_sizes.max() / n_rows, 1)})"
     )
     if counts.shape == (2, 2):
         alt += (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
-from modelbook.formatting import format_count
+from modelbook.formatting import format_count, format_share
 from modelbook.tasks.metric_format import (
     HEADLINE_METRICS,
     LOWER_IS_BETTER,
@@ -350,7 +350,7 @@ def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> 
             is_share = name == "drifted_share"
             label = DRIFTED_SHARE_LABEL if is_share else metric_label(name)
             values = [
-                f"{x:.0%}" if is_share else format_metric(x)
+                format_share(x) if is_share else format_metric(x)
                 for x in (first["value"], last["value"])
             ]
             texts.append(f"{label} {values[0]} in the first and {values[1]} in the last")

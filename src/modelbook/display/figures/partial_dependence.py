@@ -8,7 +8,7 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
-from modelbook.formatting import format_estimate, natural_sort_key
+from modelbook.formatting import format_estimate, format_share, natural_sort_key
 from modelbook.tasks.metric_format import format_metric
 
 N_COLUMNS = 2
@@ -109,7 +109,7 @@ def _add_hover_texts(ax: Any, curves: pd.DataFrame, is_probability: bool) -> Non
 
 
 def _format_mean(mean: float, is_probability: bool) -> str:
-    return f"{mean:.0%}" if is_probability else format_metric(mean)
+    return format_share(mean) if is_probability else format_metric(mean)
 
 
 def _draw_categories(ax: Any, curve: pd.DataFrame, color: str, is_multiclass: bool) -> None:
@@ -181,8 +181,8 @@ def _write_multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
         ranges = curves.groupby("class", sort=False)["mean"].agg(["min", "max"])
         top_class = (ranges["max"] - ranges["min"]).idxmax()
         texts.append(
-            f"with {name} most for {top_class}, from {ranges['min'][top_class]:.0%} to "
-            f"{ranges['max'][top_class]:.0%}"
+            f"with {name} most for {top_class}, from {format_share(ranges['min'][top_class])} to "
+            f"{format_share(ranges['max'][top_class])}"
         )
     return f"The mean probability changes {'; '.join(texts)}."
 

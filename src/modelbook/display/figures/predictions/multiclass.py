@@ -132,8 +132,8 @@ def class_metrics(data: pd.DataFrame) -> Figure:
             ax.tick_params(labelleft=False)
     recall = data[data["metric"] == "recall"].set_index("class")["value"]
     alt = (
-        f"Recall is highest for class {recall.idxmax()} ({recall.max():.0%}) and lowest for class "
-        f"{recall.idxmin()} ({recall.min():.0%})."
+        f"Recall is highest for class {recall.idxmax()} ({format_share(recall.max())}) and lowest "
+        f"for class {recall.idxmin()} ({format_share(recall.min())})."
     )
     caption = (
         "Classes have their number of holdout rows. Recall: share of the class that is found; "

@@ -8,6 +8,7 @@ import pandas as pd
 from modelbook.display import plotting, style
 from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
+from modelbook.formatting import format_share
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.regression import MAX_POINTS
 
@@ -26,7 +27,7 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     figure, ax = plotting.subplots(3.1)
     ax.plot(data["quantile"], data["absolute_error"], color=style.ACCENT)
     texts = [
-        f"{share:.0%} of the rows: within {format_metric(error)}"
+        f"{format_share(share)} of the rows: within {format_metric(error)}"
         for share, error in zip(data["quantile"], data["absolute_error"], strict=True)
     ]
     plotting.add_hover_strips(ax, data["quantile"], texts)
@@ -154,8 +155,8 @@ def error_distribution(data: pd.DataFrame) -> Figure:
     share_too_low = data.loc[data["high"] <= 0, "rows"].sum() / n_rows
     alt = (
         f"The most frequent errors lie between {format_metric(modal_bin['low'])} and "
-        f"{format_metric(modal_bin['high'])} ({modal_bin['rows'] / n_rows:.0%} of the rows); "
-        f"{share_too_low:.0%} of the predictions were too low."
+        f"{format_metric(modal_bin['high'])} ({format_share(modal_bin['rows'] / n_rows)} of the "
+        f"rows); {format_share(share_too_low)} of the predictions were too low."
     )
     caption = (
         "Right of the line the prediction was too high, left of it too low; the outer bins "

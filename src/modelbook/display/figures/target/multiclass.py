@@ -85,7 +85,9 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
         "Each row adds up to 100%: class shares among the rows with this value, or in this "
         "quintile."
     )
-    return Figure(figure, alt=f"{alt}{share_ranges[top_column]:.0%}.", data=data, caption=caption)
+    return Figure(
+        figure, alt=f"{alt}{format_share(share_ranges[top_column])}.", data=data, caption=caption
+    )
 
 
 def _compute_class_shares(
