@@ -43,9 +43,9 @@ NOWHERE = "tcp://127.0.0.1:1"  # without a scheduler; test_engine uses real ones
 CASES: dict[str, dict[str, Any]] = {
     "ingest": {
         "book": "other", "table": "copy.csv", "contract": "contracts/other.yaml", "train_until": 2, "split": "random",
-        "holdout": 0.4, "max_copied_share": 0, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
+        "holdout": 0.4, "max_duplicate_share": 0, "sample": 0.2, "seed": 1, "data_version": ("any", {"table": "changed.csv"}),
     },
-    "explore": {"book": "other", "columns_shown": 2, "leak_auc": 0.6, "shift_smd": 3},
+    "explore": {"book": "other", "columns_shown": 2, "leak_threshold": 0.6, "shift_smd": 3},
     "compare": {
         "time_budget": 1e-6, "learning_budget": 60,
         "engine": ("dask", {"scheduler": NOWHERE}),
@@ -75,7 +75,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     },
     "finalize": {
         "book": "other", "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
-        "cost_tn": -5, "leak_auc": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "cost_tn": -5, "leak_threshold": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 # Tested in test_monitoring: Evidently is slow, and resamples have an effect with more entities only.

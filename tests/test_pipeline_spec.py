@@ -106,10 +106,17 @@ def test_stage_can_be_left_out(project):
             lambda tasks: tasks["explore"]["product"].update(associations="associations.parquet"),
             r"^explore: .*associations\.parquet.*data/\{\{book\}\}/",
         ),
-        (lambda tasks: tasks["explore"]["params"].pop("leak_auc"), r"^explore: .*`leak_auc: 0\.9`"),
         (
-            lambda tasks: tasks["explore"]["params"].update(leak_uac=0.9),
-            "^explore: .*leak_uac.*Explore.*'leak_auc'",
+            lambda tasks: tasks["explore"]["params"].pop("leak_threshold"),
+            r"^explore: .*`leak_threshold: 0\.9`",
+        ),
+        (
+            lambda tasks: tasks["explore"]["params"].update(leak_auc=0.9),  # the name in 1.0.0
+            "^explore: .*leak_auc.*Explore.*'leak_threshold' now.*modelbook upgrade",
+        ),
+        (
+            lambda tasks: tasks["explore"]["params"].update(leak_treshold=0.9),
+            "^explore: .*leak_treshold.*Explore.*'leak_threshold'",
         ),
         (
             lambda tasks: tasks["explore"].update(upstream=["ingets"]),
@@ -215,7 +222,7 @@ def test_missing_notebook_is_reported(project):
 
 
 def test_all_problems_are_reported_together(project):
-    edit(project, lambda tasks: tasks["explore"]["params"].pop("leak_auc"))
+    edit(project, lambda tasks: tasks["explore"]["params"].pop("leak_threshold"))
     edit(project, lambda tasks: tasks["compare"].update(upstream=["nowhere"]))
     rewrite(project, lambda nb: cell(nb, "parameters")["source"].pop())
     assert [line.split(":")[0] for line in problem_lines(project)] == [

@@ -107,7 +107,7 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
     base = root / project_template.BASE_FOLDER / "pipeline.yaml"
     template = base.read_text()
     original = template.replace(
-        "leak_auc: 0.9\n", "leak_auc: 0.8\n", 1
+        "leak_threshold: 0.9\n", "leak_threshold: 0.8\n", 1
     )  # the template has raised it
     original = original.replace("      columns_shown: 8\n", "      columns: 6\n")  # renamed it
     original = original.replace("ingest: 3600", "ingest: 60").replace(
@@ -115,7 +115,7 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
     )
     base.write_text(original)
     edited = original.replace("jobs: 2  # stages", "jobs: 1  # MINE: stages").replace(
-        "max_copied_share: 0.2", "max_copied_share: 0.5"
+        "max_duplicate_share: 0.2", "max_duplicate_share: 0.5"
     )
     edited = edited.replace("ingest: 60", "ingest: 90")  # so have both
     edited += "  - name: extra\n    source: notebooks/07_extra.ipynb\n    product: {nb: reports/extra.ipynb}\n"
@@ -124,10 +124,30 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
     assert [
         missing_facts(text, "executor.timeout.ingest", 90, 3600) for text in change.conflicts
     ] == [[]]
-    merged = edited.replace("leak_auc: 0.8\n", "leak_auc: 0.9\n").replace(
+    merged = edited.replace("leak_threshold: 0.8\n", "leak_threshold: 0.9\n").replace(
         "      columns: 6\n", "      columns_shown: 8\n"
     )
     assert change.after == merged.replace("keep_runs: 10", "keep_runs: 20")
+
+
+def test_renamed_parameters_keep_the_users_values(root: Path) -> None:
+    names = ("pipeline.yaml", "notebooks/01_ingest.ipynb", "notebooks/02_explore.ipynb")
+    template = {name: (root / name).read_text() for name in names}
+    for name in names:
+        for folder in (project_template.BASE_FOLDER, "."):
+            text = template[name].replace("leak_threshold", "leak_auc")
+            text = text.replace("max_duplicate_share", "max_copied_share")
+            if folder == ".":
+                text = text.replace("leak_auc: 0.9", "leak_auc: 0.8")
+                text = text.replace("leak_auc = 0.9", "leak_auc = 0.8")
+            (root / folder / name).write_text(text)
+    changes = {change.name: change for change in project_template.plan_upgrade(root)}
+    assert sorted(changes) == sorted(names)
+    assert not any(change.conflicts for change in changes.values())
+    for name in names:
+        restored = changes[name].after.replace("threshold: 0.8", "threshold: 0.9")
+        assert restored.replace("threshold = 0.8", "threshold = 0.9") == template[name]
+    assert changes["pipeline.yaml"].after.count("leak_threshold: 0.8") == 2
 
 
 def test_added_packages_stay_in_environment_file(root: Path) -> None:

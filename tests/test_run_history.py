@@ -375,6 +375,7 @@ class TestFindRun:
     def test_record_from_before_1_0_0_is_read(self, tmp_path):
         stage = {"state": "ran", "verdict": "approved", "versions": {"mlflow": "3.17.2"}}
         stage |= {"code": {"notebook": "c0de"}, "metrics": {"roc_auc": 0.75, "flagged": 0.2}}
+        stage["parameters"] = [{"name": "leak_auc", "value": "0.9", "origin": "pipeline.yaml"}]
         old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "ended": "ok"}
         old |= {"environment": "env.yaml", "stages": {"finalize": stage}}
         path = tmp_path / "run.json"
@@ -385,6 +386,7 @@ class TestFindRun:
         assert step.library_versions == {"mlflow": "3.17.2"}
         assert step.code_digests == {"notebook": "c0de"}
         assert step.metrics == {"roc_auc": 0.75, "selection_rate": 0.2}
+        assert [parameter["name"] for parameter in step.parameters] == ["leak_threshold"]
 
     def test_record_of_later_version_is_read(self, project):
         write_run(project)
@@ -489,10 +491,12 @@ class TestDiffRuns:
         write_receipt(
             project, "finalize", "beats baseline", metrics={"roc_auc": None, "recall": 0.6}
         )
-        write_receipt(project, "explore", "clear", parameters={"columns_shown": 8, "leak_auc": 0.9})
+        write_receipt(
+            project, "explore", "clear", parameters={"columns_shown": 8, "leak_threshold": 0.9}
+        )
         write_run(project)
         assert find_changes(project) == {
-            ("parameter", "explore.leak_auc"): (None, "0.9"),
+            ("parameter", "explore.leak_threshold"): (None, "0.9"),
             ("metric", "finalize.roc_auc"): (0.75, None),
             ("metric", "finalize.brier"): (0.1, None),
             ("metric", "finalize.recall"): (None, 0.6),

@@ -83,7 +83,7 @@ def failed_criteria(deploy: dict[str, Any]) -> str:
 
 
 def test_jittered_copies_are_refused(run: Any) -> None:
-    with pytest.raises(DataError, match="max_copied_share"):
+    with pytest.raises(DataError, match="max_duplicate_share"):
         run(draw_table(300, 5, jitter=1e-3), "ingest")
 
 

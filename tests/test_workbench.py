@@ -440,26 +440,28 @@ class TestGit:
     @pytest.mark.long
     def test_edits_in_different_cells_merge(self, configured_clone):
         configured_clone.create_conflict(
-            ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("Repeated rows", "Rows that repeat")
+            ("leak_threshold = 0.9 ", "leak_threshold = 0.90 "),
+            ("Repeated rows", "Rows that repeat"),
         )
         configured_clone.git("merge", "--quiet", "theirs", "-m", "both")
         text = (configured_clone.root / NOTEBOOK).read_text()
-        assert "leak_auc = 0.90 " in text
+        assert "leak_threshold = 0.90 " in text
         assert "Rows that repeat" in text
         assert git_filter.strip_outputs(text.encode()) == text.encode()
 
     @pytest.mark.long
     def test_merge_conflict_leaves_valid_notebook(self, configured_clone):
         configured_clone.create_conflict(
-            ("leak_auc = 0.9 ", "leak_auc = 0.90 "), ("leak_auc = 0.9 ", "leak_auc = 0.80 ")
+            ("leak_threshold = 0.9 ", "leak_threshold = 0.90 "),
+            ("leak_threshold = 0.9 ", "leak_threshold = 0.80 "),
         )
         result = configured_clone.try_git("merge", "theirs", "-m", "both")
         assert result.returncode == 1
         cells = json.loads((configured_clone.root / NOTEBOOK).read_text())["cells"]
         [parameters] = ["".join(cell["source"]) for cell in cells if cell["id"] == "parameters"]
         assert "<<<<<<<" in parameters
-        assert "leak_auc = 0.90 " in parameters
-        assert "leak_auc = 0.80 " in parameters
+        assert "leak_threshold = 0.90 " in parameters
+        assert "leak_threshold = 0.80 " in parameters
 
     @pytest.mark.long
     def test_filter_works_without_environment(self, configured_clone, tmp_path):

@@ -1,8 +1,8 @@
-"""Renamed keys of env files, settings and metrics: name before 1.0.0 to present name."""
+"""Renamed keys of env files, parameters, settings and metrics: former name to present name."""
 
 from __future__ import annotations
 
-RENAMED_KEYS = {
+RENAMED_KEYS = {  # of env files
     "cost_miss": "cost_fn",
     "cost_false_alarm": "cost_fp",
     "cost_hit": "cost_tp",
@@ -14,6 +14,11 @@ RENAMED_KEYS = {
     "size": "max_size_mb",
     "floor": "min_quality",
     "rare": "min_category_frequency",
+}
+
+RENAMED_PARAMETERS = {  # of 1.0.0's pipeline.yaml and notebooks
+    "leak_auc": "leak_threshold",
+    "max_copied_share": "max_duplicate_share",
 }
 
 RENAMED_METRICS = {

@@ -100,7 +100,7 @@ class Ingest(Parameters):
         le=0.5,
         description="share of the entities (or rows) held out for the final test, 0.05 to 0.5",
     )
-    max_copied_share: float = Field(
+    max_duplicate_share: float = Field(
         0.2,
         ge=0,
         le=1,
@@ -130,7 +130,7 @@ class Explore(Parameters):
     columns_shown: int = Field(
         8, ge=1, le=40, description="columns plotted against the target, strongest first, 1 to 40"
     )
-    leak_auc: LeakThreshold = 0.9
+    leak_threshold: LeakThreshold = 0.9
     shift_smd: float = Field(
         0.25,
         gt=0,
@@ -273,7 +273,7 @@ class Finalize(Parameters):
     max_fairness_gap: float = Field(
         0.1, ge=0, le=1, description="gap between groups that matters, as in deploy; 0 to 1"
     )
-    leak_auc: LeakThreshold = 0.9
+    leak_threshold: LeakThreshold = 0.9
     slice_rows: int = Field(
         100, ge=10, description="minimum number of rows of a slice, at least 10"
     )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from modelbook.config.renamed_keys import RENAMED_PARAMETERS
+
 BookName = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the book and its products")
 ]
@@ -193,6 +195,8 @@ def parse_duration(text: str) -> float:
 
 
 def suggest_name(name: str, choices: Iterable[str]) -> str:
-    """Suggest the closest name, or list all choices."""
-    matches = get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    """Suggest the present name of a renamed parameter, the closest name, or list all choices."""
+    if RENAMED_PARAMETERS.get(name) in (choices := list(choices)):
+        return f"it is {RENAMED_PARAMETERS[name]!r} now; modelbook upgrade renames it"
+    matches = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {matches[0]!r}?" if matches else f"one of {', '.join(choices)}"

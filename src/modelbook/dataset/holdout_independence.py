@@ -97,9 +97,9 @@ class HoldoutIndependence:
             columns=["measure", "share of holdout rows"],
         )
 
-    def require_independence(self, max_copied_share: float, contract: Contract) -> None:
-        """Raise DataError if more of the holdout than ``max_copied_share`` repeats train rows."""
-        if self.duplicate_share <= max_copied_share:
+    def require_independence(self, max_duplicate_share: float, contract: Contract) -> None:
+        """Raise DataError if too many holdout rows repeat train rows (more than the share)."""
+        if self.duplicate_share <= max_duplicate_share:
             return
         declared = (
             f"the entity {contract.entity} does not keep duplicates together"
@@ -110,9 +110,10 @@ class HoldoutIndependence:
             f"{self.duplicate_share:.0%} of the {self.rows:,} holdout rows repeat a training row "
             f"in their features, exactly or nearly, beyond the {self.chance_share:.0%} of chance; "
             f"{declared}",
-            expected=f"at most {max_copied_share:.0%} (max_copied_share)",
+            expected=f"at most {max_duplicate_share:.0%} (max_duplicate_share)",
             next="give the column that the duplicates have in common the role entity in the "
-            "contract, or remove the duplicates from the table; max_copied_share: 1 accepts them",
+            "contract, or remove the duplicates from the table; max_duplicate_share: 1 accepts "
+            "them",
         )
 
 

@@ -23,7 +23,7 @@ def find_suspicions(
     metrics: pd.DataFrame,
     importance: pd.DataFrame,
     *,
-    leak_auc: float,
+    leak_threshold: float,
 ) -> list[str]:
     """Describe each suspicion of leakage that the contract does not confirm, in a sentence.
 
@@ -33,12 +33,12 @@ def find_suspicions(
         From ``evaluate_metrics`` on the holdout.
     importance : DataFrame
         From ``measure_importance``, the most important feature first.
-    leak_auc : float
+    leak_threshold : float
         Univariate score from which a feature is suspected.
     """
     contract = task.contract
     associations = profiling.measure_associations(train, contract)
-    features, pairs = profiling.find_leaks(train, contract, associations, leak_auc)
+    features, pairs = profiling.find_leaks(train, contract, associations, leak_threshold)
     sentences = [f"{name} nearly decides the target alone" for name in (*features, *pairs)]
     row = metrics.set_index("metric").loc[task.quality_metric]
     top_feature, label = importance["feature"].iloc[0], metric_label(task.quality_metric)

@@ -21,7 +21,7 @@ from typing import Any
 
 import modelbook
 from modelbook.atomic import atomic_write
-from modelbook.config.renamed_keys import RENAMED_KEYS, RENAMED_SETTINGS
+from modelbook.config.renamed_keys import RENAMED_KEYS, RENAMED_PARAMETERS, RENAMED_SETTINGS
 from modelbook.contract import renamed_keys as contract_keys
 from modelbook.errors import WorkbenchError
 from modelbook.extras.yaml_merge import merge_yaml, rename_keys
@@ -45,6 +45,9 @@ PROJECT_FILES = {
 }
 RENAMED_KEYS_BY_FILE = {  # by pattern of the file's name
     "env*.yaml": RENAMED_KEYS,
+    "pipeline.yaml": {f"tasks.*.params.{old}": new for old, new in RENAMED_PARAMETERS.items()},
+    "notebooks/*.ipynb": RENAMED_PARAMETERS,
+    "notebooks/*/*.ipynb": RENAMED_PARAMETERS,
     **RENAMED_SETTINGS,
     "contracts/*.yaml": contract_keys.RENAMED_KEYS
     | {f"columns.*.{old}": new for old, new in contract_keys.RENAMED_COLUMN_KEYS.items()},
@@ -146,10 +149,14 @@ def plan_renames(root: Path) -> list[FileChange]:
 
 
 def _rename_keys(name: str, text: str) -> str:
-    """Rename keys and values of older versions in the text of an env file, settings or contract."""
-    for pattern, new_names in RENAMED_KEYS_BY_FILE.items():
-        if fnmatch(name, pattern):
-            return rename_keys(text, new_names, contract_keys.RENAMED_VALUES)
+    """Rename keys and values of older versions in a YAML file, and parameters in a notebook."""
+    new_names = next(
+        (names for pattern, names in RENAMED_KEYS_BY_FILE.items() if fnmatch(name, pattern)), {}
+    )
+    if not name.endswith(".ipynb"):
+        return rename_keys(text, new_names, contract_keys.RENAMED_VALUES) if new_names else text
+    for old, new in new_names.items():
+        text = re.sub(rf"\b{old}\b", new, text)
     return text
 
 

@@ -53,7 +53,7 @@ def rename_keys(
     ----------
     new_names : dict
         By the old name, which its group precedes: ``{"traffic.share": "challenger_share"}``; the
-        group ``*`` is each of its mapping's.
+        group ``*`` is each of its mapping's or list's.
     new_values : dict, optional
         By the new name of a key, new names of its values.
     """
@@ -80,6 +80,9 @@ def rename_keys(
 
 
 def _find_groups(document: Any, groups: Sequence[str]) -> Iterator[CommentedMap]:
+    if isinstance(document, CommentedSeq) and groups[:1] == ["*"]:
+        for item in document:
+            yield from _find_groups(item, groups[1:])
     if not isinstance(document, CommentedMap):
         return
     if not groups:

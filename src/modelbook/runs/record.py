@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
-from modelbook.config.renamed_keys import RENAMED_METRICS
+from modelbook.config.renamed_keys import RENAMED_METRICS, RENAMED_PARAMETERS
 from modelbook.formatting import KeyNumber
 from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
 
@@ -246,4 +246,9 @@ def _select_fields(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
         values["metrics"] = {
             RENAMED_METRICS.get(name, name): value for name, value in values["metrics"].items()
         }
+    if "parameters" in values:
+        values["parameters"] = [
+            parameter | {"name": RENAMED_PARAMETERS.get(parameter["name"], parameter["name"])}
+            for parameter in values["parameters"]
+        ]
     return {name: values[name] for name in (f.name for f in fields(kind)) if name in values}
