@@ -22,7 +22,7 @@ FEATURES = {
         "max": 100,
         "meaning": "decides",
         "label": "Size",
-        "confirmed": "the target was drawn from it",
+        "no_leak_reason": "the target was drawn from it",
     },
     "colour": {
         "role": "feature",

@@ -357,10 +357,10 @@ RICH = {
         "at": {"role": "time", "type": "date", "format": "%d.%m.%Y", "period": "month", "meaning": "day of the order"},
         "born": {"role": "feature", "type": "date", "format": "ISO8601", "nullable": True, "label": "Birth",
                  "date_parts": ["days", "weekday"], "meaning": "date of birth"},
-        "price": {"role": "feature", "type": "number", "parse": "currency", "min": 0, "nullable": True,
+        "price": {"role": "feature", "type": "number", "number_format": "currency", "min": 0, "nullable": True,
                   "meaning": "price"},
-        "share": {"role": "feature", "type": "number", "parse": "percent", "decimal": ",", "meaning": "percent"},
-        "town": {"role": "feature", "type": "category", "unseen": True, "nullable": True, "meaning": "town"},
+        "share": {"role": "feature", "type": "number", "number_format": "percent", "decimal": ",", "meaning": "percent"},
+        "town": {"role": "feature", "type": "category", "allow_unseen": True, "nullable": True, "meaning": "town"},
         "paid": {"role": "target", "type": "number", "meaning": "paid"},
     },
 }  # fmt: skip
@@ -521,10 +521,10 @@ def test_dates_are_parsed_to_periods(value: Any, format: str, month: int | None)
         ("born", {"format": "%Q"}, ["'%Q'", "directive"]),
         ("at", {"period": REMOVED}, ["period", "year", "month", "day"]),
         ("price", {"format": "%Y"}, ["format", "feature", "number"]),
-        ("town", {"parse": "currency"}, ["parse", "feature", "category"]),
+        ("town", {"number_format": "currency"}, ["number_format", "feature", "category"]),
         ("number", {"role": "sensitive"}, ["text", "entity", "id", "dropped", "feature"]),
         ("number", {"n_hashes": 4}, ["n_hashes", "text"]),
-        ("town", {"unseen": False}, ["categories", "unseen"]),
+        ("town", {"allow_unseen": False}, ["categories", "allow_unseen"]),
         ("share", {"decimal": ";"}, ["decimal"]),
     ],
 )
@@ -565,20 +565,32 @@ def test_contract_of_a_version_of_1_0_0_is_read_by_its_names(contract: Contract)
     data = contract.model_dump(exclude_defaults=True)
     texts = {"role": "feature", "type": "text", "meaning": "name", "nullable": True}
     dates = {"role": "feature", "type": "date", "meaning": "day", "format": "ISO8601"}
-    columns = data["columns"]["colour"], texts, dates
-    former = ({"joined": {"9": "1"}}, {"hashes": 4}, {"parts": ["year"]})
-    new = ({"replacements": {"9": "1"}}, {"n_hashes": 4}, {"date_parts": ["year"]})
+    numbers = {"role": "feature", "type": "number", "meaning": "price"}
+    columns = data["columns"]["colour"], texts, dates, numbers
+    former: tuple[dict[str, Any], ...] = (
+        {"joined": {"9": "1"}, "unseen": True},
+        {"hashes": 4},
+        {"parts": ["year"]},
+        {"parse": "currency", "confirmed": "known before"},
+    )
+    new: tuple[dict[str, Any], ...] = (
+        {"replacements": {"9": "1"}, "allow_unseen": True},
+        {"n_hashes": 4},
+        {"date_parts": ["year"]},
+        {"number_format": "currency", "no_leak_reason": "known before"},
+    )
     old_target = {"target_gaps": "leave_out", "left_out_classes": ["x"]}
     new_target = {"missing_target": "exclude", "excluded_classes": ["x"]}
     contracts = [
         Contract.model_validate(
             data
             | target
-            | {"columns": data["columns"] | dict(zip("abc", map(operator.or_, columns, keys)))}
+            | {"columns": data["columns"] | dict(zip("abcd", map(operator.or_, columns, keys)))}
         )
         for target, keys in ((old_target, former), (new_target, new))
     ]
     assert contracts[0] == contracts[1]
     assert contracts[0].columns["c"].date_parts == ["year"]
+    assert contracts[0].is_confirmed("d")
     with raises_stating(ValueError, "parts"):
         Column.model_validate(dates | former[2] | new[2])

@@ -146,7 +146,7 @@ def test_rare_and_unseen_categories_are_grouped() -> None:
 @pytest.fixture
 def open_contract() -> Contract:
     """The same contract, with colours of which new ones may come."""
-    colour = {"role": "feature", "type": "category", "unseen": True, "meaning": "code"}
+    colour = {"role": "feature", "type": "category", "allow_unseen": True, "meaning": "code"}
     return Contract.model_validate(
         {**CONTRACT, "columns": {**CONTRACT["columns"], "colour": colour}}
     )

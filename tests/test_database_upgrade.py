@@ -256,6 +256,9 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     contract = root / "contracts/claims.yaml"
     contract.parent.mkdir(exist_ok=True)
     columns = "columns:\n  parts: {type: category, joined: {a: b}}\n  born: {parts: [days]}\n"
+    columns += (
+        "  unseen:\n    unseen: true\n    confirmed: unseen before\n  paid: {parse: percent}\n"
+    )
     contract.write_text(f"target_gaps: leave_out  # rows without outcome\n{columns}")
     for args in (
         ["init", "-q"],
@@ -272,6 +275,8 @@ def test_one_upgrade_renames_settings_and_migrates_the_databases_that_they_name(
     assert result.exit_code == 0, result.output
     mlflow_schema.require_current_schema(root)
     columns = columns.replace("joined", "replacements").replace("{parts", "{date_parts")
+    columns = columns.replace("    unseen", "    allow_unseen").replace("{parse", "{number_format")
+    columns = columns.replace("confirmed", "no_leak_reason")
     assert contract.read_text() == f"missing_target: exclude  # rows without outcome\n{columns}"
     assert Journal(f"sqlite:///{journal_path}", BOOK).read_schema_version() == SCHEMA_VERSION
     assert upgrade().exit_code == 0

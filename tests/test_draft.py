@@ -53,9 +53,9 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("truth", RANDOM.integers(0, 2, N).astype(bool), {"type": "boolean"}, "0 and 1"),
     ("town", repeat(["Bath", "Ely", " Wells"]), {"type": "category", "categories": ["Bath", "Ely", "Wells"]}, "3 "),
     ("RegionID", repeat([1, 2, 3, 10]), {"type": "category", "categories": ["1", "2", "3", "10"]}, "integer codes"),
-    ("price", repeat(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "parse": "currency"}, "amounts of money"),
-    ("preis", repeat(["1.623,85 €", "3,20 €", "7,00 €"]), {"parse": "currency", "decimal": ","}, "amounts of money"),
-    ("rate", repeat(["12.5%", "3 %"]), {"type": "number", "parse": "percent"}, "percentages"),
+    ("price", repeat(["£1,623.85 ", "£3", "(£2.50)"]), {"type": "number", "number_format": "currency"}, "amounts of money"),
+    ("preis", repeat(["1.623,85 €", "3,20 €", "7,00 €"]), {"number_format": "currency", "decimal": ","}, "amounts of money"),
+    ("rate", repeat(["12.5%", "3 %"]), {"type": "number", "number_format": "percent"}, "percentages"),
     ("bought", repeat(["31/12/2020", "01/02/2021", "15/06/2021"]), {"type": "date", "format": "%d/%m/%Y"}, "dates"),
     ("born", BIRTHS, {"type": "date", "date_parts": ["days", "month", "weekday"]}, "dates as ISO8601"),
     ("note", [f"called on day {i} and said no" for i in range(N)], {"role": "dropped", "type": "text"}, "free text"),
@@ -71,7 +71,7 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("laps", repeat(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
     ("level", repeat(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
     ("price", repeat(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
-    ("count", repeat(["١٢", "３４", "56", "7"]), {"type": "integer", "parse": "number", "max": 81}, "7 to 56"),
+    ("count", repeat(["١٢", "３４", "56", "7"]), {"type": "integer", "number_format": "number", "max": 81}, "7 to 56"),
     ("city", repeat(["Paris", "Rome", "paris", "Paris", "PARIS"]),
      {"categories": ["Paris", "Rome"], "replacements": {"paris": "Paris", "PARIS": "Paris"}}, "2 distinct"),
     ("gene", repeat(["AA", "Aa", "aa"]), {"categories": ["AA", "Aa", "aa"], "replacements": {}}, "3 distinct"),
@@ -95,12 +95,12 @@ def test_rare_categories_allow_unseen_ones() -> None:
     towns = draft(make_people(town=[*repeat(["a", "b"])[:-3], "c", "d", "e"])).contract.columns[
         "town"
     ]
-    assert towns.unseen
+    assert towns.allow_unseen
     assert towns.categories == ["a", "b", "c", "d", "e"]
     crowd = pd.concat([make_people()] * 12, ignore_index=True)
     crowd["w"] = [f"w{number}" for number in np.random.default_rng(3).integers(0, 200, len(crowd))]
     column = draft(crowd).contract.columns["w"]
-    assert (column.type, column.unseen, column.categories) == ("category", True, None)
+    assert (column.type, column.allow_unseen, column.categories) == ("category", True, None)
 
 
 def test_copies_and_leaks_are_dropped_with_reason() -> None:
@@ -273,7 +273,7 @@ def test_amounts_in_several_currencies_raise_a_question() -> None:
         result = draft(make_people(paid=repeat(amounts)))
         questions = [q for q in result.contract.questions if q.about == "paid"]
         assert len(questions) == count
-        assert result.contract.columns["paid"].parse == "currency"
+        assert result.contract.columns["paid"].number_format == "currency"
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -394,7 +394,7 @@ def test_few_words_among_numbers_are_missing_and_units_and_ranges_are_parsed() -
         level=["many" if i == 7 else str(i % 30) for i in range(N)],
     ))  # fmt: skip
     columns = result.contract.columns
-    assert {name: columns[name].parse for name in columns if columns[name].parse} == {
+    assert {name: columns[name].number_format for name in columns if columns[name].number_format} == {
         "lead": "bound", "mileage": "unit", "area": "range", "pay": "currency",
     }  # fmt: skip
     assert sorted(result.contract.missing) == ["ND", "many"]

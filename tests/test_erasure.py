@@ -143,7 +143,12 @@ def test_entity_is_found_however_its_id_is_written(
     id_type: str, tmp_path: Path, contract: Contract
 ) -> None:
     entity, texts, other_entity = ENTITIES[id_type]
-    changes = {"type": id_type, "min": None, "max": None, "unseen": id_type == "category" or None}
+    changes = {
+        "type": id_type,
+        "min": None,
+        "max": None,
+        "allow_unseen": id_type == "category" or None,
+    }
     entity_column = contract.columns["who"].model_copy(update=changes)
     book_contract = contract.model_copy(
         update={"columns": {**contract.columns, "who": entity_column}}

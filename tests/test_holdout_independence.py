@@ -163,7 +163,7 @@ def test_column_dominated_by_one_value_is_not_an_entity(monkeypatch: pytest.Monk
 def test_confirmed_column_is_not_suspected() -> None:
     contract, frame = make_noise(150, 8, jitter=0.3)
     columns = {**contract.columns}
-    columns["plot"] = columns["plot"].model_copy(update={"confirmed": "plots come again"})
+    columns["plot"] = columns["plot"].model_copy(update={"no_leak_reason": "plots come again"})
     assert not find_groupings(contract.model_copy(update={"columns": columns}), frame).loc[
         "plot", "is_suspect"
     ]
@@ -174,7 +174,7 @@ def test_similar_rows_are_suspected_until_target_is_confirmed() -> None:
     contract, frame = make_noise(100, 12, jitter=0.5)
     assert find_groupings(contract, frame).loc["", "is_suspect"]
     columns = {**contract.columns}
-    columns["y"] = columns["y"].model_copy(update={"confirmed": "plots come again"})
+    columns["y"] = columns["y"].model_copy(update={"no_leak_reason": "plots come again"})
     confirmed = contract.model_copy(update={"columns": columns})
     assert not find_groupings(confirmed, frame).loc["", "is_suspect"]
 
@@ -214,7 +214,9 @@ def test_near_perfect_predictor_is_suspected_until_confirmed() -> None:
     assert associations.iloc[0]["univariate_score"] == pytest.approx(0.93, abs=0.01)
     assert profiling.find_suspected_leaks(associations, 0.9, contract) == ["x3"]
     columns = {**contract.columns}
-    columns["x3"] = columns["x3"].model_copy(update={"confirmed": "measured before the outcome"})
+    columns["x3"] = columns["x3"].model_copy(
+        update={"no_leak_reason": "measured before the outcome"}
+    )
     confirmed = contract.model_copy(update={"columns": columns})
     assert profiling.find_suspected_leaks(associations, 0.9, confirmed) == []
 

@@ -74,12 +74,12 @@ def test_cleveland_table_is_drafted_as_documented(tmp_path: Path) -> None:
 def test_cross_sell_table_is_drafted_as_documented(tmp_path: Path) -> None:
     result = draft_as_documented("insurance_cross_sell.csv", tmp_path)
     contract = result.contract
-    assert contract.columns["AnnualPremium"].parse == "currency"
+    assert contract.columns["AnnualPremium"].number_format == "currency"
     assert (contract.columns_with_role("id"), contract.columns_with_role("dropped")) == (
         ["id"],
         ["HasDrivingLicense"],
     )
-    assert {name for name in contract.input_names if contract.columns[name].unseen} == {
+    assert {name for name in contract.input_names if contract.columns[name].allow_unseen} == {
         "RegionID",
         "SalesChannelID",
     }

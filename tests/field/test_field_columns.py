@@ -66,7 +66,7 @@ def draw_decimals(random: np.random.Generator) -> list[float]:
 
 def make_integers(random: np.random.Generator) -> ColumnCase:
     cells = draw_integers(random)
-    return ColumnCase([str(c) for c in cells], cells, type="integer", parse=None)
+    return ColumnCase([str(c) for c in cells], cells, type="integer", number_format=None)
 
 
 def make_fractions(random: np.random.Generator) -> ColumnCase:
@@ -78,7 +78,7 @@ def make_fractions(random: np.random.Generator) -> ColumnCase:
 
 def make_thousands_separators(random: np.random.Generator) -> ColumnCase:
     cells = draw_integers(random)
-    return ColumnCase([f"{c:,}" for c in cells], cells, role="feature", parse="number")
+    return ColumnCase([f"{c:,}" for c in cells], cells, role="feature", number_format="number")
 
 
 def make_german_decimals(random: np.random.Generator) -> ColumnCase:
@@ -89,17 +89,21 @@ def make_german_decimals(random: np.random.Generator) -> ColumnCase:
 
 def make_pound_amounts(random: np.random.Generator) -> ColumnCase:
     cells = draw_integers(random)
-    return ColumnCase([f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], parse="currency")
+    return ColumnCase(
+        [f"£{c:,}.50" for c in cells], [c + 0.5 for c in cells], number_format="currency"
+    )
 
 
 def make_euro_amounts(random: np.random.Generator) -> ColumnCase:
     cells = [int(n) for n in random.integers(1, 90, N)]
-    return ColumnCase([f"€{c}K" for c in cells], [1000.0 * c for c in cells], parse="currency")
+    return ColumnCase(
+        [f"€{c}K" for c in cells], [1000.0 * c for c in cells], number_format="currency"
+    )
 
 
 def make_percentages(random: np.random.Generator) -> ColumnCase:
     cells = draw_decimals(random)
-    return ColumnCase([f"{c} %" for c in cells], cells, parse="percent")
+    return ColumnCase([f"{c} %" for c in cells], cells, number_format="percent")
 
 
 def make_leading_zeros(random: np.random.Generator) -> ColumnCase:
@@ -160,26 +164,26 @@ def make_open_end_dates(random: np.random.Generator) -> ColumnCase:
 
 def make_bounds(random: np.random.Generator) -> ColumnCase:
     cells = draw_decimals(random)
-    return ColumnCase([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, parse="bound",
+    return ColumnCase([f"<{c}" if i % 8 == 0 else str(c) for i, c in enumerate(cells)], cells, number_format="bound",
                   extra_check=has_question("odd"))  # fmt: skip
 
 
 def make_units(random: np.random.Generator) -> ColumnCase:
     cells = draw_decimals(random)
     return ColumnCase(
-        [f"{c} kmpl" for c in cells], cells, parse="unit", extra_check=has_question("odd")
+        [f"{c} kmpl" for c in cells], cells, number_format="unit", extra_check=has_question("odd")
     )
 
 
 def make_ranges(random: np.random.Generator) -> ColumnCase:
     cells = draw_integers(random)
-    return ColumnCase([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], parse="range",
+    return ColumnCase([f"{c} - {c + 10}" for c in cells], [c + 5.0 for c in cells], number_format="range",
                   extra_check=has_question("odd"))  # fmt: skip
 
 
 def make_categories(random: np.random.Generator) -> ColumnCase:
     cells = insert_missing([("north", "south", "east")[i % 3] for i in range(N)])
-    return ColumnCase(cells, cells, type="category", nullable=True, unseen=True)
+    return ColumnCase(cells, cells, type="category", nullable=True, allow_unseen=True)
 
 
 def make_mixed_codes(random: np.random.Generator) -> ColumnCase:

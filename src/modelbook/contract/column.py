@@ -53,9 +53,9 @@ class Column(BaseModel):
     min: float | None = None
     max: float | None = None
     categories: list[str] | None = None
-    unseen: bool = False
+    allow_unseen: bool = False
     replacements: dict[str, str] = {}
-    parse: NumberFormat | None = None
+    number_format: NumberFormat | None = None
     decimal: DecimalMark = "."
     format: str = ""
     date_parts: list[dates.DatePart] = []
@@ -63,7 +63,7 @@ class Column(BaseModel):
     n_hashes: int | None = Field(default=None, ge=1, le=text_hashes.MAX_N_HASHES)
     nullable: bool = False
     reason: str = ""
-    confirmed: str = ""
+    no_leak_reason: str = ""
     positive: str = ""
 
     @property
@@ -85,8 +85,10 @@ class Column(BaseModel):
 
     @model_validator(mode="after")
     def _check_coherence(self) -> Column:
-        if self.type == "category" and not self.categories and not self.unseen:
-            raise ValueError("a category column must list its categories, or set unseen: true")
+        if self.type == "category" and not self.categories and not self.allow_unseen:
+            raise ValueError(
+                "a category column must list its categories, or set allow_unseen: true"
+            )
         if self.role == "dropped" and not self.reason:
             raise ValueError("a dropped column must have a reason")
         if self.positive and self.role != "target":
@@ -101,11 +103,11 @@ class Column(BaseModel):
         is_time_date = self.role == "time" and self.type == "date"
         is_applicable_by_key = {
             "categories": self.type == "category",
-            "unseen": self.type == "category",
+            "allow_unseen": self.type == "category",
             "replacements": self.type == "category",
             "labels": self.type not in ("text", "date"),
-            "parse": self.type in ("number", "integer"),
-            "decimal": self.parse is not None,
+            "number_format": self.type in ("number", "integer"),
+            "decimal": self.number_format is not None,
             "format": self.type == "date",
             "date_parts": self.role == "feature" and self.type == "date",
             "period": is_time_date,
@@ -197,7 +199,7 @@ class Column(BaseModel):
         return self._describe_present_values() + or_missing
 
     def _describe_present_values(self) -> str:
-        if self.type == "category" and not self.unseen:
+        if self.type == "category" and not self.allow_unseen:
             return f"one of {', '.join(self.categories or [])}"
         if self.type == "date":
             return f"date as {self.format}"
@@ -205,7 +207,7 @@ class Column(BaseModel):
             return {"boolean": "0 or 1", "category": "any category", "text": "text"}[self.type]
         min_text = "" if self.min is None else f" from {self.min:g}"
         max_text = "" if self.max is None else f" to {self.max:g}"
-        format_text = f" as {self.parse}" if self.parse else ""
+        format_text = f" as {self.number_format}" if self.number_format else ""
         return f"{self.type}{min_text}{max_text}{format_text}"
 
     def clean_cells(self, cells: pd.Series, file_decimal: DecimalMark = ".") -> pd.Series:
@@ -217,7 +219,7 @@ class Column(BaseModel):
         texts = [text for text in cells.unique() if isinstance(text, str)]
         found_texts = [text for text in texts if text.strip() in missing_texts]
         cells = cells.where(~cells.isin(found_texts)) if found_texts else cells
-        if file_decimal == "." or self.parse or self.type not in ("number", "integer"):
+        if file_decimal == "." or self.number_format or self.type not in ("number", "integer"):
             return cells
         numbers = cells.map({text: parse_number(text, "number", file_decimal) for text in texts})
         return numbers.astype(object).where(numbers.notna(), cells)
@@ -233,7 +235,7 @@ class Column(BaseModel):
             return dates.parse_timestamps(values, self.format)
         if self.type == "boolean":
             return parse_booleans(values)
-        return parse_numbers(values, self.parse, self.decimal)
+        return parse_numbers(values, self.number_format, self.decimal)
 
     def conform_values(self, name: str, values: pd.Series) -> pd.Series:
         """Convert values to the column's type.
@@ -276,7 +278,7 @@ class Column(BaseModel):
             Result of ``parse_values``, to avoid parsing twice.
         """
         parsed = self.parse_values(values) if parsed is None else parsed
-        if self.type == "category" and not self.unseen:
+        if self.type == "category" and not self.allow_unseen:
             return values.isna() | parsed.isin(self.categories or [])
         if self.type in ("category", "text", "date"):
             return values.isna() | parsed.notna()
@@ -311,7 +313,7 @@ class Column(BaseModel):
             return dates.parse_date(value, self.format, self.period or self._date_parts)
         if self.type == "boolean" and value in BOOLEAN_TEXTS:
             return BOOLEAN_TEXTS[value]
-        number = parse_number(value, self.parse, self.decimal)
+        number = parse_number(value, self.number_format, self.decimal)
         return number if self.is_valid_number(number) else None
 
     def _parse_text(self, value: str | float) -> Any:
@@ -321,7 +323,7 @@ class Column(BaseModel):
         if self.type == "text" and self.role == "feature":
             return text_hashes.hash_text(text, self._n_hashes)
         category = self.replacements.get(text, text)
-        is_valid = self.type == "text" or self.unseen or category in (self.categories or ())
+        is_valid = self.type == "text" or self.allow_unseen or category in (self.categories or ())
         return category if is_valid else None
 
     def is_valid_number(self, value: float) -> bool:

@@ -437,7 +437,8 @@ class Contract(BaseModel):
     def is_confirmed(self, name: str) -> bool:
         """Whether a reason confirms that a column, or the column of a date part, is not a leak."""
         return any(
-            column.confirmed and (name == column_name or name in column.model_features(column_name))
+            column.no_leak_reason
+            and (name == column_name or name in column.model_features(column_name))
             for column_name, column in self.columns.items()
         )
 

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 RENAMED_KEYS = {"target_gaps": "missing_target", "left_out_classes": "excluded_classes"}
-RENAMED_COLUMN_KEYS = {"joined": "replacements", "parts": "date_parts", "hashes": "n_hashes"}
+RENAMED_COLUMN_KEYS = {
+    "joined": "replacements",
+    "parts": "date_parts",
+    "hashes": "n_hashes",
+    "unseen": "allow_unseen",
+    "parse": "number_format",
+    "confirmed": "no_leak_reason",
+}
 RENAMED_VALUES = {"missing_target": {"leave_out": "exclude"}}
 
 

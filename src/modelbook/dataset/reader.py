@@ -66,7 +66,7 @@ def read_text_columns(
     """Read the columns of texts by the contract; others are left."""
     for name in frame.select_dtypes(TEXT_DTYPES):
         cells, column = frame[name], contract.columns.get(name)
-        if column and not column.parse and column.type in NUMBER_TYPES and decimal == ".":
+        if column and not column.number_format and column.type in NUMBER_TYPES and decimal == ".":
             numbers = arrow_text.to_numbers(cells, [*MISSING_VALUE_TEXTS, *contract.missing])
             if numbers is not None:
                 frame[name] = numbers
@@ -90,7 +90,7 @@ def read_text_column(
     if pd.api.types.infer_dtype(cells, skipna=True) != "string":
         return cells
     cells = mask_missing_markers(column.clean_cells(cells, decimal), missing_markers)
-    if column.parse or column.type not in NUMBER_TYPES:
+    if column.number_format or column.type not in NUMBER_TYPES:
         return cells
     numbers = parse_float_texts(cells)
     return numbers if numbers.notna().equals(cells.notna()) else cells

@@ -45,7 +45,7 @@ class ColumnGuess:
         """Change role and reason, and remove the keys that the new role does not allow."""
         removed_keys = {"role", "date_parts", "n_hashes"}
         if role in ("dropped", "id"):  # values of these roles are not checked
-            removed_keys |= {"min", "max", "categories", "unseen", "replacements"}
+            removed_keys |= {"min", "max", "categories", "allow_unseen", "replacements"}
         remaining_keys: dict[str, Any] = {
             key: value for key, value in self.contract_keys.items() if key not in removed_keys
         }

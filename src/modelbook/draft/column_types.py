@@ -227,7 +227,7 @@ def _holds_days(numbers: pd.Series) -> bool:
 
 def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     numbers = parsing.parse_numbers(
-        values, guess.contract_keys.get("parse"), guess.contract_keys.get("decimal", ".")
+        values, guess.contract_keys.get("number_format"), guess.contract_keys.get("decimal", ".")
     )
     if infinite_count := int(np.isinf(numbers).sum()):
         row = int(numbers.index[np.isinf(numbers)][0])
@@ -393,7 +393,7 @@ def _find_number_format(
                     example = next(text for text in texts if not FLOAT_TEXT.fullmatch(text))
                     number = parsing.parse_number(example, number_format, mark)
                     guess.add_question(
-                        "parsed", example=example, number=number, parse=number_format
+                        "parsed", example=example, number=number, number_format=number_format
                     )
                 if number_format == "currency" and len(currencies := _find_currencies(texts)) > 1:
                     guess.add_question("currencies", examples=", ".join(currencies[:4]))
@@ -402,7 +402,7 @@ def _find_number_format(
 
 
 def _make_number_keys(number_format: str, mark: str) -> dict[str, str]:
-    return {"parse": number_format} | ({"decimal": mark} if mark == "," else {})
+    return {"number_format": number_format} | ({"decimal": mark} if mark == "," else {})
 
 
 def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
@@ -486,7 +486,7 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
         guess.change_role("dropped", f"constant: always {_shorten_value(counts.index[0])}")
         return
     singleton_count = int((counts == 1).sum())
-    guess.contract_keys |= {"type": "category", "unseen": True}
+    guess.contract_keys |= {"type": "category", "allow_unseen": True}
     guess.reason = f"{reason}, {len(counts)} distinct"
     if len(counts) <= MAX_LISTED_CATEGORIES:
         guess.contract_keys["categories"] = sorted(counts.index, key=natural_sort_key)

@@ -49,7 +49,7 @@ def build_pipeline_signature(features: pd.DataFrame, task: Task) -> ModelSignatu
 
 def _get_input_type(column: Column) -> Any:
     """Return the MLflow type of a column; values that the contract parses may also be text."""
-    if column.parse or column.type == "date":
+    if column.number_format or column.type == "date":
         return AnyType()
     # Integers are declared double: MLflow refuses missing values in integer columns.
     return "string" if column.type in ("category", "text") else "double"

@@ -101,9 +101,9 @@ def find_categories(preprocessing: Any, contract: Contract) -> dict[str, list[st
     categories = {}
     for name in contract.categorical_features:
         column = contract.columns[name]
-        fitted_categories = categories_by_name.get(name, []) if column.unseen else []
+        fitted_categories = categories_by_name.get(name, []) if column.allow_unseen else []
         categories[name] = list(dict.fromkeys([*(column.categories or []), *fitted_categories]))
-        if column.unseen and name not in categories_by_name:
+        if column.allow_unseen and name not in categories_by_name:
             raise CompileError(
                 f"{name} allows unseen categories, and its fitted categories cannot be found"
             )

@@ -255,7 +255,7 @@ def _render_input(model: ServedModel, name: str, value: str) -> str:
 
 
 def _select_options(column: Column) -> list[str]:
-    if column.unseen:
+    if column.allow_unseen:
         return []
     choices = column.categories or (["0", "1"] if column.type == "boolean" else [])
     return ["", *choices] if choices and column.nullable else choices

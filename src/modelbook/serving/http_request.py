@@ -133,10 +133,10 @@ def derive_body_limits(columns: dict[str, Column], max_rows: int) -> BodyLimits:
     """Return the limits of requests with rows of these columns."""
     row_bytes = 0
     for name, column in columns.items():
-        if column.type == "text" or column.unseen:
+        if column.type == "text" or column.allow_unseen:
             return BodyLimits(max_rows, len(columns))
         value_bytes = max(
-            VALUE_BYTES.get(column.type, 210 if column.parse else 0),
+            VALUE_BYTES.get(column.type, 210 if column.number_format else 0),
             *(6 * len(text) + 2 for text in column.categories or [""]),
         )
         row_bytes += 6 * len(name) + value_bytes + 6  # a character may be written as \u0000

@@ -192,7 +192,7 @@ def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
 
 
 def _get_input_datatype(column: Column) -> str:
-    if column.parse or column.type in ("category", "text", "date"):
+    if column.number_format or column.type in ("category", "text", "date"):
         return "BYTES"
     return "BOOL" if column.type == "boolean" else "FP64"
 

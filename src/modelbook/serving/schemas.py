@@ -82,7 +82,7 @@ class CellParser(dict[str, Any]):
     ) -> None:
         super().__init__()
         self._missing_texts = {"", *missing_markers.difference(column.categories or ())}
-        self._is_text = bool(column.parse) or column.type in ("category", "text", "date")
+        self._is_text = bool(column.number_format) or column.type in ("category", "text", "date")
         self._is_boolean = column.type == "boolean"
         self._decimal = decimal
 
@@ -125,14 +125,14 @@ def _make_base_type_and_schema(column: Column) -> tuple[Any, dict[str, Any]]:
     """Return the type that pydantic validates natively (or None), and the JSON schema."""
     bounds = _select_present(ge=column.min, le=column.max)
     schema_bounds = _select_present(minimum=column.min, maximum=column.max)
-    if column.parse:
+    if column.number_format:
         return None, {
             "anyOf": [
                 {"type": "number", **schema_bounds},
-                {"type": "string", "description": f"as {column.parse}"},
+                {"type": "string", "description": f"as {column.number_format}"},
             ]
         }
-    if column.type in ("text", "date") or column.unseen or column.replacements:
+    if column.type in ("text", "date") or column.allow_unseen or column.replacements:
         examples = {"examples": column.categories} if column.categories else {}
         return None, {"type": "string", **examples}
     if column.type == "category":
@@ -231,7 +231,7 @@ class RowReader(JsonReader):
         self._integer_fields = [
             name
             for name, definition in columns.items()
-            if definition.type in ("boolean", "integer") and not definition.parse
+            if definition.type in ("boolean", "integer") and not definition.number_format
         ]
         self._integer_categories = [
             name

@@ -203,7 +203,7 @@ def _check_transformer(step: CheckedTransformer, rows: pd.DataFrame, contract: C
                 .astype(object if column.type == "category" else "float64")
                 .mask([True])
             )
-        elif column and column.unseen:
+        elif column and column.allow_unseen:
             unusual_row[name] = "a category that is new"
     step.transform(unusual_row)
     try:
