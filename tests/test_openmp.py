@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelbook.extras.workbench import openmp
+from modelbook.workbench import openmp
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no libgomp")
 LOADED = r"""

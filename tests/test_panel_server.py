@@ -9,8 +9,8 @@ import pytest
 
 from modelbook import config
 from modelbook.errors import BuildError, ModelbookError
-from modelbook.extras.workbench import panel, panel_state
 from modelbook.stage import files, progress, project, sandbox
+from modelbook.workbench import panel, panel_state
 
 NO_BUILD = {"book": "", "is_running": False, "exit_code": None, "log": ""}
 

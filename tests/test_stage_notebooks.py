@@ -11,7 +11,7 @@ import pytest
 from small_project import ROOT, STAGES
 
 from modelbook import config
-from modelbook.extras.workbench import git_filter
+from modelbook.workbench import git_filter
 
 NOTEBOOKS = {stage: ROOT / "notebooks" / f"{config.stage_stem(stage)}.ipynb" for stage in STAGES}
 NAMED = {  # libraries that each notebook names

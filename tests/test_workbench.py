@@ -19,8 +19,10 @@ from small_project import ROOT, SmallProject
 from text_facts import missing_facts
 
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench import book_check as books
-from modelbook.extras.workbench import (
+from modelbook.redaction import KERNEL_PACKER_OPTION
+from modelbook.registry import aliases
+from modelbook.workbench import book_check as books
+from modelbook.workbench import (
     environment,
     git_filter,
     json_config,
@@ -29,8 +31,6 @@ from modelbook.extras.workbench import (
     machine,
     save_hook,
 )
-from modelbook.redaction import KERNEL_PACKER_OPTION
-from modelbook.registry import aliases
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
 COMPARE_NOTEBOOK = "notebooks/03_compare.ipynb"
@@ -176,6 +176,20 @@ class TestSetup:
         assert result.returncode == 1
         assert f"WorkbenchError: {path} is not JSON" in result.stderr
         assert f"rm {path}" in result.stderr
+
+    def test_configuration_of_an_earlier_path_is_replaced(self, tmp_path):
+        path = tmp_path / "etc/jupyter/jupyter_server_config.json"
+        old_name, name = "modelbook.extras.workbench.panel", "modelbook.workbench.panel"
+        lab_config.write_config(tmp_path)
+        content = json_config.read(path)
+        content["ServerApp"]["jpserver_extensions"][old_name] = True
+        json_config.write(path, content)
+        assert old_name in lab_config.check_config(tmp_path).state
+        lab_config.write_config(tmp_path)
+        assert lab_config.check_config(tmp_path).ok
+        configured = json_config.read(path)["ServerApp"]["jpserver_extensions"]
+        assert configured[name] is True
+        assert old_name not in configured
 
     def test_setup_in_system_python_is_refused(self, tmp_path):
         with pytest.raises(WorkbenchError, match=r"environment.*\n.*conda env"):

@@ -374,7 +374,7 @@ def setup() -> None:
 
     Example:  modelbook setup
     """
-    from modelbook.extras import workbench
+    from modelbook import workbench
     from modelbook.stage import project
 
     with report_errors():
@@ -389,8 +389,8 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     Examples:  modelbook doctor  |  modelbook doctor --book rand-hie-sample
     |  modelbook doctor --json
     """
+    from modelbook import workbench
     from modelbook.cli import terminal
-    from modelbook.extras import workbench
     from modelbook.stage import project
 
     with report_errors():

@@ -91,8 +91,8 @@ def take(
     |  modelbook take reports/mine.ipynb --yes
     """
     from modelbook import config
-    from modelbook.extras.workbench.take import plan_copy, show_diff
     from modelbook.stage import project
+    from modelbook.workbench.take import plan_copy, show_diff
 
     with report_errors(), TemporaryDirectory() as folder:
         root = project.find_root()

@@ -1,1 +1,1 @@
-"""Optional parts that the core never imports: demo, schedulers, stream, PDF, site, workbench."""
+"""Optional parts that the core never imports: demo, schedulers, stream, PDF, site."""

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from modelbook.config.store import ENV_PREFIX, STORE_FILE
 from modelbook.errors import BuildError, RunHistoryError, WorkbenchError
 from modelbook.extras import project_template, reset
-from modelbook.extras.workbench.environment import read_supported_pythons, supports_python
 from modelbook.pages import templating
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun, StageRun
 from modelbook.stage import files, project, reproducibility
+from modelbook.workbench.environment import read_supported_pythons, supports_python
 
 if TYPE_CHECKING:
     import pandas as pd

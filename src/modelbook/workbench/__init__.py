@@ -5,16 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelbook.extras.workbench import book_check as books
-from modelbook.extras.workbench import (
-    environment,
-    git_filter,
-    kernelspec,
-    lab_config,
-    machine,
-    openmp,
-)
-from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.workbench import book_check as books
+from modelbook.workbench import environment, git_filter, kernelspec, lab_config, machine, openmp
+from modelbook.workbench.check_result import CheckResult
 
 __all__ = ["CheckResult", "run_checks", "setup"]
 

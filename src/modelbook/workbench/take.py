@@ -14,8 +14,8 @@ from typing import Any
 from modelbook import config
 from modelbook.atomic import atomic_write
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench import git_filter
 from modelbook.stage import pipeline_spec
+from modelbook.workbench import git_filter
 
 Notebook = dict[str, Any]
 BOOK_LINE = re.compile(r"^book = \S+", re.M)  # a line of a parameters cell

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench.check_result import CheckResult
 from modelbook.formatting import format_count
+from modelbook.workbench.check_result import CheckResult
 
 LOCK_FILE = "requirements/run.txt"
 MAX_SHOWN = 3

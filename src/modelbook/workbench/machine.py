@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelbook.errors import StoreError
-from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.workbench.check_result import CheckResult
 
 MIN_FREE_GB = 2.0  # enough for several builds of the bundled book with runs and reports
 DEFAULT_PORTS = {

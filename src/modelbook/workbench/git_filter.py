@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench.check_result import CheckResult
 from modelbook.formatting import format_count
 from modelbook.stage.project import run_git
+from modelbook.workbench.check_result import CheckResult
 
 ATTRIBUTES = "*.ipynb filter=modelbook diff=jupyternotebook merge=jupyternotebook"
 # Metadata that JupyterLab and other editors write: how cells are folded, which Python ran.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelbook.errors import ModelbookError
-from modelbook.extras.workbench.check_result import CheckResult
 from modelbook.formatting import format_count
+from modelbook.workbench.check_result import CheckResult
 
 VERSIONS = "versions"
 

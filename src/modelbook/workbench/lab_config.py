@@ -7,8 +7,8 @@ from typing import Any
 
 from modelbook.atomic import atomic_write
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench import json_config
-from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.workbench import json_config
+from modelbook.workbench.check_result import CheckResult
 
 # Ploomber's contents manager fails in JupyterLab 4; `stage` replaces it. Jupytext comes with
 # Ploomber and is not used. The save hook keeps git from treating outputs as changes.
@@ -18,8 +18,11 @@ SERVER_CONFIG: dict[str, Any] = {
             "ploomber": False,
             "ploomber_extension": False,
             "jupyterlab_jupytext": False,
-            "modelbook.extras.workbench.save_hook": True,
-            "modelbook.extras.workbench.panel": True,
+            "modelbook.workbench.save_hook": True,
+            "modelbook.workbench.panel": True,
+            # Their earlier paths, which cannot be imported any more: removed.
+            "modelbook.extras.workbench.save_hook": None,
+            "modelbook.extras.workbench.panel": None,
         }
     }
 }
@@ -90,7 +93,7 @@ def check_config(prefix: Path) -> CheckResult:
     """Check whether the required keys are set in JupyterLab's configuration."""
     try:
         missing = [
-            f"{name} is not set in {path.relative_to(prefix)}"
+            f"{name} in {path.relative_to(prefix)} is not as setup writes it"
             for path, required in list_config_files(prefix).items()
             for name in json_config.find_missing(json_config.read(path), required)
         ]

@@ -15,9 +15,9 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from modelbook.errors import BuildError, ModelbookError
-from modelbook.extras.workbench import panel_state
 from modelbook.pages import templating
 from modelbook.stage import project
+from modelbook.workbench import panel_state
 
 # A report may not run scripts here: it would act as the user of this server. Evidently's pages
 # need theirs, and get another origin for it.

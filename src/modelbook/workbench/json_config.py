@@ -32,7 +32,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(path: Path, required: dict[str, Any]) -> bool:
-    """Set the required keys and keep all others; return whether the file changed."""
+    """Set the required keys, or remove those of None; keep all others, and return if it changed."""
     content = read(path)
     if not find_missing(content, required):
         return False
@@ -47,14 +47,14 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def find_missing(present: Any, required: dict[str, Any]) -> list[str]:
-    """Return the required keys that are missing or differ, nested ones with dots."""
+    """Return the required keys that differ, nested ones with dots; None requires their absence."""
     if not isinstance(present, dict):
         return [*required]
     names = []
     for key, value in required.items():
         if isinstance(value, dict):
             names += [f"{key}.{name}" for name in find_missing(present.get(key), value)]
-        elif key not in present or present[key] != value:
+        elif present.get(key) != value:
             names.append(key)
     return names
 
@@ -62,6 +62,9 @@ def find_missing(present: Any, required: dict[str, Any]) -> list[str]:
 def _merge_dicts(present: dict[str, Any], required: dict[str, Any]) -> dict[str, Any]:
     merged = dict(present)
     for key, value in required.items():
+        if value is None:
+            merged.pop(key, None)
+            continue
         current = present.get(key)
         merged[key] = (
             _merge_dicts(current if isinstance(current, dict) else {}, value)

@@ -9,8 +9,8 @@ from typing import Any
 
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import WorkbenchError
-from modelbook.extras.workbench import json_config
-from modelbook.extras.workbench.check_result import CheckResult
+from modelbook.workbench import json_config
+from modelbook.workbench.check_result import CheckResult
 
 KERNEL_NAME = "python3"
 DISPLAY_NAME = "Modelbook"
