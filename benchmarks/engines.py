@@ -30,6 +30,7 @@ os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)
 
 from dask_clusters import Cluster, start_cluster
 
+from modelbook.registry import aliases
 from modelbook.serving import served_models
 
 WORKERS = 2
@@ -68,7 +69,7 @@ def score_partitions_in_process(
     """Score every ``WORKERS``-th partition, one after another, in this process."""
     from modelbook.scoring import batch
 
-    served_model = served_models.load_champion(root, book)
+    served_model = served_models.load_model(aliases.require_champion(root, book))
     for path in sorted(source.iterdir())[worker_index::WORKERS]:
         batch.score_file(
             path,
@@ -88,8 +89,8 @@ def benchmark_scoring(cluster: Cluster, root: Path, book: str, rows: int) -> Non
         source = write_partitions(Path(temp_dir), root, book, rows)
         run = partial(
             partitions.score_folder, source,
-            version=served_models.require_champion(root, book),
-            load_model=partial(served_models.load_model, max_rows=1),
+            version=aliases.require_champion(root, book),
+            load_model=served_models.load_model,
             on_progress=ignore_progress, engine_name="dask", scheduler=cluster.address,
         )  # fmt: skip
         dask_seconds, result = measure_seconds(lambda: run(Path(temp_dir) / "out"))
@@ -157,8 +158,8 @@ def benchmark_monitoring(root: Path, book: str, rows: int) -> None:
     from modelbook.monitoring import drift
     from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
 
-    version = served_models.require_champion(root, book)
-    contract = served_models.load_model(version, 1).contract
+    version = aliases.require_champion(root, book)
+    contract = served_models.load_model(version).contract
     reference = pd.read_parquet(version.artifact_folder / "reference.parquet")
     with tempfile.TemporaryDirectory() as temp_dir:
         source = write_partitions(Path(temp_dir), root, book, rows)

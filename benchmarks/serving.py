@@ -40,6 +40,7 @@ import uvloop
 from load import load
 
 from modelbook.contract import Contract
+from modelbook.registry import aliases
 from modelbook.registry.aliases import RegisteredVersion, read_aliases
 from modelbook.registry.store import tracking_uri
 from modelbook.serving import served_models
@@ -180,7 +181,7 @@ def measure_in_process_latency(
     root: Path, book: str, rounds: int = 3000
 ) -> tuple[str, dict[str, float]]:
     """Microseconds of parsing, prediction and the kernel alone, on the champion's golden rows."""
-    served_model = served_models.load_champion(root, book)
+    served_model = served_models.load_model(aliases.require_champion(root, book))
     artifact_folder = read_aliases(root, book)["champion"].artifact_folder
     rows = json.loads((artifact_folder / served_models.GOLDEN_FILE).read_text())["rows"]
     encoded = [served_model.scorer.encoder.transform_one(row) for row in rows]
@@ -235,7 +236,7 @@ def measure_batch_throughput(
 
     from modelbook.scoring import batch as scoring
 
-    served_model = served_models.load_champion(root, book)
+    served_model = served_models.load_model(aliases.require_champion(root, book))
     model = cloudpickle.loads(pickled.read_bytes())
     # Columns known before the outcome.
     columns = dict.fromkeys([*served_model.contract.key, *served_model.contract.input_names])

@@ -56,7 +56,7 @@ def test_restored_backup_serves_without_original(root: Path, tmp_path: Path) -> 
     root.rename(tmp_path / "hidden")
     restored = tmp_path / "restored"
     assert backup.restore(restored, result.address).files == result.files
-    assert served_models.load_champion(restored, BOOK).number == 1
+    assert served_models.load_model(aliases.require_champion(restored, BOOK)).number == 1
     assert [entry.champion_after for entry in history.read_history(restored, BOOK)] == [1]
     assert history.find_integrity_errors(restored) == []
     with closing(sqlite3.connect(restored / "data/tiny/journal.db")) as journal:

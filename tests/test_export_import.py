@@ -108,7 +108,7 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     assert last.entry.evidence["source_hash"] == manifest["history"][-1]["hash"]
     assert manifest["history"][0]["evidence"]["source_hash"] == result.entry.evidence["source_hash"]
     assert promote(prod, 1).champion_after == 1
-    assert served_models.load_version(prod, BOOK, 1).golden_rows > 0
+    assert served_models.load_model(aliases.require_version(prod, BOOK, 1)).golden_rows > 0
     for root in (source, staging, prod):
         assert history.find_integrity_errors(root) == []
 

@@ -31,6 +31,7 @@ from modelbook.dataset import object_store, read_table
 from modelbook.errors import DataError, EngineError
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
+from modelbook.registry import aliases
 from modelbook.scoring import batch, partitions
 from modelbook.serving import served_models
 
@@ -73,7 +74,7 @@ def table(tmp_path: Path, frame: pd.DataFrame) -> Path:
 def run(version_store: VersionStore, table: Path) -> Callable[..., Any]:
     def go(target: str = "out", **engine: Any) -> Any:
         load = partial(served_models.load_model, max_rows=1)
-        named = served_models.require_champion(version_store.root, BOOK)
+        named = aliases.require_champion(version_store.root, BOOK)
         return partitions.score_folder(
             table, table.parent / target, named, load, on_progress=lambda *_: None, **engine
         )
@@ -83,7 +84,7 @@ def run(version_store: VersionStore, table: Path) -> Callable[..., Any]:
 
 def check_equals_local_run(table: Path, out: Path, version_store: VersionStore) -> None:
     """Check that partitions and rejects equal local runs of single files, without other files."""
-    champion = served_models.load_champion(version_store.root, BOOK)
+    champion = served_models.load_model(aliases.require_champion(version_store.root, BOOK))
     (table.parent / "alone").mkdir()
     for name in NAMES:
         local_output = table.parent / "alone" / name.replace("/", "-")
@@ -422,7 +423,7 @@ def test_dask_scores_all_rows_despite_killed_worker(patient, run, table, version
                 killed = True
 
         named, load = (
-            served_models.require_champion(version_store.root, BOOK),
+            aliases.require_champion(version_store.root, BOOK),
             partial(served_models.load_model, max_rows=1),
         )
         process = partitions.score_folder(
@@ -484,7 +485,7 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
         for method in ("download", "upload"):  # of rows, by this process
             monkeypatch.setattr(object_store.RemoteAddress, method, keep_version(method))
         load = partial(served_models.load_model, max_rows=1)
-        named = served_models.require_champion(version_store.root, BOOK)
+        named = aliases.require_champion(version_store.root, BOOK)
         rows, scores = map(object_store.RemoteAddress, ("s3://lake/rows", "s3://lake/scores"))
         engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
         result = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))

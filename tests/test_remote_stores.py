@@ -428,7 +428,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     assert [process_or_object.wait(120) for process_or_object in creating] == [0, 0]
     version = enter(first_machine, version_parts(frame, set(range(50)), contract), contract)
     assert promotion.promote(first_machine, BOOK, 1, reason="", override="the first", commit="c")
-    assert served_models.load_champion(second_machine, BOOK).number == 1
+    assert served_models.load_model(aliases.require_champion(second_machine, BOOK)).number == 1
     cache_folder = second_machine / "models" / "cache" / version.tags[DIGEST_TAG]
     assert compute_folder_digest(cache_folder) == version.tags[DIGEST_TAG]
     assert named(second_machine) == (1, 1, [])
@@ -440,7 +440,9 @@ def test_two_machines_share_store_in_postgresql_and_s3(
     stored_objects = bucket.list_objects_v2(Bucket="models", Prefix="team")["Contents"]
     for process_or_object in stored_objects:
         bucket.delete_object(Bucket="models", Key=process_or_object["Key"])
-    assert served_models.load_champion(second_machine, BOOK).number == 1  # cached files remain
+    assert (
+        served_models.load_model(aliases.require_champion(second_machine, BOOK)).number == 1
+    )  # cached files remain
     (first_machine / "store.yaml").write_text(
         f"tracking_uri: {address}\nartifacts: s3://nowhere/team"
     )

@@ -22,10 +22,11 @@ from version_store import BOOK, VersionStore, make_client
 
 from modelbook.contract import Column, Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS
+from modelbook.registry import aliases
 from modelbook.scoring import batch
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import RowReader
-from modelbook.serving.served_models import load_champion
+from modelbook.serving.served_models import load_model
 
 MESSY: dict[str, Any] = {
     "title": "Messy", "question": "How much?", "source": "a generator", "licence": "none", "task": "regression",
@@ -179,7 +180,7 @@ def test_entity_and_period_are_kept_apart_from_features(contract: Contract) -> N
 def test_json_csv_and_batch_match_the_model(
     version_store: VersionStore, contract: Contract, tmp_path: Path
 ) -> None:
-    champion = load_champion(version_store.root, BOOK)
+    champion = load_model(aliases.require_champion(version_store.root, BOOK))
     assert champion.scorer.is_compiled, champion.tags["scorer"]
     frame = make_rows(40).assign(
         town=lambda t: t["town"].replace("York", "Atlantis")
@@ -210,7 +211,7 @@ def test_json_csv_and_batch_match_the_model(
 def test_batch_is_read_in_any_layout_of_the_table(
     version_store: VersionStore, tmp_path: Path
 ) -> None:
-    champion, frame = load_champion(version_store.root, BOOK), make_rows(20)
+    champion, frame = load_model(aliases.require_champion(version_store.root, BOOK)), make_rows(20)
     text = frame.assign(rooms=frame["rooms"].fillna(3), town="Münster").to_csv(sep=";", index=False)
     (tmp_path / "in.csv").write_bytes(text.encode("cp1252"))
     batch.score_file(
@@ -286,7 +287,7 @@ def test_model_without_known_categories_is_served_uncompiled(
     )
     version_store = VersionStore(tmp_path)
     version_store.alias("champion", version_store.register(model, contract, make_rows()))
-    champion = load_champion(tmp_path, BOOK)
+    champion = load_model(aliases.require_champion(tmp_path, BOOK))
     assert not champion.scorer.is_compiled
     assert missing_facts(champion.tags["scorer"], "town") == []
     with make_client(tmp_path, BOOK) as client:

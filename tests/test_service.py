@@ -1400,9 +1400,10 @@ import json, sys
 import modelbook.serving.app
 print(sys.modules.keys() & {"pandas", "sklearn", "scipy", "mlflow", "pyarrow", "pycaret"})
 from pathlib import Path
-from modelbook.serving.served_models import load_champion
+from modelbook.registry import aliases
+from modelbook.serving.served_models import load_model
 from modelbook.serving.http_request import RequestError
-one = load_champion(Path(sys.argv[1]), sys.argv[2])
+one = load_model(aliases.require_champion(Path(sys.argv[1]), sys.argv[2]))
 for colour in ("11", 11, 11.0, 2.5e-42, float("nan"), float("inf"), True, None, [1], {}):
     for noise in (None, 1, "?", float("nan"), 10**400):
         try:

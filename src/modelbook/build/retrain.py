@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from modelbook import config
 from modelbook.build import labelled_data, locks, retrain_plan
 from modelbook.build.retrain_plan import RetrainPlan, RetrainRequest
-from modelbook.errors import BuildError, StoreError
+from modelbook.errors import BuildError
 from modelbook.formatting import format_count, format_duration
 from modelbook.gate import PROMOTE
 from modelbook.registry import aliases, history
@@ -31,7 +31,7 @@ from modelbook.registry.promotion import REASON_VARIABLE
 from modelbook.stage import project, retrain_overrides
 
 if TYPE_CHECKING:
-    from modelbook.registry.aliases import RegisteredVersion
+    pass
 
 # Results after a build: the gate's decision.
 PROMOTED, HELD, WOULD_PROMOTE = "promoted", "held", "would promote"
@@ -74,7 +74,8 @@ def retrain(
     start_time = time.monotonic()
     book = project.read_parameters(root, env_file)["ingest"]["book"]
     with locks.lock_retrain(root, book):
-        champion = _find_champion(root, book)
+        champion = aliases.require_champion(root, book)
+        champion.verify_files()
         cooldown_message = _describe_cooldown(root, book, request.cooldown)
         if cooldown_message:
             return RetrainResult(
@@ -99,14 +100,6 @@ def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
         status, sentences = DRY_RUN, [*plan.sentences, _describe_dry_run(plan)]
         next_step = "To retrain, omit --dry-run."
     return RetrainResult(status, sentences, next_step, champion, as_of=plan.as_of)
-
-
-def _find_champion(root: Path, book: str) -> RegisteredVersion:
-    champion = aliases.read_aliases(root, book).get(aliases.CHAMPION)
-    if champion is None:
-        raise aliases.make_missing_champion_error(StoreError, book)
-    champion.verify_files()
-    return champion
 
 
 def _describe_cooldown(root: Path, book: str, cooldown: float | None) -> str:

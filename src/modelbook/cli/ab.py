@@ -75,9 +75,12 @@ def _run_replay(
     root: Path, book: str, number: int, start: float, out: Path | None
 ) -> dict[str, Any]:
     from modelbook.ab import replay as replay_module
+    from modelbook.errors import ServingError
+    from modelbook.registry import aliases
     from modelbook.serving import served_models
 
-    served_model = served_models.load_version(root, book, number)
+    version = aliases.require_version(root, book, number, ServingError)
+    served_model = served_models.load_model(version)
     with replay_module.open_csv(out) as save_chunk:
         predictions = options.open_journal(root, book).read_predictions_excluding(start, number)
         replay_result = replay_module.replay_predictions(

@@ -181,17 +181,18 @@ def _print_score(result: BatchResult, target: str, version: int, as_json: bool) 
 
 
 def _find_version(root: Path, book: str, model: str) -> RegisteredVersion:
-    from modelbook.serving import served_models
+    from modelbook.errors import ServingError
+    from modelbook.registry import aliases
 
-    if model == "champion":
-        return served_models.require_champion(root, book)
-    if model == "challenger":
-        return served_models.require_challenger(root, book)
+    if model == aliases.CHAMPION:
+        return aliases.require_champion(root, book, ServingError)
+    if model == aliases.CHALLENGER:
+        return aliases.require_challenger(root, book, ServingError)
     if not model.isdigit():
         raise typer.BadParameter(
             f"{model!r} is not a version; give champion, challenger, or a number"
         )
-    return served_models.require_version(root, book, int(model))
+    return aliases.require_version(root, book, int(model), ServingError)
 
 
 def _write_score_report(
@@ -225,7 +226,7 @@ def _open_batch_journal(
     from modelbook.serving.batch_journal import BatchJournal
 
     redacted = settings.load_settings(root, book).journal.redacted_columns
-    model = served_models.load_model(version, max_rows=1)
+    model = served_models.load_model(version)
     journal = BatchJournal(open_journal(root, book), model, variant, redacted)
     stack.enter_context(journal.running())
     return journal.record
@@ -244,9 +245,8 @@ def _score_rows(
     from modelbook.scoring import batch, partitions
     from modelbook.serving import served_models
 
-    load_model = partial(served_models.load_model, max_rows=1)
     if isinstance(source, Path) and not source.is_dir():
-        model = load_model(version)
+        model = served_models.load_model(version)
         return batch.score_file(
             source,
             results,
@@ -260,7 +260,7 @@ def _score_rows(
         source,
         results,
         version,
-        load_model,
+        served_models.load_model,
         on_progress=terminal.ProgressLine().show_rate,
         engine_name=engine,
         scheduler=scheduler,

@@ -184,6 +184,30 @@ def make_missing_champion_error(error_type: type[ModelbookError], book: str) -> 
     )
 
 
+def require_champion(
+    root: Path, model_name: str, error_type: type[ModelbookError] = StoreError
+) -> RegisteredVersion:
+    """Return the champion; raise an error of this type when there is none."""
+    champion = read_aliases(root, model_name).get(CHAMPION)
+    if champion is None:
+        raise make_missing_champion_error(error_type, model_name)
+    return champion
+
+
+def require_challenger(
+    root: Path, model_name: str, error_type: type[ModelbookError] = StoreError
+) -> RegisteredVersion:
+    """Return the challenger; raise an error of this type when there is none."""
+    challenger = read_aliases(root, model_name).get(CHALLENGER)
+    if challenger is None:
+        raise error_type(
+            f"{model_name} has no challenger",
+            expected="a version with the alias challenger",
+            next="set one: modelbook challenge V",
+        )
+    return challenger
+
+
 def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     """Return a model's versions by alias; empty when there is no store or no such model.
 

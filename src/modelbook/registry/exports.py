@@ -21,13 +21,11 @@ from modelbook.gate import NO_COMMIT
 from modelbook.redaction import display_address
 from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
-    CHAMPION,
     DIGEST_TAG,
     SOURCE_DIGEST_TAG,
     RegisteredVersion,
     find_version,
-    make_missing_champion_error,
-    read_aliases,
+    require_champion,
     require_version,
 )
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -82,10 +80,8 @@ def export_version(
     registered = (
         require_version(root, model_name, version)
         if version
-        else read_aliases(root, model_name).get(CHAMPION)
+        else require_champion(root, model_name)
     )
-    if registered is None:
-        raise make_missing_champion_error(StoreError, model_name)
     registered.verify_files()
     with TemporaryDirectory(prefix="modelbook-export-") as folder_text:
         folder = Path(folder_text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelbook.errors import StoreError
 from modelbook.registry import aliases, location, mlflow_schema
 from modelbook.stage import project
 
@@ -41,8 +40,6 @@ def champion(book: str | None = None) -> Any:
     root = project.find_root()
     location.require_store(root)
     name = book or project.read_book(project.find_env_file(root))
-    version = aliases.read_aliases(root, name).get(aliases.CHAMPION)
-    if version is None:
-        raise aliases.make_missing_champion_error(StoreError, name)
+    version = aliases.require_champion(root, name)
     version.verify_files()
     return version.load_pipeline("model")

@@ -15,13 +15,7 @@ from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
 from modelbook.redaction import display_address
 from modelbook.registry import aliases, clean_process, connection, history
-from modelbook.registry.aliases import (
-    CHALLENGER,
-    CHAMPION,
-    DIGEST_TAG,
-    SOURCE_DIGEST_TAG,
-    RegisteredVersion,
-)
+from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, SOURCE_DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
 from modelbook.registry.location import registry_uri, tracking_uri
 from modelbook.stage import build_token
@@ -253,12 +247,7 @@ def set_challenger(
         When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
     if version is None:
-        if CHALLENGER not in aliases.read_aliases(root, model_name):
-            raise PromotionError(
-                f"{model_name} has no challenger",
-                expected="a version with the alias challenger",
-                next="set one: modelbook challenge V",
-            )
+        aliases.require_challenger(root, model_name, PromotionError)
         return history.set_challenger(
             root, model_name, None, reason or "The challenge was ended.", {}, commit
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelbook.contract import Contract
-from modelbook.errors import ModelbookError, ReproductionError, ServingError
+from modelbook.errors import ModelbookError, ReproductionError
 from modelbook.registry import exports
 from modelbook.registry.aliases import (
     CHALLENGER,
@@ -25,8 +25,6 @@ from modelbook.registry.aliases import (
     DIGEST_TAG,
     AliasCache,
     RegisteredVersion,
-    find_version,
-    make_missing_champion_error,
     read_aliases,
     read_cached_aliases,
 )
@@ -175,8 +173,13 @@ class ServedModel:
         }
 
 
-def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
+def load_model(version: RegisteredVersion, max_rows: int = 1) -> ServedModel:
     """Load a version, verify its digest and check its predictions on the golden rows.
+
+    Parameters
+    ----------
+    max_rows : int
+        Rows that a request's body may have.
 
     Raises
     ------
@@ -218,72 +221,6 @@ def load_model(version: RegisteredVersion, max_rows: int) -> ServedModel:
         version.tags,
         golden.get("batch_row_ms", 0.0),
     )
-
-
-def load_champion(root: Path, book: str) -> ServedModel:
-    """Load and verify the champion.
-
-    Raises
-    ------
-    ServingError
-        If there is no champion; see also ``load_model``.
-    """
-    return load_model(require_champion(root, book), max_rows=1)
-
-
-def require_champion(root: Path, book: str) -> RegisteredVersion:
-    """Return the version with the alias ``champion``.
-
-    Raises
-    ------
-    ServingError
-        If there is no champion.
-    """
-    champion = read_aliases(root, book).get(CHAMPION)
-    if champion is None:
-        raise make_missing_champion_error(ServingError, book)
-    return champion
-
-
-def load_version(root: Path, book: str, version: int) -> ServedModel:
-    """Load and verify a version by its number; see ``load_model``."""
-    return load_model(require_version(root, book, version), max_rows=1)
-
-
-def require_version(root: Path, book: str, version: int) -> RegisteredVersion:
-    """Return a version by its number.
-
-    Raises
-    ------
-    ServingError
-        If there is no such version.
-    """
-    registered = find_version(root, book, version)
-    if registered is None:
-        raise ServingError(
-            f"{book} has no version {version}",
-            expected="a version that finalize has registered",
-            next="list the versions: modelbook history, or modelbook runs",
-        )
-    return registered
-
-
-def require_challenger(root: Path, book: str) -> RegisteredVersion:
-    """Return the version with the alias ``challenger``.
-
-    Raises
-    ------
-    ServingError
-        If there is no challenger.
-    """
-    challenger = read_aliases(root, book).get(CHALLENGER)
-    if challenger is None:
-        raise ServingError(
-            f"{book} has no challenger",
-            expected="a version with the alias challenger",
-            next="set one: modelbook challenge V",
-        )
-    return challenger
 
 
 def _score_difference(prediction: RowPrediction, expected_scores: list[float]) -> float:
