@@ -59,6 +59,18 @@ class SearchResult:
     steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=STEP_COLUMNS))
 
 
+@dataclass(frozen=True)
+class SearchInputs:
+    """What a strategy searches with; see ``search_model``."""
+
+    experiment: Experiment
+    params: Finalize
+    families: list[str]
+    metric: str
+    on_progress: ProgressCallback
+    executor: Engine
+
+
 def search_model(
     experiment: Experiment,
     params: Finalize,
@@ -104,9 +116,8 @@ def search_model(
         with engine.open_engine(
             engine_name, scheduler, work(experiment), workers=workers
         ) as executor:
-            result = STRATEGIES[params.strategy](
-                experiment, params, families, metric, on_progress, executor
-            )
+            inputs = SearchInputs(experiment, params, families, metric, on_progress, executor)
+            result = STRATEGIES[params.strategy](inputs)
         score_metric = experiment.resolve_score_metric(metric)
         compared = {} if board is None else leaderboard.collect_fold_scores(board, score_metric)
         correction = _describe_correction(experiment, result, compared, score_metric)
@@ -138,25 +149,19 @@ def _calibrate(experiment: Experiment, method: str, result: SearchResult) -> Sea
     return replace(calibrated, steps=_add_step(result.steps, "calibration", after))
 
 
-def _search_ensemble(
-    experiment: Experiment,
-    params: Finalize,
-    families: list[str],
-    metric: str,
-    on_progress: ProgressCallback,
-    executor: Engine,
-) -> SearchResult:
+def _search_ensemble(inputs: SearchInputs) -> SearchResult:
     """Search settings of all families in rounds, and combine the best, see ``choice``."""
+    experiment, params = inputs.experiment, inputs.params
     search = ensemble_search.EnsembleSearch(
         experiment,
-        families,
+        inputs.families,
         params.tune_rounds,
         params.time_budget,
-        executor,
-        on_progress,
+        inputs.executor,
+        inputs.on_progress,
         seed=params.seed,
     )
-    if executor.name == engine.LOCAL:
+    if inputs.executor.name == engine.LOCAL:
         experiment.encode_folds(search.families)
     ensemble = search.run()
     best = search.completed[0]
@@ -182,7 +187,9 @@ def _search_ensemble(
         chosen.out_of_fold_scores,
         ensemble_search.tabulate_settings(search, chosen),
         _describe_ensemble(experiment, search, chosen),
-        _list_alternatives(experiment, search, ensemble, experiment.resolve_score_metric(metric)),
+        _list_alternatives(
+            experiment, search, ensemble, experiment.resolve_score_metric(inputs.metric)
+        ),
         pd.DataFrame(search.curve),
         steps,
     )
@@ -271,24 +278,18 @@ def _use_candidate(
     )
 
 
-def _tune_leader(
-    experiment: Experiment,
-    params: Finalize,
-    families: list[str],
-    metric: str,
-    on_progress: ProgressCallback,
-    executor: Engine,
-) -> SearchResult:
-    leader, leader_label = families[0], experiment.family_label(families[0])
+def _tune_leader(inputs: SearchInputs) -> SearchResult:
+    leader = inputs.families[0]
+    leader_label = inputs.experiment.family_label(leader)
     tuned = tuning.tune_family(
-        experiment,
+        inputs.experiment,
         leader,
-        metric,
-        params.tune_rounds,
-        params.time_budget,
-        seed=params.seed,
-        executor=executor,
-        on_progress=lambda step: on_progress(f"{leader_label}, {step}"),
+        inputs.metric,
+        inputs.params.tune_rounds,
+        inputs.params.time_budget,
+        seed=inputs.params.seed,
+        executor=inputs.executor,
+        on_progress=lambda step: inputs.on_progress(f"{leader_label}, {step}"),
     )
     return SearchResult(
         [leader],
@@ -300,16 +301,10 @@ def _tune_leader(
     )
 
 
-def _blend_families(
-    experiment: Experiment,
-    params: Finalize,
-    families: list[str],
-    metric: str,
-    on_progress: ProgressCallback,
-    executor: Engine,
-) -> SearchResult:
+def _blend_families(inputs: SearchInputs) -> SearchResult:
+    experiment, families = inputs.experiment, inputs.families
     pipeline = experiment.make_blend(families)
-    on_progress("predicting out of fold")
+    inputs.on_progress("predicting out of fold")
     return SearchResult(
         families,
         pipeline,
@@ -318,48 +313,32 @@ def _blend_families(
     )
 
 
-def _stack_families(
-    experiment: Experiment,
-    params: Finalize,
-    families: list[str],
-    metric: str,
-    on_progress: ProgressCallback,
-    executor: Engine,
-) -> SearchResult:
-    untuned_params = params.model_copy(update={"tune_rounds": 0})
-    members = [
-        _tune_leader(experiment, untuned_params, [family], metric, on_progress, executor)
-        for family in families
+def _stack_families(inputs: SearchInputs) -> SearchResult:
+    members = _tune_each(inputs, {"tune_rounds": 0})
+    trials, summary = _make_defaults_table(inputs.experiment, inputs.families, "Stack")
+    stack = _combine_members(inputs.experiment, members, "stack")
+    return replace(stack, trials=trials, summary=summary)
+
+
+def _tune_each(inputs: SearchInputs, settings: dict[str, Any]) -> list[SearchResult]:
+    """Tune each family by itself, with these settings in place of the stage's."""
+    params = inputs.params.model_copy(update=settings)
+    return [
+        _tune_leader(replace(inputs, params=params, families=[family]))
+        for family in inputs.families
     ]
-    pipelines, member_scores = (
-        [member.pipeline for member in members],
-        [member.out_of_fold_scores for member in members],
-    )
-    stacked = stacking.fit_meta_model(
-        experiment, pipelines, member_scores, stacking.STACKERS[experiment.task.experiment_type]
-    )
-    return SearchResult(families, *stacked, *_make_defaults_table(experiment, families, "Stack"))
 
 
-def _choose_best(
-    experiment: Experiment,
-    params: Finalize,
-    families: list[str],
-    metric: str,
-    on_progress: ProgressCallback,
-    executor: Engine,
-) -> SearchResult:
+def _choose_best(inputs: SearchInputs) -> SearchResult:
     """Choose between the best tuned family and a blend or stack, by the mean over the folds.
 
     The better of blend and stack is compared with the leader by ``prefers_combination``.
     """
-    score_metric = experiment.resolve_score_metric(metric)
+    experiment = inputs.experiment
+    score_metric = experiment.resolve_score_metric(inputs.metric)
     sign = -1 if score_metric in LOWER_IS_BETTER else 1
-    family_params = params.model_copy(update={"time_budget": params.time_budget / len(families)})
-    tuned = [
-        _tune_leader(experiment, family_params, [family], metric, on_progress, executor)
-        for family in families
-    ]
+    family_seconds = inputs.params.time_budget / len(inputs.families)
+    tuned = _tune_each(inputs, {"time_budget": family_seconds})
     if len(tuned) == 1:
         return tuned[0]
     ranked = _rank_results(experiment, tuned, score_metric)
@@ -469,17 +448,13 @@ def _combine_members(
         if method == "blend"
         else stacking.STACKERS[experiment.task.experiment_type]
     )
-    pipelines, member_scores = (
-        [member.pipeline for member in members],
-        [member.out_of_fold_scores for member in members],
-    )
-    families = [family for member in members for family in member.families]
-    summary = f"A {method} of the {len(members)}"
+    pipelines = [member.pipeline for member in members]
+    member_scores = [member.out_of_fold_scores for member in members]
     return SearchResult(
-        families,
+        [family for member in members for family in member.families],
         *stacking.fit_meta_model(experiment, pipelines, member_scores, meta_model_class),
         pd.DataFrame({"setting": [method]}),
-        summary,
+        f"A {method} of the {len(members)}",
     )
 
 
@@ -507,8 +482,7 @@ def _tabulate_trials(
     return table[["family", *table.columns.drop("family")]]
 
 
-Strategy = Callable[[Experiment, Finalize, list[str], str, ProgressCallback, Engine], SearchResult]
-STRATEGIES: dict[str, Strategy] = {
+STRATEGIES: dict[str, Callable[[SearchInputs], SearchResult]] = {
     "tune": _tune_leader,
     "blend": _blend_families,
     "stack": _stack_families,
