@@ -74,11 +74,7 @@ def back_up(root: Path, address: str) -> BackupSummary:
     with locks.lock_build(root), TemporaryDirectory(prefix="modelbook-backup-") as folder:
         files_folder = Path(folder) / FILES_FOLDER
         _copy_files(root, files_folder)
-        digests = {
-            path.relative_to(files_folder).as_posix(): _digest(path)
-            for path in sorted(files_folder.rglob("*"))
-            if path.is_file()
-        }
+        digests = artifact_storage.compute_file_digests(files_folder)
         size = sum(path.stat().st_size for path in files_folder.rglob("*") if path.is_file())
         notes = _describe_omissions(root)
         manifest = {
@@ -110,11 +106,8 @@ def restore(root: Path, address: str) -> BackupSummary:
     with TemporaryDirectory(dir=root, prefix=".restore-") as folder:
         files_folder = Path(folder) / FILES_FOLDER
         artifact_storage.copy_folder(f"{uri}/{FILES_FOLDER}", files_folder)
-        altered = [
-            name
-            for name, digest in digests.items()
-            if not (files_folder / name).is_file() or _digest(files_folder / name) != digest
-        ]
+        copied = artifact_storage.compute_file_digests(files_folder)
+        altered = [name for name, digest in digests.items() if copied.get(name) != digest]
         if altered:
             raise StoreError(
                 f"{format_count(len(altered), 'file')} missing or altered in "

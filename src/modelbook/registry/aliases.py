@@ -64,6 +64,11 @@ class RegisteredVersion:
         """Holdout metrics with confidence intervals, feature importance and threshold."""
         return json.loads((self.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
 
+    @property
+    def source_digest(self) -> str:
+        """Digest of the files in the store where the version was made."""
+        return self.tags.get(SOURCE_DIGEST_TAG) or self.tags[DIGEST_TAG]
+
     def verify_files(self) -> None:
         """Download remote files if needed, and check that all files match the registered digest.
 
@@ -182,6 +187,12 @@ def make_missing_champion_error(error_type: type[ModelbookError], book: str) -> 
         next=f"modelbook build --book {book}; if the gate held, the reason is in modelbook history "
         f"--book {book}",
     )
+
+
+def find_champion_number(root: Path, model_name: str) -> int | None:
+    """Return the number of the champion; None when there is none."""
+    champion = read_aliases(root, model_name).get(CHAMPION)
+    return champion.number if champion else None
 
 
 def require_champion(

@@ -24,13 +24,21 @@ def resolve_address(address: str) -> str:
     return uri.rstrip("/")
 
 
+def compute_file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in a folder, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def compute_folder_digest(folder: Path) -> str:
     """Return the SHA-256 of the names and contents of all files in a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()
+    digests = compute_file_digests(folder).items()
+    return hashlib.sha256(
+        "".join(f"{name}\0{digest}\n" for name, digest in digests).encode()
+    ).hexdigest()
 
 
 def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None:

@@ -220,11 +220,7 @@ def _describe(
         "name": registered.name,
         "number": registered.number,
         "tags": tags,
-        "files": {
-            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        },
+        "files": artifact_storage.compute_file_digests(folder),
         "with_rows": with_rows,
         "source": display_uri(root),
         "gate": _describe_gate(root, registered.name, registered.number, entries),
@@ -253,13 +249,8 @@ def _describe_gate(
         "action": decision.action,
         "reason": decision.reason,
         "entry": decision.number,
-        "champion_digest": source_digest(champion) if champion else None,
+        "champion_digest": champion.source_digest if champion else None,
     }
-
-
-def source_digest(version: RegisteredVersion) -> str:
-    """Return the digest of a version's files in the store where it was made."""
-    return version.tags.get(SOURCE_DIGEST_TAG) or version.tags[DIGEST_TAG]
 
 
 def _list_components(requirements: Path) -> dict[str, Any]:

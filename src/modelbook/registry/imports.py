@@ -7,7 +7,6 @@ staging and production are one chain.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -131,15 +130,9 @@ def _verify_history(manifest: dict[str, Any], address: str) -> None:
 def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) -> None:
     """Download the MLflow model, and verify the digest of each file."""
     downloads = model_folder.parent
-    folder_names = (ARTIFACTS_FOLDER, MODEL_FOLDER)
-    for name in folder_names:
+    for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
         artifact_storage.copy_folder(f"{address}/{name}", downloads / name)
-    digests = {
-        path.relative_to(downloads).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for name in folder_names
-        for path in (downloads / name).rglob("*")
-        if path.is_file()
-    }
+    digests = artifact_storage.compute_file_digests(downloads)
     mismatched_files = sorted(
         name
         for name in digests.keys() | manifest["files"].keys()

@@ -15,7 +15,7 @@ from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
 from modelbook.redaction import display_address
 from modelbook.registry import aliases, clean_process, connection, history
-from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, SOURCE_DIGEST_TAG, RegisteredVersion
+from modelbook.registry.aliases import DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
 from modelbook.registry.location import registry_uri, tracking_uri
 from modelbook.stage import build_token
@@ -169,10 +169,8 @@ def promote(
     ReproductionError
         When it does not reproduce its golden rows in a clean process.
     """
-    candidate, champion = (
-        aliases.require_version(root, model_name, version, PromotionError),
-        _find_current_champion(root, model_name),
-    )
+    candidate = aliases.require_version(root, model_name, version, PromotionError)
+    champion = aliases.find_champion_number(root, model_name)
     if version == champion:
         return None
     if ab_result is not None:
@@ -207,10 +205,8 @@ def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> Histo
     StoreError, ReproductionError
         When its files do not match the registered digest, or it does not reproduce its golden rows.
     """
-    entries, champion = (
-        history.read_history(root, model_name),
-        _find_current_champion(root, model_name),
-    )
+    entries = history.read_history(root, model_name)
+    champion = aliases.find_champion_number(root, model_name)
     recorded_version = history.recorded_champion(entries)
     target_version = (
         history.find_rollback_target(entries) if champion == recorded_version else recorded_version
@@ -252,7 +248,7 @@ def set_challenger(
             root, model_name, None, reason or "The challenge was ended.", {}, commit
         )
     candidate = aliases.require_version(root, model_name, version, PromotionError)
-    if version == _find_current_champion(root, model_name):
+    if version == aliases.find_champion_number(root, model_name):
         raise PromotionError(
             f"version {version} of {model_name} is the champion",
             expected="another version",
@@ -375,8 +371,7 @@ def _is_approved_by_source(
     if gate.get("action") != PROMOTE:
         return False
     current = aliases.find_version(root, model_name, champion) if champion else None
-    digest = current.tags.get(SOURCE_DIGEST_TAG, current.tags[DIGEST_TAG]) if current else None
-    return gate.get("champion_digest") == digest
+    return gate.get("champion_digest") == (current.source_digest if current else None)
 
 
 def _require_gate_approval(
@@ -423,11 +418,6 @@ def _require_gate_approval(
             expected="a decision against the current champion",
             next=f"run the gate again: {run_gate}; or: {override_hint}",
         )
-
-
-def _find_current_champion(root: Path, model_name: str) -> int | None:
-    champion = aliases.read_aliases(root, model_name).get(CHAMPION)
-    return champion.number if champion else None
 
 
 def _select_evidence_tags(tags: dict[str, str]) -> dict[str, Any]:
