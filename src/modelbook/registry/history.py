@@ -182,11 +182,8 @@ def reconcile(root: Path, model_name: str, commit: str) -> str:
 
 def describe_alias_mismatch(root: Path, model_name: str) -> str:
     """Describe a difference between alias and history, after a move by another tool; else empty."""
-    aliased_version, recorded_version = (
-        aliases.read_aliases(root, model_name).get(CHAMPION),
-        recorded_champion(read_history(root, model_name)),
-    )
-    current = aliased_version.number if aliased_version else None
+    current = aliases.find_champion_number(root, model_name)
+    recorded_version = recorded_champion(read_history(root, model_name))
     if current == recorded_version:
         return ""
     return (
@@ -242,8 +239,7 @@ def record_import(
     root: Path, model_name: str, version: int, reason: str, evidence: dict[str, Any], commit: str
 ) -> HistoryEntry:
     """Record that a version was imported from another store."""
-    draft = _draft(model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
-    return _record(root, draft)
+    return _record(root, model_name, TRANSFER, IMPORT, version, reason, evidence, commit)
 
 
 def record_export(
@@ -252,8 +248,7 @@ def record_export(
     """Record where a version was exported to with the holdout rows, which are people's."""
     reason = "Exported with its holdout rows."
     evidence = {"export_address": address}
-    draft = _draft(model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
-    return _record(root, draft)
+    return _record(root, model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
 
 
 def record_erasure(
@@ -261,7 +256,7 @@ def record_erasure(
 ) -> HistoryEntry:
     """Record that an entity's rows were removed."""
     reason = "An entity's rows were removed."
-    return _record(root, _draft(model_name, ERASURE, FORGET, None, reason, evidence, commit))
+    return _record(root, model_name, ERASURE, FORGET, None, reason, evidence, commit)
 
 
 def record_retention(
@@ -269,7 +264,7 @@ def record_retention(
 ) -> HistoryEntry:
     """Record that versions were deleted which were no longer needed."""
     reason = "Versions that are no longer needed were deleted."
-    return _record(root, _draft(model_name, ERASURE, PRUNE, None, reason, evidence, commit))
+    return _record(root, model_name, ERASURE, PRUNE, None, reason, evidence, commit)
 
 
 def record_decision(
@@ -295,8 +290,8 @@ def record_decision(
     PromotionError
         When the champion has changed since.
     """
-    draft = _draft(model_name, DECISION, action, version, reason, evidence, commit)
-    return _record(root, draft, expected_champion)
+    change = (model_name, DECISION, action, version, reason, evidence, commit)
+    return _record(root, *change, expected_champion)
 
 
 def set_champion(
@@ -322,8 +317,8 @@ def set_champion(
     PromotionError
         When the champion has changed since.
     """
-    draft = _draft(model_name, ALIAS_CHANGE, action, version, reason, evidence, commit)
-    return _record(root, draft, expected_champion)
+    change = (model_name, ALIAS_CHANGE, action, version, reason, evidence, commit)
+    return _record(root, *change, expected_champion)
 
 
 def set_challenger(
@@ -336,10 +331,11 @@ def set_challenger(
 ) -> HistoryEntry:
     """Record the start of a challenge, or its end with None, and set or delete the alias."""
     action = END_CHALLENGE if version is None else START_CHALLENGE
-    return _record(root, _draft(model_name, TRAFFIC, action, version, reason, evidence, commit))
+    return _record(root, model_name, TRAFFIC, action, version, reason, evidence, commit)
 
 
-def _draft(
+def _record(
+    root: Path,
     model_name: str,
     kind: str,
     action: str,
@@ -347,16 +343,7 @@ def _draft(
     reason: str,
     evidence: dict[str, Any],
     commit: str,
-) -> HistoryEntry:
-    """Return an entry whose champions are not known yet; a move makes the version the champion."""
-    champion_after = version if kind == ALIAS_CHANGE else None
-    return HistoryEntry(
-        model_name, kind, action, version, None, champion_after, reason, evidence, commit
-    )
-
-
-def _record(
-    root: Path, draft: HistoryEntry, expected_champion: int | EllipsisType | None = ...
+    expected_champion: int | EllipsisType | None = ...,
 ) -> HistoryEntry:
     """Append an entry about the current champion, and set the aliases that it describes.
 
@@ -365,7 +352,8 @@ def _record(
     PromotionError
         When the champion is another one than expected.
     """
-    with _write_history(root, draft.model) as log:
+    draft = HistoryEntry(model_name, kind, action, version, None, None, reason, evidence, commit)
+    with _write_history(root, model_name) as log:
         entry = _append_entry(root, log, draft, expected_champion)
         if entry.kind in (ALIAS_CHANGE, TRAFFIC):
             _apply_entry(root, log, entry)
@@ -404,29 +392,12 @@ def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, li
         for entry in unapplied:
             _apply_entry(root, log, entry)
         if not unapplied:
-            external_move = _describe_external_move(
-                log.model_name, recorded_version, aliased, commit
-            )
+            reason = "The alias was moved by another tool, or before the history began."
+            change = (ALIAS_CHANGE, EXTERNAL_MOVE, aliased, recorded_version, aliased)
+            external_move = HistoryEntry(log.model_name, *change, reason, {}, commit)
             with suppress(EntryTakenError):
                 _mark_applied(log, _write_entry(log, external_move, logged))
     raise _busy_error(log)
-
-
-def _describe_external_move(
-    model_name: str, recorded_version: int | None, aliased: int | None, commit: str
-) -> HistoryEntry:
-    reason = "The alias was moved by another tool, or before the history began."
-    return HistoryEntry(
-        model_name,
-        ALIAS_CHANGE,
-        EXTERNAL_MOVE,
-        aliased,
-        recorded_version,
-        aliased,
-        reason,
-        {},
-        commit,
-    )
 
 
 def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
@@ -502,12 +473,11 @@ def _append_entry(
 
 def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
     """Add the current champion to an entry, and to the end of a challenge the challenger."""
-    entry = replace(draft, champion_before=champion)
-    if draft.kind != ALIAS_CHANGE:
-        entry = replace(entry, champion_after=champion)
+    version = draft.version
     if draft.action == END_CHALLENGE:
-        entry = replace(entry, version=_read_alias_number(log.read_model(), CHALLENGER))
-    return entry
+        version = _read_alias_number(log.read_model(), CHALLENGER)
+    after = version if draft.kind == ALIAS_CHANGE else champion
+    return replace(draft, version=version, champion_before=champion, champion_after=after)
 
 
 def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntry]) -> HistoryEntry:
