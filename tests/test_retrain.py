@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from version_store import add_version, put_empty_store
 
 from modelbook.build import locks, retrain
-from modelbook.build.retrain import RetrainResult
+from modelbook.build.retrain import BuildExit, RetrainResult
 from modelbook.build.retrain_plan import RetrainRequest
 from modelbook.cli import app
 from modelbook.contract import Contract
@@ -128,12 +128,12 @@ def project(
     monkeypatch.delenv("PLOOMBER_ENV_FILENAME", raising=False)
     result = RetrainProject(tmp_path, make_frame(years=(1, 2, 3, 4, 5)), contract)
 
-    def build(*args: Any) -> int:
+    def build(*args: Any) -> BuildExit:
         result.built.append(args)
         before = aliases.read_aliases(tmp_path, BOOK)["champion"].number
         result.record_decision(before + 1)
         result.move(before + 1, before)
-        return 0
+        return BuildExit(0)
 
     monkeypatch.setattr(retrain, "_run_build", build)
     return result
@@ -189,11 +189,13 @@ def test_dry_run_describes_retrain_and_changes_nothing(project: RetrainProject) 
 def test_held_challenger_is_reported(
     action: str, status: str, project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: project.record_decision(2, action) or 0)
+    monkeypatch.setattr(
+        retrain, "_run_build", lambda *_: project.record_decision(2, action) or BuildExit(0)
+    )
     result = project.retrain(as_of=4)
     assert (result.status, result.champion, result.candidate) == (status, 1, 2)
     assert result.sentences[-1] == f"It is {action}."
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: 0)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: BuildExit(0))
     second_result = project.retrain(as_of=4)
     assert (second_result.status, second_result.candidate) == ("up to date", 2)
     assert re.search(
@@ -204,19 +206,23 @@ def test_held_challenger_is_reported(
 def test_failed_or_timed_out_build_raises(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: 1)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: BuildExit(1))
     with pytest.raises(BuildError, match=r"exit code 1\b(.|\n)*\bversion 1\b"):
         project.retrain(as_of=4)
-    monkeypatch.setattr(retrain, "_run_build", lambda *_: None)
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: BuildExit(1, is_interrupted=True))
+    with pytest.raises(BuildError, match=r"\bstopped\b.*\bversion 1\b") as stopped:
+        project.retrain(as_of=4)
+    assert "error above" not in str(stopped.value)  # there is none
+    monkeypatch.setattr(retrain, "_run_build", lambda *_: BuildExit(0, is_over_budget=True))
     with pytest.raises(BuildError, match=r"\b2 min\b(.|\n)*--budget"):
         project.retrain(as_of=4, budget=120)
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | None]:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BuildExit]:
     """The build with a fake Ploomber program."""
 
-    def build(script: str, left: float | None = None) -> int | None:
+    def build(script: str, left: float | None = None) -> BuildExit:
         program = tmp_path / "ploomber"
         program.write_text(f"#!/bin/bash\n{script}\n")
         program.chmod(0o755)
@@ -229,27 +235,32 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int |
 
 
 def test_build_gets_book_and_reason_and_ends_at_deploy(
-    fake: Callable[..., int | None], tmp_path: Path
+    fake: Callable[..., BuildExit], tmp_path: Path
 ) -> None:
-    assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == 3
+    assert fake('echo "$@ $PLOOMBER_ENV_FILENAME $MODELBOOK_WHY" > told; exit 3') == BuildExit(3)
     assert (tmp_path / "told").read_text() == "build --partially deploy env.tiny.yaml drift\n"
 
 
 @pytest.mark.long
 def test_build_is_terminated_after_its_budget(
-    fake: Callable[..., int | None], tmp_path: Path
+    fake: Callable[..., BuildExit], tmp_path: Path
 ) -> None:
-    assert fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1) is None
+    build_exit = fake("trap 'echo stopped > told; kill $!; exit 1' TERM; sleep 30 & wait", 1)
+    assert build_exit == BuildExit(1, is_over_budget=True)
     assert (tmp_path / "told").read_text() == "stopped\n"
 
 
 @pytest.mark.long
-def test_termination_is_forwarded_to_build(fake: Callable[..., int | None], tmp_path: Path) -> None:
-    assert (
-        fake("trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait")
-        == 5
+def test_termination_is_forwarded_to_build(fake: Callable[..., BuildExit], tmp_path: Path) -> None:
+    build_exit = fake(
+        "trap 'echo stopped > told; kill $!; exit 5' TERM; kill -TERM $PPID; sleep 30 & wait"
     )
+    assert build_exit == BuildExit(5, is_interrupted=True)
     assert (tmp_path / "told").read_text() == "stopped\n"
+
+
+def test_build_ends_by_itself_after_ctrl_c(fake: Callable[..., BuildExit]) -> None:
+    assert fake("kill -INT $PPID; exit 1") == BuildExit(1, is_interrupted=True)
 
 
 def test_cooldown_starts_at_last_decision(

@@ -1,8 +1,8 @@
 """Retrain a book: rebuild it on newer labelled rows up to deploy, where the gate decides.
 
 Everything is checked first. Then the parameter overrides are saved, and the build runs in a process
-of its own. The result is read from the registry history, so it is correct even if the build was
-stopped.
+of its own. Its result is read from the registry history. The error of a build that failed or was
+stopped names the current champion, because the new version may have been promoted already.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ POLL_SECONDS = 0.5  # between checks of the time limit
 
 
 @dataclass(frozen=True)
+class BuildExit:
+    """How a build ended: its exit code, and whether the budget or a signal stopped it."""
+
+    code: int
+    is_over_budget: bool = False
+    is_interrupted: bool = False
+
+
+@dataclass(frozen=True)
 class RetrainResult:
     """Result of a retrain: status (such as ``PROMOTED``), sentences, next step and versions."""
 
@@ -68,8 +77,8 @@ def retrain(
     ------
     ModelbookError
         If the request, a batch or the table is invalid, another retrain or build is running, or
-        the build fails or exceeds its budget. The champion stays unless the build had promoted
-        the challenger already.
+        the build fails, is stopped or exceeds its budget. The champion stays unless the build had
+        promoted the challenger already.
     """
     start_time = time.monotonic()
     book = project.read_parameters(root, env_file)["ingest"]["book"]
@@ -87,8 +96,8 @@ def retrain(
         _write_overrides(root, book, plan)
         last_entry = max((entry.number for entry in history.read_history(root)), default=0)
         seconds_left = request.budget and start_time + request.budget - time.monotonic()
-        exit_code = _run_build(root, env_file, request, seconds_left, out)
-        return _make_result(root, book, plan, request, exit_code, last_entry)
+        build_exit = _run_build(root, env_file, request, seconds_left, out)
+        return _make_result(root, book, plan, request, build_exit, last_entry)
 
 
 def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
@@ -161,8 +170,8 @@ def _run_build(
     request: RetrainRequest,
     seconds_left: float | None,
     out: IO[str] | None,
-) -> int | None:
-    """Build up to deploy; returns the exit code, or None if the budget was exceeded."""
+) -> BuildExit:
+    """Build up to deploy."""
     command = [str(Path(sys.executable).with_name("ploomber")), "build", "--partially", "deploy"]
     environ = {
         **os.environ,
@@ -174,29 +183,30 @@ def _run_build(
         _catch_signals() as signals,
         subprocess.Popen(command, cwd=root, env=environ, stdout=out) as process,
     ):
-        while process.poll() is None and not signals and time.monotonic() < deadline:
+        is_over_budget = False
+        while process.poll() is None and signal.SIGTERM not in signals and not is_over_budget:
             _wait_for_exit(process, POLL_SECONDS)
-        is_overdue = process.poll() is None and not signals
+            is_over_budget = process.poll() is None and time.monotonic() >= deadline
         if process.poll() is None:
             process.terminate()  # the build stops its kernels first
             if not _wait_for_exit(process, STOP_TIMEOUT):
                 process.kill()
-    return None if is_overdue else process.returncode
+    return BuildExit(process.returncode, is_over_budget, bool(signals))
 
 
 @contextmanager
 def _catch_signals() -> Iterator[list[int]]:
-    """Collect termination signals, so that the build ends first.
+    """Collect SIGTERM and SIGINT, so that the build ends first.
 
-    Ctrl-C reaches the build directly, so it only has to be waited for.
+    Ctrl-C (SIGINT) reaches the build directly, so it only has to be waited for.
     """
     signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # gets no signals
         yield signals
         return
     previous_handlers = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda number, _: signals.append(number)),
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
         yield signals
@@ -217,7 +227,7 @@ def _make_result(
     book: str,
     plan: RetrainPlan,
     request: RetrainRequest,
-    exit_code: int | None,
+    build_exit: BuildExit,
     last_entry: int,
 ) -> RetrainResult:
     entries = [entry for entry in history.read_history(root, book) if entry.number > last_entry]
@@ -230,8 +240,8 @@ def _make_result(
         and entry.champion_after == decisions[0].version
     ]
     champion_version = aliases.read_aliases(root, book)[aliases.CHAMPION].number
-    if exit_code != 0:
-        raise _make_build_error(exit_code, request, champion_version)
+    if build_exit.code or build_exit.is_over_budget:
+        raise _make_build_error(build_exit, request, champion_version)
     versions: dict[str, Any] = {"champion": champion_version, "as_of": plan.as_of}
     if not decisions:
         return _make_up_to_date_result(root, book, plan, versions)
@@ -248,20 +258,21 @@ def _make_result(
 
 
 def _make_build_error(
-    exit_code: int | None, request: RetrainRequest, champion_version: int | None
+    build_exit: BuildExit, request: RetrainRequest, champion_version: int | None
 ) -> BuildError:
-    """The error of a build that failed, or that was ended by the budget (no exit code)."""
-    expected = f"a build up to deploy; the champion is version {champion_version}"
-    if exit_code is None:
-        return BuildError(
-            f"the build exceeded the budget of {format_duration(request.budget or 0)}",
-            expected=expected,
-            next="run the command again with a larger --budget: finished stages are kept",
-        )
+    """The error of a build that failed, was stopped, or exceeded the budget."""
+    if build_exit.is_over_budget:
+        problem = f"the build exceeded the budget of {format_duration(request.budget or 0)}"
+        next_step = "run the command again with a larger --budget"
+    elif build_exit.is_interrupted:
+        problem = "the build was stopped by a signal"
+        next_step = "run the command again"
+    else:
+        problem = f"the build failed (exit code {build_exit.code})"
+        next_step = "correct the error above, and run the command again"
     return BuildError(
-        f"the build of the challenger failed (exit code {exit_code})",
-        expected=expected,
-        next="correct the error above, and run the command again: finished stages are kept",
+        f"{problem}; the champion is version {champion_version}",
+        next=f"{next_step}: finished stages are kept",
     )
 
 
