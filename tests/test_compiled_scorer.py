@@ -439,12 +439,15 @@ def test_scorer_is_read_by_its_keys_and_by_those_of_1_0_0(compile_model, frame, 
     _, _, folder = compile_model(LogisticRegression())
     document = json.loads((folder / "scorer.json").read_text())
     features = contract.select_features(frame)
-    expected = CompiledScorer.load(folder).predict_scores(features)
-    for removed_keys in (("kernel", "answering"), ("predictor", "decision_rule")):
+    scorer = CompiledScorer.load(folder)
+    former_and_new = (("kernel", "answering", "proof"), ("predictor", "decision_rule", "parity"))
+    for removed_keys in former_and_new:
         remaining = {key: value for key, value in document.items() if key not in removed_keys}
-        assert len(remaining) == len(document) - 2
+        assert len(remaining) == len(document) - 3
         (folder / "scorer.json").write_text(json.dumps(remaining))
-        assert np.array_equal(CompiledScorer.load(folder).predict_scores(features), expected)
+        loaded = CompiledScorer.load(folder)
+        assert np.array_equal(loaded.predict_scores(features), scorer.predict_scores(features))
+        assert loaded.parity == scorer.parity is not None
 
 
 def test_outcomes_are_parsed_by_task(compile_model, contract):

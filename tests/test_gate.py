@@ -245,7 +245,7 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
     metrics["scorer"] = {
         "name": "weighted sum",
         "reason": "",
-        "proof": {"rows": 600, "label_mismatches": 0, "max_difference": 1e-7},
+        "parity": {"rows": 600, "label_mismatches": 0, "max_difference": 1e-7},
     }
     metrics["evaluation"].append(
         {"metric": "log_loss", "value": 0.4, "low": 0.3, "high": 0.5, "baseline": 0.5}
@@ -272,9 +272,12 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
         slice_differences=(("colour 11", Interval(-0.1, -0.15, -0.05)),),
         fairness_gaps=((gap_text, Interval(-0.2, -0.3, -0.1, bounds=(-1, 1))),),
     )
-    metrics["scorer"]["proof"]["label_mismatches"] = 1
+    former = {"name": "weighted sum", "proof": metrics["scorer"]["parity"]}
+    older = metrics | {"scorer": former}  # a version of 1.0.0
+    assert gather_evidence(task, older, 1, None, 0, gaps.head(0)).is_scorer_exact
+    metrics["scorer"]["parity"]["label_mismatches"] = 1
     assert not gather_evidence(task, metrics, 1, None, 0, gaps.head(0)).is_scorer_exact
-    metrics["scorer"]["proof"] = None
+    metrics["scorer"]["parity"] = None
     uncompiled = gather_evidence(task, metrics, 1, None, 0, gaps.head(0))
     assert uncompiled.is_scorer_exact
     assert uncompiled.scorer

@@ -404,7 +404,7 @@ def test_version_has_compiled_scorer_and_digest_of_its_files(
     store_root: Path, first: ModelVersion, second: ModelVersion, contents: dict[str, Any]
 ) -> None:
     assert missing_facts(first.tags["scorer"], "compiled", 0) == []
-    assert first.metrics["scorer"]["proof"]["label_mismatches"] == 0
+    assert first.metrics["scorer"]["parity"]["label_mismatches"] == 0
     store.create_client(store_root).set_registered_model_alias(
         BOOK, "challenger", str(first.number)
     )

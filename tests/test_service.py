@@ -451,7 +451,8 @@ class TestHealthAndApiDocs:
             "Will it happen?",
         )
         assert result["scorer"]["compiled"] is True
-        assert missing_facts(result["scorer"]["proof"], 0) == []
+        assert missing_facts(result["scorer"]["parity"], 0) == []
+        assert (result["scorer"]["proof"], result["refused"]) == (result["scorer"]["parity"], {})
 
     def test_openapi_describes_served_model(self, client):
         document = client.get("/openapi.json").json()
@@ -1065,7 +1066,7 @@ class TestTraffic:
             (two_versions.root / SETTINGS_FILE).write_text(
                 "traffic: {mode: split, challenger_share: 7}"
             )
-            wait(lambda: "settings" in client.get("/model").json()["refused"])
+            wait(lambda: "settings" in client.get("/model").json()["problems"])
             assert post(client, "/predict", ROW).json()["variant"] == "challenger"
 
     def test_settings_that_are_still_written_are_not_applied(self, version_store):
@@ -1113,7 +1114,7 @@ class TestTraffic:
         with serve(version_store, "traffic: {mode: split, challenger_share: 1}") as client:
             assert post(client, "/predict", ROW).json()["variant"] == "champion"
             assert (
-                missing_facts(client.get("/model").json()["refused"]["challenger"], "size2") == []
+                missing_facts(client.get("/model").json()["problems"]["challenger"], "size2") == []
             )
 
 
@@ -1226,13 +1227,13 @@ class TestReload:
             result["numbers"][5][1] += 0.01
             golden.write_text(json.dumps(result))
             version_store.alias("champion", bad)
-            wait(lambda: "champion" in client.get("/model").json()["refused"])
-            reason = client.get("/model").json()["refused"]["champion"]
+            wait(lambda: "champion" in client.get("/model").json()["problems"])
+            reason = client.get("/model").json()["problems"]["champion"]
             assert missing_facts(reason, BOOK, bad) == []
             assert post(client, "/predict", ROW).json()["model_version"] == new
             version_store.alias("champion", 1)
             wait(lambda: client.get("/health/ready").json()["model_version"] == 1)
-            assert client.get("/model").json()["refused"] == {}
+            assert client.get("/model").json()["problems"] == {}
 
     @pytest.mark.long
     def test_scorer_that_fails_golden_rows_is_not_ready(

@@ -660,7 +660,7 @@ def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None)
 def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
     if scorer is None:
         return {}
-    parity = scorer["proof"]
+    parity = scorer["parity" if "parity" in scorer else "proof"]  # the key in 1.0.0
     if parity is None:
         return {"scorer": "no compiled scorer, the model itself predicts", "is_scorer_exact": True}
     description = (

@@ -60,7 +60,7 @@ class CompilationResult:
         return {
             "name": self.scorer_name,
             "reason": self.reason,
-            "proof": asdict(self.parity) if self.parity else None,
+            "parity": asdict(self.parity) if self.parity else None,
         }
 
 

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 SCORER_FILE = "scorer.json"
 PREDICTOR_STEM = "kernel"  # of the predictor's files; the name in versions of 1.0.0
-FORMER_KEYS = {"kernel": "predictor", "answering": "decision_rule"}  # 1.0.0 reads and wrote these
+FORMER_KEYS = {  # 1.0.0 reads and wrote these
+    "kernel": "predictor",
+    "answering": "decision_rule",
+    "proof": "parity",
+}
 TOLERANCE = 1e-6  # maximum of ``max_difference``
 
 
@@ -125,7 +129,7 @@ class CompiledScorer:
         """Load a scorer from the folder that ``compilation.compile_pipeline`` wrote."""
         content = json.loads((folder / SCORER_FILE).read_text(encoding="utf-8"))
         document = {FORMER_KEYS.get(key, key): value for key, value in content.items()}
-        parity = ParityResult(**document["proof"]) if document["proof"] else None
+        parity = ParityResult(**document["parity"]) if document["parity"] else None
         predictor = predictors.load_predictor(folder, PREDICTOR_STEM, document["predictor"])
         return cls(
             Encoder.from_dict(document["encoder"]),
@@ -147,7 +151,7 @@ def save_scorer(
         "encoder": encoder.to_dict(),
         "predictor": predictor_parameters,
         "decision_rule": decision_rule.to_dict(),
-        "proof": asdict(parity) if parity else None,
+        "parity": asdict(parity) if parity else None,
     }
     document |= {former: document[key] for former, key in FORMER_KEYS.items()}
     (folder / SCORER_FILE).write_text(json.dumps(document), encoding="utf-8")

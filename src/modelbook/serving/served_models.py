@@ -165,7 +165,8 @@ class ServedModel:
             "scorer": {
                 "compiled": self.scorer.is_compiled,
                 "name": self.scorer.name,
-                "proof": str(parity) if parity else None,
+                "parity": str(parity) if parity else None,
+                "proof": str(parity) if parity else None,  # the name in 1.0.0, until 1.2
                 "reason": None
                 if self.scorer.is_compiled
                 else self.tags.get("scorer", "").partition(": ")[2],

@@ -458,7 +458,8 @@ class PredictionService:
                 "rolled_back": self.canary.stop_reason if self.canary else "",
             },
             "challenger": challenger.describe() if challenger else None,
-            "refused": self.model_manager.problems,
+            "problems": self.model_manager.problems,
+            "refused": self.model_manager.problems,  # the name in 1.0.0, until 1.2
         }
 
     async def _poll_changes(self) -> None:
