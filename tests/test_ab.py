@@ -473,7 +473,7 @@ def test_each_decision_has_summary_and_next_step() -> None:
     assert summarize(worse, PLAN)["next"] == "modelbook challenge --end"
     result = summarize(equal, PLAN)
     assert re.search(r"challenger.*champion.*\d\.\d", result["sentences"][0])
-    assert (result["status"], result["level"]) == (CONTINUE, "watch")
+    assert (result["status"], result["level"]) == (CONTINUE, "warning")
     early_sentences = summarize(equal.head(50), ABPlan(0.5, 500, 24))["sentences"]
     assert re.search(r"\b500 users\b.*\b0\.8\b.*\b24 hours\b", early_sentences[0])
     assert re.search(r"\bversion 1\b", early_sentences[1])

@@ -229,7 +229,7 @@ def test_only_promotion_counts_as_approval(make_version, tmp_path, approval, fac
     path = model_card.write(
         card_data.collect_card_data(make_version(), approval), tmp_path / "card-3.html", tmp_path
     )
-    assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["watch"]
+    assert re.findall(r'<span class="badge (\w+)"', path.read_text()) == ["warning"]
     assert missing_facts(read_sections(path)["approval"], *facts) == []
     approved_card, other_card = (
         find_paragraphs(card_data.collect_card_data(make_version(), decision), "approval")[0]

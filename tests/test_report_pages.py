@@ -119,6 +119,12 @@ def test_verdict_survives_json_round_trip() -> None:
     assert reloaded.details == {"auc": 0.8, "bad": None, "n": 3, "many": [0, 1]}
 
 
+def test_level_of_a_verdict_of_1_0_0_has_its_present_name() -> None:
+    former = verdict(level="watch")
+    assert former == verdict(level="warning")
+    assert former.to_dict()["level"] == "warning"
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -987,7 +993,7 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **environment:
         "finalize": {"status": "beats baseline", "numbers": [score], "details": {"version": 2}},
         "deploy": {"status": "promote", "numbers": [], "details": {"champion": champion, "candidate": 2}},
         "monitor": {
-            "status": "watch", "level": "watch", "details": {"version": champion},
+            "status": "watch", "level": "warning", "details": {"version": champion},
             "numbers": [{"name": "rows", "value": 9, "unit": "count"}, {"name": "ROC AUC", "value": 0.701, "compared_with": {"holdout": 0.723}}],
         },
     }  # fmt: skip
@@ -1200,7 +1206,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
 def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
     compared = {"policies": ["both"], "champion": "version 1", "gains": {}}
     finalize_ = verdict(
-        stage="finalize", level="watch", next="compare", details={"version": 2, "value": VALUE}
+        stage="finalize", level="warning", next="compare", details={"version": 2, "value": VALUE}
     )
     criteria = [{"passed": passed, "sentence": str(passed)} for passed in (True, False, None)]
     details = {"candidate": 2, "value": compared, "criteria": criteria}

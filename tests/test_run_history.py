@@ -375,6 +375,7 @@ class TestFindRun:
     def test_record_from_before_1_0_0_is_read(self, tmp_path):
         stage = {"state": "ran", "verdict": "approved", "versions": {"mlflow": "3.17.2"}}
         stage |= {"code": {"notebook": "c0de"}, "metrics": {"roc_auc": 0.75, "flagged": 0.2}}
+        stage["level"] = "watch"
         stage["parameters"] = [{"name": "leak_auc", "value": "0.9", "origin": "pipeline.yaml"}]
         old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "ended": "ok"}
         old |= {"environment": "env.yaml", "stages": {"finalize": stage}}
@@ -386,6 +387,7 @@ class TestFindRun:
         assert step.library_versions == {"mlflow": "3.17.2"}
         assert step.code_digests == {"notebook": "c0de"}
         assert step.metrics == {"roc_auc": 0.75, "selection_rate": 0.2}
+        assert step.level == "warning"
         assert [parameter["name"] for parameter in step.parameters] == ["leak_threshold"]
 
     def test_record_of_later_version_is_read(self, project):

@@ -581,7 +581,7 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
 
 @pytest.mark.parametrize(
     ("baseline_score", "level", "status"),
-    [(0.5, "good", "no significant lead"), (0.795, "watch", "no better than baseline")],
+    [(0.5, "good", "no significant lead"), (0.795, "warning", "no better than baseline")],
 )
 def test_comparison_summary_names_leader_and_baseline(
     baseline_score: float, level: str, status: str
@@ -1444,7 +1444,7 @@ def test_final_model_summary_states_main_results(
         n_holdout_evaluations=4,
     )
     result = final_model.make_verdict_fields(TASK, final_results["fitted"], noise, gain, 3)
-    assert result["level"] == "watch"
+    assert result["level"] == "warning"
     assert result["numbers"][-1]["value"] == 4  # the fourth evaluation on this holdout
     assert missing_facts(baseline_comparison.describe_holdout_use(4), 4) == []
     assert (

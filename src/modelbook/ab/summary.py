@@ -21,7 +21,7 @@ from modelbook.tasks.metric_format import format_difference, format_metric
 DECISION_LEVELS = {
     PROMOTE_CHALLENGER: "good",
     KEEP_CHAMPION: "good",
-    CONTINUE: "watch",
+    CONTINUE: "warning",
     INVALID: "bad",
 }
 

@@ -28,6 +28,8 @@ RENAMED_METRICS = {
     "most_within": "p90_absolute_error",
 }
 
+RENAMED_LEVELS = {"watch": "warning"}  # of verdicts of 1.0.0, accepted until 1.2
+
 # By pattern of the file's name: the new names of settings, by their old names within their group.
 RENAMED_SETTINGS = {
     "store.yaml": {"database": "tracking_uri"},

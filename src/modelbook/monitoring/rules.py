@@ -34,7 +34,7 @@ from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
 
 VERDICT_ORDER = list(VERDICTS)
 HEALTHY, WATCH, RETRAIN = VERDICT_ORDER
-VERDICT_LEVELS = {HEALTHY: "good", WATCH: "watch", RETRAIN: "bad"}
+VERDICT_LEVELS = {HEALTHY: "good", WATCH: "warning", RETRAIN: "bad"}
 SEVERE_DROP_FACTOR = 2  # times the threshold; such a drop in one window is enough
 PERFORMANCE_RULE = "loss"
 SLICE_RULE = "slice"

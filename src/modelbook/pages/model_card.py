@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 DECISION_BADGES = {
     "promote": ("promoted", "good"),
-    "hold": ("on hold", "watch"),
-    "": ("not decided", "watch"),
+    "hold": ("on hold", "warning"),
+    "": ("not decided", "warning"),
 }
 
 

@@ -21,7 +21,7 @@ ARROW_MARKER = (
 
 @dataclass(frozen=True)
 class StageBox:
-    """A stage in the diagram: its status, the level (good, watch, bad or none), and its page."""
+    """A stage in the diagram: its status, the level (good, warning, bad or none), and its page."""
 
     stage: str
     status: str

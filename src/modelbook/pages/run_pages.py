@@ -11,7 +11,11 @@ from modelbook.pages import templating
 if TYPE_CHECKING:
     from modelbook.runs.record import BuildRun
 
-STATUS_LEVELS = {"ok": "good", "failed": "bad", "stopped": "watch"}  # a run's status, and its level
+STATUS_LEVELS = {
+    "ok": "good",
+    "failed": "bad",
+    "stopped": "warning",
+}  # a run's status, and its level
 MAX_LISTED_RUNS = 200
 
 

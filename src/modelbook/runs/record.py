@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelbook import config
-from modelbook.config.renamed_keys import RENAMED_METRICS, RENAMED_PARAMETERS
+from modelbook.config.renamed_keys import RENAMED_LEVELS, RENAMED_METRICS, RENAMED_PARAMETERS
 from modelbook.formatting import KeyNumber
 from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
 
@@ -246,6 +246,8 @@ def _select_fields(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
         values["metrics"] = {
             RENAMED_METRICS.get(name, name): value for name, value in values["metrics"].items()
         }
+    if "level" in values:
+        values["level"] = RENAMED_LEVELS.get(values["level"], values["level"])
     if "parameters" in values:
         values["parameters"] = [
             parameter | {"name": RENAMED_PARAMETERS.get(parameter["name"], parameter["name"])}

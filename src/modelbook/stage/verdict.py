@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from modelbook.config.renamed_keys import RENAMED_LEVELS
 from modelbook.errors import ReportError
 from modelbook.formatting import describe_key_number, format_key_number
 
 MIME_TYPE = "application/vnd.modelbook.verdict+json"
 MAX_SENTENCES = 9
-LEVELS = ("good", "watch", "bad")
-LEVEL_SYMBOLS = {"good": "✓", "watch": "!", "bad": "✕"}  # color is never the only signal
-LEVEL_COLORS = {"good": "#00694f", "watch": "#8a5a00", "bad": "#b03a00"}  # contrast with white text
+LEVELS = ("good", "warning", "bad")
+LEVEL_SYMBOLS = {"good": "✓", "warning": "!", "bad": "✕"}  # color is never the only signal
+LEVEL_COLORS = {
+    "good": "#00694f",
+    "warning": "#8a5a00",
+    "bad": "#b03a00",
+}  # contrast with white text
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Verdict:
     def __post_init__(self) -> None:
         for name in ("stage", "book", "status"):
             _check_text(name, getattr(self, name))
+        object.__setattr__(self, "level", RENAMED_LEVELS.get(self.level, self.level))
         if self.level not in LEVELS:
             raise ReportError(
                 f"a verdict's level is {self.level!r}", expected=f"one of {', '.join(LEVELS)}"

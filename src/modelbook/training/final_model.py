@@ -440,7 +440,7 @@ def make_verdict_fields(
     rows = {row["metric"]: row for row in holdout_evaluation.metrics.to_dict("records")}
     status, level = "no better than baseline", "bad"
     if _beats_baseline(rows[task.headline_metric], task) and evidence["gain"][1] > 0:
-        status, level = "prefer the simple model", "watch"
+        status, level = "prefer the simple model", "warning"
         if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison):
             status, level = "beats baseline", "good"
     model_value = holdout_evaluation.value

@@ -224,7 +224,7 @@ def make_verdict_fields(
     status_of_leader = "no significant lead" if n_close else "clear leader"
     return {
         "status": status_of_leader if is_found else "no better than baseline",
-        "level": "good" if is_found else "watch",
+        "level": "good" if is_found else "warning",
         "sentences": [
             _describe_leader(families, metric, baseline_mean, n_close, choice)
             + _describe_rejected(scored, families, baseline_metric),
