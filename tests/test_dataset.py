@@ -441,6 +441,21 @@ def test_correlations_use_measure_of_column_types(contract: Contract, frame: pd.
     assert result["value"].abs().is_monotonic_decreasing
 
 
+def test_correlation_ratio_is_that_of_rows_with_both_values(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    mean_by_colour = {"1": 0.0, "2": 3.0, "11": 6.0}
+    frame["size"] += frame["colour"].map(mean_by_colour).astype(float) * frame["size"].std()
+    has_both = np.arange(len(frame)) % 2 == 0
+    incomplete = frame.assign(size=frame["size"].where(has_both))
+    expected, actual = (
+        correlation.correlate_features(table, contract, ["size", "colour"])["value"]
+        for table in (frame[has_both], incomplete)
+    )
+    assert 0.5 < actual.item() < 1
+    assert actual.item() == pytest.approx(expected.item())
+
+
 def test_two_categories_use_cramers_v(contract: Contract, frame: pd.DataFrame) -> None:
     columns = {name: dict(contract.columns)[name] for name in contract.columns}
     columns["twin"] = columns["colour"]

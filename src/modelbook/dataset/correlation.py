@@ -39,20 +39,21 @@ def correlate_features(
     """
     rows = frame.sample(MAX_ROWS, random_state=0) if len(frame) > MAX_ROWS else frame
     features = ordered_features[:MAX_FEATURES]
-    numbers = [name for name in features if name in contract.numeric_features]
-    categories = [name for name in features if name not in numbers]
+    numeric_names = [name for name in features if name in contract.numeric_features]
+    categorical_names = [name for name in features if name not in numeric_names]
+    numeric, categorical = rows[numeric_names], rows[categorical_names]
     pairs = [
-        *_rank_correlations(rows[numbers]),
-        *_compute_cramers_v(rows[categories]),
-        *_compute_correlation_ratios(rows[numbers], rows[categories]),
+        *_compute_rank_correlations(numeric),
+        *_compute_cramers_v(categorical),
+        *_compute_correlation_ratios(numeric, categorical),
     ]
     table = pd.DataFrame(pairs, columns=["feature_a", "feature_b", "measure", "value"]).dropna()
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def _rank_correlations(numbers: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
-    matrix = numbers.corr("spearman")
-    for first_feature, second_feature in combinations(numbers.columns, 2):
+def _compute_rank_correlations(numeric: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
+    matrix = numeric.corr("spearman")
+    for first_feature, second_feature in combinations(numeric.columns, 2):
         yield (
             first_feature,
             second_feature,
@@ -61,23 +62,24 @@ def _rank_correlations(numbers: pd.DataFrame) -> Iterator[tuple[str, str, str, f
         )
 
 
-def _compute_cramers_v(categories: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
-    for first_feature, second_feature in combinations(categories.columns, 2):
-        counts = pd.crosstab(categories[first_feature], categories[second_feature])
+def _compute_cramers_v(categorical: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
+    for first_feature, second_feature in combinations(categorical.columns, 2):
+        counts = pd.crosstab(categorical[first_feature], categorical[second_feature])
         value = association(counts.to_numpy()) if min(counts.shape) > 1 else np.nan
         yield first_feature, second_feature, "Cramér's V", float(value)
 
 
 def _compute_correlation_ratios(
-    numbers: pd.DataFrame, categories: pd.DataFrame
+    numeric: pd.DataFrame, categorical: pd.DataFrame
 ) -> Iterator[tuple[str, str, str, float]]:
     """Correlation ratio of each numeric with each categorical feature, over complete rows."""
-    for name in categories.columns:
-        category = categories[name]
-        labelled_numbers = numbers[category.notna()]
-        means = labelled_numbers.groupby(category).transform("mean")
-        ratio = ((means - labelled_numbers.mean()) ** 2).sum() / (
-            (labelled_numbers - labelled_numbers.mean()) ** 2
+    for name in categorical.columns:
+        category = categorical[name]
+        values = numeric[category.notna()]
+        # Rows without a value have their category's mean, too, but are not part of the variance.
+        means = values.groupby(category).transform("mean").where(values.notna())
+        ratio = ((means - values.mean()) ** 2).sum() / (
+            (values - values.mean()) ** 2
         ).sum().replace(0, np.nan)
         for feature, value in np.sqrt(ratio).items():
             yield str(feature), name, "correlation ratio", float(value)
