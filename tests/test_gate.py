@@ -329,18 +329,23 @@ def test_undefined_interval_is_described_without_nan() -> None:
 
 
 def test_a_decision_counts_its_criteria_and_names_where_harm_is_not_excluded() -> None:
-    passed = decide_with(replace(EVIDENCE, fairness_gaps=(("a gap", Interval(-0.2, -0.3, 0.05)),)))
-    assert passed.action == PROMOTE
-    n_criteria = len(passed.criteria)
-    facts = (f"all {n_criteria} criteria passed", "harm", "not excluded", "fairness gaps")
-    assert missing_facts(passed.summary, *facts) == []
-    certain = decide_with(
-        replace(
-            EVIDENCE, fairness_gaps=(("a gap", Interval(0, -0.01, 0.01)),), slice_differences=()
-        )
+    no_harm = Interval(0, -0.01, 0.01)
+    harmless = replace(
+        EVIDENCE,
+        fairness_gaps=(("a gap", no_harm),),
+        slice_differences=(("site 1", no_harm),),
+        calibration=no_harm,
     )
-    assert "fairness gaps" not in certain.summary
-    assert f"{n_criteria - 1} of {n_criteria}" in certain.summary  # no slice could be evaluated
+    decision = decide_with(harmless)
+    n_criteria = len(decision.criteria)
+    assert f"all {n_criteria} criteria passed" in decision.summary
+    unclear = decide_with(replace(harmless, fairness_gaps=(("a gap", Interval(-0.2, -0.3, 0.05)),)))
+    assert (decision.action, unclear.action) == (PROMOTE, PROMOTE)
+    counts = (f"{n_criteria - 1} of {n_criteria}", "1 inconclusive")
+    assert missing_facts(unclear.summary, *counts, "not excluded", "fairness gaps") == []
+    without_slices = decide_with(replace(harmless, slice_differences=()))
+    assert missing_facts(without_slices.summary, *counts) == []
+    assert "not excluded" not in without_slices.summary
     failed = decide_with(replace(EVIDENCE, latency_ms=5000.0))
     assert missing_facts(failed.summary, f"1 of {n_criteria}", "failed", "median latency") == []
 

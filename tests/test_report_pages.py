@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from text_facts import missing_facts, raises_stating
-from version_evidence import GAP, HARM, VALUE
+from version_evidence import GAP, HARM, UNKNOWN, VALUE
 
 from modelbook import config
 from modelbook.display import (
@@ -1069,7 +1069,7 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     assert "brief.html" not in html  # of an older build, which did not find the value
     criterion = {"name": "fairness gaps", "passed": True, "is_certain": False,
                  "sentence": "Fairness gaps: lower by 22, required within 10.",
-                 "power": "80% power to detect 37 percentage points"}  # fmt: skip
+                 "power": "80% power to show harm if it is 37 percentage points"}  # fmt: skip
     text = text_of(write_brief(tmp_path, contract, 2, criteria=[criterion]))
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html
@@ -1079,10 +1079,10 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
         "Fairness gaps",
         22,
         10,
-        "80% power to detect 37 percentage points",
+        "80% power to show harm if it is 37 percentage points",
         0.701,
         0.723,
-    ]  # passed with an interval beyond the limit; of the latest batch
+    ]  # inconclusive, with an interval beyond the limit; of the latest batch
     assert missing_facts(text, *facts, "the new", "4,320") == []
     assert "acceptable for this use" in text
     step = text_of(html.split('class="next"')[1].split("</p>")[0])
@@ -1111,6 +1111,18 @@ def test_a_gap_that_is_significant_alone_is_decided_first(
     [first, second, *_] = html.split("<ol>")[1].split("</li>")
     assert not missing_facts(text_of(first), "decide", "recall", "the few", "15 comparisons")
     assert not missing_facts(text_of(second), "the small group")
+    step = (tmp_path / "reports/index.html").read_text().split('class="next"')[1].split("</p>")[0]
+    assert not missing_facts(text_of(step), "version 2", "1 significant gap", "1 gap that")
+
+
+def test_brief_labels_each_widened_interval(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, row in (("conclusive", GAP), ("inconclusive", UNKNOWN)):
+        monkeypatch.setitem(HARM, kind, [{**row, "n_gaps": 7}])
+    built_book(tmp_path)
+    text = text_of(write_brief(tmp_path, contract, 2))
+    assert text.count("95% CI, widened for 7 gaps, ") == 2
 
 
 def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:
@@ -1174,6 +1186,19 @@ def test_brief_names_the_champion_not_what_is_served(
     assert "in production" not in text_of(html)
 
 
+@pytest.mark.parametrize("is_feature", [True, False])
+def test_brief_offers_to_remove_columns_that_the_model_uses(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch, is_feature: bool
+) -> None:
+    column = contract.feature_names[0] if is_feature else contract.columns_with_role("sensitive")[0]
+    monkeypatch.setitem(HARM, "conclusive", [{**GAP, "slice": column}])
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, 2, moved=True)
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    facts = (f"To remove {contract.label(column)}", "modelbook build --book tiny", "sensitive")
+    assert missing_facts(step, *facts) == ([] if is_feature else list(facts))
+
+
 @pytest.mark.parametrize("predecessor", ["version 1", "no champion"])
 def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     tmp_path: Path, contract: Any, predecessor: str
@@ -1186,7 +1211,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     steps = [text_of(row) for row in html.split('id="next"')[1].split("<li>")[1:]]
     assert not missing_facts(steps[0], "1 significant gap", "decide")
     assert not missing_facts(steps[1], "If you accept", "act on", 100, "version 2")
-    assert not missing_facts(steps[2], "Otherwise", "modelbook build --book tiny", "sensitive")
+    assert not missing_facts(steps[2], "Otherwise", "stand in", "Compare the gaps")
     has_predecessor = predecessor == "version 1"
     assert (
         "return to version 1 with modelbook rollback --book tiny" in steps[2]

@@ -173,7 +173,8 @@ class Criterion:
     """One criterion of the gate: required and observed; ``passed`` is None if not evaluable.
 
     ``power`` describes the effect that the rows could detect; empty without an interval.
-    ``is_certain`` is False if it passed although the interval contains values that would fail.
+    ``is_certain`` is False if it did not fail although the interval contains values that would: it
+    is inconclusive, as one that could not be evaluated is.
     """
 
     name: str
@@ -211,19 +212,19 @@ class Decision:
         """How many criteria passed, which failed, and where harm is not excluded."""
         n_criteria = len(self.criteria)
         failed = [row.name for row in self.criteria if row.passed is False]
-        unknown = [row.name for row in self.criteria if row.passed is None]
+        n_passed = sum(bool(row.passed) and row.is_certain for row in self.criteria)
         if failed:
             text = f"{len(failed)} of {n_criteria} criteria failed: {join_names(failed)}"
-        elif unknown:
-            n_passed = n_criteria - len(unknown)
-            text = f"{n_passed} of {n_criteria} criteria passed, the others could not be evaluated"
+        elif n_passed < n_criteria:
+            n_inconclusive = n_criteria - n_passed
+            text = f"{n_passed} of {n_criteria} criteria passed, {n_inconclusive} inconclusive"
         else:
             text = f"all {n_criteria} criteria passed"
         return "; ".join(filter(None, (text, self.reservation)))
 
     @property
     def reservation(self) -> str:
-        """The criteria that passed although harm is not excluded; empty without one."""
+        """The criteria that did not fail although harm is not excluded; empty without one."""
         uncertain = [row.name for row in self.criteria if row.passed and not row.is_certain]
         if not uncertain:
             return ""
@@ -248,12 +249,12 @@ class Decision:
         return [*first, f"{format_count(n_more, 'more criterion', 'more criteria')} {status}."]
 
     def explain(self, user_reason: str = "") -> str:
-        """Reservations of a promotion, the user's reason and the main reasons.
+        """The summary of a promotion, the user's reason and the main reasons.
 
-        Tables cut a long text off at its end.
+        The summary is first, because tables cut a long text off at its end.
         """
-        reservation = self.reservation if self.action == PROMOTE else ""
-        sentences = [f"{text}." for text in (capitalize_first(reservation), user_reason) if text]
+        summary = self.summary if self.action == PROMOTE else ""
+        sentences = [f"{text}." for text in (capitalize_first(summary), user_reason) if text]
         return " ".join([*sentences, *self.main_reasons])
 
 
@@ -278,7 +279,11 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             evidence.is_scorer_exact if evidence.scorer else None,
         ),
         _make_resource_criterion(
-            "median latency", evidence.latency_ms, limits.max_latency_ms, "ms"
+            "median latency",
+            evidence.latency_ms,
+            limits.max_latency_ms,
+            "ms",
+            " for one row by the scorer alone, corrected for the load of the machine",
         ),
         _make_resource_criterion("artifact size", evidence.size_mb, limits.max_size_mb, "MB"),
         _make_suspicion_criterion(evidence.suspicions),
@@ -494,7 +499,7 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
 
 
 def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str = "") -> str:
-    """The true harm from which a model is held with ``POWER`` on these rows.
+    """The true harm that these rows show with ``POWER`` to lie beyond the limit ``bound``.
 
     ``unit`` names its hundredths; without a unit the harm is shown as a number.
     """
@@ -503,7 +508,7 @@ def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str
         return ""
     smallest = bound + compute_detectable_difference(error, n_harms)
     text = f"{100 * smallest:.0f} {unit}" if unit else format_metric(smallest)
-    return f"{POWER:.0%} power to detect {text}"
+    return f"{POWER:.0%} power to show harm beyond the limit if it is {text}"
 
 
 def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
@@ -580,7 +585,7 @@ def _format_bounds(interval: Interval, unit: str) -> str:
 
 
 def _make_resource_criterion(
-    name: str, observed: float | None, bound: float, unit: str
+    name: str, observed: float | None, bound: float, unit: str, note: str = ""
 ) -> Criterion:
     required = f"at most {bound:g} {unit}"
     if observed is None:
@@ -588,7 +593,7 @@ def _make_resource_criterion(
     return Criterion(
         name,
         required,
-        f"{observed:.2g} {unit}" if observed < 10 else f"{observed:,.0f} {unit}",
+        (f"{observed:.2g} {unit}" if observed < 10 else f"{observed:,.0f} {unit}") + note,
         observed <= bound,
     )
 

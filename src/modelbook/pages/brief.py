@@ -84,14 +84,13 @@ def describe(
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
         "n_gaps": len(harm["conclusive"]),
         "n_compared": sum(map(len, harm.values())),
-        "undecided": [
-            row for row in map(task.label_gap, harm["inconclusive"]) if row["is_significant_alone"]
-        ],
+        "undecided": list_undecided_gaps(task, harm),
+        "removable": list_removable_columns(task, harm),
         "largest_gap": next(map(task.describe_group_metrics, harm["conclusive"]), ""),
         "open": describe_gaps(task, inconclusive),
         "n_open": len(harm["inconclusive"]),
         "gap_metrics": {row["metric"] for row in [*conclusive, *inconclusive]},
-        "step": describe_next_step(receipts, champion),
+        "step": describe_next_step(receipts, champion, contract),
     }
 
 
@@ -117,13 +116,25 @@ def select_conclusive_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> li
 
 
 def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
-    """Gaps in sentences; a note states that intervals are widened, where no second one does."""
-    return [
-        task.describe_labelled_gap(
-            row if task.label_gap(row)["has_ci_alone"] else row | {"n_gaps": 1}
-        )
-        for row in gaps
-    ]
+    """Gaps in sentences, with the widened intervals by which they are significant or not."""
+    return list(map(task.describe_labelled_gap, gaps))
+
+
+def list_undecided_gaps(task: Task, harm: dict[str, Any]) -> list[dict[str, Any]]:
+    """Gaps that need a decision although they are significant without Bonferroni's correction only.
+
+    ``harm`` is of ``fairness.summarize_gaps``; the gaps are labelled.
+    """
+    labelled = map(task.label_gap, harm["inconclusive"])
+    return [row for row in labelled if row["is_significant_alone"]]
+
+
+def list_removable_columns(task: Task, harm: dict[str, Any]) -> list[str]:
+    """Labels of the features whose groups have gaps that need a decision."""
+    gaps = [*list_undecided_gaps(task, harm), *harm["conclusive"]]
+    columns = dict.fromkeys(row["slice"] for row in gaps)
+    features = task.contract.feature_names
+    return [task.contract.label(name) for name in columns if name in features]
 
 
 def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
@@ -149,25 +160,30 @@ def is_deployed(receipts: Mapping[str, Verdict]) -> bool:
     return versions[1] is not None and versions[0] == versions[1]
 
 
-def describe_next_step(receipts: Mapping[str, Verdict], champion: int | None) -> dict[str, Any]:
+def describe_next_step(
+    receipts: Mapping[str, Verdict], champion: int | None, contract: Contract | None
+) -> dict[str, Any]:
     """What to do now, for the brief and the index alike.
 
     Returns
     -------
     dict
-        ``text``, of ``next_step``; ``is_monitoring``, whether monitor says so; ``other_version``,
-        that of finalize unless it is the champion; and ``n_gaps``, the significant gaps between
-        groups of the champion, which need a decision.
+        ``text``, of ``next_step``; ``is_monitoring``, whether monitor says so; ``version``, of
+        finalize; ``other_version``, the same unless it is the champion; and the gaps between groups
+        of the champion that need a decision: ``n_gaps`` significant ones, and ``n_undecided``.
     """
     finalize, monitor = receipts["finalize"], receipts.get("monitor")
     version, text = finalize.details.get("version"), next_step(receipts)
     is_other = champion not in (None, version)
-    gaps = finalize.details.get("harm", {}).get("conclusive", [])
+    harm = finalize.details.get("harm") or {"conclusive": [], "inconclusive": []}
+    undecided = list_undecided_gaps(tasks.get_task(contract), harm) if contract else []
     return {
         "text": text,
         "is_monitoring": monitor is not None and text == monitor.next,
+        "version": version,
         "other_version": version if is_other else None,
-        "n_gaps": 0 if is_other else len(gaps),
+        "n_gaps": 0 if is_other else len(harm["conclusive"]),
+        "n_undecided": 0 if is_other else len(undecided),
     }
 
 

@@ -44,9 +44,9 @@ def format_passed(passed: bool | None, is_certain: bool = True) -> str:
 
     It is not certain if the confidence interval contains values beyond the limit.
     """
-    if passed is None:
+    if passed is None or (passed and not is_certain):
         return "inconclusive"
-    return ("yes" if is_certain else "yes, harm not excluded") if passed else "no"
+    return "yes" if passed else "no"
 
 
 def metric_range(metric: str) -> tuple[float, float]:
