@@ -32,11 +32,13 @@ from modelbook.contract import Contract
 from modelbook.dataset.holdout_independence import find_undeclared_entities, measure_independence
 from modelbook.evaluation.business_value import compare_policies, list_decisions
 from modelbook.evaluation.conformal import compute_nonconformity_quantile
+from modelbook.evaluation.error_slices import find_error_slices
 from modelbook.evaluation.fairness import measure_fairness_gaps
 from modelbook.evaluation.metrics_ci import (
     compute_gain_over_baseline,
     compute_metric_with_ci,
     compute_paired_difference,
+    evaluate_slices,
 )
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
@@ -46,7 +48,7 @@ from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
 from modelbook.tasks.binary import Binary, make_threshold_metrics
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.intervals import read_gap, subtract
+from modelbook.tasks.intervals import find_weaker_slices, read_gap, subtract
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
 from modelbook.tasks.multiclass import METRICS as MULTICLASS_METRICS
@@ -259,6 +261,46 @@ def measure_gap_misses(
         n_missed += any(not gap.low <= recall - 0.5 <= gap.high for gap in widened)
     case = f"{format_count(n_gaps, 'gap')} of a recall of {recall:.0%}, {n_positive} positives"
     return Rate(f"true gap excluded, {case}", n_missed, repeats, 0.07)  # as a coverage of 93 %
+
+
+def measure_false_weaker_slices(
+    n_slices: int, slice_rows: int, rate: float, repeats: int, *, seed: int = 0
+) -> Rate:
+    """How often a slice is named as weaker than all rows, if the truth is the same in all."""
+    rng, task, n_named = np.random.default_rng(seed), Binary(make_contract(n_slices)), 0
+    group = np.repeat([str(number) for number in range(n_slices)], slice_rows)
+    frame = pd.DataFrame({"group": group})
+    for _ in range(repeats):
+        outcome = (rng.random(len(group)) < rate).astype(int)
+        score = rng.normal(size=len(group)) + outcome
+        scored = ScoredRows.from_arrays(outcome, score, np.arange(len(group)))
+        slices = evaluate_slices(
+            task, scored, frame, 0.6, columns=["group"], min_rows=slice_rows,
+            resamples=RESAMPLES, seed=0,
+        )  # fmt: skip
+        overall = binary_roc_auc(outcome, score, np.ones(len(group)))
+        n_named += bool(find_weaker_slices(slices, "roc_auc", overall)["is_weaker"].any())
+    case = f"{n_slices} of {slice_rows} rows, {rate:.0%} yes"
+    return Rate(f"weaker slice named without one, {case}", n_named, repeats, 0.05)
+
+
+def measure_false_error_slices(n_rows: int, repeats: int, *, seed: int = 0) -> Rate:
+    """How often an error slice is significant, if errors do not depend on the features.
+
+    Errors have two sizes: the intervals of skewed errors are wider on the side of 0.
+    """
+    rng, contract, n_significant = np.random.default_rng(seed), make_noise_contract(), 0
+    for _ in range(repeats):
+        frame = draw_frame(contract, rng.normal(size=(n_rows, 5)), rng)
+        outcome = frame["y"].to_numpy(dtype=int)
+        is_right = rng.random(n_rows) < 0.7
+        score = np.where(is_right == (outcome == 1), 0.7, 0.3)
+        scored = ScoredRows.from_arrays(outcome, score, np.arange(n_rows))
+        slices = find_error_slices(
+            Binary(contract), scored, frame, min_rows=100, resamples=RESAMPLES, seed=0
+        )
+        n_significant += bool((slices["low"] > 0).any())
+    return Rate(f"error slice found without one, {n_rows} rows", n_significant, repeats, 0.05)
 
 
 def is_rejected_for(gaps: pd.DataFrame) -> bool:
@@ -816,6 +858,11 @@ def list_cases() -> list[Case]:
             )
         ),
         *(partial(measure_gap_misses, n_gaps, 60, 0.05) for n_gaps in (1, 15)),
+        *(
+            partial(measure_false_weaker_slices, *slices_rows_and_rate)
+            for slices_rows_and_rate in ((2, 500, 0.2), (15, 100, 0.2), (15, 200, 0.1))
+        ),
+        *(partial(measure_false_error_slices, n_rows) for n_rows in (1000, 4000)),
         *(
             partial(case, n_families)
             for case in (measure_significant_leader_rate, measure_permutation_false_alarms)

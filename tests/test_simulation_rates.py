@@ -58,6 +58,12 @@ def test_gate_rarely_rejects_models_that_are_equal_for_all_groups(truth: ModuleT
 
 
 @pytest.mark.long
+def test_equal_slices_are_rarely_named_as_weaker(truth: ModuleType) -> None:
+    assert truth.measure_false_weaker_slices(15, 100, 0.2, 40).n_events <= 4
+    assert truth.measure_false_error_slices(1000, 20).n_events <= 3
+
+
+@pytest.mark.long
 def test_noise_rarely_has_a_leader(truth: ModuleType) -> None:
     assert truth.measure_significant_leader_rate(4, 20).n_events <= 3
     assert truth.measure_permutation_false_alarms(4, 20).n_events <= 1

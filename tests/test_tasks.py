@@ -33,6 +33,7 @@ from modelbook.monitoring import batch_evaluation, rules
 from modelbook.tasks import metric_format, metrics, multiclass, regression
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric
+from modelbook.tasks.intervals import Interval
 from modelbook.tasks.scored_rows import (
     IDENTITY,
     ScoredRows,
@@ -575,7 +576,11 @@ def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
         float(worst[task.headline_metric]),
         int(worst["n"]),
     ]
-    bounds = float(worst["low"]), float(worst["high"])
+    widened = Interval(
+        *worst[[task.headline_metric, "low", "high"]],
+        metric_format.metric_range(task.headline_metric),
+    ).widen(len(result))
+    bounds = widened.low, widened.high
     inside, above, below = (
         task.describe_weakest_slice(result, overall)
         for overall in (float(np.mean(bounds)), bounds[1] + 1, bounds[0] - 1)
@@ -588,20 +593,31 @@ def test_slices_use_headline_metric(case: dict[str, Any]) -> None:
 def test_all_slices_that_are_weaker_than_all_rows_are_named(case: dict[str, Any]) -> None:
     """The weakest slice may have a wide interval, and another one lie wholly on the worse side."""
     task, worse = case["task"], -1 if case["task"] is not AMOUNT else 1
-    values = next(iter(task.contract.slices)), ["0", "1", "2"]
+    column, values = next(iter(task.contract.slices)), ["0", "1", "2"]
     metric = np.array([0.5 + 0.3 * worse, 0.5 + 0.2 * worse, 0.5])
     width = np.array([0.4, 0.1, 0.1])
-    slices = pd.DataFrame({"slice": values[0], "value": values[1], "n": [50, 900, 800]})
+    slices = pd.DataFrame({"slice": column, "value": values, "n": [50, 900, 800]})
     slices = slices.assign(low=metric - width, high=metric + width)
     slices[task.headline_metric] = metric
-    groups = [task.contract.label_group(values[0], value) for value in values[1]]
+    groups = [task.contract.label_group(column, value) for value in values]
+    widened = Interval(
+        *slices.loc[1, [task.headline_metric, "low", "high"]],
+        metric_format.metric_range(task.headline_metric),
+    ).widen(3)
     weakest, *others = sentences = task.describe_weakest_slice(slices, 0.5).split(". ")
     assert missing_facts(weakest, groups[0], float(metric[0])) == []
-    assert missing_facts(others[0], groups[1], *map(float, metric[1] + [0, -0.1, 0.1]), 0.5) == []
+    facts = [groups[1], float(metric[1]), widened.low, widened.high, 3, 0.5]
+    assert missing_facts(others[0], *facts) == []
     assert not missing_facts(others[1], metric_format.metric_label(task.headline_metric))
     assert missing_facts(" ".join(sentences), groups[2]) == [groups[2]]
     none_weaker = task.describe_weakest_slice(slices.iloc[[0, 2]], 0.5)
     assert len(none_weaker.split(". ")) == 1
+    # The interval of one slice alone is on the worse side, the widened ones of many are not.
+    side = "low" if worse > 0 else "high"
+    narrow = slices.assign(**{side: np.where(metric == 0.5, 0.5 - 0.1 * worse, 0.5 + 0.02 * worse)})
+    many = pd.concat([narrow.iloc[1:2], *[narrow.iloc[2:]] * 14], ignore_index=True)
+    assert len(task.describe_weakest_slice(many.head(1), 0.5).split(". ")) == 2
+    assert len(task.describe_weakest_slice(many, 0.5).split(". ")) == 1
 
 
 def test_change_for_people_names_both_versions(case: dict[str, Any]) -> None:

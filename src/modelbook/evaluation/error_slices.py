@@ -13,6 +13,7 @@ from modelbook.contract import Contract
 from modelbook.contract.counts import count_values
 from modelbook.formatting import capitalize_first, format_count
 from modelbook.tasks.base import Task
+from modelbook.tasks.intervals import Interval
 from modelbook.tasks.metric_format import format_metric
 from modelbook.tasks.metrics import weighted_mean
 from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
@@ -96,15 +97,23 @@ def find_error_slices(
     worst_leaves = leaf_errors[leaf_errors > errors[in_tree_half].mean()].index[:MAX_SLICES]
     test_rows = scored.select(in_test_half)
     options = {"resamples": resamples, "seed": seed}
+    tested_leaves = [
+        leaf_id
+        for leaf_id in worst_leaves
+        if (leaf[in_test_half] == leaf_id).sum() >= min_leaf_rows
+    ]
     rows = [
         {
             "slice": _describe_path(tree, leaf_id, conditions),
             **_measure_error_gap(
-                errors[in_test_half], leaf[in_test_half] == leaf_id, test_rows, **options
+                errors[in_test_half],
+                leaf[in_test_half] == leaf_id,
+                test_rows,
+                n_slices=len(tested_leaves),
+                **options,
             ),
         }
-        for leaf_id in worst_leaves
-        if (leaf[in_test_half] == leaf_id).sum() >= min_leaf_rows
+        for leaf_id in tested_leaves
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
@@ -133,7 +142,13 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
 
 
 def _measure_error_gap(
-    errors: np.ndarray, slice_mask: np.ndarray, scored: ScoredRows, *, resamples: int, seed: int
+    errors: np.ndarray,
+    slice_mask: np.ndarray,
+    scored: ScoredRows,
+    *,
+    n_slices: int,
+    resamples: int,
+    seed: int,
 ) -> dict[str, float]:
     inside_error, outside_error = (
         partial(_compute_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
@@ -143,14 +158,15 @@ def _measure_error_gap(
         return inside_error(weight) - outside_error(weight)
 
     unit_weights = np.ones(len(errors))
-    low, high = jackknife_ci(error_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
+    ends = jackknife_ci(error_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
+    gap = Interval(error_gap(unit_weights), *ends).widen(n_slices)
     return {
         "rows": int(slice_mask.sum()),
         "error in slice": inside_error(unit_weights),
         "in other rows": outside_error(unit_weights),
-        "gap": error_gap(unit_weights),
-        "low": low,
-        "high": high,
+        "gap": gap.value,
+        "low": gap.low,
+        "high": gap.high,
     }
 
 

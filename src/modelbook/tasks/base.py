@@ -16,6 +16,7 @@ from modelbook import config
 from modelbook.errors import ParameterError
 from modelbook.formatting import KeyNumber, join_bounds, key_number, render_sentences
 from modelbook.tasks.cost_matrix import DecisionCosts
+from modelbook.tasks.intervals import find_weaker_slices
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.performance_estimation import EstimatedMetric
@@ -583,26 +584,28 @@ class Task(ABC):
     def describe_weakest_slice(self, slices: pd.DataFrame, overall: float) -> str:
         """Describe the slice with the worst headline metric; empty without slices.
 
-        Other slices are named if their whole interval is worse than ``overall``, the metric on all
-        rows.
+        Other slices are named if their whole interval, widened for the number of slices, is worse
+        than ``overall``, the metric on all rows.
         """
         if slices.empty:
             return ""
-        is_lower_better = self.headline_metric in LOWER_IS_BETTER
+        metric = self.headline_metric
         labelled = slices.assign(
-            value=slices[self.headline_metric],
+            value=slices[metric],
             group=list(map(self.contract.label_group, slices["slice"], slices["value"])),
-        ).sort_values("value", ascending=not is_lower_better, kind="stable")
-        is_weaker = labelled["low"] > overall if is_lower_better else labelled["high"] < overall
+        ).sort_values("value", ascending=metric not in LOWER_IS_BETTER, kind="stable")
+        weakest, *others = find_weaker_slices(labelled, metric, overall).to_dict("records")
+        weaker = [row for row in others if row["is_weaker"]]
         sentences = self._render_shared(
             "weakest_slice",
-            row=labelled.iloc[0].to_dict(),
-            others=labelled.iloc[1:][is_weaker.iloc[1:]].to_dict("records"),
+            row=weakest,
+            others=weaker,
             n_slices=len(slices),
-            metric=metric_label(self.headline_metric),
+            metric=metric_label(metric),
             overall=overall,
         )
-        return " ".join([*sentences, *(self._render("slice_note") if is_weaker.any() else [])])
+        has_note = weakest["is_weaker"] or bool(weaker)
+        return " ".join([*sentences, *(self._render("slice_note") if has_note else [])])
 
 
 def describe_size(gain: float, low: float, high: float, format_: Callable[[float], str]) -> str:

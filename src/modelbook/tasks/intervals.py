@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from math import exp, hypot, inf, isfinite, log, tanh
 from typing import Any
 
-from modelbook.tasks.metric_format import format_ci, format_metric, metric_range
+import pandas as pd
+
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_ci, format_metric, metric_range
 from modelbook.tasks.power import CRITICAL, critical_value, standard_error
 
 
@@ -95,6 +97,40 @@ def read_gap(row: Mapping[str, Any]) -> Interval:
         for name in ("group", "reference")
     )
     return subtract(group, reference)
+
+
+def find_weaker_slices(slices: pd.DataFrame, metric: str, overall: float) -> pd.DataFrame:
+    """Widen the intervals of slices for their number, and find those that are worse than all rows.
+
+    Parameters
+    ----------
+    slices : DataFrame
+        Columns ``low, high`` and the metric's, from ``metrics_ci.evaluate_slices``.
+    overall : float
+        The metric on all rows.
+
+    Returns
+    -------
+    DataFrame
+        The slices with ``low, high`` widened by ``Interval.widen``; ``n_intervals``, how many have
+        an interval; and ``is_weaker``, whether theirs lies wholly on the worse side of ``overall``.
+    """
+    ends = slices[["low", "high"]].astype(float)
+    n_intervals = int(ends.notna().all(axis=1).sum())
+    widened = [
+        Interval(value, low, high, metric_range(metric)).widen(max(n_intervals, 1))
+        for value, low, high in zip(slices[metric], ends["low"], ends["high"], strict=True)
+    ]
+    is_lower_better = metric in LOWER_IS_BETTER
+    return slices.assign(
+        low=[interval.low for interval in widened],
+        high=[interval.high for interval in widened],
+        n_intervals=n_intervals,
+        is_weaker=[
+            interval.low > overall if is_lower_better else interval.high < overall
+            for interval in widened
+        ],
+    )
 
 
 def _move_end(value: float, end: float, n_intervals: int, bounds: tuple[float, float]) -> float:

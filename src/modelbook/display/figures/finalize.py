@@ -11,6 +11,7 @@ import pandas as pd
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure, empty_figure
 from modelbook.formatting import format_count, format_share, format_value
+from modelbook.tasks.intervals import find_weaker_slices
 from modelbook.tasks.metric_format import (
     LOWER_IS_BETTER,
     format_metric,
@@ -403,18 +404,14 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
     )
     if data is None:
         return empty_figure("Slices of the holdout")
+    weaker = find_weaker_slices(data, metric, overall)
     displayed_rows = data.head(plotting.MAX_ROWS)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     names = list(displayed_rows["group"])
     label, lower_is_better = metric_label(metric), metric in LOWER_IS_BETTER
-    bounds = (
-        displayed_rows["low"].fillna(-np.inf)
-        if lower_is_better
-        else -displayed_rows["high"].fillna(np.inf)
-    )
     colors = [
-        style.POSITIVE if bound > (overall if lower_is_better else -overall) else style.ACCENT
-        for bound in bounds
+        style.POSITIVE if is_weaker else style.ACCENT
+        for is_weaker in weaker["is_weaker"].head(len(displayed_rows))
     ]
     texts = [
         format_metric(row[metric]) + _row_count(row["n"]) for _, row in displayed_rows.iterrows()
@@ -429,9 +426,11 @@ def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc"
         f"in the slice {worst['group']}; on all rows it is {format_metric(overall)}."
     )
     direction = "above" if lower_is_better else "below"
+    n_intervals = weaker["n_intervals"].iloc[0]
+    widening = f", widened for {n_intervals} slices," if n_intervals > 1 else ""
     caption = (
-        f"Orange: the whole interval is {direction} the value on all rows. Right: {label} and "
-        "number of rows."
+        f"Orange: the whole interval{widening} is {direction} the value on all rows. Right: "
+        f"{label} and number of rows."
     )
     headings = {"slice": "column", "value": "slice", "n": "rows"}
     shown = frame.drop(columns="group", errors="ignore")
