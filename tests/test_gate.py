@@ -128,7 +128,9 @@ def test_each_failed_criterion_holds_candidate(evidence: Evidence, failed: list[
     criteria = criteria_by_subject(decision)
     assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
     assert decision.action == (HOLD if failed else PROMOTE)
-    reasons = failed or [name for name, criterion in criteria.items() if criterion.passed]
+    reasons = failed or [
+        name for name, criterion in criteria.items() if criterion.passed and criterion.is_certain
+    ]
     assert decision.reasons == [criteria[name].description for name in reasons]
 
 

@@ -232,12 +232,13 @@ class Decision:
 
     @property
     def reasons(self) -> list[str]:
-        """The criteria that explain the decision: the failed ones (hold) or all met (promote)."""
-        return [
-            criterion.description
-            for criterion in self.criteria
-            if criterion.passed == (self.action == PROMOTE)
-        ]
+        """The criteria that explain the decision: the failed ones (hold) or the met (promote)."""
+        criteria = (
+            [criterion for criterion in self.criteria if criterion.passed and criterion.is_certain]
+            if self.action == PROMOTE
+            else [criterion for criterion in self.criteria if criterion.passed is False]
+        )
+        return [criterion.description for criterion in criteria]
 
     @property
     def main_reasons(self) -> list[str]:
