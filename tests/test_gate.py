@@ -322,6 +322,28 @@ def test_evidence_omits_metrics_that_were_not_stored() -> None:
     )
 
 
+@pytest.mark.parametrize(("change", "passed"), [(-0.3, True), (0.3, False)])
+def test_cost_criterion_is_of_the_saving(change: float, passed: bool) -> None:
+    """A share of the champion's cost, with the interval in its direction."""
+    task = tasks.get_task(Contract.model_validate(CONTRACT))
+    names = [*task.selection_consequences(), "cost"]
+    consequences = pd.DataFrame({"consequence": names, "candidate": 2 + change, "champion": 2.0})
+    consequences = consequences.assign(change=change, low=change - 0.02, high=change + 0.04)
+    metrics = {
+        "evaluation": [{"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}],
+        "gain": (0.1, 0.05, 0.15),
+    }
+    evidence = gather_evidence(
+        task, metrics, 2, 1, 500, pd.DataFrame(columns=["metric"]), consequences=consequences
+    )
+    saving = evidence.cost_saving
+    assert (saving.value, saving.low, saving.high) == pytest.approx(
+        (-change / 2, -change / 2 - 0.02, -change / 2 + 0.01)
+    )
+    [criterion] = [each for each in decide_with(evidence).criteria if "cost" in each.name]
+    assert criterion.passed is passed
+
+
 def test_undefined_interval_is_described_without_nan() -> None:
     quality = criteria_by_subject(decide_with(replace(FIRST, quality=make_interval(NAN))))[
         "quality"

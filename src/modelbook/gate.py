@@ -70,8 +70,8 @@ class Evidence:
         Median latency of a prediction, and artifact size.
     suspicions : tuple of str or None
         Suspicions of a leak; None if the version was registered without the check.
-    cost_increase : Interval or None
-        Rise of the expected cost above the champion's on the same rows, as a share of it.
+    cost_saving : Interval or None
+        Fall of the expected cost below the champion's on the same rows, as a share of it.
     selection_changes : tuple
         Change of the predictions from the champion's on the same rows (the share of
         flagged rows, or of each predicted class), as pairs of label and interval.
@@ -98,7 +98,7 @@ class Evidence:
     latency_ms: float | None = None
     size_mb: float | None = None
     suspicions: tuple[str, ...] | None = None
-    cost_increase: Interval | None = None
+    cost_saving: Interval | None = None
     selection_changes: tuple[tuple[str, Interval], ...] = ()
     commit: str = NO_COMMIT
     metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
@@ -301,7 +301,7 @@ def _count_harm_intervals(evidence: Evidence) -> int:
         len(evidence.fairness_gaps)
         + len(evidence.slice_differences)
         + len(evidence.selection_changes)
-        + (evidence.cost_increase is not None)
+        + (evidence.cost_saving is not None)
         + (evidence.calibration is not None)
     )
     return max(1, n_harms)
@@ -429,12 +429,11 @@ def _make_consequence_criteria(
 ) -> list[Criterion]:
     """How decisions change: the expected cost, and how many rows are flagged."""
     criteria = []
-    if evidence.cost_increase is not None:
-        saving = evidence.cost_increase.negate()
+    if evidence.cost_saving is not None:
         criteria.append(
             _make_harm_criterion(
                 f"expected cost not higher than that of {champion_name}",
-                _describe_each([("saving as a share of it", saving)]),
+                _describe_each([("saving as a share of it", evidence.cost_saving)]),
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
@@ -648,14 +647,14 @@ def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval 
 
 
 def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:
-    """The rise of the cost as a share of the champion's, and the changes of the selection rate."""
+    """The fall of the cost as a share of the champion's, and the changes of the selection rate."""
     if consequences is None or consequences.empty:
         return {}
     rows = {row["consequence"]: row for row in consequences.to_dict("records")}
     cost = rows["cost"]
     scale = abs(cost["champion"]) or 1.0
     return {
-        "cost_increase": Interval(*(cost[name] / scale for name in ("change", "low", "high"))),
+        "cost_saving": Interval(*(0 - cost[name] / scale for name in ("change", "high", "low"))),
         "selection_changes": tuple(
             (f"share {name}", _to_interval(rows[name], "change"))
             for name in task.selection_consequences()

@@ -34,9 +34,6 @@ class Interval:
     def __str__(self) -> str:
         return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
 
-    def negate(self) -> Interval:
-        return Interval(0 - self.value, 0 - self.high, 0 - self.low)
-
     def multiply(self, factor: float) -> Interval:
         """The interval in another unit; a range that has two ends is of shares, without unit."""
         value, low, high = (factor * end for end in (self.value, self.low, self.high))
