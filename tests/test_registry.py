@@ -90,7 +90,7 @@ def version_parts(
     return {
         "model": model, "evaluated": evaluated, "golden": make_golden_rows(tasks.get_task(contract), frame, model, 0.4, seed=1),
         "reference": holdout.assign(score=evaluated.predict_proba(contract.select_features(holdout))[:, 1]),
-        "metrics": {"evaluation": evaluation, "gain": [0.1, 0.05, 0.15], "threshold": 0.4},
+        "metrics": {"evaluation": evaluation, "gain": [0.1, 0.05, 0.15], "threshold": 0.4, "split": "group"},
     }  # fmt: skip
 
 
@@ -720,7 +720,7 @@ def test_later_entity_counts_as_unseen_by_champion(
         for train_until in (3, 4)
     )
     for contents, years in ((old, [1, 2, 3]), (new, [1, 2, 3, 4])):
-        contents["metrics"] |= {"periods": years, "split": "group"}
+        contents["metrics"] |= {"periods": years}
     champion = write_version(tmp_path / "old", old, contract)
     challenger = write_version(tmp_path / "new", new, contract)
     assert set(score_on_shared_rows(challenger, champion, 20).rows["who"]) == set(range(40, 60))

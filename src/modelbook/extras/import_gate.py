@@ -294,7 +294,7 @@ def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
     rows = contract.conform(table)
     is_unseen = holdout_mask(metrics.get("split_rule"), rows, contract)
     has_periods = contract.time in rows and metrics.get("periods")
-    if has_periods and metrics.get("split", "group") != "group":
+    if has_periods and metrics["split"] != "group":
         is_unseen |= rows[contract.time] > max(metrics["periods"])
     return is_unseen
 

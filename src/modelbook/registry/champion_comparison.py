@@ -137,12 +137,12 @@ def _is_unseen_by_champion(
     """Mask of the candidate's holdout rows that the champion was not fitted on."""
     entities = contract.entity_ids(rows)
     in_champion_holdout = entities.isin(set(contract.entity_ids(champion.reference)))
-    if champion.metrics.get("split", "group") != "group":  # an entity may have been on both sides
+    if champion.metrics["split"] != "group":  # an entity may have been on both sides
         row_hashes, champion_row_hashes = (
             champion.contract.hash_features(frame) for frame in (rows, champion.reference)
         )
         return (in_champion_holdout & row_hashes.isin(set(champion_row_hashes))) | is_later
-    if candidate.metrics.get("split", "group") != "group":  # the entity may be in its train rows
+    if candidate.metrics["split"] != "group":  # the entity may be in its train rows
         return in_champion_holdout
     # An entity without earlier rows is new to the champion.
     return in_champion_holdout | ~entities.isin(set(entities[~is_later]))
