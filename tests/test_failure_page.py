@@ -374,9 +374,9 @@ def test_build_writes_failure_page_and_replaces_it_after_success(
 ) -> None:
     small_project = project_copy
     small_project.set_pipeline_parameters(**QUICK_COMPARISON)
-    call = "figures.leaderboard(board, metric)"
+    call = "figures.plot_leaderboard(board, metric)"
     with small_project.change_file(
-        "notebooks/03_compare.ipynb", call, "figures.leaderboard(board, 1 / 0)"
+        "notebooks/03_compare.ipynb", call, "figures.plot_leaderboard(board, 1 / 0)"
     ):
         result = small_project.build()
     assert result.returncode == 1
@@ -391,7 +391,7 @@ def test_build_writes_failure_page_and_replaces_it_after_success(
     html = report.read_text(encoding="utf-8")
     assert "ZeroDivisionError: division by zero." in strip_tags(html)
     assert f"code cell {match[1]} of " in strip_tags(html)
-    assert "figures.leaderboard(board, 1 / 0)" in strip_tags(html)
+    assert "figures.plot_leaderboard(board, 1 / 0)" in strip_tags(html)
     assert "Finalize, deploy and monitor" in strip_tags(html)
     assert str(small_project.read_receipt("compare")["status"]) in html
     notice = '<aside class="notice"'

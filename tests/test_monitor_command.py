@@ -198,7 +198,7 @@ def test_corrupt_history_raises(history: WindowHistory) -> None:
 
 @pytest.mark.long
 def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract) -> None:
-    assert figures.metric_history(history.make_metrics_table()).figure is None
+    assert figures.plot_metric_history(history.make_metrics_table()).figure is None
     history.record_windows(
         [
             make_evaluation(contract, "4"),
@@ -207,7 +207,7 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
         ],
         PARAMS,
     )
-    figure = figures.metric_history(history.make_metrics_table())
+    figure = figures.plot_metric_history(history.make_metrics_table())
     assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()

@@ -225,13 +225,15 @@ def test_figure_data_is_truncated_at_fifty_rows() -> None:
 
 
 def test_numbers_of_leaderboard_are_those_of_its_metric() -> None:
-    figure = compare.leaderboard(BOARD.assign(recall_mean=0.3, recall_folds=[[0.3]] * 4), "roc_auc")
+    figure = compare.plot_leaderboard(
+        BOARD.assign(recall_mean=0.3, recall_folds=[[0.3]] * 4), "roc_auc"
+    )
     assert not [name for name in figure.data if "recall" in name]
     assert figure.data["ROC AUC mean"].max() == 0.812
 
 
 def test_large_svg_becomes_png(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = compare.leaderboard(BOARD, "roc_auc")
+    figure = compare.plot_leaderboard(BOARD, "roc_auc")
     assert "<svg" in figure._repr_html_()
     monkeypatch.setattr("modelbook.display.components.MAX_SVG_BYTES", 10)
     assert "data:image/png;base64,iVBOR" in figure._repr_html_()
@@ -240,17 +242,17 @@ def test_large_svg_becomes_png(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_figure_is_deterministic_and_supports_dark_mode() -> None:
     import matplotlib
 
-    svgs = [compare.leaderboard(BOARD, "roc_auc").to_svg() for _ in range(2)]
+    svgs = [compare.plot_leaderboard(BOARD, "roc_auc").to_svg() for _ in range(2)]
     with matplotlib.rc_context({"axes.grid": True, "font.size": 20}):  # as a library may set it
-        svgs.append(compare.leaderboard(BOARD, "roc_auc").to_svg())
+        svgs.append(compare.plot_leaderboard(BOARD, "roc_auc").to_svg())
     assert svgs[0] == svgs[1] == svgs[2]
     assert "prefers-color-scheme:dark" in svgs[0]
     assert "var(--accent,#0072b2)" in svgs[0]
 
 
 def test_svg_is_that_of_savefig_and_keeps_the_layout_engine() -> None:
-    figure, expected = compare.leaderboard(BOARD, "roc_auc"), io.StringIO()
-    drawing = compare.leaderboard(BOARD, "roc_auc").figure
+    figure, expected = compare.plot_leaderboard(BOARD, "roc_auc"), io.StringIO()
+    drawing = compare.plot_leaderboard(BOARD, "roc_auc").figure
     assert figure.figure is not None
     assert drawing is not None
     engine = figure.figure.get_layout_engine()
@@ -271,7 +273,7 @@ def test_drawing_keeps_matplotlib_settings() -> None:
         "def now(): return {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != 'backend'}\n"
         "before = now()\n"
         "import pandas as pd; from modelbook.display.figures import explore\n"
-        "explore.missing_rates(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
+        "explore.plot_missing_rates(pd.DataFrame({'column': ['a'], 'share': [0.2]}))._repr_html_()\n"
         "assert now() == before and 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -303,66 +305,66 @@ PUSHES = pd.DataFrame({
     "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
 })  # fmt: skip
 FIGURES: dict[str, Any] = {
-    "a/b": (ab.difference_over_time, pd.DataFrame({
+    "a/b": (ab.plot_difference_over_time, pd.DataFrame({
         "users": [100, 200], "difference": [-0.2, -0.1], "low": [-0.5, -0.15], "high": [0.1, -0.05],
     }), ("Brier score",), -0.1),
-    "periods": (ingest.rows_by_period, pd.DataFrame({
+    "periods": (ingest.plot_rows_by_period, pd.DataFrame({
         "period": [1, 2], "rows": [5905, 1700], "entities": [5905, 1700], "use": ["train and holdout", "batch"],
     }), (), 5905),
-    "balance": (explore.target_by_period, pd.DataFrame({
+    "balance": (explore.plot_target_by_period, pd.DataFrame({
         "period": [1, 2], "rows": [100, 100], "positive_rate": [0.2, 0.3], "low": [0.1, 0.2], "high": [0.3, 0.4],
     }), (), 0.25),
-    "missingness": (explore.missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
-    "distributions": (explore.feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
-    "associations": (explore.univariate_scores, pd.DataFrame({
+    "missingness": (explore.plot_missing_rates, pd.DataFrame({"column": ["hi", "age"], "share": [0.26, 0]}), (), 0.26),
+    "distributions": (explore.plot_feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
+    "associations": (explore.plot_univariate_scores, pd.DataFrame({
         "column": ["age", "sex"], "univariate_score": [0.68, 0.51], "direction": ["higher", ""],
         "known_share": [0.65, 1.0],
     }), ("ROC AUC", 0.5), (0.68, "65% of rows")),  # those without the column are not scored
-    "over_time": (explore.mean_shifts, pd.DataFrame({
+    "over_time": (explore.plot_mean_shifts, pd.DataFrame({
         "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
     }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
-    "correlations": (correlation.correlation_heatmap, pd.DataFrame({
+    "correlations": (correlation.plot_correlation_heatmap, pd.DataFrame({
         "feature_a": ["age", "age", "plan"], "feature_b": ["child", "plan", "child"],
         "measure": ["Spearman", "correlation ratio", "correlation ratio"], "value": [-0.85, 0.3, -0.001],
     }), (), -0.85),
-    "leaderboard": (compare.leaderboard, BOARD, ("roc_auc",), 0.812),
-    "learning": (compare.learning_curve, pd.DataFrame({
+    "leaderboard": (compare.plot_leaderboard, BOARD, ("roc_auc",), 0.812),
+    "learning": (compare.plot_learning_curve, pd.DataFrame({
         "share": [0.5, 0.5, 1, 1], "fold": [1, 2, 1, 2], "rows": [50, 50, 100, 100], "value": [0.7, 0.72, 0.8, 0.78],
     }), ("roc_auc", "Rows help."), 0.79),
-    "curves": (finalize.roc_and_precision_recall, CURVE, (pd.DataFrame({
+    "curves": (finalize.plot_roc_and_precision_recall, CURVE, (pd.DataFrame({
         "recall": [0, 0.5, 1], "precision": [1, 0.6, 0.2], "low": [1, 0.5, 0.2], "high": [1, 0.7, 0.2],
     }), 0.762, 0.2), 0.762),
-    "calibration": (finalize.calibration, pd.DataFrame({
+    "calibration": (finalize.plot_calibration, pd.DataFrame({
         "predicted": [0.1, 0.6], "observed": [0.1, 0.5], "low": [0, 0.4], "high": [0.2, 0.6], "n": [50, 50],
     }), (), 0.05),
-    "threshold_cost": (finalize.threshold_cost, pd.DataFrame({
+    "threshold_cost": (finalize.plot_threshold_cost, pd.DataFrame({
         "threshold": [0.1, 0.5, 0.9], "cost": [30, 20, 40], "cost_none": 45, "cost_all": 33,
     }), (0.5,), (20, 0.5, 45, 33)),
-    "confusion": (finalize.confusion_matrix, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
-    "importance": (finalize.feature_importance, pd.DataFrame({
+    "confusion": (finalize.plot_confusion_matrix, pd.DataFrame([[80, 5], [5, 10]]), (), 0.9),
+    "importance": (finalize.plot_feature_importance, pd.DataFrame({
         "feature": ["age", "sex"], "mean": [0.03, 0.01], "sd": [0.01, 0.01],
     }), (), 0.03),
-    "contributions": (shap_values.shap_summary, PUSHES, ("the log-odds of “sick”",), 0.4),
-    "contributions to classes": (shap_values.shap_summary, pd.concat([
+    "contributions": (shap_values.plot_shap_summary, PUSHES, ("the log-odds of “sick”",), 0.4),
+    "contributions to classes": (shap_values.plot_shap_summary, pd.concat([
         PUSHES.assign(**{"class": "a"}), PUSHES.assign(shap=-2 * PUSHES["shap"], **{"class": "b"}),
     ]), ("the log-odds of each class of “kind”",), 0.6),
-    "dependence": (partial_dependence.partial_dependence, pd.DataFrame({
+    "dependence": (partial_dependence.plot_partial_dependence, pd.DataFrame({
         "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "category", "category"],
         "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
         "high": [0.2, 0.6, 0.4, 0.5],
     }), (), 0.34),
-    "slices": (finalize.metric_by_slice, pd.DataFrame({
+    "slices": (finalize.plot_metric_by_slice, pd.DataFrame({
         "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
         "low": [0.6, 0.7], "high": [0.75, 0.9],
     }), (0.8,), 0.7),
-    "difference": (deploy.metric_differences, pd.DataFrame({
+    "difference": (deploy.plot_metric_differences, pd.DataFrame({
         "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
     }), (0.005,), 0.004),
-    "drift": (monitor.drift_scores, pd.DataFrame({
+    "drift": (monitor.plot_drift_scores, pd.DataFrame({
         "batch": [4, 5], "column": ["site", "site"], "relative_drift": [0.5, 2.0],
         "drifted": [False, True], "importance": [0.1, 0.1],
     }), (), 2.0),
-    "performance": (monitor.metrics_by_batch, pd.DataFrame({
+    "performance": (monitor.plot_metrics_by_batch, pd.DataFrame({
         "batch": [4], "metric": ["roc_auc"], "value": [0.77], "low": [0.75], "high": [0.79], "reference": [0.8],
     }), (), 0.77),
 }  # fmt: skip
@@ -404,7 +406,7 @@ def test_figure_is_redrawn_for_narrow_screens_in_readable_text(name: str) -> Non
 
 def test_rows_keep_labels_and_texts_on_narrow_screens() -> None:
     wide, small = re.findall(
-        r"<svg.*?</svg>", compare.leaderboard(BOARD, "roc_auc")._repr_html_(), re.DOTALL
+        r"<svg.*?</svg>", compare.plot_leaderboard(BOARD, "roc_auc")._repr_html_(), re.DOTALL
     )
     texts = [set(re.findall(r"<text[^>]*>([^<]+)</text>", svg)) for svg in (wide, small)]
     names = {name for name in BOARD["candidate"] if name in texts[0]}
@@ -414,7 +416,7 @@ def test_rows_keep_labels_and_texts_on_narrow_screens() -> None:
 
 
 def test_panels_stand_below_each_other_on_narrow_screens() -> None:
-    figure = explore.feature_distributions(TRAIN, ["age", "plan"], "sick").figure
+    figure = explore.plot_feature_distributions(TRAIN, ["age", "plan"], "sick").figure
     small = narrow.redraw_narrow(figure)
     wide_places, places = (
         [ax.get_position() for ax in drawing.axes if ax.get_visible()]
@@ -431,7 +433,7 @@ def test_each_panel_of_rows_has_labels_on_narrow_screens() -> None:
         {"class": name, "metric": metric, "value": 0.5, "low": 0.4, "high": 0.6, "rows": 70}
         for metric in metrics for name in "abcdefghijklmnop"
     ])  # fmt: skip
-    figure = multiclass.class_metrics(rows)
+    figure = multiclass.plot_class_metrics(rows)
     wide, small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)
     assert wide.count(">a (70)<") == 1
     assert small.count(">a (70)<") == len(metrics)
@@ -445,7 +447,7 @@ def test_cells_of_heat_map_have_texts_only_where_they_fit() -> None:
         names = [f"column {i}" for i in range(n)]
         pairs = [(a, b) for i, a in enumerate(names) for b in names[:i]]
         rows = pd.DataFrame(pairs, columns=["feature_a", "feature_b"])
-        figure = correlation.correlation_heatmap(rows.assign(measure="Spearman", value=0.25))
+        figure = correlation.plot_correlation_heatmap(rows.assign(measure="Spearman", value=0.25))
         small = re.findall(r"<svg.*?</svg>", figure._repr_html_(), re.DOTALL)[1]
         return re.findall(r"<text[^>]*>0\.25</text>", small)
 
@@ -491,7 +493,7 @@ def test_figure_accepts_one_row_and_missing_intervals(name: str) -> None:
 )  # fmt: skip
 def test_figure_color_marks_worse_values(metric: str, value: float, is_worse: bool) -> None:
     row = {"batch": 4, "metric": metric, "value": value, "low": value - 0.02, "high": value + 0.02}
-    figure = monitor.metrics_by_batch(pd.DataFrame([row | {"reference": 0.7}]))
+    figure = monitor.plot_metrics_by_batch(pd.DataFrame([row | {"reference": 0.7}]))
     assert ("var(--positive" in figure.to_svg()) == is_worse
 
 
@@ -521,14 +523,14 @@ def test_marks_have_tooltips() -> None:
     frame = pd.DataFrame(
         {"metric": ["AUC <1>"], "difference": [0.02], "low": [0.0], "high": [0.04]}
     )
-    svg = deploy.metric_differences(frame, 0.01).to_svg()
+    svg = deploy.plot_metric_differences(frame, 0.01).to_svg()
     assert "<title>AUC &lt;1&gt;: +0.0200</title>" in svg
     assert style.HOVER_PREFIX not in svg
 
 
 def test_difference_that_rounds_to_zero_is_not_negative() -> None:
     frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
-    assert "-0.0000" not in deploy.metric_differences(frame, 0.01).alt
+    assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01).alt
     change = dict.fromkeys(("mix", "known entities", "residual", "rows of known entities"), -1e-5)
     assert "-0.000" not in summarize.metric_changes(pd.DataFrame([{"batch": "4", **change}]))
 
@@ -537,7 +539,7 @@ def test_a_curve_shows_its_values_under_the_pointer() -> None:
     places = np.arange(1, 101) / 100
     bounds = {"reached_low": 0.0, "reached_high": 1.0}
     curve = pd.DataFrame({"share": places, "reached": places**2, **bounds})
-    figure = finalize.gains(curve, {"share": 0.25, "reached": 0.0625})
+    figure = finalize.plot_gains(curve, {"share": 0.25, "reached": 0.0625})
     texts = re.findall("<title>(.*?)</title>", figure.to_svg())
     assert len(texts) == plotting.MAX_HOVER_STRIPS
     assert missing_facts(texts[0], 0.01) == []
@@ -547,7 +549,7 @@ def test_a_curve_shows_its_values_under_the_pointer() -> None:
 
 
 def test_figure_summary_is_shown_once_and_hidden_from_screen_readers() -> None:
-    html = explore.missing_rates(
+    html = explore.plot_missing_rates(
         pd.DataFrame({"column": ["<age>", "b"], "share": [0.2, 0]})
     )._repr_html_()
     [above] = re.findall(r'<p class="found" aria-hidden="true">([^<]*)</p>.*<svg', html, re.DOTALL)
@@ -559,7 +561,7 @@ def test_multi_panel_figure_has_short_summary_and_full_alt_text() -> None:
         "batch": [4, 5, 4, 5], "metric": ["ROC AUC", "ROC AUC", "PR AUC", "PR AUC"], "value": [0.7, 0.77, 0.5, 0.4],
         "low": [0.6, 0.75, 0.4, 0.3], "high": [0.8, 0.79, 0.6, 0.5], "reference": [0.76, 0.76, 0.6, 0.6],
     })  # fmt: skip
-    figure = monitor.metrics_by_batch(frame)
+    figure = monitor.plot_metrics_by_batch(frame)
     assert missing_facts(figure.alt, "PR AUC", 0.4, 5) == []
     assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76) == []
     assert figure.summary.rstrip(".").endswith("PR AUC")  # worse, beyond chance
@@ -570,7 +572,7 @@ def test_batch_of_known_entities_is_not_called_better() -> None:
     row = {"batch": 5, "metric": "ROC AUC", "value": 0.9, "low": 0.88, "high": 0.92}
     rows = [row | {"reference": 0.8}, row | {"metric": "PR AUC", "reference": 0.95}]
     new_entities, known_entities = (
-        monitor.metrics_by_batch(pd.DataFrame(rows).assign(mostly_known=is_known)).summary
+        monitor.plot_metrics_by_batch(pd.DataFrame(rows).assign(mostly_known=is_known)).summary
         for is_known in (False, True)
     )
     assert "better than" in new_entities
@@ -600,7 +602,7 @@ def test_lift_is_that_of_the_policy_between_two_points_of_the_curve() -> None:
     """Interpolated between 19% and 20%, the recall would be 0.451 and the lift 2.3."""
     bounds = {"reached_low": 0.4, "reached_high": 0.5}
     curve = pd.DataFrame({"share": [0.19, 0.2], "reached": [0.447, 0.4647], **bounds})
-    figure = finalize.gains(curve, {"share": 0.1924, "reached": 0.4526}, "expensive")
+    figure = finalize.plot_gains(curve, {"share": 0.1924, "reached": 0.4526}, "expensive")
     assert missing_facts(figure.alt, 0.192, 0.45, "lift of 2.4", "expensive") == []
 
 
@@ -614,16 +616,16 @@ def test_share_above_zero_is_not_shown_as_zero() -> None:
         ".1%": ["0.0%", "<0.1%", "0.1%", "65.0%"], ".0%": ["0%", "<1%", "<1%", "65%"]
     }  # fmt: skip
     assert key_number_text(0.0004) == "<0.1%"
-    figure = explore.missing_rates(pd.DataFrame({"column": ["hi"], "share": [0.0004]}))
+    figure = explore.plot_missing_rates(pd.DataFrame({"column": ["hi"], "share": [0.0004]}))
     assert missing_facts(figure.alt, "<0.1%") == []
     shifts = pd.DataFrame({"column": ["hi"] * 2, "period": [1, 2], "is_share": [True, True]})
-    means = explore.mean_shifts(shifts.assign(mean=[0.26, 0.004], value=[0, -0.6]))
+    means = explore.plot_mean_shifts(shifts.assign(mean=[0.26, 0.004], value=[0, -0.6]))
     assert "<1%" in means.data["mean"].tolist()
     rare = pd.DataFrame({"class": ["a", "b"], "period": ["all"] * 2, "rows": [9999, 9999]})
     shares = rare.assign(share=[0.9997, 0.0003], low=[0.99, 0.0001], high=[0.9999, 0.001])
-    classes = target.get_figure_module("multiclass").target_by_period(shares, "plan")
+    classes = target.get_figure_module("multiclass").plot_target_by_period(shares, "plan")
     rate = rare.tail(1).assign(positive_rate=0.0003, low=0.0001, high=0.001)
-    for text in (classes.alt, explore.target_by_period(rate, "sick").alt):
+    for text in (classes.alt, explore.plot_target_by_period(rate, "sick").alt):
         assert missing_facts(text, "<0.1%") == []
 
 
@@ -641,7 +643,12 @@ def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:
             "is_share": [True, True, False, False],
         }
     )
-    assert explore.mean_shifts(shifts).data["mean"].tolist() == ["52%", "61%", "8,000", "9,000"]
+    assert explore.plot_mean_shifts(shifts).data["mean"].tolist() == [
+        "52%",
+        "61%",
+        "8,000",
+        "9,000",
+    ]
     rows = pd.DataFrame(
         {
             "income": np.linspace(1000, 9000, 40),
@@ -649,17 +656,17 @@ def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:
             "sick": pd.Categorical.from_codes([0] * 20 + [1] * 20, ["well", "ill"]),
         }
     )
-    figure = explore.feature_distributions(rows, ["income", "limits"], "sick")
+    figure = explore.plot_feature_distributions(rows, ["income", "limits"], "sick")
     assert figure.data.set_index("column").loc["limits", "median, ill"] == "0.700"
     assert missing_facts(figure.alt, "ill", "well") == []
 
 
 def test_accuracy_is_compared_with_the_most_frequent_class() -> None:
     matrix = pd.DataFrame([[60, 20], [5, 15]], index=["well", "ill"], columns=["well", "ill"])
-    figure = finalize.confusion_matrix(matrix)
+    figure = finalize.plot_confusion_matrix(matrix)
     assert missing_facts(figure.alt, 0.75, 100, "well", 0.8, 15, 20, "ill", 20) == []
     three = pd.DataFrame(np.eye(3) * 5, index=list("abc"), columns=list("abc"))
-    assert "threshold" not in finalize.confusion_matrix(three).caption
+    assert "threshold" not in finalize.plot_confusion_matrix(three).caption
 
 
 def test_slices_are_named_as_groups() -> None:
@@ -667,10 +674,10 @@ def test_slices_are_named_as_groups() -> None:
         {"slice": ["who"] * 2, "value": ["0", "1"], "group": ["men", "women"], "n": [50, 60],
          "roc_auc": [0.7, 0.8], "low": [0.6, 0.7], "high": [0.8, 0.9]}
     )  # fmt: skip
-    figure = finalize.metric_by_slice(slices, 0.75)
+    figure = finalize.plot_metric_by_slice(slices, 0.75)
     assert missing_facts(figure.alt, "men", 0.7) == []
     assert "group" not in figure.data
-    assert "who: 0" in finalize.metric_by_slice(slices.drop(columns="group"), 0.75).alt
+    assert "who: 0" in finalize.plot_metric_by_slice(slices.drop(columns="group"), 0.75).alt
 
 
 def test_slices_are_marked_as_weaker_by_widened_intervals() -> None:
@@ -684,7 +691,7 @@ def test_slices_are_marked_as_weaker_by_widened_intervals() -> None:
 
 
 def test_shap_figure_describes_size_direction_and_odds() -> None:
-    figure = shap_values.shap_summary(PUSHES, "the log-odds of “sick”")
+    figure = shap_values.plot_shap_summary(PUSHES, "the log-odds of “sick”")
     age, site = re.fullmatch(r"(.*\bage\b.*)(\bsite\b.*)", figure.alt).groups()
     assert missing_facts(age, "“sick”", "high", 0.4, 1.5) == []  # the last: the factor of the odds
     assert missing_facts(site, "two", 0.1) == []
@@ -695,7 +702,7 @@ def test_shap_figure_describes_size_direction_and_odds() -> None:
     assert missing_facts(first, 0.4) == missing_facts(second, 0.1, "two") == []
     assert "the log-odds of “sick”" in figure.caption  # and not "the prediction"
     assert "prediction" not in figure.caption
-    down = shap_values.shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
+    down = shap_values.plot_shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
 
 
@@ -708,7 +715,7 @@ def test_shap_dots_are_at_their_value_without_overlap() -> None:
             "shap": [0.1] * 30 + [0.9] * 30,
         }
     )
-    ax = shap_values.shap_summary(many_rows, "the log-odds of “sick”").figure.axes[0]
+    ax = shap_values.plot_shap_summary(many_rows, "the log-odds of “sick”").figure.axes[0]
     strokes = [patch for patch in ax.patches if not patch.get_fill()]
     positions = np.concatenate([patch.get_path().vertices[::2] for patch in strokes])
     assert len(positions) == 60
@@ -718,14 +725,14 @@ def test_shap_dots_are_at_their_value_without_overlap() -> None:
 
 
 def test_missing_shap_values_show_reason() -> None:
-    figure = shap_values.shap_summary(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
+    figure = shap_values.plot_shap_summary(PUSHES.iloc[:0], "", "No SHAP values: <several> fits.")
     assert '<p class="nothing">No SHAP values: &lt;several&gt; fits.</p>' in figure._repr_html_()
 
 
 def test_stacked_outputs_are_shown_in_order() -> None:
     table = Table(pd.DataFrame({"a": [1]}), caption="The table")
     both = DisplayGroup(
-        explore.missing_rates(pd.DataFrame({"column": ["b"], "share": [0.2]})), table
+        explore.plot_missing_rates(pd.DataFrame({"column": ["b"], "share": [0.2]})), table
     )
     html = both._repr_html_()
     assert html.index("</figure>") < html.index("The table")
@@ -735,7 +742,7 @@ def test_stacked_outputs_are_shown_in_order() -> None:
 def test_importance_in_currency_is_formatted_as_amount() -> None:
     frame = pd.DataFrame({"feature": ["smoker"], "mean": [11_080.4], "sd": [100.0]})
     assert re.search(
-        r"\bsmoker\b.*\b11,080(?!\.\d)", finalize.feature_importance(frame, "RMSE").alt
+        r"\bsmoker\b.*\b11,080(?!\.\d)", finalize.plot_feature_importance(frame, "RMSE").alt
     )
 
 
@@ -747,7 +754,7 @@ def test_correlation_figure_counts_strong_pairs_without_negative_zero() -> None:
 
 
 def test_missing_values_figure_counts_complete_columns() -> None:
-    figure = explore.missing_rates(
+    figure = explore.plot_missing_rates(
         pd.DataFrame({"column": ["a", "b", "c"], "share": [0.2, 0.0001, 0]})
     )
     assert missing_facts(figure.caption, 1) == []
@@ -755,13 +762,13 @@ def test_missing_values_figure_counts_complete_columns() -> None:
 
 
 def test_complete_table_has_no_missing_values_figure() -> None:
-    figure = explore.missing_rates(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
+    figure = explore.plot_missing_rates(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
     assert figure.figure is None
     assert missing_facts(figure._repr_html_(), 2) == []
 
 
 def test_leaderboard_figure_is_sorted_and_names_baseline() -> None:
-    alt_text = compare.leaderboard(BOARD, "roc_auc").alt
+    alt_text = compare.plot_leaderboard(BOARD, "roc_auc").alt
     assert re.search(r"\bgbc\b.*\blr\b", alt_text)
     assert missing_facts(alt_text, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
 
@@ -770,7 +777,9 @@ def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
     frame = pd.DataFrame(
         {"batch": [4, 4], "column": ["site", "age"], "relative_drift": [0.2, 18.0]}
     )
-    assert missing_facts(monitor.drift_scores(frame).alt, 1, 2, "age", 18.0, "site") == ["site"]
+    assert missing_facts(monitor.plot_drift_scores(frame).alt, 1, 2, "age", 18.0, "site") == [
+        "site"
+    ]
 
 
 # Pages
@@ -837,7 +846,7 @@ def test_page_runs_no_foreign_scripts_and_loads_nothing(tmp_path: Path) -> None:
 
 
 def test_equal_charts_have_distinct_ids(tmp_path: Path) -> None:
-    picture = compare.leaderboard(BOARD, "roc_auc")._repr_html_()
+    picture = compare.plot_leaderboard(BOARD, "roc_auc")._repr_html_()
     cells = [shown(text__html=picture) for _ in range(2)]
     html = published(tmp_path, *cells, concluding(verdict()))
     charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)

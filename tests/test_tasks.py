@@ -442,17 +442,17 @@ def test_evidence_is_plotted_and_described_for_each_task(case: dict[str, Any]) -
     assert threshold is None
     label, features = task.contract.label(task.contract.target), ["size", "colour", "group"]
     curves = task.compute_curves(scored, **CHANCE)
-    first, second = draw.diagnostic_plots(curves, metrics).items
+    first, second = draw.plot_diagnostics(curves, metrics).items
     figures = {
-        "balance": recorded.target_by_period(task.summarize_target_by_period(rows), label),
-        "distributions": recorded.feature_distributions(rows, features, task.contract.target),
-        "settled": draw.out_of_fold_results(settled, threshold),
+        "balance": recorded.plot_target_by_period(task.summarize_target_by_period(rows), label),
+        "distributions": recorded.plot_feature_distributions(rows, features, task.contract.target),
+        "settled": draw.plot_out_of_fold_results(settled, threshold),
         "first": first,
         "second": second,
-        "calibration": draw.calibration(
+        "calibration": draw.plot_calibration(
             metrics_ci.compute_reliability_curve(task.select_calibration_pairs(scored), **CHANCE)
         ),
-        "mistakes": draw.error_distribution(task.tabulate_errors(scored, None)),
+        "mistakes": draw.plot_error_distribution(task.tabulate_errors(scored, None)),
     }
     for name, figure in figures.items():
         assert "<svg" in figure.to_svg(), name
@@ -467,7 +467,7 @@ def test_errors_state_the_share_of_predictions_that_are_too_low(n_low, offset) -
     scored = ScoredRows(np.zeros(100), errors, np.arange(100).astype(str))
     table = task.tabulate_errors(scored, None)
     assert table["rows"].sum() == 100
-    alt = predictions.get_figure_module("regression").error_distribution(table).alt
+    alt = predictions.get_figure_module("regression").plot_error_distribution(table).alt
     assert re.search(rf"\b{n_low}% of the predictions were too low", alt)
     assert f"({table['rows'].max()}% of the rows)" in alt
 
@@ -484,7 +484,9 @@ def test_class_without_precision_is_plotted() -> None:
         "class": ["a", "b"] * 2, "metric": ["recall"] * 2 + ["precision"] * 2, "value": [1.0, 0.0, gap, 0.5],
         "low": [0.9, 0.0, gap, 0.4], "high": [1.0, 0.1, gap, 0.6], "rows": [5, 3] * 2,
     })  # fmt: skip
-    recall, precision = predictions.get_figure_module("multiclass").class_metrics(frame).figure.axes
+    recall, precision = (
+        predictions.get_figure_module("multiclass").plot_class_metrics(frame).figure.axes
+    )
     assert precision.get_ylim() == recall.get_ylim()
     dots = [dot for marks in precision.collections for dot in marks.get_offsets().tolist()]
     assert [row for value, row in dots if value == 0.5] == [1]
@@ -514,7 +516,7 @@ def test_regression_errors_have_one_sign() -> None:
     bins = AMOUNT.tabulate_errors(shifted, None)
     assert bins.loc[bins["low"] >= 0, "rows"].sum() == 100
     draw = predictions.get_figure_module("regression")
-    assert missing_facts(draw.error_distribution(bins).alt, "50%", "too low") == []
+    assert missing_facts(draw.plot_error_distribution(bins).alt, "50%", "too low") == []
 
 
 def test_mean_absolute_error_of_decisions_is_unsigned() -> None:

@@ -32,7 +32,7 @@ def write(path: Path, result: dict[str, Any], difference_history: pd.DataFrame) 
         variants=variants,
         challenger_share=users[1] / sum(users) if sum(users) else None,
         min_users=min(variant["users_with_outcomes"] for variant in variants.values()),
-        difference_figure=figures.difference_over_time(difference_history, result["loss"]),
+        difference_figure=figures.plot_difference_over_time(difference_history, result["loss"]),
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return path

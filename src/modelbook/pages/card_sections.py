@@ -79,7 +79,7 @@ def _draw_calibration(card: dict[str, Any]) -> Figure:
     from modelbook.display.figures import predictions
 
     figures: Any = predictions.get_figure_module(card["task"])
-    return figures.calibration(pd.DataFrame(card["metrics"]["calibration"]))
+    return figures.plot_calibration(pd.DataFrame(card["metrics"]["calibration"]))
 
 
 def _draw_importance(card: dict[str, Any]) -> Figure:
@@ -87,7 +87,9 @@ def _draw_importance(card: dict[str, Any]) -> Figure:
 
     from modelbook.display.figures import finalize
 
-    return finalize.feature_importance(pd.DataFrame(card["importance"]), card["text"]["importance"])
+    return finalize.plot_feature_importance(
+        pd.DataFrame(card["importance"]), card["text"]["importance"]
+    )
 
 
 def _draw_slices(card: dict[str, Any]) -> Figure:
@@ -97,4 +99,4 @@ def _draw_slices(card: dict[str, Any]) -> Figure:
 
     headline = card["text"]["headline"]
     slices = pd.DataFrame(card["slices"])
-    return finalize.metric_by_slice(slices, headline["value"], headline["metric"])
+    return finalize.plot_metric_by_slice(slices, headline["value"], headline["metric"])

@@ -85,10 +85,10 @@ class CandidateLogger:
             task.select_calibration_pairs(scored), **options
         )
         plots = {
-            "curves": figure_module.diagnostic_plots(
+            "curves": figure_module.plot_diagnostics(
                 task.compute_curves(scored, **options), values
             ),
-            "calibration": figure_module.calibration(curve),
+            "calibration": figure_module.plot_calibration(curve),
         }
         for name, plot in plots.items():
             figures = [figure for figure in list_figures(plot) if figure.figure is not None]

@@ -11,7 +11,7 @@ from modelbook.tasks.metric_format import format_difference
 
 
 @plotting.drawing("The difference", ["users", "difference"], optional=["low", "high"])
-def difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
+def plot_difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     """The difference of mean losses over time, with its confidence sequence.
 
     Parameters

@@ -12,7 +12,7 @@ BASELINE_FAMILY = "dummy"
 
 
 @style.apply_style
-def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
+def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     """Every candidate's mean over the folds with one standard deviation, best first.
 
     Parameters
@@ -68,7 +68,7 @@ def leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
 
 
 @plotting.drawing("Learning curve", ["share", "rows", "value"])
-def learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
+def plot_learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     """The leader's metric by the number of training rows.
 
     Points are means over the folds, the band is one standard deviation.

@@ -13,7 +13,7 @@ MIN_REDUNDANT = 0.8  # association from which a pair counts as redundant
 
 
 @plotting.drawing("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
-def correlation_heatmap(data: pd.DataFrame) -> Figure:
+def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
     Parameters

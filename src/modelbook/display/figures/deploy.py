@@ -9,7 +9,9 @@ from modelbook.display.components import Figure, empty_figure
 
 
 @style.apply_style
-def metric_differences(frame: pd.DataFrame, margin: float, rows_description: str = "") -> Figure:
+def plot_metric_differences(
+    frame: pd.DataFrame, margin: float, rows_description: str = ""
+) -> Figure:
     """Candidate minus champion on the same rows, with intervals and the non-inferiority margin.
 
     Parameters

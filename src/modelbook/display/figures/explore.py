@@ -27,7 +27,7 @@ MAX_CATEGORIES = 8
 @plotting.drawing(
     "Share of the positive class", ["positive_rate"], optional=["period", "rows", "low", "high"]
 )
-def target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
+def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
     """Share of the positive class by period, with intervals.
 
     Parameters
@@ -60,7 +60,7 @@ def target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
 
 
 @plotting.drawing("Missing values", ["column", "share"])
-def missing_rates(data: pd.DataFrame) -> Figure:
+def plot_missing_rates(data: pd.DataFrame) -> Figure:
     """Missing rate of each column, highest first.
 
     Parameters
@@ -96,7 +96,7 @@ def missing_rates(data: pd.DataFrame) -> Figure:
 
 
 @style.apply_style
-def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Distribution of each column by class, as small multiples.
 
     A numeric column is drawn as one density histogram per class, a categorical column as the share
@@ -128,7 +128,7 @@ def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: s
 @plotting.drawing(
     "Columns on their own", ["column", "univariate_score"], optional=["direction", "known_share"]
 )
-def univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
+def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
 
     Parameters
@@ -190,7 +190,7 @@ def _name_known_rows(known_share: float) -> str:
 
 
 @plotting.drawing("Columns over time", ["column", "period", "mean", "value"], optional=["is_share"])
-def mean_shifts(data: pd.DataFrame) -> Figure:
+def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     """Mean of each column by period, in its own units, with tints by its shift.
 
     Parameters

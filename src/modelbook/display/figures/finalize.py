@@ -23,7 +23,7 @@ SQUARE_SIZE = (4.4, 5.2)  # height, width
 
 
 @style.apply_style
-def roc_and_precision_recall(
+def plot_roc_and_precision_recall(
     roc: pd.DataFrame, precision_recall: pd.DataFrame, roc_auc: float, base_rate: float
 ) -> Figure:
     """ROC and precision-recall curves on the holdout, with bootstrap bands.
@@ -113,7 +113,7 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
 
 
 @plotting.drawing("Calibration", ["predicted", "observed"], optional=["low", "high", "n"])
-def calibration(
+def plot_calibration(
     data: pd.DataFrame,
     axis_labels: tuple[str, str] = ("predicted probability", "observed share"),
     *,
@@ -168,7 +168,7 @@ def calibration(
 @plotting.drawing(
     "Cost of each threshold", ["threshold", "cost"], optional=["cost_none", "cost_all"]
 )
-def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
+def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked.
 
     Parameters
@@ -209,7 +209,7 @@ def threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
 @plotting.drawing(
     "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
 )
-def gains(
+def plot_gains(
     data: pd.DataFrame, at_capacity: Mapping[str, float], positive: str = "positive"
 ) -> Figure:
     """Recall by the share of rows that are flagged.
@@ -259,7 +259,7 @@ def gains(
 
 
 @style.apply_style
-def confusion_matrix(matrix: pd.DataFrame) -> Figure:
+def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     """Confusion matrix: rows are actual classes, columns predicted classes."""
     if matrix is None or matrix.empty or matrix.isna().to_numpy().all():
         return empty_figure("Confusion matrix")
@@ -300,7 +300,7 @@ def confusion_matrix(matrix: pd.DataFrame) -> Figure:
 
 
 @plotting.drawing("Search over time", ["seconds", "settings", "best", "ensemble"])
-def search_curve(data: pd.DataFrame, metric: str) -> Figure:
+def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
     """The out-of-fold loss after each round of the search, by the seconds it had taken.
 
     Parameters
@@ -336,7 +336,7 @@ def search_curve(data: pd.DataFrame, metric: str) -> Figure:
 
 
 @plotting.drawing("Importance of the features", ["feature", "mean"], optional=["sd"])
-def feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
+def plot_feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """Permutation importance of the features.
 
     Parameters
@@ -385,7 +385,7 @@ def _format_importance(value: float) -> str:
 
 
 @style.apply_style
-def metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figure:
+def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc_auc") -> Figure:
     """A metric by slice of the holdout.
 
     Parameters

@@ -12,7 +12,7 @@ COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
 
 @plotting.drawing("Rows of each period", ["rows"], optional=["period", "entities", "use"])
-def rows_by_period(data: pd.DataFrame) -> Figure:
+def plot_rows_by_period(data: pd.DataFrame) -> Figure:
     """Rows by period, and what they are used for.
 
     Parameters

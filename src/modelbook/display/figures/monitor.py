@@ -37,7 +37,7 @@ DRIFTED_SHARE_LABEL = "importance-weighted share of drifted columns"
 
 
 @style.apply_style
-def drift_scores(frame: pd.DataFrame) -> Figure:
+def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     """Drift of each column in each batch, as a multiple of its threshold.
 
     Parameters
@@ -114,7 +114,7 @@ def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     ["batch", "metric", "value"],
     optional=["low", "high", "reference", "mostly_known"],
 )
-def metrics_by_batch(data: pd.DataFrame) -> Figure:
+def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
     """Each metric in each batch, against its value on the matched holdout.
 
     Parameters
@@ -253,7 +253,7 @@ def _summarize_performance(data: pd.DataFrame) -> str:
 
 
 @plotting.drawing("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
-def metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
+def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 
     Parameters

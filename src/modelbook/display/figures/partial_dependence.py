@@ -28,7 +28,7 @@ LINE_STYLES = ("-", "--", ":")
 @plotting.drawing(
     "Partial dependence", ["feature", "kind", "value", "mean"], optional=["low", "high"]
 )
-def partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Figure:
+def plot_partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Figure:
     """Partial dependence plots, one panel per feature, on a common y scale.
 
     Numeric features are drawn as a line with a band, categories as dots with bars. For multiclass

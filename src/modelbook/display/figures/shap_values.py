@@ -26,7 +26,7 @@ ADDITIVITY_NOTE = (
 
 
 @style.apply_style
-def shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
+def plot_shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figure:
     """SHAP values by feature, largest mean absolute value first.
 
     Parameters

@@ -8,22 +8,27 @@ import pandas as pd
 
 from modelbook.display.components import Figure
 from modelbook.display.figures import finalize
-from modelbook.display.figures.finalize import calibration
-from modelbook.display.figures.finalize import confusion_matrix as error_distribution
+from modelbook.display.figures.finalize import plot_calibration
+from modelbook.display.figures.finalize import plot_confusion_matrix as plot_error_distribution
 
-__all__ = ["calibration", "diagnostic_plots", "error_distribution", "out_of_fold_results"]
+__all__ = [
+    "plot_calibration",
+    "plot_diagnostics",
+    "plot_error_distribution",
+    "plot_out_of_fold_results",
+]
 
 
-def out_of_fold_results(table: pd.DataFrame, threshold: float) -> Figure:
+def plot_out_of_fold_results(table: pd.DataFrame, threshold: float) -> Figure:
     """Expected cost by threshold, with the chosen threshold marked."""
-    return finalize.threshold_cost(table, threshold)
+    return finalize.plot_threshold_cost(table, threshold)
 
 
-def diagnostic_plots(
+def plot_diagnostics(
     curve_frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> Figure:
     """ROC and precision-recall curves; ``metrics`` is the table of metrics."""
-    return finalize.roc_and_precision_recall(
+    return finalize.plot_roc_and_precision_recall(
         *curve_frames,
         _make_metric_row(metrics, "roc_auc")["value"],
         _make_metric_row(metrics, "pr_auc")["baseline"],

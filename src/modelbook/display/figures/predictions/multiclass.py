@@ -13,7 +13,7 @@ N_COLUMNS = 3
 
 
 @plotting.drawing("Out-of-fold predictions", ["class", "predicted", "actual"])
-def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
+def plot_out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Predicted against actual share of each class, out of fold.
 
     Parameters
@@ -51,15 +51,15 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-def diagnostic_plots(
+def plot_diagnostics(
     frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> DisplayGroup:
     """One-vs-rest ROC curves, then recall, precision and F1 by class; without ``metrics``."""
-    return DisplayGroup(roc_curves(frames[0]), class_metrics(frames[1]))
+    return DisplayGroup(plot_roc_curves(frames[0]), plot_class_metrics(frames[1]))
 
 
 @plotting.drawing("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
-def roc_curves(data: pd.DataFrame) -> Figure:
+def plot_roc_curves(data: pd.DataFrame) -> Figure:
     """One-vs-rest ROC curves with bootstrap bands, as small multiples.
 
     Parameters
@@ -104,7 +104,7 @@ def roc_curves(data: pd.DataFrame) -> Figure:
 @plotting.drawing(
     "Metrics of each class", ["class", "metric", "value"], optional=["low", "high", "rows"]
 )
-def class_metrics(data: pd.DataFrame) -> Figure:
+def plot_class_metrics(data: pd.DataFrame) -> Figure:
     """Recall, precision and F1 by class.
 
     Parameters
@@ -143,11 +143,11 @@ def class_metrics(data: pd.DataFrame) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-def calibration(bins: pd.DataFrame) -> Figure:
+def plot_calibration(bins: pd.DataFrame) -> Figure:
     """Reliability curve of the predicted class: its probability against the share correct."""
-    return finalize.calibration(bins, ("probability of the predicted class", "share correct"))
+    return finalize.plot_calibration(bins, ("probability of the predicted class", "share correct"))
 
 
-def error_distribution(matrix: pd.DataFrame) -> Figure:
+def plot_error_distribution(matrix: pd.DataFrame) -> Figure:
     """Confusion matrix, as shares of the actual class."""
-    return finalize.confusion_matrix(matrix)
+    return finalize.plot_confusion_matrix(matrix)

@@ -16,7 +16,7 @@ SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
 @plotting.drawing("Out-of-fold errors", ["quantile", "absolute_error"])
-def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
+def plot_out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
     Parameters
@@ -57,15 +57,17 @@ def out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-def diagnostic_plots(
+def plot_diagnostics(
     frames: tuple[pd.DataFrame, pd.DataFrame], metrics: pd.DataFrame
 ) -> DisplayGroup:
     """Predicted against actual, then errors by prediction; ``metrics`` is the metrics table."""
-    return DisplayGroup(predicted_vs_actual(frames[0], metrics), errors_by_prediction(frames[1]))
+    return DisplayGroup(
+        plot_predicted_vs_actual(frames[0], metrics), plot_errors_by_prediction(frames[1])
+    )
 
 
 @plotting.drawing("Predicted against actual", ["predicted", "actual"])
-def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Scatter plot of predicted against actual values.
 
     Parameters
@@ -101,7 +103,7 @@ def predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
 @plotting.drawing(
     "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
 )
-def errors_by_prediction(data: pd.DataFrame) -> Figure:
+def plot_errors_by_prediction(data: pd.DataFrame) -> Figure:
     """Quantiles of the errors by decile of the prediction.
 
     Parameters
@@ -130,13 +132,13 @@ def errors_by_prediction(data: pd.DataFrame) -> Figure:
     return Figure(figure, alt=alt, caption=caption)
 
 
-def calibration(bins: pd.DataFrame) -> Figure:
+def plot_calibration(bins: pd.DataFrame) -> Figure:
     """Reliability curve: mean predicted against mean actual, by bin."""
-    return finalize.calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
+    return finalize.plot_calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
 
 
 @plotting.drawing("Errors", ["low", "high", "rows"])
-def error_distribution(data: pd.DataFrame) -> Figure:
+def plot_error_distribution(data: pd.DataFrame) -> Figure:
     """Histogram of the errors, predicted minus actual.
 
     Parameters

@@ -1,5 +1,5 @@
 """Figures of a binary target: those of the explore stage."""
 
-from modelbook.display.figures.explore import feature_distributions, target_by_period
+from modelbook.display.figures.explore import plot_feature_distributions, plot_target_by_period
 
-__all__ = ["feature_distributions", "target_by_period"]
+__all__ = ["plot_feature_distributions", "plot_target_by_period"]

@@ -20,7 +20,7 @@ BINS = 5
 @plotting.drawing(
     "Shares of the classes", ["class", "share"], optional=["period", "rows", "low", "high"]
 )
-def target_by_period(data: pd.DataFrame, target: str) -> Figure:
+def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Share of each class by period, with intervals.
 
     Parameters
@@ -55,7 +55,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
 
 
 @style.apply_style
-def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Class shares by feature: by quintile of a number, or by category."""
     names = explore.select_drawable_columns(train, columns, target)
     if not names:

@@ -17,7 +17,7 @@ BINS = 10
 
 
 @plotting.drawing("The target", ["mean", "median"], optional=["period"])
-def target_by_period(data: pd.DataFrame, target: str) -> Figure:
+def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Distribution of the target by period.
 
     Parameters
@@ -58,7 +58,7 @@ def target_by_period(data: pd.DataFrame, target: str) -> Figure:
 
 
 @style.apply_style
-def feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
+def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Median and interquartile range of the target by decile, or category, of each column."""
     names = explore.select_drawable_columns(train, columns, target)
     if not names:
