@@ -168,11 +168,9 @@ def print_replay(result: dict[str, Any]) -> None:
 
 
 def _format_slice(entry: dict[str, Any]) -> list[str]:
-    changed_share, mean = (
-        format_share(entry["changed_rows"] / entry["rows"], 1),
-        f"{entry['mean_change']:+.3g}",
-    )
-    return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean]
+    changed_share = format_share(entry["changed_rows"] / entry["rows"], 1)
+    mean_change = f"{entry['mean_change']:+.3g}"
+    return [entry["slice"], entry["value"], f"{entry['rows']:,}", changed_share, mean_change]
 
 
 def _format_prediction(prediction: dict[str, Any]) -> list[str]:

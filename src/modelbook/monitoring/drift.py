@@ -44,10 +44,8 @@ def measure_feature_drift(
     missing_rate_change: float,
 ) -> pd.DataFrame:
     """Measure the drift of each feature, largest first; see ``measure_drift``."""
-    reference_features, batch_features = (
-        contract.select_features(reference),
-        contract.select_features(batch),
-    )
+    reference_features = contract.select_features(reference)
+    batch_features = contract.select_features(batch)
     table = measure_drift(
         reference_features,
         batch_features,

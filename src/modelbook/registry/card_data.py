@@ -34,11 +34,8 @@ def collect_card_data(
         The gate's decision from ``describe_decision``; None before the gate has run.
     """
     contract, metrics = version.contract, version.metrics
-    task, importance_sd = tasks.get_task(contract), metrics.get("importance_sd", {})
-    slices, sensitive_gaps = (
-        _label_slices(contract, metrics.get("slices", [])),
-        _label_slices(contract, metrics.get("gaps", [])),
-    )
+    task = tasks.get_task(contract)
+    importance, importance_sd = (metrics.get(name, {}) for name in ("importance", "importance_sd"))
     return {
         "model": version.name,
         "task": task.name,
@@ -66,10 +63,10 @@ def collect_card_data(
         | {"evaluation": _add_detectable_differences(metrics.get("evaluation", []))},
         "importance": [
             {"feature": contract.label(name), "mean": mean, "sd": importance_sd.get(name)}
-            for name, mean in _sort_importance(metrics)
+            for name, mean in sorted(importance.items(), key=lambda pair: -pair[1])
         ],
-        "slices": slices,
-        "sensitive_gaps": sensitive_gaps,
+        "slices": _label_slices(contract, metrics.get("slices", [])),
+        "sensitive_gaps": _label_slices(contract, metrics.get("gaps", [])),
         "gaps": _list_gaps(task, metrics.get("harm", {})),
         "text": _describe_quality(task, metrics),
         "slicing": [contract.label(name) for name in contract.slices],
@@ -115,10 +112,8 @@ def describe_decision(
 
 def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the task's sentences about quality, and its headline metric."""
-    rows, threshold = (
-        {row["metric"]: row for row in metrics.get("evaluation", [])},
-        metrics.get("threshold"),
-    )
+    rows = {row["metric"]: row for row in metrics.get("evaluation", [])}
+    threshold = metrics.get("threshold")
     interval = PredictionInterval.from_metrics(metrics)
     slices = pd.DataFrame(metrics.get("slices", []))
     value = metrics.get("value", {})
@@ -172,19 +167,9 @@ def _describe_column(contract: Contract, name: str) -> dict[str, str]:
 
 def _label_slices(contract: Contract, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with the labels of columns and values."""
-    labels: list[dict[str, Any]] = [
-        {
-            key: contract.label_value(row["slice"], row[key])
-            for key in ("value", "against")
-            if key in row
-        }
-        for row in rows
-    ]
-    return [
-        {**row, **names, "slice": contract.label(row["slice"])}
-        for row, names in zip(rows, labels, strict=True)
-    ]
-
-
-def _sort_importance(metrics: dict[str, Any]) -> list[tuple[str, float]]:
-    return sorted(metrics.get("importance", {}).items(), key=lambda pair: -pair[1])
+    labelled_rows = []
+    for row in rows:
+        keys = {"value", "against"} & row.keys()
+        labels = {key: contract.label_value(row["slice"], row[key]) for key in keys}
+        labelled_rows.append({**row, **labels, "slice": contract.label(row["slice"])})
+    return labelled_rows

@@ -87,11 +87,8 @@ def score_on_shared_rows(
     has_features = set(champion.contract.feature_names) <= set(rows.columns)
     if rows.empty or not has_features or champion.contract.classes != contract.classes:
         return NO_SHARED_ROWS
-    outcome, entity, task = (
-        contract.encode_target(rows),
-        contract.entity_ids(rows),
-        tasks.get_task(contract),
-    )
+    outcome, entity = contract.encode_target(rows), contract.entity_ids(rows)
+    task = tasks.get_task(contract)
     champion_scores = (
         task.predict_scores(
             champion.load_holdout_pipeline(), champion.contract.select_features(rows)

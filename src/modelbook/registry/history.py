@@ -45,12 +45,9 @@ IMPORT, EXPORT, ERASURE, FORGET, PRUNE = "import", "export", "erasure", "forget"
 APPLIED_TAG = "modelbook.history_applied"  # last entry whose aliases are set
 LOCK_TIMEOUT_SECONDS = 30.0  # longest wait of a writer for another
 MAX_ATTEMPTS = 20  # attempts to write an entry, while other writers take its number
-ROLL_BACK, EXTERNAL_MOVE, START_CHALLENGE, END_CHALLENGE = (
-    "roll back",
-    "external move",
-    "challenge",
-    "end of challenge",
-)  # kinds of entries besides the gate's actions
+# Actions of entries besides the gate's.
+ROLL_BACK, EXTERNAL_MOVE = "roll back", "external move"
+START_CHALLENGE, END_CHALLENGE = "challenge", "end of challenge"
 
 
 @dataclass(frozen=True)

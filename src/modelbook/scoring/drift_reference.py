@@ -367,11 +367,8 @@ def _divide_by_strata(
         finer_strata, finer_row_strata = find_strata([*criteria, positions])
         if len(finer_strata) <= MAX_STRATA:
             criteria = [*criteria, positions]
-            strata, row_strata, stratum_columns[name] = (
-                finer_strata,
-                finer_row_strata,
-                values.tolist(),
-            )
+            strata, row_strata = finer_strata, finer_row_strata
+            stratum_columns[name] = values.tolist()
     return strata, row_strata, stratum_columns
 
 

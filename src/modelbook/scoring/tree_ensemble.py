@@ -189,10 +189,8 @@ def _extract_forest(estimator: Any, width: int) -> TreeEnsemble:
 
 
 def _parse_sklearn_tree(tree: Any, node_values: np.ndarray) -> TreeNode:
-    columns, thresholds = (
-        tree.feature.tolist(),
-        _compute_float32_boundaries(tree.threshold).tolist(),
-    )
+    columns = tree.feature.tolist()
+    thresholds = _compute_float32_boundaries(tree.threshold).tolist()
     left_children, right_children = tree.children_left.tolist(), tree.children_right.tolist()
     values = node_values.tolist()
 

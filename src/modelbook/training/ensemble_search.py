@@ -51,11 +51,9 @@ TREES_PER_WEIGHT = 1.5  # share of its trees that a forest keeps as a member, by
 MAX_ROUND_SHARE = 1 / 2  # of the time left, that a round other than the last plans to take
 MIN_ROUNDS, MAX_ROUNDS = 3, 4  # random settings are tried in the third for the first time
 MIN_GAIN = 0.001  # share of the loss that a round must gain for another one to begin
-OUT_OF_TIME, NOTHING_GAINED, ALL_ROUNDS = (
-    "the time budget was spent; more time may select another model",
-    "a round improved the loss by less than 0.1%",
-    "all rounds were run",
-)  # ends of a search
+# Ends of a search.
+OUT_OF_TIME = "the time budget was spent; more time may select another model"
+NOTHING_GAINED, ALL_ROUNDS = "a round improved the loss by less than 0.1%", "all rounds were run"
 
 
 @dataclass(eq=False)

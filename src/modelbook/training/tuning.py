@@ -28,12 +28,8 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 from modelbook.training.pycaret import to_optuna
 
-COMPLETED, PRUNED, TIMED_OUT, FAILED = (
-    "completed",
-    "pruned",
-    "out of time",
-    "failed",
-)  # states of a setting
+# States of a setting.
+COMPLETED, PRUNED, TIMED_OUT, FAILED = "completed", "pruned", "out of time", "failed"
 OPTUNA_STATES = {
     COMPLETED: TrialState.COMPLETE,
     PRUNED: TrialState.PRUNED,
@@ -384,11 +380,8 @@ def describe_parameters(params: dict[str, Any]) -> str:
 def _summarize_trials(
     trials: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
 ) -> str:
-    n_started, n_pruned, has_timed_out = (
-        len(trials) - 1,
-        (trials["state"] == PRUNED).sum(),
-        (trials["state"] == TIMED_OUT).any(),
-    )
+    n_started, n_pruned = len(trials) - 1, (trials["state"] == PRUNED).sum()
+    has_timed_out = (trials["state"] == TIMED_OUT).any()
     budget_text = (
         f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
         if has_timed_out
