@@ -98,9 +98,9 @@ def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
     remedy = "use more rows (sample), another share (holdout), or another cutoff (train_until)"
     if len(contract.classes) > 2:
         remedy += "; or merge rare classes, in table and contract"
+    noun = "class(es)" if contract.classes else "value(s) of the target"
     raise DataError(
-        f"the split leaves {format_count(len(rows), 'row')} and {n_targets} "
-        f"{_get_target_noun(contract)} for {side}",
+        f"the split leaves {format_count(len(rows), 'row')} and {n_targets} {noun} for {side}",
         expected=f"rows of {_describe_required_targets(contract)} on both sides",
         next=remedy,
     )
@@ -128,10 +128,6 @@ def _check_folds(train: pd.DataFrame, contract: Contract, strategy: SplitStrateg
                 else ""
             ),
         )
-
-
-def _get_target_noun(contract: Contract) -> str:
-    return "class(es)" if contract.classes else "value(s) of the target"
 
 
 def _describe_required_targets(contract: Contract) -> str:

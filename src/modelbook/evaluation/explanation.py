@@ -138,7 +138,7 @@ def _compute_feature_dependence(
                 {
                     "feature": feature,
                     "kind": "category" if is_discrete else "number",
-                    "value": [_to_plain_value(value) for value in grid],
+                    "value": [value if isinstance(value, str) else float(value) for value in grid],
                     "mean": predictions.mean(axis=1),
                     "low": low,
                     "high": high,
@@ -159,7 +159,3 @@ def _make_grid(values: pd.Series, is_categorical: bool) -> np.ndarray:
     if low == high:  # most rows have one value
         low, high = unique_values[0], unique_values[-1]
     return np.linspace(low, high, GRID_POINTS)
-
-
-def _to_plain_value(value: Any) -> Any:
-    return value if isinstance(value, str) else float(value)

@@ -161,6 +161,7 @@ def make_notebook(
         writer.imports.add(
             f"from sklearn.model_selection import {weights['splitter']}, cross_val_predict"
         )
+    target_type = contract.columns[contract.target].type
     facts = {
         "book": book,
         "rows_code": rows_code,
@@ -169,7 +170,7 @@ def make_notebook(
         "root": root.resolve().as_posix(),
         "features": _write_list(contract.feature_names),
         "target": contract.target,
-        "classes": list(contract.classes) if _has_names(contract) else [],
+        "classes": list(contract.classes) if target_type == "category" else [],
         "target_type": "int64" if contract.classes else "float64",
         "rows": sum(version.metrics["rows"].values()),
         "model": version.metrics["name"],
@@ -292,10 +293,6 @@ def _write_conversions(
         if names:
             lines.append(f'rows = rows.astype(dict.fromkeys({_write_list(names)}, "{kind}"))')
     return "\n".join(lines) + "\n"
-
-
-def _has_names(contract: Contract) -> bool:
-    return bool(contract.classes) and contract.columns[contract.target].type == "category"
 
 
 def _collect_golden_facts(contract: Contract, task: Any, golden: pd.DataFrame) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelbook.config.store import ENV_PREFIX, STORE_FILE
 from modelbook.errors import BuildError, RunHistoryError, WorkbenchError
@@ -377,7 +377,10 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> Enviro
         page=folder / "reports" / book / "stack.html",
         runs=(before, after),
         metric=receipts[0]["metric"],
-        leaders=[_name_candidate(*pair) for pair in zip(boards, receipts, strict=True)],
+        leaders=[
+            str(board.set_index("family").loc[receipt["leader"], "candidate"])
+            for board, receipt in zip(boards, receipts, strict=True)
+        ],
         scores=compare_leaderboards(*boards),
         versions=versions,
     )
@@ -385,11 +388,6 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> Enviro
         comparison.page, "environment_trial.html.j2", book=book, comparison=comparison
     )
     return comparison
-
-
-def _name_candidate(board: pd.DataFrame, details: Mapping[str, Any]) -> str:
-    """Return the name of the leader in its leaderboard."""
-    return str(board.set_index("family").loc[details["leader"], "candidate"])
 
 
 def _product(root: Path, book: str, name: str) -> Path:

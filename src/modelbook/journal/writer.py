@@ -168,7 +168,11 @@ class JournalWriter:
         while not is_stopping:
             groups = self._take_groups()
             is_stopping = [] in groups
-            entries = [entry for entry in chain.from_iterable(groups) if self._is_wanted(entry)]
+            entries = [
+                (predictions, future)
+                for predictions, future in chain.from_iterable(groups)
+                if self._predicts_when_down or not future.done()
+            ]
             if entries:
                 row_hashes = self._write_group(
                     [prediction for predictions, _ in entries for prediction in predictions]
@@ -188,9 +192,6 @@ class JournalWriter:
             while len(groups) < MAX_COMMIT_GROUPS:
                 groups.append(self._queue.get_nowait())
         return groups
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        return self._predicts_when_down or not entry[1].done()
 
     def _resolve(self, entries: list[Entry], row_hashes: list[str] | None) -> None:
         remaining = iter(row_hashes or [])

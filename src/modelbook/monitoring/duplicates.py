@@ -33,22 +33,14 @@ def measure_duplicates(
     """Measure the share of duplicate rows in a batch; neither table may be empty."""
     names = contract.input_names
     batch_counts, reference_counts = (
-        _count_occurrences(table[names]) for table in (batch, reference)
+        np.unique(pd.util.hash_pandas_object(table[names], index=False), return_counts=True)[1]
+        for table in (batch, reference)
     )
     reference_rows, batch_rows = len(reference), len(batch)
-    pairs = _count_pairs(reference_counts)
+    pairs = float((reference_counts * (reference_counts - 1) / 2).sum())
     max_pair_rate = (pairs + 3 * np.sqrt(pairs) + 5) / max(
         reference_rows * (reference_rows - 1) / 2, 1
     )  # beyond Poisson's 99.8 %
     return DuplicateShare(
         1 - len(batch_counts) / batch_rows, float(min(1.0, max_pair_rate * (batch_rows - 1) / 2))
     )
-
-
-def _count_occurrences(rows: pd.DataFrame) -> np.ndarray:
-    """Count the occurrences of each distinct row."""
-    return np.unique(pd.util.hash_pandas_object(rows, index=False), return_counts=True)[1]
-
-
-def _count_pairs(counts: np.ndarray) -> float:
-    return float((counts * (counts - 1) / 2).sum())

@@ -126,11 +126,6 @@ def get_last_good_path(report: Path) -> Path:
     return report.with_name(f"{report.stem}{LAST_GOOD_SUFFIX}{report.suffix}")
 
 
-def remove_last_good(report: Path) -> None:
-    """Remove the last good report, once the stage has succeeded again."""
-    get_last_good_path(report).unlink(missing_ok=True)
-
-
 def _keep_last_good(failure: StageFailure) -> None:
     report = failure.report
     if not report.is_file() or is_failure_report(report):
@@ -162,7 +157,10 @@ def _context(failure: StageFailure) -> dict[str, Any]:
     if notebook is not None:
         title, question = executed_notebook.read_title_and_question(notebook)
         if is_current:
-            has_kernel_died = _has_kernel_died(failure.message)
+            message = failure.message
+            has_kernel_died = (
+                message.startswith("the kernel died") or " s and was stopped" in message
+            )
             stop_point = notebook_errors.find_stop_point(notebook, has_kernel_died)
     error, error_name = _parse_error(failure.message, stop_point)
     remedy, section = _choose_remedy(failure.message)
@@ -205,10 +203,6 @@ def _parse_error(message: str, stop_point: StopPoint | None) -> tuple[ErrorMessa
     error = notebook_errors.parse_error_message(stop_point.message)
     next_step = error.next_step or notebook_errors.parse_error_message(message).next_step
     return replace(error, next_step=next_step), stop_point.error_name
-
-
-def _has_kernel_died(message: str) -> bool:
-    return message.startswith("the kernel died") or " s and was stopped" in message
 
 
 def _leading_name(message: str) -> str:

@@ -48,7 +48,9 @@ def archive_pages(root: Path, book: str, states: Mapping[str, str], target_folde
         if name in reports and _belongs_to_run(source, reports[name], state)
     }
     run_by_page = _find_runs_of_pages(root, book, pages, states)
-    html_by_page = {page: _read_page(source / page) for page in run_by_page}
+    html_by_page = {
+        page: (source / page).read_text(encoding="utf-8", errors="replace") for page in run_by_page
+    }
     replacements = dict.fromkeys(reports.values(), "index.html")
     links = [_find_side_files(source, page, html) for page, html in html_by_page.items()]
     side_files = set().union(*links) - html_by_page.keys() - replacements.keys()
@@ -109,9 +111,11 @@ def write_comparison(root: Path, book: str, a: BuildRun, b: BuildRun) -> Path:
 
 def _belongs_to_run(source: Path, report: str, state: str) -> bool:
     """Whether a stage's page belongs to this run: its report, or its failure report."""
+    path = source / report
     if state == "failed":
-        return failure_report.is_failure_report(source / report)
-    return StageRun(state).has_result and _is_good(source / report)
+        return failure_report.is_failure_report(path)
+    is_good = path.is_file() and not failure_report.is_failure_report(path)
+    return StageRun(state).has_result and is_good
 
 
 def _find_runs_of_pages(
@@ -127,14 +131,6 @@ def _find_runs_of_pages(
         if failure_report.is_failure_report(source / page) and last_good.is_file():
             run_by_page[last_good.name] = earlier_runs.get(stage)
     return run_by_page
-
-
-def _read_page(page: Path) -> str:
-    return page.read_text(encoding="utf-8", errors="replace")
-
-
-def _is_good(report: Path) -> bool:
-    return report.is_file() and not failure_report.is_failure_report(report)
 
 
 def _find_side_files(source: Path, page: str, html: str) -> set[str]:

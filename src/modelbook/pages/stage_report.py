@@ -47,7 +47,7 @@ def publish(product: Any, params: Any) -> None:
     render(source, target, book=str(params.get("book") or ""), stages=stages)
     # A run by hand may have stopped half-way.
     if not executed_notebook.find_error(_read_notebook(Path(source))):
-        failure_report.remove_last_good(Path(target))
+        failure_report.get_last_good_path(Path(target)).unlink(missing_ok=True)
 
 
 def render(

@@ -540,7 +540,11 @@ def _read_entries(log: HistoryLog) -> list[HistoryEntry]:
 
 
 def _parse_entries(logged: list[LogEntry]) -> list[HistoryEntry]:
-    return [_parse_entry(*entry) for entry in logged if _is_valid_entry(entry.text)]
+    return [
+        HistoryEntry(**json.loads(text), number=number, hash=entry_hash)
+        for number, text, entry_hash in logged
+        if _is_valid_entry(text)
+    ]
 
 
 def _is_valid_entry(text: str) -> bool:
@@ -549,10 +553,6 @@ def _is_valid_entry(text: str) -> bool:
         return set(json.loads(text)) == set(HistoryEntry.__dataclass_fields__) - {"number", "hash"}
     except (TypeError, ValueError):
         return False
-
-
-def _parse_entry(number: int, text: str, entry_hash: str) -> HistoryEntry:
-    return HistoryEntry(**json.loads(text), number=number, hash=entry_hash)
 
 
 def _require_champion(log: HistoryLog, champion: int | None, expected: int | None) -> None:

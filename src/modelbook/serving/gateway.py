@@ -141,9 +141,10 @@ class Gateway:
         key_header = (
             headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
         )
+        required_scope = "predict" if path.endswith(INFER_SUFFIX) else REQUIRED_SCOPES.get(path)
         client = (scope.get("client") or ("",))[0]
         return self._service.access.authorize(
-            key_header.decode("latin-1") if key_header else None, client, _find_required_scope(path)
+            key_header.decode("latin-1") if key_header else None, client, required_scope
         )
 
 
@@ -209,10 +210,6 @@ def _find_route(path: str) -> str:
     if path.endswith(INFER_SUFFIX):
         return "/v2/models/{name}/infer"
     return path if path in PATH_LABELS or path in PUBLIC_PATHS else ""
-
-
-def _find_required_scope(path: str) -> str | None:
-    return "predict" if path.endswith(INFER_SUFFIX) else REQUIRED_SCOPES.get(path)
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -45,6 +45,7 @@ def collect_state(
     ]
     for stage in stages:
         stage["outdated"] = "" if opened_sandbox else outdated.get(book, {}).get(stage["name"], "")
+    log_lines = _read_lines(Path(build["log"])) if build["log"] else []
     return {
         "books": [
             {"name": name, "outdated": outdated[name], "env_file": path.name}
@@ -54,7 +55,7 @@ def collect_state(
         "sandboxes": list(sandboxes),
         "sandbox": opened_sandbox.name if opened_sandbox else "",
         "stages": stages,
-        "build": build | {"tail": _read_tail(build["log"])},
+        "build": build | {"tail": "\n".join(log_lines[-LOG_TAIL_LINES:])},
     }
 
 
@@ -95,10 +96,6 @@ def _read_progress(root: Path, book: str, stage: str) -> dict[str, Any]:
         return {}
     text = format_progress(entry["text"], entry["done"], entry["total"], entry["detail"])
     return {"text": text, "done": entry["done"], "total": entry["total"]}
-
-
-def _read_tail(log: str) -> str:
-    return "\n".join(_read_lines(Path(log))[-LOG_TAIL_LINES:]) if log else ""
 
 
 def _read_lines(path: Path) -> list[str]:
