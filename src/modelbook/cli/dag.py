@@ -71,15 +71,14 @@ def _read_graph(book: str | None) -> StageGraph:
 
 
 def _write_output(text: str, out: Path | None) -> None:
-    from modelbook.atomic import atomic_write
+    from modelbook.atomic import write_text
     from modelbook.errors import BuildError
 
     if out is None:
         typer.echo(text, nl=False)
         return
     try:
-        with atomic_write(out) as temp_path:
-            temp_path.write_text(text, encoding="utf-8")
+        write_text(out, text)
     except OSError as error:
         raise BuildError(
             f"{out} cannot be written: {error.strerror}",

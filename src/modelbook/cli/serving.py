@@ -205,7 +205,7 @@ def _write_score_report(
 ) -> None:
     """Write what was scored, rejected and has drifted, by the thresholds of the stage monitor."""
     from modelbook import config, formatting
-    from modelbook.atomic import atomic_write
+    from modelbook.atomic import write_text
     from modelbook.extras import score_report
     from modelbook.stage import project
 
@@ -213,8 +213,7 @@ def _write_score_report(
     params: Any = config.validate("monitor", values)
     description = score_report.describe_batch(root, source, result, version, params)
     text = formatting.dump_json({"version": version.number, **description})
-    with atomic_write(path) as temporary_path:
-        temporary_path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def _open_batch_journal(

@@ -26,7 +26,7 @@ from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
 
 from modelbook import dataset, tasks
-from modelbook.atomic import atomic_write
+from modelbook.atomic import atomic_write, write_text
 from modelbook.contract import Contract
 from modelbook.contract.parsing import may_contain_text
 from modelbook.dataset import bundled
@@ -74,8 +74,7 @@ def eject(root: Path, book: str, number: int, out: Path) -> Path:
     if rows is not None:
         with atomic_write(rows_path) as temporary_path:
             rows.to_parquet(temporary_path)
-    with atomic_write(out) as temporary_path:
-        temporary_path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    write_text(out, nbformat.writes(notebook) + "\n")
     return out
 
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import modelbook
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.config.renamed_keys import RENAMED_KEYS, RENAMED_PARAMETERS, RENAMED_SETTINGS
 from modelbook.contract import renamed_keys as contract_keys
 from modelbook.errors import WorkbenchError
@@ -101,7 +101,7 @@ def create_project(folder: Path) -> list[str]:
         )
     files = read_template()
     for name, text in files.items():
-        _write(folder / name, text)
+        write_text(folder / name, text)
     for name in EMPTY_FOLDERS:
         (folder / name).mkdir(exist_ok=True)
     _record(folder, files)
@@ -163,7 +163,7 @@ def _rename_keys(name: str, text: str) -> str:
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
     """Write the merged files; record this version's template as the base of the next merge."""
     for change in changes:
-        _write(root / change.name, change.after)
+        write_text(root / change.name, change.after)
     if has_record(root):
         _record(root, read_template())
 
@@ -299,15 +299,10 @@ def _merge_lines(base: str, current: str, template: str) -> tuple[str, list[str]
 def _record(root: Path, files: dict[str, str]) -> None:
     shutil.rmtree(root / BASE_FOLDER, ignore_errors=True)
     for name, text in files.items():
-        _write(root / BASE_FOLDER / name, text)
+        write_text(root / BASE_FOLDER / name, text)
     record = {"modelbook": modelbook.__version__, "files": sorted(files)}
-    _write(root / RECORD_FILE, json.dumps(record, indent=1) + "\n")
+    write_text(root / RECORD_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from modelbook import formatting
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
 from modelbook.scoring.drift_measure import DRIFT_THRESHOLD, EffectiveFractions
@@ -209,8 +209,7 @@ def _write_page(
         report_page="" if stage.by_hand else stage.product["report"].name,
         packed=_pack(_number_ids(redact(html))),
     )
-    with atomic_write(path) as temp_path:
-        temp_path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
 
 

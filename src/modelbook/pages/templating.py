@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook import formatting
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.display import style
 from modelbook.evaluation import business_value
 from modelbook.redaction import redact
@@ -33,8 +33,7 @@ TEMPLATE_FOLDER = Path(__file__).parent / "templates"
 
 def write_page(path: Path, text: str) -> None:
     """Write a page atomically, with secrets redacted."""
-    with atomic_write(path) as temp_path:
-        temp_path.write_text(redact(text), encoding="utf-8")
+    write_text(path, redact(text))
 
 
 def write_template(path: Path, name: str, /, **context: Any) -> None:

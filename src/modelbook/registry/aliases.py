@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -386,7 +386,7 @@ def cache_problem(root: Path, model_name: str, problem: str) -> None:
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["problem"] != problem:
-            _write_text(path, json.dumps({**content, "problem": problem}, indent=1))
+            write_text(path, json.dumps({**content, "problem": problem}, indent=1))
 
 
 def cache_aliases(
@@ -404,12 +404,7 @@ def cache_aliases(
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             os.utime(path)
             return
-        _write_text(path, text)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def _get_cache_path(root: Path, model_name: str) -> Path:

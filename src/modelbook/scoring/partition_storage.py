@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.dataset import parquet_folder
 from modelbook.dataset.object_store import COMMIT_MARKER, STARTED_MARKERS, RemoteAddress
 from modelbook.errors import DataError, ModelbookError
@@ -124,8 +124,7 @@ class SharedFolders:
             version.verify_files()
             shutil.rmtree(staging, ignore_errors=True)
             shutil.copytree(version.artifact_folder, staging / VERSION_FOLDER)
-            with atomic_write(staging / RUN_FILE) as temporary_path:
-                temporary_path.write_text(description)
+            write_text(staging / RUN_FILE, description)
         return replace(version, artifact_folder=staging / VERSION_FOLDER, source_uri="")
 
     def fetch_version(self, version: RegisteredVersion) -> RegisteredVersion:
@@ -140,8 +139,7 @@ class SharedFolders:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def write_record(self, name: str, record: dict[str, Any]) -> None:
-        with atomic_write(self._record_path(name)) as temporary_path:
-            temporary_path.write_text(json.dumps(record))
+        write_text(self._record_path(name), json.dumps(record))
 
     def _record_path(self, name: str) -> Path:
         path = self._staging / "done" / f"{name}.json"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 
 VARIABLE = "MODELBOOK_BUILD_TOKEN"
 
@@ -24,8 +24,7 @@ VARIABLE = "MODELBOOK_BUILD_TOKEN"
 def issue_token(root: Path) -> Iterator[str]:
     """Yield a token for the kernels of a build; it is void when the block ends."""
     token = secrets.token_hex(16)
-    with atomic_write(_record_path(root)) as temporary_path:
-        temporary_path.write_text(_digest(token), encoding="utf-8")
+    write_text(_record_path(root), _digest(token))
     try:
         yield token
     finally:

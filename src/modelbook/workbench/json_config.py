@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from modelbook.atomic import atomic_write
+from modelbook.atomic import write_text
 from modelbook.errors import WorkbenchError
 
 
@@ -42,8 +42,7 @@ def merge(path: Path, required: dict[str, Any]) -> bool:
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write the file atomically."""
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def find_missing(present: Any, required: dict[str, Any]) -> list[str]:
