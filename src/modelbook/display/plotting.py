@@ -309,6 +309,26 @@ def draw_heatmap(
         spine.set_visible(False)
 
 
+def label_cells(
+    ax: Axes,
+    rows: Values,
+    columns: Values,
+    *,
+    row_chars: int = 34,
+    column_chars: int = 14,
+    **column_options: Any,
+) -> None:
+    """Label the rows and the columns of a heat map."""
+    ax.set_yticks(range(len(rows)), [truncate(name, row_chars) for name in rows])
+    names = [truncate(name, column_chars) for name in columns]
+    ax.set_xticks(range(len(columns)), names, **column_options)
+
+
+def write_in_corner(ax: Axes, text: str) -> None:
+    """Write the main number of a curve from 0 to 1 in the lower right corner."""
+    ax.text(0.97, 0.06, text, ha="right", color=style.ACCENT, fontweight="bold")
+
+
 def truncate(text: Any, max_chars: int = 34) -> str:
     """Shorten a label so that it leaves room for the data."""
     label = str(text)
@@ -330,9 +350,10 @@ def set_percent_format(ax: Axes) -> None:
     ax.locator_params(axis="x", nbins=6)
 
 
-def set_thousands_format(axis: Any) -> None:
-    """Format an axis with thousands separators."""
-    axis.set_major_formatter("{x:,g}")
+def set_thousands_format(*axes: Any) -> None:
+    """Format axes with thousands separators."""
+    for axis in axes:
+        axis.set_major_formatter("{x:,g}")
 
 
 def compute_padded_limits(*values: Any, margin: float = 0.08) -> tuple[float, float]:

@@ -28,13 +28,7 @@ def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     )
     cells = values[1:, :-1]
     plotting.draw_heatmap(ax, cells, _format_cells(cells), (names[1:], names[:-1]))
-    ax.set_yticks(range(len(names) - 1), [plotting.truncate(name) for name in names[1:]])
-    ax.set_xticks(
-        range(len(names) - 1),
-        [plotting.truncate(name, 22) for name in names[:-1]],
-        rotation=40,
-        ha="right",
-    )
+    plotting.label_cells(ax, names[1:], names[:-1], column_chars=22, rotation=40, ha="right")
     closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= MIN_REDUNDANT).sum())
     alt = (
         f"The most associated pair is {closest_pair['feature_a']} and {closest_pair['feature_b']}, "

@@ -210,12 +210,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     cell_texts = texts.reindex_like(displayed_rows).fillna("–").to_numpy()
     names = list(displayed_rows.index), [f"period {name}" for name in displayed_rows.columns]
     plotting.draw_heatmap(ax, displayed_rows.to_numpy(dtype=float), cell_texts, names)
-    ax.set_yticks(
-        range(len(displayed_rows)), [plotting.truncate(name, 40) for name in displayed_rows.index]
-    )
-    ax.set_xticks(
-        range(displayed_rows.shape[1]), [plotting.truncate(p, 14) for p in displayed_rows.columns]
-    )
+    plotting.label_cells(ax, displayed_rows.index, displayed_rows.columns, row_chars=40)
     ax.set_xlabel("period")
     column = max_shift.index[0]
     period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]

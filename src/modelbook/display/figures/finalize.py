@@ -78,7 +78,7 @@ def _draw_roc(ax: Any, data: pd.DataFrame, roc_auc: float) -> float:
     ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
     hover_text = "false positive rate {:.0%}: recall {:.0%}"
     plotting.add_hover_curve(ax, data["fpr"], data["tpr"], hover_text)
-    ax.text(0.97, 0.06, f"area {roc_auc:.3f}", ha="right", color=style.ACCENT, fontweight="bold")
+    plotting.write_in_corner(ax, f"area {roc_auc:.3f}")
     plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
     _set_unit_limits(ax, "false positive rate", "true positive rate (recall)")
     return float(np.interp(0.1, data["fpr"], data["tpr"]))
@@ -151,8 +151,7 @@ def plot_calibration(
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
     if high >= 1000:
-        plotting.set_thousands_format(ax.xaxis)
-        plotting.set_thousands_format(ax.yaxis)
+        plotting.set_thousands_format(ax.xaxis, ax.yaxis)
     errors = (data["observed"] - data["predicted"]).abs()
     weights = data["n"].fillna(1).clip(lower=1e-9)
     mean_error, worst_bin = float(np.average(errors, weights=weights)), data.loc[errors.idxmax()]
@@ -233,14 +232,8 @@ def plot_gains(
     plotting.add_hover_curve(ax, data["share"], data["reached"], hover_text)
     capacity, reached = at_capacity["share"], at_capacity["reached"]
     ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
-    ax.text(
-        0.97,
-        0.06,
-        f"{format_share(capacity)} flagged: recall {format_share(reached)}",
-        ha="right",
-        color=style.ACCENT,
-        fontweight="bold",
-    )
+    text = f"{format_share(capacity)} flagged: recall {format_share(reached)}"
+    plotting.write_in_corner(ax, text)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="recall")
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.yaxis.set_major_formatter("{x:.0%}")

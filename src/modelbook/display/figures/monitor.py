@@ -72,13 +72,7 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     names = list(displayed_ratios.index), [f"batch {name}" for name in displayed_ratios.columns]
     texts = _format_ratios(values, is_drifted)
     plotting.draw_heatmap(ax, tints, texts, names, color=style.POSITIVE)
-    ax.set_yticks(
-        range(len(displayed_ratios)), [plotting.truncate(name) for name in displayed_ratios.index]
-    )
-    ax.set_xticks(
-        range(displayed_ratios.shape[1]),
-        [f"batch {plotting.truncate(b, 14)}" for b in displayed_ratios.columns],
-    )
+    plotting.label_cells(ax, *names, column_chars=20)
     return Figure(
         figure,
         alt=_write_drift_alt_text(data, order),

@@ -207,8 +207,7 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
         plotting.compute_height(len(shown), row_height=0.32, base_height=0.9)
     )
     plotting.draw_heatmap(ax, sizes.to_numpy(), texts, (list(shown), list(names)))
-    ax.set_yticks(range(len(shown)), [plotting.truncate(name) for name in shown])
-    ax.set_xticks(range(len(names)), [plotting.truncate(name, 16) for name in names])
+    plotting.label_cells(ax, shown, names, column_chars=16)
     ax.xaxis.tick_top()
     count = len(data) // len(table)
     caption = (

@@ -79,14 +79,7 @@ def plot_roc_curves(data: pd.DataFrame) -> Figure:
         ax.plot(class_rows["fpr"], class_rows["tpr"], color=style.ACCENT)
         hover_text = "false positive rate {:.0%}, recall {:.0%}"
         plotting.add_hover_curve(ax, class_rows["fpr"], class_rows["tpr"], hover_text)
-        ax.text(
-            0.97,
-            0.06,
-            f"area {class_rows['area'].iloc[0]:.3f}",
-            ha="right",
-            color=style.ACCENT,
-            fontweight="bold",
-        )
+        plotting.write_in_corner(ax, f"area {class_rows['area'].iloc[0]:.3f}")
         ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         ax.set_title(plotting.truncate(name, 22))
     figure.supxlabel("false positive rate", fontsize=9, color=style.MUTED)

@@ -85,8 +85,7 @@ def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figur
     )
     ax.scatter(data["predicted"], data["actual"], s=11, color=style.ACCENT, alpha=0.5, linewidths=0)
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="predicted", ylabel="actual")
-    plotting.set_thousands_format(ax.xaxis)
-    plotting.set_thousands_format(ax.yaxis)
+    plotting.set_thousands_format(ax.xaxis, ax.yaxis)
     r2 = metrics.loc[metrics["metric"] == "r2", "value"].iloc[0]
     errors = (data["predicted"] - data["actual"]).abs()
     alt = (
@@ -119,8 +118,7 @@ def plot_errors_by_prediction(data: pd.DataFrame) -> Figure:
     )
     ax.scatter(data["predicted"], data["median"], s=34, color=style.ACCENT, zorder=3)
     ax.set(xlabel="prediction, by decile", ylabel="predicted minus actual")
-    plotting.set_thousands_format(ax.xaxis)
-    plotting.set_thousands_format(ax.yaxis)
+    plotting.set_thousands_format(ax.xaxis, ax.yaxis)
     widest = data.loc[(data["q95"] - data["q05"]).idxmax()]
     alt = (
         f"Errors spread most where about {format_metric(widest['predicted'])} is predicted: nine "

@@ -68,8 +68,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
         texts = [[format_share(share) for share in row] for row in mix.to_numpy()]
         plotting.draw_heatmap(ax, mix.to_numpy(), texts, (list(mix.index), classes))
-        ax.set_yticks(range(len(mix)), [plotting.truncate(value, 14) for value in mix.index])
-        ax.set_xticks(range(len(classes)), [plotting.truncate(value, 9) for value in classes])
+        plotting.label_cells(ax, mix.index, classes, row_chars=14, column_chars=9)
         ax.set_title(plotting.truncate(name, 26))
     data = pd.concat(
         [mix.rename_axis("value").reset_index().assign(column=name) for name, mix in mixes.items()]
