@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,12 +25,32 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 1 << 20  # bytes from which the layout is detected
 
 
+@dataclass(frozen=True)
+class TextFile:
+    """A delimited text file.
+
+    Attributes
+    ----------
+    display_name : str
+        Its name in messages.
+    compression : str or None
+        By pandas' name.
+    layout : FileLayout
+        What is known of its layout; the rest is detected.
+    """
+
+    path: Path
+    display_name: str
+    compression: str | None
+    layout: FileLayout
+
+    def open(self) -> IO[bytes]:
+        """Open the file, decompressed."""
+        return open_decompressed(self.path, self.compression, self.layout.member)
+
+
 def read_delimited(
-    path: Path,
-    display_name: str,
-    compression: str | None,
-    layout: FileLayout,
-    column_names: list[str] | None,
+    file: TextFile, column_names: list[str] | None
 ) -> tuple[pd.DataFrame, TextLayout]:
     """Read a delimited text file; every cell is text, an empty one too.
 
@@ -43,26 +64,21 @@ def read_delimited(
     """
     import pandas as pd
 
-    text_layout = detect_layout(path, display_name, compression, layout, column_names)
-    if layout.comment:  # Arrow has no comments
-        chunks = read_text_chunks(path, display_name, compression, layout, text_layout, None)
+    text_layout = detect_layout(file, column_names)
+    if file.layout.comment:  # Arrow has no comments
+        chunks = read_text_chunks(file, text_layout, None)
         frame = next(iter(chunks), pd.DataFrame(columns=text_layout.columns, dtype=object))
         return frame, text_layout
-    batches, n_rows, footer = _parse_lines(path, display_name, compression, layout, text_layout)
+    batches, n_rows, footer = _parse_lines(file, text_layout)
     table = pa.Table.from_batches(batches).rename_columns(text_layout.columns)
-    table = table.slice(layout.header, n_rows)
+    table = table.slice(file.layout.header, n_rows)
     frame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.attrs["footer"] = footer
     return frame, text_layout
 
 
 def read_text_chunks(
-    path: Path,
-    display_name: str,
-    compression: str | None,
-    layout: FileLayout,
-    text_layout: TextLayout,
-    chunk_rows: int | None,
+    file: TextFile, text_layout: TextLayout, chunk_rows: int | None
 ) -> Iterator[pd.DataFrame]:
     """Read a text file in chunks of rows (None: one chunk); every cell is text.
 
@@ -73,20 +89,18 @@ def read_text_chunks(
     """
     import pandas as pd
 
-    _, n_rows, _ = _parse_lines(
-        path, display_name, compression, layout, text_layout, include_columns=["f0"]
-    )
+    _, n_rows, _ = _parse_lines(file, text_layout, include_columns=["f0"])
     if not n_rows:
         return
-    with open_decompressed(path, compression, layout.member) as file:
+    with file.open() as lines:
         chunks = pd.read_csv(
-            file,
+            lines,
             sep=text_layout.delimiter,
             encoding=text_layout.encoding,
-            header=0 if layout.header else None,
+            header=0 if file.layout.header else None,
             names=text_layout.columns,
             skiprows=text_layout.skip_rows,
-            comment=layout.comment,
+            comment=file.layout.comment,
             nrows=n_rows,
             chunksize=chunk_rows or n_rows,
             index_col=False,
@@ -97,35 +111,24 @@ def read_text_chunks(
         yield from chunks
 
 
-def detect_layout(
-    path: Path,
-    display_name: str,
-    compression: str | None,
-    layout: FileLayout,
-    column_names: list[str] | None = None,
-) -> TextLayout:
-    """Detect a file's layout; settings in ``layout`` take precedence."""
-    with open_decompressed(path, compression, layout.member) as file:
-        encoding = detect_encoding(file, layout.encoding, display_name)
-    with open_decompressed(path, compression, layout.member) as file:
-        start = file.read(SAMPLE_BYTES)
+def detect_layout(file: TextFile, column_names: list[str] | None = None) -> TextLayout:
+    """Detect a file's layout; what is known of it takes precedence."""
+    with file.open() as lines:
+        encoding = detect_encoding(lines, file.layout.encoding, file.display_name)
+    with file.open() as lines:
+        start = lines.read(SAMPLE_BYTES)
     try:
         text = start.decode(encoding, errors="ignore" if len(start) == SAMPLE_BYTES else "strict")
     except (LookupError, UnicodeError) as error:
         raise DataError(
-            f"{display_name} is not in the encoding {encoding}: {error}",
+            f"{file.display_name} is not in the encoding {encoding}: {error}",
             next="correct it in the contract",
         ) from None
-    return find_text_layout(text, encoding, layout, display_name, column_names)
+    return find_text_layout(text, encoding, file.layout, file.display_name, column_names)
 
 
 def _parse_lines(
-    path: Path,
-    display_name: str,
-    compression: str | None,
-    layout: FileLayout,
-    text_layout: TextLayout,
-    include_columns: list[str] | None = None,
+    file: TextFile, text_layout: TextLayout, include_columns: list[str] | None = None
 ) -> tuple[list[pa.RecordBatch], int, list[str]]:
     """Parse all lines into columns of text named f0, f1, ...; count the rows; find the footer.
 
@@ -137,40 +140,36 @@ def _parse_lines(
         When a line has another number of fields than the header: pandas would pad short lines and
         cut long ones.
     """
-    batches, ragged_rows, n_comments = _read_batches(
-        path, compression, layout, text_layout, include_columns
-    )
+    layout = file.layout
+    batches, ragged_rows, n_comments = _read_batches(file, text_layout, include_columns)
     if include_columns and _needs_all_columns(batches, layout):
-        return _parse_lines(path, display_name, compression, layout, text_layout)
+        return _parse_lines(file, text_layout)
     n_complete = sum(map(len, batches))
     n_lines = text_layout.skip_rows + n_complete + len(ragged_rows) + n_comments
     last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
     is_at_end = [row.number for row in ragged_rows] == last_numbers
     lines = [row.text for row in ragged_rows]
     if not _is_allowed_footer(lines, is_at_end, layout):
-        _raise_on_ragged_rows(ragged_rows, display_name, text_layout)
-    totals = _find_total_rows(batches, layout, len(lines), display_name)
+        _raise_on_ragged_rows(ragged_rows, file.display_name, text_layout)
+    totals = _find_total_rows(batches, file, len(lines))
     footer = [*(text_layout.delimiter.join(cells) for cells in totals), *lines]
     return batches, max(n_complete - layout.header - len(totals), 0), footer
 
 
 def _read_batches(
-    path: Path,
-    compression: str | None,
-    layout: FileLayout,
-    text_layout: TextLayout,
-    include_columns: list[str] | None,
+    file: TextFile, text_layout: TextLayout, include_columns: list[str] | None
 ) -> tuple[list[pa.RecordBatch], list[Any], int]:
     """Read all lines: those of the table, those with another number of fields, and comments."""
     from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
 
     ragged_rows: list[Any] = []
     n_comments = 0
-    limit = (layout.skip_footer or 0) + SAMPLE_LINES
+    comment = file.layout.comment
+    limit = (file.layout.skip_footer or 0) + SAMPLE_LINES
 
     def collect_ragged_row(row: Any) -> str:
         nonlocal n_comments
-        if layout.comment and row.text.lstrip().startswith(layout.comment):
+        if comment and row.text.lstrip().startswith(comment):
             n_comments += 1
             return "skip"
         ragged_rows.append(row)
@@ -192,9 +191,9 @@ def _read_batches(
         include_columns=include_columns, column_types=dict.fromkeys(names, pa.string())
     )
     batches: list[pa.RecordBatch] = []
-    with open_decompressed(path, compression, layout.member) as file:
+    with file.open() as lines:
         try:
-            batches.extend(open_csv(file, read_options, parse_options, convert_options))
+            batches.extend(open_csv(lines, read_options, parse_options, convert_options))
         except pa.ArrowInvalid:
             if not ragged_rows:
                 raise
@@ -211,16 +210,17 @@ def _is_allowed_footer(lines: list[str], is_at_end: bool, layout: FileLayout) ->
 
 
 def _find_total_rows(
-    batches: list[pa.RecordBatch], layout: FileLayout, n_ragged: int, display_name: str
+    batches: list[pa.RecordBatch], file: TextFile, n_ragged: int
 ) -> list[list[str]]:
     """The last complete rows of the footer, in addition to ``n_ragged`` incomplete ones."""
-    if layout.skip_footer is None:
-        n_rows = footers.count_total_rows(_read_last_cells(batches, MAX_FOOTER_LINES))
-        return _read_last_cells(batches, n_rows) if n_rows else []
-    n_rows = layout.skip_footer - n_ragged
-    rows = _read_last_cells(batches, n_rows)
-    _check_footer(rows, display_name)
-    return rows if n_rows else []
+    skip_footer = file.layout.skip_footer
+    if skip_footer is None:
+        return _read_last_cells(
+            batches, footers.count_total_rows(_read_last_cells(batches, MAX_FOOTER_LINES))
+        )
+    rows = _read_last_cells(batches, skip_footer - n_ragged)
+    _check_footer(rows, file.display_name)
+    return rows
 
 
 def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:

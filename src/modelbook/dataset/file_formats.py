@@ -104,9 +104,8 @@ def _read_by_format(
         return excel.read_sheet(path, display_name, layout, column_names)
     if file_format == "json":
         return _read_json(path, compression, start, layout), layout
-    frame, detected = delimited.read_delimited(
-        path, display_name, compression, layout, column_names
-    )
+    text_file = delimited.TextFile(path, display_name, compression, layout)
+    frame, detected = delimited.read_delimited(text_file, column_names)
     names = ("delimiter", "encoding", "decimal", "skip_rows")
     return frame, layout.model_copy(update={name: getattr(detected, name) for name in names})
 

@@ -98,7 +98,7 @@ def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
     try:
         frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _make_unreadable_error(display_name or folder, error) from None
+        raise make_unreadable_error(display_name or folder, error) from None
     return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
 
 
@@ -150,10 +150,10 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def _make_unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
-    return DataError(
-        f"{folder} cannot be read: {str(error).splitlines()[0]}", next="repair or remove the file"
-    )
+def make_unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
+    """Return the error for a file or folder that a library cannot read."""
+    message = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{folder} cannot be read: {message}", next="repair or remove the file")
 
 
 def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
@@ -185,7 +185,7 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
             for frame in _read_rows_at(folder, name, positions - (end - count))
         ]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _make_unreadable_error(folder, error) from None
+        raise make_unreadable_error(folder, error) from None
     rows = _type_partition_columns(pd.concat(frames, ignore_index=True), names)
     return normalize_columns(rows, str(folder)), total
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from modelbook.contract.parsing import DecimalMark
 from modelbook.contract.text_layout import clean_column_name
 from modelbook.dataset import delimited, file_formats
+from modelbook.dataset.parquet_folder import make_unreadable_error
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
@@ -44,13 +45,12 @@ def open_chunks(path: Path, contract: Contract, chunk_rows: int) -> tuple[Chunks
         if file_format == "parquet":
             return _read_parquet_chunks(path, chunk_rows), "."
         if file_format == "text":
-            found_layout = delimited.detect_layout(path, str(path), compression, layout, names)
-            frames = delimited.read_text_chunks(
-                path, str(path), compression, layout, found_layout, chunk_rows
-            )
+            text_file = delimited.TextFile(path, str(path), compression, layout)
+            found_layout = delimited.detect_layout(text_file, names)
+            frames = delimited.read_text_chunks(text_file, found_layout, chunk_rows)
             return _to_text_tables(frames, found_layout.columns), found_layout.decimal
     except (OSError, ValueError, EOFError) as error:
-        raise _make_unreadable_error(path, error) from None
+        raise make_unreadable_error(path, error) from None
     frame, _ = file_formats.read_file(path, str(path), layout, names)
     frame = normalize_columns(frame, str(path))
     return iter([_to_arrow(frame)]), "."
@@ -64,7 +64,7 @@ def _read_parquet_chunks(path: Path, chunk_rows: int) -> Chunks:
         if not parquet_file.metadata.num_rows:
             yield _clean_names(parquet_file.schema_arrow.empty_table())
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise _make_unreadable_error(path, error) from None
+        raise make_unreadable_error(path, error) from None
 
 
 def _clean_names(table: pa.Table) -> pa.Table:
@@ -97,10 +97,3 @@ def _to_arrow(frame: pd.DataFrame) -> pa.Table:
         if pd.api.types.infer_dtype(frame[name], skipna=True) not in ("string", "boolean", "date"):
             frame[name] = frame[name].map(to_text, na_action="ignore")
     return pa.Table.from_pandas(frame, preserve_index=False)
-
-
-def _make_unreadable_error(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
-        next="correct the file",
-    )
