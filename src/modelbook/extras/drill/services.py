@@ -280,6 +280,13 @@ def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
     return {name: row_hash for client in clients for name, row_hash in client.row_hashes.items()}
 
 
+def require_served(clients: list[LoadClient]) -> dict[str, str]:
+    """End clients, and require that no request was refused; return ``stop_clients``."""
+    row_hashes, refused = stop_clients(clients), count_rejections(clients)["refused"]
+    require(refused == 0, f"{refused} requests were refused")
+    return row_hashes
+
+
 def count_statuses(clients: list[LoadClient]) -> dict[int, int]:
     """Return the number of responses by status."""
     totals: dict[int, int] = {}
