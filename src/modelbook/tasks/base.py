@@ -64,8 +64,8 @@ class Task(ABC):
         The metric in which a model must beat the baseline.
     quality_metric, default_min_quality, quality_chance_level : str, float, float
         The metric of the gate's minimum quality, the default minimum, and its value by chance.
-    calibration_metric : str
-        The metric of calibration-in-the-large; 0 is perfect.
+    calibration_metric, calibration_subject : str
+        The metric of calibration-in-the-large, where 0 is perfect; the values that it is of.
     champion_metrics : tuple of str
         Metrics in which candidate and champion are compared.
     slice_metrics, fairness_metrics : tuple of str
@@ -94,6 +94,7 @@ class Task(ABC):
     default_min_quality: ClassVar[float] = 0.6
     quality_chance_level: ClassVar[float] = 0.5
     calibration_metric: ClassVar[str] = "calibration_in_the_large"
+    calibration_subject: ClassVar[str] = "predictions"
     champion_metrics: ClassVar[tuple[str, ...]]
     slice_metrics: ClassVar[tuple[str, ...]]
     fairness_metrics: ClassVar[tuple[str, ...]]
@@ -291,9 +292,19 @@ class Task(ABC):
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Two tables for the diagnostic curves of the task."""
 
-    @abstractmethod
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, of two the positive one last."""
+        return self.classes
+
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Predicted against actual, e.g. as a confusion matrix."""
+        """Predicted against actual: of classes the confusion matrix, actual ones in rows."""
+        from sklearn.metrics import confusion_matrix
+
+        names = pd.Index(self.class_names)
+        decision = self.decide(scored.score, threshold)
+        counts = confusion_matrix(scored.outcome, decision, labels=range(len(names)))
+        return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
     @abstractmethod
     def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
@@ -373,7 +384,8 @@ class Task(ABC):
         bias = rows[self.calibration_metric]["value"]
         direction = "high" if bias > 0 else "low"
         return bias, (
-            f"predictions are {100 * abs(bias):.1f} percentage points too {direction} on average"
+            f"{self.calibration_subject} are {100 * abs(bias):.1f} percentage points too "
+            f"{direction} on average"
         )
 
     # Exploration

@@ -239,14 +239,6 @@ class Binary(Task):
             precision_recall_curve(scored, resamples=resamples, seed=seed),
         )
 
-    def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Confusion matrix: actual classes in rows, predicted classes in columns."""
-        from sklearn.metrics import confusion_matrix
-
-        counts = confusion_matrix(scored.outcome, scored.score >= threshold, labels=[0, 1])
-        names = pd.Index(self.class_names)
-        return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
-
     def compute_row_errors(self, scored: ScoredRows) -> np.ndarray:
         return row_log_losses(scored.outcome, scored.score)
 

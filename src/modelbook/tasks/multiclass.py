@@ -113,6 +113,7 @@ class Multiclass(Task):
     row_loss_bound = 2.0
     ranking_metrics = ("roc_auc", "log_loss", "f1", "accuracy", "mcc")
     calibration_metric = "overconfidence"
+    calibration_subject = "probabilities of the predicted class"
     univariate_measure = "mean ROC AUC"
     champion_metrics = ("roc_auc", "accuracy", "log_loss", "brier")
     slice_metrics = ("accuracy", "overconfidence")
@@ -209,9 +210,8 @@ class Multiclass(Task):
         self, scored: ScoredRows, *, resamples: int, seed: int
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """One-vs-rest ROC curves, and recall, precision and F1 by class, with intervals."""
-        return self._roc_curves(scored, resamples, seed), self._compute_metrics_by_class(
-            scored, resamples, seed
-        )
+        options = {"resamples": resamples, "seed": seed}
+        return self._roc_curves(scored, **options), self._measure_classes(scored, **options)
 
     def _roc_curves(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
         curves = []
@@ -224,9 +224,7 @@ class Multiclass(Task):
                 curves.append(curve.assign(area=area, **{"class": name}))
         return pd.concat(curves, ignore_index=True)[["class", "area", "fpr", "tpr", "low", "high"]]
 
-    def _compute_metrics_by_class(
-        self, scored: ScoredRows, resamples: int, seed: int
-    ) -> pd.DataFrame:
+    def _measure_classes(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
         unit_weights = np.ones(len(scored))
         rows = []
         for code, name in enumerate(self.classes):
@@ -239,16 +237,6 @@ class Multiclass(Task):
                 ci = jackknife_ci(value, one_vs_rest, LOGIT, n_units=n_units, **options)
                 rows.append((name, kind, value(unit_weights), *ci, int(one_vs_rest.outcome.sum())))
         return pd.DataFrame(rows, columns=["class", "metric", "value", "low", "high", "rows"])
-
-    def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Confusion matrix: actual classes in rows, predicted classes in columns."""
-        from sklearn.metrics import confusion_matrix
-
-        counts = confusion_matrix(
-            scored.outcome, scored.score.argmax(axis=1), labels=range(len(self.classes))
-        )
-        names = pd.Index(self.classes)
-        return pd.DataFrame(counts, index=names.rename("actual"), columns=names.rename("predicted"))
 
     def select_calibration_pairs(self, scored: ScoredRows) -> ScoredRows:
         """The probability of the predicted class, and whether it was correct."""
@@ -283,14 +271,6 @@ class Multiclass(Task):
         predicted_classes = names.iloc[score.argmax(axis=1)].to_numpy()
         actual_classes = pd.Series(outcome, index=range(len(score))).map(names)
         return pd.DataFrame({"score": predicted_classes, "outcome": actual_classes}), []
-
-    def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
-        bias = rows[self.calibration_metric]["value"]
-        direction = "high" if bias > 0 else "low"
-        return bias, (
-            f"probabilities of the predicted class are {100 * abs(bias):.1f} percentage points too "
-            f"{direction} on average"
-        )
 
     def summarize_target_by_period(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Share of each class by period; columns ``class, period, rows, share, low, high``."""
