@@ -39,6 +39,11 @@ GAIN_VERBS = {  # (lower is better, improved): present and past tense
 HEADLINE_METRICS = ("roc_auc", "rmse")  # headline metrics of the tasks
 
 
+def metric_sign(metric: str) -> int:
+    """Return 1 if a larger value of the metric is better, else -1."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
 def format_passed(passed: bool | None, is_certain: bool = True) -> str:
     """Format whether a criterion was met; None: it could not be evaluated.
 

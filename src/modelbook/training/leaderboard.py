@@ -17,6 +17,7 @@ from modelbook.tasks.metric_format import (
     format_mean_sd,
     format_metric,
     metric_label,
+    metric_sign,
 )
 from modelbook.training import fold_tests
 from modelbook.training.candidate import BASELINE, Candidate
@@ -77,12 +78,7 @@ def make_candidate_logger(
 
 def is_sorted(leaderboard: pd.DataFrame, metric: str) -> bool:
     """Whether the leaderboard is sorted by the metric, best first."""
-    means = leaderboard[f"{metric}_mean"]
-    return (
-        means.is_monotonic_increasing
-        if metric in LOWER_IS_BETTER
-        else means.is_monotonic_decreasing
-    )
+    return (metric_sign(metric) * leaderboard[f"{metric}_mean"]).is_monotonic_decreasing
 
 
 def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.DataFrame:
@@ -96,7 +92,7 @@ def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.Da
     baseline = scored[scored["family"] == BASELINE]
     if column not in scored or baseline.empty:
         return families
-    is_better = _sign(baseline_metric) * (families[column] - baseline[column].iloc[0]) > 0
+    is_better = metric_sign(baseline_metric) * (families[column] - baseline[column].iloc[0]) > 0
     return families[is_better] if is_better.any() else families
 
 
@@ -129,7 +125,7 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
     scored = leaderboard[leaderboard["status"] == "ok"].set_index("candidate")
     won: dict[str, list[str]] = {}  # labels of metrics by the candidate that is best by them
     for metric in _list_metrics(leaderboard):
-        means = _sign(metric) * scored[f"{metric}_mean"].dropna()
+        means = metric_sign(metric) * scored[f"{metric}_mean"].dropna()
         if len(means):
             won.setdefault(str(means.idxmax()), []).append(metric_label(metric))
     overall_winner, *others = sorted(won, key=lambda candidate: -len(won[candidate]))
@@ -150,7 +146,7 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     scored = leaderboard[leaderboard["status"] == "ok"]
     leader = scored.iloc[0]
-    gap = _sign(metric) * (leader[f"{metric}_mean"] - scored[f"{metric}_mean"])
+    gap = metric_sign(metric) * (leader[f"{metric}_mean"] - scored[f"{metric}_mean"])
     p_values = np.array(
         [_compute_lead_p_value(leader, row, metric) for _, row in scored.iterrows()]
     )
@@ -175,27 +171,22 @@ def reject_by_holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
     return is_rejected
 
 
-def _sign(metric: str) -> int:
-    """1 if a larger value is better, else -1."""
-    return -1 if metric in LOWER_IS_BETTER else 1
-
-
 def _compute_lead_p_value(leader: pd.Series, row: pd.Series, metric: str) -> float:
     gains = np.asarray(leader[f"{metric}_folds"]) - np.asarray(row[f"{metric}_folds"])
-    return fold_tests.compute_gain_p_value(_sign(metric) * gains)
+    return fold_tests.compute_gain_p_value(metric_sign(metric) * gains)
 
 
 def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
     """The leader's mean, corrected for being the best of several."""
     scores = np.stack([*collect_fold_scores(families, metric).values()])
     optimism = fold_tests.estimate_optimism(scores)
-    return float(families[f"{metric}_mean"].iloc[0] - _sign(metric) * optimism)
+    return float(families[f"{metric}_mean"].iloc[0] - metric_sign(metric) * optimism)
 
 
 def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
     """Each family's score in each fold, larger is better."""
-    folds = families[f"{metric}_folds"].map(np.asarray)
-    return {family: _sign(metric) * scores for family, scores in zip(families["family"], folds)}
+    folds = metric_sign(metric) * families[f"{metric}_folds"].map(np.asarray)
+    return dict(zip(families["family"], folds))
 
 
 def make_verdict_fields(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from modelbook import engine
 from modelbook.config import NONE
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric
+from modelbook.tasks.metric_format import format_gain, format_metric, metric_sign
 from modelbook.training import fold_tests
 from modelbook.training.experiment import Experiment
 
@@ -105,7 +105,7 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
             "gave fewer than two points."
         )
     half, full = values.columns[-2:]
-    fold_gains = (values[full] - values[half]) * (-1 if metric in LOWER_IS_BETTER else 1)
+    fold_gains = (values[full] - values[half]) * metric_sign(metric)
     gain, p_value = fold_gains.mean(), fold_tests.compute_gain_p_value(fold_gains.to_numpy())
     budget_note = "" if full == 1 else f" (the learning_budget of {budget_seconds:g} s ended there)"
     prefix = f"From {half:.0%} to {full:.0%} of the training rows{budget_note} the leader"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+from modelbook.tasks.metric_format import format_metric, metric_label, metric_sign
 from modelbook.training.candidate import BASELINE, Candidate
 from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
@@ -57,7 +57,7 @@ def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFram
     baseline = scored.pop(BASELINE, None)
     if baseline is None:
         return pd.DataFrame(columns=COLUMNS)
-    sign, rows = -1 if metric in LOWER_IS_BETTER else 1, []
+    sign, rows = metric_sign(metric), []
     for candidate in scored.values():
         gains = sign * (np.array(candidate.folds[metric]) - np.array(baseline.folds[metric]))
         p = compute_gain_p_value(gains)

@@ -15,12 +15,7 @@ from modelbook.config import AUTO, NONE, Finalize
 from modelbook.engine import Engine
 from modelbook.formatting import format_count
 from modelbook.registry.candidate_runs import LoggedCandidate
-from modelbook.tasks.metric_format import (
-    LOWER_IS_BETTER,
-    format_mean_sd,
-    format_metric,
-    metric_label,
-)
+from modelbook.tasks.metric_format import format_mean_sd, format_metric, metric_label, metric_sign
 from modelbook.training import choice, ensemble_search, leaderboard, stacking, tuning
 from modelbook.training.choice import Alternative
 from modelbook.training.experiment import Experiment
@@ -202,8 +197,7 @@ def _list_alternatives(
     metric: str,
 ) -> tuple[Alternative, ...]:
     """The settings with a score on all folds, and their ensemble if it has several members."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-
+    sign = metric_sign(metric)
     singles = tuple(
         Alternative(
             entry.family, sign * experiment.evaluate_folds(metric, search.out_of_fold(entry))
@@ -336,7 +330,7 @@ def _choose_best(inputs: SearchInputs) -> SearchResult:
     """
     experiment = inputs.experiment
     score_metric = experiment.resolve_score_metric(inputs.metric)
-    sign = -1 if score_metric in LOWER_IS_BETTER else 1
+    sign = metric_sign(score_metric)
     family_seconds = inputs.params.time_budget / len(inputs.families)
     tuned = _tune_each(inputs, {"time_budget": family_seconds})
     if len(tuned) == 1:
@@ -369,11 +363,10 @@ def _rank_results(
     experiment: Experiment, results: list[SearchResult], metric: str
 ) -> list[tuple[SearchResult, np.ndarray]]:
     """Results with the metric in each fold, the best mean first."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
     scored = [
         (result, experiment.evaluate_folds(metric, result.out_of_fold_scores)) for result in results
     ]
-    return sorted(scored, key=lambda pair: sign * float(np.nanmean(pair[1])))
+    return sorted(scored, key=lambda pair: -metric_sign(metric) * float(np.nanmean(pair[1])))
 
 
 def _describe_gains(gains: np.ndarray, metric: str, is_taken: bool) -> str:
@@ -409,7 +402,7 @@ def _describe_correction(
     if not np.isfinite(optimism):
         return ""
     mean = float(np.nanmean(experiment.evaluate_folds(metric, result.out_of_fold_scores)))
-    corrected = mean + optimism if metric in LOWER_IS_BETTER else mean - optimism
+    corrected = mean - metric_sign(metric) * optimism
     return (
         f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
         f"{format_metric(corrected)} corrected for selection among {len(alternatives)} "

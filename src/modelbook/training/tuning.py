@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from modelbook.engine import Engine
 from modelbook.errors import TrainingError
 from modelbook.evaluation.metrics_ci import compute_gain_over_baseline
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label, metric_sign
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 from modelbook.training.pycaret import to_optuna
@@ -153,7 +153,7 @@ def tune_family(
     beats_baseline = (_beats_baseline(experiment, settings[index]) for index in ranking)
     n_rejected = next((rank for rank, is_better in enumerate(beats_baseline) if is_better), 0)
     ranking = ranking[n_rejected:]
-    best, sign = settings[ranking[0]], -1 if metric in LOWER_IS_BETTER else 1
+    best, sign = settings[ranking[0]], metric_sign(metric)
     summary = "It has no search space, so its parameters are kept."
     if space:
         summary = _summarize_trials(trials, ranking[0], metric, budget_seconds, n_trials)
@@ -322,8 +322,8 @@ def _resolve_state(setting: Setting, n_folds: int, deadline: float) -> str:
 
 def _rank_settings(settings: list[Setting], metric: str) -> list[int]:
     """Positions of the completed settings, best first; of ties the first, i.e. the defaults."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
     completed = [index for index, setting in enumerate(settings) if setting.state == COMPLETED]
+    sign = -metric_sign(metric)
     return sorted(completed, key=lambda index: sign * float(np.mean(settings[index].fold_values)))
 
 
@@ -334,12 +334,9 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
     """
     scores = experiment.join_fold_scores(enumerate(setting.fold_scores))
     scored = experiment.to_scored_rows(scores)
-    return (
-        compute_gain_over_baseline(experiment.task, scored, resamples=BOOTSTRAP_RESAMPLES, seed=0)[
-            1
-        ]
-        > 0
-    )
+    options = {"resamples": BOOTSTRAP_RESAMPLES, "seed": 0}
+    _, low, _ = compute_gain_over_baseline(experiment.task, scored, **options)
+    return low > 0
 
 
 def _describe_rejected(experiment: Experiment, n_rejected: int) -> str:
