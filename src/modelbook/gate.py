@@ -624,26 +624,17 @@ def _to_interval(row: dict[str, Any], value_key: str) -> Interval:
     return Interval(row[value_key], row["low"], row["high"])
 
 
-def _to_normalized_interval(
-    task: Task, row: dict[str, Any], value_key: str, reference: float
-) -> Interval:
-    value, low, high = (
-        task.normalize_metric(row[key], reference) for key in (value_key, "low", "high")
-    )
-    return Interval(value, low, high)
-
-
 def _to_gap_interval(task: Task, row: dict[str, Any]) -> Interval:
     """The gap between groups; for a regression, as a share of the reference's error."""
-    return read_gap(row).multiply(task.normalize_metric(1.0, row["reference_metric"]))
+    return read_gap(row).multiply(task.normalization_factor(row["reference_metric"]))
 
 
 def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval | None:
     rows = {row["metric"]: row for row in evaluation}
     if task.calibration_metric not in rows:
         return None
-    calibration = rows[task.calibration_metric]
-    return _to_normalized_interval(task, calibration, "value", task.measure_spread(rows))
+    calibration = _to_interval(rows[task.calibration_metric], "value")
+    return calibration.multiply(task.normalization_factor(task.measure_spread(rows)))
 
 
 def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def measure_fairness_gaps(
                     "reference": largest,
                     "rate": task.positive_rate(group),
                     "reference_rate": task.positive_rate(groups[largest]),
-                    "scale": 1 / task.normalize_metric(1.0, gaps[0]["reference_metric"]),
+                    "scale": 1 / task.normalization_factor(gaps[0]["reference_metric"]),
                 }
                 for gap in gaps:
                     decision = AT_CAPACITY if gap["metric"] in limited_metrics else ""

@@ -72,7 +72,7 @@ class Task(ABC):
         Additional metrics by slice; metrics compared between groups of a sensitive column, of which
         the first is described in sentences.
     gap_unit : str
-        Unit of hundredths of a gap between groups, as ``normalize_metric`` returns it.
+        Unit of hundredths of a gap between groups, as ``normalization_factor`` makes it.
     row_error_label : str
         Name of the error of one row, see ``row_errors``.
     row_loss_label, row_loss_bound : str, float or None
@@ -338,9 +338,9 @@ class Task(ABC):
         """Improvement of a metric's value over the reference; element-wise."""
         return reference - value if metric in LOWER_IS_BETTER else value - reference
 
-    def normalize_metric(self, value: float, reference: float) -> float:
-        """Make a metric's value unitless, relative to ``reference``; rates are unchanged."""
-        return value
+    def normalization_factor(self, reference: float) -> float:
+        """Factor that makes a metric unitless, relative to ``reference``; 1 for rates."""
+        return 1.0
 
     def measure_spread(self, rows: MetricRows) -> float:
         """Standard deviation of a numeric outcome, from the baseline's metrics; 1 for classes."""

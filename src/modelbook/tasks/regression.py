@@ -195,8 +195,8 @@ class Regression(Task):
             reference == 0, np.sign(reference - value), 1 - safe_divide(value, reference)
         )[()]
 
-    def normalize_metric(self, value: float, reference: float) -> float:
-        return value / reference if reference else float("nan")
+    def normalization_factor(self, reference: float) -> float:
+        return 1 / reference if reference else float("nan")
 
     def measure_spread(self, rows: MetricRows) -> float:
         rmse, bias = (rows[name]["baseline"] for name in ("rmse", self.calibration_metric))
