@@ -427,24 +427,14 @@ class CodeWriter:
         return f"{restore}({self._name(type(item))}, {state})"
 
     def _write_call(self, name: str, arguments: Mapping[str, Any], depth: int) -> str:
-        values = {key: self.write_value(value, depth + 1) for key, value in arguments.items()}
-        line = f"{name}({', '.join(f'{key}={code}' for key, code in values.items())})"
-        if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
-            return line
-        pad = "    " * (depth + 1)
-        body = "".join(f"{pad}{key}={code},\n" for key, code in values.items())
-        return f"{name}(\n{body}{'    ' * depth})"
+        codes = [f"{key}={self.write_value(value, depth + 1)}" for key, value in arguments.items()]
+        return _lay_out(f"{name}(", codes, ")", depth)
 
     def _write_sequence(self, values: Any, depth: int) -> str:
         codes = [self.write_value(value, depth + 1) for value in values]
-        start, end = ("(", ")") if isinstance(values, tuple) else ("[", "]")
-        single = "," if isinstance(values, tuple) and len(codes) == 1 else ""
-        line = f"{start}{', '.join(codes)}{single}{end}"
-        if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
-            return line
-        pad = "    " * (depth + 1)
-        lines = "".join(f"{pad}{code},\n" for code in codes)
-        return f"{start}\n{lines}{'    ' * depth}{end}"
+        if isinstance(values, tuple):
+            return _lay_out("(", codes, ")", depth, single="," if len(codes) == 1 else "")
+        return _lay_out("[", codes, "]", depth)
 
     def _write_mapping(
         self, values: Mapping[Any, Any], depth: int, *, are_codes: bool = False
@@ -491,6 +481,15 @@ class CodeWriter:
     def _add_source(self, source: str) -> None:
         if source not in self.sources:
             self.sources.append(source)
+
+
+def _lay_out(start: str, codes: list[str], end: str, depth: int, single: str = "") -> str:
+    """Write codes on one line if they fit, followed by ``single``; else one a line."""
+    line = f"{start}{', '.join(codes)}{single}{end}"
+    if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
+        return line
+    body = "".join(f"{'    ' * (depth + 1)}{code},\n" for code in codes)
+    return f"{start}\n{body}{'    ' * depth}{end}"
 
 
 _RESTORE = '''def restore(kind, state):
