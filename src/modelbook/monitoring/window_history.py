@@ -184,28 +184,20 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
 
     Drift is how many times its threshold each column's is, as in the report and in Evidently's.
     """
-    metrics: list[tuple[Any, ...]] = [
-        ("rows", evaluation.rows, None, None, None),
-        ("violations", len(evaluation.violations), None, None, None),
-        (
-            "duplicate_share",
-            evaluation.duplicates.share,
-            None,
-            evaluation.duplicates.expected_max,
-            None,
-        ),
-        ("drifted_share", evaluation.drifted_importance_share, None, None, None),
-        ("score_distance", evaluation.measure_output_distance("score").distance, None, None, None),
-        (
-            "outcome_distance",
-            evaluation.measure_output_distance("outcome").distance,
-            None,
-            None,
-            None,
-        ),
-    ]
+    numbers = {
+        "rows": evaluation.rows,
+        "violations": len(evaluation.violations),
+        "duplicate_share": evaluation.duplicates.share,
+        "drifted_share": evaluation.drifted_importance_share,
+        "score_distance": evaluation.measure_output_distance("score").distance,
+        "outcome_distance": evaluation.measure_output_distance("outcome").distance,
+    }
     if evaluation.sampled_from:
-        metrics.append(("sampled_from", evaluation.sampled_from, None, None, None))
+        numbers["sampled_from"] = evaluation.sampled_from
+    highs = {"duplicate_share": evaluation.duplicates.expected_max}
+    metrics: list[tuple[Any, ...]] = [
+        (name, number, None, highs.get(name), None) for name, number in numbers.items()
+    ]
     if estimate := evaluation.estimated_metric:
         metrics.append((f"{EXPECTED_PREFIX}{estimate['metric']}", *_get_interval_values(estimate)))
     metrics += [
