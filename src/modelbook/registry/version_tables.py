@@ -66,31 +66,10 @@ def summarize_decision(
         if decision == "promote"
         else "See the failed criterion; improve the candidate, or keep the champion."
     )
-    return {
-        "sentences": _list_sentences(
-            decision, reasons, candidate.number, promotion_result, gate_mode, consequences, criteria
-        ),
-        "numbers": _list_key_numbers(candidate, promotion_result),
-        "next": next_step,
-    }
-
-
-def _list_sentences(
-    decision: str,
-    reasons: list[str],
-    candidate_number: int,
-    promotion_result: dict[str, Any],
-    gate_mode: str,
-    consequences: list[str],
-    criteria: str,
-) -> list[str]:
-    counts = f": {criteria}" if criteria else ""
-    decision_sentence = f"The gate {decision}s version {candidate_number}{counts}."
+    subject = f"version {candidate.number}{f': {criteria}' if criteria else ''}"
+    decision_sentence = f"The gate {decision}s {subject}."
     if gate_mode == "dry_run":
-        decision_sentence = (
-            f"The gate would {decision} version {candidate_number}{counts}. In this dry run the "
-            "alias stays."
-        )
+        decision_sentence = f"The gate would {decision} {subject}. In this dry run the alias stays."
     champion = promotion_result["champion"]
     target = "no version" if champion is None else f"version {champion}"
     champion_sentence = (
@@ -100,7 +79,12 @@ def _list_sentences(
     )
     if champion is not None:
         champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
-    return [*consequences[:1], decision_sentence, *consequences[1:], *reasons, champion_sentence]
+    sentences = [*consequences[:1], decision_sentence, *consequences[1:], *reasons]
+    return {
+        "sentences": [*sentences, champion_sentence],
+        "numbers": _list_key_numbers(candidate, promotion_result),
+        "next": next_step,
+    }
 
 
 def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any]) -> list[KeyNumber]:
