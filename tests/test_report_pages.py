@@ -685,7 +685,7 @@ def test_slices_are_marked_as_weaker_by_widened_intervals() -> None:
         {"slice": "who", "value": range(15), "n": 100, "roc_auc": [0.7, *[0.8] * 14],
          "low": [0.65, *[0.75] * 14], "high": [0.74, *[0.84] * 14]}
     )  # fmt: skip
-    figures = [finalize.metric_by_slice(rows, 0.75) for rows in (slices.head(1), slices)]
+    figures = [finalize.plot_metric_by_slice(rows, 0.75) for rows in (slices.head(1), slices)]
     assert [style.POSITIVE in figure.to_svg_file() for figure in figures] == [True, False]
     assert missing_facts(figures[1].caption, 15) == []
 

@@ -152,7 +152,7 @@ def test_binary_categories_have_positive_class_last() -> None:
     rows = pd.DataFrame({"size": np.arange(60.0), "happened": ["gone"] * 40 + ["here"] * 20})
     figure_categories = (
         targets.get_figure_module("binary")
-        .feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
+        .plot_feature_distributions(task.encode_for_figures(rows), ["size"], "happened")
         .data
     )
     medians = figure_categories.loc[0, ["median, gone", "median, here"]].astype(float)
@@ -497,7 +497,9 @@ def test_category_codes_are_sorted_and_limited_in_figures() -> None:
     rows = pd.DataFrame({"code": codes, "amount": np.arange(130.0), "kind": ["low", "high"] * 65})
     for task, target in ((AMOUNT, "amount"), (CLASSES, "kind")):
         figure = (
-            targets.get_figure_module(task.name).feature_distributions(rows, ["code"], target).data
+            targets.get_figure_module(task.name)
+            .plot_feature_distributions(rows, ["code"], target)
+            .data
         )
         assert figure["value"].tolist()[:3] == ["1", "2", "11"]
         assert len(figure) == 8
