@@ -101,7 +101,7 @@ def find_suspected_pairs(
 
 
 def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Means by period of numeric features and missing rates, and their standardised difference.
+    """Means by period of numeric features and missing rates, the columns that shift most first.
 
     Returns
     -------
@@ -119,7 +119,9 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     wide = pd.concat([numbers, is_missing], axis=1)
     spread = wide.std().replace(0, np.nan)
     means = wide.groupby(frame[contract.time]).mean()
-    tables = {"mean": means, "value": (means - means.iloc[0]) / spread}
+    shifts = (means - means.iloc[0]) / spread
+    order = shifts.abs().max().sort_values(ascending=False, kind="stable").index
+    tables = {"mean": means[order], "value": shifts[order]}
     long = [
         table.rename_axis("period").rename_axis(columns="column").unstack().rename(name)
         for name, table in tables.items()

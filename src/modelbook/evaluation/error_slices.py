@@ -21,7 +21,7 @@ from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 MAX_DEPTH = 3  # conditions of a slice
 MAX_SLICES = 5  # slices evaluated
 MAX_CATEGORIES = 20  # a column with more categories is not split on
-COLUMNS = ["slice", "rows", "error in slice", "in other rows", "gap", "low", "high"]
+COLUMNS = ["slice", "rows", "error in slice", "error outside", "gap", "low", "high"]
 
 
 def find_worst_rows(
@@ -73,8 +73,8 @@ def find_error_slices(
     Returns
     -------
     DataFrame
-        Columns ``slice`` (its conditions), ``rows`` (tested), ``error in slice, in other
-        rows, gap, low, high``; largest gap first.
+        Columns ``slice`` (its conditions), ``rows`` (tested), ``error in slice, error outside, gap,
+        low, high``; largest gap first.
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
     errors, min_leaf_rows = task.compute_row_errors(scored), compute_min_leaf_rows(min_rows)
@@ -136,7 +136,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
     return (
         f"{capitalize_first(task.row_error_label)} is highest where {worst_slice['slice']}: "
         f"{format_metric(worst_slice['error in slice'])} against "
-        f"{format_metric(worst_slice['in other rows'])} elsewhere, "
+        f"{format_metric(worst_slice['error outside'])} elsewhere, "
         f"on {format_count(worst_slice['rows'], 'row')} that were not used to fit the tree."
     )
 
@@ -163,7 +163,7 @@ def _measure_error_gap(
     return {
         "rows": int(slice_mask.sum()),
         "error in slice": inside_error(unit_weights),
-        "in other rows": outside_error(unit_weights),
+        "error outside": outside_error(unit_weights),
         "gap": gap.value,
         "low": gap.low,
         "high": gap.high,

@@ -221,7 +221,7 @@ def make_verdict_fields(
             + _describe_rejected(scored, families, baseline_metric),
             _describe_close_families(differences),
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
-            f"{format_duration(seconds)}; failed or skipped: {n_unscored}.",
+            f"{format_duration(seconds)} (elapsed); failed or skipped: {n_unscored}.",
         ],
         "numbers": _make_key_numbers(
             leader, metric, baseline_mean, total_seconds, (n_families, n_unscored)
@@ -238,7 +238,7 @@ def _make_key_numbers(
 ) -> list[KeyNumber]:
     """Key numbers of the leader and the comparison: ``counts`` with and without a score."""
     mean, sd, seconds = leader[f"{metric}_mean"], leader[f"{metric}_sd"], leader["fit_seconds"]
-    baseline, all_models = {"baseline": baseline_mean}, {"all models": total_seconds}
+    baseline, all_models = {"baseline": baseline_mean}, {"sum of all models": total_seconds}
     n_families, n_unscored = counts
     unscored = f"{n_unscored} failed or skipped"
     return [

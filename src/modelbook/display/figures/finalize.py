@@ -278,12 +278,14 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     ax.set(xlabel="predicted", ylabel="actual")
     n_rows, class_sizes = max(counts.sum(), 1), counts.sum(axis=1)
     caption = "Darker is a larger share of the actual class."
+    is_binary = counts.shape == (2, 2)
     alt = (
-        f"Accuracy is {format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
+        f"{'At the threshold, whatever the capacity, accuracy' if is_binary else 'Accuracy'} is "
+        f"{format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
         f"(always “{matrix.index[class_sizes.argmax()]}”: "
         f"{format_share(class_sizes.max() / n_rows, 1)})"
     )
-    if counts.shape == (2, 2):
+    if is_binary:
         alt += (
             f"; {counts[1, 1]:,.0f} of {class_sizes[1]:,.0f} “{matrix.index[1]}” rows were "
             f"identified, with {counts[0, 1]:,.0f} false positives"
