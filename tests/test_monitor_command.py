@@ -211,7 +211,7 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
     assert re.findall(r"\d[\d.]*%?", figure.alt) == ["3", "0.750", "0.600", "0%", "0%"]
     assert "ROC AUC" in figure.alt
     assert "<svg" in figure._repr_html_()
-    names = {"ROC AUC", "expected ROC AUC", figures.DRIFTED_SHARE_LABEL}
+    names = {"ROC AUC", "estimated ROC AUC", figures.DRIFTED_SHARE_LABEL}
     assert set(figure.data["metric"]) == names
 
 

@@ -572,7 +572,9 @@ def test_batch_of_known_entities_is_not_called_better() -> None:
     row = {"batch": 5, "metric": "ROC AUC", "value": 0.9, "low": 0.88, "high": 0.92}
     rows = [row | {"reference": 0.8}, row | {"metric": "PR AUC", "reference": 0.95}]
     new_entities, known_entities = (
-        monitor.plot_metrics_by_batch(pd.DataFrame(rows).assign(mostly_known=is_known)).summary
+        monitor.plot_metrics_by_batch(
+            pd.DataFrame(rows).assign(mostly_known_entities=is_known)
+        ).summary
         for is_known in (False, True)
     )
     assert "better than" in new_entities

@@ -398,7 +398,7 @@ class Monitor(Parameters):
         gt=0,
         le=0.5,
         description="drop in ROC AUC (regression: relative rise of RMSE) from the reference "
-        "that triggers the verdict retrain, above 0 to 0.5",
+        "for the verdict retrain, if it is significant, above 0 to 0.5",
     )
     max_calibration_error: float = Field(
         0.05,
@@ -414,8 +414,8 @@ class Monitor(Parameters):
         2,
         ge=1,
         le=100,
-        description="number of failing windows among these that triggers the verdict retrain, "
-        "1 to 100",
+        description="number of these windows that must show such a drop for the verdict retrain, "
+        "or another finding for watch, 1 to 100",
     )
     interactive_rows: int = Field(
         10_000,

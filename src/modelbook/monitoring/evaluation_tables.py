@@ -48,17 +48,20 @@ def make_drifted_columns_table(drift_rows: pd.DataFrame, contract: Contract) -> 
 def make_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Concatenate the metrics of all batches, with the matched holdout's values as ``reference``.
 
-    ``mostly_known`` states whether most rows of the batch are of entities in training.
+    ``mostly_known_entities`` states whether most rows of the batch are of entities in train or
+    holdout.
     """
     tables = [
         evaluation.metrics.assign(
             batch=evaluation.batch,
-            mostly_known=bool(evaluation.change and evaluation.change.has_mostly_known_entities),
+            mostly_known_entities=bool(
+                evaluation.change and evaluation.change.has_mostly_known_entities
+            ),
         )
         for evaluation in evaluations
         if len(evaluation.metrics)
     ]
-    columns = ["batch", "metric", "value", "low", "high", "reference", "mostly_known"]
+    columns = ["batch", "metric", "value", "low", "high", "reference", "mostly_known_entities"]
     return (
         pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     )

@@ -93,8 +93,8 @@ REMEDIES = {
     ),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER,
-        "Check the source of the drifted columns if the change was not expected; below the alert "
-        "threshold, so the verdict stays.",
+        "Check the source of the drifted columns if the change was not expected; their importance "
+        "is below the alert threshold, so they do not change the verdict.",
     ),
     "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer period: --since."),
     "empty or constant columns": Remedy(
@@ -181,7 +181,7 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
         texts.append(format_count(n_more, "more column has drifted", "more columns have drifted"))
     first_step = _describe_unexplained_part(drifted[0], evaluation, params)
     is_explained = len(drifted) == 1 and not first_step
-    action = "No action needed." if is_explained else f"{first_step or REVIEW}; the verdict stays."
+    action = "No action needed." if is_explained else f"{first_step or REVIEW}."
     sentence = (
         f"Batch {evaluation.batch}: {'; '.join(texts)}. The drifted columns carry "
         f"{format_share(share)} of the total feature importance, below the alert threshold of "

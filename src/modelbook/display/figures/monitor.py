@@ -106,7 +106,7 @@ def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
 @plotting.drawing(
     "Performance",
     ["batch", "metric", "value"],
-    optional=["low", "high", "reference", "mostly_known"],
+    optional=["low", "high", "reference", "mostly_known_entities"],
 )
 def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
     """Each metric in each batch, against its value on the matched holdout.
@@ -114,8 +114,8 @@ def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``batch, metric, value, low, high, reference``; ``mostly_known``, whether most rows
-        of the batch are of entities that the model was fitted on.
+        Columns ``batch, metric, value, low, high, reference``; ``mostly_known_entities``, whether
+        most rows of the batch are of entities that the model was fitted on.
     """
     groups = list(data.groupby("metric", sort=False))
     sizes = [len(metric_rows) for _, metric_rows in groups]
@@ -234,7 +234,7 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     )
     text = _write_performance_alt_text(last_batch.head(1))
     worse_text = ", ".join(worse) or "none"
-    if last_batch["mostly_known"].eq(True).any():
+    if last_batch["mostly_known_entities"].eq(True).any():
         return (
             f"{text} Most rows of the batch are of entities that the model was fitted on: better "
             "values are not comparable with the holdout, whose entities were unseen. "
@@ -297,13 +297,13 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
 def _label_history(history: pd.DataFrame) -> pd.DataFrame:
     """Return the history with display names of its metrics."""
     labels = {"drifted_share": DRIFTED_SHARE_LABEL}
-    labels |= {f"expected_{name}": f"expected {metric_label(name)}" for name in HEADLINE_METRICS}
+    labels |= {f"expected_{name}": f"estimated {metric_label(name)}" for name in HEADLINE_METRICS}
     return history.assign(metric=[labels.get(n, metric_label(n)) for n in history["metric"]])
 
 
 def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     observed = metric_rows[metric_rows["metric"] == name]
-    expected = metric_rows[metric_rows["metric"] != name]
+    estimated = metric_rows[metric_rows["metric"] != name]
     ax.plot(observed["place"], observed["value"], color=style.CURRENT, marker="o", linewidth=1.4)
     ax.vlines(
         observed["place"],
@@ -313,11 +313,11 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
         alpha=0.45,
         linewidth=2.2,
     )
-    ax.scatter(expected["place"], expected["value"], marker="x", color=style.MUTED, zorder=3)
+    ax.scatter(estimated["place"], estimated["value"], marker="x", color=style.MUTED, zorder=3)
     texts = {
         place: f"batch {rows['batch'].iloc[0]}: "
         + ", ".join(
-            f"{'observed' if metric == name else 'expected'} {format_metric(value)}"
+            f"{'observed' if metric == name else 'estimated'} {format_metric(value)}"
             for metric, value in zip(rows["metric"], rows["value"], strict=True)
         )
         for place, rows in metric_rows.groupby("place")
