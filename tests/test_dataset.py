@@ -15,7 +15,7 @@ from text_facts import missing_facts, numbers, raises_stating
 from modelbook import tasks
 from modelbook.contract import Contract
 from modelbook.dataset import (
-    compute_quick_fingerprint,
+    compute_source_digest,
     correlation,
     data_card,
     fingerprint,
@@ -118,14 +118,14 @@ def test_unreadable_table_raises_with_its_name(
 def test_quick_fingerprint_changes_with_file_content(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a\n1\n")
-    before = compute_quick_fingerprint("t.csv", tmp_path)
+    before = compute_source_digest("t.csv", tmp_path)
     path.touch()
-    assert compute_quick_fingerprint("t.csv", tmp_path) == before
+    assert compute_source_digest("t.csv", tmp_path) == before
     path.write_text("a\n2\n")
-    assert compute_quick_fingerprint("t.csv", tmp_path) != before
-    assert compute_quick_fingerprint("rand-hie", tmp_path).startswith("statsmodels 0.")
+    assert compute_source_digest("t.csv", tmp_path) != before
+    assert compute_source_digest("rand-hie", tmp_path).startswith("statsmodels 0.")
     with pytest.raises(DataError, match=r"none\.csv"):
-        compute_quick_fingerprint("none.csv", tmp_path)
+        compute_source_digest("none.csv", tmp_path)
 
 
 def test_fingerprint_depends_on_values_types_and_names_but_not_index(frame: pd.DataFrame) -> None:

@@ -361,7 +361,10 @@ def test_batch_like_reference_is_healthy(
     summary = rules.summarize_verdict([], [evaluation], 1)
     assert "known" not in summary["sentences"][0]
     tables = map(evaluation_tables.make_performance_table, ([evaluation], [with_known_entities]))
-    assert [table["mostly_known_entities"].unique().tolist() for table in tables] == [[False], [True]]
+    assert [table["mostly_known_entities"].unique().tolist() for table in tables] == [
+        [False],
+        [True],
+    ]
 
 
 @pytest.mark.long

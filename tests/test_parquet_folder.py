@@ -18,7 +18,7 @@ from test_monitoring import IMPORTANCE, PARAMS, FakeModelVersion
 from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
-from modelbook.dataset import compute_quick_fingerprint, parquet_folder, read_table
+from modelbook.dataset import compute_source_digest, parquet_folder, read_table
 from modelbook.draft import DraftOptions, planning
 from modelbook.errors import DataError
 from modelbook.monitoring import batch_sources, evaluation_tables, rules, window_history
@@ -154,9 +154,9 @@ def test_hive_partitioned_folder_is_read_as_one_table(partitioned):
     check_readings("rows", partitioned, result.contract)
     sampled, _ = parquet_folder.sample_rows(partitioned / "rows", 1000, seed=0)
     pd.testing.assert_series_equal(sampled["year"], table["year"])
-    before = compute_quick_fingerprint("rows", partitioned)
+    before = compute_source_digest("rows", partitioned)
     next((partitioned / "rows/year=2021").glob("*.parquet")).unlink()
-    assert compute_quick_fingerprint("rows", partitioned) != before
+    assert compute_source_digest("rows", partitioned) != before
 
 
 def test_partition_is_scored_with_value_of_its_folder(partitioned):

@@ -23,7 +23,7 @@ from text_facts import missing_facts
 from modelbook.contract import Contract
 from modelbook.contract.file_layout import FileLayout
 from modelbook.dataset import (
-    compute_quick_fingerprint,
+    compute_source_digest,
     file_formats,
     read_table,
     read_without_contract,
@@ -274,11 +274,11 @@ def test_file_is_read_over_http(
     server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pd.testing.assert_frame_equal(read_table(f"{server_url}/t.csv.gz?x=1", tmp_path), TABLE)
-    before = compute_quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path)
-    assert compute_quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path) == before
+    before = compute_source_digest(f"{server_url}/t.csv.gz", tmp_path)
+    assert compute_source_digest(f"{server_url}/t.csv.gz", tmp_path) == before
     os.utime(tmp_path / "site/t.csv.gz", (1, 1))
     TABLE.head(2).to_csv(tmp_path / "site/t.csv.gz", index=False)
-    assert compute_quick_fingerprint(f"{server_url}/t.csv.gz", tmp_path) != before
+    assert compute_source_digest(f"{server_url}/t.csv.gz", tmp_path) != before
     monkeypatch.setenv("TABLE_HOST", server_url)
     assert len(read_table("${TABLE_HOST}/t.csv.gz", tmp_path)) == 2
     with pytest.raises(DataError, match=r"none\.csv.*404"):
@@ -315,9 +315,9 @@ def test_table_is_read_from_object_store(tmp_path: Path, monkeypatch: pytest.Mon
     with object_store(monkeypatch, "tables") as store:
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=TABLE.to_csv(index=False).encode())
         pd.testing.assert_frame_equal(read_table("s3://tables/deep/t.csv", tmp_path), TABLE)
-        before = compute_quick_fingerprint("s3://tables/deep/t.csv", tmp_path)
+        before = compute_source_digest("s3://tables/deep/t.csv", tmp_path)
         store.put_object(Bucket="tables", Key="deep/t.csv", Body=b"a,b\n1,2\n")
-        assert compute_quick_fingerprint("s3://tables/deep/t.csv", tmp_path) != before
+        assert compute_source_digest("s3://tables/deep/t.csv", tmp_path) != before
         with pytest.raises(DataError, match="FileNotFoundError"):
             read_table("s3://tables/none.csv", tmp_path)
 
@@ -333,15 +333,15 @@ def shop(tmp_path: Path) -> str:
 
 
 def test_sqlite_is_read_without_modification(shop: str, tmp_path: Path) -> None:
-    before = compute_quick_fingerprint(f"{shop}#people", tmp_path)
+    before = compute_source_digest(f"{shop}#people", tmp_path)
     pd.testing.assert_frame_equal(read_table(f"{shop}#people", tmp_path), TABLE)
     assert read_table(
         f"{shop}#SELECT n, x FROM people WHERE n % 2 = 0 AND name IS NOT '12:30 :x';", tmp_path
     )["n"].tolist() == [2, 4]
     assert (
-        compute_quick_fingerprint(f"{shop}#people", tmp_path)
+        compute_source_digest(f"{shop}#people", tmp_path)
         == before
-        != compute_quick_fingerprint(f"{shop}#other", tmp_path)
+        != compute_source_digest(f"{shop}#other", tmp_path)
     )
     for query, fact in (
         ("", "shop.db"),

@@ -96,7 +96,7 @@ def _read_parameters_source(stage: str) -> str:
 
 def _fingerprint_table(params: dict[str, Any], root: Path) -> str:
     try:
-        return dataset.compute_quick_fingerprint(params["table"], root)
+        return dataset.compute_source_digest(params["table"], root)
     except ModelbookError:
         return "absent"
 

@@ -168,7 +168,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
         if "finalize" in params:
             business_value.check_amount(contract, params["finalize"].amount)
             tasks.get_task(contract).read_costs(params["finalize"])
-        dataset.compute_quick_fingerprint(params["ingest"].table, root)
+        dataset.compute_source_digest(params["ingest"].table, root)
         dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)
     store.check_store(root)
     return params

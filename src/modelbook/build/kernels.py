@@ -1,8 +1,8 @@
 """Jupyter kernels of a build: start, readiness, shutdown and exit reason.
 
-Imports take most of a short stage's time. So kernels are forked from a server that has imported
-the libraries where the system allows it, and while one stage runs, the next stage's kernel already
-executes the import cells of its notebook.
+Imports take most of a short stage's time. So, where the system allows it, kernels are forked from a
+fork server that has the libraries imported, and while one stage runs, the next stage's kernel
+already executes the import cells of its notebook.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ from modelbook.source_imports import has_only_imports
 from modelbook.stage import build_token, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
-START_TIMEOUT = (
-    180  # seconds until a kernel responds; imports without file cache take up to a minute
-)
+START_TIMEOUT = 180  # seconds until a kernel responds; imports take up to a minute from disk
 OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory kills on Linux
 
 
@@ -106,9 +104,11 @@ class StageKernel:
         run_sync(self.manager.shutdown_kernel)(now=True)
 
     def describe_exit(self) -> str:
-        """Describe why the kernel died."""
+        """Describe why the kernel died; empty while it runs."""
         code = self._process.poll()
-        if code is None or code >= 0:
+        if code is None:
+            return ""
+        if code >= 0:
             return f"it ended by itself with code {code}"
         name = signal.Signals(-code).name
         if _count_oom_kills() > self._oom_kills_at_start:
@@ -159,7 +159,7 @@ class KernelPool:
         Raises
         ------
         BuildError
-            If it failed to start twice.
+            If two attempts to start it fail.
         """
         kernel = self._start_with_retry(stage)
         try:
@@ -184,36 +184,33 @@ class KernelPool:
         return StageKernel(self._root, notebook, self._logs[stage], self._token, self._forker)
 
     def _start_with_retry(self, stage: str) -> StageKernel:
-        kernel_or_error = self._try_start(stage)
-        if isinstance(kernel_or_error, StageKernel):
-            return kernel_or_error
-        if self._is_stopped:
-            raise BuildError(f"stage {stage!r} was stopped before it began")
-        append_progress(
-            self._logs[stage], f"the kernel did not start ({kernel_or_error}); trying once more"
-        )
-        kernel_or_error = self._try_start(stage)
-        if isinstance(kernel_or_error, StageKernel):
-            return kernel_or_error
-        raise BuildError(
-            f"the kernel of stage {stage!r} did not start, twice: {kernel_or_error}",
-            expected=f"a kernel 'python3' that responds within {START_TIMEOUT} s",
-            next="modelbook doctor",
-        )
-
-    def _try_start(self, stage: str) -> StageKernel | Exception:
         try:
-            kernel = self._prestarted.pop(stage, None) or self._start(stage)
+            return self._start_and_wait(stage)
         except Exception as error:  # such as a missing kernelspec
-            return error
+            if self._is_stopped:
+                raise BuildError(f"stage {stage!r} was stopped before it began") from error
+            append_progress(
+                self._logs[stage], f"the kernel did not start ({error}); trying once more"
+            )
+        try:
+            return self._start_and_wait(stage)
+        except Exception as error:
+            raise BuildError(
+                f"the kernel of stage {stage!r} did not start in two attempts: {error}",
+                expected=f"a kernel 'python3' that responds within {START_TIMEOUT} s",
+                next="modelbook doctor",
+            ) from error
+
+    def _start_and_wait(self, stage: str) -> StageKernel:
+        kernel = self._prestarted.pop(stage, None) or self._start(stage)
         self._running[stage] = kernel
         if self._is_stopped:  # while it was being started
             kernel.kill()
         try:
             kernel.wait_until_ready()
-        except RuntimeError as error:
+        except RuntimeError:
             self._running.pop(stage).shut_down()
-            return error
+            raise
         return kernel
 
 

@@ -52,7 +52,7 @@ def collect_labelled_data(
     table_rows = contract.conform(contract.select_training_rows(raw))
     batch_rows_path = _get_batch_rows_path(root, book)
     batch_rows = (
-        labelled_batch.select_absent_rows(
+        labelled_batch.drop_rows_in_table(
             table_rows, contract.conform(files.read(batch_rows_path)), contract
         )
         if batch_rows_path.is_file()

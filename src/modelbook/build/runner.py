@@ -39,7 +39,7 @@ class StageRunner:
     ----------
     jobs : int
         Maximum number of stages that run in parallel.
-    timeout : Mapping
+    time_limits : Mapping
         Time limit in seconds, by stage; stages that are not listed have none.
     """
 
@@ -50,10 +50,10 @@ class StageRunner:
         params: Mapping[str, config.Parameters],
         logs: Mapping[str, Path],
         jobs: int,
-        timeout: Mapping[str, float],
+        time_limits: Mapping[str, float],
     ) -> None:
         self._root, self._tasks, self._params, self._logs = root, tasks, params, logs
-        self._jobs, self._timeout = jobs, timeout
+        self._jobs, self._time_limits = jobs, time_limits
         self._digests = {
             name: dependencies.compute_digest(name, root, params[name].model_dump())
             for name in tasks
@@ -141,13 +141,15 @@ class StageRunner:
 
     def _kill_overdue(self) -> None:
         for name in self._running.values():
-            if time.monotonic() - self._started_at[name] > self._timeout.get(name, float("inf")):
+            if time.monotonic() - self._started_at[name] > self._time_limits.get(
+                name, float("inf")
+            ):
                 self._overdue.add(name)
                 self._kernels.kill(name)
 
     def _make_timeout_message(self, name: str) -> str:
         return (
-            f"stage {name!r} took longer than {self._timeout[name]:g} s and was stopped\n"
+            f"stage {name!r} took longer than {self._time_limits[name]:g} s and was stopped\n"
             f"  next: reduce its work, or raise its time limit: executor, timeout, {name} in "
             "pipeline.yaml"
         )

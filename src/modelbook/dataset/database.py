@@ -60,8 +60,11 @@ class DatabaseSource:
                 next="append one after # (modelbook new: --query)",
             )
 
-    def compute_quick_fingerprint(self) -> str:
-        """Digest of a SQLite file; other databases do not report changes, so URL and query."""
+    def compute_source_digest(self) -> str:
+        """SHA-256 of a SQLite file, followed by the query.
+
+        Of other databases it is that of URL and query: changes of their data are not noticed.
+        """
         if not self._sqlite_file:
             return hashlib.sha256(f"{self._redacted_url} {self._query}".encode()).hexdigest()
         with self._sqlite_file.open("rb") as file:
@@ -116,7 +119,7 @@ class DatabaseSource:
         if self._url.get_backend_name() != "sqlite":
             return None
         path = root / (self._url.database or "")
-        if not path.is_file():  # SQLite would create an empty one
+        if not path.is_file():  # a clearer error than SQLite's
             raise DataError(
                 f"there is no file {path}",
                 expected=EXPECTED_FORMAT,

@@ -1,4 +1,4 @@
-"""Assign whole groups to folds: stratified by class, for any order of rows and processor."""
+"""Assign whole groups to folds: stratified by class, independent of row order and CPU."""
 
 from __future__ import annotations
 
@@ -49,18 +49,20 @@ def assign_folds(groups: pd.Series, classes: np.ndarray | None, n_splits: int) -
 
     loads = [[0] * len(totals) for _ in range(n_splits)]
     folds = np.empty(len(unique_groups), dtype=np.int64)
-    for profile, members in _profiles(
+    for class_counts, positions in _group_by_class_counts(
         counts, hash_entities(pd.Series(unique_groups), SALT).to_numpy(), totals
     ):
-        scaled = [count * weight for count, weight in zip(profile, weights)]
-        loads_after = [
+        scaled = [count * weight for count, weight in zip(class_counts, weights)]
+        increases = [
             sum(rows * scaled_count for rows, scaled_count in zip(load, scaled)) for load in loads
         ]
-        folds_by_load = sorted(range(n_splits), key=loads_after.__getitem__)
-        folds[members] = np.resize(folds_by_load, len(members))
-        for rank, fold in enumerate(folds_by_load):
-            n_assigned = len(range(rank, len(members), n_splits))
-            loads[fold] = [load + n_assigned * count for load, count in zip(loads[fold], profile)]
+        folds_by_increase = sorted(range(n_splits), key=increases.__getitem__)
+        folds[positions] = np.resize(folds_by_increase, len(positions))
+        for rank, fold in enumerate(folds_by_increase):
+            n_assigned = len(range(rank, len(positions), n_splits))
+            loads[fold] = [
+                load + n_assigned * count for load, count in zip(loads[fold], class_counts)
+            ]
     return folds[codes]
 
 
@@ -70,31 +72,45 @@ def digest_folds(groups: pd.Series, folds: np.ndarray) -> str:
     return hashlib.sha256(repr(pairs).encode()).hexdigest()
 
 
-def _profiles(
+def _group_by_class_counts(
     counts: np.ndarray, hashes: np.ndarray, totals: list[int]
 ) -> list[tuple[list[int], np.ndarray]]:
     """Return the distinct rows of ``counts``, each with its groups' positions in hash order.
 
-    The largest share of any class comes first, so that small groups balance the folds.
+    Groups with the largest share of a class come first, so that small ones balance the folds.
     """
     order = np.lexsort((hashes, *counts.T))
     starts = np.flatnonzero((np.diff(counts[order], axis=0) != 0).any(axis=1)) + 1
-    profiles = [(counts[part[0]].tolist(), part) for part in np.split(order, starts)]
+    parts = [(counts[part[0]].tolist(), part) for part in np.split(order, starts)]
 
     def largest_share(item: tuple[list[int], np.ndarray]) -> tuple[float, list[int]]:
-        profile, _ = item
-        shares = (count / total for count, total in zip(profile, totals) if total)
-        return max(shares), profile
+        class_counts, _ = item
+        shares = (count / total for count, total in zip(class_counts, totals) if total)
+        return max(shares), class_counts
 
-    return sorted(profiles, key=largest_share, reverse=True)
+    return sorted(parts, key=largest_share, reverse=True)
 
 
 def predict_out_of_fold(
     model: Any, matrix: np.ndarray, target: np.ndarray, folds: np.ndarray, n_classes: int
 ) -> np.ndarray:
-    """Predict each fold by a copy of a model of scikit-learn that is fitted on the others.
+    """Out-of-fold predictions, like scikit-learn's ``cross_val_predict``.
 
-    In the form of ``ScoredRows.score``. A class that a fit lacks has the probability 0.
+    Parameters
+    ----------
+    model : estimator
+        Of scikit-learn; a clone is fitted for each fold, on the other folds.
+    matrix : ndarray
+        Features, shape (rows, columns).
+    target : ndarray
+        Outcomes; classes are coded from 0 to ``n_classes - 1``.
+    n_classes : int
+        Number of classes; 0 for a regression.
+
+    Returns
+    -------
+    ndarray
+        In the form of ``ScoredRows.score``. A class that a fold's fit lacks has the probability 0.
     """
     from sklearn.base import clone
 

@@ -63,9 +63,9 @@ def select_new_rows(
     if is_conflict.any():
         first_conflict = batch[is_conflict].iloc[0]
         key_text = ", ".join(f"{column} = {first_conflict[column]}" for column in contract.key)
-        rows_are = format_count(int(is_conflict.sum()), "row that is", "rows that are")
+        count_text = format_count(int(is_conflict.sum()), "row that is", "rows that are")
         raise DataError(
-            f"{batch_name} has {rows_are} already in the table with different values; "
+            f"{batch_name} has {count_text} already in the table with different values; "
             f"the first: {key_text}",
             expected="new rows, or identical ones",
             next="find out which values are right; then correct the table, or remove the rows "
@@ -74,13 +74,13 @@ def select_new_rows(
     return batch[~is_in_table]
 
 
-def select_absent_rows(table: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Select previously added rows whose key the table lacks; the table takes precedence."""
+def drop_rows_in_table(table: pd.DataFrame, rows: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Drop previously added rows whose key is in the table, which takes precedence."""
     return rows[~_hash_rows(rows, contract.key).isin(_hash_rows(table, contract.key))]
 
 
 def _hash_rows(rows: pd.DataFrame, key: list[str]) -> pd.Series:
-    """Hash each row's key, or all columns without a key."""
+    """Hash each row's key, or all columns if the contract has no key."""
     import pandas as pd
 
     return pd.util.hash_pandas_object(rows[key] if key else rows, index=False)

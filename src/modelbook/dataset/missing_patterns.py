@@ -11,7 +11,9 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.formatting import format_value
 
-MIN_PERIOD_SHARE = 0.9  # of a pattern's rows in one period, and of that period's rows, to name it
+# Share of a pattern's rows that lie in one period, and of that period's rows that have the pattern,
+# from which the pattern is reported with the period.
+MIN_PERIOD_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,12 @@ class MissingPattern:
     Attributes
     ----------
     share : float
-        Share of all rows in which they are missing.
+        Share of all rows in which the columns are missing.
     newest_share : float
-        The same in the newest period; that of all rows if there are no periods.
+        Share of the newest period's rows; of all rows if there are no periods.
     period : str
-        The period that holds 90% of these rows or more, and in which 90% of the rows or more are
-        such ones; empty if there is none.
+        The period with at least 90% of the pattern's rows, if at least 90% of its rows have the
+        pattern; otherwise empty.
     """
 
     columns: list[str]
@@ -38,41 +40,42 @@ class MissingPattern:
 def find_missing_patterns(rows: pd.DataFrame, contract: Contract) -> list[MissingPattern]:
     """Find the groups of features that are missing in the same rows, by period.
 
-    Explore shows them as the shifts that later batches are expected to have.
+    Explore shows them as patterns whose share may fall in later batches without counting as drift.
     """
     features = contract.select_features(rows)
-    first_columns = map_to_first_missing_column(features, features.iloc[:0])
+    first_by_column = group_by_missing_rows(features, features.iloc[:0])
     groups: dict[str, list[str]] = {}
-    for name, first in first_columns.items():
+    for name, first in first_by_column.items():
         if first:
             groups.setdefault(first, []).append(name)
-    periods = _periods(rows, contract)
+    periods = _select_periods(rows, contract)
     return [
         _describe_pattern(columns, features[columns[0]].isna(), periods)
         for columns in groups.values()
     ]
 
 
-def _periods(rows: pd.DataFrame, contract: Contract) -> pd.Series | None:
+def _select_periods(rows: pd.DataFrame, contract: Contract) -> pd.Series | None:
     name = contract.time
     return None if not name or name not in rows.columns else rows[name].reset_index(drop=True)
 
 
 def _describe_pattern(
-    columns: list[str], is_missing: pd.Series, periods: pd.Series | None
+    columns: list[str], missing_rows: pd.Series, periods: pd.Series | None
 ) -> MissingPattern:
-    share, missing = float(is_missing.mean()), is_missing.to_numpy()
+    is_missing = missing_rows.to_numpy()
+    share = float(is_missing.mean())
     if periods is None:
         return MissingPattern(columns, share, share)
-    newest = float(missing[(periods == periods.max()).to_numpy()].mean())
-    counts = periods[missing].value_counts()
+    newest = float(is_missing[(periods == periods.max()).to_numpy()].mean())
+    counts = periods[is_missing].value_counts()
     period = counts.index[0]
-    is_named = (
+    has_main_period = (
         counts.iloc[0] >= MIN_PERIOD_SHARE * counts.sum()
-        and missing[(periods == period).to_numpy()].mean() >= MIN_PERIOD_SHARE
+        and is_missing[(periods == period).to_numpy()].mean() >= MIN_PERIOD_SHARE
         and periods.nunique() > 1
     )
-    return MissingPattern(columns, share, newest, format_value(period) if is_named else "")
+    return MissingPattern(columns, share, newest, format_value(period) if has_main_period else "")
 
 
 def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) -> pd.DataFrame:
@@ -97,15 +100,15 @@ def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) ->
     )
 
 
-def map_to_first_missing_column(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
-    """Map each column to the first one with the same missing rows; to "" if it has none.
+def group_by_missing_rows(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
+    """Map each column to the first with the same missing rows; to "" without missing values.
 
     Columns that are missing in the same rows, such as lagged ones, probably share a cause.
     """
-    first_columns: dict[bytes, str] = {}
+    first_by_mask: dict[bytes, str] = {}
     first_by_column: dict[str, str] = {}
     for name in map(str, reference.columns):
         is_missing = np.concatenate([table[name].isna().to_numpy() for table in (reference, batch)])
-        key = np.packbits(is_missing).tobytes()
-        first_by_column[name] = first_columns.setdefault(key, name) if is_missing.any() else ""
+        mask = np.packbits(is_missing).tobytes()
+        first_by_column[name] = first_by_mask.setdefault(mask, name) if is_missing.any() else ""
     return first_by_column

@@ -241,9 +241,9 @@ def _check_values(values: pd.Series, table: str) -> None:
         )
 
 
-def compute_quick_fingerprint(table: str, root: Path) -> str:
+def compute_source_digest(table: str, root: Path) -> str:
     """Cheap change detection: a version, a digest, or the server's metadata (ETag, size, mtime)."""
-    return resolve_source(table, root).compute_quick_fingerprint()
+    return resolve_source(table, root).compute_source_digest()
 
 
 def sort_rows(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -26,7 +26,7 @@ BUNDLED_TABLES = ("rand-hie",)
 class TableSource(Protocol):
     """A source that a table can be read from."""
 
-    def compute_quick_fingerprint(self) -> str:
+    def compute_source_digest(self) -> str:
         """A value that changes when the table does, and is cheap to compute."""
 
     def read(
@@ -111,7 +111,7 @@ class BundledSource:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def compute_quick_fingerprint(self) -> str:
+    def compute_source_digest(self) -> str:
         return f"statsmodels {version('statsmodels')}"
 
     def read(
@@ -128,7 +128,7 @@ class FileSource:
     def __init__(self, path: Path, display_name: str = "") -> None:
         self.path, self._display_name = path, display_name or str(path)
 
-    def compute_quick_fingerprint(self) -> str:
+    def compute_source_digest(self) -> str:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -169,7 +169,7 @@ class FolderSource:
     def __init__(self, path: Path, display_name: str = "") -> None:
         self._path, self._display_name = path, display_name or str(path)
 
-    def compute_quick_fingerprint(self) -> str:
+    def compute_source_digest(self) -> str:
         from modelbook.dataset import parquet_folder
 
         return parquet_folder.fingerprint_folder(self._path)
@@ -188,16 +188,16 @@ class RemoteSource:
     def __init__(self, table: str) -> None:
         self._address = RemoteAddress(expand_environment(table, table), table)
 
-    def compute_quick_fingerprint(self) -> str:
+    def compute_source_digest(self) -> str:
         return self._address.fingerprint()
 
     def read(
         self, layout: FileLayout, column_names: list[str] | None
     ) -> tuple[pd.DataFrame, FileLayout]:
         with TemporaryDirectory() as folder:
-            fingerprint_before = self.compute_quick_fingerprint()
+            fingerprint_before = self.compute_source_digest()
             path = self._address.download(Path(folder))
-            if self.compute_quick_fingerprint() != fingerprint_before:
+            if self.compute_source_digest() != fingerprint_before:
                 raise DataError(
                     f"{self._address.redacted_url} changed while it was read",
                     next="try again when it is complete",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 SAMPLE_SEED = 0
 DRIFT_METHOD = "modelbook_drift"  # name of Modelbook's drift method, as registered with Evidently
 DRIFT_METHOD_LABEL = "drift score or change of the missing rate, as a multiple of its threshold"
-MIN_VALUES = 2  # values that a column needs in batch and reference
+MIN_REPORT_VALUES = 2  # values that a column needs in batch and reference
 TEMPLATE = Path(__file__).parent / "templates" / "evidently_page.html.j2"
 
 
@@ -39,9 +39,9 @@ TEMPLATE = Path(__file__).parent / "templates" / "evidently_page.html.j2"
 class EvidentlyPage:
     """Interactive report of one batch: its path or the problem, and the number of rows in it."""
 
-    batch: str
-    rows: int
-    total_rows: int
+    batch_name: str
+    n_rows: int
+    n_total_rows: int
     path: Path | None = None
     problem: str = ""
     snapshot: Any = None
@@ -58,11 +58,14 @@ class EvidentlyPages:
     @property
     def snapshots(self) -> dict[str, Any]:
         """Evidently's own result for each batch that has one."""
-        return {page.batch: page.snapshot for page in self.pages if page.snapshot is not None}
+        return {page.batch_name: page.snapshot for page in self.pages if page.snapshot is not None}
 
     def _repr_html_(self) -> str:
         if not self.is_enabled:
-            return '<p class="nothing">Left out: <code>interactive_rows</code> is 0.</p>'
+            return (
+                '<p class="nothing">Left out: <code>report</code> is None, as with '
+                "<code>interactive_rows</code> 0.</p>"
+            )
         items = "".join(f"<li>{self._describe_page(page)}</li>" for page in self.pages)
         return (
             f'<ul class="findings">{items}</ul>'
@@ -71,7 +74,7 @@ class EvidentlyPages:
         )
 
     def _describe_page(self, page: EvidentlyPage) -> str:
-        description = f"Batch {escape(page.batch)} against the matched holdout"
+        description = f"Batch {escape(page.batch_name)} against the matched holdout"
         if page.path is None:
             return f"{description}: no interactive report. {escape(page.problem)}"
         size = (
@@ -79,8 +82,8 @@ class EvidentlyPages:
             "resources"
         )
         sample_note = (
-            f"; {page.rows:,} of its {page.total_rows:,} rows, sampled at random"
-            if page.rows < page.total_rows
+            f"; {page.n_rows:,} of its {page.n_total_rows:,} rows, sampled at random"
+            if page.n_rows < page.n_total_rows
             else ""
         )
         if self.root:
@@ -93,9 +96,11 @@ class EvidentlyPages:
 
     def __repr__(self) -> str:
         if not self.is_enabled:
-            return "left out: interactive_rows is 0"
+            return "left out: report is None, as with interactive_rows 0"
         return (
-            "\n".join(f"batch {page.batch}: {page.path or page.problem}" for page in self.pages)
+            "\n".join(
+                f"batch {page.batch_name}: {page.path or page.problem}" for page in self.pages
+            )
             or "no batch"
         )
 
@@ -103,11 +108,12 @@ class EvidentlyPages:
 def register_drift_method(
     params: Monitor, relative_drift: Mapping[str, float] | None = None
 ) -> None:
-    """Register Modelbook's drift as a method of Evidently's, with its values by column.
+    """Register a drift method (``StatTest``) that returns the precomputed drift of a column.
 
-    Evidently hands a method the values of a column alone, without the missing ones, and sampled. So
-    that its report cannot differ from ours, the method gives what was measured for the column of
-    this name on all rows; for any other column it measures the distance of these values.
+    Evidently passes only a sample of the column's non-missing values, so its own measurement could
+    differ from the stage's. Of a column that is not in ``relative_drift`` the method measures the
+    distance of the passed values. A column that could not be measured is reported as 0, not
+    drifted, because Evidently needs a number.
     """
     os.environ.setdefault("DO_NOT_TRACK", "true")  # disables Evidently's telemetry
     # Imported here because it takes seconds and is needed only for these reports.
@@ -140,7 +146,7 @@ def write_pages(
     references: dict[str, pd.DataFrame],
     contract: Contract,
     stage: Stage,
-    drift_rows: pd.DataFrame,
+    drift_table: pd.DataFrame,
     report: Report | None,
 ) -> EvidentlyPages:
     """Write Evidently's report of each batch next to the stage's report, and return the links.
@@ -153,11 +159,11 @@ def write_pages(
     ----------
     references : dict
         Batch to its comparison rows, from ``evaluation_tables.select_matched_references``.
-    drift_rows : DataFrame
+    drift_table : DataFrame
         From ``evaluation_tables.make_drift_table``: the drift that the reports show.
     report : evidently.Report or None
-        What is run on each batch; ``DRIFT_METHOD`` may be the method of its drift. Without one,
-        as where ``interactive_rows`` is 0, no file is written.
+        Report to run on each batch; it may use ``DRIFT_METHOD``. None, as with ``interactive_rows``
+        0: no file is written.
     """
     stage_page = stage.product["report"]
     for stale_page in stage_page.parent.glob(f"{stage_page.stem}-evidently-*.html"):
@@ -169,9 +175,7 @@ def write_pages(
         stage.log_progress(f"Evidently's report of batch {name}", number, len(batches))
         safe_name = re.sub(r"[^\w.-]", "_", name)
         target = stage_page.with_name(f"{stage_page.stem}-evidently-{safe_name}.html")
-        relative_drift = _compute_relative_drift_by_label(
-            drift_rows[drift_rows["batch"] == name], contract
-        )
+        relative_drift = _map_relative_drift(drift_table[drift_table["batch"] == name], contract)
         register_drift_method(stage.params, relative_drift)
         pages.append(_write_page(report, name, batch, references[name], contract, stage, target))
     return EvidentlyPages(pages, stage.root if stage.by_hand else None)
@@ -187,7 +191,7 @@ def _write_page(
     path: Path,
 ) -> EvidentlyPage:
     max_rows = stage.params.interactive_rows
-    rows = min(len(batch), max_rows)
+    n_rows = min(len(batch), max_rows)
     try:
         snapshot = _run_report(report, batch, reference, contract, max_rows)
         html = snapshot.get_html_str(as_iframe=False) if snapshot is not None else ""
@@ -195,22 +199,24 @@ def _write_page(
         first_line = (str(error).splitlines() or [""])[0]
         return EvidentlyPage(
             name,
-            rows,
+            n_rows,
             len(batch),
             problem=f"Evidently stopped with {type(error).__name__}: {first_line}",
         )
     if not html:
-        return EvidentlyPage(name, rows, len(batch), problem="No column has values on both sides.")
+        return EvidentlyPage(
+            name, n_rows, len(batch), problem="No column has values in both batch and reference."
+        )
     page = formatting.render_html(
         TEMPLATE,
         batch=redact(name),
         title=redact(contract.title),
-        rows=f"{rows:,}",
+        rows=f"{n_rows:,}",
         report_page="" if stage.by_hand else stage.product["report"].name,
         packed=_pack(_number_ids(redact(html))),
     )
     write_text(path, page)
-    return EvidentlyPage(name, rows, len(batch), path, snapshot=snapshot)
+    return EvidentlyPage(name, n_rows, len(batch), path, snapshot=snapshot)
 
 
 def _pack(html: str) -> str:
@@ -224,7 +230,7 @@ _RANDOM_ID_PATTERN = re.compile(
 
 
 def _number_ids(html: str) -> str:
-    """Number Evidently's random ids, so that the same data make the same page, kept once."""
+    """Replace random ids by consecutive numbers: equal reports are stored once in the archive."""
     numbers: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
@@ -236,7 +242,7 @@ def _number_ids(html: str) -> str:
 def _run_report(
     report: Report, batch: pd.DataFrame, reference: pd.DataFrame, contract: Contract, max_rows: int
 ) -> Any:
-    """Run the report on the columns that have values on both sides; None if there are none."""
+    """Run the report on the columns that have values in both; None if there are none."""
     from evidently import DataDefinition, Dataset
 
     reference_sample, batch_sample = (
@@ -246,7 +252,7 @@ def _run_report(
     usable = [
         name
         for name in batch_sample.columns
-        if min(reference_sample[name].count(), batch_sample[name].count()) >= MIN_VALUES
+        if min(reference_sample[name].count(), batch_sample[name].count()) >= MIN_REPORT_VALUES
     ]
     if not usable:
         return None
@@ -276,11 +282,9 @@ def _sample_rows(rows: pd.DataFrame, contract: Contract, max_rows: int) -> pd.Da
     return sample.replace([np.inf, -np.inf], np.nan)
 
 
-def _compute_relative_drift_by_label(
-    drift_rows: pd.DataFrame, contract: Contract
-) -> dict[str, float]:
-    """The measured drift by column, under its name and its label."""
-    relative_drift = dict(zip(drift_rows["column"], drift_rows["relative_drift"], strict=True))
+def _map_relative_drift(drift_table: pd.DataFrame, contract: Contract) -> dict[str, float]:
+    """Map the names and labels of columns to their measured drift."""
+    relative_drift = dict(zip(drift_table["column"], drift_table["relative_drift"], strict=True))
     return {contract.label(name): value for name, value in relative_drift.items()} | relative_drift
 
 

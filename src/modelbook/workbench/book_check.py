@@ -27,7 +27,7 @@ def check_book(root: Path, book: str | None) -> CheckResult:
             if isinstance(params, config.Ingest):
                 contract_path = params.contract
                 contract = Contract.load(root / contract_path)
-                dataset.compute_quick_fingerprint(params.table, root)
+                dataset.compute_source_digest(params.table, root)
             if isinstance(params, config.Compare):
                 tasks.get_task(contract).check_params(params)
     except ModelbookError as error:
