@@ -30,7 +30,6 @@ from modelbook.ab.bounded_losses import bound_difference, estimate_differences
 from modelbook.config import Deploy, Monitor
 from modelbook.contract import Contract
 from modelbook.dataset.holdout_independence import find_undeclared_entities, measure_independence
-from modelbook.evaluation.business_value import compare_policies, list_decisions
 from modelbook.evaluation.conformal import compute_nonconformity_quantile
 from modelbook.evaluation.error_slices import find_error_slices
 from modelbook.evaluation.fairness import measure_fairness_gaps
@@ -40,6 +39,7 @@ from modelbook.evaluation.metrics_ci import (
     compute_paired_difference,
     evaluate_slices,
 )
+from modelbook.evaluation.policy_comparison import compare_policies, list_decisions
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide

@@ -15,7 +15,16 @@ from version_evidence import VALUE
 from modelbook import config, tasks
 from modelbook.contract import Contract
 from modelbook.errors import ParameterError
-from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
+from modelbook.evaluation import (
+    business_value,
+    consequences,
+    cumulative_gains,
+    fairness,
+    metrics_ci,
+    policy_comparison,
+    recent_period,
+    value_summary,
+)
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
 from modelbook.tasks import binary, multiclass, savings
@@ -66,7 +75,7 @@ def test_constant_policies_are_those_of_the_training_rows() -> None:
     number, costs = tasks.get_task(make_regression_contract()), DeviationCosts(under=3, over=1)
     train, holdout = np.arange(50.0), ScoredRows.from_arrays(range(10, 30), range(20), range(20))
     constants = costs.constant_decisions(train)
-    policies = business_value.list_decisions(
+    policies = policy_comparison.list_decisions(
         number, costs, holdout, None, None, None, constants=constants
     )
     decided = {name: decision for name, _, decision in policies if name in constants}
@@ -75,8 +84,8 @@ def test_constant_policies_are_those_of_the_training_rows() -> None:
 
 
 def test_savings_are_relative_to_cheapest_constant_decision(task):
-    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
-    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+    decisions = policy_comparison.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
+    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
     nobody, everybody = COSTS.compute_constant_decision_costs(SCORED.outcome.mean())
@@ -100,8 +109,10 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     scores = ranking.score_rows(task, rows)
     assert not np.isnan(scores).any()
     single_feature = ("size alone", scores)
-    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, None, 0.1, single_feature)
-    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+    decisions = policy_comparison.list_decisions(
+        task, COSTS, SCORED, 0.2, None, 0.1, single_feature
+    )
+    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
     assert result.loc["size alone", ["kind", "share"]].tolist() == [savings.FEATURE, 0.1]
@@ -110,8 +121,8 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
-    decisions = business_value.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
-    result = business_value.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
+    decisions = policy_comparison.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
+    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
         "policy"
     )
     rate = SCORED.outcome.mean()
@@ -128,7 +139,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
-    decisions = [*business_value.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
+    decisions = [*policy_comparison.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
     policy_kinds = {name: policy_kind for name, policy_kind, _ in decisions}
     assert savings.CAPACITY not in policy_kinds.values()
     assert policy_kinds["flag everybody"] == savings.BEYOND_CAPACITY
@@ -140,8 +151,8 @@ def test_a_period_has_the_median_rows_of_the_latest_ones_with_later_batches(cont
         return pd.concat(make_frame(entities=n, years=(year,)) for year, n in counts.items())
 
     rows, batches = rows_of({1: 90, 2: 80, 3: 70}), rows_of({4: 20, 5: 30})
-    assert business_value.describe_period(contract, rows, rows.head(0), batches).rows == 30
-    assert business_value.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
+    assert recent_period.describe_period(contract, rows, rows.head(0), batches).rows == 30
+    assert recent_period.describe_period(contract, rows, rows.head(0), batches.head(0)).rows == 80
 
 
 def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task, make_frame):
@@ -149,10 +160,10 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     rows = make_frame(entities=100, years=(1, 2, 3, 4)).assign(noise=1.0)
     batches = rows[rows["year"] == 4]
     train = rows[rows["year"] < 4]
-    description = business_value.describe_period(contract, train, train, batches)
+    description = recent_period.describe_period(contract, train, train, batches)
     assert description.mix == {}
     holdout = train.assign(noise=train["noise"].where(train["year"] > 1))
-    period = business_value.describe_period(contract, train, holdout, batches)
+    period = recent_period.describe_period(contract, train, holdout, batches)
     assert period.mix == {"column": "noise", "share": 0.0}  # of years 2 to 4
     scored = ScoredRows.from_arrays(SCORED.outcome[:300], SCORE[:300], range(300))
     params = config.validate("finalize", {"resamples": 100})
@@ -190,7 +201,7 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
         """The value with copies of the rows in which the feature is known."""
         positions = np.concatenate([np.arange(400), *[np.arange(200, 400)] * (n_copies - 1)])
         scored = ScoredRows.from_arrays(SCORED.outcome[positions], SCORE[positions], positions)
-        period = business_value.Period(1000, "year", "members", mix)
+        period = recent_period.Period(1000, "year", "members", mix)
         return business_value.measure_value(
             task, COSTS, scored, 0.2, None, rows.iloc[positions], period, params, **options
         )
@@ -219,7 +230,7 @@ def test_value_is_not_weighted_by_a_stratum_of_few_entities(task):
     name = task.contract.numeric_features[-1]
     rows = pd.DataFrame({feature: np.zeros(400) for feature in task.contract.feature_names})
     rows[name] = np.where(np.arange(400) < 15, np.nan, 1.0)
-    period = business_value.Period(1000, "year", "members", {"column": name, "share": 0.8})
+    period = recent_period.Period(1000, "year", "members", {"column": name, "share": 0.8})
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert not value["mix"]["is_weighted"]
@@ -240,7 +251,7 @@ def test_value_of_rows_with_the_mix_of_recent_ones_of_other_tasks(make_contract)
     rows = pd.DataFrame({name: np.zeros(100) for name in task.contract.feature_names})
     name = task.contract.feature_names[0]
     rows[name] = np.where(np.arange(100) < 40, np.nan, 1.0)
-    period = business_value.Period(1000, "year", "rows", {"column": name, "share": 0.0})
+    period = recent_period.Period(1000, "year", "rows", {"column": name, "share": 0.0})
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, costs, scored, None, None, rows, period, params)
     model = value["policies"][0]
@@ -257,7 +268,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
     params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
     value = business_value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        task, COSTS, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"),
         params, feature_ranking=ranking,
     )  # fmt: skip
     by_name = {row["policy"]: row for row in value["policies"]}
@@ -266,7 +277,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
         1000 * x for x in (by_name[policy_name]["lead"], value["policies"][0]["saving"])
     )
     assert 0 < lead < saving
-    *_, cost, saved = business_value.make_key_numbers(value)
+    *_, cost, saved = value_summary.make_key_numbers(value)
     # The expected cost is next to that of the two cheapest policies without a model.
     assert list(cost["compared_with"]) == [policy_name, value["baseline"]]
     assert cost["compared_with"][policy_name] == pytest.approx(cost["value"] + lead / 1000)
@@ -281,22 +292,22 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     assert not missing_facts(table, round(saving), "compared with flagging at random")
     assert not missing_facts(note, policy_name, f"{saved['value']:.0f}", "95% CI")
     # So has that of the report.
-    printed = business_value.make_policy_table(value).set_index("policy")["saving"]
+    printed = value_summary.make_policy_table(value).set_index("policy")["saving"]
     assert printed[value["baseline"]] == 0
-    assert "compared with flagging at random" in business_value.make_policy_caption(value)
+    assert "compared with flagging at random" in value_summary.make_policy_caption(value)
     # Neither does the comparison with a champion leave the feature out.
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
-    saved = business_value.make_key_numbers(compared)[-1]
+    saved = value_summary.make_key_numbers(compared)[-1]
     assert saved["value"] == pytest.approx(lead, abs=1)
     assert [*saved["compared_with"].values()] == [pytest.approx(lead, abs=1)]  # the same model
     # A feature that is worse than chance is no reference.
     weak = {**value, "policies": [
         {**row, "cost": 9.0} if row["policy"] == policy_name else row for row in value["policies"]
     ]}  # fmt: skip
-    assert business_value.make_key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
+    assert value_summary.make_key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
     assert policy_name not in task.describe_worth(weak)
 
 
@@ -320,12 +331,12 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
     params = config.validate("finalize", {"capacity": 100, "resamples": 100})
     costs = CostMatrix(50, 3, 20, -1)
     value = business_value.measure_value(
-        task, costs, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        task, costs, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"),
         params, feature_ranking=ranking,
     )  # fmt: skip
     top = {
-        "model": business_value.flag_share(SCORE, 0.1),
-        "feature": business_value.flag_share(ranking.score_rows(task, rows), 0.1),
+        "model": policy_comparison.flag_share(SCORE, 0.1),
+        "feature": policy_comparison.flag_share(ranking.score_rows(task, rows), 0.1),
     }
     positives = {name: 1000 * np.mean(top[name] * SCORED.outcome) for name in top}
     projected = savings.project_policies(value)
@@ -345,14 +356,14 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
     assert second["identified"] == pytest.approx(
         positives["model"] - 100 * SCORED.outcome.mean(), abs=1
     )
-    saved = business_value.make_key_numbers(value)[-1]
+    saved = value_summary.make_key_numbers(value)[-1]
     for text in (saved["context"], task.describe_worth(value)):
         assert not missing_facts(text, f"{first['identified']} more", "members")
     macro = templating.create_environment().get_template("value.html.j2").module.policies
     assert f">{counts[0]}<" in macro(value)
     # Flagging nobody identifies none; the text compares numbers of equal decisions only.
     unlimited = business_value.measure_value(
-        task, costs, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"),
+        task, costs, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"),
         config.validate("finalize", {"resamples": 100}),
     )  # fmt: skip
     assert [row["identified"] for row in savings.list_savings(unlimited)] == [None]
@@ -371,7 +382,7 @@ def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
     params = config.validate("finalize", {"capacity": 100, "resamples": 100})
     value = business_value.measure_value(
         task, COSTS, SCORED, 0.2, ("simple", SCORED), rows,
-        business_value.Period(1000, "year", "members"), params,
+        recent_period.Period(1000, "year", "members"), params,
     )  # fmt: skip
     sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.3)
     compared = business_value.compare_versions(
@@ -383,7 +394,7 @@ def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
         beyond = {name for name in flagged if "exceeds the capacity" in name}
         assert beyond == {name for name, count in flagged.items() if count > 100}
         assert all(name in macro(each) for name in flagged)
-        assert list(business_value.make_policy_table(each)["policy"]) == list(flagged)
+        assert list(value_summary.make_policy_table(each)["policy"]) == list(flagged)
     unlimited = savings.compare_without_limit(compared)
     assert unlimited["model"]["label"].startswith("version 2 at its threshold")
     assert unlimited["constant"]["against"] == "flagging everybody"  # 4 per false negative
@@ -394,7 +405,7 @@ def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
     )
     ample = params.model_copy(update={"capacity": 5000})
     value = business_value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"), ample
+        task, COSTS, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"), ample
     )
     assert savings.compare_without_limit(value) == {}
     assert not any("exceeds" in row["label"] for row in savings.project_policies(value))
@@ -404,7 +415,7 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 330, "resamples": 100})
     for n_rows in (1715, 1718, 12_345):
-        period = business_value.Period(n_rows, "year", "members")
+        period = recent_period.Period(n_rows, "year", "members")
         value = business_value.measure_value(
             task, COSTS, SCORED, 0.2, ("simple", SCORED), rows, period, params
         )
@@ -468,7 +479,9 @@ def test_the_size_of_a_gap_is_that_of_the_values_before_they_are_rounded(task):
 
 def test_gains_increase_and_reach_everybody():
     amounts = np.where(SCORED.outcome == 1, 2.0, 0.0)
-    result = business_value.compute_gains(SCORED, amounts, business_value.GAIN_SHARES, **BOOTSTRAP)
+    result = cumulative_gains.compute_gains(
+        SCORED, amounts, cumulative_gains.GAIN_SHARES, **BOOTSTRAP
+    )
     assert (result["reached"].diff().dropna() >= 0).all()
     last = result.iloc[-1]
     assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
@@ -480,13 +493,13 @@ def test_gains_increase_and_reach_everybody():
 
 def test_tied_scores_share_their_gain():
     tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
-    result = business_value.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
+    result = cumulative_gains.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
     assert result["reached"].tolist() == [0.25, 0.5]
 
 
 def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
     """What the threshold would flag cannot be carried out, so it is named as such and last."""
-    period = business_value.Period(1000, "year", "members")
+    period = recent_period.Period(1000, "year", "members")
     values = {}
     for capacity in (100, 5000):  # the second does not limit the model
         params = config.validate("finalize", {"capacity": capacity, "resamples": 100})
@@ -517,7 +530,7 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
 @pytest.mark.parametrize("limit", [None, 100])
 def test_saving_over_the_simple_model_is_described_if_it_is_not_significant(task, limit):
     """A better ranking need not save cost at the decision."""
-    rows, period = pd.DataFrame({"x": SCORE}), business_value.Period(1000, "year", "members")
+    rows, period = pd.DataFrame({"x": SCORE}), recent_period.Period(1000, "year", "members")
     params = config.validate("finalize", {"capacity": limit, "resamples": 100})
     noise = np.random.default_rng(1).uniform(size=400)
     texts = {}
@@ -538,7 +551,7 @@ def test_saving_over_the_simple_model_is_described_if_it_is_not_significant(task
 def test_value_is_json_serializable_with_gain_at_capacity(task):
     rows = pd.DataFrame({"x": np.ones(400)})
     params = config.validate("finalize", {"capacity": 100, "currency": "EUR", "resamples": 100})
-    period = business_value.Period(1000, "year", "members")
+    period = recent_period.Period(1000, "year", "members")
     result = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert result["at_capacity"]["flagged"] == 100
     assert (
@@ -552,14 +565,14 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert business_value.get_decision_threshold({"value": unlimited}) == 0.2
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
-    assert 0.1 in [row["share"] for row in business_value.shown_gains(result)]
-    recall, cost, saved = business_value.make_key_numbers(result)
+    assert 0.1 in [row["share"] for row in cumulative_gains.list_shown_gains(result)]
+    recall, cost, saved = value_summary.make_key_numbers(result)
     # One policy: that at capacity.
     assert recall["value"] == result["at_capacity"]["reached"]
     assert missing_facts(recall["name"], "at capacity") == []
     contexts = [row["context"] for row in (recall, cost, saved)]
     assert all("100 are flagged" in text for text in contexts)
-    contexts = [row["context"] for row in business_value.make_key_numbers(unlimited)]
+    contexts = [row["context"] for row in value_summary.make_key_numbers(unlimited)]
     assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
@@ -575,7 +588,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         config.validate("finalize", {"resamples": 100}),
     )
     candidate_value = business_value.measure_value(
-        task, COSTS, SCORED, 0.2, None, rows, business_value.Period(1000, "year", "members"), params
+        task, COSTS, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"), params
     )
     random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
     sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
@@ -589,7 +602,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         task, COSTS, at_limit, *sides, rows, min_rows=50, **BOOTSTRAP
     )
     assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
-    at_limit_saved = business_value.make_key_numbers(limited)[-1]
+    at_limit_saved = value_summary.make_key_numbers(limited)[-1]
     assert at_limit_saved["compared_with"] == {
         "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"], abs=1)
     }
@@ -602,12 +615,12 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     kinds = [row["kind"] for row in apart["policies"]]
     assert kinds[:3] == [savings.MODEL, savings.CHAMPION_CAPACITY, savings.CHAMPION]
     assert apart["policies"][1]["share"] == 0.5
-    assert [*business_value.make_key_numbers(apart)[-1]["compared_with"]] == [
+    assert [*value_summary.make_key_numbers(apart)[-1]["compared_with"]] == [
         "version 1 at capacity"
     ]
     assert costs["version 2"] == pytest.approx(candidate_value["policies"][0]["cost"])
     assert costs["version 2"] < costs["version 1"]
-    saved = business_value.make_key_numbers(result)[-1]
+    saved = value_summary.make_key_numbers(result)[-1]
     assert saved["value"] - saved["compared_with"]["version 1"] == pytest.approx(
         1000 * (costs["version 1"] - costs["version 2"]), abs=1
     )

@@ -29,7 +29,6 @@ from modelbook.config import Finalize
 from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.evaluation import baseline_comparison, explanation, metrics_ci
-from modelbook.evaluation.business_value import describe_period
 from modelbook.evaluation.explanation import compute_dependence, measure_importance
 from modelbook.evaluation.fairness import measure_fairness_gaps
 from modelbook.evaluation.golden_rows import make_golden_rows
@@ -39,6 +38,7 @@ from modelbook.evaluation.metrics_ci import (
     compute_paired_difference,
     evaluate_metrics,
 )
+from modelbook.evaluation.recent_period import describe_period
 from modelbook.stage.verdict import MAX_SENTENCES
 from modelbook.tasks import binary
 from modelbook.tasks.binary import Binary, cost_curve, find_cheapest_threshold

@@ -29,7 +29,7 @@ from modelbook.build.ploomber import ReportedBuildError
 from modelbook.build.runner import BuildResult, StageRunner
 from modelbook.contract import Contract
 from modelbook.errors import BuildError, ModelbookError
-from modelbook.evaluation import business_value
+from modelbook.evaluation import cumulative_gains
 from modelbook.pages import run_archive
 from modelbook.registry import store
 from modelbook.runs import history
@@ -166,7 +166,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
             if "compare" in dag and not ploomber.is_up_to_date(dag["compare"]):
                 _check_custom_code(root, params["compare"], contract)
         if "finalize" in params:
-            business_value.check_amount(contract, params["finalize"].amount)
+            cumulative_gains.check_amount(contract, params["finalize"].amount)
             tasks.get_task(contract).read_costs(params["finalize"])
         dataset.compute_source_digest(params["ingest"].table, root)
         dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)

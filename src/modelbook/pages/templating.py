@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from modelbook import formatting
 from modelbook.atomic import write_text
 from modelbook.display import style
-from modelbook.evaluation import business_value
+from modelbook.evaluation import cumulative_gains
 from modelbook.redaction import redact
 from modelbook.stage.verdict import LEVEL_SYMBOLS
 from modelbook.tasks import savings
@@ -67,7 +67,7 @@ def create_environment() -> jinja2.Environment:
         "percent": formatting.format_share,
         "one_decimal": lambda number: f"{number:.1f}",
         "quantity": formatting.format_quantity,
-        "shown_gains": business_value.shown_gains,
+        "list_shown_gains": cumulative_gains.list_shown_gains,
         "business_value_json": dump_business_value,
         "cell": formatting.format_cell,
         "counted": formatting.format_count,

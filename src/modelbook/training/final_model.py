@@ -21,8 +21,10 @@ from modelbook.evaluation import (
     conformal,
     fairness,
     metrics_ci,
+    value_summary,
 )
 from modelbook.evaluation.golden_rows import make_golden_rows
+from modelbook.evaluation.recent_period import Period
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.formatting import format_duration, key_number
 from modelbook.registry.candidate_runs import LoggedCandidate
@@ -118,12 +120,7 @@ class FinalModel:
         )
 
     def measure_value(
-        self,
-        task: Task,
-        scored: ScoredRows,
-        rows: pd.DataFrame,
-        period: business_value.Period,
-        params: Finalize,
+        self, task: Task, scored: ScoredRows, rows: pd.DataFrame, period: Period, params: Finalize
     ) -> dict[str, Any]:
         """Measure what the model is worth on labelled rows; see ``evaluation.business_value``."""
         simple_model = self._score_simple_model(task, rows)
@@ -458,7 +455,7 @@ def make_verdict_fields(
         ),
         "numbers": [
             *task.make_key_numbers(rows),
-            *(business_value.make_key_numbers(model_value) if model_value else []),
+            *(value_summary.make_key_numbers(model_value) if model_value else []),
             holdout_use_number,
         ],
     }

@@ -1,0 +1,60 @@
+"""A recent period: its number of rows, and how the holdout differs from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from modelbook.contract import Contract
+from modelbook.evaluation.row_mix import find_mix_difference
+
+RECENT_PERIODS = 3  # a period has their median number of rows
+
+
+@dataclass(frozen=True)
+class Period:
+    """Number of rows of a period, and the noun for them.
+
+    Attributes
+    ----------
+    rows : int
+        Median rows of the latest periods; rows of the whole table if it has no time column.
+    label : str
+        Name of the time column; empty without one.
+    noun : str
+        Plural name of the rows: the entity's if each has one row in a period.
+    mix : dict
+        ``column`` and ``share``: the feature whose missing values differ most between the holdout
+        and the latest periods, and the share of their rows in which it is missing; empty if that
+        differs little, see ``find_mix_difference``.
+    span : str
+        The first and the last of the latest periods; empty without a time column.
+    """
+
+    rows: int
+    label: str
+    noun: str
+    mix: dict[str, Any] = field(default_factory=dict)
+    span: str = ""
+
+
+def describe_period(
+    contract: Contract, train: pd.DataFrame, holdout: pd.DataFrame, batches: pd.DataFrame
+) -> Period:
+    """Describe a recent period: of the rows of a model, and of the batches that came later."""
+    rows = pd.concat([train, holdout])
+    latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
+    n_rows, mix, span = len(latest), {}, ""
+    if contract.time:
+        rows = pd.concat([rows, batches])
+        counts = rows[contract.time].value_counts().sort_index().tail(RECENT_PERIODS)
+        n_rows = round(counts.median())
+        span = " to ".join(
+            dict.fromkeys(str(time).removesuffix(" 00:00:00") for time in counts.index[[0, -1]])
+        )
+        mix = find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
+    has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
+    noun = contract.entity_label_plural if has_one_row_each else "rows"
+    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix, span)

@@ -1,0 +1,116 @@
+"""Key numbers and tables of what a model is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from modelbook.formatting import KeyNumber, key_number
+from modelbook.tasks.savings import (
+    CAPACITY,
+    CHAMPION,
+    CHAMPION_CAPACITY,
+    CONSTANT,
+    DEFAULT_UNIT,
+    FEATURE,
+    describe_alternative,
+    list_savings,
+    name_policy,
+    project_policies,
+)
+
+
+def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
+    """Recall, expected cost and saving of the model's policy, as key numbers.
+
+    The saving is compared with the champion's.
+    """
+    policies = project_policies(value)
+    model = policies[0]
+    reference = list_savings(value)[0]
+    # What the champion saves against the same reference as the model; of each version the first
+    # policy is what is done.
+    shift = reference["saving"] - model["saving"]
+    champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
+    champion_rows = [row for row in policies if row["kind"] in champion_kinds]
+    champion = {row["policy"]: row["saving"] + shift for row in champion_rows[:1]}
+    policy, cost = _describe_policy(value), value["policies"][0]["cost"]
+    without_model = [row for row in value["policies"] if row["kind"] in (CONSTANT, FEATURE)]
+    without_model.sort(key=lambda row: row["cost"])
+    low, high = reference["low"], reference["high"]
+    unit = value["unit"] or DEFAULT_UNIT
+    base = {row["policy"]: row["cost"] for row in without_model[:2]}
+    context = f"the model: {policy}" if policy else ""
+    decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
+    return [
+        *_recall_number(value, policy, decision),
+        key_number(
+            f"expected cost per row{decision}, in {unit}", cost, context=context, compared_with=base
+        ),
+        key_number(
+            f"cost saved per {value['period'] or '1,000 rows'}, in {unit}",
+            reference["saving"],
+            "count",
+            interval=None if low is None else (low, high),
+            context=f"{f'{policy}, ' if policy else ''}compared with {reference['against']}"
+            f"{_describe_identified(value, reference)}",
+            compared_with=champion,
+        ),
+    ]
+
+
+def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
+    """How many more positive rows are identified; empty unless both policies flag as many."""
+    count = saving["identified"]
+    if count is None:
+        return ""
+    side = "more" if count >= 0 else "fewer"
+    return f": {abs(count):,} {side} “{value['target']}” {value['noun']} identified"
+
+
+def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
+    reached = value["at_capacity"]
+    if not reached:
+        return []
+    interval = reached["reached_low"], reached["reached_high"]
+    context = f"of the “{value['target']}” {value['noun']} are identified {policy}"
+    return [
+        key_number(
+            f"recall{decision}", reached["reached"], "share", interval=interval, context=context
+        )
+    ]
+
+
+def _describe_policy(value: dict[str, Any]) -> str:
+    """What is done with the model: the policy that key numbers are about; empty without flags."""
+    model = value["policies"][0]
+    if model["share"] is None:
+        return ""
+    if model["kind"] != CAPACITY:
+        return f"at threshold {value['threshold']:g}"
+    return f"when {project_policies(value)[0]['flagged']:,} are flagged"
+
+
+def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
+    """The policies as a table with display names of its columns."""
+    hidden = ["kind", "lead", "lead_low", "lead_high"]
+    table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
+    table["policy"] = [name_policy(row, value) for row in value["policies"]]
+    table = table.dropna(axis="columns", how="all")
+    names = {
+        "share": "share flagged",
+        "true_positives": "true positives, share of rows",
+        "low": "cost_low",
+    }
+    names |= {"high": "cost_high"}
+    return table.rename(columns=lambda name: str(names.get(name, name)).replace("_", " "))
+
+
+def make_policy_caption(value: dict[str, Any]) -> str:
+    """Caption of ``make_policy_table``: the unit, and with which policy savings are compared."""
+    [against] = (
+        describe_alternative(row) for row in value["policies"] if row["policy"] == value["baseline"]
+    )
+    unit = value["unit"] or DEFAULT_UNIT
+    return f"Expected cost and saving per row, in {unit}; savings are compared with {against}"
