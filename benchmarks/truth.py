@@ -39,7 +39,7 @@ from modelbook.evaluation.metrics_ci import (
     compute_paired_difference,
     evaluate_slices,
 )
-from modelbook.evaluation.policy_comparison import compare_policies, list_decisions
+from modelbook.evaluation.policy_comparison import PolicyComparison
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
@@ -637,11 +637,9 @@ def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate
         scored = ScoredRows.from_arrays(outcome, probability, np.arange(n))
         rows = pd.DataFrame({"x": np.where(lacks_x, np.nan, 1.0)})
         _, weights = weight_rows(task.contract, scored, rows, {"column": "x", "share": share})
-        options = {"weights": weights}
-        decisions = list_decisions(task, costs, scored, 0.2, None, 0.2, **options)
-        policies = compare_policies(
-            costs, scored, decisions, **options, resamples=resamples, seed=0
-        )
+        version = ("the model", scored, 0.2)
+        comparison = PolicyComparison(task, costs, version, rows, weights, limit=0.2)
+        policies = comparison.compare_policies(resamples=resamples, seed=0)
         return tuple(policies.loc[0, ["saving", "saving_low", "saving_high"]])
 
     truth, _, _ = measure(400_000, 0.1, 0.1, 0)

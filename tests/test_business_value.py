@@ -25,6 +25,7 @@ from modelbook.evaluation import (
     recent_period,
     value_summary,
 )
+from modelbook.evaluation.policy_comparison import PolicyComparison
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
 from modelbook.tasks import binary, multiclass, savings
@@ -71,23 +72,35 @@ def test_costs_of_each_task_match_row_costs():
     assert (round(constants[name]), "75%" in name) == (75, True)
 
 
+def make_comparison(
+    task: Any,
+    threshold: float | None,
+    *,
+    costs: Any = COSTS,
+    scored: ScoredRows = SCORED,
+    rows: pd.DataFrame | None = None,
+    **options: Any,
+) -> PolicyComparison:
+    rows = pd.DataFrame(index=range(len(scored))) if rows is None else rows
+    version = ("the model", scored, threshold)
+    return PolicyComparison(task, costs, version, rows, np.ones(len(scored)), **options)
+
+
 def test_constant_policies_are_those_of_the_training_rows() -> None:
     number, costs = tasks.get_task(make_regression_contract()), DeviationCosts(under=3, over=1)
     train, holdout = np.arange(50.0), ScoredRows.from_arrays(range(10, 30), range(20), range(20))
     constants = costs.constant_decisions(train)
-    policies = policy_comparison.list_decisions(
-        number, costs, holdout, None, None, None, constants=constants
-    )
+    policies = make_comparison(
+        number, None, costs=costs, scored=holdout, constants=constants
+    ).list_decisions()
     decided = {name: decision for name, _, decision in policies if name in constants}
     assert decided == constants
     assert decided["predict the mean for all"] == 24.5
 
 
 def test_savings_are_relative_to_cheapest_constant_decision(task):
-    decisions = policy_comparison.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), None)
-    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
-        "policy"
-    )
+    comparison = make_comparison(task, 0.2)
+    result = comparison.compare_policies(("simple", SCORED), **BOOTSTRAP).set_index("policy")
     nobody, everybody = COSTS.compute_constant_decision_costs(SCORED.outcome.mean())
     assert result.loc["flag nobody", "cost"] == pytest.approx(nobody)
     assert result.loc["flag everybody", "cost"] == pytest.approx(everybody)
@@ -106,25 +119,17 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     rows[name] = np.where(np.arange(400) < 40, np.nan, -SCORE)
     ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
     assert (ranking.feature, ranking.is_higher_first) == (name, False)
-    scores = ranking.score_rows(task, rows)
-    assert not np.isnan(scores).any()
-    single_feature = ("size alone", scores)
-    decisions = policy_comparison.list_decisions(
-        task, COSTS, SCORED, 0.2, None, 0.1, single_feature
-    )
-    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
-        "policy"
-    )
-    assert result.loc["size alone", ["kind", "share"]].tolist() == [savings.FEATURE, 0.1]
-    cost_difference = result.loc["size alone", "cost"] - result.iloc[0]["cost"]
-    assert result.loc["size alone", "lead"] == pytest.approx(cost_difference)
+    assert not np.isnan(ranking.score_rows(task, rows)).any()
+    comparison = make_comparison(task, 0.2, rows=rows, limit=0.1, feature_ranking=ranking)
+    result = comparison.compare_policies(**BOOTSTRAP).set_index("policy")
+    alone = result.loc[f"{task.contract.label(name)} alone"]
+    assert alone[["kind", "share"]].tolist() == [savings.FEATURE, 0.1]
+    assert alone["lead"] == pytest.approx(alone["cost"] - result.iloc[0]["cost"])
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
-    decisions = policy_comparison.list_decisions(task, COSTS, SCORED, 0.2, ("simple", SCORED), 0.1)
-    result = policy_comparison.compare_policies(COSTS, SCORED, decisions, **BOOTSTRAP).set_index(
-        "policy"
-    )
+    comparison = make_comparison(task, 0.2, limit=0.1)
+    result = comparison.compare_policies(("simple", SCORED), **BOOTSTRAP).set_index("policy")
     rate = SCORED.outcome.mean()
     nobody, everybody = COSTS.compute_constant_decision_costs(rate)
     assert everybody < nobody  # but the capacity does not suffice
@@ -139,7 +144,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
-    decisions = [*policy_comparison.list_decisions(task, COSTS, SCORED, 0.8, None, 0.9)]
+    decisions = [*make_comparison(task, 0.8, limit=0.9).list_decisions()]
     policy_kinds = {name: policy_kind for name, policy_kind, _ in decisions}
     assert savings.CAPACITY not in policy_kinds.values()
     assert policy_kinds["flag everybody"] == savings.BEYOND_CAPACITY

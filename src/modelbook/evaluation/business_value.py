@@ -12,25 +12,12 @@ import pandas as pd
 from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.evaluation.cumulative_gains import measure_gains, read_amounts
-from modelbook.evaluation.policy_comparison import (
-    compare_policies,
-    compute_acted_share,
-    compute_mean,
-    find_cheapest_constant,
-    find_decision_threshold,
-    list_decisions,
-    make_constant_policies,
-    make_feature_policy,
-    make_version_policies,
-    score_by_feature,
-    to_records,
-)
+from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion, collect_policies
 from modelbook.evaluation.recent_period import Period
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.evaluation.single_feature import FeatureRanking
 from modelbook.tasks.base import Task
 from modelbook.tasks.cost_matrix import DecisionCosts
-from modelbook.tasks.savings import CAPACITY, CHAMPION, CHAMPION_CAPACITY, MODEL
 from modelbook.tasks.scored_rows import ScoredRows
 
 
@@ -54,26 +41,23 @@ def measure_value(
     Parameters
     ----------
     constants : mapping, optional
-        Decisions that are the same for all rows, from ``constant_decisions`` of the training
-        outcomes; by default those of these rows.
+        As for ``PolicyComparison``.
     rows : DataFrame
         The scored rows, with the column of ``params.amount``.
     period : Period
         The rows of a period, on which the value is projected.
     """
-    bootstrap = {"resamples": params.resamples, "seed": params.seed}
+    bootstrap: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
     limit = None
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
     mix, weights = weight_rows(task.contract, scored, rows, period.mix)
-    capacity = compute_acted_share(task, costs, scored, threshold, limit, weights)
-    ranking = score_by_feature(task, rows, feature_ranking)
-    if constants is None:
-        constants = costs.constant_decisions(scored.outcome)
-    decisions = list_decisions(
-        task, costs, scored, threshold, simple_model, limit, ranking, constants, weights
+    version = ("the model", scored, threshold)
+    comparison = PolicyComparison(
+        task, costs, version, rows, weights, limit, feature_ranking, constants
     )
-    policies = compare_policies(costs, scored, decisions, weights, **bootstrap)
+    policies = comparison.compare_policies(simple_model, **bootstrap)
+    capacity = comparison.compute_acted_share()
     return {
         "task": task.name,
         "costs": costs.parameters(),
@@ -81,15 +65,17 @@ def measure_value(
         "mix": mix,
         "rows": len(scored),
         "threshold": threshold,
-        "decision_threshold": find_decision_threshold(scored, threshold, limit, weights),
-        "rate": compute_mean(scored.outcome, weights) if capacity is not None else None,
+        "decision_threshold": comparison.find_decision_threshold(),
+        "rate": comparison.compute_mean(scored.outcome) if capacity is not None else None,
         "capacity": capacity,
         "capacity_is_set": limit is not None,
         "limit": limit,
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
-        "constants": {name: np.asarray(constant).item() for name, constant in constants.items()},
-        "baseline": find_cheapest_constant(policies),
-        "policies": to_records(policies),
+        "constants": {
+            name: np.asarray(constant).item()
+            for name, constant in comparison.constant_decisions.items()
+        },
+        **collect_policies(policies),
         **measure_gains(
             scored,
             read_amounts(task.contract, rows, params.amount),
@@ -118,8 +104,8 @@ def compare_versions(
     task: Task,
     costs: DecisionCosts,
     value: dict[str, Any],
-    candidate: tuple[str, ScoredRows, float | None],
-    champion: tuple[str, ScoredRows, float | None],
+    candidate: ScoredVersion,
+    champion: ScoredVersion,
     rows: pd.DataFrame,
     *,
     min_rows: int,
@@ -146,24 +132,12 @@ def compare_versions(
     # Versions of 1.0.0 have no ranking.
     feature = value.get("feature_ranking")
     feature_ranking = FeatureRanking(**feature) if feature else None
-    ranking = score_by_feature(task, rows, feature_ranking)
     mix, weights = weight_rows(task.contract, scored, rows, value.get("mix", {}))
-    candidate_policies = list(
-        make_version_policies(task, candidate, (MODEL, CAPACITY), limit, weights)
+    comparison = PolicyComparison(
+        task, costs, candidate, rows, weights, limit, feature_ranking, value.get("constants")
     )
-    decisions = [
-        *candidate_policies,
-        *make_version_policies(task, champion, (CHAMPION, CHAMPION_CAPACITY), limit, weights),
-        *make_feature_policy(ranking, candidate_policies[0][2], weights),
-        *make_constant_policies(costs, scored, limit, value.get("constants")),
-    ]
-    policies = compare_policies(costs, scored, decisions, weights, resamples=resamples, seed=seed)
-    return unchanged | {
-        "policies": to_records(policies),
-        "baseline": find_cheapest_constant(policies),
-        "rows": len(scored),
-        "mix": mix,
-    }
+    policies = comparison.compare_policies(champion=champion, resamples=resamples, seed=seed)
+    return unchanged | collect_policies(policies) | {"rows": len(scored), "mix": mix}
 
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:

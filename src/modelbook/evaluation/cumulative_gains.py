@@ -50,7 +50,7 @@ def compute_gains(
 ) -> pd.DataFrame:
     """What is reached when the rows with the highest scores are flagged, by their share.
 
-    ``weights`` are as for ``compare_policies``.
+    ``weights`` are as for ``PolicyComparison``; by default 1.
 
     Returns
     -------
