@@ -34,7 +34,7 @@ import json, os, signal, socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 connection.connect({socket!r})
 request = dict(arguments=[*{first!r}, *sys.argv[1:]], env={{**os.environ}}, cwd=os.getcwd(), modules={modules})
-request["executable"] = {executable!r}
+request |= {more!r}
 socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
 message = json.loads(connection.recv(1024))
 pid = message["pid"]
@@ -95,9 +95,9 @@ def _start_template() -> Iterator[str]:
         _write_command(python, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         for name in COMMANDS:
             script = str(Path(sys.executable).with_name(name))
-            values = {"python": sys.executable, "socket": path, "first": [script]}
-            values["executable"] = str(python if name == "modelbook" else sys.executable)
-            _write_command(Path(folder, name), COMMAND.format(**values, modules=MODULES))
+            executable = str(python if name == "modelbook" else sys.executable)
+            values = {"socket": path, "first": [script], "more": {"executable": executable}}
+            _write_forked_command(Path(folder, name), modules=MODULES, **values)
         try:
             yield folder
         finally:
@@ -114,13 +114,36 @@ def write_forked_kernelspec(folder: Path) -> None:
     installed = KernelSpecManager().get_kernel_spec("python3").to_dict()
     if template := os.environ.get(FORK_SERVER_VARIABLE):
         program = folder / "kernel"
-        values = {"python": sys.executable, "executable": sys.executable, "socket": template}
-        _write_command(program, COMMAND.format(**values, first=[], modules=[]))
+        _write_forked_command(program, socket=template, first=[], modules=[], more={})
         at = installed["argv"].index("ipykernel_launcher")
         installed["argv"] = [str(program), *installed["argv"][at + 1 :]]
     spec = folder / "kernels/python3/kernel.json"
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps(installed))
+
+
+def run_module_command(module: str, folder: Path, libraries: list[str]) -> list[str]:
+    """Command that runs a module as ``python -m`` does, forked from the builds' template if it runs.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the command is written.
+    libraries : list of str
+        What the template imports before it forks.
+    """
+    from modelbook.registry.clean_process import FORK_SERVER_VARIABLE
+
+    template = os.environ.get(FORK_SERVER_VARIABLE)
+    if not template:
+        return [sys.executable, "-W", "ignore", "-m", module]
+    values = {"socket": template, "first": [], "more": {"module": module}}
+    _write_forked_command(folder / module, modules=libraries, **values)
+    return [str(folder / module)]
+
+
+def _write_forked_command(path: Path, **values: Any) -> None:
+    _write_command(path, COMMAND.format(python=sys.executable, **values))
 
 
 def _write_command(path: Path, text: str) -> None:
