@@ -573,6 +573,7 @@ def look():
         settled.tags["promoted_at"] == [e for e in entries if e.kind == "move"][-1].timestamp,
         history.find_integrity_errors(root, "tiny")]), flush=True)
 
+history.read_history(Path(sys.argv[1]), "tiny")  # what it imports, each fork would import again
 # Writes in order: text, entry, count, alias, three tags, applied; the kill precedes the named write.
 for move, steps in ((promote, (2, 4, 5, 8, 30)), (roll_back, (4, 30))):
     for step in steps:
