@@ -88,7 +88,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project whose store is an MLflow server with a password."""
     (tmp_path / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\n"
-        f"database_uri = sqlite:///{tmp_path}/auth.db\n"
+        f"database_uri = sqlite:///{tmp_path}/auth.db\nauth_cache_ttl_seconds = 600\n"
         f"admin_username = admin\nadmin_password = {ADMIN}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
