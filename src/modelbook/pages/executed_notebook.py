@@ -28,7 +28,8 @@ def find_receipt(notebook: NotebookNode) -> Verdict | None:
     """Return the last verdict that the notebook displayed."""
     bundles = [
         output["data"][MIME_TYPE]
-        for output in _list_outputs(notebook)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
         if MIME_TYPE in output.get("data", {})
     ]
     return Verdict.from_dict(bundles[-1]) if bundles else None
@@ -80,7 +81,7 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
 def _shows_more(cell: Any) -> bool:
     """Whether a cell shows more than the stage's parameters and its verdict."""
     is_shown_elsewhere = any(call in cell.source for call in SHOWN_ELSEWHERE)
-    return bool(cell.get("outputs")) and (_has_error(cell) or not is_shown_elsewhere)
+    return bool(cell.get("outputs") and (find_error_output(cell) or not is_shown_elsewhere))
 
 
 def group_code(cells: Sequence[Any]) -> list[tuple[str, list[str]]]:
@@ -140,11 +141,17 @@ def list_headings(body: str) -> list[tuple[str, str]]:
 
 def find_error(notebook: NotebookNode) -> str:
     """Return the error that stopped the notebook, in one line; empty if there was none."""
-    for output in _list_outputs(notebook):
-        if output.output_type == "error":
-            lines = ANSI_PATTERN.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
-            return lines[0] if lines else output.ename
-    return ""
+    output = next(filter(None, map(find_error_output, notebook.cells)), None)
+    if output is None:
+        return ""
+    lines = ANSI_PATTERN.sub("", f"{output.ename}: {output.evalue}").strip().splitlines()
+    return lines[0] if lines else output.ename
+
+
+def find_error_output(cell: NotebookNode) -> NotebookNode | None:
+    """Return the output with the error that stopped a cell; None if there was none."""
+    outputs = cell.get("outputs", [])
+    return next((output for output in outputs if output.output_type == "error"), None)
 
 
 def read_run_times(notebook: NotebookNode) -> dict[str, Any]:
@@ -158,24 +165,16 @@ def read_run_times(notebook: NotebookNode) -> dict[str, Any]:
     }
 
 
-def _list_outputs(notebook: NotebookNode) -> list[Any]:
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
 def _select_cells_until_error(cells: list[Any]) -> list[Any]:
     """Return the cells up to the one that failed; those after it did not run."""
     for position, cell in enumerate(cells):
-        if _has_error(cell):
+        if find_error_output(cell):
             return cells[: position + 1]
     return cells
 
 
-def _has_error(cell: NotebookNode) -> bool:
-    return any(output.output_type == "error" for output in cell.get("outputs", []))
-
-
 def _is_hidden(cell: NotebookNode) -> bool:
-    if _has_error(cell):
+    if find_error_output(cell):
         return False  # the cell that failed is always shown
     if HIDDEN_TAGS & set(cell.metadata.get("tags", [])):
         return True

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.pages.executed_notebook import ANSI_PATTERN, HIDDEN_TAGS, MAX_OUTPUT_CHARS
+from modelbook.pages.executed_notebook import (
+    ANSI_PATTERN,
+    HIDDEN_TAGS,
+    MAX_OUTPUT_CHARS,
+    find_error_output,
+)
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -67,20 +72,16 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         cell for cell in notebook.cells if not _INJECTED_TAGS & set(cell.metadata.get("tags", []))
     ]
     code_cells = [cell for cell in visible_cells if cell.cell_type == "code"]
-    stopped_cell = next((cell for cell in code_cells if _find_error_output(cell) is not None), None)
+    stopped_cell = next(filter(find_error_output, code_cells), None)
     # Papermill then marks all cells completed, but not started.
     if stopped_cell is None and has_kernel_died:
-        stopped_cell = next(
-            (
-                cell
-                for cell in reversed(code_cells)
-                if cell.metadata.get("papermill", {}).get("start_time")
-            ),
-            None,
-        )
+        started_cells = [
+            cell for cell in code_cells if cell.metadata.get("papermill", {}).get("start_time")
+        ]
+        stopped_cell = started_cells[-1] if started_cells else None
     if stopped_cell is None:
         return None
-    error = _find_error_output(stopped_cell) or {}
+    error: dict[str, Any] = find_error_output(stopped_cell) or {}
     number = next(position for position, cell in enumerate(code_cells, 1) if cell is stopped_cell)
     return StopPoint(
         stopped_cell.get("id", ""),
@@ -107,12 +108,6 @@ def _count_cells_alike(traceback: str, code_cells: list[Any]) -> str:
     numbers = {cell.get("execution_count"): place for place, cell in enumerate(code_cells, 1)}
     return re.sub(
         r"\bIn\[(\d+)\]", lambda match: f"In[{numbers.get(int(match[1]), match[1])}]", traceback
-    )
-
-
-def _find_error_output(cell: NotebookNode) -> dict[str, Any] | None:
-    return next(
-        (output for output in cell.get("outputs", []) if output.output_type == "error"), None
     )
 
 
