@@ -101,21 +101,17 @@ class BatchEvaluation:
 
     def measure_output_distance(self, output: str) -> DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
-        rows = (
-            self.output_drift[self.output_drift["column"] == output]
-            if len(self.output_drift)
-            else self.output_drift
-        )
-        return (
-            NOT_MEASURED
-            if rows.empty
-            else DriftDistance(*map(float, rows.iloc[0][["score", "chance"]]))
-        )
+        row = _find_row(self.output_drift, "column", output)
+        return NOT_MEASURED if row is None else DriftDistance(*map(float, row[["score", "chance"]]))
 
     def find_metric(self, name: str) -> Any:
         """Return the row of ``metrics`` with this name, or None."""
-        rows = self.metrics[self.metrics["metric"] == name] if len(self.metrics) else self.metrics
-        return None if rows.empty else rows.iloc[0]
+        return _find_row(self.metrics, "metric", name)
+
+
+def _find_row(table: pd.DataFrame, column: str, name: str) -> Any:
+    rows = table[table[column] == name] if len(table) else table
+    return None if rows.empty else rows.iloc[0]
 
 
 def evaluate_batches(
