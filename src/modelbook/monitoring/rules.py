@@ -294,17 +294,12 @@ def _check_quality(evaluation: BatchEvaluation) -> list[Finding]:
     # Twice: the share that is expected by chance may have changed as well.
     threshold = DUPLICATE_ALERT_SHARE + 2 * expected_max
     if duplicate_share >= threshold:
-        findings.append(
-            Finding(
-                WATCH,
-                (
-                    f"Batch {evaluation.batch}: {format_share(duplicate_share)} of its rows repeat "
-                    f"an earlier row in every feature; at most {format_share(expected_max, 1)} are "
-                    f"expected by chance (alert threshold: {format_share(threshold, 1)})."
-                ),
-                "duplicates",
-            )
+        sentence = (
+            f"Batch {evaluation.batch}: {format_share(duplicate_share)} of its rows repeat an "
+            f"earlier row in every feature; at most {format_share(expected_max, 1)} are expected "
+            f"by chance (alert threshold: {format_share(threshold, 1)})."
         )
+        findings.append(Finding(WATCH, sentence, "duplicates"))
     return findings
 
 
@@ -343,34 +338,22 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
     findings = []
     if evaluation.drifted_importance_share >= params.drift_share:
         drifted = int(evaluation.feature_drift["drifted"].sum())
-        findings.append(
-            Finding(
-                WATCH,
-                (
-                    f"Batch {evaluation.batch}: {drifted} of {len(evaluation.feature_drift)} "
-                    f"columns {'has' if drifted == 1 else 'have'} drifted, with "
-                    f"{format_share(evaluation.drifted_importance_share)} of the total feature "
-                    f"importance (alert threshold: {params.drift_share:.0%})."
-                    f"{_describe_common_cause(evaluation)}"
-                ),
-                "drift",
-                segment=evaluation.drift_segment,
-            )
+        sentence = (
+            f"Batch {evaluation.batch}: {drifted} of {len(evaluation.feature_drift)} columns "
+            f"{'has' if drifted == 1 else 'have'} drifted, with "
+            f"{format_share(evaluation.drifted_importance_share)} of the total feature importance "
+            f"(alert threshold: {params.drift_share:.0%}).{_describe_common_cause(evaluation)}"
         )
+        findings.append(Finding(WATCH, sentence, "drift", segment=evaluation.drift_segment))
     for output, subject in {"outcome": "the outcome has", "score": "the predictions have"}.items():
         drift_distance = evaluation.measure_output_distance(output)
         if drift_distance.distance >= max(params.drift, drift_distance.critical_distance):
-            findings.append(
-                Finding(
-                    WATCH,
-                    (
-                        f"Batch {evaluation.batch}: {subject} drifted, distance "
-                        f"{drift_distance.distance:.2f} (alert threshold: {params.drift:g}; "
-                        f"up to {drift_distance.critical_distance:.2f} is expected by chance)."
-                    ),
-                    f"{output} drift",
-                )
+            sentence = (
+                f"Batch {evaluation.batch}: {subject} drifted, distance "
+                f"{drift_distance.distance:.2f} (alert threshold: {params.drift:g}; up to "
+                f"{drift_distance.critical_distance:.2f} is expected by chance)."
             )
+            findings.append(Finding(WATCH, sentence, f"{output} drift"))
     return findings
 
 
@@ -421,16 +404,9 @@ def _check_performance(evaluation: BatchEvaluation, params: Monitor) -> list[Fin
     if abs(mean_difference) >= params.max_calibration_error and (
         calibration["low"] > 0 or calibration["high"] < 0
     ):
-        findings.append(
-            Finding(
-                WATCH,
-                (
-                    f"Batch {evaluation.batch}: {sentence} (alert threshold: "
-                    f"{params.max_calibration_error:.1%})."
-                ),
-                "bias",
-            )
-        )
+        threshold = f"alert threshold: {params.max_calibration_error:.1%}"
+        sentence = f"Batch {evaluation.batch}: {sentence} ({threshold})."
+        findings.append(Finding(WATCH, sentence, "bias"))
     return findings
 
 
@@ -460,16 +436,11 @@ def _check_estimated_performance(evaluation: BatchEvaluation, params: Monitor) -
     drop, is_significant, sentence = evaluation.task.assess_metric_drop(evaluation.estimated_metric)
     if drop < params.max_metric_drop or not is_significant:
         return []
-    return [
-        Finding(
-            WATCH,
-            (
-                f"Batch {evaluation.batch}: too few outcomes so far; estimated from the "
-                f"predictions, {sentence}."
-            ),
-            "expected loss",
-        )
-    ]
+    sentence = (
+        f"Batch {evaluation.batch}: too few outcomes so far; estimated from the predictions, "
+        f"{sentence}."
+    )
+    return [Finding(WATCH, sentence, "expected loss")]
 
 
 def _find_worst_slice(evaluation: BatchEvaluation, drop: float) -> str:
@@ -491,14 +462,9 @@ def _check_slices(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]
         drop, is_significant, sentence = evaluation.task.assess_metric_drop(row)
         if drop >= SEVERE_DROP_FACTOR * params.max_metric_drop and is_significant:
             slice_label = evaluation.task.contract.label_group(row["slice"], row["group"])
-            findings.append(
-                Finding(
-                    WATCH,
-                    f"Batch {evaluation.batch}, {slice_label}: {sentence}.",
-                    f"{SLICE_RULE} {slice_label}",
-                    segment=slice_label,
-                )
-            )
+            sentence = f"Batch {evaluation.batch}, {slice_label}: {sentence}."
+            rule = f"{SLICE_RULE} {slice_label}"
+            findings.append(Finding(WATCH, sentence, rule, segment=slice_label))
     return findings
 
 
