@@ -522,3 +522,15 @@ def test_a_dash_joins_bounds_without_a_sign() -> None:
     assert formatting.join_bounds("+0.01", "+0.03") == "+0.01 to +0.03"
     assert gate._format_bounds(Interval(-0.2, -0.382, 0.007), "points") == "-38.2 to 0.7 points"
     assert str(Interval(0.8, 0.7, 0.9)).count("–") == 1
+
+
+def test_key_numbers_and_sentences_have_one_text_of_an_interval() -> None:
+    number = formatting.key_number("recall", 0.5, "share", interval=(0.4, 0.6))
+    text = formatting.format_ci(0.4, 0.6, lambda bound: formatting.format_quantity(bound, "share"))
+    assert formatting.describe_key_number(number) == text == "95% CI 40.0%–60.0%"
+    filters = {"percent": formatting.format_share}
+    assert formatting.make_ci_filter(filters)(0.4, 0.6, "percent", 1) == text
+    for bound in (None, NAN):  # too few entities
+        unknown = formatting.describe_key_number({**number, "interval": [bound, bound]})
+        assert unknown == formatting.format_ci(bound, bound)
+        assert missing_facts(unknown, "95% CI", "entities") == []

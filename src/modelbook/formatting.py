@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,9 @@ def format_key_number(number: Mapping[str, Any]) -> str:
 def describe_key_number(number: Mapping[str, Any]) -> str:
     """Describe a key number's interval, what it is compared with, and its context."""
     unit = number.get("unit", "")
-    low, high = (format_quantity(bound, unit) for bound in number.get("interval", ("", "")))
-    comparisons = number.get("compared_with", {})
+    interval, comparisons = number.get("interval"), number.get("compared_with", {})
     texts = [
-        f"95% CI {join_bounds(low, high)}" if low else "",
+        format_ci(*interval, lambda bound: format_quantity(bound, unit)) if interval else "",
         *(f"{name} {format_quantity(value, unit)}" for name, value in comparisons.items()),
         number.get("context", ""),
     ]
@@ -75,6 +75,25 @@ def describe_key_number(number: Mapping[str, Any]) -> str:
 def join_bounds(low: str, high: str) -> str:
     """Join the bounds of an interval; a dash beside a sign would read as another minus."""
     return f"{low} to {high}" if {low[:1], high[:1]} & {"-", "−", "+"} else f"{low}–{high}"
+
+
+def format_ci(low: Any, high: Any, format_bound: Callable[[Any], str] | None = None) -> str:
+    """Format a 95% confidence interval, by default as of a metric.
+
+    Its bounds are no finite numbers where there are too few entities for an interval.
+    """
+    if not all(_is_number(bound) and isfinite(bound) for bound in (low, high)):
+        return "95% CI cannot be estimated: too few entities"
+    return f"95% CI {join_bounds(*map(format_bound or format_metric, (low, high)))}"
+
+
+def make_ci_filter(filters: Mapping[str, Callable[..., str]]) -> Callable[..., str]:
+    """Make the filter ``low | ci(high, 'share', 1)``, which formats bounds by another filter."""
+
+    def format_bounds(low: Any, high: Any, name: str = "metric", *args: Any) -> str:
+        return format_ci(low, high, lambda bound: filters[name](bound, *args))
+
+    return format_bounds
 
 
 def format_quantity(value: float | str | None, unit: str) -> str:
@@ -198,6 +217,7 @@ def _load_macros(template: Path) -> Any:
         "signed_quantity": lambda value: f"{'+' if value > 0 else ''}{format_estimate(value)}",
         "zip": zip,
     }
+    environment.filters["ci"] = make_ci_filter(environment.filters)
     environment.tests["missing"] = is_missing
     return environment.get_template(template.name).module
 

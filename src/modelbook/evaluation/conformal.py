@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelbook.evaluation.metrics_ci import compute_metric_with_ci
+from modelbook.formatting import format_ci, format_share
 from modelbook.stage.verdict import to_jsonable
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
 from modelbook.tasks.metric_format import format_metric
@@ -63,11 +64,7 @@ class PredictionInterval:
 
     def describe(self) -> str:
         """Describe the interval or the set, and its coverage, in a sentence."""
-        ci = (
-            f"95% CI {self.low:.0%}–{self.high:.0%}"
-            if np.isfinite(self.low)
-            else "too few entities for a confidence interval"
-        )
+        ci = format_ci(self.low, self.high, format_share)
         kind = (
             f"Prediction ± {format_metric(self.limit)} is a {self.level:.0%} prediction interval"
             if self.mean_size is None

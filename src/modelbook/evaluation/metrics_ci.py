@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from modelbook.formatting import format_code
+from modelbook.formatting import format_ci, format_code
 from modelbook.tasks.base import Task
-from modelbook.tasks.metric_format import (
-    ERRORS,
-    QUANTILES,
-    SHARES,
-    format_ci,
-    format_metric,
-    metric_label,
-)
+from modelbook.tasks.metric_format import ERRORS, QUANTILES, SHARES, format_metric, metric_label
 from modelbook.tasks.metrics import MetricFunction, Precision, weighted_mean
 from modelbook.tasks.scored_rows import (
     COMPLEMENT,

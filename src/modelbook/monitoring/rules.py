@@ -17,6 +17,7 @@ from modelbook.contract import Contract
 from modelbook.formatting import (
     MISSING,
     KeyNumber,
+    format_ci,
     format_count,
     format_share,
     format_value,
@@ -30,7 +31,7 @@ from modelbook.monitoring.missing_rate_cause import MissingRateCause
 from modelbook.monitoring.reference_matching import MixShift
 from modelbook.tasks.base import is_beyond_chance
 from modelbook.tasks.conformal_prediction import COVERAGE
-from modelbook.tasks.metric_format import format_ci, format_metric, metric_label
+from modelbook.tasks.metric_format import format_metric, metric_label
 
 VERDICT_ORDER = list(VERDICTS)
 HEALTHY, WATCH, RETRAIN = VERDICT_ORDER
@@ -423,8 +424,8 @@ def _check_coverage(evaluation: BatchEvaluation, metric_rows: dict[str, Any]) ->
         return []
     sentence = (
         f"Batch {evaluation.batch}: {nominal_coverage:.0%} prediction intervals or sets cover "
-        f"{format_share(row['value'])} of the outcomes (95% CI "
-        f"{format_share(row['low'])}–{format_share(row['high'])})."
+        f"{format_share(row['value'])} of the outcomes "
+        f"({format_ci(row['low'], row['high'], format_share)})."
     )
     return [Finding(WATCH, sentence, COVERAGE)]
 

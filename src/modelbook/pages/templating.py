@@ -88,6 +88,7 @@ def create_environment() -> jinja2.Environment:
         "short_hash": shorten_hash,
         "metric_difference": format_difference,
     }
+    env.filters["ci"] = formatting.make_ci_filter(env.filters)
     script = (TEMPLATE_FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     env.globals |= {

@@ -14,7 +14,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
-from modelbook.formatting import KeyNumber, join_bounds, key_number, render_sentences
+from modelbook.formatting import KeyNumber, format_ci, key_number, render_sentences
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.intervals import find_weaker_slices
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
@@ -623,7 +623,7 @@ class Task(ABC):
 def describe_size(gain: float, low: float, high: float, format_: Callable[[float], str]) -> str:
     """The size of a gain or a loss with its interval, in its own direction."""
     bounds = (low, high) if gain >= 0 else (-high, -low)
-    return f"{format_(abs(gain))} (95% CI {join_bounds(*map(format_, bounds))})"
+    return f"{format_(abs(gain))} ({format_ci(*bounds, format_)})"
 
 
 def estimator_classes(experiment_type: str) -> dict[str, type]:

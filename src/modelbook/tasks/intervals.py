@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_ci, format_metric, metric_range
+from modelbook.formatting import format_ci
+from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_range
 from modelbook.tasks.power import CRITICAL, critical_value, standard_error
 
 

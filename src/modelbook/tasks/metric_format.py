@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf
 
-from modelbook.formatting import choose_decimals, join_bounds
+from modelbook.formatting import choose_decimals
 from modelbook.formatting import format_metric as format_metric  # noqa: PLC0414  exported again
 
 METRIC_LABELS = {
@@ -73,13 +73,6 @@ def slice_metric_label(metric: str) -> str:
     """
     is_flagged = metric in ("recall", "precision", "selection_rate")
     return f"{metric_label(metric)} at the threshold" if is_flagged else metric_label(metric)
-
-
-def format_ci(low: float, high: float) -> str:
-    """Format a 95% confidence interval; NaN where there are too few entities for one."""
-    if not (isfinite(low) and isfinite(high)):
-        return "95% CI cannot be estimated: too few entities"
-    return f"95% CI {join_bounds(format_metric(low), format_metric(high))}"
 
 
 def format_gain(metric: str, gain: float, size: str, *, past: bool = False) -> str:
