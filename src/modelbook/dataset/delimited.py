@@ -52,10 +52,10 @@ class TextFile:
 def read_delimited(
     file: TextFile, column_names: list[str] | None
 ) -> tuple[pd.DataFrame, TextLayout]:
-    """Read a delimited text file; every cell is text, an empty one too.
+    """Read a delimited text file; every cell is a string, empty cells too.
 
-    Texts are Arrow's, which take a fraction of the memory of Python's; the reader converts one
-    column at a time.
+    Strings are backed by Arrow, which takes a fraction of the memory of Python's; the reader
+    converts one column at a time.
 
     Parameters
     ----------
@@ -64,23 +64,23 @@ def read_delimited(
     """
     import pandas as pd
 
-    text_layout = detect_layout(file, column_names)
+    detected_layout = detect_layout(file, column_names)
     if file.layout.comment:  # Arrow has no comments
-        chunks = read_text_chunks(file, text_layout, None)
-        frame = next(iter(chunks), pd.DataFrame(columns=text_layout.columns, dtype=object))
-        return frame, text_layout
-    batches, n_rows, footer = _parse_lines(file, text_layout)
-    table = pa.Table.from_batches(batches).rename_columns(text_layout.columns)
-    table = table.slice(file.layout.header, n_rows)
+        chunks = read_text_chunks(file, detected_layout, None)
+        frame = next(iter(chunks), pd.DataFrame(columns=detected_layout.columns, dtype=object))
+        return frame, detected_layout
+    batches, n_rows, footer = _parse_lines(file, detected_layout)
+    table = pa.Table.from_batches(batches).rename_columns(detected_layout.columns)
+    table = table.slice(int(file.layout.header), n_rows)
     frame = table.to_pandas(types_mapper={pa.string(): pd.StringDtype("pyarrow")}.get)
     frame.attrs["footer"] = footer
-    return frame, text_layout
+    return frame, detected_layout
 
 
 def read_text_chunks(
-    file: TextFile, text_layout: TextLayout, chunk_rows: int | None
+    file: TextFile, detected_layout: TextLayout, chunk_rows: int | None
 ) -> Iterator[pd.DataFrame]:
-    """Read a text file in chunks of rows (None: one chunk); every cell is text.
+    """Read a text file in chunks of rows (None: one chunk); every cell is a string.
 
     Raises
     ------
@@ -89,17 +89,17 @@ def read_text_chunks(
     """
     import pandas as pd
 
-    _, n_rows, _ = _parse_lines(file, text_layout, include_columns=["f0"])
+    _, n_rows, _ = _parse_lines(file, detected_layout, include_columns=["f0"])
     if not n_rows:
         return
     with file.open() as lines:
         chunks = pd.read_csv(
             lines,
-            sep=text_layout.delimiter,
-            encoding=text_layout.encoding,
+            sep=detected_layout.delimiter,
+            encoding=detected_layout.encoding,
             header=0 if file.layout.header else None,
-            names=text_layout.columns,
-            skiprows=text_layout.skip_rows,
+            names=detected_layout.columns,
+            skiprows=detected_layout.skip_rows,
             comment=file.layout.comment,
             nrows=n_rows,
             chunksize=chunk_rows or n_rows,
@@ -128,7 +128,7 @@ def detect_layout(file: TextFile, column_names: list[str] | None = None) -> Text
 
 
 def _parse_lines(
-    file: TextFile, text_layout: TextLayout, include_columns: list[str] | None = None
+    file: TextFile, detected_layout: TextLayout, include_columns: list[str] | None = None
 ) -> tuple[list[pa.RecordBatch], int, list[str]]:
     """Parse all lines into columns of text named f0, f1, ...; count the rows; find the footer.
 
@@ -141,23 +141,23 @@ def _parse_lines(
         cut long ones.
     """
     layout = file.layout
-    batches, ragged_rows, n_comments = _read_batches(file, text_layout, include_columns)
+    batches, ragged_rows, n_comments = _read_batches(file, detected_layout, include_columns)
     if include_columns and _needs_all_columns(batches, layout):
-        return _parse_lines(file, text_layout)
-    n_complete = sum(map(len, batches))
-    n_lines = text_layout.skip_rows + n_complete + len(ragged_rows) + n_comments
+        return _parse_lines(file, detected_layout)
+    n_parsed = sum(map(len, batches))
+    n_lines = detected_layout.skip_rows + n_parsed + len(ragged_rows) + n_comments
     last_numbers = [*range(n_lines - len(ragged_rows) + 1, n_lines + 1)]
     is_at_end = [row.number for row in ragged_rows] == last_numbers
     lines = [row.text for row in ragged_rows]
     if not _is_allowed_footer(lines, is_at_end, layout):
-        _raise_on_ragged_rows(ragged_rows, file.display_name, text_layout)
+        _raise_on_ragged_rows(ragged_rows, file.display_name, detected_layout)
     totals = _find_total_rows(batches, file, len(lines))
-    footer = [*(text_layout.delimiter.join(cells) for cells in totals), *lines]
-    return batches, max(n_complete - layout.header - len(totals), 0), footer
+    footer = [*(detected_layout.delimiter.join(cells) for cells in totals), *lines]
+    return batches, max(n_parsed - int(layout.header) - len(totals), 0), footer
 
 
 def _read_batches(
-    file: TextFile, text_layout: TextLayout, include_columns: list[str] | None
+    file: TextFile, detected_layout: TextLayout, include_columns: list[str] | None
 ) -> tuple[list[pa.RecordBatch], list[Any], int]:
     """Read all lines: those of the table, those with another number of fields, and comments."""
     from pyarrow.csv import ConvertOptions, ParseOptions, ReadOptions, open_csv
@@ -176,17 +176,17 @@ def _read_batches(
         return "skip" if len(ragged_rows) < limit else "error"
 
     read_options = ReadOptions(
-        encoding=text_layout.encoding.removesuffix("-sig"),
+        encoding=detected_layout.encoding.removesuffix("-sig"),
         use_threads=False,
-        skip_rows=text_layout.skip_rows,
+        skip_rows=detected_layout.skip_rows,
         autogenerate_column_names=True,
     )
     parse_options = ParseOptions(
-        delimiter=text_layout.delimiter,
+        delimiter=detected_layout.delimiter,
         newlines_in_values=True,
         invalid_row_handler=collect_ragged_row,
     )
-    names = [f"f{position}" for position in range(len(text_layout.columns))]
+    names = [f"f{position}" for position in range(len(detected_layout.columns))]
     convert_options = ConvertOptions(
         include_columns=include_columns, column_types=dict.fromkeys(names, pa.string())
     )
@@ -212,7 +212,7 @@ def _is_allowed_footer(lines: list[str], is_at_end: bool, layout: FileLayout) ->
 def _find_total_rows(
     batches: list[pa.RecordBatch], file: TextFile, n_ragged: int
 ) -> list[list[str]]:
-    """The last complete rows of the footer, in addition to ``n_ragged`` incomplete ones."""
+    """The footer's last rows with all fields, in addition to ``n_ragged`` ragged ones."""
     skip_footer = file.layout.skip_footer
     if skip_footer is None:
         return _read_last_cells(
@@ -224,7 +224,7 @@ def _find_total_rows(
 
 
 def _needs_all_columns(batches: list[pa.RecordBatch], layout: FileLayout) -> bool:
-    """Whether only all columns of the last rows can identify a footer."""
+    """Whether all columns must be read to recognise the footer."""
     first_cells = [cells[0] for cells in _read_last_cells(batches, MAX_FOOTER_LINES)]
     return bool(layout.skip_footer) or any(map(footers.may_be_total, first_cells))
 
@@ -241,7 +241,7 @@ def _read_last_cells(batches: list[pa.RecordBatch], count: int) -> list[list[str
 def _check_footer(rows: list[list[str]], display_name: str) -> None:
     """Raise when a line that is skipped as a footer has a value in each field."""
     for cells in rows:
-        if footers.is_complete_row(cells):
+        if footers.has_value_in_each_cell(cells):
             raise DataError(
                 f"{display_name} ends with what looks like a row, not like a footer: "
                 f"{', '.join(cells)[:100]}",
@@ -251,12 +251,12 @@ def _check_footer(rows: list[list[str]], display_name: str) -> None:
 
 
 def _raise_on_ragged_rows(
-    ragged_rows: list[Any], display_name: str, text_layout: TextLayout
+    ragged_rows: list[Any], display_name: str, detected_layout: TextLayout
 ) -> None:
-    delimiter = text_layout.delimiter
+    delimiter = detected_layout.delimiter
     numbers = ", ".join(f"{row.number} has {row.actual_columns}" for row in ragged_rows[:3])
     raise DataError(
-        f"{display_name} is ragged: the first line has {len(text_layout.columns)} fields, "
+        f"{display_name} is ragged: the table has {len(detected_layout.columns)} columns, "
         f"line {numbers}",
         expected=f"the same number of fields in each line, separated by {delimiter!r}",
         next="fix these lines; quote fields that contain the delimiter; skip lines before "

@@ -38,7 +38,7 @@ def count_total_rows(last_rows: Sequence[Sequence[str]]) -> int:
     return len(list(totals))
 
 
-def is_complete_row(cells: Sequence[str]) -> bool:
+def has_value_in_each_cell(cells: Sequence[str]) -> bool:
     """Whether a row has a value in each cell, as no footer has."""
     return all(cell.strip() for cell in cells)
 
@@ -46,4 +46,4 @@ def is_complete_row(cells: Sequence[str]) -> bool:
 def _is_total_row(cells: Sequence[str]) -> bool:
     if not any(cell.strip() for cell in cells):
         return True
-    return bool(TOTAL_PATTERN.fullmatch(cells[0].strip())) and not is_complete_row(cells)
+    return bool(TOTAL_PATTERN.fullmatch(cells[0].strip())) and not has_value_in_each_cell(cells)
