@@ -175,10 +175,10 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
     assert value["mix"]["rows_share"] == pytest.approx(1 / 3)
     assert (period.span, value["mix"]["is_weighted"]) == ("2 to 4", True)
-    assert "noise" not in task.describe_worth({**value, "mix": {}})
+    assert "noise" not in task.describe_business_value({**value, "mix": {}})
     unweighted = value | {"mix": {**value["mix"], "is_weighted": False}}
     for each in (value, unweighted):
-        assert not missing_facts(task.describe_worth(each), "noise", "33%", "0%")
+        assert not missing_facts(task.describe_business_value(each), "noise", "33%", "0%")
     sides = ("version 2", scored, 0.2), ("version 1", scored, 0.2)
     recent = holdout[holdout["year"] > 1].sample(300, replace=True, random_state=1)
     compared = business_value.compare_versions(
@@ -228,7 +228,7 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
     )
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     assert model["cost"] != pytest.approx(unweighted["cost"], abs=0.001)
-    assert not missing_facts(task.describe_worth(value), 400, "20%", "50%")
+    assert not missing_facts(task.describe_business_value(value), 400, "20%", "50%")
 
 
 def test_value_is_not_weighted_by_a_stratum_of_few_entities(task):
@@ -240,7 +240,7 @@ def test_value_is_not_weighted_by_a_stratum_of_few_entities(task):
     value = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert not value["mix"]["is_weighted"]
     assert value["rate"] == SCORED.outcome.mean()
-    assert not missing_facts(task.describe_worth(value), "80%", "4%", "differ")
+    assert not missing_facts(task.describe_business_value(value), "80%", "4%", "differ")
 
 
 @pytest.mark.parametrize("make_contract", [make_regression_contract, make_multiclass_contract])
@@ -263,7 +263,7 @@ def test_value_of_rows_with_the_mix_of_recent_ones_of_other_tasks(make_contract)
     row_costs = costs.compute_row_costs(outcome, task.decide(scored.score, None))
     assert model["cost"] == pytest.approx(row_costs[40:].mean())  # none without the feature
     assert model["saving_low"] < model["saving"] < model["saving_high"]
-    assert not missing_facts(task.describe_worth(value), "100", "40%", "0%")
+    assert not missing_facts(task.describe_business_value(value), "100", "40%", "0%")
 
 
 def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(task):
@@ -288,7 +288,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     assert cost["compared_with"][policy_name] == pytest.approx(cost["value"] + lead / 1000)
     assert saved["value"] == pytest.approx(lead, abs=1)
     assert policy_name in saved["context"]
-    text = task.describe_worth(value)
+    text = task.describe_business_value(value)
     assert not missing_facts(text, policy_name, round(saving))
     assert text.index(f"{saved['value']:.0f} EUR") < text.index("random")
     # The table has the saving against the cheapest constant decision; the note below it, this one.
@@ -313,7 +313,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
         {**row, "cost": 9.0} if row["policy"] == policy_name else row for row in value["policies"]
     ]}  # fmt: skip
     assert value_summary.make_key_numbers(weak)[-1]["value"] == pytest.approx(saving, abs=1)
-    assert policy_name not in task.describe_worth(weak)
+    assert policy_name not in task.describe_business_value(weak)
 
 
 def test_constant_decisions_are_named_in_sentences() -> None:
@@ -362,7 +362,7 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
         positives["model"] - 100 * SCORED.outcome.mean(), abs=1
     )
     saved = value_summary.make_key_numbers(value)[-1]
-    for text in (saved["context"], task.describe_worth(value)):
+    for text in (saved["context"], task.describe_business_value(value)):
         assert not missing_facts(text, f"{first['identified']} more", "members")
     macro = templating.create_environment().get_template("value.html.j2").module.policies
     assert f">{counts[0]}<" in macro(value)
@@ -372,7 +372,7 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
         config.validate("finalize", {"resamples": 100}),
     )  # fmt: skip
     assert [row["identified"] for row in savings.list_savings(unlimited)] == [None]
-    assert "more “" not in task.describe_worth(unlimited)
+    assert "more “" not in task.describe_business_value(unlimited)
     # A version of 1.0.0 has no true positives.
     older = value | {"policies": [{**row} for row in value["policies"]]}
     for row in older["policies"]:
@@ -436,7 +436,7 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
         assert projected["flag everybody"]["flagged"] == n_rows
         macro = templating.create_environment().get_template("value.html.j2").module.policies
         assert f">{n_rows:,}<" in macro(value)
-    text = task.describe_worth(value)
+    text = task.describe_business_value(value)
     assert f"{base['cost'] - model['cost']:,.0f}" in text
 
 
@@ -457,8 +457,8 @@ def test_costs_without_a_unit_are_an_assumption_of_the_book(task, interval) -> N
         saving = {"saving": sum(interval) / 2, "saving_low": low, "saving_high": high}
         policies = [{**row, "share": share} for row in VALUE["policies"]]
         value = VALUE | {"policies": [policies[0] | saving, policies[1]]}
-        assert "assumes" not in each.describe_worth(value)
-        assert not missing_facts(each.describe_worth(value | {"unit": ""}), "book assumes")
+        assert "assumes" not in each.describe_business_value(value)
+        assert not missing_facts(each.describe_business_value(value | {"unit": ""}), "book assumes")
 
 
 def test_the_size_of_a_gap_is_that_of_the_values_before_they_are_rounded(task):
@@ -560,14 +560,14 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     result = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert result["at_capacity"]["flagged"] == 100
     assert (
-        business_value.get_decision_threshold({"value": result}) <= SCORE
+        business_value.get_decision_threshold({"business_value": result}) <= SCORE
     ).sum() == 40  # 10 of 100
     ample = params.model_copy(update={"capacity": 5000})  # more than a period has
     unlimited = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, ample)
     kinds = {row["policy"]: row["kind"] for row in unlimited["policies"]}
     assert (kinds["the model"], kinds["flag everybody"]) == (savings.MODEL, savings.CONSTANT)
     assert unlimited["at_capacity"]["flagged"] == round(1000 * np.mean(SCORE >= 0.2))
-    assert business_value.get_decision_threshold({"value": unlimited}) == 0.2
+    assert business_value.get_decision_threshold({"business_value": unlimited}) == 0.2
     assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in cumulative_gains.list_shown_gains(result)]
@@ -581,7 +581,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert all("threshold 0.2" in text for text in contexts)
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
-    assert "EUR" in task.describe_worth(result)
+    assert "EUR" in task.describe_business_value(result)
     unknown = params.model_copy(update={"amount": "nothing"})
     with pytest.raises(ParameterError, match="nothing"):
         business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)

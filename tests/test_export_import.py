@@ -240,7 +240,7 @@ def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     contents = version_parts(
         frame, set(frame["who"][holdout_mask(RULE, frame, contract)]), contract
     )
-    metrics = {"split_rule": RULE, "periods": [1, 2, 3], "value": COSTS}
+    metrics = {"split_rule": RULE, "periods": [1, 2, 3], "business_value": COSTS}
     return contents | {"metrics": contents["metrics"] | metrics}
 
 

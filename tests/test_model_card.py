@@ -59,7 +59,7 @@ def metrics() -> dict[str, Any]:
         "gaps": [{**GAP, "metric": "recall", "gap": -0.3, "low": -0.5, "high": -0.1}],
         "by_period": [{"period": period, "rows": 50, "rate": 0.2, "roc_auc": auc, "low": auc - 0.1, "high": auc + 0.1, "recall": 0.5}
                       for period, auc in (("2", 0.717), ("3", 0.828))],
-        "harm": HARM, "value": VALUE,
+        "gaps_by_significance": HARM, "business_value": VALUE,
         "told": {"beside": "It gains on the simple model.", "looks": "This was look 7 at this holdout."},
     }  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, 
     limited = {**VALUE, "policies": at_capacity, "decision_threshold": 0.3116}
     tiles = {}
     for name, value in (("limited", limited), ("unlimited", VALUE)):
-        card["metrics"]["value"] = value
+        card["metrics"]["business_value"] = value
         page = model_card.write(card, tmp_path / "card.html", tmp_path).read_text(encoding="utf-8")
         tiles[name] = page[page.index("rows with this score") - 400 :][:500]
     assert missing_facts(tiles["limited"], "at capacity", "0.312", "without the limit 0.2") == []

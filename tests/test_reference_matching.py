@@ -237,7 +237,8 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
         for rows in batches[1:]
     ]
     evaluations = [
-        evaluate(rows, value={"costs": costs.parameters()}) for rows in (batches[0], *shifted)
+        evaluate(rows, business_value={"costs": costs.parameters()})
+        for rows in (batches[0], *shifted)
     ]
     result = windows.combine_windows(
         [windows.evaluate_window(finding, PARAMS) for finding in evaluations], PARAMS

@@ -684,6 +684,18 @@ def write_version(folder: Path, contents: dict[str, Any], contract: Contract) ->
     return ModelVersion(BOOK, 1, {}, folder)
 
 
+def test_metrics_of_a_version_of_1_0_0_have_their_present_names(
+    tmp_path: Path, contents: dict[str, Any], contract: Contract
+) -> None:
+    former = {"harm": {"conclusive": []}, "value": {"costs": {"cost_fn": 4}}, "threshold": 0.2}
+    version = write_version(tmp_path / "former", contents | {"metrics": former}, contract)
+    assert version.metrics == {
+        "gaps_by_significance": former["harm"],
+        "business_value": former["value"],
+        "threshold": 0.2,
+    }
+
+
 @pytest.mark.long
 def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
     tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract

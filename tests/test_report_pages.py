@@ -1067,7 +1067,7 @@ def write_brief(root: Path, contract: Any, champion: int, **deployed: Any) -> st
         root / f"models/tiny/{stage}.json" for stage in ("finalize", "deploy")
     )
     for path, details in (
-        (finalize_path, {"value": VALUE, "harm": HARM}),
+        (finalize_path, {"business_value": VALUE, "gaps_by_significance": HARM}),
         (deploy_path, {"champion": champion, **deployed}),
     ):
         receipt_ = json.loads(path.read_text())
@@ -1152,7 +1152,7 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
     (tmp_path / "reports/tiny/card-1.html").write_text("")
     champion_policy = VALUE["policies"][0] | {"kind": "champion at capacity", "saving": 0.777}
     compared = VALUE | {"policies": [*VALUE["policies"], champion_policy], "champion": "version 1"}
-    html = write_brief(tmp_path, contract, 1, candidate=2, value=compared)
+    html = write_brief(tmp_path, contract, 1, candidate=2, business_value=compared)
     worth, missed, steps = (
         text_of(re.split(r"<h2", html.split(f'id="{name}"')[1])[0])
         for name in ("worth", "missed", "next")
@@ -1172,7 +1172,7 @@ def test_brief_states_the_loss_of_a_champion_in_its_own_direction(
     loss = {"saving": -0.5, "saving_low": -0.7, "saving_high": -0.3}
     champion_policy = VALUE["policies"][0] | {"kind": "champion", "policy": "version 1"} | loss
     compared = VALUE | {"policies": [*VALUE["policies"], champion_policy], "champion": "version 1"}
-    html = write_brief(tmp_path, contract, 1, candidate=2, value=compared)
+    html = write_brief(tmp_path, contract, 1, candidate=2, business_value=compared)
     worth = text_of(html.split('id="worth"')[1].split("<h2")[0])
     facts = ("loses an expected 500 EUR", "flagging everybody", "95% CI 300–700")
     assert missing_facts(worth, *facts) == []
@@ -1228,7 +1228,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     path = tmp_path / "models/tiny/monitor.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"level": "good"}))
     compared = VALUE | {"candidate": "version 2", "champion": predecessor}
-    html = write_brief(tmp_path, contract, 2, moved=True, value=compared)
+    html = write_brief(tmp_path, contract, 2, moved=True, business_value=compared)
     steps = [text_of(row) for row in html.split('id="next"')[1].split("<li>")[1:]]
     assert not missing_facts(steps[0], "1 significant gap", "decide")
     assert not missing_facts(steps[1], "If you accept", "act on", 100, "version 2")
@@ -1240,7 +1240,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     # Without a gap there is nothing to accept.
     path = tmp_path / "models/tiny/finalize.json"
     receipt_ = json.loads(path.read_text())
-    receipt_["details"]["harm"] = {name: [] for name in HARM}
+    receipt_["details"]["gaps_by_significance"] = {name: [] for name in HARM}
     path.write_text(json.dumps(receipt_))
     index.write(tmp_path)
     html = (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
@@ -1252,10 +1252,13 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
 def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
     compared = {"policies": ["both"], "champion": "version 1", "gains": {}}
     finalize_ = verdict(
-        stage="finalize", level="warning", next="compare", details={"version": 2, "value": VALUE}
+        stage="finalize",
+        level="warning",
+        next="compare",
+        details={"version": 2, "business_value": VALUE},
     )
     criteria = [{"passed": passed, "sentence": str(passed)} for passed in (True, False, None)]
-    details = {"candidate": 2, "value": compared, "criteria": criteria}
+    details = {"candidate": 2, "business_value": compared, "criteria": criteria}
     receipts = {
         "finalize": finalize_,
         "deploy": verdict(stage="deploy", next="improve it", details=details),

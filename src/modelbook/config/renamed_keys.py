@@ -28,6 +28,11 @@ RENAMED_METRICS = {
     "most_within": "p90_absolute_error",
 }
 
+RENAMED_VERSION_KEYS = {  # of metrics.json of versions of 1.0.0
+    "harm": "gaps_by_significance",
+    "value": "business_value",
+}
+
 RENAMED_LEVELS = {"watch": "warning"}  # of verdicts of 1.0.0, accepted until 1.2
 
 # By pattern of the file's name: the new names of settings, by their old names within their group.

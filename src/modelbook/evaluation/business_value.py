@@ -34,7 +34,7 @@ def measure_value(
     feature_ranking: FeatureRanking | None = None,
     constants: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measure what the model is worth on labelled rows, as plain data for receipts and pages.
+    """Measure the business value of the model on labelled rows, as plain data for receipts.
 
     Rows of another mix than recent ones are weighted, see ``weight_rows``.
 
@@ -112,7 +112,7 @@ def compare_versions(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What candidate and champion are worth on the same rows, as ``measure_value`` returns it.
+    """The value of candidate and champion on the same rows, as ``measure_value`` returns it.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def compare_versions(
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
     """The lowest score of a version that is acted on; ``metrics`` is the version's evidence."""
-    model_value = metrics.get("value", {})
+    model_value = metrics.get("business_value", {})
     return (
         model_value["decision_threshold"]
         if "decision_threshold" in model_value

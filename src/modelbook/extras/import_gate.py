@@ -324,7 +324,7 @@ def _decide(
         first_champion=_compare_with_first(root, task, candidate, champion, shared, params),
         consequences=consequences.compare_consequences(
             task,
-            task.costs_from_parameters(candidate.metrics["value"]["costs"]),
+            task.costs_from_parameters(candidate.metrics["business_value"]["costs"]),
             (pair[0], candidate.metrics["threshold"]),
             (pair[1], champion.metrics["threshold"] if champion else None),
             min_rows=params.paired_rows,

@@ -331,9 +331,9 @@ def _measure_cost_change(
     scores: np.ndarray,
     reference: pd.DataFrame,
 ) -> float:
-    if not metrics.get("value"):
+    if not metrics.get("business_value"):
         return float("nan")
-    costs = task.costs_from_parameters(metrics["value"]["costs"])
+    costs = task.costs_from_parameters(metrics["business_value"]["costs"])
     holdout = task.restore_scored_rows(reference)
     batch_cost, reference_cost = (
         costs.compute_row_costs(outcome, task.decide(scored, metrics["threshold"])).mean()

@@ -29,7 +29,7 @@ def write(root: Path, book: str, receipts: Mapping[str, Verdict], champion: int 
     """
     contract = read_contract(root, book)
     finalize = receipts.get("finalize")
-    if contract is None or finalize is None or not finalize.details.get("value"):
+    if contract is None or finalize is None or not finalize.details.get("business_value"):
         return ""
     folder, card = root / "reports" / book, f"card-{champion}.html"
     templating.write_template(
@@ -55,10 +55,10 @@ def describe(
 ) -> dict[str, Any]:
     """What the page shows, with the task's sentences on value and groups."""
     finalize, task = receipts["finalize"], tasks.get_task(contract)
-    value, harm = find_compared_value(receipts), finalize.details["harm"]
+    value, gaps = find_compared_value(receipts), finalize.details["gaps_by_significance"]
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
-    conclusive = select_conclusive_gaps(contract, harm["conclusive"])
-    inconclusive = harm["inconclusive"][:MAX_GAPS]
+    conclusive = select_conclusive_gaps(contract, gaps["conclusive"])
+    inconclusive = gaps["inconclusive"][:MAX_GAPS]
     return {
         "book": book,
         "question": contract.question or contract.title,
@@ -78,17 +78,17 @@ def describe(
         "monitor": receipts.get("monitor"),
         "latest_batch": find_latest_batch_number(receipts),
         "value": value,
-        "worth": task.describe_worth(value),
+        "worth": task.describe_business_value(value),
         "gaps": describe_gaps(task, conclusive),
-        "uncovered": task.describe_uncovered_gaps(harm)[:1],
+        "uncovered": task.describe_uncovered_gaps(gaps)[:1],
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
-        "n_gaps": len(harm["conclusive"]),
-        "n_compared": sum(map(len, harm.values())),
-        "undecided": list_undecided_gaps(task, harm),
-        "removable": list_removable_columns(task, harm),
-        "largest_gap": next(map(task.describe_group_metrics, harm["conclusive"]), ""),
+        "n_gaps": len(gaps["conclusive"]),
+        "n_compared": sum(map(len, gaps.values())),
+        "undecided": list_undecided_gaps(task, gaps),
+        "removable": list_removable_columns(task, gaps),
+        "largest_gap": next(map(task.describe_group_metrics, gaps["conclusive"]), ""),
         "open": describe_gaps(task, inconclusive),
-        "n_open": len(harm["inconclusive"]),
+        "n_open": len(gaps["inconclusive"]),
         "gap_metrics": {row["metric"] for row in [*conclusive, *inconclusive]},
         "step": describe_next_step(receipts, champion, contract),
     }
@@ -120,19 +120,19 @@ def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
     return list(map(task.describe_labelled_gap, gaps))
 
 
-def list_undecided_gaps(task: Task, harm: dict[str, Any]) -> list[dict[str, Any]]:
+def list_undecided_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]]:
     """Gaps that need a decision although they are significant without Bonferroni's correction only.
 
-    ``harm`` is of ``fairness.summarize_gaps``; the gaps are labelled.
+    ``gaps`` is of ``fairness.summarize_gaps``; the gaps are labelled.
     """
-    labelled = map(task.label_gap, harm["inconclusive"])
+    labelled = map(task.label_gap, gaps["inconclusive"])
     return [row for row in labelled if row["is_significant_alone"]]
 
 
-def list_removable_columns(task: Task, harm: dict[str, Any]) -> list[str]:
+def list_removable_columns(task: Task, gaps: dict[str, Any]) -> list[str]:
     """Labels of the features whose groups have gaps that need a decision."""
-    gaps = [*list_undecided_gaps(task, harm), *harm["conclusive"]]
-    columns = dict.fromkeys(row["slice"] for row in gaps)
+    rows = [*list_undecided_gaps(task, gaps), *gaps["conclusive"]]
+    columns = dict.fromkeys(row["slice"] for row in rows)
     features = task.contract.feature_names
     return [task.contract.label(name) for name in columns if name in features]
 
@@ -144,9 +144,9 @@ def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
 
 
 def find_compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """What finalize found the model to be worth, and the champion if deploy compared them."""
-    value = dict(receipts["finalize"].details["value"])
-    compared = receipts["deploy"].details.get("value") if is_deployed(receipts) else None
+    """The business value of the model, and of the champion if deploy compared them."""
+    value = dict(receipts["finalize"].details["business_value"])
+    compared = receipts["deploy"].details.get("business_value") if is_deployed(receipts) else None
     names = ("policies", "baseline", "candidate", "champion", "mix", "rows")
     return value | {name: compared[name] for name in names if compared and name in compared}
 
@@ -175,14 +175,15 @@ def describe_next_step(
     finalize, monitor = receipts["finalize"], receipts.get("monitor")
     version, text = finalize.details.get("version"), next_step(receipts)
     is_other = champion not in (None, version)
-    harm = finalize.details.get("harm") or {"conclusive": [], "inconclusive": []}
-    undecided = list_undecided_gaps(tasks.get_task(contract), harm) if contract else []
+    none: dict[str, Any] = {"conclusive": [], "inconclusive": []}
+    gaps = finalize.details.get("gaps_by_significance") or none
+    undecided = list_undecided_gaps(tasks.get_task(contract), gaps) if contract else []
     return {
         "text": text,
         "is_monitoring": monitor is not None and text == monitor.next,
         "version": version,
         "other_version": version if is_other else None,
-        "n_gaps": 0 if is_other else len(harm["conclusive"]),
+        "n_gaps": 0 if is_other else len(gaps["conclusive"]),
         "n_undecided": 0 if is_other else len(undecided),
     }
 

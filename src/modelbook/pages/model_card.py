@@ -152,7 +152,7 @@ def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
     """The lowest score that is flagged: at capacity, if the capacity limits the model."""
     name, threshold = "threshold", f"{metrics['threshold']:g}"
     context = "rows with this score or more are flagged"
-    limited = get_limited_decisions(metrics["value"])
+    limited = get_limited_decisions(metrics["business_value"])
     if limited and limited["threshold"] is not None:
         name, context = f"{name} at capacity", f"{context}; without the limit {threshold}"
         threshold = format_metric(limited["threshold"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook.atomic import write_text
+from modelbook.config.renamed_keys import RENAMED_VERSION_KEYS
 from modelbook.errors import ModelbookError, StoreError
 from modelbook.registry import artifact_storage, connection, libraries
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -62,7 +63,8 @@ class RegisteredVersion:
     @property
     def metrics(self) -> dict[str, Any]:
         """Holdout metrics with confidence intervals, feature importance and threshold."""
-        return json.loads((self.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
+        text = (self.artifact_folder / "metrics.json").read_text(encoding="utf-8")
+        return {RENAMED_VERSION_KEYS.get(key, key): item for key, item in json.loads(text).items()}
 
     @property
     def source_digest(self) -> str:

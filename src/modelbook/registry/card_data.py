@@ -67,7 +67,7 @@ def collect_card_data(
         ],
         "slices": _label_slices(contract, metrics.get("slices", [])),
         "sensitive_gaps": _label_slices(contract, metrics.get("gaps", [])),
-        "gaps": _list_gaps(task, metrics.get("harm", {})),
+        "gaps": _list_gaps(task, metrics.get("gaps_by_significance", {})),
         "text": _describe_quality(task, metrics),
         "slicing": [contract.label(name) for name in contract.slices],
         "gate_decision": decision or {},
@@ -116,7 +116,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
     threshold = metrics.get("threshold")
     interval = PredictionInterval.from_metrics(metrics)
     slices = pd.DataFrame(metrics.get("slices", []))
-    value = metrics.get("value", {})
+    value, gaps = metrics.get("business_value", {}), metrics.get("gaps_by_significance", {})
     has_capacity = value.get("capacity_is_set", False)
     headline = rows.get(task.headline_metric, {})
     return task.get_phrases() | {
@@ -125,11 +125,11 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
         "quality": task.describe_quality(rows, threshold, value) if rows else "",
         "calibration": task.describe_calibration(rows) if task.calibration_metric in rows else "",
         "weakest_slice": task.describe_weakest_slice(slices, headline["value"]) if headline else "",
-        "gaps": task.describe_fairness_gaps(metrics["harm"]) if "harm" in metrics else [],
-        "value": task.describe_worth(value) if value else "",
+        "gaps": task.describe_fairness_gaps(gaps) if gaps else [],
+        "business_value": task.describe_business_value(value) if value else "",
         "interval": interval.describe() if interval else "",
         "error_slice_rows": compute_min_leaf_rows(metrics.get("slice_rows") or 0),
-        "gap_limit": _describe_gap_limit(task, metrics.get("harm", {})),
+        "gap_limit": _describe_gap_limit(task, gaps),
     }
 
 
@@ -152,7 +152,7 @@ def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, An
 _DEFAULT_METRICS: dict[str, Any] = {
     "name": "", "threshold": None, "rows": {}, "entities": {}, "periods": [], "evaluation": [],
     "calibration": [], "gain": [], "slice_rows": None, "baseline_comparison": [], "sentences": {},
-    "value": {}, "harm": {}, "by_period": [],
+    "business_value": {}, "gaps_by_significance": {}, "by_period": [],
 }  # fmt: skip
 
 

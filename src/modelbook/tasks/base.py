@@ -485,10 +485,13 @@ class Task(ABC):
         """Share of positive rows; None unless the task is binary."""
         return None
 
-    def describe_worth(self, value: dict[str, Any]) -> str:
+    def describe_business_value(self, value: dict[str, Any]) -> str:
         """Describe the savings of the model, from ``business_value.measure_value``."""
         [sentence] = self._render_shared(
-            "worth", value=value, model=project_policies(value)[0], savings=list_savings(value)
+            "business_value",
+            value=value,
+            model=project_policies(value)[0],
+            savings=list_savings(value),
         )
         return sentence
 

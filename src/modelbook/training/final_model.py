@@ -122,7 +122,7 @@ class FinalModel:
     def measure_value(
         self, task: Task, scored: ScoredRows, rows: pd.DataFrame, period: Period, params: Finalize
     ) -> dict[str, Any]:
-        """Measure what the model is worth on labelled rows; see ``evaluation.business_value``."""
+        """Measure the business value on labelled rows; see ``evaluation.business_value``."""
         simple_model = self._score_simple_model(task, rows)
         return business_value.measure_value(
             task,
@@ -155,7 +155,7 @@ def measure_gaps(
 
     Of the latter, in the first fairness metric only.
     """
-    evidence = {"value": holdout_evaluation.value, "threshold": final_model.threshold}
+    evidence = {"business_value": holdout_evaluation.value, "threshold": final_model.threshold}
     sensitive = task.contract.columns_with_role("sensitive")
     gaps = fairness.measure_fairness_gaps(
         task,
@@ -183,7 +183,7 @@ class HoldoutEvaluation:
     suspicions : list of str
         What suggests a leak, in sentences; the gate holds a model that has any.
     value : dict
-        What the model is worth, from ``evaluation.business_value.measure_value``.
+        The business value of the model, from ``evaluation.business_value.measure_value``.
     periods : pandas.DataFrame
         Metrics by period, from ``metrics_ci.evaluate_periods``.
     """
@@ -365,7 +365,7 @@ def _describe_holdout_evaluation(task: Task, evaluation: HoldoutEvaluation) -> d
         "importance_sd": dict(zip(importance["feature"], importance["sd"])),
         "slices": evaluation.slices.to_dict("records"),
         "by_period": evaluation.periods.to_dict("records"),
-        "value": evaluation.value,
+        "business_value": evaluation.value,
     }
 
 
@@ -391,7 +391,7 @@ def _measure_on_holdout(
         ),
         "slice_rows": params.slice_rows,
         "gaps": gaps[is_sensitive].to_dict("records"),
-        "harm": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
+        "gaps_by_significance": fairness.summarize_gaps(contract, gaps, params.max_fairness_gap),
     }
 
 
@@ -484,8 +484,8 @@ def _describe_verdict(
     )
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
-        task.describe_worth(evaluation.value) if evaluation.value else "",
-        *task.describe_fairness_gaps(evidence["harm"]),
+        task.describe_business_value(evaluation.value) if evaluation.value else "",
+        *task.describe_fairness_gaps(evidence["gaps_by_significance"]),
         *other_sentences[:1],
         interval.describe() if interval else "",
         task.describe_weakest_slice(evaluation.slices, metric_rows[task.headline_metric]["value"]),
