@@ -92,10 +92,9 @@ def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract:
 def test_exports_with_rows_of_entity_are_deleted(
     root: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    export_address = tmp_path_factory.mktemp("exports").as_uri()
+    export_uri = tmp_path_factory.mktemp("exports").as_uri()
     addresses = [
-        exports.export_version(root, BOOK, export_address, number, with_rows=True)
-        for number in (1, 2)
+        exports.export_version(root, BOOK, export_uri, number, with_rows=True) for number in (1, 2)
     ]
     assert forget(root, contract, "7").exports == addresses[:1]
     is_there = [Path(address.removeprefix("file://")).is_dir() for address in addresses]

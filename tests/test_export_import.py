@@ -132,7 +132,7 @@ def test_export_and_import_print_json(
     assert Path(exported["address"]).parent == tmp_path
     imported = run(target, "import", exported["address"])
     assert (imported["version"], imported["is_new"]) == (1, True)
-    assert imported["entry"]["evidence"]["export_address"] == f"file://{exported['address']}"
+    assert imported["entry"]["evidence"]["export_uri"] == f"file://{exported['address']}"
     assert (imported["gate"]["action"], imported["move"]) == (
         None,
         None,
@@ -201,12 +201,12 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
         keys[name] = signing.load_private_key(private), signing.load_public_key(public)
         with raises_stating(StoreError, public):
             signing.load_private_key(public)
-    target, export_address = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
-    address = exports.export_version(source, BOOK, export_address, 1)
+    target, export_uri = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
+    address = exports.export_version(source, BOOK, export_uri, 1)
     with raises_stating(StoreError, exports.SIGNATURE_FILE):  # not signed
         imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
     for name in ("other", "dev"):  # the last signature counts
-        signed = exports.export_version(source, BOOK, export_address, 1, signing_key=keys[name][0])
+        signed = exports.export_version(source, BOOK, export_uri, 1, signing_key=keys[name][0])
         assert signed == address
     with raises_stating(StoreError, folder_of(address)):
         imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
@@ -373,9 +373,9 @@ def test_decision_against_replaced_champion_is_not_recorded(
     assert history.last_decision(history.read_history(root, BOOK), result.version) is None
 
 
-@pytest.mark.parametrize("name", ["export_address", "passport"])
+@pytest.mark.parametrize("name", ["export_uri", "passport"])
 def test_export_address_is_read_from_entries_of_1_0_0(name: str) -> None:
     entry = history.HistoryEntry(
         BOOK, history.TRANSFER, history.EXPORT, 1, None, None, "", {name: "s3://models/9a0c"}
     )
-    assert entry.export_address == "s3://models/9a0c"
+    assert entry.export_uri == "s3://models/9a0c"

@@ -52,17 +52,17 @@ def address(tmp_path: Path) -> str:
 def test_service_serves_export_without_a_project(
     version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    export_address = exports.export_version(version_store.root, BOOK, f"{address}/")
+    export_uri = exports.export_version(version_store.root, BOOK, f"{address}/")
     empty_folder = tmp_path / "other"
-    result = exports.open_export(empty_folder, export_address)
+    result = exports.open_export(empty_folder, export_uri)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
-    manifest = (Path(export_address.removeprefix("file://")) / "version.json").read_bytes()
-    assert export_address == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
+    manifest = (Path(export_uri.removeprefix("file://")) / "version.json").read_bytes()
+    assert export_uri == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
     served_model = served_models.load_model(result, max_rows=1)
     assert (served_model.number, served_model.golden_rows > 0) == (1, True)
     assert result.artifact_folder == empty_folder / "models/cache" / result.tags["digest"]
     assert (
-        exports.export_version(version_store.root, BOOK, address) == export_address
+        exports.export_version(version_store.root, BOOK, address) == export_uri
     )  # again, and nothing is another
 
 
@@ -95,10 +95,10 @@ def test_folder_is_an_address_like_its_uri(
 ) -> None:
     folder = tmp_path / "all exports"
     monkeypatch.chdir(tmp_path)
-    export_address = exports.export_version(version_store.root, BOOK, folder.name)
+    export_uri = exports.export_version(version_store.root, BOOK, folder.name)
     [export] = folder.iterdir()
-    assert export_address == f"file://{export}"
-    for address in (export_address, str(export), f"{folder.name}/{export.name}"):
+    assert export_uri == f"file://{export}"
+    for address in (export_uri, str(export), f"{folder.name}/{export.name}"):
         result = exports.open_export(tmp_path / "other", address)
         assert served_models.load_model(result, max_rows=1).number == 1
     for problem_address in (folder.name, f"{folder.name}/{'0' * 64}"):
@@ -110,16 +110,14 @@ def test_folder_is_an_address_like_its_uri(
 def test_altered_files_are_neither_exported_nor_served(
     version_store: VersionStore, address: str, tmp_path: Path
 ) -> None:
-    export_address = exports.export_version(version_store.root, BOOK, address)
-    for folder in (version_store.folder(1), Path(export_address.removeprefix("file://")) / "parts"):
+    export_uri = exports.export_version(version_store.root, BOOK, address)
+    for folder in (version_store.folder(1), Path(export_uri.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
     with raises_stating(StoreError, BOOK, 1):
         exports.export_version(version_store.root, BOOK, address)
-    digest = exports.read_manifest(export_address)["tags"]["digest"]
+    digest = exports.read_manifest(export_uri)["tags"]["digest"]
     with raises_stating(StoreError, digest[:12]):
-        served_models.load_model(
-            exports.open_export(tmp_path / "other", export_address), max_rows=1
-        )
+        served_models.load_model(exports.open_export(tmp_path / "other", export_uri), max_rows=1)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +152,12 @@ def test_service_starts_from_s3_in_an_empty_folder(
     version_store: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with object_store(monkeypatch, "models"):
-        export_address = exports.export_version(version_store.root, BOOK, "s3://models/team", 2)
+        export_uri = exports.export_version(version_store.root, BOOK, "s3://models/team", 2)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         (tmp_path / "empty").mkdir()
-        command = [BIN / "modelbook", "serve", "--from", export_address, "--port", str(port)]
+        command = [BIN / "modelbook", "serve", "--from", export_uri, "--port", str(port)]
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(
                 command, cwd=tmp_path / "empty", stderr=log, env={**os.environ}

@@ -77,7 +77,7 @@ def export(
 
     with report_errors():
         root, name = find_book(book)
-        export_address = exports.export_version(
+        export_uri = exports.export_version(
             root,
             name,
             address,
@@ -86,12 +86,12 @@ def export(
             commit=project.get_commit(root),
             signing_key=signing.load_private_key(sign) if sign else None,
         )
-        number = exports.read_manifest(export_address)["number"]
-    export_address = display_address(export_address)
+        number = exports.read_manifest(export_uri)["number"]
+    export_uri = display_address(export_uri)
     if as_json:
-        print_json({"book": name, "version": number, "address": export_address})
+        print_json({"book": name, "version": number, "address": export_uri})
     else:
-        typer.echo(export_address)
+        typer.echo(export_uri)
 
 
 @app.command()

@@ -211,7 +211,7 @@ def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: 
     """Delete the exports with rows of the entity; the history has the addresses."""
     entries = history.read_history(root, book)
     deleted = {address for entry in entries for address in entry.evidence.get("exports", [])}
-    exported = [entry.export_address for entry in entries if entry.action == history.EXPORT]
+    exported = [entry.export_uri for entry in entries if entry.action == history.EXPORT]
     for address in dict.fromkeys(exported):
         if address in deleted:
             continue

@@ -134,7 +134,7 @@ def evaluate_import(
     names = ("source", "source_version", "source_hash", "fingerprint", "commit")
     evidence = {name: imported.evidence.get(name) for name in names}
     evidence |= {
-        "export_address": imported.export_address,
+        "export_uri": imported.export_uri,
         "criteria": decision.to_records(),
         "gate": "import",
         "rows": len(shared.rows),

@@ -89,20 +89,20 @@ def export_version(
         manifest = _describe(root, registered, folder, with_rows=with_rows)
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        export_address = f"{artifact_storage.resolve_address(address)}/{digest}"
+        export_uri = f"{artifact_storage.resolve_address(address)}/{digest}"
         for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
             if (folder / name).is_dir():
-                artifact_storage.upload_folder(folder / name, f"{export_address}/{name}")
+                artifact_storage.upload_folder(folder / name, f"{export_uri}/{name}")
                 shutil.rmtree(folder / name)
         (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
-        artifact_storage.upload_folder(folder, export_address)
+        artifact_storage.upload_folder(folder, export_uri)
         if signing_key is not None:
             signature = folder / SIGNATURE_FILE
             signature.write_bytes(signing_key.sign(text.encode()))
-            artifact_storage.replace_file(signature, export_address)
+            artifact_storage.replace_file(signature, export_uri)
     if with_rows:
-        history.record_export(root, model_name, registered.number, export_address, commit)
-    return export_address
+        history.record_export(root, model_name, registered.number, export_uri, commit)
+    return export_uri
 
 
 def open_export(root: Path, address: str) -> RegisteredVersion:

@@ -96,9 +96,9 @@ class HistoryEntry:
         return asdict(self)
 
     @property
-    def export_address(self) -> str:
-        """Address of the export that the entry is about."""
-        return self.evidence.get("export_address") or self.evidence["passport"]  # entries of 1.0.0
+    def export_uri(self) -> str:
+        """Folder or URI of the export that the entry is about."""
+        return self.evidence.get("export_uri") or self.evidence["passport"]  # entries of 1.0.0
 
     def describe(self) -> str:
         """Describe the change of an alias."""
@@ -244,7 +244,7 @@ def record_export(
 ) -> HistoryEntry:
     """Record where a version was exported to with the holdout rows, which are people's."""
     reason = "Exported with its holdout rows."
-    evidence = {"export_address": address}
+    evidence = {"export_uri": address}
     return _record(root, model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
 
 

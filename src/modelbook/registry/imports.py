@@ -33,7 +33,7 @@ from modelbook.registry.store import ensure_experiment, ensure_store
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-EXPORT_ADDRESS_TAG = "export_address"  # of the export that a version was imported from
+EXPORT_URI_TAG = "export_uri"  # of the export that a version was imported from
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _register(
         run.info.run_id,
         tags={
             **tags,
-            EXPORT_ADDRESS_TAG: redact(address),
+            EXPORT_URI_TAG: redact(address),
             "passport": redact(address),  # services of 1.0.0 read this name; remove in 1.2
         },
     )
@@ -189,7 +189,7 @@ def _collect_evidence(manifest: dict[str, Any], address: str) -> dict[str, Any]:
     last_entry = manifest["history"][-1] if manifest["history"] else {}
     tags = manifest["tags"]
     return {
-        "export_address": redact(address),
+        "export_uri": redact(address),
         "source": manifest["source"],
         "source_version": manifest["number"],
         "source_entry": last_entry.get("number"),

@@ -383,7 +383,7 @@ def _require_gate_approval(
 ) -> None:
     """Raise PromotionError unless the gate has approved the version."""
     run_gate = (
-        f"modelbook import {display_address(imported.export_address)}"
+        f"modelbook import {display_address(imported.export_uri)}"
         if imported
         else "ploomber build --partially deploy --force"
     )

@@ -45,13 +45,13 @@ METRICS_FOLDER_PREFIX = "modelbook-metrics-"  # then the supervisor's process id
 
 
 def run_server(
-    root: Path, book: str, host: str, port: int, workers: int, export_address: str = ""
+    root: Path, book: str, host: str, port: int, workers: int, export_uri: str = ""
 ) -> None:
     """Run the server until it receives a termination signal.
 
     Parameters
     ----------
-    export_address : str
+    export_uri : str
         Address of an export to serve instead of the aliased versions.
 
     Raises
@@ -62,9 +62,9 @@ def run_server(
     """
     _check_address(host, port)
     service_settings = settings.load_settings(root, book)
-    os.environ |= {EXPORT_VARIABLE: export_address} if export_address else {}
+    os.environ |= {EXPORT_VARIABLE: export_uri} if export_uri else {}
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
-    with nullcontext() if export_address else alias_poller.run_alias_poller(root, book):
+    with nullcontext() if export_uri else alias_poller.run_alias_poller(root, book):
         _check_startup(root, book, host, service_settings)
         os.environ |= {ROOT_VARIABLE: str(root), BOOK_VARIABLE: book}  # for the workers
         sys.stderr.write(f"modelbook: {book} at http://{host}:{port} (API docs: /docs)\n")
