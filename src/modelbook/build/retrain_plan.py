@@ -171,14 +171,11 @@ def _count_newer_rows(
         int((periods <= min(as_of, last_period)).sum()) - trained_rows, 0
     )  # rows of earlier periods that have been labelled since
     newer_rows = later_rows + backfilled_rows if later_rows or as_of >= last_period else 0
-    return (
-        newer_rows,
-        (
-            f"{prefix}, up to {name} {last_period:.15g}; "
-            f"{format_count(newer_rows, 'labelled row is', 'labelled rows are')} newer, up to "
-            f"{name} {as_of:.15g}."
-        ),
+    newer = format_count(newer_rows, "labelled row is", "labelled rows are")
+    sentence = (
+        f"{prefix}, up to {name} {last_period:.15g}; {newer} newer, up to {name} {as_of:.15g}."
     )
+    return newer_rows, sentence
 
 
 def _as_number(value: Any) -> int | float:

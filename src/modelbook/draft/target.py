@@ -125,13 +125,8 @@ def find_excluded_rows(
     is_excluded = values.isna()
     missing_target: Literal["refuse", "exclude"] = "exclude" if is_excluded.any() else "refuse"
     if n_missing := int(is_excluded.sum()):
-        questions.append(
-            Question(
-                "missing_target",
-                target,
-                {"count": n_missing, "total": len(values), "rest": len(values) - n_missing},
-            )
-        )
+        row_counts = {"count": n_missing, "total": len(values), "rest": len(values) - n_missing}
+        questions.append(Question("missing_target", target, row_counts))
     replacements = (
         column_types.find_case_variants(values) if parsing.may_contain_text(values) else {}
     )
@@ -143,19 +138,16 @@ def find_excluded_rows(
     is_classification = task in ("binary", "multiclass") or (
         task is None and parsing.may_contain_text(values) and len(counts) <= MAX_CLASSES
     )
-    if not rare_classes or not is_classification or len(counts) - len(rare_classes) < 2:
-        return is_excluded, TargetDecisions(
-            missing_target, replacements=replacements, questions=questions
-        )
+    if not is_classification or len(counts) - len(rare_classes) < 2:
+        rare_classes = []
     if join_rare_classes and len(rare_classes) > 1:
         merge = {"classes": rare_classes, "merged_class": MERGED_CLASS}
         questions.append(Question("joined_classes", target, merge))
         replacements = replacements | dict.fromkeys(rare_classes, MERGED_CLASS)
-        return is_excluded, TargetDecisions(
-            missing_target, replacements=replacements, questions=questions
-        )
-    questions.append(Question("rare_classes", target, {"classes": rare_classes}))
-    is_excluded |= parsing.normalize_texts(values).isin(rare_classes)
+        rare_classes = []
+    if rare_classes:
+        questions.append(Question("rare_classes", target, {"classes": rare_classes}))
+        is_excluded |= parsing.normalize_texts(values).isin(rare_classes)
     return is_excluded, TargetDecisions(missing_target, rare_classes, replacements, questions)
 
 

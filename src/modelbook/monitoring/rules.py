@@ -487,15 +487,14 @@ def summarize_verdict(
     """Return status, level, sentences, key numbers and next step of the verdict."""
     verdict = find_worst_verdict(findings)
     n_rows = sum(evaluation.rows for evaluation in evaluations)
-    sentences = [
-        (
-            f"Version {version} was evaluated on {format_count(n_rows, 'row')} in "
-            f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
-            f"{_describe_population(evaluations)}"
-        )
-    ]
+    first_sentence = (
+        f"Version {version} was evaluated on {format_count(n_rows, 'row')} in "
+        f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
+        f"{_describe_population(evaluations)}"
+    )
     if not evaluations:
-        sentences = [f"There is no batch yet to evaluate version {version} on."]
+        first_sentence = f"There is no batch yet to evaluate version {version} on."
+    sentences = [first_sentence]
     sentences += [
         f"Batch {evaluation.batch}: {evaluation.rows:,} of its {evaluation.sampled_from:,} rows "
         "were evaluated, sampled at random."

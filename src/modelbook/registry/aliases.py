@@ -82,10 +82,8 @@ class RegisteredVersion:
         registered = self.tags.get(DIGEST_TAG)
         if registered is None:
             raise StoreError(
-                (
-                    f"version {self.number} of {self.name} was registered without a digest of "
-                    "its files"
-                ),
+                f"version {self.number} of {self.name} was registered without a digest of its "
+                "files",
                 next="build finalize again to register a version with a digest",
             )
         if self.source_uri:

@@ -411,10 +411,8 @@ def _require_gate_approval(
             for number in (decision.champion_before, champion)
         ]
         raise PromotionError(
-            (
-                f"the gate compared version {version} of {model_name} with {champion_names[0]}; "
-                f"the champion now is {champion_names[1]}"
-            ),
+            f"the gate compared version {version} of {model_name} with {champion_names[0]}; "
+            f"the champion now is {champion_names[1]}",
             expected="a decision against the current champion",
             next=f"run the gate again: {run_gate}; or: {override_hint}",
         )

@@ -163,12 +163,8 @@ def _find_cycle(tasks: list[dict[str, Any]]) -> list[str]:
         ).prepare()
     except CycleError as error:
         *path, last = error.args[1]
-        return [
-            (
-                f"{last}: depends on itself ({' → '.join([*path, last])}); remove one of them "
-                "from `upstream`"
-            )
-        ]
+        cycle = " → ".join([*path, last])
+        return [f"{last}: depends on itself ({cycle}); remove one of them from `upstream`"]
     return []
 
 

@@ -210,14 +210,11 @@ class Regression(Task):
         relative_increase = value / reference - 1 if reference else float("inf")
         reference_error = row.get("reference_high", reference) - reference
         is_significant = is_beyond_chance(value - reference, value - row["low"], reference_error)
-        return (
-            relative_increase,
-            is_significant,
-            (
-                f"RMSE {format_metric(value)} (lower 95% bound {format_metric(row['low'])}) is "
-                f"{relative_increase:.0%} above the matched holdout's {format_metric(reference)}"
-            ),
+        sentence = (
+            f"RMSE {format_metric(value)} (lower 95% bound {format_metric(row['low'])}) is "
+            f"{relative_increase:.0%} above the matched holdout's {format_metric(reference)}"
         )
+        return relative_increase, is_significant, sentence
 
     def describe_gain(self, metric: str, gain: float, low: float, high: float) -> str:
         return format_gain(metric, gain, describe_size(gain, low, high, "{:.1%}".format))

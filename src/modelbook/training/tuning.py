@@ -206,10 +206,8 @@ class _SettingRunner:
             self.record_fold(setting, future)
         if setting.state == FAILED:
             raise TrainingError(
-                (
-                    f"{self.experiment.family_label(self.family)} returns non-finite predictions "
-                    "with its default parameters"
-                ),
+                f"{self.experiment.family_label(self.family)} returns non-finite predictions with "
+                "its default parameters",
                 next="remove it from `families`",
             )
         return setting
