@@ -261,6 +261,13 @@ def annotate_point(
     )
 
 
+def draw_exact_line(ax: Axes, low: float, high: float) -> None:
+    """Draw the line on which both axes, which have these limits, have the same value."""
+    ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
+    annotate_point(ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+
+
 def draw_band(ax: Axes, x: Values, low: Values, high: Values, color: str) -> None:
     """Draw the interval around a curve; nothing where it is unknown."""
     ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
@@ -357,7 +364,7 @@ def set_thousands_format(*axes: Any) -> None:
 
 
 def compute_padded_limits(*values: Any, margin: float = 0.08) -> tuple[float, float]:
-    """Return axis limits with a margin around all values."""
+    """Return axis limits with a margin around all values; missing ones are left out."""
     flat = [
         float(value)
         for group in values

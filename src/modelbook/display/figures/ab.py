@@ -24,25 +24,16 @@ def plot_difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
     figure, ax = plotting.subplots(3.4)
     plotting.draw_band(ax, data["users"], data["low"], data["high"], style.CURRENT)
     ax.plot(data["users"], data["difference"], color=style.CURRENT)
-    plotting.add_hover_strips(
-        ax,
-        data["users"],
-        [
-            f"{format_count(int(users), 'user')}: {format_difference(difference)}"
-            for users, difference in zip(data["users"], data["difference"], strict=True)
-        ],
-    )
+    texts = [
+        f"{format_count(int(users), 'user')}: {format_difference(difference)}"
+        for users, difference in zip(data["users"], data["difference"], strict=True)
+    ]
+    plotting.add_hover_strips(ax, data["users"], texts)
     ax.axhline(0, color=style.REFERENCE, linestyle="--", linewidth=1.1)
     # The first intervals are so wide that they would flatten the rest.
     stable_rows = data[data["users"] >= data["users"].max() / 5]
-    ax.set_ylim(
-        *plotting.compute_padded_limits(
-            stable_rows["low"].dropna(),
-            stable_rows["high"].dropna(),
-            stable_rows["difference"],
-            [0],
-        )
-    )
+    columns = (stable_rows[name] for name in ("low", "high", "difference"))
+    ax.set_ylim(*plotting.compute_padded_limits(*columns, [0]))
     ax.set_xlabel("users with outcomes")
     ax.set_ylabel(f"{loss_name}: challenger − champion")
     plotting.set_thousands_format(ax.xaxis)

@@ -39,11 +39,8 @@ def plot_metric_differences(
     plotting.draw_reference_line(ax, 0.0, "no difference", linestyle="-")
     if margin:
         plotting.draw_reference_line(ax, -margin, f"margin {_format_margin(margin)}")
-    ax.set_xlim(
-        *plotting.compute_padded_limits(
-            data["difference"], data["low"].dropna(), data["high"].dropna(), [0, -margin]
-        )
-    )
+    columns = (data[name] for name in ("difference", "low", "high"))
+    ax.set_xlim(*plotting.compute_padded_limits(*columns, [0, -margin]))
     ax.set_xlabel("candidate minus champion (right: candidate better), with 95% CI")
     return Figure(
         figure,

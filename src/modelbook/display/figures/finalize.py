@@ -131,14 +131,9 @@ def plot_calibration(
         Whether both are probabilities, drawn from 0.
     """
     figure, ax = plotting.subplots(*SQUARE_SIZE)
-    low, high = plotting.compute_padded_limits(
-        data["predicted"], data["observed"], data["low"].dropna(), data["high"].dropna()
-    )
-    low = 0 if is_probability else low
-    ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
-    plotting.annotate_point(
-        ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"
-    )
+    columns = (data[name] for name in ("predicted", "observed", "low", "high"))
+    low, high = plotting.compute_padded_limits(*columns)
+    plotting.draw_exact_line(ax, 0 if is_probability else low, high)
     bars = data.dropna(subset=["low", "high"])
     ax.vlines(
         bars["predicted"], bars["low"], bars["high"], color=style.ACCENT, alpha=0.45, linewidth=2.2
@@ -148,7 +143,6 @@ def plot_calibration(
     predicted, observed = (data[name].map(format_metric) for name in ("predicted", "observed"))
     texts = "predicted " + predicted + ": observed " + observed
     plotting.add_hover_strips(ax, data["predicted"], texts.tolist())
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     ax.set(xlabel=axis_labels[0], ylabel=axis_labels[1])
     if high >= 1000:
         plotting.set_thousands_format(ax.xaxis, ax.yaxis)

@@ -170,7 +170,6 @@ def _is_below(metric_rows: pd.DataFrame) -> pd.Series:
 
 
 def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
-    low, high = metric_rows["low"], metric_rows["high"]
     is_worse = _is_worse(metric, metric_rows)
     labels = [f"batch {batch}" for batch in metric_rows["batch"]]
     colours = [style.POSITIVE if worse else style.CURRENT for worse in is_worse]
@@ -196,11 +195,8 @@ def _draw_panel(ax: Any, metric: str, metric_rows: pd.DataFrame) -> None:
             linestyle="--",
             linewidth=1.1,
         )
-    ax.set_xlim(
-        *plotting.compute_padded_limits(
-            metric_rows["value"], low.dropna(), high.dropna(), reference
-        )
-    )
+    columns = (metric_rows[name] for name in ("value", "low", "high", "reference"))
+    ax.set_xlim(*plotting.compute_padded_limits(*columns))
     ax.set_title(metric, pad=14)
 
 
@@ -328,9 +324,8 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     ax.hlines(
         reference, places - 0.4, places + 0.4, color=style.REFERENCE, linestyle="--", linewidth=1.1
     )
-    low, high = plotting.compute_padded_limits(
-        metric_rows["value"], metric_rows["low"].dropna(), metric_rows["high"].dropna(), reference
-    )
+    columns = (metric_rows[name] for name in ("value", "low", "high", "reference"))
+    low, high = plotting.compute_padded_limits(*columns)
     ax.set_ylim(0 if name == "drifted_share" else low, high)
     ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
 

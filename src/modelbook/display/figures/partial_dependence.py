@@ -48,9 +48,8 @@ def plot_partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) 
         _draw_panel(ax, *panel, is_multiclass=is_multiclass)
         _add_hover_texts(ax, panel[1], is_probability)
         _format_axis(ax, is_probability, is_first_column=position % N_COLUMNS == 0)
-    low, high = plotting.compute_padded_limits(
-        data["mean"], *([] if is_multiclass else [data["low"].dropna(), data["high"].dropna()])
-    )
+    names = ["mean"] if is_multiclass else ["mean", "low", "high"]
+    low, high = plotting.compute_padded_limits(*(data[name] for name in names))
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if is_probability else (low, high)))
     alt, summary = (
         _write_multiclass_alt_text(panel_subset)

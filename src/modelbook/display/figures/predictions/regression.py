@@ -78,13 +78,10 @@ def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figur
         The metrics.
     """
     figure, ax = plotting.subplots(*SCATTER_SIZE)
-    low, high = plotting.compute_padded_limits(data["predicted"], data["actual"], margin=0.04)
-    ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
-    plotting.annotate_point(
-        ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right"
-    )
+    limits = plotting.compute_padded_limits(data["predicted"], data["actual"], margin=0.04)
+    plotting.draw_exact_line(ax, *limits)
     ax.scatter(data["predicted"], data["actual"], s=11, color=style.ACCENT, alpha=0.5, linewidths=0)
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="predicted", ylabel="actual")
+    ax.set(xlabel="predicted", ylabel="actual")
     plotting.set_thousands_format(ax.xaxis, ax.yaxis)
     r2 = metrics.loc[metrics["metric"] == "r2", "value"].iloc[0]
     errors = (data["predicted"] - data["actual"]).abs()
