@@ -23,7 +23,7 @@ from pydantic import (
 from modelbook.contract.column import Column, Role
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.open_question import OpenQuestion
-from modelbook.contract.parsing import mask_missing_markers, may_contain_text, normalize_texts
+from modelbook.contract.parsing import mask_markers_in_table, mask_missing_markers, normalize_texts
 from modelbook.contract.renamed_keys import RENAMED_KEYS, RENAMED_VALUES, rename_keys
 from modelbook.errors import ContractError, DataError
 from modelbook.formatting import format_code, html_table, pluralize
@@ -296,13 +296,7 @@ class Contract(BaseModel):
 
     def mask_missing_markers(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Replace blank texts, and texts that the contract lists under ``missing``, with NaN."""
-        return frame.assign(
-            **{
-                name: mask_missing_markers(frame[name], self.missing)
-                for name in frame.columns
-                if may_contain_text(frame[name])
-            }
-        )
+        return mask_markers_in_table(frame, self.missing)
 
     def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the contract's columns in the contract's order, converted to their types.

@@ -153,6 +153,12 @@ def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
     return values.where(~values.isin(missing_values), np.nan) if missing_values else values
 
 
+def mask_markers_in_table(table: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
+    """Replace blank texts and missing-value markers with NaN, in the columns that have texts."""
+    names = [name for name in table.columns if may_contain_text(table[name])]
+    return table.assign(**{name: mask_missing_markers(table[name], markers) for name in names})
+
+
 def mask_out_of_range_timestamps(values: pd.Series) -> pd.Series:
     """Convert timestamps to nanoseconds; NaT for years beyond their range, such as 9999."""
     import pandas as pd

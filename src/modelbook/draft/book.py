@@ -123,7 +123,7 @@ def draft_book(
     task, guesses = _guess_columns(frame, target, decisions, options)
     column_markers = [text for guess in guesses for text in guess.markers]
     markers = list(dict.fromkeys([*markers, *column_markers]))
-    frame = _mask_markers(frame, markers)
+    frame = parsing.mask_markers_in_table(frame, markers)
     target_guess = next(guess for guess in guesses if guess.name == target)
     header: dict[str, Any] = {
         "title": title,
@@ -154,13 +154,15 @@ def _prepare_rows(
     """Mask missing-value markers, and take the rows that can be used for training."""
     inspected = frame.drop(columns=[*options.dropped_columns])
     markers = column_types.find_missing_markers(inspected, [*options.missing_markers])
-    frame = _mask_markers(frame, markers)
+    frame = parsing.mask_markers_in_table(frame, markers)
     # A target's few texts among numbers are missing values: their rows are left out, too.
     column_markers = column_types.guess_column(
         target, frame[target], decimal=options.decimal
     ).markers
     markers = [*markers, *column_markers]
-    frame, decisions = _take_target_rows(_mask_markers(frame, column_markers), target, options)
+    frame, decisions = _take_target_rows(
+        parsing.mask_markers_in_table(frame, column_markers), target, options
+    )
     return frame, markers, decisions
 
 
@@ -175,16 +177,6 @@ def _guess_columns(
         target_guess if name == target else _guess_column(name, frame[name], options)
         for name in frame.columns
     ]
-
-
-def _mask_markers(frame: pd.DataFrame, markers: list[str]) -> pd.DataFrame:
-    return frame.assign(
-        **{
-            name: parsing.mask_missing_markers(frame[name], markers)
-            for name in frame
-            if parsing.may_contain_text(frame[name])
-        }
-    )
 
 
 def _assign_roles(
