@@ -135,7 +135,15 @@ def parse_booleans(values: pd.Series) -> pd.Series:
 
 def normalize_texts(values: pd.Series) -> pd.Series:
     """Convert codes to stripped text, NaN when missing: 11, 11.0, "11" and "11.0 " are equal."""
-    return values.map({value: normalize_text(value) for value in values.unique()}).astype(object)
+    texts = {value: normalize_text(value) for value in values.unique()}
+    # Most texts are normalized already; mapping takes longer than looking.
+    if all(text is value or _are_nan(text, value) for value, text in texts.items()):
+        return values.astype(object)
+    return values.map(texts).astype(object)
+
+
+def _are_nan(*values: Any) -> bool:
+    return all(isinstance(value, float) and math.isnan(value) for value in values)
 
 
 def mask_missing_markers(values: pd.Series, markers: list[str]) -> pd.Series:
@@ -249,7 +257,9 @@ def normalize_text(value: Any) -> Any:
 
         return np.nan if pd.isna(value) else str(value)
     text = value.strip()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text) if text else np.nan
+    if not text:
+        return np.nan
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text) if text.endswith("0") else text
 
 
 def find_decimal_marks(texts: list[str]) -> list[DecimalMark]:
