@@ -17,12 +17,13 @@ from modelbook.build.log_follower import explain_failure
 from modelbook.errors import DiskError, StageError
 
 # In its own mount namespace: models/ is on a disk of 70 MB, which a program fills when explore begins.
+# What the build leaves there is kept for the next one.
 FILLED = """set -u
 mount -t tmpfs -o size=70m none models
 (until [ -s reports/tiny/logs/02_explore.log ]; do sleep 0.1; done; cat /dev/zero > models/filler 2>/dev/null) &
 "$1" build --partially explore > full.txt 2>&1; echo "exit $?" >> full.txt
 rm models/filler
-"$1" build --partially explore > again.txt 2>&1; echo "exit $?" >> again.txt
+cp -a models kept
 """
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 MAY_MOUNT = (
@@ -114,13 +115,13 @@ def test_build_on_full_disk_fails_and_continues_when_space_is_free(small_project
         env=small_project.environ,
         check=True,
     )
-    filled, continued = (
-        small_project.root.joinpath(name).read_text() for name in ("full.txt", "again.txt")
-    )
+    filled = (small_project.root / "full.txt").read_text()
     assert "exit 1" in filled
     assert disk.DISK_FULL_PATTERN.search(filled), filled
     assert disk.DISK_FULL_HINT in filled
     assert "Traceback" not in filled
-    assert "exit 0" in continued, continued
-    assert " explore]" in continued
-    assert " ingest]" not in continued
+    (small_project.root / "models").rmdir()
+    (small_project.root / "kept").rename(small_project.root / "models")
+    continued = small_project.build("--partially", "explore")
+    assert continued.returncode == 0, continued.stdout + continued.stderr
+    assert small_project.list_executed_stages(continued) == ["explore"]
