@@ -63,9 +63,10 @@ def format_key_number(number: Mapping[str, Any]) -> str:
 def describe_key_number(number: Mapping[str, Any]) -> str:
     """Describe a key number's interval, what it is compared with, and its context."""
     unit = number.get("unit", "")
-    interval, comparisons = number.get("interval"), number.get("compared_with", {})
+    low, high = number.get("interval", ("", ""))
+    comparisons = number.get("compared_with", {})
     texts = [
-        format_ci(*interval, lambda bound: format_quantity(bound, unit)) if interval else "",
+        format_ci(low, high, lambda bound: format_quantity(bound, unit)) if low != "" else "",
         *(f"{name} {format_quantity(value, unit)}" for name, value in comparisons.items()),
         number.get("context", ""),
     ]
