@@ -186,12 +186,8 @@ class Criterion:
 
     @property
     def description(self) -> str:
-        text = f"{self.name[:1].upper()}{self.name[1:]}: {self.observed}"
-        return (
-            f"{text}; inconclusive."
-            if self.passed is None
-            else f"{text}, required {self.required}."
-        )
+        end = "; inconclusive" if self.passed is None else f", required {self.required}"
+        return f"{capitalize_first(self.name)}: {self.observed}{end}."
 
 
 @dataclass(frozen=True)

@@ -377,12 +377,7 @@ def verify(
         ids = dict(_split_hash(text) for text in predictions)
         verifications = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
     if as_json:
-        print_json(
-            [
-                asdict(verification) | {"is_verified": verification.is_verified}
-                for verification in verifications
-            ]
-        )
+        print_json([asdict(each) | {"is_verified": each.is_verified} for each in verifications])
     else:
         for verification in verifications:
             text = f"{verification.prediction_id}: {verification.problem or 'verified'}"

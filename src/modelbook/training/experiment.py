@@ -281,25 +281,15 @@ class Experiment:
 
     def describe_sampling(self) -> str:
         """Describe sampling, number of folds and balancing in sentences; empty for the defaults."""
-        sampling_sentence = (
-            ""
-            if len(self.features) == len(self.train_data)
-            else (
+        sentences = [self._describe_fewer_folds()]
+        if len(self.features) < len(self.train_data):
+            sentences.append(
                 f"Families and settings were selected on {len(self.features):,} of "
                 f"{len(self.train_data):,} training rows (search_rows), sampled by entity; "
                 "the final fit uses all rows."
             )
-        )
-        return " ".join(
-            filter(
-                None,
-                [
-                    self._describe_fewer_folds(),
-                    sampling_sentence,
-                    class_balancing.describe_balancing(self._imbalance),
-                ],
-            )
-        )
+        sentences.append(class_balancing.describe_balancing(self._imbalance))
+        return " ".join(filter(None, sentences))
 
     def _describe_fewer_folds(self) -> str:
         if self.folds == self._n_folds_requested:

@@ -292,9 +292,12 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
 
 def _label_history(history: pd.DataFrame) -> pd.DataFrame:
     """Return the history with display names of its metrics."""
-    labels = {"drifted_share": DRIFTED_SHARE_LABEL}
-    labels |= {f"expected_{name}": f"estimated {metric_label(name)}" for name in HEADLINE_METRICS}
-    return history.assign(metric=[labels.get(n, metric_label(n)) for n in history["metric"]])
+    labels = {f"expected_{name}": f"estimated {metric_label(name)}" for name in HEADLINE_METRICS}
+    return history.assign(metric=[labels.get(n) or _label_metric(n) for n in history["metric"]])
+
+
+def _label_metric(name: str) -> str:
+    return DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name)
 
 
 def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
@@ -327,7 +330,7 @@ def _draw_history(ax: Any, name: str, metric_rows: pd.DataFrame) -> None:
     columns = (metric_rows[name] for name in ("value", "low", "high", "reference"))
     low, high = plotting.compute_padded_limits(*columns)
     ax.set_ylim(0 if name == "drifted_share" else low, high)
-    ax.set_title(DRIFTED_SHARE_LABEL if name == "drifted_share" else metric_label(name))
+    ax.set_title(_label_metric(name))
 
 
 def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> str:
@@ -336,11 +339,7 @@ def _write_history_alt_text(panels: dict[str, pd.DataFrame], n_windows: int) -> 
         observed = metric_rows[metric_rows["metric"] == name]
         if len(observed):
             first, last = observed.iloc[0], observed.iloc[-1]
-            is_share = name == "drifted_share"
-            label = DRIFTED_SHARE_LABEL if is_share else metric_label(name)
-            values = [
-                format_share(x) if is_share else format_metric(x)
-                for x in (first["value"], last["value"])
-            ]
-            texts.append(f"{label} {values[0]} in the first and {values[1]} in the last")
+            format_number = format_share if name == "drifted_share" else format_metric
+            before, after = (format_number(row["value"]) for row in (first, last))
+            texts.append(f"{_label_metric(name)} {before} in the first and {after} in the last")
     return f"{format_count(n_windows, 'window')}: {'; '.join(texts) or 'no outcomes yet'}."
