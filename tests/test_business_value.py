@@ -524,6 +524,9 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
         assert missing_facts(first, "capacity", "members", cut_off, 0.1) == []
         assert missing_facts(first, limited["reached"], limited["precision"]) == []
         assert missing_facts(last, "threshold 0.2", *unlimited) == []
+    weighted = values[100] | {"mix": {"is_weighted": True}}
+    assert "recent" in task.describe_quality(rows, 0.2, weighted)
+    assert "recent" not in task.describe_quality(rows, 0.2, values[100])
     for value in (values[5000], {}):
         text = task.describe_quality(rows, 0.2, value)
         assert missing_facts(text, "threshold 0.2", *unlimited) == []

@@ -78,7 +78,7 @@ def test_card_states_the_least_rows_of_groups_and_of_error_slices(make_version, 
 @pytest.mark.long
 def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, tmp_path) -> None:
     card = card_data.collect_card_data(make_version())
-    at_capacity = [{**VALUE["policies"][0], "kind": "model at capacity"}, *VALUE["policies"][1:]]
+    at_capacity = [{**VALUE["policies"][0], "kind": "model at capacity"}, *VALUE["policies"]]
     limited = {**VALUE, "policies": at_capacity, "decision_threshold": 0.3116}
     tiles = {}
     for name, value in (("limited", limited), ("unlimited", VALUE)):

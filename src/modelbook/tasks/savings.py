@@ -123,8 +123,9 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``threshold``, the lowest score that is flagged (None in versions of 1.0.0), and the
-        ``share`` of rows; ``recall`` and ``precision``, each with ``value, low, high``. Empty
-        unless the capacity limits the model.
+        ``share`` of rows; ``recall`` and ``precision``, each with ``value, low, high``;
+        ``unlimited``, the three numbers without the capacity; and ``is_weighted``, whether rows
+        have the mix of recent ones. Empty unless the capacity limits the model.
     """
     policies = value.get("policies")
     if not policies or policies[0]["kind"] != CAPACITY:
@@ -134,7 +135,22 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
         metric: {"value": at[name], "low": at.get(f"{name}_low"), "high": at.get(f"{name}_high")}
         for metric, name in (("recall", "reached"), ("precision", "precision"))
     }
-    return {"threshold": value.get("decision_threshold"), "share": value["capacity"], **metrics}
+    unlimited = next(row for row in policies if row["kind"] == MODEL)
+    return {
+        "threshold": value.get("decision_threshold"),
+        "share": value["capacity"],
+        "is_weighted": value.get("mix", {}).get("is_weighted", False),
+        "unlimited": {"share": unlimited["share"], **_compute_recall(unlimited, value)},
+        **metrics,
+    }
+
+
+def _compute_recall(row: dict[str, Any], value: dict[str, Any]) -> dict[str, float]:
+    """Recall and precision of a policy; empty in versions of 1.0.0."""
+    if row.get("true_positives") is None:
+        return {}
+    true_positives = row["true_positives"]
+    return {"recall": true_positives / value["rate"], "precision": true_positives / row["share"]}
 
 
 def describe_alternative(row: dict[str, Any]) -> str:
