@@ -213,6 +213,7 @@ def test_history_is_plotted_over_time(history: WindowHistory, contract: Contract
     assert "<svg" in figure._repr_html_()
     names = {"ROC AUC", "estimated ROC AUC", figures.DRIFTED_SHARE_LABEL}
     assert set(figure.data["metric"]) == names
+    assert "matched holdout" in figure.data
 
 
 # The journal

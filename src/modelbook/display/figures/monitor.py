@@ -34,6 +34,7 @@ DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "importance": "importance",
 }
 DRIFTED_SHARE_LABEL = "importance-weighted share of drifted columns"
+REFERENCE_LABEL = {"reference": "matched holdout"}
 
 
 @style.apply_style
@@ -133,6 +134,7 @@ def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
         figure,
         alt=_write_performance_alt_text(data),
         summary=_summarize_performance(data),
+        data=data.rename(columns=REFERENCE_LABEL),
         caption="Dashed: the matched holdout. Orange: worse than it, and the 95% CI excludes it.",
     )
 
@@ -291,9 +293,10 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
 
 
 def _label_history(history: pd.DataFrame) -> pd.DataFrame:
-    """Return the history with display names of its metrics."""
+    """Return the history with display names of its metrics and of the reference."""
     labels = {f"expected_{name}": f"estimated {metric_label(name)}" for name in HEADLINE_METRICS}
-    return history.assign(metric=[labels.get(n) or _label_metric(n) for n in history["metric"]])
+    metrics = [labels.get(name) or _label_metric(name) for name in history["metric"]]
+    return history.assign(metric=metrics).rename(columns=REFERENCE_LABEL)
 
 
 def _label_metric(name: str) -> str:
