@@ -23,7 +23,7 @@ from servers import PASSWORD, MLflowServer, PostgreSQL, mlflow_server, object_st
 from small_project import STAGES, SmallProject
 from test_server import ROW
 from text_facts import missing_facts, raises_stating
-from version_store import put_empty_store, run_server
+from version_store import create_stores_concurrently, put_empty_store, run_server
 
 from modelbook.config import store as setting
 from modelbook.contract import Contract
@@ -419,13 +419,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
         root.mkdir()
         (root / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://models/team")
     Journal(address, BOOK).create_tables()  # in the same database
-    code = "import sys; from pathlib import Path; from modelbook.registry import store;"
-    code += "store.ensure_store(Path(sys.argv[1]))"
-    creating = [
-        subprocess.Popen([sys.executable, "-c", code, str(root)])
-        for root in (first_machine, second_machine)
-    ]
-    assert [process_or_object.wait(120) for process_or_object in creating] == [0, 0]
+    create_stores_concurrently([first_machine, second_machine], tmp_path)
     version = enter(first_machine, version_parts(frame, set(range(50)), contract), contract)
     assert promotion.promote(first_machine, BOOK, 1, reason="", override="the first", commit="c")
     assert served_models.load_model(aliases.require_champion(second_machine, BOOK)).number == 1

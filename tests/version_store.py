@@ -20,6 +20,7 @@ from typing import Any
 
 import cloudpickle
 import pandas as pd
+from command_template import run_module_command
 from fastapi.testclient import TestClient
 from filelock import FileLock
 from sklearn.compose import make_column_transformer
@@ -27,7 +28,9 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from small_project import ROOT
 
+from modelbook.build.dependencies import STORE_MODULES
 from modelbook.contract import Contract
 from modelbook.registry import aliases, history_log, store
 from modelbook.registry.aliases import DIGEST_TAG
@@ -39,6 +42,12 @@ from modelbook.serving.app import create_app
 
 BOOK = "tiny"
 THRESHOLD = 0.4
+CREATION = """
+import sys
+from pathlib import Path
+from modelbook.registry import store
+store.ensure_store(Path(sys.argv[1]))
+"""
 
 
 def fit_pipeline(
@@ -65,6 +74,19 @@ def put_empty_store(root: Path) -> Path:
     database_path(root).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(database_path(folder), database_path(root))
     return root
+
+
+def create_stores_concurrently(roots: list[Path], folder: Path) -> None:
+    """Create the stores of projects by a process each, forked from the template of builds."""
+    (folder / "creation.py").write_text(CREATION)
+    command = run_module_command("creation", folder, ["mlflow", *STORE_MODULES])
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(folder)])}
+    processes = [
+        subprocess.Popen([*command, str(root)], env=environ, stderr=subprocess.PIPE, text=True)
+        for root in roots
+    ]
+    results = [(process.communicate()[1][-300:], process.returncode) for process in processes]
+    assert results == [("", 0)] * len(roots)
 
 
 def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) -> int:
