@@ -175,6 +175,7 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
     assert value["mix"]["rows_share"] == pytest.approx(1 / 3)
     assert (period.span, value["mix"]["is_weighted"]) == ("2 to 4", True)
+    assert period.counts == (200, 200, 100)
     assert "noise" not in task.describe_business_value({**value, "mix": {}})
     unweighted = value | {"mix": {**value["mix"], "is_weighted": False}}
     for each in (value, unweighted):
@@ -502,6 +503,18 @@ def test_tied_scores_share_their_gain():
     assert result["reached"].tolist() == [0.25, 0.5]
 
 
+def test_precision_without_a_false_positive_has_an_interval():
+    score = np.linspace(1, 0, 100)
+    perfect = ScoredRows.from_arrays(score > 0.695, score, range(100))  # 30 rows are positive
+    gains = cumulative_gains.compute_gains(perfect, None, [0.1, 0.2, 1.0], **BOOTSTRAP)
+    for row, n in zip(gains.head(2).to_dict("records"), (10, 20), strict=True):
+        assert (row["precision"], row["precision_high"]) == pytest.approx((1.0, 1.0))
+        assert row["precision_low"] == pytest.approx(n / (n + 1.96**2), abs=0.001)  # Wilson
+        assert row["reached_low"] <= row["reached"] * row["precision_low"] + 1e-9
+    assert gains["precision_low"].iloc[2] < 0.3 < gains["precision_high"].iloc[2]
+    assert gains["reached_low"].iloc[2] == 1
+
+
 def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
     """What the threshold would flag cannot be carried out, so it is named as such and last."""
     period = recent_period.Period(1000, "year", "members")
@@ -525,8 +538,8 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
         assert missing_facts(first, limited["reached"], limited["precision"]) == []
         assert missing_facts(last, "threshold 0.2", *unlimited) == []
     weighted = values[100] | {"mix": {"is_weighted": True}}
-    assert "recent" in task.describe_quality(rows, 0.2, weighted)
-    assert "recent" not in task.describe_quality(rows, 0.2, values[100])
+    assert "weighted" in task.describe_quality(rows, 0.2, weighted)
+    assert "weighted" not in task.describe_quality(rows, 0.2, values[100])
     for value in (values[5000], {}):
         text = task.describe_quality(rows, 0.2, value)
         assert missing_facts(text, "threshold 0.2", *unlimited) == []

@@ -94,6 +94,7 @@ def _describe_units(contract: Contract, period: Period, params: Finalize) -> dic
         "period_rows": period.rows,
         "period": period.label,
         "period_span": period.span,
+        "period_counts": list(period.counts),
         "noun": period.noun,
         "target": contract.label(contract.target),
         "amount": "" if params.amount == NONE else contract.label(params.amount),

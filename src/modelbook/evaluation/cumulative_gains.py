@@ -13,11 +13,11 @@ from modelbook.contract import Contract
 from modelbook.errors import ParameterError
 from modelbook.evaluation.recent_period import Period
 from modelbook.tasks.metrics import safe_divide
-from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows, bootstrap_counts
+from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows, bootstrap_counts, share_ci
 
+TOLERANCE = 1e-9  # of shares that are sums of weights
 GAIN_SHARES = [percent / 100 for percent in range(1, 101)]
 SHOWN_SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)  # rows of a table of gains
-TOLERANCE = 1e-9  # of shares that are sums of weights
 
 
 def measure_gains(
@@ -96,7 +96,22 @@ def compute_gains(
     for i, name in enumerate(("reached", "precision", "amount")):
         if name != "amount" or amounts is not None:
             table[name], table[f"{name}_low"], table[f"{name}_high"] = value[i], low[i], high[i]
+    _widen_certain_precision(table, positive, scored.entity[order], last_flagged)
     return table
+
+
+def _widen_certain_precision(
+    table: pd.DataFrame, positive: np.ndarray, entity: np.ndarray, last_flagged: np.ndarray
+) -> None:
+    """Give a precision of 0% or 100% Wilson's interval: no resample differs from it."""
+    for i in np.flatnonzero(np.isclose(table["precision_low"], table["precision_high"])):
+        flagged = slice(last_flagged[i] + 1)
+        low, high = share_ci(positive[flagged], entity[flagged])
+        table.loc[i, ["precision_low", "precision_high"]] = low, high
+        table.loc[i, "reached_low"] = min(
+            table["reached_low"][i],
+            table["reached"][i] * low / max(table["precision"][i], TOLERANCE),
+        )
 
 
 def list_shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
@@ -106,7 +121,8 @@ def list_shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
         return []
     shares = [round(100 * share) for share in SHOWN_SHARES if abs(share - capacity) >= 0.005]
     rows = [{name: gains[name][share - 1] for name in gains} for share in shares]
-    rows.append({name: value["at_capacity"][name] for name in gains})
+    if capacity > 0:
+        rows.append({name: value["at_capacity"][name] for name in gains})
     rows.sort(key=lambda row: row["share"])
     return [
         row | {f"lift{end}": row[f"reached{end}"] / row["share"] for end in ("", "_low", "_high")}

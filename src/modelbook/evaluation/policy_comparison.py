@@ -26,6 +26,7 @@ from modelbook.tasks.savings import (
 from modelbook.tasks.scored_rows import DIFFERENCE, IDENTITY, Scale, ScoredRows, jackknife_ci
 
 ALTERNATIVES = (SIMPLE, FEATURE)
+DECIMALS = 9  # of a probability that is computed from sums of weights
 POLICY_COLUMNS = ["policy", "kind", "share", "true_positives", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
 
@@ -77,7 +78,10 @@ class PolicyComparison:
         return float(np.average(values, weights=self.weights))
 
     def compute_acted_share(self) -> float | None:
-        """Share of the rows that the model flags within the limit; None if none are flagged."""
+        """Share of the rows that the model flags, at most the limit.
+
+        None for costs whose decisions do not flag rows.
+        """
         if not self.costs.flags_rows:
             return None
         _, scored, threshold = self.version
@@ -85,11 +89,11 @@ class PolicyComparison:
         return flagged_share if self.limit is None else min(self.limit, flagged_share)
 
     def find_decision_threshold(self) -> float | None:
-        """The lowest score that is acted on: above the threshold, if the limit is smaller."""
+        """The lowest score that is flagged: at the threshold, or where the limit is reached."""
         _, scored, threshold = self.version
         if self.limit is None or threshold is None:
             return threshold
-        flagged = scored.score[flag_share(scored.score, self.limit, self.weights)]
+        flagged = scored.score[flag_share(scored.score, self.limit, self.weights) > 0]
         return max(threshold, float(flagged.min(initial=scored.score.max())))
 
     def list_decisions(
@@ -211,9 +215,16 @@ def collect_policies(policies: pd.DataFrame) -> dict[str, Any]:
 
 
 def flag_share(score: np.ndarray, share: float, weights: np.ndarray | None = None) -> np.ndarray:
-    """Flag the rows with the highest scores, up to a share; of equal scores, the first."""
-    order = np.argsort(-score, kind="stable")
-    shares = np.append(0.0, np.cumsum(np.ones(len(score)) if weights is None else weights[order]))
-    flagged = np.zeros(len(score), dtype=bool)
-    flagged[order[: np.abs(shares / shares[-1] - share).argmin()]] = True
-    return flagged
+    """Flag the rows with the highest scores, up to a share.
+
+    Returns
+    -------
+    ndarray
+        Probability that a row is flagged: 1, or 0; between them for rows of the score at which the
+        share is reached, of which a part is flagged at random.
+    """
+    _, block = np.unique(-score, return_inverse=True)
+    row_weights = np.ones(len(score)) if weights is None else weights
+    shares = np.bincount(block, row_weights / row_weights.sum())
+    flagged = np.clip((share - (np.cumsum(shares) - shares)) / shares, 0, 1)
+    return flagged.round(DECIMALS)[block]

@@ -31,6 +31,8 @@ class Period:
         differs little, see ``find_mix_difference``.
     span : str
         The first and the last of the latest periods; empty without a time column.
+    counts : tuple of int
+        Rows of each of the latest periods; empty without a time column.
     """
 
     rows: int
@@ -38,6 +40,7 @@ class Period:
     noun: str
     mix: dict[str, Any] = field(default_factory=dict)
     span: str = ""
+    counts: tuple[int, ...] = ()
 
 
 def describe_period(
@@ -46,15 +49,19 @@ def describe_period(
     """Describe a recent period: of the rows of a model, and of the batches that came later."""
     rows = pd.concat([train, holdout])
     latest = rows[rows[contract.time] == rows[contract.time].max()] if contract.time else rows
-    n_rows, mix, span = len(latest), {}, ""
-    if contract.time:
-        rows = pd.concat([rows, batches])
-        counts = rows[contract.time].value_counts().sort_index().tail(RECENT_PERIODS)
-        n_rows = round(counts.median())
-        span = " to ".join(
-            dict.fromkeys(str(time).removesuffix(" 00:00:00") for time in counts.index[[0, -1]])
-        )
-        mix = find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)])
+    time_label = contract.label(contract.time) if contract.time else ""
     has_one_row_each = bool(contract.entity) and latest[contract.entity].is_unique
     noun = contract.entity_label_plural if has_one_row_each else "rows"
-    return Period(n_rows, contract.label(contract.time) if contract.time else "", noun, mix, span)
+    if not contract.time:
+        return Period(len(latest), time_label, noun)
+    rows = pd.concat([rows, batches])
+    counts = rows[contract.time].value_counts().sort_index().tail(RECENT_PERIODS)
+    first_and_last = (str(time).removesuffix(" 00:00:00") for time in counts.index[[0, -1]])
+    return Period(
+        rows=round(counts.median()),
+        label=time_label,
+        noun=noun,
+        mix=find_mix_difference(contract, holdout, rows[rows[contract.time].isin(counts.index)]),
+        span=" to ".join(dict.fromkeys(first_and_last)),
+        counts=tuple(counts.tolist()),
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import exp, hypot, inf, isfinite, log, tanh
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from modelbook.formatting import format_ci
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_range
 from modelbook.tasks.power import CRITICAL, critical_value, standard_error
+
+if TYPE_CHECKING:  # the service, which imports this module, does not import pandas
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,27 @@
-"""Versions of installed packages for PyCaret, whose import requests those of all.
+"""Versions of installed packages by the names of folders, for a faster import of PyCaret.
 
-skbase parses the metadata of each package three times for that, 0.4 s of CPU a process. The name of
-the metadata's folder has both, see "Recording installed projects" of the PyPA specifications.
+The import makes skbase list the versions of all installed packages, for which it parses the
+metadata of each three times: 0.4 s of CPU a process. The name of a ``.dist-info`` folder contains
+the package's name and version (PyPA specification "Recording installed projects").
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
 from skbase.utils.dependencies import _dependencies as skbase_dependencies
 
 
 @lru_cache
 def list_versions(lowercase: bool = False) -> dict[str, str]:
-    """Return the version of each installed package by its normalised name (``scikit-learn``)."""
+    """Return the version of each installed package by its normalized name (PEP 503).
+
+    ``lowercase`` is ignored: names are always normalized. A folder without a version is omitted.
+    """
     return dict(_read_folder_names())
 
 
@@ -27,7 +31,7 @@ def _read_folder_names() -> Iterator[tuple[str, str]]:
         for info in (*Path(folder).glob("*.dist-info"), *Path(folder).glob("*.egg-info")):
             name, separator, version = info.stem.partition("-")
             if separator:
-                yield canonicalize_name(name), version.partition("-")[0]
+                yield re.sub(r"[-_.]+", "-", name).lower(), version.partition("-")[0]
 
 
 def use_folder_names() -> None:
