@@ -128,6 +128,7 @@ def test_each_failed_criterion_holds_candidate(evidence: Evidence, failed: list[
     criteria = criteria_by_subject(decision)
     assert [name for name, criterion in criteria.items() if criterion.passed is False] == failed
     assert decision.action == (HOLD if failed else PROMOTE)
+    assert missing_facts(criteria["served"].required, "labels", "scores", 1e-6) == []
     reasons = failed or [
         name for name, criterion in criteria.items() if criterion.passed and criterion.is_certain
     ]
@@ -265,7 +266,7 @@ def test_evidence_is_collected_from_registered_metrics() -> None:
         ]
     )
     evidence = gather_evidence(task, metrics, 2, 1, 500, gaps, slices, (50.0, 500.0))
-    assert missing_facts(evidence.scorer, "weighted sum", 0, 600) == []
+    assert missing_facts(evidence.scorer, "weighted sum", 0, 600, 1e-7) == []
     [(gap_text, _)] = evidence.fairness_gaps
     facts = ("recall", 30, "flag", 50, "not flag", -20, "percentage points")
     assert missing_facts(gap_text, *facts) == []

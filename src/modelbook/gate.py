@@ -271,7 +271,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     criteria += [
         Criterion(
             "compiled scorer matches the model",
-            "identical predictions",
+            f"same labels, scores within {PARITY_TOLERANCE:g}",
             evidence.scorer or "not recorded for this version",
             evidence.is_scorer_exact if evidence.scorer else None,
         ),
@@ -657,7 +657,7 @@ def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
         return {"scorer": "no compiled scorer, the model itself predicts", "is_scorer_exact": True}
     description = (
         f"{scorer['name']}: {parity['label_mismatches']} different labels in {parity['rows']:,} "
-        "rows"
+        f"rows, largest difference of scores {parity['max_difference']:.0e}"
     )
     return {
         "scorer": description,
