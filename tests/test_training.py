@@ -357,7 +357,9 @@ def test_periods_are_evaluated_and_described() -> None:
     value = sk.roc_auc_score(period_rows.outcome, period_rows.score)
     assert periods["roc_auc"][1] == pytest.approx(value)
     described = metrics_ci.describe_periods(TASK, periods)
-    assert missing_facts(described, *periods["roc_auc"].round(3), 1, 2) == []
+    assert missing_facts(described, *periods["roc_auc"].round(3)) == []
+    label = contract.label(str(contract.time))
+    assert missing_facts(described, f"in {label} 1", f"in {label} 2") == []
     columns = {name: column for name, column in contract.columns.items() if name != contract.time}
     untimed = Binary(contract.model_copy(update={"columns": columns}))
     assert metrics_ci.evaluate_periods(untimed, scored, frame, 0.4, **options).empty

@@ -268,15 +268,15 @@ def describe_periods(task: Task, table: pd.DataFrame) -> str:
     values = table[task.headline_metric]
     low, high = table.loc[values.idxmin()], table.loc[values.idxmax()]
     name = metric_label(task.headline_metric)
+    label = task.contract.label(task.contract.time)
     ends = [
-        f"{format_metric(row[task.headline_metric])} in {row['period']} "
+        f"{format_metric(row[task.headline_metric])} in {label} {row['period']} "
         f"({format_ci(row['low'], row['high'])})"
         for row in (low, high)
     ]
     if len(table) == 1:
         return f"{name} is {ends[0]}, the only period with enough holdout rows."
-    label = task.contract.label(task.contract.time)
-    return f"By {label}, {name} ranges from {ends[0]} to {ends[1]}."
+    return f"{name} ranges from {ends[0]} to {ends[1]}."
 
 
 def select_groups(
