@@ -70,7 +70,8 @@
       const model = gains.share.map((s, k) => expected(cost, s, gains.precision[k]));
       const best = model.indexOf(Math.min(nobody, ...model));
       const size = value.period_rows, flagged = isCapacity ? exact.flagged : share * size;
-      const total = (base - expected(cost, share, at("precision"))) * size;
+      // as in the table: costs are rounded first, so that the amounts that are shown add up
+      const total = Math.round(base * size) - Math.round(expected(cost, share, at("precision")) * size);
       part("share").setAttribute("aria-valuetext", count(flagged));
       show("flagged", count(flagged));
       show("reached", percent(at("reached")));
