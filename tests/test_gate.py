@@ -377,7 +377,13 @@ def test_a_decision_counts_its_criteria_and_names_where_harm_is_not_excluded() -
 
 def test_a_decision_counts_the_criteria_that_its_main_reasons_leave_out() -> None:
     passed = decide_with(EVIDENCE)
-    assert missing_facts(passed.main_reasons[-1], len(passed.reasons) - 3, "passed") == []
+    n_shown = 3 - sum(bool(row.passed) and not row.is_certain for row in passed.criteria)
+    n_more = len(passed.reasons) - n_shown
+    assert missing_facts(passed.main_reasons[-1], n_more, "passed") == []
+    calibrated = replace(FIRST, calibration=Interval(0.04, 0.01, 0.07))
+    inconclusive, *others = decide_with(calibrated).main_reasons
+    assert missing_facts(inconclusive, "calibration", 0.04, "inconclusive") == []
+    assert others[:2] == decide_with(calibrated).reasons[:2]
     assert passed.explain().endswith(passed.main_reasons[-1])
     failed = replace(EVIDENCE, latency_ms=5000.0, size_mb=9000.0, is_scorer_exact=False)
     assert decide_with(failed).main_reasons == decide_with(failed).reasons

@@ -785,6 +785,22 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     assert story("promote")["sentences"][:3] == ["It flags more.", decision, "It costs less."]
 
 
+@pytest.mark.parametrize(
+    ("n_significant", "facts"), [(5, ["5 gaps", "1 is inconclusive"]), (0, [])]
+)
+def test_deploy_summary_counts_significant_gaps(n_significant: int, facts: list[str]) -> None:
+    headline = {"metric": "roc_auc", "value": 0.8, "low": 0.7, "high": 0.9}
+    gaps = {"conclusive": [{}] * n_significant, "inconclusive": [{}]}
+    metrics = {"evaluation": [headline], "gaps_by_significance": gaps}
+    candidate: Any = SimpleNamespace(number=1, tags={}, metrics=metrics)
+    result = {"champion": None, "moved": False, "golden_rows": 30}
+    last = version_tables.summarize_decision("promote", [], candidate, result, "enforce", [])[
+        "sentences"
+    ][-1]
+    assert missing_facts(last, *facts) == []
+    assert ("significant" in last) == bool(facts)
+
+
 def test_outcome_is_described_as_table_and_sentence(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
     alias_summary = summarize.champion_alias(version_tables.make_promotion_table(result))

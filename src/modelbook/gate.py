@@ -238,11 +238,23 @@ class Decision:
 
     @property
     def main_reasons(self) -> list[str]:
-        """The first ``MAX_REASONS`` reasons, and how many more criteria failed or passed."""
-        first, n_more = self.reasons[:MAX_REASONS], len(self.reasons) - MAX_REASONS
+        """The criteria to state: of a promotion, those that do not exclude harm first.
+
+        Of the reasons as many as ``MAX_REASONS`` leaves room for, and how many more criteria failed
+        or passed.
+        """
+        is_promotion = self.action == PROMOTE
+        uncertain = [
+            f"{row.description.removesuffix('.')}; inconclusive."
+            for row in self.criteria
+            if is_promotion and row.passed and not row.is_certain
+        ]
+        n_shown = max(MAX_REASONS - len(uncertain), 0)
+        first = [*uncertain[:MAX_REASONS], *self.reasons[:n_shown]]
+        n_more = len(self.reasons) - n_shown
         if n_more < 1:
             return first
-        status = "passed" if self.action == PROMOTE else "failed"
+        status = "passed" if is_promotion else "failed"
         return [*first, f"{format_count(n_more, 'more criterion', 'more criteria')} {status}."]
 
     def explain(self, user_reason: str = "") -> str:

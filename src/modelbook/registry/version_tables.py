@@ -81,10 +81,23 @@ def summarize_decision(
         champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
     sentences = [*consequences[:1], decision_sentence, *consequences[1:], *reasons]
     return {
-        "sentences": [*sentences, champion_sentence],
+        "sentences": [*sentences, champion_sentence + _describe_significant_gaps(candidate)],
         "numbers": _list_key_numbers(candidate, promotion_result),
         "next": next_step,
     }
+
+
+def _describe_significant_gaps(candidate: ModelVersion) -> str:
+    """How many gaps between groups finalize found, as the gate does not decide about all."""
+    gaps = candidate.metrics.get("gaps_by_significance") or {}
+    significant, inconclusive = gaps.get("conclusive", []), gaps.get("inconclusive", [])
+    if not significant:
+        return ""
+    counted = format_count(len(significant), "gap between groups is", "gaps between groups are")
+    sentence = f" {counted} significant"
+    if inconclusive:
+        sentence += f", {format_count(len(inconclusive), 'is', 'are')} inconclusive"
+    return f"{sentence}: a person decides, see the brief."
 
 
 def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any]) -> list[KeyNumber]:
