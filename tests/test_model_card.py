@@ -84,8 +84,9 @@ def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, 
     for name, value in (("limited", limited), ("unlimited", VALUE)):
         card["metrics"]["business_value"] = value
         page = model_card.write(card, tmp_path / "card.html", tmp_path).read_text(encoding="utf-8")
-        tiles[name] = page[page.index("rows with this score") - 400 :][:500]
-    assert missing_facts(tiles["limited"], "at capacity", "0.312", "without the limit 0.2") == []
+        tiles[name] = page[page.index("rows with this score") - 400 :][:600]
+    facts = ("at capacity", "0.312", "label", "threshold 0.2", "ignores the capacity")
+    assert missing_facts(tiles["limited"], *facts) == []
     assert missing_facts(tiles["unlimited"], "0.2", "at capacity") == ["at capacity"]
 
 

@@ -1231,7 +1231,9 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     html = write_brief(tmp_path, contract, 2, moved=True, business_value=compared)
     steps = [text_of(row) for row in html.split('id="next"')[1].split("<li>")[1:]]
     assert not missing_facts(steps[0], "1 significant gap", "decide")
-    assert not missing_facts(steps[1], "If you accept", "act on", 100, "version 2")
+    assert not missing_facts(
+        steps[1], "If you accept", "act on", 100, "version 2", "ignores the capacity"
+    )
     assert not missing_facts(steps[2], "Otherwise", "stand in", "Compare the gaps")
     has_predecessor = predecessor == "version 1"
     assert (

@@ -154,7 +154,13 @@ def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
     context = "rows with this score or more are flagged"
     limited = get_limited_decisions(metrics["business_value"])
     if limited and limited["threshold"] is not None:
-        name, context = f"{name} at capacity", f"{context}; without the limit {threshold}"
+        name, context = (
+            f"{name} at capacity",
+            (
+                "act on rows with this score or more; the predicted label uses the threshold "
+                f"{threshold} and ignores the capacity"
+            ),
+        )
         threshold = format_metric(limited["threshold"])
     return key_number(name, threshold, context=context)
 
