@@ -472,6 +472,20 @@ def test_two_categories_use_cramers_v(contract: Contract, frame: pd.DataFrame) -
     ]
 
 
+def test_stand_ins_determine_a_feature_of_no_more_values(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    frame["size"] = frame["colour"].map({"1": 0.0, "2": 3.0, "11": 6.0}).astype(float)
+    is_large = (frame["size"] > frame["size"].median()).astype(float)
+    frame = frame.assign(flag=frame["size"].clip(0, 3), noise=is_large)
+    names = ["size", "flag", "noise", "colour"]
+    pairs = correlation.correlate_features(frame, contract, names)
+    rows = correlation.list_stand_ins(pairs, frame, contract)
+    found = {(row["feature"], row["stand_in"]) for row in rows}
+    assert {("size", "colour"), ("flag", "size")} <= found
+    assert not {("colour", "size"), ("size", "flag")} & found
+
+
 def test_constant_columns_have_no_correlations(contract: Contract, frame: pd.DataFrame) -> None:
     assert correlation.correlate_features(
         frame.assign(colour="1", size=1.0), contract, ["size", "colour"]

@@ -1220,6 +1220,30 @@ def test_brief_offers_to_remove_columns_that_the_model_uses(
     assert missing_facts(step, *facts) == ([] if is_feature else list(facts))
 
 
+def test_brief_names_features_that_determine_a_column_to_remove(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column, other, third = contract.feature_names[:3]
+    monkeypatch.setitem(HARM, "conclusive", [{**GAP, "slice": column}])
+    built_book(tmp_path)
+    path = tmp_path / "models/tiny/explore.json"
+    receipt_ = json.loads(path.read_text())
+    pairs = ((column, other, -0.85), (other, third, 0.9))
+    receipt_["details"]["stand_ins"] = [
+        {"feature": feature, "stand_in": stand_in, "measure": "Spearman", "value": value}
+        for feature, stand_in, value in pairs
+    ]
+    path.write_text(json.dumps(receipt_))
+    html = write_brief(tmp_path, contract, 2, moved=True)
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    fact = f"nearly determines {contract.label(column)}"
+    assert missing_facts(step, contract.label(other), fact, -0.85) == []
+    assert "0.9" not in step  # of a column that stays
+    path.write_text(json.dumps(receipt_ | {"details": {}}))
+    index.write(tmp_path)
+    assert "determines" not in (tmp_path / "reports/tiny/brief.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("predecessor", ["version 1", "no champion"])
 def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     tmp_path: Path, contract: Any, predecessor: str

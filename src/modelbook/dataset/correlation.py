@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_FEATURES = 60  # features compared in pairs
 MAX_ROWS = 20_000
+STAND_IN_STRENGTH = 0.8  # from here on a feature nearly determines another
 
 
 def correlate_features(
@@ -49,6 +50,38 @@ def correlate_features(
     ]
     table = pd.DataFrame(pairs, columns=["feature_a", "feature_b", "measure", "value"]).dropna()
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
+
+
+def list_stand_ins(
+    correlations: pd.DataFrame, frame: pd.DataFrame, contract: Contract
+) -> list[dict[str, Any]]:
+    """List which feature determines which other one, or nearly so, strongest first.
+
+    A category determines a number (correlation ratio). Of two features of one kind, that with fewer
+    values does not determine the other.
+
+    Parameters
+    ----------
+    correlations : pandas.DataFrame
+        Of ``correlate_features`` with the rows ``frame``.
+
+    Returns
+    -------
+    list of dict
+        ``feature``, ``stand_in`` (which determines it), ``measure`` and ``value``.
+    """
+    rows = []
+    for pair in correlations[correlations["value"].abs() >= STAND_IN_STRENGTH].itertuples():
+        for feature, other in ((pair.feature_a, pair.feature_b), (pair.feature_b, pair.feature_a)):
+            is_determined = (
+                feature in contract.numeric_features
+                if pair.measure == "correlation ratio"
+                else frame[feature].nunique() <= frame[other].nunique()
+            )
+            if is_determined:
+                names = {"feature": feature, "stand_in": other, "measure": pair.measure}
+                rows.append({**names, "value": float(pair.value)})
+    return rows
 
 
 def _compute_rank_correlations(numeric: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:

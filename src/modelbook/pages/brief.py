@@ -59,6 +59,7 @@ def describe(
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
     conclusive = select_conclusive_gaps(contract, gaps["conclusive"])
     inconclusive = gaps["inconclusive"][:MAX_GAPS]
+    removable = list_removable_columns(task, gaps)
     return {
         "book": book,
         "question": contract.question or contract.title,
@@ -85,7 +86,8 @@ def describe(
         "n_gaps": len(gaps["conclusive"]),
         "n_compared": sum(map(len, gaps.values())),
         "undecided": list_undecided_gaps(task, gaps),
-        "removable": list_removable_columns(task, gaps),
+        "removable": list(map(contract.label, removable)),
+        "stand_ins": find_stand_ins(contract, receipts.get("explore"), removable),
         "largest_gap": next(map(task.describe_group_metrics, gaps["conclusive"]), ""),
         "open": describe_gaps(task, inconclusive),
         "n_open": len(gaps["inconclusive"]),
@@ -130,11 +132,27 @@ def list_undecided_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]
 
 
 def list_removable_columns(task: Task, gaps: dict[str, Any]) -> list[str]:
-    """Labels of the features whose groups have gaps that need a decision."""
+    """The features whose groups have gaps that need a decision."""
     rows = [*list_undecided_gaps(task, gaps), *gaps["conclusive"]]
     columns = dict.fromkeys(row["slice"] for row in rows)
     features = task.contract.feature_names
-    return [task.contract.label(name) for name in columns if name in features]
+    return [name for name in columns if name in features]
+
+
+def find_stand_ins(
+    contract: Contract, explore: Verdict | None, columns: list[str]
+) -> list[dict[str, Any]]:
+    """Labelled ``stand_ins`` of explore: the strongest for each column, among the features to stay.
+
+    Removing the column changes little while such a feature stays.
+    """
+    rows = explore.details.get("stand_ins", []) if explore else []
+    strongest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["feature"] in columns and row["stand_in"] not in columns:
+            labels = {name: contract.label(row[name]) for name in ("feature", "stand_in")}
+            strongest.setdefault(row["feature"], row | labels)
+    return list(strongest.values())
 
 
 def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
