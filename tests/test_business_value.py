@@ -823,6 +823,7 @@ def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     text = task.describe_fairness_gaps(harm)[-1]
     label = task.contract.label
     assert not missing_facts(text, "gate", "recall", label("colour"), label(sensitive))
+    assert not missing_facts(text.split(label("colour"))[1], "only recall")
     assert text.index(label(sensitive)) < text.index("other metrics") < text.index(label("colour"))
     declared = fairness.summarize_gaps(task.contract, table.tail(1), 0.1)
     assert task.describe_uncovered_gaps(declared) == []
