@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from text_facts import missing_facts, raises_stating
 from version_evidence import GAP, HARM, UNKNOWN, VALUE
 
-from modelbook import config
+from modelbook import config, tasks
 from modelbook.display import (
     BulletList,
     DisplayGroup,
@@ -46,6 +46,7 @@ from modelbook.display.figures import (
 from modelbook.display.figures.predictions import multiclass
 from modelbook.errors import ReportError
 from modelbook.formatting import column_formatters, format_key_number, key_number
+from modelbook.monitoring import evaluation_tables
 from modelbook.pages import (
     brief,
     executed_notebook,
@@ -566,6 +567,20 @@ def test_multi_panel_figure_has_short_summary_and_full_alt_text() -> None:
     assert missing_facts(figure.summary, "ROC AUC", 0.77, 5, 0.76) == []
     assert figure.summary.rstrip(".").endswith("PR AUC")  # worse, beyond chance
     assert f'<p class="found">{figure.summary}</p>' in figure._repr_html_()
+
+
+@pytest.mark.parametrize("capacity_is_set", [True, False])
+def test_caption_of_batches_states_the_threshold(contract: Any, capacity_is_set: bool) -> None:
+    row = {"batch": 5, "value": 0.4, "low": 0.3, "high": 0.5, "reference": 0.4}
+    data = pd.DataFrame([row | {"metric": name} for name in ("roc_auc", "recall", "precision")])
+    metrics = {"threshold": 0.2, "business_value": {"capacity_is_set": capacity_is_set}}
+    task = tasks.get_task(contract)
+    text = evaluation_tables.describe_threshold(data, task, metrics)
+    caption = monitor.plot_metrics_by_batch(data.assign(mostly_known_entities=False), text).caption
+    assert missing_facts(caption, "recall", "precision", 0.2) == []
+    assert "ROC AUC" not in caption
+    assert ("capacity" in caption) == capacity_is_set
+    assert evaluation_tables.describe_threshold(data.head(1), task, metrics) == ""
 
 
 def test_batch_of_known_entities_is_not_called_better() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pandas as pd
 
 from modelbook.contract import Contract
 from modelbook.display.figures.monitor import DRIFT_COLUMN_NAMES
+from modelbook.formatting import capitalize_first, join_names
 from modelbook.monitoring import change_split, drift
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import EXPECTED_PREFIX
+from modelbook.tasks.base import Task
+from modelbook.tasks.metric_format import metric_label
 
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # invalid in MLflow metric names
 
@@ -65,6 +69,30 @@ def make_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     return (
         pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
     )
+
+
+def describe_threshold(performance: pd.DataFrame, task: Task, metrics: dict[str, Any]) -> str:
+    """State the threshold of the metrics that depend on it; empty without any.
+
+    Parameters
+    ----------
+    performance : pandas.DataFrame
+        Of ``make_performance_table``.
+    metrics : dict
+        Holdout metrics stored with the model version: ``threshold``, ``business_value``.
+    """
+    threshold, always = metrics["threshold"], task.metric_functions()
+    names = [
+        name
+        for name in performance["metric"].unique()
+        if threshold is not None and name in task.metric_functions(threshold) and name not in always
+    ]
+    if not names:
+        return ""
+    has_capacity = (metrics.get("business_value") or {}).get("capacity_is_set", False)
+    limit_text = ", without the limit of the capacity" if has_capacity else ""
+    labels = capitalize_first(join_names(map(metric_label, names)))
+    return f"{labels}: at threshold {threshold:g}{limit_text}."
 
 
 def make_estimated_performance_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:

@@ -109,7 +109,7 @@ def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     ["batch", "metric", "value"],
     optional=["low", "high", "reference", "mostly_known_entities"],
 )
-def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
+def plot_metrics_by_batch(data: pd.DataFrame, threshold_text: str = "") -> Figure:
     """Each metric in each batch, against its value on the matched holdout.
 
     Parameters
@@ -117,6 +117,8 @@ def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
     data : pandas.DataFrame
         Columns ``batch, metric, value, low, high, reference``; ``mostly_known_entities``, whether
         most rows of the batch are of entities that the model was fitted on.
+    threshold_text : str
+        The threshold of the metrics that depend on it, for the caption.
     """
     groups = list(data.groupby("metric", sort=False))
     sizes = [len(metric_rows) for _, metric_rows in groups]
@@ -135,7 +137,10 @@ def plot_metrics_by_batch(data: pd.DataFrame) -> Figure:
         alt=_write_performance_alt_text(data),
         summary=_summarize_performance(data),
         data=data.rename(columns=REFERENCE_LABEL),
-        caption="Dashed: the matched holdout. Orange: worse than it, and the 95% CI excludes it.",
+        caption=(
+            "Dashed: the matched holdout. Orange: worse than it, and the 95% CI excludes it. "
+            f"{threshold_text}"
+        ).strip(),
     )
 
 
