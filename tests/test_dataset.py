@@ -554,6 +554,8 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     part = frame.assign(size=frame["size"].where(frame.index % 4 > 0))
     table_of_part = profiling.measure_associations(part, contract).query("column == 'size'")
     part_text, *_ = profiling.summarize_profile(part, contract, table_of_part, gaps, [], [], [])
+    assert missing_facts(strongest_text, "no pair") == []
+    assert "pair" not in part_text  # of one feature
     assert missing_facts(part_text, "75% of rows") == []  # the others are not scored
     assert missing_facts(strongest_text, "of rows") == ["of rows"]
     key_numbers = profiling.make_key_numbers(frame, contract, table, gaps)

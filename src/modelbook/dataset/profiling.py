@@ -152,7 +152,7 @@ def summarize_profile(
     """
     task = tasks.get_task(contract)
     return [
-        _describe_leaks(contract, task, associations.iloc[0], leaks, pairs),
+        _describe_leaks(contract, task, associations, leaks, pairs),
         task.describe_target(frame, f"{len(frame):,} training rows"),
         _describe_missing_rates(contract, missing_rates, len(associations)),
         _describe_shifts(contract, shifted_columns, find_missing_patterns(frame, contract)),
@@ -160,13 +160,16 @@ def summarize_profile(
 
 
 def _describe_leaks(
-    contract: Contract, task: Task, strongest: pd.Series, leaks: list[str], pairs: list[str]
+    contract: Contract, task: Task, associations: pd.DataFrame, leaks: list[str], pairs: list[str]
 ) -> str:
     if leaks or pairs:
         suspects = [*map(contract.label, leaks), *(f"{pair} together" for pair in pairs)]
         return f"Suspected target leakage: {', '.join(suspects)}."
+    strongest, subject = associations.iloc[0], "No single feature"
+    if len(associations) > 1:
+        subject += " and no pair that was tried"
     return (
-        "No single feature suggests leakage: the strongest, "
+        f"{subject} suggests leakage: the strongest feature, "
         f"{contract.label(strongest['column'])}, reaches {task.univariate_measure} "
         f"{strongest['univariate_score']:.2f}{_describe_known_rows(strongest)}."
     )
