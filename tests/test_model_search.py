@@ -158,6 +158,7 @@ def test_mean_of_choice_is_corrected_for_selection(
     assert [sum(sentence_numbers[3:]) for sentence_numbers in stated] == list(
         counts
     )  # settings, combinations, families
+    assert missing_facts(steady, "correlated") == []
     assert means[0] == means[1]
     assert corrected[1] > corrected[0] >= means[0]  # an error, so larger is worse
     assert counts[1] == counts[0] + 1

@@ -406,7 +406,9 @@ def _describe_correction(
     return (
         f" Cross-validated {metric_label(metric)} {format_metric(mean)}, "
         f"{format_metric(corrected)} corrected for selection among {len(alternatives)} "
-        f"alternatives: {_describe_alternatives(others, result.alternatives)}."
+        f"alternatives: {_describe_alternatives(others, result.alternatives)} "
+        "(the correction depends on how close and how correlated they are, not only on their "
+        "number)."
     )
 
 
