@@ -509,6 +509,7 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
     result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
     assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
+    assert missing_facts(result["numbers"][0]["context"], "cross-validated", "training") == []
     third = replace(make_candidate("dt", 0.7), mean={**second.mean, "log_loss": 0.41})
     board = leaderboard.build_leaderboard([baseline, best, better, third], "roc_auc")
     result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
@@ -1410,6 +1411,7 @@ def test_final_model_summary_states_main_results(
         TASK, final_results["fitted"], holdout_evaluation, gain, 3
     )
     assert result["level"] == "good"
+    assert missing_facts(result["numbers"][0]["context"], "holdout") == []
     values = final_results["table"].set_index("metric")["value"]
     worst = final_results["slices"].sort_values("roc_auc").iloc[0]
     facts = [

@@ -441,6 +441,8 @@ def make_verdict_fields(
         if baseline_comparison.beats_simple_model(holdout_evaluation.baseline_comparison):
             status, level = "beats baseline", "good"
     model_value = holdout_evaluation.value
+    headline, *other_numbers = task.make_key_numbers(rows)
+    headline["context"] = "on the holdout"
     holdout_use_number = key_number(
         "evaluations on this holdout",
         holdout_evaluation.n_holdout_evaluations,
@@ -454,7 +456,8 @@ def make_verdict_fields(
             task, final_model, holdout_evaluation, evidence, rows, version
         ),
         "numbers": [
-            *task.make_key_numbers(rows),
+            headline,
+            *other_numbers,
             *(value_summary.make_key_numbers(model_value) if model_value else []),
             holdout_use_number,
         ],

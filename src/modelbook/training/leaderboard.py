@@ -242,7 +242,12 @@ def _make_key_numbers(
     n_families, n_unscored = counts
     unscored = f"{n_unscored} failed or skipped"
     return [
-        key_number(f"{metric_label(metric)}, leader", mean, compared_with=baseline),
+        key_number(
+            f"{metric_label(metric)}, leader",
+            mean,
+            compared_with=baseline,
+            context="cross-validated on training rows",
+        ),
         key_number("standard deviation over the folds", sd, "±"),
         key_number("models evaluated", n_families, "count", context=unscored),
         key_number("leader's fit time, all folds", seconds, "s", compared_with=all_models),
