@@ -18,6 +18,7 @@ from modelbook.dataset.holdout_independence import (
     find_undeclared_entities,
     measure_independence,
 )
+from modelbook.display import Table
 from modelbook.errors import DataError
 
 N_FEATURES = 5
@@ -195,6 +196,16 @@ def test_independent_rows_are_not_suspected() -> None:
         y=(frame["x0"] + frame["x1"] > 0).astype("int64"),
     )
     assert not find_groupings(contract, frame)["is_suspect"].any()
+
+
+def test_grouping_without_interval_is_neither_suspect_nor_not() -> None:
+    row = {"column": "", "score_ungrouped": 0.5, "score_grouped": 0.6, "is_suspect": False}
+    groupings = pd.DataFrame([row | {"low": low} for low in (-0.1, np.nan)])
+    table = Table(holdout_independence.make_groupings_table(groupings), caption="Groupings")
+    assert table.frame["is_suspect"].tolist() == [False, None]
+    with_interval, without = table._repr_html_().split("<tr>")[-2:]
+    assert "nearest rows" in with_interval
+    assert without.count("–") == with_interval.count("–") + 2
 
 
 def test_pair_whose_difference_is_the_target_is_suspected() -> None:

@@ -197,7 +197,16 @@ def describe_scores(contract: Contract) -> str:
     measure = metric_label(tasks.get_task(contract).quality_metric)
     return (
         f"{measure} of small models, with groups shared between folds and grouped; suspect: a drop "
-        f"whose interval lies above {MAX_QUALITY_LOSS:g}"
+        f"whose interval lies above {MAX_QUALITY_LOSS:g}; without an interval (too few groups of a "
+        "class) the scores are not interpretable"
+    )
+
+
+def make_groupings_table(groupings: pd.DataFrame) -> pd.DataFrame:
+    """The groupings to show: those without an interval are neither suspect nor not."""
+    return groupings.assign(
+        column=groupings["column"].replace("", "nearest rows"),
+        is_suspect=groupings["is_suspect"].astype(object).where(groupings["low"].notna(), None),
     )
 
 
