@@ -19,6 +19,7 @@ from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.dataset import compute_source_digest, parquet_folder, read_table
+from modelbook.dataset.object_store import RemoteAddress
 from modelbook.draft import DraftOptions, planning
 from modelbook.errors import DataError
 from modelbook.monitoring import batch_sources, evaluation_tables, rules, window_history
@@ -196,6 +197,21 @@ def test_delta_table_is_read_at_its_last_version(partitioned):
         len(parquet_folder.list_partitions(partitioned / "lake")) == 1
     )  # the files that score reads
     assert parquet_folder.sample_rows(partitioned / "lake", 9, 0)[0]["x"].tolist() == [7.0, 7.0]
+
+
+def test_damaged_remote_file_is_not_an_invalid_address():
+    fsspec.filesystem("memory").pipe_file("memory://lake/damaged/1.parquet", b"PAR1 and no footer")
+    with pytest.raises(DataError) as exc_info:
+        parquet_folder.sample_rows(RemoteAddress("memory://lake/damaged"), 10, 0)
+    assert missing_facts(exc_info.value.problem, "memory://lake/damaged", "Parquet") == []
+    assert "URL" not in str(exc_info.value)
+
+
+def test_remote_bytes_that_are_no_text_raise():
+    fsspec.filesystem("memory").pipe_file("memory://lake/state.json", b"\xff\xfe")
+    with pytest.raises(DataError, match=r"memory://lake/state\.json.*UTF-8") as exc_info:
+        RemoteAddress("memory://lake/state.json").read_text()
+    assert "URL" not in str(exc_info.value)
 
 
 def test_list_columns_raise_with_name(tmp_path):

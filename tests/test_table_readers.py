@@ -30,6 +30,7 @@ from modelbook.dataset import (
     source,
     table_chunks,
 )
+from modelbook.dataset.object_store import convert_errors
 from modelbook.errors import DataError
 
 TABLE = pd.DataFrame(
@@ -308,6 +309,21 @@ def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="s3") as exc_info:
         read_table("s3://bucket/t.csv", tmp_path)
     assert missing_facts(exc_info.value.next, "make extras", "modelbook[s3]") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "is_s3_hint"),
+    [
+        ("s3://rows/t.csv", "Forbidden", True),
+        ("https://example.org/t.csv", "Forbidden", False),
+        ("s3://connect/t.csv", "s3://connect/t.csv is broken", False),
+    ],
+)
+def test_hints_of_s3_depend_on_store_and_error(address: str, error: str, is_s3_hint: bool) -> None:
+    with pytest.raises(DataError) as exc_info, convert_errors(address):
+        raise RuntimeError(error)
+    hint = exc_info.value.next or ""
+    assert ("s3:" in hint or "AWS_" in hint) is is_s3_hint
 
 
 @pytest.mark.slow

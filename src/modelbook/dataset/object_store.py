@@ -22,7 +22,7 @@ INSTALLATION_BY_SCHEME = {
     **dict.fromkeys(("gs", "gcs"), ".venv/bin/uv pip install gcsfs (the extra modelbook[gs])"),
     **dict.fromkeys(("az", "abfs"), ".venv/bin/uv pip install adlfs (the extra modelbook[az])"),
 }
-ERROR_HINTS = {
+S3_HINTS = {  # by pattern of the error
     r"NoCredentials|Unable to locate credentials|PartialCredentials": (
         "set credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the "
         "machine's role"
@@ -95,6 +95,12 @@ def convert_errors(
                 url.partition("://")[0], "install that library in the project's environment"
             ),
         ) from None
+    except UnicodeDecodeError:
+        raise error_class(
+            f"{name} is not UTF-8 text",
+            expected="a text file in UTF-8",
+            next="check the file, or write it again",
+        ) from None
     except ValueError as error:
         raise error_class(
             f"{name} is not a valid URL: {redact(str(error))}", next="check the URL"
@@ -108,10 +114,12 @@ def convert_errors(
             ) from None
         cause = error.__cause__ or error  # fsspec reports refused connections as absent
         message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(url, name))
+        # Without the address, whose words are not the error's.
+        searched = f"{type(error).__name__} {message.replace(name, '')}"
         hints = (
             hint
-            for pattern, hint in ERROR_HINTS.items()
-            if re.search(pattern, f"{type(error).__name__} {message}", re.I)
+            for pattern, hint in S3_HINTS.items()
+            if url.startswith(("s3:", "s3a:")) and re.search(pattern, searched, re.I)
         )
         raise error_class(
             f"{name} cannot be reached: {message}",
@@ -234,10 +242,9 @@ class RemoteAddress:
     @contextmanager
     def open(self) -> Iterator[Any]:
         """Open the file for reading; only what is read is downloaded."""
-        with convert_errors(self.url, shown_as=self.redacted_url):
-            filesystem, path = open_filesystem(self.url)
-            with filesystem.open(path) as file:
-                yield file
+        opened = self._call(lambda filesystem, path: filesystem.open(path))
+        with opened as file:  # errors of the caller's block are not those of the address
+            yield file
 
     def remove(self) -> None:
         """Delete the file."""
