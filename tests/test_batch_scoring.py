@@ -172,7 +172,7 @@ def test_unscorable_input_raises_and_leaves_no_output(run, tmp_path, frame):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "header.csv").write_text(",".join(FEATURES) + "\n")
     (tmp_path / "wide.csv").write_text(",".join(FEATURES) + "\n11,1,1,1,5\n")
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1\x15\x04 and nothing else")
     (tmp_path / "there.csv").write_text("kept")
     frame.to_csv(tmp_path / "in.csv", index=False)
     before = {path.name for path in tmp_path.iterdir()}

@@ -94,7 +94,7 @@ def test_csv_and_parquet_are_read(tmp_path: Path, contract: Contract, frame: pd.
         ("none.parquet", None, []),
         ("rand_hie", None, ["'rand-hie'"]),  # the nearest name
         ("empty.csv", b"", []),
-        ("broken.parquet", b"PAR1 nothing", []),
+        ("broken.parquet", b"PAR1\x15\x04 nothing", []),
         ("empty.parquet", b"", []),
         ("binary.csv", b"a,b\n\xff\xfe\x00,1\n", []),
         (

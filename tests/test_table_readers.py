@@ -197,8 +197,10 @@ def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
         (b"PK\x05\x06" + bytes(18), ["empty zip"]),
         (b"SQLite format 3\x00" + bytes(80), ["--query"]),
         (b"ARROW1\x00\x00", ["Feather", "to_parquet"]),
+        (b"ORC\x0a\x03\x00", ["ORC", "to_parquet"]),
+        (b"PAR1\x15\x04 and no footer", ["Parquet"]),
         (b"t.csv" + bytes(252) + b"ustar\x0000", ["tar", "unpack"]),
-        (gzip.compress(b"PAR1 and more", mtime=0), ["Parquet", "unpack"]),
+        (gzip.compress(b"PAR1\x15\x04 and more", mtime=0), ["Parquet", "unpack"]),
         ("a,b\n1,2\n".encode("utf-16-le"), ["UTF-16", "UTF-8"]),
         ("a,b\n1,2\n".encode("utf-32"), ["UTF-32", "UTF-8"]),
         (b"a,b\n1,2\n3,4\x00\n", ["null", 3]),
@@ -228,6 +230,12 @@ def test_file_without_columns_of_contract_raises(
     assert (
         len(read_table("t.csv", tmp_path).columns) > 0
     )  # without a contract, a table all the same
+
+
+@pytest.mark.parametrize("name", ["ORCID", "FEA1", "ARROW1", "PAR1"])
+def test_header_may_begin_like_a_binary_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{name},size\nx,2\n")
+    assert list(read_table("t.csv", tmp_path).columns) == [name, "size"]
 
 
 def test_file_changed_during_reading_raises(

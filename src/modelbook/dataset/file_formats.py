@@ -29,12 +29,6 @@ COMPRESSION_SIGNATURES = {
 OTHER_SIGNATURES = {
     b"\xd0\xcf\x11\xe0": ("is an old Excel file (.xls)", "save it as .xlsx"),
     b"%PDF": ("is a PDF", "ask for the table as CSV"),
-    b"ARROW1": (
-        "is a Feather file",
-        "write it as Parquet: pandas.read_feather(...).to_parquet(...)",
-    ),
-    b"FEA1": ("is a Feather file", "write it as Parquet: pandas.read_feather(...).to_parquet(...)"),
-    b"ORC": ("is an ORC file", "write it as Parquet: pandas.read_orc(...).to_parquet(...)"),
     b"SQLite format 3": ("is an SQLite database", "name a table: sqlite:///PATH --query TABLE"),
     b"\x89HDF": ("is an HDF5 file", "write the table as Parquet"),
     b"<stata_dta>": (
@@ -47,6 +41,15 @@ OTHER_SIGNATURES = {
     b"PK\x05\x06": ("is an empty zip archive", "check the path or address"),
     b"\xff\xfe\x00\x00": ("is encoded in UTF-32", "save it as UTF-8"),
     b"\x00\x00\xfe\xff": ("is encoded in UTF-32", "save it as UTF-8"),
+}
+# The same for first bytes that are letters: a header may begin with them, too.
+BINARY_SIGNATURES = {
+    b"ARROW1": (
+        "is a Feather file",
+        "write it as Parquet: pandas.read_feather(...).to_parquet(...)",
+    ),
+    b"FEA1": ("is a Feather file", "write it as Parquet: pandas.read_feather(...).to_parquet(...)"),
+    b"ORC": ("is an ORC file", "write it as Parquet: pandas.read_orc(...).to_parquet(...)"),
 }
 TAR_SIGNATURE = (257, b"ustar")
 # What readers raise for a damaged file; ArrowInvalid is a ValueError.
@@ -121,7 +124,8 @@ def detect_format(
         If the format is not supported.
     """
     start = _read_first_bytes(path, compression, display_name, layout.member)
-    is_parquet, is_excel = start.startswith(b"PAR1"), start.startswith(b"PK\x03\x04")
+    is_parquet = start.startswith(b"PAR1") and _is_binary(start)
+    is_excel = start.startswith(b"PK\x03\x04")
     if compression and (is_parquet or is_excel):
         raise DataError(
             f"{display_name} holds a compressed {'Parquet' if is_parquet else 'Excel or zip'} file",
@@ -182,13 +186,14 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
     """Raise DataError for the first bytes of a file that is not text."""
     problem, remedy = "", "check the path or address"
     position, signature = TAR_SIGNATURE
+    signatures = {**OTHER_SIGNATURES, **(BINARY_SIGNATURES if _is_binary(first_bytes) else {})}
     if first_bytes.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
         problem = "is a web page"
     elif first_bytes[position:].startswith(signature):
         problem, remedy = "is a tar archive", "unpack it"
-    elif first_bytes.startswith(tuple(OTHER_SIGNATURES)):
+    elif first_bytes.startswith(tuple(signatures)):
         problem, remedy = next(
-            text for start, text in OTHER_SIGNATURES.items() if first_bytes.startswith(start)
+            text for start, text in signatures.items() if first_bytes.startswith(start)
         )
     elif b"\x00" in first_bytes and not first_bytes.startswith(UTF16_BOMS):
         problem, remedy = _describe_null_bytes(first_bytes)
@@ -196,6 +201,11 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
         raise DataError(
             f"{display_name} is not a table: it {problem}", expected=SUPPORTED_FORMATS, next=remedy
         )
+
+
+def _is_binary(first_bytes: bytes) -> bool:
+    """Whether there are bytes that no text has."""
+    return bool(re.search(rb"[\x00-\x08]", first_bytes))
 
 
 def _describe_null_bytes(first_bytes: bytes) -> tuple[str, str]:
