@@ -192,6 +192,7 @@ def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
         (b"\xd0\xcf\x11\xe0", [".xlsx"]),
         (b'{"a": 1}\n{"a": [1, 2]}\n', ["'a'", "lists"]),
         (b'{"a": 1}\n{"a": \n', [2]),
+        (b'{"a": 1}\n\n{"a": \n', [3]),
         (b"\x1f\x8b\x08\x00broken", []),
         (b"PK\x03\x04broken", []),
         (b"PK\x05\x06" + bytes(18), ["empty zip"]),

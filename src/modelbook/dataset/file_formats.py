@@ -259,7 +259,7 @@ def _raise_at_invalid_line(lines: Iterable[bytes]) -> None:
     """Raise ValueError with the first line that is not JSON."""
     for number, line in enumerate(lines, 1):
         try:
-            json.loads(line or "null")
+            json.loads(line.strip() or b"null")  # pandas skips blank lines
         except ValueError:
             text = line.decode("utf-8", "replace").strip()
             raise ValueError(f"line {number} is not a JSON object: {text[:80]!r}") from None
