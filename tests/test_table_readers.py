@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
 import os
 import socket
 import sqlite3
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +38,16 @@ from modelbook.errors import DataError
 TABLE = pd.DataFrame(
     {"name": ["Zoë", "b,c", "d\ne", None], "n": [1, 2, 3, 4], "x": [0.5, np.nan, -1.25, 1e6]}
 ).astype({"name": object})  # as tables are read; pandas 3 has a type of texts
+
+
+LINES = b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range(2000))
+
+
+def zip_lines(lines: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("t.csv", lines)
+    return archive.getvalue()
 
 
 # Kinds of files
@@ -195,6 +207,8 @@ def test_formulas_without_values_are_refused(tmp_path: Path) -> None:
         (b'{"a": 1}\n\n{"a": \n', [3]),
         (b"\x1f\x8b\x08\x00broken", []),
         (b"PK\x03\x04broken", []),
+        (gzip.compress(LINES)[:20] + bytes(range(200)), ["t.csv"]),
+        (lzma.compress(LINES)[:40] + bytes(range(200)), ["t.csv"]),
         (b"PK\x05\x06" + bytes(18), ["empty zip"]),
         (b"SQLite format 3\x00" + bytes(80), ["--query"]),
         (b"ARROW1\x00\x00", ["Feather", "to_parquet"]),
@@ -214,6 +228,16 @@ def test_file_that_is_not_a_table_raises(content: bytes, facts: list[Any], tmp_p
         read_table("t.csv", tmp_path)
     assert missing_facts(str(exc_info.value), "t.csv", *facts) == []
     assert exc_info.value.next
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, zip_lines])
+def test_damaged_compressed_file_raises_for_scoring(
+    compress: Callable[[bytes], bytes], contract: Contract, tmp_path: Path
+) -> None:
+    content = compress(LINES)
+    (tmp_path / "t.csv").write_bytes(content[:40] + bytes(range(256)))
+    with pytest.raises(DataError, match=r"t\.csv"):
+        table_chunks.open_chunks(tmp_path / "t.csv", contract, 10)
 
 
 @pytest.mark.parametrize(

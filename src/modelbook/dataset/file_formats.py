@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -53,7 +55,15 @@ BINARY_SIGNATURES = {
 }
 TAR_SIGNATURE = (257, b"ustar")
 # What readers raise for a damaged file; ArrowInvalid is a ValueError.
-UNREADABLE = (ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile)
+READ_ERRORS = (
+    ValueError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 SUPPORTED_FORMATS = (
     "CSV, TSV, Parquet, Excel (.xlsx) or JSON lines, optionally compressed by gzip, bz2, xz, "
     "zstd or zip"
@@ -84,7 +94,7 @@ def read_file(
         )
     try:
         return _read_by_format(path, display_name, layout, column_names)
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise DataError(
             f"{display_name} cannot be read: {str(error)[:300]}",
             expected=SUPPORTED_FORMATS,
@@ -149,7 +159,10 @@ def name_index_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def detect_compression(path: Path) -> str | None:
-    """Detect the compression from the content, by pandas' name; None: not compressed."""
+    """Detect the compression from the content, by pandas' name; None: not compressed.
+
+    Raises BadZipFile for a damaged zip archive.
+    """
     with path.open("rb") as file:
         start = file.read(6)
     if start.startswith(b"PK\x03\x04"):
@@ -174,9 +187,9 @@ def _read_first_bytes(
     try:
         with open_decompressed(path, compression, member) as file:
             return file.read(1 << 16)
-    except (OSError, EOFError, ValueError, ImportError) as error:
+    except (OSError, ImportError, *READ_ERRORS) as error:
         raise DataError(
-            f"{display_name} cannot be decompressed: {error}",
+            f"{display_name} cannot be decompressed: {str(error)[:300]}",
             expected="one complete table",
             next="check the file",
         ) from None

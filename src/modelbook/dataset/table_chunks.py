@@ -49,7 +49,7 @@ def open_chunks(path: Path, contract: Contract, chunk_rows: int) -> tuple[Chunks
             found_layout = delimited.detect_layout(text_file, names)
             frames = delimited.read_text_chunks(text_file, found_layout, chunk_rows)
             return _to_text_tables(frames, found_layout.columns), found_layout.decimal
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, *file_formats.READ_ERRORS) as error:
         raise make_unreadable_error(path, error) from None
     frame, _ = file_formats.read_file(path, str(path), layout, names)
     frame = normalize_columns(frame, str(path))
