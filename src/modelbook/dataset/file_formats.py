@@ -65,8 +65,8 @@ READ_ERRORS = (
     lzma.LZMAError,
 )
 SUPPORTED_FORMATS = (
-    "CSV, TSV, Parquet, Excel (.xlsx) or JSON lines, optionally compressed by gzip, bz2, xz, "
-    "zstd or zip"
+    "CSV, TSV or JSON (lines, or an array of records), optionally compressed by gzip, bz2, xz, "
+    "zstd or zip; Parquet; or Excel (.xlsx)"
 )
 
 
@@ -212,7 +212,9 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
         problem, remedy = _describe_null_bytes(first_bytes)
     if problem:
         raise DataError(
-            f"{display_name} is not a table: it {problem}", expected=SUPPORTED_FORMATS, next=remedy
+            f"{display_name} cannot be read as a table: it {problem}",
+            expected=SUPPORTED_FORMATS,
+            next=remedy,
         )
 
 
