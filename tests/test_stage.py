@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from nbclient.exceptions import DeadKernelError
 from notebook_cells import inside_build
 from papermill.exceptions import PapermillExecutionError
 from small_project import ROOT, STAGES, record_build
-from text_facts import raises_stating
+from text_facts import missing_facts, raises_stating
 
 from modelbook import config, stage
 from modelbook.build import dependencies, kernels, staleness
@@ -335,6 +336,21 @@ class TestDependencies:
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
         (small_project.root / "reports/tiny/06_monitor.html").unlink()
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+
+    @pytest.mark.long
+    def test_reasons_tell_outdated_stages_from_those_that_have_run_since(self, small_project):
+        record_build(small_project.root)
+        receipt = small_project.root / "models/tiny/ingest.json"
+        seconds = receipt.stat().st_mtime + 60
+        os.utime(receipt, (seconds, seconds))
+        state = staleness.read_build_state(small_project.root, "tiny")
+        state["ingest"]["products"]["models/tiny/ingest.json"] = receipt.stat().st_mtime_ns
+        files.write(small_project.root / "models/tiny/built.json", state)
+        env_file = small_project.root / "env.yaml"
+        reasons = staleness.find_outdated(small_project.root, env_file)
+        assert "ingest" not in reasons
+        assert missing_facts(reasons["explore"], "ingest", "run since") == []
+        assert missing_facts(reasons["deploy"], "finalize", "outdated") == []
 
 
 class TestProgress:

@@ -113,8 +113,11 @@ def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
             for up in tasks[stage]["upstream"]
             if up in reasons or (not reason and _is_newer(tasks[up], tasks[stage]))
         ]
-        if reason or upstream:
-            reasons[stage] = reason or f"{upstream[0]} is outdated"
+        if reason:
+            reasons[stage] = reason
+        elif upstream:
+            verb = "is outdated" if upstream[0] in reasons else "has run since"
+            reasons[stage] = f"{upstream[0]} {verb}"
     return reasons
 
 
@@ -147,7 +150,10 @@ def _find_change(
     if previous_state.get("dependencies_digest") != dependencies.compute_digest(
         stage, root, params.model_dump()
     ):
-        return "its modules, table or contract have changed"
+        return (
+            "its code, templates, custom code, environment variables, retrain parameters, table "
+            "or contract have changed"
+        )
     products = previous_state["products"].items()
     changed_paths = [path for path, time in products if _read_mtime(root / path) != time]
     return f"{changed_paths[0]} has changed" if changed_paths else ""
