@@ -394,6 +394,22 @@ class TestDoctor:
         assert "filter.modelbook.clean" in checks["git filter"]["state"]
 
     @pytest.mark.long
+    def test_changed_git_filter_is_not_called_missing(self, clone, tmp_path):
+        git_filter.write_configuration(tmp_path)
+        clone.git("config", "filter.modelbook.clean", "cat")
+        check = git_filter.check_filter(tmp_path)
+        assert not check.ok
+        assert missing_facts(check.state, "filter.modelbook.clean", "other values") == []
+
+    @pytest.mark.long
+    def test_unmerged_notebook_is_not_checked_for_outputs(self, clone, tmp_path):
+        clone.create_conflict(
+            ('"nbformat": 4', '"nbformat": 5'), ('"nbformat": 4', '"nbformat": 6')
+        )
+        assert clone.try_git("-c", "merge.default=text", "merge", "theirs").returncode
+        assert git_filter.check_notebooks(tmp_path).ok
+
+    @pytest.mark.long
     def test_doctor_reports_missing_gitattributes(self, configured_clone, tmp_path):
         (tmp_path / ".gitattributes").write_text("*.ipynb text\n")
         _, checks = configured_clone.checks()

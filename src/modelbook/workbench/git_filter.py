@@ -85,10 +85,10 @@ def write_configuration(root: Path) -> list[str]:
     top = find_clone(root)
     if top is None:
         return []
-    unset_keys = _find_unset_keys(top)
-    for key in unset_keys:
+    outdated_keys = _find_outdated_keys(top)
+    for key in outdated_keys:
         run_git(top, "config", "--local", key, make_configuration(top)[key])
-    return unset_keys
+    return outdated_keys
 
 
 def check_filter(root: Path) -> CheckResult:
@@ -104,12 +104,12 @@ def check_filter(root: Path) -> CheckResult:
         return CheckResult(
             "git filter", False, ".gitattributes does not name it for notebooks", command
         )
-    unset = _find_unset_keys(top)
-    if unset:
+    outdated_keys = _find_outdated_keys(top)
+    if outdated_keys:
         return CheckResult(
             "git filter",
             False,
-            f"this clone's .git/config lacks {', '.join(unset)}",
+            f"this clone's .git/config lacks, or has other values of, {', '.join(outdated_keys)}",
             "modelbook setup",
         )
     return CheckResult(
@@ -121,7 +121,9 @@ def check_notebooks(root: Path) -> CheckResult:
     """Check whether any notebook in git has outputs."""
     if find_clone(root) is None:
         return CheckResult("notebooks", True, "not a git clone")
-    paths = [path for path in run_git(root, "ls-files", "-z", "--", "*.ipynb").split("\0") if path]
+    # Git has no merged content of a file with merge conflicts.
+    unmerged = _list_paths(root, "diff", "--name-only", "--diff-filter=U", "--relative")
+    paths = [path for path in _list_paths(root, "ls-files") if path not in unmerged]
     dirty = [path for path in paths if _has_outputs(run_git(root, "show", f":./{path}"))]
     if not dirty:
         return CheckResult(
@@ -143,7 +145,7 @@ def find_clone(root: Path) -> Path | None:
     return None if ignored.returncode == 0 else top
 
 
-def _find_unset_keys(top: Path) -> list[str]:
+def _find_outdated_keys(top: Path) -> list[str]:
     listed = run_git(top, "config", "--local", "--list", "-z").split("\0")
     configured = dict(entry.split("\n", 1) for entry in listed if "\n" in entry)
     return [key for key, value in make_configuration(top).items() if configured.get(key) != value]
@@ -158,9 +160,14 @@ def _environment_python(top: Path) -> str:
     return str(python_path if python_path.exists() else sys.executable)
 
 
+def _list_paths(root: Path, *command: str) -> list[str]:
+    """Return the notebooks that a git command lists, relative to the project."""
+    return [path for path in run_git(root, *command, "-z", "--", "*.ipynb").split("\0") if path]
+
+
 def _has_outputs(text: str) -> bool:
     try:
         cells = json.loads(text).get("cells", [])
     except ValueError:
-        return False  # an unresolved merge conflict
+        return False  # not JSON, e.g. committed conflict markers
     return any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
