@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pandas as pd
 import pycaret
@@ -20,7 +22,7 @@ from small_project import ROOT, STAGES, record_build
 from text_facts import missing_facts, raises_stating
 
 from modelbook import config, stage
-from modelbook.build import dependencies, kernels, staleness
+from modelbook.build import dependencies, kernels, runner, staleness
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.source_imports import PACKAGE
@@ -336,6 +338,37 @@ class TestDependencies:
         assert staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
         (small_project.root / "reports/tiny/06_monitor.html").unlink()
         assert not staleness.is_up_to_date(small_project.root, small_project.root / "env.yaml")
+
+    @pytest.mark.long
+    def test_notebook_edited_during_build_is_outdated(self, small_project, monkeypatch):
+        root = small_project.root
+        record_build(root)
+        env_file = root / "env.yaml"
+        assert staleness.is_up_to_date(root, env_file)
+        parameters = project.read_parameters(root, env_file)
+        path = root / "notebooks/02_explore.ipynb"
+
+        def edit_notebook(*_: object) -> tuple[None, None]:
+            notebook = json.loads(path.read_text())
+            notebook["cells"][-1]["source"] = ["# edited"]
+            path.write_text(json.dumps(notebook))
+            return None, None
+
+        for name in ("KernelPool", "LogFollower"):
+            monkeypatch.setattr(runner, name, MagicMock())
+        for name, value in {
+            "run_task": edit_notebook,
+            "was_aborted": lambda _: False,
+            "update_metadata": lambda *_: None,
+        }.items():
+            monkeypatch.setattr(runner.ploomber, name, value)
+        params = {"explore": config.validate("explore", parameters["explore"])}
+        task = SimpleNamespace(upstream={}, product={"nb": "explore.ipynb"})
+        logs = {"explore": root / "explore.log"}
+        result = runner.StageRunner(root, {"explore": task}, params, logs, 1, {}).run()
+        assert not result.failure_messages
+        reasons = staleness.find_outdated(root, env_file)
+        assert "notebook" in reasons["explore"]
 
     @pytest.mark.long
     def test_reasons_tell_outdated_stages_from_those_that_have_run_since(self, small_project):

@@ -58,6 +58,9 @@ class StageRunner:
             name: dependencies.compute_digest(name, root, params[name].model_dump())
             for name in tasks
         }
+        self._notebook_digests = {
+            name: staleness.hash_notebook(root, name, params[name]) for name in tasks
+        }
         self._waiting = list(tasks)
         self._running: dict[Future, str] = {}
         self._started_at: dict[str, float] = {}
@@ -137,7 +140,13 @@ class StageRunner:
                 continue
             ploomber.update_metadata(self._tasks[name], meta)
             self.result.task_reports.append(report)
-            staleness.record_stage(self._root, name, self._params[name], self._digests[name])
+            staleness.record_stage(
+                self._root,
+                name,
+                self._params[name],
+                self._notebook_digests[name],
+                self._digests[name],
+            )
 
     def _kill_overdue(self) -> None:
         for name in self._running.values():

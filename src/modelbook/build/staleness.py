@@ -16,19 +16,27 @@ from modelbook.stage import files, origins, project
 
 
 def read_build_state(root: Path, book: str) -> dict[str, dict[str, Any]]:
-    """Read a book's build state by stage: digests of code and inputs, times of products."""
+    """Read a book's build state by stage.
+
+    It has digests of its notebook and parameters and of its dependencies, and the times of its
+    products; or the message of its failure.
+    """
     path = _get_state_path(root, book)
     return files.read(path) if path.is_file() else {}
 
 
 def record_stage(
-    root: Path, stage: str, params: config.Parameters, dependencies_digest: str
+    root: Path,
+    stage: str,
+    params: config.Parameters,
+    notebook_digest: str,
+    dependencies_digest: str,
 ) -> None:
-    """Record a successful run; ``dependencies_digest`` was computed before the stage started."""
+    """Record a successful run; both digests were computed before the stage started."""
     products = project.read_tasks(root, params.book)[stage]["product"].values()
     entry = {
         "dependencies_digest": dependencies_digest,
-        "inputs_digest": _hash_inputs(root, stage, params),
+        "inputs_digest": notebook_digest,
         "products": {
             path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products
         },
@@ -145,7 +153,7 @@ def _find_change(
         return f"failed: {previous_state['failed']}"
     if not previous_state:
         return "not built yet"
-    if previous_state.get("inputs_digest") != _hash_inputs(root, stage, params):
+    if previous_state.get("inputs_digest") != hash_notebook(root, stage, params):
         return "its notebook or its parameters have changed"
     if previous_state.get("dependencies_digest") != dependencies.compute_digest(
         stage, root, params.model_dump()
@@ -171,7 +179,8 @@ def _resolve_parameters(
     )
 
 
-def _hash_inputs(root: Path, stage: str, params: config.Parameters) -> str:
+def hash_notebook(root: Path, stage: str, params: config.Parameters) -> str:
+    """Compute the digest of a stage's notebook, without outputs, and of its parameters."""
     notebook = json.loads(
         project.notebook_path(root, params.book, stage).read_text(encoding="utf-8")
     )
