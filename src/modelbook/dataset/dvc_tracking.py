@@ -14,12 +14,14 @@ from modelbook.errors import DataError
 from modelbook.yaml_reading import load_yaml
 
 UNTRACKED = "none"  # DVC does not track the table
-OVERRIDE_HINT = "or, for once: MODELBOOK_DATA_VERSION=any"
+OVERRIDE_HINT = "or, to skip this check once: MODELBOOK_DATA_VERSION=any"
 VersionRequirement = Literal["committed", "any"]
 
 
 def read_data_version(table: str, root: Path, requirement: VersionRequirement = "committed") -> str:
-    """Version of a table as DVC names it, ``dvc md5 ...``; ``none`` if DVC does not track it.
+    """Return ``dvc md5 HASH`` of a table; ``none`` if DVC does not track it.
+
+    A version that is not committed, where that is allowed, ends with ``, not committed``.
 
     Parameters
     ----------

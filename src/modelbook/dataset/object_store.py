@@ -1,6 +1,6 @@
 """Files and folders at addresses such as ``s3://bucket/rows``: list, download and upload them.
 
-Tables and the files of versions are reached by the same client, with the same explanations.
+Tables and model artifacts are accessed by the same client, and errors are explained alike.
 """
 
 from __future__ import annotations
@@ -181,7 +181,10 @@ class RemoteAddress:
         return listing
 
     def fingerprint(self) -> str:
-        """A value that changes when the file or folder does."""
+        """SHA-256 of the files' names, and of the version fields of each that the store reports.
+
+        A store that reports the size alone hides changes that keep it.
+        """
         files = self.list_files() or {
             "": self._call(lambda filesystem, path: filesystem.info(path))
         }

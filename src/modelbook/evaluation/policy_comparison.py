@@ -50,7 +50,8 @@ class PolicyComparison:
         Share of the rows that can be acted on; None without a limit.
     constants : mapping or None
         Decisions that are the same for all rows, from ``constant_decisions`` of the training
-        outcomes. Versions of 1.0.0 have none: theirs are those of these rows.
+        outcomes. None for versions that Modelbook 1.0.0 registered: then they are computed from
+        the outcomes of these rows.
     """
 
     task: Task
@@ -89,7 +90,10 @@ class PolicyComparison:
         return flagged_share if self.limit is None else min(self.limit, flagged_share)
 
     def find_decision_threshold(self) -> float | None:
-        """The lowest score that is flagged: at the threshold, or where the limit is reached."""
+        """The lowest score that is flagged.
+
+        It is the threshold, or the higher score at which the limit is reached.
+        """
         _, scored, threshold = self.version
         if self.limit is None or threshold is None:
             return threshold
@@ -103,7 +107,8 @@ class PolicyComparison:
     ) -> Iterator[Policy]:
         """Name, kind and decisions of each policy, the model's policy first.
 
-        A simple model of two classes, and a single feature, flag as many rows as that.
+        For two classes, the simple model and the single feature flag as many rows as the model's
+        policy.
         """
         policies = list(self._make_version_policies(self.version, (MODEL, CAPACITY)))
         yield from policies
@@ -155,8 +160,8 @@ class PolicyComparison:
     ) -> pd.DataFrame:
         """Expected cost per row of each policy, and its saving against the cheapest constant one.
 
-        The latter is one within the capacity. Savings are paired: each resample draws the same
-        entities for both policies.
+        Only constant policies within the capacity are candidates for the latter. Savings are
+        paired: each resample draws the same entities for both policies.
 
         Returns
         -------

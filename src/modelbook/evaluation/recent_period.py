@@ -10,7 +10,7 @@ import pandas as pd
 from modelbook.contract import Contract
 from modelbook.evaluation.row_mix import find_mix_difference
 
-RECENT_PERIODS = 3  # a period has their median number of rows
+RECENT_PERIODS = 3  # latest periods; the median of their numbers of rows is the size of a period
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Period:
     rows : int
         Median rows of the latest periods; rows of the whole table if it has no time column.
     label : str
-        Name of the time column; empty without one.
+        Display label of the time column (``contract.label``); empty without one.
     noun : str
         Plural name of the rows: the entity's if each has one row in a period.
     mix : dict
