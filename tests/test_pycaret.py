@@ -19,7 +19,7 @@ from pycaret.containers.models import classification as classification_models
 from pycaret.internal import distributions
 from pycaret.internal.pipeline import Pipeline
 from pycaret.utils import _show_versions
-from pycaret.utils._dependencies import _check_soft_dependencies
+from pycaret.utils._dependencies import _check_soft_dependencies, get_module_version_str
 from pycaret.utils.generic import np_list_arange
 from skbase.utils.dependencies import _dependencies as skbase_dependencies
 from sklearn.model_selection import KFold
@@ -68,8 +68,9 @@ def test_versions_of_packages_are_those_of_their_metadata() -> None:
     assert skbase_dependencies._get_installed_packages_private is list_versions
     assert list_versions()["scikit-learn"] == version("scikit-learn")
     names = {canonicalize_name(package.name) for package in list_distributions()}
-    assert list_versions().keys() == names
+    assert {canonicalize_name(name) for name in list_versions()} == names
     assert not _check_soft_dependencies("scikit-learn>1000", severity="none")
+    assert get_module_version_str("category_encoders") == version("category_encoders")
 
 
 def test_importable_version_of_a_package_comes_first_on_the_path(
@@ -83,7 +84,7 @@ def test_importable_version_of_a_package_comes_first_on_the_path(
     monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
     list_versions.cache_clear()
     try:
-        assert list_versions() == {"some-thing": "2.0"}
+        assert list_versions()["some-thing"] == "2.0"
     finally:
         list_versions.cache_clear()
 

@@ -18,9 +18,10 @@ from skbase.utils.dependencies import _dependencies as skbase_dependencies
 
 @lru_cache
 def list_versions(lowercase: bool = False) -> dict[str, str]:
-    """Return the version of each installed package by its normalized name (PEP 503).
+    """Return the version of each installed package, by its name in the folder and normalized.
 
-    ``lowercase`` is ignored: names are always normalized. A folder without a version is omitted.
+    ``lowercase`` is ignored: PyCaret looks up ``category_encoders``, skbase normalized names
+    (PEP 503). A folder without a version is omitted.
     """
     return dict(_read_folder_names())
 
@@ -31,7 +32,8 @@ def _read_folder_names() -> Iterator[tuple[str, str]]:
         for info in (*Path(folder).glob("*.dist-info"), *Path(folder).glob("*.egg-info")):
             name, separator, version = info.stem.partition("-")
             if separator:
-                yield re.sub(r"[-_.]+", "-", name).lower(), version.partition("-")[0]
+                for spelling in (name, re.sub(r"[-_.]+", "-", name).lower()):
+                    yield spelling, version.partition("-")[0]
 
 
 def use_folder_names() -> None:
