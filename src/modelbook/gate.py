@@ -204,11 +204,16 @@ class Decision:
         ]
 
     @property
+    def _uncertain(self) -> list[Criterion]:
+        """The criteria that did not fail although harm is not excluded."""
+        return [row for row in self.criteria if row.passed and not row.is_certain]
+
+    @property
     def summary(self) -> str:
         """How many criteria passed, which failed, and where harm is not excluded."""
         n_criteria = len(self.criteria)
         failed = [row.name for row in self.criteria if row.passed is False]
-        n_passed = sum(bool(row.passed) and row.is_certain for row in self.criteria)
+        n_passed = sum(bool(row.passed) for row in self.criteria) - len(self._uncertain)
         if failed:
             text = f"{len(failed)} of {n_criteria} criteria failed: {join_names(failed)}"
         elif n_passed < n_criteria:
@@ -221,10 +226,10 @@ class Decision:
     @property
     def reservation(self) -> str:
         """The criteria that did not fail although harm is not excluded; empty without one."""
-        uncertain = [row.name for row in self.criteria if row.passed and not row.is_certain]
-        if not uncertain:
+        if not self._uncertain:
             return ""
-        return f"harm beyond the limit is not excluded for {join_names(uncertain)}"
+        names = [row.name for row in self._uncertain]
+        return f"harm beyond the limit is not excluded for {join_names(names)}"
 
     @property
     def reasons(self) -> list[str]:
@@ -246,8 +251,7 @@ class Decision:
         is_promotion = self.action == PROMOTE
         uncertain = [
             f"{row.description.removesuffix('.')}; inconclusive."
-            for row in self.criteria
-            if is_promotion and row.passed and not row.is_certain
+            for row in (self._uncertain if is_promotion else [])
         ]
         n_shown = max(MAX_REASONS - len(uncertain), 0)
         first = [*uncertain[:MAX_REASONS], *self.reasons[:n_shown]]
