@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from small_project import ROOT, STAGES, clean_environ
 
 from modelbook import config
-from modelbook.build import dependencies, kernel_forking
+from modelbook.build import dependencies, fork_server, kernel_forking
 from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_fork_server
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.build.kernels import StageKernel
@@ -297,16 +297,16 @@ def test_kernel_collects_garbage(start):
 def test_preloaded_modules_survive_fork():
     """No Python thread and no event loop is running, which a fork would lose or share."""
     notebooks = [ROOT / f"notebooks/{config.stage_stem(stage)}.ipynb" for stage in STAGES]
-    names = sorted({name for path in notebooks for name in dependencies.find_preload_modules(path)})
+    preloaded = {name for path in notebooks for name in dependencies.find_preload_modules(path)}
+    names = [*fork_server.KERNEL_MODULES, *sorted(preloaded)]
     assert {"pandas", "pycaret.classification", "mlflow.pyfunc"} <= {*names}
     of_ingest = {*dependencies.find_preload_modules(notebooks[0])}
-    assert {"matplotlib.figure", "sklearn.ensemble"} <= of_ingest  # functions import them
+    assert {"jinja2", "matplotlib.figure", "sklearn.ensemble"} <= of_ingest  # functions import them
     opens_store = "mlflow.store.tracking.sqlalchemy_store"
     assert opens_store in {*names} - of_ingest
     code = f"""
         import asyncio, importlib, json, os, sys, threading
         from contextlib import suppress
-        import ipykernel.kernelapp
         sys.modules["modelbook"] = None
         for name in {names!r}:
             with suppress(ImportError):  # a class, not a module

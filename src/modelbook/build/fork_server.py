@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 PACKAGE = "modelbook"
 PLUGINS = "mlflow.artifact_repository"  # entry points that MLflow loads when it is imported
 PLUGIN_REGISTRY = "mlflow.store.artifact.artifact_repository_registry"
+KERNEL_MODULES = ["ipykernel.kernelapp", "ipykernel.debugger"]
 MAX_REQUEST_BYTES = 1 << 20
 INLINE_BACKEND = "module://matplotlib_inline.backend_inline"
 
@@ -42,7 +43,7 @@ def main(listener_fd: int, parent_fd: int) -> None:
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
-    _import_modules(["ipykernel.kernelapp"])  # first: libraries check whether they run in a kernel
+    _import_modules(KERNEL_MODULES)  # first: libraries check whether they run in a kernel
     request = serve(socket.socket(fileno=listener_fd), parent_fd)
     gc.enable()
     _apply_request(request)
