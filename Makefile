@@ -21,6 +21,7 @@ SITE = site
 TESTS =
 WORKERS = auto
 FAST = not slow and not integration
+SHORT = $(FAST) and not long
 SIDE = -n $(WORKERS) --maxprocesses 4 --no-loadscope-reorder  # tests/distribution.py says what shares a worker, and the order
 UV := $(BIN)/uv
 COMPILE := $(UV) pip compile -q $(LOCK) --universal --python-version 3.11 --generate-hashes \
@@ -51,10 +52,11 @@ test-fast: $(VENV)/test ## run the fast tests
 	@$(BIN)/pytest $(SIDE) -m "$(FAST)"
 
 .PHONY: test-oldest
-test-oldest: $(VENV)/test ## run the fast tests on the oldest Python of this machine that has a lock, in .venv-oldest
+test-oldest: $(VENV)/test ## build, serve, monitor and run the tests of make check on the oldest Python of this machine that has a lock, in .venv-oldest
 	@if [ "$(call locked-minor,$(OLDEST))" = "$(call locked-minor,$(BIN)/python)" ]; then \
 		echo "No older Python to test with: $(VENV) has the oldest of $(PYTHONS) that is installed here"; \
-	else $(MAKE) --no-print-directory test-fast PYTHON="$(OLDEST)" VENV=.venv-oldest; fi
+	else $(MAKE) --no-print-directory test-fast PYTHON="$(OLDEST)" VENV=.venv-oldest \
+		FAST="every_python or ($(SHORT))"; fi
 
 .PHONY: test-integration
 test-integration: $(VENV)/test ## run the tests that install or start Airflow, Spark, Ray, the AWS CLI and the image's environment
@@ -75,7 +77,7 @@ lint: $(VENV)/test ## style, types, and the import order of the packages
 .PHONY: check
 check: $(VENV)/test ## style, types, and the fast tests that take less than a quarter of a second
 	@$(MAKE) --no-print-directory lint & lint=$$!; \
-		$(BIN)/pytest $(SIDE) -m "$(FAST) and not long"; tests=$$?; \
+		$(BIN)/pytest $(SIDE) -m "$(SHORT)"; tests=$$?; \
 		wait $$lint && exit $$tests  # mypy keeps one core busy
 
 .PHONY: setup

@@ -33,6 +33,7 @@ from modelbook.stage import build_token
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.every_python
 class TestFirstBuild:
     def test_build_prints_progress_and_ends_with_verdicts_and_index(self, built_project):
         assert re.search(

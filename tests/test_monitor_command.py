@@ -514,6 +514,7 @@ def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
+@pytest.mark.every_python
 def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) -> None:
     def count_verdicts() -> int:
         with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:

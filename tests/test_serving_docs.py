@@ -16,6 +16,7 @@ TEXT = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 @pytest.mark.requires("curl")
+@pytest.mark.every_python
 def test_commands_in_serving_docs_run(built_project: SmallProject) -> None:
     lines = [
         line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
