@@ -39,7 +39,7 @@ from modelbook.evaluation.metrics_ci import (
     compute_paired_difference,
     evaluate_slices,
 )
-from modelbook.evaluation.policy_comparison import PolicyComparison
+from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
 from modelbook.gate import Evidence, Interval, decide
@@ -637,7 +637,7 @@ def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate
         scored = ScoredRows.from_arrays(outcome, probability, np.arange(n))
         rows = pd.DataFrame({"x": np.where(lacks_x, np.nan, 1.0)})
         _, weights = weight_rows(task.contract, scored, rows, {"column": "x", "share": share})
-        version = ("the model", scored, 0.2)
+        version = ScoredVersion("the model", scored, 0.2)
         comparison = PolicyComparison(task, costs, version, rows, weights, limit=0.2)
         policies = comparison.compare_policies(resamples=resamples, seed=0)
         return tuple(policies.loc[0, ["saving", "saving_low", "saving_high"]])

@@ -25,7 +25,7 @@ from modelbook.evaluation import (
     recent_period,
     value_summary,
 )
-from modelbook.evaluation.policy_comparison import PolicyComparison
+from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion
 from modelbook.evaluation.single_feature import FeatureRanking, find_best_ranking
 from modelbook.pages import templating
 from modelbook.tasks import binary, multiclass, savings
@@ -82,7 +82,7 @@ def make_comparison(
     **options: Any,
 ) -> PolicyComparison:
     rows = pd.DataFrame(index=range(len(scored))) if rows is None else rows
-    version = ("the model", scored, threshold)
+    version = ScoredVersion("the model", scored, threshold)
     return PolicyComparison(task, costs, version, rows, np.ones(len(scored)), **options)
 
 
@@ -109,8 +109,10 @@ def test_savings_are_relative_to_cheapest_constant_decision(task):
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     # The simple model flags as many: the same scores reach the same.
     assert result.loc["simple", "cost"] == pytest.approx(model["cost"])
-    assert result.loc["simple", ["lead", "lead_low", "lead_high"]].tolist() == [0, 0, 0]
-    assert np.isnan(model["lead"])
+    assert result.loc[
+        "simple", ["model_saving", "model_saving_low", "model_saving_high"]
+    ].tolist() == [0, 0, 0]
+    assert np.isnan(model["model_saving"])
 
 
 def test_a_single_feature_flags_as_many_rows_as_the_model(task):
@@ -123,8 +125,8 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     comparison = make_comparison(task, 0.2, rows=rows, limit=0.1, feature_ranking=ranking)
     result = comparison.compare_policies(**BOOTSTRAP).set_index("policy")
     alone = result.loc[f"{task.contract.label(name)} alone"]
-    assert alone[["kind", "share"]].tolist() == [savings.FEATURE, 0.1]
-    assert alone["lead"] == pytest.approx(alone["cost"] - result.iloc[0]["cost"])
+    assert alone[["kind", "selection_rate"]].tolist() == [savings.FEATURE, 0.1]
+    assert alone["model_saving"] == pytest.approx(alone["cost"] - result.iloc[0]["cost"])
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
@@ -136,11 +138,11 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
     assert result.loc["flag everybody", "kind"] == savings.BEYOND_CAPACITY
     at_random = result.loc["flag at random up to the capacity"]
     assert at_random["cost"] == pytest.approx(0.9 * nobody + 0.1 * everybody)
-    assert (at_random["saving"], at_random["share"]) == (0, pytest.approx(0.1))
+    assert (at_random["saving"], at_random["selection_rate"]) == (0, pytest.approx(0.1))
     first = result.iloc[0]
-    assert (first["kind"], first["share"]) == (savings.CAPACITY, 0.1)
+    assert (first["kind"], first["selection_rate"]) == (savings.CAPACITY, 0.1)
     assert first["saving"] == pytest.approx(at_random["cost"] - first["cost"])
-    assert result.loc["simple", "share"] == 0.1
+    assert result.loc["simple", "selection_rate"] == 0.1
 
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
@@ -180,7 +182,7 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     unweighted = value | {"mix": {**value["mix"], "is_weighted": False}}
     for each in (value, unweighted):
         assert not missing_facts(task.describe_business_value(each), "noise", "33%", "0%")
-    sides = ("version 2", scored, 0.2), ("version 1", scored, 0.2)
+    sides = ScoredVersion("version 2", scored, 0.2), ScoredVersion("version 1", scored, 0.2)
     recent = holdout[holdout["year"] > 1].sample(300, replace=True, random_state=1)
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, recent, min_rows=50, **BOOTSTRAP
@@ -217,7 +219,7 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
     assert value["mix"]["is_weighted"]
     for row, expected in zip(value["policies"], copied["policies"], strict=True):
         # A row that is flagged, or not, stands for up to 1.6 rows.
-        assert row["share"] == pytest.approx(expected["share"], abs=0.005)
+        assert row["selection_rate"] == pytest.approx(expected["selection_rate"], abs=0.005)
         assert row["cost"] == pytest.approx(expected["cost"], abs=0.02)
         assert row["true_positives"] == pytest.approx(expected["true_positives"], abs=0.005)
     assert value["rate"] == pytest.approx(copied["rate"])
@@ -280,7 +282,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     by_name = {row["policy"]: row for row in value["policies"]}
     policy_name = f"{task.contract.label(name)} alone"
     lead, saving = (
-        1000 * x for x in (by_name[policy_name]["lead"], value["policies"][0]["saving"])
+        1000 * x for x in (by_name[policy_name]["model_saving"], value["policies"][0]["saving"])
     )
     assert 0 < lead < saving
     *_, cost, saved = value_summary.make_key_numbers(value)
@@ -302,7 +304,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
     assert printed[value["baseline"]] == 0
     assert "compared with flagging at random" in value_summary.make_policy_caption(value)
     # Neither does the comparison with a champion leave the feature out.
-    sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.2)
+    sides = ScoredVersion("version 2", SCORED, 0.2), ScoredVersion("version 1", SCORED, 0.2)
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
@@ -319,7 +321,7 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
 
 def test_constant_decisions_are_named_in_sentences() -> None:
     row = dict.fromkeys(("cost", "saving", "saving_low", "saving_high"), 1.0)
-    row |= {"policy": "the model", "kind": "model", "share": None, "lead": None}
+    row |= {"policy": "the model", "kind": "model", "selection_rate": None, "model_saving": None}
     for baseline, against in (
         ("flag nobody", "flagging nobody"),
         ("predict low for all", "predicting low for all"),
@@ -390,7 +392,7 @@ def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
         task, COSTS, SCORED, 0.2, ("simple", SCORED), rows,
         recent_period.Period(1000, "year", "members"), params,
     )  # fmt: skip
-    sides = ("version 2", SCORED, 0.2), ("version 1", SCORED, 0.3)
+    sides = ScoredVersion("version 2", SCORED, 0.2), ScoredVersion("version 1", SCORED, 0.3)
     compared = business_value.compare_versions(
         task, COSTS, value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
@@ -433,7 +435,7 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
                 n_rows * {p["policy"]: p["cost"] for p in value["policies"]}[row["policy"]],
                 rel=1e-3,
             )
-        assert projected["simple"]["lead"] == projected["simple"]["cost"] - model["cost"]
+        assert projected["simple"]["model_saving"] == projected["simple"]["cost"] - model["cost"]
         assert projected["flag everybody"]["flagged"] == n_rows
         macro = templating.create_environment().get_template("value.html.j2").module.policies
         assert f">{n_rows:,}<" in macro(value)
@@ -456,7 +458,7 @@ def test_costs_without_a_unit_are_an_assumption_of_the_book(task, interval) -> N
     low, high = interval
     for each, share in ((task, 0.3), (number, None)):
         saving = {"saving": sum(interval) / 2, "saving_low": low, "saving_high": high}
-        policies = [{**row, "share": share} for row in VALUE["policies"]]
+        policies = [{**row, "selection_rate": share} for row in VALUE["policies"]]
         value = VALUE | {"policies": [policies[0] | saving, policies[1]]}
         assert "assumes" not in each.describe_business_value(value)
         assert not missing_facts(each.describe_business_value(value | {"unit": ""}), "book assumes")
@@ -563,7 +565,9 @@ def test_saving_over_the_simple_model_is_described_if_it_is_not_significant(task
         texts[name] = task.describe_saving_over_simple(value, ["roc_auc", "log_loss"])
         [policy] = [row for row in savings.project_policies(value) if row["policy"] == "ridge"]
         if name == "as good":
-            facts = [policy[key] for key in ("lead", "lead_low", "lead_high")]
+            facts = [
+                policy[key] for key in ("model_saving", "model_saving_low", "model_saving_high")
+            ]
             assert missing_facts(texts[name], "ROC AUC", "log loss", "ridge", "year", *facts) == []
             assert task.describe_saving_over_simple(value, []) == ""  # nor is any gain
     assert texts["noise"] == ""
@@ -612,7 +616,7 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
         task, COSTS, SCORED, 0.2, None, rows, recent_period.Period(1000, "year", "members"), params
     )
     random = ScoredRows.from_arrays(SCORED.outcome, SCORE[::-1].copy(), range(400))
-    sides = ("version 2", SCORED, 0.2), ("version 1", random, 0.2)
+    sides = ScoredVersion("version 2", SCORED, 0.2), ScoredVersion("version 1", random, 0.2)
     result = business_value.compare_versions(
         task, COSTS, candidate_value, *sides, rows, min_rows=50, **BOOTSTRAP
     )
@@ -622,20 +626,20 @@ def test_candidate_and_champion_costs_are_on_same_rows(task):
     limited = business_value.compare_versions(
         task, COSTS, at_limit, *sides, rows, min_rows=50, **BOOTSTRAP
     )
-    assert [row["share"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
+    assert [row["selection_rate"] for row in limited["policies"][:3:2]] == [0.1, 0.1]
     at_limit_saved = value_summary.make_key_numbers(limited)[-1]
     assert at_limit_saved["compared_with"] == {
         "version 1 at capacity": pytest.approx(1000 * limited["policies"][2]["saving"], abs=1)
     }
     # A limit that only the champion reaches leaves the candidate's decisions as they are.
-    sides_apart = (("version 2", SCORED, 0.8), ("version 1", random, 0.2))
+    sides_apart = (ScoredVersion("version 2", SCORED, 0.8), ScoredVersion("version 1", random, 0.2))
     at_half = candidate_value | {"limit": 0.5, "capacity": float(np.mean(SCORE >= 0.8))}
     apart = business_value.compare_versions(
         task, COSTS, at_half, *sides_apart, rows, min_rows=50, **BOOTSTRAP
     )
     kinds = [row["kind"] for row in apart["policies"]]
     assert kinds[:3] == [savings.MODEL, savings.CHAMPION_CAPACITY, savings.CHAMPION]
-    assert apart["policies"][1]["share"] == 0.5
+    assert apart["policies"][1]["selection_rate"] == 0.5
     assert [*value_summary.make_key_numbers(apart)[-1]["compared_with"]] == [
         "version 1 at capacity"
     ]

@@ -33,7 +33,7 @@ HARM: dict[str, Any] = {"conclusive": [GAP], "inconclusive": [UNKNOWN], "small":
 MODEL = {
     "policy": "the model",
     "kind": "model",
-    "share": 0.3,
+    "selection_rate": 0.3,
     "cost": 0.5,
     "low": 0.4,
     "high": 0.6,
@@ -45,7 +45,7 @@ EVERYBODY = {
     **{
         "policy": "flag everybody",
         "kind": "constant",
-        "share": 1.0,
+        "selection_rate": 1.0,
         "cost": 0.623,
         "low": 0.6,
         "high": 0.7,

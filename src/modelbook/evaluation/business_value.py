@@ -52,7 +52,7 @@ def measure_value(
     if params.capacity is not None and costs.flags_rows:
         limit = min(params.capacity / period.rows, 1.0)
     mix, weights = weight_rows(task.contract, scored, rows, period.mix)
-    version = ("the model", scored, threshold)
+    version = ScoredVersion("the model", scored, threshold)
     comparison = PolicyComparison(
         task, costs, version, rows, weights, limit, feature_ranking, constants
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,25 @@ from modelbook.tasks.scored_rows import DIFFERENCE, IDENTITY, Scale, ScoredRows,
 
 ALTERNATIVES = (SIMPLE, FEATURE)
 DECIMALS = 9  # of a probability that is computed from sums of weights
-POLICY_COLUMNS = ["policy", "kind", "share", "true_positives", "cost", "low", "high"]
-POLICY_COLUMNS += ["saving", "saving_low", "saving_high", "lead", "lead_low", "lead_high"]
+POLICY_COLUMNS = ["policy", "kind", "selection_rate", "true_positives", "cost", "low", "high"]
+POLICY_COLUMNS += ["saving", "saving_low", "saving_high"]
+POLICY_COLUMNS += ["model_saving", "model_saving_low", "model_saving_high"]
 
-Policy = tuple[str, str, Any]  # its name, kind and decisions
-ScoredVersion = tuple[str, ScoredRows, float | None]  # its name, scored rows and threshold
+
+class Policy(NamedTuple):
+    """Decisions about all rows: an array, or a constant."""
+
+    name: str
+    kind: str
+    decision: Any
+
+
+class ScoredVersion(NamedTuple):
+    """A model, the rows that it scored, and its threshold."""
+
+    name: str
+    scored: ScoredRows
+    threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,6 @@ class PolicyComparison:
 
     Attributes
     ----------
-    version : tuple
-        Name of the model, the rows that it scored, and its threshold.
     rows : DataFrame
         The scored rows, with the features.
     weights : ndarray
@@ -65,7 +77,7 @@ class PolicyComparison:
 
     @property
     def scored(self) -> ScoredRows:
-        return self.version[1]
+        return self.version.scored
 
     @property
     def constant_decisions(self) -> Mapping[str, Any]:
@@ -85,8 +97,8 @@ class PolicyComparison:
         """
         if not self.costs.flags_rows:
             return None
-        _, scored, threshold = self.version
-        flagged_share = self.compute_mean(self.task.decide(scored.score, threshold))
+        decision = self.task.decide(self.scored.score, self.version.threshold)
+        flagged_share = self.compute_mean(decision)
         return flagged_share if self.limit is None else min(self.limit, flagged_share)
 
     def find_decision_threshold(self) -> float | None:
@@ -94,18 +106,18 @@ class PolicyComparison:
 
         It is the threshold, or the higher score at which the limit is reached.
         """
-        _, scored, threshold = self.version
+        score, threshold = self.scored.score, self.version.threshold
         if self.limit is None or threshold is None:
             return threshold
-        flagged = scored.score[flag_share(scored.score, self.limit, self.weights) > 0]
-        return max(threshold, float(flagged.min(initial=scored.score.max())))
+        flagged = score[flag_share(score, self.limit, self.weights) > 0]
+        return max(threshold, float(flagged.min(initial=score.max())))
 
     def list_decisions(
         self,
         simple_model: tuple[str, ScoredRows] | None = None,
         champion: ScoredVersion | None = None,
     ) -> Iterator[Policy]:
-        """Name, kind and decisions of each policy, the model's policy first.
+        """List the policies, the model's first.
 
         For two classes, the simple model and the single feature flag as many rows as the model's
         policy.
@@ -114,19 +126,19 @@ class PolicyComparison:
         yield from policies
         if champion is not None:
             yield from self._make_version_policies(champion, (CHAMPION, CHAMPION_CAPACITY))
-        share = self.compute_mean(policies[0][2]) if self.costs.flags_rows else None
+        share = self.compute_mean(policies[0].decision) if self.costs.flags_rows else None
         if simple_model is not None:
             name, simple = simple_model
             decision = (
-                self.task.decide(simple.score, self.version[2])
+                self.task.decide(simple.score, self.version.threshold)
                 if share is None
                 else flag_share(simple.score, share, self.weights)
             )
-            yield name, SIMPLE, decision
+            yield Policy(name, SIMPLE, decision)
         if self.feature_ranking is not None and share is not None:
             label = self.task.contract.label(self.feature_ranking.feature)
             score = self.feature_ranking.score_rows(self.task, self.rows)
-            yield f"{label} alone", FEATURE, flag_share(score, share, self.weights)
+            yield Policy(f"{label} alone", FEATURE, flag_share(score, share, self.weights))
         yield from self._make_constant_policies()
 
     def _make_version_policies(
@@ -138,17 +150,17 @@ class PolicyComparison:
         decision = self.task.decide(scored.score, threshold)
         if self.limit is not None and self.limit < self.compute_mean(decision):
             at_capacity = flag_share(scored.score, self.limit, self.weights)
-            yield f"{name} at capacity", limited_kind, at_capacity
-        yield name, unlimited_kind, decision
+            yield Policy(f"{name} at capacity", limited_kind, at_capacity)
+        yield Policy(name, unlimited_kind, decision)
 
     def _make_constant_policies(self) -> Iterator[Policy]:
         """Decisions without a model; with a limit also as many rows as it allows, at random."""
         if self.limit is not None:
             at_random = np.full(len(self.scored), self.limit)
-            yield "flag at random up to the capacity", CONSTANT, at_random
+            yield Policy("flag at random up to the capacity", CONSTANT, at_random)
         for name, constant in self.constant_decisions.items():
             is_feasible = self.limit is None or constant <= self.limit
-            yield name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant
+            yield Policy(name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant)
 
     def compare_policies(
         self,
@@ -166,38 +178,38 @@ class PolicyComparison:
         Returns
         -------
         DataFrame
-            Columns ``POLICY_COLUMNS``; ``share`` is that of the rows that are flagged, and
-            ``true_positives`` that of the rows that are flagged and positive, None if decisions
-            flag none; ``lead`` is what the first policy saves against a simple model or a single
+            Columns ``POLICY_COLUMNS``; ``true_positives`` is the share of the rows that are flagged
+            and positive, None, as ``selection_rate``, for costs whose decisions do not flag rows;
+            ``model_saving`` is what the first policy saves against a simple model or a single
             feature, None for other policies.
         """
         options = {"resamples": resamples, "seed": seed}
         outcome = self.scored.outcome
-        policies = [
-            (name, kind, decision, self.costs.compute_row_costs(outcome, decision))
-            for name, kind, decision in self.list_decisions(simple_model, champion)
-        ]
-        model_costs = policies[0][3]
-        constants = [policy for policy in policies if policy[1] == CONSTANT]
-        baseline_name, _, _, baseline_costs = min(
-            constants, key=lambda policy: self.compute_mean(policy[3])
-        )
+        policies = list(self.list_decisions(simple_model, champion))
+        row_costs = {
+            policy.name: self.costs.compute_row_costs(outcome, policy.decision)
+            for policy in policies
+        }
+        constants = [policy.name for policy in policies if policy.kind == CONSTANT]
+        baseline = min(constants, key=lambda name: self.compute_mean(row_costs[name]))
         rows = []
-        for name, kind, decision, row_costs in policies:
-            share = true_positives = None
+        for name, kind, decision in policies:
+            selection_rate = true_positives = None
             if self.costs.flags_rows:
-                share = self.compute_mean(decision)
+                selection_rate = self.compute_mean(decision)
                 true_positives = self.compute_mean(decision * (outcome == 1))
             saving: tuple[float, ...] = (0.0, 0.0, 0.0)
-            if name != baseline_name:
+            if name != baseline:
                 saving = self._compute_mean_with_ci(
-                    baseline_costs - row_costs, DIFFERENCE, **options
+                    row_costs[baseline] - row_costs[name], DIFFERENCE, **options
                 )
-            lead: tuple[float | None, ...] = (None, None, None)
+            model_saving: tuple[float | None, ...] = (None, None, None)
             if kind in ALTERNATIVES:
-                lead = self._compute_mean_with_ci(row_costs - model_costs, DIFFERENCE, **options)
-            cost = self._compute_mean_with_ci(row_costs, IDENTITY, **options)
-            rows.append((name, kind, share, true_positives, *cost, *saving, *lead))
+                model_saving = self._compute_mean_with_ci(
+                    row_costs[name] - row_costs[policies[0].name], DIFFERENCE, **options
+                )
+            cost = self._compute_mean_with_ci(row_costs[name], IDENTITY, **options)
+            rows.append((name, kind, selection_rate, true_positives, *cost, *saving, *model_saving))
         return pd.DataFrame(rows, columns=POLICY_COLUMNS)
 
     def _compute_mean_with_ci(

@@ -85,7 +85,7 @@ def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[Ke
 def _describe_policy(value: dict[str, Any]) -> str:
     """What is done with the model: the policy that key numbers are about; empty without flags."""
     model = value["policies"][0]
-    if model["share"] is None:
+    if model["selection_rate"] is None:
         return ""
     if model["kind"] != CAPACITY:
         return f"at threshold {value['threshold']:g}"
@@ -94,12 +94,12 @@ def _describe_policy(value: dict[str, Any]) -> str:
 
 def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
     """The policies as a table with display names of its columns."""
-    hidden = ["kind", "lead", "lead_low", "lead_high"]
+    hidden = ["kind", "model_saving", "model_saving_low", "model_saving_high"]
     table = pd.DataFrame(value["policies"]).drop(columns=hidden, errors="ignore")
     table["policy"] = [name_policy(row, value) for row in value["policies"]]
     table = table.dropna(axis="columns", how="all")
     names = {
-        "share": "share flagged",
+        "selection_rate": "share flagged",
         "true_positives": "true positives, share of rows",
         "low": "cost_low",
     }

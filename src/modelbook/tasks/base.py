@@ -506,7 +506,11 @@ class Task(ABC):
             Metrics in which the model is significantly better than the simple model.
         """
         rows = [row for row in project_policies(value) if row["kind"] == SIMPLE] if value else []
-        if not metrics or not rows or not rows[0]["lead_low"] <= 0 <= rows[0]["lead_high"]:
+        if (
+            not metrics
+            or not rows
+            or not rows[0]["model_saving_low"] <= 0 <= rows[0]["model_saving_high"]
+        ):
             return ""
         labels = list(map(metric_label, metrics))
         return " ".join(

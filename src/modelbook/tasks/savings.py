@@ -31,9 +31,9 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
     -------
     list of dict
         The policies with their ``label``, and ``against``, their name in a sentence; ``cost,
-        saving, lead`` and their bounds for a period, or for 1,000 rows without one; ``flagged`` and
-        ``identified``, numbers of rows and of positive rows among them, None if decisions flag
-        none; and ``decimals`` of the amounts.
+        saving, model_saving`` and their bounds for a period, or for 1,000 rows without one;
+        ``flagged`` and ``identified``, numbers of rows and of positive rows among them, None for
+        costs whose decisions do not flag rows; and ``decimals`` of the amounts.
     """
     size = _count_projected_rows(value)
     policies = value["policies"]
@@ -41,20 +41,19 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
     costs = {row["policy"]: round(size * row["cost"], digits) for row in policies}
     projected = []
     for row in policies:
+        names = [f"{name}{end}" for name in ("saving", "model_saving") for end in ENDS]
         amounts = {
             name: None if row.get(name) is None else round(size * row[name], digits)
-            for name in (
-                "low", "high", "saving_low", "saving_high", "lead", "lead_low", "lead_high",
-            )
-        }  # fmt: skip
+            for name in ("low", "high", *names)
+        }
         amounts["cost"] = costs[row["policy"]]
         amounts["saving"] = round(costs[value["baseline"]] - amounts["cost"], digits)
-        if amounts["lead"] is not None:
-            amounts["lead"] = round(amounts["cost"] - costs[policies[0]["policy"]], digits)
+        if amounts["model_saving"] is not None:
+            amounts["model_saving"] = round(amounts["cost"] - costs[policies[0]["policy"]], digits)
         # Versions of 1.0.0 have no true positives.
         flagged, identified = (
             None if row.get(name) is None else round(size * row[name])
-            for name in ("share", "true_positives")
+            for name in ("selection_rate", "true_positives")
         )
         counts = {"flagged": flagged, "identified": identified, "decimals": max(digits, 0)}
         projected.append(
@@ -79,7 +78,7 @@ def name_policy(row: dict[str, Any], value: dict[str, Any]) -> str:
     value : dict
         From ``evaluation.business_value``.
     """
-    kind, flags_rows = row["kind"], row["share"] is not None
+    kind, flags_rows = row["kind"], row["selection_rate"] is not None
     name = {
         MODEL: value.get("candidate") or row["policy"],
         CAPACITY: value.get("candidate") or "the model",
@@ -123,7 +122,7 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``threshold``, the lowest score that is flagged (None in versions of 1.0.0), and the
-        ``share`` of rows; ``recall`` and ``precision``, each with ``value, low, high``;
+        ``selection_rate``; ``recall`` and ``precision``, each with ``value, low, high``;
         ``unlimited``, the three numbers without the capacity; and ``is_weighted``, whether rows
         have the mix of recent ones. Empty unless the capacity limits the model.
     """
@@ -138,9 +137,12 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     unlimited = next(row for row in policies if row["kind"] == MODEL)
     return {
         "threshold": value.get("decision_threshold"),
-        "share": value["capacity"],
+        "selection_rate": value["capacity"],
         "is_weighted": value.get("mix", {}).get("is_weighted", False),
-        "unlimited": {"share": unlimited["share"], **_compute_recall(unlimited, value)},
+        "unlimited": {
+            "selection_rate": unlimited["selection_rate"],
+            **_compute_recall(unlimited, value),
+        },
         **metrics,
     }
 
@@ -150,7 +152,10 @@ def _compute_recall(row: dict[str, Any], value: dict[str, Any]) -> dict[str, flo
     if row.get("true_positives") is None:
         return {}
     true_positives = row["true_positives"]
-    return {"recall": true_positives / value["rate"], "precision": true_positives / row["share"]}
+    return {
+        "recall": true_positives / value["rate"],
+        "precision": true_positives / row["selection_rate"],
+    }
 
 
 def describe_alternative(row: dict[str, Any]) -> str:
@@ -189,7 +194,7 @@ def list_savings(value: dict[str, Any]) -> list[dict[str, Any]]:
     constant = next(row for row in policies if row["policy"] == value["baseline"])
     features = [row for row in policies if row["kind"] == FEATURE and row["saving"] > 0]
     by_name = {row["policy"]: row for row in value["policies"]}
-    savings = [(row, row, by_name[row["policy"]], "lead") for row in features]
+    savings = [(row, row, by_name[row["policy"]], "model_saving") for row in features]
     savings.append((constant, model, value["policies"][0], "saving"))
     return [
         {
