@@ -223,8 +223,8 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
         assert row["cost"] == pytest.approx(expected["cost"], abs=0.02)
         assert row["true_positives"] == pytest.approx(expected["true_positives"], abs=0.005)
     assert value["rate"] == pytest.approx(copied["rate"])
-    assert value["at_capacity"]["reached"] == pytest.approx(
-        copied["at_capacity"]["reached"], abs=0.01
+    assert value["at_capacity"]["recall"] == pytest.approx(
+        copied["at_capacity"]["recall"], abs=0.01
     )
     model, unweighted = (
         each["policies"][0] for each in (value, measure({"column": name, "share": 0.5}, 1))
@@ -490,11 +490,11 @@ def test_gains_increase_and_reach_everybody():
     result = cumulative_gains.compute_gains(
         SCORED, amounts, cumulative_gains.GAIN_SHARES, **BOOTSTRAP
     )
-    assert (result["reached"].diff().dropna() >= 0).all()
+    assert (result["recall"].diff().dropna() >= 0).all()
     last = result.iloc[-1]
-    assert (last["reached"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
-    assert (result["reached_low"] <= result["reached"] + 1e-9).all()
-    assert np.allclose(result["amount"], result["reached"])  # only the positive rows have any
+    assert (last["recall"], last["precision"]) == (1, pytest.approx(SCORED.outcome.mean()))
+    assert (result["recall_low"] <= result["recall"] + 1e-9).all()
+    assert np.allclose(result["amount"], result["recall"])  # only the positive rows have any
     top = np.argsort(-SCORED.score)[:40]
     assert result["precision"].iloc[9] == pytest.approx(SCORED.outcome[top].mean())
 
@@ -502,7 +502,7 @@ def test_gains_increase_and_reach_everybody():
 def test_tied_scores_share_their_gain():
     tied = ScoredRows.from_arrays([1, 0] * 50, np.full(100, 0.5), range(100))
     result = cumulative_gains.compute_gains(tied, None, [0.25, 0.5], **BOOTSTRAP)
-    assert result["reached"].tolist() == [0.25, 0.5]
+    assert result["recall"].tolist() == [0.25, 0.5]
 
 
 def test_precision_without_a_false_positive_has_an_interval():
@@ -512,9 +512,9 @@ def test_precision_without_a_false_positive_has_an_interval():
     for row, n in zip(gains.head(2).to_dict("records"), (10, 20), strict=True):
         assert (row["precision"], row["precision_high"]) == pytest.approx((1.0, 1.0))
         assert row["precision_low"] == pytest.approx(n / (n + 1.96**2), abs=0.001)  # Wilson
-        assert row["reached_low"] <= row["reached"] * row["precision_low"] + 1e-9
+        assert row["recall_low"] <= row["recall"] * row["precision_low"] + 1e-9
     assert gains["precision_low"].iloc[2] < 0.3 < gains["precision_high"].iloc[2]
-    assert gains["reached_low"].iloc[2] == 1
+    assert gains["recall_low"].iloc[2] == 1
 
 
 def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
@@ -537,7 +537,7 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
     ):
         first, _, last = texts.lower().partition("without the limit")
         assert missing_facts(first, "capacity", "members", cut_off, 0.1) == []
-        assert missing_facts(first, limited["reached"], limited["precision"]) == []
+        assert missing_facts(first, limited["recall"], limited["precision"]) == []
         assert missing_facts(last, "threshold 0.2", *unlimited) == []
     weighted = values[100] | {"mix": {"is_weighted": True}}
     assert "weighted" in task.describe_quality(rows, 0.2, weighted)
@@ -588,12 +588,12 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert (kinds["the model"], kinds["flag everybody"]) == (savings.MODEL, savings.CONSTANT)
     assert unlimited["at_capacity"]["flagged"] == round(1000 * np.mean(SCORE >= 0.2))
     assert business_value.get_decision_threshold({"business_value": unlimited}) == 0.2
-    assert result["at_capacity"]["reached"] == pytest.approx(result["gains"]["reached"][9])
+    assert result["at_capacity"]["recall"] == pytest.approx(result["gains"]["recall"][9])
     assert (result["unit"], result["costs"]["cost_fn"]) == ("EUR", 4)
     assert 0.1 in [row["share"] for row in cumulative_gains.list_shown_gains(result)]
     recall, cost, saved = value_summary.make_key_numbers(result)
     # One policy: that at capacity.
-    assert recall["value"] == result["at_capacity"]["reached"]
+    assert recall["value"] == result["at_capacity"]["recall"]
     assert missing_facts(recall["name"], "at capacity") == []
     contexts = [row["context"] for row in (recall, cost, saved)]
     assert all("100 are flagged" in text for text in contexts)

@@ -213,7 +213,7 @@ def test_slider_begins_at_capacity_and_writes_lines_for_env_file(reports, opened
     flagged = shown("flagged")
     move('[data-worth="share"]', 100)
     assert int(shown("flagged")) > int(flagged)
-    assert shown("reached") == "100%"
+    assert shown("recall") == "100%"
     move('[data-cost="cost_fn"]', 77)
     assert shown("env").splitlines()[0] == "cost_fn: 77"
 

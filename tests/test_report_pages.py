@@ -538,9 +538,9 @@ def test_difference_that_rounds_to_zero_is_not_negative() -> None:
 
 def test_a_curve_shows_its_values_under_the_pointer() -> None:
     places = np.arange(1, 101) / 100
-    bounds = {"reached_low": 0.0, "reached_high": 1.0}
-    curve = pd.DataFrame({"share": places, "reached": places**2, **bounds})
-    figure = finalize.plot_gains(curve, {"share": 0.25, "reached": 0.0625})
+    bounds = {"recall_low": 0.0, "recall_high": 1.0}
+    curve = pd.DataFrame({"share": places, "recall": places**2, **bounds})
+    figure = finalize.plot_gains(curve, {"share": 0.25, "recall": 0.0625})
     texts = re.findall("<title>(.*?)</title>", figure.to_svg())
     assert len(texts) == plotting.MAX_HOVER_STRIPS
     assert missing_facts(texts[0], 0.01) == []
@@ -617,9 +617,9 @@ def test_cells_of_different_size_keep_their_digits() -> None:
 
 def test_lift_is_that_of_the_policy_between_two_points_of_the_curve() -> None:
     """Interpolated between 19% and 20%, the recall would be 0.451 and the lift 2.3."""
-    bounds = {"reached_low": 0.4, "reached_high": 0.5}
-    curve = pd.DataFrame({"share": [0.19, 0.2], "reached": [0.447, 0.4647], **bounds})
-    figure = finalize.plot_gains(curve, {"share": 0.1924, "reached": 0.4526}, "expensive")
+    bounds = {"recall_low": 0.4, "recall_high": 0.5}
+    curve = pd.DataFrame({"share": [0.19, 0.2], "recall": [0.447, 0.4647], **bounds})
+    figure = finalize.plot_gains(curve, {"share": 0.1924, "recall": 0.4526}, "expensive")
     assert missing_facts(figure.alt, 0.192, 0.45, "lift of 2.4", "expensive") == []
 
 

@@ -52,11 +52,11 @@ EVERYBODY = {
     },
     **dict.fromkeys(("saving", "saving_low", "saving_high"), 0.0),
 }
-REACHED = {
+AT_CAPACITY = {
     "flagged": 100,
-    "reached": 0.28,
-    "reached_low": 0.21,
-    "reached_high": 0.37,
+    "recall": 0.28,
+    "recall_low": 0.21,
+    "recall_high": 0.37,
     "precision": 0.6,
 }
 VALUE: dict[str, Any] = {
@@ -75,6 +75,6 @@ VALUE: dict[str, Any] = {
     "capacity_is_set": True,
     "baseline": "flag everybody",
     "gains": {},
-    "at_capacity": REACHED,
+    "at_capacity": AT_CAPACITY,
     "policies": [MODEL, EVERYBODY],
 }

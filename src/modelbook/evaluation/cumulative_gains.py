@@ -1,4 +1,4 @@
-"""Cumulative gains: what is reached when the rows with the highest scores are flagged."""
+"""Cumulative gains: recall and precision when the rows with the highest scores are flagged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measure_gains(
     weights: np.ndarray,
     bootstrap: dict[str, int],
 ) -> dict[str, Any]:
-    """What is reached by share of the rows, and at capacity; empty where no rows are flagged."""
+    """Gains by share of the rows, and at capacity; empty for costs that do not flag rows."""
     if capacity is None:
         return {"at_capacity": {}, "gains": {}}
     table = compute_gains(scored, amounts, [*GAIN_SHARES, capacity], weights, **bootstrap).round(4)
@@ -48,16 +48,16 @@ def compute_gains(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """What is reached when the rows with the highest scores are flagged, by their share.
+    """Recall and precision when the rows with the highest scores are flagged, by their share.
 
     ``weights`` are as for ``PolicyComparison``; by default 1.
 
     Returns
     -------
     DataFrame
-        Columns ``share``; ``threshold``, the lowest score that is flagged; ``reached``, the share
-        of the positive rows; ``precision``; and, with amounts, ``amount``, the share of their sum;
-        the latter with ``_low`` and ``_high``.
+        Columns ``share``; ``threshold``, the lowest score that is flagged; ``recall``,
+        ``precision`` and, with amounts, ``amount``, the share of their sum; the last three with
+        ``_low`` and ``_high``.
     """
     order = np.argsort(-scored.score, kind="stable")
     score, positive = scored.score[order], scored.outcome[order] == 1
@@ -66,18 +66,18 @@ def compute_gains(
     row_weights = np.ones(len(score)) if weights is None else weights[order]
 
     def curves(count: np.ndarray) -> np.ndarray:
-        """Reached share, precision and reached amount by share, of one resample."""
+        """Recall, precision and share of the amount by share of the rows, of one resample."""
         weight = count * row_weights
         share, positives, total = (
             np.append(0.0, np.cumsum(weight * values)[last_of_ties])
             for values in (1.0, positive, amount)
         )
         grid = np.asarray(shares) * share[-1]
-        n_reached = np.interp(grid, share, positives)
+        true_positives = np.interp(grid, share, positives)
         return np.array(
             [
-                safe_divide(n_reached, np.full(len(grid), positives[-1])),
-                n_reached / grid,
+                safe_divide(true_positives, np.full(len(grid), positives[-1])),
+                true_positives / grid,
                 safe_divide(np.interp(grid, share, total), np.full(len(grid), total[-1])),
             ]
         )
@@ -93,7 +93,7 @@ def compute_gains(
     last_flagged = np.searchsorted(share_after, np.asarray(shares) - TOLERANCE)
     last_flagged = np.minimum(last_flagged, len(score) - 1)
     table = pd.DataFrame({"share": shares, "threshold": score[last_flagged]})
-    for i, name in enumerate(("reached", "precision", "amount")):
+    for i, name in enumerate(("recall", "precision", "amount")):
         if name != "amount" or amounts is not None:
             table[name], table[f"{name}_low"], table[f"{name}_high"] = value[i], low[i], high[i]
     _widen_certain_precision(table, positive, scored.entity[order], last_flagged)
@@ -108,9 +108,8 @@ def _widen_certain_precision(
         flagged = slice(last_flagged[i] + 1)
         low, high = share_ci(positive[flagged], entity[flagged])
         table.loc[i, ["precision_low", "precision_high"]] = low, high
-        table.loc[i, "reached_low"] = min(
-            table["reached_low"][i],
-            table["reached"][i] * low / max(table["precision"][i], TOLERANCE),
+        table.loc[i, "recall_low"] = min(
+            table["recall_low"][i], table["recall"][i] * low / max(table["precision"][i], TOLERANCE)
         )
 
 
@@ -125,7 +124,7 @@ def list_shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
         rows.append({name: value["at_capacity"][name] for name in gains})
     rows.sort(key=lambda row: row["share"])
     return [
-        row | {f"lift{end}": row[f"reached{end}"] / row["share"] for end in ("", "_low", "_high")}
+        row | {f"lift{end}": row[f"recall{end}"] / row["share"] for end in ("", "_low", "_high")}
         for row in rows
     ]
 

@@ -70,14 +70,14 @@ def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
 
 
 def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
-    reached = value["at_capacity"]
-    if not reached:
+    at_capacity = value["at_capacity"]
+    if not at_capacity:
         return []
-    interval = reached["reached_low"], reached["reached_high"]
+    interval = at_capacity["recall_low"], at_capacity["recall_high"]
     context = f"of the “{value['target']}” {value['noun']} are identified {policy}"
     return [
         key_number(
-            f"recall{decision}", reached["reached"], "share", interval=interval, context=context
+            f"recall{decision}", at_capacity["recall"], "share", interval=interval, context=context
         )
     ]
 

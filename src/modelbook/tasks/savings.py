@@ -131,8 +131,8 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
         return {}
     at = value["at_capacity"]
     metrics = {
-        metric: {"value": at[name], "low": at.get(f"{name}_low"), "high": at.get(f"{name}_high")}
-        for metric, name in (("recall", "reached"), ("precision", "precision"))
+        name: {"value": at[name], "low": at.get(f"{name}_low"), "high": at.get(f"{name}_high")}
+        for name in ("recall", "precision")
     }
     unlimited = next(row for row in policies if row["kind"] == MODEL)
     return {

@@ -200,7 +200,7 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
 
 
 @plotting.drawing(
-    "Gains by the share of flagged rows", ["share", "reached"], optional=["reached_low"]
+    "Gains by the share of flagged rows", ["share", "recall"], optional=["recall_low"]
 )
 def plot_gains(
     data: pd.DataFrame, at_capacity: Mapping[str, float], positive: str = "positive"
@@ -210,39 +210,38 @@ def plot_gains(
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``share, reached``, and ``reached_low, reached_high``: its interval.
+        Columns ``share, recall, recall_low, recall_high``.
     at_capacity : mapping
-        ``share`` of the rows that can be acted on and the recall ``reached`` by them: as ``data``,
-        whose shares are round.
+        ``share`` of the rows that can be acted on, and its ``recall``; the shares of ``data`` are
+        round.
     positive : str
         Name of the positive class.
     """
     figure, ax = plotting.subplots(3.4)
-    low, high = (data[name].astype(float) for name in ("reached_low", "reached_high"))
+    low, high = (data[name].astype(float) for name in ("recall_low", "recall_high"))
     ax.fill_between(data["share"], low, high, color=style.ACCENT, alpha=0.2, linewidth=0)
-    ax.plot(data["share"], data["reached"], color=style.ACCENT)
+    ax.plot(data["share"], data["recall"], color=style.ACCENT)
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
     hover_text = "{:.0%} of the rows flagged: recall {:.0%}"
-    plotting.add_hover_curve(ax, data["share"], data["reached"], hover_text)
-    capacity, reached = at_capacity["share"], at_capacity["reached"]
-    ax.scatter([capacity], [reached], s=48, color=style.ACCENT, zorder=3)
-    text = f"{format_share(capacity)} flagged: recall {format_share(reached)}"
+    plotting.add_hover_curve(ax, data["share"], data["recall"], hover_text)
+    capacity, recall = at_capacity["share"], at_capacity["recall"]
+    ax.scatter([capacity], [recall], s=48, color=style.ACCENT, zorder=3)
+    text = f"{format_share(capacity)} flagged: recall {format_share(recall)}"
     plotting.write_in_corner(ax, text)
     ax.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="share of rows flagged", ylabel="recall")
     ax.xaxis.set_major_formatter("{x:.0%}")
     ax.yaxis.set_major_formatter("{x:.0%}")
     alt = (
         f"Flagging the {format_share(capacity, 1)} of the rows with the highest scores identifies "
-        f"{format_share(reached)} of the “{positive}” rows, a lift of "
-        f"{reached / capacity if capacity else 0:.1f}."
+        f"{format_share(recall)} of the “{positive}” rows, a lift of "
+        f"{recall / capacity if capacity else 0:.1f}."
     )
     caption = (
         "Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
         "multiple of that of a random order."
     )
     displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
-    table = displayed_rows.rename(columns=lambda name: name.replace("reached", "recall"))
-    return Figure(figure, alt=alt, caption=caption, data=table)
+    return Figure(figure, alt=alt, caption=caption, data=displayed_rows)
 
 
 @style.apply_style

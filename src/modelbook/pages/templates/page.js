@@ -74,8 +74,8 @@
       const total = Math.round(base * size) - Math.round(expected(cost, share, at("precision")) * size);
       part("share").setAttribute("aria-valuetext", count(flagged));
       show("flagged", count(flagged));
-      show("reached", percent(at("reached")));
-      show("interval", percent(at("reached_low")) + "–" + percent(at("reached_high")));
+      show("recall", percent(at("recall")));
+      show("interval", percent(at("recall_low")) + "–" + percent(at("recall_high")));
       if (gains.amount) {
         show("amount", percent(at("amount")));
         show("amount_interval", percent(at("amount_low")) + "–" + percent(at("amount_high")));
@@ -93,7 +93,7 @@
     if (!controls) return;
     const exact = value.at_capacity, first = Number(part("share").value) - 1;
     controls.hidden = false;
-    const start = ["flagged", "reached", "interval", "amount", "amount_interval", "precision"]
+    const start = ["flagged", "recall", "interval", "amount", "amount_interval", "precision"]
       .map(name => [name, part(name) ? part(name).textContent : ""]);
     update();
     start.forEach(([name, text]) => show(name, text));
