@@ -629,14 +629,17 @@ def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate
     rng, n_covered, n_with_ci = np.random.default_rng(seed), 0, 0
     task, costs = Binary(make_contract(2)), CostMatrix(4, 1)
 
-    def measure(n: int, rate: float, share: float, resamples: int) -> tuple[float, float, float]:
-        """Saving and interval; rows lack x at a rate, and in recent ones at ``share``."""
+    def measure(
+        n: int, rate: float, recent_rate: float, resamples: int
+    ) -> tuple[float, float, float]:
+        """Saving and interval; x is missing at a rate, and in recent rows at another one."""
         lacks_x = rng.random(n) < rate
         probability = 1 / (1 + np.exp(1.2 + 0.8 * lacks_x - (0.5 + ~lacks_x) * rng.normal(size=n)))
         outcome = (rng.random(n) < probability).astype(int)
         scored = ScoredRows.from_arrays(outcome, probability, np.arange(n))
         rows = pd.DataFrame({"x": np.where(lacks_x, np.nan, 1.0)})
-        _, weights = weight_rows(task.contract, scored, rows, {"column": "x", "share": share})
+        mix = {"column": "x", "recent_missing_rate": recent_rate}
+        _, weights = weight_rows(task.contract, scored, rows, mix)
         version = ScoredVersion("the model", scored, 0.2)
         comparison = PolicyComparison(task, costs, version, rows, weights, limit=0.2)
         policies = comparison.compare_policies(resamples=resamples, seed=0)

@@ -171,11 +171,11 @@ def test_value_states_that_the_holdout_has_another_mix_than_recent_periods(task,
     assert description.mix == {}
     holdout = train.assign(noise=train["noise"].where(train["year"] > 1))
     period = recent_period.describe_period(contract, train, holdout, batches)
-    assert period.mix == {"column": "noise", "share": 0.0}  # of years 2 to 4
+    assert period.mix == {"column": "noise", "recent_missing_rate": 0.0}  # of years 2 to 4
     scored = ScoredRows.from_arrays(SCORED.outcome[:300], SCORE[:300], range(300))
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, COSTS, scored, 0.2, None, holdout, period, params)
-    assert value["mix"]["rows_share"] == pytest.approx(1 / 3)
+    assert value["mix"]["missing_rate"] == pytest.approx(1 / 3)
     assert (period.span, value["mix"]["is_weighted"]) == ("2 to 4", True)
     assert period.counts == (200, 200, 100)
     assert "noise" not in task.describe_business_value({**value, "mix": {}})
@@ -215,7 +215,7 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
         )
 
     # In recent rows it is missing in a fifth: each row with it stands for four of those without.
-    value, copied = measure({"column": name, "share": 0.2}, 1), measure({}, 4)
+    value, copied = measure({"column": name, "recent_missing_rate": 0.2}, 1), measure({}, 4)
     assert value["mix"]["is_weighted"]
     for row, expected in zip(value["policies"], copied["policies"], strict=True):
         # A row that is flagged, or not, stands for up to 1.6 rows.
@@ -227,7 +227,8 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
         copied["at_capacity"]["recall"], abs=0.01
     )
     model, unweighted = (
-        each["policies"][0] for each in (value, measure({"column": name, "share": 0.5}, 1))
+        each["policies"][0]
+        for each in (value, measure({"column": name, "recent_missing_rate": 0.5}, 1))
     )
     assert model["saving_low"] < model["saving"] < model["saving_high"]
     assert model["cost"] != pytest.approx(unweighted["cost"], abs=0.001)
@@ -238,7 +239,9 @@ def test_value_is_not_weighted_by_a_stratum_of_few_entities(task):
     name = task.contract.numeric_features[-1]
     rows = pd.DataFrame({feature: np.zeros(400) for feature in task.contract.feature_names})
     rows[name] = np.where(np.arange(400) < 15, np.nan, 1.0)
-    period = recent_period.Period(1000, "year", "members", {"column": name, "share": 0.8})
+    period = recent_period.Period(
+        1000, "year", "members", {"column": name, "recent_missing_rate": 0.8}
+    )
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, params)
     assert not value["mix"]["is_weighted"]
@@ -259,7 +262,9 @@ def test_value_of_rows_with_the_mix_of_recent_ones_of_other_tasks(make_contract)
     rows = pd.DataFrame({name: np.zeros(100) for name in task.contract.feature_names})
     name = task.contract.feature_names[0]
     rows[name] = np.where(np.arange(100) < 40, np.nan, 1.0)
-    period = recent_period.Period(1000, "year", "rows", {"column": name, "share": 0.0})
+    period = recent_period.Period(
+        1000, "year", "rows", {"column": name, "recent_missing_rate": 0.0}
+    )
     params = config.validate("finalize", {"resamples": 100})
     value = business_value.measure_value(task, costs, scored, None, None, rows, period, params)
     model = value["policies"][0]

@@ -26,9 +26,9 @@ class Period:
     noun : str
         Plural name of the rows: the entity's if each has one row in a period.
     mix : dict
-        ``column`` and ``share``: the feature whose missing values differ most between the holdout
-        and the latest periods, and the share of their rows in which it is missing; empty if that
-        differs little, see ``find_mix_difference``.
+        ``column`` and ``recent_missing_rate``: the feature whose missing rate differs most between
+        the holdout and the latest periods, and its rate in these; empty if it differs little, see
+        ``find_mix_difference``.
     span : str
         The first and the last of the latest periods; empty without a time column.
     counts : tuple of int

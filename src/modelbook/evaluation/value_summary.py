@@ -29,8 +29,8 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     policies = project_policies(value)
     model = policies[0]
     reference = list_savings(value)[0]
-    # What the champion saves against the same reference as the model; of each version the first
-    # policy is what is done.
+    # The champion's saving against the same alternative as the model's; each version's first policy
+    # is the one applied.
     shift = reference["saving"] - model["saving"]
     champion_kinds = (CHAMPION, CHAMPION_CAPACITY)
     champion_rows = [row for row in policies if row["kind"] in champion_kinds]
@@ -41,12 +41,12 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or DEFAULT_UNIT
     base = {row["policy"]: row["cost"] for row in without_model[:2]}
-    context = f"the model: {policy}" if policy else ""
-    decision = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
+    context = f"the model, {policy}" if policy else ""
+    suffix = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
-        *_recall_number(value, policy, decision),
+        *_make_recall_number(value, policy, suffix),
         key_number(
-            f"expected cost per row{decision}, in {unit}", cost, context=context, compared_with=base
+            f"expected cost per row{suffix}, in {unit}", cost, context=context, compared_with=base
         ),
         key_number(
             f"cost saved per {value['period'] or '1,000 rows'}, in {unit}",
@@ -69,21 +69,21 @@ def _describe_identified(value: dict[str, Any], saving: dict[str, Any]) -> str:
     return f": {abs(count):,} {side} “{value['target']}” {value['noun']} identified"
 
 
-def _recall_number(value: dict[str, Any], policy: str, decision: str) -> list[KeyNumber]:
+def _make_recall_number(value: dict[str, Any], policy: str, suffix: str) -> list[KeyNumber]:
     at_capacity = value["at_capacity"]
     if not at_capacity:
         return []
     interval = at_capacity["recall_low"], at_capacity["recall_high"]
-    context = f"of the “{value['target']}” {value['noun']} are identified {policy}"
+    context = f"share of the “{value['target']}” {value['noun']} that are identified {policy}"
     return [
         key_number(
-            f"recall{decision}", at_capacity["recall"], "share", interval=interval, context=context
+            f"recall{suffix}", at_capacity["recall"], "share", interval=interval, context=context
         )
     ]
 
 
 def _describe_policy(value: dict[str, Any]) -> str:
-    """What is done with the model: the policy that key numbers are about; empty without flags."""
+    """Describe the model's policy, of which key numbers are; empty if it does not flag rows."""
     model = value["policies"][0]
     if model["selection_rate"] is None:
         return ""
