@@ -759,30 +759,51 @@ def test_comparison_table_shows_candidate_and_champion(
     assert list(version_tables.compare_versions(second, None).columns) == ["fact", "candidate"]
 
 
+PASSED = Criterion("good", "0", "1", True)
+DECISIONS = {
+    "promote": Decision("promote", [PASSED]),
+    "hold": Decision("hold", [PASSED, Criterion("fast", "2 ms", "3 ms", False), Criterion("small", "1 MB", "2 MB", False)]),
+}  # fmt: skip
+
+
 def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
 
     def story(action: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
-            action, ["Good: 1, required 0."], first, {**result, **changes}, gate, consequences
+            DECISIONS[action], first, {**result, **changes}, gate, consequences
         )
 
     consequences: list[str] = []
     decision, reason, outcome = story("promote")["sentences"]
-    assert missing_facts(decision, "promotes", 1) == []
+    assert missing_facts(decision, "promotes", 1, "1 criteria passed") == []
     assert reason == "Good: 1, required 0."
     assert missing_facts(outcome, "champion", 1, 30, "linear model") == []
     slow = story("promote", scorer="the model itself: size bends")["sentences"][-1]
     assert missing_facts(slow, "the model itself", "size bends") == []
     assert "linear model" not in slow
     assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
-    assert story("hold")["next"] != story("promote")["next"]
-    counted = version_tables.summarize_decision(
-        "hold", [], first, result, "enforce", [], "2 failed"
-    )
-    assert missing_facts(counted["sentences"][0], "holds", 1, "2 failed") == []
+    assert missing_facts(story("hold")["sentences"][0], "holds", 1, "2 of 3 criteria failed") == []
     consequences = ["It flags more.", "It costs less."]
     assert story("promote")["sentences"][:3] == ["It flags more.", decision, "It costs less."]
+
+
+@pytest.mark.parametrize(
+    ("action", "gate", "champion", "facts", "absent"),
+    [
+        ("promote", "enforce", 1, ["monitor"], "enforce"),
+        ("promote", "dry_run", 3, ["gate: enforce"], "monitor"),
+        ("hold", "enforce", 3, ["fast", "small", "version 3"], "good"),
+        ("hold", "dry_run", None, ["fast", "small", "no version"], "champion"),
+    ],
+)
+def test_next_step_of_deploy_depends_on_decision_gate_and_champion(
+    first: ModelVersion, action: str, gate: str, champion: int | None, facts: list[str], absent: str
+) -> None:
+    result = {"champion": champion, "moved": False, "golden_rows": 30, "scorer": "none"}
+    summary = version_tables.summarize_decision(DECISIONS[action], first, result, gate, [])
+    assert missing_facts(summary["next"], *facts) == []
+    assert absent not in summary["next"]
 
 
 @pytest.mark.parametrize(
@@ -794,9 +815,9 @@ def test_deploy_summary_counts_significant_gaps(n_significant: int, facts: list[
     metrics = {"evaluation": [headline], "gaps_by_significance": gaps}
     candidate: Any = SimpleNamespace(number=1, tags={}, metrics=metrics)
     result = {"champion": None, "moved": False, "golden_rows": 30}
-    last = version_tables.summarize_decision("promote", [], candidate, result, "enforce", [])[
-        "sentences"
-    ][-1]
+    last = version_tables.summarize_decision(
+        DECISIONS["promote"], candidate, result, "enforce", []
+    )["sentences"][-1]
     assert missing_facts(last, *facts) == []
     assert ("significant" in last) == bool(facts)
 

@@ -204,6 +204,11 @@ class Decision:
         ]
 
     @property
+    def failed(self) -> list[str]:
+        """The names of the failed criteria."""
+        return [row.name for row in self.criteria if row.passed is False]
+
+    @property
     def _uncertain(self) -> list[Criterion]:
         """The criteria that did not fail although harm is not excluded."""
         return [row for row in self.criteria if row.passed and not row.is_certain]
@@ -212,10 +217,10 @@ class Decision:
     def summary(self) -> str:
         """How many criteria passed, which failed, and where harm is not excluded."""
         n_criteria = len(self.criteria)
-        failed = [row.name for row in self.criteria if row.passed is False]
         n_passed = sum(bool(row.passed) for row in self.criteria) - len(self._uncertain)
-        if failed:
-            text = f"{len(failed)} of {n_criteria} criteria failed: {join_names(failed)}"
+        if self.failed:
+            n_failed = len(self.failed)
+            text = f"{n_failed} of {n_criteria} criteria failed: {join_names(self.failed)}"
         elif n_passed < n_criteria:
             n_inconclusive = n_criteria - n_passed
             text = f"{n_passed} of {n_criteria} criteria passed, {n_inconclusive} inconclusive"

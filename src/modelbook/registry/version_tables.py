@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from modelbook.formatting import KeyNumber, format_count, key_number
+from modelbook.formatting import KeyNumber, format_count, join_names, key_number
+from modelbook.gate import PROMOTE
 from modelbook.registry.versions import ModelVersion
 from modelbook.tasks.metric_format import format_passed, metric_label
+
+if TYPE_CHECKING:
+    from modelbook.gate import Decision
 
 
 def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
@@ -42,34 +46,23 @@ def make_promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
 
 
 def summarize_decision(
-    decision: str,
-    reasons: list[str],
+    decision: Decision,
     candidate: ModelVersion,
     promotion_result: dict[str, Any],
     gate_mode: str,
     consequences: list[str],
-    criteria: str = "",
 ) -> dict[str, Any]:
     """Summarise the decision: sentences, key numbers and next step.
 
     Parameters
     ----------
-    reasons : list of str
-        Sentences on criteria, from ``Decision.main_reasons``.
     consequences : list of str
         Sentences on changed decisions (flagged rows, cost), from ``Task.describe_consequences``.
-    criteria : str, optional
-        How many criteria passed, from ``Decision.summary``.
     """
-    next_step = (
-        "Go on to monitor; then follow the steps in the brief."
-        if decision == "promote"
-        else "See the failed criterion; improve the candidate, or keep the champion."
-    )
-    subject = f"version {candidate.number}{f': {criteria}' if criteria else ''}"
-    decision_sentence = f"The gate {decision}s {subject}."
+    action, subject = decision.action, f"version {candidate.number}: {decision.summary}"
+    decision_sentence = f"The gate {action}s {subject}."
     if gate_mode == "dry_run":
-        decision_sentence = f"The gate would {decision} {subject}. In this dry run the alias stays."
+        decision_sentence = f"The gate would {action} {subject}. In this dry run the alias stays."
     champion = promotion_result["champion"]
     target = "no version" if champion is None else f"version {champion}"
     champion_sentence = (
@@ -79,12 +72,27 @@ def summarize_decision(
     )
     if champion is not None:
         champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
-    sentences = [*consequences[:1], decision_sentence, *consequences[1:], *reasons]
+    sentences = [*consequences[:1], decision_sentence, *consequences[1:], *decision.main_reasons]
     return {
         "sentences": [*sentences, champion_sentence + _describe_significant_gaps(candidate)],
         "numbers": _list_key_numbers(candidate, promotion_result),
-        "next": next_step,
+        "next": _describe_next_step(decision, champion, gate_mode),
     }
+
+
+def _describe_next_step(decision: Decision, champion: int | None, gate_mode: str) -> str:
+    if decision.action == PROMOTE:
+        return (
+            "Build again with gate: enforce to move the alias."
+            if gate_mode == "dry_run"
+            else "Go on to monitor; then follow the steps in the brief."
+        )
+    status = (
+        "no version is in production yet"
+        if champion is None
+        else f"version {champion} stays the champion"
+    )
+    return f"Fix what failed ({join_names(decision.failed)}) and build again; {status}."
 
 
 def _describe_significant_gaps(candidate: ModelVersion) -> str:
