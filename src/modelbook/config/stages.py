@@ -167,8 +167,8 @@ class Compare(Parameters):
         60,
         ge=0,
         le=86_400,
-        description="seconds for the learning curve, and for permuted targets, 0 to 86400; "
-        "0: neither",
+        description="seconds for the learning curve and again for the permutation check, 0 to "
+        "86400; 0: neither",
     )
     search_rows: int = Field(
         200_000,
@@ -214,7 +214,8 @@ class Finalize(Parameters):
     strategy: Literal["ensemble", "tune", "blend", "stack", "best"] = Field(
         "ensemble",
         description="ensemble: weighted average of the best hyperparameter settings of all "
-        "families; tune the leader; blend or stack the best models; best: the best of these three",
+        "families; tune: the tuned leader; blend, stack: of the best models; best: the best of "
+        "tune, blend and stack",
     )
     candidate: Annotated[str, BeforeValidator(none_to_text)] = Field(
         NONE,
@@ -227,14 +228,14 @@ class Finalize(Parameters):
     ] = Field(
         "auto",
         description="classification: calibration of probabilities on out-of-fold predictions; "
-        "auto: a sigmoid, or of several classes the temperature, where it lowers the "
-        "out-of-fold log loss",
+        "auto: sigmoid (multiclass: temperature), if it lowers the out-of-fold log loss",
     )
     tune_rounds: int = Field(
         8,
         ge=1,
         le=500,
-        description="hyperparameter trials; with an ensemble, of each round, 1 to 500",
+        description="hyperparameter trials of each tuned family; ensemble: random trials of each "
+        "round after two rounds of preset ones, 1 to 500",
     )
     time_budget: TimeBudget = 150
     blend_size: int = Field(3, ge=2, le=8, description="models in a blend or stack, 2 to 8")
@@ -309,15 +310,15 @@ class Deploy(Parameters):
         0.05,
         ge=0,
         le=0.5,
-        description="maximum loss of a slice; fails if the whole confidence interval exceeds "
-        "it; 0 to 0.5",
+        description="maximum drop of the metric in a slice against the champion; fails if the "
+        "whole confidence interval exceeds it; 0 to 0.5",
     )
     max_fairness_gap: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="maximum gap between groups (recall, accuracy, share of the MAE); "
-        "fails if the whole confidence interval exceeds it; 0 to 1",
+        description="maximum gap between groups (recall, accuracy; regression: MAE relative to the "
+        "comparison group's); fails if the whole confidence interval exceeds it; 0 to 1",
     )
     max_calibration_error: float = Field(
         0.05,
@@ -376,15 +377,15 @@ class Monitor(Parameters):
         gt=0,
         le=0.83,
         description=(
-            "Jensen-Shannon distance beyond chance from which a column has drifted, above 0 to 0.83"
+            "Jensen-Shannon distance, in excess of that expected by chance, at which a column "
+            "counts as drifted, above 0 to 0.83"
         ),
     )
     missing_rate_change: float = Field(
         0.1,
         gt=0,
         le=1,
-        description="change of a column's share of missing values from which it has drifted, "
-        "above 0 to 1",
+        description="change of a column's missing rate at which it counts as drifted, above 0 to 1",
     )
     drift_share: float = Field(
         0.25,
@@ -414,8 +415,9 @@ class Monitor(Parameters):
         2,
         ge=1,
         le=100,
-        description="number of these windows that must show such a drop for the verdict retrain, "
-        "or another finding for watch, 1 to 100",
+        description="number of the latest windows with outcomes that must show a significant "
+        "metric drop for the verdict retrain, unless the newest drop is severe; other findings "
+        "persist as watch while as many windows show them; 1 to 100",
     )
     interactive_rows: int = Field(
         10_000,
