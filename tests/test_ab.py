@@ -60,7 +60,7 @@ def simulate_traffic(
 
 def decide_sequentially(rows: pd.DataFrame, plan: ABPlan, every: int = 50) -> str:
     """Evaluate a test after each batch of users, and stop at the first decision."""
-    recorded = analysis.difference_over_time(rows, plan, points=len(rows) // every)
+    recorded = analysis.compute_difference_history(rows, plan, points=len(rows) // every)
     sure = recorded[
         (recorded["users"] >= plan.optimal_users) & ((recorded["high"] < 0) | (recorded["low"] > 0))
     ]
@@ -108,7 +108,9 @@ def test_fixed_sample_interval_has_too_many_false_decisions_under_monitoring() -
     """Checks the simulation: a fixed-sample interval crosses zero by chance in many runs."""
     wrong = 0
     for seed in range(60):
-        recorded = analysis.difference_over_time(simulate_traffic(seed, 1500), PLAN, points=30)
+        recorded = analysis.compute_difference_history(
+            simulate_traffic(seed, 1500), PLAN, points=30
+        )
         recorded = recorded[recorded["users"] >= PLAN.optimal_users]
         once = (recorded["high"] - recorded["difference"]) / (confidence_sequence_halfwidth(recorded["users"], 1, alpha=0.05, optimal_observations=PLAN.optimal_users) / (
             1.96 / np.sqrt(recorded["users"])))  # fmt: skip
@@ -130,7 +132,7 @@ def test_analyze_ab_matches_last_point_of_difference_over_time() -> None:
     rows = simulate_traffic(3, gap=0.02, rows_per_user=2, outcome_share=0.7)
     result, last = (
         analysis.analyze_ab(rows, PLAN),
-        analysis.difference_over_time(rows, PLAN).iloc[-1],
+        analysis.compute_difference_history(rows, PLAN).iloc[-1],
     )
     assert (result.difference, result.low, result.high) == pytest.approx(
         tuple(last[["difference", "low", "high"]])
@@ -168,7 +170,7 @@ def test_decision_is_continue_before_min_users_and_min_hours() -> None:
     ), "outcomes count"
     for hours in (0, 1, 2):
         assert analysis.analyze_ab(rows.head(hours), PLAN).decision == CONTINUE
-        assert analysis.difference_over_time(rows.head(hours), PLAN).empty or hours == 2
+        assert analysis.compute_difference_history(rows.head(hours), PLAN).empty or hours == 2
 
 
 def test_continue_estimates_number_of_users_needed() -> None:
@@ -205,7 +207,10 @@ def test_share_that_differs_from_plan_makes_test_invalid() -> None:
     assert analysis.analyze_ab(rows, ABPlan(0.4, 100, 0)).decision == INVALID
     rows_with_losses = rows[~rows["challenger"] | (rows.index % 3 > 0)]
     result = analysis.analyze_ab(rows_with_losses, PLAN)
-    assert (result.decision, result.sample_ratio_mismatch) == (INVALID, result.sample_ratio_p)
+    assert (result.decision, result.sample_ratio_mismatch_p_value) == (
+        INVALID,
+        result.sample_ratio_p,
+    )
     missing_outcomes = analysis.analyze_ab(
         rows.assign(loss=rows["loss"].where(~rows["challenger"] | (rows.index % 3 > 0))), PLAN
     )
@@ -545,7 +550,7 @@ def test_ab_page_matches_command_and_is_linked_from_index(
     assert text.count("<script") == 1  # the one that every page has
     story_ = {**json.loads(run(project, "ab", "--json").stdout), "next": "<u>"}
     second_page = page_of_ab.write(
-        project / "x.html", story_, analysis.difference_over_time(simulate_traffic(), PLAN)
+        project / "x.html", story_, analysis.compute_difference_history(simulate_traffic(), PLAN)
     ).read_text()
     assert "&lt;u&gt;" in second_page
     assert "<u>" not in second_page

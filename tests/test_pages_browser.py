@@ -60,7 +60,7 @@ def serve_two_versions(folder: Path) -> None:
         analysis.analyze_ab(rows, plan),
         split_traffic.SplitTraffic("tiny", 1, 2, "Brier score", rows),
     )
-    page_of_ab.write(folder / "ab.html", result, analysis.difference_over_time(rows, plan))
+    page_of_ab.write(folder / "ab.html", result, analysis.compute_difference_history(rows, plan))
 
 
 def fail(folder: Path, stage: str) -> None:

@@ -306,7 +306,7 @@ PUSHES = pd.DataFrame({
     "shap": [-0.5, -0.4, 0.2, 0.5, 0.1, -0.1, 0.1, -0.1],
 })  # fmt: skip
 FIGURES: dict[str, Any] = {
-    "a/b": (ab.plot_difference_over_time, pd.DataFrame({
+    "a/b": (ab.plot_difference_history, pd.DataFrame({
         "users": [100, 200], "difference": [-0.2, -0.1], "low": [-0.5, -0.15], "high": [0.1, -0.05],
     }), ("Brier score",), -0.1),
     "periods": (ingest.plot_rows_by_period, pd.DataFrame({

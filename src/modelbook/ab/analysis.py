@@ -2,8 +2,8 @@
 
 The unit of randomization and analysis is the user: all rows of a user count as one observation.
 Losses are compared by a confidence sequence (``confidence_sequence``), so results may be inspected
-at any time and the test may stop as soon as it is decided. Bounded losses have a second one, which
-assumes no large sample (``bounded_losses``); the wider of both decides.
+at any time and the test may stop as soon as it is decided. Bounded losses have a second,
+non-asymptotic one (``bounded_losses``); the interval that covers both decides.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class ABResult:
         Loss of the challenger minus loss of the champion, with its confidence sequence; below 0
         the challenger is better.
     sample_ratio_p, outcome_sample_ratio_p : float or None
-        Chi-square p-values of the challenger's share among all users, and among users with
-        outcomes; None if there are too few.
+        Anytime-valid p-values (sequential sample-ratio test) of the challenger's share among all
+        users, and among users with outcomes; None if there are too few.
     hours : float
         Time from the first row to the last.
     """
@@ -120,7 +120,7 @@ class ABResult:
         return asdict(self)
 
     @property
-    def sample_ratio_mismatch(self) -> float | None:
+    def sample_ratio_mismatch_p_value(self) -> float | None:
         """The p-value of a sample-ratio mismatch, which makes the test invalid; else None."""
         p_values = [
             p
@@ -255,8 +255,11 @@ def sample_ratio_p_value(users: Sequence[int], challenger_share: float) -> float
     return float(min(1.0, np.exp(-log_factor)))
 
 
-def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> pd.DataFrame:
-    """Return the difference at evenly spaced earlier times: ``users, difference, low, high``."""
+def compute_difference_history(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> pd.DataFrame:
+    """Return the difference after evenly spaced numbers of users.
+
+    Columns ``users, difference, low, high``.
+    """
     users = sum_by_user(rows)
     users = users[users["rows_with_outcomes"] > 0]
     counts = np.unique(np.linspace(0, len(users), points + 1).astype(int)[1:])
@@ -272,7 +275,7 @@ def difference_over_time(rows: pd.DataFrame, plan: ABPlan, points: int = 60) -> 
 
 
 def _decide(result: ABResult) -> str:
-    if result.sample_ratio_mismatch is not None:
+    if result.sample_ratio_mismatch_p_value is not None:
         return INVALID
     if not result.has_enough_data or result.low <= 0 <= result.high:
         return CONTINUE
@@ -295,7 +298,7 @@ def _compute_cumulative_sums(users: pd.DataFrame) -> list[np.ndarray]:
     ]
 
 
-def _compute_mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _compute_ratio_mean(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return user count, mean loss per row, and the standard deviation of its influence function.
 
     The mean is a ratio of two sums; its influence function is a user's loss minus the mean loss of
@@ -307,8 +310,8 @@ def _compute_mean_and_spread(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
         squared_residuals = np.maximum(
             loss_squared - 2 * mean * loss_times_outcomes + mean**2 * outcomes_squared, 0
         )
-        spread = np.sqrt(squared_residuals / np.maximum(count - 1, 0)) / (outcomes / count)
-    return count, mean, spread
+        influence_sd = np.sqrt(squared_residuals / np.maximum(count - 1, 0)) / (outcomes / count)
+    return count, mean, influence_sd
 
 
 def _compute_difference_interval(
@@ -317,18 +320,19 @@ def _compute_difference_interval(
     """Return the difference of challenger and champion, and the bounds of its interval.
 
     The difference of means is the doubly robust estimate in a randomized experiment without
-    covariates, which the paper covers; the standard deviation is that of its influence function.
+    covariates, which Waudby-Smith et al. (2024) cover, see ``confidence_sequence``; the standard
+    deviation is that of its influence function.
     """
-    champion_users, champion_mean, champion_spread = _compute_mean_and_spread(champion)
-    challenger_users, challenger_mean, challenger_spread = _compute_mean_and_spread(challenger)
+    champion_users, champion_mean, champion_sd = _compute_ratio_mean(champion)
+    challenger_users, challenger_mean, challenger_sd = _compute_ratio_mean(challenger)
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = np.sqrt(
+        influence_sd = np.sqrt(
             (champion_users + challenger_users)
-            * (champion_spread**2 / champion_users + challenger_spread**2 / challenger_users)
+            * (champion_sd**2 / champion_users + challenger_sd**2 / challenger_users)
         )
     halfwidth = confidence_sequence_halfwidth(
         champion_users + challenger_users,
-        spread,
+        influence_sd,
         alpha=ALPHA,
         optimal_observations=plan.optimal_users,
     )
@@ -363,9 +367,9 @@ def _widen_for_bounded_losses(
 
 
 def _summarize_variant(users: pd.DataFrame, sums: np.ndarray, plan: ABPlan) -> Variant:
-    users_with_outcomes, mean, spread = _compute_mean_and_spread(sums)
+    users_with_outcomes, mean, influence_sd = _compute_ratio_mean(sums)
     halfwidth = confidence_sequence_halfwidth(
-        users_with_outcomes, spread, alpha=ALPHA, optimal_observations=plan.min_users
+        users_with_outcomes, influence_sd, alpha=ALPHA, optimal_observations=plan.min_users
     )
     interval = (float(mean - halfwidth), float(mean + halfwidth))
     outcome_rows = int(users["rows_with_outcomes"].sum())

@@ -55,7 +55,7 @@ def make_sentences(result: ABResult, traffic: SplitTraffic) -> list[str]:
 
 
 def _describe_decision(result: ABResult, traffic: SplitTraffic) -> str:
-    if result.sample_ratio_mismatch is not None:
+    if result.sample_ratio_mismatch_p_value is not None:
         return (
             "The test is invalid: sample-ratio mismatch. The cause of the mismatch may also have "
             "affected the losses."
@@ -135,7 +135,9 @@ def _describe_sample_ratio(result: ABResult) -> str:
         )
     uses_outcomes = (
         result.outcome_sample_ratio_p is not None
-        and result.outcome_sample_ratio_p == result.sample_ratio_mismatch != result.sample_ratio_p
+        and result.outcome_sample_ratio_p
+        == result.sample_ratio_mismatch_p_value
+        != result.sample_ratio_p
     )
     if uses_outcomes:
         users = (result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
@@ -157,7 +159,7 @@ def _describe_next_step(result: ABResult, traffic: SplitTraffic) -> str:
         if not traffic.rows.size
         else (
             f"Check again at any time: the confidence level of {1 - ALPHA:.0%} holds over all "
-            "looks."
+            "evaluations."
         ),
         INVALID: "Find the cause (a changed share, lost predictions or outcomes), then start a new "
         "test: another "

@@ -121,7 +121,7 @@ def evaluate_ab(
         path = page.write(
             root / "reports" / book / "ab.html",
             result,
-            analysis.difference_over_time(shared_traffic.rows, plan),
+            analysis.compute_difference_history(shared_traffic.rows, plan),
         )
         report_index.write_index(root, book)
         result["page"] = path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""The A/B report: the decision, its sample sizes, and the difference over time."""
+"""The A/B report: the decision, its sample sizes, and the difference by number of users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write(path: Path, result: dict[str, Any], difference_history: pd.DataFrame) 
     result : dict
         The result of ``ab.summary.summarize_ab``.
     difference_history : DataFrame
-        The result of ``ab.analysis.difference_over_time``: columns
+        The result of ``ab.analysis.compute_difference_history``: columns
         ``users, difference, low, high``.
     """
     variants = {name: result[name] for name in ("champion", "challenger")}
@@ -32,7 +32,7 @@ def write(path: Path, result: dict[str, Any], difference_history: pd.DataFrame) 
         variants=variants,
         challenger_share=users[1] / sum(users) if sum(users) else None,
         min_users=min(variant["users_with_outcomes"] for variant in variants.values()),
-        difference_figure=figures.plot_difference_over_time(difference_history, result["loss"]),
+        difference_figure=figures.plot_difference_history(difference_history, result["loss"]),
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return path

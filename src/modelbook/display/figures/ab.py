@@ -1,4 +1,4 @@
-"""The figure of an A/B test: the difference over time."""
+"""The figure of an A/B test: the difference by number of users."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from modelbook.tasks.metric_format import format_difference
 
 
 @plotting.drawing("The difference", ["users", "difference"], optional=["low", "high"])
-def plot_difference_over_time(data: pd.DataFrame, loss_name: str) -> Figure:
-    """The difference of mean losses over time, with its confidence sequence.
+def plot_difference_history(data: pd.DataFrame, loss_name: str) -> Figure:
+    """The difference of mean losses by number of users, with its confidence sequence.
 
     Parameters
     ----------
