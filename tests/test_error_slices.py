@@ -51,7 +51,8 @@ def test_error_slice_is_found_and_named() -> None:
     assert missing_facts(top["slice"], "Size", "colour", 2) == []
     assert [number for number in numbers(top["slice"]) if number == pytest.approx(70, abs=4)]
     assert 0 < top["low"] < top["gap"] < top["high"]
-    assert missing_facts(describe_worst_slice(TASK, rows), top["slice"], int(top["rows"])) == []
+    sentence = describe_worst_slice(TASK, rows)
+    assert missing_facts(sentence, "gap in log loss", top["slice"], int(top["rows"])) == []
 
 
 def test_missing_values_can_be_an_error_slice() -> None:

@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from modelbook.contract import Contract
 from modelbook.contract.counts import count_values
-from modelbook.formatting import capitalize_first, format_count
+from modelbook.formatting import format_count
 from modelbook.tasks.base import Task
 from modelbook.tasks.intervals import Interval
 from modelbook.tasks.metric_format import format_metric
@@ -20,7 +20,7 @@ from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
 MAX_DEPTH = 3  # conditions of a slice
 MAX_SLICES = 5  # slices evaluated
-MAX_CATEGORIES = 20  # a column with more categories is not split on
+MAX_CATEGORIES = 20  # of a column, the most frequent, each of which can define a slice
 COLUMNS = ["slice", "rows", "error in slice", "error outside", "gap", "low", "high"]
 
 
@@ -134,7 +134,7 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
         )
     worst_slice = significant_slices.iloc[0]
     return (
-        f"{capitalize_first(task.row_error_label)} is highest where {worst_slice['slice']}: "
+        f"The largest significant gap in {task.row_error_label} is where {worst_slice['slice']}: "
         f"{format_metric(worst_slice['error in slice'])} against "
         f"{format_metric(worst_slice['error outside'])} elsewhere, "
         f"on {format_count(worst_slice['rows'], 'row')} that were not used to fit the tree."
@@ -198,9 +198,9 @@ def _encode_features(
 
 
 def _describe_sides(contract: Contract, name: str, has_missing: bool) -> tuple[str, str]:
-    """The conditions of a number, ``age ≤ {0}`` and ``age > {0}``, or of yes and no.
+    """The conditions of the two branches: ``age ≤ {0}`` and ``age > {0}``, or a boolean's values.
 
-    Yes and no with missing values are three values, which the threshold separates.
+    A boolean with missing values is described by its threshold, because missing is a third value.
     """
     column = contract.columns.get(name)
     if column is not None and column.type == "boolean" and not has_missing:
