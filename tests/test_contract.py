@@ -24,6 +24,7 @@ from modelbook.errors import ContractError, ContractViolationError, DataError
 
 ROOT = Path(__file__).parents[1]
 REMOVED = object()
+BUNDLED = Contract.load(ROOT / "contracts" / "rand-hie.yaml")
 
 
 def contract_yaml(column: str | None = None, **changes: Any) -> str:
@@ -322,29 +323,80 @@ def test_conform_casts_entity_time_and_target_to_integers(
 # The bundled contract
 
 
-def test_bundled_table_meets_bundled_contract() -> None:
-    contract, table = (
-        Contract.load(ROOT / "contracts" / "rand-hie.yaml"),
-        read_table("rand-hie", ROOT),
-    )
-    assert len(table) == 20_190
-    contract.check(table)
-    result = contract.conform(table)
-    assert list(result.columns) == list(contract.columns)
+@pytest.fixture(scope="module")
+def rand() -> pd.DataFrame:
+    return read_table("rand-hie", ROOT)
+
+
+def test_bundled_table_meets_bundled_contract(rand: pd.DataFrame) -> None:
+    assert len(rand) == 20_190
+    BUNDLED.check(rand)
+    assert list(BUNDLED.conform(rand).columns) == list(BUNDLED.columns)
 
 
 def test_bundled_contract_excludes_race_and_same_year_care_from_features() -> None:
-    contract = Contract.load(ROOT / "contracts" / "rand-hie.yaml")
-    features = set(contract.feature_names)
-    assert contract.columns_with_role("sensitive") == ["black"]
-    assert "black" in contract.slices
+    features = set(BUNDLED.feature_names)
+    assert BUNDLED.columns_with_role("sensitive") == ["black"]
+    assert "black" in BUNDLED.slices
     same_year = {
         "meddol", "lnmeddol", "binexp", "outpdol", "drugdol", "suppdol", "inpdol", "mentdol", "inpmis", "totadm",
         "mdvis", "notmdvis", "mentvis", "black", "zper", "year", "expensive",
     }  # fmt: skip
-    assert same_year <= set(contract.columns)
+    assert same_year <= set(BUNDLED.columns)
     assert not features & same_year
     assert "prev_meddol" in features
+
+
+def test_bundled_contract_states_coinsurance_without_claiming_payments(rand: pd.DataFrame) -> None:
+    column = BUNDLED.columns["coins"]
+    assert {f"members with coinsurance {value}%" for value in column.labels} == set(
+        column.labels.values()
+    )
+    # A deductible, which is not coinsurance, is paid on these plans.
+    deductible_plans = rand.loc[(rand["coins"] == 0) & (rand["idp"] == 1), "plan"].unique()
+    assert missing_facts(column.meaning, *map(str, deductible_plans)) == []
+
+
+def test_bundled_contract_states_shares_of_imputed_values(rand: pd.DataFrame) -> None:
+    is_imputed = {
+        name: rand[name] == rand.groupby("site")[name].transform(lambda values: values.mode()[0])
+        for name in ("disea", "mhi", "income")
+    }
+    is_imputed["physlm"] = ~rand["physlm"].isin([0, 1])
+    shares = [mask.mean() for mask in is_imputed.values()]
+    shares.append(is_imputed["disea"][rand["child"] == 1].mean())
+    joined_late = rand.groupby("zper")["year"].transform("min") > 1
+    is_unrated = rand[["hlthg", "hlthf", "hlthp"]].sum(axis=1) == 0
+    late_share = f"{is_unrated[joined_late].mean():.1%}"
+    assert missing_facts(" ".join(BUNDLED.limits), *[f"{x:.0%}" for x in shares], late_share) == []
+
+
+def test_bundled_contract_states_share_of_rows_with_probable_family(rand: pd.DataFrame) -> None:
+    family = ["site", "plan", "income", "educdec", "pioff", "mdeoff"]
+    members = rand.groupby(family, dropna=False)["zper"].transform("nunique")
+    assert missing_facts(" ".join(BUNDLED.limits), f"{(members > 1).mean():.0%}") == []
+
+
+def test_bundled_contract_states_where_general_health_is_missing(rand: pd.DataFrame) -> None:
+    assert rand.loc[rand["site"] == 1, "ghindx"].isna().all()
+    members = rand[rand["site"] != 1].groupby("zper")
+    is_missing = members["ghindx"].apply(lambda values: values.isna().any())
+    shares = is_missing.groupby(members["year"].min() > 1).mean()
+    assert missing_facts(BUNDLED.columns["ghindx"].meaning, *[f"{x:.0%}" for x in shares]) == []
+
+
+def test_bundled_columns_dropped_as_functions_are_functions(rand: pd.DataFrame) -> None:
+    reasons = {name: BUNDLED.columns[name].reason for name in BUNDLED.columns_with_role("dropped")}
+    assert not [name for name, reason in reasons.items() if "a copy of" in reason]
+    functions = {
+        name: re.findall(r"\w+", reason.partition(" of " if " of " in reason else " from ")[2])
+        for name, reason in reasons.items()
+        if reason.startswith(("a function of", "follows from", "product of"))
+    }
+    assert {"lfam", "lnum", "lpi", "linc", "logc", "fmde", "idp", "fchild"} == set(functions)
+    for name, words in functions.items():
+        arguments = [word for word in words if word in BUNDLED.columns]
+        assert (rand.groupby(arguments, dropna=False)[name].nunique(dropna=False) == 1).all(), name
 
 
 # Messy values, dates and gaps
