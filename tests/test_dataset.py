@@ -538,6 +538,11 @@ def test_exploration_summary_states_main_numbers(contract: Contract, frame: pd.D
     assert missing_facts(strongest_text, "Size", "ROC AUC", strongest) == []
     assert missing_facts(missing, 1, 4, "noise") == []
     assert missing_facts(shift, 1, "Size") == []
+    tied = pd.DataFrame({"column": ["noise", "size", "year"], "share": [0.35, 0.35, 0.2]})
+    *_, missing, _ = profiling.summarize_profile(frame, contract, table, tied, [], [], [])
+    assert missing_facts(missing, 3, "noise and 1 more column", 0.35) == []
+    *_, rate_number = profiling.make_key_numbers(frame, contract, table, tied)
+    assert missing_facts(rate_number["context"], "noise and 1 more column") == []
     first = frame.assign(noise=frame["noise"].fillna(0).where(frame["year"] > 1))
     for shifted, subject in (
         (["noise (missing)"], "noise (missing), missing"),

@@ -778,6 +778,24 @@ def test_missing_values_figure_counts_complete_columns() -> None:
     assert "&lt;0.1%" in figure.to_svg()
 
 
+def test_columns_that_share_the_maximum_are_all_counted() -> None:
+    rates = pd.DataFrame({"column": ["a", "b", "c", "d"], "share": [0.35, 0.35, 0.35, 0.2]})
+    assert missing_facts(explore.plot_missing_rates(rates).alt, "a and 2 more columns", 0.35) == []
+    shifts = pd.DataFrame(
+        {
+            "column": ["b", "b", "a", "a", "c", "c"],
+            "period": [1, 2] * 3,
+            "mean": [1.0, 0.02] * 2 + [5.0, 4.0],
+            "value": [0, -2.06] * 2 + [0, -0.1],
+            "is_share": [True] * 4 + [False] * 2,
+        }
+    )
+    alt = explore.plot_mean_shifts(shifts).alt
+    assert missing_facts(alt, "b and 1 more column", "100%", "2%") == []
+    alt = explore.plot_mean_shifts(shifts.iloc[2:]).alt
+    assert missing_facts(alt, "a", "more") == ["more"]
+
+
 def test_complete_table_has_no_missing_values_figure() -> None:
     figure = explore.plot_missing_rates(pd.DataFrame({"column": ["a", "b"], "share": [0, 0]}))
     assert figure.figure is None

@@ -34,6 +34,12 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.dropped_columns, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
     (summarize.dropped_columns, {"reason": ["a copy"]}, [1]),
     (summarize.dropped_columns, {"reason": []}, []),
+    (summarize.dropped_columns, {"reason": ["late", "a copy", "late", "a copy", "x"]}, [5, 2, "late", "a copy"]),
+    (summarize.groupings, {"column": ["lpi", "x"], "score_drop": [0.025, 0.0], "low": [0.001, -0.1],
+                           "high": [0.048, 0.1], "is_suspect": [False, False]},
+     [2, 0, 0.025, "lpi", 0.001, 0.048, "significant"]),
+    (summarize.groupings, {"column": ["y", "x"], "score_drop": [0.5, 0.01], "low": [None, -0.1],
+                           "high": [None, 0.1], "is_suspect": [None, False]}, [0.01, "x", -0.1]),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
     (summarize.split_sizes, {**SIDES, "rows of entities in train": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991],
@@ -102,7 +108,16 @@ def test_summary_states_facts_of_its_table(
         (summarize.failed_candidates, {"candidate": ["lr"]}),
         (summarize.failed_candidates, {"candidate": ["a", "b", "c", "d"]}),
         (summarize.batch_quality, {"batch": ["4"], "rows": [1], "violations": [0]}),
-        (summarize.groupings, {"score_drop": [0.2], "is_suspect": [True]}),
+        (
+            summarize.groupings,
+            {
+                "column": ["x"],
+                "score_drop": [0.2],
+                "low": [0.1],
+                "high": [0.3],
+                "is_suspect": [True],
+            },
+        ),
     ],
 )
 def test_one_is_singular(sentence_of: Any, table: dict[str, list[Any]]) -> None:

@@ -160,6 +160,12 @@ def join_names(names: Iterable[Any]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def name_columns(labels: Sequence[str]) -> str:
+    """Name the first of columns that have a fact in common: ``age and 2 more columns``."""
+    n_more = len(labels) - 1
+    return f"{labels[0]} and {format_count(n_more, 'more column')}" if n_more else labels[0]
+
+
 def replace_undefined_numbers(value: Any) -> Any:
     """Return the JSON data of a value, in which NaN and infinite numbers are None."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
@@ -203,7 +209,11 @@ def _load_macros(template: Path) -> Any:
         "cell": format_cell,
         "counted": format_count,
         "metric": format_metric,
-        "most_frequent": lambda values: max(values, key=values.count, default=None),
+        "most_frequent": lambda values: [
+            value
+            for value in dict.fromkeys(values)
+            if values.count(value) == max(map(values.count, values))
+        ],
         "number": lambda value: f"{value:g}",
         "repr": repr,
         "bounds": join_bounds,

@@ -15,7 +15,7 @@ from modelbook.dataset.decisive_features import (
     find_decisive_features,
 )
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
-from modelbook.formatting import KeyNumber, format_count, format_share, key_number
+from modelbook.formatting import KeyNumber, format_count, format_share, key_number, name_columns
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -187,12 +187,18 @@ def _describe_missing_rates(
     missing_rates = missing_rates[missing_rates["share"] > 0]
     if missing_rates.empty:
         return "No feature has missing values."
-    column, share = missing_rates.iloc[0][["column", "share"]]
+    names = _name_most_missing(contract, missing_rates)
     return (
         f"{len(missing_rates)} of {n_features} features "
-        f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often "
-        f"{contract.label(column)} with {format_share(share)}."
+        f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often {names}, in "
+        f"{format_share(missing_rates['share'].iloc[0])} of the rows."
     )
+
+
+def _name_most_missing(contract: Contract, missing_rates: pd.DataFrame) -> str:
+    """Name the columns with the highest missing rate, which come first."""
+    is_highest = missing_rates["share"] == missing_rates["share"].iloc[0]
+    return name_columns([*map(contract.label, missing_rates.loc[is_highest, "column"])])
 
 
 def _describe_shifts(
@@ -250,6 +256,6 @@ def make_key_numbers(
             "highest missing rate",
             missing_rates["share"][0] if len(missing_rates) else 0.0,
             "share",
-            context=contract.label(missing_rates["column"][0]) if len(missing_rates) else "",
+            context=_name_most_missing(contract, missing_rates) if len(missing_rates) else "",
         ),
     ]

@@ -23,6 +23,7 @@ from modelbook.formatting import (
     format_value,
     join_names,
     key_number,
+    name_columns,
     pluralize,
 )
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
@@ -255,15 +256,13 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
     shares = f"against {format_share(shift.reference_share)} in the holdout"
     if shift.value:
         return f"{subject} are of {contract.label_group(shift.columns[0], shift.value)}, {shares}"
-    n_more = len(shift.columns) - 1
-    others = f" and {format_count(n_more, 'more column')}" if n_more else ""
     origin = (
         f", mostly in {contract.label(contract.time)} {shift.period}"
         if contract.time and shift.period
         else ""
     )
-    names = f"{contract.label(shift.columns[0])}{others}"
-    is_are = "are" if n_more else "is"
+    names = name_columns([*map(contract.label, shift.columns)])
+    is_are = "is" if len(shift.columns) == 1 else "are"
     return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 
 

@@ -17,6 +17,7 @@ from modelbook.formatting import (
     format_count,
     format_metric,
     format_share,
+    name_columns,
 )
 
 N_COLUMNS = 3
@@ -87,10 +88,12 @@ def plot_missing_rates(data: pd.DataFrame) -> Figure:
     ax.set_xlim(0, max(displayed_rows["share"].max() * 1.02, 0.01))
     plotting.set_percent_format(ax)
     ax.set_xlabel("missing rate")
-    worst = displayed_rows.iloc[0]
+    highest = incomplete["share"].iloc[0]
+    worst = list(incomplete.loc[incomplete["share"] == highest, "column"])
     alt = (
         f"{format_count(len(incomplete), 'column has', 'columns have')} missing values; "
-        f"{worst['column']} has the highest missing rate, {format_share(worst['share'], 1)}."
+        f"{name_columns(worst)} {'has' if len(worst) == 1 else 'have'} the highest missing rate, "
+        f"{format_share(highest, 1)}."
     )
     return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
 
@@ -201,7 +204,9 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     """
     data = data.assign(text=_format_means(data))
     shift_matrix, texts = (
-        data.pivot_table(index="column", columns="period", values=name, aggfunc="first")
+        data.pivot_table(index="column", columns="period", values=name, aggfunc="first").reindex(
+            data["column"].unique()
+        )
         for name in ("value", "text")
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
@@ -213,9 +218,12 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     plotting.label_cells(ax, displayed_rows.index, displayed_rows.columns, row_chars=40)
     ax.set_xlabel("period")
     column = max_shift.index[0]
+    same_means = (texts.loc[max_shift.index].fillna("") == texts.loc[column].fillna("")).all(axis=1)
+    columns = list(max_shift.index[np.isclose(max_shift, max_shift.iloc[0]) & same_means])
     period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]
     alt = (
-        f"{column} shifts most, from {texts.loc[column, first_period]} in period {first_period} to "
+        f"{name_columns(columns)} {'shifts' if len(columns) == 1 else 'shift'} most, "
+        f"from {texts.loc[column, first_period]} in period {first_period} to "
         f"{texts.loc[column, period]} in period {period}, {max_shift.iloc[0]:.2f} standard "
         "deviations"
     )
