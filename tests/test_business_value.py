@@ -757,9 +757,14 @@ def test_the_rows_that_would_decide_are_stated_with_the_gap_and_the_power(task):
     table = pd.DataFrame([make_gap("flag", -0.2, 0.2)])
     [row] = fairness.summarize_gaps(task.contract, table, 0.15)["inconclusive"]
     text = task.describe_labelled_gap(row)
-    assert not missing_facts(text, "15 percentage points", "80%", "flag", "the holdout has 100")
+    times = f"{((1.96 + 0.842) / 1.96 * 0.2 / 0.15) ** 2:.1f} times"
+    assert not missing_facts(text, "15 percentage points", "80%", "flag", "100", times)
     del row["relevant_gap"]  # of a version of 1.0.0
     assert not missing_facts(task.describe_labelled_gap(row), "80%", "flag")
+    wide = [make_gap("flag", -0.105, 0.005)]  # shows a gap of 0.1, but does not exclude it
+    [row] = fairness.summarize_gaps(task.contract, pd.DataFrame(wide), 0.1)["inconclusive"]
+    facts = ("10 percentage points", "80%", "times")
+    assert missing_facts(task.describe_labelled_gap(row), *facts) == ["times"]
 
 
 def test_the_widened_interval_of_a_gap_stays_within_its_range(contract):

@@ -390,4 +390,5 @@ def test_rows_that_are_needed_are_for_a_gap_of_the_limit(make_version, row, stat
     gap = evidence["gaps"][0] | {"gap": -0.29, "rows_needed": 5530.0} | row
     sections = render_sections(evidence | {"gaps": [gap]})
     [html] = [section.html for section in sections if section.name == "fairness"]
-    assert not missing_facts(html, "5,530", f"gap of {stated}")
+    times = round(5530 / gap["n"])
+    assert not missing_facts(html, f"{times} times", "5,530", f"gap of {stated}")

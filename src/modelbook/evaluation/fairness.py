@@ -108,10 +108,10 @@ def summarize_gaps(
     dict
         ``conclusive``: gaps whose interval excludes 0, the largest first;
         ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
-        ``rows_needed``, the rows of the group that would show one with a power of 80 %, those of
-        sensitive columns first, and of these the ones whose gap is significant alone; ``small``:
-        gaps whose interval contains 0 and none of ``relevant_gap``. Groups have display labels;
-        ``relevant_gap`` is in the metric's unit.
+        ``rows_needed``, the group's rows in a holdout that is enough larger, in both groups, to
+        show one with a power of 80 %, those of sensitive columns first, and of these the ones
+        whose gap is significant alone; ``small``: gaps whose interval contains 0 and none of
+        ``relevant_gap``. Groups have display labels; ``relevant_gap`` is in the metric's unit.
     """
     conclusive, inconclusive, small = [], [], []
     # Without any group the table is empty, and its columns are not numeric.
