@@ -804,7 +804,7 @@ def test_a_gap_of_a_sensitive_column_has_its_interval_alone(name, metric, plain)
     assert [first["low_alone"], second["low_alone"]] == [-0.42, -0.9]  # although its gap is larger
     low, high = (f"{100 * end:.1f}" if name != "regression" else f"{end:.3f}"
                  for end in (first["low"], first["high"]))  # fmt: skip
-    alone = ("significant alone", "not among 11")
+    alone = ("before", "after", "correction", "11 comparisons")
     text = task.describe_labelled_gap(first)
     assert not missing_facts(text, plain, f"{low} to {high}", *alone)
     assert task.label_gap(first)["is_significant_alone"]
