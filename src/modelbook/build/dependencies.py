@@ -22,9 +22,9 @@ CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
 PARAMETERS_MODULE = source_imports.PACKAGE / "config" / "stages.py"
 # Libraries that the fork server imports: fork-safe, as their imports start no event loop or thread.
 PRELOADED_LIBRARIES = (
-    "catboost", "jinja2", "lightgbm", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow",
-    "pycaret", "pydantic", "pydantic_settings", "scipy", "sklearn", "sqlalchemy", "statsmodels",
-    "yaml",
+    "catboost", "jinja2", "lightgbm", "matplotlib", "mlflow", "numpy", "optuna", "pandas",
+    "pyarrow", "pycaret", "pydantic", "pydantic_settings", "scipy", "sklearn", "sqlalchemy",
+    "statsmodels", "yaml",
 )  # fmt: skip
 STORE_MODULES = {  # modules that MLflow imports when it opens the embedded store
     f"mlflow.store.{part}.sqlalchemy_store" for part in ("tracking", "model_registry")
