@@ -59,7 +59,7 @@ def test_build_calls_executor_and_writes_product_and_metadata(
     assert not ploomber.is_up_to_date(task)
     _, metadata = run(task, monkeypatch, object())
     assert ploomber.was_executed(task)
-    assert ploomber.has_finished(task)
+    assert ploomber.is_complete(task)
     [product] = ploomber.list_products(task)
     assert product.name == "first.out.ipynb"
     assert product.is_file()
@@ -81,7 +81,7 @@ def test_exec_status_can_be_set_and_propagates_downstream(dag: Any) -> None:
     assert all(product._outdated_code_dependency() for product in first.product.products)
     ploomber.mark_failed(first)
     assert ploomber.was_aborted(second)
-    assert not ploomber.has_finished(second)
+    assert not ploomber.is_complete(second)
 
 
 def test_path_of_rendered_source_can_be_replaced(dag: Any, tmp_path: Path) -> None:

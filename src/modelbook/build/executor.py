@@ -104,7 +104,7 @@ class BuildExecutor(ploomber.Executor):
         if result.was_stopped:
             raise ReportedBuildError("\nstopped; the next build continues from here")
         finished_stages = [
-            name for name in config.STAGES if name in dag and ploomber.has_finished(dag[name])
+            name for name in config.STAGES if name in dag and ploomber.is_complete(dag[name])
         ]
         staleness.print_summary(
             root, _get_book_name(dag), finished_stages, index_path, nothing_to_do=not outdated

@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 PACKAGE = "modelbook"
-PLUGINS = "mlflow.artifact_repository"  # entry points that MLflow loads when it is imported
+ENTRY_POINT_GROUP = "mlflow.artifact_repository"  # MLflow loads it when it is imported
 PLUGIN_REGISTRY = "mlflow.store.artifact.artifact_repository_registry"
 KERNEL_MODULES = ["ipykernel.kernelapp", "ipykernel.debugger"]
 MAX_REQUEST_BYTES = 1 << 20
@@ -39,7 +39,7 @@ class ForkedProcess(NamedTuple):
 def main(listener_fd: int, parent_fd: int) -> None:
     """Serve until the build closes its pipe; in each forked process, run a kernel or a module."""
     del sys.path[0]  # the folder of this script
-    gc.disable()  # here, where everything stays: collections take a tenth of the imports' time
+    gc.disable()  # the server frees nothing, and collections take 10% of the import time
     # A kernel sets it, too, before it imports anything; matplotlib reads it once.
     os.environ.setdefault("MPLBACKEND", INLINE_BACKEND)
     sys.modules[PACKAGE] = None  # type: ignore[assignment]  # not importable here
@@ -124,7 +124,7 @@ def _register_plugins() -> None:
     """Register the package's plugins: MLflow did not find them when the server imported it."""
     if PLUGIN_REGISTRY in sys.modules:
         plugins = sys.modules[PLUGIN_REGISTRY].get_registered_artifact_repositories()
-        for entry_point in entry_points(group=PLUGINS):
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             plugins.setdefault(entry_point.name, partial(_call_plugin, entry_point))
 
 

@@ -11,13 +11,13 @@ from typing import Any
 from ploomber.constants import TaskStatus
 from ploomber.executors import abc
 
-# Ploomber shows only its message, and exits with 1.
+# Ploomber prints only the message of such an error, and exits with 1.
 from ploomber_core.exceptions import BaseException as ReportedError
 
 from modelbook.build import papermill_engine
 
 Executor = abc.Executor
-FINISHED_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
+COMPLETE_STATUSES = {TaskStatus.Executed, TaskStatus.Skipped}
 
 
 class ReportedBuildError(ReportedError):
@@ -39,9 +39,9 @@ def was_aborted(task: Any) -> bool:
     return bool(task.exec_status == TaskStatus.Aborted)
 
 
-def has_finished(task: Any) -> bool:
-    """Whether tasks that depend on this one can run."""
-    return task.exec_status in FINISHED_STATUSES
+def is_complete(task: Any) -> bool:
+    """Whether a task succeeded or was up to date, so that downstream tasks can run."""
+    return task.exec_status in COMPLETE_STATUSES
 
 
 def mark_outdated(task: Any) -> None:
@@ -76,7 +76,7 @@ def replace_notebook(task: Any, path: Path) -> None:
 
 
 def render_again(task: Any, *, force: bool) -> None:
-    """Render a task whose notebook, or that of a task before it, was replaced."""
+    """Render a task whose notebook, or that of an upstream task, was replaced."""
     for product in task.product.products:
         product._reset_cached_outdated_status()
     task.render(force=force)

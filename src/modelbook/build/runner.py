@@ -93,7 +93,7 @@ class StageRunner:
         ]
         for name in list(self._waiting):
             upstream = self._tasks[name].upstream.values()
-            if len(self._running) < self._jobs and all(map(ploomber.has_finished, upstream)):
+            if len(self._running) < self._jobs and all(map(ploomber.is_complete, upstream)):
                 self._waiting.remove(name)
                 self._started_at[name] = time.monotonic()
                 staleness.forget_stage(self._root, self._params[name].book, name)

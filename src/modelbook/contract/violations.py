@@ -28,7 +28,7 @@ def find_violations(
     Parameters
     ----------
     frame : DataFrame
-        Rows to check, with the contract's columns; features made of them may be present, too.
+        Rows to check, with the contract's columns; features derived from them may be present, too.
     require_target : bool
         Whether the target column is required; a batch may arrive before its outcomes.
 
@@ -111,7 +111,8 @@ def _find_value_violations(
 
 
 def _find_duplicate_keys(contract: Contract, frame: pd.DataFrame) -> pd.DataFrame:
-    key = contract.key if set(contract.key) <= set(frame.columns) else []  # parts may repeat
+    # Single columns of a composite key may repeat, so all of them are needed.
+    key = contract.key if set(contract.key) <= set(frame.columns) else []
     rows: Any = np.flatnonzero(frame.duplicated(key, keep=False)) if key else []
     rule = f"the key ({', '.join(contract.key)}) must be unique"
     values = frame[key[0]].iloc[rows] if key else []

@@ -109,7 +109,7 @@ def _compute_correlation_ratios(
     for name in categorical.columns:
         category = categorical[name]
         values = numeric[category.notna()]
-        # Rows without a value have their category's mean, too, but are not part of the variance.
+        # The transform fills rows whose value is missing, too; they do not count in the variance.
         means = values.groupby(category).transform("mean").where(values.notna())
         ratio = ((means - values.mean()) ** 2).sum() / (
             (values - values.mean()) ** 2

@@ -81,14 +81,16 @@ def _group_by_class_counts(
     """
     order = np.lexsort((hashes, *counts.T))
     starts = np.flatnonzero((np.diff(counts[order], axis=0) != 0).any(axis=1)) + 1
-    parts = [(counts[part[0]].tolist(), part) for part in np.split(order, starts)]
+    equal_groups = [
+        (counts[positions[0]].tolist(), positions) for positions in np.split(order, starts)
+    ]
 
     def largest_share(item: tuple[list[int], np.ndarray]) -> tuple[float, list[int]]:
         class_counts, _ = item
         shares = (count / total for count, total in zip(class_counts, totals) if total)
         return max(shares), class_counts
 
-    return sorted(parts, key=largest_share, reverse=True)
+    return sorted(equal_groups, key=largest_share, reverse=True)
 
 
 def predict_out_of_fold(
@@ -99,7 +101,7 @@ def predict_out_of_fold(
     Parameters
     ----------
     model : estimator
-        Of scikit-learn; a clone is fitted for each fold, on the other folds.
+        scikit-learn estimator; for each fold, a clone is fitted on the other folds.
     matrix : ndarray
         Features, shape (rows, columns).
     target : ndarray
@@ -110,7 +112,8 @@ def predict_out_of_fold(
     Returns
     -------
     ndarray
-        In the form of ``ScoredRows.score``. A class that a fold's fit lacks has the probability 0.
+        In the form of ``ScoredRows.score``. A class absent from the training rows of a fold has
+        the probability 0.
     """
     from sklearn.base import clone
 

@@ -43,7 +43,7 @@ S3_HINTS = {  # by pattern of the error
 }
 TIMEOUT_SECONDS = 20  # timeout of a server's response
 COMMIT_MARKER = "_SUCCESS"  # written last into a folder, as Spark and Hadoop do
-STARTED_MARKERS = ("_INCOMPLETE", "_temporary")  # markers of a folder that is being written
+INCOMPLETE_MARKERS = ("_INCOMPLETE", "_temporary")  # markers of a folder that is being written
 VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size", "created")
 ADDRESS_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -148,13 +148,13 @@ class RemoteAddress:
         """Whether there is a file or folder."""
         return bool(self._call(lambda filesystem, path: filesystem.exists(path)))
 
-    def list_files(self, *, started: bool = False) -> dict[str, dict[str, Any]]:
+    def list_files(self, *, allow_incomplete: bool = False) -> dict[str, dict[str, Any]]:
         """Return the details of a folder's files by relative path; nothing for a file.
 
         Parameters
         ----------
-        started : bool, optional
-            Whether the folder may be one that is being written.
+        allow_incomplete : bool, optional
+            Whether to list a folder that is still being written, instead of raising.
 
         Raises
         ------
@@ -170,8 +170,8 @@ class RemoteAddress:
                 expected="files in the folder",
                 next="rename the file",
             )
-        markers = {name.split("/")[0] for name in listing} & {*STARTED_MARKERS}
-        if markers and COMMIT_MARKER not in listing and not started:
+        markers = {name.split("/")[0] for name in listing} & {*INCOMPLETE_MARKERS}
+        if markers and COMMIT_MARKER not in listing and not allow_incomplete:
             raise DataError(
                 f"{self.redacted_url} is being written, or its writer was killed: it has "
                 f"{min(markers)}, and no {COMMIT_MARKER}",
@@ -297,7 +297,7 @@ def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
             f"{remote.redacted_url} exists already", next="name another one, or delete it"
         )
     start_marker = (
-        remote.child(STARTED_MARKERS[0]) if is_folder else remote.sibling(f".{remote.name}.part")
+        remote.child(INCOMPLETE_MARKERS[0]) if is_folder else remote.sibling(f".{remote.name}.part")
     )
     start_marker.write_text("")  # fails now where nothing may be written
     with TemporaryDirectory() as folder:

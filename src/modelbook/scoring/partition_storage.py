@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modelbook.atomic import write_text
 from modelbook.dataset import parquet_folder
-from modelbook.dataset.object_store import COMMIT_MARKER, STARTED_MARKERS, RemoteAddress
+from modelbook.dataset.object_store import COMMIT_MARKER, INCOMPLETE_MARKERS, RemoteAddress
 from modelbook.errors import DataError, ModelbookError
 from modelbook.scoring import batch
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 VERSION_FOLDER, RUN_FILE = "version", "run.json"  # names in the staging folder
 RUN_FOLDER = "_run"  # folder in an object store; readers of Parquet skip it
-INCOMPLETE_MARKER = STARTED_MARKERS[0]
+INCOMPLETE_MARKER = INCOMPLETE_MARKERS[0]
 
 
 class PartitionStorage(Protocol):
@@ -255,7 +255,7 @@ class ObjectStoreFolders:
                 rejects.remove_folder()
 
     def publish(self, names: list[str]) -> None:
-        results = {name for name in self.target.list_files(started=True) if name[0] != "_"}
+        results = {name for name in self.target.list_files(allow_incomplete=True) if name[0] != "_"}
         for name in results - {*names}:  # partitions that were removed between attempts
             self.target.child(name).remove()
         self.target.child(COMMIT_MARKER).write_text(json.dumps({"files": len(names)}))

@@ -1,4 +1,4 @@
-"""Versions of installed packages by the names of folders, for a faster import of PyCaret.
+"""Versions of installed packages from folder names, for a faster import of PyCaret.
 
 The import makes skbase list the versions of all installed packages, for which it parses the
 metadata of each three times: 0.4 s of CPU a process. The name of a ``.dist-info`` folder contains
@@ -36,6 +36,6 @@ def _read_folder_names() -> Iterator[tuple[str, str]]:
                     yield spelling, version.partition("-")[0]
 
 
-def use_folder_names() -> None:
-    """Make skbase, and thereby PyCaret, look up versions by the names of folders."""
+def patch_skbase_version_lookup() -> None:
+    """Patch skbase, and thereby PyCaret, to look up versions by the names of folders."""
     skbase_dependencies._get_installed_packages_private = list_versions

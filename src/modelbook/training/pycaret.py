@@ -26,9 +26,9 @@ from sklearn.pipeline import Pipeline
 
 from modelbook.formatting import html_table
 from modelbook.tasks.base import PyCaretMetric
-from modelbook.training.installed_packages import use_folder_names
+from modelbook.training.installed_packages import patch_skbase_version_lookup
 
-use_folder_names()  # before the imports of PyCaret, which request versions
+patch_skbase_version_lookup()  # before the imports of PyCaret, which request versions
 
 from pycaret.classification import ClassificationExperiment
 from pycaret.containers.models import classification as classification_models
