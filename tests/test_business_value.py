@@ -485,7 +485,7 @@ def test_the_size_of_a_gap_is_that_of_the_values_before_they_are_rounded(task):
     row |= {"metric": "roc_auc", "group_metric": 0.7553, "reference_metric": 0.7576, "gap": -0.0022}
     assert not missing_facts(task.describe_gap(row), "0.755", "0.758", "-0.002")
     described = task.describe_labelled_gap({**row, "group": "flag", "n_gaps": 1})
-    assert not missing_facts(described, "0.002 lower")
+    assert not missing_facts(described, "-0.002", "-0.500 to -0.200")
     equal = task.describe_gap(row | {"gap": -0.0002})
     assert not missing_facts(equal, "difference 0.000")
 

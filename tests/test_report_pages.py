@@ -805,7 +805,7 @@ def test_complete_table_has_no_missing_values_figure() -> None:
 def test_leaderboard_figure_is_sorted_and_names_baseline() -> None:
     alt_text = compare.plot_leaderboard(BOARD, "roc_auc").alt
     assert re.search(r"\bgbc\b.*\blr\b", alt_text)
-    assert missing_facts(alt_text, 0.812, 0.022, 0.5, "mlp") == ["mlp"]
+    assert missing_facts(alt_text, 0.812, "0.790", 0.5, "mlp") == ["mlp"]
 
 
 def test_drift_figure_names_strongest_drift_by_threshold_multiple() -> None:
@@ -1177,6 +1177,7 @@ def test_brief_labels_each_widened_interval(
     built_book(tmp_path)
     text = text_of(write_brief(tmp_path, contract, 2))
     assert text.count("95% CI, widened for 7 gaps, ") == 2
+    assert "before rounding" in text
 
 
 def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:

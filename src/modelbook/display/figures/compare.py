@@ -133,9 +133,9 @@ def _score_annotation(row: pd.Series, mean: str) -> str:
 def _write_alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
     best = data.iloc[0]
     text = f"{best['candidate']} leads, with a mean {name} of {format_metric(best[mean])}"
-    if len(data) > 1:
+    if len(data) > 1:  # both values, because their rounded difference may contradict them
         second = data.iloc[1]
-        text += f", {format_metric(abs(best[mean] - second[mean]))} ahead of {second['candidate']}"
+        text += f", followed by {second['candidate']} with {format_metric(second[mean])}"
     if len(base):
         text += f"; the baseline has {format_metric(base.iloc[0])}"
     return f"{text}."
