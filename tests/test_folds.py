@@ -67,7 +67,7 @@ def test_pycaret_uses_same_folds(forward: Experiment) -> None:
         values.append(
             roc_auc(forward.target.iloc[requests].to_numpy(), scores, np.ones(len(requests)))
         )
-    assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-4)
+    assert evaluated.mean["roc_auc"] == pytest.approx(np.mean(values), abs=1e-9)
 
 
 def test_first_block_has_no_prediction_and_is_excluded_from_threshold(

@@ -38,6 +38,7 @@ from pycaret.internal.pipeline import Pipeline as PyCaretPipeline
 from pycaret.regression import RegressionExperiment
 from pycaret.utils.generic import np_list_arange
 
+DECIMALS = 12  # of the metrics of folds; PyCaret's default is 4
 RESAMPLING_STEP = "balance"  # PyCaret's name of the step that resamples classes
 TEST_PLOTS = frozenset(
     ("auc", "boundary", "calibration", "class_report", "confusion_matrix", "cooks", "error",
@@ -181,7 +182,9 @@ class FoldsAsTestMixin:
             self.pipeline.steps = [step for step in own_steps if step[0] != RESAMPLING_STEP]
         self.use_metrics(None, [_make_recorder(fold_scores)])
         try:
-            model = experiment.create_model(estimator, verbose=False, error_score="raise", **params)
+            model = experiment.create_model(
+                estimator, verbose=False, error_score="raise", round=DECIMALS, **params
+            )
         finally:
             steps, self.pipeline.steps = self.pipeline.steps, own_steps
             experiment.remove_metric(RECORDER)
