@@ -22,7 +22,7 @@ from modelbook.formatting import (
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as MplFigure
 
 MAX_TABLE_ROWS = 200
 MAX_FIGURE_DATA_ROWS = 50
@@ -52,7 +52,7 @@ class Figure:
 
     def __init__(
         self,
-        figure: Drawing | None,
+        figure: MplFigure | None,
         *,
         alt: str,
         data: pd.DataFrame | None = None,
@@ -113,7 +113,7 @@ class Figure:
         drawing.set_layout_engine(engine)
         return buffer.getvalue()
 
-    def _require_drawing(self) -> Drawing:
+    def _require_drawing(self) -> MplFigure:
         if self.figure is None:
             raise ReportError("there is nothing to draw", expected="a figure with data")
         return self.figure
@@ -260,7 +260,7 @@ class BulletList:
         return "\n".join(f"- {sentence}" for sentence in self.items) or "Nothing to report."
 
 
-def _render_svg(figure: Drawing, svg: str, alt: str) -> str:
+def _render_svg(figure: MplFigure, svg: str, alt: str) -> str:
     """The SVG of a figure, and the drawing that takes its place on a narrow screen, if any."""
     from modelbook.display import narrow  # it draws with plotting, which imports this module
 
@@ -276,7 +276,7 @@ def _render_svg(figure: Drawing, svg: str, alt: str) -> str:
     )
 
 
-def _measure_pixel_width(figure: Drawing) -> int:
+def _measure_pixel_width(figure: MplFigure) -> int:
     return round(figure.get_figwidth() * style.PIXELS_PER_INCH)
 
 

@@ -13,7 +13,7 @@ from modelbook.display import plotting, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as MplFigure
 
 NARROW_WIDTH = 3.4  # inches: 326 pixels, which a phone of 360 leaves to the page
 LABEL_HEIGHT = 0.15  # inches that a row gets for the label above its mark
@@ -26,7 +26,7 @@ INCHES_PER_CHAR = 0.075  # width of a character of small text
 
 
 @style.apply_style
-def redraw_narrow(figure: Drawing) -> Drawing | None:
+def redraw_narrow(figure: MplFigure) -> MplFigure | None:
     """Return a copy of a figure that is drawn for a narrow screen.
 
     None if it is narrow already, or if it cannot be redrawn: without a layout engine, or with
@@ -35,16 +35,16 @@ def redraw_narrow(figure: Drawing) -> Drawing | None:
     if figure.get_figwidth() <= NARROW_WIDTH or figure.get_layout_engine() is None:
         return None
     try:
-        narrow: Drawing = pickle.loads(pickle.dumps(figure))
+        narrow: MplFigure = pickle.loads(pickle.dumps(figure))
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
     panels = [ax for ax in narrow.axes if ax.get_visible()]
     height = _stack_panels(narrow, panels)
     for ax in panels:
         kind = ax.get_label()
-        if kind == plotting.ROWS:
+        if kind == plotting.ROW_AXES_LABEL:
             height += _move_labels_above_rows(ax)
-        elif kind == plotting.HEATMAP:
+        elif kind == plotting.HEATMAP_AXES_LABEL:
             height += _fit_heatmap(ax)
         _wrap_texts(ax)
     if all(ax.get_aspect() != "auto" for ax in panels):
@@ -53,7 +53,7 @@ def redraw_narrow(figure: Drawing) -> Drawing | None:
     return narrow
 
 
-def _stack_panels(figure: Drawing, panels: list[Axes]) -> float:
+def _stack_panels(figure: MplFigure, panels: list[Axes]) -> float:
     """Put all panels into one column, and return the height that they need."""
     from matplotlib.gridspec import GridSpec
 
@@ -88,7 +88,7 @@ def _move_labels_above_rows(ax: Axes) -> float:
         "bbox": {"facecolor": style.PAPER, "alpha": 0.8, "pad": 0.6, "linewidth": 0},
     }
     for text in ax.texts:
-        if text.get_gid() == plotting.ROW_TEXT:
+        if text.get_gid() == plotting.ROW_TEXT_GID:
             text.set(x=1, y=text.get_position()[1] - offset, ha="right", **options)
     font: dict[str, Any] = {"fontsize": style.SMALL_FONT_SIZE, "color": style.INK}
     for row, label in enumerate(labels):

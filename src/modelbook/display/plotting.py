@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     Values: TypeAlias = Sequence[Any] | pd.Series[Any]
 
 MAX_ROWS = 40
-# Attributes by which narrow.py identifies axes and texts.
-ROWS, HEATMAP, ROW_TEXT = "rows", "heatmap", "row text"
+# Labels of axes and the gid of texts, by which narrow.py recognises them.
+ROW_AXES_LABEL, HEATMAP_AXES_LABEL, ROW_TEXT_GID = "rows", "heatmap", "row text"
 MAX_HOVER_STRIPS = 25  # maximum for a curve; each takes some 300 bytes
-# Not seen, but found by the pointer, as nothing that is wholly transparent is.
+# Nearly transparent: a fully transparent patch would receive no pointer events.
 HOVER_AREA: dict[str, Any] = {"color": style.PAPER, "alpha": 0.001, "linewidth": 0, "zorder": 5}
 
 
@@ -38,9 +37,9 @@ def subplots(
     **subplot_options: Any,
 ) -> Any:
     """Return a figure without a backend, and its axes (one, or an array of them)."""
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as MplFigure
 
-    figure: Figure = Drawing(figsize=(width, height), layout="constrained")
+    figure = MplFigure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(nrows, ncols, **subplot_options)
 
 
@@ -83,13 +82,13 @@ def select_drawable_rows(
     return None if data.empty else data.reset_index(drop=True)
 
 
-def drawing(
+def with_drawable_rows(
     subject: str, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Callable[[DrawFunction], DrawFunction]:
-    """Decorate a drawing function: it gets only rows that can be drawn, and the reports' style.
+    """Pass only drawable rows to a plotting function, and apply the reports' style.
 
-    Without such rows its figure shows a note. The figure's data are the
-    given rows, unless the function sets others.
+    Without such rows it returns a placeholder figure. The figure's data are the given rows, unless
+    the function sets others.
 
     Parameters
     ----------
@@ -197,7 +196,7 @@ def add_hover_row(ax: Axes, row: float, text: str) -> None:
 
 def label_rows(ax: Axes, labels: Values) -> None:
     """Label the rows, first on top, with a grid line from label to mark."""
-    ax.set_label(ROWS)
+    ax.set_label(ROW_AXES_LABEL)
     ax.set_yticks(range(len(labels)), [truncate(label) for label in labels])
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -215,7 +214,7 @@ def annotate_row(ax: Axes, row: float, text: str) -> None:
         va="center",
         color=style.INK,
         fontsize=style.SMALL_FONT_SIZE,
-        gid=ROW_TEXT,
+        gid=ROW_TEXT_GID,
     )
 
 
@@ -261,10 +260,10 @@ def annotate_point(
     )
 
 
-def draw_exact_line(ax: Axes, low: float, high: float) -> None:
+def draw_identity_line(ax: Axes, low: float, high: float, label: str) -> None:
     """Draw the line on which both axes, which have these limits, have the same value."""
     ax.plot([low, high], [low, high], color=style.BASELINE, linestyle="--", linewidth=1)
-    annotate_point(ax, (high, high), "exact", offset=(-4, 8), color=style.MUTED, ha="right")
+    annotate_point(ax, (high, high), label, offset=(-4, 8), color=style.MUTED, ha="right")
     ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
 
 
@@ -287,7 +286,7 @@ def draw_heatmap(
     """
     from matplotlib.patches import Rectangle
 
-    ax.set_label(HEATMAP)
+    ax.set_label(HEATMAP_AXES_LABEL)
     height, width = values.shape
     max_value = max((abs(v) for v in values.ravel() if not math.isnan(v)), default=0) or 1
     for row in range(height):
@@ -316,7 +315,7 @@ def draw_heatmap(
         spine.set_visible(False)
 
 
-def label_cells(
+def label_heatmap_axes(
     ax: Axes,
     rows: Values,
     columns: Values,

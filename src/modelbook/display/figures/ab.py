@@ -10,7 +10,7 @@ from modelbook.formatting import format_count
 from modelbook.tasks.metric_format import format_difference
 
 
-@plotting.drawing("The difference", ["users", "difference"], optional=["low", "high"])
+@plotting.with_drawable_rows("The difference", ["users", "difference"], optional=["low", "high"])
 def plot_difference_history(data: pd.DataFrame, loss_name: str) -> Figure:
     """The difference of mean losses by number of users, with its confidence sequence.
 

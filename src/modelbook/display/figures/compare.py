@@ -67,7 +67,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     )
 
 
-@plotting.drawing("Learning curve", ["share", "rows", "value"])
+@plotting.with_drawable_rows("Learning curve", ["share", "rows", "value"])
 def plot_learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure:
     """The leader's metric by the number of training rows.
 

@@ -12,7 +12,9 @@ MAX_COLUMNS = 12  # columns in the figure
 MIN_REDUNDANT = 0.8  # association from which a pair counts as redundant
 
 
-@plotting.drawing("Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"])
+@plotting.with_drawable_rows(
+    "Redundant columns", ["feature_a", "feature_b", "value"], optional=["measure"]
+)
 def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     """Heat map of the pairwise association of the most redundant columns.
 
@@ -28,7 +30,7 @@ def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     )
     cells = values[1:, :-1]
     plotting.draw_heatmap(ax, cells, _format_cells(cells), (names[1:], names[:-1]))
-    plotting.label_cells(ax, names[1:], names[:-1], column_chars=22, rotation=40, ha="right")
+    plotting.label_heatmap_axes(ax, names[1:], names[:-1], column_chars=22, rotation=40, ha="right")
     closest_pair, n_redundant = data.iloc[0], int((data["value"].abs() >= MIN_REDUNDANT).sum())
     alt = (
         f"The most associated pair is {closest_pair['feature_a']} and {closest_pair['feature_b']}, "

@@ -25,7 +25,7 @@ BINS = 24
 MAX_CATEGORIES = 8
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Share of the positive class", ["positive_rate"], optional=["period", "rows", "low", "high"]
 )
 def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Figure:
@@ -60,7 +60,7 @@ def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Fig
     return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
 
 
-@plotting.drawing("Missing values", ["column", "share"])
+@plotting.with_drawable_rows("Missing values", ["column", "share"])
 def plot_missing_rates(data: pd.DataFrame) -> Figure:
     """Missing rate of each column, highest first.
 
@@ -128,7 +128,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     )
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Columns on their own", ["column", "univariate_score"], optional=["direction", "known_share"]
 )
 def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
@@ -192,7 +192,9 @@ def _name_known_rows(known_share: float) -> str:
     return "" if text in ("100%", "nan%") else f" on {text} of rows"
 
 
-@plotting.drawing("Columns over time", ["column", "period", "mean", "value"], optional=["is_share"])
+@plotting.with_drawable_rows(
+    "Columns over time", ["column", "period", "mean", "value"], optional=["is_share"]
+)
 def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     """Mean of each column by period, in its own units, with tints by its shift.
 
@@ -215,7 +217,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     cell_texts = texts.reindex_like(displayed_rows).fillna("–").to_numpy()
     names = list(displayed_rows.index), [f"period {name}" for name in displayed_rows.columns]
     plotting.draw_heatmap(ax, displayed_rows.to_numpy(dtype=float), cell_texts, names)
-    plotting.label_cells(ax, displayed_rows.index, displayed_rows.columns, row_chars=40)
+    plotting.label_heatmap_axes(ax, displayed_rows.index, displayed_rows.columns, row_chars=40)
     ax.set_xlabel("period")
     column = max_shift.index[0]
     same_means = (texts.loc[max_shift.index].fillna("") == texts.loc[column].fillna("")).all(axis=1)

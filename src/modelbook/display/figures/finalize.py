@@ -112,7 +112,9 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
     return precision_at_half_recall
 
 
-@plotting.drawing("Calibration", ["predicted", "observed"], optional=["low", "high", "n"])
+@plotting.with_drawable_rows(
+    "Calibration", ["predicted", "observed"], optional=["low", "high", "n"]
+)
 def plot_calibration(
     data: pd.DataFrame,
     axis_labels: tuple[str, str] = ("predicted probability", "observed share"),
@@ -133,7 +135,7 @@ def plot_calibration(
     figure, ax = plotting.subplots(*SQUARE_SIZE)
     columns = (data[name] for name in ("predicted", "observed", "low", "high"))
     low, high = plotting.compute_padded_limits(*columns)
-    plotting.draw_exact_line(ax, 0 if is_probability else low, high)
+    plotting.draw_identity_line(ax, 0 if is_probability else low, high, "perfect calibration")
     bars = data.dropna(subset=["low", "high"])
     ax.vlines(
         bars["predicted"], bars["low"], bars["high"], color=style.ACCENT, alpha=0.45, linewidth=2.2
@@ -158,7 +160,7 @@ def plot_calibration(
     return Figure(figure, alt=alt, caption="Each dot is a bin of predictions, with its 95% CI.")
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Cost of each threshold", ["threshold", "cost"], optional=["cost_none", "cost_all"]
 )
 def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
@@ -199,7 +201,7 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     )
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Gains by the share of flagged rows", ["share", "recall"], optional=["recall_low"]
 )
 def plot_gains(
@@ -287,7 +289,7 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     return Figure(figure, alt=f"{alt}.", data=matrix, caption=caption)
 
 
-@plotting.drawing("Search over time", ["seconds", "settings", "best", "ensemble"])
+@plotting.with_drawable_rows("Search over time", ["seconds", "settings", "best", "ensemble"])
 def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
     """The out-of-fold loss after each round of the search, by the seconds it had taken.
 
@@ -323,7 +325,7 @@ def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 
-@plotting.drawing("Importance of the features", ["feature", "mean"], optional=["sd"])
+@plotting.with_drawable_rows("Importance of the features", ["feature", "mean"], optional=["sd"])
 def plot_feature_importance(data: pd.DataFrame, unit: str = "importance") -> Figure:
     """Permutation importance of the features.
 

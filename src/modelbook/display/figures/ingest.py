@@ -11,7 +11,9 @@ from modelbook.formatting import format_count, join_names
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
 
-@plotting.drawing("Rows of each period", ["rows"], optional=["period", "entities", "use"])
+@plotting.with_drawable_rows(
+    "Rows of each period", ["rows"], optional=["period", "entities", "use"]
+)
 def plot_rows_by_period(data: pd.DataFrame) -> Figure:
     """Rows by period, and what they are used for.
 

@@ -73,7 +73,7 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     names = list(displayed_ratios.index), [f"batch {name}" for name in displayed_ratios.columns]
     texts = _format_ratios(values, is_drifted)
     plotting.draw_heatmap(ax, tints, texts, names, color=style.POSITIVE)
-    plotting.label_cells(ax, *names, column_chars=20)
+    plotting.label_heatmap_axes(ax, *names, column_chars=20)
     return Figure(
         figure,
         alt=_write_drift_alt_text(data, order),
@@ -104,7 +104,7 @@ def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
     )
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Performance",
     ["batch", "metric", "value"],
     optional=["low", "high", "reference", "mostly_known_entities"],
@@ -249,7 +249,9 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     )
 
 
-@plotting.drawing("History", ["batch", "metric", "value"], optional=["low", "high", "reference"])
+@plotting.with_drawable_rows(
+    "History", ["batch", "metric", "value"], optional=["low", "high", "reference"]
+)
 def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) -> Figure:
     """Headline metric and drifted share of a version over its windows.
 

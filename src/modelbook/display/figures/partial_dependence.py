@@ -25,7 +25,7 @@ COLORS = (style.ACCENT, style.POSITIVE, style.INK, style.MUTED)
 LINE_STYLES = ("-", "--", ":")
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Partial dependence", ["feature", "kind", "value", "mean"], optional=["low", "high"]
 )
 def plot_partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) -> Figure:

@@ -207,7 +207,7 @@ def _draw_class_heatmap(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> F
         plotting.compute_height(len(shown), row_height=0.32, base_height=0.9)
     )
     plotting.draw_heatmap(ax, sizes.to_numpy(), texts, (list(shown), list(names)))
-    plotting.label_cells(ax, shown, names, column_chars=16)
+    plotting.label_heatmap_axes(ax, shown, names, column_chars=16)
     ax.xaxis.tick_top()
     count = len(data) // len(table)
     caption = (

@@ -12,7 +12,7 @@ from modelbook.formatting import format_share
 N_COLUMNS = 3
 
 
-@plotting.drawing("Out-of-fold predictions", ["class", "predicted", "actual"])
+@plotting.with_drawable_rows("Out-of-fold predictions", ["class", "predicted", "actual"])
 def plot_out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Predicted against actual share of each class, out of fold.
 
@@ -58,7 +58,9 @@ def plot_diagnostics(
     return DisplayGroup(plot_roc_curves(frames[0]), plot_class_metrics(frames[1]))
 
 
-@plotting.drawing("ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"])
+@plotting.with_drawable_rows(
+    "ROC curves", ["class", "fpr", "tpr"], optional=["area", "low", "high"]
+)
 def plot_roc_curves(data: pd.DataFrame) -> Figure:
     """One-vs-rest ROC curves with bootstrap bands, as small multiples.
 
@@ -94,7 +96,7 @@ def plot_roc_curves(data: pd.DataFrame) -> Figure:
     )
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Metrics of each class", ["class", "metric", "value"], optional=["low", "high", "rows"]
 )
 def plot_class_metrics(data: pd.DataFrame) -> Figure:

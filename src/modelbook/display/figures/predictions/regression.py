@@ -15,7 +15,7 @@ from modelbook.tasks.regression import MAX_POINTS
 SCATTER_SIZE = (4.6, 5.6)  # height, width
 
 
-@plotting.drawing("Out-of-fold errors", ["quantile", "absolute_error"])
+@plotting.with_drawable_rows("Out-of-fold errors", ["quantile", "absolute_error"])
 def plot_out_of_fold_results(data: pd.DataFrame, threshold: None) -> Figure:
     """Quantiles of the absolute error of out-of-fold predictions.
 
@@ -66,7 +66,7 @@ def plot_diagnostics(
     )
 
 
-@plotting.drawing("Predicted against actual", ["predicted", "actual"])
+@plotting.with_drawable_rows("Predicted against actual", ["predicted", "actual"])
 def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
     """Scatter plot of predicted against actual values.
 
@@ -79,7 +79,7 @@ def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figur
     """
     figure, ax = plotting.subplots(*SCATTER_SIZE)
     limits = plotting.compute_padded_limits(data["predicted"], data["actual"], margin=0.04)
-    plotting.draw_exact_line(ax, *limits)
+    plotting.draw_identity_line(ax, *limits, "perfect prediction")
     ax.scatter(data["predicted"], data["actual"], s=11, color=style.ACCENT, alpha=0.5, linewidths=0)
     ax.set(xlabel="predicted", ylabel="actual")
     plotting.set_thousands_format(ax.xaxis, ax.yaxis)
@@ -96,7 +96,7 @@ def plot_predicted_vs_actual(data: pd.DataFrame, metrics: pd.DataFrame) -> Figur
     return Figure(figure, alt=alt, caption=caption)
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Errors by prediction", ["predicted", "median"], optional=["q05", "q25", "q75", "q95"]
 )
 def plot_errors_by_prediction(data: pd.DataFrame) -> Figure:
@@ -132,7 +132,7 @@ def plot_calibration(bins: pd.DataFrame) -> Figure:
     return finalize.plot_calibration(bins, ("mean predicted", "mean actual"), is_probability=False)
 
 
-@plotting.drawing("Errors", ["low", "high", "rows"])
+@plotting.with_drawable_rows("Errors", ["low", "high", "rows"])
 def plot_error_distribution(data: pd.DataFrame) -> Figure:
     """Histogram of the errors, predicted minus actual.
 
@@ -145,7 +145,7 @@ def plot_error_distribution(data: pd.DataFrame) -> Figure:
     edges = [*data["low"], data["high"].iloc[-1]]
     ax.stairs(data["rows"], edges, color=style.ACCENT, linewidth=1.4)
     ax.stairs(data["rows"], edges, color=style.ACCENT, alpha=0.15, fill=True)
-    plotting.draw_reference_line(ax, 0.0, "exact")
+    plotting.draw_reference_line(ax, 0.0, "no error")
     ax.set(xlabel="predicted minus actual", ylabel="rows")
     plotting.set_thousands_format(ax.xaxis)
     n_rows, modal_bin = data["rows"].sum(), data.loc[data["rows"].idxmax()]

@@ -17,7 +17,7 @@ N_COLUMNS = 3
 BINS = 5
 
 
-@plotting.drawing(
+@plotting.with_drawable_rows(
     "Shares of the classes", ["class", "share"], optional=["period", "rows", "low", "high"]
 )
 def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
@@ -68,7 +68,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
         texts = [[format_share(share) for share in row] for row in mix.to_numpy()]
         plotting.draw_heatmap(ax, mix.to_numpy(), texts, (list(mix.index), classes))
-        plotting.label_cells(ax, mix.index, classes, row_chars=14, column_chars=9)
+        plotting.label_heatmap_axes(ax, mix.index, classes, row_chars=14, column_chars=9)
         ax.set_title(plotting.truncate(name, 26))
     data = pd.concat(
         [mix.rename_axis("value").reset_index().assign(column=name) for name, mix in mixes.items()]

@@ -16,7 +16,7 @@ from modelbook.tasks.metric_format import format_metric
 BINS = 10
 
 
-@plotting.drawing("The target", ["mean", "median"], optional=["period"])
+@plotting.with_drawable_rows("The target", ["mean", "median"], optional=["period"])
 def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     """Distribution of the target by period.
 
