@@ -17,7 +17,7 @@ from servers import object_store
 
 from modelbook.errors import StoreError
 from modelbook.registry import artifact_storage, store
-from modelbook.registry.artifact_storage import compute_folder_digest, download_folder
+from modelbook.registry.artifact_storage import compute_folder_digest, download_verified_folder
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def source(tmp_path: Path) -> tuple[str, Path]:
 
 def test_files_are_downloaded_once_and_completely(source: tuple[str, Path], tmp_path: Path) -> None:
     uri, folder = source
-    download_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
+    download_verified_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
     assert compute_folder_digest(tmp_path / "cache" / "abc") == compute_folder_digest(folder)
-    download_folder(
+    download_verified_folder(
         "memory://gone", tmp_path / "cache" / "abc", compute_folder_digest(folder)
     )  # already cached: no request
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["abc"]
@@ -46,7 +46,7 @@ def test_altered_remote_files_are_refused(source: tuple[str, Path], tmp_path: Pa
     uri, folder = source
     fsspec.filesystem("memory").pipe(f"{uri.removeprefix('memory:/')}/scorer/model.onnx", b"other")
     with pytest.raises(StoreError, match="memory://") as exc_info:
-        download_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
+        download_verified_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
     assert compute_folder_digest(folder)[:12] in exc_info.value.expected
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -65,11 +65,11 @@ def test_interrupted_download_leaves_nothing_and_next_succeeds(
 
     monkeypatch.setattr(filesystem_class, "get_file", failing_get_file)
     with pytest.raises(StoreError, match="TimeoutError: Read timed out") as exc_info:
-        download_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
+        download_verified_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
     assert exc_info.value.next
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.setattr(filesystem_class, "get_file", original_get_file)
-    download_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
+    download_verified_folder(uri, tmp_path / "cache" / "abc", compute_folder_digest(folder))
     assert compute_folder_digest(tmp_path / "cache" / "abc") == compute_folder_digest(folder)
 
 

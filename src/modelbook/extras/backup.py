@@ -105,7 +105,7 @@ def restore(root: Path, address: str) -> BackupSummary:
     _require_no_conflict(root, digests)
     with TemporaryDirectory(dir=root, prefix=".restore-") as folder:
         files_folder = Path(folder) / FILES_FOLDER
-        artifact_storage.copy_folder(f"{uri}/{FILES_FOLDER}", files_folder)
+        artifact_storage.download_folder(f"{uri}/{FILES_FOLDER}", files_folder)
         copied = artifact_storage.compute_file_digests(files_folder)
         altered = [name for name, digest in digests.items() if copied.get(name) != digest]
         if altered:

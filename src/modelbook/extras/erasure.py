@@ -187,7 +187,7 @@ def _erase_from_files(
         set_version_tags(root, version, {ERASING_TAG: "yes"})
         _erase_rows(path, selection)
         if count and version.source_uri:
-            artifact_storage.replace_file(path, version.source_uri)
+            artifact_storage.upload_file(path, version.source_uri)
         digest = compute_folder_digest(folder)
     set_version_tags(root, version, {DIGEST_TAG: digest, ERASING_TAG: None})
     erasure.digests[str(version.number)] = [version.tags.get(DIGEST_TAG, ""), digest]
@@ -203,7 +203,7 @@ def _open_files(version: RegisteredVersion) -> Iterator[Path]:
         yield version.artifact_folder
         return
     with TemporaryDirectory(prefix="modelbook-forget-") as name:
-        artifact_storage.copy_folder(version.source_uri, Path(name) / "files")
+        artifact_storage.download_folder(version.source_uri, Path(name) / "files")
         yield Path(name) / "files"
 
 
@@ -226,7 +226,7 @@ def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: 
 def _count_exported_rows(address: str, selection: EntitySelection) -> int:
     with TemporaryDirectory(prefix="modelbook-forget-") as name:
         folder = Path(name) / ARTIFACTS_FOLDER
-        artifact_storage.copy_folder(f"{address}/{ARTIFACTS_FOLDER}", folder)
+        artifact_storage.download_folder(f"{address}/{ARTIFACTS_FOLDER}", folder)
         return _count_rows(folder / ROWS_FILE, selection)
 
 

@@ -154,7 +154,7 @@ class Journal:
         with self.explain_errors():
             if not schema.has_tables(self.engine):
                 return None
-            version = schema.read_version(self.engine)
+            version = schema.read_schema_version(self.engine)
             columns = schema.read_columns(self.engine)
         if version is not None and version <= SCHEMA_VERSION:
             return version

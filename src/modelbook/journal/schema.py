@@ -1,7 +1,7 @@
-"""The journal's tables, the number of their schema, and its migrations from older schemas.
+"""The journal's tables, their schema version, and the migrations from older schemas.
 
-The number is in a table of its own. A journal without one, of version 1.0.0 or of an older commit,
-is identified by the names of its columns.
+The schema version is detected from the columns. The recorded number is used only to recognise a
+journal of a newer Modelbook: a migration that changes no column would not be detected.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def has_tables(engine: sa.Engine) -> bool:
 
 
 def create_tables(engine: sa.Engine) -> None:
-    """Create the tables that do not exist, and record the number of their schema."""
+    """Create the tables that do not exist, and record their schema version."""
     with _begin(engine) as connection:
         METADATA.create_all(connection)
         _record_version(connection)
@@ -110,10 +110,10 @@ def read_columns(engine: sa.Engine) -> dict[str, list[str]]:
     }
 
 
-def read_version(engine: sa.Engine) -> int | None:
-    """Return the number of a journal's schema; None when its columns are of no known schema.
+def read_schema_version(engine: sa.Engine) -> int | None:
+    """Return a journal's schema version; None when its columns are of no known schema.
 
-    A number beyond ``SCHEMA_VERSION`` is that of a newer Modelbook.
+    A version beyond ``SCHEMA_VERSION`` is that of a newer Modelbook.
     """
     recorded_version = None
     if sa.inspect(engine).has_table(SCHEMA_TABLE.name):
@@ -123,29 +123,30 @@ def read_version(engine: sa.Engine) -> int | None:
         return recorded_version
     columns = {name: set(names) for name, names in read_columns(engine).items()}
     for version in range(SCHEMA_VERSION, 0, -1):
-        former = map_columns(version)
-        if columns == {name: {*filter(None, former[name].values())} for name in former}:
+        old_columns = map_columns(version)
+        if columns == {name: {*filter(None, old_columns[name].values())} for name in old_columns}:
             return version
     return None
 
 
 def map_columns(version: int) -> dict[str, dict[str, str | None]]:
-    """Return by table which column of a schema each column of this one was; None for a new one."""
-    former: dict[str, dict[str, str | None]] = {
+    """For each table, map each column to its column in schema ``version``; None if it had none."""
+    old_columns: dict[str, dict[str, str | None]] = {
         table.name: {column.name: column.name for column in table.columns} for table in ROW_TABLES
     }
     for migration in reversed(MIGRATIONS[version - 1 :]):
         for table, names in migration.renamed.items():
-            former_names = {new: old for old, new in names.items()}
-            former[table] = {
-                column: former_names.get(name or "", name) for column, name in former[table].items()
+            old_names = {new: old for old, new in names.items()}
+            old_columns[table] = {
+                column: old_names.get(name or "", name)
+                for column, name in old_columns[table].items()
             }
         for table, added_columns in migration.added.items():
-            former[table] = {
+            old_columns[table] = {
                 column: None if name in added_columns else name
-                for column, name in former[table].items()
+                for column, name in old_columns[table].items()
             }
-    return former
+    return old_columns
 
 
 def describe_changes(version: int) -> list[str]:
@@ -174,12 +175,12 @@ def migrate(engine: sa.Engine, version: int, book: str) -> None:
 
 
 def _copy_rows(
-    connection: sa.Connection, table: sa.Table, former: Mapping[str, str | None], book: str
+    connection: sa.Connection, table: sa.Table, old_columns: Mapping[str, str | None], book: str
 ) -> None:
-    """Create a table again, and copy the rows of its former columns."""
-    former_name = f"{table.name}_before_migration"
-    connection.exec_driver_sql(f"alter table {table.name} rename to {former_name}")
-    source = sa.Table(former_name, sa.MetaData(), autoload_with=connection)
+    """Create a table again, and copy its rows from the old columns."""
+    old_table = f"{table.name}_before_migration"
+    connection.exec_driver_sql(f"alter table {table.name} rename to {old_table}")
+    source = sa.Table(old_table, sa.MetaData(), autoload_with=connection)
     for index in source.indexes:  # their names are needed again
         index.drop(connection)
     table.create(connection)
@@ -189,7 +190,7 @@ def _copy_rows(
         else sa.literal(book)
         if column == "book"
         else sa.cast(sa.null(), table.c[column].type)
-        for column, name in former.items()
+        for column, name in old_columns.items()
     }
     connection.execute(table.insert().from_select([*values], sa.select(*values.values())))
     source.drop(connection)
@@ -202,9 +203,9 @@ def _record_version(connection: sa.Connection) -> None:
 
 @contextmanager
 def _begin(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Begin a transaction that holds changes of tables as well, and commit it."""
+    """Begin a transaction that includes DDL, and commit it."""
     with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":  # its driver would begin after such a change
+        if engine.dialect.name == "sqlite":  # sqlite3 begins transactions only before DML
             driver_connection = connection.connection.driver_connection
             assert driver_connection is not None
             driver_connection.isolation_level = None

@@ -87,7 +87,9 @@ class RegisteredVersion:
                 next="build finalize again to register a version with a digest",
             )
         if self.source_uri:
-            artifact_storage.download_folder(self.source_uri, self.artifact_folder, registered)
+            artifact_storage.download_verified_folder(
+                self.source_uri, self.artifact_folder, registered
+            )
         self.require_folder()
         if compute_folder_digest(self.artifact_folder) != registered:
             raise StoreError(

@@ -41,8 +41,8 @@ def compute_folder_digest(folder: Path) -> str:
     ).hexdigest()
 
 
-def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None:
-    """Download a folder atomically; an existing target folder is unchanged.
+def download_verified_folder(uri: str, target_folder: Path, expected_digest: str) -> None:
+    """Download a folder atomically and check its digest; an existing target folder is unchanged.
 
     Parameters
     ----------
@@ -76,7 +76,9 @@ def download_folder(uri: str, target_folder: Path, expected_digest: str) -> None
 
 
 def upload_folder(folder: Path, uri: str) -> int:
-    """Upload a folder, except files that exist with the same size; return the number of files.
+    """Upload a folder; skip files that exist remotely with the same size.
+
+    Returns the number of local files, skipped ones included.
 
     Raises
     ------
@@ -101,8 +103,8 @@ def upload_folder(folder: Path, uri: str) -> int:
     return len(local_files)
 
 
-def copy_folder(uri: str, target_folder: Path) -> None:
-    """Download a folder.
+def download_folder(uri: str, target_folder: Path) -> None:
+    """Download a folder without checking its digest.
 
     Raises
     ------
@@ -113,8 +115,8 @@ def copy_folder(uri: str, target_folder: Path) -> None:
         _download_files(uri, target_folder)
 
 
-def replace_file(path: Path, folder_uri: str) -> None:
-    """Upload a file into a folder, over the one of its name.
+def upload_file(path: Path, folder_uri: str) -> None:
+    """Upload a file to a folder, overwriting a file of the same name.
 
     Raises
     ------

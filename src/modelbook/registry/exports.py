@@ -99,7 +99,7 @@ def export_version(
         if signing_key is not None:
             signature = folder / SIGNATURE_FILE
             signature.write_bytes(signing_key.sign(text.encode()))
-            artifact_storage.replace_file(signature, export_uri)
+            artifact_storage.upload_file(signature, export_uri)
     if with_rows:
         history.record_export(root, model_name, registered.number, export_uri, commit)
     return export_uri
@@ -194,7 +194,7 @@ def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bo
         with TemporaryDirectory(prefix="modelbook-export-") as name:
             model_folder = Path(name) / MODEL_FOLDER
             uri = registered.source_uri.rpartition("/")[0]
-            artifact_storage.copy_folder(uri, model_folder)
+            artifact_storage.download_folder(uri, model_folder)
             _copy_model(model_folder, folder / MODEL_FOLDER)
     else:
         _copy_model(registered.artifact_folder.parent, folder / MODEL_FOLDER)

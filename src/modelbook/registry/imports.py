@@ -131,7 +131,7 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
     """Download the MLflow model, and verify the digest of each file."""
     downloads = model_folder.parent
     for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
-        artifact_storage.copy_folder(f"{address}/{name}", downloads / name)
+        artifact_storage.download_folder(f"{address}/{name}", downloads / name)
     digests = artifact_storage.compute_file_digests(downloads)
     mismatched_files = sorted(
         name
