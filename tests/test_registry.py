@@ -753,10 +753,13 @@ def test_champion_with_removed_columns_is_not_compared(
 def test_comparison_table_shows_candidate_and_champion(
     first: ModelVersion, second: ModelVersion
 ) -> None:
-    result = version_tables.compare_versions(second, first).set_index("fact")
+    result = version_tables.make_version_table(second, first).set_index("property")
     assert result.loc["version"].tolist() == [str(second.number), str(first.number)]
     assert result.loc["ROC AUC", "champion"] == "0.8000"
-    assert list(version_tables.compare_versions(second, None).columns) == ["fact", "candidate"]
+    assert list(version_tables.make_version_table(second, None).columns) == [
+        "property",
+        "candidate",
+    ]
 
 
 PASSED = Criterion("good", "0", "1", True)
@@ -779,8 +782,8 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     assert missing_facts(decision, "promotes", 1, "1 criteria passed") == []
     assert reason == "Good: 1, required 0."
     assert missing_facts(outcome, "champion", 1, 30, "linear model") == []
-    slow = story("promote", scorer="the model itself: size bends")["sentences"][-1]
-    assert missing_facts(slow, "the model itself", "size bends") == []
+    slow = story("promote", scorer="the fitted pipeline, not compiled: size bends")["sentences"][-1]
+    assert missing_facts(slow, "the fitted pipeline", "size bends") == []
     assert "linear model" not in slow
     assert missing_facts(story("promote", "dry_run")["sentences"][0], "dry run", 1) == []
     assert missing_facts(story("hold")["sentences"][0], "holds", 1, "2 of 3 criteria failed") == []

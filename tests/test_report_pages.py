@@ -1218,7 +1218,7 @@ def test_brief_shows_each_significant_gap_of_a_sensitive_column_first(contract: 
         {"slice": "colour" if number < 5 else sensitive, "gap": 0.5 - number / 20}
         for number in range(9)
     ]
-    shown = brief.select_conclusive_gaps(contract, gaps)
+    shown = brief.select_significant_gaps(contract, gaps)
     assert [row["slice"] for row in shown] == [sensitive] * 4 + ["colour"] * brief.MAX_GAPS
     assert shown[4]["gap"] == 0.5
 

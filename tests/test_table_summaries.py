@@ -23,12 +23,12 @@ SIDES = {
 }
 TWICE = ["features only (different target)", "features and target"]
 ORIGIN = ["rows", "entities", "periods"]
-VERSIONS = {"fact": ["version", "model"], "candidate": ["3", "lr"]}
+VERSIONS = {"property": ["version", "model"], "candidate": ["3", "lr"]}
 LEADER = ["ada", "lr"]
 # Function, table and facts of the sentence, all from the table.
 SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
-    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 members", "year 1, 2"]}, [20, "5 members", "1, 2"]),
-    (summarize.origin, {"fact": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
+    (summarize.origin, {"property": ORIGIN, "value": ["20", "5 members", "year 1, 2"]}, [20, "5 members", "1, 2"]),
+    (summarize.origin, {"property": ORIGIN, "value": ["20", "5 (row)", "none"]}, [20, 5, "row"]),
     (summarize.columns, {"role": ["feature", "target", "feature"], "missing": [0, 0, 0.021]},
      [2, 1, 3]),
     (summarize.dropped_columns, {"reason": ["a copy", "too late", "a copy"]}, [3, 2, "a copy"]),
@@ -62,10 +62,10 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.criteria, GATE, [2]),
     (summarize.criteria, {**GATE, "passed": ["yes", "no"]}, [2, 1, "margin"]),
     (summarize.criteria, {**GATE, "passed": ["yes", "inconclusive"]}, [2, 1]),
-    (summarize.champion_alias, {"fact": ALIAS, "value": ["none", "no", "0", "none"]}, []),
-    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
+    (summarize.champion_alias, {"property": ALIAS, "value": ["none", "no", "0", "none"]}, []),
+    (summarize.champion_alias, {"property": ALIAS, "value": ["version 2", "yes", "30", "its ONNX graph"]},
      ["version 2", 30, "its ONNX graph"]),
-    (summarize.champion_alias, {"fact": ALIAS, "value": ["version 2", "no", "30", "its ONNX graph"]},
+    (summarize.champion_alias, {"property": ALIAS, "value": ["version 2", "no", "30", "its ONNX graph"]},
      ["version 2", 30, "its ONNX graph"]),
     (summarize.batch_quality, BATCHES, [2, 150]),
     (summarize.batch_quality, {**BATCHES, "violations": [0, 3]}, [2, 150, 5]),

@@ -675,7 +675,10 @@ def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     parity = scorer["parity" if "parity" in scorer else "proof"]  # the key in 1.0.0
     if parity is None:
-        return {"scorer": "no compiled scorer, the model itself predicts", "is_scorer_exact": True}
+        return {
+            "scorer": "no compiled scorer; the fitted pipeline predicts",
+            "is_scorer_exact": True,
+        }
     description = (
         f"{scorer['name']}: {parity['label_mismatches']} different labels in {parity['rows']:,} "
         f"rows, largest difference of scores {parity['max_difference']:.0e}"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def describe_origin(
     frame: pd.DataFrame, contract: Contract, table: str, fingerprint: str, version: str
 ) -> pd.DataFrame:
-    """Provenance and size of the table; columns ``fact, value``."""
-    facts = {
+    """Provenance and size of the table; columns ``property, value``."""
+    properties = {
         "question": contract.question,
         "table": table,
         "source": contract.source,
@@ -33,7 +33,7 @@ def describe_origin(
         "fingerprint": f"sha256 {fingerprint}",
         "data version": version,
     }
-    return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+    return pd.DataFrame({"property": list(properties), "value": list(properties.values())})
 
 
 def describe_columns(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def describe(
     finalize, task = receipts["finalize"], tasks.get_task(contract)
     value, gaps = find_compared_value(receipts), finalize.details["gaps_by_significance"]
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
-    conclusive = select_conclusive_gaps(contract, gaps["conclusive"])
+    conclusive = select_significant_gaps(contract, gaps["conclusive"])
     inconclusive = gaps["inconclusive"][:MAX_GAPS]
     removable = list_removable_columns(task, gaps)
     return {
@@ -110,7 +110,7 @@ def find_latest_batch_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] 
     return number
 
 
-def select_conclusive_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def select_significant_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The significant gaps to show: all of sensitive columns, then the largest others."""
     sensitive = contract.columns_with_role("sensitive")
     others = [row for row in gaps if row["slice"] not in sensitive]

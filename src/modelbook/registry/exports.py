@@ -48,7 +48,7 @@ ROWS_FILE = "reference.parquet"  # holdout rows, perhaps personal; golden rows s
 def export_version(
     root: Path,
     model_name: str,
-    address: str,
+    destination: str,
     version: int | None = None,
     *,
     with_rows: bool = False,
@@ -59,13 +59,13 @@ def export_version(
 
     Parameters
     ----------
-    address : str
+    destination : str
         A folder, or a URI such as ``s3://bucket/models``.
     version : int, optional
         Version to export; default: the champion.
     with_rows : bool
         Whether to include the holdout rows, which monitoring and the gate compare with. The history
-        records the address then, so that an entity can be removed from it.
+        records the URI then, so that an entity can be removed from it.
     commit : str
         Commit of the project, for the history.
     signing_key : Ed25519PrivateKey, optional
@@ -86,10 +86,10 @@ def export_version(
     with TemporaryDirectory(prefix="modelbook-export-") as folder_text:
         folder = Path(folder_text)
         _collect_files(registered, folder, with_rows=with_rows)
-        manifest = _describe(root, registered, folder, with_rows=with_rows)
+        manifest = _build_manifest(root, registered, folder, with_rows=with_rows)
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        export_uri = f"{artifact_storage.resolve_address(address)}/{digest}"
+        export_uri = f"{artifact_storage.resolve_address(destination)}/{digest}"
         for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
             if (folder / name).is_dir():
                 artifact_storage.upload_folder(folder / name, f"{export_uri}/{name}")
@@ -105,62 +105,63 @@ def export_version(
     return export_uri
 
 
-def open_export(root: Path, address: str) -> RegisteredVersion:
-    """Return the version that was exported to an address.
+def open_export(root: Path, export_uri: str) -> RegisteredVersion:
+    """Return the version that was exported to a URI.
 
     Raises
     ------
     StoreError
-        When the address does not end with a digest, holds no export, or the digests differ.
+        When the URI does not end with a digest, holds no export, or the digests differ.
     """
-    address = artifact_storage.resolve_address(address)
-    manifest = read_manifest(address)
+    export_uri = artifact_storage.resolve_address(export_uri)
+    manifest = read_manifest(export_uri)
     try:
         return RegisteredVersion(
             manifest["name"],
             int(manifest["number"]),
             manifest["tags"],
             cache_folder(root) / manifest["tags"][DIGEST_TAG],
-            f"{address}/{ARTIFACTS_FOLDER}",
+            f"{export_uri}/{ARTIFACTS_FOLDER}",
         )
     except (ValueError, KeyError, TypeError):
-        raise _invalid_export(address) from None
+        raise _make_invalid_manifest_error(export_uri) from None
 
 
-def read_manifest(address: str) -> dict[str, Any]:
-    """Return the manifest of an export, verified by the digest in its address.
+def read_manifest(export_uri: str) -> dict[str, Any]:
+    """Return the manifest of an export, verified by the digest in its URI.
 
     Raises
     ------
     StoreError
-        When the address does not end with a digest, holds no export, or the digests differ.
+        When the URI does not end with a digest, holds no export, or the digests differ.
     """
-    address = artifact_storage.resolve_address(address)
-    digest = address.rpartition("/")[2]
+    export_uri = artifact_storage.resolve_address(export_uri)
+    digest = export_uri.rpartition("/")[2]
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StoreError(
-            f"{display_address(address)} is not the address of an export",
+            f"{display_address(export_uri)} is not the address of an export",
             expected="an address that ends with a digest of 64 hexadecimal digits",
             next="use the address that modelbook export printed",
         )
-    text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
+    text = artifact_storage.read_file(f"{export_uri}/{MANIFEST_FILE}")
     actual_digest = hashlib.sha256(text).hexdigest()
     if actual_digest != digest:
         raise StoreError(
-            f"{display_address(address)}/{MANIFEST_FILE} has the digest {actual_digest[:12]}",
-            expected=digest[:12],
+            f"{display_address(export_uri)}/{MANIFEST_FILE} was changed or moved after the export: "
+            f"its digest is {actual_digest[:12]}",
+            expected=f"the digest in the address, {digest[:12]}",
             next="export the version again",
         )
     try:
         manifest = json.loads(text)
     except ValueError:
-        raise _invalid_export(address) from None
+        raise _make_invalid_manifest_error(export_uri) from None
     if not isinstance(manifest, dict):
-        raise _invalid_export(address)
+        raise _make_invalid_manifest_error(export_uri)
     return manifest
 
 
-def verify_signature(address: str, key: Ed25519PublicKey) -> str:
+def verify_signature(export_uri: str, key: Ed25519PublicKey) -> str:
     """Check that the owner of a key has signed an export; return the key's fingerprint.
 
     Raises
@@ -170,14 +171,14 @@ def verify_signature(address: str, key: Ed25519PublicKey) -> str:
     """
     from modelbook.registry import signing
 
-    text = artifact_storage.read_file(f"{address}/{MANIFEST_FILE}")
-    signature = artifact_storage.read_file(f"{address}/{SIGNATURE_FILE}")
-    return signing.verify_signature(signature, text, key, display_address(address))
+    text = artifact_storage.read_file(f"{export_uri}/{MANIFEST_FILE}")
+    signature = artifact_storage.read_file(f"{export_uri}/{SIGNATURE_FILE}")
+    return signing.verify_signature(signature, text, key, display_address(export_uri))
 
 
-def _invalid_export(address: str) -> StoreError:
+def _make_invalid_manifest_error(export_uri: str) -> StoreError:
     return StoreError(
-        f"{display_address(address)}/{MANIFEST_FILE} is not a valid export",
+        f"{display_address(export_uri)}/{MANIFEST_FILE} is not a valid export",
         next="export the version again",
     )
 
@@ -191,8 +192,8 @@ def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bo
         ignore=shutil.ignore_patterns(*left_out),
     )
     if registered.source_uri:
-        with TemporaryDirectory(prefix="modelbook-export-") as name:
-            model_folder = Path(name) / MODEL_FOLDER
+        with TemporaryDirectory(prefix="modelbook-export-") as temporary_folder:
+            model_folder = Path(temporary_folder) / MODEL_FOLDER
             uri = registered.source_uri.rpartition("/")[0]
             artifact_storage.download_folder(uri, model_folder)
             _copy_model(model_folder, folder / MODEL_FOLDER)
@@ -208,7 +209,7 @@ def _copy_model(source: Path, target: Path) -> None:
     )
 
 
-def _describe(
+def _build_manifest(
     root: Path, registered: RegisteredVersion, folder: Path, *, with_rows: bool
 ) -> dict[str, Any]:
     entries = history.read_history(root, registered.name)

@@ -24,7 +24,7 @@ from modelbook.tasks.metric_format import HEADLINE_METRICS
 REASON_VARIABLE = "MODELBOOK_WHY"  # reason of the user who runs the gate, recorded first
 # Another type of processor adds in another order, which changes the last digits.
 GOLDEN_TOLERANCE = 1e-9
-NO_SCORER = "the model itself: this version was registered without a scorer"
+NO_SCORER = "the fitted pipeline: this version was registered without a scorer"
 AB_APPROVAL = "promote the challenger"  # result of an A/B test that allows a promotion
 
 if TYPE_CHECKING:

@@ -9,19 +9,20 @@ import pandas as pd
 from modelbook.formatting import KeyNumber, format_count, join_names, key_number
 from modelbook.gate import PROMOTE
 from modelbook.registry.versions import ModelVersion
+from modelbook.scoring.compilation import COMPILED_PREFIX
 from modelbook.tasks.metric_format import format_passed, metric_label
 
 if TYPE_CHECKING:
     from modelbook.gate import Decision
 
 
-def compare_versions(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
-    """Compare candidate and champion; columns ``fact``, ``candidate`` and, if any, ``champion``."""
-    facts_by_version = {"candidate": _collect_facts(candidate)} | (
-        {"champion": _collect_facts(champion)} if champion else {}
+def make_version_table(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
+    """Compare candidate and champion; columns ``property, candidate`` and, if any, ``champion``."""
+    versions = {"candidate": _collect_properties(candidate)} | (
+        {"champion": _collect_properties(champion)} if champion else {}
     )
-    names = list(dict.fromkeys(fact for facts in facts_by_version.values() for fact in facts))
-    return pd.DataFrame(facts_by_version, index=names).fillna("").rename_axis("fact").reset_index()
+    names = list(dict.fromkeys(name for properties in versions.values() for name in properties))
+    return pd.DataFrame(versions, index=names).fillna("").rename_axis("property").reset_index()
 
 
 def make_criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
@@ -34,15 +35,15 @@ def make_criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def make_promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
-    """Return the champion, golden rows and scorer after the decision; columns ``fact, value``."""
+    """Return champion, golden rows and scorer after the decision; columns ``property, value``."""
     champion = promotion_result["champion"]
-    facts = {
+    properties = {
         "champion": "none" if champion is None else f"version {champion}",
         "alias moved": "yes" if promotion_result["moved"] else "no",
         "golden rows reproduced in a clean process": f"{promotion_result['golden_rows']}",
-        "scorer of requests": _describe_scorer(promotion_result["scorer"]),
+        "served by": _describe_scorer(promotion_result["scorer"]),
     }
-    return pd.DataFrame({"fact": list(facts), "value": list(facts.values())})
+    return pd.DataFrame({"property": list(properties), "value": list(properties.values())})
 
 
 def summarize_decision(
@@ -96,7 +97,7 @@ def _describe_next_step(decision: Decision, champion: int | None, gate_mode: str
 
 
 def _describe_significant_gaps(candidate: ModelVersion) -> str:
-    """How many gaps between groups finalize found, as the gate does not decide about all."""
+    """Describe the significant gaps between groups, also those that no criterion covers."""
     gaps = candidate.metrics.get("gaps_by_significance") or {}
     significant, inconclusive = gaps.get("conclusive", []), gaps.get("inconclusive", [])
     if not significant:
@@ -105,7 +106,7 @@ def _describe_significant_gaps(candidate: ModelVersion) -> str:
     sentence = f" {counted} significant"
     if inconclusive:
         sentence += f", {format_count(len(inconclusive), 'is', 'are')} inconclusive"
-    return f"{sentence}: a person decides, see the brief."
+    return f"{sentence}; the model owner reviews them before use, see the brief."
 
 
 def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any]) -> list[KeyNumber]:
@@ -130,14 +131,15 @@ def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any])
 
 
 def _describe_scorer(scorer_tag: str) -> str:
-    """Describe the scorer of requests; for a fitted pipeline, with the reason."""
+    """Describe what scores requests; for a fitted pipeline, with the reason."""
     if scorer_tag == "none":
-        return "nothing"
-    name = scorer_tag.partition(":")[0].removeprefix("compiled, ")
-    return scorer_tag if name == "the model itself" else f"its compiled scorer ({name})"
+        return "no version"
+    if not scorer_tag.startswith(COMPILED_PREFIX):
+        return scorer_tag
+    return f"its compiled scorer ({scorer_tag.removeprefix(COMPILED_PREFIX).partition(':')[0]})"
 
 
-def _collect_facts(version: ModelVersion) -> dict[str, str]:
+def _collect_properties(version: ModelVersion) -> dict[str, str]:
     tags = version.tags
     tagged_metrics = [
         row["metric"] for row in version.metrics["evaluation"] if row["metric"] in tags

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 SINGLE_ROW_CASES = 400  # parity cases that are also predicted one at a time
+COMPILED_PREFIX = "compiled, "  # of a result's text, and so of the tag of a version
 GOLDEN_TABLE_ROWS = 100  # golden rows that come from the table
 
 
@@ -41,7 +42,7 @@ class CompilationResult:
     Attributes
     ----------
     scorer_name : str
-        The scorer, such as ``native LightGBM booster`` or ``the model itself``.
+        The scorer, such as ``native LightGBM booster`` or ``fitted pipeline``.
     reason : str
         Why the pipeline was not compiled; empty when it was.
     """
@@ -52,8 +53,8 @@ class CompilationResult:
 
     def __str__(self) -> str:
         if self.parity is None:
-            return f"the model itself: {self.reason}"
-        return f"compiled, {self.scorer_name}: {self.parity}"
+            return f"the {self.scorer_name}, not compiled: {self.reason}"
+        return f"{COMPILED_PREFIX}{self.scorer_name}: {self.parity}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
@@ -103,11 +104,11 @@ def _compile_or_explain(
         reason = f"{type(error).__name__}: {error}"[:300]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return CompilationResult("the model itself", reason)
+    return CompilationResult(PipelineScorer.name, reason)
 
 
 def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return golden rows with predictions, and an example request."""
+    """Return golden rows (rows of the table, and variations) with predictions, and an example."""
     features = contract.select_features(rows)
     cases = parity_cases.build_parity_cases(features, contract)
     golden_cases = pd.concat(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class PipelineScorer:
     """A fitted pipeline with the interface of ``CompiledScorer``."""
 
-    name, is_compiled, parity = "the model itself", False, None
+    name, is_compiled, parity = "fitted pipeline", False, None
     conformal: ConformalPrediction | None = None
 
     def __init__(self, model: Any, contract: Contract, threshold: float | None) -> None:
