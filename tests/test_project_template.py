@@ -18,7 +18,7 @@ from small_project import QUICK, SMALL, SmallProject
 from text_facts import missing_facts, raises_stating
 
 from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
-from modelbook.extras import environment_trial, project_template
+from modelbook.extras import environment_comparison, project_template
 from modelbook.pages import templating
 from modelbook.runs import history
 from modelbook.runs.record import BuildRun, StageRun
@@ -197,7 +197,7 @@ def board(scores: dict[str, float]) -> pd.DataFrame:
 def test_leaderboards_are_compared_by_family(tmp_path: Path) -> None:
     before = board({"lr": 0.76, "nb": 0.7, "old": 0.6, "dt": float("nan")})
     after = board({"nb": 0.75, "lr": 0.762, "new": 0.7, "dt": 0.5})
-    scores = environment_trial.compare_leaderboards(before, after)
+    scores = environment_comparison.compare_leaderboards(before, after)
     assert {score.candidate: score.difference for score in scores} == {
         "LR": 0.002, "NB": 0.05, "OLD": None, "DT": None, "NEW": None,
     }  # fmt: skip
@@ -206,12 +206,20 @@ def test_leaderboards_are_compared_by_family(tmp_path: Path) -> None:
         BuildRun(number, stages={"compare": StageRun("ran", digests={"folds": digest})})
         for number, digest in ((3, "f00d"), (4, "beef"))
     ]
-    stacks = environment_trial.EnvironmentComparison(
-        tmp_path, tmp_path / "stack.html", (runs[0], runs[1]), "auc", ["LR", "LR"], scores, {}
+    comparison = environment_comparison.EnvironmentComparison(
+        tmp_path,
+        tmp_path / "environment_comparison.html",
+        (runs[0], runs[1]),
+        "auc",
+        ["LR", "LR"],
+        scores,
+        {},
     )
-    assert stacks.largest == scores[1]
-    assert not stacks.has_same_folds
-    text = templating.render_template("environment_trial.html.j2", book="tiny", comparison=stacks)
+    assert comparison.largest_difference == scores[1]
+    assert not comparison.has_same_folds
+    text = templating.render_template(
+        "environment_comparison.html.j2", book="tiny", comparison=comparison
+    )
     assert missing_facts(text, "NB", 0.7, 0.75, 0.05, "5.0", "f00d", "beef") == []
 
 
@@ -221,18 +229,18 @@ def test_impossible_dry_run_is_refused_before_it_begins(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     supported = metadata("modelbook")["Requires-Python"]
     with raises_stating(WorkbenchError, "3.99", supported):
-        environment_trial.try_environment(root, "rand-hie", python="3.99")
+        environment_comparison.compare_environments(root, "rand-hie", python="3.99")
     old_python = write_program(tmp_path / "claims/python3.9", "echo 3.9.18")
     with raises_stating(WorkbenchError, "3.9.18", old_python, supported, "--python"):
-        environment_trial.try_environment(root, "rand-hie", python=str(old_python))
+        environment_comparison.compare_environments(root, "rand-hie", python=str(old_python))
     with raises_stating(WorkbenchError, tmp_path, "--environment"):
-        environment_trial.try_environment(root, "rand-hie", environment=tmp_path)
+        environment_comparison.compare_environments(root, "rand-hie", environment=tmp_path)
     with raises_stating(RunHistoryError, "rand-hie", "build"):
-        environment_trial.try_environment(root, "rand-hie", environment=Path(sys.prefix))
+        environment_comparison.compare_environments(root, "rand-hie", environment=Path(sys.prefix))
     (root / project_template.BASE_FOLDER / "Makefile").write_text("one\n")
     (root / "Makefile").write_text("another\n")
     with raises_stating(WorkbenchError, "Makefile"):
-        environment_trial.try_environment(root, "rand-hie")
+        environment_comparison.compare_environments(root, "rand-hie")
     assert [path.name for path in tmp_path.iterdir()] == ["claims"]
 
 
@@ -240,7 +248,7 @@ def test_a_dry_run_without_a_second_environment_leaves_no_copy(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(environment_trial, "_find_leaderboard_run", lambda root, book: 1)
+    monkeypatch.setattr(environment_comparison, "_find_leaderboard_run", lambda root, book: 1)
     runs = history.get_runs_folder(root, "rand-hie")
     (runs / "1").mkdir(parents=True)
     (runs / history.LAST_NUMBER_FILE).write_text("1\n")
@@ -248,7 +256,7 @@ def test_a_dry_run_without_a_second_environment_leaves_no_copy(
     monkeypatch.setenv("PATH", f"{make_program.parent}:{os.environ['PATH']}")
     monkeypatch.chdir(root)
     with raises_stating(WorkbenchError, "make", ".venv/run", "7", "UV_FIND_LINKS"):
-        environment_trial.try_environment(root, "rand-hie")
+        environment_comparison.compare_environments(root, "rand-hie")
     copy = Path((root / "made").read_text().strip())
     assert copy.parent == tmp_path
     assert not copy.exists()

@@ -165,7 +165,7 @@ def upgrade(
     if dry_run:
         if yes or build:
             raise typer.BadParameter("--dry-run changes nothing: leave out --yes and --build")
-        _try_environment(book, python, environment)
+        _compare_environments(book, python, environment)
         return
     if python or environment or book:
         raise typer.BadParameter("--python, --environment and --book are options of --dry-run")
@@ -245,21 +245,21 @@ def _write_upgrade(
     typer.echo(f"changed {count_text}")
 
 
-def _try_environment(book: str | None, python: str | None, environment: Path | None) -> None:
+def _compare_environments(book: str | None, python: str | None, environment: Path | None) -> None:
     """Build a copy in a second environment, and print the differences and the page's path."""
     from modelbook.cli import terminal
-    from modelbook.extras import environment_trial
+    from modelbook.extras import environment_comparison
 
     if python and environment:
         raise typer.BadParameter("--environment has its own Python: leave out --python")
     with report_errors():
         root, name = find_book(book)
-        trial = environment_trial.try_environment(
+        comparison = environment_comparison.compare_environments(
             root, name, python, environment, lambda text: typer.echo(text, err=True)
         )
-    terminal.print_environment_comparison(trial)
-    typer.echo(str(trial.page))
-    typer.echo(f"the copy can be removed: rm -r {trial.folder}", err=True)
+    terminal.print_environment_comparison(comparison)
+    typer.echo(str(comparison.page))
+    typer.echo(f"the copy can be removed: rm -r {comparison.folder}", err=True)
 
 
 def _build_and_compare(root: Path) -> None:

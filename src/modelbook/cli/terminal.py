@@ -22,7 +22,7 @@ from modelbook.formatting import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modelbook.extras.environment_trial import EnvironmentComparison
+    from modelbook.extras.environment_comparison import EnvironmentComparison
     from modelbook.registry.history import HistoryEntry
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
@@ -83,7 +83,7 @@ def print_changes(a: BuildRun, b: BuildRun, changes: Sequence[Change]) -> None:
 
 def print_environment_comparison(comparison: EnvironmentComparison) -> None:
     """Print versions, folds and leaderboards of two environments, and the largest difference."""
-    before, after = comparison.runs
+    current_run, new_run = comparison.runs
     rows = [
         ["library", name, *(version or MISSING for version in pair), ""]
         for name, pair in comparison.versions.items()
@@ -92,7 +92,7 @@ def print_environment_comparison(comparison: EnvironmentComparison) -> None:
         [
             "folds",
             "digest",
-            *comparison.folds,
+            *comparison.fold_digests,
             "" if comparison.has_same_folds else "different folds",
         ]
     )
@@ -100,14 +100,16 @@ def print_environment_comparison(comparison: EnvironmentComparison) -> None:
         [
             comparison.metric,
             score.candidate,
-            format_cell(score.before),
-            format_cell(score.after),
+            format_cell(score.current),
+            format_cell(score.new),
             format_difference(score.difference),
         ]
         for score in comparison.leaderboard
     ]
-    print_table(("kind", "name", f"run {before.number}", f"run {after.number}", "difference"), rows)
-    largest_difference = comparison.largest
+    print_table(
+        ("kind", "name", f"run {current_run.number}", f"run {new_run.number}", "difference"), rows
+    )
+    largest_difference = comparison.largest_difference
     if largest_difference is None:
         sys.stdout.write("No candidate has a score in both runs.\n")
     else:

@@ -1,4 +1,4 @@
-"""Try another environment: build a copy of a book in it, and compare the leaderboards.
+"""Compare environments: build a copy of a book in another one, and compare the leaderboards.
 
 The copy has separate data, models and reports, and an embedded store; the project is not changed.
 It is built up to compare: the holdout is not scored.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STAGE = "compare"
 ENVIRONMENT_TARGET = ".venv/run"  # target in the project's Makefile
-# They lead to the project, to its store, or to the packages of this environment.
+# Variables that point at this project, its store or this environment's packages.
 DROPPED_PREFIXES = ("MLFLOW_", "PLOOMBER_", ENV_PREFIX, "MODELBOOK_SERVE_")
 DROPPED_VARIABLES = {
     "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODELBOOK_KEYRING", "MODELBOOK_ROOT", "PYTHONHOME",
@@ -48,41 +48,41 @@ class ScoreDifference:
     Attributes
     ----------
     sd : float or None
-        Standard deviation over the folds, in the present environment.
+        Standard deviation over the folds, in the current environment.
     """
 
     metric: str
     candidate: str
-    before: float | None
-    after: float | None
+    current: float | None
+    new: float | None
     sd: float | None
 
     @property
     def difference(self) -> float | None:
-        """After minus before, if there are both."""
-        if self.before is None or self.after is None:
+        """New minus current, if there are both."""
+        if self.current is None or self.new is None:
             return None
-        return round(self.after - self.before, 6)
+        return round(self.new - self.current, 6)
 
 
 @dataclass(frozen=True)
 class EnvironmentComparison:
-    """The leaderboard of a book in the present environment and in another one.
+    """The leaderboard of a book in the current environment and in a new one.
 
     Attributes
     ----------
     folder, page : Path
         The copy of the project, and the page in it.
     runs : pair of BuildRun
-        The run in the present environment, and that in the other one.
+        The run in the current environment, and that in the new one.
     metric : str
         The ranking metric.
     leaders : list of str
-        The leading candidate before and after.
+        The leading candidate in both.
     scores : list of ScoreDifference
-        Of all metrics and candidates, in the order of the present leaderboard.
+        Of all metrics and candidates, in the order of the current leaderboard.
     versions : dict
-        Library to its version before and after; None where it is not recorded.
+        Library to its current and new version; None where it is not recorded.
     """
 
     folder: Path
@@ -99,35 +99,35 @@ class EnvironmentComparison:
         return [score for score in self.scores if score.metric == self.metric]
 
     @property
-    def largest(self) -> ScoreDifference | None:
+    def largest_difference(self) -> ScoreDifference | None:
         """The largest difference of the ranking metric; None if no candidate has both scores."""
-        return self.largest_by_metric.get(self.metric)
+        return self.largest_differences.get(self.metric)
 
     @property
-    def largest_by_metric(self) -> dict[str, ScoreDifference]:
+    def largest_differences(self) -> dict[str, ScoreDifference]:
         """The largest difference of each metric."""
-        largest: dict[str, ScoreDifference] = {}
+        differences: dict[str, ScoreDifference] = {}
         for score in self.scores:
             if score.difference is not None and (
-                score.metric not in largest
-                or abs(score.difference) > abs(largest[score.metric].difference or 0)
+                score.metric not in differences
+                or abs(score.difference) > abs(differences[score.metric].difference or 0)
             ):
-                largest[score.metric] = score
-        return largest
+                differences[score.metric] = score
+        return differences
 
     @property
-    def folds(self) -> tuple[str, str]:
+    def fold_digests(self) -> tuple[str, str]:
         """The digests of the fold assignments."""
-        before, after = (_stage(run).digests.get("folds", "") for run in self.runs)
-        return before, after
+        current, new = (_get_stage_run(run).digests.get("folds", "") for run in self.runs)
+        return current, new
 
     @property
     def has_same_folds(self) -> bool:
         """Whether both leaderboards are computed on the same folds of the same rows."""
-        return self.folds[0] == self.folds[1] and bool(self.folds[0])
+        return self.fold_digests[0] == self.fold_digests[1] and bool(self.fold_digests[0])
 
 
-def try_environment(
+def compare_environments(
     root: Path,
     book: str,
     python: str | None = None,
@@ -180,19 +180,19 @@ def try_environment(
         raise
 
 
-def compare_leaderboards(before: pd.DataFrame, after: pd.DataFrame) -> list[ScoreDifference]:
+def compare_leaderboards(current: pd.DataFrame, new: pd.DataFrame) -> list[ScoreDifference]:
     """Return the scores of all candidates in both leaderboards, by metric."""
-    boards = [board.set_index("family") for board in (before, after)]
-    columns = dict.fromkeys(column for board in boards for column in board)
-    families = dict.fromkeys(family for board in boards for family in board.index)
-    names = {family: name for board in boards for family, name in board["candidate"].items()}
+    current, new = (board.set_index("family") for board in (current, new))
+    columns = dict.fromkeys([*current, *new])
+    families = dict.fromkeys([*current.index, *new.index])
+    names = {**current["candidate"], **new["candidate"]}
     return [
         ScoreDifference(
             metric,
             names[family],
-            _read_cell(boards[0], family, f"{metric}_mean"),
-            _read_cell(boards[1], family, f"{metric}_mean"),
-            _read_cell(boards[0], family, f"{metric}_sd"),
+            _read_cell(current, family, f"{metric}_mean"),
+            _read_cell(new, family, f"{metric}_mean"),
+            _read_cell(current, family, f"{metric}_sd"),
         )
         for metric in (name.removesuffix("_mean") for name in columns if name.endswith("_mean"))
         for family in families
@@ -207,9 +207,9 @@ def _read_cell(board: pd.DataFrame, family: str, column: str) -> float | None:
 
 
 def _find_leaderboard_run(root: Path, book: str) -> int:
-    """Return the number of the run that made the present leaderboard."""
+    """Return the number of the run that made the current leaderboard."""
     number = history.find_result_runs(root, book).get(STAGE)
-    if number is None or not _product(root, book, "leaderboard").is_file():
+    if number is None or not _get_product_path(root, book, "leaderboard").is_file():
         raise RunHistoryError(
             f"book {book!r} has no leaderboard that a recorded run has made",
             expected="a leaderboard to compare with",
@@ -281,7 +281,7 @@ def _copy_project(root: Path, book: str, number: int, folder: Path) -> None:
 
 
 def _plan_upgrade(root: Path) -> list[FileChange]:
-    """Return the changes of an upgrade; none for a project that no template has begun."""
+    """Return the changes of an upgrade; empty for a project not created from the template."""
     if not project_template.has_record(root):
         return []
     changes = project_template.plan_upgrade(root)
@@ -363,37 +363,46 @@ def _build(
 
 def _compare(root: Path, book: str, folder: Path, python_version: str) -> EnvironmentComparison:
     """Compare the two runs, and write the page."""
-    numbers = [_find_leaderboard_run(place, book) for place in (root, folder)]
-    before, after = (history.find_run(folder, book, str(number)) for number in numbers)
-    old, new = (_stage(run).library_versions for run in (before, after))
-    is_here = old == reproducibility.get_library_versions()  # no run records its Python
-    versions: dict[str, tuple[str | None, str | None]] = {}
-    versions["python"] = (platform.python_version() if is_here else None, python_version)
-    versions |= {name: (old.get(name), new.get(name)) for name in {**old, **new}}
-    boards = [files.read(_product(place, book, "leaderboard")) for place in (root, folder)]
-    receipts = [files.read(_product(place, book, "receipt"))["details"] for place in (root, folder)]
+    numbers = [_find_leaderboard_run(project_folder, book) for project_folder in (root, folder)]
+    current_run, new_run = (history.find_run(folder, book, str(number)) for number in numbers)
+    current, new = (_get_stage_run(run).library_versions for run in (current_run, new_run))
+    # A run does not record its Python: assume this one if its libraries equal the installed ones.
+    has_current_libraries = current == reproducibility.get_library_versions()
+    current_python = platform.python_version() if has_current_libraries else None
+    versions: dict[str, tuple[str | None, str | None]] = {
+        "python": (current_python, python_version)
+    }
+    versions |= {name: (current.get(name), new.get(name)) for name in {**current, **new}}
+    leaderboards, receipts = (
+        [
+            files.read(_get_product_path(project_folder, book, name))
+            for project_folder in (root, folder)
+        ]
+        for name in ("leaderboard", "receipt")
+    )
+    details = [receipt["details"] for receipt in receipts]
     comparison = EnvironmentComparison(
         folder=folder,
-        page=folder / "reports" / book / "stack.html",
-        runs=(before, after),
-        metric=receipts[0]["metric"],
+        page=folder / "reports" / book / "environment_comparison.html",
+        runs=(current_run, new_run),
+        metric=details[0]["metric"],
         leaders=[
-            str(board.set_index("family").loc[receipt["leader"], "candidate"])
-            for board, receipt in zip(boards, receipts, strict=True)
+            str(leaderboard.set_index("family").loc[detail["leader"], "candidate"])
+            for leaderboard, detail in zip(leaderboards, details, strict=True)
         ],
-        scores=compare_leaderboards(*boards),
+        scores=compare_leaderboards(*leaderboards),
         versions=versions,
     )
     templating.write_template(
-        comparison.page, "environment_trial.html.j2", book=book, comparison=comparison
+        comparison.page, "environment_comparison.html.j2", book=book, comparison=comparison
     )
     return comparison
 
 
-def _product(root: Path, book: str, name: str) -> Path:
+def _get_product_path(root: Path, book: str, name: str) -> Path:
     path: Path = project.read_tasks(root, book)[STAGE]["product"][name]
     return path
 
 
-def _stage(run: BuildRun) -> StageRun:
+def _get_stage_run(run: BuildRun) -> StageRun:
     return run.stages[STAGE]
