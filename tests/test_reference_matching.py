@@ -97,18 +97,22 @@ def evaluate(reference: pd.DataFrame) -> Callable[..., batch_evaluation.BatchEva
 def test_columns_missing_together_are_found_with_their_period(reference: pd.DataFrame) -> None:
     [pattern] = find_missing_patterns(reference, CONTRACT)
     assert pattern.columns == ["history", "visits"]
-    assert (pattern.share, pattern.newest_share, pattern.period) == (pytest.approx(1 / 3), 0, "1")
+    assert (pattern.missing_rate, pattern.latest_missing_rate, pattern.period) == (
+        pytest.approx(1 / 3),
+        0,
+        "1",
+    )
     [row] = tabulate_patterns([pattern], CONTRACT).to_dict("records")
     assert row["columns"] == "history label, visits label"
-    assert (row["share in newest period"], row["mostly in period"]) == (0, "1")
+    assert (row["missing rate in latest period"], row["missing mostly in"]) == (0, "1")
 
 
 def test_pattern_without_change_or_period_is_listed_last(reference: pd.DataFrame) -> None:
     is_missing = np.arange(len(reference)) % 10 == 0
     rows = reference.assign(age=reference["age"].mask(is_missing))
     table = tabulate_patterns(find_missing_patterns(rows, CONTRACT), CONTRACT)
-    assert table["mostly in period"].tolist() == ["1", ""]
-    assert table["share"].iloc[-1] == pytest.approx(0.1, abs=0.01)
+    assert table["missing mostly in"].tolist() == ["1", ""]
+    assert table["missing rate"].iloc[-1] == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.long

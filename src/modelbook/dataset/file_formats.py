@@ -28,7 +28,7 @@ COMPRESSION_SIGNATURES = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 # First bytes of other kinds of files: what they are, and how to make a table of them.
-OTHER_SIGNATURES = {
+UNSUPPORTED_SIGNATURES = {
     b"\xd0\xcf\x11\xe0": ("is an old Excel file (.xls)", "save it as .xlsx"),
     b"%PDF": ("is a PDF", "ask for the table as CSV"),
     b"SQLite format 3": ("is an SQLite database", "name a table: sqlite:///PATH --query TABLE"),
@@ -44,8 +44,8 @@ OTHER_SIGNATURES = {
     b"\xff\xfe\x00\x00": ("is encoded in UTF-32", "save it as UTF-8"),
     b"\x00\x00\xfe\xff": ("is encoded in UTF-32", "save it as UTF-8"),
 }
-# The same for first bytes that are letters: a header may begin with them, too.
-BINARY_SIGNATURES = {
+# Signatures that a header could also begin with: only used if the file has control bytes.
+AMBIGUOUS_SIGNATURES = {
     b"ARROW1": (
         "is a Feather file",
         "write it as Parquet: pandas.read_feather(...).to_parquet(...)",
@@ -134,12 +134,12 @@ def detect_format(
         If the format is not supported.
     """
     start = _read_first_bytes(path, compression, display_name, layout.member)
-    is_parquet = start.startswith(b"PAR1") and _is_binary(start)
+    is_parquet = start.startswith(b"PAR1") and _has_control_bytes(start)
     is_excel = start.startswith(b"PK\x03\x04")
     if compression and (is_parquet or is_excel):
         raise DataError(
             f"{display_name} holds a compressed {'Parquet' if is_parquet else 'Excel or zip'} file",
-            expected="text, where a file is compressed",
+            expected="a Parquet or Excel file that is not compressed, or a compressed text",
             next="unpack it",
         )
     if is_parquet:
@@ -190,7 +190,7 @@ def _read_first_bytes(
     except (OSError, ImportError, *READ_ERRORS) as error:
         raise DataError(
             f"{display_name} cannot be decompressed: {str(error)[:300]}",
-            expected="one complete table",
+            expected="a complete file, if compressed by gzip, bz2, xz, zstd or zip",
             next="check the file",
         ) from None
 
@@ -199,7 +199,10 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
     """Raise DataError for the first bytes of a file that is not text."""
     problem, remedy = "", "check the path or address"
     position, signature = TAR_SIGNATURE
-    signatures = {**OTHER_SIGNATURES, **(BINARY_SIGNATURES if _is_binary(first_bytes) else {})}
+    signatures = {
+        **UNSUPPORTED_SIGNATURES,
+        **(AMBIGUOUS_SIGNATURES if _has_control_bytes(first_bytes) else {}),
+    }
     if first_bytes.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
         problem = "is a web page"
     elif first_bytes[position:].startswith(signature):
@@ -218,8 +221,8 @@ def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
         )
 
 
-def _is_binary(first_bytes: bytes) -> bool:
-    """Whether there are bytes that no text has."""
+def _has_control_bytes(first_bytes: bytes) -> bool:
+    """Whether there are control bytes that 8-bit text (UTF-8, Latin-1) does not contain."""
     return bool(re.search(rb"[\x00-\x08]", first_bytes))
 
 
@@ -251,19 +254,19 @@ def _read_json(
 
     from modelbook.dataset.delimited import open_decompressed
 
-    has_lines = not first_bytes.decode("utf-8-sig", errors="replace").lstrip().startswith("[")
+    is_json_lines = not first_bytes.decode("utf-8-sig", errors="replace").lstrip().startswith("[")
     try:
         with open_decompressed(path, compression, layout.member) as file:
             return pd.read_json(
                 file,
-                lines=has_lines,
+                lines=is_json_lines,
                 orient="records",
                 convert_dates=False,
                 dtype=False,
                 precise_float=True,
             )
     except ValueError:
-        if not has_lines:
+        if not is_json_lines:
             raise
         with open_decompressed(path, compression, layout.member) as file:
             _raise_at_invalid_line(file)

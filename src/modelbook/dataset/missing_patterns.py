@@ -22,28 +22,29 @@ class MissingPattern:
 
     Attributes
     ----------
-    share : float
+    missing_rate : float
         Share of all rows in which the columns are missing.
-    newest_share : float
-        Share of the newest period's rows; of all rows if there are no periods.
+    latest_missing_rate : float
+        Share of the latest period's rows; of all rows if there are no periods.
     period : str
         The period with at least 90% of the pattern's rows, if at least 90% of its rows have the
         pattern; otherwise empty.
     """
 
     columns: list[str]
-    share: float
-    newest_share: float
+    missing_rate: float
+    latest_missing_rate: float
     period: str = ""
 
 
 def find_missing_patterns(rows: pd.DataFrame, contract: Contract) -> list[MissingPattern]:
     """Find the groups of features that are missing in the same rows, by period.
 
-    Explore shows them as patterns whose share may fall in later batches without counting as drift.
+    Explore lists them. Monitor resamples the reference to a batch's mix if a pattern's rate falls,
+    or equals that of the latest period, while the observed values have not drifted.
     """
     features = contract.select_features(rows)
-    first_by_column = group_by_missing_rows(features, features.iloc[:0])
+    first_by_column = map_columns_by_missing_mask(features, features.iloc[:0])
     groups: dict[str, list[str]] = {}
     for name, first in first_by_column.items():
         if first:
@@ -64,10 +65,10 @@ def _describe_pattern(
     columns: list[str], missing_rows: pd.Series, periods: pd.Series | None
 ) -> MissingPattern:
     is_missing = missing_rows.to_numpy()
-    share = float(is_missing.mean())
+    missing_rate = float(is_missing.mean())
     if periods is None:
-        return MissingPattern(columns, share, share)
-    newest = float(is_missing[(periods == periods.max()).to_numpy()].mean())
+        return MissingPattern(columns, missing_rate, missing_rate)
+    latest_missing_rate = float(is_missing[(periods == periods.max()).to_numpy()].mean())
     counts = periods[is_missing].value_counts()
     period = counts.index[0]
     has_main_period = (
@@ -75,33 +76,35 @@ def _describe_pattern(
         and is_missing[(periods == period).to_numpy()].mean() >= MIN_PERIOD_SHARE
         and periods.nunique() > 1
     )
-    return MissingPattern(columns, share, newest, format_value(period) if has_main_period else "")
+    main_period = format_value(period) if has_main_period else ""
+    return MissingPattern(columns, missing_rate, latest_missing_rate, main_period)
 
 
 def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) -> pd.DataFrame:
-    """Return one row per pattern, the largest change in the newest period first.
+    """Return one row per pattern, the largest change in the latest period first.
 
-    Columns ``columns, share, share in newest period, mostly in period``.
+    Columns ``columns, missing rate, missing rate in latest period, missing mostly in``: the period
+    that has 90% of the pattern's rows.
     """
     rows = [
         (
             ", ".join(map(contract.label, pattern.columns)),
-            pattern.share,
-            pattern.newest_share,
+            pattern.missing_rate,
+            pattern.latest_missing_rate,
             pattern.period,
         )
         for pattern in patterns
     ]
-    newest = "share in newest period"
-    table = pd.DataFrame(rows, columns=["columns", "share", newest, "mostly in period"])
-    change = (table[newest] - table["share"]).abs()
+    rates = ["missing rate", "missing rate in latest period"]
+    table = pd.DataFrame(rows, columns=["columns", *rates, "missing mostly in"])
+    change = (table[rates[1]] - table[rates[0]]).abs()
     return table.loc[change.sort_values(ascending=False, kind="stable").index].reset_index(
         drop=True
     )
 
 
-def group_by_missing_rows(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
-    """Map each column to the first with the same missing rows; to "" without missing values.
+def map_columns_by_missing_mask(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:
+    """Map each column to the first with the same missing-value mask; "" without missing values.
 
     Columns that are missing in the same rows, such as lagged ones, probably share a cause.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from modelbook.dataset.missing_patterns import group_by_missing_rows
+from modelbook.dataset.missing_patterns import map_columns_by_missing_mask
 from modelbook.scoring import drift_measure
 from modelbook.scoring.drift_measure import DriftDistance, EffectiveFractions
 from modelbook.scoring.drift_reference import compute_table_effective_fraction
@@ -54,7 +54,7 @@ def measure_feature_drift(
         missing_rate_change=missing_rate_change,
         effective_fractions=compute_effective_fractions(reference, batch, contract),
     )
-    missing_with = group_by_missing_rows(reference_features, batch_features)
+    missing_with = map_columns_by_missing_mask(reference_features, batch_features)
     return table.assign(missing_with=table["column"].map(missing_with)).sort_values(
         "relative_drift", ascending=False, ignore_index=True
     )

@@ -6,7 +6,7 @@ a missing-value pattern. From each stratum of the reference, as many rows are sa
 batch's proportions.
 
 A changed missing-value pattern counts as a change of the mix where it was to be expected: the
-columns are missing in fewer rows than in the reference, or in as many as in its newest period, and
+columns are missing in fewer rows than in the reference, or in as many as in its latest period, and
 their other values have not drifted. More missing values may be an error of the table, and count as
 drift.
 """
@@ -86,7 +86,7 @@ def _find_shifts(
             *is_missing, effective_fractions, n_tests
         )
         if drift_measure.is_expected_mix_change(
-            (before, now), pattern.newest_share, by_chance, params.missing_rate_change
+            (before, now), pattern.latest_missing_rate, by_chance, params.missing_rate_change
         ) and _has_same_distribution(
             pattern.columns, features, contract, params, effective_fractions
         ):

@@ -164,14 +164,14 @@ def compute_relative_drift(
 
 
 def is_expected_mix_change(
-    shares: tuple[float, float], newest_share: float, critical_change: float, minimum: float
+    shares: tuple[float, float], latest_share: float, critical_change: float, minimum: float
 ) -> bool:
     """Whether a share of rows with missing columns changed as was to be expected.
 
-    Fewer rows miss them than in the reference, or as many as in its newest period.
+    Fewer rows miss them than in the reference, or as many as in its latest period.
     """
     before, now = shares
-    is_expected = now < before or abs(now - newest_share) < minimum
+    is_expected = now < before or abs(now - latest_share) < minimum
     return is_expected and abs(now - before) >= max(minimum, critical_change)
 
 

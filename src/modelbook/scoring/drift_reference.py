@@ -89,7 +89,7 @@ class DriftReference:
     pattern_columns : list of list of str
         Columns that are missing in the same rows.
     newest_period_rates : list of float
-        By pattern, the fraction of such rows in the newest period.
+        By pattern, the fraction of such rows in the latest period.
     stratum_columns : dict
         Column that the contract declares in ``strata`` to its values as strings.
     strata : ndarray of shape (strata, criteria)
@@ -334,7 +334,7 @@ def _count_reference(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
         "entity": contract.entity,
         "row_share": compute_table_effective_fraction(rows, contract),
         "pattern_columns": [pattern.columns for pattern in patterns],
-        "newest_shares": [pattern.newest_share for pattern in patterns],
+        "newest_shares": [pattern.latest_missing_rate for pattern in patterns],
         "strata": stratum_columns,
         "kinds": strata.tolist(),
         "kind_rows": np.bincount(row_strata).tolist(),
@@ -375,10 +375,12 @@ def _divide_by_strata(
 def _select_patterns(patterns: list[MissingPattern], n_rows: int) -> list[MissingPattern]:
     """Select the most frequent patterns, in their order, of those with rows enough to match."""
     frequent = [
-        pattern for pattern in patterns if pattern.share * n_rows >= drift_measure.MIN_STRATUM_ROWS
+        pattern
+        for pattern in patterns
+        if pattern.missing_rate * n_rows >= drift_measure.MIN_STRATUM_ROWS
     ]
-    by_share = sorted(frequent, key=lambda pattern: -pattern.share)
-    return [pattern for pattern in frequent if pattern in by_share[:MAX_PATTERNS]]
+    by_missing_rate = sorted(frequent, key=lambda pattern: -pattern.missing_rate)
+    return [pattern for pattern in frequent if pattern in by_missing_rate[:MAX_PATTERNS]]
 
 
 def _count_feature(
