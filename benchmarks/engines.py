@@ -174,7 +174,7 @@ def benchmark_monitoring(root: Path, book: str, rows: int) -> None:
                 reference,
                 batch,
                 contract,
-                threshold=params.drift,
+                threshold=params.drift_threshold,
                 missing_rate_change=params.missing_rate_change,
             )
         )

@@ -23,7 +23,7 @@ from build import copy_project, measure_seconds, run
 FAST_PARAMETERS = {
     "families": "lr lightgbm",
     "folds": 3,
-    "tune_rounds": 4,
+    "n_trials": 4,
     "resamples": 200,
     "time_budget": 3600,
 }

@@ -763,7 +763,7 @@ def measure_drift_false_alarms(
     for _ in range(repeats):
         table = measure_feature_drift(
             draw(1000), draw(200), contract,
-            threshold=params.drift, missing_rate_change=params.missing_rate_change,
+            threshold=params.drift_threshold, missing_rate_change=params.missing_rate_change,
         )  # fmt: skip
         n_drifted += bool(table["drifted"].any())
     sizes = "5 rows" if has_equal_sizes else "unequal size, some unknown"

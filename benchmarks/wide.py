@@ -29,7 +29,7 @@ CODES = 12  # values per category
 FAST_PARAMETERS = {
     "families": "lr lightgbm",
     "folds": 2,
-    "tune_rounds": 1,
+    "n_trials": 1,
     "resamples": 100,
     "time_budget": 7200,
     "train_until": 2,

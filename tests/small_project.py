@@ -30,11 +30,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 STAGES = list(config.STAGES)
 SMALL = {
-    "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240,
+    "book": "tiny", "sample": 0.25, "families": "lr nb", "folds": 2, "n_trials": 1, "resamples": 100, "time_budget": 240,
     "strategy": "tune", "calibrate": "none",
 }  # fmt: skip
 # Without learning curve, permutation check and logged candidates, for tests of other things.
-QUICK_COMPARISON = {"learning_budget": "0", "candidate_models": "false"}
+QUICK_COMPARISON = {"learning_budget": "0", "log_candidate_models": "false"}
 QUICK = {f"MODELBOOK_{name.upper()}": value for name, value in QUICK_COMPARISON.items()}
 
 

@@ -309,7 +309,7 @@ class TestInvalidBuild:
             ({"folds": "five"}, ParameterError, "folds = 'five'"),
             ({"families": "lr lightgbmm"}, ParameterError, "'lightgbmm'.*'lightgbm'"),
             ({"table": "nowhere.csv"}, DataError, "nowhere.csv"),
-            ({"amount": "spending"}, ParameterError, "'spending'"),
+            ({"amount_column": "spending"}, ParameterError, "'spending'"),
             ({"contract": "contracts/none.yaml"}, ModelbookError, "contracts/none.yaml"),
         ],
     )
@@ -560,7 +560,7 @@ class TestByHand:
     @staticmethod
     def values(stage):
         fields = config.STAGES[stage].model_fields
-        values = {**SMALL, "learning_budget": 0, "candidate_models": False}
+        values = {**SMALL, "learning_budget": 0, "log_candidate_models": False}
         return {name: value for name, value in values.items() if name in fields}
 
     @pytest.mark.parametrize("stage", STAGES)

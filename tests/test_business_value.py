@@ -607,7 +607,7 @@ def test_value_is_json_serializable_with_gain_at_capacity(task):
     assert saved["value"] == pytest.approx(1000 * result["policies"][0]["saving"])
     assert task.costs_from_parameters(result["costs"]) == COSTS
     assert "EUR" in task.describe_business_value(result)
-    unknown = params.model_copy(update={"amount": "nothing"})
+    unknown = params.model_copy(update={"amount_column": "nothing"})
     with pytest.raises(ParameterError, match="nothing"):
         business_value.measure_value(task, COSTS, SCORED, 0.2, None, rows, period, unknown)
 

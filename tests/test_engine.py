@@ -183,7 +183,7 @@ def test_families_are_evaluated_concurrently_within_budget(experiment, board, tw
 
 def search(experiment: Experiment, **kwargs: Any) -> SearchResult:
     """Tune the decision tree, locally or on an engine."""
-    params = Finalize(strategy="tune", calibrate="none", tune_rounds=3)
+    params = Finalize(strategy="tune", calibrate="none", n_trials=3)
     return search_model(experiment, params, ["dt"], "roc_auc", ignore_progress, **kwargs)
 
 
@@ -290,7 +290,7 @@ def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, experiment, lo
         dask = {"engine_name": "dask", "scheduler": cluster.address}
         result = search_model(
             experiment,
-            Finalize(strategy="tune", calibrate="none", tune_rounds=3),
+            Finalize(strategy="tune", calibrate="none", n_trials=3),
             ["dt"],
             "roc_auc",
             count_steps,

@@ -81,7 +81,7 @@ def test_first_block_has_no_prediction_and_is_excluded_from_threshold(
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", ["tune", "stack", "best"])
 def test_every_strategy_works_with_time_split(forward: Experiment, strategy: str) -> None:
-    params = Finalize(strategy=strategy, calibrate="sigmoid", tune_rounds=1, blend_size=2)
+    params = Finalize(strategy=strategy, calibrate="sigmoid", n_trials=1, blend_size=2)
     fitted = final_model.fit_final_model(
         forward, params, ["lr", "nb"], "roc_auc", report_progress=ignore_progress
     )

@@ -432,7 +432,7 @@ def test_panel_builds_outdated_stages(page, project):
 
 def test_estimator_from_cell_is_taken_to_build_and_served(project):
     """Uses the sandbox's estimator; runs last, because it changes the book."""
-    project.set_pipeline_parameters(candidate_models="true")
+    project.set_pipeline_parameters(log_candidate_models="true")
     result = project.run("modelbook", "take", "../mine.ipynb", "--yes")
     assert result.returncode == 0, result.stderr
     assert "HistGradientBoostingClassifier" in result.stdout

@@ -24,7 +24,7 @@ def test_each_stage_has_an_entry_point() -> None:
 @pytest.mark.slow
 def test_mlflow_run_builds_up_to_a_registered_version(project_copy: SmallProject) -> None:
     small_project, root = project_copy, project_copy.root
-    small_project.set_parameters(tune_rounds=2)  # finalize is outdated
+    small_project.set_parameters(n_trials=2)  # finalize is outdated
     shutil.copy(ROOT / "MLproject", root)
     (root / "env.yaml").rename(root / "env.other.yaml")
     (root / "env.yaml").write_text("book: not-this-one\n")

@@ -25,7 +25,7 @@ from modelbook.training import search as model_search
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search_model
 
-QUICK = Finalize(strategy="best", calibrate="none", tune_rounds=1, blend_size=2)
+QUICK = Finalize(strategy="best", calibrate="none", n_trials=1, blend_size=2)
 
 
 def make_experiment(frame: pd.DataFrame) -> Experiment:
@@ -88,7 +88,7 @@ def test_leader_is_kept_when_combination_gains_nothing(linear_experiment: Experi
 
 def tuning_scores(experiment: Experiment, family: str) -> np.ndarray:
     """Out-of-fold scores of a family's defaults."""
-    params = QUICK.model_copy(update={"strategy": "tune", "tune_rounds": 0})
+    params = QUICK.model_copy(update={"strategy": "tune", "n_trials": 0})
     return search_model(experiment, params, [family], "rmse", lambda _: None).out_of_fold_scores
 
 
@@ -124,7 +124,7 @@ def test_blend_is_chosen_within_noise_unless_leader_is_simple(
 
     monkeypatch.setattr(stacking, "fit_meta_model", fit_meta_model)
     monkeypatch.setattr(Experiment, "evaluate_folds", evaluate_folds)
-    params = QUICK.model_copy(update={"tune_rounds": 0})
+    params = QUICK.model_copy(update={"n_trials": 0})
     result = search_model(experiment_with_jump, params, ["dt", "ridge"], "rmse", lambda _: None)
     assert result.families == families
     assert missing_facts(result.summary, "blend", 2, step, error, "RMSE") == []
@@ -144,7 +144,7 @@ def test_mean_of_choice_is_corrected_for_selection(
     folds = {"ridge": [0.6, 0.62, 0.61], "dt": [0.7, 0.71, 0.7], "knn": [0.8, 0.8, 0.8]}
     folds["lasso"] = [0.4, 0.75, 0.9]
     board = pd.DataFrame({"family": list(folds), "rmse_folds": list(folds.values())})
-    params = QUICK.model_copy(update={"strategy": strategy, "tune_rounds": 1})
+    params = QUICK.model_copy(update={"strategy": strategy, "n_trials": 1})
     steady, lucky = (
         search_model(
             linear_experiment, params, ["ridge", "dt"], "rmse", lambda _: None, board=rows
@@ -166,7 +166,7 @@ def test_mean_of_choice_is_corrected_for_selection(
 
 # The ensemble
 
-ENSEMBLE = Finalize(strategy="ensemble", tune_rounds=2, time_budget=600)
+ENSEMBLE = Finalize(strategy="ensemble", n_trials=2, time_budget=600)
 
 
 def make_labelled_rows(rows: int = 500) -> pd.DataFrame:

@@ -64,7 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
         "gate": "enforce",  # last: it moves the alias, and the version is champion afterwards
     },
     "monitor": {
-        "book": "other", "min_rows": 500, "drift": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
+        "book": "other", "min_rows": 500, "drift_threshold": 0.5, "missing_rate_change": 0.9, "drift_share": 1e-6, "max_metric_drop": 0.4, "max_calibration_error": 0.4,
         "windows": (1, {"min_failing_windows": 1}), "min_failing_windows": 3, "seed": 1,
     },
 }  # fmt: skip
@@ -74,11 +74,11 @@ TOGETHER: dict[str, dict[str, Any]] = {
         "book": "other", "families": ["lr", "dt"], "metric": "own", "folds": 3, "search_rows": 500,
         "estimators_file": "custom/estimators.py", "metrics_file": "custom/metrics.py",
         "transformers": ["ratios.Wealth"], "min_category_frequency": 0.2, "imbalance": "undersample", "seed": 1,
-        "candidate_models": False,
+        "log_candidate_models": False,
     },
     "finalize": {
-        "book": "other", "calibrate": "isotonic", "tune_rounds": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
-        "cost_tn": -5, "leak_threshold": 0.51, "currency": "EUR", "capacity": 10, "amount": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
+        "book": "other", "calibrate": "isotonic", "n_trials": 10, "cost_fn": 1, "cost_fp": 3, "cost_tp": -5,
+        "cost_tn": -5, "leak_threshold": 0.51, "currency": "EUR", "capacity": 10, "amount_column": "income", "max_fairness_gap": 0.5, "slice_rows": 10, "resamples": 200, "seed": 1,
     },
 }  # fmt: skip
 # Tested in test_monitoring: Evidently is slow, and resamples have an effect with more entities only.
@@ -172,7 +172,7 @@ def root(built_project, tmp_path_factory) -> Path:
     run_cells(
         root, "compare", {**values_of("compare"), "families": ["lr", "lda", "gbc"]}, wired=True
     )
-    run_cells(root, "finalize", {**values_of("finalize"), "tune_rounds": 10}, wired=True)
+    run_cells(root, "finalize", {**values_of("finalize"), "n_trials": 10}, wired=True)
     for folder in ("data", "models"):
         shutil.copytree(root / folder / "tiny", root / folder / "other")
     yield root

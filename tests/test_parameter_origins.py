@@ -132,7 +132,9 @@ class TestPipeline:
             "monitor"
         ]
         assert (
-            origins.resolve_for_build(small_project.root, "monitor", namespace)[1]["drift"]
+            origins.resolve_for_build(small_project.root, "monitor", namespace)[1][
+                "drift_threshold"
+            ]
             == "pipeline.yaml"
         )
 

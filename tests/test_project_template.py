@@ -81,15 +81,18 @@ def test_notebooks_are_merged_by_cell(root: Path) -> None:
 
 def test_env_files_keep_values_and_get_new_keys(root: Path) -> None:
     values = yaml.safe_load((root / "env.yaml").read_text())
-    old = {key: value for key, value in values.items() if key not in ("folds", "cost_fn")}
-    (root / "env.mine.yaml").write_text(yaml.safe_dump({**old, "seed": 7, "cost_miss": 9}))
+    old = {
+        key: value for key, value in values.items() if key not in ("folds", "cost_fn", "n_trials")
+    }
+    changed = {"seed": 7, "cost_miss": 9, "tune_rounds": 3}
+    (root / "env.mine.yaml").write_text(yaml.safe_dump({**old, **changed}))
     with pytest.raises(ParameterError) as exc_info:
         project.read_parameters(root, root / "env.mine.yaml")
-    assert "cost_fn" in exc_info.value.next
+    assert "now: rename it in env.mine.yaml" in exc_info.value.next
     changes = project_template.plan_upgrade(root)
     assert [change.name for change in changes] == ["env.mine.yaml"]
     merged = yaml.safe_load(changes[0].after)
-    assert merged == {**values, "seed": 7, "cost_fn": 9}
+    assert merged == {**values, "seed": 7, "cost_fn": 9, "n_trials": 3}
 
 
 def test_contract_is_merged_once_with_its_renamed_keys(root: Path) -> None:
@@ -148,6 +151,27 @@ def test_renamed_parameters_keep_the_users_values(root: Path) -> None:
         restored = changes[name].after.replace("threshold: 0.8", "threshold: 0.9")
         assert restored.replace("threshold = 0.8", "threshold = 0.9") == template[name]
     assert changes["pipeline.yaml"].after.count("leak_threshold: 0.8") == 2
+
+
+def test_parameters_with_common_names_are_renamed_only_as_parameters(root: Path) -> None:
+    names = ("pipeline.yaml", *(f"notebooks/{stem}.ipynb" for stem in ("03_compare", "04_finalize", "06_monitor")))  # fmt: skip
+    old_names = {"n_trials": "tune_rounds", "amount_column": "amount", "drift_threshold": "drift", "log_candidate_models": "candidate_models"}  # fmt: skip
+    template = {name: (root / name).read_text() for name in names}
+    for name in names:
+        text = template[name]
+        for new, old in old_names.items():
+            text = text.replace(new, old)
+        (root / project_template.BASE_FOLDER / name).write_text(text)
+        text = text.replace("drift: 0.1", "drift: 0.3").replace("drift = 0.1", "drift = 0.3")
+        (root / name).write_text(text)
+    changes = {change.name: change for change in project_template.plan_upgrade(root)}
+    assert sorted(changes) == sorted(names)
+    assert not any(change.conflicts for change in changes.values())
+    for name in names:
+        restored = changes[name].after.replace("threshold: 0.3", "threshold: 0.1")
+        assert restored.replace("threshold = 0.3", "threshold = 0.1") == template[name]
+    assert "drift_threshold: 0.3" in changes["pipeline.yaml"].after
+    assert "drift_threshold = 0.3" in changes["notebooks/06_monitor.ipynb"].after
 
 
 def test_added_packages_stay_in_environment_file(root: Path) -> None:

@@ -266,7 +266,7 @@ def measure_both(
         matched.rows,
         batch,
         contract,
-        threshold=PARAMS.drift,
+        threshold=PARAMS.drift_threshold,
         missing_rate_change=PARAMS.missing_rate_change,
     )
     write_drift_reference(folder, reference, contract)

@@ -167,9 +167,9 @@ def test_sandbox_runs_compare_to_monitor_without_changing_book(project_copy, mon
     monkeypatch.chdir(root)
     before, champion = list_products(project_copy), versions.get_champion(root, "tiny").number
     values = {"book": "tiny", "sandbox": "try"}
-    quick = {"learning_budget": 0, "candidate_models": False}
+    quick = {"learning_budget": 0, "log_candidate_models": False}
     run_cells(root, "compare", {**values, **quick, "families": ["dt"]})
-    quick = {"strategy": "tune", "tune_rounds": 1, "calibrate": "none", "resamples": 100}
+    quick = {"strategy": "tune", "n_trials": 1, "calibrate": "none", "resamples": 100}
     finalized, _ = run_cells(root, "finalize", {**values, **quick})
     version = files.read(finalized.product["receipt"])["details"]
     assert (version["model"], version["version"]) == ("tiny.try", 1)

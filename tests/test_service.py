@@ -1378,13 +1378,13 @@ class TestMetrics:
 
     def test_drift_thresholds_are_those_of_monitor(self, tmp_path):
         assert metrics.read_monitor_parameters(tmp_path, BOOK) == Monitor()
-        pipeline = {"tasks": [{"name": "monitor", "params": {"drift": "{{drift}}"}}]}
+        pipeline = {"tasks": [{"name": "monitor", "params": {"drift_threshold": "{{threshold}}"}}]}
         (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))
-        (tmp_path / "env.yaml").write_text(f"book: {BOOK}\ndrift: 0.2\n")
-        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift == 0.1
+        (tmp_path / "env.yaml").write_text(f"book: {BOOK}\nthreshold: 0.2\n")
+        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift_threshold == 0.1
         pipeline["tasks"][0]["product"] = "models/{{book}}"
         (tmp_path / "pipeline.yaml").write_text(json.dumps(pipeline))
-        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift == 0.2
+        assert metrics.read_monitor_parameters(tmp_path, BOOK).drift_threshold == 0.2
 
 
 def test_default_journal_is_in_data_folder_of_book(version_store):

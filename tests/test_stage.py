@@ -265,7 +265,7 @@ class TestPipelineFile:
             for name, value in config.validate(task, values)
             if value != getattr(config.STAGES[task](), name)
         }
-        assert differing == {"capacity", "amount"}  # parameters of the bundled book's value
+        assert differing == {"capacity", "amount_column"}  # parameters of the bundled book's value
 
     def test_products_are_named_after_stage_stem(self):
         for task in self.described["tasks"]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 FEATURES = [f"x{number}" for number in range(5)]
 VALUES = {
     **SMALL, "table": "noise.csv", "contract": "contracts/noise.yaml", "train_until": None,
-    "sample": 1.0, "families": ["lr"], "learning_budget": 20, "candidate_models": False,
+    "sample": 1.0, "families": ["lr"], "learning_budget": 20, "log_candidate_models": False,
 }  # fmt: skip
 
 

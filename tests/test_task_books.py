@@ -31,7 +31,7 @@ print(model.predict(pd.read_parquet("request.parquet")).to_json())
 ROWS = pd.DataFrame(
     {"size": [10.0, 58.0, 90.0], "colour": ["1", "2", "11"], "noise": [np.nan, 0.5, 0.0]}
 )
-AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none", "amount": "none"}
+AUTO = {"families": "lr dt", "metric": "auto", "train_until": "none", "amount_column": "none"}
 
 
 class BuiltBook:

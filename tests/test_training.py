@@ -1249,7 +1249,7 @@ def final_results(
     experiment: Experiment, train: pd.DataFrame, holdout: pd.DataFrame, contract: Contract
 ) -> dict[str, Any]:
     """The finalize stage's own steps, in little."""
-    params = Finalize(tune_rounds=1, resamples=100, slice_rows=50, cost_fn=4)
+    params = Finalize(n_trials=1, resamples=100, slice_rows=50, cost_fn=4)
     final = final_model.fit_final_model(
         experiment, params, ["lr", "nb"], "roc_auc", report_progress=ignore_progress
     )
@@ -1546,7 +1546,7 @@ def test_simple_model_is_fitted_on_same_rows_unless_model_is_simple(
     )
     result = final_model.fit_final_model(
         experiment,
-        Finalize(tune_rounds=1, time_budget=160),
+        Finalize(n_trials=1, time_budget=160),
         ["dt"],
         "roc_auc",
         report_progress=ignore_progress,

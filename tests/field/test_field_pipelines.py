@@ -24,7 +24,7 @@ from modelbook.registry import store, versions
 
 pytestmark = pytest.mark.slow
 VALUES = {
-    "folds": 2, "tune_rounds": 1, "resamples": 100, "time_budget": 240, "strategy": "tune",
+    "folds": 2, "n_trials": 1, "resamples": 100, "time_budget": 240, "strategy": "tune",
     "min_rows": 100, "slice_rows": 30,
 }  # fmt: skip
 VERDICTS = (0, 10, 20)  # exit codes of monitor: healthy, watch, retrain

@@ -166,7 +166,7 @@ def check_build(dag: Any, root: Path) -> dict[str, config.Parameters]:
             if "compare" in dag and not ploomber.is_up_to_date(dag["compare"]):
                 _check_custom_code(root, params["compare"], contract)
         if "finalize" in params:
-            cumulative_gains.check_amount(contract, params["finalize"].amount)
+            cumulative_gains.check_amount_column(contract, params["finalize"].amount_column)
             tasks.get_task(contract).read_costs(params["finalize"])
         dataset.compute_source_digest(params["ingest"].table, root)
         dataset.read_data_version(params["ingest"].table, root, params["ingest"].data_version)

@@ -14,11 +14,16 @@ RENAMED_KEYS = {  # of env files
     "size": "max_size_mb",
     "floor": "min_quality",
     "rare": "min_category_frequency",
+    "tune_rounds": "n_trials",
+    "amount": "amount_column",
 }
 
 RENAMED_PARAMETERS = {  # of 1.0.0's pipeline.yaml and notebooks
     "leak_auc": "leak_threshold",
     "max_copied_share": "max_duplicate_share",
+    "candidate_models": "log_candidate_models",
+    "drift": "drift_threshold",
+    **{name: RENAMED_KEYS[name] for name in ("tune_rounds", "amount")},
 }
 
 RENAMED_METRICS = {

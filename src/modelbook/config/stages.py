@@ -193,7 +193,7 @@ class Compare(Parameters):
     ] = Field(
         "none", description="classification: how rare classes are weighted or resampled in each fit"
     )
-    candidate_models: bool = Field(
+    log_candidate_models: bool = Field(
         True, description="whether each candidate's run in MLflow holds its model and plots"
     )
     engine: Literal["local", "dask", "spark", "ray"] = Field(
@@ -230,7 +230,7 @@ class Finalize(Parameters):
         description="classification: calibration of probabilities on out-of-fold predictions; "
         "auto: sigmoid (multiclass: temperature), if it lowers the out-of-fold log loss",
     )
-    tune_rounds: int = Field(
+    n_trials: int = Field(
         8,
         ge=1,
         le=500,
@@ -268,7 +268,7 @@ class Finalize(Parameters):
         description="binary: rows that can be acted on in a period, at least 1; none: all "
         "flagged rows",
     )
-    amount: NonEmptyText = Field(
+    amount_column: NonEmptyText = Field(
         NONE, description="binary: numeric column whose share in the flagged rows is shown; or none"
     )
     max_fairness_gap: float = Field(
@@ -372,7 +372,7 @@ class Monitor(Parameters):
     min_rows: int = Field(
         500, ge=20, description="minimum number of rows of a batch for a verdict, at least 20"
     )
-    drift: float = Field(
+    drift_threshold: float = Field(
         0.1,
         gt=0,
         le=0.83,

@@ -43,7 +43,7 @@ def measure_value(
     constants : mapping, optional
         As for ``PolicyComparison``.
     rows : DataFrame
-        The scored rows, with the column of ``params.amount``.
+        The scored rows, with the column of ``params.amount_column``.
     period : Period
         The rows of a period, on which the value is projected.
     """
@@ -78,7 +78,7 @@ def measure_value(
         **collect_policies(policies),
         **measure_gains(
             scored,
-            read_amounts(task.contract, rows, params.amount),
+            read_amounts(task.contract, rows, params.amount_column),
             capacity,
             period,
             weights,
@@ -97,7 +97,7 @@ def _describe_units(contract: Contract, period: Period, params: Finalize) -> dic
         "period_counts": list(period.counts),
         "noun": period.noun,
         "target": contract.label(contract.target),
-        "amount": "" if params.amount == NONE else contract.label(params.amount),
+        "amount": "" if params.amount_column == NONE else contract.label(params.amount_column),
     }
 
 

@@ -129,21 +129,21 @@ def list_shown_gains(value: dict[str, Any]) -> list[dict[str, float]]:
     ]
 
 
-def check_amount(contract: Contract, column: str) -> None:
-    """Raise ParameterError unless a parameter ``amount`` is ``none`` or a column of numbers."""
+def check_amount_column(contract: Contract, column: str) -> None:
+    """Raise ParameterError unless ``amount_column`` is ``none`` or a numeric column."""
     numbers = [
         name for name, spec in contract.columns.items() if spec.type in ("number", "integer")
     ]
     if column not in (NONE, *numbers):
         raise ParameterError(
-            f"amount: {column!r} is not a numeric column",
+            f"amount_column = {column!r} is not a numeric column",
             expected=f"one of {', '.join(numbers) or 'none'}; or none",
-            next="correct `amount` in the book's env file",
+            next="correct `amount_column` in the book's env file",
         )
 
 
 def read_amounts(contract: Contract, rows: pd.DataFrame, column: str) -> np.ndarray | None:
-    check_amount(contract, column)
+    check_amount_column(contract, column)
     if column == NONE:
         return None
     return rows[column].fillna(0).to_numpy(dtype=float)

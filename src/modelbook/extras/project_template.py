@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
@@ -53,6 +54,7 @@ RENAMED_KEYS_BY_FILE = {  # by pattern of the file's name
     | {f"columns.*.{old}": new for old, new in contract_keys.RENAMED_COLUMN_KEYS.items()},
 }
 EMPTY_FOLDERS = ("data", "models", "reports")
+PLACEHOLDER = re.compile(r"(\{\{\s*)(\w+)(\s*\}\})")
 ENV_KEY = re.compile(r"^(\w+):", re.M)
 
 
@@ -153,11 +155,25 @@ def _rename_keys(name: str, text: str) -> str:
     new_names = next(
         (names for pattern, names in RENAMED_KEYS_BY_FILE.items() if fnmatch(name, pattern)), {}
     )
-    if not name.endswith(".ipynb"):
-        return rename_keys(text, new_names, contract_keys.RENAMED_VALUES) if new_names else text
+    if name.endswith(".ipynb"):
+        return _rename_parameters(text, new_names)
+    if name == "pipeline.yaml":
+        text = PLACEHOLDER.sub(
+            lambda match: match[1] + RENAMED_KEYS.get(match[2], match[2]) + match[3], text
+        )
+    return rename_keys(text, new_names, contract_keys.RENAMED_VALUES) if new_names else text
+
+
+def _rename_parameters(text: str, new_names: Mapping[str, str]) -> str:
+    """Rename parameters in a notebook: their assignments in the parameters cell, and all uses."""
+    cells = re.split(r'(?="cell_type")', text)
     for old, new in new_names.items():
-        text = re.sub(rf"\b{old}\b", new, text)
-    return text
+        use, assignment = rf"(?<=\bparams\.){old}\b|(?<=`){old}(?=`)", rf'(?<="){old}(?= = )'
+        cells = [
+            re.sub(f"{use}|{assignment}" if '"parameters"' in cell else use, new, cell)
+            for cell in cells
+        ]
+    return "".join(cells)
 
 
 def apply_upgrade(root: Path, changes: list[FileChange]) -> None:

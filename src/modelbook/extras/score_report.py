@@ -81,7 +81,7 @@ def _measure_drift(
         reference,
         rows,
         contract,
-        threshold=params.drift,
+        threshold=params.drift_threshold,
         missing_rate_change=params.missing_rate_change,
     )
 

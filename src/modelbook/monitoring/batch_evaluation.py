@@ -191,7 +191,7 @@ def evaluate_batch(
         matched.rows,
         batch,
         contract,
-        threshold=params.drift,
+        threshold=params.drift_threshold,
         missing_rate_change=params.missing_rate_change,
     )
     drift_segment, missing_rate_cause = _explain_drift(feature_drift, matched.rows, batch, contract)
@@ -276,7 +276,7 @@ def _measure_output_drift(
         reference_outputs,
         batch_outputs,
         numeric_columns,
-        threshold=params.drift,
+        threshold=params.drift_threshold,
         missing_rate_change=1,
         effective_fractions=effective_fractions,
     )

@@ -129,7 +129,7 @@ def register_drift_method(
             distance, critical = drift.measure_distance(
                 reference, batch, is_numeric, EffectiveFractions(), n_tests=1
             )
-            value = distance / float(np.fmax(params.drift, critical))
+            value = distance / float(np.fmax(params.drift_threshold, critical))
         return (0.0, False) if np.isnan(value) else (float(value), bool(value >= threshold))
 
     method = StatTest(

@@ -119,7 +119,7 @@ def _has_same_distribution(
         column_pair = features[0][name], features[1][name]
         is_numeric = name in contract.numeric_features
         distance = drift.measure_distance(*column_pair, is_numeric, effective_fractions, n_tests)
-        threshold = np.fmax(params.drift, distance.critical_distance)
+        threshold = np.fmax(params.drift_threshold, distance.critical_distance)
         became_constant = column_pair[1].nunique() < min(2, column_pair[0].nunique())
         if not distance.distance < threshold or became_constant:
             return False
@@ -135,7 +135,7 @@ def _compare_shares(
 ) -> MixShift | None:
     """Return the value whose proportion changed most, if the column has drifted."""
     distance = drift.measure_distance(*values, False, effective_fractions, n_tests)
-    if not distance.distance >= max(params.drift, distance.critical_distance):
+    if not distance.distance >= max(params.drift_threshold, distance.critical_distance):
         return None
     before, now = (
         values[0]

@@ -347,11 +347,11 @@ def _check_drift(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
         findings.append(Finding(WATCH, sentence, "drift", segment=evaluation.drift_segment))
     for output, subject in {"outcome": "the outcome has", "score": "the predictions have"}.items():
         drift_distance = evaluation.measure_output_distance(output)
-        if drift_distance.distance >= max(params.drift, drift_distance.critical_distance):
+        if drift_distance.distance >= max(params.drift_threshold, drift_distance.critical_distance):
             sentence = (
                 f"Batch {evaluation.batch}: {subject} drifted, distance "
-                f"{drift_distance.distance:.2f} (alert threshold: {params.drift:g}; up to "
-                f"{drift_distance.critical_distance:.2f} is expected by chance)."
+                f"{drift_distance.distance:.2f} (alert threshold: {params.drift_threshold:g}; up "
+                f"to {drift_distance.critical_distance:.2f} is expected by chance)."
             )
             findings.append(Finding(WATCH, sentence, f"{output} drift"))
     return findings

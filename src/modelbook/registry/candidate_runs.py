@@ -95,8 +95,8 @@ def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> 
         tags = run.data.tags
         raise TrainingError(
             f"candidate {tags['mlflow.runName']!r} has no model in its run {run.info.run_id}",
-            expected=tags["reason"] or "a comparison with candidate_models = True",
-            next="build compare with candidate_models: true, or take another candidate",
+            expected=tags["reason"] or "a comparison with log_candidate_models = True",
+            next="build compare with log_candidate_models: true, or take another candidate",
         )
     return run
 

@@ -202,7 +202,7 @@ class DriftReference:
             ),
             missing_rates,
             drift_measure.compute_critical_rate_change(missing_rates, effective_rows, self.n_tests),
-            threshold=params.drift,
+            threshold=params.drift_threshold,
             missing_rate_change=params.missing_rate_change,
         )
 
@@ -252,7 +252,7 @@ class DriftReference:
             EffectiveFractions(self.effective_fraction, recent.effective_fraction),
             self.n_tests,
         )
-        return bool(distance.distance >= max(params.drift, distance.critical_distance))
+        return bool(distance.distance >= max(params.drift_threshold, distance.critical_distance))
 
     def _has_pattern_shifted(self, pattern: int, recent: RecentCounts, params: Monitor) -> bool:
         shares = (
@@ -284,7 +284,7 @@ class DriftReference:
             int(np.count_nonzero(bin_counts)) for bin_counts in (counts, recent_counts)
         )
         became_constant = n_recent < min(2, n_values)
-        threshold = np.fmax(params.drift, distance.critical_distance)
+        threshold = np.fmax(params.drift_threshold, distance.critical_distance)
         return bool(distance.distance < threshold) and not became_constant
 
 

@@ -150,7 +150,7 @@ def _search_ensemble(inputs: SearchInputs) -> SearchResult:
     search = ensemble_search.EnsembleSearch(
         experiment,
         inputs.families,
-        params.tune_rounds,
+        params.n_trials,
         params.time_budget,
         inputs.executor,
         inputs.on_progress,
@@ -279,7 +279,7 @@ def _tune_leader(inputs: SearchInputs) -> SearchResult:
         inputs.experiment,
         leader,
         inputs.metric,
-        inputs.params.tune_rounds,
+        inputs.params.n_trials,
         inputs.params.time_budget,
         seed=inputs.params.seed,
         executor=inputs.executor,
@@ -308,7 +308,7 @@ def _blend_families(inputs: SearchInputs) -> SearchResult:
 
 
 def _stack_families(inputs: SearchInputs) -> SearchResult:
-    members = _tune_each(inputs, {"tune_rounds": 0})
+    members = _tune_each(inputs, {"n_trials": 0})
     trials, summary = _make_defaults_table(inputs.experiment, inputs.families, "Stack")
     stack = _combine_members(inputs.experiment, members, "stack")
     return replace(stack, trials=trials, summary=summary)

@@ -34,7 +34,7 @@ ENV_VALUES = {
     "folds": 2,
     "strategy": "tune",
     "calibrate": "none",
-    "tune_rounds": 1,
+    "n_trials": 1,
     "time_budget": 40,
     "resamples": 100,
     "max_selection_change": 1,  # the champion flags most damaged rows; a better version does not
