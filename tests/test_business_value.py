@@ -217,6 +217,11 @@ def test_value_is_that_of_rows_with_the_mix_of_recent_ones(task, capacity):
     # In recent rows it is missing in a fifth: each row with it stands for four of those without.
     value, copied = measure({"column": name, "recent_missing_rate": 0.2}, 1), measure({}, 4)
     assert value["mix"]["is_weighted"]
+    gains = templating.create_environment().get_template("value.html.j2").module.gains
+    captions = [
+        str(gains(each, cumulative_gains.list_shown_gains(each))) for each in (value, copied)
+    ]
+    assert ["weighted" in caption for caption in captions] == [True, False]
     for row, expected in zip(value["policies"], copied["policies"], strict=True):
         # A row that is flagged, or not, stands for up to 1.6 rows.
         assert row["selection_rate"] == pytest.approx(expected["selection_rate"], abs=0.005)
@@ -857,6 +862,11 @@ def test_with_a_capacity_gaps_are_those_of_the_rows_that_are_acted_on(task):
     )
     assert rows.loc["selection_rate", "group_metric"] == pytest.approx(flagged[is_group].mean())
     assert rows.loc["recall", "rate"] == pytest.approx(is_positive[is_group].mean())
+    assert rows.loc["recall", "overall"] == pytest.approx(flagged[is_positive].mean())
+    assert rows.loc["selection_rate", "overall"] == pytest.approx(flagged.mean())
+    overall = task.describe_overall_metrics(gaps.to_dict("records"))
+    assert not missing_facts(overall, "recall at capacity", flagged[is_positive].mean())
+    assert missing_facts(overall, "ROC AUC") == ["ROC AUC"]
     assert rows["decision"].map(bool).to_dict() == {
         "recall": True,
         "selection_rate": True,

@@ -84,10 +84,23 @@ def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, 
     for name, value in (("limited", limited), ("unlimited", VALUE)):
         card["metrics"]["business_value"] = value
         page = model_card.write(card, tmp_path / "card.html", tmp_path).read_text(encoding="utf-8")
-        tiles[name] = page[page.index("rows with this score") - 400 :][:600]
-    facts = ("at capacity", "0.312", "label", "threshold 0.2", "ignores the capacity")
+        tiles[name] = page[re.search("rows with this score|lowest score", page).start() - 400 :][
+            :800
+        ]
+    # The rule of the brief: a capacity is a number of rows, not a score.
+    flagged = f"{VALUE['at_capacity']['flagged']:.0f} highest scores of each year"
+    facts = ("at capacity", "0.312", flagged, "label", "threshold 0.2", "ignores the capacity")
     assert missing_facts(tiles["limited"], *facts) == []
     assert missing_facts(tiles["unlimited"], "0.2", "at capacity") == ["at capacity"]
+
+
+@pytest.mark.long
+def test_card_states_metrics_of_all_rows_beside_those_of_groups(make_version, monkeypatch) -> None:
+    gap = {**HARM["conclusive"][0], "overall": 0.437}
+    monkeypatch.setitem(HARM, "conclusive", [gap])
+    sections = render_sections(card_data.collect_card_data(make_version()))
+    [html] = [section.html for section in sections if section.name == "fairness"]
+    assert missing_facts(html, "without weights", "recall 43.7%") == []
 
 
 @pytest.fixture

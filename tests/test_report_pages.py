@@ -623,6 +623,18 @@ def test_lift_is_that_of_the_policy_between_two_points_of_the_curve() -> None:
     assert missing_facts(figure.alt, 0.192, 0.45, "lift of 2.4", "expensive") == []
 
 
+def test_gains_and_curves_state_whether_rows_are_weighted() -> None:
+    curve = pd.DataFrame(
+        {"share": [0.2], "recall": [0.5], "recall_low": [0.4], "recall_high": [0.6]}
+    )
+    at_capacity = {"share": 0.2, "recall": 0.5}
+    for is_weighted in (True, False):
+        figure = finalize.plot_gains(curve, at_capacity, is_weighted=is_weighted)
+        assert ("weighted" in figure.caption) == is_weighted
+    draw, points, options, _ = FIGURES["curves"]
+    assert "without weights" in draw(points, *options).caption
+
+
 def test_share_above_zero_is_not_shown_as_zero() -> None:
     table = pd.DataFrame({"missing": [0, 0.0004, 0.0006, 0.65]})
     cells = {
@@ -1178,6 +1190,27 @@ def test_brief_labels_each_widened_interval(
     text = text_of(write_brief(tmp_path, contract, 2))
     assert text.count("95% CI, widened for 7 gaps, ") == 2
     assert "before rounding" in text
+
+
+def test_brief_compares_unweighted_gaps_with_all_unweighted_rows(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gap = {**GAP, "decision": "at capacity", "overall": 0.437}
+    monkeypatch.setitem(HARM, "conclusive", [gap])
+    rates = {"missing_rate": 0.35, "recent_missing_rate": 0.02}
+    mix = {"label": "age", **rates, "is_weighted": True}
+    more = {"mix": mix, "period_span": "", "decision_threshold": 0.3181}
+    for name, fact in more.items():
+        monkeypatch.setitem(VALUE, name, fact)
+    criterion = {"name": "fairness gaps", "passed": True, "is_certain": False, "sentence": "Gap."}
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, 2, criteria=[criterion])
+    decision, missed = (
+        text_of(html.split(f'id="{name}"')[1].split("<h2")[0]) for name in ("decision", "missed")
+    )
+    facts = ("score 0.318", "without weights", "recall at capacity 43.7%", "28%")
+    assert missing_facts(missed, *facts) == []
+    assert missing_facts(decision, "without weights") == []
 
 
 def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract: Any) -> None:

@@ -21,7 +21,7 @@ SMALLEST_GAP = 0.01  # smallest gap for which required rows are computed
 AT_CAPACITY = "at capacity"
 COLUMNS = ["slice", "value", "n", "reference", "reference_n", "metric", "decision", "rate"]
 COLUMNS += ["reference_rate", "scale", "group_metric", "group_low", "group_high"]
-COLUMNS += ["reference_metric", "reference_low", "reference_high", "gap", "low", "high"]
+COLUMNS += ["reference_metric", "reference_low", "reference_high", "gap", "low", "high", "overall"]
 
 
 def measure_fairness_gaps(
@@ -58,7 +58,8 @@ def measure_fairness_gaps(
     DataFrame
         Columns ``slice, value, n, reference, reference_n, metric, decision, rate, reference_rate,
         scale, group_metric, group_low, group_high, reference_metric, reference_low,
-        reference_high, gap, low, high``. The reference is the largest group;
+        reference_high, gap, low, high, overall``. The reference is the largest group; ``overall``
+        is the metric of all scored rows;
         ``scale`` is what a limit of 1 is in the metric's unit: for a regression, the first metric
         of the reference;
         ``decision`` is ``at capacity`` for metrics of rows that are flagged up to the capacity, or
@@ -69,6 +70,11 @@ def measure_fairness_gaps(
     is_limited = decision_threshold != threshold
     limited_metrics = metrics.keys() - task.metric_functions().keys() if is_limited else set()
     fairness_metrics = {name: metrics[name] for name in task.fairness_metrics}
+    unit_weights = np.ones(len(scored))
+    overall = {
+        name: float(metric(scored.outcome, scored.score, unit_weights))
+        for name, metric in fairness_metrics.items()
+    }
     for column in columns or task.contract.columns_with_role("sensitive"):
         groups = {
             value: scored.select(mask)
@@ -90,7 +96,8 @@ def measure_fairness_gaps(
                 }
                 for gap in gaps:
                     decision = AT_CAPACITY if gap["metric"] in limited_metrics else ""
-                    rows.append({**labels, "decision": decision, **gap})
+                    more = {"decision": decision, "overall": overall[gap["metric"]]}
+                    rows.append({**labels, **gap, **more})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -88,6 +88,7 @@ def describe(
         "undecided": list_undecided_gaps(task, gaps),
         "removable": list(map(contract.label, removable)),
         "stand_ins": find_stand_ins(contract, receipts.get("explore"), removable),
+        "overall": task.describe_overall_metrics([*conclusive, *inconclusive]),
         "largest_gap": next(map(task.describe_group_metrics, gaps["conclusive"]), ""),
         "open": describe_gaps(task, inconclusive),
         "n_open": len(gaps["inconclusive"]),

@@ -149,20 +149,21 @@ def _context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
 
 
 def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
-    """The lowest score that is flagged: at capacity, if the capacity limits the model."""
-    name, threshold = "threshold", f"{metrics['threshold']:g}"
-    context = "rows with this score or more are flagged"
-    limited = get_limited_decisions(metrics["business_value"])
-    if limited and limited["threshold"] is not None:
-        name, context = (
-            f"{name} at capacity",
-            (
-                "act on rows with this score or more; the predicted label uses the threshold "
-                f"{threshold} and ignores the capacity"
-            ),
+    """The lowest score that is flagged: of the holdout's, if the capacity limits the model."""
+    threshold, value = f"{metrics['threshold']:g}", metrics["business_value"]
+    limited = get_limited_decisions(value)
+    if not limited or limited["threshold"] is None:
+        return key_number(
+            "threshold", threshold, context="rows with this score or more are flagged"
         )
-        threshold = format_metric(limited["threshold"])
-    return key_number(name, threshold, context=context)
+    highest = f"the {value['at_capacity']['flagged']:,.0f} highest scores"
+    scope = f"each {value['period']}" if value["period"] else f"{value['period_rows']:,} rows"
+    context = (
+        "lowest score within the capacity in the holdout; in service rank the rows, and act on "
+        f"{highest} of {scope}, not on a fixed score; the predicted label uses the threshold "
+        f"{threshold} and ignores the capacity"
+    )
+    return key_number("score at capacity", format_metric(limited["threshold"]), context=context)
 
 
 def _make_navigation_links(

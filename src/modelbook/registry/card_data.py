@@ -130,6 +130,7 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
         "interval": interval.describe() if interval else "",
         "error_slice_rows": compute_min_leaf_rows(metrics.get("slice_rows") or 0),
         "gap_limit": _describe_gap_limit(task, gaps),
+        "overall": task.describe_overall_metrics(list(itertools.chain(*gaps.values()))),
     }
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from modelbook import config
 from modelbook.errors import ParameterError
-from modelbook.formatting import KeyNumber, format_ci, key_number, render_sentences
+from modelbook.formatting import KeyNumber, format_ci, format_share, key_number, render_sentences
 from modelbook.tasks.cost_matrix import DecisionCosts
 from modelbook.tasks.intervals import find_weaker_slices
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_gain, format_metric, metric_label
@@ -546,6 +546,19 @@ class Task(ABC):
             sensitive=list(map(self.contract.label, sensitive)),
             uncovered=list(map(self.contract.label, uncovered)),
         )
+
+    def describe_overall_metrics(self, gaps: list[MetricRows]) -> str:
+        """Describe the shares that ``gaps`` compare, of all rows: recall, selection rate, accuracy.
+
+        Empty for other metrics, and for versions of 1.0.0, which do not store them.
+        """
+        labelled = [self.label_gap(row) for row in gaps if "overall" in row]
+        shares = dict.fromkeys(
+            f"{row['label']} {format_share(row['overall'], 1)}"
+            for row in labelled
+            if row["is_share"] and not row["is_bias"]
+        )
+        return ", ".join(shares)
 
     def describe_labelled_gap(self, row: dict[str, Any]) -> str:
         """Describe a gap of ``fairness.summarize_gaps``, and the rows that would decide it."""

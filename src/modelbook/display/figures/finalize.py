@@ -66,7 +66,8 @@ def plot_roc_and_precision_recall(
     ]
     data = pd.concat(tables, ignore_index=True)
     caption = (
-        "First the ROC curve, then the precision-recall curve. Bands: 95% bootstrap intervals."
+        "First the ROC curve, then the precision-recall curve, on rows without weights. "
+        "Bands: 95% bootstrap intervals."
     )
     return Figure(figure, alt=alt, data=data, caption=caption)
 
@@ -205,7 +206,11 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
     "Gains by the share of flagged rows", ["share", "recall"], optional=["recall_low"]
 )
 def plot_gains(
-    data: pd.DataFrame, at_capacity: Mapping[str, float], positive: str = "positive"
+    data: pd.DataFrame,
+    at_capacity: Mapping[str, float],
+    positive: str = "positive",
+    *,
+    is_weighted: bool = False,
 ) -> Figure:
     """Recall by the share of rows that are flagged.
 
@@ -218,6 +223,8 @@ def plot_gains(
         round.
     positive : str
         Name of the positive class.
+    is_weighted : bool
+        Whether the rows are weighted to the mix of recent ones.
     """
     figure, ax = plotting.subplots(3.4)
     low, high = (data[name].astype(float) for name in ("recall_low", "recall_high"))
@@ -238,8 +245,9 @@ def plot_gains(
         f"{format_share(recall)} of the “{positive}” rows, a lift of "
         f"{recall / capacity if capacity else 0:.1f}."
     )
+    rows = "Holdout rows weighted as recent ones. " if is_weighted else ""
     caption = (
-        "Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
+        f"{rows}Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
         "multiple of that of a random order."
     )
     displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
