@@ -94,7 +94,7 @@ def modelbook(train: pd.DataFrame, table: dict[str, Any], seconds: float, folder
     experiment = Experiment(train, contract, folds=5, seed=SEED)
     metric = task.resolve_metric("auto")
     candidates = comparison.compare_families(
-        experiment, task.resolve_families(["auto"]), comparison.COMPARE_SHARE * seconds,
+        experiment, task.resolve_families(["auto"], len(train)), comparison.COMPARE_SHARE * seconds,
         report_progress=ignore_progress, log_candidate=ignore_progress,
     )  # fmt: skip
     board = leaderboard.build_leaderboard(candidates, metric)

@@ -88,6 +88,13 @@ def test_automatic_parameters_depend_on_task() -> None:
         "lr",
         "lightgbm",
     ]  # a yardstick, then the strongest
+    small, large, unknown = (
+        CLASSES.resolve_families(["auto"], rows) for rows in (2000, 2001, None)
+    )
+    assert set(small) - set(large) == {"rbfsvm"}
+    assert large == unknown
+    assert AMOUNT.resolve_families(["auto"], 100) == AMOUNT.resolve_families(["auto"])
+    assert CLASSES.resolve_families(["rbfsvm"], 10**6) == ["rbfsvm"]
     assert [task.resolve_metric("auto") for task in ALL] == ["roc_auc", "rmse", "roc_auc"]
     assert [task.resolve_min_quality("auto") for task in ALL] == [0.6, 0.1, 0.6]
     assert AMOUNT.resolve_min_quality(0.5) == 0.5

@@ -18,7 +18,7 @@ from modelbook.errors import CompileError
 from modelbook.scoring.tree_ensemble import TreeEnsemble, extract_trees, has_trees
 from modelbook.scoring.tree_predictor import write_tree_predictor
 
-SPLIT_ON_FLOAT64 = ("HistGradientBoosting", "CategoricalCatBoost")  # an ONNX graph would round
+FLOAT64_ESTIMATORS = ("HistGradientBoosting", "CategoricalCatBoost", "SVC")  # ONNX would round
 
 PredictorParameters = dict[str, Any]
 # Writes files with a stem into a folder, and returns the parameters to load them.
@@ -48,7 +48,7 @@ def list_conversions(
         yield "WeightedMeanPredictor", partial(_convert_voting, estimator, columns, is_classifier)
     elif type(estimator).__name__ == "LogTargetRegressor":
         yield "ExponentialPredictor", partial(_convert_log_target, estimator, columns)
-    if not type(estimator).__name__.startswith(SPLIT_ON_FLOAT64):
+    if not type(estimator).__name__.startswith(FLOAT64_ESTIMATORS):
         for dtype in ("float32", "float64"):
             yield "OnnxPredictor", partial(_convert_to_onnx, estimator, width, is_classifier, dtype)
     yield "EstimatorPredictor", partial(_pickle_estimator, estimator, is_classifier)

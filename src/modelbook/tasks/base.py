@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
 
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+MAX_SMALL_ROWS = 2000  # of the training rows of a small table
 YEAR_WIDENING = 1.6  # z = 3.1 instead of 1.96
 MetricRows = dict[str, Any]  # metric name to its row of ``evaluate_metrics``
 
@@ -52,6 +53,9 @@ class Task(ABC):
         The prediction method of a fitted pipeline.
     default_families : tuple of str
         Families compared by default, in an order that puts strong ones within a short budget.
+    small_table_families : tuple of str
+        Further families that are compared by default with at most ``MAX_SMALL_ROWS`` rows: the
+        time that they take grows with the square of the rows.
     simple_families : tuple of str
         Families that count as simple; the first is the simple model that others are compared with.
     pycaret_metric_names : dict
@@ -85,6 +89,7 @@ class Task(ABC):
     experiment_type: ClassVar[str] = "classification"
     response_method: ClassVar[str] = "predict_proba"
     default_families: ClassVar[tuple[str, ...]]
+    small_table_families: ClassVar[tuple[str, ...]] = ()
     simple_families: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
     pycaret_metric_names: ClassVar[dict[str, str]]
     ranking_metrics: ClassVar[tuple[str, ...]]
@@ -110,12 +115,21 @@ class Task(ABC):
 
     # Parameters of a book
 
-    def resolve_families(self, families: list[str]) -> list[str]:
-        """The given families or the defaults; raises ParameterError for an unknown family."""
+    def resolve_families(self, families: list[str], n_rows: int | None = None) -> list[str]:
+        """The given families or the defaults, of a small table more; None: of any other table.
+
+        Raises
+        ------
+        ParameterError
+            If a family is unknown.
+        """
         for family in families:
             if family != config.AUTO:
                 self._check_family(family)
-        return list(self.default_families) if families == [config.AUTO] else families
+        if families != [config.AUTO]:
+            return families
+        is_small = n_rows is not None and n_rows <= MAX_SMALL_ROWS
+        return [*self.default_families, *(self.small_table_families if is_small else ())]
 
     def _check_family(self, family: str) -> None:
         available_families = config.FAMILIES[self.experiment_type]

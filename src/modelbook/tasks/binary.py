@@ -160,6 +160,7 @@ class Binary(Task):
     default_families = (
         "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
     )  # fmt: skip
+    small_table_families = ("rbfsvm",)
     pycaret_metric_names: ClassVar = {
         "roc_auc": "ROC AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.",
         "f1": "F1", "mcc": "MCC", "pr_auc": "PR AUC", "log_loss": "Log loss",

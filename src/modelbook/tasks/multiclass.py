@@ -103,6 +103,7 @@ class Multiclass(Task):
     default_families = (
         "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
     )  # fmt: skip
+    small_table_families = ("rbfsvm",)
     pycaret_metric_names: ClassVar = {
         "roc_auc": "Macro AUC",
         "log_loss": "Log loss",

@@ -175,8 +175,7 @@ class EnsembleSearch:
 
     def run(self) -> Ensemble:
         """Run rounds until nothing is gained, or the time is spent; combine the best settings."""
-        if self.completed:
-            ensemble = self._combine_best()
+        ensembles = [self._combine_best()] if self.completed else []
         for number, settings in enumerate(self._plan_rounds()):
             if not settings:  # families without other settings to start with
                 continue
@@ -187,7 +186,7 @@ class EnsembleSearch:
                     f"{', '.join(map(self.experiment.family_label, self.families))}",
                     next="raise time_budget, or set other families",
                 )
-            ensemble = self._combine_best()
+            ensembles.append(self._combine_best())
             if self.seconds_left <= 0:
                 self.end = OUT_OF_TIME
                 break
@@ -196,7 +195,8 @@ class EnsembleSearch:
                 break
         if self._left_out:
             self.end = OUT_OF_TIME
-        return ensemble
+        losses = [point["ensemble"] for point in self.curve]
+        return ensembles[int(np.argmin(losses))]
 
     def _take_compared(self) -> list[Setting]:
         """The families' defaults that the comparison has evaluated on the same folds."""

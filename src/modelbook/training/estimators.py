@@ -32,6 +32,7 @@ def resolve_candidates(
     search_spaces: SearchSpaces,
     *,
     seed: int,
+    n_rows: int | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
     """The names of all candidates, in order, and the estimators that PyCaret lacks.
 
@@ -45,6 +46,8 @@ def resolve_candidates(
         Their search spaces, see ``search_distributions``.
     seed : int
         ``random_state`` where an estimator has none, so that a build can be repeated.
+    n_rows : int, optional
+        Number of rows, on which the default families depend.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def resolve_candidates(
     CustomCodeError
         If an estimator or a search space cannot be used.
     """
-    names = task.resolve_families(families)
+    names = task.resolve_families(families, n_rows)
     classes = {}
     if any(CLASS_NAME.fullmatch(name) for name in names):
         classes = estimator_classes(task.experiment_type)

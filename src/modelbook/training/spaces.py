@@ -37,6 +37,7 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # other families start fro
     "et": [{**FOREST, "min_samples_leaf": rows} for rows in (3, 1, 12)],
     "rf": [{**FOREST, "min_samples_leaf": rows} for rows in (3, 12)],
     "lr": [{}],
+    "rbfsvm": [{}, {"C": 8.0}],
 }  # fmt: skip
 RANGES: dict[str, dict[str, Any]] = {  # (low, high), log-uniform where wide; [values]
     "lightgbm": {
@@ -58,4 +59,5 @@ RANGES: dict[str, dict[str, Any]] = {  # (low, high), log-uniform where wide; [v
     "et": {"min_samples_leaf": (1, 30), "max_features": (0.2, 1.0), "n_estimators": [120]},
     "rf": {"min_samples_leaf": (1, 30), "max_features": (0.2, 1.0), "n_estimators": [120]},
     "mlp": {"alpha": (0.03, 10.0), "learning_rate_init": (0.001, 0.01)},
+    "rbfsvm": {"C": (0.2, 30.0)},
 }  # fmt: skip
