@@ -68,7 +68,12 @@ def eject_model(root: Path, name: str, contract, frame: pd.DataFrame, families, 
     version = SimpleNamespace(
         contract=contract,
         number=1,
-        metrics={"rows": {"train": len(frame), "holdout": 0}, "name": "a", "threshold": threshold},
+        metrics={
+            "rows": {"train": len(frame), "holdout": 0},
+            "name": "a",
+            "split": "random",
+            "threshold": threshold,
+        },
         golden_rows=make_golden_rows(task, frame, model, threshold, seed=1),
     )
     (root / "data" / name).mkdir(parents=True)

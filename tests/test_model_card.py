@@ -116,7 +116,7 @@ def make_version(tmp_path: Path, contract: Contract):
         (tmp_path / "contract.yaml").write_text(result.to_yaml())
         metrics_and_details = {
             name: value for name, value in metrics().items() if name not in excluded_metrics
-        } | ({"split": split} if "split" not in excluded_metrics else {})
+        } | {"split": split}
         (tmp_path / "metrics.json").write_text(json.dumps(metrics_and_details))
         return ModelVersion("tiny", 3, {"commit": "c0ffee", "fingerprint": "f" * 64}, tmp_path)
 
@@ -202,7 +202,7 @@ def test_card_fills_every_section_from_evidence(make_version, tmp_path):
 def test_card_shows_prediction_intervals_and_power_of_criteria(make_version):
     version = make_version()
     interval = {"level": 0.9, "limit": 3.21, "coverage": 0.88, "low": 0.83, "high": 0.92}
-    recorded = {**metrics(), "prediction_interval": {**interval, "mean_size": None}}
+    recorded = {**version.metrics, "prediction_interval": {**interval, "mean_size": None}}
     (version.artifact_folder / "metrics.json").write_text(json.dumps(recorded))
     power = "a model with 0.671 passes"
     decision = Decision("hold", [Criterion("ROC AUC", "at least 0.6", "0.65", False, power)])
@@ -212,11 +212,6 @@ def test_card_shows_prediction_intervals_and_power_of_criteria(make_version):
     html = {section.name: section.html for section in render_sections(card)}
     assert missing_facts(html["quality"], 0.9, 3.21, 0.88, 0.83, 0.92) == []
     assert missing_facts(html["approval"], power) == []
-
-
-def test_card_without_recorded_split_claims_none(make_version):
-    version = make_version(("split",))
-    assert card_data.collect_card_data(version)["split"] == ""
 
 
 def test_card_states_whether_entities_are_in_train_and_holdout(make_version):

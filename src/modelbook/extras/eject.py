@@ -212,7 +212,7 @@ def find_weights(
     is_calibrated = is_stacked and isinstance(pipeline.meta_model, calibrators)
     ensemble = pipeline.members[0] if is_calibrated else pipeline
     has_weights = isinstance(getattr(ensemble, "meta_model", None), stacking.GreedyBlender)
-    split = metrics.get("split", "random")
+    split = metrics["split"]
     if not has_weights or SPLIT_STRATEGIES[split].is_forward:
         return None
     is_grouped = split == "group" and contract.entity is not None

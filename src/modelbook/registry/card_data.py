@@ -56,9 +56,7 @@ def collect_card_data(
             {**_describe_column(contract, name), "reason": contract.columns[name].reason or ""}
             for name in contract.columns_with_role("dropped")
         ],
-        "split": SPLIT_STRATEGIES[metrics["split"]].explain_holdout(contract)
-        if "split" in metrics
-        else "",
+        "split": SPLIT_STRATEGIES[metrics["split"]].explain_holdout(contract),
         "metrics": {name: metrics.get(name, default) for name, default in _DEFAULT_METRICS.items()}
         | {"evaluation": _add_detectable_differences(metrics.get("evaluation", []))},
         "importance": [
