@@ -409,7 +409,7 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
     rows = evidence.paired_rows
     required, reason = limits.paired_rows, ""
     if difference is not None and difference.low < -margin <= difference.high:
-        needed = _rows_for_margin(difference, margin, rows)
+        needed = _compute_rows_for_margin(difference, margin, rows)
         if needed > max(required, rows):
             required = needed
             reason = f", for {POWER:.0%} power to pass if equally good"
@@ -494,11 +494,11 @@ def describe_power(difference: Interval, margin: float, rows: int) -> str:
     share = NORMAL.cdf(margin / error - CRITICAL)
     return (
         f"{share:.0%} power to pass if equally good; "
-        f"{POWER:.0%} from about {_rows_for_margin(difference, margin, rows):,} rows"
+        f"{POWER:.0%} from about {_compute_rows_for_margin(difference, margin, rows):,} rows"
     )
 
 
-def _rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
+def _compute_rows_for_margin(difference: Interval, margin: float, rows: int) -> int:
     """Rows on which an equal model passes with ``POWER``; 0 where no number of rows is enough."""
     if margin <= 0 or not isfinite(difference.standard_error):
         return 0

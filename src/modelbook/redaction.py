@@ -35,7 +35,7 @@ def find_secrets() -> list[str]:
         form
         for value in values
         if len(value) >= MIN_SECRET_LENGTH
-        for form in _written_forms(value)
+        for form in _list_written_forms(value)
     }
     return sorted(forms, key=len, reverse=True)
 
@@ -80,7 +80,7 @@ def _mask(content: Any, secrets: list[str]) -> Any:
     return content
 
 
-def _written_forms(value: str) -> Iterator[str]:
+def _list_written_forms(value: str) -> Iterator[str]:
     for text in (value, unquote(value)):
         yield from (text, quote(text, safe=""), quote_plus(text), html.escape(text))
         yield from (repr(text)[1:-1], json.dumps(text)[1:-1])

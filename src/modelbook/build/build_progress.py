@@ -42,7 +42,7 @@ class BuildProgress:
         """Show that a stage has started."""
         self._started_at[stage] = self._printed_at[stage] = time.monotonic()
         if self._progress:
-            self._tasks[stage] = self._progress.add_task(_stage_label(stage), total=None, step="")
+            self._tasks[stage] = self._progress.add_task(_format_stage(stage), total=None, step="")
 
     def show_progress(self, stage: str, log_entry: dict[str, Any]) -> None:
         """Show an entry of a stage's log."""
@@ -76,7 +76,7 @@ class BuildProgress:
         self._printed_at[stage] = time.monotonic()
         minutes, seconds = divmod(int(self._printed_at[stage] - self._started_at[stage]), 60)
         self._console.print(
-            f"{_stage_label(stage):<15} {minutes}:{seconds:02d}  {text}",
+            f"{_format_stage(stage):<15} {minutes}:{seconds:02d}  {text}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -84,7 +84,7 @@ class BuildProgress:
         self._console.file.flush()
 
 
-def _stage_label(stage: str) -> str:
+def _format_stage(stage: str) -> str:
     return f"[{list(config.STAGES).index(stage) + 1}/{len(config.STAGES)} {stage}]"
 
 

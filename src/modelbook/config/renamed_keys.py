@@ -1,4 +1,4 @@
-"""Renamed keys of env files, parameters, settings and metrics: former name to present name."""
+"""Renamed keys of env files, parameters, settings and metrics: former name to new name."""
 
 from __future__ import annotations
 

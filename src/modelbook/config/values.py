@@ -195,7 +195,7 @@ def parse_duration(text: str) -> float:
 
 
 def suggest_name(name: str, choices: Iterable[str]) -> str:
-    """Suggest the present name of a renamed parameter, the closest name, or list all choices."""
+    """Suggest the new name of a renamed parameter, the closest name, or list all choices."""
     if RENAMED_PARAMETERS.get(name) in (choices := list(choices)):
         return f"it is {RENAMED_PARAMETERS[name]!r} now; modelbook upgrade renames it"
     matches = get_close_matches(name, choices, n=1, cutoff=0.5)

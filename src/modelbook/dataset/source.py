@@ -137,7 +137,7 @@ class FileSource:
     ) -> tuple[pd.DataFrame, FileLayout]:
         from modelbook.dataset import file_formats
 
-        stamp_before = self._file_stamp()
+        stamp_before = self._read_file_stamp()
         try:
             frame_and_layout = file_formats.read_file(
                 self.path, self._display_name, layout, column_names
@@ -147,7 +147,7 @@ class FileSource:
                 f"{self._display_name} cannot be read: {error}", next="check the file"
             ) from None
         finally:
-            if self._file_stamp() != stamp_before:
+            if self._read_file_stamp() != stamp_before:
                 raise DataError(
                     f"{self._display_name} changed while it was read",
                     expected="a file that is not being written",
@@ -155,7 +155,7 @@ class FileSource:
                 )
         return frame_and_layout
 
-    def _file_stamp(self) -> tuple[int, int, int] | None:
+    def _read_file_stamp(self) -> tuple[int, int, int] | None:
         try:
             file_stat = self.path.stat()
         except OSError:

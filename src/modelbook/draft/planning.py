@@ -110,7 +110,7 @@ def draft_from_plan(
         target,
         title=plan.book.replace("-", " ").capitalize(),
         source=redact(plan.table),
-        options=replace(options, decimal=options.decimal or _decided_decimal(found_layout)),
+        options=replace(options, decimal=options.decimal or _find_certain_decimal(found_layout)),
         layout=_keep_decisions(base_layout, found_layout),
         questions=[
             *_ask_about_file(plan, base_layout, found_layout, footer),
@@ -151,7 +151,7 @@ def _list_other_sheets(plan: DraftPlan, layout: FileLayout) -> list[str]:
     return excel.list_sheets(path)[1:]
 
 
-def _decided_decimal(found_layout: FileLayout) -> DecimalMark | None:
+def _find_certain_decimal(found_layout: FileLayout) -> DecimalMark | None:
     """The decimal mark, where the file leaves no doubt."""
     if found_layout.delimiter == ",":
         return "."

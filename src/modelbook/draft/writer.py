@@ -70,7 +70,7 @@ def check_overwritable(root: Path, book: str) -> None:
 def is_edited(path: Path) -> bool:
     """Return whether a file differs from what ``write_draft`` wrote."""
     first_line, _, body = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-    return first_line != SIGNATURE + _digest(body)
+    return first_line != SIGNATURE + _compute_digest(body)
 
 
 def write_draft(
@@ -95,7 +95,9 @@ def write_draft(
         with ExitStack() as stack:  # both files are complete before either is renamed into place
             for path, text in texts.items():
                 temporary_path = stack.enter_context(atomic_write(path))
-                temporary_path.write_text(f"{SIGNATURE}{_digest(text)}\n{text}", encoding="utf-8")
+                temporary_path.write_text(
+                    f"{SIGNATURE}{_compute_digest(text)}\n{text}", encoding="utf-8"
+                )
     except OSError as error:
         raise DataError(
             f"the book cannot be written: {error}",
@@ -186,5 +188,5 @@ def _quote_key(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)
 
 
-def _digest(text: str) -> str:
+def _compute_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

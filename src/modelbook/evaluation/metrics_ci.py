@@ -99,7 +99,7 @@ def compute_paired_difference(
     seed: int,
 ) -> tuple[float, float, float]:
     """Paired improvement of one model over another on the same rows: value, low, high."""
-    difference = _difference_statistic(task, scored, reference, metric_name)
+    difference = _make_difference_statistic(task, scored, reference, metric_name)
     return difference(np.ones(len(scored))), *jackknife_ci(
         difference, scored, DIFFERENCE, resamples=resamples, seed=seed
     )
@@ -150,7 +150,7 @@ def compare_slices_with_champion(
     columns = task.contract.slices if len(candidate) else ()
     for column, value, mask in select_groups(candidate, frame, columns, min_rows):
         candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
-        difference = _difference_statistic(
+        difference = _make_difference_statistic(
             task, candidate_rows, champion_rows, task.headline_metric
         )
         slices.append((column, value, difference, candidate_rows))
@@ -171,7 +171,7 @@ def compare_slices_with_champion(
     return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
 
 
-def _difference_statistic(
+def _make_difference_statistic(
     task: Task, scored: ScoredRows, reference: ScoredRows, metric_name: str
 ) -> Callable[[np.ndarray], Any]:
     """Return the improvement over a reference model as a function of the rows' weights."""

@@ -205,7 +205,7 @@ def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
     conflicts = [
         name
         for name, digest in digests.items()
-        if (root / name).is_file() and _digest(root / name) != digest
+        if (root / name).is_file() and _compute_digest(root / name) != digest
     ]
     if conflicts:
         raise StoreError(
@@ -216,5 +216,5 @@ def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
         )
 
 
-def _digest(path: Path) -> str:
+def _compute_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -353,7 +353,7 @@ class CodeWriter:
             return repr(value.item())
         if value is None or isinstance(value, bool | int | float | str | bytes):
             return repr(value)
-        for kind, write in self._writers().items():
+        for kind, write in self._list_writers().items():
             if isinstance(value, kind):
                 return write(value, depth)
         if type(value).__name__ == "Memory":  # joblib's, without a folder
@@ -366,7 +366,7 @@ class CodeWriter:
             next="load the version itself: modelbook.champion, or mlflow.pyfunc.load_model",
         )
 
-    def _writers(self) -> dict[Any, Callable[[Any, int], str]]:
+    def _list_writers(self) -> dict[Any, Callable[[Any, int], str]]:
         return {
             CheckedTransformer: lambda value, depth: self.write_value(value.transformer, depth),
             BaseEstimator: self._write_estimator,
@@ -454,7 +454,7 @@ class CodeWriter:
             return value.__name__
         is_local = package in ("modelbook", "__main__") or not _is_installed(package)
         if not is_local:
-            self.imports.add(f"from {_public_module(value)} import {value.__name__}")
+            self.imports.add(f"from {_find_public_module(value)} import {value.__name__}")
             return value.__name__
         if value not in self._written:
             self._written.append(value)
@@ -470,7 +470,7 @@ class CodeWriter:
         for name in sorted(names):
             global_value = namespace[name]
             if inspect.ismodule(global_value) and global_value.__name__.startswith("modelbook"):
-                raise _no_source(global_value.__name__, "modelbook")
+                raise _make_source_error(global_value.__name__, "modelbook")
             if inspect.ismodule(global_value):
                 self.imports.add(f"import {global_value.__name__} as {name}")
             elif isinstance(global_value, type | FunctionType):
@@ -517,10 +517,10 @@ def _read_source(value: Any, root: Path) -> str:
     for node in ast.parse(text).body:
         if getattr(node, "name", "") == value.__name__:
             return ast.get_source_segment(text, node) or ""
-    raise _no_source(value.__name__, value.__module__)
+    raise _make_source_error(value.__name__, value.__module__)
 
 
-def _no_source(name: str, module: str) -> WorkbenchError:
+def _make_source_error(name: str, module: str) -> WorkbenchError:
     return WorkbenchError(
         f"{name} of {module} has no source that could be written into a notebook",
         expected="a class that can be imported, or one of custom/",
@@ -544,7 +544,7 @@ def _find_globals(value: Any) -> dict[str, Any]:
     } | bases
 
 
-def _public_module(value: Any) -> str:
+def _find_public_module(value: Any) -> str:
     """Return the module that a name is imported from: without private parts where it has it."""
     module: str = value.__module__
     while "._" in module:

@@ -65,7 +65,7 @@ class Migration(NamedTuple):
     Attributes
     ----------
     added : dict of str to tuple of str
-        New columns by table. Present rows get the name of the book as ``book``, else null.
+        New columns by table. Existing rows get the name of the book as ``book``, else null.
     renamed : dict of str to dict
         By table, the new names by the old ones.
     """

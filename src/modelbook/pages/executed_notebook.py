@@ -68,8 +68,10 @@ def select_report_cells(notebook: NotebookNode) -> ReportCells:
     """
     report = prepare_cells(notebook)
     cells, code = report.cells, group_code(report.cells)
-    start = next((i for i, cell in enumerate(cells) if _heading(cell)), 0)
-    end = next((i for i, cell in enumerate(cells) if _heading(cell) == VERDICT_HEADING), len(cells))
+    start = next((i for i, cell in enumerate(cells) if _find_heading(cell)), 0)
+    end = next(
+        (i for i, cell in enumerate(cells) if _find_heading(cell) == VERDICT_HEADING), len(cells)
+    )
     report.cells = [
         *filter(_shows_more, cells[:start]),
         *_drop_idle_cells(cells[start:end]),
@@ -88,14 +90,14 @@ def group_code(cells: Sequence[Any]) -> list[tuple[str, list[str]]]:
     """Return the sources of code cells under each heading."""
     groups: list[tuple[str, list[str]]] = [("", [])]
     for cell in cells:
-        if heading := _heading(cell):
+        if heading := _find_heading(cell):
             groups.append((heading, []))
         elif cell.cell_type == "code":
             groups[-1][1].append(cell.source)
     return [(heading, sources) for heading, sources in groups if sources]
 
 
-def _heading(cell: Any) -> str:
+def _find_heading(cell: Any) -> str:
     """The second-level heading of a cell; empty if it has none."""
     heading = re.search(r"^## +(.+)$", cell.source, re.MULTILINE)
     return heading[1].strip() if heading and cell.cell_type == "markdown" else ""
@@ -106,7 +108,11 @@ def _drop_idle_cells(cells: list[Any]) -> list[Any]:
     remaining: list[Any] = []
     for cell in cells:
         if cell.cell_type == "code" and not cell.get("outputs"):
-            if remaining and remaining[-1].cell_type == "markdown" and not _heading(remaining[-1]):
+            if (
+                remaining
+                and remaining[-1].cell_type == "markdown"
+                and not _find_heading(remaining[-1])
+            ):
                 remaining.pop()
         else:
             remaining.append(cell)

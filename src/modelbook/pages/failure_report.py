@@ -71,7 +71,7 @@ def write(failure: StageFailure) -> Path:
     The notebook and the log may be missing or incomplete.
     """
     _keep_last_good(failure)
-    templating.write_template(failure.report, "failure_report.html.j2", **_context(failure))
+    templating.write_template(failure.report, "failure_report.html.j2", **_build_context(failure))
     return failure.report
 
 
@@ -147,7 +147,7 @@ def _find_source(failure: StageFailure) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _context(failure: StageFailure) -> dict[str, Any]:
+def _build_context(failure: StageFailure) -> dict[str, Any]:
     notebook, log = notebook_errors.read_if_valid(failure.notebook), _read_log(failure.log)
     started_at = log[0]["at"] if log else 0.0
     # If the kernel never started, the executed notebook is that of an earlier run: ignore it.
@@ -185,7 +185,7 @@ def _context(failure: StageFailure) -> dict[str, Any]:
         "errors_section": section or _find_documented_error(failure.message),
         "notebook_source": _find_source(failure),
         "log": _read_last_log_lines(log),
-        "states": _stage_rows(failure),
+        "states": _list_stages(failure),
         "waiting": [n for n in failure.downstream if failure.states.get(n) == "not run"],
         "n_succeeded": sum(state in ("ran", "kept") for state in failure.states.values()),
         "last_good": last_good.name if last_good.is_file() else "",
@@ -197,7 +197,7 @@ def _context(failure: StageFailure) -> dict[str, Any]:
 def _parse_error(message: str, stop_point: StopPoint | None) -> tuple[ErrorMessage, str]:
     """Parse the error from the notebook, else from the build; return it and its class's name."""
     if stop_point is None or not stop_point.error_name:
-        name = _leading_name(message)
+        name = _parse_error_name(message)
         text = message.partition("\n  in cell ")[0].removeprefix(f"{name}: " if name else "")
         return notebook_errors.parse_error_message(text), name
     error = notebook_errors.parse_error_message(stop_point.message)
@@ -205,14 +205,14 @@ def _parse_error(message: str, stop_point: StopPoint | None) -> tuple[ErrorMessa
     return replace(error, next_step=next_step), stop_point.error_name
 
 
-def _leading_name(message: str) -> str:
+def _parse_error_name(message: str) -> str:
     prefix = message.partition(":")[0]
     return prefix if prefix.isidentifier() else ""
 
 
 def _find_documented_error(message: str) -> str:
     """Return the section of docs/errors.md on the message's error, if there is one."""
-    name = _leading_name(message)
+    name = _parse_error_name(message)
     return name if _describe_error(name) else ""
 
 
@@ -238,7 +238,7 @@ def _choose_remedy(message: str) -> tuple[str, str]:
     return "read the error, fix its cause, and build again", ""
 
 
-def _stage_rows(failure: StageFailure) -> list[dict[str, str]]:
+def _list_stages(failure: StageFailure) -> list[dict[str, str]]:
     """Return a row for each stage of the project, with its state in this build."""
     rows = []
     for name in failure.stages or config.STAGES:

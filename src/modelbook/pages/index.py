@@ -68,7 +68,7 @@ def write(
     books = []
     for name in sorted({path.parent.name for path in receipts} | {*failures, *runs}):
         rows = [
-            _stage_row(root, name, stage, failures.get(name, {}).get(stage))
+            _describe_stage(root, name, stage, failures.get(name, {}).get(stage))
             for stage in stages or config.STAGES
         ]
         _mark_outdated(rows, upstream or {})
@@ -100,7 +100,7 @@ def _make_book_context(
     last_move = next((entry for entry in reversed(history) if entry.kind == "move"), None)
     champion = summary_cards.champion_version(receipts, last_move)
     diagram = (
-        pipeline_diagram.draw_pipeline(name, [_stage_box(row) for row in rows], upstream)
+        pipeline_diagram.draw_pipeline(name, [_make_stage_box(row) for row in rows], upstream)
         if upstream
         else ""
     )
@@ -124,7 +124,7 @@ def _make_book_context(
     }
 
 
-def _stage_row(root: Path, book: str, stage: str, message: str | None) -> dict[str, Any]:
+def _describe_stage(root: Path, book: str, stage: str, message: str | None) -> dict[str, Any]:
     """Return a stage's receipt, its state, and the links to its pages."""
     stem = f"{book}/{config.stage_stem(stage)}"
     receipt, problem = _read_receipt(root / "models" / book / f"{stage}.json")
@@ -193,7 +193,7 @@ def _start_time(row: Mapping[str, Any]) -> str:
     return str(row["receipt"].facts.get("started") or "") if row["receipt"] is not None else ""
 
 
-def _stage_box(row: Mapping[str, Any]) -> pipeline_diagram.StageBox:
+def _make_stage_box(row: Mapping[str, Any]) -> pipeline_diagram.StageBox:
     status, level = {
         "waiting": ("not built yet", "none"),
         "failed": ("failed", "bad"),

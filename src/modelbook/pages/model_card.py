@@ -104,7 +104,7 @@ def write(card: dict[str, Any], target: Path, root: Path, stages: Sequence[str] 
     """
     sections = render_sections(card)
     _check_sections(card, sections)
-    view = _context(card, sections) | _make_navigation_links(card, target, root, stages)
+    view = _build_context(card, sections) | _make_navigation_links(card, target, root, stages)
     templating.write_template(target, "model_card.html.j2", **view)
     return target
 
@@ -120,7 +120,7 @@ def _check_sections(card: dict[str, Any], sections: list[Section]) -> None:
         )
 
 
-def _context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
+def _build_context(card: dict[str, Any], sections: list[Section]) -> dict[str, Any]:
     gate_decision, metrics = card["gate_decision"], card["metrics"]
     # A dry run decides nothing.
     decision = gate_decision.get("action", "") if gate_decision.get("gate") == "enforce" else ""

@@ -87,7 +87,7 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         stopped_cell.get("id", ""),
         number,
         len(code_cells),
-        _heading_above(visible_cells, stopped_cell),
+        _find_heading_above(visible_cells, stopped_cell),
         stopped_cell.source,
         error.get("ename", ""),
         to_plain_text(error.get("evalue", "")),
@@ -111,7 +111,7 @@ def _count_cells_alike(traceback: str, code_cells: list[Any]) -> str:
     )
 
 
-def _heading_above(cells: list[Any], target_cell: NotebookNode) -> str:
+def _find_heading_above(cells: list[Any], target_cell: NotebookNode) -> str:
     """Return the last heading above a cell."""
     cells_above = cells[
         : next(position for position, cell in enumerate(cells) if cell is target_cell)

@@ -394,7 +394,7 @@ def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, li
             external_move = HistoryEntry(log.model_name, *change, reason, {}, commit)
             with suppress(EntryTakenError):
                 _mark_applied(log, _write_entry(log, external_move, logged))
-    raise _busy_error(log)
+    raise _make_busy_error(log)
 
 
 def _find_unapplied(model: RegisteredModel, entries: list[HistoryEntry]) -> list[HistoryEntry]:
@@ -465,7 +465,7 @@ def _append_entry(
             _require_champion(log, champion, expected_champion)
         with suppress(EntryTakenError):
             return _write_entry(log, _complete(log, draft, champion), logged)
-    raise _busy_error(log)
+    raise _make_busy_error(log)
 
 
 def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
@@ -495,7 +495,7 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntr
     return replace(entry, number=number, hash=log.append(number, text))
 
 
-def _busy_error(log: HistoryLog) -> StoreError:
+def _make_busy_error(log: HistoryLog) -> StoreError:
     return StoreError(
         f"other commands keep writing the history of {log.model_name}",
         next="nothing was changed; try again",

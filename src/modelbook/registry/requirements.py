@@ -29,10 +29,10 @@ BASE_MODULES = {
 def pip_requirements(model: Any) -> list[str]:
     """Return the base packages, and those of custom steps and estimators, as ``name==version``."""
     stack = [f"{package}=={version(package)}" for package in (find_pycaret(), *BASE_PACKAGES)]
-    return list(dict.fromkeys((*stack, *_step_requirements(model))))
+    return list(dict.fromkeys((*stack, *_list_step_requirements(model))))
 
 
-def _step_requirements(model: Any) -> list[str]:
+def _list_step_requirements(model: Any) -> list[str]:
     """Return the requirements of a model's steps, and of its members' steps."""
     steps = [step for _, step in getattr(model, "steps", [])]
     step_needs = [need for step in steps for need in getattr(step, "requirements", ())]
@@ -40,7 +40,11 @@ def _step_requirements(model: Any) -> list[str]:
     return [
         *step_needs,
         *estimator_needs,
-        *(need for member in getattr(model, "members", ()) for need in _step_requirements(member)),
+        *(
+            need
+            for member in getattr(model, "members", ())
+            for need in _list_step_requirements(member)
+        ),
     ]
 
 

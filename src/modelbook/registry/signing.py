@@ -35,9 +35,11 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-        raise _key_error(path, "a private key", str(error), GENERATE_KEY_COMMAND) from None
+        raise _make_key_error(path, "a private key", str(error), GENERATE_KEY_COMMAND) from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise _key_error(path, "a private key", "it is not an Ed25519 key", GENERATE_KEY_COMMAND)
+        raise _make_key_error(
+            path, "a private key", "it is not an Ed25519 key", GENERATE_KEY_COMMAND
+        )
     return key
 
 
@@ -52,9 +54,9 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise _key_error(path, "a public key", str(error), PUBLIC_KEY_COMMAND) from None
+        raise _make_key_error(path, "a public key", str(error), PUBLIC_KEY_COMMAND) from None
     if not isinstance(key, Ed25519PublicKey):
-        raise _key_error(path, "a public key", "it is not an Ed25519 key", PUBLIC_KEY_COMMAND)
+        raise _make_key_error(path, "a public key", "it is not an Ed25519 key", PUBLIC_KEY_COMMAND)
     return key
 
 
@@ -78,7 +80,7 @@ def verify_signature(signature: bytes, manifest: bytes, key: Ed25519PublicKey, a
     return fingerprint
 
 
-def _key_error(path: Path, kind: str, problem: str, command: str) -> StoreError:
+def _make_key_error(path: Path, kind: str, problem: str, command: str) -> StoreError:
     return StoreError(
         f"{path} is not {kind}: {problem}",
         expected="an unencrypted Ed25519 key as a PEM file",

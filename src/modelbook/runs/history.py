@@ -177,7 +177,7 @@ def compare_runs(
 
 
 def find_result_runs(root: Path, book: str) -> dict[str, int]:
-    """Return the number of the run that made each stage's present result, where it is known."""
+    """Return the number of the run that made each stage's current result, where it is known."""
     numbers = {
         (stage, stage_run.run_id): number
         for number in reversed(list_run_numbers(get_runs_folder(root, book)))

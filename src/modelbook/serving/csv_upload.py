@@ -188,7 +188,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
         "id",
         "prediction",
         *(f"probability_{name}" for name in classes),
-        *_conformal_cells(first),
+        *_make_conformal_cells(first),
         "model_version",
         "variant",
         "row_hash",
@@ -205,7 +205,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
                 prediction["id"],
                 prediction["prediction"],
                 *probabilities,
-                *_conformal_cells(prediction).values(),
+                *_make_conformal_cells(prediction).values(),
                 prediction["model_version"],
                 prediction["variant"],
                 prediction["row_hash"],
@@ -214,7 +214,7 @@ def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row])
     return out.getvalue().encode()
 
 
-def _conformal_cells(prediction: Row) -> dict[str, Any]:
+def _make_conformal_cells(prediction: Row) -> dict[str, Any]:
     """Columns of a prediction's interval or set, as in a file that ``modelbook score`` writes."""
     if "interval" in prediction:
         return {f"prediction_{end}": value for end, value in prediction["interval"].items()}

@@ -171,7 +171,7 @@ def render_page(
 <section><h2>Try a row</h2><p>The form starts with typical values. \
 Predictions made here are not journaled.</p>
 <form method="post" action="/">{inputs}<button>Predict</button></form></section></main>"""
-    return _page(title, f"<style>{STYLESHEET}</style>", body, icon="data:,")
+    return _render_page(title, f"<style>{STYLESHEET}</style>", body, icon="data:,")
 
 
 def _describe_facts(model: ServedModel) -> dict[str, str]:
@@ -298,7 +298,7 @@ def form_policy() -> str:
 
 def render_swagger_page(title: str) -> str:
     """Return the page to try the API."""
-    return _page(
+    return _render_page(
         title,
         '<link rel="stylesheet" href="/static/swagger-ui.css">',
         f"""<div id="swagger-ui"></div>
@@ -309,7 +309,7 @@ def render_swagger_page(title: str) -> str:
 
 def render_redoc_page(title: str) -> str:
     """Return the API reference; ``sanitize`` removes markup from descriptions."""
-    return _page(
+    return _render_page(
         title,
         "",
         """<redoc spec-url="/openapi.json" sanitize="true"></redoc>
@@ -317,7 +317,7 @@ def render_redoc_page(title: str) -> str:
     )
 
 
-def _page(title: str, head: str, body: str, icon: str = "/static/favicon.png") -> str:
+def _render_page(title: str, head: str, body: str, icon: str = "/static/favicon.png") -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">\
 <meta name="viewport" content="width=device-width, initial-scale=1">

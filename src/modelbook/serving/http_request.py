@@ -211,7 +211,7 @@ class BodyReader:
         """
         content_length = scope["modelbook.headers"].get(b"content-length", b"")
         if content_length.isdigit() and int(content_length) > max_bytes:
-            raise _too_large(f"{int(content_length):,}", max_bytes)
+            raise _make_size_error(f"{int(content_length):,}", max_bytes)
         chunks, size, has_more = [], 0, True
         with _Deadline(self._timeout_seconds):
             while has_more:
@@ -221,7 +221,7 @@ class BodyReader:
                 chunks.append(message.get("body", b""))
                 size, has_more = size + len(chunks[-1]), message.get("more_body", False)
                 if size > max_bytes:
-                    raise _too_large(f"more than {max_bytes:,}", max_bytes)
+                    raise _make_size_error(f"more than {max_bytes:,}", max_bytes)
                 if size > LARGE_BODY_BYTES:
                     self._reserve(scope, size)
         scope["modelbook.body_read"] = True
@@ -244,7 +244,7 @@ class BodyReader:
         self.buffered_bytes -= scope.pop("modelbook.body_bytes", 0)
 
 
-def _too_large(size: str, max_bytes: int) -> RequestError:
+def _make_size_error(size: str, max_bytes: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", expected=f"at most {max_bytes:,} bytes")
 
 

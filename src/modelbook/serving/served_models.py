@@ -290,7 +290,7 @@ class ModelManager:
     @property
     def served_versions(self) -> dict[str, int]:
         """By alias, the version in service; 0 for none."""
-        return {alias: model.number if model else 0 for alias, model in self._models()}
+        return {alias: model.number if model else 0 for alias, model in self._list_models()}
 
     @property
     def alias_versions(self) -> dict[str, int]:
@@ -400,12 +400,12 @@ class ModelManager:
                 "measured; register a new version",
                 extra=log_fields,
             )
-        in_service = [model for _, model in self._models()]
+        in_service = [model for _, model in self._list_models()]
         self._models_by_key = {
             key: model for key, model in self._models_by_key.items() if model in in_service
         }
 
-    def _models(self) -> list[tuple[str, ServedModel | None]]:
+    def _list_models(self) -> list[tuple[str, ServedModel | None]]:
         return [(CHAMPION, self.champion), (CHALLENGER, self.challenger)]
 
     def _load_model(self, key: VersionKey, version: RegisteredVersion) -> ServedModel:

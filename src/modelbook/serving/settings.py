@@ -21,7 +21,7 @@ BOOK_SETTINGS_FILE = "serving.{book}.yaml"
 ENV_PREFIX = "MODELBOOK_SERVE_"
 
 
-def _on_off_text(value: Any) -> Any:
+def _convert_boolean(value: Any) -> Any:
     """Convert booleans back to on and off, which YAML parses as booleans."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
@@ -177,7 +177,7 @@ class ServingSettings(FileSettings):
     journal: JournalSettings = JournalSettings.model_construct()
     limits: LimitSettings = LimitSettings.model_construct()
     stream: StreamSettings = StreamSettings.model_construct()
-    api_keys: Annotated[Literal["on", "off"], BeforeValidator(_on_off_text)] = Field(
+    api_keys: Annotated[Literal["on", "off"], BeforeValidator(_convert_boolean)] = Field(
         "on",
         description="on: a key is required; without any keys only loopback clients are served; "
         "off: no key needed",
@@ -185,7 +185,7 @@ class ServingSettings(FileSettings):
     trusted_proxies: list[Annotated[str, AfterValidator(_require_network)]] = Field(
         [], description="addresses or networks of proxies whose X-Forwarded-For names the caller"
     )
-    tracing: Annotated[Literal["on", "off"], BeforeValidator(_on_off_text)] = Field(
+    tracing: Annotated[Literal["on", "off"], BeforeValidator(_convert_boolean)] = Field(
         "off", description="on: export a trace of each request by OTLP; needs the extra tracing"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -24,7 +24,7 @@ VARIABLE = "MODELBOOK_BUILD_TOKEN"
 def issue_token(root: Path) -> Iterator[str]:
     """Yield a token for the kernels of a build; it is void when the block ends."""
     token = secrets.token_hex(16)
-    write_text(_record_path(root), _digest(token))
+    write_text(_record_path(root), _compute_digest(token))
     try:
         yield token
     finally:
@@ -36,12 +36,12 @@ def is_build(root: Path) -> bool:
     token, path = os.environ.get(VARIABLE), _record_path(root)
     if not token or not path.is_file():
         return False
-    return hmac.compare_digest(path.read_text(encoding="utf-8"), _digest(token))
+    return hmac.compare_digest(path.read_text(encoding="utf-8"), _compute_digest(token))
 
 
 def _record_path(root: Path) -> Path:
     return root / "models" / ".build.token"
 
 
-def _digest(token: str) -> str:
+def _compute_digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()

@@ -27,7 +27,7 @@ def read(path: Path) -> Any:
         import cloudpickle
 
         return cloudpickle.loads(path.read_bytes())
-    raise _unsupported_suffix(path)
+    raise _make_suffix_error(path)
 
 
 def write(path: Path, content: Any) -> None:
@@ -47,10 +47,10 @@ def write(path: Path, content: Any) -> None:
 
             temporary_path.write_bytes(cloudpickle.dumps(content))
         else:
-            raise _unsupported_suffix(path)
+            raise _make_suffix_error(path)
 
 
-def _unsupported_suffix(path: Path) -> StageError:
+def _make_suffix_error(path: Path) -> StageError:
     return StageError(
         f"a product named {path.name!r} cannot be read or written",
         expected="a name that ends in .parquet, .json, .yaml or .pkl",

@@ -56,12 +56,12 @@ def compute_digests(
     """
     return {
         "folds": folds_digest[:DIGEST_LENGTH],
-        "libraries": _digest(dict(versions)),
-        "processor": _digest(processor),
+        "libraries": _compute_digest(dict(versions)),
+        "processor": _compute_digest(processor),
     }
 
 
-def _digest(value: Any) -> str:
+def _compute_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGEST_LENGTH]
 
 

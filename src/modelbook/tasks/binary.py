@@ -286,24 +286,24 @@ class Binary(Task):
     def target_name(self) -> str:
         return self.class_names[1]
 
-    def _class_label(self, code: int) -> str:
+    def _quote_class(self, code: int) -> str:
         """Name of a class in sentences, quoted."""
         return f"“{self.class_names[code]}”"
 
     def describe_target(self, frame: pd.DataFrame, population: str) -> str:
         rate = self.contract.encode_checked_target(frame).mean()
-        [text] = self._render("target", population=population, yes=self._class_label(1), rate=rate)
+        [text] = self._render("target", population=population, yes=self._quote_class(1), rate=rate)
         return text
 
     def target_key_number(self, frame: pd.DataFrame) -> KeyNumber:
         rate = self.contract.encode_checked_target(frame).mean()
-        return key_number(f"rate of {self._class_label(1)}", rate, "share")
+        return key_number(f"rate of {self._quote_class(1)}", rate, "share")
 
     def positive_rate(self, scored: ScoredRows) -> float | None:
         return float(scored.outcome.mean())
 
     def sentence_values(self, threshold: float | None, value: dict[str, Any]) -> dict[str, Any]:
-        names = {"yes": self._class_label(1), "no": self._class_label(0)}
+        names = {"yes": self._quote_class(1), "no": self._quote_class(0)}
         names["noun"] = value.get("noun", "rows")
         return {"threshold": threshold, "limited": get_limited_decisions(value), **names}
 
@@ -315,7 +315,7 @@ class Binary(Task):
         target = self.contract.label(self.contract.target)
         target_phrase = f"“{target}”"
         if self._has_class_names:
-            target_phrase += f" being {self._class_label(1)}"
+            target_phrase += f" being {self._quote_class(1)}"
         return {
             "baseline": "a model that predicts the base rate for every row",
             "prediction": f"a probability of {target_phrase}",

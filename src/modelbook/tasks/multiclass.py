@@ -212,9 +212,9 @@ class Multiclass(Task):
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """One-vs-rest ROC curves, and recall, precision and F1 by class, with intervals."""
         options = {"resamples": resamples, "seed": seed}
-        return self._roc_curves(scored, **options), self._measure_classes(scored, **options)
+        return self._compute_roc_curves(scored, **options), self._measure_classes(scored, **options)
 
-    def _roc_curves(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
+    def _compute_roc_curves(self, scored: ScoredRows, resamples: int, seed: int) -> pd.DataFrame:
         curves = []
         for code, name in enumerate(self.classes):
             one_vs_rest = ScoredRows(scored.outcome == code, scored.score[:, code], scored.entity)

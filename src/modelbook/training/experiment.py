@@ -441,7 +441,7 @@ class Experiment:
 
     def make_estimator(self, family: str) -> Any:
         """An unfitted estimator with its defaults; ``create_model`` would fit it."""
-        estimator, params = self._family_and_parameters(family)
+        estimator, params = self._get_family_and_parameters(family)
         if family in boosters.BOOSTERS and family not in self._estimators:
             estimator = self._make_booster(family).set_params(**params)
         elif isinstance(estimator, str):
@@ -462,7 +462,7 @@ class Experiment:
 
     def _run_cross_validation(self, family: str, keep_model: bool) -> CrossValidation:
         """Cross-validate with PyCaret; the baseline is fitted without class balancing."""
-        estimator, params = self._family_and_parameters(family)
+        estimator, params = self._get_family_and_parameters(family)
         model = self.make_estimator(family)
         is_booster = family in boosters.BOOSTERS
         is_calibrated = isinstance(model, CalibratedClassifierCV)
@@ -476,7 +476,7 @@ class Experiment:
             keep_model=keep_model,
         )
 
-    def _family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
+    def _get_family_and_parameters(self, family: str) -> tuple[Any, dict[str, Any]]:
         """Estimator (or PyCaret's family name) and parameters for ``create_model``."""
         params = FAMILY_PARAMETERS.get(family, {})
         if self.task.classes:

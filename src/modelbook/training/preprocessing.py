@@ -67,7 +67,7 @@ class CheckedTransformer(BaseEstimator):
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
         transformed = self._checked_transform(X)
         if list(transformed.columns) != self.columns_:
-            raise self._error(
+            raise self._make_error(
                 f"returns the columns {list(transformed.columns)}, but returned "
                 f"{self.columns_} when fitted"
             )
@@ -76,17 +76,17 @@ class CheckedTransformer(BaseEstimator):
     def _checked_transform(self, X: pd.DataFrame) -> pd.DataFrame:
         transformed = self._call("transform", lambda: self.fitted_.transform(X))
         if not isinstance(transformed, pd.DataFrame):
-            raise self._error(f"returns a {type(transformed).__name__}, not a DataFrame")
+            raise self._make_error(f"returns a {type(transformed).__name__}, not a DataFrame")
         if len(transformed) != len(X):
-            raise self._error(f"returns {len(transformed):,} rows for {len(X):,}")
+            raise self._make_error(f"returns {len(transformed):,} rows for {len(X):,}")
         if not transformed.index.equals(X.index):
-            raise self._error("changes the index or the order of the rows")
+            raise self._make_error("changes the index or the order of the rows")
         if (
             not all(isinstance(name, str) for name in transformed.columns)
             or not transformed.columns.is_unique
             or transformed.empty
         ):
-            raise self._error(
+            raise self._make_error(
                 f"returns columns named {list(transformed.columns)[:10]}; names must be "
                 "unique strings"
             )
@@ -106,7 +106,7 @@ class CheckedTransformer(BaseEstimator):
             )
         if all(isinstance(value, str) for value in values.dropna().unique()):
             return values.astype(object).where(values.notna(), np.nan)
-        raise self._error(
+        raise self._make_error(
             f"returns a column {name!r} of {values.dtype}, which is neither numbers nor text"
         )
 
@@ -114,9 +114,11 @@ class CheckedTransformer(BaseEstimator):
         try:
             return call()
         except Exception as error:  # user code may raise anything
-            raise self._error(f"fails in {action}: {custom_code.describe_error(error)}") from None
+            raise self._make_error(
+                f"fails in {action}: {custom_code.describe_error(error)}"
+            ) from None
 
-    def _error(self, problem: str) -> ModelbookError:
+    def _make_error(self, problem: str) -> ModelbookError:
         return CustomCodeError(
             f"transformers: {self.name} {problem}",
             expected=(
@@ -175,7 +177,7 @@ def fit_and_check_steps(
         prepared = step.fit(prepared, target).transform(prepared)
         if isinstance(step, CheckedTransformer):
             if not step_input.head(PROBE_ROWS).equals(probe_copy):
-                raise step._error("modifies its input")
+                raise step._make_error("modifies its input")
             _check_transformer(step, step_input, contract)
     return prepared
 
@@ -191,7 +193,7 @@ def _check_transformer(step: CheckedTransformer, rows: pd.DataFrame, contract: C
     if not _are_frames_equal(batch_output, reversed_output) or not _are_frames_equal(
         batch_output.head(len(single_row_output)), single_row_output
     ):
-        raise step._error(
+        raise step._make_error(
             "transforms a row differently depending on the other rows, or on each call"
         )
     unusual_row = sample.head(1).copy()
@@ -209,9 +211,9 @@ def _check_transformer(step: CheckedTransformer, rows: pd.DataFrame, contract: C
     try:
         reloaded_step = cloudpickle.loads(cloudpickle.dumps(step))
     except Exception as error:
-        raise step._error(f"cannot be pickled: {custom_code.describe_error(error)}") from None
+        raise step._make_error(f"cannot be pickled: {custom_code.describe_error(error)}") from None
     if not _are_frames_equal(batch_output, reloaded_step.transform(sample)):
-        raise step._error("transforms rows differently after it was pickled and loaded")
+        raise step._make_error("transforms rows differently after it was pickled and loaded")
 
 
 def _are_frames_equal(left: pd.DataFrame, right: pd.DataFrame) -> bool:

@@ -50,9 +50,9 @@ def strip_outputs(content: bytes) -> bytes:
 
 def make_configuration(top: Path) -> dict[str, str]:
     """Return the keys that Modelbook sets in a clone's ``.git/config``, with their values."""
-    python = shlex.quote(_environment_python(top))
+    python = shlex.quote(_find_environment_python(top))
     warning = (
-        f"modelbook: {_environment_python(top)} is missing, so notebooks keep their outputs; "
+        f"modelbook: {_find_environment_python(top)} is missing, so notebooks keep their outputs; "
         "next: make setup"
     )
     strip = f"{python} -P {shlex.join(STRIP_ARGUMENTS)}"
@@ -151,7 +151,7 @@ def _find_outdated_keys(top: Path) -> list[str]:
     return [key for key, value in make_configuration(top).items() if configured.get(key) != value]
 
 
-def _environment_python(top: Path) -> str:
+def _find_environment_python(top: Path) -> str:
     """Return this environment's Python; a relative path inside the clone, which can then move."""
     python_path = Path(sys.prefix) / "bin" / "python"
     inside = top.resolve() in Path(sys.prefix).resolve().parents

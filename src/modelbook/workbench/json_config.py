@@ -45,28 +45,28 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def find_missing(present: Any, required: dict[str, Any]) -> list[str]:
+def find_missing(current: Any, required: dict[str, Any]) -> list[str]:
     """Return the required keys that differ, nested ones with dots; None requires their absence."""
-    if not isinstance(present, dict):
+    if not isinstance(current, dict):
         return [*required]
     names = []
     for key, value in required.items():
         if isinstance(value, dict):
-            names += [f"{key}.{name}" for name in find_missing(present.get(key), value)]
-        elif present.get(key) != value:
+            names += [f"{key}.{name}" for name in find_missing(current.get(key), value)]
+        elif current.get(key) != value:
             names.append(key)
     return names
 
 
-def _merge_dicts(present: dict[str, Any], required: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(present)
+def _merge_dicts(current: dict[str, Any], required: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(current)
     for key, value in required.items():
         if value is None:
             merged.pop(key, None)
             continue
-        current = present.get(key)
+        nested = current.get(key)
         merged[key] = (
-            _merge_dicts(current if isinstance(current, dict) else {}, value)
+            _merge_dicts(nested if isinstance(nested, dict) else {}, value)
             if isinstance(value, dict)
             else value
         )

@@ -31,7 +31,7 @@ def write_kernelspec(prefix: Path) -> list[Path]:
     kernel_dict = get_kernel_dict(
         extra_arguments=[*KERNEL_OPTIONS], python_arguments=["-Xfrozen_modules=off"]
     )
-    kernel_dict["argv"][0] = str(_environment_python(prefix))
+    kernel_dict["argv"][0] = str(_find_environment_python(prefix))
     kernel_dict["display_name"] = DISPLAY_NAME
     json_config.write(path, {**kernel_dict, "env": KERNEL_ENVIRONMENT})
     for logo in Path(RESOURCES).glob("logo*"):
@@ -64,7 +64,7 @@ def check_kernelspec(prefix: Path) -> CheckResult:
             f"{first_folder} hides this environment's {KERNEL_NAME}",
             f"rm -r {first_folder}",
         )
-    return CheckResult("kernel", True, f"{KERNEL_NAME} runs {_environment_python(prefix)}")
+    return CheckResult("kernel", True, f"{KERNEL_NAME} runs {_find_environment_python(prefix)}")
 
 
 def _find_problems(prefix: Path) -> list[str]:
@@ -76,8 +76,8 @@ def _find_problems(prefix: Path) -> list[str]:
     argv = [*map(str, kernel.get("argv") or ["nothing"])]
     problems = (
         []
-        if argv[0] == str(_environment_python(prefix))
-        else [f"it starts {argv[0]}, not {_environment_python(prefix)}"]
+        if argv[0] == str(_find_environment_python(prefix))
+        else [f"it starts {argv[0]}, not {_find_environment_python(prefix)}"]
     )
     if kernel.get("display_name") != DISPLAY_NAME:
         problems.append(f"it bears the name {kernel.get('display_name')!r}, not {DISPLAY_NAME!r}")
@@ -88,6 +88,6 @@ def _find_problems(prefix: Path) -> list[str]:
     ]
 
 
-def _environment_python(prefix: Path) -> Path:
+def _find_environment_python(prefix: Path) -> Path:
     python = prefix / "bin" / "python"  # the same path whichever link was used
     return python if python.exists() else Path(sys.executable)

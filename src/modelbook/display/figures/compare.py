@@ -58,7 +58,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         data=frame.filter(["candidate", "status", mean, sd, "fit_seconds"]).rename(
             columns={mean: f"{name} mean", sd: f"{name} sd"}
         ),
-        caption=_caption(frame, len(data))
+        caption=_write_caption(frame, len(data))
         + (
             f" The baseline, {format_metric(baseline_mean.iloc[0])}, lies outside the axis."
             if is_beside
@@ -141,7 +141,7 @@ def _write_alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -
     return f"{text}."
 
 
-def _caption(frame: pd.DataFrame, n_displayed: int) -> str:
+def _write_caption(frame: pd.DataFrame, n_displayed: int) -> str:
     text = "Best first. Right: mean over the folds, and total fit time in seconds."
     missing = len(frame) - n_displayed
     return (

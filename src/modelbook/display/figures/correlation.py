@@ -24,7 +24,7 @@ def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
         Columns ``feature_a, feature_b, measure, value``, closest pair first.
     """
     names = list(dict.fromkeys(data[["feature_a", "feature_b"]].to_numpy().ravel()))[:MAX_COLUMNS]
-    values = _lower_triangle(data, names)
+    values = _select_lower_triangle(data, names)
     figure, ax = plotting.subplots(
         plotting.compute_height(len(names) - 1, row_height=0.34, base_height=1.5)
     )
@@ -44,7 +44,7 @@ def plot_correlation_heatmap(data: pd.DataFrame) -> Figure:
     )
 
 
-def _lower_triangle(data: pd.DataFrame, names: list[str]) -> np.ndarray:
+def _select_lower_triangle(data: pd.DataFrame, names: list[str]) -> np.ndarray:
     """Return the values below the diagonal, in the order of the names; the rest is NaN."""
     position = {name: index for index, name in enumerate(names)}
     values = np.full((len(names), len(names)), np.nan)

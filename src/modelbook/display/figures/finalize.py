@@ -412,7 +412,8 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
         for is_weaker in weaker["is_weaker"].head(len(displayed_rows))
     ]
     texts = [
-        format_metric(row[metric]) + _row_count(row["n"]) for _, row in displayed_rows.iterrows()
+        format_metric(row[metric]) + _format_row_count(row["n"])
+        for _, row in displayed_rows.iterrows()
     ]
     plotting.draw_dots(ax, names, displayed_rows, metric, color=colors, row_texts=texts)
     plotting.draw_reference_line(ax, overall, f"all {format_metric(overall)}")
@@ -437,7 +438,7 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 
-def _row_count(rows: float) -> str:
+def _format_row_count(rows: float) -> str:
     return "" if pd.isna(rows) else f"  of {rows:,.0f}"
 
 

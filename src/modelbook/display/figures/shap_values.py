@@ -54,7 +54,7 @@ def _summarize(data: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (feature, name), group in data.groupby(["feature", "class"], sort=False):
         low, high = group["shap"].quantile([0.05, 0.95])
-        mean_size, direction = group["shap"].abs().mean(), _direction(group)
+        mean_size, direction = group["shap"].abs().mean(), _find_raising_values(group)
         rows.append(
             {
                 "feature": feature,
@@ -75,7 +75,7 @@ def _summarize(data: pd.DataFrame) -> pd.DataFrame:
     return table.set_index("feature").loc[feature_order].reset_index()
 
 
-def _direction(group: pd.DataFrame) -> str:
+def _find_raising_values(group: pd.DataFrame) -> str:
     """Return which values raise the prediction: "high", "low", a category, or "" if none does."""
     if group["value"].nunique() > 1:
         return str(group.groupby("value")["shap"].mean().idxmax())

@@ -108,7 +108,7 @@ class Sandbox:
                 else {"stdout": PIPE, "stderr": STDOUT}
             )
             process = Popen(
-                _modelbook_command(*words), cwd=self.root, env=self._environ, text=True, **streams
+                _make_command(*words), cwd=self.root, env=self._environ, text=True, **streams
             )
             for line in process.stderr or process.stdout or ():
                 lines.append(line)
@@ -152,7 +152,7 @@ class Sandbox:
         address = f"http://127.0.0.1:{port}"
         with (self.root / "serve.log").open("w") as log:
             process = Popen(
-                _modelbook_command("serve", "--port", str(port)),
+                _make_command("serve", "--port", str(port)),
                 cwd=self.root,
                 env=self._environ,
                 stdout=log,
@@ -206,7 +206,7 @@ def _is_ready(address: str) -> bool:
         return False
 
 
-def _modelbook_command(*words: str) -> list[str]:
+def _make_command(*words: str) -> list[str]:
     return [str(Path(sys.executable).with_name("modelbook")), *words]
 
 
