@@ -27,7 +27,7 @@ SIZES = (250_000, 500_000, ROWS)
 NUMBERS = [f"number{index}" for index in range(14)]
 CODES = [f"code{index}" for index in range(6)]
 DRIFTED_COLUMNS = ["number0", "number1", "number2", "code0", "code1"]
-THRESHOLD = 0.1  # distance from which a column counts as drifted, in both
+THRESHOLD = 0.1  # distance at which a column counts as drifted, in both
 
 
 def generate_rows(n_rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:

@@ -507,7 +507,7 @@ def _compute_rows_for_margin(difference: Interval, margin: float, rows: int) -> 
 
 
 def describe_demonstration(interval: Interval, bound: float) -> str:
-    """The true value from which a model shows with ``POWER`` on these rows to exceed a bound."""
+    """The true value at which a model shows with ``POWER`` on these rows to exceed a bound."""
     error = interval.standard_error
     if not isfinite(error):
         return ""

@@ -37,7 +37,7 @@ LeakThreshold = Annotated[
     Field(
         gt=0.5,
         le=1,
-        description="univariate score of a column (ROC AUC; regression: rank correlation) from "
+        description="univariate score of a column (ROC AUC; regression: rank correlation) at "
         "which a leak is suspected, above 0.5 to 1",
     ),
 ]

@@ -12,7 +12,7 @@ from modelbook.contract import Contract
 from modelbook.formatting import format_value
 
 # Share of a pattern's rows that lie in one period, and of that period's rows that have the pattern,
-# from which the pattern is reported with the period.
+# at which the pattern is reported with the period.
 MIN_PERIOD_SHARE = 0.9
 
 

@@ -29,7 +29,7 @@ MAX_FIGURE_DATA_ROWS = 50
 MAX_SVG_BYTES = 150_000
 SVG_METADATA = {"Date": None, "Creator": None}  # the same data gives the same bytes
 MAX_NAME_CHARS = 80
-LONG_TEXT = 60  # characters of a cell from which a narrow screen gives its column room
+LONG_TEXT = 60  # characters of a cell at which a narrow screen gives its column room
 
 
 class Figure:

@@ -29,7 +29,7 @@ from modelbook.formatting import format_count
 RareClasses = Literal["exclude", "join"]
 MIN_ROWS = 20  # fewest rows of a table
 MAX_SLICES = 4
-MIN_QUESTION_SCORE = 0.1  # univariate score from which a time column raises a question
+MIN_QUESTION_SCORE = 0.1  # univariate score at which a time column raises a question
 MAX_NAME_LENGTH = 200  # characters in a column name
 
 

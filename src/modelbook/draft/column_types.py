@@ -85,8 +85,8 @@ MAX_CERTAIN_CATEGORIES = 20  # distinct texts up to which codes and long texts a
 MAX_CODES = 50  # distinct numbers up to which a column named like a code is a category
 MAX_LISTED_CATEGORIES = 100  # categories that a contract lists
 MIN_ROWS_PER_CATEGORY = 10  # mean rows for each category that a column with many categories needs
-MIN_PROSE_WORDS = 4  # mean words from which text counts as prose
-MIN_TITLE_WORDS = 2  # mean words from which unique texts are names or titles, and not ids
+MIN_PROSE_WORDS = 4  # mean words at which text counts as prose
+MIN_TITLE_WORDS = 2  # mean words at which unique texts are names or titles, and not ids
 NEW_CATEGORY_PROBABILITY = 0.005  # estimated probability above which the reason mentions new ones
 
 

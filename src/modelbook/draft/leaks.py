@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 5_000  # rows that are used
 MIN_ROWS = 60  # fewest rows for a score
-SUSPECT_SCORE = 0.95  # ROC AUC, or R², from which a single feature is a suspected leak
+SUSPECT_SCORE = 0.95  # ROC AUC, or R², at which a single feature is a suspected leak
 PERFECT_SCORE = 0.9999  # score that features without a leak do not reach
 MAX_SECOND_SCORE = 0.9  # score of the next best feature up to which a suspect is dropped
 MIN_TEXT_ROC_AUC, MIN_TEXT_R2 = 0.55, 0.02  # lowest scores of a text that stays a feature

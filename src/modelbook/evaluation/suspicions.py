@@ -34,7 +34,7 @@ def find_suspicions(
     importance : DataFrame
         From ``measure_importance``, the most important feature first.
     leak_threshold : float
-        Univariate score from which a feature is suspected.
+        Univariate score at which a feature is suspected.
     """
     contract = task.contract
     associations = profiling.measure_associations(train, contract)

@@ -26,7 +26,7 @@ from modelbook.redaction import redact
 
 JSON_COLUMNS = ("inputs", "prediction", "probabilities", "outcome")
 FETCH_ROWS = 2000  # rows fetched at a time
-WAL_RESTART_PAGES = 16_384  # pages of the write-ahead log (64 MB) from which it is restarted
+WAL_RESTART_PAGES = 16_384  # pages of the write-ahead log (64 MB) at which it is restarted
 CHECKPOINT_WAIT_MS = 50  # longest wait of writers for a restart of the log
 SQLITE_SUFFIXES = ("", "-wal")  # the database and its write-ahead log
 MAX_IDS_PER_QUERY = 400  # ids in one query: SQLite limits the number of variables

@@ -87,9 +87,9 @@ def measure_drift(
     numeric_columns : list of str
         Numeric columns; the others are categorical.
     threshold : float
-        Distance from which a column counts as drifted, if chance does not explain it.
+        Distance at which a column counts as drifted, if chance does not explain it.
     missing_rate_change : float
-        Change of the missing rate from which a column counts as drifted, if chance does not
+        Change of the missing rate at which a column counts as drifted, if chance does not
         explain it.
 
     Returns

@@ -25,7 +25,7 @@ from modelbook.scoring.predictors import BINARY_LINKS, Predictor, apply_link, li
 from modelbook.scoring.tree_ensemble import TreeEnsemble, list_levels
 
 MIN_BATCH_ROWS = 100  # with fewer rows, prediction without tables is faster
-# Splits that a row passes in trees with one split a level, from which tables are faster for it.
+# Splits that a row passes in trees with one split a level, at which tables are faster for it.
 MIN_ROW_SPLITS = 1000
 
 

@@ -39,7 +39,7 @@ CHECKPOINT_SECONDS = 1.0  # between checkpoints of the journal: the longer, the 
 # GIL switch interval; short, so that parser and journal threads hardly delay the event loop.
 THREAD_SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
-MIN_ROWS_FOR_THREAD = 100  # rows from which a compiled scorer predicts in a thread
+MIN_ROWS_FOR_THREAD = 100  # rows at which a compiled scorer predicts in a thread
 RECENT_ROWS = 2000  # rows used to measure input drift
 # Traced methods and the names of their spans.
 TRACED_STEPS = {

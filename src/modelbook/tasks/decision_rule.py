@@ -34,7 +34,7 @@ class DecisionRule(ABC):
     classes : tuple
         Class labels in the order of the scores; empty for a regression.
     threshold : float or None
-        Probability from which the second class is predicted; None except for two classes.
+        Probability at which the second class is predicted; None except for two classes.
     """
 
     classes: tuple[Any, ...] = ()

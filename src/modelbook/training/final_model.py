@@ -54,7 +54,7 @@ class FinalModel:
     Attributes
     ----------
     threshold : float or None
-        Probability from which the positive class is predicted; None except for two classes.
+        Probability at which the positive class is predicted; None except for two classes.
     threshold_evidence : DataFrame
         The table of ``Task.choose_threshold``.
     simple_model : pair of str and pipeline, or None

@@ -9,7 +9,7 @@ from modelbook.display import plotting
 from modelbook.display.components import Figure
 
 MAX_COLUMNS = 12  # columns in the figure
-MIN_REDUNDANT = 0.8  # association from which a pair counts as redundant
+MIN_REDUNDANT = 0.8  # association at which a pair counts as redundant
 
 
 @plotting.with_drawable_rows(

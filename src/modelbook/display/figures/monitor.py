@@ -260,7 +260,7 @@ def plot_metric_history(data: pd.DataFrame, alert_share: float | None = None) ->
     data : pandas.DataFrame
         Columns ``batch, metric, value, low, high, reference``, oldest window first.
     alert_share : float, optional
-        The importance-weighted share of drifted columns from which the verdict is watch.
+        The importance-weighted share of drifted columns at which the verdict is watch.
     """
     positions = {batch: position for position, batch in enumerate(dict.fromkeys(data["batch"]))}
     rows_by_metric = {

@@ -14,7 +14,7 @@ from modelbook.tasks.metric_format import format_metric
 MAX_FEATURES, MAX_DOTS, MAX_CLASSES = 12, 90, 8  # limits that keep the figure readable
 # Bins across a strip; distance between dots and half the height of a strip, in rows.
 STRIP_BINS, DOT_STEP, STRIP_HALF_HEIGHT = (110, 0.11, 0.4)
-# Rank correlation of feature value and SHAP value from which a direction is reported.
+# Rank correlation of feature value and SHAP value at which a direction is reported.
 MIN_RANK_CORRELATION = 0.5
 HIGH, LOW = "high", "low"  # the upper and the lower third of a feature's values
 LEVEL_COLORS = ((style.FAINT, ""), (style.ACCENT, LOW), (style.POSITIVE, HIGH))
