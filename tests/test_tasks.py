@@ -384,7 +384,7 @@ def test_baseline_predicts_what_the_training_rows_show(case: dict[str, Any]) -> 
     assert gain == pytest.approx(expected - result.loc[task.baseline_metric, "value"])
     rows = {row["metric"]: row for row in result.reset_index().to_dict("records")}
     spread = holdout.outcome.std() if task is AMOUNT else 1
-    assert task.measure_spread(rows) == pytest.approx(spread)
+    assert task.compute_outcome_sd(rows) == pytest.approx(spread)
 
 
 def test_positive_difference_is_better_and_regression_is_scale_free(case: dict[str, Any]) -> None:

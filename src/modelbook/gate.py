@@ -651,7 +651,7 @@ def _find_calibration(task: Task, evaluation: list[dict[str, Any]]) -> Interval 
     if task.calibration_metric not in rows:
         return None
     calibration = _to_interval(rows[task.calibration_metric], "value")
-    return calibration.multiply(task.normalization_factor(task.measure_spread(rows)))
+    return calibration.multiply(task.normalization_factor(task.compute_outcome_sd(rows)))
 
 
 def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None) -> dict[str, Any]:

@@ -445,7 +445,7 @@ def _standardize(
 ) -> list[np.ndarray]:
     """Features of each table as comparable numbers: deviations for numbers, codes for categories.
 
-    Centre and spread are those of ``reference``, which is the first of the tables.
+    Median and standard deviation are those of ``reference``, which is the first of the tables.
     """
     tables = [contract.select_features(table) for table in (reference, *others)]
     columns: list[list[np.ndarray]] = [[] for _ in tables]
@@ -456,10 +456,10 @@ def _standardize(
             values = pd.Series(pd.factorize(values.where(values.notna(), None))[0])
         numbers = values.to_numpy(dtype=float, na_value=np.nan)
         of_reference = pd.Series(numbers[: len(reference)])
-        spread = of_reference.std()
-        if not np.isfinite(spread) or spread == 0:
+        sd = of_reference.std()
+        if not np.isfinite(sd) or sd == 0:
             continue
-        numbers = np.where(np.isnan(numbers), -3 * spread, numbers - of_reference.median()) / spread
+        numbers = np.where(np.isnan(numbers), -3 * sd, numbers - of_reference.median()) / sd
         parts = np.split(numbers, np.cumsum([len(table) for table in tables])[:-1])
         for table_columns, part in zip(columns, parts, strict=True):
             table_columns.append(part)

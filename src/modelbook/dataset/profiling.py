@@ -117,9 +117,9 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     numbers = frame[contract.numeric_features]
     is_missing = numbers.isna().loc[:, numbers.isna().any()].astype(float).add_suffix(" (missing)")
     wide = pd.concat([numbers, is_missing], axis=1)
-    spread = wide.std().replace(0, np.nan)
+    sd = wide.std().replace(0, np.nan)
     means = wide.groupby(frame[contract.time]).mean()
-    shifts = (means - means.iloc[0]) / spread
+    shifts = (means - means.iloc[0]) / sd
     order = shifts.abs().max().sort_values(ascending=False, kind="stable").index
     tables = {"mean": means[order], "value": shifts[order]}
     long = [

@@ -356,7 +356,7 @@ class Task(ABC):
         """Factor that makes a metric unitless, relative to ``reference``; 1 for rates."""
         return 1.0
 
-    def measure_spread(self, rows: MetricRows) -> float:
+    def compute_outcome_sd(self, rows: MetricRows) -> float:
         """Standard deviation of a numeric outcome, from the baseline's metrics; 1 for classes."""
         return 1.0
 

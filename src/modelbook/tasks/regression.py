@@ -198,7 +198,7 @@ class Regression(Task):
     def normalization_factor(self, reference: float) -> float:
         return 1 / reference if reference else float("nan")
 
-    def measure_spread(self, rows: MetricRows) -> float:
+    def compute_outcome_sd(self, rows: MetricRows) -> float:
         rmse, bias = (rows[name]["baseline"] for name in ("rmse", self.calibration_metric))
         return float(np.sqrt(max(rmse**2 - bias**2, 0.0)))
 
@@ -224,8 +224,8 @@ class Regression(Task):
 
     def assess_calibration(self, rows: MetricRows) -> tuple[float, str]:
         """In standard deviations of the outcome."""
-        bias, spread = rows[self.calibration_metric]["value"], self.measure_spread(rows)
-        relative_bias = bias / spread if spread else 0.0
+        bias, outcome_sd = rows[self.calibration_metric]["value"], self.compute_outcome_sd(rows)
+        relative_bias = bias / outcome_sd if outcome_sd else 0.0
         direction = "high" if bias > 0 else "low"
         return relative_bias, (
             f"predictions are {format_metric(abs(bias))} too {direction} on average, "

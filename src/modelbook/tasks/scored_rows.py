@@ -29,7 +29,7 @@ CONFIDENCE_LEVEL = 0.95
 MIN_ENTITIES, MIN_CLASS_ENTITIES = 20, 10  # fewest entities, and of each of two classes
 MIN_ENTITIES_OF_SEVERAL = 5  # for each of several classes: metrics are means over classes
 MIN_ENTITIES_BEYOND = 5  # expected number beyond a quantile
-WILSON = 1.96**2  # z² of the Wilson interval of a share without a spread
+WILSON = 1.96**2  # z² of the Wilson interval of a share of 0 or 1
 SKEWNESS = 8**0.5  # skewness of a squared normal error: the minimum for an error of entities
 SKEWNESS_FACTOR = 1.5  # few entities show less skewness than there is
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
@@ -183,7 +183,7 @@ def jackknife_ci(
     if not np.isfinite(sum_of_squares):
         return np.nan, np.nan
     if sum_of_squares <= n_blocks * EPSILON:
-        return _compute_interval_without_spread(estimate, n_units, scale)
+        return _compute_interval_without_variance(estimate, n_units, scale)
     excess = fourth_powers - sum_of_squares**2 / n_blocks
     freedom = np.clip(2 * sum_of_squares**2 / max(excess, EPSILON), 2, n_blocks - 1)
     standard_error = np.sqrt(sum_of_squares / (n_blocks * (n_blocks - 1)))
@@ -252,7 +252,7 @@ def _assign_jackknife_blocks(entity: np.ndarray, resamples: int, seed: int) -> n
     return shuffled[codes] % resamples
 
 
-def _compute_interval_without_spread(
+def _compute_interval_without_variance(
     value: float, n_units: int, scale: Scale
 ) -> tuple[float, float]:
     """Wilson's (1927) interval of a share of 0 or 1; 0 for models that predict alike; else NaN."""

@@ -33,8 +33,8 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     data = data.sort_values(mean, ascending=metric in LOWER_IS_BETTER, kind="stable").reset_index(
         drop=True
     )
-    spread = data[sd].fillna(0)
-    data = data.assign(low=data[mean] - spread, high=data[mean] + spread)
+    sds = data[sd].fillna(0)
+    data = data.assign(low=data[mean] - sds, high=data[mean] + sds)
     is_baseline = data["family"] == BASELINE_FAMILY
     baseline_mean = data.loc[is_baseline, mean]
     # The axis fits the models: from the baseline on, their differences would be a few pixels.

@@ -345,10 +345,10 @@ def plot_feature_importance(data: pd.DataFrame, unit: str = "importance") -> Fig
         Unit of the importance.
     """
     data = data.sort_values("mean", ascending=False, kind="stable").reset_index(drop=True)
-    displayed_rows, spread = data.head(25), data["sd"].head(25).fillna(0)
+    displayed_rows, sds = data.head(25), data["sd"].head(25).fillna(0)
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     displayed_rows = displayed_rows.assign(
-        low=displayed_rows["mean"] - spread, high=displayed_rows["mean"] + spread
+        low=displayed_rows["mean"] - sds, high=displayed_rows["mean"] + sds
     )
     decimals = 4 if displayed_rows["mean"].max() < 0.1 else 3
     texts = [

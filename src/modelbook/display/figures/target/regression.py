@@ -67,12 +67,12 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     table = []
     for ax, name in zip(grid.flat, names, strict=False):
         groups, is_numeric = explore.bin_column(train[name], BINS)
-        spread = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
-        spread = spread.assign(rows=groups.value_counts())
+        quartiles = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
+        quartiles = quartiles.assign(rows=groups.value_counts())
         if not is_numeric:
-            spread = spread.nlargest(explore.MAX_CATEGORIES, "rows")
-        spread = spread.loc[sorted(spread.index, key=natural_sort_key)]
-        _draw_spread(ax, spread, is_numeric)
+            quartiles = quartiles.nlargest(explore.MAX_CATEGORIES, "rows")
+        quartiles = quartiles.loc[sorted(quartiles.index, key=natural_sort_key)]
+        _draw_quartiles(ax, quartiles, is_numeric)
         ax.set_title(plotting.truncate(name, 26))
         table += [
             {
@@ -83,7 +83,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
                 "high": quantiles[0.75],
                 "rows": quantiles["rows"],
             }
-            for value, quantiles in spread.iterrows()
+            for value, quantiles in quartiles.iterrows()
         ]
     for row in grid:
         row[0].set_ylabel(plotting.truncate(target, 20))
@@ -103,19 +103,21 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     return Figure(figure, alt=alt, data=data.astype({"value": str}), caption=caption)
 
 
-def _draw_spread(ax: Any, spread: pd.DataFrame, is_numeric: bool) -> None:
-    positions = spread.index.astype(float) if is_numeric else range(len(spread))
-    ax.vlines(positions, spread[0.25], spread[0.75], color=style.ACCENT, alpha=0.35, linewidth=4)
-    ax.scatter(positions, spread[0.5], s=20, color=style.ACCENT, zorder=3)
+def _draw_quartiles(ax: Any, quartiles: pd.DataFrame, is_numeric: bool) -> None:
+    positions = quartiles.index.astype(float) if is_numeric else range(len(quartiles))
+    ax.vlines(
+        positions, quartiles[0.25], quartiles[0.75], color=style.ACCENT, alpha=0.35, linewidth=4
+    )
+    ax.scatter(positions, quartiles[0.5], s=20, color=style.ACCENT, zorder=3)
     if is_numeric:
-        ax.plot(positions, spread[0.5], color=style.ACCENT, linewidth=0.8, alpha=0.6)
+        ax.plot(positions, quartiles[0.5], color=style.ACCENT, linewidth=0.8, alpha=0.6)
         ax.locator_params(axis="x", nbins=4)
     else:
-        is_crowded = sum(len(str(name)) for name in spread.index) > 22
+        is_crowded = sum(len(str(name)) for name in quartiles.index) > 22
         label_options = (
             {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
         )
         ax.set_xticks(
-            positions, [plotting.truncate(name, 10) for name in spread.index], **label_options
+            positions, [plotting.truncate(name, 10) for name in quartiles.index], **label_options
         )
-        ax.set_xlim(-0.6, len(spread) - 0.4)
+        ax.set_xlim(-0.6, len(quartiles) - 0.4)
