@@ -310,7 +310,7 @@ def test_train_until_before_first_period_raises_with_periods(
 
 def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFrame) -> None:
     facts = data_card.describe_origin(frame, contract, "t.csv", "abc", "dvc md5 f00d").set_index(
-        "fact"
+        "property"
     )["value"]
     assert facts[["rows", "periods"]].tolist() == ["600", "years 1, 2 and 3"]
     assert facts["entities"] == "200 members"
