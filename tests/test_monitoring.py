@@ -352,7 +352,7 @@ def test_batch_like_reference_is_healthy(
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
     assert missing_facts(number["context"], "97%", "members", "training or holdout") == []
-    population = ("97%", "known members", "training or holdout")
+    population = ("97%", "known members", "training or holdout", "improvement")
     assert missing_facts(summary["sentences"][0], *population, "new members") == []
     assert all("97%" not in sentence for sentence in summary["sentences"][1:])
     measured = replace(with_known_entities.change, new_entities=0.643)
@@ -655,6 +655,7 @@ def test_drift_leads_to_watch_only_for_important_columns(
     [note] = rules.find_issues(idle, PARAMS)
     assert (note.verdict, note.rule) == ("healthy", rules.MINOR_DRIFT_RULE)
     assert missing_facts(note.sentence, "noise", "flag", "0%", PARAMS.drift_share) == []
+    assert missing_facts(note.remedy.next, "noise", "1 more column", "0%") == []
     [combined] = windows.combine_windows([Window("4", 1000, True, (note,))], PARAMS)
     assert combined == replace(note, since="4")
     grave = evaluate_window(batch.assign(size=batch["size"] / 3))
@@ -709,7 +710,8 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     assert ("No action" in sentence, note.remedy.owner) == (False, rules.DATA_OWNER)
     summary = rules.summarize_verdict([note], [noted], 1)
     assert summary["status"] == "healthy"
-    assert missing_facts(summary["next"], "Check the source", rules.DATA_OWNER) == []
+    step = ("noise", "outside colour 11", cause.rest_batch, "0%", rules.DATA_OWNER)
+    assert missing_facts(summary["next"], *step) == []
     explained = replace(noted, missing_rate_cause=cause._replace(explained=cause.change))
     [note] = (f for f in rules.find_issues(explained, PARAMS) if "noise" in f.sentence)
     assert ("No action" in note.sentence, note.remedy.owner) == (True, rules.NOBODY)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from text_facts import missing_facts
 
 from modelbook.config import Monitor
 from modelbook.contract import Contract
@@ -127,6 +128,11 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     assert "study year 1" in result.sentence
     change = evaluation.change
     assert change is not None
+    summary = rules.summarize_verdict([result], [evaluation], 1)
+    [number] = [number for number in summary["numbers"] if "compared_with" in number]
+    [matched] = number["compared_with"]
+    for text in (summary["sentences"][-1], matched):
+        assert missing_facts(text, "matched by missing history label") == []
     # Without the hard rows, the ROC AUC of the holdout is higher.
     assert change.matched_holdout > change.holdout + 0.03
     assert change.mix + change.residual == pytest.approx(change.batch - change.holdout)

@@ -51,7 +51,7 @@ class ChangeSplit:
 
     @property
     def mix(self) -> float:
-        """Part of the change that the mix of rows explains."""
+        """Part of the change that the matching of holdout rows makes."""
         return self.matched_holdout - self.holdout
 
     @property

@@ -63,6 +63,8 @@ class Finding:
         same for all findings on a batch. None if not known.
     since : str
         The first of the consecutive windows that show it.
+    step : str
+        The next step, if it names what was found; by default that of the rule.
     """
 
     verdict: str
@@ -72,11 +74,13 @@ class Finding:
     segment: str = ""
     cost: float | None = None
     since: str = ""
+    step: str = ""
 
     @property
     def remedy(self) -> Remedy:
         """Who acts on the finding, and how."""
-        return REMEDIES[SLICE_RULE if self.rule.startswith(SLICE_RULE) else self.rule]
+        remedy = REMEDIES[SLICE_RULE if self.rule.startswith(SLICE_RULE) else self.rule]
+        return remedy._replace(next=self.step) if self.step else remedy
 
 
 class Remedy(NamedTuple):
@@ -90,8 +94,7 @@ DATA_OWNER, MODEL_OWNER, NOBODY = "data owner", "model owner", MISSING
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
     MIX_RULE: Remedy(
-        NOBODY,
-        "No action: the mix of rows changed; the batch is compared with holdout rows of its mix.",
+        NOBODY, "No action: the change is expected, or that of a group's share of the rows."
     ),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER,
@@ -190,7 +193,33 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
         f"{params.drift_share:.0%}. {action}"
     )
     rule = MIX_RULE if is_explained else MINOR_DRIFT_RULE
-    return [Finding(HEALTHY, sentence, rule, segment=evaluation.drift_segment)]
+    step = "" if is_explained else _plan_check(drifted, evaluation, params)
+    return [Finding(HEALTHY, sentence, rule, segment=evaluation.drift_segment, step=step)]
+
+
+def _plan_check(drifted: list[dict[str, Any]], evaluation: BatchEvaluation, params: Monitor) -> str:
+    """What to check of columns that drifted too little for an alert; the first has most weight."""
+    label, cause = evaluation.task.contract.label, evaluation.missing_rate_cause
+    before, now = drifted[0]["missing_reference"], drifted[0]["missing_batch"]
+    others = drifted
+    questions = []
+    if abs(now - before) >= params.missing_rate_change:
+        rows, others = "the rows", drifted[1:]
+        if cause is not None and not np.isnan([cause.rest_reference, cause.rest_batch]).any():
+            before, now = cause.rest_reference, cause.rest_batch
+            rows = f"the rows outside {cause.group}"
+        questions.append(
+            f"why {label(drifted[0]['column'])} is missing in {format_share(now)} of {rows}, "
+            f"against {format_share(before)} in the matched holdout"
+        )
+    if others:
+        names = name_columns([label(row["column"]) for row in others])
+        questions.append(f"the source of {names} if the change was not expected")
+    return (
+        f"Check {join_names(questions)}; with "
+        f"{format_share(evaluation.drifted_importance_share)} of the importance this does not "
+        "change the verdict."
+    )
 
 
 def _describe_column_drift(
@@ -564,9 +593,20 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     if change is None or change.mix == 0:
         return sentence.format(format_metric(row["reference"]))
     return sentence.format(
-        f"{format_metric(change.holdout)}, matched to the batch's mix of rows "
+        f"{format_metric(change.holdout)}, {_describe_matching(evaluation)} "
         f"{format_metric(change.matched_holdout)}"
     )
+
+
+def _describe_matching(evaluation: BatchEvaluation) -> str:
+    """By what the holdout was matched: columns that are missing together, and strata."""
+    label = evaluation.task.contract.label
+    shifts = evaluation.matched.shifts if evaluation.matched else []
+    names = [
+        f"{'' if shift.value else 'missing '}{name_columns([*map(label, shift.columns)])}"
+        for shift in shifts
+    ]
+    return f"matched by {join_names(names)}" if names else "matched"
 
 
 def _describe_population(evaluations: list[BatchEvaluation]) -> str:
@@ -596,7 +636,7 @@ def _describe_known_share(evaluation: BatchEvaluation) -> str:
     return (
         f"{format_share(evaluation.change.known_entity_share)} of the rows are of "
         f"{evaluation.task.contract.entity_label_plural} that the model was fitted on (training or "
-        "holdout)"
+        "holdout), so a better value than the holdout's need not be an improvement"
     )
 
 
@@ -625,7 +665,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     if row is not None:
         change = latest.change
         is_matched = change is not None and change.mix != 0
-        reference = "matched holdout" if is_matched else "holdout"
+        reference = f"holdout {_describe_matching(latest)}" if is_matched else "holdout"
         context = ", ".join(filter(None, (f"batch {latest.batch}", _describe_known_share(latest))))
         numbers.append(
             key_number(
