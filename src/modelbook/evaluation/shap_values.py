@@ -109,14 +109,24 @@ def _explain(
         except _NotExplainable as reason:
             reasons.append(reason)
         else:
-            return replace(result, unit=_qualify_unit(result.unit, weight, is_calibrated))
+            return replace(result, unit=_qualify_unit(result.unit, member, weight, is_calibrated))
     raise reasons[0]
 
 
-def _qualify_unit(unit: str, weight: float, is_calibrated: bool) -> str:
+def _qualify_unit(unit: str, pipeline: Any, weight: float, is_calibrated: bool) -> str:
     """Name the part of the model that the output is of: it may not be the prediction."""
-    member = f" in the model with {weight:.0%} of the ensemble's weight" if weight < 1 else ""
+    member = ""
+    if weight < 1:
+        name = _name_library_class(pipeline.steps[-1][1])
+        member = f" in the {name} with {weight:.0%} of the ensemble's weight"
     return f"{unit}{member}{' before calibration' if is_calibrated else ''}"
+
+
+def _name_library_class(model: Any) -> str:
+    """The name of a model's class, of Modelbook's subclasses that of the library's."""
+    classes = [base for base in type(model).__mro__ if hasattr(base, "predict")]
+    library = [base for base in classes if not base.__module__.startswith("modelbook.")]
+    return (library or classes)[0].__name__
 
 
 def _explain_member(

@@ -112,7 +112,7 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
     claim = (
         "more rows would probably help"
         if p_value <= fold_tests.ALPHA
-        else "the gain is not significant; better features may help more than rows"
+        else "the gain is not significant; whether more rows would help is open"
     )
     return (
         f"{prefix} {format_gain(metric, gain, format_metric(abs(gain)), past=True)}, with a gain "
