@@ -95,6 +95,13 @@ def test_card_states_the_lowest_score_that_is_flagged_at_capacity(make_version, 
 
 
 @pytest.mark.long
+def test_card_does_not_state_a_probability_as_its_own_certainty(make_version) -> None:
+    sections = render_sections(card_data.collect_card_data(make_version(("prediction_interval",))))
+    [html] = [section.html for section in sections if section.name == "quality"]
+    assert missing_facts(html, "uncertain", "certain") == ["certain"]
+
+
+@pytest.mark.long
 def test_card_states_metrics_of_all_rows_beside_those_of_groups(make_version, monkeypatch) -> None:
     gap = {**HARM["conclusive"][0], "overall": 0.437}
     monkeypatch.setitem(HARM, "conclusive", [gap])

@@ -1285,6 +1285,20 @@ def test_brief_offers_to_remove_columns_that_the_model_uses(
     [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
     facts = (f"To remove {contract.label(column)}", "modelbook build --book tiny", "sensitive")
     assert missing_facts(step, *facts) == ([] if is_feature else list(facts))
+    assert "does not use" not in step or not is_feature
+
+
+def test_brief_names_columns_whose_gaps_no_removal_closes(
+    tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [sensitive] = contract.columns_with_role("sensitive")
+    gaps = [{**GAP, "slice": name} for name in (contract.feature_names[0], sensitive)]
+    monkeypatch.setitem(HARM, "conclusive", gaps)
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, 2, moved=True)
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    facts = (f"To remove {contract.label(gaps[0]['slice'])}", contract.label(sensitive), "not use")
+    assert missing_facts(step, *facts) == []
 
 
 def test_brief_names_features_that_determine_a_column_to_remove(

@@ -59,7 +59,8 @@ def describe(
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
     conclusive = select_significant_gaps(contract, gaps["conclusive"])
     inconclusive = gaps["inconclusive"][:MAX_GAPS]
-    removable = list_removable_columns(task, gaps)
+    columns, features = list_gap_columns(task, gaps), contract.feature_names
+    removable = [name for name in columns if name in features]
     return {
         "book": book,
         "question": contract.question or contract.title,
@@ -87,6 +88,7 @@ def describe(
         "n_compared": sum(map(len, gaps.values())),
         "undecided": list_undecided_gaps(task, gaps),
         "removable": list(map(contract.label, removable)),
+        "unused": [contract.label(name) for name in columns if name not in features],
         "stand_ins": find_stand_ins(contract, receipts.get("explore"), removable),
         "overall": task.describe_overall_metrics([*conclusive, *inconclusive]),
         "largest_gap": next(map(task.describe_group_metrics, gaps["conclusive"]), ""),
@@ -132,12 +134,10 @@ def list_undecided_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]
     return [row for row in labelled if row["is_significant_alone"]]
 
 
-def list_removable_columns(task: Task, gaps: dict[str, Any]) -> list[str]:
-    """The features whose groups have gaps that need a decision."""
+def list_gap_columns(task: Task, gaps: dict[str, Any]) -> list[str]:
+    """The columns whose groups have gaps that need a decision."""
     rows = [*list_undecided_gaps(task, gaps), *gaps["conclusive"]]
-    columns = dict.fromkeys(row["slice"] for row in rows)
-    features = task.contract.feature_names
-    return [name for name in columns if name in features]
+    return list(dict.fromkeys(row["slice"] for row in rows))
 
 
 def find_stand_ins(
