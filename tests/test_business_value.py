@@ -330,12 +330,8 @@ def test_the_headline_saving_is_against_the_strongest_policy_without_a_model(tas
 
 
 def test_constant_decisions_are_named_in_sentences() -> None:
-    row: dict[str, Any] = {
-        **dict.fromkeys(policy_comparison.POLICY_COLUMNS),
-        **dict.fromkeys(("cost", "saving", "saving_low", "saving_high"), 1.0),
-        "policy": "the model",
-        "kind": "model",
-    }
+    row = dict.fromkeys(("cost", "saving", "saving_low", "saving_high"), 1.0)
+    row |= {"policy": "the model", "kind": "model", "selection_rate": None, "model_saving": None}
     for baseline, against in (
         ("flag nobody", "flagging nobody"),
         ("predict low for all", "predicting low for all"),
@@ -390,6 +386,13 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
     )  # fmt: skip
     assert [row["identified"] for row in savings.list_savings(unlimited)] == [None]
     assert "more “" not in task.describe_business_value(unlimited)
+    # A version of 1.0.0 has no true positives.
+    older = value | {"policies": [{**row} for row in value["policies"]]}
+    for row in older["policies"]:
+        del row["true_positives"]
+    [of_older, _] = savings.list_savings(older)
+    assert of_older["identified"] == pytest.approx(first["identified"], abs=1)
+    assert "Identified" not in macro(older)
 
 
 def test_a_decision_that_exceeds_the_capacity_says_so_everywhere(task):
@@ -761,6 +764,8 @@ def test_the_rows_that_would_decide_are_stated_with_the_gap_and_the_power(task):
     text = task.describe_labelled_gap(row)
     times = f"{((1.96 + 0.842) / 1.96 * 0.2 / 0.15) ** 2:.1f} times"
     assert not missing_facts(text, "15 percentage points", "80%", "flag", "100", times)
+    del row["relevant_gap"]  # of a version of 1.0.0
+    assert not missing_facts(task.describe_labelled_gap(row), "80%", "flag")
     wide = [make_gap("flag", -0.105, 0.005)]  # shows a gap of 0.1, but does not exclude it
     [row] = fairness.summarize_gaps(task.contract, pd.DataFrame(wide), 0.1)["inconclusive"]
     facts = ("10 percentage points", "80%", "times")

@@ -128,21 +128,21 @@ def compare_versions(
     scored = candidate[1]
     if len(scored) < max(min_rows, 1):
         return unchanged
-    feature = value["feature_ranking"]
+    # Versions of 1.0.0 have the limit as their capacity.
+    limit = value.get("limit", value["capacity"] if value["capacity_is_set"] else None)
+    # Versions of 1.0.0 have no ranking.
+    feature = value.get("feature_ranking")
     feature_ranking = FeatureRanking(**feature) if feature else None
-    mix, weights = weight_rows(task.contract, scored, rows, value["mix"])
+    mix, weights = weight_rows(task.contract, scored, rows, value.get("mix", {}))
     comparison = PolicyComparison(
-        task, costs, candidate, rows, weights, value["limit"], feature_ranking, value["constants"]
+        task, costs, candidate, rows, weights, limit, feature_ranking, value.get("constants")
     )
     policies = comparison.compare_policies(champion=champion, resamples=resamples, seed=seed)
     return unchanged | collect_policies(policies) | {"rows": len(scored), "mix": mix}
 
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
-    """The lowest score of a version that is acted on; ``metrics`` is the version's evidence.
-
-    Versions of 1.0.0 record their threshold only.
-    """
+    """The lowest score of a version that is acted on; ``metrics`` is the version's evidence."""
     model_value = metrics.get("business_value", {})
     return (
         model_value["decision_threshold"]
