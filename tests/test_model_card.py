@@ -397,7 +397,6 @@ def test_build_updates_card_with_gate_decision(built_project):
     [
         ({"relevant_gap": 0.1, "is_share": True}, "10 percentage points"),
         ({"relevant_gap": 5.0, "is_share": False}, "5.000"),
-        ({}, "the limit"),
     ],
 )
 def test_rows_that_are_needed_are_for_a_gap_of_the_limit(make_version, row, stated):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
+from modelbook.errors import DataError
 from modelbook.evaluation.cumulative_gains import measure_gains, read_amounts
 from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion, collect_policies
 from modelbook.evaluation.recent_period import Period
@@ -122,27 +123,38 @@ def compare_versions(
         fewer than ``min_rows`` rows its policies stay.
     rows : DataFrame
         The scored rows, with the features.
+
+    Raises
+    ------
+    DataError
+        If the candidate was registered by 1.0.0, whose values lack what is compared here.
     """
-    names = {"candidate": candidate[0], "champion": champion[0]}
+    if "feature_ranking" not in value:
+        raise DataError(
+            f"the business value of {candidate.name} was measured by Modelbook 1.0.0",
+            expected="a candidate of this release",
+            next="build finalize again",
+        )
+    names = {"candidate": candidate.name, "champion": champion.name}
     unchanged = value | names | {"gains": {}, "at_capacity": {}}
-    scored = candidate[1]
+    scored = candidate.scored
     if len(scored) < max(min_rows, 1):
         return unchanged
-    # Versions of 1.0.0 have the limit as their capacity.
-    limit = value.get("limit", value["capacity"] if value["capacity_is_set"] else None)
-    # Versions of 1.0.0 have no ranking.
-    feature = value.get("feature_ranking")
+    feature = value["feature_ranking"]
     feature_ranking = FeatureRanking(**feature) if feature else None
-    mix, weights = weight_rows(task.contract, scored, rows, value.get("mix", {}))
+    mix, weights = weight_rows(task.contract, scored, rows, value["mix"])
     comparison = PolicyComparison(
-        task, costs, candidate, rows, weights, limit, feature_ranking, value.get("constants")
+        task, costs, candidate, rows, weights, value["limit"], feature_ranking, value["constants"]
     )
     policies = comparison.compare_policies(champion=champion, resamples=resamples, seed=seed)
     return unchanged | collect_policies(policies) | {"rows": len(scored), "mix": mix}
 
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:
-    """The lowest score of a version that is acted on; ``metrics`` is the version's evidence."""
+    """The lowest score of a version that is acted on; ``metrics`` is the version's evidence.
+
+    Versions of 1.0.0 record their threshold only.
+    """
     model_value = metrics.get("business_value", {})
     return (
         model_value["decision_threshold"]

@@ -62,8 +62,7 @@ class PolicyComparison:
         Share of the rows that can be acted on; None without a limit.
     constants : mapping or None
         Decisions that are the same for all rows, from ``constant_decisions`` of the training
-        outcomes. None for versions that Modelbook 1.0.0 registered: then they are computed from
-        the outcomes of these rows.
+        outcomes; by default, of the outcomes of these rows.
     """
 
     task: Task

@@ -152,7 +152,7 @@ def _make_threshold_number(metrics: dict[str, Any]) -> KeyNumber:
     """The lowest score that is flagged: of the holdout's, if the capacity limits the model."""
     threshold, value = f"{metrics['threshold']:g}", metrics["business_value"]
     limited = get_limited_decisions(value)
-    if not limited or limited["threshold"] is None:
+    if not limited:
         return key_number(
             "threshold", threshold, context="rows with this score or more are flagged"
         )

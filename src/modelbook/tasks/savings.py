@@ -43,16 +43,15 @@ def project_policies(value: dict[str, Any]) -> list[dict[str, Any]]:
     for row in policies:
         names = [f"{name}{end}" for name in ("saving", "model_saving") for end in ENDS]
         amounts = {
-            name: None if row.get(name) is None else round(size * row[name], digits)
+            name: None if row[name] is None else round(size * row[name], digits)
             for name in ("low", "high", *names)
         }
         amounts["cost"] = costs[row["policy"]]
         amounts["saving"] = round(costs[value["baseline"]] - amounts["cost"], digits)
         if amounts["model_saving"] is not None:
             amounts["model_saving"] = round(amounts["cost"] - costs[policies[0]["policy"]], digits)
-        # Versions of 1.0.0 have no true positives.
         flagged, identified = (
-            None if row.get(name) is None else round(size * row[name])
+            None if row[name] is None else round(size * row[name])
             for name in ("selection_rate", "true_positives")
         )
         counts = {"flagged": flagged, "identified": identified, "decimals": max(digits, 0)}
@@ -121,40 +120,30 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``threshold``, the lowest score that is flagged (None in versions of 1.0.0), and the
-        ``selection_rate``; ``recall`` and ``precision``, each with ``value, low, high``;
-        ``unlimited``, the three numbers without the capacity; and ``is_weighted``, whether rows
-        have the mix of recent ones. Empty unless the capacity limits the model.
+        ``threshold``, the lowest score that is flagged, and the ``selection_rate``; ``recall`` and
+        ``precision``, each with ``value, low, high``; ``unlimited``, the three numbers without the
+        capacity; and ``is_weighted``, whether rows have the mix of recent ones. Empty unless the
+        capacity limits the model.
     """
     policies = value.get("policies")
     if not policies or policies[0]["kind"] != CAPACITY:
         return {}
     at = value["at_capacity"]
     metrics = {
-        name: {"value": at[name], "low": at.get(f"{name}_low"), "high": at.get(f"{name}_high")}
+        name: {"value": at[name], "low": at[f"{name}_low"], "high": at[f"{name}_high"]}
         for name in ("recall", "precision")
     }
     unlimited = next(row for row in policies if row["kind"] == MODEL)
     return {
-        "threshold": value.get("decision_threshold"),
+        "threshold": value["decision_threshold"],
         "selection_rate": value["capacity"],
-        "is_weighted": value.get("mix", {}).get("is_weighted", False),
+        "is_weighted": value["mix"].get("is_weighted", False),
         "unlimited": {
             "selection_rate": unlimited["selection_rate"],
-            **_compute_recall(unlimited, value),
+            "recall": unlimited["true_positives"] / value["rate"],
+            "precision": unlimited["true_positives"] / unlimited["selection_rate"],
         },
         **metrics,
-    }
-
-
-def _compute_recall(row: dict[str, Any], value: dict[str, Any]) -> dict[str, float]:
-    """Recall and precision of a policy; empty in versions of 1.0.0."""
-    if row.get("true_positives") is None:
-        return {}
-    true_positives = row["true_positives"]
-    return {
-        "recall": true_positives / value["rate"],
-        "precision": true_positives / row["selection_rate"],
     }
 
 
