@@ -455,6 +455,14 @@ def test_amounts_that_are_shown_add_up_and_do_not_exceed_the_period(task):
     assert f"{base['cost'] - model['cost']:,.0f}" in text
 
 
+def test_note_names_who_is_assumed_to_be_independent() -> None:
+    note = templating.create_environment().get_template("value.html.j2").module.source_note
+    text = note(VALUE | {"noun": "patients", "mix": {}, "period": ""})
+    assert missing_facts(text, "patients", "independent", "entities") == ["entities"]
+    # Several rows of an entity in a period: the intervals are by entity.
+    assert missing_facts(note(VALUE | {"noun": "rows", "mix": {}, "period": ""}), "entities") == []
+
+
 def test_costs_of_zero_are_named() -> None:
     note = templating.create_environment().get_template("value.html.j2").module.costs_note
     assert not missing_facts(note(VALUE), "4 per", "1 per", "cost_tp: 0", "nothing")
