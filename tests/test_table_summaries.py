@@ -40,6 +40,8 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
      [2, 0, 0.025, "lpi", 0.001, 0.048, "significant"]),
     (summarize.groupings, {"column": ["y", "x"], "score_drop": [0.5, -0.0001], "low": [None, -0.1],
                            "high": [None, 0.1], "is_suspect": [None, False]}, [" 0.000", "x", -0.1]),
+    (summarize.groupings, {"column": [], "score_drop": [], "low": [], "high": [], "is_suspect": []}, [0]),
+    (summarize.groupings, {"column": ["y"], "score_drop": [0.5], "low": [None], "high": [None], "is_suspect": [None]}, [1]),
     (summarize.split_sizes, SIDES, [80, 20, 50]),
     (summarize.split_sizes, {**SIDES, "rows of entities in train": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991],
