@@ -486,11 +486,12 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
     )  # why it is absent
 
 
+@pytest.mark.parametrize(("loss", "chosen"), [(0.5, 1), (0.3001, -1)])
 def test_round_with_worse_ensemble_does_not_replace_a_better_one(
-    classes: Experiment, monkeypatch: pytest.MonkeyPatch
+    classes: Experiment, monkeypatch: pytest.MonkeyPatch, loss: float, chosen: int
 ) -> None:
     """The loss of weights chosen without the row's fold may rise with further trials."""
-    losses, ensembles = iter([0.4, 0.3, 0.5]), []
+    losses, ensembles = iter([0.4, 0.3]), []
 
     class RecordedSearch(ensemble_search.EnsembleSearch):
         def combine(self, settings: list[ensemble_search.Setting]) -> ensemble_search.Ensemble:
@@ -498,12 +499,12 @@ def test_round_with_worse_ensemble_does_not_replace_a_better_one(
             return ensembles[-1]
 
         def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
-            return next(losses, 0.6)
+            return next(losses, loss)
 
         def run(self) -> ensemble_search.Ensemble:
             ensemble = super().run()
             assert len(ensembles) > 2
-            assert ensemble is ensembles[1]
+            assert ensemble is ensembles[chosen]
             return ensemble
 
     monkeypatch.setattr(ensemble_search, "EnsembleSearch", RecordedSearch)

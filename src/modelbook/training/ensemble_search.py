@@ -174,7 +174,13 @@ class EnsembleSearch:
         self.end = ALL_ROUNDS
 
     def run(self) -> Ensemble:
-        """Run rounds until nothing is gained, or the time is spent; combine the best settings."""
+        """Run rounds until nothing is gained, or the time is spent; combine the best settings.
+
+        Returns
+        -------
+        Ensemble
+            The last one that is not worse than the best of the rounds by more than ``MIN_GAIN``.
+        """
         ensembles = [self._combine_best()] if self.completed else []
         for number, settings in enumerate(self._plan_rounds()):
             if not settings:  # families without other settings to start with
@@ -196,7 +202,8 @@ class EnsembleSearch:
         if self._left_out:
             self.end = OUT_OF_TIME
         losses = [point["ensemble"] for point in self.curve]
-        return ensembles[int(np.argmin(losses))]
+        limit = min(losses) * (1 + MIN_GAIN)
+        return next(each for each, loss in zip(ensembles[::-1], losses[::-1]) if loss <= limit)
 
     def _take_compared(self) -> list[Setting]:
         """The families' defaults that the comparison has evaluated on the same folds."""
