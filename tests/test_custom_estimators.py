@@ -398,4 +398,5 @@ def test_pycaret_predictions_and_plots_are_out_of_fold(
     assert explained_rows == len(trial.cv_splits()[-1][1])
     assert options == {"feature": "size"}
     assert len(experiment.get_config("X_train")) == len(trial.features)
-    assert trial.cross_validate("dt").mean["accuracy"] == pytest.approx(folds["Accuracy"])
+    # PyCaret shows four decimals.
+    assert trial.cross_validate("dt").mean["accuracy"] == pytest.approx(folds["Accuracy"], abs=1e-4)
