@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import PurePath
 from typing import Any
 
@@ -29,11 +28,6 @@ class FileScopedScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path, *names = nodeid.split("::")
         return f"{path}::{names[0]}" if PurePath(path).name in SPLIT_BY_CLASS else path
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One worker more than cores: tests of servers and browsers wait a fifth of their time."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScopedScheduling:
