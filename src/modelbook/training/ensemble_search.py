@@ -202,8 +202,9 @@ class EnsembleSearch:
         if self._left_out:
             self.end = OUT_OF_TIME
         losses = [point["ensemble"] for point in self.curve]
-        limit = min(losses) * (1 + MIN_GAIN)
-        return next(each for each, loss in zip(ensembles[::-1], losses[::-1]) if loss <= limit)
+        # NaN if no fold has a loss, as with a single forward fold.
+        limit = min(filter(math.isfinite, losses), default=math.inf) * (1 + MIN_GAIN)
+        return next(each for each, loss in zip(ensembles[::-1], losses[::-1]) if not loss > limit)
 
     def _take_compared(self) -> list[Setting]:
         """The families' defaults that the comparison has evaluated on the same folds."""
