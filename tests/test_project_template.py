@@ -133,45 +133,53 @@ def test_yaml_files_are_merged_by_key_with_comments_and_order(root: Path) -> Non
     assert change.after == merged.replace("keep_runs: 10", "keep_runs: 20")
 
 
-def test_renamed_parameters_keep_the_users_values(root: Path) -> None:
-    names = ("pipeline.yaml", "notebooks/01_ingest.ipynb", "notebooks/02_explore.ipynb")
-    template = {name: (root / name).read_text() for name in names}
-    for name in names:
-        for folder in (project_template.BASE_FOLDER, "."):
-            text = template[name].replace("leak_threshold", "leak_auc")
-            text = text.replace("max_duplicate_share", "max_copied_share")
-            if folder == ".":
-                text = text.replace("leak_auc: 0.9", "leak_auc: 0.8")
-                text = text.replace("leak_auc = 0.9", "leak_auc = 0.8")
-            (root / folder / name).write_text(text)
-    changes = {change.name: change for change in project_template.plan_upgrade(root)}
-    assert sorted(changes) == sorted(names)
-    assert not any(change.conflicts for change in changes.values())
-    for name in names:
-        restored = changes[name].after.replace("threshold: 0.8", "threshold: 0.9")
-        assert restored.replace("threshold = 0.8", "threshold = 0.9") == template[name]
-    assert changes["pipeline.yaml"].after.count("leak_threshold: 0.8") == 2
+# Notebooks, parameters with their former names, one that the user set to another value, the number of
+# stages in pipeline.yaml that have it, and a notebook that has it.
+RENAMED = [
+    (
+        ("01_ingest", "02_explore"),
+        {"leak_threshold": "leak_auc", "max_duplicate_share": "max_copied_share"},
+        ("leak_threshold", 0.9, 0.8), 2, "02_explore",
+    ),
+    (  # words that are common elsewhere
+        ("03_compare", "04_finalize", "06_monitor"),
+        {"n_trials": "tune_rounds", "amount_column": "amount", "drift_threshold": "drift", "log_candidate_models": "candidate_models"},
+        ("drift_threshold", 0.1, 0.3), 1, "06_monitor",
+    ),
+]  # fmt: skip
 
 
-def test_parameters_with_common_names_are_renamed_only_as_parameters(root: Path) -> None:
-    names = ("pipeline.yaml", *(f"notebooks/{stem}.ipynb" for stem in ("03_compare", "04_finalize", "06_monitor")))  # fmt: skip
-    old_names = {"n_trials": "tune_rounds", "amount_column": "amount", "drift_threshold": "drift", "log_candidate_models": "candidate_models"}  # fmt: skip
+@pytest.mark.parametrize(("stems", "former_names", "set_value", "n_stages", "stem"), RENAMED)
+def test_renamed_parameters_keep_the_users_values(
+    root: Path,
+    stems: tuple[str, ...],
+    former_names: dict[str, str],
+    set_value: tuple[str, float, float],
+    n_stages: int,
+    stem: str,
+) -> None:
+    names = ("pipeline.yaml", *(f"notebooks/{stem}.ipynb" for stem in stems))
     template = {name: (root / name).read_text() for name in names}
+    parameter, default, value = set_value
+    former = former_names[parameter]
     for name in names:
         text = template[name]
-        for new, old in old_names.items():
+        for new, old in former_names.items():
             text = text.replace(new, old)
         (root / project_template.BASE_FOLDER / name).write_text(text)
-        text = text.replace("drift: 0.1", "drift: 0.3").replace("drift = 0.1", "drift = 0.3")
+        for sign in (": ", " = "):
+            text = text.replace(f"{former}{sign}{default}", f"{former}{sign}{value}")
         (root / name).write_text(text)
     changes = {change.name: change for change in project_template.plan_upgrade(root)}
     assert sorted(changes) == sorted(names)
     assert not any(change.conflicts for change in changes.values())
     for name in names:
-        restored = changes[name].after.replace("threshold: 0.3", "threshold: 0.1")
-        assert restored.replace("threshold = 0.3", "threshold = 0.1") == template[name]
-    assert "drift_threshold: 0.3" in changes["pipeline.yaml"].after
-    assert "drift_threshold = 0.3" in changes["notebooks/06_monitor.ipynb"].after
+        restored = changes[name].after
+        for sign in (": ", " = "):
+            restored = restored.replace(f"{parameter}{sign}{value}", f"{parameter}{sign}{default}")
+        assert restored == template[name]
+    assert changes["pipeline.yaml"].after.count(f"{parameter}: {value}") == n_stages
+    assert f"{parameter} = {value}" in changes[f"notebooks/{stem}.ipynb"].after
 
 
 def test_added_packages_stay_in_environment_file(root: Path) -> None:
