@@ -342,6 +342,20 @@ class TestOutcomes:
         assert (row["outcome"], row["prediction"], row["version"]) == (1, 1, 1)
         assert row["inputs"] == {**ROW, "flag": 1.0, "who": 42.0}
 
+    def test_delay_of_repeated_outcome_is_not_measured_again(self, client):
+        def read_count() -> float:
+            [line] = re.findall(
+                r"modelbook_outcome_delay_seconds_count (\S+)", client.get("/metrics").text
+            )
+            return float(line)
+
+        first, second = (post(client, "/predict", ROW).json()["id"] for _ in range(2))
+        count_before = read_count()
+        post(client, "/outcomes", {"id": first, "outcome": 1})
+        both = [{"id": prediction_id, "outcome": 1} for prediction_id in (first, second)]
+        assert post(client, "/outcomes", both).json() == {"recorded": 1, "repeated": 1}
+        assert read_count() - count_before == 2
+
     def test_unknown_id_or_invalid_outcome_is_rejected(self, client):
         assert post(client, "/outcomes", {"id": "nobody", "outcome": 1}).status_code == 404
         [rejection] = post(client, "/outcomes", {"id": "nobody", "outcome": 7}).json()["rejected"]

@@ -220,8 +220,10 @@ class Journal:
             statement = statement.on_conflict_do_nothing()
         return str(statement.compile(dialect=self.engine.dialect))
 
-    def record_outcomes(self, outcomes: Mapping[str, Any]) -> dict[str, int]:
+    def record_outcomes(self, outcomes: Mapping[str, Any]) -> list[float]:
         """Record outcomes of predictions by prediction id, all of them or none.
+
+        Outcomes that were recorded before are left as they are.
 
         Parameters
         ----------
@@ -230,8 +232,8 @@ class Journal:
 
         Returns
         -------
-        dict
-            Counts: ``recorded`` for new outcomes, ``repeated`` for outcomes recorded before.
+        list of float
+            Seconds from the prediction to the outcome, for each newly recorded outcome.
 
         Raises
         ------
@@ -248,9 +250,10 @@ class Journal:
         }
         try:
             with self.engine.begin() as connection:
-                if unknown_ids := set(encoded_outcomes) - set(
-                    self._read_by_ids(connection, PREDICTIONS_TABLE.c.id, encoded_outcomes)
-                ):
+                prediction_times = self._read_by_ids(
+                    connection, PREDICTIONS_TABLE.c.at, encoded_outcomes
+                )
+                if unknown_ids := encoded_outcomes.keys() - prediction_times.keys():
                     raise UnknownPredictionError(sorted(unknown_ids))
                 recorded_outcomes = self._read_by_ids(
                     connection, OUTCOMES_TABLE.c.outcome, encoded_outcomes
@@ -261,7 +264,7 @@ class Journal:
                     if value != encoded_outcomes[prediction_id]
                 ):
                     raise ConflictingOutcomeError(conflicting_ids)
-                new_rows = [
+                new_rows: list[dict[str, Any]] = [
                     {"book": self.book, "id": prediction_id, "at": now, "outcome": encoded}
                     for prediction_id, encoded in encoded_outcomes.items()
                     if prediction_id not in recorded_outcomes
@@ -272,23 +275,7 @@ class Journal:
             return self.record_outcomes(outcomes)
         except SQLAlchemyError as error:
             raise self.wrap_error(error) from None
-        return {"recorded": len(new_rows), "repeated": len(recorded_outcomes)}
-
-    def read_outcome_delays(self, ids: Collection[str]) -> list[float]:
-        """Return the seconds from each prediction to its outcome.
-
-        Raises
-        ------
-        JournalError
-            When the database cannot be reached.
-        """
-        with self.explain_errors(), self.engine.connect() as connection:
-            prediction_times = self._read_by_ids(connection, PREDICTIONS_TABLE.c.at, ids)
-            outcome_times = self._read_by_ids(connection, OUTCOMES_TABLE.c.at, ids)
-        return [
-            outcome_times[name] - prediction_times[name]
-            for name in outcome_times.keys() & prediction_times.keys()
-        ]
+        return [now - prediction_times[row["id"]] for row in new_rows]
 
     def find_response(self, prediction_id: str) -> dict[str, Any] | None:
         """Return the response to a prediction id as it was sent; None for an unknown id.

@@ -66,7 +66,7 @@ class JournalWriter:
     Attributes
     ----------
     written_count : int
-        Predictions in the journal.
+        Predictions that were written.
     lost_count : int
         Returned predictions that are not in the journal.
     replaced_count, orphaned_count : int
@@ -122,7 +122,7 @@ class JournalWriter:
         if (
             not self.is_up and time.monotonic() < self._retry_at
         ) or self._queue.qsize() > MAX_QUEUED_GROUPS:
-            self._count_lost(len(predictions))
+            self._count_lost(predictions)
             return None
         future = self._loop.create_future()
         pending = self._deadlines
@@ -151,9 +151,9 @@ class JournalWriter:
         self._group = []
         await asyncio.to_thread(self._thread.join, self._journal.timeout_seconds + 1)
 
-    def _count_lost(self, rows: int) -> None:
+    def _count_lost(self, predictions: list[PredictionRecord]) -> None:
         if self._predicts_when_down:
-            self.lost_count += rows
+            self.lost_count += sum(prediction.was_returned for prediction in predictions)
 
     def _expire_overdue(self) -> None:
         now = time.monotonic()
@@ -197,7 +197,7 @@ class JournalWriter:
         remaining = iter(row_hashes or [])
         for predictions, future in entries:
             if row_hashes is None:
-                self._count_lost(len(predictions))
+                self._count_lost(predictions)
             result = None if row_hashes is None else list(islice(remaining, len(predictions)))
             if not future.done():
                 future.set_result(result)

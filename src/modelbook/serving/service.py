@@ -400,7 +400,7 @@ class PredictionService:
         )
 
     async def record_outcomes(self, body: bytes) -> dict[str, int]:
-        """Record actual outcomes by prediction id.
+        """Record actual outcomes by prediction id; returns how many are new and how many repeated.
 
         Raises
         ------
@@ -411,20 +411,16 @@ class PredictionService:
             self.champion.outcome_reader.read_body, body, self.settings.limits.max_rows
         )
         try:
-            counts = await asyncio.to_thread(self.journal.record_outcomes, outcomes)
-            if counts["recorded"]:
-                await self._measure_outcome_delays(list(outcomes))
-            return counts
+            delays = await asyncio.to_thread(self.journal.record_outcomes, outcomes)
         except UnknownPredictionError as error:
             raise RequestError(404, error.problem, expected=error.expected) from None
         except ConflictingOutcomeError as error:
             raise RequestError(409, error.problem, expected=error.expected) from None
         except JournalError:
             raise RequestError(503, "the journal is down", headers={"retry-after": "2"}) from None
-
-    async def _measure_outcome_delays(self, ids: list[str]) -> None:
-        for seconds in await asyncio.to_thread(self.journal.read_outcome_delays, ids):
+        for seconds in delays:
             self.metrics.outcome_delay.observe(seconds)
+        return {"recorded": len(delays), "repeated": len(outcomes) - len(delays)}
 
     def describe_readiness(self) -> dict[str, Any]:
         """Return the body for ``GET /health/ready``.
