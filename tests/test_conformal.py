@@ -148,6 +148,10 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
         upload = client.post(
             "/predict/csv", content=(tmp_path / "in.csv").read_bytes(), headers={"content-type": "text/csv"}
         )  # fmt: skip
+        service = client.app._service
+        assert [client.portal.call(service.find_response, row["id"]) for row in predictions] == (
+            predictions
+        )
         schema = client.get("/openapi.json").text
         tensors = [
             {"name": name, "shape": [5], "datatype": "BYTES" if name == "colour" else "FP64", "data": inputs[name].tolist()}

@@ -446,8 +446,8 @@ def test_books_in_one_journal_are_separate(tmp_path: Path) -> None:
         journal.record_outcomes({"id-30": 1})  # of the other book
     assert len(journal.record_outcomes({"id-3": 1})) == 1
     assert len(other_journal.record_outcomes({"id-3": 0})) == 1
-    assert journal.find_response("id-30") is None
-    assert other_journal.find_response("id-30") is not None
+    assert journal.find_returned_prediction("id-30") is None
+    assert other_journal.find_returned_prediction("id-30") is not None
     assert journal.delete_before(1e12) == 20
     assert sum(row["outcome"] == 0 for row in other_journal.read_predictions(0)) == 1
 

@@ -78,7 +78,7 @@ class StreamWorker:
         rows, is_list = champion.row_reader.read_body(fields.get(b"row", b""))
         if is_list:
             raise RequestError(422, "a list of rows", expected="one row per entry: a JSON object")
-        response = await asyncio.to_thread(self._service.journal.find_response, prediction_id)
+        response = await self._service.find_response(prediction_id)
         if response is None:
             user = fields.get(b"user", b"").decode("utf-8", "replace") or None
             [response] = await self._service.predict_rows(

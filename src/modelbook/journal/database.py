@@ -200,6 +200,11 @@ class Journal:
             raise self.wrap_error(error) from None
 
     @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is an SQLite file."""
+        return self.engine.dialect.name == "sqlite"
+
+    @property
     def safe_url(self) -> str:
         """The URL, with secrets redacted."""
         return redact(self.url)
@@ -214,7 +219,7 @@ class Journal:
 
     def make_insert_statement(self, skips_existing: bool) -> str:
         """Return the statement that inserts a prediction, in the database's dialect."""
-        dialect = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        dialect = sqlite if self.is_sqlite else postgresql
         statement = dialect.insert(PREDICTIONS_TABLE)
         if skips_existing:
             statement = statement.on_conflict_do_nothing()
@@ -277,8 +282,8 @@ class Journal:
             raise self.wrap_error(error) from None
         return [now - prediction_times[row["id"]] for row in new_rows]
 
-    def find_response(self, prediction_id: str) -> dict[str, Any] | None:
-        """Return the response to a prediction id as it was sent; None for an unknown id.
+    def find_returned_prediction(self, prediction_id: str) -> dict[str, Any] | None:
+        """Return the journal's row of a prediction that was returned; None for an unknown id.
 
         Raises
         ------
@@ -292,17 +297,7 @@ class Journal:
         )
         with self.explain_errors(), self.engine.connect() as connection:
             row = connection.execute(query).mappings().first()
-        if row is None:
-            return None
-        response = {
-            "id": prediction_id,
-            "prediction": json.loads(row["prediction"]),
-            "model_version": row["version"],
-        }
-        probabilities = (
-            {"probabilities": json.loads(row["probabilities"])} if row["probabilities"] else {}
-        )
-        return {**response, "variant": row["variant"], **probabilities, "row_hash": row["row_hash"]}
+        return None if row is None else _parse_json_columns(dict(row))
 
     def read_predictions(self, since: float, variant: str = "champion") -> list[dict[str, Any]]:
         """Return a variant's predictions since a time, oldest first, with ``outcome`` or None."""
@@ -378,7 +373,7 @@ class Journal:
         second passive checkpoint before it keeps that short. If the journal is busy, the restart is
         left to the next call.
         """
-        if self.engine.dialect.name != "sqlite":
+        if not self.is_sqlite:
             return
         checkpoint = "pragma wal_checkpoint(passive)"
         with self.explain_errors(), self.engine.connect() as connection:
@@ -408,18 +403,17 @@ class Journal:
         )
         ids = sorted({row["id"] for row in self._stream_rows(query) if matches(row["inputs"])})
         count = 0
-        is_sqlite = self.engine.dialect.name == "sqlite"
         with self.explain_errors():
             with self.engine.begin() as connection:
-                if is_sqlite:
+                if self.is_sqlite:
                     connection.exec_driver_sql("pragma secure_delete=on")
                 for start in range(0, len(ids), MAX_IDS_PER_QUERY):
-                    part = ids[start : start + MAX_IDS_PER_QUERY]
+                    batch = ids[start : start + MAX_IDS_PER_QUERY]
                     for table in (OUTCOMES_TABLE, PREDICTIONS_TABLE):
-                        condition = (table.c.book == self.book) & table.c.id.in_(part)
+                        condition = (table.c.book == self.book) & table.c.id.in_(batch)
                         deleted = connection.execute(table.delete().where(condition)).rowcount
                         count += deleted if table is PREDICTIONS_TABLE else 0
-            if is_sqlite and count:
+            if self.is_sqlite and count:
                 with self.engine.connect() as connection:
                     connection.exec_driver_sql("pragma wal_checkpoint(truncate)")
         return count

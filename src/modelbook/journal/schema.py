@@ -29,7 +29,7 @@ PREDICTIONS_TABLE = sa.Table(
         "milliseconds",
         sa.Float,
         nullable=False,
-        comment="from the request's last byte to the response",
+        comment="from the request's last byte to its predictions",
     ),
     sa.Column(
         "bucket",

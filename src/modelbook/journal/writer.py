@@ -81,13 +81,12 @@ class JournalWriter:
         predict_if_unavailable: bool = True,
     ) -> None:
         self._journal, self._on_status_change = journal, on_status_change
-        self._predicts_when_down = predict_if_unavailable
-        self._is_sqlite = journal.engine.dialect.name == "sqlite"
+        self._predict_if_unavailable = predict_if_unavailable
         self._row_placeholders = f"({', '.join('?' * len(PREDICTIONS_TABLE.columns))})"
         # Requests of which the event loop has predicted the rows, and how many it had when it last
         # looked for further ones.
         self._group: list[Entry] = []
-        self._former_length = 0
+        self._previous_length = 0
         self._queue: SimpleQueue[list[Entry]] = SimpleQueue()  # an empty group ends the thread
         self._statements = [journal.make_insert_statement(skips) for skips in (False, True)]
         self._deadlines: deque[tuple[float, asyncio.Future]] = deque()
@@ -136,12 +135,12 @@ class JournalWriter:
 
     def _complete_group(self) -> None:
         """Hand the group to the thread, unless the last iteration of the loop added to it."""
-        if self._former_length < len(self._group) < MAX_GROUP_REQUESTS:
-            self._former_length = len(self._group)
+        if self._previous_length < len(self._group) < MAX_GROUP_REQUESTS:
+            self._previous_length = len(self._group)
             self._loop.call_soon(self._complete_group)
         elif self._group:
             self._queue.put(self._group)
-            self._group, self._former_length = [], 0
+            self._group, self._previous_length = [], 0
 
     async def stop(self) -> None:
         """Write the queued predictions, and stop."""
@@ -152,7 +151,7 @@ class JournalWriter:
         await asyncio.to_thread(self._thread.join, self._journal.timeout_seconds + 1)
 
     def _count_lost(self, predictions: list[PredictionRecord]) -> None:
-        if self._predicts_when_down:
+        if self._predict_if_unavailable:
             self.lost_count += sum(prediction.was_returned for prediction in predictions)
 
     def _expire_overdue(self) -> None:
@@ -171,7 +170,7 @@ class JournalWriter:
             entries = [
                 (predictions, future)
                 for predictions, future in chain.from_iterable(groups)
-                if self._predicts_when_down or not future.done()
+                if self._predict_if_unavailable or not future.done()
             ]
             if entries:
                 row_hashes = self._write_group(
@@ -254,7 +253,7 @@ class JournalWriter:
             self._journal.create_tables()
             database_file = self._journal.identify_files()[:1]
             self._connection = self._journal.engine.connect()
-            if self._is_sqlite:  # a statement is a transaction
+            if self._journal.is_sqlite:  # a statement is a transaction
                 self._connection.execution_options(isolation_level="AUTOCOMMIT")
             self._opened_files = database_file + self._journal.identify_files()[1:]
         return self._connection
@@ -308,7 +307,7 @@ class JournalWriter:
         """
         statement = self._statements[skips_existing]
         with connection.begin():
-            if not self._is_sqlite:
+            if not self._journal.is_sqlite:
                 named_rows = [dict(zip(self._column_names, row)) for row in rows]
                 connection.exec_driver_sql(statement, named_rows)
                 return

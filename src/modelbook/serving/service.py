@@ -31,6 +31,7 @@ from modelbook.serving.http_request import LARGE_BODY_BYTES, BodyReader, Request
 from modelbook.serving.metrics import ServiceMetrics, VerdictMetrics
 from modelbook.serving.served_models import ModelManager, ServedModel
 from modelbook.serving.telemetry import RequestTracer
+from modelbook.tasks.conformal_prediction import ConformalPrediction
 
 LOG = logging.getLogger("modelbook.serving")
 POLL_SECONDS = 1.0  # between checks of aliases, settings and keys
@@ -248,8 +249,16 @@ class PredictionService:
         for name, count in _count_rows(variants):
             self.metrics.count_predictions(name, count)
         return [
-            _make_response_body(prediction, row_hash)
-            for prediction, row_hash in zip(returned_predictions, row_hashes)
+            _make_response_body(
+                item.prediction_id,
+                item.model.number,
+                item.variant,
+                item.prediction.prediction,
+                item.model.label_probabilities(item.prediction.probabilities),
+                item.model.scorer.conformal,
+                row_hash,
+            )
+            for item, row_hash in zip(returned_predictions, row_hashes)
         ]
 
     def _assign_buckets(
@@ -397,6 +406,33 @@ class PredictionService:
         redacted_features = model.list_features(self._redacted_columns)
         return _to_json(
             {column: value for column, value in row.items() if column not in redacted_features}
+        )
+
+    async def find_response(self, prediction_id: str) -> dict[str, Any] | None:
+        """Return the response to an earlier prediction, from the journal; None for an unknown id.
+
+        The journal has no intervals and sets: they are derived again while the version is served.
+        """
+        row = await asyncio.to_thread(self.journal.find_returned_prediction, prediction_id)
+        if row is None:
+            return None
+        manager = self.model_manager
+        conformal = next(
+            (
+                model.scorer.conformal
+                for model in (manager.champion, manager.challenger)
+                if model is not None and model.number == row["version"]
+            ),
+            None,
+        )
+        return _make_response_body(
+            prediction_id,
+            row["version"],
+            row["variant"],
+            row["prediction"],
+            row["probabilities"],
+            conformal,
+            row["row_hash"],
         )
 
     async def record_outcomes(self, body: bytes) -> dict[str, int]:
@@ -582,19 +618,25 @@ def make_prediction_id() -> str:
 
 
 def _make_response_body(
-    variant_prediction: VariantPrediction, row_hash: str | None
+    prediction_id: str,
+    version: int,
+    variant: str,
+    prediction: Any,
+    probabilities: dict[str, float] | None,
+    conformal: ConformalPrediction | None,
+    row_hash: str | None,
 ) -> dict[str, Any]:
-    prediction, model = variant_prediction.prediction, variant_prediction.model
     body = {
-        "id": variant_prediction.prediction_id,
-        "prediction": prediction.prediction,
-        "model_version": model.number,
-        "variant": variant_prediction.variant,
+        "id": prediction_id,
+        "prediction": prediction,
+        "model_version": version,
+        "variant": variant,
     }
-    if prediction.probabilities is not None:
-        body["probabilities"] = model.label_probabilities(prediction.probabilities)
-    if model.scorer.conformal is not None:
-        body |= model.scorer.conformal.make_response_fields(prediction)
+    if probabilities is not None:
+        body["probabilities"] = probabilities
+    if conformal is not None:
+        scores = None if probabilities is None else list(probabilities.values())
+        body |= conformal.make_response_fields(RowPrediction(prediction, scores))
     body["row_hash"] = row_hash
     return body
 
