@@ -167,6 +167,26 @@ def test_rows_that_violate_contract_go_to_rejects_with_reasons(
     assert len(pd.read_csv(tmp_path / "out.csv")) == 600 - result.rejected_rows
 
 
+def test_columns_named_like_new_ones_are_kept(run, tmp_path, frame):
+    """An output, and the rejects, can be scored again, in each format."""
+    inputs = frame[FEATURES].assign(row="r", reasons="x")
+    inputs.loc[3, "size"] = 500.0
+    inputs.to_csv(tmp_path / "in.csv", index=False)
+    run("in.csv", "once.csv")
+    run("once.csv", "twice.csv")
+    run("twice.csv", "out.parquet")
+    run("twice.csv", "out.jsonl")
+    columns = [*inputs.columns]
+    for ending in ("", "_", "__"):
+        new_columns = ("prediction", "probability_0", "probability_1", "model_version")
+        columns += [f"{name}{ending}" for name in new_columns]
+    assert list(pd.read_parquet(tmp_path / "out.parquet")) == columns
+    assert list(pd.read_json(tmp_path / "out.jsonl", lines=True)) == columns
+    rejects = pd.read_csv(tmp_path / "once.rejects.csv")
+    assert list(rejects) == ["row_", "reasons_", *inputs.columns]
+    assert (rejects["row"][0], rejects["row_"][0], "size" in rejects["reasons_"][0]) == ("r", 3, 1)
+
+
 def test_unscorable_input_raises_and_leaves_no_output(run, tmp_path, frame):
     frame.rename(columns={"size": "sise"}).to_csv(tmp_path / "other.csv", index=False)
     (tmp_path / "empty.csv").write_text("")

@@ -100,7 +100,7 @@ def _count_rejected_rows_by_column(
     for path in paths:
         if not path.is_file():
             continue
-        reasons = pd.read_csv(path, usecols=["reasons"], dtype=str)["reasons"]
+        reasons = pd.read_csv(path, usecols=[1], dtype=str).squeeze("columns")  # after the row
         for name in counts:
             pattern = rf"(?:^|; ){re.escape(name)} = "
             counts[name] += int(reasons.str.contains(pattern).sum())

@@ -110,8 +110,8 @@ def score_file(
         for chunk in _score_chunks(input_path, scorer, contract, version, constants):
             rejected = chunk.rejected
             if len(rejected):
-                row_numbers = pc.add(rejected["row"], row_count)
-                rejects_file.write(rejected.set_column(0, "row", row_numbers))
+                row_numbers = pc.add(rejected.column(0), row_count)
+                rejects_file.write(rejected.set_column(0, rejected.column_names[0], row_numbers))
             output_file.write(record_chunk(chunk, row_count) if record_chunk else chunk.scored)
             row_count += len(chunk.scored) + len(rejected)
             rejected_count += len(rejected)
@@ -222,17 +222,24 @@ def _append_predictions(chunk: pa.Table, scores: np.ndarray, scorer: Any, versio
         new_columns |= scorer.conformal.make_output_columns(scores)
     new_columns["model_version"] = np.full(len(chunk), version)
     for name, values in new_columns.items():
-        chunk = chunk.append_column(
-            f"{name}_" if name in chunk.column_names else name, pa.array(values)
-        )
+        chunk = chunk.append_column(name_new_column(name, chunk), pa.array(values))
     return chunk
 
 
+def name_new_column(name: str, table: pa.Table) -> str:
+    """Return the name of a column to add: with underscores at its end if the table has it."""
+    while name in table.column_names:
+        name += "_"
+    return name
+
+
 def _select_rejects(chunk: pa.Table, reasons: np.ndarray, is_rejected: np.ndarray) -> pa.Table:
+    """Return the rejected rows; their numbers and the reasons are the first two columns."""
     row_numbers = pa.array(np.flatnonzero(is_rejected))
     rejects = chunk.filter(pa.array(is_rejected))
     reason_texts = pa.array([text.removesuffix("; ") for text in reasons[is_rejected]], pa.string())
-    return rejects.add_column(0, "reasons", reason_texts).add_column(0, "row", row_numbers)
+    rejects = rejects.add_column(0, name_new_column("reasons", chunk), reason_texts)
+    return rejects.add_column(0, name_new_column("row", chunk), row_numbers)
 
 
 def _map_in_order(
@@ -308,7 +315,7 @@ def check_output(target: Path) -> None:
 
 
 class _StagedFile:
-    """A file that is staged under a temporary name and renamed at the end, unless it is empty.
+    """A file that is written under a temporary name and renamed at the end, unless it is empty.
 
     A background thread writes one chunk at a time; the next call raises the errors of the last one.
     """

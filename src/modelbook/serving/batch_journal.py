@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord
+from modelbook.scoring.batch import name_new_column
 from modelbook.serving.served_models import ServedModel
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class BatchJournal:
                     next="repair it, and score again: what was journaled is not journaled twice",
                 )
         ids = pa.array([record.id for record in records], pa.string())
-        return chunk.scored.append_column(ID_COLUMN, ids)
+        return chunk.scored.append_column(name_new_column(ID_COLUMN, chunk.scored), ids)
 
     def _make_records(
         self, target: str, chunk: ChunkResult, rows_before: int
