@@ -187,6 +187,15 @@ def test_columns_named_like_new_ones_are_kept(run, tmp_path, frame):
     assert (rejects["row"][0], rejects["row_"][0], "size" in rejects["reasons_"][0]) == ("r", 3, 1)
 
 
+def test_output_that_cannot_be_finished_leaves_no_rejects(run, tmp_path, frame, monkeypatch):
+    frame.loc[3, "size"] = 500.0
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    monkeypatch.setattr(batch, "MAX_SHEET_ROWS", 100)
+    with pytest.raises(DataError, match=r"out\.xlsx.*599"):
+        run("in.csv", "out.xlsx")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
 def test_unscorable_input_raises_and_leaves_no_output(run, tmp_path, frame):
     frame.rename(columns={"size": "sise"}).to_csv(tmp_path / "other.csv", index=False)
     (tmp_path / "empty.csv").write_text("")

@@ -118,8 +118,10 @@ def score_file(
             on_progress(row_count, time.monotonic() - start)
         if row_count == 0 and not allow_empty:
             raise DataError(f"{input_path} has no rows", next="check its path")
-        rejects_file.commit()
-        output_file.commit()
+        rejects_file.close()
+        output_file.close()
+        rejects_file.publish()
+        output_file.publish()
     return BatchResult(row_count, rejected_count, time.monotonic() - start, rejects_path)
 
 
@@ -375,18 +377,21 @@ class _StagedFile:
         with self._staging_path.open("wb") as file:
             frame.to_excel(file, index=False, engine="openpyxl")
 
-    def commit(self) -> None:
-        """Finish writing, and rename the file into place."""
+    def close(self) -> None:
+        """Finish writing; may fail, so all files are closed before any is published."""
         self._pending_write.result()
         if self._writer:
             self._writer.close()
         if self._sheet_chunks:
             self._write_sheet()
+
+    def publish(self) -> None:
+        """Rename the file into place."""
         if self._has_rows:
             self._staging_path.replace(self._path)
 
     def discard(self) -> None:
-        """Delete the staged file unless it was committed."""
+        """Delete the temporary file, if it was not published."""
         self._pool.shutdown()
         if self._writer:
             self._writer.close()
