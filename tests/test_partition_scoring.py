@@ -264,6 +264,32 @@ def test_interrupted_remote_run_is_resumed(version_store, table, monkeypatch, fr
     store.rm("memory://lake", recursive=True)
 
 
+def test_results_of_removed_remote_partition_are_deleted(version_store, table, monkeypatch):
+    """The first partition, which has a rejected row, is removed between two attempts."""
+    store = fsspec.filesystem("memory")
+    store.put(str(table), "memory://lake/rows", recursive=True)
+    complete = batch.score_file
+
+    def dies_in_year(source: Path, target: Path, *args: Any, **kwargs: Any) -> Any:
+        if kwargs["constants"]:
+            raise KeyboardInterrupt
+        return complete(source, target, *args, **kwargs)
+
+    args = ["memory://lake/rows", "memory://lake/scores"]
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "score_file", dies_in_year)
+        score(version_store, patched, *args)
+    assert store.exists("memory://lake/scores.rejects/part-0.csv")
+    store.rm_file("memory://lake/rows/part-0.parquet")
+    assert score(version_store, monkeypatch, *args).exit_code == 0
+    names = [name.removeprefix("/lake/") for name in store.find("/lake") if "scores" in name]
+    expected = ["scores/" + name for name in NAMES[1:]]
+    assert sorted(names) == sorted(
+        [*expected, "scores/_SUCCESS", "scores.rejects/year=3/part-0.csv"]
+    )
+    store.rm("memory://lake", recursive=True)
+
+
 def test_unscorable_remote_partition_is_named_by_its_uri(version_store, table, frame, monkeypatch):
     store = fsspec.filesystem("memory")
     frame.drop(columns="size").to_parquet(table / NAMES[1])

@@ -97,11 +97,7 @@ class SharedFolders:
                 f"{self.target} exists already", next="move it away, or name another folder"
             )
         if self.target.is_relative_to(self.source):
-            raise DataError(
-                f"{self.target} is inside {self.source}",
-                expected="a folder outside it",
-                next="name another folder",
-            )
+            raise _make_inside_error(self.target, self.source)
         return parquet_folder.list_partitions(self.source)
 
     def lock(self) -> AbstractContextManager[Any]:
@@ -114,7 +110,8 @@ class SharedFolders:
         is_resumable = (
             (staging / RUN_FILE).is_file()
             and (staging / RUN_FILE).read_text() == description
-            and (staging / "predictions").exists() >= is_finished
+            # Without predictions, a finished run was published, up to deleting its staging folder.
+            and (not is_finished or (staging / "predictions").exists())
         )
         if self.rejects.exists() and not (is_resumable and is_finished):
             raise DataError(
@@ -189,11 +186,7 @@ class ObjectStoreFolders:
 
     def check(self) -> list[str]:
         if f"{self.target.url}/".startswith(f"{self.source.url}/"):
-            raise DataError(
-                f"{self.target} is inside {self.source}",
-                expected="a folder outside it",
-                next="name another folder",
-            )
+            raise _make_inside_error(self.target, self.source)
         if self.target.exists() and (
             self.target.child(COMMIT_MARKER).exists() or self._read_run() is None
         ):
@@ -248,16 +241,20 @@ class ObjectStoreFolders:
                 problem = error.problem.replace(str(input_path), str(source))
                 raise type(error)(problem, expected=error.expected, next=error.next) from None
             target.upload(output_path)
-            rejects = self.rejects.child(name.removesuffix(".parquet") + ".csv")
+            rejects = self.rejects.child(_name_partition_rejects(name))
             if batch.name_rejects(output_path).exists():
                 rejects.upload(batch.name_rejects(output_path))
             else:  # the partition as it was before an interruption
                 rejects.remove_folder()
 
     def publish(self, names: list[str]) -> None:
-        results = {name for name in self.target.list_files(allow_incomplete=True) if name[0] != "_"}
-        for name in results - {*names}:  # partitions that were removed between attempts
-            self.target.child(name).remove()
+        for folder, results in (
+            (self.target, {*names}),
+            (self.rejects, {_name_partition_rejects(name) for name in names}),
+        ):
+            files = {name for name in folder.list_files(allow_incomplete=True) if name[0] != "_"}
+            for name in files - results:  # of partitions that were removed between attempts
+                folder.child(name).remove()
         self.target.child(COMMIT_MARKER).write_text(json.dumps({"files": len(names)}))
         self._run_child("").remove_folder()
         self.target.child(INCOMPLETE_MARKER).remove()
@@ -267,6 +264,16 @@ class ObjectStoreFolders:
 
     def _run_child(self, name: str) -> RemoteAddress:
         return self.target.child(f"{RUN_FOLDER}/{name}".rstrip("/"))
+
+
+def _make_inside_error(target: object, source: object) -> DataError:
+    return DataError(
+        f"{target} is inside {source}", expected="a folder outside it", next="name another folder"
+    )
+
+
+def _name_partition_rejects(name: str) -> str:
+    return f"{name.removesuffix('.parquet')}.csv"
 
 
 def _describe_run(source: Path | RemoteAddress, version: RegisteredVersion) -> str:
