@@ -1,7 +1,8 @@
-"""Engines: run a function over items in this process, or on Dask, Spark or Ray.
+"""Engines: run a function over items on this machine, or on Dask, Spark or Ray.
 
 Results are the same on every engine. The function is sent once, and each worker process runs one
-item at a time. If a worker dies, the engine retries its item on another worker.
+item at a time. If a worker dies, Dask, Spark and Ray retry its item on another worker; the local
+engine raises ``BrokenProcessPool``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Engine:
     slots : callable
         Returns the number of items that run at the same time.
     submit : callable
-        Submits an item and returns a future, for ``get_result``.
+        Submits an item and returns a future for ``get_result``.
     """
 
     name: str
@@ -69,8 +70,7 @@ class Engine:
                 ),
                 next="check the workers' logs, then run the command again",
             ) from error
-        # Returned, because Spark would pass on only its text.
-        if isinstance(result, ModelbookError):
+        if isinstance(result, ModelbookError):  # as ``worker.run_item`` returns it
             raise result
         return result
 
@@ -89,7 +89,7 @@ def open_engine(
     work : callable
         Takes an item and returns its result.
     workers : int, optional
-        Processes of the local engine; 1: this one; None: one for each core.
+        Processes of the local engine; 1: this one; None: as ``local.count_workers``.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +16,10 @@ from typing import Any
 import cloudpickle
 from threadpoolctl import threadpool_limits
 
-from modelbook.engine import LOCAL, Engine
-
-Work = Callable[[Any], Any]
+from modelbook.engine import LOCAL, Engine, Work
 
 WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # overrides the number of cores
-_forked: dict[str, Work] = {}  # work of a worker; set before it is forked
+_forked_work: dict[str, Work] = {}  # of a worker, set when it is forked
 
 
 def count_workers() -> int:
@@ -42,7 +40,7 @@ def open_engine(work: Work, workers: int) -> Iterator[Engine]:
     with (
         warnings.catch_warnings(),
         ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_forked.update, initargs=({LOCAL: work},)
+            workers, mp_context=context, initializer=_forked_work.update, initargs=({LOCAL: work},)
         ) as pool,
     ):
         # Python warns about forks with threads: the workers use no locks that these may hold.
@@ -84,6 +82,6 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
 def _run_forked(item: Any) -> bytes:
     try:
         with threadpool_limits(1):
-            return cloudpickle.dumps((_forked[LOCAL](item), None))
+            return cloudpickle.dumps((_forked_work[LOCAL](item), None))
     except Exception as error:
         return cloudpickle.dumps((None, error))

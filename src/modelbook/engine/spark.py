@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,11 +34,8 @@ def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
             .collect()[0]
         )
 
-    def submit(item: Any) -> Future[Any]:
-        return pool.submit(run_on_cluster, item)
-
     try:
-        yield Engine("spark", lambda: slots, submit)
+        yield Engine("spark", lambda: slots, lambda item: pool.submit(run_on_cluster, item))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         session.stop()

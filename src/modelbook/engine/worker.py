@@ -21,7 +21,11 @@ def _load_work(pickled_work: bytes) -> Any:
 
 
 def run_item(pickled_work: bytes, item: Any) -> Any:
-    """Run one item; Modelbook's errors are returned as results, so that engines do not retry."""
+    """Run one item.
+
+    Modelbook's errors are returned as results: engines would retry an item that raises, and Spark
+    would pass on only the error's text.
+    """
     with _LOCK:
         try:
             return _load_work(pickled_work)(item)
