@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,33 +86,29 @@ def find_error_slices(
         max_depth=MAX_DEPTH, min_samples_leaf=min_leaf_rows, random_state=seed
     )
     tree.fit(encoded_features[in_tree_half], errors[in_tree_half])
-    leaf, in_test_half = tree.apply(encoded_features), ~in_tree_half
+    leaves = tree.apply(encoded_features)
     leaf_errors = (
         pd.Series(errors[in_tree_half])
-        .groupby(leaf[in_tree_half])
+        .groupby(leaves[in_tree_half])
         .mean()
         .sort_values(ascending=False, kind="stable")
     )
     worst_leaves = leaf_errors[leaf_errors > errors[in_tree_half].mean()].index[:MAX_SLICES]
-    test_rows = scored.select(in_test_half)
-    options = {"resamples": resamples, "seed": seed}
-    tested_leaves = [
-        leaf_id
-        for leaf_id in worst_leaves
-        if (leaf[in_test_half] == leaf_id).sum() >= min_leaf_rows
-    ]
+    test_rows, test_leaves = scored.select(~in_tree_half), leaves[~in_tree_half]
+    tested_leaves = [leaf for leaf in worst_leaves if (test_leaves == leaf).sum() >= min_leaf_rows]
     rows = [
         {
-            "slice": _describe_path(tree, leaf_id, conditions),
+            "slice": _describe_path(tree, leaf, conditions),
             **_measure_error_gap(
-                errors[in_test_half],
-                leaf[in_test_half] == leaf_id,
+                errors[~in_tree_half],
+                test_leaves == leaf,
                 test_rows,
                 n_slices=len(tested_leaves),
-                **options,
+                resamples=resamples,
+                seed=seed,
             ),
         }
-        for leaf_id in tested_leaves
+        for leaf in tested_leaves
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
@@ -150,28 +145,23 @@ def _measure_error_gap(
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
-    inside_error, outside_error = (
-        partial(_compute_weighted_mean_error, errors, rows) for rows in (slice_mask, ~slice_mask)
-    )
+    def measure_error(rows: np.ndarray, weight: np.ndarray) -> Any:
+        return weighted_mean(errors[rows], weight[..., rows])
 
-    def error_gap(weight: np.ndarray) -> Any:
-        return inside_error(weight) - outside_error(weight)
+    def measure_gap(weight: np.ndarray) -> Any:
+        return measure_error(slice_mask, weight) - measure_error(~slice_mask, weight)
 
     unit_weights = np.ones(len(errors))
-    ends = jackknife_ci(error_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
-    gap = Interval(error_gap(unit_weights), *ends).widen(n_slices)
+    ends = jackknife_ci(measure_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
+    gap = Interval(measure_gap(unit_weights), *ends).widen(n_slices)
     return {
         "rows": int(slice_mask.sum()),
-        "error in slice": inside_error(unit_weights),
-        "error outside": outside_error(unit_weights),
+        "error in slice": measure_error(slice_mask, unit_weights),
+        "error outside": measure_error(~slice_mask, unit_weights),
         "gap": gap.value,
         "low": gap.low,
         "high": gap.high,
     }
-
-
-def _compute_weighted_mean_error(errors: np.ndarray, mask: np.ndarray, weight: np.ndarray) -> Any:
-    return weighted_mean(errors[mask], weight[..., mask])
 
 
 def _encode_features(
