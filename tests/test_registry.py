@@ -909,3 +909,21 @@ def test_champion_of_other_libraries_is_compared_by_registered_scores(
     registered = champion.reference.set_index(keys)["score"]
     expected = registered.loc[pd.MultiIndex.from_frame(pairs.rows[keys])]
     np.testing.assert_array_equal(pairs.champion.score, expected)
+
+
+def test_champion_of_other_libraries_is_not_compared_on_later_rows(
+    tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
+) -> None:
+    champion, candidate = (
+        write_version(tmp_path / str(len(years)), contents, contract)
+        for years, holdout in (((1, 2, 3), range(20, 40)), ((1, 2, 3, 4), range(10, 30)))
+        for frame in [make_frame(seed=6, entities=60, years=(1, 2, 3, 4))]
+        for contents in [
+            version_parts(frame[frame["year"].isin(years)], set(holdout), contract)
+            | {"metrics": {"periods": list(years), "split": "group"}}
+        ]
+    )
+    tags = {libraries.LIBRARIES_TAG: json.dumps({"scikit-learn": "1.2.3"})}
+    pairs = score_on_shared_rows(candidate, replace(champion, tags=tags), 10)
+    assert (set(pairs.rows["who"]), set(pairs.rows["year"])) == (set(range(20, 30)), {1, 2, 3})
+    assert missing_facts(pairs.row_selection, 30) == []

@@ -75,15 +75,19 @@ def score_on_shared_rows(
     contract, rows = candidate.contract, candidate.reference
     is_later = _is_later_period(rows, contract, champion)
     is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
+    is_loadable = not libraries.find_differences(champion.tags)
+    if not is_loadable:
+        is_unseen &= _hash_rows(rows, champion).isin(_hash_rows(champion.reference, champion))
     is_newest = is_unseen & is_later
     is_selected = is_newest if is_newest.sum() >= max(min_rows, 1) else is_unseen
-    selection_text = _describe_selection(rows, contract, is_newest, is_unseen, min_rows)
+    selection_text = (
+        _describe_selection(rows, contract, is_newest, is_unseen, min_rows)
+        if is_loadable
+        else _describe_registered_rows(int(is_unseen.sum()))
+    )
     rows = rows[is_selected].reset_index(drop=True)
     if len(rows) < min_rows:
         selection_text += f" A comparison needs at least {min_rows:,} (paired_rows)."
-    is_loadable = not libraries.find_differences(champion.tags)
-    if not is_loadable:
-        rows = rows[_hash_rows(rows, champion).isin(_hash_rows(champion.reference, champion))]
     has_features = set(champion.contract.feature_names) <= set(rows.columns)
     if rows.empty or not has_features or champion.contract.classes != contract.classes:
         return NO_SHARED_ROWS
@@ -148,26 +152,27 @@ def _is_unseen_by_champion(
 def _describe_selection(
     rows: pd.DataFrame,
     contract: Contract,
-    later_rows: pd.Series,
-    unseen_rows: pd.Series,
+    is_newest: pd.Series,
+    is_unseen: pd.Series,
     min_rows: int,
 ) -> str:
-    if not later_rows.any():
-        return f"All {int(unseen_rows.sum()):,} rows that neither version was fitted on."
-    time_label = contract.label(contract.time or "")
-    if later_rows.sum() >= min_rows:
-        periods = rows.loc[later_rows, contract.time]
-        span = (
-            f"{periods.min():.15g}"
-            if periods.nunique() == 1
-            else f"{periods.min():.15g} to {periods.max():.15g}"
-        )
+    n_newest = int(is_newest.sum())
+    all_unseen = f"All {int(is_unseen.sum()):,} rows that neither version was fitted on"
+    if not n_newest:
+        return f"{all_unseen}."
+    if n_newest < min_rows:
         return (
-            f"The {int(later_rows.sum()):,} rows of {time_label} {span}, "
-            "later than the champion's training data."
+            f"{all_unseen}; {n_newest:,} of them are later than the champion's training data, "
+            f"fewer than the {min_rows:,} needed to compare on these alone."
         )
+    time_label = contract.label(contract.time or "")
+    first, last = rows.loc[is_newest, contract.time].agg(["min", "max"])
+    span = f"{first:.15g}" if first == last else f"{first:.15g} to {last:.15g}"
+    return f"The {n_newest:,} rows of {time_label} {span}, later than the champion's training data."
+
+
+def _describe_registered_rows(n_rows: int) -> str:
     return (
-        f"All {int(unseen_rows.sum()):,} rows that neither version was fitted on; "
-        f"{int(later_rows.sum()):,} of them are later than the champion's training data, "
-        f"fewer than the {min_rows:,} needed to compare on these alone."
+        f"The {n_rows:,} rows of both holdouts that have the champion's registered scores: the "
+        "installed libraries cannot load its pipeline."
     )
