@@ -6,6 +6,7 @@ import inspect
 import pickle
 
 import pytest
+from small_project import ROOT
 
 from modelbook import errors
 from modelbook.errors import ContractViolationError, DataError, ModelbookError, ParameterError
@@ -43,7 +44,7 @@ def test_every_error_subclasses_modelbook_error_and_is_documented(
     assert issubclass(error_class, ModelbookError)
     line = next(
         text
-        for text in errors.__doc__.splitlines()
+        for text in (ROOT / "docs/errors.md").read_text(encoding="utf-8").splitlines()
         if text.strip("│├└─ ").split(" ")[0] == error_class.__name__
     )
     depth = len(error_class.__mro__) - len(ModelbookError.__mro__)

@@ -1,29 +1,4 @@
-"""The exception hierarchy. Each error states what is wrong, what was expected, and what to do.
-
-ModelbookError
-├── ParameterError                a parameter is unknown, mistyped or out of range
-├── ContractError                 the contract file cannot be used
-├── DataError                     the table is missing, unreadable, empty, or cannot be learned from
-│   └── ContractViolationError    the table breaks its contract
-├── StageError                    a product of an earlier stage, or of this one, is missing
-├── SandboxError                  a sandbox cannot be used, or another kernel writes it
-├── PipelineSpecError             notebook, parameter model and pipeline.yaml of a stage disagree
-├── TrainingError                 no candidate could be trained
-├── CustomCodeError               a file of custom/, or what it defines, cannot be used
-├── ReproductionError             a model does not reproduce its golden rows
-├── CompileError                  a pipeline cannot be compiled; the fitted model serves instead
-├── PromotionError                a version may not become the champion
-├── DiskError                     a disk is full
-├── StoreError                    the MLflow store cannot be used
-├── ReportError                   a report cannot be rendered from its input
-├── ServingError                  the service cannot start
-├── JournalError                  the journal cannot be used, or an outcome does not match it
-├── EngineError                   a distributed engine is not available, or failed
-├── RunHistoryError               a recorded run is missing, or cannot be read
-├── WorkbenchError                the environment cannot be set up for work on a project
-├── BuildError                    another build is running, or a stage of this build failed
-└── DemoError                     a step of the demo does not show what it should
-"""
+"""The exceptions. Each error states what is wrong, what was expected, and what to do."""
 
 
 class ModelbookError(Exception):
