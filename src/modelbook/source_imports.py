@@ -29,7 +29,7 @@ def has_only_imports(source: str) -> bool:
 def find_imports(source: str) -> frozenset[str]:
     """Find the names that a source imports, and names of this package in quotes.
 
-    None if the source is not valid Python.
+    Empty if the source is not valid Python.
     """
     try:
         tree = ast.parse(source)

@@ -1,1 +1,1 @@
-"""Runs, versions and aliases in the MLflow store under ``models/``."""
+"""Runs, versions and aliases in the MLflow store."""

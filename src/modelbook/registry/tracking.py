@@ -1,4 +1,4 @@
-"""MLflow runs: one for each stage, with a child run for each candidate."""
+"""MLflow runs of stages, with a child run for each candidate of a comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environment fingerprint of a run: its libraries and processor, beside code, data and folds."""
+"""Libraries and processor of a run, and short digests of them and of its folds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-LIBRARIES = (  # names of distributions; PyCaret is recorded apart
+LIBRARIES = (  # names of distributions, but for pycaret: see find_pycaret
     "modelbook", "pycaret", "scikit-learn", "lightgbm", "numpy", "scipy", "pandas", "mlflow",
     "evidently",
 )  # fmt: skip
