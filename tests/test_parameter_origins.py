@@ -152,9 +152,9 @@ class TestPipeline:
         monkeypatch.setattr(
             sys, "argv", ["ploomber", "build", "--env--seed=1", "--env--folds", "2"]
         )
-        assert origins.export_command_line() == {"MODELBOOK_TOLD": "folds seed"}
+        assert origins.export_command_line() == {"MODELBOOK_COMMAND_LINE": "folds seed"}
         monkeypatch.setattr(sys, "argv", ["ipykernel"])
-        monkeypatch.setenv("MODELBOOK_TOLD", "folds seed")
+        monkeypatch.setenv("MODELBOOK_COMMAND_LINE", "folds seed")
         assert self.origin(small_project, "folds") == "command line"
 
     def test_environment_overrides_env_file_but_not_command_line(self, small_project, monkeypatch):

@@ -22,12 +22,13 @@ from modelbook.stage import project, retrain_overrides
 PREFIX = "MODELBOOK_"
 # Variables with the prefix that are not parameters.
 NON_PARAMETER_VARIABLES = {
-    "ROOT", "BY", "WHY", "PROGRESS", "TOLD", "BROWSER", "KERNEL_TEMPLATE", "KERNEL_TEMPLATES",
-    "BUILD_TOKEN", "COMMIT", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK", "WORKERS",
+    "ROOT", "BY", "WHY", "PROGRESS", "COMMAND_LINE", "BROWSER", "KERNEL_TEMPLATE",
+    "KERNEL_TEMPLATES", "BUILD_TOKEN", "COMMIT", "SERVING_BOOK", "SERVING_FROM", "WEBHOOK",
+    "WORKERS",
 }  # fmt: skip
 SETTINGS_PREFIXES = (PREFIX + "SERVE_", PREFIX + "STORE_")  # validated by service and store
 # Passes the names that are set on the build's command line to its kernels.
-COMMAND_LINE_VARIABLE = "MODELBOOK_TOLD"
+COMMAND_LINE_VARIABLE = "MODELBOOK_COMMAND_LINE"
 PARAMETERS_CELL, COMMAND_LINE, PIPELINE_FILE = "parameters cell", "command line", "pipeline.yaml"
 LAST_RETRAIN = "the last retrain"
 
