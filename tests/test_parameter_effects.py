@@ -246,7 +246,7 @@ def record(read_parameters: set[str], context: Any) -> None:
             return super().__getattribute__(name)
 
     config.STAGES.pop("recorded")  # each class of parameters is registered as a stage
-    context.params = Recorded.model_construct(**dict(context.params))
+    context.resolved_params = Recorded.model_construct(**dict(context.params))
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 
-def acquire_lock(
-    path: Path, error: Exception, timeout_seconds: float = 0
-) -> AbstractContextManager[BaseFileLock]:
+def acquire_lock(path: Path, error: Exception, timeout_seconds: float = 0) -> AcquireReturnProxy:
     """Acquire the lock of a file, which is created; it is released when the context ends.
 
     Raises

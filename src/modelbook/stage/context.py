@@ -52,15 +52,11 @@ class Stage:
 
     @property
     def params(self) -> Any:
-        edit = self.parameters_cell.find_edit() if self.parameters_cell else None
-        if self.parameters_cell and edit:
+        cell = self.parameters_cell
+        if cell and (edit := cell.find_edit()):
             self._apply_edited_parameters(*edit)
-            self.parameters_cell.set_applied(edit)
+            cell.set_applied(edit)
         return self.resolved_params
-
-    @params.setter
-    def params(self, params: Any) -> None:
-        self.resolved_params = params
 
     def _apply_edited_parameters(self, cell_values: dict[str, Any], injected: set[str]) -> None:
         """Apply the parameters cell, which was run again after the stage was opened."""

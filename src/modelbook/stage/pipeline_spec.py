@@ -19,11 +19,10 @@ from modelbook.formatting import format_count
 from modelbook.stage import project
 from modelbook.yaml_reading import load_yaml
 
-PIPELINE_VARIABLES = {
-    "upstream",
-    "product",
-}  # set by the pipeline; not parameters, and None in the parameters cell
-SANDBOX_VARIABLE = "sandbox"  # begins a sandbox, by hand; not a parameter
+# Variables that are not parameters: the pipeline sets the first two, which are None in the
+# parameters cell; the last begins a sandbox in a run by hand.
+PIPELINE_VARIABLES = {"upstream", "product"}
+SANDBOX_VARIABLE = "sandbox"
 PUBLISH_HOOK = "modelbook.pages.stage_report.publish"  # writes the report of the executed notebook
 PRODUCT_PATH = re.compile(r"(data|models|reports)/\{\{book\}\}/.+\.(parquet|json|yaml|pkl)")
 PARAMETERS_TAG = "parameters"
@@ -50,7 +49,8 @@ def check_pipeline(root: Path, book: str | None = None) -> None:
     ]
     problems += [
         f"{name}: occurs {times} times in pipeline.yaml; keep one"
-        for name, times in _find_duplicates(tasks)
+        for name, times in Counter(task.get("name") for task in tasks).items()
+        if name and times > 1
     ]
     _raise_problems([*problems, *_find_cycle(tasks)])
 
@@ -146,14 +146,6 @@ def _read_tasks(path: Path) -> list[dict[str, Any]]:
             expected="tasks:, and below it a `- name:` per stage",
         )
     return tasks
-
-
-def _find_duplicates(tasks: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return [
-        (name, times)
-        for name, times in Counter(task.get("name") for task in tasks).items()
-        if name and times > 1
-    ]
 
 
 def _find_cycle(tasks: list[dict[str, Any]]) -> list[str]:
@@ -371,9 +363,9 @@ def find_opened_stages(sources: list[str]) -> list[str]:
 
 def _check_opened_stage(sources: list[str], notebook_name: str, stage: str) -> Iterator[str]:
     """Check that the notebook opens its own stage, not that of a notebook it was copied from."""
-    trees = [_parse_code(text) for text in sources]
     names = find_opened_stages(sources)
-    if names != [stage] and (names or None not in trees):  # an unparsable cell may open it
+    is_unparsable = None in map(_parse_code, sources)  # such a cell may open the stage
+    if names != [stage] and (names or not is_unparsable):
         opened_stages = " and ".join(map(repr, names)) or "no stage"
         yield (
             f"{notebook_name} opens {opened_stages}; write "

@@ -12,11 +12,12 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import BaseFileLock
 
 from modelbook import config
 from modelbook.errors import SandboxError
@@ -26,7 +27,7 @@ from modelbook.stage import files, project
 FOLDER = "sandbox"
 TOP_FOLDERS = ("data", "models", "reports")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]*")
-_LOCKS: dict[Path, ExitStack] = {}  # held by this kernel
+_LOCKS: dict[Path, BaseFileLock] = {}  # held by this kernel
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,8 @@ class Sandbox:
             If another kernel is writing.
         """
         path = self._lock_path
-        for other_lock in [
-            lock_path for lock_path in _LOCKS if lock_path != path
-        ]:  # left for this sandbox
-            _LOCKS.pop(other_lock).close()
+        for other_path in _LOCKS.keys() - {path}:  # of a sandbox that this kernel has left
+            _LOCKS.pop(other_path).release()
         if path not in _LOCKS:
             error = SandboxError(
                 f"sandbox {self.name!r} of {self.book!r} is being written by another kernel: "
@@ -118,9 +117,7 @@ class Sandbox:
                 next="run that notebook to its verdict, restart its kernel, or name another "
                 "sandbox",
             )
-            lock = ExitStack()
-            lock.enter_context(acquire_lock(path, error))
-            _LOCKS[path] = lock
+            _LOCKS[path] = acquire_lock(path, error).lock
         files.write(
             path.with_name("writer.json"),
             {"stage": stage, "pid": os.getpid(), "since": datetime.now().isoformat(" ", "minutes")},
@@ -129,7 +126,7 @@ class Sandbox:
     def release(self) -> None:
         """Let other kernels write."""
         if lock := _LOCKS.pop(self._lock_path, None):
-            lock.close()
+            lock.release()
 
     def remove_files(self) -> None:
         """Remove everything that it has written below the generated folders.
@@ -139,7 +136,7 @@ class Sandbox:
         SandboxError
             If a kernel is writing.
         """
-        self.claim("drop")
+        self.claim("modelbook sandbox delete")
         for folder in self.folders:
             shutil.rmtree(folder, ignore_errors=True)
         self.release()

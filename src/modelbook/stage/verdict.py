@@ -16,11 +16,7 @@ MIME_TYPE = "application/vnd.modelbook.verdict+json"
 MAX_SENTENCES = 9
 LEVELS = ("good", "warning", "bad")
 LEVEL_SYMBOLS = {"good": "✓", "warning": "!", "bad": "✕"}  # color is never the only signal
-LEVEL_COLORS = {
-    "good": "#00694f",
-    "warning": "#8a5a00",
-    "bad": "#b03a00",
-}  # contrast with white text
+LEVEL_COLORS = {"good": "#00694f", "warning": "#8a5a00", "bad": "#b03a00"}  # below white text
 
 
 @dataclass(frozen=True)
@@ -52,17 +48,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain JSON, as stored in receipts."""
-        return {
-            "stage": self.stage,
-            "book": self.book,
-            "status": self.status,
-            "level": self.level,
-            "sentences": list(self.sentences),
-            "numbers": [dict(item) for item in self.numbers],
-            "next": self.next,
-            "facts": to_jsonable(self.facts),
-            "details": to_jsonable(self.details),
-        }
+        return {name: to_jsonable(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
