@@ -44,19 +44,13 @@ def run_alias_poller(root: Path, book: str) -> Iterator[None]:
             process.terminate()
 
 
-def refresh_aliases(root: Path, book: str) -> str:
+def check_store(root: Path, book: str) -> str:
     """Read the aliases, unless they are current; return why they cannot be read."""
     cached_aliases = aliases.read_cached_aliases(root, book)
     if cached_aliases and cached_aliases.is_current:
         return ""
     try:
-        state = aliases.read_store_state(root)
-        versions = aliases.query_aliases(root, book)
-        for version in versions.values():
-            if version.source_uri and not version.artifact_folder.is_dir():
-                with suppress(ModelbookError):  # the worker that loads it reports the reason
-                    version.verify_files()
-        aliases.cache_aliases(root, book, versions, state)
+        aliases.refresh_aliases(root, book, download=True)
     except ModelbookError as error:
         aliases.cache_problem(root, book, error.problem)
         return error.problem
@@ -71,13 +65,13 @@ def main(arguments: list[str]) -> None:
         # that move an alias update the cache.
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
-    if problem := refresh_aliases(root, book):
+    if problem := check_store(root, book):
         sys.stderr.write(f"modelbook: {problem}\n")
     with suppress(BrokenPipeError):  # the service has ended meanwhile
         os.write(sys.stdout.fileno(), b"checked\n")
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
-        refresh_aliases(root, book)
+        check_store(root, book)
 
 
 if __name__ == "__main__":

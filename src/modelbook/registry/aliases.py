@@ -32,7 +32,7 @@ from modelbook.registry.location import (
     registry_uri,
     tracking_uri,
 )
-from modelbook.registry.store import create_client, make_old_store_error
+from modelbook.registry.store import create_client, find_or_none, make_old_store_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +41,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 DIGEST_TAG = "digest"  # tag with the digest of a version's files
 SOURCE_DIGEST_TAG = "source_digest"  # an imported version's digest in the store it comes from
 SQLITE_COUNTER = slice(24, 28)  # bytes of the header that count changes
-ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such model or alias
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,12 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class AliasCache:
-    """Aliases as last read, and the time since which the store cannot be read.
+    """Aliases as last read from the store, and why it can no longer be read.
 
     Attributes
     ----------
     checked_at : float
-        Time of the last check of the store, as a Unix timestamp.
+        Unix time of the last check; with a problem, of the first check that had it.
     problem : str
         Why the last check could not read the store; empty when it could.
     is_current : bool
@@ -239,21 +238,32 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     )
 
 
-def refresh_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
+def refresh_aliases(
+    root: Path, model_name: str, *, download: bool = False
+) -> dict[str, RegisteredVersion]:
     """Read a model's versions by alias from the store, and cache them.
+
+    Parameters
+    ----------
+    download : bool
+        Whether to download missing files of the versions before their aliases are cached.
 
     Raises
     ------
     StoreError
         When the store cannot be read.
     """
-    state = read_store_state(root)  # before the aliases: a later change is seen
+    state = _read_store_state(root)  # before the aliases: a later change is seen
     versions = query_aliases(root, model_name)
-    cache_aliases(root, model_name, versions, state)
+    for version in versions.values() if download else ():
+        if version.source_uri and not version.artifact_folder.is_dir():
+            with suppress(ModelbookError):  # the service's worker that loads it reports the reason
+                version.verify_files()
+    _cache_aliases(root, model_name, versions, state)
     return versions
 
 
-def read_store_state(root: Path) -> list[int] | None:
+def _read_store_state(root: Path) -> list[int] | None:
     """Return what changes with each write to an embedded store; None for others.
 
     SQLite counts the changes of a file in its header.
@@ -284,15 +294,8 @@ def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
 
 def find_alias_versions(client: MlflowClient, model_name: str) -> dict[str, int]:
     """Return the numbers of a model's versions by alias; empty when there is no such model."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        model = client.get_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code not in ABSENT_CODES:
-            raise
-        return {}
-    return {alias: int(number) for alias, number in model.aliases.items()}
+    model = find_or_none(client.get_registered_model, model_name)
+    return {alias: int(number) for alias, number in model.aliases.items()} if model else {}
 
 
 def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion | None:
@@ -305,15 +308,8 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
     """
     if is_embedded(root) and not database_path(root).is_file():
         return None
-    from mlflow.exceptions import MlflowException
-
     with connection.convert_errors(root):
-        try:
-            return _get_version(create_client(root), root, model_name, version)
-        except MlflowException as error:
-            if error.error_code not in ABSENT_CODES:
-                raise
-            return None
+        return find_or_none(_get_version, create_client(root), root, model_name, version)
 
 
 def require_version(
@@ -378,7 +374,7 @@ def read_cached_aliases(root: Path, model_name: str) -> AliasCache | None:
         state = content["state"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    is_current = state is not None and state == read_store_state(root)
+    is_current = state is not None and state == _read_store_state(root)
     return AliasCache(versions, checked_at, content.get("problem", ""), is_current, path)
 
 
@@ -391,7 +387,7 @@ def cache_problem(root: Path, model_name: str, problem: str) -> None:
             write_text(path, json.dumps({**content, "problem": problem}, indent=1))
 
 
-def cache_aliases(
+def _cache_aliases(
     root: Path, model_name: str, versions: dict[str, RegisteredVersion], state: list[int] | None
 ) -> None:
     """Cache aliases that were just read from the store."""
@@ -410,8 +406,12 @@ def cache_aliases(
 
 
 def _get_cache_path(root: Path, model_name: str) -> Path:
-    folder = database_path(root).parent if is_embedded(root) else cache_folder(root)
-    return folder / ALIAS_CACHE_FOLDER / f"{model_name}.json"
+    return _get_base_folder(root) / ALIAS_CACHE_FOLDER / f"{model_name}.json"
+
+
+def _get_base_folder(root: Path) -> Path:
+    """Return the folder that the paths in the cache are relative to."""
+    return database_path(root).parent if is_embedded(root) else cache_folder(root)
 
 
 def _store_name(root: Path) -> str:
@@ -423,10 +423,8 @@ def _store_name(root: Path) -> str:
 
 
 def _serialize_version(root: Path, version: RegisteredVersion) -> dict[str, Any]:
-    folder = version.artifact_folder
-    base = database_path(root).parent if is_embedded(root) else cache_folder(root)
-    is_below = folder.absolute().is_relative_to(base.absolute())
-    path = folder.absolute().relative_to(base.absolute()) if is_below else folder.absolute()
+    folder, base = version.artifact_folder.absolute(), _get_base_folder(root).absolute()
+    path = folder.relative_to(base) if folder.is_relative_to(base) else folder
     return {
         "name": version.name,
         "number": version.number,
@@ -437,8 +435,7 @@ def _serialize_version(root: Path, version: RegisteredVersion) -> dict[str, Any]
 
 
 def _restore_version(root: Path, content: dict[str, Any]) -> RegisteredVersion:
-    base = database_path(root).parent if is_embedded(root) else cache_folder(root)
-    folder = base / content["folder"]
+    folder = _get_base_folder(root) / content["folder"]
     return RegisteredVersion(
         content["name"], content["number"], content["tags"], folder, content["source_uri"]
     )

@@ -14,7 +14,7 @@ import mlflow
 from modelbook.errors import TrainingError
 from modelbook.registry import artifact_storage, connection
 from modelbook.registry.location import local_path
-from modelbook.registry.store import create_client
+from modelbook.registry.store import create_client, find_or_none
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 PARENT_TAG = "mlflow.parentRunId"
@@ -84,7 +84,7 @@ def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> 
     by_name = {run.data.tags["mlflow.runName"]: run for run in runs}
     run = by_name.get(candidate_name) or by_family.get(candidate_name)
     if run is None and RUN_ID.fullmatch(candidate_name):
-        run = _get_run(client, candidate_name)
+        run = find_or_none(client.get_run, candidate_name)
     if run is None or "family" not in run.data.tags:
         raise TrainingError(
             f"there is no candidate {candidate_name!r}",
@@ -150,10 +150,3 @@ def delete_model(root: Path, model_id: str, address: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         artifact_storage.delete_folder(address)
-
-
-def _get_run(client: mlflow.MlflowClient, run_id: str) -> Any:
-    try:
-        return client.get_run(run_id)
-    except mlflow.MlflowException:
-        return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelbook.registry.location import artifact_uri
-from modelbook.registry.store import create_client
+from modelbook.registry.store import create_client, find_or_none
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -158,14 +158,8 @@ def hash_entry(text: str) -> str:
 
 def _find_named_run(client: MlflowClient, model_name: str) -> str | None:
     """Return the run that the registered model names."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(model_name).tags.get(RUN_TAG)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    model = find_or_none(client.get_registered_model, model_name)
+    return model.tags.get(RUN_TAG) if model else None
 
 
 def _find_first_run(client: MlflowClient, model_name: str) -> str | None:

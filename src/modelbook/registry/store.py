@@ -6,11 +6,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
@@ -33,8 +33,10 @@ from modelbook.registry.location import (
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such object, or name
 CREATION_SECONDS = 60.0  # longest wait for another process that creates the tables
 CREATION_CONFLICT = "already exists|duplicate key"
+Found = TypeVar("Found")
 CLIENT_ENVIRONMENT = {  # defaults; MLflow's own would wait for an absent server for many minutes
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -118,6 +120,18 @@ def make_old_store_error(root: Path) -> StoreError:
 def create_client(root: Path) -> MlflowClient:
     """Create an MLflow client for the project's store."""
     return _make_client(root, configure_mlflow(root))
+
+
+def find_or_none(find: Callable[..., Found], *arguments: Any) -> Found | None:
+    """Return what a function finds by MLflow's client; None when the store does not have it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return find(*arguments)
+    except MlflowException as error:
+        if error.error_code not in ABSENT_CODES:
+            raise
+        return None
 
 
 def _make_client(root: Path, mlflow: ModuleType) -> MlflowClient:
