@@ -293,7 +293,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
     number, decided = import_and_decide(root, addresses["good"])
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
-    entry = history.last_decision(history.read_history(root, BOOK), number)
+    entry = history.find_last_decision(history.read_history(root, BOOK), number)
     assert entry is not None
     assert (entry.action, entry.evidence["rows"]) == ("promote", len(champion.reference))
     source_hash = exports.read_manifest(addresses["good"])["history"][-1]["hash"]
@@ -370,7 +370,7 @@ def test_decision_against_replaced_champion_is_not_recorded(
     monkeypatch.setattr(import_gate, "decide", decide_late)
     with raises_stating(PromotionError, "version 1", f"version {result.version}"):
         import_gate.evaluate_import(root, result.entry, LIMITS, None, "c0ffee")
-    assert history.last_decision(history.read_history(root, BOOK), result.version) is None
+    assert history.find_last_decision(history.read_history(root, BOOK), result.version) is None
 
 
 @pytest.mark.parametrize("name", ["export_uri", "passport"])

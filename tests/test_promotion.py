@@ -564,11 +564,11 @@ def roll_back():
 
 def look():
     alias = aliases.query_aliases(root, "tiny")["champion"].number
-    told = history.recorded_champion(history.read_history(root, "tiny"))
+    told = history.find_recorded_champion(history.read_history(root, "tiny"))
     history.reconcile(root, "tiny", "none")
     entries = history.read_history(root, "tiny")
     settled = aliases.query_aliases(root, "tiny")["champion"]
-    print(json.dumps([alias, told, settled.number, history.recorded_champion(entries),
+    print(json.dumps([alias, told, settled.number, history.find_recorded_champion(entries),
         [entry.action for entry in entries if entry.kind == "move"],
         settled.tags["promoted_at"] == [e for e in entries if e.kind == "move"][-1].timestamp,
         history.find_integrity_errors(root, "tiny")]), flush=True)
@@ -632,7 +632,7 @@ def test_challenger_is_set_and_removed(root: Path, verified_versions: list[int])
     result = promotion.set_challenger(root, MODEL, None, reason="", commit="c")
     assert (result.action, result.version, challengers(root)) == (history.END_CHALLENGE, 2, [])
     assert history.find_integrity_errors(root) == []
-    assert history.recorded_champion(history.read_history(root, MODEL)) == 1
+    assert history.find_recorded_champion(history.read_history(root, MODEL)) == 1
 
 
 @pytest.mark.long

@@ -139,7 +139,7 @@ def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[s
     result = aliases.query_aliases(root, model).get(aliases.CHAMPION)
     return (
         result.number if result else None,
-        history.recorded_champion(history.read_history(root, model)),
+        history.find_recorded_champion(history.read_history(root, model)),
         history.find_integrity_errors(root, model),
     )
 

@@ -122,12 +122,12 @@ def convert_errors(root: Path) -> Iterator[None]:
             next="make extras (it installs modelbook[postgres])",
         ) from None
     except SQLAlchemyError as error:
-        raise _store_error(root, str(getattr(error, "orig", None) or error)) from None
+        raise _make_store_error(root, str(getattr(error, "orig", None) or error)) from None
     except Exception as error:
         if type(error).__name__ not in ("MlflowException", "RestException"):
             raise  # MLflow's types are named, because its import takes seconds
         code = getattr(error, "error_code", "")
-        raise _store_error(root, f"{error} ({code})" if code else str(error)) from None
+        raise _make_store_error(root, f"{error} ({code})" if code else str(error)) from None
 
 
 def suggest_fix(root: Path, text: str, default: str) -> str:
@@ -137,7 +137,7 @@ def suggest_fix(root: Path, text: str, default: str) -> str:
     return next(matching_hints, default)
 
 
-def _store_error(root: Path, text: str) -> StoreError:
+def _make_store_error(root: Path, text: str) -> StoreError:
     lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
     message = redact(lines[0])[:400]
     return StoreError(

@@ -237,7 +237,7 @@ def _describe_gate(
 
     An imported version that no gate of this store has seen keeps the decision of its source.
     """
-    decision = history.last_decision(entries, version)
+    decision = history.find_last_decision(entries, version)
     if decision is None:
         imported = history.find_last_import(entries, version)
         return imported.evidence.get("gate") if imported else None

@@ -34,14 +34,10 @@ def compare_golden_rows(model_uri: str) -> tuple[int, float]:
         Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "golden.parquet"
     )
     predictions = model.predict(golden[model.metadata.get_input_schema().input_names()])
-    return len(golden), float(
-        np.max(
-            [
-                _compute_max_difference(predictions[name], golden[name])
-                for name in predictions.columns
-            ]
-        )
-    )
+    differences = [
+        _compute_max_difference(predictions[name], golden[name]) for name in predictions.columns
+    ]
+    return len(golden), float(np.max(differences))  # NaN if one is
 
 
 def _compute_max_difference(predictions: pd.Series, golden: pd.Series) -> float:

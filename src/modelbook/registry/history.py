@@ -3,8 +3,8 @@
 The log is in the store, so everyone who shares the store shares its history. Each entry holds the
 hash of the previous one, and ``find_integrity_errors`` detects tampering. The entry is written
 first, then the alias, then a tag of the model with the last entry whose alias is set. After a crash
-between them, the next reader completes the move that the last entry describes.
-A move by another tool, without an entry, gets one.
+between them, the next writer, or ``reconcile``, completes the move that the last entry describes. A
+move by another tool, without an entry, gets one.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def reconcile(root: Path, model_name: str, commit: str) -> str:
         try:
             if mismatch or _find_unapplied(log.read_model(), _read_entries(log)):
                 with _write_history(root, model_name) as writable_log:
-                    _reconcile(root, writable_log, commit)
+                    _reconcile(root, writable_log, _describe_code(commit))
         except StoreError as error:  # a reader without permission to write
             return f"{mismatch} {error.problem}".strip()
     return ""
@@ -180,7 +180,7 @@ def reconcile(root: Path, model_name: str, commit: str) -> str:
 def describe_alias_mismatch(root: Path, model_name: str) -> str:
     """Describe a difference between alias and history, after a move by another tool; else empty."""
     current = aliases.find_champion_number(root, model_name)
-    recorded_version = recorded_champion(read_history(root, model_name))
+    recorded_version = find_recorded_champion(read_history(root, model_name))
     if current == recorded_version:
         return ""
     return (
@@ -195,7 +195,7 @@ def list_recorded_champions(entries: list[HistoryEntry]) -> list[int | None]:
     return [entry.champion_after for entry in entries if entry.kind == ALIAS_CHANGE]
 
 
-def recorded_champion(entries: list[HistoryEntry]) -> int | None:
+def find_recorded_champion(entries: list[HistoryEntry]) -> int | None:
     """Return the champion after the last recorded move."""
     champions = list_recorded_champions(entries)
     return champions[-1] if champions else None
@@ -220,7 +220,7 @@ def find_rollback_target(entries: list[HistoryEntry]) -> int | None:
     return stack[-2] if len(stack) > 1 else None
 
 
-def last_decision(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
+def find_last_decision(entries: list[HistoryEntry], version: int) -> HistoryEntry | None:
     """Return the gate's last decision about a version."""
     decisions = [entry for entry in entries if entry.kind == DECISION and entry.version == version]
     return decisions[-1] if decisions else None
@@ -349,12 +349,18 @@ def _record(
     PromotionError
         When the champion is another one than expected.
     """
-    draft = HistoryEntry(model_name, kind, action, version, None, None, reason, evidence, commit)
+    draft = HistoryEntry(
+        model_name, kind, action, version, None, None, reason, evidence, _describe_code(commit)
+    )
     with _write_history(root, model_name) as log:
         entry = _append_entry(root, log, draft, expected_champion)
         if entry.kind in (ALIAS_CHANGE, TRAFFIC):
             _apply_entry(root, log, entry)
     return entry
+
+
+def _describe_code(commit: str) -> str:
+    return f"modelbook {__version__} at {commit}"
 
 
 def current_user() -> str:
@@ -368,7 +374,7 @@ def current_user() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, list[LogEntry]]:
+def _reconcile(root: Path, log: HistoryLog, code_version: str) -> tuple[int | None, list[LogEntry]]:
     """Return the current champion, and the log; first complete what a crash interrupted.
 
     A move is completed when the alias is as before it or after it. Otherwise another tool has moved
@@ -383,15 +389,23 @@ def _reconcile(root: Path, log: HistoryLog, commit: str) -> tuple[int | None, li
             for entry in _find_unapplied(model, entries)
             if entry.kind == TRAFFIC or aliased in (entry.champion_before, entry.champion_after)
         ]
-        recorded_version = recorded_champion(entries)
+        recorded_version = find_recorded_champion(entries)
         if not unapplied and aliased == recorded_version:
             return aliased, logged
         for entry in unapplied:
             _apply_entry(root, log, entry)
         if not unapplied:
-            reason = "The alias was moved by another tool, or before the history began."
-            change = (ALIAS_CHANGE, EXTERNAL_MOVE, aliased, recorded_version, aliased)
-            external_move = HistoryEntry(log.model_name, *change, reason, {}, commit)
+            external_move = HistoryEntry(
+                model=log.model_name,
+                kind=ALIAS_CHANGE,
+                action=EXTERNAL_MOVE,
+                version=aliased,
+                champion_before=recorded_version,
+                champion_after=aliased,
+                reason="The alias was moved by another tool, or before the history began.",
+                evidence={},
+                code_version=code_version,
+            )
             with suppress(EntryTakenError):
                 _mark_applied(log, _write_entry(log, external_move, logged))
     raise _make_busy_error(log)
@@ -484,7 +498,6 @@ def _write_entry(log: HistoryLog, entry: HistoryEntry, log_entries: list[LogEntr
         user=redact(current_user()),
         reason=redact(entry.reason),
         evidence=formatting.replace_undefined_numbers(redact_all(entry.evidence)),
-        code_version=f"modelbook {__version__} at {entry.code_version}",
         previous_hash=log_entries[-1].hash if log_entries else "",
     )
     fields = {

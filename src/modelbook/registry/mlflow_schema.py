@@ -55,7 +55,7 @@ def require_current_schema(root: Path) -> None:
         When one has an older or a newer schema, or cannot be read.
     """
     if difference := find_difference(root):
-        raise _describe_difference(root, difference)
+        raise _make_schema_error(root, difference)
 
 
 def find_difference(root: Path) -> SchemaDifference | None:
@@ -130,7 +130,7 @@ def _read_migrations() -> ScriptDirectory:
     return ScriptDirectory(str(Path(package.origin).parent / MIGRATIONS_FOLDER))
 
 
-def _describe_difference(root: Path, difference: SchemaDifference) -> StoreError:
+def _make_schema_error(root: Path, difference: SchemaDifference) -> StoreError:
     age = "an older" if difference.is_older else "a newer"
     next_step = (
         "modelbook upgrade shows how it is migrated, modelbook upgrade --yes migrates it"

@@ -176,7 +176,7 @@ def promote(
     if ab_result is not None:
         _require_ab_approval(version, ab_result)
     entries = history.read_history(root, model_name)
-    decision = history.last_decision(entries, version)
+    decision = history.find_last_decision(entries, version)
     imported = history.find_last_import(entries, version)
     is_approved_by_source = decision is None and _is_approved_by_source(
         root, model_name, imported, champion
@@ -207,7 +207,7 @@ def roll_back(root: Path, model_name: str, *, reason: str, commit: str) -> Histo
     """
     entries = history.read_history(root, model_name)
     champion = aliases.find_champion_number(root, model_name)
-    recorded_version = history.recorded_champion(entries)
+    recorded_version = history.find_recorded_champion(entries)
     target_version = (
         history.find_rollback_target(entries) if champion == recorded_version else recorded_version
     )  # undo a move by another tool
