@@ -38,7 +38,7 @@ def verify_in_process(patch: pytest.MonkeyPatch) -> None:
         assert difference == 0
         return rows
 
-    patch.setattr(promotion, "verify_golden_rows_at", verify)
+    patch.setattr(promotion, "verify_golden_rows", verify)
 
 
 def run_cells(

@@ -572,7 +572,7 @@ def test_promote_with_require_ab_needs_decision_for_version(
 ) -> None:
     from modelbook.registry import promotion
 
-    monkeypatch.setattr(promotion, "verify_golden_rows", lambda root, model, number: 30)
+    monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
     better, equal = (
         summarize(simulate_traffic(0, 1000, gap=-0.1), PLAN),
         summarize(simulate_traffic(0, 1000), PLAN),

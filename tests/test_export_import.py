@@ -57,7 +57,7 @@ def verify_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         assert difference == 0
         return rows
 
-    monkeypatch.setattr(promotion, "verify_golden_rows_at", prove)
+    monkeypatch.setattr(promotion, "verify_golden_rows", prove)
 
 
 @pytest.fixture(scope="module")

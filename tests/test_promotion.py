@@ -59,7 +59,9 @@ def verified_versions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Replace the golden-row check, which starts MLflow; returns the verified versions."""
     requests: list[int] = []
     monkeypatch.setattr(
-        promotion, "verify_golden_rows", lambda root, model, number: requests.append(number) or 30
+        promotion,
+        "verify_golden_rows",
+        lambda root, uri: requests.append(int(uri.rpartition("/")[2])) or 30,
     )
     return requests
 
@@ -471,10 +473,10 @@ def test_golden_rows_tolerate_rounding_of_other_processors(
     result = subprocess.CompletedProcess([], 0, printed, "")
     monkeypatch.setattr(promotion, "_run_golden_check", lambda *_: result)
     if difference < 1e-9:
-        assert promotion.verify_golden_rows(tmp_path, MODEL, 1) == 30
+        assert promotion.verify_golden_rows(tmp_path, f"models:/{MODEL}/1") == 30
         return
     with raises_stating(ReproductionError, f"{difference:g}"):
-        promotion.verify_golden_rows(tmp_path, MODEL, 1)
+        promotion.verify_golden_rows(tmp_path, f"models:/{MODEL}/1")
 
 
 def test_current_champion_is_not_promoted_again(root: Path, verified_versions: list[int]) -> None:
@@ -514,7 +516,7 @@ def test_concurrent_promotions_report_the_first(
     record_decision(root, 2)
     record_decision(root, 3)
 
-    def promote_meanwhile(folder: Path, model: str, number: int) -> int:
+    def promote_meanwhile(folder: Path, model_uri: str) -> int:
         monkeypatch.setattr(promotion, "verify_golden_rows", lambda *_: 30)
         monkeypatch.setenv("MODELBOOK_BY", "bert")
         promote(folder, 3)

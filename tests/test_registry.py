@@ -500,9 +500,9 @@ def test_alias_names_champion_and_missing_files_raise(
 def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Versions prove themselves in this process: a clean one takes seconds to start."""
 
-    def prove(root: Path, model: str, number: int) -> int:
+    def prove(root: Path, model_uri: str) -> int:
         store.configure_mlflow(root)
-        rows, difference = compare_golden_rows(f"models:/{model}/{number}")
+        rows, difference = compare_golden_rows(model_uri)
         assert difference == 0
         return rows
 
@@ -640,7 +640,7 @@ def test_unloadable_model_fails_verification(
     version = enter(root, contents, contract)
     (version.artifact_folder / "model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ReproductionError, match=r"(?s)models:/tiny/1\b.*UnpicklingError"):
-        promotion.verify_golden_rows(root, BOOK, 1)
+        promotion.verify_golden_rows(root, version.model_uri)
 
 
 # Candidate and champion on the same rows

@@ -573,7 +573,9 @@ def test_killed_retrain_leaves_verified_champion_and_consistent_history(
         else outcome["status"] == "nothing newer"
     )
     assert check_consistency(small_project) == outcome["champion"]
-    assert promotion.verify_golden_rows(small_project.root, "tiny", outcome["champion"]) > 0
+    assert (
+        promotion.verify_golden_rows(small_project.root, f"models:/tiny/{outcome['champion']}") > 0
+    )
     if outcome["status"] == "promoted":
         assert "Year 4 is in. " in history.read_history(small_project.root, "tiny")[-1].reason
     assert pd.read_parquet(small_project.root / "data/tiny/train.parquet")["year"].max() == 4

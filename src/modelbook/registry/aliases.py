@@ -60,6 +60,11 @@ class RegisteredVersion:
     source_uri: str = ""
 
     @property
+    def model_uri(self) -> str:
+        """The URI by which MLflow loads the version from its store."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """Holdout metrics with confidence intervals, feature importance and threshold."""
         text = (self.artifact_folder / "metrics.json").read_text(encoding="utf-8")

@@ -84,7 +84,7 @@ def import_version(
     with TemporaryDirectory(prefix="modelbook-import-") as name:
         model_folder = Path(name) / MODEL_FOLDER
         _download_model(manifest, address, model_folder)
-        golden_rows = promotion.verify_golden_rows_at(root, model_folder.as_uri())
+        golden_rows = promotion.verify_golden_rows(root, model_folder.as_uri())
         with connection.convert_errors(root):
             number, is_new = _register(root, model_name, manifest, address, model_folder)
     entry = history.find_last_import(history.read_history(root, model_name), number)

@@ -84,7 +84,7 @@ def apply_decision(
     if in_build:
         previous = champion.number if champion and champion.name == candidate.name else None
         entry = _record_decision(root, candidate, previous, decision, commit, enforce=enforce)
-    golden_rows = verify_golden_rows(root, served.name, served.number) if served else 0
+    golden_rows = verify_golden_rows(root, served.model_uri) if served else 0
     if moves_alias and entry:
         entry = history.set_champion(
             root,
@@ -260,23 +260,18 @@ def set_challenger(
     )
 
 
-def verify_golden_rows(root: Path, model_name: str, version: int) -> int:
-    """Check in a clean process that a version reproduces its golden rows; return their number.
+def verify_golden_rows(root: Path, model_uri: str) -> int:
+    """Check in a clean process that a model reproduces its golden rows; return their number.
 
     Raises
     ------
     ReproductionError
-        When the version cannot be loaded, or a prediction differs.
+        When the model cannot be loaded, or a prediction differs.
     """
-    return verify_golden_rows_at(root, f"models:/{model_name}/{version}")
-
-
-def verify_golden_rows_at(root: Path, model_uri: str) -> int:
-    """Check in a clean process that an MLflow model reproduces its golden rows; see above."""
     process = _run_golden_check(root, model_uri)
     if (
         process.returncode and "OperationalError" in process.stderr
-    ):  # the database failed, not the model
+    ):  # of the database, not the model
         connection.check_connection(root)  # waits for a restarting server
         process = _run_golden_check(root, model_uri)
     last_lines = process.stdout.strip().splitlines()[-1:] or ["{}"]
@@ -334,7 +329,7 @@ def _collect_evidence(root: Path, candidate: RegisteredVersion) -> dict[str, Any
     """Verify a version's files and golden rows; return the evidence for the history."""
     candidate.verify_files()
     return _select_evidence_tags(candidate.tags) | {
-        "golden_rows": verify_golden_rows(root, candidate.name, candidate.number)
+        "golden_rows": verify_golden_rows(root, candidate.model_uri)
     }
 
 

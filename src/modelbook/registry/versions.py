@@ -215,9 +215,7 @@ def load_pyfunc(root: Path, version: ModelVersion) -> Any:
     """Load a version as an MLflow model; its ``predict`` returns the task's prediction columns."""
     version.require_libraries()
     # MLflow would look through all installed packages for its own warnings.
-    return configure_mlflow(root).pyfunc.load_model(
-        f"models:/{version.name}/{version.number}", suppress_warnings=True
-    )
+    return configure_mlflow(root).pyfunc.load_model(version.model_uri, suppress_warnings=True)
 
 
 def _write_artifacts(folder: Path, artifacts: dict[str, Any], contract: Contract) -> list[Path]:
