@@ -13,6 +13,7 @@ from text_facts import missing_facts
 from version_evidence import VALUE
 
 from modelbook import config, tasks
+from modelbook.config.values import parse_class_costs
 from modelbook.contract import Contract
 from modelbook.errors import DataError, ParameterError
 from modelbook.evaluation import (
@@ -690,6 +691,13 @@ def test_costs_of_unknown_class_raise():
     assert costs.compute_row_costs(np.array([0]), np.array([1])).tolist() == [5]
     with pytest.raises(ParameterError, match="x"):
         several.read_costs(config.validate("finalize", {"class_costs": "a/x=5"}))
+
+
+@pytest.mark.parametrize("cost", [5.0, 0.1, 0.00001, 1_000_000.0, 1_234_567.5, -2.5])
+def test_class_costs_are_stored_as_they_are_read(cost):
+    stored = ClassCosts(["a", "b"], {("a", "b"): cost}).parameters()["class_costs"]
+    params = config.validate("finalize", {"class_costs": stored})
+    assert parse_class_costs(params.class_costs) == {("a", "b"): cost}
 
 
 def test_threshold_that_triples_flags_is_largest_change(task):

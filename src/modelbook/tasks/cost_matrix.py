@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from modelbook.config import NONE
 from modelbook.tasks.metrics import weighted_mean
 
 FLAG_NOBODY, FLAG_EVERYBODY = "flag nobody", "flag everybody"
@@ -126,8 +127,11 @@ class ClassCosts(DecisionCosts):
         return {f"predict {name} for all": code for code, name in enumerate(self.classes)}
 
     def parameters(self) -> dict[str, Any]:
-        cells = [f"{actual}/{wrong}={cost:g}" for (actual, wrong), cost in self.errors.items()]
-        return {"class_costs": ", ".join(cells) or "none"}
+        cells = [
+            f"{actual}/{predicted}={np.format_float_positional(cost, trim='-')}"
+            for (actual, predicted), cost in self.errors.items()
+        ]
+        return {"class_costs": ", ".join(cells) or NONE}
 
 
 @dataclass(frozen=True)
