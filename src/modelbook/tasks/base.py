@@ -78,9 +78,10 @@ class Task(ABC):
     gap_unit : str
         Unit of hundredths of a gap between groups, as ``normalization_factor`` makes it.
     row_error_label : str
-        Name of the error of one row, see ``row_errors``.
+        Name of the error of one row, see ``compute_row_errors``.
     row_loss_label, row_loss_bound : str, float or None
-        Name of the loss of one row, see ``row_losses``, and the largest loss if there is one.
+        Name of the loss of one row, see ``compute_row_losses``, and the largest loss if there is
+        one.
     univariate_measure, univariate_chance_level : str, float
         Name of ``univariate_score``, and its value for an uninformative column.
     """
@@ -88,8 +89,10 @@ class Task(ABC):
     name: ClassVar[str]
     experiment_type: ClassVar[str] = "classification"
     response_method: ClassVar[str] = "predict_proba"
-    default_families: ClassVar[tuple[str, ...]]
-    small_table_families: ClassVar[tuple[str, ...]] = ()
+    default_families: ClassVar[tuple[str, ...]] = (
+        "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
+    )  # fmt: skip
+    small_table_families: ClassVar[tuple[str, ...]] = ("rbfsvm",)
     simple_families: ClassVar[tuple[str, ...]] = ("lr", "lda", "nb")
     pycaret_metric_names: ClassVar[dict[str, str]]
     ranking_metrics: ClassVar[tuple[str, ...]]
@@ -116,7 +119,7 @@ class Task(ABC):
     # Parameters of a book
 
     def resolve_families(self, families: list[str], n_rows: int | None = None) -> list[str]:
-        """The given families or the defaults, of a small table more; None: of any other table.
+        """The given families, or the defaults of a table with so many rows; None: a large table.
 
         Raises
         ------
@@ -312,7 +315,7 @@ class Task(ABC):
         return self.classes
 
     def tabulate_errors(self, scored: ScoredRows, threshold: float | None) -> pd.DataFrame:
-        """Predicted against actual: of classes the confusion matrix, actual ones in rows."""
+        """The confusion matrix, with actual classes in rows; a regression has a histogram."""
         from sklearn.metrics import confusion_matrix
 
         names = pd.Index(self.class_names)
@@ -329,7 +332,7 @@ class Task(ABC):
         """Loss of each prediction for comparing means, bounded for classes; shape (rows,)."""
 
     def compute_nonconformity_scores(self, scored: ScoredRows) -> np.ndarray | None:
-        """How far each outcome is from its prediction, for conformal predictions; None: none."""
+        """How far each outcome is from its prediction; None without conformal predictions."""
         return None
 
     def choose_loss_bound(self, metrics: dict[str, Any]) -> float | None:
@@ -346,7 +349,7 @@ class Task(ABC):
 
     @abstractmethod
     def summarize_outcome(self, outcome: np.ndarray) -> dict[str, float]:
-        """Summary statistics of the target by name, e.g. ``rate`` or ``mean``."""
+        """A summary statistic of the target by its name, e.g. ``positive_rate`` or ``mean``."""
 
     def compute_improvement(self, metric: str, value: Any, reference: Any) -> Any:
         """Improvement of a metric's value over the reference; element-wise."""
@@ -485,8 +488,8 @@ class Task(ABC):
     def describe_gap(self, row: dict[str, Any]) -> str:
         """Describe a gap between groups: metric, groups, both values and their difference.
 
-        ``row`` is of ``fairness.measure_fairness_gaps``; who knows the number of comparisons adds
-        the interval.
+        ``row`` is of ``fairness.measure_fairness_gaps``. The caller adds the interval, whose width
+        depends on the number of comparisons.
         """
         groups = {
             "group": self.contract.label_group(row["slice"], row["value"]),

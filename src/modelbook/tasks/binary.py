@@ -56,12 +56,10 @@ def make_threshold_metrics(threshold: float) -> dict[str, MetricFunction]:
     def recall(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(score >= threshold, weight * (outcome == 1))
 
-    precision = Precision(1, lambda score: score >= threshold)
-
     def selection_rate(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(score >= threshold, weight)
 
-    return {"recall": recall, "precision": precision, "selection_rate": selection_rate}
+    return {"recall": recall, "precision": Precision(threshold), "selection_rate": selection_rate}
 
 
 def roc_curve(scored: ScoredRows, *, resamples: int, seed: int, points: int = 101) -> pd.DataFrame:
@@ -157,10 +155,6 @@ class Binary(Task):
     """Binary classification."""
 
     name = "binary"
-    default_families = (
-        "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
-    )  # fmt: skip
-    small_table_families = ("rbfsvm",)
     pycaret_metric_names: ClassVar = {
         "roc_auc": "ROC AUC", "accuracy": "Accuracy", "recall": "Recall", "precision": "Prec.",
         "f1": "F1", "mcc": "MCC", "pr_auc": "PR AUC", "log_loss": "Log loss",
@@ -278,7 +272,7 @@ class Binary(Task):
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes, the positive class last: a boolean target's are made of it."""
+        """Names of the classes, the positive one last; a boolean target's are made of its label."""
         target = self.contract.label(self.contract.target)
         return self.classes if self._has_class_names else [f"not {target}", target]
 

@@ -142,8 +142,8 @@ class DeviationCosts(DecisionCosts):
     over: float = 1.0
 
     def compute_row_costs(self, outcome: np.ndarray, decision: Any) -> np.ndarray:
-        missing = np.asarray(outcome, dtype=float) - decision
-        return np.where(missing > 0, self.under * missing, -self.over * missing)
+        shortfall = np.asarray(outcome, dtype=float) - decision
+        return np.where(shortfall > 0, self.under * shortfall, -self.over * shortfall)
 
     def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
         """The mean, and the quantile that costs least."""

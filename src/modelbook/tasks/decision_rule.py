@@ -21,7 +21,7 @@ class RowPrediction(NamedTuple):
 
     @property
     def scores(self) -> list[float]:
-        """What the decision rule turned into it: class probabilities, or one value."""
+        """The scores that the decision rule was given: class probabilities, or one value."""
         return [self.prediction] if self.probabilities is None else list(self.probabilities)
 
 
@@ -105,8 +105,8 @@ class ArgmaxClassifier(DecisionRule):
         return "probability of the class predicted before"
 
     def score_change(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        rows, likeliest = np.arange(len(before)), before.argmax(axis=1)
-        return after[rows, likeliest] - before[rows, likeliest]
+        rows, predicted = np.arange(len(before)), before.argmax(axis=1)
+        return after[rows, predicted] - before[rows, predicted]
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
         return np.array(self.classes)[scores.argmax(axis=1)]

@@ -37,7 +37,7 @@ class Interval:
         return f"{format_metric(self.value)} ({format_ci(self.low, self.high)})"
 
     def multiply(self, factor: float) -> Interval:
-        """The interval in another unit; a range that has two ends is of shares, without unit."""
+        """The interval in another unit; ``bounds`` stay, since finite ones are those of shares."""
         value, low, high = (factor * end for end in (self.value, self.low, self.high))
         operands = self.operands and (
             self.operands[0].multiply(factor),

@@ -1,8 +1,8 @@
 """Weighted metrics shared by all tasks, vectorised over bootstrap resamples.
 
 Weights have shape (rows,) or (resamples, rows), and results shape () or (resamples,), because most
-of a metric's work is the same for each resample. The result is NaN if no row has weight, or only
-one class has.
+of a metric's work is the same for each resample. A result that is undefined is NaN: without any
+weight, or, for ROC AUC, with weight in one class only. Precision is then 0.
 """
 
 from __future__ import annotations
@@ -23,26 +23,17 @@ def weighted_mean(values: np.ndarray, weight: np.ndarray) -> Any:
 
 @dataclass(frozen=True)
 class Precision:
-    """Precision: the share of true members among the rows that are predicted as the class.
+    """Precision of two classes at a threshold; 0 if no row is flagged, as scikit-learn has it."""
 
-    Attributes
-    ----------
-    code : int
-        Code of the class.
-    is_predicted : callable
-        Takes scores, returns a mask of the rows.
-    """
-
-    code: int
-    is_predicted: Callable[[np.ndarray], np.ndarray]
+    threshold: float
 
     def __call__(self, outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
-        share = weighted_mean(outcome == self.code, weight * self.is_predicted(score))
-        return np.nan_to_num(share)
+        is_flagged = score >= self.threshold
+        return np.nan_to_num(weighted_mean(outcome == 1, weight * is_flagged))
 
     def count_entities(self, score: np.ndarray, entity: np.ndarray) -> int:
-        """Entities of the rows for which the class is predicted."""
-        return len(np.unique(entity[self.is_predicted(score)]))
+        """Entities of the rows that are flagged."""
+        return len(np.unique(entity[score >= self.threshold]))
 
 
 def safe_divide(numerator: Any, denominator: Any) -> Any:

@@ -100,10 +100,6 @@ class Multiclass(Task):
     """Multiclass classification."""
 
     name = "multiclass"
-    default_families = (
-        "lr", "lightgbm", "hgb", "catboost", "et", "rf", "mlp", "lda", "nb", "knn", "dt"
-    )  # fmt: skip
-    small_table_families = ("rbfsvm",)
     pycaret_metric_names: ClassVar = {
         "roc_auc": "Macro AUC",
         "log_loss": "Log loss",

@@ -9,7 +9,7 @@ NORMAL = NormalDist()
 
 
 def critical_value(n_intervals: int = 1) -> float:
-    """Standard errors of an interval of which ``n_intervals`` together miss in 5 % of cases."""
+    """Half-width in standard errors of intervals of which ``n_intervals`` together miss in 5%."""
     return NORMAL.inv_cdf(1 - ALPHA / 2 / n_intervals)
 
 

@@ -19,7 +19,7 @@ from modelbook.tasks.base import (
 from modelbook.tasks.cost_matrix import DeviationCosts
 from modelbook.tasks.metric_format import QUANTILES, format_gain, format_metric
 from modelbook.tasks.metrics import MetricFunction, safe_divide, weighted_mean
-from modelbook.tasks.scored_rows import CONFIDENCE_LEVEL, ScoredRows, assign_quantile_bins
+from modelbook.tasks.scored_rows import ScoredRows, assign_quantile_bins, t_quantile
 
 MAX_POINTS = 400  # rows of a legible scatter plot
 ERROR_BINS = 30  # of the histogram of errors, between their 0.5% and 99.5% quantiles
@@ -105,6 +105,7 @@ class Regression(Task):
         "ridge", "lightgbm", "hgb", "catboost", "et", "rf", "lr", "lasso", "en", "huber", "knn",
         "dt",
     )  # fmt: skip
+    small_table_families = ()
     pycaret_metric_names: ClassVar = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
     ranking_metrics = ("rmse", "mae", "r2")
     simple_families = ("ridge", "lr", "lasso", "en", "br", "huber")
@@ -237,14 +238,12 @@ class Regression(Task):
 
         Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
         """
-        from scipy.stats import t
-
         rows = []
         for period, group in self.contract.encode_checked_target(frame).groupby(
             self.contract.row_periods(frame)
         ):
             standard_error = group.sem() if len(group) > 1 else np.nan
-            halfwidth = standard_error * t.ppf((1 + CONFIDENCE_LEVEL) / 2, max(len(group) - 1, 1))
+            halfwidth = standard_error * t_quantile(max(len(group) - 1, 1))
             mean_and_ci = (group.mean(), group.mean() - halfwidth, group.mean() + halfwidth)
             rows.append(
                 (str(period), len(group), *mean_and_ci, *group.quantile(list(SPREAD_QUANTILES)))

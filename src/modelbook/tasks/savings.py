@@ -148,7 +148,7 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_alternative(row: dict[str, Any]) -> str:
-    """A policy in a sentence: ``flagging nobody`` of ``flag nobody``."""
+    """A policy's name in a sentence: ``flagging nobody`` for ``flag nobody``."""
     if row["kind"] not in (CONSTANT, BEYOND_CAPACITY):
         return str(row["policy"])
     verb, _, rest = row["policy"].partition(" ")  # "flag nobody", "predict low for all"

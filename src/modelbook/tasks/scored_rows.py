@@ -33,8 +33,6 @@ WILSON = 1.96**2  # z² of the Wilson interval of a share of 0 or 1
 SKEWNESS = 8**0.5  # skewness of a squared normal error: the minimum for an error of entities
 SKEWNESS_FACTOR = 1.5  # few entities show less skewness than there is
 MAX_BLOCK_SIZE = 2**20  # weights per call of a statistic, a trade-off of speed and memory
-
-
 EPSILON = 1e-24  # sum of squared influences that counts as none
 
 
@@ -163,8 +161,8 @@ def jackknife_ci(
         Entities that the statistic is about, as those for which a class is predicted; by default
         those of the rarest class.
     """
-    is_about_few = n_units is not None and n_units < MIN_CLASS_ENTITIES
-    if resamples == 0 or is_about_few or not scored.has_enough_entities():
+    has_few_units = n_units is not None and n_units < MIN_CLASS_ENTITIES
+    if resamples == 0 or has_few_units or not scored.has_enough_entities():
         return np.nan, np.nan
     blocks = _assign_jackknife_blocks(scored.entity, resamples, seed)
     n_blocks = int(blocks.max()) + 1
@@ -193,8 +191,8 @@ def jackknife_ci(
         if scale is LOGARITHM
         else 0
     )
-    reach = np.array([-quantile, quantile + allowance])
-    low, high = scale.invert(centre + reach * standard_error)
+    ends = np.array([-quantile, quantile + allowance])
+    low, high = scale.invert(centre + ends * standard_error)
     return float(low), float(high)
 
 
@@ -260,11 +258,12 @@ def _compute_interval_without_variance(
         return 0.0, 0.0
     if scale is not LOGIT or value not in (0.0, 1.0):
         return np.nan, np.nan
-    reach = WILSON / (n_units + WILSON)
-    return (1 - reach, 1.0) if value == 1.0 else (0.0, reach)
+    width = WILSON / (n_units + WILSON)
+    return (1 - width, 1.0) if value == 1.0 else (0.0, width)
 
 
 def t_quantile(freedom: float) -> float:
+    """Half the width of a 95% t-interval, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + CONFIDENCE_LEVEL) / 2, freedom))

@@ -24,7 +24,7 @@ EXAMPLE = 'metrics = {"gain": gain}, where gain(outcome, prediction) returns a n
 
 
 class PredictedClassifier(ClassifierMixin, BaseEstimator):
-    """A fitted classifier whose probabilities are known."""
+    """A fitted classifier that returns given probabilities."""
 
     def __init__(self, probabilities: np.ndarray) -> None:
         self.probabilities = probabilities
@@ -38,7 +38,7 @@ class PredictedClassifier(ClassifierMixin, BaseEstimator):
 
 
 class PredictedRegressor(RegressorMixin, BaseEstimator):
-    """A fitted regressor whose predictions are known."""
+    """A fitted regressor that returns given predictions."""
 
     def __init__(self, predictions: np.ndarray) -> None:
         self.predictions = predictions
@@ -53,11 +53,11 @@ class ScorerMetric:
 
     name: str
     scorer: Callable[..., Any]
-    of_classes: bool
+    measures_classes: bool
 
     def __call__(self, outcome: Any, score: Any, weight: Any = None, **_: Any) -> float:
         score = np.array(score, dtype=float)  # copies: a function of a user may sort them
-        estimator = _predict_classes(score) if self.of_classes else PredictedRegressor(score)
+        estimator = _predict_classes(score) if self.measures_classes else PredictedRegressor(score)
         return float(self.scorer(estimator, None, np.array(outcome)))
 
     def is_finite(self, outcome: np.ndarray, score: np.ndarray) -> bool:
@@ -79,7 +79,7 @@ def make_metric(task: Task, name: str, value: Any) -> ScorerMetric:
     scorer = get_scorer(value) if isinstance(value, str) else value
     if not isinstance(scorer, type(get_scorer("accuracy"))):
         scorer = make_scorer(scorer)
-    return ScorerMetric(name, scorer, of_classes=bool(task.classes))
+    return ScorerMetric(name, scorer, measures_classes=bool(task.classes))
 
 
 def is_scorer_of_task(task: Task, name: str) -> bool:
@@ -89,9 +89,8 @@ def is_scorer_of_task(task: Task, name: str) -> bool:
     if name not in get_scorer_names():
         return False
     numbers = np.array([0.5, 1.5, 2.5, 4.5])
-    measures_numbers = ScorerMetric(name, get_scorer(name), of_classes=False).is_finite(
-        numbers, numbers + 0.25
-    )
+    number_metric = ScorerMetric(name, get_scorer(name), measures_classes=False)
+    measures_numbers = number_metric.is_finite(numbers, numbers + 0.25)
     if not task.classes:
         return measures_numbers
     n_classes = len(task.classes)
@@ -115,7 +114,7 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
                 f"{name!r} is not a name of a metric", "letters, digits, spaces, . or -"
             )
         if name in METRIC_LABELS or name in task.pycaret_metric_names:
-            raise _make_error(f"{name!r} is a metric of the reports already", "another name")
+            raise _make_error(f"{name!r} is already a metric of the reports", "another name")
         if not callable(value) and not isinstance(value, str):
             raise _make_error(f"{name} is a {type(value).__name__}", EXAMPLE)
         try:
@@ -155,12 +154,12 @@ def check_metric(task: Task, metric: ScorerMetric, outcome: np.ndarray) -> None:
 
 def _draw_scores(task: Task, outcome: np.ndarray) -> np.ndarray:
     """Random scores of the form that the task predicts."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     if not task.classes:
-        return outcome + random.normal(scale=np.std(outcome) or 1.0, size=len(outcome))
+        return outcome + rng.normal(scale=np.std(outcome) or 1.0, size=len(outcome))
     if len(task.classes) == 2:
-        return random.uniform(size=len(outcome))
-    return random.dirichlet(np.ones(len(task.classes)), size=len(outcome))
+        return rng.uniform(size=len(outcome))
+    return rng.dirichlet(np.ones(len(task.classes)), size=len(outcome))
 
 
 def _make_error(problem: str, expected: str) -> CustomCodeError:
