@@ -322,7 +322,7 @@ def test_drifted_share_is_weighted_by_importance() -> None:
 
 @pytest.mark.long
 def test_batch_like_reference_is_healthy(
-    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
+    evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame, contract: Contract
 ) -> None:
     evaluation = evaluate_window(batch)
     assert (evaluation.rows, len(evaluation.violations), evaluation.drifted_importance_share) == (
@@ -345,7 +345,7 @@ def test_batch_like_reference_is_healthy(
         evaluation, change=replace(evaluation.change, known_entity_share=0.97)
     )
     summary = rules.summarize_verdict(
-        rules.find_issues(with_known_entities, PARAMS), [with_known_entities], 1
+        rules.find_issues(with_known_entities, PARAMS), [with_known_entities], 1, contract
     )
     assert missing_facts(summary["sentences"][0], "year 4", 1000) == []
     number = summary["numbers"][-1]
@@ -356,9 +356,9 @@ def test_batch_like_reference_is_healthy(
     assert missing_facts(summary["sentences"][0], *population, "new members") == []
     assert all("97%" not in sentence for sentence in summary["sentences"][1:])
     measured = replace(with_known_entities.change, new_entities=0.643)
-    summary = rules.summarize_verdict([], [replace(evaluation, change=measured)], 1)
+    summary = rules.summarize_verdict([], [replace(evaluation, change=measured)], 1, contract)
     assert missing_facts(summary["sentences"][0], *population, 0.643) == []
-    summary = rules.summarize_verdict([], [evaluation], 1)
+    summary = rules.summarize_verdict([], [evaluation], 1, contract)
     assert "known" not in summary["sentences"][0]
     tables = map(evaluation_tables.make_performance_table, ([evaluation], [with_known_entities]))
     assert [table["mostly_known_entities"].unique().tolist() for table in tables] == [
@@ -708,7 +708,7 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     step = (f"{rest} percentage points are not explained", "data owner", "outside colour 11")
     assert missing_facts(sentence, *step) == []
     assert ("No action" in sentence, note.remedy.owner) == (False, rules.DATA_OWNER)
-    summary = rules.summarize_verdict([note], [noted], 1)
+    summary = rules.summarize_verdict([note], [noted], 1, contract)
     assert summary["status"] == "healthy"
     step = ("noise", "outside colour 11", cause.rest_batch, "0%", rules.DATA_OWNER)
     assert missing_facts(summary["next"], *step) == []
@@ -1047,13 +1047,14 @@ def test_worst_verdict_wins() -> None:
     assert rules.find_worst_verdict([]) == "watch"
 
 
-def test_findings_are_sorted_by_severity() -> None:
+def test_findings_are_sorted_by_severity(contract: Contract) -> None:
     evaluation = replace(
         scored((0.6, 0.55, 0.65), 0.75),
         drifted_importance_share=0.5,
         feature_drift=HEALTHY.feature_drift.assign(drifted=[True, False]),
     )
-    summary = rules.summarize_verdict(rules.find_issues(evaluation, PARAMS), [evaluation], 3)
+    findings = rules.find_issues(evaluation, PARAMS)
+    summary = rules.summarize_verdict(findings, [evaluation], 3, contract)
     assert (summary["status"], summary["level"]) == ("retrain", "bad")
     assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []
     assert missing_facts(summary["sentences"][1], "ROC AUC", 0.6, 0.75) == []  # worst first
@@ -1063,12 +1064,18 @@ def test_findings_are_sorted_by_severity() -> None:
     assert [row["value"] for row in summary["numbers"]] == [1000, 1, 0.6]
 
 
-def test_no_batches_lead_to_watch() -> None:
-    summary = rules.summarize_verdict([], [], 3)
+@pytest.mark.parametrize("has_time", [True, False])
+def test_no_batches_lead_to_watch(contract: Contract, *, has_time: bool) -> None:
+    if not has_time:
+        columns = {name: column for name, column in CONTRACT["columns"].items() if name != "year"}
+        contract = Contract.model_validate({**CONTRACT, "columns": columns, "key": []})
+    summary = rules.summarize_verdict([], [], 3, contract)
     assert summary["status"] == "watch"
     [sentence] = summary["sentences"]
     assert missing_facts(sentence, 3) == []
-    assert "train_until" in summary["next"]
+    assert missing_facts(summary["next"], "train_until", "modelbook monitor --batch") == []
+    assert ("role time" in summary["next"]) is not has_time
+    assert ("last year" in summary["next"]) is has_time
     assert summary["numbers"] == []
 
 

@@ -116,7 +116,9 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     store.rm("/lake", recursive=True)
     assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
     sample_distance, full_distance = (
-        rules.summarize_verdict(rules.find_issues(evaluation, PARAMS), [evaluation], 3)["sentences"]
+        rules.summarize_verdict(
+            rules.find_issues(evaluation, PARAMS), [evaluation], 3, evaluation.task.contract
+        )["sentences"]
         for evaluation in (sample, full)
     )
     assert [text for text in sample_distance if missing_facts(text, 400, 1000) == []]

@@ -128,7 +128,7 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     assert "study year 1" in result.sentence
     change = evaluation.change
     assert change is not None
-    summary = rules.summarize_verdict([result], [evaluation], 1)
+    summary = rules.summarize_verdict([result], [evaluation], 1, CONTRACT)
     [number] = [number for number in summary["numbers"] if "compared_with" in number]
     [matched] = number["compared_with"]
     for text in (summary["sentences"][-1], matched):

@@ -134,12 +134,15 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
             "sentences": [sentence],
             "next": "Check that the service runs: modelbook serve.",
         }
-        return context | rules.summarize_verdict([], [], version.number) | no_rows_result
+        summary = rules.summarize_verdict([], [], version.number, version.contract)
+        return context | summary | no_rows_result
     findings = windows.combine_windows(history.read_windows(), params) if evaluations else []
     _log_to_mlflow(
         root, book, version.number, evaluations, params, rules.find_worst_verdict(findings)
     )
-    return context | rules.summarize_verdict(findings, evaluations, version.number)
+    return context | rules.summarize_verdict(
+        findings, evaluations, version.number, version.contract
+    )
 
 
 def _log_to_mlflow(

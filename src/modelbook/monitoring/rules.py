@@ -503,14 +503,10 @@ FINDING_LABELS = {
     "segment": "group",
     "cost per 1,000 rows": "cost change of the batch per 1,000 rows",
 }
-NO_BATCH_NEXT_STEP = (
-    "Set later periods aside as batches: add a time column to the contract, and set train_until "
-    "below its last value."
-)
 
 
 def summarize_verdict(
-    findings: list[Finding], evaluations: list[BatchEvaluation], version: int
+    findings: list[Finding], evaluations: list[BatchEvaluation], version: int, contract: Contract
 ) -> dict[str, Any]:
     """Return status, level, sentences, key numbers and next step of the verdict."""
     verdict = find_worst_verdict(findings)
@@ -538,7 +534,9 @@ def summarize_verdict(
         "level": VERDICT_LEVELS[verdict],
         "sentences": sentences[:5],
         "numbers": _list_key_numbers(evaluations),
-        "next": _describe_next_step(ordered_findings) if evaluations else NO_BATCH_NEXT_STEP,
+        "next": (
+            _describe_next_step(ordered_findings) if evaluations else _plan_first_batch(contract)
+        ),
         "findings": [f"{finding.verdict}: {finding.sentence}" for finding in findings],
         "actions": make_findings_table(ordered_findings).to_dict("records"),
     }
@@ -560,6 +558,19 @@ def _describe_next_step(ordered_findings: list[Finding]) -> str:
         if owner != NOBODY:
             return f"{step} Owner: {owner}."
     return REMEDIES[""].next
+
+
+def _plan_first_batch(contract: Contract) -> str:
+    """How a book without batches gets one: from later periods of its table, or from a file."""
+    time_column = (
+        f"set train_until below the last {contract.label(contract.time)}"
+        if contract.time
+        else "give a column the role time in the contract, and set train_until below its last value"
+    )
+    return (
+        f"To set later periods aside as batches, {time_column}; to evaluate a file: modelbook "
+        "monitor --batch FILE."
+    )
 
 
 def make_findings_table(findings: list[Finding]) -> pd.DataFrame:
