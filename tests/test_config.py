@@ -113,6 +113,14 @@ def test_value_of_wrong_type_raises(stage: str, name: str, value: Any) -> None:
     assert missing_facts(exc_info.value.problem, name, repr(value)) == []
 
 
+def test_value_too_long_to_be_shown_raises_with_meaning() -> None:
+    with pytest.raises(ParameterError) as exc_info:
+        config.validate("compare", {"metric": "roc auc " * 20})
+    assert "roc auc" not in exc_info.value.problem
+    description = config.Compare.model_fields["metric"].description
+    assert missing_facts(exc_info.value.expected, "metric", description) == []
+
+
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_unknown_parameter_raises_with_nearest_name(stage: str) -> None:
     name = list(config.STAGES[stage].model_fields)[1]

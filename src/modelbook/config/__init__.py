@@ -70,10 +70,13 @@ def validate(
     places = dict.fromkeys(
         (origins or {}).get(str(problem["loc"][0]), PARAMETER_PLACES) for problem in problems
     )
+    wrong_names = dict.fromkeys(
+        name for problem in problems if (name := str(problem["loc"][0])) in model.model_fields
+    )
     raise ParameterError(
         f"stage {stage!r}: " + "; ".join(problem_texts),
-        expected=_describe_expectations(
-            model, [name for name in values if name in model.model_fields], problem_texts
+        expected="; ".join(
+            f"{name}: {model.model_fields[name].description or name}" for name in wrong_names
         ),
         next=f"correct it where it is set: {', '.join(places)}",
     )
@@ -88,19 +91,6 @@ def _explain_problem(model: type[Parameters], problem: Any, origins: Mapping[str
             f"unknown parameter {name!r} (= {redact(repr(problem['input']))}){source}; {suggestion}"
         )
     return describe_problem({**problem, "loc": (name,)}, source)
-
-
-def _describe_expectations(
-    model: type[Parameters], names: list[str], problem_texts: list[str]
-) -> str:
-    wrong_names = (
-        parameter
-        for parameter in names
-        if any(text.startswith(f"{parameter} =") for text in problem_texts)
-    )
-    return "; ".join(
-        f"{name}: {model.model_fields[name].description or name}" for name in wrong_names
-    )
 
 
 def format_value(value: Any) -> str:

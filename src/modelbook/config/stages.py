@@ -87,8 +87,8 @@ class Ingest(Parameters):
     )
     train_until: Annotated[int | float | None, BeforeValidator(parse_none)] = Field(
         3,
-        description="last value of the time column used for training; later rows become "
-        "production batches; none: all rows are used for training",
+        description="last value of the time column in train and holdout; later rows become "
+        "production batches; none: there are no batches",
     )
     split: Literal["group", "time", "random"] = Field(
         "group",
@@ -161,7 +161,12 @@ class Compare(Parameters):
     metrics_file: CustomFile = Field(
         NONE, description="file with your own metrics, e.g. custom/metrics.py; or none"
     )
-    folds: int = Field(5, ge=2, le=20, description="cross-validation folds by entity, 2 to 20")
+    folds: int = Field(
+        5,
+        ge=2,
+        le=20,
+        description="cross-validation folds, by split; fewer if a fold would lack a class; 2 to 20",
+    )
     time_budget: TimeBudget = 150
     learning_budget: float = Field(
         60,
@@ -213,9 +218,9 @@ class Finalize(Parameters):
 
     strategy: Literal["ensemble", "tune", "blend", "stack", "best"] = Field(
         "ensemble",
-        description="ensemble: weighted average of the best hyperparameter settings of all "
-        "families; tune: the tuned leader; blend, stack: of the best models; best: the best of "
-        "tune, blend and stack",
+        description="ensemble: weighted average of the best hyperparameter settings of several "
+        "families, or the best one; tune: the tuned leader; blend, stack: of the best models; "
+        "best: the best of tune, blend and stack",
     )
     candidate: Annotated[str, BeforeValidator(none_to_text)] = Field(
         NONE,
@@ -304,7 +309,7 @@ class Deploy(Parameters):
         ge=-0.5,
         le=0.5,
         description="maximum drop in ROC AUC against the champion (or relative rise of RMSE); "
-        "negative: required gain; -0.5 to 0.5",
+        "negative: required gain; fails unless the lower 95% bound shows it; -0.5 to 0.5",
     )
     max_slice_drop: float = Field(
         0.05,
@@ -351,8 +356,8 @@ class Deploy(Parameters):
     max_size_mb: float = Field(500, gt=0, description="maximum artifact size in megabytes, above 0")
     min_quality: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         AUTO,
-        description="minimum ROC AUC (regression: R²) of a promoted model, 0 to 1; "
-        "auto: 0.6 (regression: 0.1)",
+        description="minimum of the lower 95% bound of a promoted model's ROC AUC (regression: "
+        "R²), 0 to 1; auto: 0.6 (regression: 0.1)",
     )
     paired_rows: int = Field(
         300,
@@ -406,7 +411,7 @@ class Monitor(Parameters):
         gt=0,
         le=0.5,
         description="calibration-in-the-large (a rate; regression: standard deviations) that "
-        "triggers the verdict watch, above 0 to 0.5",
+        "triggers the verdict watch, if its confidence interval excludes 0; above 0 to 0.5",
     )
     windows: int = Field(
         3, ge=1, le=100, description="number of latest windows that the verdict uses, 1 to 100"
@@ -422,8 +427,8 @@ class Monitor(Parameters):
     interactive_rows: int = Field(
         10_000,
         ge=0,
-        description="maximum number of reference and batch rows in Evidently's report, 0: no "
-        "report",
+        description="maximum number of rows of the batch, and of its reference, in Evidently's "
+        "report; 0: no report",
     )
     resamples: Resamples = 1000
     seed: Seed = 42
