@@ -426,10 +426,11 @@ def test_since_accepts_dates_times_and_durations() -> None:
     assert batch_sources.parse_since("2026-11-20") == day
     assert batch_sources.parse_since("2026-11-20T06:00") == day + 6 * 3600
     assert batch_sources.parse_since("2026-11-20T06:00+01:00") == day + 5 * 3600
-    assert [batch_sources.parse_since(span, 1e6) for span in ("7d", "12h", "30m")] == [
+    assert [batch_sources.parse_since(span, 1e6) for span in ("7d", "12h", "30m", "90s")] == [
         1e6 - 604_800,
         1e6 - 43_200,
         1e6 - 1800,
+        1e6 - 90,
     ]
     with pytest.raises(ValueError, match="yesterday"):
         batch_sources.parse_since("yesterday")

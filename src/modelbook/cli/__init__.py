@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 import modelbook
-from modelbook.cli import ab, dag, lifecycle, monitoring, notebooks, promotion, serving
+from modelbook.cli import ab, dag, lifecycle, monitoring, notebooks, promotion, serving, terminal
 from modelbook.cli.options import (
     BookOption,
     JsonOption,
@@ -59,9 +59,9 @@ def build(
     with report_errors():
         root = project.find_root()
         environment = project.find_env_file(root, book)
-        project.read_parameters(root, environment)  # better errors than Ploomber's
+        parameters = project.read_parameters(root, environment)  # better errors than Ploomber's
         if not force and staleness.is_up_to_date(root, environment):
-            book_name = project.read_parameters(root, environment)["ingest"]["book"]
+            book_name = parameters["ingest"]["book"]
             staleness.print_summary(
                 root,
                 book_name,
@@ -129,7 +129,6 @@ def check(
     Examples:  modelbook check rand-hie  |  modelbook check new.csv --book rand-hie --format json
     """
     from modelbook import dataset
-    from modelbook.cli import terminal
     from modelbook.contract import Contract
     from modelbook.stage import project
 
@@ -252,7 +251,6 @@ def runs(
 
     Examples:  modelbook runs  |  modelbook runs --book rand-hie-sample --limit 5
     """
-    from modelbook.cli import terminal
     from modelbook.runs import history
 
     with report_errors():
@@ -292,7 +290,6 @@ def diff(
     Examples:  modelbook diff  |  modelbook diff 3 5  |  modelbook diff 3 last --json
     |  modelbook diff 3 5 --html
     """
-    from modelbook.cli import terminal
     from modelbook.pages import run_archive
     from modelbook.runs import history
 
@@ -390,7 +387,6 @@ def doctor(book: BookOption = None, as_json: JsonOption = False) -> None:
     |  modelbook doctor --json
     """
     from modelbook import workbench
-    from modelbook.cli import terminal
     from modelbook.stage import project
 
     with report_errors():

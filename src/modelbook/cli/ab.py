@@ -66,8 +66,6 @@ def replay(
     if as_json:
         options.print_json(result)
         return
-    from modelbook.cli import terminal
-
     terminal.print_replay(result)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import modelbook
+from modelbook.cli import terminal
 from modelbook.cli.options import (
     BookOption,
     JsonOption,
@@ -247,7 +248,6 @@ def _write_upgrade(
 
 def _compare_environments(book: str | None, python: str | None, environment: Path | None) -> None:
     """Build a copy in a second environment, and print the differences and the page's path."""
-    from modelbook.cli import terminal
     from modelbook.extras import environment_comparison
 
     if python and environment:

@@ -146,14 +146,14 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
 
 
 def _log_to_mlflow(
-    root: Path, book: str, version: int, evaluations: list[Any], params: Any, word: str
+    root: Path, book: str, version: int, evaluations: list[Any], params: Any, verdict: str
 ) -> None:
     """Log a monitoring run to MLflow; a failure to log does not change the verdict."""
     from modelbook.monitoring import evaluation_tables
     from modelbook.registry import tracking
     from modelbook.stage import project
 
-    tags = {"commit": project.get_commit(root), "version": version, "verdict": word}
+    tags = {"commit": project.get_commit(root), "version": version, "verdict": verdict}
     try:
         with tracking.StageRun(
             root,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelbook.cli import terminal
 from modelbook.cli.options import (
     BookOption,
     JsonOption,
@@ -31,7 +32,6 @@ def list_sandboxes(book: BookOption = None, as_json: JsonOption = False) -> None
 
     Examples:  modelbook sandbox list  |  modelbook sandbox list --book rand-hie-sample --json
     """
-    from modelbook.cli import terminal
     from modelbook.stage import project, sandbox
 
     with report_errors():

@@ -37,10 +37,10 @@ def report_errors() -> Iterator[None]:
 
 
 def confirm(question: str) -> bool:
-    """Prompt for confirmation on a terminal; elsewhere exit, and name the option that skips it."""
+    """Prompt for confirmation on a terminal; elsewhere return False, and name ``--yes``."""
     if sys.stdin.isatty():
         return typer.confirm(question)
-    typer.echo("nothing was written: this is not a terminal; --yes writes without asking", err=True)
+    typer.echo("nothing was changed: this is not a terminal; --yes skips the question", err=True)
     return False
 
 

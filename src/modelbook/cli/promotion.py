@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelbook.cli import ab
+from modelbook.cli import ab, terminal
 from modelbook.cli.options import (
     BookOption,
     JsonOption,
@@ -42,7 +42,6 @@ def history(
     Examples:  modelbook history  |  modelbook history --book rand-hie --limit 5
     |  modelbook history --json
     """
-    from modelbook.cli import terminal
     from modelbook.registry import history as registry_history
     from modelbook.stage import project
 

@@ -1,4 +1,4 @@
-"""Commands that use the champion: serve, export, score, stream, journal, keys."""
+"""Commands that use the champion: serve, export, score, stream, drill, journal, keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from modelbook.cli import terminal
-from modelbook.cli.options import BookOption, JsonOption, find_book, print_json, report_errors
+from modelbook.cli.options import (
+    BookOption,
+    JsonOption,
+    find_book,
+    open_journal,
+    print_json,
+    report_errors,
+)
 from modelbook.formatting import format_count
 from modelbook.redaction import display_address
 
@@ -220,7 +227,6 @@ def _open_batch_journal(
     root: Path, book: str, version: RegisteredVersion, variant: str, stack: ExitStack
 ) -> Callable[..., Any]:
     """Open the journal until ``stack`` is closed; return the function that records a chunk."""
-    from modelbook.cli.options import open_journal
     from modelbook.serving import served_models, settings
     from modelbook.serving.batch_journal import BatchJournal
 
@@ -370,7 +376,6 @@ def verify(
     Examples:  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c
     |  modelbook journal verify 01a1fdc02db71261b5fcdae33e74a66c=77d0c2f14ae9b0c3d2f1
     """
-    from modelbook.cli.options import open_journal
     from modelbook.journal import hash_chain
 
     with report_errors():

@@ -1,4 +1,8 @@
-"""Print tables: wrapped to the width of a terminal; elsewhere as plain, untruncated text."""
+"""Print tables and progress.
+
+On a terminal, tables are wrapped to its width, and a narrow one leaves out ``OPTIONAL_COLUMNS``;
+elsewhere they are plain text with all columns.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from modelbook.runs.diff import Change
     from modelbook.runs.record import BuildRun
 
-MAX_CELL_CHARS = 200
+MAX_CELL_CHARS = 200  # of a violating row's values, and of a replayed row's inputs
 RUN_HEADERS = [
     "run",
     "started (UTC)",
@@ -40,7 +44,6 @@ RUN_HEADERS = [
     "command",
 ]
 OPTIONAL_COLUMNS = ("commit", "data", "command")  # columns that a narrow terminal leaves out
-
 PROGRESS_SECONDS = 2.0  # between lines of progress
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import pandas as pd
 
 from modelbook import dataset, tasks
 from modelbook.config import Monitor
+from modelbook.config.values import parse_duration
 from modelbook.contract import Column, Contract
 from modelbook.dataset import parquet_folder
 from modelbook.dataset.object_store import RemoteAddress, open_input
@@ -29,7 +30,6 @@ from modelbook.registry.versions import ModelVersion
 if TYPE_CHECKING:
     from modelbook.journal import Journal
 
-SECONDS_PER_UNIT = {"m": 60, "h": 3600, "d": 86_400}
 MAX_SAMPLED_ROWS = 200_000  # sampled from a folder; enough to detect a tenth of the alert threshold
 
 
@@ -204,7 +204,7 @@ def format_timestamp(timestamp: float) -> str:
 
 
 def parse_since(text: str, now: float | None = None) -> float:
-    """Parse an ISO time (UTC by default) or an age such as ``7d``, ``12h``, ``30m``.
+    """Parse an ISO time (UTC by default) or an age, see ``parse_duration``.
 
     Returns a Unix timestamp.
 
@@ -213,7 +213,7 @@ def parse_since(text: str, now: float | None = None) -> float:
     ValueError
         If the text is neither.
     """
-    if span := re.fullmatch(r"(\d+)([mhd])", text):
-        return (time.time() if now is None else now) - int(span[1]) * SECONDS_PER_UNIT[span[2]]
+    with suppress(ValueError):
+        return (time.time() if now is None else now) - parse_duration(text)
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
