@@ -222,8 +222,8 @@ def _decide_on_texts(
         if is_unique and n_words < column_types.MIN_PROSE_WORDS:
             guess.change_role("id", reason)
         else:
-            guess.add_question("many_texts", reason=reason)
             guess.change_role("dropped", reason)
+            guess.add_question("many_texts", reason=reason)
 
 
 def _give_role(frame: pd.DataFrame, guess: ColumnGuess, role: str) -> int | None:
@@ -284,7 +284,6 @@ def _assign_time(
 
 
 def _collect_questions(questions: list[Question], guesses: list[ColumnGuess]) -> list[OpenQuestion]:
-    """Rank the questions; of a dropped column, only the reason for dropping it."""
     ranked = sorted(
         [*questions, *(question for guess in guesses for question in guess.questions)],
         key=lambda question: question.rank,
@@ -296,10 +295,9 @@ def _describe_sampling(n_rows: int) -> list[str]:
     if n_rows <= leaks.MAX_ROWS:
         return []
     return [
-        f"Ranges, missing values and categories come from all {n_rows:,} rows; column types "
-        "from up "
-        f"to {column_types.MAX_SAMPLED_VALUES:,} distinct values of a column; the leak check used "
-        f"{leaks.MAX_ROWS:,} rows."
+        f"Ranges, missing values and categories come from all {n_rows:,} rows; column types from "
+        f"up to {column_types.MAX_SAMPLED_VALUES:,} distinct values of a column; the leak check "
+        f"used {leaks.MAX_ROWS:,} rows."
     ]
 
 
@@ -373,7 +371,7 @@ def _guess_column(name: str, values: pd.Series, options: DraftOptions) -> Column
 def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess]) -> Contract:
     if not any(guess.role == "feature" for guess in guesses):
         details = "; ".join(
-            f"{guess.name}: {guess.reason}" for guess in guesses if guess.role not in ("target",)
+            f"{guess.name}: {guess.reason}" for guess in guesses if guess.role != "target"
         )
         raise DataError(
             f"no column can be a feature: {details[:400]}",
@@ -422,17 +420,15 @@ def _drop_suspected_leaks(
         for guess in free_guesses
         if guess.role == "feature" and guess.name in scores
     }
-    suspects, strong_features = leaks.find_leaks(scores)
-    calendar = {name for name in suspects if roles.TIME_NAME_PATTERN.search(name)}
-    suspects = [name for name in suspects if name not in calendar]
-    strong_features = [*strong_features, *calendar]
-    metric = "R²" if header["task"] == "regression" else "ROC AUC"
+    suspects = leaks.find_leaks(scores)
+    suspects = [name for name in suspects if not roles.TIME_NAME_PATTERN.search(name)]
+    measure = leaks.measure_label(header["task"])
     notes = []
     for guess in sorted(free_guesses, key=lambda guess: scores.get(guess.name, 0)):
-        if guess.name not in (*suspects, *strong_features):
+        if scores.get(guess.name, 0) < leaks.SUSPECT_SCORE:
             continue
         finding = (
-            f"it predicts the target on its own ({metric} {scores[guess.name]:.3f} in a small "
+            f"it predicts the target on its own ({measure} {scores[guess.name]:.3f} in a small "
             f"tree, limit {leaks.SUSPECT_SCORE})"
         )
         is_only_feature = sum(other.role == "feature" for other in guesses) == 1
@@ -441,7 +437,7 @@ def _drop_suspected_leaks(
                 f"{guess.name} is the only feature, and {finding}: check whether it is known "
                 "before the outcome."
             )
-        if is_only_feature or guess.name in strong_features:
+        if is_only_feature or guess.name not in suspects:
             guess.add_question("strong_feature", finding=finding)
             continue
         guess.change_role("dropped", f"suspected leak: {finding}")
@@ -468,9 +464,9 @@ def _drop_violating_columns(
                 expected="values of one type",
                 next="correct the table, or mark the text as missing (--missing)",
             )
-        guess.add_question("mixed_values", finding=finding)
         guess.contract_keys = {"role": "feature", "type": "text"}
         guess.change_role("dropped", f"values of mixed types: {finding}")
+        guess.add_question("mixed_values", finding=finding)
     return _build_contract(header, guesses) if len(violations) else contract
 
 

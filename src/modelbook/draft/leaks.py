@@ -71,8 +71,8 @@ def is_predictive(score: float, task: str) -> bool:
     return score >= (MIN_TEXT_R2 if task == "regression" else MIN_TEXT_ROC_AUC)
 
 
-def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
-    """Return suspected leaks, and strong features that are not suspected.
+def find_leaks(scores: dict[str, float]) -> list[str]:
+    """Return the features that are suspected leaks.
 
     A leak predicts the target perfectly, or almost so when no other feature comes near. On an easy
     table several features do well, and none of them is suspect.
@@ -81,9 +81,7 @@ def find_leaks(scores: dict[str, float]) -> tuple[list[str], list[str]]:
     perfect = [name for name in strong if scores[name] >= PERFECT_SCORE]
     other_scores = [score for name, score in scores.items() if name not in perfect]
     second_score = sorted(other_scores)[-2] if len(other_scores) > 1 else -np.inf
-    standouts = [name for name in strong if name not in perfect and second_score < MAX_SECOND_SCORE]
-    suspects = [*perfect, *standouts]
-    return suspects, [name for name in strong if name not in suspects]
+    return strong if second_score < MAX_SECOND_SCORE else perfect
 
 
 def _score_features(values: pd.DataFrame, target: pd.Series, is_classification: bool) -> float:

@@ -95,11 +95,11 @@ def draft_from_plan(
     names = column_names.replace(",", " ").split() if column_names else None
     base_layout = (layout or FileLayout()).model_copy(update={"header": names is None})
     options = options or DraftOptions()
-    frame, found_layout = _read_sheet_with_target(
+    frame, detected_layout = _read_sheet_with_target(
         plan, target, base_layout, [*options.missing_markers], names
     )
     if len(frame.columns) and target not in frame.columns:
-        raise_no_target(frame, target, found_layout.skip_rows or 0)
+        raise_no_target(frame, target, detected_layout.skip_rows or 0)
     footer = frame.attrs.pop("footer", [])
     clipped_dates = [
         Question("sentinel_dates", name, {"examples": "dates out of range", "count": count})
@@ -110,11 +110,11 @@ def draft_from_plan(
         target,
         title=plan.book.replace("-", " ").capitalize(),
         source=redact(plan.table),
-        options=replace(options, decimal=options.decimal or _find_certain_decimal(found_layout)),
-        layout=_keep_decisions(base_layout, found_layout),
+        options=replace(options, decimal=options.decimal or _get_certain_decimal(detected_layout)),
+        layout=_merge_layouts(base_layout, detected_layout),
         questions=[
-            *_ask_about_file(plan, base_layout, found_layout, footer),
-            *_ask_about_encoding(frame, base_layout, found_layout),
+            *_make_file_questions(plan, base_layout, detected_layout, footer),
+            *_make_encoding_questions(frame, base_layout, detected_layout),
             *clipped_dates,
         ],
         on_progress=on_progress,
@@ -151,61 +151,65 @@ def _list_other_sheets(plan: DraftPlan, layout: FileLayout) -> list[str]:
     return excel.list_sheets(path)[1:]
 
 
-def _find_certain_decimal(found_layout: FileLayout) -> DecimalMark | None:
-    """The decimal mark, where the file leaves no doubt."""
-    if found_layout.delimiter == ",":
+def _get_certain_decimal(detected_layout: FileLayout) -> DecimalMark | None:
+    """Return the decimal mark where the file leaves no doubt, or None."""
+    if detected_layout.delimiter == ",":
         return "."
-    return "," if found_layout.decimal == "," else None
+    return "," if detected_layout.decimal == "," else None
 
 
-def _keep_decisions(base_layout: FileLayout, found_layout: FileLayout) -> FileLayout:
-    """The layout that the contract stores: a person's decisions, and unusual properties."""
+def _merge_layouts(base_layout: FileLayout, detected_layout: FileLayout) -> FileLayout:
+    """Return the layout for the contract: a person's decisions, and unusual properties."""
     return base_layout.model_copy(
         update={
-            "delimiter": found_layout.delimiter
-            if found_layout.delimiter != ","
+            "delimiter": detected_layout.delimiter
+            if detected_layout.delimiter != ","
             else base_layout.delimiter,
             "encoding": base_layout.encoding
-            if found_layout.encoding in (*UNICODE_ENCODINGS, None)
-            else found_layout.encoding,
-            "decimal": found_layout.decimal if found_layout.decimal == "," else base_layout.decimal,
-            "sheet": found_layout.sheet,
+            if detected_layout.encoding in (*UNICODE_ENCODINGS, None)
+            else detected_layout.encoding,
+            "decimal": detected_layout.decimal
+            if detected_layout.decimal == ","
+            else base_layout.decimal,
+            "sheet": detected_layout.sheet,
         }
     )
 
 
-def _ask_about_file(
-    plan: DraftPlan, base_layout: FileLayout, found_layout: FileLayout, footer: list[str]
+def _make_file_questions(
+    plan: DraftPlan, base_layout: FileLayout, detected_layout: FileLayout, footer: list[str]
 ) -> list[Question]:
     questions: list[Question] = []
-    if found_layout.sheet and not base_layout.sheet:
+    if detected_layout.sheet and not base_layout.sheet:
         sheets = excel.list_sheets(plan.root / plan.table)
-        questions.append(Question("sheet", "file", {"sheets": sheets, "sheet": found_layout.sheet}))
-    if found_layout.skip_rows and base_layout.skip_rows is None:
-        questions.append(Question("preamble", "file", {"count": found_layout.skip_rows}))
+        questions.append(
+            Question("sheet", "file", {"sheets": sheets, "sheet": detected_layout.sheet})
+        )
+    if detected_layout.skip_rows and base_layout.skip_rows is None:
+        questions.append(Question("preamble", "file", {"count": detected_layout.skip_rows}))
     if footer and base_layout.skip_footer is None:
         questions.append(Question("footer", "file", {"examples": [line[:60] for line in footer]}))
     return questions
 
 
-def _ask_about_encoding(
-    frame: pd.DataFrame, base_layout: FileLayout, found_layout: FileLayout
+def _make_encoding_questions(
+    frame: pd.DataFrame, base_layout: FileLayout, detected_layout: FileLayout
 ) -> list[Question]:
-    """Ask about a guessed encoding, with words that show whether it is right."""
-    if found_layout.encoding in (*UNICODE_ENCODINGS, None) or base_layout.encoding:
+    """Make a question about a guessed encoding, with words that show whether it is right."""
+    if detected_layout.encoding in (*UNICODE_ENCODINGS, None) or base_layout.encoding:
         return []
     cells = [frame[name].head(MAX_EXAMPLE_ROWS) for name in frame if may_contain_text(frame[name])]
     texts = [*frame.columns, *(cell for column in cells for cell in column.dropna().unique())]
     examples = [text[:30] for text in texts if isinstance(text, str) and not text.isascii()][:4]
-    return [Question("encoding", "file", {"encoding": found_layout.encoding, "examples": examples})]
+    return [
+        Question("encoding", "file", {"encoding": detected_layout.encoding, "examples": examples})
+    ]
 
 
 def _derive_book_name(table: str) -> str:
     address, _, query = table.partition("#")
-    stem = (
-        query
-        if re.fullmatch(r"\w+(\.\w+)?", query)
-        else re.split(r"[/\\]", address.split("?")[0].rstrip("/"))[-1]
-    )
-    stem = query if stem == query else stem.split(".")[0]
+    if re.fullmatch(r"\w+(\.\w+)?", query):
+        stem = query
+    else:
+        stem = re.split(r"[/\\]", address.split("?")[0].rstrip("/"))[-1].split(".")[0]
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "book"

@@ -58,7 +58,7 @@ def draft_target(
     Raises
     ------
     DataError
-        When the target column does not exist, holds only one value, or does not fit the task.
+        When the target holds only one value or infinite ones, or does not fit the task.
     """
     if task is not None and task not in TASKS:
         raise DataError(
