@@ -70,6 +70,8 @@ CASES: list[tuple[str, Any, dict[str, Any], str]] = [
     ("clock", repeat(["07:45", "23:10"]), {"type": "date", "date_parts": ["hour"]}, "the hour"),
     ("laps", repeat(["7:45", "63:10"]), {"type": "category"}, "2 distinct"),
     ("level", repeat(["1", "2", "?"]), {"type": "integer", "nullable": True}, "whole numbers"),
+    ("ratio", repeat(["1", "2", "#DIV/0!"]), {"type": "integer", "nullable": True}, "whole numbers"),
+    ("grade", repeat(["1", "2", "UNKNOWN"]), {"type": "integer", "nullable": True}, "whole numbers"),
     ("price", repeat(["١٢", "３４٫", "²"]), {"type": "category"}, "3 distinct"),
     ("count", repeat(["١٢", "３４", "56", "7"]), {"type": "integer", "number_format": "number", "max": 81}, "7 to 56"),
     ("city", repeat(["Paris", "Rome", "paris", "Paris", "PARIS"]),
@@ -326,6 +328,15 @@ def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
     if case != "lists":
         assert result.contract.columns["odd"].role == "dropped"
         assert missing_facts(result.contract.columns["odd"].reason, *facts) == []
+
+
+def test_dropped_column_has_only_the_question_whether_to_drop_it() -> None:
+    words = ["Yes" if y else "No" for y in make_people()["y"]]
+    result = draft(make_people(odd=[words[0].upper(), *words[1:]]))
+    assert result.contract.columns["odd"].role == "dropped"
+    assert not result.contract.columns["odd"].replacements
+    [question] = [question for question in result.contract.questions if question.about == "odd"]
+    assert missing_facts(question.decided, "1.000", "0.95") == []
 
 
 def test_predictive_texts_are_features_and_others_need_an_option() -> None:

@@ -42,9 +42,13 @@ class ColumnGuess:
         self.questions.append(Question(kind, self.name, values))
 
     def change_role(self, role: str, reason: str) -> None:
-        """Change role and reason, and remove the keys that the new role does not allow."""
+        """Change role and reason, and remove the keys that the new role does not allow.
+
+        Values of dropped columns and ids are not checked: questions about them are removed, too.
+        """
         removed_keys = {"role", "date_parts", "n_hashes"}
-        if role in ("dropped", "id"):  # values of these roles are not checked
+        if role in ("dropped", "id"):
+            self.questions.clear()
             removed_keys |= {"min", "max", "categories", "allow_unseen", "replacements"}
         remaining_keys: dict[str, Any] = {
             key: value for key, value in self.contract_keys.items() if key not in removed_keys

@@ -19,7 +19,7 @@ from modelbook.formatting import format_count, format_share, natural_sort_key
 MAX_SAMPLED_VALUES = 20_000  # distinct values that type inference reads; ranges come from all rows
 COMMON_MISSING_MARKERS = (
     "?", "-", "--", ".", "..", "*", "n.a.", "n/a.", "unknown", "missing", "not available", "nil",
-    "#DIV/0!",
+    "#div/0!",
 )  # fmt: skip
 TIME_SUFFIXES = (
     "", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %H:%M:%S UTC",
@@ -68,7 +68,6 @@ DIGITS = re.compile(r"[0-9]+")  # str.isdigit also accepts ² and ١
 LEADING_ZERO = re.compile(r"0[0-9]+")
 CURRENCY = re.compile(r"[$£¥€₹₽₩₺₴₪฿₫₱]|\b[A-Z]{3}\b")
 LONG_NUMBER = re.compile(r"[-+]?\d{16,}")  # more digits than a float holds
-FLOAT_TEXT = parsing.FLOAT_TEXT
 TEXT_FORMATS: dict[parsing.NumberFormat, str] = {
     "percent": "percentages as text",
     "currency": "amounts of money as text",
@@ -183,16 +182,14 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
     for name in filter(lambda name: parsing.may_contain_text(frame[name]), frame):
         values = parsing.mask_missing_markers(frame[name], declared_markers)
         texts = _list_distinct_texts(values.dropna())
-        column_markers = [
-            text for text in COMMON_MISSING_MARKERS if text in texts or text.title() in texts
-        ]
-        other_texts = [text for text in texts if text.lower() not in column_markers]
+        column_markers = [text for text in texts if text.lower() in COMMON_MISSING_MARKERS]
+        other_texts = [text for text in texts if text not in column_markers]
         is_numeric = bool(other_texts) and any(
             _all_match(other_texts, number_format)
             for number_format in ("number", "currency", "percent")
         )
-        if column_markers and is_numeric:
-            markers += [text for text in texts if text.lower() in column_markers]
+        if is_numeric:
+            markers += column_markers
     return list(dict.fromkeys(markers))
 
 
@@ -231,11 +228,11 @@ def _guess_number(guess: ColumnGuess, values: pd.Series) -> None:
     )
     if infinite_count := int(np.isinf(numbers).sum()):
         row = int(numbers.index[np.isinf(numbers)][0])
-        guess.add_question("infinite", count=infinite_count, row=row)
         guess.contract_keys["type"] = "text"
         guess.change_role(
             "dropped", f"{format_count(infinite_count, 'infinite value')}, the first in row {row}"
         )
+        guess.add_question("infinite", count=infinite_count, row=row)
         return
     low, high = float(numbers.min()), float(numbers.max())
     if values.dtype.kind in "iu" and max(abs(low), abs(high)) >= 2**53:
@@ -280,7 +277,10 @@ def _guess_text(
     if all(map(DIGITS.fullmatch, texts)) and _holds_days(pd.to_numeric(pd.Series(texts))):
         _guess_date(guess, values, "%Y%m%d")
     elif all(map(DIGITS.fullmatch, texts)) and any(map(LEADING_ZERO.fullmatch, texts)):
-        _guess_codes(guess, values, texts)
+        if guess.n_distinct > MAX_LISTED_CATEGORIES:
+            _guess_words(guess, values, texts)
+        else:
+            _guess_category(guess, values, "codes with leading zeros")
     elif _are_dotted_months(texts) or all(map(TIME_PATTERN.fullmatch, texts)):
         _guess_date_text(guess, values, texts, day_first)
     elif _guess_numeric_text(guess, values, texts, decimal, FORMATS_BEFORE_DATES):
@@ -326,25 +326,21 @@ def _guess_numbers_with_unparsed_texts(
 
 
 def _guess_words_or_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
-    n_numeric = sum(bool(FLOAT_TEXT.fullmatch(text)) for text in texts)
-    if n_numeric == len(texts):  # numbers of more digits than a float holds
-        return _guess_words(guess, values, texts)
-    if guess.n_distinct <= MAX_CERTAIN_CATEGORIES or n_numeric <= len(texts) / 2:
-        return _guess_words(guess, values, texts)
-    examples = [text for text in texts if not FLOAT_TEXT.fullmatch(text)][:3]
+    n_numeric = sum(bool(parsing.FLOAT_TEXT.fullmatch(text)) for text in texts)
+    has_only_long_numbers = n_numeric == len(texts)  # more digits than a float holds
+    if (
+        has_only_long_numbers
+        or guess.n_distinct <= MAX_CERTAIN_CATEGORIES
+        or n_numeric <= len(texts) / 2
+    ):
+        _guess_words(guess, values, texts)
+        return
+    examples = [text for text in texts if not parsing.FLOAT_TEXT.fullmatch(text)][:3]
     examples_text = ", ".join(map(_shorten_value, examples))
     guess.reason = f"codes of digits and letters, such as {examples_text}"
     if guess.n_distinct == len(values):  # they name the row, and may number it
-        guess.add_question("codes", examples=examples_text)
         guess.change_role("dropped", guess.reason)
-    return None
-
-
-def _guess_codes(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> None:
-    """Digits with leading zeros: a category, or an id."""
-    if guess.n_distinct > MAX_LISTED_CATEGORIES:
-        return _guess_words(guess, values, texts)
-    return _guess_category(guess, values, "codes with leading zeros")
+        guess.add_question("codes", examples=examples_text)
 
 
 def _guess_numeric_text(
@@ -374,13 +370,13 @@ def _find_number_format(
     formats: Sequence[parsing.NumberFormat],
 ) -> tuple[dict[str, str], str] | None:
     """Return the contract's keys and the reason of the first format that reads all texts."""
-    if all(FLOAT_TEXT.fullmatch(text) for text in texts) and decimal != ",":
+    if all(parsing.FLOAT_TEXT.fullmatch(text) for text in texts) and decimal != ",":
         return {}, ""
     marks = parsing.find_decimal_marks(texts)
     if marks:
         mark = decimal if decimal in marks else marks[0]
         if len(marks) == 2 and decimal is None:
-            _ask_decimal(guess, texts, mark)
+            _add_decimal_question(guess, texts, mark)
         return _make_number_keys("number", mark), "numbers with separators"
     for number_format in formats:
         if number_format == "percent" and not any("%" in text for text in texts):
@@ -390,7 +386,7 @@ def _find_number_format(
         for mark in (".", ","):
             if _are_numbers(texts, number_format, mark):
                 if number_format in ("unit", "bound", "range"):
-                    example = next(text for text in texts if not FLOAT_TEXT.fullmatch(text))
+                    example = next(text for text in texts if not parsing.FLOAT_TEXT.fullmatch(text))
                     number = parsing.parse_number(example, number_format, mark)
                     guess.add_question(
                         "parsed", example=example, number=number, number_format=number_format
@@ -405,7 +401,7 @@ def _make_number_keys(number_format: str, mark: str) -> dict[str, str]:
     return {"number_format": number_format} | ({"decimal": mark} if mark == "," else {})
 
 
-def _ask_decimal(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
+def _add_decimal_question(guess: ColumnGuess, texts: list[str], mark: parsing.DecimalMark) -> None:
     other_mark: parsing.DecimalMark = "." if mark == "," else ","
     example = next(text for text in texts if "." in text or "," in text)
     guess.add_question(
@@ -482,7 +478,6 @@ def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
     counts = count_values(parsing.normalize_texts(values))
     guess.n_distinct = len(counts)
     if len(counts) == 1:
-        guess.questions.clear()
         guess.change_role("dropped", f"constant: always {_shorten_value(counts.index[0])}")
         return
     singleton_count = int((counts == 1).sum())
@@ -542,14 +537,14 @@ def _find_date_format(guess: ColumnGuess, texts: list[str], day_first: bool | No
         date_format: dates.parse_timestamps(series, date_format)
         for date_format in _find_plausible_formats(texts)
     }
-    fitting = [
+    fitting_formats = [
         date_format for date_format, parsed in parsed_by_format.items() if parsed.notna().all()
     ]
-    if fitting:
-        return _choose_date_order(guess, fitting, parsed_by_format, texts, day_first)
+    if fitting_formats:
+        return _choose_date_order(guess, fitting_formats, parsed_by_format, texts, day_first)
     finding = _describe_mixed_dates(series, parsed_by_format)
-    guess.add_question("mixed_dates", finding=finding)
     guess.change_role("dropped", finding)
+    guess.add_question("mixed_dates", finding=finding)
     return None
 
 
@@ -568,17 +563,18 @@ def _find_plausible_formats(texts: list[str]) -> list[str]:
 
 def _choose_date_order(
     guess: ColumnGuess,
-    fitting: list[str],
+    fitting_formats: list[str],
     parsed_by_format: dict[str, pd.Series],
     texts: list[str],
     day_first: bool | None,
 ) -> str:
     """Choose between day first and month first where both fit; raise a question unless set."""
-    chosen_format = fitting[0]
-    swapped = chosen_format.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
-    if swapped == chosen_format or swapped not in fitting:
-        return chosen_format
-    day_first_format, month_first_format = chosen_format, swapped
+    first_format = fitting_formats[0]
+    swapped_format = first_format.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
+    if swapped_format == first_format or swapped_format not in fitting_formats:
+        return first_format
+    # DATE_FORMATS has each day-first format before its month-first one.
+    day_first_format, month_first_format = first_format, swapped_format
     if day_first is not None:
         return day_first_format if day_first else month_first_format
     n_months = {
@@ -586,28 +582,26 @@ def _choose_date_order(
         for date_format in (day_first_format, month_first_format)
     }
     # Dates read in the wrong order crowd into few months, such as the first of each in January.
-    if n_months[month_first_format] > n_months[day_first_format]:
-        chosen_format, swapped = month_first_format, day_first_format
+    is_month_first = n_months[month_first_format] > n_months[day_first_format]
+    chosen_format = month_first_format if is_month_first else day_first_format
     guess.add_question(
         "date_order",
         example=texts[min(1, len(texts) - 1)],
         date_format=chosen_format,
-        other_format=swapped,
-        other_order="month-first" if chosen_format == day_first_format else "day-first",
+        other_format=day_first_format if is_month_first else month_first_format,
+        other_order="day-first" if is_month_first else "month-first",
     )
     return chosen_format
 
 
 def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Series]) -> str:
-    is_parsed = {name: parsed.notna() for name, parsed in parsed_by_format.items()}
-    best = max(is_parsed, key=lambda name: int(is_parsed[name].sum()))
-    unparsed = series[~is_parsed[best]]
-    if not is_parsed[best].any():
-        return f"dates in no known format, such as {_shorten_value(unparsed.iloc[0])}"
-    return (
-        f"dates as {best}, such as {_shorten_value(series[is_parsed[best]].iloc[0])}, and others, "
-        f"such as {_shorten_value(unparsed.iloc[0])}"
-    )
+    best_format = max(parsed_by_format, key=lambda name: int(parsed_by_format[name].count()))
+    is_parsed = parsed_by_format[best_format].notna()
+    unparsed = _shorten_value(series[~is_parsed].iloc[0])
+    if not is_parsed.any():
+        return f"dates in no known format, such as {unparsed}"
+    parsed = _shorten_value(series[is_parsed].iloc[0])
+    return f"dates as {best_format}, such as {parsed}, and others, such as {unparsed}"
 
 
 def _all_match(texts: list[str], number_format: parsing.NumberFormat) -> bool:
