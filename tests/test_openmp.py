@@ -30,8 +30,8 @@ def packages(tmp_path: Path) -> Path:
 
 
 def test_existing_libgomp_is_kept(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openmp, "_loads", lambda _: True)
-    assert openmp.write(packages) == []
+    monkeypatch.setattr(openmp, "_can_load", lambda _: True)
+    assert openmp.install_library(packages) == []
     assert [path.name for path in packages.iterdir()] == ["scikit_learn.libs"]
 
 
@@ -39,8 +39,8 @@ def test_existing_libgomp_is_kept(packages: Path, monkeypatch: pytest.MonkeyPatc
 def test_lightgbm_uses_bundled_libgomp_if_system_has_none(
     packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openmp, "_loads", lambda _: False)
-    written_files = openmp.write(packages)
+    monkeypatch.setattr(openmp, "_can_load", lambda _: False)
+    written_files = openmp.install_library(packages)
     assert [path.name for path in written_files] == ["libgomp.so.1", "libgomp.pth"]
     run = subprocess.run([sys.executable, "-c", LOADED, packages], capture_output=True, text=True)
     lent_before = {

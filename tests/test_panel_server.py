@@ -61,9 +61,14 @@ class TestState:
         assert states(small_project.root)["compare"]["progress"] == {}
 
     def test_unknown_book_raises(self, small_project):
-        assert panel_state.check_book(small_project.root, "") == "tiny"
+        assert panel_state.resolve_book(small_project.root, "") == "tiny"
         with pytest.raises(ModelbookError, match=r"'birds'\n.*tiny"):
-            panel_state.check_book(small_project.root, "birds")
+            panel_state.resolve_book(small_project.root, "birds")
+
+    def test_project_without_env_file_raises(self, small_project):
+        (small_project.root / "env.yaml").unlink()
+        with pytest.raises(ModelbookError, match=r"env\.yaml"):
+            panel_state.resolve_book(small_project.root, "")
 
 
 @pytest.mark.slow

@@ -114,7 +114,7 @@ class TestTake:
         result = take(SHARED_NOTEBOOK, "--yes")
         assert (result.exit_code, "sets columns" in result.stderr) == (1, True)
 
-    @pytest.mark.parametrize("content", ["{", "{}", '{"cells": []}'])
+    @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"cells": []}'])
     def test_take_of_foreign_notebook_raises(self, small_project, content):
         (small_project.root / "x.ipynb").write_text(content)
         result = take("x.ipynb", "--yes")

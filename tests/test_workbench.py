@@ -21,8 +21,8 @@ from text_facts import missing_facts
 from modelbook.errors import WorkbenchError
 from modelbook.redaction import KERNEL_PACKER_OPTION
 from modelbook.registry import aliases
-from modelbook.workbench import book_check as books
 from modelbook.workbench import (
+    book_check,
     environment,
     git_filter,
     json_config,
@@ -240,13 +240,13 @@ class TestDoctor:
     )
     def test_doctor_reports_book_that_cannot_be_built(self, tmp_path, old, new, state):
         small_project = SmallProject(tmp_path)
-        assert books.check_book(small_project.root, "tiny").ok
+        assert book_check.check_book(small_project.root, "tiny").ok
         with small_project.change_file("env.yaml", old, new):
-            part = books.check_book(small_project.root, None)
+            part = book_check.check_book(small_project.root, None)
         assert not part.ok
         assert re.search(state, part.state)
         assert part.fix
-        problems = books.check_book(small_project.root, "other")
+        problems = book_check.check_book(small_project.root, "other")
         assert not problems.ok
         assert "'other'" in problems.state
 
@@ -280,14 +280,14 @@ class TestDoctor:
             "read_aliases",
             lambda *_: {"champion": stranger, "challenger": expected_values},
         )
-        part = books.check_versions(small_project.root, None)
+        part = book_check.check_versions(small_project.root, None)
         assert not part.ok
         facts = ("champion 3", "1.2.3", version("scikit-learn"))
         assert missing_facts(part.state, *facts) == []
         assert "challenger" not in part.state
         assert part.fix == "modelbook retrain --book tiny"
         monkeypatch.setattr(aliases, "read_aliases", lambda *_: {"champion": expected_values})
-        assert books.check_versions(small_project.root, None).ok
+        assert book_check.check_versions(small_project.root, None).ok
 
     def test_doctor_accepts_conda_environment(self, tmp_path):
         (tmp_path / "conda-meta").mkdir()

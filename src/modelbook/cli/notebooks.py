@@ -92,13 +92,13 @@ def take(
     """
     from modelbook import config
     from modelbook.stage import project
-    from modelbook.workbench.take import plan_copy, show_diff
+    from modelbook.workbench.take import plan_copy, render_diff
 
     with report_errors(), TemporaryDirectory() as folder:
         root = project.find_root()
         plan = plan_copy(root, notebook, book)
         env_file = project.find_env_file(root, plan.book).name
-        typer.echo(show_diff(plan, Path(folder)) or "no cell differs")
+        typer.echo(render_diff(plan, Path(folder)) or "no cell differs")
     for name, value in plan.edited_parameters.items():
         typer.echo(
             f"not taken: {name} = {config.format_value(value)}; a build reads it from {env_file} "

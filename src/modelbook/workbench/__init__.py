@@ -5,8 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelbook.workbench import book_check as books
-from modelbook.workbench import environment, git_filter, kernelspec, lab_config, machine, openmp
+from modelbook.workbench import (
+    book_check,
+    environment,
+    git_filter,
+    kernelspec,
+    lab_config,
+    machine,
+    openmp,
+)
 from modelbook.workbench.check_result import CheckResult
 
 __all__ = ["CheckResult", "run_checks", "setup"]
@@ -25,8 +32,8 @@ def run_checks(root: Path, book: str | None = None) -> list[CheckResult]:
         machine.check_ports(),
         git_filter.check_filter(root),
         git_filter.check_notebooks(root),
-        books.check_book(root, book),
-        books.check_versions(root, book),
+        book_check.check_book(root, book),
+        book_check.check_versions(root, book),
     ]
 
 
@@ -46,8 +53,8 @@ def setup(root: Path) -> list[str]:
         _describe_change("kernel", kernelspec.write_kernelspec(prefix)),
         _describe_change("JupyterLab", lab_config.write_config(prefix)),
     ]
-    if library := openmp.write():
-        lines.append(_describe_change("OpenMP", library))
+    if written_files := openmp.install_library():
+        lines.append(_describe_change("OpenMP", written_files))
     if git_filter.find_clone(root) is None:
         return [*lines, "git filter: not a git clone, nothing to configure"]
     return [*lines, _describe_change("git filter", git_filter.write_configuration(root))]

@@ -18,11 +18,11 @@ def check_book(root: Path, book: str | None) -> CheckResult:
     from modelbook.stage import origins, pipeline_spec, project
 
     try:
-        environment = project.find_env_file(root, book)
-        pipeline_spec.check_pipeline(root, project.read_book(environment))
-        for stage, raw_params in project.read_parameters(root, environment).items():
+        env_file = project.find_env_file(root, book)
+        pipeline_spec.check_pipeline(root, project.read_book(env_file))
+        for stage, raw_params in project.read_parameters(root, env_file).items():
             params = config.validate(
-                stage, *origins.resolve_for_build(root, stage, raw_params, environment)
+                stage, *origins.resolve_for_build(root, stage, raw_params, env_file)
             )
             if isinstance(params, config.Ingest):
                 contract_path = params.contract
@@ -37,8 +37,7 @@ def check_book(root: Path, book: str | None) -> CheckResult:
     return CheckResult(
         "book",
         True,
-        f"{params.book} of {environment.name}: parameters, contract and table are in order"
-        f"{open_text}",
+        f"{params.book} of {env_file.name}: parameters, contract and table are in order{open_text}",
         f"answer the questions in {contract_path}, and delete their lines" if n_open else "",
     )
 

@@ -32,7 +32,7 @@ def require_environment(prefix: Path = Path(sys.prefix)) -> None:
 
 
 def read_supported_pythons() -> str:
-    """Return the versions of Python that Modelbook supports, such as ``<3.13,>=3.11``."""
+    """Return the versions of Python that Modelbook supports, such as ``<3.14,>=3.11``."""
     return metadata("modelbook")["Requires-Python"]
 
 

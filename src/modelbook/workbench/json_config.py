@@ -32,7 +32,13 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(path: Path, required: dict[str, Any]) -> bool:
-    """Set the required keys, or remove those of None; keep all others, and return if it changed."""
+    """Set the required keys, and remove those that must be absent (None); keep all others.
+
+    Returns
+    -------
+    bool
+        Whether the file has changed.
+    """
     content = read(path)
     if not find_missing(content, required):
         return False
@@ -58,16 +64,12 @@ def find_missing(current: Any, required: dict[str, Any]) -> list[str]:
     return names
 
 
-def _merge_dicts(current: dict[str, Any], required: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(current)
+def _merge_dicts(current: Any, required: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(current) if isinstance(current, dict) else {}
     for key, value in required.items():
         if value is None:
             merged.pop(key, None)
-            continue
-        nested = current.get(key)
-        merged[key] = (
-            _merge_dicts(nested if isinstance(nested, dict) else {}, value)
-            if isinstance(value, dict)
-            else value
-        )
+        else:
+            is_nested = isinstance(value, dict)
+            merged[key] = _merge_dicts(merged.get(key), value) if is_nested else value
     return merged

@@ -64,13 +64,9 @@ def check_disk(root: Path, min_free_gb: float = MIN_FREE_GB) -> CheckResult:
 
 def check_ports(ports: Mapping[int, tuple[str, str]] = DEFAULT_PORTS) -> CheckResult:
     """Check which ports are free; a port in use is not a failure, because another can be used."""
-    port_owners = {port: _find_port_owner(port) for port in ports if not _is_free(port)}
-    port_states = [
-        f"{port} {port_owners.get(port, 'free')} ({name})" for port, (name, _) in ports.items()
-    ]
-    return CheckResult(
-        "ports", True, ", ".join(port_states), "; ".join(ports[port][1] for port in port_owners)
-    )
+    uses = {port: _describe_use(port) for port in ports if not _is_free(port)}
+    states = [f"{port} {uses.get(port, 'free')} ({name})" for port, (name, _) in ports.items()]
+    return CheckResult("ports", True, ", ".join(states), "; ".join(ports[port][1] for port in uses))
 
 
 def _is_free(port: int) -> bool:
@@ -83,7 +79,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _find_port_owner(port: int) -> str:
+def _describe_use(port: int) -> str:
     import psutil
 
     try:

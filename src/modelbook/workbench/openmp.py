@@ -11,7 +11,7 @@ LIBRARY = "libgomp.so.1"
 LINE = "import ctypes; ctypes.CDLL({path!r}, ctypes.RTLD_GLOBAL)\n"
 
 
-def write(packages: Path | None = None) -> list[Path]:
+def install_library(packages: Path | None = None) -> list[Path]:
     """Install scikit-learn's libgomp into an environment if needed; return the written files.
 
     LightGBM's wheel needs the system's ``libgomp.so.1``, which minimal Linux images lack.
@@ -25,7 +25,7 @@ def write(packages: Path | None = None) -> list[Path]:
     """
     packages = packages or Path(sysconfig.get_path("purelib"))
     bundled = sorted(packages.glob("scikit_learn.libs/libgomp-*.so*"))
-    if sys.platform != "linux" or not bundled or _loads(LIBRARY):
+    if sys.platform != "linux" or not bundled or _can_load(LIBRARY):
         return []
     bundled_name = bundled[0].name.encode() + b"\0"
     library = packages / LIBRARY
@@ -39,7 +39,7 @@ def write(packages: Path | None = None) -> list[Path]:
     return [library, startup]
 
 
-def _loads(library: str) -> bool:
+def _can_load(library: str) -> bool:
     try:
         ctypes.CDLL(library)
     except OSError:

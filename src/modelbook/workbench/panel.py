@@ -115,7 +115,7 @@ class StateHandler(_Handler):
     @web.authenticated
     async def get(self) -> None:
         try:
-            book = panel_state.check_book(self.build.root, self.get_query_argument("book", ""))
+            book = panel_state.resolve_book(self.build.root, self.get_query_argument("book", ""))
             state = await asyncio.to_thread(
                 panel_state.collect_state,
                 self.build.root,
@@ -135,7 +135,7 @@ class BuildHandler(_Handler):
     @web.authenticated
     def post(self) -> None:
         try:
-            book = panel_state.check_book(self.build.root, self.get_query_argument("book", ""))
+            book = panel_state.resolve_book(self.build.root, self.get_query_argument("book", ""))
             self.build.start(book)
         except ModelbookError as error:
             self.respond_error(error)

@@ -8,7 +8,6 @@ from typing import Any
 
 from modelbook import config
 from modelbook.build import staleness
-from modelbook.errors import ModelbookError
 from modelbook.stage import pipeline_spec, project, sandbox
 from modelbook.stage.progress import format_progress
 
@@ -19,6 +18,19 @@ def list_books(root: Path) -> dict[str, Path]:
     """Return the env file of each book, the one of ``env.yaml`` first."""
     files = sorted(root.glob("env*.yaml"), key=lambda path: (path.name != "env.yaml", path.name))
     return {project.read_book(path): path for path in files}
+
+
+def resolve_book(root: Path, book: str) -> str:
+    """Return a book of the project: the requested one, or the first if it is empty.
+
+    Raises
+    ------
+    StageError
+        If no env file names the book, or there is none.
+    """
+    if not book and (books := list_books(root)):
+        return next(iter(books))
+    return project.read_book(project.find_env_file(root, book or None))
 
 
 def collect_state(
@@ -35,7 +47,7 @@ def collect_state(
     """
     env_files = list_books(root)
     outdated = {name: staleness.find_outdated(root, path) for name, path in env_files.items()}
-    sandboxes = {each.name: each for each in sandbox.list_sandboxes(root, book)}
+    sandboxes = {entry.name: entry for entry in sandbox.list_sandboxes(root, book)}
     opened_sandbox = sandboxes.get(sandbox_name)
     tasks = project.read_tasks(root, book)
     is_running = build["is_running"] and build["book"] == book
@@ -111,19 +123,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return content
     except (OSError, ValueError):
         return {}
-
-
-def check_book(root: Path, book: str) -> str:
-    """Return a book of the project: the requested one, or the first.
-
-    Raises
-    ------
-    ModelbookError
-        If no env file names the book.
-    """
-    books = list_books(root)
-    if book and book not in books:
-        raise ModelbookError(
-            f"no env file names the book {book!r}", expected=f"one of {', '.join(books)}"
-        )
-    return book or next(iter(books))

@@ -30,7 +30,7 @@ def refresh_index_entry(path: Path) -> None:
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "modelbook.workbench.save_hook"}]
+    return [{"module": __name__}]
 
 
 def _load_jupyter_server_extension(app: Any) -> None:

@@ -32,11 +32,11 @@ class NotebookCopy:
     target : Path
         The notebook that is written: of all books, or of one.
     base, content : bytes
-        What it takes the place of, as git has it, and what is written.
+        The notebook that is replaced, as git has it, and the new one.
     edited_parameters : dict
         Values edited in the parameters cell: a build reads them from the env file.
     restored : tuple or None
-        The notebook of all books and its content in git, when its cells move to a book's own.
+        The notebook of all books and its content in git, when edits in it move to a book's own.
     """
 
     stage: str
@@ -71,8 +71,8 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
     PipelineSpecError
         If its cells do not agree with the stage's task and parameters.
     """
-    cells = _read_notebook(notebook)
-    stage = _find_stage(cells, notebook)
+    edited = _read_notebook(notebook)
+    stage = _find_stage(edited, notebook)
     shared = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
     folder = notebook.resolve().parent
     if book is None and folder.parent == shared.parent.resolve():
@@ -81,7 +81,7 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
     committed = _read_from_git(root, shared)
     base = _read_from_git(root, target) or committed or shared.read_bytes()
     original = json.loads(base)
-    content, edits = _clean_cells(cells, original, book)
+    content, edited_parameters = _clean_cells(edited, original, book)
     pipeline_spec.check_notebook(root, target, content, stage)
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     is_moved = book is not None and notebook.resolve() == shared.resolve()
@@ -91,12 +91,12 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
         target,
         git_filter.strip_outputs(base),
         git_filter.strip_outputs(text.encode()),
-        edits,
+        edited_parameters,
         (shared, committed) if is_moved and committed else None,
     )
 
 
-def show_diff(plan: NotebookCopy, folder: Path) -> str:
+def render_diff(plan: NotebookCopy, folder: Path) -> str:
     """Return the difference as git shows it, by cells."""
     paths = [folder / "before.ipynb", folder / "after.ipynb"]
     for path, content in zip(paths, (plan.base, plan.content), strict=True):
@@ -113,15 +113,17 @@ def _read_notebook(path: Path) -> Notebook:
             next="check the path",
         )
     try:
-        notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(notebook["cells"], list)
-    except (OSError, ValueError, KeyError, AssertionError) as error:
-        raise WorkbenchError(
-            f"{path} is not a notebook: {error}",
-            expected="a notebook of a stage (.ipynb)",
-            next="check the path, or save the notebook again",
-        ) from None
-    return notebook
+        notebook: Any = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(notebook, dict) and isinstance(notebook.get("cells"), list):
+            return notebook
+        problem = "it has no list of cells"
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    raise WorkbenchError(
+        f"{path} is not a notebook: {problem}",
+        expected="a notebook of a stage (.ipynb)",
+        next="check the path, or save the notebook again",
+    )
 
 
 def _find_stage(notebook: Notebook, path: Path) -> str:
@@ -149,15 +151,15 @@ def _clean_cells(
         if "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
     result["metadata"] = original["metadata"]
-    [parameters] = _find_parameters(original)
+    [parameters] = _find_parameters_cells(original)
     source = "".join(parameters["source"])
     if book:
         source = BOOK_LINE.sub(f"book = {json.dumps(book)}", source)
     defaults = pipeline_spec.read_assignments(source, {})
-    edits: dict[str, Any] = {}
-    for cell in _find_parameters(result):
+    edited_parameters: dict[str, Any] = {}
+    for cell in _find_parameters_cells(result):
         values = pipeline_spec.read_assignments("".join(cell["source"]), {})
-        edits |= {
+        edited_parameters |= {
             name: value
             for name, value in values.items()
             if name in defaults and value != defaults[name] and name != "book"
@@ -165,10 +167,10 @@ def _clean_cells(
         unknown = values.keys() - defaults.keys() - {pipeline_spec.SANDBOX_VARIABLE}
         if not unknown:  # others are refused by the check, with their names
             cell["source"] = source.splitlines(keepends=True)
-    return result, edits
+    return result, edited_parameters
 
 
-def _find_parameters(notebook: Notebook) -> list[dict[str, Any]]:
+def _find_parameters_cells(notebook: Notebook) -> list[dict[str, Any]]:
     return [
         cell
         for cell in notebook["cells"]
