@@ -53,7 +53,7 @@ def plot_metric_differences(
 
 
 def _format_margin(margin: float) -> str:
-    return f"−{margin:g}" if margin >= 0 else f"+{-margin:g}"
+    return f"{-margin:+g}".replace("-", "−") if margin else "0"
 
 
 def _write_alt_text(data: pd.DataFrame, margin: float) -> str:
