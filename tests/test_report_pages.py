@@ -654,6 +654,12 @@ def test_share_above_zero_is_not_shown_as_zero() -> None:
     rare = pd.DataFrame({"class": ["a", "b"], "period": ["all"] * 2, "rows": [9999, 9999]})
     shares = rare.assign(share=[0.9997, 0.0003], low=[0.99, 0.0001], high=[0.9999, 0.001])
     classes = target.get_figure_module("multiclass").plot_target_by_period(shares, "plan")
+    by_period = pd.DataFrame(
+        {"class": ["a", "a", "b", "b"], "period": [1, 2] * 2, "rows": [100, 900] * 2,
+         "share": [0.8, 0.3, 0.2, 0.7], "low": 0, "high": 1}
+    )  # fmt: skip
+    overall = target.get_figure_module("multiclass").plot_target_by_period(by_period, "plan")
+    assert missing_facts(overall.alt, "65.0%", "35.0%") == []
     rate = rare.tail(1).assign(positive_rate=0.0003, low=0.0001, high=0.001)
     for text in (classes.alt, explore.plot_target_by_period(rate, "sick").alt):
         assert missing_facts(text, "<0.1%") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modelbook.contract.counts import count_values
@@ -42,7 +43,12 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
     ax.set_xlabel(f"share of each class of {target}, with 95% CI")
-    shares = data.groupby("class", sort=False)["share"].mean().sort_values(kind="stable")
+    shares = pd.Series(
+        {
+            name: np.average(group["share"], weights=group["rows"].fillna(1))
+            for name, group in data.groupby("class", sort=False)
+        }
+    ).sort_values(kind="stable")
     alt = (
         f"The most frequent class is {shares.index[-1]}, with {format_share(shares.iloc[-1], 1)}; "
         f"the rarest is {shares.index[0]}, "
