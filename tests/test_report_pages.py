@@ -731,7 +731,7 @@ def test_shap_figure_describes_size_direction_and_odds() -> None:
     age, site = re.fullmatch(r"(.*\bage\b.*)(\bsite\b.*)", figure.alt).groups()
     assert missing_facts(age, "“sick”", "high", 0.4, 1.5) == []  # the last: the factor of the odds
     assert missing_facts(site, "two", 0.1) == []
-    assert {"high", "two"} <= set(figure.data.to_numpy().ravel())
+    assert {"high values", "two"} <= set(figure.data.to_numpy().ravel())
     assert missing_facts(figure.caption, 4) == []
     neighbour = [text.get_text() for text in figure.figure.axes[0].texts]
     first, second = (text for text in neighbour if text[0].isdigit())
@@ -740,6 +740,15 @@ def test_shap_figure_describes_size_direction_and_odds() -> None:
     assert "prediction" not in figure.caption
     down = shap_values.plot_shap_summary(PUSHES.assign(shap=-PUSHES["shap"]), "“cost”")
     assert missing_facts(down.alt, "“cost”", "age", "low", 0.4, 1.5) == [1.5]
+
+
+def test_category_called_high_is_not_shown_as_a_high_number() -> None:
+    texts = {}
+    for name in ("two", "high"):
+        pushes = PUSHES.replace({"value": {"two": name}})
+        figure = shap_values.plot_shap_summary(pushes, "the log-odds of “sick”")
+        texts[name] = [figure.alt, *(text.get_text() for text in figure.figure.axes[0].texts)]
+    assert [text.replace("two", "high") for text in texts["two"]] == texts["high"]
 
 
 def test_shap_dots_are_at_their_value_without_overlap() -> None:

@@ -16,7 +16,8 @@ MAX_FEATURES, MAX_DOTS, MAX_CLASSES = 12, 90, 8  # limits that keep the figure r
 STRIP_BINS, DOT_STEP, STRIP_HALF_HEIGHT = (110, 0.11, 0.4)
 # Rank correlation of feature value and SHAP value at which a direction is reported.
 MIN_RANK_CORRELATION = 0.5
-HIGH, LOW = "high", "low"  # the upper and the lower third of a feature's values
+# The upper and the lower third of a feature's values; a category may be called "high".
+HIGH, LOW = "high values", "low values"
 LEVEL_COLORS = ((style.FAINT, ""), (style.ACCENT, LOW), (style.POSITIVE, HIGH))
 ARROWS = {HIGH: "↑", LOW: "↓"}
 ADDITIVITY_NOTE = (
@@ -76,7 +77,7 @@ def _summarize(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def _find_raising_values(group: pd.DataFrame) -> str:
-    """Return which values raise the prediction: "high", "low", a category, or "" if none does."""
+    """Return which values raise the prediction: HIGH, LOW, a category, or "" if none does."""
     if group["value"].nunique() > 1:
         return str(group.groupby("value")["shap"].mean().idxmax())
     ranked_rows = group.dropna(subset=["level"])
@@ -106,7 +107,7 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
         ]
     )
     for color, level in LEVEL_COLORS:
-        _draw_dots(ax, dots[dots["shade"] == level], color, (high - low) * 1e-4)
+        _draw_dots(ax, dots[dots["level_name"] == level], color, (high - low) * 1e-4)
     _label_colors(ax)
     ax.axvline(0, color=style.MUTED, linewidth=1)
     ax.set_xlim(low, high)
@@ -130,11 +131,11 @@ def _draw_strips(data: pd.DataFrame, table: pd.DataFrame, unit: str) -> Figure:
 
 
 def _label_colors(ax: Any) -> None:
-    for offset_x, (color, level) in zip((-60, 0), LEVEL_COLORS[1:], strict=True):
+    for offset_x, (color, level) in zip((-66, 0), LEVEL_COLORS[1:], strict=True):
         plotting.annotate_point(
             ax,
             (1, 1),
-            f"{level} value",
+            level,
             offset=(offset_x, 0),
             xycoords="axes fraction",
             ha="right",
@@ -158,7 +159,7 @@ def _annotate_sizes(ax: Any, features: pd.DataFrame) -> None:
 
 def _describe_direction(direction: str) -> str:
     """Describe the feature's values that go with the highest SHAP values."""
-    return f"higher for {direction} values" if direction in ARROWS else f"highest for {direction}"
+    return f"{'higher' if direction in ARROWS else 'highest'} for {direction}"
 
 
 def _place_dots(points: pd.DataFrame, row: int, low: float, high: float) -> pd.DataFrame:
@@ -170,8 +171,8 @@ def _place_dots(points: pd.DataFrame, row: int, low: float, high: float) -> pd.D
     y = row + (rank_in_bin - (bin_size - 1) / 2) * np.minimum(
         DOT_STEP, 2 * STRIP_HALF_HEIGHT / bin_size
     )
-    shade = np.select([points["level"] >= 2 / 3, points["level"] <= 1 / 3], [HIGH, LOW], "")
-    return points.assign(at=y, shade=shade)
+    names = np.select([points["level"] >= 2 / 3, points["level"] <= 1 / 3], [HIGH, LOW], "")
+    return points.assign(y=y, level_name=names)
 
 
 def _draw_dots(ax: Any, dots: pd.DataFrame, color: str, length: float) -> None:
@@ -179,7 +180,7 @@ def _draw_dots(ax: Any, dots: pd.DataFrame, color: str, length: float) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    x, y = dots["shap"].to_numpy(), dots["at"].to_numpy()
+    x, y = dots["shap"].to_numpy(), dots["y"].to_numpy()
     ends = np.stack([np.column_stack([x, y]), np.column_stack([x + length, y])], axis=1).reshape(
         -1, 2
     )
