@@ -770,7 +770,8 @@ DECISIONS = {
 
 
 def test_deploy_summary_states_decision(first: ModelVersion) -> None:
-    result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"]}
+    result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"],
+              "history": 1}  # fmt: skip
 
     def story(action: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
@@ -792,21 +793,32 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "gate", "champion", "facts", "absent"),
+    ("action", "gate", "champion", "entry", "facts", "absent"),
     [
-        ("promote", "enforce", 1, ["monitor"], "enforce"),
-        ("promote", "dry_run", 3, ["gate: enforce"], "monitor"),
-        ("hold", "enforce", 3, ["fast", "small", "version 3"], "good"),
-        ("hold", "dry_run", None, ["fast", "small", "no version"], "champion"),
+        ("promote", "enforce", 1, 7, ["monitor"], "enforce"),
+        ("promote", "dry_run", 3, 7, ["gate: enforce", "modelbook promote 1 --book"], "monitor"),
+        ("promote", "dry_run", 3, None, ["gate: enforce"], "modelbook promote"),  # by hand
+        ("hold", "enforce", 3, 7, ["fast", "small", "version 3"], "good"),
+        ("hold", "dry_run", None, 7, ["fast", "small", "no version"], "champion"),
     ],
 )
 def test_next_step_of_deploy_depends_on_decision_gate_and_champion(
-    first: ModelVersion, action: str, gate: str, champion: int | None, facts: list[str], absent: str
+    first: ModelVersion,
+    action: str,
+    gate: str,
+    champion: int | None,
+    entry: int | None,
+    facts: list[str],
+    absent: str,
 ) -> None:
-    result = {"champion": champion, "moved": False, "golden_rows": 30, "scorer": "none"}
+    result = {"champion": champion, "moved": False, "golden_rows": 30 if champion else 0,
+              "scorer": "none", "history": entry}  # fmt: skip
     summary = version_tables.summarize_decision(DECISIONS[action], first, result, gate, [])
     assert missing_facts(summary["next"], *facts) == []
     assert absent not in summary["next"]
+    # Without a champion no golden rows are reproduced.
+    assert ("reproduced" in summary["sentences"][-1]) == bool(champion)
+    assert ("reproduced" in str(summary["numbers"][-1])) == bool(champion)
 
 
 @pytest.mark.parametrize(

@@ -1276,7 +1276,9 @@ def test_brief_shows_each_significant_gap_of_a_sensitive_column_first(contract: 
     ("moved", "champion", "facts"),
     [
         (True, 2, ["alias champion", "version 2"]),
+        (True, 1, ["no longer the champion", "Version 1 is the champion"]),
         (False, 1, ["Version 1 is the champion"]),
+        (False, 2, ["Version 2", "is the champion"]),
         (False, None, ["no champion"]),
     ],
 )
@@ -1288,6 +1290,7 @@ def test_brief_names_the_champion_not_what_is_served(
     decision = text_of(html.split('id="decision"')[1].split("<h2")[0])
     assert not missing_facts(decision, *facts)
     assert "in production" not in text_of(html)
+    assert ("now points to" in decision) == (moved and champion == 2)
 
 
 @pytest.mark.parametrize("is_feature", [True, False])
@@ -1298,7 +1301,7 @@ def test_brief_offers_to_remove_columns_that_the_model_uses(
     monkeypatch.setitem(HARM, "conclusive", [{**GAP, "slice": column}])
     built_book(tmp_path)
     html = write_brief(tmp_path, contract, 2, moved=True)
-    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("If you do not")]
     facts = (f"To remove {contract.label(column)}", "modelbook build --book tiny", "sensitive")
     assert missing_facts(step, *facts) == ([] if is_feature else list(facts))
     assert "does not use" not in step or not is_feature
@@ -1312,7 +1315,7 @@ def test_brief_names_columns_whose_gaps_no_removal_closes(
     monkeypatch.setitem(HARM, "conclusive", gaps)
     built_book(tmp_path)
     html = write_brief(tmp_path, contract, 2, moved=True)
-    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("If you do not")]
     facts = (f"To remove {contract.label(gaps[0]['slice'])}", contract.label(sensitive), "not use")
     assert missing_facts(step, *facts) == []
 
@@ -1332,7 +1335,7 @@ def test_brief_names_features_that_determine_a_column_to_remove(
     ]
     path.write_text(json.dumps(receipt_))
     html = write_brief(tmp_path, contract, 2, moved=True)
-    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("Otherwise")]
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("If you do not")]
     fact = f"nearly determines {contract.label(column)}"
     assert missing_facts(step, contract.label(other), fact, -0.85) == []
     assert "0.9" not in step  # of a column that stays
@@ -1355,7 +1358,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     assert not missing_facts(
         steps[1], "If you accept", "act on", 100, "version 2", "ignores the capacity"
     )
-    assert not missing_facts(steps[2], "Otherwise", "stand in", "Compare the gaps")
+    assert not missing_facts(steps[2], "do not accept", "stand in", "Compare the gaps")
     has_predecessor = predecessor == "version 1"
     assert (
         "return to version 1 with modelbook rollback --book tiny" in steps[2]
@@ -1388,11 +1391,48 @@ def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
     }
     value = brief.find_compared_value(receipts)
     assert (value["policies"], value["champion"], value["rows"]) == (["both"], "version 1", 100)
-    assert brief.next_step(receipts) == "improve it"
+    assert brief.next_step(receipts, 1) == "improve it"
     assert brief.list_unmet_criteria(receipts["deploy"]) == ["False", "None"]
     older = receipts | {"deploy": verdict(stage="deploy", details=details | {"candidate": 1})}
     assert brief.find_compared_value(older)["policies"] == VALUE["policies"]
-    assert brief.next_step(older) == "compare"
+    assert brief.next_step(older, 1) == "compare"
+
+
+@pytest.mark.parametrize(
+    ("status", "moved", "champion", "step"),
+    [
+        ("promote", False, 1, "move the alias"),  # a dry run
+        ("promote", False, None, "move the alias"),
+        ("promote", False, 2, "wait"),  # promoted after the dry run
+        ("promote", True, 1, "wait"),  # rolled back after the promotion
+        ("hold", False, 1, "move the alias"),
+        ("hold", False, 2, "wait"),  # promoted although it was held
+    ],
+)
+def test_next_step_is_that_of_a_promotion_until_the_alias_has_moved(
+    status: str, moved: bool, champion: int | None, step: str
+) -> None:
+    receipts = {
+        "finalize": verdict(stage="finalize", details={"version": 2}),
+        "deploy": verdict(
+            stage="deploy",
+            status=status,
+            level="good" if status == "promote" else "warning",
+            next="move the alias",
+            details={"candidate": 2, "moved": moved},
+        ),
+        "monitor": verdict(stage="monitor", level="warning", next="wait"),
+    }
+    assert brief.next_step(receipts, champion) == step
+
+
+def test_brief_asks_for_the_step_of_monitor_before_predictions_are_acted_on(
+    tmp_path: Path, contract: Any
+) -> None:
+    built_book(tmp_path)
+    html = write_brief(tmp_path, contract, 2, moved=True)
+    last = [text_of(row) for row in html.split('id="next"')[1].split("<li>")][-1]
+    assert not missing_facts(last, "Before the predictions are acted on", "Monitoring")
 
 
 def test_index_holdout_metric_is_of_champion_not_candidate(tmp_path: Path) -> None:

@@ -101,7 +101,11 @@ REMEDIES = {
         "Check the source of the drifted columns if the change was not expected; their importance "
         "is below the alert threshold, so they do not change the verdict.",
     ),
-    "rows": Remedy(DATA_OWNER, "Wait for more rows, or evaluate a longer period: --since."),
+    "rows": Remedy(
+        DATA_OWNER,
+        "Wait for more rows, or evaluate a longer period of the journal: modelbook monitor --since "
+        "30d.",
+    ),
     "empty or constant columns": Remedy(
         DATA_OWNER,
         "Have the column's source repaired; until then the model predicts with its imputed or "

@@ -192,7 +192,7 @@ def describe_next_step(
         of the champion that need a decision: ``n_gaps`` significant ones, and ``n_undecided``.
     """
     finalize, monitor = receipts["finalize"], receipts.get("monitor")
-    version, text = finalize.details.get("version"), next_step(receipts)
+    version, text = finalize.details.get("version"), next_step(receipts, champion)
     is_other = champion not in (None, version)
     none: dict[str, Any] = {"conclusive": [], "inconclusive": []}
     gaps = finalize.details.get("gaps_by_significance") or none
@@ -207,12 +207,23 @@ def describe_next_step(
     }
 
 
-def next_step(receipts: Mapping[str, Verdict]) -> str:
-    """What to do now: the step of the first stage that is not good, else of the last one.
+def next_step(receipts: Mapping[str, Verdict], champion: int | None) -> str:
+    """What to do now: the step of the first stage that is not done, else of the last one.
 
     The step of finalize is done once the gate has evaluated its version.
     """
     stages = ["deploy", "monitor"] if is_deployed(receipts) else ["finalize", "deploy", "monitor"]
     built = [receipts[stage] for stage in stages if stage in receipts]
-    pending = [receipt for receipt in built if receipt.level != "good" and receipt.next]
+    pending = [receipt for receipt in built if receipt.next and not _is_done(receipt, champion)]
     return (pending or built)[0 if pending else -1].next
+
+
+def _is_done(receipt: Verdict, champion: int | None) -> bool:
+    """Whether a stage is good; deploy also if its version is the champion, by whatever move.
+
+    A promotion that moved no alias, as in a dry run, is not done.
+    """
+    if receipt.stage != "deploy":
+        return receipt.level == "good"
+    is_champion = champion is not None and receipt.details.get("candidate") == champion
+    return is_champion or (receipt.level == "good" and bool(receipt.details.get("moved")))

@@ -37,9 +37,7 @@ class PairedScores:
 
 NO_SCORES = ScoredRows(np.array([], dtype=int), np.array([]), np.array([]))
 NO_CHAMPION = PairedScores(
-    NO_SCORES,
-    NO_SCORES,
-    row_selection="There is no champion to compare this version with: it is the first candidate.",
+    NO_SCORES, NO_SCORES, row_selection="There is no champion to compare this version with."
 )
 NO_SHARED_ROWS = PairedScores(
     NO_SCORES,

@@ -65,29 +65,34 @@ def summarize_decision(
     if gate_mode == "dry_run":
         decision_sentence = f"The gate would {action} {subject}. In this dry run the alias stays."
     champion = promotion_result["champion"]
-    target = "no version" if champion is None else f"version {champion}"
-    champion_sentence = (
-        f"The alias champion points to {target}; "
-        f"{format_count(promotion_result['golden_rows'], 'golden row was', 'golden rows were')} "
-        "reproduced in a clean process."
-    )
+    champion_sentence = "The alias champion points to no version."
     if champion is not None:
-        champion_sentence += f" It is served by {_describe_scorer(promotion_result['scorer'])}."
+        golden_rows = format_count(
+            promotion_result["golden_rows"], "golden row was", "golden rows were"
+        )
+        champion_sentence = (
+            f"The alias champion points to version {champion}; {golden_rows} reproduced in a clean "
+            f"process. It is served by {_describe_scorer(promotion_result['scorer'])}."
+        )
     sentences = [*consequences[:1], decision_sentence, *consequences[1:], *decision.main_reasons]
     return {
         "sentences": [*sentences, champion_sentence + _describe_significant_gaps(candidate)],
         "numbers": _list_key_numbers(candidate, promotion_result),
-        "next": _describe_next_step(decision, champion, gate_mode),
+        "next": _describe_next_step(decision, candidate, promotion_result, gate_mode),
     }
 
 
-def _describe_next_step(decision: Decision, champion: int | None, gate_mode: str) -> str:
+def _describe_next_step(
+    decision: Decision, candidate: ModelVersion, promotion_result: dict[str, Any], gate_mode: str
+) -> str:
+    if decision.action == PROMOTE and gate_mode != "dry_run":
+        return "Go on to monitor; then follow the steps in the brief."
     if decision.action == PROMOTE:
-        return (
-            "Build again with gate: enforce to move the alias."
-            if gate_mode == "dry_run"
-            else "Go on to monitor; then follow the steps in the brief."
-        )
+        if promotion_result["history"] is None:  # a run by hand, which approves nothing
+            return "Build with gate: enforce to move the alias."
+        command = f"modelbook promote {candidate.number} --book {candidate.name}"
+        return f"Move the alias with {command}, or build again with gate: enforce."
+    champion = promotion_result["champion"]
     status = (
         "no version is in production yet"
         if champion is None
@@ -126,7 +131,14 @@ def _list_key_numbers(candidate: ModelVersion, promotion_result: dict[str, Any])
             "version",
             context="alias moved" if promotion_result["moved"] else "unchanged",
         ),
-        key_number("golden rows", promotion_result["golden_rows"], "count", context="reproduced"),
+        key_number(
+            "golden rows",
+            promotion_result["golden_rows"],
+            "count",
+            context="no champion to verify"
+            if promotion_result["champion"] is None
+            else "reproduced",
+        ),
     ]
 
 
