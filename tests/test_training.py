@@ -509,6 +509,7 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     assert leaderboard.best_families(board, 2, "log_loss") == ["lr"]
     result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
     assert missing_facts(result["sentences"][0], "Logistic regression", "random forest") == []
+    assert missing_facts(result["sentences"][1], "no other model", "log loss") == []
     assert missing_facts(result["numbers"][0]["context"], "cross-validated", "training") == []
     third = replace(make_candidate("dt", 0.7), mean={**second.mean, "log_loss": 0.41})
     board = leaderboard.build_leaderboard([baseline, best, better, third], "roc_auc")
@@ -574,7 +575,7 @@ def test_comparison_states_whether_a_family_is_as_good_as_the_leader() -> None:
     assert missing_facts(comparison["sentences"][1], "every other") == []
     single = compare(best)["sentences"][1]
     assert "every other" not in single
-    assert missing_facts(single, "one model") == []
+    assert missing_facts(single, "no other model") == []
     close = [make_candidate(family, 0.899) for family in ("et", "nb", "dt", "lda")]
     several = compare(best, second, *close)
     assert (several["status"], several["level"]) == ("no significant lead", "good")

@@ -209,17 +209,19 @@ def make_verdict_fields(
     total_seconds = scored.drop(baselines.index)["fit_seconds"].sum()
     differences = compare_with_leader(families, metric)
     n_close = len(_list_close(differences))
-    choice = f"{len(families)} models"
-    if len(families) < n_families:
-        choice += f" with a better {metric_label(baseline_metric)} than the baseline's"
+    condition = (
+        f" with a better {metric_label(baseline_metric)} than the baseline's"
+        if len(families) < n_families
+        else ""
+    )
     status_of_leader = "no significant lead" if n_close else "clear leader"
     return {
         "status": status_of_leader if is_found else "no better than baseline",
         "level": "good" if is_found else "warning",
         "sentences": [
-            _describe_leader(families, metric, baseline_mean, n_close, choice)
+            _describe_leader(families, metric, baseline_mean, n_close, condition)
             + _describe_rejected(scored, families, baseline_metric),
-            _describe_close_families(differences),
+            _describe_close_families(differences, condition),
             f"{format_count(n_families, 'model was', 'models were')} evaluated in "
             f"{format_duration(seconds)} (elapsed); failed or skipped: {n_unscored}.",
         ],
@@ -255,11 +257,11 @@ def _make_key_numbers(
 
 
 def _describe_leader(
-    families: pd.DataFrame, metric: str, baseline_mean: float, n_close: int, choice: str
+    families: pd.DataFrame, metric: str, baseline_mean: float, n_close: int, condition: str
 ) -> str:
     """The leader's mean, and corrected for being the best of several; how many are as good.
 
-    ``families`` are those that could lead, and ``choice`` describes them.
+    ``families`` are those that could lead; ``condition`` states what only they meet, if any do not.
     """
     leader = families.iloc[0]
     name = leader["candidate"]
@@ -267,7 +269,10 @@ def _describe_leader(
     corrected = ""
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
-        corrected = f", {corrected_mean} after correction for choosing the best of {choice}"
+        corrected = (
+            f", {corrected_mean} after correction for choosing the best of {len(families)} models"
+            f"{condition}"
+        )
     others_are = format_count(n_close, "other model is", "other models are")
     close = f", but {others_are} not distinguishable from it" if n_close else ""
     return (
@@ -285,12 +290,13 @@ def _describe_rejected(scored: pd.DataFrame, families: pd.DataFrame, baseline_me
     return f" Not better than the baseline by {metric_label(baseline_metric)}: {names}."
 
 
-def _describe_close_families(differences: pd.DataFrame) -> str:
+def _describe_close_families(differences: pd.DataFrame, condition: str) -> str:
+    """``differences`` are those of models that meet the ``condition``, see above."""
     if differences.empty:
-        return "Only one model was scored."
+        return f"There is no other model{condition}."
     names = _list_close(differences)
     if not names:
-        return "The leader is significantly better than every other model."
+        return f"The leader is significantly better than every other model{condition}."
     names_text = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"Not distinguishable from the leader (corrected resampled t-test): {names_text}."
 

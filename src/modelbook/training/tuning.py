@@ -380,7 +380,7 @@ def _summarize_trials(
     budget_text = (
         f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
         if has_timed_out
-        else " trials"
+        else f" {'trial' if n_started == 1 else 'trials'} besides the defaults"
     )
     counts_text = f"{n_started}{budget_text}, {n_pruned} pruned"
     default_value, name = trials["mean"].iloc[0], metric_label(metric)
