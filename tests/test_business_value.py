@@ -563,6 +563,14 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
     weighted = values[100] | {"mix": {"is_weighted": True}}
     assert "weighted" in task.describe_quality(rows, 0.2, weighted)
     assert "weighted" not in task.describe_quality(rows, 0.2, values[100])
+    # Key numbers are of weighted rows, the text of all: both say so.
+    weighted = values[5000] | {"mix": {"is_weighted": True}}
+    assert "threshold 0.2, on all holdout rows without weights" in task.describe_quality(
+        rows, 0.2, weighted
+    )
+    for value, is_named in ((weighted, True), (values[5000], False)):
+        recall = value_summary.make_key_numbers(value)[0]
+        assert ("rows weighted" in recall["context"]) == is_named
     for value in (values[5000], {}):
         text = task.describe_quality(rows, 0.2, value)
         assert missing_facts(text, "threshold 0.2", *unlimited) == []

@@ -75,6 +75,8 @@ def _make_recall_number(value: dict[str, Any], policy: str, suffix: str) -> list
         return []
     interval = at_capacity["recall_low"], at_capacity["recall_high"]
     context = f"share of the “{value['target']}” {value['noun']} that are identified {policy}"
+    if value["mix"].get("is_weighted"):
+        context += ", on rows weighted as recent ones"
     return [
         key_number(
             f"recall{suffix}", at_capacity["recall"], "share", interval=interval, context=context

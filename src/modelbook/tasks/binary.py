@@ -299,7 +299,12 @@ class Binary(Task):
     def sentence_values(self, threshold: float | None, value: dict[str, Any]) -> dict[str, Any]:
         names = {"yes": self._quote_class(1), "no": self._quote_class(0)}
         names["noun"] = value.get("noun", "rows")
-        return {"threshold": threshold, "limited": get_limited_decisions(value), **names}
+        return {
+            "threshold": threshold,
+            "limited": get_limited_decisions(value),
+            "is_weighted": value.get("mix", {}).get("is_weighted", False),
+            **names,
+        }
 
     def make_key_numbers(self, rows: MetricRows) -> list[KeyNumber]:
         metrics_shown = {"ROC AUC": "roc_auc", "PR AUC": "pr_auc", "Brier score": "brier"}

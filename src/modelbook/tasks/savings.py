@@ -122,8 +122,7 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     dict
         ``threshold``, the lowest score that is flagged, and the ``selection_rate``; ``recall`` and
         ``precision``, each with ``value, low, high``; ``unlimited``, the three numbers without the
-        capacity; and ``is_weighted``, whether rows have the mix of recent ones. Empty unless the
-        capacity limits the model.
+        capacity. Empty unless the capacity limits the model.
     """
     policies = value.get("policies")
     if not policies or policies[0]["kind"] != CAPACITY:
@@ -137,7 +136,6 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
     return {
         "threshold": value["decision_threshold"],
         "selection_rate": value["capacity"],
-        "is_weighted": value["mix"].get("is_weighted", False),
         "unlimited": {
             "selection_rate": unlimited["selection_rate"],
             "recall": unlimited["true_positives"] / value["rate"],
