@@ -18,7 +18,9 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     RandomForestClassifier,
     RandomForestRegressor,
+    StackingRegressor,
     VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -33,8 +35,13 @@ from modelbook.scoring import CompiledScorer, latency
 from modelbook.scoring import encoder as encoding
 from modelbook.scoring.compilation import check_parity, compile_pipeline
 from modelbook.scoring.compiled_scorer import ParityResult
+from modelbook.scoring.conversion import list_conversions
 from modelbook.scoring.lightgbm_native import NativeBooster
-from modelbook.scoring.parity_cases import build_parity_cases, predict_pipeline_scores, typical_row
+from modelbook.scoring.parity_cases import (
+    build_parity_cases,
+    make_typical_row,
+    predict_pipeline_scores,
+)
 from modelbook.scoring.pipeline_scorer import PipelineScorer
 from modelbook.serving.http_request import RequestError
 from modelbook.tasks.decision_rule import (
@@ -242,6 +249,17 @@ def test_calibration_and_stacks_are_compiled(tmp_path, frame, contract, top, tas
         )
 
 
+def test_stacking_regressor_is_not_converted_to_a_mean(frame):
+    """Both have named estimators, but the final estimator of a stack is no mean."""
+    rows, target = frame[["size", "flag"]], frame["size"]
+    members = [("a", LinearRegression()), ("b", LinearRegression())]
+    means = []
+    for estimator in (VotingRegressor(members), StackingRegressor(members, LinearRegression())):
+        kinds = [kind for kind, _ in list_conversions(estimator.fit(rows, target), False)]
+        means.append("WeightedMeanPredictor" in kinds)
+    assert means == [True, False]
+
+
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "minmax"])
 def test_compiled_encoder_matches_preprocessing_steps(
     compile_model, frame, contract, scaler, monkeypatch
@@ -389,7 +407,7 @@ def test_parity_cases_cover_missing_values_limits_and_unseen_categories(frame, c
 
 
 def test_typical_row_has_medians_and_modes(frame, contract):
-    row = typical_row(frame, contract)
+    row = make_typical_row(frame, contract)
     assert row["size"] == frame["size"].median()
     assert row["colour"] in {"1", "2", "11"}
     assert row["flag"] in {0.0, 1.0}

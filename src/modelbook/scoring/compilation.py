@@ -147,14 +147,14 @@ def _compile_first_match(
         model, contract, parity_cases.measure_feature_ranges(features, contract)
     )
     decision_rule = make_decision_rule(contract, threshold)
+    is_classifier = bool(decision_rule.classes)
+    context = conversion.ConversionContext(columns, is_classifier, folder, PREDICTOR_STEM)
     failures = []
-    for kind, write_predictor in conversion.list_conversions(
-        estimator, columns, bool(decision_rule.classes)
-    ):
+    for kind, convert in conversion.list_conversions(estimator, is_classifier):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:
-            parameters = {"kind": kind, **write_predictor(folder, PREDICTOR_STEM)}
+            parameters = {"kind": kind, **convert(estimator, context)}
             scorer = CompiledScorer(
                 encoder,
                 predictors.load_predictor(folder, PREDICTOR_STEM, parameters),
@@ -220,17 +220,13 @@ def check_parity(scorer: CompiledScorer, rows: pd.DataFrame, expected: np.ndarra
 def _measure_parity(
     scorer: CompiledScorer, scores: np.ndarray, expected: np.ndarray
 ) -> ParityResult:
-    scale = 1.0 if scorer.decision_rule.classes else np.maximum(1.0, np.abs(expected))
-    max_difference = (
-        float((np.abs(scores - expected) / scale).max())
-        if scores.shape == expected.shape
-        else float("inf")
-    )
+    if scores.shape != expected.shape:
+        return ParityResult(len(expected), 0, float("inf"))
+    rule, label_mismatches = scorer.decision_rule, 0
+    scale = 1.0 if rule.classes else np.maximum(1.0, np.abs(expected))
+    max_difference = float((np.abs(scores - expected) / scale).max())
     if np.isnan(max_difference):
         max_difference = float("inf")
-    label_mismatches = 0
-    if scorer.decision_rule.classes and scores.shape == expected.shape:
-        label_mismatches = int(
-            (scorer.decision_rule.predict(scores) != scorer.decision_rule.predict(expected)).sum()
-        )
+    if rule.classes:
+        label_mismatches = int((rule.predict(scores) != rule.predict(expected)).sum())
     return ParityResult(len(expected), label_mismatches, max_difference)

@@ -40,7 +40,7 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
     others. The variations are: each value missing, all missing, both limits of each number, each
     category, an unseen category, and all numbers at their minimum and at their maximum.
     """
-    base_row, ranges = typical_row(rows, contract), measure_feature_ranges(rows, contract)
+    base_row, ranges = make_typical_row(rows, contract), measure_feature_ranges(rows, contract)
     nullable_features = [
         name for name in contract.feature_names if contract.model_features[name].nullable
     ]
@@ -65,7 +65,7 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
     return contract.select_features(pd.concat(tables, ignore_index=True)[contract.feature_names])
 
 
-def typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+def make_typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
     """Return an artificial row: the median of each number, the mode of each category."""
     row: dict[str, Any] = {}
     for name in contract.feature_names:
@@ -80,8 +80,8 @@ def typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 def make_example_request(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Return ``typical_row`` as a request, with the median date and the most frequent text."""
-    typical = typical_row(contract.select_features(rows), contract)
+    """Return ``make_typical_row`` as a request, with the median date and the most frequent text."""
+    typical = make_typical_row(contract.select_features(rows), contract)
     request = {}
     for name in contract.input_names:
         column = contract.columns[name]
