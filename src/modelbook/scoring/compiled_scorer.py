@@ -107,10 +107,11 @@ class CompiledScorer:
 
     def predict_many(self, rows: Sequence[Mapping[str, Any]]) -> list[RowPrediction]:
         """Predict many rows, in order."""
+        categorical_names = {encoding.name for encoding in self.encoder.category_encodings}
         columns = {
             name: np.array(
                 [row[name] for row in rows],
-                dtype=object if name in self._categorical_names else "float64",
+                dtype=object if name in categorical_names else "float64",
             )
             for name in self.encoder.inputs
         }
@@ -119,10 +120,6 @@ class CompiledScorer:
     def to_predictions(self, scores: np.ndarray) -> list[RowPrediction]:
         """Turn the result of ``predict_scores`` into predictions."""
         return [self._to_prediction(row_scores) for row_scores in scores.tolist()]
-
-    @property
-    def _categorical_names(self) -> set[str]:
-        return {encoding.name for encoding in self.encoder.category_encodings}
 
     @classmethod
     def load(cls, folder: Path) -> CompiledScorer:

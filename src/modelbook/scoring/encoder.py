@@ -25,7 +25,7 @@ MIN_FACTORIZED_ROWS = 2000  # with fewer rows, importing pandas takes longer
 
 @dataclass(frozen=True)
 class NumericEncoding:
-    """A numeric input encoded to one output column; ``is_scaled`` selects the formula."""
+    """A numeric input encoded to one output column; ``is_scaled`` selects center and scale."""
 
     name: str
     output_index: int
@@ -124,7 +124,7 @@ class Encoder:
     _scaled_inputs: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
     _linear_inputs: list[tuple[str, int, float, float, float]] = field(init=False, repr=False)
     _category_inputs: list[
-        tuple[str, dict[Any, OutputValues], OutputValues, list[tuple[int, slice, slice]]]
+        tuple[str, dict[Any, OutputValues], OutputValues, list[tuple[slice, slice]]]
     ] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -138,12 +138,12 @@ class Encoder:
         )
         self._category_inputs = [
             (
-                categorical.name,
-                {**categorical.outputs_by_category, None: categorical.missing_outputs},
-                categorical.unseen_outputs,
-                _find_contiguous_slices(categorical.output_indices),
+                encoding.name,
+                {**encoding.outputs_by_category, None: encoding.missing_outputs},
+                encoding.unseen_outputs,
+                _find_contiguous_slices(encoding.output_indices),
             )
-            for categorical in self.category_encodings
+            for encoding in self.category_encodings
         ]
 
     @property
@@ -165,7 +165,7 @@ class Encoder:
             value = row[name]
             key = None if value != value else value  # noqa: PLR0124  NaN
             block = outputs_by_category.get(key, unseen_outputs)
-            for _, output_slice, block_slice in slices:
+            for output_slice, block_slice in slices:
                 out[output_slice] = block[block_slice]
         return out
 
@@ -191,26 +191,23 @@ class Encoder:
     @classmethod
     def join(cls, encoders: Sequence[Encoder]) -> Encoder:
         """An encoder whose output columns are those of several, side by side."""
-        joined_encoder = cls(encoders[0].inputs, [], [], [])
+        constant_row: OutputValues = []
+        numeric_encodings: list[NumericEncoding] = []
+        category_encodings: list[CategoryEncoding] = []
         for encoder in encoders:
-            start = joined_encoder.width
-            joined_encoder.constant_row += encoder.constant_row
-            joined_encoder.numeric_encodings += [
+            start = len(constant_row)
+            constant_row += encoder.constant_row
+            numeric_encodings += [
                 replace(encoding, output_index=encoding.output_index + start)
                 for encoding in encoder.numeric_encodings
             ]
-            joined_encoder.category_encodings += [
+            category_encodings += [
                 replace(
                     encoding, output_indices=[index + start for index in encoding.output_indices]
                 )
                 for encoding in encoder.category_encodings
             ]
-        return cls(
-            joined_encoder.inputs,
-            joined_encoder.constant_row,
-            joined_encoder.numeric_encodings,
-            joined_encoder.category_encodings,
-        )
+        return cls(encoders[0].inputs, constant_row, numeric_encodings, category_encodings)
 
     def is_equivalent(self, other: Encoder) -> bool:
         """Whether another encoder encodes each row to the same values; NaN equals NaN."""
@@ -228,11 +225,10 @@ class Encoder:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Encoder:
         """Create an encoder from the result of ``to_dict``."""
-        numeric_encodings = [NumericEncoding(**encoding) for encoding in document["numbers"]]
         return cls(
             document["inputs"],
             document["blank"],
-            numeric_encodings,
+            [NumericEncoding(**encoding) for encoding in document["numbers"]],
             [CategoryEncoding(**encoding) for encoding in document["tables"]],
         )
 
@@ -242,15 +238,13 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value  # noqa: PLR0124
 
 
-def _find_contiguous_slices(indices: Sequence[int]) -> list[tuple[int, slice, slice]]:
-    """Group adjacent indices: tuples of first index, output slice and block slice."""
-    slices: list[tuple[int, slice, slice]] = []
+def _find_contiguous_slices(indices: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Group adjacent indices: pairs of a slice of the output row and one of the block."""
+    slices: list[tuple[slice, slice]] = []
     start = 0
     for i in range(1, len(indices) + 1):
         if i == len(indices) or indices[i] != indices[i - 1] + 1:
-            slices.append(
-                (indices[start], slice(indices[start], indices[i - 1] + 1), slice(start, i))
-            )
+            slices.append((slice(indices[start], indices[i - 1] + 1), slice(start, i)))
             start = i
     return slices
 
