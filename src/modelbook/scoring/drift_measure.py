@@ -150,10 +150,10 @@ def compute_relative_drift(
     threshold: float,
     missing_rate_change: float,
 ) -> float:
-    """Return the one scale of drift: multiples of the threshold; drifted from 1.
+    """Return the drift in multiples of its threshold; a column has drifted from 1 on.
 
-    The larger of the distance and the change of the missing rate, where each threshold is at least
-    what chance explains.
+    It is the larger of the distance and the change of the missing rate, each divided by its
+    threshold or, if that is larger, by what chance explains.
     """
     return float(
         np.fmax(
@@ -166,9 +166,9 @@ def compute_relative_drift(
 def is_expected_mix_change(
     shares: tuple[float, float], latest_share: float, critical_change: float, minimum: float
 ) -> bool:
-    """Whether a share of rows with missing columns changed as was to be expected.
+    """Whether the share of rows that miss some columns changed significantly, as expected.
 
-    Fewer rows miss them than in the reference, or as many as in its latest period.
+    Expected are fewer such rows than in the reference, or as many as in its latest period.
     """
     before, now = shares
     is_expected = now < before or abs(now - latest_share) < minimum
@@ -178,19 +178,19 @@ def is_expected_mix_change(
 def count_rows_to_match(
     available: NDArray[np.int64], required: NDArray[np.int64]
 ) -> NDArray[np.int64] | None:
-    """Return how many reference rows of each kind give the batch's mix; None if impossible.
+    """Return how many reference rows of each stratum give the batch's mix; None if impossible.
 
     Parameters
     ----------
     available, required : ndarray
-        Rows of each kind in reference and batch.
+        Rows of each stratum in reference and batch.
     """
     is_rare = available < MIN_STRATUM_ROWS
     if required[is_rare].sum() > MAX_UNMATCHED_SHARE * required.sum():
         return None
     shares = np.where(is_rare, 0, required) / max(1, required[~is_rare].sum())
-    is_wanted = shares > 0
-    if not is_wanted.any():
+    is_required = shares > 0
+    if not is_required.any():
         return None
-    scale = (available[is_wanted] / shares[is_wanted]).min()
+    scale = (available[is_required] / shares[is_required]).min()
     return np.minimum(available, np.rint(scale * shares)).astype(np.int64)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelbook.scoring import drift_measure
-from modelbook.scoring.drift_measure import Counts, EffectiveFractions
+from modelbook.scoring.drift_measure import Counts, DriftDistance, EffectiveFractions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,8 +88,8 @@ class DriftReference:
     ----------
     pattern_columns : list of list of str
         Columns that are missing in the same rows.
-    newest_period_rates : list of float
-        By pattern, the fraction of such rows in the latest period.
+    latest_missing_rates : list of float
+        By pattern, the share of such rows in the latest period.
     stratum_columns : dict
         Column that the contract declares in ``strata`` to its values as strings.
     strata : ndarray of shape (strata, criteria)
@@ -103,7 +103,7 @@ class DriftReference:
 
     features: dict[str, FeatureCounts]
     pattern_columns: list[list[str]]
-    newest_period_rates: list[float]
+    latest_missing_rates: list[float]
     stratum_columns: dict[str, list[str]]
     strata: NDArray[np.int64]
     stratum_rows: NDArray[np.int64]
@@ -147,23 +147,19 @@ class DriftReference:
     def find_strata(self, rows: Sequence[Row]) -> NDArray[np.int64]:
         """Return the stratum codes of rows, shape (rows, criteria); -1 where the column is absent.
 
-        A value of a stratum column that the reference does not have gets a new position.
+        A value of a stratum column that the reference does not have gets a new code.
         """
         criteria: list[list[int]] = [
             [all(row.get(name) is None for name in columns) for row in rows]
             for columns in self.pattern_columns
         ]
         for name, values in self.stratum_columns.items():
-            positions = {value: position for position, value in enumerate(values)}
-            is_known = any(name in row for row in rows)
-            criteria.append(
-                [
-                    positions.setdefault(_format_stratum_value(row.get(name)), len(positions))
-                    if is_known
-                    else -1
-                    for row in rows
-                ]
-            )
+            if not any(name in row for row in rows):
+                criteria.append([-1] * len(rows))
+                continue
+            codes = {value: code for code, value in enumerate(values)}
+            texts = [_format_stratum_value(row.get(name)) for row in rows]
+            criteria.append([codes.setdefault(text, len(codes)) for text in texts])
         return np.array(criteria, dtype=np.int64).reshape(-1, len(rows)).T
 
     def compute_effective_fraction(self, rows: Sequence[Row]) -> float:
@@ -171,9 +167,9 @@ class DriftReference:
         if self.entity is None:
             return 1.0
         sizes = Counter(row.get(self.entity) for row in rows)
-        unknown_rows = sizes.pop(None, 0)
+        n_without_entity = sizes.pop(None, 0)
         return drift_measure.compute_effective_fraction(
-            np.array([*sizes.values(), *[1] * unknown_rows])
+            np.array([*sizes.values(), *[1] * n_without_entity])
         )
 
     def measure_drift(self, recent: RecentCounts, params: Monitor) -> Iterator[tuple[str, float]]:
@@ -187,24 +183,27 @@ class DriftReference:
     ) -> float:
         counts, recent_counts = self._align_counts(name, recent, weights)
         n_rows = float(weights @ self.stratum_rows), recent.rows
-        effective_fractions = EffectiveFractions(self.effective_fraction, recent.effective_fraction)
         missing_rates = (
             max(0.0, (n_rows[0] - float(counts.sum())) / n_rows[0]),
             (n_rows[1] - int(recent_counts.sum())) / n_rows[1],
         )
         effective_rows = (
-            n_rows[0] * effective_fractions.reference,
-            n_rows[1] * effective_fractions.batch,
+            n_rows[0] * self.effective_fraction,
+            n_rows[1] * recent.effective_fraction,
         )
         return drift_measure.compute_relative_drift(
-            drift_measure.measure_count_distance(
-                counts, recent_counts, effective_fractions, self.n_tests
-            ),
+            self._measure_distance(counts, recent_counts, recent),
             missing_rates,
             drift_measure.compute_critical_rate_change(missing_rates, effective_rows, self.n_tests),
             threshold=params.drift_threshold,
             missing_rate_change=params.missing_rate_change,
         )
+
+    def _measure_distance(
+        self, counts: Counts, recent_counts: Counts, recent: RecentCounts
+    ) -> DriftDistance:
+        fractions = EffectiveFractions(self.effective_fraction, recent.effective_fraction)
+        return drift_measure.measure_count_distance(counts, recent_counts, fractions, self.n_tests)
 
     def _align_counts(
         self, name: str, recent: RecentCounts, weights: NDArray[np.float64]
@@ -246,11 +245,10 @@ class DriftReference:
         if recent_values.min(initial=0) < 0:  # requests do not have this column
             return False
         n_values = max(int(column.max(initial=0)) for column in (values, recent_values)) + 1
-        distance = drift_measure.measure_count_distance(
+        distance = self._measure_distance(
             np.bincount(values, self.stratum_rows, n_values),
             np.bincount(recent_values, minlength=n_values),
-            EffectiveFractions(self.effective_fraction, recent.effective_fraction),
-            self.n_tests,
+            recent,
         )
         return bool(distance.distance >= max(params.drift_threshold, distance.critical_distance))
 
@@ -267,7 +265,7 @@ class DriftReference:
             shares, effective_rows, self.n_tests
         )
         return drift_measure.is_expected_mix_change(
-            shares, self.newest_period_rates[pattern], critical_change, params.missing_rate_change
+            shares, self.latest_missing_rates[pattern], critical_change, params.missing_rate_change
         ) and all(
             self._has_same_distribution(name, recent, params)
             for name in self.pattern_columns[pattern]
@@ -276,16 +274,11 @@ class DriftReference:
     def _has_same_distribution(self, name: str, recent: RecentCounts, params: Monitor) -> bool:
         """Whether the values that are not missing have neither drifted nor become constant."""
         counts, recent_counts = self._align_counts(name, recent, np.ones(len(self.stratum_rows)))
-        effective_fractions = EffectiveFractions(self.effective_fraction, recent.effective_fraction)
-        distance = drift_measure.measure_count_distance(
-            counts, recent_counts, effective_fractions, self.n_tests
-        )
-        n_values, n_recent = (
-            int(np.count_nonzero(bin_counts)) for bin_counts in (counts, recent_counts)
-        )
+        distance = self._measure_distance(counts, recent_counts, recent)
+        n_values, n_recent = (int(np.count_nonzero(bins)) for bins in (counts, recent_counts))
         became_constant = n_recent < min(2, n_values)
         threshold = np.fmax(params.drift_threshold, distance.critical_distance)
-        return bool(distance.distance < threshold) and not became_constant
+        return bool(distance.distance < threshold and not became_constant)
 
 
 def _format_stratum_value(value: Any) -> str:
@@ -373,7 +366,7 @@ def _divide_by_strata(
 
 
 def _select_patterns(patterns: list[MissingPattern], n_rows: int) -> list[MissingPattern]:
-    """Select the most frequent patterns, in their order, of those with rows enough to match."""
+    """Select the most frequent patterns with enough rows to match; their order is kept."""
     frequent = [
         pattern
         for pattern in patterns
@@ -390,9 +383,9 @@ def _count_feature(
     is_present, boundaries, categories = values.notna().to_numpy(), None, list[str]()
     present_values, strata = values[is_present], row_strata[is_present]
     if is_numeric:
-        numbers = present_values.to_numpy(dtype=float)
-        boundaries = drift_measure.find_bin_boundaries(numbers)
-        bins = np.searchsorted(boundaries, numbers)
+        present_numbers = present_values.to_numpy(dtype=float)
+        boundaries = drift_measure.find_bin_boundaries(present_numbers)
+        bins = np.searchsorted(boundaries, present_numbers)
     else:
         distinct, bins = np.unique(present_values.astype(str), return_inverse=True)
         categories = distinct.tolist()
