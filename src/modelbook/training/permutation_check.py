@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from modelbook.formatting import join_names
 from modelbook.tasks.metric_format import format_metric, metric_label, metric_sign
 from modelbook.training.candidate import BASELINE, Candidate
 from modelbook.training.comparison import compare_families
@@ -73,8 +74,9 @@ def describe_suspicions(table: pd.DataFrame) -> list[str]:
     better_than_chance = table.loc[~table["at_chance"].astype(bool), "candidate"]
     if better_than_chance.empty:
         return []
+    verb = "is" if len(better_than_chance) == 1 else "are"
     return [
-        f"With permuted targets {', '.join(better_than_chance)} is significantly better than "
+        f"With permuted targets {join_names(better_than_chance)} {verb} significantly better than "
         "chance: targets of test rows probably leak into training."
     ]
 
@@ -86,9 +88,9 @@ def describe_permutation_check(table: pd.DataFrame, metric: str) -> str:
     if suspicions := describe_suspicions(table):
         return suspicions[0]
     n_families = len(table)
-    families = "the only model is" if n_families == 1 else f"all {n_families} models are"
+    families = "the only model is not" if n_families == 1 else f"none of {n_families} models is"
     return (
-        f"With permuted targets {families} at chance "
+        f"With permuted targets {families} significantly better than chance "
         f"({metric_label(metric)} {format_metric(table['value'].min())} to "
         f"{format_metric(table['value'].max())})."
     )
