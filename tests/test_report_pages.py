@@ -1525,9 +1525,9 @@ def test_index_names_missing_stages(tmp_path: Path) -> None:
 
 def pictured(html: str) -> dict[str, tuple[str, str]]:
     """Level and word of each box."""
-    lying = html.split('class="flow lying"')[1].split("</svg>", maxsplit=1)[0]
+    diagram = html.split('class="flow horizontal"')[1].split("</svg>", maxsplit=1)[0]
     result = re.findall(
-        r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', lying
+        r'<g class="(\w+)"><rect.*?class="name">(\w+)</text><text[^>]*>([^<]*)</text>', diagram
     )
     return {name: (level, label) for level, name, label in result}
 
@@ -1553,7 +1553,7 @@ def test_diagram_shows_state_of_each_stage(tmp_path: Path) -> None:
     for label in labels:  # as in the figure: state and upstream stages
         for part, stage in zip(label.split(";"), READS, strict=True):
             assert missing_facts(part, stage, states[stage][1], *READS[stage]) == []
-    assert html.count('class="flow standing"') == 1
+    assert html.count('class="flow vertical"') == 1
     assert missing_facts(rows(html, "tiny")["finalize"], boxes["finalize"][1]) == []
 
 

@@ -155,7 +155,7 @@ class _FigureParser(HTMLParser):
 
 
 SVG_NAMESPACE, XLINK_NAMESPACE = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# Characters that matplotlib escapes for XML; the separate file needs them, too.
+# HTMLParser lowers the case of names, in XML case matters.
 _SVG_NAMES = {name.lower(): name for name in ("viewBox", "clipPath", "clipPathUnits")}
 _NAMESPACES = {"xmlns", "xmlns:xlink"}
 

@@ -26,17 +26,17 @@ def make_static(data: dict[str, Any]) -> dict[str, Any]:
         return {"text/html": _draw_plotly(data[PLOTLY_TYPE])}
     if WIDGET_TYPE in data:
         name = "".join(data.get("text/plain", "")).partition("(")[0] or "widget"
-        return _leave_out(f"the widget {name}, which needs a running kernel")
+        return _describe_omission(f"the widget {name}, which needs a running kernel")
     html = "".join(data.get("text/html", ""))
     pictures = {name: data[name] for name in PICTURE_TYPES if name in data}
     if html and _is_visible(sanitize_html(html)):
         return data
     if html and not pictures:
         has_elements = re.search(r"<(div|iframe|canvas|object)\b", html)
-        return _leave_out("an output that needs JavaScript") if has_elements else {}
+        return _describe_omission("an output that needs JavaScript") if has_elements else {}
     interactive = [name for name in data if INTERACTIVE_TYPE.fullmatch(name)]
     if interactive and not pictures:
-        return _leave_out(f"an output of the type {interactive[0]}, which needs JavaScript")
+        return _describe_omission(f"an output of the type {interactive[0]}, which needs JavaScript")
     return {name: value for name, value in data.items() if name != "text/html"}
 
 
@@ -49,7 +49,7 @@ def _draw_plotly(figure: dict[str, Any]) -> str:
 
         picture = kaleido.calc_fig_sync(figure, opts={"format": "svg"})
     except Exception as error:  # kaleido is missing, or there is no browser
-        return _leave_out(f"{name} ({type(error).__name__}: {error})")["text/html"]
+        return _describe_omission(f"{name} ({type(error).__name__}: {error})")["text/html"]
     source = base64.b64encode(picture).decode()
     return (
         '<figure class="figure"><div class="scroll" tabindex="0" role="group" aria-label="Figure">'
@@ -58,7 +58,7 @@ def _draw_plotly(figure: dict[str, Any]) -> str:
     )
 
 
-def _leave_out(what: str) -> dict[str, Any]:
+def _describe_omission(what: str) -> dict[str, Any]:
     return {"text/html": f'<p class="nothing">Left out: {escape(what)}.</p>'}
 
 

@@ -91,7 +91,7 @@ def find_stop_point(notebook: NotebookNode, has_kernel_died: bool = False) -> St
         stopped_cell.source,
         error.get("ename", ""),
         to_plain_text(error.get("evalue", "")),
-        _count_cells_alike(to_plain_text("\n".join(error.get("traceback", []))), code_cells),
+        _renumber_cells(to_plain_text("\n".join(error.get("traceback", []))), code_cells),
     )
 
 
@@ -103,7 +103,7 @@ def to_plain_text(text: str) -> str:
     return f"… {len(text) - MAX_OUTPUT_CHARS:,} characters before\n{text[-MAX_OUTPUT_CHARS:]}"
 
 
-def _count_cells_alike(traceback: str, code_cells: list[Any]) -> str:
+def _renumber_cells(traceback: str, code_cells: list[Any]) -> str:
     """Number the cells that a traceback names as in a run by hand: without injected ones."""
     numbers = {cell.get("execution_count"): place for place, cell in enumerate(code_cells, 1)}
     return re.sub(

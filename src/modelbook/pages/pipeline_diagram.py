@@ -48,7 +48,7 @@ def draw_pipeline(
     )
     return "".join(
         _draw_svg(orientation, description, boxes, upstream, grid)
-        for orientation in ("lying", "standing")
+        for orientation in ("horizontal", "vertical")
     )
 
 
@@ -88,7 +88,7 @@ def _draw_svg(
     upstream: Mapping[str, Sequence[str]],
     grid: Mapping[str, tuple[int, int]],
 ) -> str:
-    is_horizontal = orientation == "lying"
+    is_horizontal = orientation == "horizontal"
     # Sizes along and across the arrows: the vertical diagram is the transposed horizontal one.
     along, across = (BOX_WIDTH, BOX_HEIGHT) if is_horizontal else (BOX_HEIGHT, BOX_WIDTH)
     steps = [

@@ -84,7 +84,7 @@
       show("saving", (total < 0 ? "it loses " : "it saves ") + count(Math.abs(total)) + " "
         + value.unit + " compared with flagging " + (base === nobody ? "nobody"
           : value.capacity_is_set ? "at random up to the capacity" : "everybody"));
-      show("best", best < 0 ? "nobody, or everybody"
+      show("best", best < 0 ? "nobody"
         : `${count(gains.share[best] * size)} (${percent(gains.share[best])})`);
       show("env", [...Object.entries(cost).map(([name, text]) => `${name}: ${text}`),
         `capacity: ${Math.round(flagged)}`].join("\n"));
