@@ -432,7 +432,7 @@ def test_ab_without_challenger_or_with_different_targets_raises(
         ContractError, match=r"\b2\b.*'kind' \(low, middle, high\).*\b1\b.*'amount'"
     ):
         split_traffic.require_same_question(
-            make_regression_contract(), make_multiclass_contract(), "version 2", "version 1"
+            make_regression_contract(), make_multiclass_contract(), "version 1", "version 2"
         )
 
 

@@ -9,7 +9,7 @@ non-asymptotic one (``bounded_losses``); the interval that covers both decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,10 +114,6 @@ class ABResult:
     outcome_sample_ratio_p: float | None
     hours: float
     plan: ABPlan
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return asdict(self)
 
     @property
     def sample_ratio_mismatch_p_value(self) -> float | None:

@@ -50,9 +50,10 @@ def bound_difference(
         Probability that any of the intervals misses the difference.
     """
     sums, squares = (np.cumsum(values)[counts - 1] for values in (estimates, estimates**2))
-    range_ = loss_bound / min(challenger_share, 1 - challenger_share) + loss_bound
-    lower = _bound_from_below(sums, squares, counts, loss_bound, range_, alpha / 2)
-    upper = -_bound_from_below(-sums, squares, counts, loss_bound, range_, alpha / 2)
+    # Of an estimate from the difference.
+    max_deviation = loss_bound / min(challenger_share, 1 - challenger_share) + loss_bound
+    lower = _bound_from_below(sums, squares, counts, loss_bound, max_deviation, alpha / 2)
+    upper = -_bound_from_below(-sums, squares, counts, loss_bound, max_deviation, alpha / 2)
     return lower, upper
 
 
@@ -61,12 +62,13 @@ def _bound_from_below(
     squares: np.ndarray,
     counts: np.ndarray,
     loss_bound: float,
-    range_: float,
+    max_deviation: float,
     alpha: float,
 ) -> np.ndarray:
     """The largest value that the wealth of bets on a larger mean rejects, by bisection."""
     low, high = np.full(len(counts), -loss_bound), sums / counts
-    bets, penalties = BET_FRACTIONS / range_, (np.log1p(-BET_FRACTIONS) + BET_FRACTIONS) / range_**2
+    bets = BET_FRACTIONS / max_deviation
+    penalties = (np.log1p(-BET_FRACTIONS) + BET_FRACTIONS) / max_deviation**2
 
     def compute_log_wealth(mean: np.ndarray) -> np.ndarray:
         centred = sums - counts * mean

@@ -230,11 +230,11 @@ def open_csv(path: Path | None) -> Iterator[Callable[[ReplayChunk], None]]:
     ):
         writer = csv.writer(file)
 
-        def write_chunk(part: ReplayChunk) -> None:
-            table = part.to_rows()
+        def write_chunk(chunk: ReplayChunk) -> None:
+            rows = chunk.to_rows()
             if not file.tell():
-                writer.writerow(table[0])
-            writer.writerows(row.values() for row in table)
+                writer.writerow(rows[0])
+            writer.writerows(row.values() for row in rows)
 
         yield write_chunk
 

@@ -67,8 +67,8 @@ def read_split_traffic(
     require_same_question(
         contract,
         Contract.load(challenger.artifact_folder / "contract.yaml"),
-        f"version {challenger.number}",
         f"version {champion.number}",
+        f"version {challenger.number}",
     )
     numbers = {CHAMPION: champion.number, CHALLENGER: challenger.number}
     started_at = _find_challenge_start(root, book, challenger.number) if since is None else since
@@ -103,8 +103,8 @@ def build_loss_table(
 def require_same_question(
     champion_contract: Contract,
     challenger_contract: Contract,
-    challenger_label: str,
     champion_label: str,
+    challenger_label: str,
 ) -> None:
     """Raise ContractError if two contracts differ in target, task or classes."""
     challenger_question, champion_question = (
@@ -143,12 +143,11 @@ def _require_two_versions(root: Path, book: str) -> tuple[RegisteredVersion, Reg
 
 def _find_challenge_start(root: Path, book: str, challenger_version: int) -> float | None:
     """Return when ``modelbook challenge`` last set the version; None if another tool did."""
-    challenges = [
-        entry
+    times = [
+        entry.timestamp
         for entry in history.read_history(root, book)
-        if entry.action == history.START_CHALLENGE
+        if entry.action == history.START_CHALLENGE and entry.version == challenger_version
     ]
-    times = [entry.timestamp for entry in challenges if entry.version == challenger_version]
     return datetime.fromisoformat(times[-1]).timestamp() if times else None
 
 

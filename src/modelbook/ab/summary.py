@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from modelbook.ab.analysis import (
@@ -40,7 +41,7 @@ def summarize_ab(result: ABResult, traffic: SplitTraffic) -> dict[str, Any]:
                 "champion": traffic.champion_version,
                 "challenger": traffic.challenger_version,
             },
-            **result.to_dict(),
+            **asdict(result),
         }
     )
 
@@ -133,18 +134,14 @@ def _describe_sample_ratio(result: ABResult) -> str:
             "There are too few users to test whether the challenger received the planned "
             f"{format_share(challenger_share)} of the traffic."
         )
-    uses_outcomes = (
-        result.outcome_sample_ratio_p is not None
-        and result.outcome_sample_ratio_p
-        == result.sample_ratio_mismatch_p_value
-        != result.sample_ratio_p
-    )
+    mismatch_p = result.sample_ratio_mismatch_p_value
+    p = result.sample_ratio_p if mismatch_p is None else mismatch_p
+    uses_outcomes = p != result.sample_ratio_p
     if uses_outcomes:
         users = (result.champion.users_with_outcomes, result.challenger.users_with_outcomes)
     sentence = (
         f"The challenger has {format_share(users[1] / sum(users), 1)} of the {sum(users):,} users"
     )
-    p = result.outcome_sample_ratio_p if uses_outcomes else result.sample_ratio_p
     qualifier = " with outcomes" if uses_outcomes else ""
     planned = f"{format_share(challenger_share)} were planned (sequential test, p = {p:.2g})"
     return f"{sentence}{qualifier}; {planned}."
@@ -162,6 +159,5 @@ def _describe_next_step(result: ABResult, traffic: SplitTraffic) -> str:
             "evaluations."
         ),
         INVALID: "Find the cause (a changed share, lost predictions or outcomes), then start a new "
-        "test: another "
-        "traffic.salt, and --since.",
+        "test: another traffic.salt, and --since.",
     }[result.decision]
