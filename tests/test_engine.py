@@ -243,6 +243,22 @@ def test_exception_of_forked_worker_is_raised(monkeypatch):
     assert (value, process != os.getpid()) == (4, True)
 
 
+def test_death_of_forked_worker_is_reported(monkeypatch):
+    monkeypatch.setenv("MODELBOOK_WORKERS", "2")
+    with (
+        engine.open_engine("local", None, os._exit, workers=None) as opened_engine,
+        pytest.raises(EngineError) as exc_info,
+    ):
+        opened_engine.get_result(opened_engine.submit(1))
+    assert "MODELBOOK_WORKERS" in exc_info.value.next
+
+
+def test_invalid_number_of_workers_raises(monkeypatch):
+    monkeypatch.setenv("MODELBOOK_WORKERS", "two")
+    with pytest.raises(ParameterError, match=r"MODELBOOK_WORKERS.*'two'"):
+        engine.open_engine("local", None, str, workers=None)
+
+
 def test_scheduler_without_engine_raises(experiment):
     with pytest.raises(ParameterError, match=r"scheduler.*'tcp://host:8786'.*engine.*local"):
         compare_families(

@@ -1,8 +1,7 @@
 """Engines: run a function over items on this machine, or on Dask, Spark or Ray.
 
 Results are the same on every engine. The function is sent once, and each worker process runs one
-item at a time. If a worker dies, Dask, Spark and Ray retry its item on another worker; the local
-engine raises ``BrokenProcessPool``.
+item at a time. If a worker dies, Dask, Spark and Ray retry its item on another worker.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import re
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +23,7 @@ from modelbook.errors import EngineError, ModelbookError, ParameterError
 LOCAL = "local"
 PACKAGES = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # by engine
 ENGINES = (LOCAL, *PACKAGES)
+WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # overrides the number of cores
 CONNECT_TIMEOUT = 10.0  # seconds to wait for a scheduler
 ADDRESS = re.compile(r"(?:[a-z]+://)?\[?([^/,\[\]]+)\]?:(\d+)/?")
 
@@ -59,6 +60,12 @@ class Engine:
             result = future.result()
         except ModelbookError:
             raise
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a worker process of the engine local died, probably for lack of memory",
+                expected="memory for all workers",
+                next=f"set {WORKERS_VARIABLE} to fewer processes, then run the command again",
+            ) from error
         except Exception as error:  # an engine may fail in any way
             if self.name == LOCAL:
                 raise
@@ -94,7 +101,7 @@ def open_engine(
     Raises
     ------
     ParameterError
-        When a scheduler is set, but the engine is local.
+        When a scheduler is set, but the engine is local, or MODELBOOK_WORKERS is not a number.
     EngineError
         When the engine is not installed, or no scheduler or worker responds.
     """

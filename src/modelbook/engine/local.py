@@ -16,16 +16,22 @@ from typing import Any
 import cloudpickle
 from threadpoolctl import threadpool_limits
 
-from modelbook.engine import LOCAL, Engine, Work
+from modelbook.engine import LOCAL, WORKERS_VARIABLE, Engine, Work
+from modelbook.errors import ParameterError
 
-WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # overrides the number of cores
 _forked_work: dict[str, Work] = {}  # of a worker, set when it is forked
 
 
 def count_workers() -> int:
     """The number of cores that this process may use, or the value of MODELBOOK_WORKERS."""
-    if WORKERS_VARIABLE in os.environ:
-        return max(1, int(os.environ[WORKERS_VARIABLE]))
+    if value := os.environ.get(WORKERS_VARIABLE):
+        if not value.isdecimal():
+            raise ParameterError(
+                f"{WORKERS_VARIABLE} = {value!r}",
+                expected="a number of processes",
+                next="correct the environment variable, or unset it",
+            )
+        return max(1, int(value))
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
