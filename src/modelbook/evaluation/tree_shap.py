@@ -27,8 +27,8 @@ from modelbook.lightgbm_format import (
     IS_CATEGORY,
     MISSING_GO_LEFT,
     MISSING_IS_NAN,
-    TEXT_END,
-    write_header,
+    write_field,
+    write_model,
 )
 
 FORESTS = (
@@ -118,11 +118,8 @@ class TreeExplainer:
     def __init__(self, trees: list[NodeTable], output_count: int, width: int) -> None:
         from lightgbm import Booster  # takes a second
 
-        blocks = [write_header(output_count, width)]
-        for tree in trees:
-            for block in _write_tree(tree):
-                blocks.append(f"Tree={len(blocks) - 1}\n{block}")
-        self._booster = Booster(model_str="\n".join(blocks) + TEXT_END)
+        fields = (tree_fields for tree in trees for tree_fields in _write_tree(tree))
+        self._booster = Booster(model_str=write_model(output_count, width, fields))
         self.output_count = output_count
         self.work = float(sum(tree.is_leaf.sum() * tree.depth**2 for tree in trees))
 
@@ -218,8 +215,11 @@ def _read_hist_tree(tree: Any) -> NodeTable:
     )
 
 
-def _write_tree(tree: NodeTable) -> list[str]:
-    """A tree for each output. Splits and leaves are numbered apart; a leaf ``i`` is ``-i - 1``."""
+def _write_tree(tree: NodeTable) -> list[list[str]]:
+    """The fields of a tree for each output.
+
+    Splits and leaves are numbered apart; a leaf ``i`` is ``-i - 1``.
+    """
     is_split, counts = ~tree.is_leaf, tree.count_rows()
     number = np.where(is_split, np.cumsum(is_split) - 1, -np.cumsum(tree.is_leaf))
     is_category = tree.is_category[is_split]
@@ -239,12 +239,8 @@ def _write_tree(tree: NodeTable) -> list[str]:
     if set_count:
         boundaries = np.arange(set_count + 1) * word_count
         fields |= {"cat_boundaries": boundaries, "cat_threshold": tree.left_words.ravel()}
-    shared = [_write_field(name, values) for name, values in fields.items()]
+    shared = [write_field(name, np.asarray(values).tolist()) for name, values in fields.items()]
     return [
-        "\n".join([*shared, _write_field("leaf_value", values[tree.is_leaf]), "shrinkage=1", ""])
+        [*shared, write_field("leaf_value", values[tree.is_leaf].tolist())]
         for values in tree.values.T
     ]
-
-
-def _write_field(name: str, values: Any) -> str:
-    return f"{name}={' '.join(map(repr, np.asarray(values).tolist()))}"

@@ -7,13 +7,14 @@ all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from modelbook.lightgbm_format import (
     IS_CATEGORY,
     MISSING_GO_LEFT,
     MISSING_IS_NAN,
-    TEXT_END,
-    write_header,
+    write_field,
+    write_model,
 )
 from modelbook.scoring.tree_ensemble import TreeEnsemble, TreeNode, TreeSplit
 
@@ -34,16 +35,16 @@ def write_ensembles(ensembles: Sequence[TreeEnsemble], starts: Sequence[int], wi
         for output in range(output_count):
             trees_of_output.append(ensemble.trees[output::output_count])
             start_of_output.append(start)
-    iterations = max(map(len, trees_of_output))
-    blocks = [write_header(len(trees_of_output), width)]
-    for iteration in range(iterations):
-        for trees, start in zip(trees_of_output, start_of_output):
-            tree = trees[iteration] if iteration < len(trees) else 0.0
-            blocks.append(_write_tree(len(blocks) - 1, tree, start))
-    return "\n".join(blocks) + TEXT_END
+    fields = (
+        _write_tree(tree, start)
+        for trees_of_iteration in zip_longest(*trees_of_output, fillvalue=0.0)
+        for tree, start in zip(trees_of_iteration, start_of_output)
+    )
+    return write_model(len(trees_of_output), width, fields)
 
 
-def _write_tree(number: int, tree: TreeNode, start: int) -> str:
+def _write_tree(tree: TreeNode, start: int) -> list[str]:
+    """Return the fields of a tree."""
     arrays = _TreeArrays(tree, start)
     fields: dict[str, list[float]] = {
         "num_leaves": [len(arrays.leaf_value)],
@@ -57,8 +58,7 @@ def _write_tree(number: int, tree: TreeNode, start: int) -> str:
     }
     if len(arrays.cat_boundaries) > 1:
         fields |= {"cat_boundaries": arrays.cat_boundaries, "cat_threshold": arrays.cat_threshold}
-    lines = [f"{name}={' '.join(map(repr, values))}" for name, values in fields.items()]
-    return "\n".join([f"Tree={number}", *lines, "is_linear=0", "shrinkage=1", ""])
+    return [write_field(name, values) for name, values in fields.items()]
 
 
 class _TreeArrays:
