@@ -103,7 +103,7 @@ class JournalError(ModelbookError):
 
 
 class EngineError(ModelbookError):
-    """A distributed engine is not available, or failed."""
+    """An engine is not available, or failed."""
 
 
 class RunHistoryError(ModelbookError):
