@@ -55,6 +55,17 @@ def test_error_slice_is_found_and_named() -> None:
     assert missing_facts(sentence, "gap in log loss", top["slice"], int(top["rows"])) == []
 
 
+def test_tree_without_splits_gives_no_slice() -> None:
+    """The mean of its only leaf differs from that of all rows by rounding, for some of the seeds."""
+    frame = make_rows(400).assign(size=5.0, colour="1", noise=0.0)
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        scored = ScoredRows.from_arrays(
+            random.integers(0, 2, len(frame)), random.uniform(size=len(frame)), frame["who"]
+        )
+        assert find_error_slices(TASK, scored, frame, **CHANCE).empty
+
+
 def test_missing_values_can_be_an_error_slice() -> None:
     frame = make_rows()
     rows = find_error_slices(

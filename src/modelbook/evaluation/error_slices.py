@@ -86,6 +86,8 @@ def find_error_slices(
         max_depth=MAX_DEPTH, min_samples_leaf=min_leaf_rows, random_state=seed
     )
     tree.fit(encoded_features[in_tree_half], errors[in_tree_half])
+    if tree.get_n_leaves() == 1:
+        return pd.DataFrame(columns=COLUMNS)
     leaves = tree.apply(encoded_features)
     leaf_errors = (
         pd.Series(errors[in_tree_half])
