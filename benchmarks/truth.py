@@ -42,13 +42,13 @@ from modelbook.evaluation.metrics_ci import (
 from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.formatting import format_count
-from modelbook.gate import Evidence, Interval, decide
+from modelbook.gate import Evidence, decide
 from modelbook.monitoring.drift import measure_feature_drift
 from modelbook.tasks.base import Task
 from modelbook.tasks.binary import METRICS as BINARY_METRICS
 from modelbook.tasks.binary import Binary, make_threshold_metrics
 from modelbook.tasks.cost_matrix import CostMatrix
-from modelbook.tasks.intervals import find_weaker_slices, read_gap, subtract
+from modelbook.tasks.intervals import Interval, find_weaker_slices, read_gap, subtract
 from modelbook.tasks.metric_format import QUANTILES, metric_label
 from modelbook.tasks.metrics import binary_roc_auc
 from modelbook.tasks.multiclass import METRICS as MULTICLASS_METRICS

@@ -23,12 +23,12 @@ from modelbook.gate import (
     Criterion,
     Decision,
     Evidence,
-    Interval,
     decide,
     describe_power,
     gather_evidence,
 )
 from modelbook.scoring.compiled_scorer import TOLERANCE
+from modelbook.tasks.intervals import Interval
 from modelbook.tasks.regression import Regression
 
 NAN = float("nan")

@@ -16,8 +16,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from modelbook.formatting import capitalize_first, format_count, join_bounds, join_names
-from modelbook.tasks.intervals import Interval as Interval  # noqa: PLC0414  exported again
-from modelbook.tasks.intervals import read_gap
+from modelbook.stage.project import NO_COMMIT
+from modelbook.tasks.intervals import Interval, read_gap
 from modelbook.tasks.metric_format import format_metric, metric_label
 from modelbook.tasks.power import CRITICAL, NORMAL, POWER, compute_detectable_difference
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 PROMOTE, HOLD = "promote", "hold"
 MAX_REASONS = 3  # criteria that a decision is explained by, where there is no table of all
-NO_COMMIT = "none"  # code outside version control
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
 
@@ -308,7 +307,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     ]
     if limits.code_version == "committed":
         criteria.append(_make_code_criterion(evidence.commit))
-    has_failed = any(not criterion.passed for criterion in criteria if criterion.passed is not None)
+    has_failed = any(criterion.passed is False for criterion in criteria)
     return Decision(HOLD if has_failed else PROMOTE, criteria)
 
 

@@ -24,7 +24,7 @@ from modelbook.contract import Contract
 from modelbook.dataset.split_strategy import holdout_mask
 from modelbook.evaluation import business_value, consequences, fairness, metrics_ci
 from modelbook.formatting import format_count
-from modelbook.gate import HOLD, NO_COMMIT, Decision, decide, gather_evidence
+from modelbook.gate import HOLD, Decision, decide, gather_evidence
 from modelbook.journal import Journal
 from modelbook.monitoring import batch_sources
 from modelbook.registry import history, versions
@@ -32,6 +32,7 @@ from modelbook.registry.champion_comparison import NO_SCORES, load_first_champio
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.versions import MADE_AT_TAG, ModelVersion
 from modelbook.scoring import latency
+from modelbook.stage.project import NO_COMMIT
 from modelbook.tasks.base import Task
 from modelbook.tasks.scored_rows import ScoredRows
 

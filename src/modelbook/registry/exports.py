@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import __version__
 from modelbook.errors import StoreError
-from modelbook.gate import NO_COMMIT
 from modelbook.redaction import display_address
 from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
@@ -31,6 +30,7 @@ from modelbook.registry.aliases import (
 from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.history import HistoryEntry
 from modelbook.registry.location import cache_folder, display_uri
+from modelbook.stage.project import NO_COMMIT
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (

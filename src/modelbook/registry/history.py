@@ -142,7 +142,7 @@ def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
     problems, previous_hash, last_number = [], "", 0
     with connection.convert_errors(root):
         entries = log.read_entries()
-        gaps = log.find_gaps()
+        log_problems = log.find_tampering()
     for number, text, entry_hash in entries:
         if number != last_number + 1:
             problems.append(
@@ -155,7 +155,7 @@ def _find_log_problems(root: Path, log: HistoryLog) -> list[str]:
         if history_log.hash_entry(text) != entry_hash:
             problems.append(f"Entry {number} was changed: its content does not match its hash.")
         previous_hash, last_number = entry_hash, number
-    return problems + gaps
+    return problems + log_problems
 
 
 def reconcile(root: Path, model_name: str, commit: str) -> str:

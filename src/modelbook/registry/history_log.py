@@ -90,7 +90,7 @@ class HistoryLog:
         )
         return entry_hash
 
-    def find_gaps(self) -> list[str]:
+    def find_tampering(self) -> list[str]:
         """Return one sentence for each sign of tampering with the log."""
         n_written = self.read_model().tags.get(COUNT_TAG, "0")
         entries = self.read_entries()

@@ -18,6 +18,7 @@ from modelbook.yaml_reading import load_yaml
 
 BY_HAND = "by-hand"
 COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
+NO_COMMIT = "none"  # of code outside version control
 
 
 def find_root(folder: Path | None = None) -> Path:
@@ -217,7 +218,7 @@ def get_commit(root: Path) -> str:
             "+" if run_git(root, "status", "--porcelain", "--untracked-files=no") else ""
         )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get(COMMIT_VARIABLE) or "none"
+        return os.environ.get(COMMIT_VARIABLE) or NO_COMMIT
 
 
 def _read_yaml(path: Path) -> dict:
