@@ -14,7 +14,7 @@ from text_facts import missing_facts
 
 from modelbook.config import NONE
 from modelbook.errors import CustomCodeError
-from modelbook.training import custom_code
+from modelbook.training import custom_code, preprocessing
 
 PER = """
 from sklearn.base import BaseEstimator
@@ -101,6 +101,13 @@ def test_invalid_custom_file_raises(name: str, source: str, facts: list[Any], ro
     with pytest.raises(CustomCodeError) as exc_info:
         custom_code.load_transformers(root, [name])
     assert missing_facts(str(exc_info.value), *facts) == []
+
+
+def test_invalid_file_that_no_name_refers_to_is_named(root: Path) -> None:
+    (root / "custom/draft.py").write_text("x = 1\ny = (\n")
+    with pytest.raises(CustomCodeError) as exc_info:
+        preprocessing.make_steps(root, ["ratios.Per"], 0.0)
+    assert missing_facts(str(exc_info.value), "custom/draft.py", 2) == []
 
 
 def test_name_check_does_not_execute_code(root: Path) -> None:

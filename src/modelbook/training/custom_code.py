@@ -53,7 +53,7 @@ def check_transformers(root: Path, names: Iterable[str]) -> None:
                 else f"a file {CUSTOM_FOLDER}/{module_name}.py in the project's folder",
                 next=f"write it, or correct `transformers` in the book's env file; {DOCS_HINT}",
             )
-        defined_names = _read_top_level_names(path)
+        defined_names = _read_top_level_names(root, path)
         if attribute_name not in defined_names:
             raise CustomCodeError(
                 f"transformers: {CUSTOM_FOLDER}/{module_name}.py has no {attribute_name}",
@@ -95,7 +95,7 @@ def check_file(root: Path, file: str, name: str) -> None:
             expected=f"a Python file that defines the dict {name}",
             next=f"write it, or correct `{name}_file` in the book's env file; {DOCS_HINT}",
         )
-    if name not in _read_top_level_names(root / file):
+    if name not in _read_top_level_names(root, root / file):
         raise CustomCodeError(
             f"{name}_file: {file} does not define {name}",
             expected=f"a dict: {name} = {{...}}",
@@ -161,9 +161,14 @@ def _instantiate(name: str) -> Any:
 
 
 def list_requirements(root: Path) -> list[str]:
-    """List the installed packages that the files import, as ``name==version``."""
-    trees = [ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in list_files(root)]
-    nodes = [node for tree in trees for node in tree]
+    """List the installed packages that the files import, as ``name==version``.
+
+    Raises
+    ------
+    CustomCodeError
+        If a file is not valid Python.
+    """
+    nodes = [node for path in list_files(root) for node in ast.walk(_parse_file(root, path))]
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [
         node.module
@@ -211,18 +216,22 @@ def _reset_package(root: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _read_top_level_names(path: Path) -> list[str]:
-    """Names that a file defines at its top level."""
-    file = f"{CUSTOM_FOLDER}/{path.name}"
+def _parse_file(root: Path, path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:  # ValueError: not UTF-8, or a null byte
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise CustomCodeError(
-            f"{file}{line} is not valid Python: {getattr(error, 'msg', error)}", next="fix the file"
+            f"{path.relative_to(root).as_posix()}{line} is not valid Python: "
+            f"{getattr(error, 'msg', error)}",
+            next="fix the file",
         ) from None
+
+
+def _read_top_level_names(root: Path, path: Path) -> list[str]:
+    """Names that a file defines at its top level."""
     names: list[str] = []
-    for node in tree.body:
+    for node in _parse_file(root, path).body:
         if isinstance(node, ast.ClassDef):
             names.append(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
