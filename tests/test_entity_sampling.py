@@ -46,5 +46,5 @@ def test_search_uses_sample_and_final_fit_all_rows(frame: pd.DataFrame, contract
         trial, Finalize(strategy="blend", calibrate="none"), ["nb"], "roc_auc",
         report_progress=lambda *_, **__: None,
     )  # fmt: skip
-    assert fitted.pipeline.steps[-1][1].estimators_[0].class_count_.sum() == 600
+    assert fitted.pipeline.fitted_[0].steps[-1][1].class_count_.sum() == 600
     assert fitted.sampling_note == trial.describe_sampling()

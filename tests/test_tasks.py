@@ -42,6 +42,7 @@ from modelbook.tasks.scored_rows import (
     jackknife_ci,
 )
 from modelbook.training.experiment import Experiment
+from modelbook.training.search import search_model
 from modelbook.training.tuning import FoldTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
@@ -737,15 +738,16 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
 
 @pytest.mark.long
 def test_blend_predicts_mean_of_its_models(make_experiment: Callable[[Task], Experiment]) -> None:
-    experiment = make_experiment(AMOUNT)
-    pipeline = experiment.make_blend(["lr", "dt"]).fit(experiment.features, experiment.target)
-    members = [
-        part.predict(pipeline[:-1].transform(experiment.features))
-        for part in pipeline[-1].estimators_
-    ]
-    np.testing.assert_allclose(
-        AMOUNT.predict_scores(pipeline, experiment.features), np.mean(members, axis=0), rtol=1e-5
-    )
+    experiment, families = make_experiment(AMOUNT), ["lr", "lightgbm"]
+    params = config.Finalize(strategy="blend", blend_size=2)
+    blend = search_model(experiment, params, families, "rmse", lambda _: None)
+    pipelines = [experiment.make_default_pipeline(family) for family in families]
+    out_of_fold = [experiment.predict_out_of_fold(pipeline).score for pipeline in pipelines]
+    np.testing.assert_allclose(blend.out_of_fold_scores, np.mean(out_of_fold, axis=0), rtol=1e-5)
+    train, predicted = (experiment.features, experiment.target), []
+    for pipeline in [blend.pipeline, *pipelines]:
+        predicted.append(AMOUNT.predict_scores(pipeline.fit(*train), experiment.features))
+    np.testing.assert_allclose(predicted[0], np.mean(predicted[1:], axis=0), rtol=1e-5)
 
 
 class IndexSorter:

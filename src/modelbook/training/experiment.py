@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import cross_val_predict
 
 from modelbook import tasks
 from modelbook.config import FAMILIES, NONE
@@ -388,12 +387,6 @@ class Experiment:
         columns = {**self.task.pycaret_metric_names, **custom_names}
         return {name: table[column] for name, column in columns.items()}
 
-    def make_blend(self, families: list[str]) -> Any:
-        """An unfitted blend of the families with default parameters: their mean prediction."""
-        self._splitter.on_progress = None
-        models = [self.make_estimator(family) for family in families]
-        return self.make_pipeline(self._experiment.blend(models))
-
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Search distributions and grid of a candidate, without ``class_weight``.
 
@@ -541,24 +534,9 @@ class Experiment:
 
     def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
         """Out-of-fold scores of the train rows; NaN for rows that no fold tests."""
-        if self.split_strategy.is_forward:
-            fold_scores = [
-                self.fit_predict_fold(pipeline, train_index, test_index)
-                for train_index, test_index in self.cv_splits()
-            ]
-            return ScoredRows.from_arrays(
-                self.target, self.join_fold_scores(enumerate(fold_scores)), self.entities
-            )
-        response = cross_val_predict(
-            pipeline,
-            self.features,
-            self.target,
-            cv=self.cv_splits(),
-            method=self.task.response_method,
-        )
-        return ScoredRows.from_arrays(
-            self.target, self.task.extract_scores(response), self.entities
-        )
+        fold_scores = [self.fit_predict_fold(pipeline, *split) for split in self.cv_splits()]
+        scores = self.join_fold_scores(enumerate(fold_scores))
+        return ScoredRows.from_arrays(self.target, scores, self.entities)
 
     def to_scored_rows(self, scores: np.ndarray) -> ScoredRows:
         """Scored rows from out-of-fold scores; rows without a score are dropped."""

@@ -91,7 +91,6 @@ def _list_range(*arguments: float, **options: bool) -> list[float]:
 class FoldsAsTestMixin:
     """An experiment whose test rows are those of the folds; see ``use_folds``."""
 
-    blend_options: Mapping[str, Any] = {}  # arguments of ``blend_models``
     estimator_type: str
     cv_splits: list[tuple[np.ndarray, np.ndarray]]
     data: pd.DataFrame
@@ -195,11 +194,6 @@ class FoldsAsTestMixin:
         pipeline.steps = [*steps, ("model", model)]
         return CrossValidation(table, fold_scores, pipeline)
 
-    def blend(self, models: list[Any]) -> Any:
-        """A blend of unfitted models: their mean prediction."""
-        experiment: Any = self
-        return experiment.blend_models(models, verbose=False, **self.blend_options)
-
     def _repr_html_(self) -> str:
         """What a notebook shows: the data, the folds, and the steps of the pipeline."""
         rows = {
@@ -283,7 +277,6 @@ class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
     """PyCaret's experiment with classes."""
 
     estimator_type = "classifier"
-    blend_options: Mapping[str, Any] = {"method": "soft"}
 
     def _metric_options(self, metric: PyCaretMetric) -> dict[str, Any]:
         return {"target": metric.prediction_type, "multiclass": True}

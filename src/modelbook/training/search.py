@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -295,23 +296,16 @@ def _tune_leader(inputs: SearchInputs) -> SearchResult:
     )
 
 
-def _blend_families(inputs: SearchInputs) -> SearchResult:
-    experiment, families = inputs.experiment, inputs.families
-    pipeline = experiment.make_blend(families)
-    inputs.on_progress("predicting out of fold")
-    return SearchResult(
-        families,
-        pipeline,
-        experiment.predict_out_of_fold(pipeline).score,
-        *_make_defaults_table(experiment, families, "Blend"),
-    )
-
-
-def _stack_families(inputs: SearchInputs) -> SearchResult:
+def _combine_defaults(method: str, inputs: SearchInputs) -> SearchResult:
+    """A blend or stack of the families with default parameters."""
     members = _tune_each(inputs, {"n_trials": 0})
-    trials, summary = _make_defaults_table(inputs.experiment, inputs.families, "Stack")
-    stack = _combine_members(inputs.experiment, members, "stack")
-    return replace(stack, trials=trials, summary=summary)
+    labels = list(map(inputs.experiment.family_label, inputs.families))
+    return replace(
+        _combine_members(inputs.experiment, members, method),
+        trials=pd.DataFrame({"member": labels, "parameters": "defaults"}),
+        summary=f"{method.capitalize()} of {format_count(len(members), 'model')} with default "
+        "hyperparameters.",
+    )
 
 
 def _tune_each(inputs: SearchInputs, settings: dict[str, Any]) -> list[SearchResult]:
@@ -479,23 +473,8 @@ def _tabulate_trials(
 
 STRATEGIES: dict[str, Callable[[SearchInputs], SearchResult]] = {
     "tune": _tune_leader,
-    "blend": _blend_families,
-    "stack": _stack_families,
+    "blend": partial(_combine_defaults, "blend"),
+    "stack": partial(_combine_defaults, "stack"),
     "best": _choose_best,
     "ensemble": _search_ensemble,
 }
-
-
-def _make_defaults_table(
-    experiment: Experiment, families: list[str], method: str
-) -> tuple[pd.DataFrame, str]:
-    trials = pd.DataFrame(
-        {
-            "member": [experiment.family_label(family) for family in families],
-            "parameters": "defaults",
-        }
-    )
-    return (
-        trials,
-        f"{method} of {format_count(len(families), 'model')} with default hyperparameters.",
-    )
