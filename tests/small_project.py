@@ -47,8 +47,8 @@ def record_build(root: Path) -> None:
             path.write_text(name)
         params = config.validate(name, parameters[name])
         digest = dependencies.compute_digest(name, root, params.model_dump())
-        notebook_digest = staleness.hash_notebook(root, name, params)
-        staleness.record_stage(root, name, params, notebook_digest, digest)
+        inputs_digest = staleness.compute_inputs_digest(root, name, params)
+        staleness.record_stage(root, name, params, inputs_digest, digest)
 
 
 def clean_environ() -> dict[str, str]:

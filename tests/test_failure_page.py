@@ -345,11 +345,11 @@ class TestRetryCommand:
         monkeypatch.setattr("sys.argv", ["/x/bin/ploomber"])
         args = ["--force", "--env--families", "lr nb"]
         assert (
-            failure_pages.retry_command(ROOT, "rand-hie", args)
+            failure_pages.make_retry_command(ROOT, "rand-hie", args)
             == "ploomber build --env--families 'lr nb'"
         )
         assert (
-            failure_pages.retry_command(ROOT, "rand-hie-sample", [])
+            failure_pages.make_retry_command(ROOT, "rand-hie-sample", [])
             == "PLOOMBER_ENV_FILENAME=env.sample.yaml ploomber build"
         )
 

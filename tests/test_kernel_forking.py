@@ -18,7 +18,12 @@ from small_project import ROOT, STAGES, clean_environ
 
 from modelbook import config
 from modelbook.build import dependencies, fork_server, kernel_forking
-from modelbook.build.kernel_forking import KernelForker, can_fork, compute_key, share_fork_server
+from modelbook.build.kernel_forking import (
+    KernelForker,
+    can_fork,
+    compute_server_key,
+    share_fork_server,
+)
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT
 from modelbook.build.kernels import StageKernel
 from modelbook.registry import clean_process, store
@@ -53,7 +58,7 @@ def test_signal_to_ended_kernel_is_ignored():
     ended_process.wait()
     template, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with template:
-        process = kernel_forking.ForkedProcess(connection)
+        process = kernel_forking.ForkedKernel(connection)
         template.send(json.dumps({"pid": ended_process.pid}).encode())
         process.kill()  # the template has not said yet that it ended
         assert process.poll() is None
@@ -219,7 +224,7 @@ def test_killed_build_leaves_no_processes(start, tmp_path, shared, monkeypatch):
 
 def test_template_serves_only_its_interpreter_and_environment():
     def key(python=("python",), **environment):
-        return compute_key(python, {"PATH": "/bin", **environment})
+        return compute_server_key(python, {"PATH": "/bin", **environment})
 
     assert (
         key()
@@ -243,7 +248,7 @@ def test_builds_of_the_tests_share_a_template():
     python = [*KernelSpecManager().get_kernel_spec("python3").argv]
     python = python[: python.index("-m")]
     folder = os.environ[kernel_forking.FORK_SERVERS_VARIABLE]
-    assert compute_key(python, environment) in os.listdir(folder)
+    assert compute_server_key(python, environment) in os.listdir(folder)
 
 
 def test_kernel_that_cannot_be_forked_is_started_as_process(monkeypatch, tmp_path):

@@ -1,8 +1,9 @@
-"""Dependencies of a stage that Ploomber does not track: modules, and for ingest table and contract.
+"""Dependencies of a stage that Ploomber does not track.
 
-Ploomber re-runs a stage when its notebook, parameters or upstream change. For all other
-dependencies, each build records a digest after a stage has run; a changed digest makes the stage
-outdated.
+They are modules, templates, environment variables, parameters of a retrain and custom code; of
+ingest also table and contract. Ploomber re-runs a stage when its notebook, parameters or upstream
+change. For all other dependencies, each build records a digest after a stage has run; a changed
+digest makes the stage outdated.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ from modelbook.training import custom_code
 
 def mark_stale_stages(dag: Any) -> None:
     """Ploomber hook: use a book's own notebooks, and mark stages with changed dependencies."""
-    root = project.find_root()
-    book_notebooks.use_book_notebooks(dag, root, _get_book_name(dag))
-    build_state = staleness.read_build_state(root, _get_book_name(dag))
+    root, book = project.find_root(), _get_book_name(dag)
+    book_notebooks.use_book_notebooks(dag, root, book)
+    build_state = staleness.read_build_state(root, book)
     stale: set[str] = set()
     for name in dag:
         task = dag[name]
@@ -84,7 +84,7 @@ class BuildExecutor(ploomber.Executor):
 
     def __call__(self, dag: Any, show_progress: bool) -> list[Any]:
         super().__call__(dag)
-        root, started_at = project.find_root(), time.time()
+        root, book, started_at = project.find_root(), _get_book_name(dag), time.time()
         with _report_errors():
             _check_limits(self.jobs, self.timeout, self.keep_runs)
             params = check_build(dag, root)
@@ -92,23 +92,21 @@ class BuildExecutor(ploomber.Executor):
                 outdated = {
                     name: dag[name] for name in dag if not ploomber.is_up_to_date(dag[name])
                 }
-                result = self._run_stages(outdated, root, params, _get_book_name(dag))
+                result = self._run_stages(outdated, root, params, book)
                 if outdated:
                     stage_states = _collect_stage_states(dag, root, params, outdated, result)
                     failure_pages.write_failure_pages(
-                        root, _get_book_name(dag), result.failure_messages, *stage_states
+                        root, book, result.failure_messages, *stage_states
                     )
-                    failure_pages.mark_blocked_pages(root, _get_book_name(dag))
-                    _record_run(dag, root, started_at, result, self.keep_runs, *stage_states)
-                index_path = report_index.write_index(root, _get_book_name(dag))
+                    failure_pages.mark_blocked_pages(root, book)
+                    _record_run(book, root, started_at, result, self.keep_runs, *stage_states)
+                index_path = report_index.write_index(root, book)
         if result.was_stopped:
             raise ReportedBuildError("\nstopped; the next build continues from here")
         finished_stages = [
             name for name in config.STAGES if name in dag and ploomber.is_complete(dag[name])
         ]
-        staleness.print_summary(
-            root, _get_book_name(dag), finished_stages, index_path, nothing_to_do=not outdated
-        )
+        staleness.print_summary(root, book, finished_stages, index_path, nothing_to_do=not outdated)
         if result.failure_summaries:
             failures = [f"{name} ({text})" for name, text in result.failure_summaries.items()]
             raise ReportedBuildError(f"the build failed at: {', '.join(failures)}")
@@ -189,7 +187,7 @@ def _check_custom_code(root: Path, params: Any, contract: Contract) -> None:
     task.resolve_metric(params.metric, custom_code.load_dict(root, params.metrics_file, "metrics"))
 
 
-def _check_limits(jobs: Any, timeout: Any, keep_runs: Any = 1) -> None:
+def _check_limits(jobs: Any, timeout: Any, keep_runs: Any) -> None:
     next_step = "correct it in pipeline.yaml, under executor"
     for name, value, meaning in (
         ("jobs", jobs, "an integer of at least 1: stages that run in parallel"),
@@ -267,7 +265,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _record_run(
-    dag: Any,
+    book: str,
     root: Path,
     started_at: float,
     result: BuildResult,
@@ -277,7 +275,6 @@ def _record_run(
 ) -> None:
     """Add this build to the book's run history."""
     status = "stopped" if result.was_stopped else "failed" if result.failure_summaries else "ok"
-    book = _get_book_name(dag)
     build_state = staleness.read_build_state(root, book)
     try:
         history.record_run(

@@ -71,7 +71,7 @@ def mark_blocked_pages(root: Path, book: str) -> None:
             sys.stderr.write(f"the page of {stage} does not show what it waits for: {error}\n")
 
 
-def retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:
+def make_retry_command(root: Path, book: str, build_arguments: Sequence[str]) -> str:
     """Return the command that continues a failed build: without force, finished stages stay valid.
 
     ``build_arguments`` are the arguments of the failed build, without the program.
@@ -111,17 +111,17 @@ def _collect_failure(
         report=product["report"],
         notebook=product["nb"],
         log=project.progress_log_path(root, book, stage),
-        command=retry_command(root, book, sys.argv[1:]),
+        command=make_retry_command(root, book, sys.argv[1:]),
         states=states,
         downstream=find_downstream(stage, tasks),
         stages=pipeline_spec.list_stages(root),
         last_receipt=history.read_receipt(product["receipt"]),
         last_run=history.find_result_runs(root, book).get(stage),
-        provenance=_collect_facts(root, tasks, states, parameters),
+        provenance=_collect_provenance(root, tasks, states, parameters),
     )
 
 
-def _collect_facts(
+def _collect_provenance(
     root: Path,
     tasks: Mapping[str, Any],
     states: Mapping[str, str],

@@ -51,7 +51,7 @@ class ForkServer:
     """
 
     def __init__(self, python: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
-        self.path = folder / compute_key(python, environment)
+        self.path = folder / compute_server_key(python, environment)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent_pipe, self._parent_pipe = os.pipe()
         try:
@@ -81,7 +81,7 @@ class ForkServer:
         self.path.unlink(missing_ok=True)
 
 
-class ForkedProcess:
+class ForkedKernel:
     """A forked kernel, with the methods of ``subprocess.Popen`` that ``jupyter_client`` uses."""
 
     stdin = stdout = stderr = None
@@ -164,7 +164,7 @@ class KernelForker:
 
     def fork(
         self, command: Sequence[str], environment: Mapping[str, str], cwd: str, modules: list[str]
-    ) -> ForkedProcess | None:
+    ) -> ForkedKernel | None:
         """Fork a kernel that has imported ``modules``; None if it must be started as a process."""
         folders = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
         if not can_fork(command, folders):
@@ -172,16 +172,15 @@ class KernelForker:
         index = _find_launcher(command)
         python, arguments = command[:index], command[index + len(LAUNCHER) :]
         request = {"arguments": arguments, "env": {**environment}, "cwd": cwd, "modules": modules}
-        key = compute_key(python, environment)
+        key = compute_server_key(python, environment)
         shared = os.environ.get(FORK_SERVERS_VARIABLE)
         with suppress(OSError):  # no server of this key, or it has just ended
             if shared:
                 return _request_kernel(Path(shared) / key, request)
         with suppress(OSError), self._lock:
-            job_folder = Path(self._folder.name)
             if key not in self._servers:
-                self._servers[key] = ForkServer(python, environment, job_folder)
-            return _request_kernel(job_folder / key, request)
+                self._servers[key] = ForkServer(python, environment, Path(self._folder.name))
+            return _request_kernel(self._servers[key].path, request)
         return None
 
     def close(self) -> None:
@@ -248,7 +247,7 @@ def can_fork(command: Sequence[str], folders: Sequence[str]) -> bool:
     return sys.platform == "linux" and _find_launcher(command) > 0 and not is_shadowed
 
 
-def compute_key(python: Sequence[str], environment: Mapping[str, str]) -> str:
+def compute_server_key(python: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return a hash of interpreter, installed packages and environment, on which imports depend."""
     import_variables = sorted(
         (name, value)
@@ -267,7 +266,7 @@ def _find_launcher(command: Sequence[str]) -> int:
     return pairs.index(LAUNCHER) if LAUNCHER in pairs else -1
 
 
-def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedProcess:
+def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedKernel:
     request = {**request, "env": {**request["env"], FORK_SERVER_VARIABLE: str(path)}}
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
@@ -276,4 +275,4 @@ def _request_kernel(path: Path, request: dict[str, Any]) -> ForkedProcess:
     except OSError:
         connection.close()
         raise
-    return ForkedProcess(connection)
+    return ForkedKernel(connection)

@@ -23,7 +23,7 @@ from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import run_sync
 
 from modelbook.build import dependencies
-from modelbook.build.kernel_forking import ForkedProcess, ForkingProvisioner, KernelForker
+from modelbook.build.kernel_forking import ForkedKernel, ForkingProvisioner, KernelForker
 from modelbook.build.kernel_options import KERNEL_ENVIRONMENT, KERNEL_OPTIONS
 from modelbook.errors import BuildError
 from modelbook.source_imports import has_only_imports
@@ -93,7 +93,7 @@ class StageKernel:
     def kill(self) -> None:
         """Kill the kernel and its child processes; may be called from any thread."""
         with suppress(ProcessLookupError, PermissionError):
-            if isinstance(self._process, ForkedProcess):
+            if isinstance(self._process, ForkedKernel):
                 self._process.kill()
             else:
                 os.killpg(os.getpgid(self._process.pid), signal.SIGKILL)

@@ -19,8 +19,7 @@ from modelbook.stage.progress import append_progress
 
 OUT_OF_MEMORY_HINT = (
     "if memory ran out, close other programs, or reduce sample, families, or jobs in "
-    "pipeline.yaml; "
-    "otherwise build again"
+    "pipeline.yaml; otherwise build again"
 )
 ERROR_HINTS = (  # next steps for library errors that name none
     (disk.DISK_FULL_PATTERN, disk.DISK_FULL_HINT),
@@ -104,8 +103,8 @@ def _describe_error(error: BaseException, exit_reason: str, notebook: Path | Non
             )
         if isinstance(cause, DeadKernelError):
             return (
-                f"the kernel died: {exit_reason} (not an error in the notebook's code)\n  next: "
-                f"    {OUT_OF_MEMORY_HINT}"
+                f"the kernel died: {exit_reason} (not an error in the notebook's code)\n"
+                f"  next:     {OUT_OF_MEMORY_HINT}"
             )
         if isinstance(cause, ModelbookError):
             return f"{type(cause).__name__}: {cause}"

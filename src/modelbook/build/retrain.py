@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from modelbook import config
 from modelbook.build import labelled_data, locks, retrain_plan
@@ -29,9 +29,6 @@ from modelbook.gate import PROMOTE
 from modelbook.registry import aliases, history
 from modelbook.registry.promotion import REASON_VARIABLE
 from modelbook.stage import project, retrain_overrides
-
-if TYPE_CHECKING:
-    pass
 
 # Results after a build: the gate's decision.
 PROMOTED, HELD, WOULD_PROMOTE = "promoted", "held", "would promote"
@@ -258,7 +255,7 @@ def _make_result(
 
 
 def _make_build_error(
-    build_exit: BuildExit, request: RetrainRequest, champion_version: int | None
+    build_exit: BuildExit, request: RetrainRequest, champion_version: int
 ) -> BuildError:
     """The error of a build that failed, was stopped, or exceeded the budget."""
     if build_exit.is_over_budget:
@@ -282,7 +279,7 @@ def _describe_decision(
     status: str,
     decision: history.HistoryEntry,
     plan: RetrainPlan,
-    champion_version: int | None,
+    champion_version: int,
 ) -> tuple[str, str]:
     """What the gate did with the challenger, and the next step."""
     sentence = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,7 +154,7 @@ def _count_newer_rows(
     as_of: int | float | None,
 ) -> tuple[int, str]:
     """Count the labelled rows that the champion was not built on, with a sentence on them."""
-    metrics = json.loads((champion.artifact_folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = champion.metrics
     trained_rows, last_period = sum(metrics["rows"].values()), max(metrics["periods"], default=None)
     sample = dataset.sample_table(frame, contract, params.sample, params.seed)
     prefix = f"Version {champion.number} was built on {trained_rows:,} rows"

@@ -58,8 +58,8 @@ class StageRunner:
             name: dependencies.compute_digest(name, root, params[name].model_dump())
             for name in tasks
         }
-        self._notebook_digests = {
-            name: staleness.hash_notebook(root, name, params[name]) for name in tasks
+        self._inputs_digests = {
+            name: staleness.compute_inputs_digest(root, name, params[name]) for name in tasks
         }
         self._waiting = list(tasks)
         self._running: dict[Future, str] = {}
@@ -144,7 +144,7 @@ class StageRunner:
                 self._root,
                 name,
                 self._params[name],
-                self._notebook_digests[name],
+                self._inputs_digests[name],
                 self._digests[name],
             )
 

@@ -26,17 +26,13 @@ def read_build_state(root: Path, book: str) -> dict[str, dict[str, Any]]:
 
 
 def record_stage(
-    root: Path,
-    stage: str,
-    params: config.Parameters,
-    notebook_digest: str,
-    dependencies_digest: str,
+    root: Path, stage: str, params: config.Parameters, inputs_digest: str, dependencies_digest: str
 ) -> None:
     """Record a successful run; both digests were computed before the stage started."""
     products = project.read_tasks(root, params.book)[stage]["product"].values()
     entry = {
         "dependencies_digest": dependencies_digest,
-        "inputs_digest": notebook_digest,
+        "inputs_digest": inputs_digest,
         "products": {
             path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in products
         },
@@ -153,7 +149,7 @@ def _find_change(
         return f"failed: {previous_state['failed']}"
     if not previous_state:
         return "not built yet"
-    if previous_state.get("inputs_digest") != hash_notebook(root, stage, params):
+    if previous_state.get("inputs_digest") != compute_inputs_digest(root, stage, params):
         return "its notebook or its parameters have changed"
     if previous_state.get("dependencies_digest") != dependencies.compute_digest(
         stage, root, params.model_dump()
@@ -179,7 +175,7 @@ def _resolve_parameters(
     )
 
 
-def hash_notebook(root: Path, stage: str, params: config.Parameters) -> str:
+def compute_inputs_digest(root: Path, stage: str, params: config.Parameters) -> str:
     """Compute the digest of a stage's notebook, without outputs, and of its parameters."""
     notebook = json.loads(
         project.notebook_path(root, params.book, stage).read_text(encoding="utf-8")
