@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -79,6 +80,19 @@ def test_altered_backup_or_existing_target_is_refused(root: Path, tmp_path: Path
         backup.restore(tmp_path / "restored", str(tmp_path / "nowhere"))
 
 
+def test_project_below_a_folder_named_by_hand_is_backed_up(
+    template_store: VersionStore, tmp_path: Path
+) -> None:
+    root = template_store.copy(tmp_path / "by-hand" / "project").root
+    runs_by_hand = root / "models/tiny/by-hand/finalize.json"
+    runs_by_hand.parent.mkdir()
+    runs_by_hand.write_text("{}")
+    result = backup.back_up(root, str(tmp_path / "backups"))
+    names = json.loads((Path(result.address) / "backup.json").read_text())["files"]
+    assert {"env.yaml", "models/mlflow.db"} <= names.keys()
+    assert "models/tiny/by-hand/finalize.json" not in names
+
+
 def test_running_build_is_neither_backed_up_nor_reset(root: Path, tmp_path: Path) -> None:
     with locks.lock_build(root):
         with raises_stating(BuildError, root):
@@ -120,3 +134,11 @@ def test_reset_lists_what_it_removes_and_keeps_tables_and_contracts(root: Path) 
     }
     assert remaining_files == {"contracts/tiny.yaml", "data/people.csv", "env.yaml"}
     assert reset.describe_reset(root) == []
+
+
+def test_reset_does_not_list_versions_of_a_store_outside_models(root: Path) -> None:
+    (root / "models/mlflow.db").rename(root / "mlflow.db")
+    (root / "store.yaml").write_text("tracking_uri: sqlite:///mlflow.db\n")
+    assert not any("tiny" in line and "version" in line for line in reset.describe_reset(root))
+    reset.reset(root)
+    assert (root / "mlflow.db").is_file()

@@ -27,6 +27,7 @@ from modelbook.formatting import format_count
 from modelbook.redaction import display_address, redact
 from modelbook.registry import artifact_storage
 from modelbook.registry.location import cache_folder, database_path, display_uri, is_embedded
+from modelbook.stage.project import BY_HAND
 
 MANIFEST_FILE = "backup.json"
 FILES_FOLDER = "files"
@@ -110,13 +111,14 @@ def restore(root: Path, address: str) -> BackupSummary:
         altered = [name for name, digest in digests.items() if copied.get(name) != digest]
         if altered:
             raise StoreError(
-                f"{format_count(len(altered), 'file')} missing or altered in "
+                f"{format_count(len(altered), 'file is', 'files are')} missing or altered in "
                 f"{display_address(address)}: {', '.join(altered[:5])}",
                 expected=f"the digests in {MANIFEST_FILE}",
                 next="nothing was restored; use another backup",
             )
         size = sum((files_folder / name).stat().st_size for name in digests)
-        for name in sorted(digests, key=lambda name: name.endswith("mlflow.db")):  # store last
+        # Databases last: an interrupted restore leaves none that refers to missing files.
+        for name in sorted(digests, key=lambda name: name.endswith(".db")):
             target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             (files_folder / name).replace(target)
@@ -155,10 +157,10 @@ def _copy_files(root: Path, target_folder: Path) -> None:
 
 def _list_files(root: Path) -> Iterable[Path]:
     cache = cache_folder(root)
-    for path in {
-        path for pattern in (*SETTING_PATTERNS, *DATA_PATTERNS) for path in root.glob(pattern)
-    }:
-        is_transient = path.name.endswith(TRANSIENT_SUFFIXES) or "by-hand" in path.parts
+    paths = {path for pattern in (*SETTING_PATTERNS, *DATA_PATTERNS) for path in root.glob(pattern)}
+    for path in paths:
+        is_by_hand = BY_HAND in path.relative_to(root).parts
+        is_transient = is_by_hand or path.name.endswith(TRANSIENT_SUFFIXES)
         if path.is_file() and not is_transient and not path.is_relative_to(cache):
             yield path
 
@@ -209,8 +211,8 @@ def _require_no_conflict(root: Path, digests: dict[str, str]) -> None:
     ]
     if conflicts:
         raise StoreError(
-            f"{format_count(len(conflicts), 'file')} in {root} not as in the backup: "
-            f"{', '.join(conflicts[:5])}",
+            f"{format_count(len(conflicts), 'file differs', 'files differ')} in {root} and in the "
+            f"backup: {', '.join(conflicts[:5])}",
             expected="a folder without them, such as an empty one or a fresh clone",
             next=f"restore into an empty folder, or move these away; {STORE_FILE} included",
         )

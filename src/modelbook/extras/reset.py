@@ -13,13 +13,15 @@ from modelbook.registry.aliases import list_version_numbers
 from modelbook.registry.location import database_path, is_embedded
 from modelbook.registry.store import create_client
 
-GENERATED_FOLDERS = ("data", "models", "reports")  # data first: books are known by the others
+# Data first: the folders of a book are recognised by those in models and reports.
+GENERATED_FOLDERS = ("data", "models", "reports")
 
 
 def describe_reset(root: Path) -> list[str]:
     """Return what a reset removes, one line each; empty when there is nothing."""
     lines = []
-    if is_embedded(root) and database_path(root).is_file():
+    store = database_path(root)
+    if is_embedded(root) and store.is_file() and store.is_relative_to(root / "models"):
         models = create_client(root).search_registered_models()
         for name in sorted(model.name for model in models):
             n_versions = len(list_version_numbers(root, name))
@@ -61,10 +63,10 @@ def reset(root: Path) -> None:
 
 
 def list_generated(root: Path, folder: str) -> Iterator[Path]:
-    """Yield what is in a generated folder, but for its README, DVC's files and tables of the user.
+    """Yield what is in a generated folder, except its README, DVC's files and the user's tables.
 
-    Below ``data`` these are the folders that are named as a book, or hold a journal: a service of
-    imported versions has no other.
+    Below ``data``, a folder is generated if ``models`` or ``reports`` has one of the same name, or
+    if it has a journal: a service of imported versions has no other folder.
     """
     for path in sorted((root / folder).glob("*")):
         is_built = any((root / place / path.name).is_dir() for place in ("models", "reports"))
