@@ -569,6 +569,9 @@ def test_unedited_draft_is_overwritten_and_edited_one_is_not(project_folder: Pat
     write_draft_files(project_folder, book="other")
     with pytest.raises(DataError, match=r"'rand-hie'.*env\.yaml"):
         write_draft_files(project_folder, book="rand-hie")
+    (project_folder / "env.mine.yaml").write_text('book: "quoted"  # by hand\n')
+    with pytest.raises(DataError, match=r"'quoted'.*env\.mine\.yaml"):
+        write_draft_files(project_folder, book="quoted")
     with pytest.raises(ParameterError, match="book = 'Not So'"):
         write_draft_files(project_folder, book="Not So")
 

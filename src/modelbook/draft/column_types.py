@@ -75,6 +75,7 @@ TEXT_FORMATS: dict[parsing.NumberFormat, str] = {
     "unit": "numbers with a unit",
     "range": "ranges, read as their midpoint",
 }
+DECIMAL_MARKS: tuple[parsing.DecimalMark, ...] = (".", ",")
 # Formats that are tried before dates, which never match them.
 FORMATS_BEFORE_DATES: tuple[parsing.NumberFormat, ...] = ("percent", "currency")
 MAX_UNPARSED_SHARE = 0.05  # share of rows whose text is no number, in a column of numbers
@@ -152,9 +153,10 @@ def count_words(texts: Sequence[str]) -> float:
 def find_case_variants(values: pd.Series) -> dict[str, str]:
     """Map case variants to the most frequent form, such as YES to yes.
 
-    Words of one or two letters are joined only where the column has longer ones, too: AA and Aa
-    may be codes.
+    If all variants have one or two letters, none is replaced: AA and Aa may be codes.
     """
+    if not parsing.may_contain_text(values):
+        return {}
     counts = count_values(parsing.normalize_texts(values.dropna()))
     if len(counts) > MAX_LISTED_CATEGORIES:
         return {}
@@ -169,7 +171,7 @@ def find_case_variants(values: pd.Series) -> dict[str, str]:
 
 
 def replace_values(values: pd.Series, replacements: Mapping[str, str]) -> pd.Series:
-    """Replace case variants by their most frequent form."""
+    """Replace texts by others, such as case variants by their most frequent form."""
     if not replacements:
         return values
     texts = parsing.normalize_texts(values)
@@ -184,9 +186,11 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
         texts = _list_distinct_texts(values.dropna())
         column_markers = [text for text in texts if text.lower() in COMMON_MISSING_MARKERS]
         other_texts = [text for text in texts if text not in column_markers]
+        formats: tuple[parsing.NumberFormat, ...] = ("number", *FORMATS_BEFORE_DATES)
         is_numeric = bool(other_texts) and any(
-            _all_match(other_texts, number_format)
-            for number_format in ("number", "currency", "percent")
+            _are_numbers(other_texts, number_format, mark)
+            for number_format in formats
+            for mark in DECIMAL_MARKS
         )
         if is_numeric:
             markers += column_markers
@@ -196,7 +200,8 @@ def find_missing_markers(frame: pd.DataFrame, declared_markers: list[str]) -> li
 def suggest_bounds(low: float, high: float, is_integer: bool) -> dict[str, float]:
     """Suggest bounds: the observed range, widened by half its width on each side and rounded.
 
-    The lower bound stays at zero when no value is negative.
+    Numbers from 0 to 1 get the bounds 0 and 1, and a range without negative values no negative
+    bound. A range that is too narrow for its numbers gets no bounds.
     """
     if low >= 0 and high <= 1 and not is_integer:
         return {"min": 0, "max": 1}
@@ -379,11 +384,9 @@ def _find_number_format(
             _add_decimal_question(guess, texts, mark)
         return _make_number_keys("number", mark), "numbers with separators"
     for number_format in formats:
-        if number_format == "percent" and not any("%" in text for text in texts):
-            continue
         if number_format == "unit" and len({_find_unit(text) for text in texts}) > 1:
             continue
-        for mark in (".", ","):
+        for mark in DECIMAL_MARKS:
             if _are_numbers(texts, number_format, mark):
                 if number_format in ("unit", "bound", "range"):
                     example = next(text for text in texts if not parsing.FLOAT_TEXT.fullmatch(text))
@@ -471,7 +474,7 @@ def _guess_words(guess: ColumnGuess, values: pd.Series, texts: list[str]) -> Non
 
 
 def _guess_category(guess: ColumnGuess, values: pd.Series, reason: str) -> None:
-    if replacements := find_case_variants(values) if parsing.may_contain_text(values) else {}:
+    if replacements := find_case_variants(values):
         guess.add_question("case_variants", replacements=replacements)
         guess.contract_keys["replacements"] = replacements
         values = replace_values(values, replacements)
@@ -604,17 +607,12 @@ def _describe_mixed_dates(series: pd.Series, parsed_by_format: dict[str, pd.Seri
     return f"dates as {best_format}, such as {parsed}, and others, such as {unparsed}"
 
 
-def _all_match(texts: list[str], number_format: parsing.NumberFormat) -> bool:
-    """Return whether all texts are numbers, percentages (with a % sign) or currency amounts."""
-    if number_format == "percent" and not any("%" in text for text in texts):
-        return False
-    return _are_numbers(texts, number_format, ".") or _are_numbers(texts, number_format, ",")
-
-
 def _are_numbers(
     texts: list[str], number_format: parsing.NumberFormat, mark: parsing.DecimalMark
 ) -> bool:
-    """Whether a format reads all texts as numbers."""
+    """Whether a format reads all texts as numbers; percentages need a % sign in one of them."""
+    if number_format == "percent" and not any("%" in text for text in texts):
+        return False
     return not any(np.isnan(parsing.parse_number(text, number_format, mark)) for text in texts)
 
 

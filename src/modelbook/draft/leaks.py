@@ -54,7 +54,7 @@ def score_features(
         names = list(column.model_features(input_name))
         candidates = [names] if column.type == "text" else [[name] for name in names]
         scores[input_name] = max(
-            _score_features(features[candidate], target, bool(contract.classes))
+            _cross_validate_tree(features[candidate], target, bool(contract.classes))
             for candidate in candidates
         )
         on_progress("columns scored alone", count, len(contract.input_names))
@@ -84,7 +84,7 @@ def find_leaks(scores: dict[str, float]) -> list[str]:
     return strong if second_score < MAX_SECOND_SCORE else perfect
 
 
-def _score_features(values: pd.DataFrame, target: pd.Series, is_classification: bool) -> float:
+def _cross_validate_tree(values: pd.DataFrame, target: pd.Series, is_classification: bool) -> float:
     from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 

@@ -50,8 +50,7 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
     """Assign the roles ``id`` and ``entity``."""
     has_entity = False
     for guess in guesses:
-        is_possible = guess.role in ("feature", "id", "dropped") and guess.n_distinct > 1
-        if not is_possible:
+        if guess.role not in ("feature", "id", "dropped") or guess.n_distinct < 2:
             continue
         if guess.missing_share:
             _assign_id_with_missing_values(guess, int(frame[guess.name].notna().sum()), len(frame))
@@ -82,10 +81,10 @@ def assign_ids_and_entity(frame: pd.DataFrame, guesses: list[ColumnGuess]) -> No
 
 def _assign_id_with_missing_values(guess: ColumnGuess, n_present: int, n_rows: int) -> None:
     """Assign the role ``id``; drop an entity with missing values, which cannot group the rows."""
-    is_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
-    is_integer = guess.contract_keys["type"] == "integer"
     if guess.role != "feature":
         return
+    is_entity = ENTITY_NAME_PATTERN.fullmatch(guess.name)
+    is_integer = guess.contract_keys["type"] == "integer"
     if guess.n_distinct == n_present:
         if is_integer and (is_entity or ID_NAME_PATTERN.search(guess.name)):
             guess.change_role("id", "a different number in each row that has one, named like an id")

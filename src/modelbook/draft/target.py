@@ -127,9 +127,7 @@ def find_excluded_rows(
     if n_missing := int(is_excluded.sum()):
         row_counts = {"count": n_missing, "total": len(values), "rest": len(values) - n_missing}
         questions.append(Question("missing_target", target, row_counts))
-    replacements = (
-        column_types.find_case_variants(values) if parsing.may_contain_text(values) else {}
-    )
+    replacements = column_types.find_case_variants(values)
     if replacements:
         questions.append(Question("case_variants", target, {"replacements": replacements}))
     values = column_types.replace_values(values, replacements)

@@ -58,7 +58,7 @@ def check_overwritable(root: Path, book: str) -> None:
             )
     for env_path in sorted(root.glob("env*.yaml")):
         if env_path != draft_paths(root, book)[1] and re.search(
-            rf"^book:\s*{re.escape(book)}\s*(#|$)", env_path.read_text(), re.M
+            rf"^book:\s*(['\"]?){re.escape(book)}\1\s*(#|$)", env_path.read_text(), re.M
         ):
             raise DataError(
                 f"the book {book!r} is defined in {env_path.name} already",
