@@ -157,6 +157,21 @@ def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store
     assert read_revisions(f"sqlite:///{copy}") == [MLFLOW_3_0]
 
 
+@pytest.mark.long
+def test_copies_of_both_databases_of_a_store_are_listed(root: Path, old_store: bytes) -> None:
+    paths = [root / "runs.db", root / "versions.db"]
+    for path in paths:
+        path.write_bytes(old_store)
+    (root / "store.yaml").write_text(
+        f"tracking_uri: sqlite:///{paths[0]}\nregistry_uri: sqlite:///{paths[1]}\n"
+    )
+    result = upgrade("--yes")
+    assert result.exit_code == 0, result.output
+    copies = sorted(root.glob("*-before-*.db"))
+    assert [copy.name.partition("-")[0] for copy in copies] == ["runs", "versions"]
+    assert missing_facts(result.stdout, *copies) == []
+
+
 def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
     client = store.create_client(put_empty_store(root))
     client.create_experiment(BOOK, artifact_location=(root / "models/artifacts" / BOOK).as_uri())

@@ -239,8 +239,8 @@ def _write_upgrade(
     if changes:
         project_template.require_committed(root)
     for migration in migrations:
-        copy = migration.apply()
-        typer.echo(f"migrated {migration.description}" + (f"; copy: {copy}" if copy else ""))
+        copies = ", ".join(map(str, migration.apply()))
+        typer.echo(f"migrated {migration.description}" + (f"; copy: {copies}" if copies else ""))
     if changes:
         project_template.apply_upgrade(root, changes)
     typer.echo(f"changed {count_text}")

@@ -39,12 +39,12 @@ class DatabaseMigration:
     changes : list of str
         What changes in its tables.
     apply : callable
-        Migrates it; returns the path of the copy, or None for a database on a server.
+        Migrates it; returns the paths of the copies, none of a database on a server.
     """
 
     description: str
     changes: list[str]
-    apply: Callable[[], Path | None]
+    apply: Callable[[], list[Path]]
 
 
 def plan_migrations(root: Path) -> tuple[list[DatabaseMigration], list[ModelbookError]]:
@@ -90,11 +90,11 @@ def _plan_journal(url: str, books: list[str]) -> DatabaseMigration | None:
     return DatabaseMigration(description, changes, partial(_migrate_journal, journal))
 
 
-def _migrate_journal(journal: Journal) -> Path | None:
+def _migrate_journal(journal: Journal) -> list[Path]:
     path = sqlite_file(journal.url)
-    kept_path = _keep_copy(path) if path else None
+    copies = [_keep_copy(path)] if path else []
     journal.migrate()
-    return kept_path
+    return copies
 
 
 def _plan_histories(root: Path) -> Iterator[DatabaseMigration]:
@@ -105,10 +105,10 @@ def _plan_histories(root: Path) -> Iterator[DatabaseMigration]:
             yield DatabaseMigration(description, changes, partial(_migrate_history, path))
 
 
-def _migrate_history(path: Path) -> Path:
-    kept_path = _keep_copy(path)
+def _migrate_history(path: Path) -> list[Path]:
+    copy = _keep_copy(path)
     history_migration.migrate(path)
-    return kept_path
+    return [copy]
 
 
 def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
@@ -126,23 +126,28 @@ def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
     yield DatabaseMigration(description, difference.migrations, partial(_migrate_store, root))
 
 
-def _migrate_store(root: Path) -> Path | None:
-    kept_path = None
+def _migrate_store(root: Path) -> list[Path]:
+    copies = []
     with locks.lock_build(root):
         for uri in mlflow_schema.list_databases(root):
             if path := sqlite_file(uri):
-                kept_path = _migrate_file(root, path)
+                copies.append(_migrate_file(root, path))
             else:
                 mlflow_schema.upgrade_database(root, uri)
-    return kept_path
+    return copies
 
 
 def _migrate_file(root: Path, path: Path) -> Path:
-    """Migrate a copy, and replace the file's content by it in one transaction."""
+    """Migrate an SQLite file in one transaction: its content is replaced by a migrated copy.
+
+    Returns the path of a copy of the old content.
+    """
     written_at = path.stat().st_mtime_ns
     with TemporaryDirectory(prefix="modelbook-upgrade-") as folder:
-        upgraded_path = _upgrade_copy(root, path, Path(folder))
-        kept_path = _keep_copy(path)
+        upgraded_path = Path(folder) / path.name
+        copy_database(path, upgraded_path)
+        mlflow_schema.upgrade_database(root, f"{SQLITE_PREFIX}{upgraded_path}")
+        copy = _keep_copy(path)
         if path.stat().st_mtime_ns != written_at:
             raise StoreError(
                 f"another command has written {path} meanwhile",
@@ -150,13 +155,6 @@ def _migrate_file(root: Path, path: Path) -> Path:
                 next="nothing was changed; try again when it has ended",
             )
         copy_database(upgraded_path, path)
-    return kept_path
-
-
-def _upgrade_copy(root: Path, path: Path, folder: Path) -> Path:
-    copy = folder / path.name
-    copy_database(path, copy)
-    mlflow_schema.upgrade_database(root, f"{SQLITE_PREFIX}{copy}")
     return copy
 
 
