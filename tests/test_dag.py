@@ -74,7 +74,7 @@ class TestPipeline:
     def test_pod_matches_pods_of_cronjobs(self) -> None:
         jobs = yaml.safe_load_all((ROOT / "deploy/kubernetes/base/loop.yaml").read_text())
         manifest_pod = next(jobs)["spec"]["jobTemplate"]["spec"]["template"]
-        pod_spec = stage_graph.pod_spec(IMAGE, {"A": "b"})
+        pod_spec = stage_graph.make_pod_spec(IMAGE, {"A": "b"})
         assert manifest_pod["metadata"]["labels"].items() <= stage_graph.LABELS.items()
         for key in ("securityContext", "volumes", "restartPolicy", "automountServiceAccountToken"):
             assert pod_spec[key] == manifest_pod["spec"][key], key
@@ -93,7 +93,7 @@ class TestPipeline:
             "metadata": {"name": "a", "labels": stage_graph.LABELS},
         }
         (tmp_path / "pod.yaml").write_text(
-            yaml.safe_dump({**pod, "spec": stage_graph.pod_spec(IMAGE, {"A": "b"})})
+            yaml.safe_dump({**pod, "spec": stage_graph.make_pod_spec(IMAGE, {"A": "b"})})
         )
         result = subprocess.run(
             [BIN / "kubernetes-validate", "--strict", tmp_path / "pod.yaml"], capture_output=True

@@ -2,8 +2,8 @@
 
 The notebook spells the fitted pipeline out as constructors of PyCaret, scikit-learn and the
 libraries below them, fits it on the rows that the version was fitted on, and compares its
-predictions with the version's golden rows. Classes of this package and of ``custom/`` come along
-as source.
+predictions with the version's golden rows. Classes of this package and of ``custom/`` are copied
+into it as source.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ from modelbook.training.pycaret import is_pycaret_pipeline
 
 MAX_WIDTH = 100
 BASE_IMPORTS = ("import numpy as np", "import pandas as pd")
-SPLITS = ("train", "holdout")
 _SPLIT = """
 # Which rows are the holdout was decided by ingest.
 folder = Path("{root}/data/{book}")
@@ -93,7 +92,7 @@ def _has_rows(root: Path, book: str, version: Any) -> bool:
 def collect_rows(
     root: Path, book: str, version: Any, parameters: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """The rows that a version was fitted on, from the current table: train, then holdout.
+    """Return the rows that a version was fitted on, from the current table: train, then holdout.
 
     Rows of later periods may have been added since; the holdout must be the version's.
 
@@ -145,8 +144,12 @@ def make_notebook(
 ) -> nbformat.NotebookNode:
     """Make the notebook that constructs the pipeline and fits it on the version's rows.
 
-    With the parameters of ingest it begins at the raw table, where pandas can read it; with a path
-    at the rows that lie there.
+    Parameters
+    ----------
+    parameters : mapping, optional
+        Parameters of ingest: the notebook reads the raw table, if pandas can.
+    rows_path : Path, optional
+        A file with the version's rows, which the notebook reads instead.
     """
     contract: Contract = version.contract
     task = tasks.get_task(contract)
@@ -155,7 +158,7 @@ def make_notebook(
     rows_code = ""
     if parameters and not rows_path:
         rows_code = write_rows_code(root, book, contract, parameters, writer)
-    weights = find_weights(contract, pipeline, version.metrics)
+    weights = describe_weights(contract, pipeline, version.metrics)
     if weights:
         writer.imports.add(
             f"from sklearn.model_selection import {weights['splitter']}, cross_val_predict"
@@ -200,12 +203,12 @@ def _parse_notebook(text: str) -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata=kernel)
 
 
-def find_weights(
+def describe_weights(
     contract: Contract, pipeline: Any, metrics: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """What computes an ensemble's greedy weights again; None where it has none.
+    """Return facts for the code that computes an ensemble's greedy weights; None without them.
 
-    Of forward folds neither, which test a part of the rows only.
+    Also None with forward folds, which predict only a part of the rows.
     """
     is_stacked = isinstance(pipeline, stacking.StackedModel)
     calibrators = tuple(stacking.CALIBRATORS.values())
@@ -230,9 +233,9 @@ def find_weights(
 def write_rows_code(
     root: Path, book: str, contract: Contract, parameters: Mapping[str, Any], writer: CodeWriter
 ) -> str:
-    """Return code that makes the version's rows of the raw table; empty where pandas cannot.
+    """Return code that makes the version's rows from the raw table; empty if pandas cannot.
 
-    The code is run here: it counts only if its rows are exactly those that ingest has read.
+    The code is run here, and used only if its rows are exactly those that ingest has read.
     """
     imports, sources = set(writer.imports), list(writer.sources)
     code = _write_reading(root, parameters["table"], writer)
@@ -240,7 +243,8 @@ def write_rows_code(
         namespace: dict[str, Any] = {"pd": pd, "Path": Path}
         namespace |= {load.__name__: load for load in bundled.TABLE_LOADERS.values()}
         split_tables = [
-            pd.read_parquet(root / "data" / book / f"{part}.parquet") for part in SPLITS
+            pd.read_parquet(root / "data" / book / f"{part}.parquet")
+            for part in ("train", "holdout")
         ]
         expected = pd.concat(split_tables, ignore_index=True)[
             [*contract.feature_names, contract.target]
@@ -263,7 +267,7 @@ def _write_reading(root: Path, table: str, writer: CodeWriter) -> str:
     """Return code that reads a bundled table, CSV or Parquet by pandas; else empty."""
     path = root / table
     if table in bundled.TABLE_LOADERS:
-        return f"table = {writer._name(bundled.TABLE_LOADERS[table])}()\n"
+        return f"table = {writer.write_name(bundled.TABLE_LOADERS[table])}()\n"
     readers = {".csv": "read_csv", ".parquet": "read_parquet"}
     if not path.is_file() or path.suffix not in readers:
         return ""
@@ -307,7 +311,7 @@ def _write_column(values: pd.Series) -> str:
 
 
 def _write_list(values: list[Any], indent: str = "") -> str:
-    """Write a list in lines of at most 100 columns."""
+    """Write a list in lines of at most ``MAX_WIDTH`` columns."""
     lines, line = [], ""
     for value in values:
         item = f"{value!r},"
@@ -375,7 +379,7 @@ class CodeWriter:
             np.ndarray: lambda value, depth: (
                 f"np.array({self._write_sequence(value.tolist(), depth)})"
             ),
-            type | FunctionType: lambda value, depth: self._name(value),
+            type | FunctionType: lambda value, depth: self.write_name(value),
             EstimatorLike: self._write_estimator,
         }
 
@@ -390,14 +394,14 @@ class CodeWriter:
             arguments = {
                 name: value
                 for name, value in estimator.get_params(deep=False).items()
-                if name not in defaults or not _is_same(value, defaults[name])
+                if name not in defaults or not _is_equal(value, defaults[name])
             }
-        return self._write_call(self._name(type(estimator)), arguments, depth)
+        return self._write_call(self.write_name(type(estimator)), arguments, depth)
 
     def _write_learned(self, value: Any, depth: int) -> str:
         """Write a meta-model, which is not fitted with its members: its learned values."""
         self.has_learned_values = True
-        name = self._name(type(value))
+        name = self.write_name(type(value))
         state = self._write_mapping(
             {key: self._write_fitted(item, depth + 2) for key, item in vars(value).items()},
             depth + 1,
@@ -424,7 +428,7 @@ class CodeWriter:
             self._add_source(_RESTORE)
             self._add_source(_RESTORE_ISOTONIC)
             restore = "restore_isotonic"
-        return f"{restore}({self._name(type(item))}, {state})"
+        return f"{restore}({self.write_name(type(item))}, {state})"
 
     def _write_call(self, name: str, arguments: Mapping[str, Any], depth: int) -> str:
         codes = [f"{key}={self.write_value(value, depth + 1)}" for key, value in arguments.items()]
@@ -446,8 +450,8 @@ class CodeWriter:
         ]
         return f"{{\n{''.join(lines)}{'    ' * depth}}}"
 
-    def _name(self, value: Any) -> str:
-        """Return the name of a class or function; import it, or bring its source along."""
+    def write_name(self, value: Any) -> str:
+        """Return the name of a class or function; collect its import, or its source."""
         module = value.__module__
         package = module.partition(".")[0]
         if package == "builtins":
@@ -459,12 +463,12 @@ class CodeWriter:
         if value not in self._written:
             self._written.append(value)
             source = _read_source(value, self._root)
-            self._bring_along(source, _find_globals(value))
+            self._write_dependencies(source, _find_globals(value))
             self._add_source(source)
         return value.__name__
 
-    def _bring_along(self, source: str, namespace: Mapping[str, Any]) -> None:
-        """Import or write what the source of a class or function uses of its module."""
+    def _write_dependencies(self, source: str, namespace: Mapping[str, Any]) -> None:
+        """Collect what the source of a class or function uses of its module."""
         nodes = ast.walk(ast.parse(source))
         names = {node.id for node in nodes if isinstance(node, ast.Name)} & namespace.keys()
         for name in sorted(names):
@@ -474,7 +478,7 @@ class CodeWriter:
             if inspect.ismodule(global_value):
                 self.imports.add(f"import {global_value.__name__} as {name}")
             elif isinstance(global_value, type | FunctionType):
-                self._name(global_value)
+                self.write_name(global_value)
             elif isinstance(global_value, bool | int | float | str | list | tuple):
                 self._add_source(f"{name} = {global_value!r}")
 
@@ -484,7 +488,7 @@ class CodeWriter:
 
 
 def _lay_out(start: str, codes: list[str], end: str, depth: int, single: str = "") -> str:
-    """Write codes on one line if they fit, followed by ``single``; else one a line."""
+    """Write codes on one line, followed by ``single``, if they fit; else one per line."""
     line = f"{start}{', '.join(codes)}{single}{end}"
     if "\n" not in line and len(line) + 4 * depth <= MAX_WIDTH - 24:
         return line
@@ -545,7 +549,7 @@ def _find_globals(value: Any) -> dict[str, Any]:
 
 
 def _find_public_module(value: Any) -> str:
-    """Return the module that a name is imported from: without private parts where it has it."""
+    """Return the module to import a class or function from: a public parent that has it, if any."""
     module: str = value.__module__
     while "._" in module:
         parent = module.rpartition(".")[0]
@@ -563,7 +567,7 @@ def _is_installed(package: str) -> bool:
     )
 
 
-def _is_same(value: Any, default: Any) -> bool:
+def _is_equal(value: Any, default: Any) -> bool:
     if isinstance(value, np.ndarray) or isinstance(default, np.ndarray):
         return False
     if type(value) is not type(default):

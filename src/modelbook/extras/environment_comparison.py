@@ -22,7 +22,7 @@ from modelbook.errors import BuildError, RunHistoryError, WorkbenchError
 from modelbook.extras import project_template, reset
 from modelbook.pages import templating
 from modelbook.runs import history
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun
 from modelbook.stage import files, project, reproducibility
 from modelbook.workbench.environment import read_supported_pythons, supports_python
 
@@ -118,7 +118,7 @@ class EnvironmentComparison:
     @property
     def fold_digests(self) -> tuple[str, str]:
         """The digests of the fold assignments."""
-        current, new = (_get_stage_run(run).digests.get("folds", "") for run in self.runs)
+        current, new = (run.stages[STAGE].digests.get("folds", "") for run in self.runs)
         return current, new
 
     @property
@@ -365,7 +365,7 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> Enviro
     """Compare the two runs, and write the page."""
     numbers = [_find_leaderboard_run(project_folder, book) for project_folder in (root, folder)]
     current_run, new_run = (history.find_run(folder, book, str(number)) for number in numbers)
-    current, new = (_get_stage_run(run).library_versions for run in (current_run, new_run))
+    current, new = (run.stages[STAGE].library_versions for run in (current_run, new_run))
     # A run does not record its Python: assume this one if its libraries equal the installed ones.
     has_current_libraries = current == reproducibility.get_library_versions()
     current_python = platform.python_version() if has_current_libraries else None
@@ -402,7 +402,3 @@ def _compare(root: Path, book: str, folder: Path, python_version: str) -> Enviro
 def _get_product_path(root: Path, book: str, name: str) -> Path:
     path: Path = project.read_tasks(root, book)[STAGE]["product"][name]
     return path
-
-
-def _get_stage_run(run: BuildRun) -> StageRun:
-    return run.stages[STAGE]

@@ -55,7 +55,7 @@ class Erasure:
         Versions that were fitted on the entity's rows, as far as the project knows: those with
         such holdout rows, which the final fit includes, and those of the table that was read last.
     unread : dict
-        Why files could not be read, by the name of the version or export.
+        By the name of a version or export: why its files could not be read.
     """
 
     table_rows: dict[str, int] = field(default_factory=dict)
@@ -100,7 +100,6 @@ def forget_entity(
             erasure.journal_rows = journal.delete_rows(selection.matches_input)
         with connection.convert_errors(root):
             _erase_from_versions(root, book, selection, erasure)
-            erasure.trained_versions.sort()
         _delete_exports(root, book, selection, erasure)
         if not erasure.is_empty:
             for folder in list_downloads(root):

@@ -44,7 +44,7 @@ class SharedRows:
     Attributes
     ----------
     contract : Contract
-        The candidate's, restricted to the columns of the rows.
+        The candidate's; for rows of the journal, restricted to their columns.
     champion : ScoredRows
         Empty without a champion.
     pipeline : str
@@ -189,7 +189,11 @@ def _score_journal(
         if row["version"] == champion.number and row["outcome"] is not None
     ]
     features = set(candidate.contract.feature_names)
-    if not rows or not features <= set(rows[0]["inputs"]) or not _is_same(candidate, champion):
+    if (
+        not rows
+        or not features <= set(rows[0]["inputs"])
+        or not _are_comparable(candidate, champion)
+    ):
         return None
     table, contract = batch_sources.tabulate_journaled_rows(rows, candidate.contract)
     task = tasks.get_task(contract)
@@ -199,7 +203,7 @@ def _score_journal(
         contract,
         table,
         scored,
-        _with_scores(scored, champion_scores),
+        _replace_scores(scored, champion_scores),
         "model",
         f"{format_count(len(rows), 'prediction')} of the champion with known outcomes, later than "
         "the version.",
@@ -212,7 +216,7 @@ def _score_holdout(
     """Score the rows of this project's holdout that the candidate's split holds out, too."""
     contract = candidate.contract
     table = _read_holdout(root, candidate.name, champion)
-    if table is None or not _is_same(candidate, champion):
+    if table is None or not _are_comparable(candidate, champion):
         return None
     if not _list_needed_columns(candidate, champion) <= set(table):
         return None
@@ -228,9 +232,9 @@ def _score_holdout(
     if champion is None:
         champion_rows = NO_SCORES
     elif has_scores:
-        champion_rows = _with_scores(scored, task.scores_from_columns(rows))
+        champion_rows = _replace_scores(scored, task.scores_from_columns(rows))
     else:
-        champion_rows = _with_scores(scored, _score(champion, "evaluated", rows))
+        champion_rows = _replace_scores(scored, _predict_scores(champion, "evaluated", rows))
     return SharedRows(
         contract,
         rows,
@@ -249,14 +253,14 @@ def _list_needed_columns(candidate: ModelVersion, champion: ModelVersion | None)
     return needed | set(champion.contract.feature_names if champion else ())
 
 
-def _score(version: ModelVersion, pipeline: str, rows: pd.DataFrame) -> np.ndarray:
-    """Score rows by one of a version's fitted pipelines."""
+def _predict_scores(version: ModelVersion, pipeline: str, rows: pd.DataFrame) -> np.ndarray:
+    """Predict the scores of rows by one of a version's fitted pipelines."""
     task = tasks.get_task(version.contract)
     features = version.contract.select_features(rows)
     return task.predict_scores(version.load_pipeline(pipeline), features)
 
 
-def _with_scores(scored: ScoredRows, scores: np.ndarray) -> ScoredRows:
+def _replace_scores(scored: ScoredRows, scores: np.ndarray) -> ScoredRows:
     return ScoredRows.from_arrays(scored.outcome, scores, scored.entity)
 
 
@@ -273,16 +277,15 @@ def _has_reference(version: ModelVersion) -> bool:
     return (version.artifact_folder / "reference.parquet").is_file()
 
 
-def _is_same(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
-    """Whether both versions predict the same target, with the same classes."""
+def _are_comparable(candidate: ModelVersion, champion: ModelVersion | None) -> bool:
+    """Whether both versions have the same target, classes and entity column."""
     if champion is None:
         return True
-    candidate_contract, champion_contract = candidate.contract, champion.contract
-    return (candidate_contract.target, candidate_contract.classes, candidate_contract.entity) == (
-        champion_contract.target,
-        champion_contract.classes,
-        champion_contract.entity,
-    )
+    keys = [
+        (version.contract.target, version.contract.classes, version.contract.entity)
+        for version in (candidate, champion)
+    ]
+    return keys[0] == keys[1]
 
 
 def _is_unseen(version: ModelVersion, table: pd.DataFrame) -> pd.Series:
@@ -313,7 +316,7 @@ def _decide(
     pair = (shared.paired_candidate, shared.champion)
     evidence = gather_evidence(
         task,
-        _measure_here(task, candidate, shared, params),
+        _measure_candidate(task, candidate, shared, params),
         candidate.number,
         champion.number if champion else None,
         len(shared.champion),
@@ -336,10 +339,10 @@ def _decide(
     return decide(evidence, params, task.resolve_min_quality(params.min_quality))
 
 
-def _measure_here(
+def _measure_candidate(
     task: Task, candidate: ModelVersion, shared: SharedRows, params: Deploy
 ) -> dict[str, Any]:
-    """Return a version's metrics, its quality measured on this project's rows."""
+    """Return the candidate's metrics, with those that this project's rows measure replaced."""
     metrics = candidate.metrics
     threshold, scored = metrics["threshold"], shared.candidate
     options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
@@ -375,14 +378,14 @@ def _compare_with_first(
 ) -> tuple[int, pd.DataFrame] | None:
     """Compare with this project's first champion, on rows that it was not fitted on."""
     first_champion = load_first_champion(root, candidate, champion)
-    if first_champion is None or not _is_same(candidate, first_champion):
+    if first_champion is None or not _are_comparable(candidate, first_champion):
         return None
     is_unseen = shared.is_unseen_by(first_champion)
     scored = shared.candidate.select(is_unseen)
     first_champion_rows = scored
     if is_unseen.any():
-        scores = _score(first_champion, shared.pipeline, shared.rows[is_unseen])
-        first_champion_rows = _with_scores(scored, scores)
+        scores = _predict_scores(first_champion, shared.pipeline, shared.rows[is_unseen])
+        first_champion_rows = _replace_scores(scored, scores)
     return first_champion.number, metrics_ci.compare_with_champion(
         task,
         scored,

@@ -112,16 +112,16 @@ def _print_page(browser: str, page: Path, draft: Path, profile: Path) -> None:
             command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise _print_error(page, f"{browser} did not end within {TIMEOUT_SECONDS} s") from None
+        raise _make_print_error(page, f"{browser} did not end within {TIMEOUT_SECONDS} s") from None
     if not draft.is_file() or draft.read_bytes()[:5] != b"%PDF-":
         last_line = next(
             (line for line in reversed(completed.stderr.splitlines()) if line.strip()),
             "no error message",
         )
-        raise _print_error(page, f"{browser} ended with {completed.returncode}: {last_line}")
+        raise _make_print_error(page, f"{browser} ended with {completed.returncode}: {last_line}")
 
 
-def _print_error(page: Path, reason: str) -> ReportError:
+def _make_print_error(page: Path, reason: str) -> ReportError:
     return ReportError(
         f"{page.name} was not printed: {reason}",
         expected="a PDF",

@@ -106,7 +106,7 @@ def create_project(folder: Path) -> list[str]:
         write_text(folder / name, text)
     for name in EMPTY_FOLDERS:
         (folder / name).mkdir(exist_ok=True)
-    _record(folder, files)
+    _write_record(folder, files)
     return sorted(files)
 
 
@@ -136,7 +136,7 @@ def plan_upgrade(root: Path) -> list[FileChange]:
         changes.append(FileChange(name, _read(root / name), content, conflicts))
     merged = [change for change in changes if change.after != change.before or change.conflicts]
     merged_names = {*templates, *env_names}
-    return [*merged, *(each for each in plan_renames(root) if each.name not in merged_names)]
+    return [*merged, *(change for change in plan_renames(root) if change.name not in merged_names)]
 
 
 def plan_renames(root: Path) -> list[FileChange]:
@@ -181,7 +181,7 @@ def apply_upgrade(root: Path, changes: list[FileChange]) -> None:
     for change in changes:
         write_text(root / change.name, change.after)
     if has_record(root):
-        _record(root, read_template())
+        _write_record(root, read_template())
 
 
 def require_committed(root: Path) -> None:
@@ -312,7 +312,7 @@ def _merge_lines(base: str, current: str, template: str) -> tuple[str, list[str]
     return merged, conflicts
 
 
-def _record(root: Path, files: dict[str, str]) -> None:
+def _write_record(root: Path, files: dict[str, str]) -> None:
     shutil.rmtree(root / BASE_FOLDER, ignore_errors=True)
     for name, text in files.items():
         write_text(root / BASE_FOLDER / name, text)

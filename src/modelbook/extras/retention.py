@@ -76,7 +76,7 @@ def plan_retention(
         creation_times = {
             int(registered.version): registered.creation_timestamp / 1000 for registered in versions
         }
-        needed = _find_needed(root, book)
+        needed = _find_needed_versions(root, book)
         for number in sorted(creation_times)[: -keep or None]:
             if creation_times[number] > latest:
                 continue
@@ -111,7 +111,7 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
         When the store refuses; a version that is needed meanwhile stays.
     """
     with locks.lock_build(root):
-        needed = _find_needed(root, book)
+        needed = _find_needed_versions(root, book)
         deleted = [number for number in retention.versions if number not in needed]
         for number in deleted:
             _delete_version(root, book, number)
@@ -124,7 +124,7 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
             refresh_aliases(root, book)
 
 
-def _find_needed(root: Path, book: str) -> dict[int, str]:
+def _find_needed_versions(root: Path, book: str) -> dict[int, str]:
     """Return versions that must stay, with the reason."""
     champions = history.list_recorded_champions(history.read_history(root, book))
     needed = {number: "former champion" for number in champions if number is not None}

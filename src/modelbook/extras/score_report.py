@@ -44,17 +44,20 @@ def describe_batch(
         whose drift is at least their threshold).
     """
     contract = Contract.load(version.artifact_folder / "contract.yaml")
-    table = _measure_drift(root, source, version, contract, params)
-    drift = None if table is None else table.dropna(subset="relative_drift")
+    drift_table = _measure_drift(root, source, version, contract, params)
+    if drift_table is not None:
+        drift_table = drift_table.dropna(subset="relative_drift")
     return {
         "rows": result.rows,
         "scored_rows": result.rows - result.rejected_rows,
         "rejected_rows": result.rejected_rows,
         "rejected_columns": _count_rejected_rows_by_column(result.rejects_path, contract),
         "drift": None
-        if drift is None
-        else {row.column: round(float(row.relative_drift), 3) for row in drift.itertuples()},
-        "drifted": [] if drift is None else drift["column"][drift["drifted"]].tolist(),
+        if drift_table is None
+        else {row.column: round(float(row.relative_drift), 3) for row in drift_table.itertuples()},
+        "drifted": []
+        if drift_table is None
+        else drift_table["column"][drift_table["drifted"]].tolist(),
     }
 
 

@@ -73,7 +73,7 @@ def find_reachable_files(folder: Path, start_pages: Iterable[Path]) -> set[Path]
         if path.suffix == ".html":
             queue += [
                 target
-                for target in _link_targets(path)
+                for target in _find_link_targets(path)
                 if target.is_file() and target.is_relative_to(folder)
             ]
             pdf = path.with_suffix(".pdf")
@@ -82,7 +82,7 @@ def find_reachable_files(folder: Path, start_pages: Iterable[Path]) -> set[Path]
     return reached
 
 
-def _link_targets(page: Path) -> Iterator[Path]:
+def _find_link_targets(page: Path) -> Iterator[Path]:
     parser = _LinkParser()
     parser.feed(page.read_text(encoding="utf-8", errors="replace"))
     parser.close()

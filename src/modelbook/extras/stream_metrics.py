@@ -40,7 +40,7 @@ class StreamMetrics:
         self._entries.labels("error" if "error" in result else "prediction").inc()
 
     async def poll_stream(self, client: Any, stream: str, group: str) -> None:
-        """Count the waiting entries again and again, until the task is cancelled."""
+        """Count the waiting entries at a fixed interval, until the task is cancelled."""
         while True:
             try:
                 groups = await client.xinfo_groups(stream)

@@ -52,8 +52,8 @@ def rename_keys(
     Parameters
     ----------
     new_names : dict
-        By the old name, which its group precedes: ``{"traffic.share": "challenger_share"}``; the
-        group ``*`` is each of its mapping's or list's.
+        By the old name, with its group: ``{"traffic.share": "challenger_share"}``. The group ``*``
+        stands for each key of a mapping, or each item of a list.
     new_values : dict, optional
         By the new name of a key, new names of its values.
     """
@@ -61,19 +61,19 @@ def rename_keys(
         document = _load(text)
     except YAMLError:
         return text
-    places = []
+    renames = []  # row and column of a name, the name and its new one
     for path, new in new_names.items():
         *groups, old = path.split(".")
         for mapping in _find_groups(document, groups):
             if old in mapping and new not in mapping:
-                places.append((*mapping.lc.key(old), old, new))
+                renames.append((*mapping.lc.key(old), old, new))
     for key, values in (new_values or {}).items():
         for name in [key, *(old for old, new in new_names.items() if new == key)]:
             if isinstance(document, CommentedMap) and document.get(name) in [*values]:
                 old = document[name]
-                places.append((*document.lc.value(name), old, values[old]))
+                renames.append((*document.lc.value(name), old, values[old]))
     lines = text.splitlines(keepends=True)
-    for row, column, old, new in sorted(places, reverse=True):
+    for row, column, old, new in sorted(renames, reverse=True):
         line = lines[row]
         lines[row] = line[:column] + line[column:].replace(old, new, 1)
     return "".join(lines)
@@ -121,9 +121,10 @@ def _merge_maps(
             current.pop(key, None)
         elif key in current:
             current[key] = merged
-            _take_comment(key, base, current, template)
+            _update_comment(key, base, current, template)
         else:
-            current.insert(_find_place(key, current, template), key, deepcopy(merged))
+            position = _find_position(key, list(current), list(template))
+            current.insert(position, key, deepcopy(merged))
             _copy_comment(key, current, template)
     return conflicts
 
@@ -141,48 +142,44 @@ def _merge_values(values: list[Any], path: tuple[str, ...]) -> tuple[Any, list[s
         return template, []
     if current is _ABSENT:  # the user removed it: it stays removed
         return current, []
-    return current, [
-        f"{'.'.join(path)}: yours is {_show(current)}, the template's {_show(template)}"
-    ]
+    yours, theirs = _format_value(current), _format_value(template)
+    return current, [f"{'.'.join(path)}: yours is {yours}, the template's {theirs}"]
 
 
 def _merge_lists(
     base: CommentedSeq, current: CommentedSeq, template: CommentedSeq, path: tuple[str, ...]
 ) -> list[str]:
     conflicts: list[str] = []
-    tables = [{_name(item): item for item in items} for items in (base, current, template)]
+    tables = [{_get_item_name(item): item for item in items} for items in (base, current, template)]
     for name in list(dict.fromkeys([*tables[0], *tables[2]])):
         values = [table.get(name, _ABSENT) for table in tables]
         merged, new_conflicts = _merge_values(values, (*path, name))
         conflicts += new_conflicts
-        names = [_name(item) for item in current]
+        names = [_get_item_name(item) for item in current]
         if merged is _ABSENT and name in names:
             del current[names.index(name)]
         elif name in names:
             current[names.index(name)] = merged
         elif merged is not _ABSENT:
-            before = [other for other in tables[2] if other in names or other == name]
-            place = before.index(name)
-            at = names.index(before[place - 1]) + 1 if place else 0
-            current.insert(at, deepcopy(merged))
+            current.insert(_find_position(name, names, list(tables[2])), deepcopy(merged))
     return conflicts
 
 
-def _name(item: Any) -> str:
+def _get_item_name(item: Any) -> str:
     """Return the name that identifies an item of a list."""
     if isinstance(item, CommentedMap):
         return str(item.get("name") or f"{next(iter(item), '')}:")
     return re.split(r"[=<>~!\[; ]", str(item))[0]
 
 
-def _find_place(key: str, current: CommentedMap, template: CommentedMap) -> int:
-    """Return the position of a new key: after the key that precedes it in the template."""
-    keys = list(current)
-    before = [other for other in list(template)[: list(template).index(key)] if other in current]
-    return keys.index(before[-1]) + 1 if before else 0
+def _find_position(name: str, names: list[str], template_names: list[str]) -> int:
+    """Return the position of a new name: after the one that precedes it in the template."""
+    preceding = template_names[: template_names.index(name)]
+    last_common = next((other for other in reversed(preceding) if other in names), None)
+    return 0 if last_common is None else names.index(last_common) + 1
 
 
-def _take_comment(
+def _update_comment(
     key: str, base: CommentedMap, current: CommentedMap, template: CommentedMap
 ) -> None:
     """Use the template's comment of a key, unless the user has changed it."""
@@ -210,5 +207,5 @@ def _is_equal(first: Any, second: Any) -> bool:
     return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "removed" if value is _ABSENT else repr(value)

@@ -11,9 +11,9 @@ from typing import Any
 from modelbook.errors import DemoError
 
 
-def require(holds: bool, problem: str, expected: str) -> None:
+def require(condition: bool, problem: str, expected: str) -> None:
     """Raise DemoError unless a condition holds."""
-    if not holds:
+    if not condition:
         raise DemoError(
             problem,
             expected=expected,
@@ -33,9 +33,9 @@ def check_exit_code(command: str, exit_code: int, expected: Sequence[int], detai
 def check_moves(
     entries: Sequence[dict[str, Any]], expected: Sequence[tuple[str, int, str]]
 ) -> None:
-    """Check the champion's moves in the history, given oldest first: action, version, reason.
+    """Check the champion's moves in the history, oldest first: action, version and reason.
 
-    The recorded reason has to contain the expected one: what the gate does not exclude precedes it.
+    A recorded reason must contain the expected one; the gate's own remarks may precede it.
     """
     moves = [
         (entry["action"], entry["version"], entry["reason"])

@@ -23,6 +23,7 @@ from modelbook.build.kernel_forking import FORK_SERVER_VARIABLES
 from modelbook.errors import BuildError, ServingError
 from modelbook.journal import Journal
 from modelbook.journal.database import default_url
+from modelbook.stage import files, project
 from modelbook.yaml_reading import load_yaml
 
 BOOK = "demo"
@@ -139,9 +140,7 @@ class Sandbox:
 
     def read_receipt(self, stage: str) -> dict[str, Any]:
         """Read the receipt of a stage."""
-        return json.loads(
-            (self.root / "models" / BOOK / f"{stage}.json").read_text(encoding="utf-8")
-        )
+        return files.read(self.root / "models" / BOOK / f"{stage}.json")
 
     @contextmanager
     def run_service(self) -> Iterator[str]:
@@ -176,9 +175,8 @@ class Sandbox:
 def get_served_versions(address: str) -> tuple[int, int | None]:
     """Return the versions that a service uses: the champion's and the challenger's."""
     model_info = httpx.get(f"{address}/model").raise_for_status().json()
-    return model_info["model_version"], model_info["challenger"]["model_version"] if model_info[
-        "challenger"
-    ] else None
+    challenger = model_info["challenger"]
+    return model_info["model_version"], challenger["model_version"] if challenger else None
 
 
 def wait_until(condition: Callable[[], bool], description: str) -> None:
@@ -211,12 +209,10 @@ def _make_command(*words: str) -> list[str]:
 
 
 def _prepare_folder(folder: Path) -> None:
-    env_file = folder / "env.yaml"
     if folder.exists() and any(folder.iterdir()):
-        if (
-            not env_file.is_file()
-            or load_yaml(env_file.read_text(encoding="utf-8")).get("book") != BOOK
-        ):
+        env_file = folder / "env.yaml"
+        is_demo = env_file.is_file() and project.read_book(env_file) == BOOK
+        if not is_demo:
             raise BuildError(
                 f"{folder} exists and is not a demo",
                 expected="no such folder, or that of an earlier demo",

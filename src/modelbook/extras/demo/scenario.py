@@ -79,7 +79,7 @@ class Scenario:
             shared_rows = later.drop(fault_rows.index)
             self._monitor(f"year {LATER_YEAR} live", live_rows.DAMAGE, shared_rows, ACCEPTABLE)
             self._compare_variants(old, new, len(shared_rows))
-            self._plant_fault(old)
+            self._inject_fault(old)
             fault = self._monitor("more live", f"served by version {old}", fault_rows, RETRAIN)
             reason = f"{FAULT}: version {old} was promoted against the A/B test. {fault.describe()}"
             self._roll_back(fault_rows, old, new, reason)
@@ -120,7 +120,7 @@ class Scenario:
         since = datetime.now(UTC).isoformat()
         with self._step(name) as texts:
             responses = traffic.request_predictions(
-                self._address, self._request_records(rows), rows[self._contract.entity]
+                self._address, self._make_request_records(rows), rows[self._contract.entity]
             )
             checks.check_no_failures(responses.failed, name)
             outcomes = rows[self._contract.target].astype(int).tolist()
@@ -143,7 +143,7 @@ class Scenario:
     def _retrain(self, rows: pd.DataFrame, old: int, damage: MonitorResult) -> int:
         """Retrain on the live rows, under load, and return the version that the gate promoted."""
         rows.to_parquet(self._sandbox.root / BATCH, index=False)
-        with self._step("retrain") as texts, self._steady_traffic(rows) as steady:
+        with self._step("retrain") as texts, self._send_steady_traffic(rows) as steady:
             result = self._sandbox.run_json("retrain", "--batch", BATCH, "--why", damage.describe())
             checks.require(
                 result["status"] == "promoted",
@@ -152,7 +152,7 @@ class Scenario:
             )
             new = result["champion"]
             texts += [f"because: {damage.describe()}", *result["sentences"][-2:-1]]
-            self._follow(steady, new)
+            self._wait_until_served(steady, new)
         self._show_traffic(steady, old, new)
         return new
 
@@ -178,7 +178,7 @@ class Scenario:
             )
             texts += [result["status"], result["sentences"][0]]
 
-    def _plant_fault(self, old: int) -> None:
+    def _inject_fault(self, old: int) -> None:
         """Promote the version that lost the A/B test: first rejected, then by override."""
         with self._step("fault") as texts:
             command = ("promote", str(old))
@@ -198,10 +198,10 @@ class Scenario:
 
     def _roll_back(self, rows: pd.DataFrame, old: int, new: int, reason: str) -> None:
         """Roll back to the version that won the A/B test, under load."""
-        with self._step("rollback") as texts, self._steady_traffic(rows) as steady:
+        with self._step("rollback") as texts, self._send_steady_traffic(rows) as steady:
             result = self._sandbox.run_json("rollback", "--why", reason)
             texts += [f"because: {reason}", f"version {result['champion_after']} is the champion"]
-            self._follow(steady, new)
+            self._wait_until_served(steady, new)
         self._show_traffic(steady, old, new)
 
     def _check_records(self, old: int, new: int, retrain_reason: str, rollback_reason: str) -> None:
@@ -218,10 +218,10 @@ class Scenario:
         )
         checks.check_journal(self._sandbox.count_journal(), self._served, self._recorded)
 
-    def _steady_traffic(self, rows: pd.DataFrame) -> SteadyTraffic:
-        return SteadyTraffic(self._address, self._request_records(rows[:STEADY_ROWS]))
+    def _send_steady_traffic(self, rows: pd.DataFrame) -> SteadyTraffic:
+        return SteadyTraffic(self._address, self._make_request_records(rows[:STEADY_ROWS]))
 
-    def _follow(self, steady: SteadyTraffic, version: int) -> None:
+    def _wait_until_served(self, steady: SteadyTraffic, version: int) -> None:
         """Wait until a version serves the steady traffic, and keep it running for a while."""
         wait_until(lambda: steady.versions[-1:] == [version], f"version {version} to serve")
         steady.keep_running()
@@ -244,7 +244,7 @@ class Scenario:
             f"version {champion} to serve",
         )
 
-    def _request_records(self, rows: pd.DataFrame) -> list[dict[str, object]]:
+    def _make_request_records(self, rows: pd.DataFrame) -> list[dict[str, object]]:
         names = [self._contract.entity, self._contract.time, *self._contract.input_names]
         return traffic.to_records(self._contract.conform(rows)[names])
 

@@ -89,8 +89,11 @@ def run_drill(
     return results
 
 
-def _check(name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy) -> Any:
-    start_time, problem, numbers, skip_reason = time.monotonic(), "", {}, ""
+def _check(
+    name: str, check: Callable[[ServiceCopy], dict[str, Any]], copy: ServiceCopy
+) -> GuaranteeResult:
+    start_time, problem, skip_reason = time.monotonic(), "", ""
+    numbers: dict[str, Any] = {}
     try:
         numbers = check(copy)
     except DrillFailure as failure:

@@ -38,10 +38,12 @@ def fire_alerts(copy: ServiceCopy) -> Evidence:
         raise DrillSkipped(f"the project has no {RULES_FILE}")
     seconds: Evidence = {}
     process = copy.start(JOURNAL__ON_FAILURE="predict", JOURNAL__TIMEOUT_SECONDS=1)
-    with _prometheus(copy, rules) as prometheus:
+    with _run_prometheus(copy, rules) as prometheus:
 
         def require_alert(name: str) -> None:
-            fired = wait_until(lambda: name in prometheus.firing(), f"{name} did not fire")
+            fired = wait_until(
+                lambda: name in prometheus.list_firing_alerts(), f"{name} did not fire"
+            )
             seconds[f"{name}, s"] = round(fired, 1)
 
         wait_until(prometheus.has_samples, "Prometheus does not read the service")
@@ -49,12 +51,12 @@ def fire_alerts(copy: ServiceCopy) -> Evidence:
             copy.send("POST", "/predict", '{"no such field": 1}')
         require_alert("ContractViolations")
         row = json.dumps(copy.read_example())
-        with _locked(copy.journal_path):
+        with _lock_journal(copy.journal_path):
             copy.send("POST", "/predict", row)
             require_alert("JournalDown")
             require_alert("PredictionsNotJournaled")
         wait_until(
-            lambda: copy.metric_is("modelbook_journal_up", 1), "the journal does not come back"
+            lambda: copy.metric_equals("modelbook_journal_up", 1), "the journal does not come back"
         )
         copy.send("POST", "/predict", row)
         for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
@@ -73,7 +75,7 @@ def fire_alerts(copy: ServiceCopy) -> Evidence:
 
 
 @contextmanager
-def _locked(journal: Path) -> Iterator[None]:
+def _lock_journal(journal: Path) -> Iterator[None]:
     with closing(sqlite3.connect(journal, timeout=30)) as connection:
         connection.execute("begin exclusive")
         yield
@@ -99,14 +101,14 @@ class _Prometheus:
         result = self._read("query?query=count_over_time(modelbook_journal_up[1m])%3E1")
         return bool(result.get("result"))
 
-    def firing(self) -> set[str]:
+    def list_firing_alerts(self) -> set[str]:
         """Return the names of the alerts that fire."""
         alerts = self._read("alerts").get("alerts", [])
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
 @contextmanager
-def _prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
+def _run_prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
     """A Prometheus that reads the service each second, with rules that do not wait."""
     folder, port = copy.root / "prometheus", find_free_port()
     folder.mkdir()

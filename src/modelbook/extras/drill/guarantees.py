@@ -136,7 +136,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Eviden
 
     wait_until(is_counted, "the replaced journal was not counted")
     orphaned = copy.read_metric("modelbook_journal_orphaned_total")
-    missing = row_hashes.keys() - copy.journaled_ids()
+    missing = row_hashes.keys() - copy.read_journaled_ids()
     # What the backup holds of them was counted, too: the service cannot know it.
     require(len(missing) <= orphaned, f"{len(missing)} are missing, {orphaned:g} were counted")
     # A response to each client may have arrived while the files were damaged.
@@ -240,7 +240,7 @@ def promote_absent_version(copy: ServiceCopy) -> Evidence:
     folder.rename(hidden)
     clients = copy.start_clients(8)
     copy.set_alias(CHAMPION, number)
-    wait_until(lambda: copy.metric_is("modelbook_workers_behind", 2), "workers do not differ")
+    wait_until(lambda: copy.metric_equals("modelbook_workers_behind", 2), "workers do not differ")
     wait_for_responses(clients)
     n_failing_workers = copy.read_metric("modelbook_version_refused")
     require(n_failing_workers == 2, f"{n_failing_workers:g} of 2 workers report the failure")
@@ -268,7 +268,9 @@ def roll_back_canary(copy: ServiceCopy) -> Evidence:
     )
     # The versions are equal: each variant gets different rows, so that predictions differ.
     clients = copy.start_variant_clients(salt, share)
-    wait_until(lambda: copy.metric_is("modelbook_canary_rolled_back", 1), "it keeps its traffic")
+    wait_until(
+        lambda: copy.metric_equals("modelbook_canary_rolled_back", 1), "it keeps its traffic"
+    )
     seconds = wait_until(
         lambda: all(client.version != number for client in clients), "it still predicts"
     )
@@ -283,16 +285,17 @@ def kill_worker(copy: ServiceCopy) -> Evidence:
     process = copy.start(workers=2)
     clients = copy.start_clients(8)
     wait_for_responses(clients)
-    victim = copy.workers(process)[0]
+    victim = copy.list_workers(process)[0]
     victim.kill()
 
     def is_replaced() -> bool:
-        workers = copy.workers(process)
+        workers = copy.list_workers(process)
         return (
             victim not in workers
             and len(workers) == 2
             and all(
-                copy.metric_is(name, 2) for name in ("modelbook_journal_up", "modelbook_workers")
+                copy.metric_equals(name, 2)
+                for name in ("modelbook_journal_up", "modelbook_workers")
             )
         )
 
@@ -305,7 +308,7 @@ def kill_worker(copy: ServiceCopy) -> Evidence:
 def pause_worker(copy: ServiceCopy) -> Evidence:
     """A worker that does not respond for some seconds, as on a slow machine, is not killed."""
     process = copy.start(workers=2)
-    workers = copy.workers(process)
+    workers = copy.list_workers(process)
     workers[0].suspend()
     try:
         time.sleep(PAUSE_SECONDS)
@@ -313,14 +316,14 @@ def pause_worker(copy: ServiceCopy) -> Evidence:
         workers[0].resume()
     clients = copy.start_clients(8)
     wait_for_responses(clients)
-    require(copy.workers(process) == workers, "a worker was replaced")
+    require(copy.list_workers(process) == workers, "a worker was replaced")
     return require_journaled(copy, stop_clients(clients)) | {"seconds paused": PAUSE_SECONDS}
 
 
 def kill_supervisor(copy: ServiceCopy) -> Evidence:
     """Workers end with a killed supervisor."""
     process = copy.start(workers=2)
-    workers = copy.workers(process)
+    workers = copy.list_workers(process)
     require(len(workers) == 2, f"{len(workers)} workers are running")
     process.kill()
     process.wait(WAIT_SECONDS)

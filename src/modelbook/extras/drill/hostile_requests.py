@@ -31,7 +31,7 @@ PAGES = ("/", "/docs", "/redoc")
 class HealthPoller:
     """Sends health checks one after the other, and records the longest wait.
 
-    The time for which service and poller waited for a processor is that of other programs.
+    Time for which service or poller waited for a processor is subtracted: other programs used it.
     """
 
     def __init__(self, copy: ServiceCopy, service_pid: int) -> None:
@@ -43,12 +43,12 @@ class HealthPoller:
         poller = Path(f"/proc/self/task/{threading.get_native_id()}")
         while not self._is_done.is_set():
             threads = [poller, *self._service_threads.glob("*")]
-            queued = [_queued_seconds(thread) for thread in threads]
+            queued = [_read_queued_seconds(thread) for thread in threads]
             start_time = time.perf_counter()
             self._copy.try_get("/health/live")
             seconds = time.perf_counter() - start_time
             for thread, before in zip(threads, queued):
-                seconds -= max(0.0, _queued_seconds(thread) - before)
+                seconds -= max(0.0, _read_queued_seconds(thread) - before)
             self.longest_seconds = max(self.longest_seconds, seconds)
             time.sleep(0.01)
 
@@ -64,7 +64,7 @@ class HealthPoller:
             thread.join()
 
 
-def _queued_seconds(thread: Path) -> float:
+def _read_queued_seconds(thread: Path) -> float:
     """Seconds for which a thread waited for a processor; 0 where Linux does not report it."""
     try:
         return int((thread / "schedstat").read_text().split()[1]) / 1e9
@@ -164,7 +164,7 @@ def _receive(connection: socket.socket) -> bytes:
 def send_foreign_requests(copy: ServiceCopy) -> Evidence:
     """Without keys only this machine is served; after the last key is removed, no client is."""
     process = copy.start(API_KEYS="on")
-    journaled_before = len(copy.journaled_ids())
+    journaled_before = len(copy.read_journaled_ids())
     row = json.dumps(copy.read_example())
     json_type = {"content-type": "application/json"}
     form = {"content-type": "multipart/form-data; boundary=b"}
@@ -179,7 +179,7 @@ def send_foreign_requests(copy: ServiceCopy) -> Evidence:
         status, _ = copy.send("POST", path, body, headers)
         require(status == 403, f"a request with {list(headers)[-1]} gets status {status}")
     require(copy.send("POST", "/predict", row)[0] == 200, "a program of this machine is refused")
-    foreign_rows = len(copy.journaled_ids()) - journaled_before - 1
+    foreign_rows = len(copy.read_journaled_ids()) - journaled_before - 1
     require(foreign_rows == 0, f"{foreign_rows} foreign requests are in the journal")
     keys = ApiKeyStore(copy.root)
     keys.add_key("drill", ["predict"])

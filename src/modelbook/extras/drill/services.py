@@ -84,9 +84,9 @@ class ServiceCopy:
 
     def start(self, workers: int = 1, wait: bool = True, **settings: Any) -> subprocess.Popen:
         """Start a service; ``settings`` are names of its environment variables without prefix."""
-        environment = {k: v for k, v in os.environ.items() if k not in DROPPED_VARIABLES}
+        environ = {k: v for k, v in os.environ.items() if k not in DROPPED_VARIABLES}
         for name, value in (SETTINGS | {"JOURNAL__URL": self.url} | settings).items():
-            environment[f"{ENV_PREFIX}{name}"] = str(value)
+            environ[f"{ENV_PREFIX}{name}"] = str(value)
         code = (
             "import sys; from pathlib import Path; from modelbook.serving import server; "
             "server.run_server(Path(sys.argv[1]), sys.argv[2], '127.0.0.1', "
@@ -94,15 +94,14 @@ class ServiceCopy:
         )
         args = [str(self.root), self.book, str(self.port), str(workers)]
         with (self.root / "drill.log").open("a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, *args], stderr=log, env=environment
-            )
+            process = subprocess.Popen([sys.executable, "-c", code, *args], stderr=log, env=environ)
         self._processes.append(process)
         if wait:
             self.wait_ready()
         if wait and workers > 1:
             wait_until(
-                lambda: self.metric_is("modelbook_journal_up", workers), "not all workers are ready"
+                lambda: self.metric_equals("modelbook_journal_up", workers),
+                "not all workers are ready",
             )
         return process
 
@@ -138,7 +137,7 @@ class ServiceCopy:
         series = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
-    def metric_is(self, name: str, value: float) -> bool:
+    def metric_equals(self, name: str, value: float) -> bool:
         """Whether a metric has a value; false while the worker ends."""
         try:
             return self.read_metric(name) == value
@@ -200,14 +199,14 @@ class ServiceCopy:
             client.start()
         return clients
 
-    def journaled_ids(self) -> set[str]:
+    def read_journaled_ids(self) -> set[str]:
         """Return the ids in the journal, of both variants."""
         journal = Journal(self.url, self.book, JOURNAL_SECONDS)
         journal.create_tables()
         variants = (CHAMPION, CHALLENGER)
         return {row["id"] for name in variants for row in journal.read_predictions(0, variant=name)}
 
-    def workers(self, process: subprocess.Popen) -> list[psutil.Process]:
+    def list_workers(self, process: subprocess.Popen) -> list[psutil.Process]:
         """Return the workers of a supervisor, without multiprocessing's resource tracker."""
         return [child for child in psutil.Process(process.pid).children() if _is_worker(child)]
 
@@ -281,7 +280,7 @@ def stop_clients(clients: list[LoadClient]) -> dict[str, str]:
 
 
 def require_served(clients: list[LoadClient]) -> dict[str, str]:
-    """End clients, and require that no request was refused; return ``stop_clients``."""
+    """End clients, and require that no request was refused; return the hashes by prediction id."""
     row_hashes, refused = stop_clients(clients), count_rejections(clients)["refused"]
     require(refused == 0, f"{refused} requests were refused")
     return row_hashes
@@ -300,15 +299,15 @@ def wait_for_responses(clients: list[LoadClient], count: int = N_RESPONSES) -> N
     """Wait for ``count`` more responses."""
     target = sum(len(client.row_hashes) for client in clients) + count
 
-    def have_responses() -> bool:
+    def has_responses() -> bool:
         return sum(len(client.row_hashes) for client in clients) >= target
 
-    wait_until(have_responses, f"{count} responses did not come")
+    wait_until(has_responses, f"{count} responses did not come")
 
 
 def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence:
     """Require that the journal holds all predictions, and verify the hashes of the last ones."""
-    missing = row_hashes.keys() - copy.journaled_ids()
+    missing = row_hashes.keys() - copy.read_journaled_ids()
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
     require(
         not missing, f"missing in the journal: {format_count(len(missing), 'returned prediction')}"
@@ -321,6 +320,6 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence
 
 
 def count_rejections(clients: list[LoadClient]) -> Evidence:
-    """Return how many requests got another status than 200."""
+    """Return the number of requests that were refused: all with a status other than 200."""
     statuses = count_statuses(clients)
     return {"refused": sum(count for status, count in statuses.items() if status != 200)}

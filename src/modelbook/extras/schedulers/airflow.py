@@ -13,7 +13,7 @@ DAG_TEMPLATE = '''\
 """Airflow DAG: the stages of the book {book}, one task per stage.
 
 Written by `modelbook dag airflow`: when pipeline.yaml changes, write it again.
-{needs}
+{requirement}
 """
 
 from datetime import datetime
@@ -22,7 +22,7 @@ from airflow.{module} import {operator}
 from airflow.sdk import DAG
 
 WAITS_FOR = {{
-{waits}}}
+{upstream}}}
 COMMAND = "{command}"
 {constant}
 
@@ -32,7 +32,7 @@ tags=["modelbook"], doc_md=__doc__,
     max_active_runs=1, max_active_tasks=1,  # one build at a time works on a book
 ):
     tasks = {{
-        stage: {operator}({given})
+        stage: {operator}({arguments})
         for stage in WAITS_FOR
     }}
     for stage, before in WAITS_FOR.items():
@@ -40,19 +40,19 @@ tags=["modelbook"], doc_md=__doc__,
             tasks[earlier] >> tasks[stage]
 '''
 BASH_OPERATOR = {
-    "needs": "Its variable ``modelbook_root`` names the project's folder.",
+    "requirement": "Its variable ``modelbook_root`` names the project's folder.",
     "module": "providers.standard.operators.bash",
     "operator": "BashOperator",
-    "given": """
+    "arguments": """
             task_id=stage, cwd="{{ var.value.modelbook_root }}", env=ENV, append_env=True,
             bash_command=f".venv/bin/{COMMAND.format(stage)}",
         """,
 }
 POD_OPERATOR = {
-    "needs": "Its variable ``modelbook_namespace`` names the pods' namespace.",
+    "requirement": "Its variable ``modelbook_namespace`` names the pods' namespace.",
     "module": "providers.cncf.kubernetes.operators.pod",
     "operator": "KubernetesPodOperator",
-    "given": """
+    "arguments": """
             task_id=stage, name=f"modelbook-{stage}".replace("_", "-"), \
 namespace="{{ var.value.modelbook_namespace }}",
             cmds=COMMAND.format(stage).split(), pod_template_dict=POD, base_container_name="MAIN",
@@ -66,23 +66,23 @@ def render_dag(graph: stage_graph.StageGraph, image: str | None) -> str:
     name, operator_fields, constant = (
         ("POD", POD_OPERATOR, _make_pod_template(graph, image))
         if image
-        else ("ENV", BASH_OPERATOR, stage_graph.stage_environment(graph, ACTOR))
+        else ("ENV", BASH_OPERATOR, stage_graph.make_stage_environ(graph, ACTOR))
     )
     return DAG_TEMPLATE.format(
         **operator_fields,
         book=graph.book,
         dag="modelbook_" + re.sub(r"\W", "_", graph.book),
-        waits="".join(
+        upstream="".join(
             f"    {json.dumps(name)}: {json.dumps(upstream)},\n"
             for name, upstream in graph.stages.items()
         ),
-        command=" ".join(stage_graph.stage_command("{}")),
+        command=" ".join(stage_graph.make_stage_command("{}")),
         constant=f"{name} = {pformat(constant, indent=1, width=120, sort_dicts=False)}",
     )
 
 
 def _make_pod_template(graph: stage_graph.StageGraph, image: str) -> dict[str, Any]:
-    spec = stage_graph.pod_spec(image, stage_graph.stage_environment(graph, ACTOR))
+    spec = stage_graph.make_pod_spec(image, stage_graph.make_stage_environ(graph, ACTOR))
     return {
         "apiVersion": "v1",
         "kind": "Pod",

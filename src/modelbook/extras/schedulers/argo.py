@@ -20,8 +20,8 @@ WORKFLOW_POD_FIELDS = ("automountServiceAccountToken", "securityContext", "volum
 
 def render_workflow(graph: stage_graph.StageGraph, image: str) -> str:
     """Render the Workflow, for Argo Workflows 3."""
-    pod = stage_graph.pod_spec(
-        image, stage_graph.stage_environment(graph, "Argo {{workflow.name}}")
+    pod = stage_graph.make_pod_spec(
+        image, stage_graph.make_stage_environ(graph, "Argo {{workflow.name}}")
     )
     container = {key: value for key, value in pod["containers"][0].items() if key != "name"}
     stage = {
@@ -29,7 +29,7 @@ def render_workflow(graph: stage_graph.StageGraph, image: str) -> str:
         "inputs": {"parameters": [{"name": "stage"}]},
         "metadata": {"labels": stage_graph.LABELS},
         "retryStrategy": {"limit": 2, "retryPolicy": "OnError"},  # a lost node, not a failed stage
-        "container": {**container, "command": stage_graph.stage_command(STAGE_PLACEHOLDER)},
+        "container": {**container, "command": stage_graph.make_stage_command(STAGE_PLACEHOLDER)},
     }
     tasks = [_make_dag_task(name, upstream) for name, upstream in graph.stages.items()]
     document = {

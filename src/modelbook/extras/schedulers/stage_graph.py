@@ -44,26 +44,26 @@ def read_stage_graph(root: Path, book: str | None = None) -> StageGraph:
         If its env file lacks a value, or has an unknown one.
     """
     pipeline_spec.check_pipeline(root)
-    environment = project.find_env_file(root, book)
-    book_name = project.read_parameters(root, environment)["ingest"]["book"]
+    env_file = project.find_env_file(root, book)
+    book_name = project.read_parameters(root, env_file)["ingest"]["book"]
     upstream = {
         name: task["upstream"] for name, task in project.read_tasks(root, book_name).items()
     }
     ordered = TopologicalSorter(upstream).static_order()
-    return StageGraph(book_name, environment.name, {name: upstream[name] for name in ordered})
+    return StageGraph(book_name, env_file.name, {name: upstream[name] for name in ordered})
 
 
-def stage_command(stage: str) -> list[str]:
+def make_stage_command(stage: str) -> list[str]:
     """Return the command that runs one stage without its upstream, unless it is up to date."""
     return ["ploomber", "build", "--partially", stage, "--skip-upstream"]
 
 
-def stage_environment(graph: StageGraph, actor: str) -> dict[str, str]:
+def make_stage_environ(graph: StageGraph, actor: str) -> dict[str, str]:
     """Return the environment variables of a stage: its env file, and who builds it."""
     return {"PLOOMBER_ENV_FILENAME": graph.env_file, "MODELBOOK_BY": actor}
 
 
-def pod_spec(image: str, environ: dict[str, str]) -> dict[str, Any]:
+def make_pod_spec(image: str, environ: dict[str, str]) -> dict[str, Any]:
     """Return the pod spec of a stage, as in ``deploy/kubernetes``, without a command."""
     password = {"name": "modelbook", "key": "journal-password", "optional": True}
     mounts = [
