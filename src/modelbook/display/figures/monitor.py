@@ -46,37 +46,28 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     frame : pandas.DataFrame
         Columns ``batch, column, relative_drift, importance``.
     """
-    data = plotting.select_drawable_rows(
-        frame,
-        ["batch", "column", "relative_drift", "drifted", "importance"],
-        ["batch", "column", "relative_drift"],
-    )
-    if data is None or data.empty:
+    columns = ["batch", "column", "relative_drift"]
+    data = plotting.select_drawable_rows(frame, columns, columns)
+    if data is None:
         return empty_figure("Drift")
-    data = data.assign(
-        ratio=data["relative_drift"], drifted=(data["relative_drift"] >= 1).astype(float)
+    ratios = data.pivot_table(
+        index="column", columns="batch", values="relative_drift", aggfunc="max"
     )
-    ratios, flags = (
-        data.pivot_table(index="column", columns="batch", values=name, aggfunc="max")
-        for name in ("ratio", "drifted")
-    )
-    order = data.groupby("column")[["drifted", "ratio"]].max()
-    order = order.sort_values(["drifted", "ratio"], ascending=False, kind="stable")
+    largest_ratios = ratios.max(axis=1).sort_values(ascending=False, kind="stable")
     # The newest batch is first, because a narrow screen shows the first columns.
     newest_first = [*dict.fromkeys(data["batch"])][::-1]
-    displayed_ratios = ratios.loc[order.index[: plotting.MAX_ROWS], newest_first]
-    is_drifted = flags.loc[displayed_ratios.index, newest_first].to_numpy(dtype=float) == 1
+    displayed_ratios = ratios.loc[largest_ratios.index[: plotting.MAX_ROWS], newest_first]
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_ratios), row_height=0.28))
     values = displayed_ratios.to_numpy(dtype=float)
     # Tints end at three times the threshold: a single outlier would leave the rest white.
-    tints = np.where(is_drifted, np.clip(values, 1, 3), np.minimum(values, 1) * 0.2)
+    tints = np.where(values >= 1, np.clip(values, 1, 3), values * 0.2)
     names = list(displayed_ratios.index), [f"batch {name}" for name in displayed_ratios.columns]
-    texts = _format_ratios(values, is_drifted)
+    texts = [[_format_ratio(value) for value in row] for row in values]
     plotting.draw_heatmap(ax, tints, texts, names, color=style.POSITIVE)
     plotting.label_heatmap_axes(ax, *names, column_chars=20)
     return Figure(
         figure,
-        alt=_write_drift_alt_text(data, order),
+        alt=_write_drift_alt_text(data, largest_ratios),
         data=frame.rename(columns=DRIFT_COLUMN_NAMES).filter(list(DRIFT_COLUMN_NAMES.values())),
         caption=(
             "Drift score or change of the missing rate, whichever is more, as a multiple of its "
@@ -86,21 +77,17 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
     )
 
 
-def _format_ratios(values: np.ndarray, is_drifted: np.ndarray) -> list[list[str]]:
-    pairs = [zip(row, flags, strict=True) for row, flags in zip(values, is_drifted, strict=True)]
-    return [
-        ["–" if np.isnan(v) else f"{v:.2f}×{' ●' if flag else ''}" for v, flag in row]
-        for row in pairs
-    ]
+def _format_ratio(ratio: float) -> str:
+    return "–" if np.isnan(ratio) else f"{ratio:.2f}×{' ●' if ratio >= 1 else ''}"
 
 
-def _write_drift_alt_text(data: pd.DataFrame, order: pd.DataFrame) -> str:
-    count, name = int(order["drifted"].sum()), order.index[0]
-    worst = data[data["column"] == name].sort_values(["drifted", "ratio"]).iloc[-1]
+def _write_drift_alt_text(data: pd.DataFrame, largest_ratios: pd.Series) -> str:
+    n_drifted, name = int((largest_ratios >= 1).sum()), largest_ratios.index[0]
+    worst = data[data["column"] == name].sort_values("relative_drift").iloc[-1]
     return (
-        f"{count} of {format_count(len(order), 'column')} drifted in at least one batch; "
-        f"the largest drift is that of {name} in batch {worst['batch']}, "
-        f"at {worst['ratio']:.2f} times its threshold."
+        f"{n_drifted} of {format_count(len(largest_ratios), 'column')} drifted in at least one "
+        f"batch; the largest drift is that of {name} in batch {worst['batch']}, "
+        f"at {worst['relative_drift']:.2f} times its threshold."
     )
 
 
@@ -231,19 +218,18 @@ def _summarize_performance(data: pd.DataFrame) -> str:
     """Summarize the last batch: its first metric, and which differ from the matched holdout."""
     last_batch = data[data["batch"] == data["batch"].iloc[-1]]
     groups = {str(metric): rows for metric, rows in last_batch.groupby("metric", sort=False)}
-    better, worse = (
-        [metric for metric, rows in groups.items() if is_so(metric, rows).any()]
-        for is_so in (_is_better, _is_worse)
+    better_text, worse_text = (
+        ", ".join(metric for metric, rows in groups.items() if compare(metric, rows).any())
+        or "none"
+        for compare in (_is_better, _is_worse)
     )
     text = _write_performance_alt_text(last_batch.head(1))
-    worse_text = ", ".join(worse) or "none"
     if last_batch["mostly_known_entities"].eq(True).any():
         return (
             f"{text} Most rows of the batch are of entities that the model was fitted on: better "
             "values are not comparable with the holdout, whose entities were unseen. "
             f"Significantly worse: {worse_text}."
         )
-    better_text = ", ".join(better) or "none"
     return (
         f"{text} Significantly better than the matched holdout: {better_text}; worse: {worse_text}."
     )
