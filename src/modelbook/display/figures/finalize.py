@@ -74,15 +74,21 @@ def plot_roc_and_precision_recall(
 
 def _draw_roc(ax: Any, data: pd.DataFrame, roc_auc: float) -> float:
     """Draw the curve and return the true positive rate at a false positive rate of 10%."""
+    draw_roc_curve(ax, data, roc_auc)
+    plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate (recall)")
+    return float(np.interp(0.1, data["fpr"], data["tpr"]))
+
+
+def draw_roc_curve(ax: Any, data: pd.DataFrame, roc_auc: float) -> None:
+    """Draw a ROC curve with its band, the diagonal of chance, and the area under the curve."""
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
     plotting.draw_band(ax, data["fpr"], data["low"], data["high"], style.ACCENT)
     ax.plot(data["fpr"], data["tpr"], color=style.ACCENT)
     hover_text = "false positive rate {:.0%}: recall {:.0%}"
     plotting.add_hover_curve(ax, data["fpr"], data["tpr"], hover_text)
     plotting.write_in_corner(ax, f"area {roc_auc:.3f}")
-    plotting.annotate_point(ax, (0.5, 0.5), "chance", offset=(6, -6), color=style.MUTED)
-    _set_unit_limits(ax, "false positive rate", "true positive rate (recall)")
-    return float(np.interp(0.1, data["fpr"], data["tpr"]))
+    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
 
 
 def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> float:
@@ -107,8 +113,12 @@ def _draw_precision_recall(ax: Any, data: pd.DataFrame, base_rate: float) -> flo
         f"{format_share(precision_at_half_recall)} at 50% recall",
         offset=(6, 8),
     )
-    _set_unit_limits(
-        ax, "recall: share of positives found", "precision: share of flagged rows that are positive"
+    ax.set(
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        aspect="equal",
+        xlabel="recall: share of positives found",
+        ylabel="precision: share of flagged rows that are positive",
     )
     return precision_at_half_recall
 
@@ -203,7 +213,9 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
 
 
 @plotting.with_drawable_rows(
-    "Gains by the share of flagged rows", ["share", "recall"], optional=["recall_low"]
+    "Gains by the share of flagged rows",
+    ["share", "recall"],
+    optional=["recall_low", "recall_high"],
 )
 def plot_gains(
     data: pd.DataFrame,
@@ -227,8 +239,7 @@ def plot_gains(
         Whether the rows are weighted to the mix of recent ones.
     """
     figure, ax = plotting.subplots(3.4)
-    low, high = (data[name].astype(float) for name in ("recall_low", "recall_high"))
-    ax.fill_between(data["share"], low, high, color=style.ACCENT, alpha=0.2, linewidth=0)
+    plotting.draw_band(ax, data["share"], data["recall_low"], data["recall_high"], style.ACCENT)
     ax.plot(data["share"], data["recall"], color=style.ACCENT)
     ax.plot([0, 1], [0, 1], color=style.BASELINE, linewidth=1, linestyle="--")
     hover_text = "{:.0%} of the rows flagged: recall {:.0%}"
@@ -250,7 +261,7 @@ def plot_gains(
         f"{rows}Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
         "multiple of that of a random order."
     )
-    displayed_rows = data.iloc[[i for i in range(len(data)) if (i + 1) % 5 == 0 or len(data) < 5]]
+    displayed_rows = data.iloc[4::5] if len(data) >= 5 else data
     return Figure(figure, alt=alt, caption=caption, data=displayed_rows)
 
 
@@ -268,11 +279,11 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     figure, ax = plotting.subplots(
         1.5 + 0.6 * len(counts), min(2.6 + 1.3 * len(counts), style.FIGURE_WIDTH)
     )
-    sides = (
+    names = (
         [f"actual {name}" for name in matrix.index],
         [f"predicted {name}" for name in matrix.columns],
     )
-    plotting.draw_heatmap(ax, shares, texts, sides)
+    plotting.draw_heatmap(ax, shares, texts, names)
     ax.set_xticks(range(matrix.shape[1]), [str(name) for name in matrix.columns])
     ax.set_yticks(range(matrix.shape[0]), [str(name) for name in matrix.index])
     ax.xaxis.tick_top()
@@ -440,7 +451,3 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
 
 def _format_row_count(rows: float) -> str:
     return "" if pd.isna(rows) else f"  of {rows:,.0f}"
-
-
-def _set_unit_limits(ax: Any, xlabel: str, ylabel: str) -> None:
-    ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xlabel=xlabel, ylabel=ylabel)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from modelbook.display.components import Figure
@@ -30,10 +28,6 @@ def plot_diagnostics(
     """ROC and precision-recall curves; ``metrics`` is the table of metrics."""
     return finalize.plot_roc_and_precision_recall(
         *curve_frames,
-        _make_metric_row(metrics, "roc_auc")["value"],
-        _make_metric_row(metrics, "pr_auc")["baseline"],
+        metrics.set_index("metric").loc["roc_auc", "value"],
+        metrics.set_index("metric").loc["pr_auc", "baseline"],
     )
-
-
-def _make_metric_row(metrics: pd.DataFrame, metric: str) -> Any:
-    return metrics[metrics["metric"] == metric].iloc[0]

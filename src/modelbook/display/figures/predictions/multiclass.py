@@ -74,15 +74,7 @@ def plot_roc_curves(data: pd.DataFrame) -> Figure:
         len(class_groups), N_COLUMNS, 2.5, 0.2, sharex=True, sharey=True
     )
     for ax, (name, class_rows) in zip(grid.flat, class_groups, strict=False):
-        ax.plot([0, 1], [0, 1], color=style.BASELINE, linestyle="--", linewidth=1)
-        plotting.draw_band(
-            ax, class_rows["fpr"], class_rows["low"], class_rows["high"], style.ACCENT
-        )
-        ax.plot(class_rows["fpr"], class_rows["tpr"], color=style.ACCENT)
-        hover_text = "false positive rate {:.0%}, recall {:.0%}"
-        plotting.add_hover_curve(ax, class_rows["fpr"], class_rows["tpr"], hover_text)
-        plotting.write_in_corner(ax, f"area {class_rows['area'].iloc[0]:.3f}")
-        ax.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        finalize.draw_roc_curve(ax, class_rows, class_rows["area"].iloc[0])
         ax.set_title(plotting.truncate(name, 22))
     figure.supxlabel("false positive rate", fontsize=9, color=style.MUTED)
     figure.supylabel("true positive rate (recall)", fontsize=9, color=style.MUTED)
