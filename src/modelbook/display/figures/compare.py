@@ -40,13 +40,13 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
     # The axis fits the models: from the baseline on, their differences would be a few pixels.
     models = data if is_baseline.all() else data[~is_baseline]
     low, high = plotting.compute_padded_limits(models["low"], models["high"])
-    is_beside = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
-    plotted = models if is_beside else data
+    is_off_axis = len(baseline_mean) > 0 and not low <= baseline_mean.iloc[0] <= high
+    plotted = models if is_off_axis else data
     figure, ax = plotting.subplots(plotting.compute_height(len(plotted)))
     colours = [style.ACCENT, *[style.MUTED] * (len(plotted) - 1)]
-    texts = [_score_annotation(row, mean) for _, row in plotted.iterrows()]
+    texts = [_format_score_and_time(row, mean) for _, row in plotted.iterrows()]
     plotting.draw_dots(ax, plotted["candidate"], plotted, mean, color=colours, row_texts=texts)
-    if len(baseline_mean) and not is_beside:
+    if len(baseline_mean) and not is_off_axis:
         plotting.draw_reference_line(
             ax, float(baseline_mean.iloc[0]), f"baseline {format_metric(baseline_mean.iloc[0])}"
         )
@@ -61,7 +61,7 @@ def plot_leaderboard(frame: pd.DataFrame, metric: str) -> Figure:
         caption=_write_caption(frame, len(data))
         + (
             f" The baseline, {format_metric(baseline_mean.iloc[0])}, lies outside the axis."
-            if is_beside
+            if is_off_axis
             else ""
         ),
     )
@@ -125,27 +125,24 @@ def plot_learning_curve(data: pd.DataFrame, metric: str, summary: str) -> Figure
     )
 
 
-def _score_annotation(row: pd.Series, mean: str) -> str:
+def _format_score_and_time(row: pd.Series, mean: str) -> str:
     seconds = "" if pd.isna(row["fit_seconds"]) else f" · {row['fit_seconds']:.1f} s"
     return f"{format_metric(row[mean])}{seconds}"
 
 
-def _write_alt_text(data: pd.DataFrame, base: pd.Series, mean: str, name: str) -> str:
+def _write_alt_text(data: pd.DataFrame, baseline_mean: pd.Series, mean: str, name: str) -> str:
     best = data.iloc[0]
     text = f"{best['candidate']} leads, with a mean {name} of {format_metric(best[mean])}"
     if len(data) > 1:  # both values, because their rounded difference may contradict them
         second = data.iloc[1]
         text += f", followed by {second['candidate']} with {format_metric(second[mean])}"
-    if len(base):
-        text += f"; the baseline has {format_metric(base.iloc[0])}"
+    if len(baseline_mean):
+        text += f"; the baseline has {format_metric(baseline_mean.iloc[0])}"
     return f"{text}."
 
 
 def _write_caption(frame: pd.DataFrame, n_displayed: int) -> str:
     text = "Best first. Right: mean over the folds, and total fit time in seconds."
-    missing = len(frame) - n_displayed
-    return (
-        f"{text} Not drawn, because they did not finish: {missing} of {len(frame)}."
-        if missing
-        else text
-    )
+    if missing := len(frame) - n_displayed:
+        text += f" Not drawn, because they did not finish: {missing} of {len(frame)}."
+    return text
