@@ -140,8 +140,8 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
     """Describe how often the holdout has been used, and the selection bias that follows."""
     if n_holdout_evaluations <= 1:
         return (
-            "The registry has no earlier evaluation on this holdout; of evaluations outside it, "
-            "which would bias these metrics, nothing is known."
+            "The registry has no earlier evaluation on this holdout. Evaluations outside the "
+            "registry would bias these metrics, and are unknown."
         )
     return (
         f"Evaluation {n_holdout_evaluations} of a holdout with at least half of these entities: "

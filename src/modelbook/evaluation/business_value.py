@@ -89,7 +89,7 @@ def measure_value(
 
 
 def _describe_units(contract: Contract, period: Period, params: Finalize) -> dict[str, Any]:
-    """What rows, costs and amounts of a value are of."""
+    """The units of a value: those of its costs, period, rows, target and amounts."""
     return {
         "unit": "" if params.currency == NONE else params.currency,
         "period_rows": period.rows,

@@ -66,10 +66,10 @@ def _compute_row_values(
 
 
 def find_largest_change(comparison: pd.DataFrame) -> dict[str, Any] | None:
-    """The consequence that changes most, beyond chance; None without such a change.
+    """The significant change of the largest size; None without one.
 
-    The cost is excluded: it has its own criterion. Numbers are compared as shares of the
-    champion's, shares of rows as differences.
+    The cost is excluded: it has its own criterion. All others have one unit: shares of the rows,
+    or the target's.
     """
     changes = comparison[comparison["consequence"] != COST]
     significant = changes[(changes["low"] > 0) | (changes["high"] < 0)]

@@ -103,7 +103,7 @@ def compute_gains(
 def _widen_certain_precision(
     table: pd.DataFrame, positive: np.ndarray, entity: np.ndarray, last_flagged: np.ndarray
 ) -> None:
-    """Give a precision of 0% or 100% Wilson's interval: no resample differs from it."""
+    """Give a precision of 0% or 100% Wilson's interval, because all resamples have it."""
     for i in np.flatnonzero(np.isclose(table["precision_low"], table["precision_high"])):
         flagged = slice(last_flagged[i] + 1)
         low, high = share_ci(positive[flagged], entity[flagged])
@@ -137,12 +137,13 @@ def check_amount_column(contract: Contract, column: str) -> None:
     if column not in (NONE, *numbers):
         raise ParameterError(
             f"amount_column = {column!r} is not a numeric column",
-            expected=f"one of {', '.join(numbers) or 'none'}; or none",
+            expected=f"one of {', '.join([*numbers, NONE])}",
             next="correct `amount_column` in the book's env file",
         )
 
 
 def read_amounts(contract: Contract, rows: pd.DataFrame, column: str) -> np.ndarray | None:
+    """Return the amounts of the rows, 0 where they are missing; None without an amount column."""
     check_amount_column(contract, column)
     if column == NONE:
         return None

@@ -47,12 +47,12 @@ def measure_importance(
     target = task.contract.encode_checked_target(sample).to_numpy()
     repeats = max(2, min(repeats, MAX_SHUFFLES // len(rows.columns)))
     orders = list(_shuffle_orders(len(rows), repeats, seed))
-    [intact] = _measure_together(task, pipeline, [rows], target)
+    [intact] = _measure_frames(task, pipeline, [rows], target)
 
     def measure_shuffled(name: str) -> list[float]:
         shuffles = [rows[name].iloc[order].set_axis(rows.index) for order in orders]
         frames = [rows.assign(**{name: values}) for values in shuffles]
-        return _measure_together(task, pipeline, frames, target)
+        return _measure_frames(task, pipeline, frames, target)
 
     with engine.open_engine(engine.LOCAL, NONE, measure_shuffled, workers=None) as executor:
         futures = {name: executor.submit(name) for name in rows.columns}
@@ -76,7 +76,7 @@ def _shuffle_orders(n_rows: int, repeats: int, seed: int) -> Iterator[np.ndarray
         yield order
 
 
-def _measure_together(
+def _measure_frames(
     task: Task, pipeline: Any, frames: list[pd.DataFrame], target: np.ndarray
 ) -> list[float]:
     """The headline metric of each frame; one prediction, since its steps cost more than rows."""

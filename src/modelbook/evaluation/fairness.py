@@ -114,10 +114,10 @@ def summarize_gaps(
     -------
     dict
         ``conclusive``: gaps whose interval excludes 0, the largest first;
-        ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``, with
-        ``rows_needed``, the group's rows in a holdout that is enough larger, in both groups, to
-        show one with a power of 80 %, those of sensitive columns first, and of these the ones
-        whose gap is significant alone; ``small``: gaps whose interval contains 0 and none of
+        ``inconclusive``: gaps whose interval contains 0 and a gap of ``relevant_gap``; those of
+        sensitive columns first, and of these the ones that are significant alone. ``rows_needed``
+        are the group's rows in a holdout with a power of 80% for a gap of ``relevant_gap``, if the
+        reference group grows alike. ``small``: gaps whose interval contains 0, but no gap of
         ``relevant_gap``. Groups have display labels; ``relevant_gap`` is in the metric's unit.
     """
     conclusive, inconclusive, small = [], [], []
@@ -140,8 +140,8 @@ def summarize_gaps(
         if row["low"] > 0 or row["high"] < 0:
             conclusive.append(row)
         elif max(row["high"], -row["low"]) > relevant_gap * scale:
-            reach = compute_detectable_difference(gap.standard_error, n_gaps) / row["relevant_gap"]
-            inconclusive.append({**row, "rows_needed": row["n"] * max(reach, 1) ** 2})
+            ratio = compute_detectable_difference(gap.standard_error, n_gaps) / row["relevant_gap"]
+            inconclusive.append({**row, "rows_needed": row["n"] * max(ratio, 1) ** 2})
         else:
             small.append(row)
     sensitive = contract.columns_with_role("sensitive")

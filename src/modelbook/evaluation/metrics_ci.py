@@ -181,11 +181,9 @@ def _make_difference_statistic(
     )
 
 
-def compute_reliability_curve(
-    scored: ScoredRows, *, resamples: int, seed: int, bins: int = 10
-) -> pd.DataFrame:
-    """Mean outcome by quantile bins of the score; columns ``predicted, observed, low, high, n``."""
-    bin_index = assign_quantile_bins(scored.score, bins)
+def compute_reliability_curve(scored: ScoredRows, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Mean outcome by decile of the score; columns ``predicted, observed, low, high, n``."""
+    bin_index = assign_quantile_bins(scored.score, 10)
     rows = []
     for bin_number in np.unique(bin_index):
         bin_rows = scored.select(bin_index == bin_number)

@@ -24,7 +24,7 @@ class Period:
     label : str
         Display label of the time column (``contract.label``); empty without one.
     noun : str
-        Plural name of the rows: the entity's if each has one row in a period.
+        Noun for the rows, in the plural: the entity's if each has one row in a period.
     mix : dict
         ``column`` and ``recent_missing_rate``: the feature whose missing rate differs most between
         the holdout and the latest periods, and its rate in these; empty if it differs little, see

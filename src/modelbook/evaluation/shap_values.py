@@ -256,21 +256,19 @@ def _count_affordable_rows(explainer: _Explainer) -> int:
 
 def _predict_raw_outputs(task: Task, model: Any, features: pd.DataFrame) -> tuple[np.ndarray, str]:
     """The additive output of the model, shape (rows, outputs), and its unit."""
-    target_phrase = task.get_phrases()["target"]
+    target = task.get_phrases()["target"]
+    unit = f"the log-odds of {target}"
     if task.experiment_type == "regression":
-        return _select_output_columns(model.predict(features)), target_phrase
-    if hasattr(model, "decision_function"):
-        return _select_output_columns(
-            model.decision_function(features)
-        ), f"the log-odds of {target_phrase}"
-    raw_option = "raw_score" if hasattr(model, "booster_") else "output_margin"
-    if hasattr(model, "booster_") or hasattr(model, "get_booster"):
-        return _select_output_columns(
-            model.predict(features, **{raw_option: True})
-        ), f"the log-odds of {target_phrase}"
-    return _select_output_columns(
-        model.predict_proba(features)
-    ), f"the probability of {target_phrase}"
+        outputs, unit = model.predict(features), target
+    elif hasattr(model, "decision_function"):
+        outputs = model.decision_function(features)
+    elif hasattr(model, "booster_"):
+        outputs = model.predict(features, raw_score=True)
+    elif hasattr(model, "get_booster"):
+        outputs = model.predict(features, output_margin=True)
+    else:
+        outputs, unit = model.predict_proba(features), f"the probability of {target}"
+    return _select_output_columns(outputs), unit
 
 
 def _select_output_columns(outputs: Any) -> np.ndarray:

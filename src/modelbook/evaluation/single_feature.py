@@ -35,7 +35,7 @@ class FeatureRanking:
 def find_best_ranking(
     task: Task, features: pd.DataFrame, target: pd.Series
 ) -> FeatureRanking | None:
-    """Find the numeric feature that ranks the train rows best; None without one."""
+    """Find the numeric feature that ranks the train rows best; None if none beats chance."""
     best_score, best = task.univariate_chance_level, None
     for name in task.contract.numeric_features:
         values = features[name].astype(float)

@@ -85,7 +85,7 @@ def _make_recall_number(value: dict[str, Any], policy: str, suffix: str) -> list
 
 
 def _describe_policy(value: dict[str, Any]) -> str:
-    """Describe the model's policy, of which key numbers are; empty if it does not flag rows."""
+    """Describe the policy that the key numbers are of; empty if it does not flag rows."""
     model = value["policies"][0]
     if model["selection_rate"] is None:
         return ""
@@ -104,8 +104,8 @@ def make_policy_table(value: dict[str, Any]) -> pd.DataFrame:
         "selection_rate": "share flagged",
         "true_positives": "true positives, share of rows",
         "low": "cost_low",
+        "high": "cost_high",
     }
-    names |= {"high": "cost_high"}
     return table.rename(columns=lambda name: str(names.get(name, name)).replace("_", " "))
 
 
