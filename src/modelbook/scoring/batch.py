@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from modelbook.contract import Contract
     from modelbook.dataset.object_store import RemoteAddress
 
-CHUNK_ROWS = 50_000  # rows of a chunk
+CHUNK_ROWS = 50_000
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
 FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx")
 MAX_SHEET_ROWS = 1_048_575  # rows of an Excel sheet, without its header
@@ -43,9 +43,10 @@ ProgressCallback = Callable[[int, float], None]
 
 
 class ChunkResult(NamedTuple):
-    """Scored and rejected rows of a chunk, and the inputs of the valid rows.
+    """Scored and rejected rows of a chunk, and features and scores of the valid rows.
 
-    ``positions`` are the valid rows' places in the chunk, ``scores`` those of the decision rule.
+    ``positions`` are the valid rows' places in the chunk, ``scores`` the probabilities or values of
+    ``predict_scores``.
     """
 
     scored: pa.Table
@@ -96,8 +97,7 @@ def score_file(
     Raises
     ------
     DataError
-        When the input cannot be read or lacks columns, or the output cannot be written or exists;
-        before anything is scored.
+        When the input cannot be read or lacks columns, or the output exists or cannot be written.
     """
     rejects_path = name_rejects(output_path)
     for path in (output_path, rejects_path):

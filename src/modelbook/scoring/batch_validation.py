@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 
 from modelbook.contract.parsing import DecimalMark, mask_missing_markers, may_contain_text
+from modelbook.dataset.reader import NUMBER_TYPES
 from modelbook.errors import DataError
 
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
 
-NUMERIC_TYPES = ("number", "integer", "boolean")
 MIN_ROWS_PER_VALUE = 4  # with fewer rows per distinct value, factorizing is slower
 
 
@@ -65,12 +65,12 @@ def validate_rows(
 def _read_valid_numbers(values: pa.ChunkedArray, column: Column) -> np.ndarray | None:
     """Return a numeric column as float64 when all its values are valid, else None.
 
-    A number's rule is a range, so checking the smallest and largest value suffices; integers are
-    also checked for fractions.
+    The contract allows a range of numbers, so the smallest and the largest value are checked;
+    integers are also checked for fractions.
     """
     arrow_type = values.type
     if (
-        column.type not in NUMERIC_TYPES
+        column.type not in NUMBER_TYPES
         or not len(values)
         or not (pa.types.is_floating(arrow_type) or pa.types.is_integer(arrow_type))
     ):

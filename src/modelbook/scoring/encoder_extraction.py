@@ -1,8 +1,8 @@
 """Extract an encoder from fitted preprocessing by probing it with values of each column.
 
-Only the scalers' constants are read from the steps, so any preprocessing that treats columns
-separately can be compiled, custom steps included. Preprocessing that combines columns, or is not
-linear in a number, is rejected.
+Only scalers' constants, and categories that the contract does not list, are read from the steps, so
+any preprocessing that treats columns separately can be compiled, custom steps included.
+Preprocessing that combines columns, or is not linear in a number, is rejected.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ class NativeBooster:
             SINGLE_THREAD,
             ctypes.byref(self._single_row_handle),
         )
-        # A row takes microseconds: releasing the interpreter lock for it would let the journal's
-        # thread take it, and the event loop wait for it.
+        # PyDLL keeps the interpreter lock: a prediction takes microseconds, and after a release the
+        # event loop would wait for the thread that took the lock, such as the journal's.
         row_library = ctypes.PyDLL(self._library._name)
         self._predict_single_row = row_library.LGBM_BoosterPredictForMatSingleRowFast
 

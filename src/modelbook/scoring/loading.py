@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelbook.errors import CompileError
 from modelbook.scoring.compiled_scorer import SCORER_FILE, CompiledScorer
@@ -25,8 +25,10 @@ def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineSc
     CompileError
         When it needs a package that is not installed; the service image has no training stack.
     """
+    metrics_path = folder / "metrics.json"
+    metrics = json.loads(metrics_path.read_text(encoding="utf-8")) if metrics_path.is_file() else {}
     try:
-        scorer = _load_by_kind(folder, contract)
+        scorer = _load_by_kind(folder, contract, metrics.get("threshold"))
     except ModuleNotFoundError as error:
         raise CompileError(
             f"the version has no compiled scorer, and its pipeline needs {error.name}, which "
@@ -35,21 +37,15 @@ def load_scorer(folder: Path, contract: Contract) -> CompiledScorer | PipelineSc
             next="promote a compiled version, or serve with the training stack: "
             "docs/deploy/containers.md",
         ) from None
-    scorer.conformal = ConformalPrediction.from_metrics(
-        _read_metrics(folder), scorer.decision_rule.classes
-    )
+    scorer.conformal = ConformalPrediction.from_metrics(metrics, scorer.decision_rule.classes)
     return scorer
 
 
-def _read_metrics(folder: Path) -> dict[str, Any]:
-    path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _load_by_kind(folder: Path, contract: Contract) -> CompiledScorer | PipelineScorer:
+def _load_by_kind(
+    folder: Path, contract: Contract, threshold: float | None
+) -> CompiledScorer | PipelineScorer:
     if (folder / "scorer" / SCORER_FILE).is_file():
         return CompiledScorer.load(folder / "scorer")
     from modelbook.scoring.pipeline_scorer import PipelineScorer
 
-    threshold = _read_metrics(folder).get("threshold")
     return PipelineScorer.load(folder / "model.pkl", contract, threshold)

@@ -1,6 +1,7 @@
 """Where a run reads partitions and writes results: folders that workers share, or object stores.
 
-Both keep what an interrupted run has finished, and both show results only when all are there.
+Both keep what an interrupted run has finished. Folders appear only when all results are there; in
+an object store, a marker says until then that they are incomplete.
 """
 
 from __future__ import annotations

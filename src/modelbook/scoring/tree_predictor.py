@@ -58,8 +58,8 @@ class TreePredictor(Predictor):
     tables : BitmaskTables or None
         Tables for batches; None if no ensemble has some.
     large_trees : OnnxTrees or None
-        The trees that have no tables, for batches. None if all have some, and for versions of
-        before the graphs, where the model of LightGBM predicts them.
+        The trees that have no tables, for batches. None if all have some, and for versions that
+        were registered before there were graphs, where the model of LightGBM predicts them.
     """
 
     name = "native trees"
