@@ -1,8 +1,10 @@
-"""Batch scoring: score a file of any size in chunks, with bounded memory.
+"""Batch scoring: score a file in chunks.
 
-Rows keep their order and all their columns. Rows that break the contract go to a separate file
-with the reasons. Both files appear only when all rows are done, so a killed run leaves no partial
-result.
+Text and Parquet files of any size take bounded memory. Excel files, which are read and written at
+once, and JSON lines, which are read at once, do not.
+
+Rows keep their order and all their columns. Rows that break the contract go to a separate file with
+the reasons. Both files appear only when all rows are done, so a killed run leaves no partial result.
 """
 
 from __future__ import annotations
