@@ -372,20 +372,17 @@ class TestFindRun:
         ):
             history.find_run(project, "tiny", "2")
 
-    def test_record_from_before_1_0_0_is_read(self, tmp_path):
-        stage = {"state": "ran", "verdict": "approved", "versions": {"mlflow": "3.17.2"}}
-        stage |= {"code": {"notebook": "c0de"}, "metrics": {"roc_auc": 0.75, "flagged": 0.2}}
-        stage["level"] = "watch"
+    def test_record_of_1_0_0_is_read(self, tmp_path):
+        stage = {"state": "ran", "word": "approved", "level": "watch"}
+        stage["metrics"] = {"roc_auc": 0.75, "flagged": 0.2}
         stage["parameters"] = [{"name": "leak_auc", "value": "0.9", "origin": "pipeline.yaml"}]
-        old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "ended": "ok"}
-        old |= {"environment": "env.yaml", "stages": {"finalize": stage}}
+        old = {"started": "2026-11-20T01:00:00+00:00", "seconds": 3, "stages": {"finalize": stage}}
         path = tmp_path / "run.json"
         path.write_text(json.dumps(old))
         run = record.read_run(path, 7)
-        assert (run.read_error, run.status, run.env_file) == ("", "ok", "env.yaml")
+        assert run.read_error == ""
         step = run.stages["finalize"]
-        assert step.library_versions == {"mlflow": "3.17.2"}
-        assert step.code_digests == {"notebook": "c0de"}
+        assert step.verdict == "approved"
         assert step.metrics == {"roc_auc": 0.75, "selection_rate": 0.2}
         assert step.level == "warning"
         assert [parameter["name"] for parameter in step.parameters] == ["leak_threshold"]

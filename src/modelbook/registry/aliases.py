@@ -212,7 +212,7 @@ def require_champion(
 
 
 def require_challenger(
-    root: Path, model_name: str, error_type: type[ModelbookError] = StoreError
+    root: Path, model_name: str, error_type: type[ModelbookError]
 ) -> RegisteredVersion:
     """Return the challenger; raise an error of this type when there is none."""
     challenger = read_aliases(root, model_name).get(CHALLENGER)

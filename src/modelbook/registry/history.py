@@ -476,7 +476,7 @@ def _append_entry(
     for _ in range(MAX_ATTEMPTS):
         champion, logged = _reconcile(root, log, draft.code_version)
         if expected_champion is not ...:
-            _require_champion(log, champion, expected_champion)
+            _require_expected_champion(log, champion, expected_champion)
         with suppress(EntryTakenError):
             return _write_entry(log, _complete(log, draft, champion), logged)
     raise _make_busy_error(log)
@@ -568,7 +568,7 @@ def _is_valid_entry(text: str) -> bool:
         return False
 
 
-def _require_champion(log: HistoryLog, champion: int | None, expected: int | None) -> None:
+def _require_expected_champion(log: HistoryLog, champion: int | None, expected: int | None) -> None:
     """Raise PromotionError when another command has moved the alias meanwhile."""
     if champion != expected:
         raise PromotionError(

@@ -91,13 +91,16 @@ def record_run(
     products = {name: task["product"] for name, task in project.read_tasks(root, book).items()}
     with _make_temporary_folder(folder) as temporary_folder:
         receipts = _copy_receipts(products, temporary_folder)
-        digests = {
-            name: _digest_code(products.get(name, {}), (module_digests or {}).get(name))
-            for name in states
+        stage_records = {
+            name: record.describe_stage(
+                state,
+                receipts.get(name, {}),
+                message=(messages or {}).get(name, ""),
+                parameters=(parameters or {}).get(name, ()),
+                code_digests=_digest_code(products.get(name, {}), (module_digests or {}).get(name)),
+            )
+            for name, state in states.items()
         }
-        stage_records = record.describe_stages(
-            states, receipts, messages or {}, parameters or {}, digests
-        )
         run_record |= {**record.describe_table(stage_records, receipts), "stages": stage_records}
         files.write(temporary_folder / "run.json", redaction.redact_all(run_record))
         if archive_pages:
@@ -129,7 +132,7 @@ def list_runs(root: Path, book: str) -> list[BuildRun]:
     RunHistoryError
         If there are no runs.
     """
-    return [_read_run(root, book, number) for number in _list_numbers(root, book)]
+    return [_read_run(root, book, number) for number in _require_run_numbers(root, book)]
 
 
 def find_run(root: Path, book: str, name: str) -> BuildRun:
@@ -140,7 +143,7 @@ def find_run(root: Path, book: str, name: str) -> BuildRun:
     RunHistoryError
         If there is no such run, or it cannot be read.
     """
-    numbers = _list_numbers(root, book)
+    numbers = _require_run_numbers(root, book)
     names = {str(number): number for number in numbers} | {
         f"last-{offset}": number for offset, number in enumerate(numbers)
     }
@@ -204,7 +207,7 @@ def find_next_run_number(folder: Path) -> int:
     return max([*list_run_numbers(folder), _read_last_number(folder)], default=0) + 1
 
 
-def _list_numbers(root: Path, book: str) -> list[int]:
+def _require_run_numbers(root: Path, book: str) -> list[int]:
     numbers = list_run_numbers(get_runs_folder(root, book))
     if not numbers:
         raise RunHistoryError(
@@ -240,11 +243,8 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove temporary folders of killed builds."""
     for leftover in folder.glob(".*.part"):
         process_id = leftover.name.split(".")[1]
-        if (
-            not process_id.isdecimal()
-            or int(process_id) == os.getpid()
-            or not is_running(int(process_id))
-        ):
+        is_of_other_build = process_id.isdecimal() and int(process_id) != os.getpid()
+        if not (is_of_other_build and is_running(int(process_id))):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -273,7 +273,7 @@ def _digest_code(product: Mapping[str, Path], module_digest: str | None) -> dict
 
 
 def _format_ranges(numbers: list[int]) -> str:
-    """``1 to 4, 6`` for 6, 4, 3, 2, 1."""
+    """Format run numbers as ranges: ``1 to 4, 6`` for 6, 4, 3, 2, 1."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][-1] + 1:

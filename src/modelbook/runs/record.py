@@ -16,14 +16,7 @@ from modelbook.config.renamed_keys import RENAMED_LEVELS, RENAMED_METRICS, RENAM
 from modelbook.formatting import KeyNumber
 from modelbook.tasks.metric_format import HEADLINE_METRICS, format_metric, metric_label
 
-# Fields of records from before 1.0.0. A record never changes, so they are renamed when it is read.
-RENAMED_FIELDS = {
-    "ended": "status",
-    "word": "verdict",
-    "environment": "env_file",
-    "versions": "library_versions",
-    "code": "code_digests",
-}
+RENAMED_FIELDS = {"word": "verdict"}  # of records of 1.0.0, which never change
 # Cells with these tags are compared as parameters, not as code.
 PARAMETER_TAGS = {"parameters", "injected-parameters"}
 
@@ -83,7 +76,7 @@ class BuildRun:
     def headline(self) -> list[str]:
         """Result in a few words: the headline metric, the gate's decision, monitoring's verdict.
 
-        If the run has none of these: the reason of its failure, or the word of its last stage.
+        If the run has none of these: the reason of its failure, or the verdict of its last stage.
         """
         finished = {
             name: stage_run for name, stage_run in self.stages.items() if stage_run.has_result
@@ -131,38 +124,19 @@ def read_run(path: Path, number: int) -> BuildRun:
         )
 
 
-def describe_stages(
-    states: Mapping[str, str],
-    receipts: Mapping[str, Mapping[str, Any]],
-    messages: Mapping[str, str],
-    parameters: Mapping[str, Sequence[Mapping[str, Any]]],
-    code_digests: Mapping[str, Mapping[str, str]],
-) -> dict[str, dict[str, Any]]:
-    """Return each stage's entry in ``run.json``; ``parameters`` apply where it has no receipt."""
-    return {
-        name: _describe_stage(
-            state,
-            receipts.get(name, {}),
-            message=messages.get(name, ""),
-            parameters=parameters.get(name, ()),
-            code_digests=code_digests[name],
-        )
-        for name, state in states.items()
-    }
-
-
-def _describe_stage(
+def describe_stage(
     state: str,
     receipt: Mapping[str, Any],
     *,
     message: str,
     parameters: Sequence[Mapping[str, Any]],
-    code_digests: Mapping[str, str],
+    code_digests: dict[str, str],
 ) -> dict[str, Any]:
+    """Return a stage's entry in ``run.json``; ``parameters`` apply where it has no receipt."""
     stage_record = {
         "state": state,
         "message": " ".join(message.split()),
-        "code_digests": dict(code_digests),
+        "code_digests": code_digests,
     }
     if not StageRun(state).has_result:
         return stage_record | {
