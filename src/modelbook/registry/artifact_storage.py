@@ -57,28 +57,25 @@ def download_verified_folder(uri: str, target_folder: Path, expected_digest: str
     if target_folder.is_dir():
         return
     target_folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(
-        dir=target_folder.parent, prefix=f".{target_folder.name}."
-    ) as temporary_folder:
-        with explain_storage_errors(uri):
-            _download_files(uri, Path(temporary_folder) / "files")
-        if compute_folder_digest(Path(temporary_folder) / "files") != expected_digest:
+    parent, prefix = target_folder.parent, f".{target_folder.name}."
+    with TemporaryDirectory(dir=parent, prefix=prefix) as temporary_folder:
+        files = Path(temporary_folder) / "files"
+        download_folder(uri, files)
+        if compute_folder_digest(files) != expected_digest:
             raise StoreError(
                 f"the files in {display_address(uri)} differ from those registered",
                 expected=f"files with the digest {expected_digest[:12]}",
                 next="restore them from a backup, or promote another version",
             )
         try:
-            os.rename(Path(temporary_folder) / "files", target_folder)
+            os.rename(files, target_folder)
         except OSError:  # another process was faster
             if not target_folder.is_dir():
                 raise
 
 
-def upload_folder(folder: Path, uri: str) -> int:
+def upload_folder(folder: Path, uri: str) -> None:
     """Upload a folder; skip files that exist remotely with the same size.
-
-    Returns the number of local files, skipped ones included.
 
     Raises
     ------
@@ -100,7 +97,6 @@ def upload_folder(folder: Path, uri: str) -> int:
         }
         if changed_files:
             filesystem.put(list(changed_files.values()), list(changed_files))
-    return len(local_files)
 
 
 def download_folder(uri: str, target_folder: Path) -> None:

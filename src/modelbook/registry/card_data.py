@@ -134,9 +134,8 @@ def _describe_quality(task: Task, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _describe_gap_limit(task: Task, gaps: dict[str, list[dict[str, Any]]]) -> str:
     """Return the smallest gap that matters; empty if no gap was measured."""
-    for row in itertools.chain(*gaps.values()):
-        return f"{100 * row['relevant_gap'] / row.get('scale', 1.0):g} {task.gap_unit}"
-    return ""
+    row = next(itertools.chain(*gaps.values()), None)
+    return f"{100 * row['relevant_gap'] / row.get('scale', 1.0):g} {task.gap_unit}" if row else ""
 
 
 def _add_detectable_differences(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

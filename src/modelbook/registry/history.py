@@ -60,8 +60,8 @@ class HistoryEntry:
         Position in the model's history, from 1; 0 before it is written.
     kind, action : str
         ``decision`` of the gate (promote, hold), ``move`` of the champion alias (promote, roll
-        back; external move: by another tool), ``traffic`` (challenge, end of challenge), or
-        ``transfer`` (import; export with people's rows), or ``erasure`` (forget, prune).
+        back; external move: by another tool), ``traffic`` (challenge, end of challenge),
+        ``transfer`` (import; export with people's rows) or ``erasure`` (forget, prune).
     version : int or None
         Version that the entry is about.
     champion_before, champion_after : int or None

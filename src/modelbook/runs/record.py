@@ -187,17 +187,13 @@ def hash_notebook_code(executed: Path | None) -> str:
         cells = json.loads(executed.read_text(encoding="utf-8"))["cells"] if executed else []
     except (OSError, ValueError, KeyError):
         return ""
-    code_cells = [
-        cell
+    sources = [
+        "".join(cell["source"])
         for cell in cells
         if cell["cell_type"] == "code"
         and not PARAMETER_TAGS & set(cell["metadata"].get("tags", []))
     ]
-    if code_cells:
-        return hashlib.sha256(
-            "\0".join("".join(cell["source"]) for cell in code_cells).encode()
-        ).hexdigest()
-    return ""
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest() if sources else ""
 
 
 def format_command(command: Sequence[str]) -> str:
