@@ -37,7 +37,7 @@ from modelbook.monitoring import (
     windows,
 )
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
-from modelbook.monitoring.degenerate_columns import find_degenerate_columns
+from modelbook.monitoring.degenerate_columns import DegenerateColumn, find_degenerate_columns
 from modelbook.monitoring.missing_rate_cause import find_missing_rate_cause
 from modelbook.monitoring.rules import Finding
 from modelbook.monitoring.windows import Window
@@ -718,6 +718,16 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
     assert missing_facts(sentence, *facts, cause.batch_share, cause.rest_batch) == []
     assert "because" not in sentence
+    without_top = replace(
+        noted,
+        feature_drift=pd.concat([table.head(1).assign(column="size"), table]),
+        degenerate_columns=[DegenerateColumn("size", NAN, 0.0)],
+        drift_segment="colour 11",
+    )
+    [note] = (f for f in rules.find_issues(without_top, PARAMS) if f.rule == "minor drift")
+    assert missing_facts(note.remedy.next, "noise", "60%", "20%") == []
+    # Cause and group are those of another column.
+    assert "colour 11" not in note.sentence + note.remedy.next + note.segment
     rare = replace(noted, missing_rate_cause=cause._replace(rest_reference=0.004))
     [note] = (f for f in rules.find_issues(rare, PARAMS) if "noise" in f.sentence)
     assert missing_facts(note.sentence, "instead of <1%") == []

@@ -108,6 +108,11 @@ class BatchEvaluation:
         """Return the row of ``metrics`` with this name, or None."""
         return _find_row(self.metrics, "metric", name)
 
+    def find_cause(self, column: str) -> MissingRateCause | None:
+        """Return why a column's missing rate changed; known only of the most drifted column."""
+        is_most_drifted = column == self.feature_drift["column"].iloc[0]
+        return self.missing_rate_cause if is_most_drifted else None
+
 
 def _find_row(table: pd.DataFrame, column: str, name: str) -> Any:
     rows = table[table[column] == name] if len(table) else table

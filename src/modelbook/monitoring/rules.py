@@ -198,12 +198,14 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
     )
     rule = MIX_RULE if is_explained else MINOR_DRIFT_RULE
     step = "" if is_explained else _plan_check(drifted, evaluation, params)
-    return [Finding(HEALTHY, sentence, rule, segment=evaluation.drift_segment, step=step)]
+    is_most_drifted = drifted[0]["column"] == table["column"].iloc[0]
+    segment = evaluation.drift_segment if is_most_drifted else ""
+    return [Finding(HEALTHY, sentence, rule, segment=segment, step=step)]
 
 
 def _plan_check(drifted: list[dict[str, Any]], evaluation: BatchEvaluation, params: Monitor) -> str:
     """What to check of columns that drifted too little for an alert; the first has most weight."""
-    label, cause = evaluation.task.contract.label, evaluation.missing_rate_cause
+    label, cause = evaluation.task.contract.label, evaluation.find_cause(drifted[0]["column"])
     before, now = drifted[0]["missing_reference"], drifted[0]["missing_batch"]
     others = drifted
     questions = []
@@ -238,22 +240,21 @@ def _describe_column_drift(
         f"{label} is missing in {format_share(now)} of its rows, against {format_share(before)} in "
         "the matched holdout"
     )
-    cause = evaluation.missing_rate_cause
-    if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
-        return text
-    return f"{text}: {_describe_cause(cause)}"
+    cause = evaluation.find_cause(row["column"])
+    return f"{text}: {_describe_cause(cause)}" if cause else text
 
 
 def _describe_unexplained_part(
     row: dict[str, Any], evaluation: BatchEvaluation, params: Monitor
 ) -> str:
     """What the mix leaves of a change of the first column, and who checks it; empty if nothing."""
-    change = abs(row["missing_batch"] - row["missing_reference"])
-    cause = evaluation.missing_rate_cause
-    if change < params.missing_rate_change:
+    if abs(row["missing_batch"] - row["missing_reference"]) < params.missing_rate_change:
         return REVIEW
-    label = evaluation.task.contract.label(row["column"])
-    if cause is None or row["column"] != evaluation.feature_drift["column"].iloc[0]:
+    label, cause = (
+        evaluation.task.contract.label(row["column"]),
+        evaluation.find_cause(row["column"]),
+    )
+    if cause is None:
         return f"The mix does not explain it: the data owner checks {label}"
     # Of the rounded points that the description of the cause states.
     points = abs(round(100 * cause.change)) - abs(round(100 * cause.explained))
