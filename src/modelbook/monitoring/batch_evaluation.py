@@ -271,8 +271,8 @@ def _measure_output_drift(
     params: Monitor,
 ) -> pd.DataFrame:
     """Measure the drift of predictions and, if all are known, of outcomes."""
-    all_known = _has_outcome(batch, task.contract).all()
-    outcomes = task.contract.encode_target(batch).to_numpy() if all_known else float("nan")
+    has_all_outcomes = _has_outcome(batch, task.contract).all()
+    outcomes = task.contract.encode_target(batch).to_numpy() if has_all_outcomes else float("nan")
     batch_outputs, numeric_columns = task.make_drift_frame(scores, outcomes)
     reference_outputs, _ = task.make_drift_frame(
         task.scores_from_columns(reference), task.contract.encode_target(reference).to_numpy()

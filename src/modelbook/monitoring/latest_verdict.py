@@ -13,8 +13,8 @@ HISTORY_FILE = "monitor.db"
 VERDICTS = ("healthy", "watch", "retrain")
 DRIFT_PREFIX = "drift:"  # prefix of the metrics that hold the columns' drift
 EXPECTED_PREFIX = "expected_"  # prefix of the metrics that were estimated without outcomes
-# Ordered by insertion, not by time: clocks may be wrong.
 SCHEMA_VERSION = 2  # the file's `pragma user_version`; 0 before 1.0.0
+# Ordered by insertion, not by time: clocks may be wrong.
 SELECT_VERDICT = "select verdict, at, name from verdicts where version = ? order by id desc limit 1"
 SELECT_METRICS = "select metric, value, reference from metrics where version = ? and name = ?"
 
@@ -22,10 +22,8 @@ SELECT_METRICS = "select metric, value, reference from metrics where version = ?
 class LatestVerdict(NamedTuple):
     """A verdict, its time, each column's drift, and the metrics of the newest window.
 
-    ``drift`` is in multiples of the threshold.
-
-    ``quality`` has metrics by name and source: ``live`` with outcomes, ``expected`` without them,
-    and ``holdout``, with which both are compared.
+    ``drift`` is in multiples of the threshold. ``quality`` has metrics by name and source: ``live``
+    with outcomes, ``expected`` without them, and ``holdout``, with which both are compared.
     """
 
     verdict: str

@@ -19,7 +19,6 @@ import pandas as pd
 
 from modelbook.config import Monitor
 from modelbook.errors import StoreError
-from modelbook.monitoring import windows as spans
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
 from modelbook.monitoring.latest_verdict import (
     DRIFT_PREFIX,
@@ -29,7 +28,7 @@ from modelbook.monitoring.latest_verdict import (
     require_current_schema,
 )
 from modelbook.monitoring.rules import Finding, find_worst_verdict
-from modelbook.monitoring.windows import Window
+from modelbook.monitoring.windows import Window, combine_windows, evaluate_window
 from modelbook.scoring.drift_measure import DRIFT_THRESHOLD
 
 CREATE_TABLES = f"""
@@ -94,8 +93,7 @@ class WindowHistory:
     def merge_windows(self, evaluations: list[BatchEvaluation], params: Monitor) -> list[Window]:
         """Return the version's windows after adding these, oldest first, without storing them."""
         new_windows = {
-            evaluation.batch: spans.evaluate_window(evaluation, params)
-            for evaluation in evaluations
+            evaluation.batch: evaluate_window(evaluation, params) for evaluation in evaluations
         }
         recorded_windows = [new_windows.pop(window.name, window) for window in self.read_windows()]
         return [*recorded_windows, *new_windows.values()]
@@ -107,9 +105,9 @@ class WindowHistory:
         recorded_at = time.time()
         with self._connect() as connection:
             for evaluation in evaluations:
-                window = spans.evaluate_window(evaluation, params)
+                window = evaluate_window(evaluation, params)
                 self._record_window(connection, window, recorded_at, list_metrics(evaluation))
-            findings = spans.combine_windows(self._select_windows(connection), params)
+            findings = combine_windows(self._select_windows(connection), params)
             connection.execute(
                 "insert into verdicts (version, name, at, verdict, findings) values (?,?,?,?,?)",
                 (
@@ -182,7 +180,7 @@ class WindowHistory:
 def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
     """List a window's numbers as ``metric, value, low, high, reference``.
 
-    Drift is how many times its threshold each column's is, as in the report and in Evidently's.
+    The drift of a column is a multiple of its threshold, as in the report and in Evidently's.
     """
     numbers = {
         "rows": evaluation.rows,
