@@ -215,7 +215,7 @@ def test_pair_whose_difference_is_the_target_is_suspected() -> None:
     assert profiling.find_suspected_leaks(associations, 0.9, contract) == []
     pairs = profiling.find_suspected_pairs(frame, contract, associations, 0.9)
     assert len(pairs) == 1
-    assert {"x0", "x1"} <= set(pairs[0].split())
+    assert {"x0", "x1"} == set(pairs[0])
 
 
 def test_near_perfect_predictor_is_suspected_until_confirmed() -> None:

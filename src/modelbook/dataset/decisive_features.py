@@ -7,6 +7,7 @@ a tree cannot recognise entities.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ MIN_PAIR_SCORE, MIN_PAIR_GAIN = 0.95, 0.02  # a pair's score, and its gain over 
 
 def find_decisive_features(
     frame: pd.DataFrame, contract: Contract, threshold: float
-) -> tuple[list[str], list[str]]:
-    """Features that reach ``threshold`` alone by a tree, and pairs that do, as ``one and other``.
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Find features that reach ``threshold`` alone by a tree, and pairs that do together.
 
     The measure is ``Task.univariate_score`` of the tree's predictions. A pair needs
     ``MIN_PAIR_SCORE``, and more than each of its features. Confirmed features are excluded.
@@ -37,23 +38,38 @@ def find_decisive_features(
     matrix = _encode_features(frame, contract)
     target = contract.encode_target(frame).reset_index(drop=True)
     folds = assign_folds(contract.entity_ids(frame).reset_index(drop=True), None, N_FOLDS)
-    names, scores = contract.feature_names, {}
-    for position, name in enumerate(names):
-        scores[name] = _score_tree(matrix[:, [position]], target, folds, contract)
+    values = dict(zip(contract.feature_names, matrix.T, strict=True))
+    scores = {
+        name: _score_tree(column[:, None], target, folds, contract)
+        for name, column in values.items()
+    }
     features = [
-        name for name in names if scores[name] >= threshold and not contract.is_confirmed(name)
+        name for name in scores if scores[name] >= threshold and not contract.is_confirmed(name)
     ]
     limit, pairs = max(threshold, MIN_PAIR_SCORE), []
-    strongest = sorted(names, key=lambda name: -scores[name])[:MAX_PAIR_FEATURES]
-    for first, second in combinations(strongest, 2):
-        is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
-        if is_confirmed or max(scores[first], scores[second]) >= limit - MIN_PAIR_GAIN:
-            continue
-        left, right = (matrix[:, names.index(name)] for name in (first, second))
+    strongest = sorted(scores, key=lambda name: -scores[name])[:MAX_PAIR_FEATURES]
+    for first, second in list_candidate_pairs(strongest, scores, limit, contract):
+        left, right = values[first], values[second]
         joint = np.column_stack([left, right, left - right])
         if _score_tree(joint, target, folds, contract) >= limit:
-            pairs.append(f"{first} and {second}")
+            pairs.append((first, second))
     return features, pairs
+
+
+def list_candidate_pairs(
+    names: Iterable[str], scores: Mapping[str, float], limit: float, contract: Contract
+) -> list[tuple[str, str]]:
+    """List the pairs to score against ``limit``.
+
+    Pairs that the contract confirms, and those of which one feature nearly reaches the limit alone,
+    are left out.
+    """
+    return [
+        (first, second)
+        for first, second in combinations(names, 2)
+        if max(scores[first], scores[second]) < limit - MIN_PAIR_GAIN
+        and not (contract.is_confirmed(first) and contract.is_confirmed(second))
+    ]
 
 
 def _encode_features(frame: pd.DataFrame, contract: Contract) -> np.ndarray:

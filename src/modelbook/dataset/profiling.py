@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,9 +9,9 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.decisive_features import (
-    MIN_PAIR_GAIN,
     MIN_PAIR_SCORE,
     find_decisive_features,
+    list_candidate_pairs,
 )
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
 from modelbook.formatting import KeyNumber, format_count, format_share, key_number, name_columns
@@ -53,13 +52,16 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
 def find_leaks(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
 ) -> tuple[list[str], list[str]]:
-    """Features, and pairs of features, that nearly determine the target: by rank, or by a tree."""
+    """Find features, and pairs, that nearly determine the target: by rank, or by a tree.
+
+    Pairs are returned as texts: ``one and other``.
+    """
     features, pairs = find_decisive_features(frame, contract, threshold)
     ranked_features = find_suspected_leaks(associations, threshold, contract)
     ranked_pairs = find_suspected_pairs(frame, contract, associations, threshold)
-    ranked = {frozenset(pair.split(" and ")) for pair in ranked_pairs}
-    new_pairs = [pair for pair in pairs if frozenset(pair.split(" and ")) not in ranked]
-    return list(dict.fromkeys(ranked_features + features)), ranked_pairs + new_pairs
+    ranked = set(map(frozenset, ranked_pairs))
+    all_pairs = [*ranked_pairs, *(pair for pair in pairs if frozenset(pair) not in ranked)]
+    return list(dict.fromkeys(ranked_features + features)), list(map(" and ".join, all_pairs))
 
 
 def find_suspected_leaks(
@@ -75,8 +77,8 @@ def find_suspected_leaks(
 
 def find_suspected_pairs(
     frame: pd.DataFrame, contract: Contract, associations: pd.DataFrame, threshold: float
-) -> list[str]:
-    """Pairs of numeric features that nearly determine the target, as ``one and other``.
+) -> list[tuple[str, str]]:
+    """Find pairs of numeric features that nearly determine the target.
 
     Difference, sum, ratio and product of the features are scored like single columns. A pair is
     suspected from ``threshold`` or ``MIN_PAIR_SCORE`` on, whichever is larger, if neither of its
@@ -88,15 +90,11 @@ def find_suspected_pairs(
     target, limit = contract.encode_target(rows), max(threshold, MIN_PAIR_SCORE)
     numbers = {name: rows[name].astype(float) for name in names[:MAX_PAIR_FEATURES]}
     suspected = []
-    for first, second in combinations(numbers, 2):
-        if max(scores[first], scores[second]) >= limit - MIN_PAIR_GAIN:
-            continue
+    for first, second in list_candidate_pairs(numbers, scores, limit, contract):
         left, right = numbers[first], numbers[second]
         joint = (left - right, left + right, left / right.where(right != 0), left * right)
-        score = max(task.univariate_score(values, False, target)[0] for values in joint)
-        is_confirmed = contract.is_confirmed(first) and contract.is_confirmed(second)
-        if score >= limit and not is_confirmed:
-            suspected.append(f"{first} and {second}")
+        if max(task.univariate_score(values, False, target)[0] for values in joint) >= limit:
+            suspected.append((first, second))
     return suspected
 
 
@@ -254,7 +252,7 @@ def make_key_numbers(
         ),
         key_number(
             "highest missing rate",
-            missing_rates["share"][0] if len(missing_rates) else 0.0,
+            missing_rates["share"].iloc[0] if len(missing_rates) else 0.0,
             "share",
             context=_name_most_missing(contract, missing_rates) if len(missing_rates) else "",
         ),
