@@ -4,7 +4,8 @@ Text and Parquet files of any size take bounded memory. Excel files, which are r
 once, and JSON lines, which are read at once, do not.
 
 Rows keep their order and all their columns. Rows that break the contract go to a separate file with
-the reasons. Both files appear only when all rows are done, so a killed run leaves no partial result.
+the reasons. Both files appear only when all rows are done, so a killed run leaves no partial
+result.
 """
 
 from __future__ import annotations
