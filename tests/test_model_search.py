@@ -548,6 +548,19 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("longest", ["logistic regression", "naive Bayes"])
+def test_longest_fits_of_a_round_begin_first(
+    classes: Experiment, monkeypatch: pytest.MonkeyPatch, longest: str
+) -> None:
+    seconds = {family: 1 + (classes.family_label(family) == longest) for family in ("lr", "nb")}
+    monkeypatch.setattr(classes, "fold_seconds", seconds)
+    steps: list[str] = []
+    search_model(classes, ENSEMBLE, ["lr", "nb"], "roc_auc", steps.append)
+    [first] = [step for step in steps if step.startswith("round 1") and "fit 1 of 4" in step]
+    assert longest in first
+
+
+@pytest.mark.long
 def test_defaults_that_were_compared_join_without_another_fit() -> None:
     frame, families = make_rows(jump_size=1), ["ridge", "dt", "lightgbm"]
     experiment = make_experiment(frame)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -371,11 +371,15 @@ class EnsembleSearch:
             tolerance=MEMBER_TOLERANCE,
         )
 
-    def _run_folds(self, text: str, settings: list[Setting], folds: Iterable[int]) -> None:
+    def _run_folds(self, text: str, settings: list[Setting], folds: Sequence[int]) -> None:
         """Run settings on folds, as many at a time as there are workers, until the deadline.
 
         A fit starts if the setting's fits that wait are predicted to end in time.
         """
+        fold_seconds = sum(map(self._predict_seconds, settings))
+        if fold_seconds * len(folds) < self.seconds_left * self.executor.slots():
+            # The longest first, because workers without a fit wait for the last one to end.
+            settings = sorted(settings, key=self._predict_seconds, reverse=True)
         waiting = [(setting, fold) for setting in settings for fold in folds]
         running: dict[Future[Any], tuple[Setting, int]] = {}
         total, uncalibrated = len(waiting), [*settings]
