@@ -381,6 +381,13 @@ class TestHashChain:
         [verification] = verify_predictions(journal, {f"{1_000_500:012x}" + "0" * 20: None})
         assert missing_facts(verification.problem, "1970-01-01 00:16:40.500") == []
 
+    @pytest.mark.parametrize("prediction_id", ["12345", "a" * 32])
+    def test_missing_prediction_with_an_id_of_another_program_has_no_time(
+        self, journal, row_hashes, prediction_id
+    ):
+        [verification] = verify_predictions(journal, {prediction_id: None})
+        assert "timestamp" in verification.problem
+
     def test_repeated_prediction_returns_first_hash(self, journal, row_hashes):
         result, _ = write_groups(
             journal,

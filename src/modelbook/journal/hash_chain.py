@@ -6,6 +6,9 @@ unaltered. A row that was altered or removed breaks the chain at a known place.
 
 from __future__ import annotations
 
+import math
+import re
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +30,9 @@ HASHED_COLUMNS = (
     "book", "id", "variant", "at", "version", "returned", "inputs", "prediction", "probabilities",
     "milliseconds", "bucket",
 )  # fmt: skip
-ID_TIMESTAMP_DIGITS = 12  # length of an id's timestamp: milliseconds since 1970
+# An id of the service: milliseconds since 1970, and random digits. Ids of batches are digests of
+# the same length, nearly all of which would be times in the future.
+SERVICE_ID = re.compile(r"([0-9a-f]{12})[0-9a-f]{20}")
 
 
 class ChainLink(NamedTuple):
@@ -156,9 +161,9 @@ def _find_broken_link(connection: sa.Connection, link: ChainLink) -> str:
 
 def _describe_missing_row(connection: sa.Connection, book: str, prediction_id: str) -> str:
     """Return between which rows a prediction is missing, by the time in its id."""
-    try:
-        at = int(prediction_id[:ID_TIMESTAMP_DIGITS], 16) / 1000
-    except ValueError:
+    match = SERVICE_ID.fullmatch(prediction_id)
+    at = int(match[1], 16) / 1000 if match else math.inf
+    if at > time.time():
         return "its id contains no timestamp"
     times, of_book = PREDICTIONS_TABLE.c.at, PREDICTIONS_TABLE.c.book == book
     before, after = connection.execute(
