@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import io
 import json
@@ -40,7 +41,7 @@ from modelbook.errors import ServingError
 from modelbook.journal.database import default_url
 from modelbook.scoring import CompiledScorer, RowPrediction, latency
 from modelbook.scoring.drift_reference import DRIFT_REFERENCE_FILE
-from modelbook.serving import metrics, served_models, server, service
+from modelbook.serving import html_pages, metrics, served_models, server, service
 from modelbook.serving.access import KEYRING_VARIABLE, ApiKeyStore
 from modelbook.serving.app import create_app
 from modelbook.serving.canary import CanaryMonitor
@@ -525,6 +526,12 @@ class TestPage:
             assert f'name="{name}"' in result.text
         assert missing_facts(result.text, "Size", 0, 100) == []
         assert 'href="/docs"' in result.text
+
+    def test_form_starts_with_all_digits_of_typical_values(self, client):
+        champion = client.app._service.champion
+        typical_row = {**champion.typical_row, "size": 1234567.5}
+        page = html_pages.render_page(dataclasses.replace(champion, typical_row=typical_row))
+        assert 'value="1234567.5"' in page
 
     def test_form_shows_prediction_with_reasons_and_does_not_journal_explanations(self, client):
         journal = client.app._service.journal
@@ -1046,13 +1053,14 @@ class TestTraffic:
             assert self.variants(client, 40) == {"champion"}
             assert "failed" in client.get("/model").json()["traffic"]["rolled_back"]
 
-    def test_slow_canary_is_rolled_back(self):
+    @pytest.mark.parametrize("rows", [100, 3000])
+    def test_slow_canary_is_rolled_back(self, rows):
         canary = CanaryMonitor(2)
         prediction = RowPrediction(1, (0.5, 0.5))
         for name, seconds in (("champion", 0.001), ("challenger", 0.01)):
-            for _ in range(100):
+            for _ in range(rows):
                 canary.record_predictions(name, seconds, [prediction])
-        canary.check(TrafficSettings(canary_min_rows=100))
+        canary.check(TrafficSettings(canary_min_rows=rows))
         assert missing_facts(canary.stop_reason, "10", "1") == []
 
     @pytest.mark.long

@@ -1,8 +1,7 @@
 """Canary: send a share of the traffic to the challenger, and stop it when it performs worse.
 
-Each worker compares the rows that it predicted itself. What stops a canary are errors, slower
-predictions, or predictions that are distributed otherwise; whether they are better, the A/B test
-decides by their outcomes.
+Each worker compares the rows that it predicted itself. Errors, slower predictions and predictions
+with another distribution stop a canary. Outcomes are compared by the A/B test (``modelbook.ab``).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from modelbook.serving.settings import TrafficSettings
 
 LOG = logging.getLogger("modelbook.serving")
-WINDOW_ROWS = 2000  # last rows of each variant that are compared
+WINDOW_ROWS = 2000  # last rows of each variant that are compared, and last requests' times
 CHECK_ROWS = 50  # rows of the challenger between two comparisons
 MIN_ERRORS = 5  # errors that stop a canary before it has predicted enough rows
 MIN_LATENCY_SECONDS = 0.0005  # faster predictions are not compared: their differences are noise
@@ -42,38 +41,38 @@ class CanaryMonitor:
         self.challenger_number, self.stop_reason = challenger_number, ""
         self._seconds = {name: deque[float](maxlen=WINDOW_ROWS) for name in (CHAMPION, CHALLENGER)}
         self._scores = {name: deque[Score](maxlen=WINDOW_ROWS) for name in (CHAMPION, CHALLENGER)}
-        self._error_count = self._row_count = self._checked_count = 0
+        self._predicted_counts: Counter[str] = Counter()
+        self._error_count = self._checked_count = 0
 
     def record_predictions(
         self, variant: str, seconds: float, predictions: Sequence[RowPrediction]
     ) -> None:
         """Record rows that a variant predicted together in so many seconds."""
         self._seconds[variant].append(seconds / len(predictions))
-        self._scores[variant].extend(_score(prediction) for prediction in predictions)
-        if variant == CHALLENGER:
-            self._row_count += len(predictions)
+        self._scores[variant].extend(_get_score(prediction) for prediction in predictions)
+        self._predicted_counts[variant] += len(predictions)
 
     def record_errors(self, row_count: int) -> None:
         """Record rows that the challenger failed to predict."""
         self._error_count += row_count
-        self._row_count += row_count
 
     def check(self, traffic: TrafficSettings) -> None:
         """Stop the canary if the challenger performs worse than the settings allow."""
-        is_due = self._row_count - self._checked_count >= CHECK_ROWS
+        row_count = self._predicted_counts[CHALLENGER] + self._error_count
+        is_due = row_count - self._checked_count >= CHECK_ROWS
         if self.stop_reason or not (is_due or self._error_count >= MIN_ERRORS):
             return
-        self._checked_count = self._row_count
-        if reason := self._find_reason(traffic):
+        self._checked_count = row_count
+        if reason := self._find_reason(traffic, row_count):
             self.stop_reason = reason
             log_fields = {"version": self.challenger_number, "reason": reason}
             LOG.error("the canary was rolled back", extra=log_fields)
 
-    def _find_reason(self, traffic: TrafficSettings) -> str:
-        error_share = self._error_count / self._row_count
+    def _find_reason(self, traffic: TrafficSettings, row_count: int) -> str:
+        error_share = self._error_count / row_count
         if self._error_count >= MIN_ERRORS and error_share > traffic.canary_max_error_share:
-            return f"{self._error_count:,} of {self._row_count:,} rows failed"
-        if min(map(len, self._scores.values())) < traffic.canary_min_rows:
+            return f"{self._error_count:,} of {row_count:,} rows failed"
+        if min(self._predicted_counts[name] for name in self._scores) < traffic.canary_min_rows:
             return ""
         champion, challenger = (median(self._seconds[name]) for name in (CHAMPION, CHALLENGER))
         allowed = max(champion, MIN_LATENCY_SECONDS) * traffic.canary_max_latency_ratio
@@ -88,7 +87,7 @@ class CanaryMonitor:
         return ""
 
 
-def _score(prediction: RowPrediction) -> Score:
+def _get_score(prediction: RowPrediction) -> Score:
     """Return the compared value: the probability of the last of two classes, or the prediction."""
     probabilities = prediction.probabilities
     is_binary = probabilities is not None and len(probabilities) == 2

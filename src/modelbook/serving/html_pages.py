@@ -17,6 +17,8 @@ from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import CellParser, describe_expectation
 from modelbook.serving.served_models import ServedModel
 
+MAX_EFFECTS = 5  # fields that the page lists
+
 
 class FeatureEffect(NamedTuple):
     """Effect of one field: the change of the prediction against the field's typical value."""
@@ -28,7 +30,7 @@ class FeatureEffect(NamedTuple):
 
 
 def explain_prediction(
-    model: ServedModel, row: dict[str, Any], request: dict[str, Any], max_fields: int = 5
+    model: ServedModel, row: dict[str, Any], request: dict[str, Any]
 ) -> list[FeatureEffect]:
     """Return the fields with the largest effect on the prediction, strongest first.
 
@@ -62,7 +64,7 @@ def explain_prediction(
         for name, altered in zip(names, altered_predictions)
     )
     nonzero_effects = [effect for effect in effects if effect.effect]
-    return sorted(nonzero_effects, key=lambda effect: -abs(effect.effect))[:max_fields]
+    return sorted(nonzero_effects, key=lambda effect: -abs(effect.effect))[:MAX_EFFECTS]
 
 
 def _get_typical_features(model: ServedModel, name: str) -> dict[str, Any]:
@@ -147,7 +149,7 @@ def render_page(
 ) -> str:
     """Render the page; ``result_section`` is shown above the form."""
     if form is None:
-        form = {name: _format_value(value) for name, value in model.typical_row.items()}
+        form = {name: _make_form_text(value) for name, value in model.typical_row.items()}
     inputs = "".join(
         _render_input(model, name, form.get(name, "")) for name in model.contract.input_names
     )
@@ -263,6 +265,13 @@ def _select_options(column: Column) -> list[str]:
 
 def _make_field_label(model: ServedModel, name: str) -> str:
     return model.contract.label(name) if name in model.contract.columns else name
+
+
+def _make_form_text(value: Any) -> str:
+    """Return a value as the form sends it: with all digits."""
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
+    return "" if value is None else str(value)
 
 
 def _format_value(value: Any) -> str:
