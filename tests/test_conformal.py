@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
 import task_books
+from fastapi.testclient import TestClient
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -122,6 +126,42 @@ def publish(root: Path, contract: Contract, table: pd.DataFrame, limit: float) -
     return version_store
 
 
+def infer(client: TestClient, inputs: pd.DataFrame) -> dict[str, list[Any]]:
+    """Predict rows by the Open Inference Protocol; returns the data of each output."""
+    tensors = [
+        {"name": name, "shape": [len(inputs)], "datatype": "BYTES" if name == "colour" else "FP64", "data": inputs[name].tolist()}
+        for name in inputs
+    ]  # fmt: skip
+    response = client.post(f"/v2/models/{BOOK}/infer", json={"inputs": tensors})
+    assert response.status_code == 200
+    return {output["name"]: output["data"] for output in response.json()["outputs"]}
+
+
+@pytest.mark.long
+def test_challenger_without_intervals_has_empty_cells(tmp_path: Path) -> None:
+    table = task_books.make_regression_rows().head(300)
+    version_store = publish(tmp_path, NUMBER, table, 400.0)
+    pipeline = cloudpickle.loads((version_store.folder(1) / "model.pkl").read_bytes())
+    rows = NUMBER.select_features(NUMBER.conform(table.assign(noise=0.0)))
+    version_store.alias("challenger", version_store.register(pipeline, NUMBER, rows))
+    (tmp_path / "serving.yaml").write_text("traffic: {mode: split, challenger_share: 0.5}")
+    inputs = table.head(40)[NUMBER.input_names].assign(noise=0.0)
+    with make_client(tmp_path) as client:
+        upload = client.post(
+            "/predict/csv",
+            content=inputs.to_csv(index=False).encode(),
+            headers={"content-type": "text/csv"},
+        )
+        outputs = infer(client, inputs)
+    uploaded = pd.read_csv(io.StringIO(upload.text))
+    assert set(uploaded["variant"]) == {"champion", "challenger"}
+    is_challenger = uploaded["variant"] == "challenger"
+    assert uploaded["prediction_low"].isna().tolist() == is_challenger.tolist()
+    assert [low is None for low in outputs["interval"][::2]] == [
+        variant == "challenger" for variant in outputs["variant"]
+    ]
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("task_name", ["number", "classes"])
 def test_requests_uploads_and_files_return_same_intervals_or_sets(
@@ -153,12 +193,7 @@ def test_requests_uploads_and_files_return_same_intervals_or_sets(
             predictions
         )
         schema = client.get("/openapi.json").text
-        tensors = [
-            {"name": name, "shape": [5], "datatype": "BYTES" if name == "colour" else "FP64", "data": inputs[name].tolist()}
-            for name in inputs
-        ]  # fmt: skip
-        inferred = client.post(f"/v2/models/{BOOK}/infer", json={"inputs": tensors}).json()
-    outputs = {output["name"]: output["data"] for output in inferred["outputs"]}
+        outputs = infer(client, inputs)
     (tmp_path / "upload.csv").write_bytes(upload.content)
     uploaded = pd.read_csv(tmp_path / "upload.csv")
     if task_name == "number":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from modelbook.config import suggest_name
 from modelbook.contract import Contract
 from modelbook.contract.parsing import MISSING_VALUE_TEXTS, DecimalMark
 from modelbook.contract.text_layout import UTF16_BOMS, find_text_layout
@@ -23,13 +24,13 @@ from modelbook.serving.http_request import (
 )
 from modelbook.serving.schemas import (
     MAX_LISTED_VALUES,
+    MAX_SHOWN_CHARACTERS,
     CellParser,
     RowReader,
     describe_expectation,
     find_duplicate,
-    format_value,
+    format_request_value,
     make_contract_violation,
-    suggest_field,
 )
 from modelbook.tasks.conformal_prediction import SET_SEPARATOR
 
@@ -66,7 +67,7 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
         400 if the body is not delimited text, 422 if columns or cells break the contract.
     """
     header, cells, decimal = _read_cells(body, contract)
-    _check_table(header, cells, contract)
+    _check_columns(header, cells, contract)
     column_names = [
         name
         for name in header
@@ -123,28 +124,25 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
     return found_layout.columns, table[1:] if layout.header else table, found_layout.decimal
 
 
-def _check_table(header: list[str], cells: list[list[str]], contract: Contract) -> None:
+def _check_columns(header: list[str], cells: list[list[str]], contract: Contract) -> None:
     if (duplicate := find_duplicate(header)) is not None:
         raise RequestError(
-            422, f"the column {format_value(duplicate)} occurs twice", expected="each column once"
+            422,
+            f"the column {format_request_value(duplicate)} occurs twice",
+            expected="each column once",
         )
     missing_columns = [name for name in contract.input_names if name not in header]
     if missing_columns:
         unknown_columns = [name for name in header if name not in contract.columns]
-        hint = (
-            suggest_field(unknown_columns[0], contract).partition("; ")[2]
-            if unknown_columns
-            else ""
-        )
         invalid_values = [
             InvalidValue(None, name, "no such column", describe_expectation(contract.columns[name]))
             for name in missing_columns
         ]
         error = make_contract_violation(invalid_values)
-        error.expected = (
-            "a column for each "
-            f"feature{f'; {format_value(unknown_columns[0])}: {hint}' if hint else ''}"
-        )
+        error.expected = "a column for each feature"
+        if unknown_columns:
+            hint = suggest_name(unknown_columns[0][:MAX_SHOWN_CHARACTERS], contract.input_names)
+            error.expected += f"; {format_request_value(unknown_columns[0])}: {hint}"
         raise error
     for row_number, line in enumerate(cells):
         if len(line) != len(header):
@@ -182,42 +180,24 @@ def read_chunks(rows: list[Row], reader: RowReader) -> list[list[Row]]:
 
 def write_csv(header: list[str], cells: list[list[str]], predictions: list[Row]) -> bytes:
     """Write the uploaded rows as CSV, with the predictions appended as columns."""
-    first = predictions[0] if predictions else {}
-    classes = list(first.get("probabilities", {}))
-    added_columns = [
-        "id",
-        "prediction",
-        *(f"probability_{name}" for name in classes),
-        *_make_conformal_cells(first),
-        "model_version",
-        "variant",
-        "row_hash",
-    ]
-    output_names = {name: f"{name}_" if name in header else name for name in added_columns}
+    added_cells = [_make_prediction_cells(prediction) for prediction in predictions]
+    # A row of a version without intervals or sets has fewer cells.
+    added_columns = max([*added_cells, _make_prediction_cells({})], key=len)
     out = io.StringIO(newline="")
     writer = csv.writer(out)
-    writer.writerow([*header, *output_names.values()])
-    for line, prediction in zip(cells, predictions):
-        probabilities = [prediction["probabilities"][name] for name in classes]
-        writer.writerow(
-            [
-                *line,
-                prediction["id"],
-                prediction["prediction"],
-                *probabilities,
-                *_make_conformal_cells(prediction).values(),
-                prediction["model_version"],
-                prediction["variant"],
-                prediction["row_hash"],
-            ]
-        )
+    writer.writerow([*header, *(f"{name}_" if name in header else name for name in added_columns)])
+    for line, added in zip(cells, added_cells):
+        writer.writerow([*line, *(added.get(name) for name in added_columns)])
     return out.getvalue().encode()
 
 
-def _make_conformal_cells(prediction: Row) -> dict[str, Any]:
-    """Columns of a prediction's interval or set, as in a file that ``modelbook score`` writes."""
-    if "interval" in prediction:
-        return {f"prediction_{end}": value for end, value in prediction["interval"].items()}
+def _make_prediction_cells(prediction: Row) -> dict[str, Any]:
+    """Return a prediction's cells by column; interval and set are those of ``modelbook score``."""
+    cells = {"id": prediction.get("id"), "prediction": prediction.get("prediction")}
+    for name, probability in prediction.get("probabilities", {}).items():
+        cells[f"probability_{name}"] = probability
+    for end, value in prediction.get("interval", {}).items():
+        cells[f"prediction_{end}"] = value
     if "prediction_set" in prediction:
-        return {"prediction_set": SET_SEPARATOR.join(prediction["prediction_set"])}
-    return {}
+        cells["prediction_set"] = SET_SEPARATOR.join(prediction["prediction_set"])
+    return cells | {name: prediction.get(name) for name in ("model_version", "variant", "row_hash")}

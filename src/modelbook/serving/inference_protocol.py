@@ -18,7 +18,7 @@ import modelbook
 from modelbook.contract import Column
 from modelbook.formatting import format_count
 from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
-from modelbook.serving.schemas import find_duplicate, format_value
+from modelbook.serving.schemas import find_duplicate, format_request_value
 from modelbook.serving.served_models import ServedModel
 from modelbook.serving.service import PredictionService
 from modelbook.tasks.conformal_prediction import SET_SEPARATOR
@@ -86,10 +86,11 @@ def create_router(service: PredictionService) -> APIRouter:
     @router.post("/models/{name}/infer")
     @router.post("/models/{name}/versions/{version}/infer")
     async def infer(request: Request, name: str, version: str = "") -> JSONResponse:
-        start_time, headers = time.perf_counter(), request.scope["modelbook.headers"]
+        headers = request.scope["modelbook.headers"]
         require_content_type(headers, "application/json")
         model = _find_model(service, name, version)
         body = await service.read_json_body(request.scope, request.receive)
+        start_time = time.perf_counter()
         inference, rows = await service.parse_in_thread(_read_request, body, model)
         predictions = await service.predict_rows(model, rows, read_user_id(headers), start_time)
         response = _build_response(model, name, inference, predictions)
@@ -124,19 +125,27 @@ def _read_request(body: bytes, model: ServedModel) -> tuple[InferenceRequest, li
             f"not an inference request: {place}: {problem['msg']}",
             expected="inputs, each with name, datatype, shape and data",
         ) from None
-    row_count = _count_rows(request, limits.max_rows)
+    _flatten_inputs(request, limits.max_rows)
     names = [tensor.name for tensor in request.inputs]
     if (duplicate := find_duplicate(names)) is not None:
         raise RequestError(
-            422, f"the input {format_value(duplicate)} occurs twice", expected="each input once"
+            422,
+            f"the input {format_request_value(duplicate)} occurs twice",
+            expected="each input once",
         )
     rows = [dict(zip(names, values)) for values in zip(*(tensor.data for tensor in request.inputs))]
-    assert len(rows) == row_count
     return request, model.row_reader.read_body(orjson.dumps(rows))[0]
 
 
-def _count_rows(request: InferenceRequest, max_rows: int) -> int:
-    """Return the number of rows; each input must have as many values as its shape."""
+def _flatten_inputs(request: InferenceRequest, max_rows: int) -> None:
+    """Make the data of each input a list with one value for each row.
+
+    Raises
+    ------
+    RequestError
+        422 if the inputs have different shapes, or other numbers of values than their shapes; 413
+        for too many rows.
+    """
     shapes = {tuple(tensor.shape) for tensor in request.inputs}
     counts = {shape[0] if shape[1:] in ((), (1,)) else None for shape in shapes}
     if len(counts) != 1 or None in counts:
@@ -158,7 +167,6 @@ def _count_rows(request: InferenceRequest, max_rows: int) -> int:
         raise RequestError(
             413, f"{row_count:,} rows in one request", expected=f"at most {max_rows:,}"
         )
-    return row_count
 
 
 def _describe_model(model: ServedModel, name: str) -> dict[str, Any]:
@@ -228,8 +236,12 @@ def _build_response(
 
 
 def _make_output_data(name: str, predictions: list[dict[str, Any]]) -> list[Any]:
+    # A row of a version without intervals or sets has null, or an empty text.
     if name == "prediction_set":
-        return [SET_SEPARATOR.join(prediction[name]) for prediction in predictions]
-    if name in ("probabilities", "interval"):
+        return [SET_SEPARATOR.join(prediction.get(name, [])) for prediction in predictions]
+    if name == "interval":
+        intervals = [prediction.get(name, {}) for prediction in predictions]
+        return [interval.get(end) for interval in intervals for end in ("low", "high")]
+    if name == "probabilities":
         return [value for prediction in predictions for value in prediction[name].values()]
     return [prediction[name] for prediction in predictions]

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from modelbook.config import suggest_name
 from modelbook.contract.parsing import (
     MISSING_VALUE_TEXTS,
     DecimalMark,
@@ -39,6 +40,13 @@ from modelbook.serving.http_request import (
 if TYPE_CHECKING:
     from modelbook.contract import Column, Contract
     from modelbook.tasks.decision_rule import DecisionRule
+
+MAX_SHOWN_CHARACTERS = 80  # length of a value in a message
+MAX_LISTED_VALUES = 100  # invalid values listed in one response; further ones are not searched
+Row = dict[str, Any]
+PredictionID = Annotated[
+    str, Field(min_length=1, max_length=64, description="id of the prediction")
+]
 
 
 def build_field_type(
@@ -166,11 +174,6 @@ def _make_integer_type(**bounds: Any) -> Any:
     return Annotated[float, Field(strict=True, allow_inf_nan=False, multiple_of=1, **bounds)]
 
 
-MAX_SHOWN_CHARACTERS = 80  # length of a value in a message
-MAX_LISTED_VALUES = 100  # invalid values listed in one response; further ones are not searched
-Row = dict[str, Any]
-
-
 class JsonReader:
     """Parses JSON bodies: one object with exactly these fields, or a list of such objects."""
 
@@ -276,7 +279,7 @@ class RowReader(JsonReader):
             # pydantic's multiple_of accepts near-integers such as 1e-42.
             if (value := row.get(name)) is not None and value % 1:
                 expected = describe_expectation(self._contract.columns[name])
-                invalid = InvalidValue(row_number, name, format_value(value), expected)
+                invalid = InvalidValue(row_number, name, format_request_value(value), expected)
                 raise make_contract_violation([invalid])
         for name in self._integer_categories:
             if row.get(name).__class__ is int:
@@ -365,10 +368,10 @@ def describe_expectation(column: Column) -> str:
 
 
 def _format_input(problem: Any) -> str:
-    return "missing" if problem["type"] == "missing" else format_value(problem["input"])
+    return "missing" if problem["type"] == "missing" else format_request_value(problem["input"])
 
 
-def format_value(value: Any) -> str:
+def format_request_value(value: Any) -> str:
     """Format a value for a message: as JSON, shortened if it is long."""
     is_long_text = isinstance(value, str) and len(value) > MAX_SHOWN_CHARACTERS
     text = value if is_long_text else json.dumps(value, default=str)
@@ -379,8 +382,6 @@ def format_value(value: Any) -> str:
 
 def suggest_field(name: str, contract: Contract) -> str:
     """Return the expectation text for an unknown field, with similar names."""
-    from modelbook.config import suggest_name
-
     suggestion = suggest_name(name[:MAX_SHOWN_CHARACTERS], contract.input_names)
     return f"a field of the contract; {suggestion}"
 
@@ -391,7 +392,9 @@ def _reject_duplicate_keys(body: bytes) -> None:
         if len(names) < len(pairs):
             duplicate = find_duplicate(name for name, _ in pairs)
             raise RequestError(
-                422, f"the field {format_value(duplicate)} occurs twice", expected="each field once"
+                422,
+                f"the field {format_request_value(duplicate)} occurs twice",
+                expected="each field once",
             )
         return names
 
@@ -406,11 +409,6 @@ def find_duplicate(names: Iterable[str]) -> str | None:
             return name
         seen_names.add(name)
     return None
-
-
-PredictionID = Annotated[
-    str, Field(min_length=1, max_length=64, description="id of the prediction")
-]
 
 
 class OutcomeReader(JsonReader):
@@ -451,7 +449,7 @@ class OutcomeReader(JsonReader):
             if outcomes.setdefault(entry["id"], outcome) != outcome:
                 raise RequestError(
                     409,
-                    f"two different outcomes for {format_value(entry['id'])}",
+                    f"two different outcomes for {format_request_value(entry['id'])}",
                     expected="one outcome for each prediction",
                 )
         return outcomes
