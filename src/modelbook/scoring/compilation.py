@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def compile_pipeline(
     scorer = (
         CompiledScorer.load(folder) if result.parity else PipelineScorer(model, contract, threshold)
     )
-    golden = build_golden_rows(model, contract, rows)
+    golden = _build_golden_rows(model, contract, rows)
     golden["batch_row_ms"] = latency.measure_batch_row_ms(scorer, golden["rows"])
     (folder / GOLDEN_FILE).write_text(json.dumps(golden), encoding="utf-8")
     return result
@@ -107,33 +108,25 @@ def _compile_or_explain(
     return CompilationResult(PipelineScorer.name, reason)
 
 
-def build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
+def _build_golden_rows(model: Any, contract: Contract, rows: pd.DataFrame) -> dict[str, Any]:
     """Return golden rows (rows of the table, and variations) with predictions, and an example."""
     features = contract.select_features(rows)
     cases = parity_cases.build_parity_cases(features, contract)
-    golden_cases = pd.concat(
-        [
-            cases.head(min(GOLDEN_TABLE_ROWS, len(rows))),
-            cases.iloc[len(rows) : -parity_cases.MIXED_ROWS],
-        ],
-        ignore_index=True,
-    )
+    table_rows = cases.head(min(GOLDEN_TABLE_ROWS, len(rows)))
+    variations = cases.iloc[len(rows) : -parity_cases.MIXED_ROWS]
+    golden_cases = pd.concat([table_rows, variations], ignore_index=True)
     golden_cases = golden_cases[~golden_cases.isin([parity_cases.UNSEEN_CATEGORY]).any(axis=1)]
-    records = [
-        {name: None if is_missing(value) else value for name, value in row.items()}
-        for row in golden_cases.to_dict("records")
-    ]
-    example = {
-        name: None if is_missing(value) else value
-        for name, value in parity_cases.make_example_request(rows, contract).items()
-    }
-    scores = parity_cases.predict_pipeline_scores(model, golden_cases, contract).tolist()
     return {  # keys of versions of 1.0.0
-        "rows": records,
-        "numbers": scores,
-        "typical": example,
+        "rows": [_replace_missing(row) for row in golden_cases.to_dict("records")],
+        "numbers": parity_cases.predict_pipeline_scores(model, golden_cases, contract).tolist(),
+        "typical": _replace_missing(parity_cases.make_example_request(rows, contract)),
         "reference": {},  # for the service of 1.0.0, which then measures no drift
     }
+
+
+def _replace_missing(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a row for JSON, with None for missing values."""
+    return {name: None if is_missing(value) else value for name, value in row.items()}
 
 
 def _compile_first_match(
