@@ -21,7 +21,7 @@ from modelbook.errors import ParameterError, RunHistoryError, WorkbenchError
 from modelbook.extras import environment_comparison, project_template
 from modelbook.pages import templating
 from modelbook.runs import history
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun, StageRecord
 from modelbook.stage import project
 
 NOTEBOOK = "notebooks/02_explore.ipynb"
@@ -235,7 +235,7 @@ def test_leaderboards_are_compared_by_family(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {(score.metric, score.sd) for score in scores[:3]} == {("auc", 0.01)}
     runs = [
-        BuildRun(number, stages={"compare": StageRun("ran", digests={"folds": digest})})
+        BuildRun(number, stages={"compare": StageRecord("ran", digests={"folds": digest})})
         for number, digest in ((3, "f00d"), (4, "beef"))
     ]
     comparison = environment_comparison.EnvironmentComparison(

@@ -58,7 +58,7 @@ from modelbook.pages import (
 )
 from modelbook.pages.sanitizer import sanitize_html
 from modelbook.registry.history import HistoryEntry
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun, StageRecord
 from modelbook.stage.verdict import MAX_SENTENCES, MIME_TYPE, Verdict
 
 NAN = float("nan")
@@ -1090,7 +1090,7 @@ def built_book(root: Path, book: str = "tiny", champion: int = 2, **environment:
 
 
 def run(number: int, outcome: str = "ok", **kwargs: Any) -> BuildRun:
-    stages = {stage: StageRun("ran", verdict="fine") for stage in READS}
+    stages = {stage: StageRecord("ran", verdict="fine") for stage in READS}
     return BuildRun(
         number,
         started="2024-05-06T07:08:09+00:00",
@@ -1437,7 +1437,7 @@ def test_brief_asks_for_the_step_of_monitor_before_predictions_are_acted_on(
 
 def test_index_holdout_metric_is_of_champion_not_candidate(tmp_path: Path) -> None:
     built_book(tmp_path, champion=1)
-    older = StageRun(
+    older = StageRecord(
         "ran", version=1, numbers=[{"name": "ROC AUC", "value": 0.799, "interval": [0.7, 0.9]}]
     )
     html = index.write(tmp_path, runs={"tiny": [run(2), run(1, finalize=older)]}).read_text(
@@ -1609,7 +1609,7 @@ def test_index_lists_last_ten_runs(tmp_path: Path) -> None:
     (tmp_path / "reports/tiny/runs/12").mkdir(parents=True)
     for name in ("12/index.html", "11-12.html", "index.html"):
         (tmp_path / "reports/tiny/runs" / name).write_text("")
-    failed = run(12, "failed", compare=StageRun("failed", "Boom <x>"))
+    failed = run(12, "failed", compare=StageRecord("failed", "Boom <x>"))
     html = index.write(
         tmp_path,
         runs={"tiny": [failed, BuildRun(11, "run.json: gone"), *map(run, range(10, 0, -1))]},
@@ -1628,7 +1628,7 @@ def test_index_lists_last_ten_runs(tmp_path: Path) -> None:
 
 
 def test_index_of_twenty_books_is_below_size_limit(tmp_path: Path) -> None:
-    long = StageRun("failed", "a long reason " * 20)
+    long = StageRecord("failed", "a long reason " * 20)
     for number in range(20):
         built_book(tmp_path, f"book-{number}")
     runs = {

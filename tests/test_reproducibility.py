@@ -19,7 +19,7 @@ from modelbook.dataset.folds import assign_folds, digest_folds
 from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, hash_entities
 from modelbook.errors import DataError, TrainingError
 from modelbook.runs import diff
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun, StageRecord
 from modelbook.stage import reproducibility
 from modelbook.training.experiment import Experiment
 from modelbook.training.folds import choose_folds
@@ -182,7 +182,7 @@ class TestRareClasses:
 
 class TestDigests:
     def test_diff_names_changed_environment_parts(self) -> None:
-        step = StageRun(
+        step = StageRecord(
             "ran", processor=["AVX2", "AVX512F"], digests={"folds": "aaaa", "processor": "x"}
         )
         other_step = replace(step, processor=["AVX2"], digests={"folds": "bbbb", "processor": "y"})

@@ -19,7 +19,7 @@ from modelbook.pages import archived_pages, failure_report, run_comparison, run_
 from modelbook.pages.archived_pages import ArchivedFigure
 from modelbook.runs import diff, history, record
 from modelbook.runs.history import find_next_run_number, get_runs_folder, list_run_numbers
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun, StageRecord
 from modelbook.stage import files, project
 
 EVIDENTLY_INFIX = "-evidently-"  # part of the names of Evidently's reports
@@ -115,7 +115,7 @@ def _belongs_to_run(source: Path, report: str, state: str) -> bool:
     if state == "failed":
         return failure_report.is_failure_report(path)
     is_good = path.is_file() and not failure_report.is_failure_report(path)
-    return StageRun(state).has_result and is_good
+    return StageRecord(state).has_result and is_good
 
 
 def _find_runs_of_pages(

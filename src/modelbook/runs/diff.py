@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from modelbook.runs.record import BuildRun, StageRun
+from modelbook.runs.record import BuildRun, StageRecord
 from modelbook.tasks.metric_format import HEADLINE_METRICS
 
 COMPARED_METRICS = (*HEADLINE_METRICS, "pr_auc")  # listed even if they are equal
-NO_STAGE_RUN = StageRun("not in this run")
+NO_RECORD = StageRecord("not in this run")
 
-StagePairs = Mapping[str, tuple[StageRun, StageRun]]
+StagePairs = Mapping[str, tuple[StageRecord, StageRecord]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def find_unchanged(a: BuildRun, b: BuildRun) -> list[Change]:
 def _compare(a: BuildRun, b: BuildRun) -> Iterator[Change]:
     """Yield every value that is recorded for both runs, or for one of them."""
     pairs = {
-        name: (a.stages.get(name, NO_STAGE_RUN), b.stages.get(name, NO_STAGE_RUN))
+        name: (a.stages.get(name, NO_RECORD), b.stages.get(name, NO_RECORD))
         for name in {**a.stages, **b.stages}
     }
     yield Change("run", "command", a.command, b.command)
@@ -156,9 +156,7 @@ def _compare_results(pairs: StagePairs) -> Iterator[Change]:
     """Compare states, then verdicts and metrics, where the stage has a result in both runs."""
     for name, pair in pairs.items():
         reasons = dict.fromkeys(stage_run.message for stage_run in pair if stage_run.message)
-        before, after = (
-            None if stage_run is NO_STAGE_RUN else stage_run.state for stage_run in pair
-        )
+        before, after = (None if stage_run is NO_RECORD else stage_run.state for stage_run in pair)
         yield Change("stage", name, before, after, "; ".join(reasons))
     for name, (a, b) in pairs.items():
         if a.has_result and b.has_result:
@@ -167,7 +165,7 @@ def _compare_results(pairs: StagePairs) -> Iterator[Change]:
         yield from _compare_metrics(name, *pair)
 
 
-def _compare_metrics(stage: str, a: StageRun, b: StageRun) -> Iterator[Change]:
+def _compare_metrics(stage: str, a: StageRecord, b: StageRecord) -> Iterator[Change]:
     """Compare a stage's metrics, or its verdict's key figures if it has no metrics."""
     if a.metrics or b.metrics:
         bounds = {
@@ -198,7 +196,7 @@ def _compare_metrics(stage: str, a: StageRun, b: StageRun) -> Iterator[Change]:
                 yield Change("metric", f"{stage}.{name}", *values, unit=unit)
 
 
-def _describe_intervals(name: str, a: StageRun, b: StageRun) -> str:
+def _describe_intervals(name: str, a: StageRecord, b: StageRecord) -> str:
     intervals = [
         (stage_run.metrics.get(f"{name}_low"), stage_run.metrics.get(f"{name}_high"))
         for stage_run in (a, b)

@@ -22,7 +22,7 @@ PARAMETER_TAGS = {"parameters", "injected-parameters"}
 
 
 @dataclass(frozen=True)
-class StageRun:
+class StageRecord:
     """One stage of a run; it has a result only if it ran or was up to date."""
 
     state: str  # ran, kept (was up to date), failed, not run
@@ -62,7 +62,7 @@ class BuildRun:
     commit: str = ""
     fingerprint: str = ""  # fingerprint of the table
     rows: int | None = None  # rows of the table
-    stages: dict[str, StageRun] = field(default_factory=dict)
+    stages: dict[str, StageRecord] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as plain JSON."""
@@ -105,7 +105,7 @@ def read_run(path: Path, number: int) -> BuildRun:
         content = json.loads(path.read_text(encoding="utf-8"))
         datetime.fromisoformat(content["started"])
         stages = {
-            name: StageRun(**_select_fields(StageRun, stage_run))
+            name: StageRecord(**_select_fields(StageRecord, stage_run))
             for name, stage_run in content["stages"].items()
         }
         return BuildRun(
@@ -138,7 +138,7 @@ def describe_stage(
         "message": " ".join(message.split()),
         "code_digests": code_digests,
     }
-    if not StageRun(state).has_result:
+    if not StageRecord(state).has_result:
         return stage_record | {
             "parameters": [_describe_parameter(parameter) for parameter in parameters]
         }
@@ -171,7 +171,7 @@ def describe_table(
     stage_receipts = [
         receipts.get(name, {})
         for name, stage_run in stage_runs.items()
-        if StageRun(stage_run["state"]).has_result
+        if StageRecord(stage_run["state"]).has_result
     ]
     fingerprints = [receipt.get("facts", {}).get("fingerprint", "") for receipt in stage_receipts]
     numbers = stage_runs.get("ingest", {}).get("numbers", [])
