@@ -351,6 +351,15 @@ def test_constant_decisions_are_named_in_sentences() -> None:
         assert [saving["against"] for saving in savings.list_savings(value)] == [against]
 
 
+@pytest.mark.parametrize(
+    ("share", "flagged"), [(0.0, [0, 0, 0, 0]), (0.5, [1, 0, 0, 0]), (1.0, [1, 1, 1, 0])]
+)
+def test_rows_without_weight_are_flagged_or_not(share, flagged):
+    """A column that recent rows always have gives weight 0 to rows without it."""
+    score, weights = np.array([3.0, 2.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
+    assert policy_comparison.flag_share(score, share, weights).tolist() == flagged
+
+
 def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
     rows = pd.DataFrame({name: np.zeros(400) for name in task.contract.feature_names})
     name = task.contract.numeric_features[-1]

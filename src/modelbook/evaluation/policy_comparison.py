@@ -242,5 +242,6 @@ def flag_share(score: np.ndarray, share: float, weights: np.ndarray | None = Non
     _, block = np.unique(-score, return_inverse=True)
     row_weights = np.ones(len(score)) if weights is None else weights
     shares = np.bincount(block, row_weights / row_weights.sum())
-    flagged = np.clip((share - (np.cumsum(shares) - shares)) / shares, 0, 1)
-    return flagged.round(DECIMALS)[block]
+    remaining = share - (np.cumsum(shares) - shares)
+    flagged = np.divide(remaining, shares, out=np.sign(remaining), where=shares > 0)
+    return np.clip(flagged, 0, 1).round(DECIMALS)[block]
