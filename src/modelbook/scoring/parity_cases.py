@@ -37,8 +37,8 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
     """Build rows of every kind that the contract allows, and rows with unseen categories.
 
     The result has the rows themselves, variations of a typical row, and rows that mix values of
-    others. The variations are: each value missing, all missing, both limits of each number, each
-    category, an unseen category, and all numbers at their minimum and at their maximum.
+    others. The variations are: each nullable value missing, all of them missing, both limits of
+    each number, all numbers at their minimum and at their maximum, each category, an unseen one.
     """
     base_row, ranges = make_typical_row(rows, contract), measure_feature_ranges(rows, contract)
     nullable_features = [
@@ -66,7 +66,7 @@ def build_parity_cases(rows: pd.DataFrame, contract: Contract, *, seed: int = 0)
 
 
 def make_typical_row(rows: pd.DataFrame, contract: Contract) -> dict[str, Any]:
-    """Return an artificial row: the median of each number, the mode of each category."""
+    """Return an artificial row: medians of columns of type number, modes of all others."""
     row: dict[str, Any] = {}
     for name in contract.feature_names:
         present_values = rows[name].dropna()

@@ -61,7 +61,7 @@ class TreeEnsemble:
     link : {"sigmoid", "softmax", "probability", "expm1", "none"}
         Function from sums to probabilities or values; the sum of a forest is a ``probability``.
     factor : float
-        Of the values.
+        Multiplies the values after the link.
     """
 
     trees: list[TreeNode]
