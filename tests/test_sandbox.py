@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from modelbook import stage
 from modelbook.cli import app
 from modelbook.errors import SandboxError
-from modelbook.registry import store, tracking, versions
+from modelbook.registry import removal, store, tracking, versions
 from modelbook.stage import files, pipeline_spec, project, sandbox
 
 CELL = "upstream = None\nproduct = None\nbook = 'tiny'\nsandbox = 'try'\n"
@@ -149,6 +149,16 @@ class TestCommands:
             assert self.invoke("delete", "try").exit_code == 0
         assert store.create_client(small_project.root).search_registered_models() == []
         assert tracking.count_holdout_evaluations(small_project.root, "f00") == 2
+
+    @pytest.mark.long
+    def test_delete_removes_files_of_configured_folder(self, small_project, monkeypatch, tmp_path):
+        root, folder = small_project.root, tmp_path / "other"
+        monkeypatch.setenv("MODELBOOK_STORE_ARTIFACTS", folder.as_uri())
+        with tracking.StageRun(root, "tiny.try", "finalize", {}) as mlflow_run:
+            store.create_client(root).log_text(mlflow_run.run_id, "a model", "model.txt")
+        assert len(list(folder.rglob("model.txt"))) == 1
+        removal.remove_versions_and_runs(sandbox.Sandbox(root, "tiny", "try"))
+        assert list(folder.iterdir()) == []
 
 
 def list_products(project) -> dict[str, int]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mlflow.exceptions import MlflowException
 
-from modelbook.registry.location import has_local_artifacts, local_artifact_folder
+from modelbook.registry.location import artifact_uri, has_local_artifacts, local_path
 from modelbook.registry.store import check_store, create_client
 from modelbook.stage.sandbox import Sandbox
 
@@ -30,5 +30,6 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
         # A deleted experiment keeps its name, which the next sandbox may need.
         client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
         client.delete_experiment(experiment.experiment_id)
-    if has_local_artifacts(root):
-        shutil.rmtree(local_artifact_folder(root) / name, ignore_errors=True)
+    folder = local_path(root, f"{artifact_uri(root)}/{name}")
+    if folder and has_local_artifacts(root):
+        shutil.rmtree(folder, ignore_errors=True)
