@@ -287,6 +287,21 @@ def status(root: Path, run: str) -> str:
     return store.create_client(root).get_run(run).info.status
 
 
+def test_experiment_created_meanwhile_by_another_process_is_used(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = store.create_client(root)
+    create = client.create_experiment
+
+    def create_as_second(*arguments: Any) -> str:
+        create(*arguments)  # by the other process
+        return create(*arguments)
+
+    monkeypatch.setattr(client, "create_experiment", create_as_second)
+    experiment_id = store.ensure_experiment(client, root, "new")
+    assert client.get_experiment(experiment_id).name == "new"
+
+
 def test_run_status_follows_its_block(root: Path) -> None:
     with StageRun(root, BOOK, "compare", {"commit": "c0ffee"}) as good:
         assert status(root, good.run_id) == "RUNNING"

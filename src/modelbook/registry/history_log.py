@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelbook.registry.location import artifact_uri
-from modelbook.registry.store import create_client, find_or_none
+from modelbook.registry.store import create_client, find_or_none, get_or_create_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -191,18 +190,7 @@ def _name_run(client: MlflowClient, model_name: str, run_id: str) -> str:
 
 
 def _create_run(client: MlflowClient, root: Path, model_name: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        location = f"{artifact_uri(root)}/{EXPERIMENT}" if artifact_uri(root) else None
-        try:
-            client.create_experiment(EXPERIMENT, artifact_location=location)
-        except MlflowException as error:  # another process may have been faster
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        assert experiment is not None
+    experiment = get_or_create_experiment(client, root, EXPERIMENT)
     tags = {MODEL_TAG: model_name}
     run = client.create_run(experiment.experiment_id, run_name=model_name, tags=tags)
     return run.info.run_id

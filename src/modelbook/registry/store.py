@@ -32,6 +32,7 @@ from modelbook.registry.location import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such object, or name
 CREATION_SECONDS = 60.0  # longest wait for another process that creates the tables
@@ -99,12 +100,12 @@ def _open_database(root: Path) -> None:
                 time.sleep(1)
                 continue
             raise
-    absolute = {
+    absolute_names = {
         experiment.name
         for experiment in experiments
         if experiment.artifact_location.startswith("file:")
     }
-    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute & models:  # a book of an older one
+    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute_names & models:
         raise make_old_store_error(root)
 
 
@@ -187,10 +188,8 @@ def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
         When it was created with another artifact location.
     """
     with connection.convert_errors(root):
-        experiment = client.get_experiment_by_name(name)
-        location = f"{artifact_uri(root)}/{name}" if artifact_uri(root) else None
-        if experiment is None:
-            return client.create_experiment(name, artifact_location=location)
+        experiment = get_or_create_experiment(client, root, name)
+    location = _get_artifact_location(root, name)
     if location and experiment.artifact_location != location:
         raise StoreError(
             f"the experiment {name!r} stores its files in {experiment.artifact_location}",
@@ -201,3 +200,23 @@ def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
             ),
         )
     return experiment.experiment_id
+
+
+def get_or_create_experiment(client: MlflowClient, root: Path, name: str) -> Experiment:
+    """Return an experiment, and create it on first use; another process may do so meanwhile."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            client.create_experiment(name, _get_artifact_location(root, name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+    return experiment
+
+
+def _get_artifact_location(root: Path, experiment_name: str) -> str | None:
+    return f"{artifact_uri(root)}/{experiment_name}" if artifact_uri(root) else None
