@@ -309,12 +309,14 @@ def test_unseen_category_and_constant_column_are_supported(
 
 def test_drifted_share_is_weighted_by_importance() -> None:
     table = pd.DataFrame({"column": ["a", "b", "c", "d"], "drifted": [True, False, True, False]})
-    assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(0.75)
-    assert drift.drifted_importance_share(table, {"a": 0.3, "b": 0.1, "c": -5}) == pytest.approx(
+    assert drift.compute_drifted_importance_share(table, {"a": 0.3, "b": 0.1}) == pytest.approx(
         0.75
     )
-    assert drift.drifted_importance_share(table, {"b": 0.1, "d": 0.1}) == 0
-    assert drift.drifted_importance_share(table, {"z": 1}) == 0.5
+    assert drift.compute_drifted_importance_share(
+        table, {"a": 0.3, "b": 0.1, "c": -5}
+    ) == pytest.approx(0.75)
+    assert drift.compute_drifted_importance_share(table, {"b": 0.1, "d": 0.1}) == 0
+    assert drift.compute_drifted_importance_share(table, {"z": 1}) == 0.5
 
 
 # One batch
@@ -1268,17 +1270,17 @@ def test_evidently_report_renders_offline(
 def test_every_interval_depends_on_resamples() -> None:
     rows = task_books.make_regression_rows(years=(1,))
     rows, rest = (
-        rows.assign(score=1000 + 20 * rows["size"]),
-        task_books.make_regression_rows(seed=1, years=(2,)),
+        frame.assign(score=1000 + 20 * frame["size"])
+        for frame in (rows, task_books.make_regression_rows(seed=1, years=(2,)))
     )
-    scores = (1000 + 20 * rest["size"]).to_numpy()
+    task = tasks.get_task(task_books.make_regression_contract())
+    reference, scored = task.restore_scored_rows(rows), task.restore_scored_rows(rest)
     wide_intervals, narrow_intervals = (
         batch_evaluation.measure_performance(
-            tasks.get_task(task_books.make_regression_contract()), rest, scores, rows, None,
-            Monitor(resamples=resamples, min_rows=200),
+            task, scored, reference, None, Monitor(resamples=resamples)
         ).set_index("metric")
         for resamples in (100, 1000)
-    )  # fmt: skip
+    )
     differs = (wide_intervals[["low", "high"]] != narrow_intervals[["low", "high"]]).any(axis=1)
     assert differs.all(), "300 entities are left out in 100 blocks, or one by one"
     assert wide_intervals["value"].equals(narrow_intervals["value"])

@@ -34,8 +34,8 @@ from modelbook.redaction import describe_problem, redact
 
 __all__ = [
     "AUTO", "CLASS_NAME", "FAMILIES", "FAMILY_DISTRIBUTIONS", "FAMILY_PACKAGES", "NONE", "STAGES",
-    "Compare", "Deploy", "Explore", "Finalize", "Ingest", "Monitor", "ParameterError", "Parameters",
-    "redact", "suggest_name", "validate",
+    "Compare", "Deploy", "Explore", "Finalize", "Ingest", "Monitor", "Parameters",
+    "describe_parameters", "format_value", "stage_stem", "suggest_name", "validate",
 ]  # fmt: skip
 
 PARAMETER_PLACES = "env.yaml, pipeline.yaml, command line, environment or parameters cell"

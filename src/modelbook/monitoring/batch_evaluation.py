@@ -24,7 +24,6 @@ from modelbook.monitoring.reference_matching import MatchedReference, match_refe
 from modelbook.scoring.drift_measure import NOT_MEASURED, DriftDistance, EffectiveFractions
 from modelbook.tasks.base import Task
 from modelbook.tasks.conformal_prediction import COVERAGE, ConformalPrediction
-from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows
 
 MAX_EVALUATED_ROWS = (
@@ -180,7 +179,7 @@ def evaluate_batch(
     metrics : dict
         Holdout metrics stored with the model version: ``importance`` of each column, ``threshold``
         of a binary classifier or None, and, where it has them, ``prediction_interval`` and
-        ``value``, which has the costs of the decisions.
+        ``business_value``, which has the costs of the decisions.
     violations : DataFrame, optional
         Contract violations, if they have been computed already.
     training_entities : Series, optional
@@ -189,8 +188,9 @@ def evaluate_batch(
     violations = _find_violations(batch, contract) if violations is None else violations
     if len(batch) < params.min_rows:
         return _without_scores(batch_name, batch, contract, violations)
-    task = tasks.get_task(contract)
+    task, threshold = tasks.get_task(contract), metrics["threshold"]
     matched = match_reference(reference, batch, contract, params)
+    matched_scored = task.restore_scored_rows(matched.rows)
     effective_fractions = drift.compute_effective_fractions(matched.rows, batch, contract)
     feature_drift = drift.measure_feature_drift(
         matched.rows,
@@ -206,11 +206,11 @@ def evaluate_batch(
         len(batch),
         violations,
         feature_drift,
-        drift.drifted_importance_share(feature_drift, metrics["importance"]),
+        drift.compute_drifted_importance_share(feature_drift, metrics["importance"]),
         _measure_output_drift(task, batch, scores, matched.rows, effective_fractions, params),
         metrics=pd.DataFrame(),
         slice_metrics=pd.DataFrame(),
-        estimated_metric=estimate_headline_metric(task, scores, matched.rows, metrics["threshold"]),
+        estimated_metric=_estimate_headline_metric(task, scores, matched_scored, threshold),
         duplicates=duplicates.measure_duplicates(batch, matched.rows, contract),
         degenerate_columns=find_degenerate_columns(
             matched.rows, batch, contract, effective_fractions
@@ -220,45 +220,27 @@ def evaluate_batch(
         drift_segment=drift_segment,
         missing_rate_cause=missing_rate_cause,
     )
-    is_evaluable = _has_outcome(batch, contract) & _is_evaluable(batch, contract, violations)
-    rows, scores = _sample_rows(batch, scores, is_evaluable.to_numpy(), params.seed)
-    return _add_performance(
-        evaluation, (rows, scores), (reference, matched.rows), metrics, params, training_entities
-    )
-
-
-def _add_performance(
-    evaluation: BatchEvaluation,
-    scored_rows: tuple[pd.DataFrame, np.ndarray],
-    references: tuple[pd.DataFrame, pd.DataFrame],
-    metrics: dict[str, Any],
-    params: Monitor,
-    training_entities: pd.Series | None,
-) -> BatchEvaluation:
-    """Add what rows with outcomes show; ``references`` are all rows, and those compared with."""
-    task, threshold = evaluation.task, metrics["threshold"]
-    rows, scores = scored_rows
-    all_reference, reference = references
-    performance = measure_performance(
-        task, rows, scores, reference, threshold, params, conformal=evaluation.conformal
-    )
-    if performance.empty:
+    evaluable = _select_evaluable_rows(task, batch, scores, violations, params)
+    if evaluable is None:
         return evaluation
-    is_in_training = _find_training_entities(rows, task.contract, training_entities)
+    rows, scored = evaluable
     return replace(
         evaluation,
-        metrics=performance,
-        slice_metrics=measure_slices(task, rows, scores, reference, threshold, params),
-        change=split_change(
+        metrics=measure_performance(
+            task, scored, matched_scored, threshold, params, conformal=evaluation.conformal
+        ),
+        slice_metrics=_measure_slices(
+            task, (rows, scored), (matched.rows, matched_scored), threshold, params
+        ),
+        change=_split_change(
             task,
-            performance,
-            all_reference,
-            scored_rows,
-            is_in_training,
+            scored,
+            _find_training_entities(rows, contract, training_entities),
+            (task.restore_scored_rows(reference), matched_scored),
             threshold,
             params.min_rows,
         ),
-        cost_change=_measure_cost_change(task, metrics, rows, scores, reference),
+        cost_change=_measure_cost_change(task, metrics, scored, matched_scored),
     )
 
 
@@ -296,56 +278,47 @@ def _find_training_entities(
     return contract.entity_ids(rows).isin(set(training_entities)).to_numpy()
 
 
-def split_change(
+def _compute_headline_metric(task: Task, scored: ScoredRows, threshold: float | None) -> float:
+    compute = task.metric_functions(threshold)[task.headline_metric]
+    return float(compute(scored.outcome, scored.score, np.ones(len(scored))))
+
+
+def _split_change(
     task: Task,
-    metrics: pd.DataFrame,
-    reference: pd.DataFrame,
-    scored_rows: tuple[pd.DataFrame, np.ndarray],
+    scored: ScoredRows,
     is_in_training: np.ndarray | None,
+    holdouts: tuple[ScoredRows, ScoredRows],
     threshold: float | None,
     min_rows: int,
 ) -> ChangeSplit:
-    """Split the change of the headline metric; ``reference`` are all rows of the holdout.
+    """Split the change of the headline metric; ``holdouts`` are the whole and the matched one.
 
     ``is_in_training`` is a mask of the rows whose entity the model was fitted on.
     """
-    name = task.headline_metric
-    row = metrics.set_index("metric").loc[name]
-    compute = task.metric_functions(threshold)[name]
-    holdout = task.restore_scored_rows(reference)
-    holdout_value = compute(holdout.outcome, holdout.score, np.ones(len(holdout)))
-    split = ChangeSplit(name, float(holdout_value), float(row["reference"]), float(row["value"]))
+    values = [_compute_headline_metric(task, rows, threshold) for rows in (*holdouts, scored)]
+    split = ChangeSplit(task.headline_metric, *values)
     if is_in_training is None:
         return split
-    rows, scores = scored_rows
-    unseen = _to_scored_rows(task, rows, scores).select(~is_in_training)
+    unseen = scored.select(~is_in_training)
     is_measurable = len(unseen) >= min_rows and task.is_evaluable(unseen.outcome)
     return replace(
         split,
         known_entity_share=float(is_in_training.mean()),
-        new_entities=float(compute(unseen.outcome, unseen.score, np.ones(len(unseen))))
+        new_entities=_compute_headline_metric(task, unseen, threshold)
         if is_measurable
         else float("nan"),
     )
 
 
 def _measure_cost_change(
-    task: Task,
-    metrics: dict[str, Any],
-    batch: pd.DataFrame,
-    scores: np.ndarray,
-    reference: pd.DataFrame,
+    task: Task, metrics: dict[str, Any], scored: ScoredRows, reference: ScoredRows
 ) -> float:
     if not metrics.get("business_value"):
         return float("nan")
     costs = task.costs_from_parameters(metrics["business_value"]["costs"])
-    holdout = task.restore_scored_rows(reference)
     batch_cost, reference_cost = (
-        costs.compute_row_costs(outcome, task.decide(scored, metrics["threshold"])).mean()
-        for outcome, scored in (
-            (task.contract.encode_target(batch).to_numpy(), scores),
-            (holdout.outcome, holdout.score),
-        )
+        costs.compute_row_costs(rows.outcome, task.decide(rows.score, metrics["threshold"])).mean()
+        for rows in (scored, reference)
     )
     return float(batch_cost - reference_cost)
 
@@ -391,30 +364,41 @@ def _measure_distances_by_group(
                 yield contract.label_group(name, format_code(value)), distance.distance
 
 
-def _sample_rows(
-    batch: pd.DataFrame, scores: np.ndarray, is_selected: np.ndarray, seed: int
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the selected rows and their scores, sampled if there are too many."""
+def _select_evaluable_rows(
+    task: Task, batch: pd.DataFrame, scores: np.ndarray, violations: pd.DataFrame, params: Monitor
+) -> tuple[pd.DataFrame, ScoredRows] | None:
+    """Select the rows with outcomes that are fit for evaluation, sampled if there are too many.
+
+    None if there are too few, or metrics are not defined for their outcomes.
+    """
+    contract = task.contract
+    is_selected = _has_outcome(batch, contract) & _is_evaluable(batch, contract, violations)
     positions = np.flatnonzero(is_selected)
+    if len(positions) < params.min_rows:
+        return None
     if len(positions) > MAX_EVALUATED_ROWS:
         positions = np.sort(
-            np.random.default_rng(seed).choice(positions, MAX_EVALUATED_ROWS, replace=False)
+            np.random.default_rng(params.seed).choice(positions, MAX_EVALUATED_ROWS, replace=False)
         )
-    return batch.iloc[positions], scores[positions]
+    rows = batch.iloc[positions]
+    scored = ScoredRows.from_arrays(
+        contract.encode_target(rows), scores[positions], _encode_entities(rows, contract)
+    )
+    return (rows, scored) if task.is_evaluable(scored.outcome) else None
 
 
-def estimate_headline_metric(
-    task: Task, scores: np.ndarray, reference: pd.DataFrame, threshold: float | None
+def _estimate_headline_metric(
+    task: Task, scores: np.ndarray, reference: ScoredRows, threshold: float | None
 ) -> dict[str, Any] | None:
     """Estimate the headline metric from the scores alone, with its value on the reference."""
-    reference_rows = task.restore_scored_rows(reference)
-    estimate = task.estimate_headline_metric(scores, reference_rows)
+    estimate = task.estimate_headline_metric(scores, reference)
     if estimate is None:
         return None
-    reference_value = task.metric_functions(threshold)[task.headline_metric](
-        reference_rows.outcome, reference_rows.score, np.ones(len(reference_rows))
-    )
-    return {"metric": task.headline_metric, **estimate._asdict(), "reference": reference_value}
+    return {
+        "metric": task.headline_metric,
+        **estimate._asdict(),
+        "reference": _compute_headline_metric(task, reference, threshold),
+    }
 
 
 def _find_violations(batch: pd.DataFrame, contract: Contract) -> pd.DataFrame:
@@ -475,9 +459,8 @@ def _without_scores(
 
 def measure_performance(
     task: Task,
-    batch: pd.DataFrame,
-    scores: np.ndarray,
-    reference: pd.DataFrame,
+    scored: ScoredRows,
+    reference: ScoredRows,
     threshold: float | None,
     params: Monitor,
     *,
@@ -485,35 +468,17 @@ def measure_performance(
 ) -> pd.DataFrame:
     """Compute metrics of the batch with intervals, and of the matched holdout as ``reference``.
 
-    ``reference_low, reference_high`` are the interval of its headline metric.
+    ``reference_low, reference_high`` are the interval of its headline metric, which has an error,
+    too.
     """
-    if len(batch) < params.min_rows:
-        return pd.DataFrame()
-    batch_rows = _to_scored_rows(task, batch, scores)
-    if not task.is_evaluable(batch_rows.outcome):
-        return pd.DataFrame()
     metrics = dict(task.metric_functions(threshold))
     if conformal:
         metrics[COVERAGE] = conformal.compute_coverage
-    table = evaluate_metrics(batch_rows, metrics, resamples=params.resamples, seed=params.seed)
-    reference_rows = task.restore_scored_rows(reference)
-    return _add_reference(table, task, reference_rows, metrics, params)
-
-
-def _add_reference(
-    table: pd.DataFrame,
-    task: Task,
-    reference_rows: ScoredRows,
-    metrics: dict[str, MetricFunction],
-    params: Monitor,
-) -> pd.DataFrame:
-    """Add the reference's values, and the interval of its headline metric: it has an error, too."""
-    values = evaluate_metrics(reference_rows, metrics, resamples=0, seed=params.seed)
+    options = {"resamples": params.resamples, "seed": params.seed}
+    table = evaluate_metrics(scored, metrics, **options)
+    values = evaluate_metrics(reference, metrics, resamples=0, seed=params.seed)
     headline = evaluate_metrics(
-        reference_rows,
-        {task.headline_metric: metrics[task.headline_metric]},
-        resamples=params.resamples,
-        seed=params.seed,
+        reference, {task.headline_metric: metrics[task.headline_metric]}, **options
     )
     values, headline = values.set_index("metric"), headline.set_index("metric")
     return table.assign(
@@ -521,11 +486,6 @@ def _add_reference(
         reference_low=table["metric"].map(headline["low"]),
         reference_high=table["metric"].map(headline["high"]),
     )
-
-
-def _to_scored_rows(task: Task, batch: pd.DataFrame, scores: np.ndarray) -> ScoredRows:
-    outcomes = task.contract.encode_target(batch)
-    return ScoredRows.from_arrays(outcomes, scores, _encode_entities(batch, task.contract))
 
 
 def _encode_entities(batch: pd.DataFrame, contract: Contract) -> Any:
@@ -541,37 +501,33 @@ def _encode_entities(batch: pd.DataFrame, contract: Contract) -> Any:
     return np.where(entity_ids.isna(), -1 - np.arange(len(batch)), codes)
 
 
-def measure_slices(
+def _measure_slices(
     task: Task,
-    batch: pd.DataFrame,
-    scores: np.ndarray,
-    reference: pd.DataFrame,
+    batch: tuple[pd.DataFrame, ScoredRows],
+    reference: tuple[pd.DataFrame, ScoredRows],
     threshold: float | None,
     params: Monitor,
 ) -> pd.DataFrame:
-    """Compute the headline metric by slice, with its value in the same slice of the reference."""
-    slice_options: dict[str, Any] = {
-        "min_rows": MIN_SLICE_ROWS,
-        "resamples": params.resamples,
-        "seed": params.seed,
-    }
-    available = [
-        name for name in task.contract.slices if name in batch.columns and name in reference.columns
-    ]
-    if available != task.contract.slices:
+    """Compute the headline metric by slice, with its value in the same slice of the reference.
+
+    Batch and reference are each a table and its scored rows. Empty if one lacks a slice's column.
+    """
+    if not all({*task.contract.slices} <= {*table.columns} for table, _ in (batch, reference)):
         return pd.DataFrame()
-    batch_rows = _to_scored_rows(task, batch, scores)
-    batch_slices = metrics_ci.evaluate_slices(task, batch_rows, batch, threshold, **slice_options)
-    reference_slices = metrics_ci.evaluate_slices(
-        task, task.restore_scored_rows(reference), reference, threshold, **slice_options
+    batch_slices, reference_slices = (
+        metrics_ci.evaluate_slices(
+            task,
+            scored,
+            table,
+            threshold,
+            min_rows=MIN_SLICE_ROWS,
+            resamples=params.resamples,
+            seed=params.seed,
+        ).rename(columns={"value": "group", task.headline_metric: "value"})
+        for table, scored in (batch, reference)
     )
-    reference_columns = {"low": "reference_low", "high": "reference_high"}
-    reference_slices = reference_slices.rename(
-        columns={task.headline_metric: "reference", **reference_columns}
-    )[["slice", "value", "reference", *reference_columns.values()]]
-    merged = batch_slices.rename(columns={"value": "group", task.headline_metric: "value"}).merge(
-        reference_slices.rename(columns={"value": "group"}), on=["slice", "group"]
-    )
-    return merged[
-        ["slice", "group", "n", "value", "low", "high", "reference", *reference_columns.values()]
-    ]
+    reference_columns = {"value": "reference", "low": "reference_low", "high": "reference_high"}
+    reference_slices = reference_slices.rename(columns=reference_columns)
+    columns = ["slice", "group", *reference_columns.values()]
+    merged = batch_slices.merge(reference_slices[columns], on=["slice", "group"])
+    return merged[["slice", "group", "n", "value", "low", "high", *reference_columns.values()]]

@@ -217,7 +217,9 @@ def _compute_ks_p_value(reference: pd.Series, batch: pd.Series) -> float:
     return float(ks_2samp(reference_sample, batch_sample, method="asymp").pvalue)
 
 
-def drifted_importance_share(drift_table: pd.DataFrame, importance: dict[str, float]) -> float:
+def compute_drifted_importance_share(
+    drift_table: pd.DataFrame, importance: dict[str, float]
+) -> float:
     """Return the importance-weighted share of drifted columns; negative importance counts as 0."""
     weights = drift_table["column"].map(importance).fillna(0).clip(lower=0)
     return (
