@@ -57,6 +57,7 @@ def zip_lines(lines: bytes) -> bytes:
     ("lines", "options"),
     [
         ("sep=;\n{head}{body}", {}),
+        ("sep=;\n{head}{body}", {"delimiter": ","}),
         ("# made by us, and more\n# twice\n{head}{body}", {}),
         ("Sales report\n\n{head}{body}", {}),
         ("a;b;c\nof,2024\n{head}{body}", {"skip_rows": 2}),

@@ -64,7 +64,8 @@ def find_text_layout(
 
     Settings in ``layout`` are used where they fit the text: ``skip_rows`` is 0 if the first line
     has the required columns, a delimiter that is in no line is detected instead, and so is the
-    decimal mark if the delimiter is a comma that ``layout`` does not set.
+    decimal mark if the delimiter is a comma that ``layout`` does not set. A first line such as
+    ``sep=;`` takes precedence.
 
     Parameters
     ----------
@@ -142,11 +143,12 @@ def _read_first_lines(text: str) -> list[str]:
 
 
 def _choose_delimiter(lines: list[str], layout: FileLayout, declared_delimiter: str | None) -> str:
-    """The contract's delimiter if it separates the lines; otherwise the detected one."""
-    required = layout.delimiter or declared_delimiter
-    if required and (declared_delimiter or any(required in line for line in lines)):
-        return required
-    return _detect_delimiter(lines) or required or ","
+    """The file's declared delimiter, or the layout's if it is in a line, or the detected one."""
+    if declared_delimiter:
+        return declared_delimiter
+    if layout.delimiter and any(layout.delimiter in line for line in lines):
+        return layout.delimiter
+    return _detect_delimiter(lines) or layout.delimiter or ","
 
 
 def _detect_delimiter(lines: list[str]) -> str | None:
