@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from modelbook.contract.file_layout import FileLayout
 from modelbook.contract.parsing import DecimalMark
 from modelbook.errors import DataError
+from modelbook.formatting import format_count
 
 DELIMITERS = ",;\t|^~"
 SAMPLE_LINES = 200  # lines from which delimiter and first line are found
@@ -50,6 +51,25 @@ def clean_column_names(names: Iterable[object]) -> list[str]:
     return [
         clean_column_name(name) or f"column {position}" for position, name in enumerate(names, 1)
     ]
+
+
+def name_columns_without_header(
+    n_columns: int, names: list[str] | None, display_name: str
+) -> list[str]:
+    """Return the given names of the columns, or numbered ones.
+
+    Raises
+    ------
+    DataError
+        When there is another number of names than of columns.
+    """
+    if names and len(names) != n_columns:
+        raise DataError(
+            f"{display_name} has {format_count(n_columns, 'column')}, and "
+            f"{format_count(len(names), 'name was', 'names were')} given",
+            next="name each, in the file's order",
+        )
+    return names or clean_column_names([""] * n_columns)
 
 
 def find_text_layout(
@@ -183,14 +203,8 @@ def _count_preamble(lines: list[str], delimiter: str) -> int:
 def _name_columns(
     rows: list[list[str]], display_name: str, layout: FileLayout, column_names: list[str] | None
 ) -> list[str]:
-    width = len(rows[0])
     if not layout.header:
-        if column_names and len(column_names) != width:
-            raise DataError(
-                f"{display_name} has {width} columns, and {len(column_names)} names were given",
-                next="name each, in the file's order",
-            )
-        return column_names or clean_column_names([""] * width)
+        return name_columns_without_header(len(rows[0]), column_names, display_name)
     names = clean_column_names(rows[0])
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates and all(NUMBER_TEXT.fullmatch(name) for name in duplicates):

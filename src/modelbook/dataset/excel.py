@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelbook.contract.text_layout import clean_column_names
+from modelbook.contract.text_layout import clean_column_names, name_columns_without_header
 from modelbook.dataset import footers
 from modelbook.errors import DataError
-from modelbook.formatting import format_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,18 +56,16 @@ def read_sheet(
     cells = cells.iloc[: len(cells) - n_footer]
     if cells.empty:
         return pd.DataFrame(), layout
-    names_row = cells.iloc[0].map(lambda value: "" if pd.isna(value) else value).tolist()
     body = cells.iloc[1:] if layout.header else cells
     frame = body.reset_index(drop=True).infer_objects()
-    if not layout.header and column_names and len(column_names) != frame.shape[1]:
-        raise DataError(
-            f"{display_name} has {format_count(frame.shape[1], 'column')}, and "
-            f"{format_count(len(column_names), 'name was', 'names were')} given",
-            next="name each, in the sheet's order",
-        )
     frame.attrs["footer"] = footer
-    found_names = names_row if layout.header else column_names or [""] * frame.shape[1]
-    frame.columns = pd.Index(clean_column_names(found_names))
+    if layout.header:
+        header = cells.iloc[0].map(lambda value: "" if pd.isna(value) else value)
+        frame.columns = pd.Index(clean_column_names(header))
+    else:
+        frame.columns = pd.Index(
+            name_columns_without_header(frame.shape[1], column_names, display_name)
+        )
     _check_formulas_have_values(path, sheet or names[0], frame, display_name)
     layout_updates: dict[str, Any] = {"skip_rows": skip_rows}
     if len(names) > 1:
