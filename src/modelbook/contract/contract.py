@@ -37,13 +37,7 @@ StrippedText = Annotated[str, StringConstraints(strip_whitespace=True)]  # blank
 
 
 class Contract(BaseModel):
-    """The data contract of one book.
-
-    Raises
-    ------
-    ContractError
-        From ``load``: when the file is missing, is not valid YAML, or breaks the schema.
-    """
+    """The data contract of one book."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -140,7 +134,13 @@ class Contract(BaseModel):
 
     @classmethod
     def load(cls, path: str | Path) -> Contract:
-        """Read a contract from its YAML file."""
+        """Read a contract from its YAML file.
+
+        Raises
+        ------
+        ContractError
+            When the file is missing, is not valid YAML, or breaks the schema.
+        """
         path = Path(path)
         if not path.is_file():
             raise ContractError(
@@ -301,9 +301,10 @@ class Contract(BaseModel):
     def conform(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the contract's columns in the contract's order, converted to their types.
 
-        Categories and texts become text; integers without missing values in entity, time and target
-        columns become int64; dates become timestamps; everything else becomes float64. A date or
-        text that is a feature is followed by the model's features from it. Missing values are NaN.
+        Categories and texts become text; integers, booleans and periods without missing values in
+        entity, time, target and id columns become int64; other dates become timestamps; everything
+        else becomes float64. A date or text that is a feature is followed by the model's features
+        from it. Missing values are NaN.
         Order and NaN matter: PyCaret's fitted pipelines predict wrongly, without an error, when
         columns are reordered, and do not impute ``None``. Frames that already conform are
         unchanged.
@@ -352,15 +353,9 @@ class Contract(BaseModel):
 
     def select_features(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the model's features: conformed, with those derived from dates and texts."""
-        return self.conform(
-            frame[
-                [
-                    name
-                    for name in dict.fromkeys((*self.input_names, *self.feature_names))
-                    if name in frame
-                ]
-            ]
-        )[self.feature_names]
+        names = dict.fromkeys((*self.input_names, *self.feature_names))
+        present_names = [name for name in names if name in frame]
+        return self.conform(frame[present_names])[self.feature_names]
 
     def select_inputs(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the model's inputs: conformed feature columns, with dates and texts unchanged."""
@@ -370,11 +365,8 @@ class Contract(BaseModel):
         """Encode the target for training: class codes in the order of ``classes``, or numbers."""
         values = self.conform(frame[[self.target]])[self.target]
         if self.columns[self.target].type == "category":
-            return (
-                normalize_texts(values)
-                .map({name: code for code, name in enumerate(self.classes)})
-                .astype("int64")
-            )
+            codes = {name: code for code, name in enumerate(self.classes)}
+            return normalize_texts(values).map(codes).astype("int64")
         return values.astype("int64" if self.classes else "float64")
 
     def encode_checked_target(self, frame: pd.DataFrame) -> pd.Series:
@@ -465,7 +457,7 @@ class Contract(BaseModel):
                 next="check the table's path",
             )
         if self.target not in frame.columns:
-            self.encode_checked_target(frame)
+            self.encode_checked_target(frame)  # raises, and lists the table's columns
         from modelbook.contract import violations
 
         frame = self.select_training_rows(frame)

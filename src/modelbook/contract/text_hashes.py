@@ -1,10 +1,10 @@
 """Numbers from texts of many values, such as names and tickets: MinHash of their letters.
 
-Each number is the smallest hash of the text's trigrams under one hash function, as a share of the
-largest: two texts have a number in common with the probability that a trigram of either is one of
-both (Broder 1997), so trees split by prefixes, titles and words (Cerda & Varoquaux 2020, whose
-encoder in skrub needs pandas and scikit-learn). Nothing is learned from the rows: the numbers of a
-text are the same in training, files and requests.
+Each number is the smallest hash of the text's trigrams under one hash function, scaled to [0, 1).
+The probability that two texts have the same number is the Jaccard similarity of their trigrams
+(Broder 1997), so trees split by prefixes, titles and words (Cerda & Varoquaux 2020, whose encoder
+in skrub needs pandas and scikit-learn). Nothing is learned from the rows: the numbers of a text are
+the same in training, files and requests.
 """
 
 from __future__ import annotations

@@ -7,9 +7,8 @@ from importlib.resources import files
 import pandas as pd
 
 TRAINING_YEARS = (1, 2, 3)
-EXPENSIVE_QUANTILE = (
-    0.8  # a member is expensive at or above this quantile of a training year's spending
-)
+# A member's year is expensive at or above this quantile of the spending in the training years.
+EXPENSIVE_QUANTILE = 0.8
 LAGGED_COLUMNS = [
     "meddol", "outpdol", "drugdol", "inpdol", "mentdol", "mdvis", "notmdvis", "totadm",
 ]  # fmt: skip
@@ -40,9 +39,8 @@ def load_rand_hie() -> pd.DataFrame:
     # For 81 members the source holds the site's mean instead of 0 or 1, i.e. an imputed value.
     frame["black"] = frame["black"].where(frame["black"].isin([0, 1]))
     training_spending = frame.loc[frame["year"].isin(TRAINING_YEARS), "meddol"]
-    frame["expensive"] = (frame["meddol"] >= training_spending.quantile(EXPENSIVE_QUANTILE)).astype(
-        "int64"
-    )
+    is_expensive = frame["meddol"] >= training_spending.quantile(EXPENSIVE_QUANTILE)
+    frame["expensive"] = is_expensive.astype("int64")
     return frame.sort_values(["zper", "year"], ignore_index=True)
 
 

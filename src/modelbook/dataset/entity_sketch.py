@@ -1,8 +1,8 @@
 """Sketches of sets of entities: small, and two of them estimate the overlap of their sets.
 
 A sketch is the smallest of the entities' hashes (bottom-k sampling; Cohen & Kaplan 2007,
-"Summarizing data using bottom-k sketches"). Among hashes below the largest that both sketches
-hold, each is an unbiased sample of its set.
+"Summarizing data using bottom-k sketches"). Up to the smaller of their largest hashes, both
+sketches hold all hashes of their sets: an unbiased sample of either.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class HoldoutIndependence:
         )
 
     def to_table(self) -> pd.DataFrame:
-        """Columns ``measure, value`` for the report."""
+        """Columns ``measure, share of holdout rows`` for the report."""
         return pd.DataFrame(
             [
                 ("exact duplicates of training rows", self.exact_share),
@@ -126,10 +126,10 @@ def measure_independence(
     train_matrix, holdout_matrix = _standardize(contract, train, holdout)
     rng = np.random.default_rng(seed)
     train_matrix = _sample_rows(train_matrix, MAX_TRAIN_ROWS, rng)
-    sampled_rows = _sample_rows(holdout_matrix, MAX_ROWS, rng)
+    holdout_sample = _sample_rows(holdout_matrix, MAX_ROWS, rng)
     n_neighbours = min(N_NEIGHBOURS, len(train_matrix))
     index = NearestNeighbors(n_neighbors=n_neighbours).fit(train_matrix)
-    distances, neighbours = index.kneighbors(sampled_rows)
+    distances, neighbours = index.kneighbors(holdout_sample)
     local_draws = _draw_from_neighbourhoods(train_matrix, neighbours, rng)
     draw_distances, _ = index.kneighbors(local_draws)
     is_near = _is_near_duplicate(distances)
@@ -142,7 +142,7 @@ def measure_independence(
         float(is_exact.mean()),
         float(is_near.mean()),
         min(chance, 1.0),
-        len(sampled_rows),
+        len(holdout_sample),
     )
 
 
@@ -269,9 +269,7 @@ def _try_grouping(
     group_shares = joined_groups.value_counts(normalize=True)
     if len(group_shares) < N_FOLDS or group_shares.iloc[0] > MAX_GROUP_SHARE:
         return {}
-
     target = contract.encode_target(rows).to_numpy()
-
     n_classes = len(contract.classes)
     model_class = ExtraTreesClassifier if n_classes else ExtraTreesRegressor
     model = model_class(n_estimators=n_trees, min_samples_leaf=2, random_state=seed)

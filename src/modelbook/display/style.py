@@ -10,7 +10,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any, TypeVar
 
-# Each colour has one meaning in all figures. Pairs are (on light pages, on dark pages).
+# Pairs are (on light pages, on dark pages).
 PALETTE = {
     "ink": ("#1f2933", "#e6eaef"),
     "muted": ("#5a6673", "#a8b2bd"),
