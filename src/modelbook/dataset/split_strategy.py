@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from modelbook.errors import DataError
-from modelbook.formatting import format_share
+from modelbook.formatting import format_count, format_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class SplitStrategy(ABC):
         return hash_entities(self.groups(rows, contract), seed) < holdout_share
 
     def to_config(self, holdout_share: float, seed: int) -> dict[str, Any]:
-        """Return the split's settings as plain data, stored with a version: ``holdout_mask``."""
+        """Return the split's settings, which a version stores and ``holdout_mask`` reads."""
         return {"strategy": self.name, "holdout_share": holdout_share, "seed": seed}
 
     @abstractmethod
@@ -107,8 +107,8 @@ class TimeSplit(SplitStrategy):
         )
         if len(cumulative_shares) < 2:
             raise DataError(
-                f"split = 'time', but the rows to split have {len(cumulative_shares)} "
-                f"value(s) of {contract.time}",
+                "split = 'time', but the rows to split have "
+                f"{format_count(len(cumulative_shares), 'value')} of {contract.time}",
                 expected="two or more",
                 next="set train_until to a later value, or split to group",
             )
@@ -171,17 +171,19 @@ SPLIT_STRATEGIES: dict[str, SplitStrategy] = {
 }
 
 
-def holdout_mask(rule: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract) -> pd.Series:
+def holdout_mask(
+    split_config: dict[str, Any] | None, rows: pd.DataFrame, contract: Contract
+) -> pd.Series:
     """Mask of the rows of any table that a version's split, from ``to_config``, holds out.
 
-    No row without a rule, or if the assignment depends on the rest of the table.
+    No row if the split is not stored, or if the assignment depends on the rest of the table.
     """
     import pandas as pd
 
-    strategy = SPLIT_STRATEGIES[rule["strategy"]] if rule else None
-    if rule is None or strategy is None or not strategy.is_hashed:
+    if not split_config or not SPLIT_STRATEGIES[split_config["strategy"]].is_hashed:
         return pd.Series(False, index=rows.index)
-    return strategy.test_mask(rows, contract, rule["holdout_share"], rule["seed"])
+    strategy = SPLIT_STRATEGIES[split_config["strategy"]]
+    return strategy.test_mask(rows, contract, split_config["holdout_share"], split_config["seed"])
 
 
 def hash_entities(entities: pd.Series, seed: int | str) -> pd.Series:

@@ -98,9 +98,10 @@ def _check_targets(rows: pd.DataFrame, contract: Contract, side: str) -> None:
     remedy = "use more rows (sample), another share (holdout), or another cutoff (train_until)"
     if len(contract.classes) > 2:
         remedy += "; or merge rare classes, in table and contract"
-    noun = "class(es)" if contract.classes else "value(s) of the target"
+    nouns = ("class",) if contract.classes else ("value of the target", "values of the target")
     raise DataError(
-        f"the split leaves {format_count(len(rows), 'row')} and {n_targets} {noun} for {side}",
+        f"the split leaves {format_count(len(rows), 'row')} and "
+        f"{format_count(n_targets, *nouns)} for {side}",
         expected=f"rows of {_describe_required_targets(contract)} on both sides",
         next=remedy,
     )
