@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_FEATURES = 60  # features compared in pairs
 MAX_ROWS = 20_000
-STAND_IN_STRENGTH = 0.8  # from here on a feature nearly determines another
+MIN_REDUNDANT = 0.8  # absolute value from which a feature nearly determines another
 
 
 def correlate_features(
@@ -71,7 +71,7 @@ def list_stand_ins(
         ``feature``, ``stand_in`` (which determines it), ``measure`` and ``value``.
     """
     rows = []
-    for pair in correlations[correlations["value"].abs() >= STAND_IN_STRENGTH].itertuples():
+    for pair in correlations[correlations["value"].abs() >= MIN_REDUNDANT].itertuples():
         for feature, other in ((pair.feature_a, pair.feature_b), (pair.feature_b, pair.feature_a)):
             is_determined = (
                 feature in contract.numeric_features
@@ -87,12 +87,8 @@ def list_stand_ins(
 def _compute_rank_correlations(numeric: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
     matrix = numeric.corr("spearman")
     for first_feature, second_feature in combinations(numeric.columns, 2):
-        yield (
-            first_feature,
-            second_feature,
-            "Spearman",
-            float(matrix.loc[first_feature, second_feature]),
-        )
+        value = float(matrix.loc[first_feature, second_feature])
+        yield first_feature, second_feature, "Spearman", value
 
 
 def _compute_cramers_v(categorical: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from modelbook.dataset.correlation import MIN_REDUNDANT
 from modelbook.display import plotting
 from modelbook.display.components import Figure
 
 MAX_COLUMNS = 12  # columns in the figure
-MIN_REDUNDANT = 0.8  # association at which a pair counts as redundant
 
 
 @plotting.with_drawable_rows(
