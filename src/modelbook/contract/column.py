@@ -215,10 +215,10 @@ class Column(BaseModel):
 
         Texts such as ``NA`` mean a missing value unless they are categories.
         """
-        missing_texts = MISSING_VALUE_TEXTS.difference(self.categories or ())
+        markers = MISSING_VALUE_TEXTS.difference(self.categories or ())
         texts = [text for text in cells.unique() if isinstance(text, str)]
-        found_texts = [text for text in texts if text.strip() in missing_texts]
-        cells = cells.where(~cells.isin(found_texts)) if found_texts else cells
+        missing_texts = [text for text in texts if text.strip() in markers]
+        cells = cells.where(~cells.isin(missing_texts)) if missing_texts else cells
         if file_decimal == "." or self.number_format or self.type not in ("number", "integer"):
             return cells
         numbers = cells.map({text: parse_number(text, "number", file_decimal) for text in texts})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DatePart = Literal["days", "year", "month", "day", "weekday", "hour"]
 PeriodUnit = Literal["year", "month", "day"]
 
-DEFAULT_DATE_PARTS: tuple[DatePart, ...] = ("days", "month", "weekday")  # the default parts
+DEFAULT_DATE_PARTS: tuple[DatePart, ...] = ("days", "month", "weekday")
 DATE_PART_MEANINGS: dict[DatePart, str] = {
     "days": "days since 1 January 1970",
     "year": "year",
@@ -29,7 +29,7 @@ DATE_PART_MEANINGS: dict[DatePart, str] = {
 }
 ISO_FORMAT = "ISO8601"
 QUARTER_FORMAT = "quarter"  # 2024Q1, 2024-Q1, Q1 2024: the first day of the quarter
-QUARTER_TEXT = re.compile(r"(?P<year>\d{4})[- ]?[Qq](?P<quarter>[1-4])|[Qq]([1-4])[- /]?(\d{4})")
+QUARTER_TEXT = re.compile(r"(\d{4})[- ]?[Qq]([1-4])|[Qq]([1-4])[- /]?(\d{4})")
 WEEK_FORMAT = "week"  # 2024-W05: the Monday of the week of ISO 8601
 WEEK_TEXT = re.compile(r"(\d{4})[- ]?W(\d{1,2})")
 PERIOD_DIGITS = {"year": 4, "month": 6, "day": 8}
@@ -150,7 +150,7 @@ def format_date(timestamp: pd.Timestamp, date_format: str) -> str:
     if date_format == WEEK_FORMAT:
         year, week, _ = timestamp.isocalendar()
         return f"{year}-W{week:02d}"
-    return timestamp.isoformat() if date_format == "ISO8601" else timestamp.strftime(date_format)
+    return timestamp.isoformat() if date_format == ISO_FORMAT else timestamp.strftime(date_format)
 
 
 def _find_quarter_start(text: str) -> str | None:

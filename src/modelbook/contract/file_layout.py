@@ -20,12 +20,9 @@ class FileLayout(BaseModel):
     encoding: str | None = None
     decimal: Literal[".", ","] | None = None
     comment: str | None = Field(default=None, min_length=1, max_length=1)  # rest of line is ignored
-    skip_rows: int | None = Field(
-        default=None, ge=0
-    )  # lines, or rows of a sheet, before the header
-    skip_footer: int | None = Field(
-        default=None, ge=0
-    )  # lines, or rows of a sheet, after the last row
+    # Lines, or rows of a sheet, before the header and after the last row.
+    skip_rows: int | None = Field(default=None, ge=0)
+    skip_footer: int | None = Field(default=None, ge=0)
     sheet: str | None = None  # sheet of an Excel file; default: the first
     member: str | None = None  # file in a zip archive that holds several
 

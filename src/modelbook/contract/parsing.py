@@ -47,11 +47,8 @@ BOOLEAN_TEXTS = {
     word: float(word.lower() == "true")
     for word in ("True", "TRUE", "true", "False", "FALSE", "false")
 }
-CURRENCY_CODE = (
-    r"(?:[A-Z]{3}|[A-Z]{1,2}(?=\$)|kr\.?|zł|Kč|Ft|lei|Rs\.?)"  # £ and others: Unicode category
-)
-
-
+# Currencies in letters; symbols such as £ are recognised by their Unicode category.
+CURRENCY_CODE = r"(?:[A-Z]{3}|[A-Z]{1,2}(?=\$)|kr\.?|zł|Kč|Ft|lei|Rs\.?)"
 MAGNITUDES = {"K": 1e3, "M": 1e6, "B": 1e9}  # suffixes of amounts, e.g. €30K
 MAX_NUMBER_LENGTH = 100  # characters; longer texts are not tried as numbers
 FLOAT_TEXT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 10  # violations that an error message lists; the rest are counted
 COLUMNS = ["row", "column", "value", "rule"]
-RuleViolations = tuple[Any, Any, str]  # rows, values and rule of one column
 
 
 def find_violations(
@@ -98,7 +97,8 @@ def _find_column_violations(
 
 def _find_value_violations(
     contract: Contract, name: str, values: pd.Series
-) -> Iterator[RuleViolations]:
+) -> Iterator[tuple[pd.Index, pd.Series, str]]:
+    """Yield the rows and values that break a rule of one column, and the rule."""
     column = contract.columns[name]
     is_target = name == contract.target
     if is_target and contract.excluded_classes:

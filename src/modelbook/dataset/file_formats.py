@@ -64,6 +64,7 @@ READ_ERRORS = (
     zlib.error,
     lzma.LZMAError,
 )
+FIRST_BYTES = 1 << 16  # bytes from which the format is detected
 SUPPORTED_FORMATS = (
     "CSV, TSV or JSON (lines, or an array of records), optionally compressed by gzip, bz2, xz, "
     "zstd or zip; Parquet; or Excel (.xlsx)"
@@ -186,7 +187,7 @@ def _read_first_bytes(
 
     try:
         with open_decompressed(path, compression, member) as file:
-            return file.read(1 << 16)
+            return file.read(FIRST_BYTES)
     except (OSError, ImportError, *READ_ERRORS) as error:
         raise DataError(
             f"{display_name} cannot be decompressed: {str(error)[:300]}",
@@ -244,7 +245,7 @@ def _is_json(first_bytes: bytes) -> bool:
     try:
         return isinstance(json.JSONDecoder().raw_decode(text)[0], dict)
     except ValueError:
-        return len(first_bytes) == 1 << 16  # the first line is longer than what was read
+        return len(first_bytes) == FIRST_BYTES  # the first line is longer than what was read
 
 
 def _read_json(

@@ -49,16 +49,13 @@ def find_missing_patterns(rows: pd.DataFrame, contract: Contract) -> list[Missin
     for name, first in first_by_column.items():
         if first:
             groups.setdefault(first, []).append(name)
-    periods = _select_periods(rows, contract)
+    periods = None
+    if contract.time and contract.time in rows.columns:
+        periods = rows[contract.time].reset_index(drop=True)
     return [
         _describe_pattern(columns, features[columns[0]].isna(), periods)
         for columns in groups.values()
     ]
-
-
-def _select_periods(rows: pd.DataFrame, contract: Contract) -> pd.Series | None:
-    name = contract.time
-    return None if not name or name not in rows.columns else rows[name].reset_index(drop=True)
 
 
 def _describe_pattern(
@@ -98,9 +95,8 @@ def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) ->
     rates = ["missing rate", "missing rate in latest period"]
     table = pd.DataFrame(rows, columns=["columns", *rates, "missing mostly in"])
     change = (table[rates[1]] - table[rates[0]]).abs()
-    return table.loc[change.sort_values(ascending=False, kind="stable").index].reset_index(
-        drop=True
-    )
+    order = change.sort_values(ascending=False, kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def map_columns_by_missing_mask(reference: pd.DataFrame, batch: pd.DataFrame) -> dict[str, str]:

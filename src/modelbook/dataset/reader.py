@@ -125,20 +125,20 @@ def read_without_contract(
     A column becomes numeric only if all its texts are numbers that can be read in one way; codes
     with leading zeros and numbers of more digits than a float holds stay text.
     """
-    frame, found_layout = resolve_source(table, root).read(layout, column_names)
+    frame, detected_layout = resolve_source(table, root).read(layout, column_names)
     frame = normalize_columns(frame, table)
     for name in frame.select_dtypes(TEXT_DTYPES):
         numbers = (
             arrow_text.to_clear_numbers(frame[name], [*MISSING_VALUE_TEXTS, *missing_markers])
-            if found_layout.decimal == "."
+            if detected_layout.decimal == "."
             else None
         )
         frame[name] = (
-            _infer_numbers(frame[name].astype(object), missing_markers, found_layout.decimal)
+            _infer_numbers(frame[name].astype(object), missing_markers, detected_layout.decimal)
             if numbers is None
             else numbers
         )
-    return frame, found_layout
+    return frame, detected_layout
 
 
 def _infer_numbers(cells: pd.Series, missing_markers: list[str], decimal: str | None) -> pd.Series:

@@ -56,10 +56,13 @@ def resolve_source(table: str, root: Path) -> TableSource:
         return database.DatabaseSource(table, root)
     if is_address(table):
         return RemoteSource(table)
-    path = root / table.removeprefix("file://")
+    table = table.removeprefix("file://")
+    path = root / table
     if path.is_dir():
         return FolderSource(path)
-    return FileSource(_resolve_file(table.removeprefix("file://"), root))
+    if not path.is_file():
+        raise _make_no_file_error(table, path)
+    return FileSource(path)
 
 
 def is_remote_folder(table: str) -> bool:
@@ -86,22 +89,19 @@ def expand_environment(text: str, table: str) -> str:
     return re.sub(r"\$\{(\w+)\}", look_up_variable, text)
 
 
-def _resolve_file(table: str, root: Path) -> Path:
-    path = root / table
-    if path.is_file():
-        return path
-    if "." not in path.name:
-        similar_names = get_close_matches(table, BUNDLED_TABLES, n=1)
-        raise DataError(
-            f"{table!r} is not a table"
-            + (f"; did you mean {similar_names[0]!r}?" if similar_names else ""),
-            expected=f"a bundled table ({', '.join(BUNDLED_TABLES)}), the path or URL of a file, "
-            "or the URL of a database",
-            next="check the name; in a build, the parameter `table` (env.yaml)",
+def _make_no_file_error(table: str, path: Path) -> DataError:
+    if "." in path.name:
+        return DataError(
+            f"there is no file {path}",
+            next="check the path; in a build, the parameter `table` (env.yaml)",
         )
-    raise DataError(
-        f"there is no file {path}",
-        next="check the path; in a build, the parameter `table` (env.yaml)",
+    similar_names = get_close_matches(table, BUNDLED_TABLES, n=1)
+    return DataError(
+        f"{table!r} is not a table"
+        + (f"; did you mean {similar_names[0]!r}?" if similar_names else ""),
+        expected=f"a bundled table ({', '.join(BUNDLED_TABLES)}), the path or URL of a file, "
+        "or the URL of a database",
+        next="check the name; in a build, the parameter `table` (env.yaml)",
     )
 
 

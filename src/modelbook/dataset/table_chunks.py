@@ -46,9 +46,9 @@ def open_chunks(path: Path, contract: Contract, chunk_rows: int) -> tuple[Chunks
             return _read_parquet_chunks(path, chunk_rows), "."
         if file_format == "text":
             text_file = delimited.TextFile(path, str(path), compression, layout)
-            found_layout = delimited.detect_layout(text_file, names)
-            frames = delimited.read_text_chunks(text_file, found_layout, chunk_rows)
-            return _to_text_tables(frames, found_layout.columns), found_layout.decimal
+            detected_layout = delimited.detect_layout(text_file, names)
+            frames = delimited.read_text_chunks(text_file, detected_layout, chunk_rows)
+            return _to_text_tables(frames, detected_layout.columns), detected_layout.decimal
     except (OSError, *file_formats.READ_ERRORS) as error:
         raise make_unreadable_error(path, error) from None
     frame, _ = file_formats.read_file(path, str(path), layout, names)
