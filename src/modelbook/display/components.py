@@ -290,11 +290,9 @@ def _render_table(
 ) -> str:
     note = f"The first {max_rows:,} of {len(frame):,} rows." if len(frame) > max_rows else ""
     visible_rows = frame.head(max_rows)
-    right_aligned = [
-        is_numeric(visible_rows.iloc[:, position]) for position in range(visible_rows.shape[1])
-    ]
+    right_aligned = [is_numeric(column) for _, column in visible_rows.items()]
     cell_formatters = column_formatters(visible_rows, formats)
-    column_names = [_get_column_label(column).replace("_", " ") for column in visible_rows.columns]
+    column_names = [_format_label(column).replace("_", " ") for column in visible_rows.columns]
     header_texts = ([str(visible_rows.index.name or "")] if index else []) + column_names
     alignments = ([False] if index else []) + right_aligned
     header_html = "".join(
@@ -308,7 +306,7 @@ def _render_table(
         strict=True,
     ):
         row_header = (
-            [_render_cell("th", _get_column_label(label), False, ' scope="row"')] if index else []
+            [_render_cell("th", _format_label(label), False, ' scope="row"')] if index else []
         )
         body_html += f"<tr>{''.join(row_header + cells)}</tr>"
     title, explanation = _split_caption(caption)
@@ -337,8 +335,7 @@ def _split_caption(caption: str) -> tuple[str, str]:
 def _render_body_cells(
     frame: pd.DataFrame, cell_formatters: list[Callable[[Any], str]], right_aligned: list[bool]
 ) -> list[list[str]]:
-    # column by column: iterrows would change the values' types
-    columns = [[*frame.iloc[:, position]] for position in range(frame.shape[1])]
+    # Not by iterrows, which would change the values' types.
     return [
         [
             _render_cell("td", format_value(value), is_right_aligned)
@@ -346,7 +343,7 @@ def _render_body_cells(
                 row, cell_formatters, right_aligned, strict=True
             )
         ]
-        for row in (zip(*columns, strict=True) if columns else [() for _ in range(len(frame))])
+        for row in frame.itertuples(index=False, name=None)
     ]
 
 
@@ -357,7 +354,7 @@ def _render_cell(tag: str, text: str, is_right_aligned: bool, attributes: str = 
     return f"<{tag}{attributes}{alignment}>{escape(text)}</{tag}>"
 
 
-def _get_column_label(label: Any) -> str:
+def _format_label(label: Any) -> str:
     if isinstance(label, tuple):
         return " · ".join(str(part) for part in label if str(part))
     return str(label)

@@ -80,7 +80,7 @@ def _draw_panel(ax: Any, name: str, curves: pd.DataFrame, *, is_multiclass: bool
                 values,
                 curve["mean"],
                 color=color,
-                linestyle=LINE_STYLES[position // len(COLORS) % 3],
+                linestyle=LINE_STYLES[position // len(COLORS) % len(LINE_STYLES)],
                 marker="o",
                 markersize=3,
             )

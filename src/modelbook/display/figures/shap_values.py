@@ -43,7 +43,7 @@ def plot_shap_summary(frame: pd.DataFrame, unit: str, reason: str = "") -> Figur
         frame, ["feature", "level", "value", "shap", "class"], ["feature", "shap"]
     )
     if data is None:
-        return Figure(None, alt=reason) if reason else empty_figure("SHAP values")
+        return empty_figure("SHAP values", reason)
     data["class"] = data["class"].fillna("")
     table = _summarize(data)
     draw = _draw_class_heatmap if data["class"].nunique() > 1 else _draw_strips

@@ -14,7 +14,6 @@ from modelbook.display.components import Figure, empty_figure
 from modelbook.display.figures import explore
 from modelbook.formatting import format_count, format_share, natural_sort_key
 
-N_COLUMNS = 3
 BINS = 5
 
 
@@ -68,7 +67,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
         return empty_figure("The classes by column")
     classes = sorted(train[target].unique(), key=natural_sort_key)
     mixes = {name: _compute_class_shares(train, name, target, classes) for name in names}
-    n_grid_columns = 2 if len(classes) > 4 else N_COLUMNS
+    n_grid_columns = 2 if len(classes) > 4 else explore.N_COLUMNS
     max_rows = max(len(mix) for mix in mixes.values())
     figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
