@@ -38,7 +38,7 @@ FORWARDED_HEADERS = frozenset((
     b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip", b"x-client-ip", b"true-client-ip",
     b"cf-connecting-ip",
 ))  # fmt: skip
-MAX_TRACKED_CALLERS = 10_000  # callers with a bucket of their own
+MAX_TRACKED_CALLERS = 10_000  # callers with their own token bucket; also values of Host
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class ApiKeyStore:
         return key
 
     def add_key(self, name: str, scopes: list[str], valid_days: float | None = None) -> str:
-        """Create a key and return it. It is not stored and cannot be shown again.
+        """Create a key and return it. Only its hash is stored, so it cannot be shown again.
 
         Raises
         ------
@@ -223,7 +223,7 @@ class AccessControl:
 
     @property
     def requires_key(self) -> bool:
-        """Whether a key is required. Once there was a key it is, even without any key left."""
+        """Whether a key is required: from the first key on, even if all keys are removed."""
         return self._settings.api_keys == "on" and self._api_keys.was_configured
 
     def authorize(self, api_key: str | None, caller: str, scope: str | None) -> ApiKey | None:

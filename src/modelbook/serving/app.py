@@ -100,7 +100,7 @@ def _add_model_routes(app: FastAPI, service: PredictionService) -> None:
 
 
 def _add_prediction_routes(app: FastAPI, service: PredictionService) -> None:
-    # Only requests with an Origin header arrive here, for CORS; the gateway handles all others.
+    # For requests with an Origin header, which need CORS; the gateway handles all others.
     @app.post("/predict", include_in_schema=False)
     async def predict(request: Request) -> Response:
         headers = request.scope["modelbook.headers"]
@@ -167,7 +167,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     @app.get("/", include_in_schema=False)
     async def show_form() -> HTMLResponse:
         page = html_pages.render_page(service.champion, requires_key=service.access.requires_key)
-        return _show_page(page, form_policy)
+        return _make_page_response(page, form_policy)
 
     @app.post("/", include_in_schema=False)
     async def submit_form(request: Request) -> HTMLResponse:
@@ -179,12 +179,12 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
         service.access.authorize(key or None, (request.client or ("",))[0], "predict")
         result_section = await html_pages.predict_form(champion, form)
         page = html_pages.render_page(champion, form, result_section, service.access.requires_key)
-        return _show_page(page, form_policy)
+        return _make_page_response(page, form_policy)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         page = html_pages.render_swagger_page(service.champion.contract.title)
-        return _show_page(page, html_pages.DOCS_POLICY)
+        return _make_page_response(page, html_pages.DOCS_POLICY)
 
     @app.get(html_pages.SWAGGER_SCRIPT_PATH, include_in_schema=False)
     async def swagger_script() -> Response:
@@ -193,7 +193,7 @@ def _add_page_routes(app: FastAPI, service: PredictionService) -> None:
     @app.get("/redoc", include_in_schema=False)
     async def redoc() -> HTMLResponse:
         page = html_pages.render_redoc_page(service.champion.contract.title)
-        return _show_page(page, html_pages.DOCS_POLICY)
+        return _make_page_response(page, html_pages.DOCS_POLICY)
 
 
 def _build_document(app: FastAPI, service: PredictionService) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _build_document(app: FastAPI, service: PredictionService) -> dict[str, Any]:
     return document
 
 
-def _show_page(html: str, policy: str) -> HTMLResponse:
+def _make_page_response(html: str, policy: str) -> HTMLResponse:
     return HTMLResponse(
         html, headers={"content-security-policy": policy, "referrer-policy": "same-origin"}
     )

@@ -30,8 +30,8 @@ ID_BYTES = 16
 class BatchJournal:
     """Journals chunks, and adds the predictions' ids to their rows.
 
-    An id is the digest of the output's URL, the row's position and its inputs: a batch that is
-    repeated after an interruption is journaled once.
+    An id is the digest of the output's address, the row's position, the version and the inputs: a
+    batch that is repeated after an interruption is journaled once.
     """
 
     def __init__(
@@ -56,18 +56,25 @@ class BatchJournal:
     async def _start(self) -> None:
         self._writer.start()
 
-    def record(self, target: str, chunk: ChunkResult, rows_before: int) -> pa.Table:
+    def record(self, output: str, chunk: ChunkResult, rows_before: int) -> pa.Table:
         """Journal a chunk's predictions; return its rows with their ids.
+
+        Parameters
+        ----------
+        output : str
+            Path or address of the file that the chunk is written to.
+        rows_before : int
+            Rows of earlier chunks of the same file.
 
         Raises
         ------
         JournalError
             When the journal cannot be written.
         """
-        records = self._make_records(target, chunk, rows_before)
+        records = self._make_records(output, chunk, rows_before)
         for start in range(0, len(records), RECORDS_PER_WRITE):
-            part = records[start : start + RECORDS_PER_WRITE]
-            if self._loop.run_until_complete(self._writer.write(part)) is None:
+            group = records[start : start + RECORDS_PER_WRITE]
+            if self._loop.run_until_complete(self._writer.write(group)) is None:
                 reason = "; ".join(self._write_errors) or "it did not write in time"
                 raise JournalError(
                     f"the journal {self._journal.safe_url}: {reason}",
@@ -78,7 +85,7 @@ class BatchJournal:
         return chunk.scored.append_column(name_new_column(ID_COLUMN, chunk.scored), ids)
 
     def _make_records(
-        self, target: str, chunk: ChunkResult, rows_before: int
+        self, output: str, chunk: ChunkResult, rows_before: int
     ) -> list[PredictionRecord]:
         rule, now = self._model.scorer.decision_rule, time.time()
         names = [name for name in chunk.features if name not in self._redacted_features]
@@ -87,7 +94,7 @@ class BatchJournal:
         records = []
         for index, position in enumerate(chunk.positions.tolist()):
             inputs = orjson.dumps({n: column[index] for n, column in zip(names, columns)}).decode()
-            place = f"{target}|{rows_before + position}|{self._model.number}|{inputs}"
+            identity = f"{output}|{rows_before + position}|{self._model.number}|{inputs}"
             probabilities = (
                 self._model.label_probabilities(chunk.scores[index].tolist())
                 if rule.classes
@@ -95,7 +102,7 @@ class BatchJournal:
             )
             records.append(
                 PredictionRecord(
-                    hashlib.blake2b(place.encode(), digest_size=ID_BYTES).hexdigest(),
+                    hashlib.blake2b(identity.encode(), digest_size=ID_BYTES).hexdigest(),
                     self._variant,
                     now,
                     self._model.number,

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from modelbook.serving.access import ApiKey, RateLimiter
 from modelbook.serving.html_pages import SWAGGER_SCRIPT_PATH
-from modelbook.serving.http_request import RequestError, read_user_id, require_content_type
+from modelbook.serving.http_request import Headers, RequestError, read_user_id, require_content_type
 from modelbook.serving.inference_protocol import HEALTH_PATHS
 from modelbook.serving.metrics import PATH_LABELS
 from modelbook.serving.service import PredictionService, make_prediction_id
@@ -105,7 +105,7 @@ class Gateway:
         self, scope: Scope, receive: Receive, response: _Response, path: str
     ) -> None:
         scope["modelbook.headers"] = headers = dict(scope["headers"])
-        response.request_id = _request_id(headers)
+        response.request_id = _get_request_id(headers)
         traceparent = headers.get(b"traceparent")
         if self._service.tracer is not None and path not in UNTRACED_PATHS:
             response.span = self._service.tracer.start_request(
@@ -116,15 +116,14 @@ class Gateway:
         if path not in PROBE_PATHS:
             self._service.access.check_origin(headers)
         if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
-            api_key = self._authorize(scope, headers, path)
+            caller = (scope.get("client") or ("",))[0]
+            api_key = self._authorize(scope["method"], path, headers, caller)
             if self._service.in_flight > self._max_concurrent_requests:
                 raise RequestError(
                     503, "too many concurrent requests", headers={"retry-after": "1"}
                 )
             if self._rate_limiter:
-                self._rate_limiter.acquire(
-                    api_key.name if api_key else (scope.get("client") or ("",))[0]
-                )
+                self._rate_limiter.acquire(api_key.name if api_key else caller)
         if path == "/predict" and scope["method"] == "POST" and b"origin" not in headers:
             require_content_type(headers, "application/json")
             body = await self._service.read_json_body(scope, receive)
@@ -134,17 +133,16 @@ class Gateway:
         scope["modelbook.request_id"] = response.request_id
         await self._app(scope, receive, response.forward)
 
-    def _authorize(self, scope: Scope, headers: dict[bytes, bytes], path: str) -> ApiKey | None:
+    def _authorize(self, method: str, path: str, headers: Headers, caller: str) -> ApiKey | None:
         """Return the key that authorizes a request; None if no key is required."""
-        if scope["method"] == "OPTIONS":  # CORS preflight: browsers send no key with it
+        if method == "OPTIONS":  # CORS preflight: browsers send no key with it
             return None
         key_header = (
             headers.get(b"x-api-key") or headers.get(b"authorization", b"").partition(b"Bearer ")[2]
         )
         required_scope = "predict" if path.endswith(INFER_SUFFIX) else REQUIRED_SCOPES.get(path)
-        client = (scope.get("client") or ("",))[0]
         return self._service.access.authorize(
-            key_header.decode("latin-1") if key_header else None, client, required_scope
+            key_header.decode("latin-1") if key_header else None, caller, required_scope
         )
 
 
@@ -212,7 +210,7 @@ def _find_route(path: str) -> str:
     return path if path in PATH_LABELS or path in PUBLIC_PATHS else ""
 
 
-def _request_id(headers: dict[bytes, bytes]) -> str:
+def _get_request_id(headers: Headers) -> str:
     request_id = headers.get(b"x-request-id")
     return (
         request_id.decode()

@@ -144,7 +144,7 @@ def derive_body_limits(columns: dict[str, Column], max_rows: int) -> BodyLimits:
     return BodyLimits(max_rows, len(columns), 1000 + 2 * max_rows * row_bytes)
 
 
-def check_table(body: bytes, max_lines: int, max_columns: int) -> None:
+def check_table(body: bytes, max_rows: int, max_columns: int) -> None:
     """Refuse an uploaded table with too many lines or columns before it is parsed.
 
     Raises
@@ -153,43 +153,17 @@ def check_table(body: bytes, max_lines: int, max_columns: int) -> None:
         413 for too many lines or columns.
     """
     line_count = max(body.count(b"\n"), body.count(b"\r"))
-    if line_count > max_lines + 1:
+    if line_count > max_rows + 1:
         raise RequestError(
             413,
             f"the table has {line_count:,} lines",
-            expected=f"at most {format_count(max_lines, 'row')}; for more: modelbook score",
+            expected=f"at most {format_count(max_rows, 'row')}; for more: modelbook score",
         )
     header = re.split(rb"[\r\n]", body, maxsplit=1)[0]
     if (column_count := max(map(header.count, DELIMITERS)) + 1) > max_columns:
         raise RequestError(
             413, f"the table has {column_count:,} columns", expected=f"at most {max_columns:,}"
         )
-
-
-class _Deadline:
-    """Raises 408 if its block takes too long; cheaper than ``asyncio.timeout``."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._is_over = seconds, False
-
-    def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._seconds, self._interrupt)
-
-    def _interrupt(self) -> None:
-        self._is_over = True
-        assert self._task is not None
-        self._task.cancel()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
-        if self._is_over and kind is asyncio.CancelledError:
-            assert self._task is not None
-            self._task.uncancel()
-            raise RequestError(
-                408, f"the body did not arrive within {self._seconds:g} seconds"
-            ) from None
 
 
 class BodyReader:
@@ -212,19 +186,28 @@ class BodyReader:
         content_length = scope["modelbook.headers"].get(b"content-length", b"")
         if content_length.isdigit() and int(content_length) > max_bytes:
             raise _make_size_error(f"{int(content_length):,}", max_bytes)
-        chunks, size, has_more = [], 0, True
-        with _Deadline(self._timeout_seconds):
-            while has_more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise RequestError(400, "the connection closed before the body was complete")
-                chunks.append(message.get("body", b""))
-                size, has_more = size + len(chunks[-1]), message.get("more_body", False)
-                if size > max_bytes:
-                    raise _make_size_error(f"more than {max_bytes:,}", max_bytes)
-                if size > LARGE_BODY_BYTES:
-                    self._reserve(scope, size)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                body = await self._receive_body(scope, receive, max_bytes)
+        except TimeoutError:
+            raise RequestError(
+                408, f"the body did not arrive within {self._timeout_seconds:g} seconds"
+            ) from None
         scope["modelbook.body_read"] = True
+        return body
+
+    async def _receive_body(self, scope: Any, receive: Receive, max_bytes: int) -> bytes:
+        chunks, size, has_more = [], 0, True
+        while has_more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError(400, "the connection closed before the body was complete")
+            chunks.append(message.get("body", b""))
+            size, has_more = size + len(chunks[-1]), message.get("more_body", False)
+            if size > max_bytes:
+                raise _make_size_error(f"more than {max_bytes:,}", max_bytes)
+            if size > LARGE_BODY_BYTES:
+                self._reserve(scope, size)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _reserve(self, scope: Any, size: int) -> None:

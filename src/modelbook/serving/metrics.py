@@ -31,6 +31,7 @@ from modelbook.scoring.drift_reference import DriftReference, RecentCounts
 from modelbook.serving.served_models import ServedModel
 from modelbook.stage import project
 
+LOG = logging.getLogger("modelbook.serving")
 PATH_LABELS = {
     "/predict": "predict",
     "/predict/csv": "csv",
@@ -66,6 +67,8 @@ JOURNAL_TOTALS = {
     "replaced": "Times that the journal's file was removed or replaced while it was open",
     "orphaned": "Predictions written to journal files that were then removed or replaced",
 }
+PAUSE_SECONDS = 0.005  # between the drift of two features, each of which takes less than 1 ms
+MAX_MONITORED_FEATURES = 100  # features with a series of monitor's drift, in the contract's order
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # folder in which workers share their metrics
 
 
@@ -295,9 +298,9 @@ class ServiceMetrics:
 
 
 class WorkersCollector(Collector):
-    """Merges the metrics of all workers, but for files that a starting worker has just created.
+    """Merges the metrics of all workers.
 
-    ``MultiProcessCollector`` fails at an empty file.
+    It skips empty files, at which ``MultiProcessCollector`` fails: a starting worker creates them.
     """
 
     def __init__(self, metrics_folder: str) -> None:
@@ -342,17 +345,13 @@ class WorkerProcessCollector(Collector):
         yield from metrics.values()
 
 
-PAUSE_SECONDS = 0.005  # between two features; each takes less than a millisecond
-
-
 async def measure_input_drift(
     reference: DriftReference, rows: list[dict[str, Any]], params: Monitor
 ) -> dict[str, float]:
-    """Measure the drift of each feature, as monitor does, and yield to requests between features.
+    """Return the drift of each feature, as monitor measures it; NaN for fewer rows than it needs.
 
-    NaN for fewer rows than monitor needs for a verdict.
-
-    Running this in a thread would delay requests more, because they compete for the interpreter.
+    Requests are served between two features. A thread would delay them more, because it competes
+    with them for the interpreter.
     """
     if len(rows) < params.min_rows:
         return dict.fromkeys(reference.features, float("nan"))
@@ -395,10 +394,6 @@ def compute_unseen_shares(
         for name, feature in reference.features.items()
         if feature.boundaries is None
     }
-
-
-LOG = logging.getLogger("modelbook.serving")
-MAX_MONITORED_FEATURES = 100  # features that get a series, in the contract's order
 
 
 class VerdictMetrics:

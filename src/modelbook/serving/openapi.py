@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelbook.serving.http_request import MAX_USER_ID_LENGTH
 from modelbook.serving.inference_protocol import PREFIX, InferenceRequest
 from modelbook.serving.served_models import ServedModel
 
@@ -47,7 +48,7 @@ ERROR_DESCRIPTIONS = {
 }
 USER_ID_PARAMETER = {
     "name": "X-User-Id", "in": "header", "required": False,
-    "schema": {"type": "string", "maxLength": 200},
+    "schema": {"type": "string", "maxLength": MAX_USER_ID_LENGTH},
     "description": "Id of the user; a user always gets the same variant.",
 }  # fmt: skip
 
@@ -69,7 +70,7 @@ def complete_document(
         "bearer": {"type": "http", "scheme": "bearer"},
     }
     operations = {
-        "/predict": _predict_operation(model, max_rows),
+        "/predict": _make_predict_operation(model, max_rows),
         "/predict/csv": _make_csv_operation(model),
         "/outcomes": _make_outcomes_operation(max_rows),
     }
@@ -90,15 +91,15 @@ def complete_document(
     return document
 
 
-def _escape_markup(part: Any) -> None:
+def _escape_markup(node: Any) -> None:
     """Escape ``<`` in descriptions: viewers render them as Markdown, which may contain HTML."""
-    if isinstance(part, list):
-        for item in part:
+    if isinstance(node, list):
+        for item in node:
             _escape_markup(item)
-    elif isinstance(part, dict):
-        if isinstance(description := part.get("description"), str):
-            part["description"] = description.replace("<", "&lt;")
-        for name, item in part.items():
+    elif isinstance(node, dict):
+        if isinstance(description := node.get("description"), str):
+            node["description"] = description.replace("<", "&lt;")
+        for name, item in node.items():
             if name not in ("example", "examples", "enum"):
                 _escape_markup(item)
 
@@ -158,7 +159,7 @@ def _make_single_or_list_schema(name: str, max_rows: int) -> dict[str, Any]:
     return {"oneOf": [item, {"type": "array", "items": item, **list_keywords}]}
 
 
-def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
+def _make_predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
     body = {
         "schema": _make_single_or_list_schema("Row", max_rows),
         "example": model.row_reader.example,
@@ -170,7 +171,7 @@ def _predict_operation(model: ServedModel, max_rows: int) -> dict[str, Any]:
         "tags": ["predict"],
         "parameters": [USER_ID_PARAMETER],
         "requestBody": {"required": True, "content": {JSON_TYPE: body}},
-        "responses": _build_responses("A prediction for each row, in order.", prediction),
+        "responses": _make_responses("A prediction for each row, in order.", prediction),
     }
 
 
@@ -191,7 +192,7 @@ def _make_csv_operation(model: ServedModel) -> dict[str, Any]:
             "passed through."
         ),
         "requestBody": {"required": True, "content": content},
-        "responses": _build_responses(
+        "responses": _make_responses(
             "The table with the predictions appended as columns.", {"type": "string"}, CSV_TYPE
         ),
     }
@@ -206,7 +207,7 @@ def _make_outcomes_operation(max_rows: int) -> dict[str, Any]:
         "tags": ["outcomes"],
         "requestBody": {"required": True, "content": {JSON_TYPE: body}},
         "responses": {
-            **_build_responses("All outcomes are recorded now or were recorded before.", counts),
+            **_make_responses("All outcomes are recorded now or were recorded before.", counts),
             "404": _make_error_response("Unknown prediction id; nothing was recorded."),
             "409": _make_error_response(
                 "A different outcome is on record, or in the request; nothing was recorded."
@@ -241,13 +242,13 @@ def _make_inference_paths(model: ServedModel, book: str) -> dict[str, Any]:
         path: ("The model, its inputs and outputs", metadata),
         f"{path}/ready": ("Readiness of the model", {"name": text, "ready": flag}),
     }
-    infer_paths = {f"{path}/infer": {"post": _infer_operation(model, outputs)}}
+    infer_paths = {f"{path}/infer": {"post": _make_infer_operation(model, outputs)}}
     return {
-        route: {"get": _read_operation(*arguments)} for route, arguments in reads.items()
+        route: {"get": _make_get_operation(*arguments)} for route, arguments in reads.items()
     } | infer_paths
 
 
-def _infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, Any]:
+def _make_infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, Any]:
     text = {"type": "string"}
     body = {
         "schema": {"$ref": "#/components/schemas/InferenceRequest"},
@@ -260,11 +261,11 @@ def _infer_operation(model: ServedModel, outputs: dict[str, Any]) -> dict[str, A
         "tags": ["Open Inference Protocol"],
         "parameters": [USER_ID_PARAMETER],
         "requestBody": {"required": True, "content": {JSON_TYPE: body}},
-        "responses": _build_responses("The outputs, each with a value for each row.", response),
+        "responses": _make_responses("The outputs, each with a value for each row.", response),
     }
 
 
-def _read_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+def _make_get_operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
     schema = _make_object_schema(properties)
     return {
         "summary": summary,
@@ -293,10 +294,10 @@ def _make_array_schema(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": _make_object_schema(properties)}
 
 
-def _build_responses(
-    text: str, schema: dict[str, Any], content_type: str = JSON_TYPE
+def _make_responses(
+    description: str, schema: dict[str, Any], content_type: str = JSON_TYPE
 ) -> dict[str, Any]:
-    return {"200": {"description": text, "content": {content_type: {"schema": schema}}}} | {
+    return {"200": {"description": description, "content": {content_type: {"schema": schema}}}} | {
         status: _make_error_response(text) for status, text in ERROR_DESCRIPTIONS.items()
     }
 

@@ -98,7 +98,7 @@ def _to_texts(inputs: pd.DataFrame) -> pd.DataFrame:
     return inputs.map(lambda value: value if pd.isna(value) else str(_to_plain(value)))
 
 
-def _compare(reader: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
+def _compare(reader_name: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
     for name in expected:
         values, read_values = expected[name].to_numpy(), actual[name].to_numpy()[: len(expected)]
         values = values[: len(read_values)]
@@ -108,7 +108,7 @@ def _compare(reader: str, expected: pd.DataFrame, actual: pd.DataFrame) -> None:
             row = int(np.flatnonzero(differs)[0])
             value, read_value = _to_plain(values[row]), _to_plain(read_values[row])
             raise ContractError(
-                f"{name} in row {row} is {value!r} in ingest and {read_value!r} in {reader}",
+                f"{name} in row {row} is {value!r} in ingest and {read_value!r} in {reader_name}",
                 expected="one reading of each value",
                 next="drop the column (--drop), or report the table",
             )

@@ -159,7 +159,7 @@ class ServedModel:
             "family": self.tags.get("model", ""),
             "commit": self.tags.get("commit", ""),
             "data_fingerprint": self.tags.get("fingerprint", ""),
-            "digest": self.tags.get("digest", ""),
+            "digest": self.tags.get(DIGEST_TAG, ""),
             "loaded_at": self.loaded_at,
             "golden_rows": self.golden_rows,
             "scorer": {

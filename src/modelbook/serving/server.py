@@ -62,7 +62,8 @@ def run_server(
     """
     _check_address(host, port)
     service_settings = settings.load_settings(root, book)
-    os.environ |= {EXPORT_VARIABLE: export_uri} if export_uri else {}
+    if export_uri:
+        os.environ[EXPORT_VARIABLE] = export_uri
     config = _configure_uvicorn(host, port, workers, service_settings.log_level)
     with nullcontext() if export_uri else alias_poller.run_alias_poller(root, book):
         _check_startup(root, book, host, service_settings)

@@ -42,6 +42,7 @@ THREAD_SWITCH_SECONDS = 0.0005
 RETENTION_SECONDS = 3600.0  # between deletions of old journal rows
 MIN_ROWS_FOR_THREAD = 100  # rows at which a compiled scorer predicts in a thread
 RECENT_ROWS = 2000  # rows used to measure input drift
+POOL_BYTES = 8000  # random bytes that are read at once
 # Traced methods and the names of their spans.
 TRACED_STEPS = {
     "_read_rows": "validate",
@@ -151,16 +152,14 @@ class PredictionService:
             503 if there is none.
         """
         if self.model_manager.champion is None:
-            reason = self.model_manager.problems.get(CHAMPION) or self.model_manager.problems.get(
-                "store"
-            )
-            message = reason or f"no version of {self.book!r} has the alias champion"
-            headers = {"retry-after": "5"}
+            problems = self.model_manager.problems
             raise RequestError(
                 503,
-                message,
+                problems.get(CHAMPION)
+                or problems.get("store")
+                or f"no version of {self.book!r} has the alias champion",
                 expected="a promoted version; it is loaded within seconds",
-                headers=headers,
+                headers={"retry-after": "5"},
             )
         return self.model_manager.champion
 
@@ -218,17 +217,17 @@ class PredictionService:
         Parameters
         ----------
         start_time : float
-            ``time.perf_counter()`` at the start of the request.
+            ``time.perf_counter()`` when the request's body had been read.
         ids : list of str, optional
             Prediction ids; new ones by default.
         """
         ids = ids or [make_prediction_id() for _ in rows]
-        buckets: list[str | None] = [None] * len(rows)
-        variants, canary = [(CHAMPION, champion)] * len(rows), None
-        if self.model_manager.challenger is not None:
-            canary = self._find_canary()
+        challenger, canary = self.model_manager.challenger, self._find_canary()
+        buckets: Sequence[str | None] = [None] * len(rows)
+        variants = [(CHAMPION, champion)] * len(rows)
+        if challenger is not None and (canary or self.settings.traffic.mode == "split"):
             buckets = self._assign_buckets(champion, rows, ids, user)
-            variants = self._assign_variants(champion, buckets)
+            variants = self._assign_variants(champion, challenger, buckets)
         if canary is not None:
             predictions = await self._predict_canary(canary, champion, variants, rows)
         else:
@@ -239,14 +238,14 @@ class PredictionService:
                 variants, rows, ids, predictions, buckets
             )
         ]
-        shadow = self.model_manager.challenger if self.settings.traffic.mode == "shadow" else None
+        shadow = challenger if self.settings.traffic.mode == "shadow" else None
         shadow_predictions = await self._predict_shadow(shadow, rows, ids) if shadow else []
         latency_ms = (time.perf_counter() - start_time) * 1000
         row_hashes = await self._journal_predictions(
             returned_predictions + shadow_predictions, latency_ms
         )
         self.recent_rows.extend(rows)
-        for name, count in _count_rows(variants):
+        for name, count in Counter(name for name, _ in variants).items():
             self.metrics.count_predictions(name, count)
         return [
             _make_response_body(
@@ -263,29 +262,22 @@ class PredictionService:
 
     def _assign_buckets(
         self, champion: ServedModel, rows: list[Row], ids: list[str], user: str | None
-    ) -> list[str | None]:
-        """Assign each row a bucket by user, else by entity, else at random.
-
-        None where traffic is not split.
-        """
-        traffic = self.settings.traffic
-        if traffic.mode != "split" and self._find_canary() is None:
-            return [None] * len(rows)
+    ) -> list[str]:
+        """Assign each row a bucket by user, else by entity, else at random."""
         entity = next(iter(champion.contract.columns_with_role("entity")), "")
         return [
-            assign_bucket(user or str(row.get(entity, prediction_id)), traffic.salt)
+            assign_bucket(user or str(row.get(entity, prediction_id)), self.settings.traffic.salt)
             for row, prediction_id in zip(rows, ids)
         ]
 
     def _assign_variants(
-        self, champion: ServedModel, buckets: list[str | None]
+        self, champion: ServedModel, challenger: ServedModel, buckets: Sequence[str]
     ) -> list[tuple[str, ServedModel]]:
         """Choose the variant that predicts each row."""
         challenger_share = self.settings.traffic.challenger_share
-        challenger = self.model_manager.challenger
         return [
             (CHALLENGER, challenger)
-            if challenger and bucket and routes_to_challenger(bucket, challenger_share)
+            if routes_to_challenger(bucket, challenger_share)
             else (CHAMPION, champion)
             for bucket in buckets
         ]
@@ -584,18 +576,8 @@ class PredictionService:
             await asyncio.sleep(CHECKPOINT_SECONDS)
 
 
-def _count_rows(variants: list[tuple[str, ServedModel]]) -> list[tuple[str, int]]:
-    """Return the number of rows of each variant that predicted any."""
-    if len(variants) == 1:
-        return [(variants[0][0], 1)]
-    return list(Counter(name for name, _ in variants).items())
-
-
-POOL_BYTES = 8000
-
-
 class BufferedRandom:
-    """Random bytes of the operating system, read in blocks: each read is a system call."""
+    """Random bytes of the operating system, read in blocks: each read releases the GIL."""
 
     def __init__(self) -> None:
         self._pool, self._position = b"", 0

@@ -19,11 +19,15 @@ from modelbook.errors import ServingError
 SETTINGS_FILE = "serving.yaml"
 BOOK_SETTINGS_FILE = "serving.{book}.yaml"
 ENV_PREFIX = "MODELBOOK_SERVE_"
+HELP_TEXT = (
+    f"correct it in {SETTINGS_FILE} or in the environment ({ENV_PREFIX}...); docs/serving.md "
+    "lists the settings; modelbook upgrade renames those of an older version"
+)
 
 
 def _convert_boolean(value: Any) -> Any:
     """Convert booleans back to on and off, which YAML parses as booleans."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def _require_network(value: str) -> str:
@@ -205,19 +209,13 @@ def load_settings(root: Path, book: str) -> ServingSettings:
         If a file or the environment has an unknown setting or an invalid value.
     """
     project_file, book_file = list_settings_files(root, book)
-    values = read_settings_file(project_file, ServingError, _HELP)
-    for name, value in read_settings_file(book_file, ServingError, _HELP).items():
+    values = read_settings_file(project_file, ServingError, HELP_TEXT)
+    for name, value in read_settings_file(book_file, ServingError, HELP_TEXT).items():
         is_group = isinstance(value, dict) and isinstance(values.get(name), dict)
         values[name] = {**values[name], **value} if is_group else value
-    return validate_settings(ServingSettings, values, ServingError, _HELP)
+    return validate_settings(ServingSettings, values, ServingError, HELP_TEXT)
 
 
 def list_settings_files(root: Path, book: str) -> tuple[Path, Path]:
     """Return the paths of the project's settings and of the book's own; either may be missing."""
     return root / SETTINGS_FILE, root / BOOK_SETTINGS_FILE.format(book=book)
-
-
-_HELP = (
-    f"correct it in {SETTINGS_FILE} or in the environment ({ENV_PREFIX}...); docs/serving.md "
-    "lists the settings; modelbook upgrade renames those of an older version"
-)
