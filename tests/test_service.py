@@ -736,6 +736,7 @@ class TestLimits:
             assert [response.status_code for response in responses][:2] == [200, 200]
             assert responses[-1].status_code == 429
             assert int(responses[-1].headers["retry-after"]) >= 1
+            assert client.post("/", data={"size": "80"}).status_code == 429
             assert client.get("/health/live").status_code == 200
 
     def test_unknown_path_and_method_return_json_errors(self, client):

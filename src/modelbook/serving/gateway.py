@@ -115,9 +115,10 @@ class Gateway:
         REQUEST_CONTEXT.set((response.request_id, traceparent))
         if path not in PROBE_PATHS:
             self._service.access.check_origin(headers)
-        if path not in PUBLIC_PATHS and not path.startswith(STATIC_PREFIX):
+        is_public = path in PUBLIC_PATHS or path.startswith(STATIC_PREFIX)
+        if not is_public or scope["method"] == "POST":  # the form predicts, too
             caller = (scope.get("client") or ("",))[0]
-            api_key = self._authorize(scope["method"], path, headers, caller)
+            api_key = None if is_public else self._authorize(scope["method"], path, headers, caller)
             if self._service.in_flight > self._max_concurrent_requests:
                 raise RequestError(
                     503, "too many concurrent requests", headers={"retry-after": "1"}
