@@ -84,22 +84,8 @@ def parse_csv(body: bytes, contract: Contract) -> tuple[list[str], list[list[str
 
 def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[str]], DecimalMark]:
     """Read column names, cells and decimal mark of an upload."""
-    layout, text = contract.file, ""
-    encodings = ["utf-8-sig", *([layout.encoding] if layout.encoding else [])]
-    if body.startswith(UTF16_BOMS):
-        encodings = ["utf-16"]
-    for encoding in encodings:
-        try:
-            text = body.decode(encoding)
-            break
-        except UnicodeDecodeError as error:
-            failure = error
-    else:
-        raise RequestError(
-            400,
-            f"the upload is not valid {failure.encoding.upper()} at byte {failure.start}",
-            expected=f"text in {layout.encoding or 'UTF-8'}",
-        )
+    layout = contract.file
+    text, encoding = _decode(body, layout.encoding)
     if not text.strip():
         raise RequestError(422, "the upload is empty", expected="a header and rows")
     names = None if layout.header else list(contract.columns)
@@ -122,6 +108,23 @@ def _read_cells(body: bytes, contract: Contract) -> tuple[list[str], list[list[s
         raise RequestError(422, error.problem, expected=error.expected) from None
     # An upload has no footer of the contract's file: all of its rows are predicted.
     return found_layout.columns, table[1:] if layout.header else table, found_layout.decimal
+
+
+def _decode(body: bytes, contract_encoding: str | None) -> tuple[str, str]:
+    """Decode an upload as UTF-16, UTF-8 or the contract's file; returns text and encoding."""
+    encodings = ["utf-8-sig", *([contract_encoding] if contract_encoding else [])]
+    if body.startswith(UTF16_BOMS):
+        encodings = ["utf-16"]
+    for encoding in encodings:
+        try:
+            return body.decode(encoding), encoding
+        except UnicodeDecodeError as error:
+            failure = error
+    raise RequestError(
+        400,
+        f"the upload is not valid {failure.encoding.upper()} at byte {failure.start}",
+        expected=f"text in {contract_encoding or 'UTF-8'}",
+    )
 
 
 def _check_columns(header: list[str], cells: list[list[str]], contract: Contract) -> None:
