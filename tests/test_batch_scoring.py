@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,17 @@ def test_output_keeps_rows_and_columns_and_matches_model(
     np.testing.assert_allclose(out["probability_1"], expected, atol=1e-6)
     assert out["prediction"].tolist() == (expected >= 0.4).astype(int).tolist()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source, target])
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl"])
+def test_integers_with_missing_values_are_kept(run, target, tmp_path, frame):
+    ids = pd.array([9007199254740993, 7, None], dtype="Int64")
+    inputs = frame.head(3)[FEATURES].assign(id=ids)
+    inputs.loc[1, "size"] = 500.0
+    inputs.to_parquet(tmp_path / "in.parquet")
+    run("in.parquet", target)
+    assert re.search(r"\b9007199254740993[^.]", (tmp_path / target).read_text())
+    assert pd.read_csv(tmp_path / "out.rejects.csv", dtype=str)["id"].tolist() == ["7"]
 
 
 def test_list_column_raises_data_error(run, tmp_path, frame):

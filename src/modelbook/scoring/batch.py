@@ -319,6 +319,11 @@ def check_output(target: Path) -> None:
         )
 
 
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    """Convert a table; integers with missing values stay integers, as floats would be rounded."""
+    return table.to_pandas(integer_object_nulls=True)
+
+
 class _StagedFile:
     """A file that is written under a temporary name and renamed at the end, unless it is empty.
 
@@ -347,7 +352,7 @@ class _StagedFile:
         elif suffix == ".xlsx":
             self._sheet_chunks.append(chunk)
         elif suffix == ".jsonl":
-            chunk.to_pandas().to_json(
+            _to_frame(chunk).to_json(
                 self._staging_path,
                 mode="a",
                 orient="records",
@@ -357,7 +362,7 @@ class _StagedFile:
                 force_ascii=False,
             )
         else:
-            chunk.to_pandas().to_csv(
+            _to_frame(chunk).to_csv(
                 self._staging_path,
                 mode="a",
                 header=not self._has_rows,
@@ -367,7 +372,7 @@ class _StagedFile:
         self._has_rows = True
 
     def _write_sheet(self) -> None:
-        frame = pa.concat_tables(self._sheet_chunks).to_pandas()
+        frame = _to_frame(pa.concat_tables(self._sheet_chunks))
         if len(frame) > MAX_SHEET_ROWS:
             raise DataError(
                 f"{self._path} would have {len(frame):,} rows",
