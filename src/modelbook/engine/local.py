@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,7 +82,10 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
         else:
             future.set_exception(error)
 
-    pool.submit(_run_forked, item).add_done_callback(pass_on)
+    try:
+        pool.submit(_run_forked, item).add_done_callback(pass_on)
+    except BrokenProcessPool as error:  # a worker has died already
+        future.set_exception(error)
     return future
 
 
