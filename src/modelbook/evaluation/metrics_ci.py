@@ -146,27 +146,20 @@ def compare_slices_with_champion(
     that cannot be evaluated, are omitted. To save time, only the worst slice and those with a drop
     of more than ``max_drop`` have an interval.
     """
-    slices: list[tuple[str, str, Callable[[np.ndarray], Any], ScoredRows]] = []
+    slices = []
     columns = task.contract.slices if len(candidate) else ()
     for column, value, mask in select_groups(candidate, frame, columns, min_rows):
-        candidate_rows, champion_rows = candidate.select(mask), champion.select(mask)
-        difference = _make_difference_statistic(
-            task, candidate_rows, champion_rows, task.headline_metric
+        scored = candidate.select(mask)
+        statistic = _make_difference_statistic(
+            task, scored, champion.select(mask), task.headline_metric
         )
-        slices.append((column, value, difference, candidate_rows))
-    differences = [
-        difference_statistic(np.ones(len(scored))) for *_, difference_statistic, scored in slices
-    ]
+        slices.append((column, value, scored, statistic, statistic(np.ones(len(scored)))))
+    lowest = min((difference for *_, difference in slices), default=0.0)
     rows = []
-    for (column, value, difference_statistic, scored), difference in zip(
-        slices, differences, strict=True
-    ):
-        needs_interval = difference < -max_drop or difference == min(differences)
-        interval = (
-            jackknife_ci(difference_statistic, scored, DIFFERENCE, resamples=resamples, seed=seed)
-            if needs_interval
-            else (np.nan, np.nan)
-        )
+    for column, value, scored, statistic, difference in slices:
+        interval = (np.nan, np.nan)
+        if difference < -max_drop or difference == lowest:
+            interval = jackknife_ci(statistic, scored, DIFFERENCE, resamples=resamples, seed=seed)
         rows.append((column, value, len(scored), difference, *interval))
     return pd.DataFrame(rows, columns=["slice", "value", "n", "difference", "low", "high"])
 
