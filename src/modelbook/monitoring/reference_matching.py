@@ -119,9 +119,8 @@ def _has_same_distribution(
         column_pair = features[0][name], features[1][name]
         is_numeric = name in contract.numeric_features
         distance = drift.measure_distance(*column_pair, is_numeric, effective_fractions, n_tests)
-        threshold = np.fmax(params.drift_threshold, distance.critical_distance)
-        became_constant = column_pair[1].nunique() < min(2, column_pair[0].nunique())
-        if not distance.distance < threshold or became_constant:
+        n_values = column_pair[0].nunique(), column_pair[1].nunique()
+        if not drift_measure.has_same_distribution(distance, n_values, params.drift_threshold):
             return False
     return True
 

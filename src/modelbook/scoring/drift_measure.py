@@ -163,6 +163,18 @@ def compute_relative_drift(
     )
 
 
+def has_same_distribution(
+    distance: DriftDistance, n_values: tuple[int, int], threshold: float
+) -> bool:
+    """Whether values have neither drifted nor become constant; False if not measured.
+
+    ``n_values`` are the numbers of distinct values in reference and batch.
+    """
+    became_constant = n_values[1] < min(2, n_values[0])
+    is_close = distance.distance < np.fmax(threshold, distance.critical_distance)
+    return bool(is_close) and not became_constant
+
+
 def is_expected_mix_change(
     shares: tuple[float, float], latest_share: float, critical_change: float, minimum: float
 ) -> bool:

@@ -272,13 +272,12 @@ class DriftReference:
         )
 
     def _has_same_distribution(self, name: str, recent: RecentCounts, params: Monitor) -> bool:
-        """Whether the values that are not missing have neither drifted nor become constant."""
         counts, recent_counts = self._align_counts(name, recent, np.ones(len(self.stratum_rows)))
-        distance = self._measure_distance(counts, recent_counts, recent)
-        n_values, n_recent = (int(np.count_nonzero(bins)) for bins in (counts, recent_counts))
-        became_constant = n_recent < min(2, n_values)
-        threshold = np.fmax(params.drift_threshold, distance.critical_distance)
-        return bool(distance.distance < threshold and not became_constant)
+        return drift_measure.has_same_distribution(
+            self._measure_distance(counts, recent_counts, recent),
+            (int(np.count_nonzero(counts)), int(np.count_nonzero(recent_counts))),
+            params.drift_threshold,
+        )
 
 
 def _format_stratum_value(value: Any) -> str:
