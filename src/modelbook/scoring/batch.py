@@ -218,9 +218,8 @@ def _append_constants(chunk: pa.Table, constants: Mapping[str, str | None]) -> p
 
 
 def _append_predictions(chunk: pa.Table, scores: np.ndarray, scorer: Any, version: int) -> pa.Table:
-    new_columns: dict[str, Any] = {}
     decision_rule = scorer.decision_rule
-    new_columns["prediction"] = decision_rule.predict(scores)
+    new_columns: dict[str, Any] = {"prediction": decision_rule.predict(scores)}
     for class_index, name in enumerate(decision_rule.classes):
         new_columns[f"probability_{name}"] = scores[:, class_index]
     if scorer.conformal:

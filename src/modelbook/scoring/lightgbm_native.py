@@ -39,20 +39,18 @@ class NativeBooster:
             ctypes.byref(rounds),
             ctypes.byref(self._handle),
         )
-        class_count, feature_count = ctypes.c_int(), ctypes.c_int()
-        self._call_library(
-            self._library.LGBM_BoosterGetNumClasses, self._handle, ctypes.byref(class_count)
-        )
-        self._call_library(
-            self._library.LGBM_BoosterGetNumFeature, self._handle, ctypes.byref(feature_count)
-        )
-        if feature_count.value != width:
+        feature_count = self._get_count(self._library.LGBM_BoosterGetNumFeature)
+        if feature_count != width:
             raise CompileError(
-                f"the booster needs {format_count(feature_count.value, 'column')}",
-                expected=f"{width}",
+                f"the booster needs {format_count(feature_count, 'column')}", expected=f"{width}"
             )
-        self.output_count = class_count.value
+        self.output_count = self._get_count(self._library.LGBM_BoosterGetNumClasses)
         self._init_single_row()
+
+    def _get_count(self, function: ctypes._NamedFuncPointer) -> int:
+        count = ctypes.c_int()
+        self._call_library(function, self._handle, ctypes.byref(count))
+        return count.value
 
     def _init_single_row(self) -> None:
         self._row_buffer = bytearray(8 * self._width)
@@ -62,16 +60,14 @@ class NativeBooster:
         self._output_length = ctypes.c_int64()
         self._output_length_ref = ctypes.byref(self._output_length)
         self._single_row_handle = ctypes.c_void_p()
-        init_function = self._library.LGBM_BoosterPredictForMatSingleRowFastInit
-        width = ctypes.c_int32(self._width)
         self._call_library(
-            init_function,
+            self._library.LGBM_BoosterPredictForMatSingleRowFastInit,
             self._handle,
             self._prediction_type,
             0,
             ALL_ITERATIONS,
             DTYPE_FLOAT64,
-            width,
+            ctypes.c_int32(self._width),
             SINGLE_THREAD,
             ctypes.byref(self._single_row_handle),
         )
@@ -111,12 +107,10 @@ class NativeBooster:
         return out
 
     def __del__(self) -> None:
-        for free_function, handle_name in (
-            ("LGBM_FastConfigFree", "_single_row_handle"),
-            ("LGBM_BoosterFree", "_handle"),
-        ):
-            if getattr(self, handle_name, None):
-                getattr(self._library, free_function)(getattr(self, handle_name))
+        if getattr(self, "_single_row_handle", None):  # not if loading failed
+            self._library.LGBM_FastConfigFree(self._single_row_handle)
+        if getattr(self, "_handle", None):
+            self._library.LGBM_BoosterFree(self._handle)
 
     def _call_library(self, function: ctypes._NamedFuncPointer, *arguments: object) -> None:
         if function(*arguments):
