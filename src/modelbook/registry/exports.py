@@ -185,12 +185,8 @@ def _make_invalid_manifest_error(export_uri: str) -> StoreError:
 
 def _collect_files(registered: RegisteredVersion, folder: Path, *, with_rows: bool) -> None:
     """Copy a version's files: the artifacts, and the rest of the MLflow model."""
-    left_out = [] if with_rows else [ROWS_FILE]
-    shutil.copytree(
-        registered.artifact_folder,
-        folder / ARTIFACTS_FOLDER,
-        ignore=shutil.ignore_patterns(*left_out),
-    )
+    ignore = None if with_rows else shutil.ignore_patterns(ROWS_FILE)
+    shutil.copytree(registered.artifact_folder, folder / ARTIFACTS_FOLDER, ignore=ignore)
     if registered.source_uri:
         with TemporaryDirectory(prefix="modelbook-export-") as temporary_folder:
             model_folder = Path(temporary_folder) / MODEL_FOLDER

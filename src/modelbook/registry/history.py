@@ -478,11 +478,11 @@ def _append_entry(
         if expected_champion is not ...:
             _require_expected_champion(log, champion, expected_champion)
         with suppress(EntryTakenError):
-            return _write_entry(log, _complete(log, draft, champion), logged)
+            return _write_entry(log, _complete_draft(log, draft, champion), logged)
     raise _make_busy_error(log)
 
 
-def _complete(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
+def _complete_draft(log: HistoryLog, draft: HistoryEntry, champion: int | None) -> HistoryEntry:
     """Add the current champion to an entry, and to the end of a challenge the challenger."""
     version = draft.version
     if draft.action == END_CHALLENGE:

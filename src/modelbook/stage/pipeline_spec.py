@@ -68,12 +68,12 @@ def check_stage(root: Path, stage: str) -> None:
     """
     tasks = _read_tasks(root / "pipeline.yaml")
     stage_tasks = [task for task in tasks if task.get("name") == stage]
-    problems = (
-        [problem for task in stage_tasks for problem in _check_task(task, tasks)]
-        if stage_tasks
-        else [_make_missing_task_message(stage)]
-    )
+    problems = [problem for task in stage_tasks for problem in _check_task(task, tasks)]
     path = root / "notebooks" / f"{config.stage_stem(stage)}.ipynb"
+    if not stage_tasks:
+        problems.append(
+            f"pipeline.yaml has no task of that name; add one with the source notebooks/{path.name}"
+        )
     problems += [
         problem
         for problem in _check_notebook(root, path, stage)
@@ -180,13 +180,6 @@ def _check_task(task: dict[str, Any], tasks: list[dict[str, Any]]) -> Iterator[s
     yield from _check_params(task)
     if task.get("on_finish") != PUBLISH_HOOK:
         yield f"nothing writes its report; add `on_finish: {PUBLISH_HOOK}` to its task"
-
-
-def _make_missing_task_message(stage: str) -> str:
-    return (
-        "pipeline.yaml has no task of that name; add one with the source "
-        f"notebooks/{config.stage_stem(stage)}.ipynb"
-    )
 
 
 def _make_injected_cell_message(notebook_name: str) -> str:
