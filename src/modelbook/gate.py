@@ -356,7 +356,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
         ),
         _make_harm_criterion(
             "calibration-in-the-large",
-            _describe_each([("", evidence.calibration)] if evidence.calibration else []),
+            _label_with_values([("", evidence.calibration)] if evidence.calibration else []),
             limits.max_calibration_error,
             "not recorded for this version",
             n_harms,
@@ -408,9 +408,9 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
     rows = evidence.paired_rows
     required, reason = limits.paired_rows, ""
     if difference is not None and difference.low < -margin <= difference.high:
-        needed = _compute_rows_for_margin(difference, margin, rows)
-        if needed > max(required, rows):
-            required = needed
+        rows_for_margin = _compute_rows_for_margin(difference, margin, rows)
+        if rows_for_margin > max(required, rows):
+            required = rows_for_margin
             reason = f", for {POWER:.0%} power to pass if equally good"
     return Criterion(
         "paired rows",
@@ -449,7 +449,7 @@ def _make_consequence_criteria(
         criteria.append(
             _make_harm_criterion(
                 f"expected cost not higher than that of {champion_name}",
-                _describe_each([("saving as a share of it", evidence.cost_saving)]),
+                _label_with_values([("saving as a share of it", evidence.cost_saving)]),
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
@@ -460,7 +460,7 @@ def _make_consequence_criteria(
         criteria.append(
             _make_harm_criterion(
                 f"selection rate close to that of {champion_name}",
-                _describe_each(evidence.selection_changes),
+                _label_with_values(evidence.selection_changes),
                 limits.max_selection_change,
                 "no rows to compare",
                 n_harms,
@@ -527,7 +527,7 @@ def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str
     return f"{POWER:.0%} power to show harm beyond the limit if it is {text}"
 
 
-def _describe_each(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
+def _label_with_values(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
     """Labelled intervals with their values in the description."""
     return [
         (": ".join(filter(None, (label, format_metric(interval.value)))), interval)

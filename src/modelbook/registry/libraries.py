@@ -36,7 +36,10 @@ def find_differences(tags: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 def describe_differences(differences: Mapping[str, tuple[str, str]]) -> str:
     """Return ``scikit-learn 1.4.2 (here 1.9.1), …``."""
-    return ", ".join(f"{name} {then} (here {now})" for name, (then, now) in differences.items())
+    return ", ".join(
+        f"{name} {registered} (here {installed})"
+        for name, (registered, installed) in differences.items()
+    )
 
 
 def _get_installed_version(name: str) -> str:

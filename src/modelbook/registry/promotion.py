@@ -187,9 +187,10 @@ def promote(
     if reason or not override:
         reasons.append(reason or _find_approval_reason(decision, imported))
     extra_evidence: dict[str, Any] = {"decision": decision.number if decision else None}
-    extra_evidence |= ({"override": override} if override else {}) | (
-        {"ab": ab_result} if ab_result else {}
-    )
+    if override:
+        extra_evidence["override"] = override
+    if ab_result:
+        extra_evidence["ab"] = ab_result
     return _verify_and_move(
         root, candidate, PROMOTE, " ".join(reasons), extra_evidence, commit, champion
     )

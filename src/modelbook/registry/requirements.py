@@ -35,17 +35,12 @@ def pip_requirements(model: Any) -> list[str]:
 def _list_step_requirements(model: Any) -> list[str]:
     """Return the requirements of a model's steps, and of its members' steps."""
     steps = [step for _, step in getattr(model, "steps", [])]
-    step_needs = [need for step in steps for need in getattr(step, "requirements", ())]
-    estimator_needs = _find_packages(steps[-1]) if steps else []
-    return [
-        *step_needs,
-        *estimator_needs,
-        *(
-            need
-            for member in getattr(model, "members", ())
-            for need in _list_step_requirements(member)
-        ),
-    ]
+    requirements = [name for step in steps for name in getattr(step, "requirements", ())]
+    if steps:
+        requirements += _find_packages(steps[-1])
+    for member in getattr(model, "members", ()):
+        requirements += _list_step_requirements(member)
+    return requirements
 
 
 def find_uninstalled_modules(value: Any) -> list[str]:

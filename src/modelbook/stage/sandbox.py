@@ -93,8 +93,9 @@ class Sandbox:
                         next=f"run notebooks/{stem}.ipynb in this sandbox first",
                     )
 
-    def _is_newer(self, task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        receipts = [self.resolve_products(each)["receipt"] for each in (task, other)]
+    def _is_newer(self, task: Mapping[str, Any], other_task: Mapping[str, Any]) -> bool:
+        """Return whether the first task finished later, in sandbox or build."""
+        receipts = [self.resolve_products(entry)["receipt"] for entry in (task, other_task)]
         times = [path.stat().st_mtime_ns if path.is_file() else 0 for path in receipts]
         return times[0] > times[1]
 
