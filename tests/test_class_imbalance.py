@@ -67,7 +67,7 @@ def test_only_training_rows_are_resampled(
     experiment.predict_out_of_fold(experiment.make_pipeline(RecordingClassifier()))
     class_counts = [
         np.bincount(experiment.target.iloc[train_positions]).tolist()
-        for train_positions, _ in experiment.cv_splits()
+        for train_positions, _ in experiment.cv_splits
     ]
     expected = {
         "none": class_counts,
@@ -76,7 +76,7 @@ def test_only_training_rows_are_resampled(
     }
     assert RecordingClassifier.fitted == expected[balance]
     assert RecordingClassifier.n_predicted == [
-        len(test_positions) for _, test_positions in experiment.cv_splits()
+        len(test_positions) for _, test_positions in experiment.cv_splits
     ]
 
 
@@ -154,7 +154,7 @@ def test_boosting_uses_balanced_sample_weights(family: str, estimator_class: typ
 def test_learning_curve_accepts_category_of_later_fold_only(
     experiments: Callable[[str], Experiment], rows: pd.DataFrame, contract: Contract
 ) -> None:
-    first = experiments("none").entities.iloc[experiments("none").cv_splits()[0][1]]
+    first = experiments("none").entities.iloc[experiments("none").cv_splits[0][1]]
     colour = rows["colour"].replace("11", "1").mask(rows["who"].isin(first), "11")
     experiment = Experiment(
         rows.assign(colour=colour), contract, folds=2, seed=1, imbalance="oversample"

@@ -158,6 +158,7 @@ def test_stage_seed_is_set_where_estimator_has_none() -> None:
         ({"a": MissingGetParams()}, {}, ["a", "cloned"]),
         ({"a": Unpicklable()}, {}, ["a", "an open file"]),
         ({"lr": LogisticRegression()}, {}, ["'lr'"]),
+        ({"lasso": LogisticRegression()}, {}, ["'lasso'"]),  # a family of regressions
         ({"dummy": LogisticRegression()}, {}, ["'dummy'"]),
         ({3: LogisticRegression()}, {}, [3]),
         ({"a/b": LogisticRegression()}, {}, ["'a/b'"]),
@@ -382,7 +383,7 @@ def test_pycaret_predictions_and_plots_are_out_of_fold(
         lambda self, X, y, *rest: [fits.append(len(X)), fit(self, X, y, *rest)][1],
     )
     experiment.plot_model(tree, "confusion_matrix", save=True)
-    assert fits[0] == len(trial.cv_splits()[-1][0])  # only the rows of the other fold
+    assert fits[0] == len(trial.cv_splits[-1][0])  # only the rows of the other fold
     assert [path.suffix for path in tmp_path.iterdir()] == [".png"]
     fits.clear()
     explained: list[Any] = []  # shap, which PyCaret explains with, is not in the locks
@@ -392,10 +393,10 @@ def test_pycaret_predictions_and_plots_are_out_of_fold(
         lambda self, model, *rest, **options: explained.append((model, len(self.X_test), options)),
     )
     experiment.interpret_model(tree, "correlation", feature="size")
-    assert fits == [len(trial.cv_splits()[-1][0])]
+    assert fits == [len(trial.cv_splits[-1][0])]
     [(copy, explained_rows, options)] = explained
     assert copy is not tree
-    assert explained_rows == len(trial.cv_splits()[-1][1])
+    assert explained_rows == len(trial.cv_splits[-1][1])
     assert options == {"feature": "size"}
     assert len(experiment.get_config("X_train")) == len(trial.features)
     # PyCaret shows four decimals.

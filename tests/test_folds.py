@@ -38,7 +38,7 @@ def test_forward_folds_train_on_earlier_periods_only(
 ) -> None:
     recorded = [
         (set(years["year"].iloc[learned]), set(years["year"].iloc[requests]))
-        for learned, requests in forward.cv_splits()
+        for learned, requests in forward.cv_splits
     ]
     assert recorded == [({1}, {2}), ({1, 2}, {3}), ({1, 2, 3}, {4})]
 
@@ -60,7 +60,7 @@ def test_pycaret_uses_same_folds(forward: Experiment) -> None:
     assert output == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
     pipeline = forward.make_default_pipeline("lr")
     values = []
-    for learned, requests in forward.cv_splits():
+    for learned, requests in forward.cv_splits:
         fitted = pipeline.fit(forward.features.iloc[learned], forward.target.iloc[learned])
         scores = forward.task.predict_scores(fitted, forward.features.iloc[requests])
         roc_auc = forward.task.metric_functions()["roc_auc"]
@@ -106,7 +106,7 @@ def test_random_folds_may_separate_rows_of_an_entity(
     years: pd.DataFrame, contract: Contract
 ) -> None:
     trial = Experiment(years, contract, folds=2, seed=1, split="random")
-    (learned, requests), _ = trial.cv_splits()
+    (learned, requests), _ = trial.cv_splits
     assert set(years["who"].iloc[learned]) & set(years["who"].iloc[requests])
     assert len(requests) == pytest.approx(160, abs=1)
     assert np.isfinite(trial.predict_out_of_fold(trial.make_default_pipeline("lr")).score).all()

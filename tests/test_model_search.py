@@ -238,7 +238,7 @@ def test_boosters_choose_among_fewer_thresholds_with_several_classes(family: str
 def test_early_stopping_uses_rows_outside_the_fit(classes: Experiment, family: str) -> None:
     rows, outcome, _ = classes.encode_fold(family, 0)
     stop = classes.select_early_stopping_rows(0, 0.2)
-    groups = classes.entities.iloc[classes.cv_splits()[0][0]].to_numpy()
+    groups = classes.entities.iloc[classes.cv_splits[0][0]].to_numpy()
     assert 0.15 < stop.mean() < 0.25
     assert not set(groups[stop]) & set(groups[~stop])
     estimator = classes.make_estimator(family)
@@ -321,7 +321,7 @@ def test_parallel_fit_equals_serial_fit(
 
 def test_metric_by_fold_is_nan_for_fold_without_scores(experiment_with_jump: Experiment) -> None:
     scores = experiment_with_jump.target.to_numpy() + 2
-    scores[experiment_with_jump.cv_splits()[1][1][0]] = np.nan
+    scores[experiment_with_jump.cv_splits[1][1][0]] = np.nan
     np.testing.assert_allclose(experiment_with_jump.evaluate_folds("rmse", scores), [2, np.nan, 2])
 
 
@@ -569,7 +569,7 @@ def test_defaults_that_were_compared_join_without_another_fit() -> None:
     )
     means = {entry.family: entry.mean["rmse"] for entry in candidates}
     for family in families:
-        folds = experiment.cv_splits()
+        folds = experiment.cv_splits
         pipeline = experiment.make_default_pipeline(family)
         fitted = [experiment.fit_predict_fold(pipeline, *fold) for fold in folds]
         recorded = np.concatenate(experiment.fold_scores[family])
@@ -606,7 +606,7 @@ def test_forest_with_small_weight_has_fewer_trees(
     random = np.random.default_rng(0)
     tests = [
         experiment_with_jump.target.iloc[test].to_numpy()
-        for _, test in experiment_with_jump.cv_splits()
+        for _, test in experiment_with_jump.cv_splits
     ]
     monkeypatch.setattr(
         experiment_with_jump,

@@ -30,7 +30,7 @@ def make_experiment(
 ) -> Any:
     splits = list(GroupKFold(4).split(outcome, outcome, groups))
     return SimpleNamespace(
-        target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=lambda: splits,
+        target=pd.Series(outcome), groups=pd.Series(groups), cv_splits=splits,
         task=SimpleNamespace(experiment_type=learner),
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_outcome_of_entity_does_not_leak_into_its_out_of_fold_prediction() -> No
         make_experiment(outcome, groups), [DummyClassifier()], [output], IsotonicCalibrator
     )
     assert sk.roc_auc_score(outcome, result) < 0.7
-    for _, requests in make_experiment(outcome, groups).cv_splits():
+    for _, requests in make_experiment(outcome, groups).cv_splits:
         learned = np.setdiff1d(np.arange(400), requests)
         expected = IsotonicCalibrator(output[None, learned, None], outcome[learned])(
             output[None, requests, None]

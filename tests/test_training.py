@@ -459,7 +459,7 @@ def make_candidate(family: str, value: float, sd: float = 0.01) -> Candidate:
     noise = np.random.default_rng(len(family) + ord(family[0])).permutation([-2, -1, 0, 1, 2])
     scores = dict.fromkeys(METRICS, (value + sd * noise / 2**0.5).tolist())
     label = NAMES.get(family, family)
-    return Candidate(family, "ok", 1.5, mean, spread, label=label, folds=scores)
+    return Candidate(family, "ok", 1.5, mean, spread, label=label, fold_values=scores)
 
 
 BOARD = [
@@ -858,7 +858,7 @@ def tune_one_parameter(
     experiment: Any = SimpleNamespace(
         task=TASK, folds=3, search_spaces=lambda _: ({}, grid),
         make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
-        cv_splits=lambda: [([], fold) for fold in range(3)], fit_predict_fold=fit_predict_fold,
+        cv_splits=[([], fold) for fold in range(3)], fit_predict_fold=fit_predict_fold,
         evaluate_fold=lambda _, scores_of_fold, __: scores_of_fold[0], join_fold_scores=lambda folds: np.concatenate([*dict(folds).values()]),
         resolve_score_metric=str, to_scored_rows=score_rows,
     )  # fmt: skip
@@ -910,12 +910,12 @@ def test_eligible_settings_are_returned_with_fold_scores_best_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = tune_one_parameter(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
-    assert result.fold_scores.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
+    assert result.fold_values.tolist() == [[0.8, 0.7, 0.71], [0.7, 0.8, 0.7]]
     # Leaving out one fold at a time, the second, the first and the first (a tie) are chosen.
     nested, best = (0.7 + 0.7 + 0.71) / 3, (0.8 + 0.7 + 0.71) / 3
     shared = np.sqrt(1 + 3 / 2)
-    assert estimate_optimism(result.fold_scores) == pytest.approx(shared * (best - nested))
-    assert np.isnan(estimate_optimism(result.fold_scores[:, :1]))
+    assert estimate_optimism(result.fold_values) == pytest.approx(shared * (best - nested))
+    assert np.isnan(estimate_optimism(result.fold_values[:, :1]))
 
 
 @pytest.mark.long

@@ -18,7 +18,7 @@ from modelbook.tasks.scored_rows import ScoredRows
 if TYPE_CHECKING:
     from modelbook.tasks.base import Task
 
-METRIC_NAME = r"[A-Za-z][\w .-]*"  # characters that MLflow allows
+MLFLOW_NAME = r"[A-Za-z][\w .-]*"  # characters that MLflow allows
 FINITE = "a number; where all predictions are equal, the metric's value by chance, such as 0"
 EXAMPLE = 'metrics = {"gain": gain}, where gain(outcome, prediction) returns a number'
 
@@ -109,7 +109,7 @@ def make_metrics(task: Task, metrics: Mapping[str, Any], ranking: str) -> dict[s
     """
     scorer_metrics = {}
     for name, value in metrics.items():
-        if not isinstance(name, str) or not re.fullmatch(METRIC_NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(MLFLOW_NAME, name):
             raise _make_error(
                 f"{name!r} is not a name of a metric", "letters, digits, spaces, . or -"
             )

@@ -40,10 +40,10 @@ BOOSTER_PARAMETERS: dict[str, dict[str, Any]] = {
         "iterations": 300, "verbose": 0, "thread_count": 1, "allow_writing_files": False,
         "one_hot_max_size": 255,  # statistics of categories need CatBoost itself to predict
     },
-    "hgb": {"early_stopping": False},  # its own takes rows of a member on both sides
+    "hgb": {"early_stopping": False},  # scikit-learn's splits the rows of an entity
     "xgboost": {"n_estimators": 100, "verbosity": 0, "n_jobs": 1},
 }  # fmt: skip
-SEVERAL_CLASSES_PARAMETERS: dict[str, dict[str, Any]] = {  # several: each iteration has more trees
+MULTICLASS_PARAMETERS: dict[str, dict[str, Any]] = {  # each iteration has a tree for each class
     "lightgbm": {"max_bin": 63},
     "catboost": {"border_count": 64},
 }  # with 2 classes or a number CatBoost's 254 are more accurate
@@ -88,8 +88,8 @@ def make_booster(family: str, *, n_classes: int, category_columns: list[int], se
     estimator_class = getattr(import_module(module), class_names[not n_classes])
     categories = {parameter: category_columns} if parameter and category_columns else {}
     seeds = {SEED_PARAMETERS.get(family, "random_state"): seed}
-    several = SEVERAL_CLASSES_PARAMETERS.get(family, {}) if n_classes > 2 else {}
-    return estimator_class(**BOOSTER_PARAMETERS[family], **several, **categories, **seeds)
+    multiclass = MULTICLASS_PARAMETERS.get(family, {}) if n_classes > 2 else {}
+    return estimator_class(**BOOSTER_PARAMETERS[family], **multiclass, **categories, **seeds)
 
 
 def find_iterations(

@@ -9,7 +9,7 @@ import numpy as np
 
 BASELINE = "dummy"  # PyCaret's id of scikit-learn's DummyClassifier and DummyRegressor
 BASELINE_LABEL = "baseline (dummy)"
-POSTPONED = "put off"
+POSTPONED = "postponed"
 
 
 class FamilyPostponed(Exception):
@@ -18,20 +18,20 @@ class FamilyPostponed(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cross-validation of one family: each metric's mean, sd and fold scores, or why it failed.
+    """Cross-validation of one family: each metric's mean, sd and fold values, or why it failed.
 
     ``fold_scores`` are the predictions for each fold's test rows. ``pipeline`` is fitted on all
     rows for model selection; None where no model was requested.
     """
 
     family: str
-    status: str  # ok, failed, skipped; put off: to be evaluated after the others
+    status: str  # ok, failed, skipped; postponed: to be evaluated after the others
     fit_seconds: float = 0.0
     mean: dict[str, float] = field(default_factory=dict)
     sd: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     label: str = ""
-    folds: dict[str, list[float]] = field(default_factory=dict)
+    fold_values: dict[str, list[float]] = field(default_factory=dict)
     pipeline: Any = field(default=None, repr=False, compare=False)
     fold_scores: list[np.ndarray] = field(default_factory=list, repr=False, compare=False)
 
@@ -41,10 +41,15 @@ class Candidate:
 
     def to_row(self) -> dict[str, Any]:
         """The candidate as a row of the leaderboard."""
+        statistics: dict[str, dict[str, Any]] = {
+            "mean": self.mean,
+            "sd": self.sd,
+            "folds": self.fold_values,
+        }
         metric_columns = {
             f"{name}_{statistic}": values[name]
             for name in self.mean
-            for statistic, values in (("mean", self.mean), ("sd", self.sd), ("folds", self.folds))
+            for statistic, values in statistics.items()
             if name in values
         }
         return {

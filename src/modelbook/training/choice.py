@@ -12,14 +12,14 @@ from modelbook.training import fold_tests
 
 @dataclass(frozen=True)
 class Alternative:
-    """An alternative of the choice: its family, and its score in each fold, larger is better.
+    """An alternative of the choice: its family, and a metric in each fold, larger is better.
 
     ``family`` is empty for a blend or stack. The mean optimism of its members is subtracted from
-    its scores, because it inherits their selection bias.
+    its values, because it inherits their selection bias.
     """
 
     family: str
-    fold_scores: np.ndarray
+    fold_values: np.ndarray
 
 
 def compute_standard_error(gains: np.ndarray) -> float:
@@ -49,14 +49,14 @@ def estimate_choice_optimism(
     is_combination = np.array([not alternative.family for alternative in alternatives])
     is_simple = np.array([alternative.family in simple_families for alternative in alternatives])
 
-    def choose(scores: np.ndarray) -> int:
-        means = scores.mean(axis=1)
+    def choose(values: np.ndarray) -> int:
+        means = values.mean(axis=1)
         leader = int(np.where(is_combination, -np.inf, means).argmax())
         if not is_combination.any():
             return leader
         combination = int(np.where(is_combination, means, -np.inf).argmax())
-        gains = scores[combination] - scores[leader]
+        gains = values[combination] - values[leader]
         return combination if prefers_combination(gains, is_simple[leader]) else leader
 
-    scores = np.array([alternative.fold_scores for alternative in alternatives])
-    return fold_tests.estimate_optimism(scores, choose)
+    values = np.array([alternative.fold_values for alternative in alternatives])
+    return fold_tests.estimate_optimism(values, choose)

@@ -101,7 +101,8 @@ class _ComparisonRun:
         self.report_progress, self.log_candidate = report_progress, log_candidate
         self.budget, self.deadline = budget, time.monotonic() + budget
         self.total = len(families) + 1
-        self.waiting, self.postponed = [BASELINE, *families], dict[str, float]()  # with its seconds
+        self.waiting = [BASELINE, *families]
+        self.postponed: dict[str, float] = {}  # expected seconds of a family
         self.running: dict[Future[Any], str] = {}
         self.candidates: list[Candidate] = []
 

@@ -259,7 +259,7 @@ class EnsembleSearch:
         is_skewed = self.is_number and suits_log_target(self.experiment.target)
         firsts = list[Setting]()
         for family in self.families:
-            point = self._make_starting_points(family)[0]
+            point = _get_starting_points(family)[0]
             firsts.append(Setting(family, point))
             if is_skewed:
                 firsts.append(Setting(family, {**point, LOG_TARGET: True}))
@@ -268,7 +268,7 @@ class EnsembleSearch:
         yield [
             Setting(family, self._with_best_target(family, point))
             for family in self._rank_families()[:4]
-            for point in self._make_starting_points(family)[1:]
+            for point in _get_starting_points(family)[1:]
         ]
         samplers = {family: self._draw_settings(family) for family in self.families}
         for number in range(MAX_ROUNDS - 2):
@@ -280,11 +280,6 @@ class EnsembleSearch:
                 for _, params in zip(range(n_draws), samplers[family], strict=False)
             ]
             yield drawn[: self.n_random]
-
-    def _make_starting_points(self, family: str) -> list[dict[str, Any]]:
-        if self.experiment.is_custom_estimator(family):
-            return [{}]
-        return spaces.STARTING_POINTS.get(family, [{}])
 
     def _rank_families(self) -> list[str]:
         return list(dict.fromkeys(setting.family for setting in self.completed))
@@ -354,7 +349,7 @@ class EnsembleSearch:
         """The better half, and the members of a blend of all, by these folds; best first."""
         if len(ranked) < 2:
             return ranked
-        rows = np.concatenate([self.experiment.cv_splits()[fold][1] for fold in folds])
+        rows = np.concatenate([self.experiment.cv_splits[fold][1] for fold in folds])
         scores = [self.out_of_fold(setting)[rows] for setting in ranked]
         members = self._choose_members(scores, self.experiment.target.to_numpy()[rows])
         positions = {*range(-(-len(ranked) // 2)), *members}
@@ -418,7 +413,7 @@ class EnsembleSearch:
         if scores is None or not np.isfinite(scores).all():
             setting.state = FAILED
             return
-        test_index = self.experiment.cv_splits()[fold][1]
+        test_index = self.experiment.cv_splits[fold][1]
         setting.scores[fold] = scores
         setting.losses[fold] = self.experiment.evaluate_fold(self.metric, scores, test_index)
         setting.iterations += [] if iterations is None else [iterations]
@@ -476,8 +471,7 @@ class EnsembleSearch:
     def _list_candidates(self) -> list[Setting]:
         """The settings that a combination chooses among: the best of all, and of each family."""
         best_of_family = {entry.family: entry for entry in reversed(self.completed)}
-        chosen = [*self.completed[:8], *best_of_family.values()]
-        return list({id(entry): entry for entry in chosen}.values())
+        return list(dict.fromkeys([*self.completed[:8], *best_of_family.values()]))
 
     def out_of_fold(self, setting: Setting) -> np.ndarray:
         """Scores of the train rows; NaN for those that no fold has tested."""
@@ -503,6 +497,10 @@ class EnsembleSearch:
         return stacking.StackedClassifier([pipeline], setting.calibration[0])
 
 
+def _get_starting_points(family: str) -> list[dict[str, Any]]:
+    return spaces.STARTING_POINTS.get(family, [{}])
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Members with their weights, the unfitted model, and its out-of-fold scores."""
@@ -515,7 +513,7 @@ class Ensemble:
 
 def tabulate_settings(search: EnsembleSearch, ensemble: Ensemble) -> pd.DataFrame:
     """The settings tried, best first: out-of-fold loss, weight in the ensemble, and seconds."""
-    weights = {id(member): weight for member, weight in zip(ensemble.members, ensemble.weights)}
+    weights = dict(zip(ensemble.members, ensemble.weights))
     ordered = sorted(
         search.settings, key=lambda setting: (setting.state != COMPLETED, setting.loss)
     )
@@ -527,7 +525,7 @@ def tabulate_settings(search: EnsembleSearch, ensemble: Ensemble) -> pd.DataFram
                 "sd": float(np.std(list(setting.losses.values()))) if setting.losses else np.nan,
                 "folds": len(setting.losses),
                 "state": setting.state,
-                "weight": weights.get(id(setting), 0.0),
+                "weight": weights.get(setting, 0.0),
                 "seconds": setting.seconds,
                 "parameters": _describe_setting(setting),
             }

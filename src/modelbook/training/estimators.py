@@ -8,15 +8,16 @@ from typing import Any
 
 from sklearn.base import clone, is_classifier, is_regressor
 
-from modelbook.config import CLASS_NAME, FAMILIES
+from modelbook.config import CLASS_NAME
+from modelbook.config.values import KNOWN_FAMILIES
 from modelbook.errors import CustomCodeError
 from modelbook.registry.requirements import find_uninstalled_modules
 from modelbook.tasks.base import Task, estimator_classes
+from modelbook.tasks.scorers import MLFLOW_NAME
 from modelbook.training.candidate import BASELINE
-from modelbook.training.custom_code import DOCS_HINT
+from modelbook.training.custom_code import DOCS_HINT, describe_error
 from modelbook.training.pycaret import is_distribution, make_distribution
 
-CANDIDATE_NAME = r"[A-Za-z][\w .-]*"  # characters that MLflow allows
 LOG_RANGE_RATIO = 100  # a range of positive numbers this wide is searched on a log scale
 EXAMPLE = 'estimators = {"HGB": HistGradientBoostingClassifier()}'
 SPACE_EXAMPLE = '{"learning_rate": (0.01, 0.3), "max_leaf_nodes": [15, 31, 63]}'
@@ -61,9 +62,9 @@ def resolve_candidates(
     if any(CLASS_NAME.fullmatch(name) for name in names):
         classes = estimator_classes(task.experiment_type)
     candidates = {name: _make_from_class(name, classes[name]) for name in names if name in classes}
-    reserved = {BASELINE, *FAMILIES[task.experiment_type], *candidates}
+    reserved = {BASELINE, *KNOWN_FAMILIES, *candidates}
     for name in estimators:
-        if not isinstance(name, str) or not re.fullmatch(CANDIDATE_NAME, name):
+        if not isinstance(name, str) or not re.fullmatch(MLFLOW_NAME, name):
             raise _make_error(f"{name!r} is not a name of an estimator", EXAMPLE)
         if name in reserved:
             raise _make_error(f"{name!r} is a family already", "another name")
@@ -198,14 +199,14 @@ def _check_copies(name: str, estimator: Any) -> None:
         clone(estimator)
     except Exception as error:  # an estimator of a user may raise anything
         raise _make_error(
-            f"{name} cannot be cloned: {_describe(error)}",
+            f"{name} cannot be cloned: {describe_error(error)}",
             "an __init__ that stores each argument unchanged under its own name",
         ) from None
     try:
         modules = find_uninstalled_modules(estimator)
     except Exception as error:
         raise _make_error(
-            f"{name} cannot be pickled: {_describe(error)}",
+            f"{name} cannot be pickled: {describe_error(error)}",
             "an estimator without open files, locks, connections or generators, and in custom/ "
             "`from custom.NAME import ...` instead of `import custom.NAME`",
         ) from None
@@ -216,10 +217,6 @@ def _check_copies(name: str, estimator: Any) -> None:
         )
 
 
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"
-
-
 def _make_error(problem: str, expected: str) -> CustomCodeError:
     return CustomCodeError(
         problem if problem.startswith(("families", "search_spaces")) else f"estimators: {problem}",
@@ -227,8 +224,3 @@ def _make_error(problem: str, expected: str) -> CustomCodeError:
         next="correct `estimators` or `search_spaces` in 03_compare, or in the file of "
         f"estimators_file; {DOCS_HINT}",
     )
-
-
-def needs_probabilities(task: Task, estimator: Any) -> bool:
-    """Whether a family of PyCaret's decides between classes without probabilities."""
-    return bool(task.classes) and not hasattr(estimator, "predict_proba")

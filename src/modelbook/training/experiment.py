@@ -32,12 +32,7 @@ from modelbook.training.candidate import (
     FamilyPostponed,
 )
 from modelbook.training.entity_sampling import sample_entities
-from modelbook.training.estimators import (
-    SearchSpaces,
-    needs_probabilities,
-    search_distributions,
-    to_distributions,
-)
+from modelbook.training.estimators import SearchSpaces, search_distributions, to_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
 from modelbook.training.permuted_targets import permute_targets
 from modelbook.training.prediction_check import check_predictions, select_probe_rows
@@ -108,6 +103,10 @@ class Experiment:
         The rows for model selection.
     train_data : DataFrame
         All train rows.
+    cv_splits : list of (ndarray, ndarray)
+        Train and test positions of each fold, in the rows for model selection.
+    pycaret : pycaret's experiment
+        Its test rows are those of the folds.
     """
 
     def __init__(
@@ -150,13 +149,13 @@ class Experiment:
         self._select_rows(max_rows)
         self._assign_folds(folds, split)
         for metric in self._metrics.values():
-            check_metric(self.task, metric, self.target.iloc[self._cv_splits[0][1]].to_numpy())
+            check_metric(self.task, metric, self.target.iloc[self.cv_splits[0][1]].to_numpy())
         recorded_scores = fold_scores or {}
         self.fold_scores = recorded_scores.get(self.compute_selection_digest(), {})
         self.options["fold_scores"] = {self.compute_selection_digest(): self.fold_scores}
         self.fold_seconds = self.options["fold_seconds"] = dict(fold_seconds or {})
         self._encoded_folds: dict[tuple[bool, int], tuple[Any, Any, Any]] = {}
-        self._experiment = self._set_up()
+        self.pycaret = self._set_up()
 
     def _select_rows(self, max_rows: int | None) -> None:
         """Set the rows for model selection: all train rows, or a sample of entities."""
@@ -176,10 +175,10 @@ class Experiment:
         )
         self.folds, self._n_folds_requested = self._splitter.n_splits, folds
         self.options["folds"] = self.folds
-        self._cv_splits = list(self._splitter.split(self.features, self.target, self._groups))
+        self.cv_splits = list(self._splitter.split(self.features, self.target, self._groups))
 
     def __reduce__(self) -> Any:
-        """Pickle as a call that sets the experiment up again, with the same folds and results."""
+        """Pickle as a call that sets the experiment up again: the same folds, no fold scores."""
         options = {**self.options, "max_rows": None, "fold_scores": None}
         factory = partial(
             Experiment, self._selection_rows, self._contract, seed=self._seed, **options
@@ -223,7 +222,7 @@ class Experiment:
         )
         if self._steps:
             experiment.prepend_steps(self._steps, self.features)
-        experiment.use_folds(self._cv_splits, len(data))
+        experiment.use_folds(self.cv_splits, len(data))
         custom_metrics = [
             PyCaretMetric(name, metric.__call__) for name, metric in self._metrics.items()
         ]
@@ -255,17 +254,12 @@ class Experiment:
             "features": len(self.features.columns),
             "split": self.split_strategy.name,
             "class balancing": self._imbalance,
-            "steps": ", ".join(name for name, _ in self._experiment.pipeline.steps),
+            "steps": ", ".join(name for name, _ in self.pycaret.pipeline.steps),
             **self._setup_options,
         }
         return html_table(("setting", "value"), settings.items()) + html_table(
             list(folds), folds.to_numpy(dtype=object).tolist(), caption=self.describe_folds()
         )
-
-    @property
-    def pycaret(self) -> Any:
-        """PyCaret's experiment itself; its test rows are those of the folds."""
-        return self._experiment
 
     def train_features_and_target(self) -> tuple[pd.DataFrame, pd.Series]:
         """Features and target of all train rows."""
@@ -301,7 +295,7 @@ class Experiment:
     def compute_fold_digest(self) -> str:
         """SHA-256 of the assignment of groups to test folds."""
         folds = np.full(len(self.target), -1)  # a time-series split never tests the first rows
-        for number, (_, test_index) in enumerate(self._cv_splits):
+        for number, (_, test_index) in enumerate(self.cv_splits):
             folds[test_index] = number
         return digest_folds(self._groups, folds)
 
@@ -322,7 +316,7 @@ class Experiment:
                     "entities": self.entities.iloc[test_index].nunique(),
                     **self.task.summarize_outcome(self.target.iloc[test_index].to_numpy()),
                 }
-                for fold, (_, test_index) in enumerate(self.cv_splits(), 1)
+                for fold, (_, test_index) in enumerate(self.cv_splits, 1)
             ]
         )
 
@@ -373,7 +367,7 @@ class Experiment:
             seconds,
             mean,
             sd,
-            folds={
+            fold_values={
                 name: values.drop([*MEAN_AND_SD]).astype(float).tolist()
                 for name, values in metrics.items()
             },
@@ -407,26 +401,18 @@ class Experiment:
                 for name, values in space.items()
                 if f"{prefix}{name}" in parameters and name != "class_weight"
             }
-            for space in self._experiment.search_spaces(family)
+            for space in self.pycaret.search_spaces(family)
         )
         return ranges, grid
 
-    def is_custom_estimator(self, family: str) -> bool:
-        """Whether a candidate is a custom estimator, not a family of PyCaret."""
-        return family in self._estimators
-
     def select_early_stopping_rows(self, fold: int, share: float) -> np.ndarray:
         """Mask of a fold's train rows for early stopping: whole groups, or the last periods."""
-        groups = self._groups.iloc[self.cv_splits()[fold][0]]
+        groups = self._groups.iloc[self.cv_splits[fold][0]]
         names = np.unique(groups.to_numpy())
         if not self.split_strategy.is_forward:
             names = np.random.default_rng(self._seed + fold).permutation(names)
         n_stop = max(1, round(share * len(names)))
         return groups.isin(names[len(names) - n_stop :]).to_numpy()
-
-    def cv_splits(self) -> list[Any]:
-        """Train and test positions of each fold."""
-        return self._cv_splits
 
     def make_default_pipeline(self, family: str) -> Any:
         """An unfitted pipeline of a family's preprocessing and its default parameters."""
@@ -435,13 +421,13 @@ class Experiment:
     def make_estimator(self, family: str) -> Any:
         """An unfitted estimator with its defaults; ``create_model`` would fit it."""
         estimator, params = self._get_family_and_parameters(family)
-        if family in boosters.BOOSTERS and family not in self._estimators:
+        if family in boosters.BOOSTERS:
             estimator = self._make_booster(family).set_params(**params)
         elif isinstance(estimator, str):
-            estimator = self._experiment.make_estimator(estimator, params)
+            estimator = self.pycaret.make_estimator(estimator, params)
         else:
             estimator = clone(estimator).set_params(**params)
-        if needs_probabilities(self.task, estimator):
+        if self.task.classes and not hasattr(estimator, "predict_proba"):
             return CalibratedClassifierCV(estimator, ensemble=False)
         return estimator
 
@@ -461,7 +447,7 @@ class Experiment:
         is_calibrated = isinstance(model, CalibratedClassifierCV)
         if not isinstance(estimator, str) or is_booster or is_calibrated:
             estimator, params = model, {}
-        return self._experiment.cross_validate(
+        return self.pycaret.cross_validate(
             estimator,
             params,
             steps=self._make_booster_steps() if is_booster else None,
@@ -480,7 +466,7 @@ class Experiment:
         parameter_names = (
             self._make_booster(family)
             if family in boosters.BOOSTERS
-            else self._experiment.make_estimator(family, {})
+            else self.pycaret.make_estimator(family, {})
             if estimator == family
             else estimator
         ).get_params()
@@ -495,7 +481,7 @@ class Experiment:
 
     def make_pipeline(self, estimator: Any, family: str = "") -> Any:
         """An unfitted pipeline of the preprocessing that suits a family, and an estimator."""
-        pipeline = clone(self._experiment.pipeline)
+        pipeline = clone(self.pycaret.pipeline)
         if family in boosters.BOOSTERS:
             pipeline.steps = self._make_booster_steps()
         pipeline.steps.append(("model", clone(estimator)))
@@ -503,9 +489,7 @@ class Experiment:
 
     def _make_booster_steps(self) -> preprocessing.NamedSteps:
         """Unfitted steps for boosted trees: category codes; other columns are unchanged."""
-        resampling = [
-            step for step in self._experiment.pipeline.steps if step[0] == RESAMPLING_STEP
-        ]
+        resampling = [step for step in self.pycaret.pipeline.steps if step[0] == RESAMPLING_STEP]
         steps = [*self._steps, ("codes", boosters.CategoryCodes()), *resampling]
         return [(name, clone(step)) for name, step in steps]
 
@@ -516,7 +500,7 @@ class Experiment:
         """
         key = (family in boosters.BOOSTERS, fold)
         if key not in self._encoded_folds:
-            train_index, test_index = self.cv_splits()[fold]
+            train_index, test_index = self.cv_splits[fold]
             preprocessor = self.make_default_pipeline(family)
             preprocessor.steps.pop()
             train, target = self.features.iloc[train_index], self.target.iloc[train_index]
@@ -534,7 +518,7 @@ class Experiment:
 
     def predict_out_of_fold(self, pipeline: Any) -> ScoredRows:
         """Out-of-fold scores of the train rows; NaN for rows that no fold tests."""
-        fold_scores = [self.fit_predict_fold(pipeline, *split) for split in self.cv_splits()]
+        fold_scores = [self.fit_predict_fold(pipeline, *split) for split in self.cv_splits]
         scores = self.join_fold_scores(enumerate(fold_scores))
         return ScoredRows.from_arrays(self.target, scores, self.entities)
 
@@ -566,7 +550,7 @@ class Experiment:
     def evaluate_folds(self, metric: str, out_of_fold_scores: np.ndarray) -> np.ndarray:
         """A metric in each fold of out-of-fold scores; NaN in a fold without scores."""
         values = np.full(self.folds, np.nan)
-        for fold, (_, test_index) in enumerate(self.cv_splits()):
+        for fold, (_, test_index) in enumerate(self.cv_splits):
             scores = out_of_fold_scores[test_index]
             if np.isfinite(scores).all():
                 values[fold] = self.evaluate_fold(metric, scores, test_index)
@@ -583,5 +567,5 @@ class Experiment:
         columns = next(iter(by_fold.values())).shape[1:]
         scores = np.full((len(self.target), *columns), np.nan)
         for fold, fold_score in by_fold.items():
-            scores[self.cv_splits()[fold][1]] = fold_score
+            scores[self.cv_splits[fold][1]] = fold_score
         return scores

@@ -243,30 +243,32 @@ def fit_final_model(
     scored = experiment.to_scored_rows(search_result.out_of_fold_scores)
     costs = experiment.task.read_costs(params)
     report_progress("fitting on all training rows", 1, 2)
-    train = experiment.train_features_and_target()
+    features, target = experiment.train_features_and_target()
+    threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
+    trials_metric = experiment.task.baseline_metric if params.strategy == "ensemble" else metric
     return FinalModel(
-        " + ".join(map(experiment.family_label, search_result.families)),
-        stacking.fit_on_all_cores(search_result.pipeline, *train),
-        *experiment.task.choose_threshold(scored, costs),
-        _fit_simple_model(experiment, search_result.families),
-        _name_trial_scores(
-            search_result.trials,
-            experiment.task.baseline_metric if params.strategy == "ensemble" else metric,
-        ),
-        search_result.summary if candidate else search_result.summary + budget_text,
-        search_result.curve,
-        search_result.steps,
-        experiment.describe_sampling(),
-        costs,
-        experiment.split_strategy,
-        scored,
-        find_best_ranking(experiment.task, *train) if costs.flags_rows else None,
-        compute_baseline_score(train[1].to_numpy(), scored.score[:1].size),
-        costs.constant_decisions(train[1].to_numpy()),
+        name=" + ".join(map(experiment.family_label, search_result.families)),
+        pipeline=stacking.fit_on_all_cores(search_result.pipeline, features, target),
+        threshold=threshold,
+        threshold_evidence=threshold_evidence,
+        simple_model=_fit_simple_model(experiment, search_result.families),
+        trials=_name_trial_metrics(search_result.trials, trials_metric),
+        search_summary=search_result.summary + ("" if candidate else budget_text),
+        search_curve=search_result.curve,
+        search_steps=search_result.steps,
+        sampling_note=experiment.describe_sampling(),
+        costs=costs,
+        split_strategy=experiment.split_strategy,
+        out_of_fold=scored,
+        feature_ranking=find_best_ranking(experiment.task, features, target)
+        if costs.flags_rows
+        else None,
+        baseline_score=compute_baseline_score(target.to_numpy(), scored.score[:1].size),
+        constant_decisions=costs.constant_decisions(target.to_numpy()),
     )
 
 
-def _name_trial_scores(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _name_trial_metrics(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Name the metric of the trials' mean and standard deviation over the folds."""
     label = metric_label(metric)
     return trials.rename(columns={"mean": f"{label}, mean", "sd": f"{label}, SD"})

@@ -1,6 +1,6 @@
-"""Tests of fold scores: is a lead more than noise, and how optimistic is the best of several?
+"""Tests of a metric's values in the folds: is a lead noise, and how optimistic is the best?
 
-Folds share train rows, so their scores are correlated and ``± sd`` is not an interval. Differences
+Folds share train rows, so their values are correlated and ``± sd`` is not an interval. Differences
 are tested by the corrected resampled t-test (Nadeau & Bengio 2003, "Inference for the
 generalization error", Machine Learning 52). The mean of the choice is corrected by choosing again
 without each fold, which then scores the choice: the outer loop of nested cross-validation (Stone
@@ -42,32 +42,32 @@ def _compute_shared_rows_factor(n_folds: int) -> float:
     return float(np.sqrt(1 + n_folds / (n_folds - 1)))
 
 
-def choose_best(scores: np.ndarray) -> int:
-    """Position of the best mean; ``scores`` has shape (alternatives, folds)."""
-    return int(np.argmax(scores.mean(axis=1)))
+def choose_best(values: np.ndarray) -> int:
+    """Position of the best mean; ``values`` has shape (alternatives, folds)."""
+    return int(np.argmax(values.mean(axis=1)))
 
 
 def estimate_optimism(
-    scores: np.ndarray, choose: Callable[[np.ndarray], int] = choose_best
+    values: np.ndarray, choose: Callable[[np.ndarray], int] = choose_best
 ) -> float:
     """Optimism of the mean of the chosen alternative; at least 0.
 
     Parameters
     ----------
-    scores : ndarray
-        Score of each alternative in each fold, larger is better; shape (alternatives, folds).
+    values : ndarray
+        Metric of each alternative in each fold, larger is better; shape (alternatives, folds).
     choose : callable
-        Takes scores, returns the position of the alternative that is chosen.
+        Takes values, returns the position of the alternative that is chosen.
 
     Returns
     -------
     float
-        NaN with fewer than two folds in which each alternative has a score.
+        NaN with fewer than two folds in which each alternative has a value.
     """
-    scores = scores[:, np.isfinite(scores).all(axis=0)]
-    n_folds = scores.shape[1]
+    values = values[:, np.isfinite(values).all(axis=0)]
+    n_folds = values.shape[1]
     if n_folds < 2:
         return float("nan")
-    nested = [scores[choose(np.delete(scores, fold, axis=1)), fold] for fold in range(n_folds)]
-    optimism = scores[choose(scores)].mean() - np.mean(nested)
+    nested = [values[choose(np.delete(values, fold, axis=1)), fold] for fold in range(n_folds)]
+    optimism = values[choose(values)].mean() - np.mean(nested)
     return max(0.0, float(optimism) * _compute_shared_rows_factor(n_folds))

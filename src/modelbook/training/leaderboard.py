@@ -99,7 +99,7 @@ def rank_families(leaderboard: pd.DataFrame, baseline_metric: str = "") -> pd.Da
 def best_families(
     leaderboard: pd.DataFrame, count: int = 1, baseline_metric: str = ""
 ) -> list[str]:
-    """The best families of a leaderboard, best first, without the baseline; see above."""
+    """Names of the first families of ``rank_families``."""
     return rank_families(leaderboard, baseline_metric)["family"].head(count).tolist()
 
 
@@ -178,13 +178,13 @@ def _compute_lead_p_value(leader: pd.Series, row: pd.Series, metric: str) -> flo
 
 def correct_for_selection(families: pd.DataFrame, metric: str) -> float:
     """The leader's mean, corrected for being the best of several."""
-    scores = np.stack([*collect_fold_scores(families, metric).values()])
-    optimism = fold_tests.estimate_optimism(scores)
+    values = np.stack([*collect_fold_values(families, metric).values()])
+    optimism = fold_tests.estimate_optimism(values)
     return float(families[f"{metric}_mean"].iloc[0] - metric_sign(metric) * optimism)
 
 
-def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
-    """Each family's score in each fold, larger is better."""
+def collect_fold_values(families: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
+    """Each family's metric in each fold, larger is better."""
     folds = metric_sign(metric) * families[f"{metric}_folds"].map(np.asarray)
     return dict(zip(families["family"], folds))
 
@@ -192,7 +192,7 @@ def collect_fold_scores(families: pd.DataFrame, metric: str) -> dict[str, np.nda
 def make_verdict_fields(
     leaderboard: pd.DataFrame, metric: str, seconds: float, baseline_metric: str = ""
 ) -> dict[str, Any]:
-    """Word, level, sentences and key numbers of the comparison's verdict.
+    """Status, level, sentences and key numbers of the comparison's verdict.
 
     ``seconds`` is the duration of the comparison; it fits models at the same time, so that their
     fit times add up to more.
@@ -202,7 +202,7 @@ def make_verdict_fields(
     baselines = scored[scored["family"] == BASELINE]
     leader = families.iloc[0]
     p_value = _compute_lead_p_value(leader, baselines.iloc[0], metric) if len(baselines) else np.nan
-    is_found = p_value <= fold_tests.ALPHA / len(families)
+    beats_baseline = p_value <= fold_tests.ALPHA / len(families)
     baseline_mean = baselines[f"{metric}_mean"].iloc[0] if len(baselines) else float("nan")
     n_families = len(scored) - len(baselines)
     n_unscored = len(leaderboard) - len(scored)
@@ -214,10 +214,10 @@ def make_verdict_fields(
         if len(families) < n_families
         else ""
     )
-    status_of_leader = "no significant lead" if n_close else "clear leader"
+    status = "no significant lead" if n_close else "clear leader"
     return {
-        "status": status_of_leader if is_found else "no better than baseline",
-        "level": "good" if is_found else "warning",
+        "status": status if beats_baseline else "no better than baseline",
+        "level": "good" if beats_baseline else "warning",
         "sentences": [
             _describe_leader(families, metric, baseline_mean, n_close, condition)
             + _describe_rejected(scored, families, baseline_metric),

@@ -15,12 +15,7 @@ from modelbook.tasks.metric_format import format_gain, format_metric, metric_sig
 from modelbook.training import fold_tests
 from modelbook.training.experiment import Experiment
 
-TRAIN_SHARES = (
-    0.125,
-    0.25,
-    0.5,
-    1.0,
-)  # each point doubles the rows, so the last step indicates the gain of doubling once more
+TRAIN_SHARES = (0.125, 0.25, 0.5, 1.0)  # doubled, so that the last gain indicates the next one
 COLUMNS = ["share", "fold", "rows", "value"]
 
 
@@ -52,10 +47,9 @@ def compute_learning_curve(
     work = partial(_evaluate_share, experiment, family, metric, seed)
     with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
         for position, share in enumerate(TRAIN_SHARES):
-            is_known = share == 1 and bool(experiment.fold_scores.get(family))  # scored by compare
-            expected_seconds = (
-                0.0 if is_known else previous_seconds * share / (previous_share or share)
-            )
+            expected_seconds = previous_seconds * share / (previous_share or share)
+            if share == 1 and experiment.fold_scores.get(family):  # recorded by the comparison
+                expected_seconds = 0.0
             elapsed = time.monotonic() - curve_start
             if budget_seconds == 0 or elapsed + expected_seconds > budget_seconds:
                 break
@@ -76,7 +70,7 @@ def _evaluate_share(
 ) -> tuple[float, int, int, float] | None:
     """A row of the curve: a share of a fold's train entities; None where it lacks a class."""
     share, fold = item
-    train, test = experiment.cv_splits()[fold]
+    train, test = experiment.cv_splits[fold]
     if share == 1 and experiment.fold_scores.get(family):
         scores = experiment.fold_scores[family][fold]
         return share, fold + 1, len(train), experiment.evaluate_fold(metric, scores, test)

@@ -60,7 +60,7 @@ def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFram
         return pd.DataFrame(columns=COLUMNS)
     sign, rows = metric_sign(metric), []
     for candidate in scored.values():
-        gains = sign * (np.array(candidate.folds[metric]) - np.array(baseline.folds[metric]))
+        gains = sign * np.subtract(candidate.fold_values[metric], baseline.fold_values[metric])
         p = compute_gain_p_value(gains)
         is_at_chance = not p < ALPHA / len(scored)
         rows.append(

@@ -12,7 +12,7 @@ from sklearn.base import clone
 
 from modelbook.errors import CustomCodeError
 from modelbook.tasks.base import Task
-from modelbook.training.custom_code import DOCS_HINT
+from modelbook.training.custom_code import DOCS_HINT, describe_error
 
 PROBE_ROWS = 100  # rows of each class; in a regression, rows in all
 SINGLE_ROWS = 3  # rows that are also predicted one by one
@@ -102,21 +102,17 @@ def _find_copy_problem(task: Task, pipeline: Any, rows: pd.DataFrame) -> str:
     scores = task.predict_scores(pipeline, rows)[: len(first)]
     try:
         singles = [
-            task.predict_scores(pipeline, first.iloc[[place]]) for place in range(len(first))
+            task.predict_scores(pipeline, first.iloc[[position]]) for position in range(len(first))
         ]
     except Exception as error:  # an estimator of a user may raise anything
-        return f"cannot predict a single row: {_describe(error)}"
+        return f"cannot predict a single row: {describe_error(error)}"
     if not np.allclose(np.concatenate(singles), scores, atol=TOLERANCE):
         return "predicts a row differently depending on the other rows, or on each call"
     try:
         pipeline_copy = cloudpickle.loads(cloudpickle.dumps(pipeline))
         copy_scores = task.predict_scores(pipeline_copy, first)
     except Exception as error:
-        return f"cannot be pickled and loaded once it is fitted: {_describe(error)}"
+        return f"cannot be pickled and loaded once it is fitted: {describe_error(error)}"
     if not np.allclose(copy_scores, scores, atol=TOLERANCE):
         return "predicts other values once it is pickled and loaded"
     return ""
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error)[:300]}"

@@ -173,19 +173,19 @@ class FoldsAsTestMixin:
         """
         experiment: Any = self
         fold_scores: list[np.ndarray] = []
-        own_steps = self.pipeline.steps
+        default_steps = self.pipeline.steps
         if steps is not None:
             self.pipeline.steps = steps
             self.pipeline.fit(self.X_train, self.y_train)  # type: ignore[attr-defined]
         elif not resample:
-            self.pipeline.steps = [step for step in own_steps if step[0] != RESAMPLING_STEP]
+            self.pipeline.steps = [step for step in default_steps if step[0] != RESAMPLING_STEP]
         self.use_metrics(None, [_make_recorder(fold_scores)])
         try:
             model = experiment.create_model(
                 estimator, verbose=False, error_score="raise", round=DECIMALS, **params
             )
         finally:
-            steps, self.pipeline.steps = self.pipeline.steps, own_steps
+            steps, self.pipeline.steps = self.pipeline.steps, default_steps
             experiment.remove_metric(RECORDER)
         table = experiment.pull(pop=True)
         if not keep_model:
@@ -273,8 +273,8 @@ class FoldsAsTestMixin:
             self.pipeline, self.idx = pipeline, index
 
 
-class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
-    """PyCaret's experiment with classes."""
+class FoldsClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
+    """PyCaret's classification experiment, whose test rows are those of the folds."""
 
     estimator_type = "classifier"
 
@@ -282,15 +282,15 @@ class LiveClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
         return {"target": metric.prediction_type, "multiclass": True}
 
 
-class LiveRegressionExperiment(FoldsAsTestMixin, RegressionExperiment):
-    """PyCaret's experiment for a number."""
+class FoldsRegressionExperiment(FoldsAsTestMixin, RegressionExperiment):
+    """PyCaret's regression experiment, whose test rows are those of the folds."""
 
     estimator_type = "regressor"
 
 
 EXPERIMENT_CLASSES: dict[str, Any] = {
-    "classification": LiveClassificationExperiment,
-    "regression": LiveRegressionExperiment,
+    "classification": FoldsClassificationExperiment,
+    "regression": FoldsRegressionExperiment,
 }
 
 

@@ -115,7 +115,7 @@ def search_model(
             inputs = SearchInputs(experiment, params, families, metric, on_progress, executor)
             result = STRATEGIES[params.strategy](inputs)
         score_metric = experiment.resolve_score_metric(metric)
-        compared = {} if board is None else leaderboard.collect_fold_scores(board, score_metric)
+        compared = {} if board is None else leaderboard.collect_fold_values(board, score_metric)
         correction = _describe_correction(experiment, result, compared, score_metric)
         result = replace(result, summary=result.summary + correction)
     if params.calibrate == NONE or not experiment.task.classes:
@@ -292,7 +292,7 @@ def _tune_leader(inputs: SearchInputs) -> SearchResult:
         tuned.out_of_fold_scores,
         tuned.trials,
         tuned.summary,
-        tuple(Alternative(leader, scores) for scores in tuned.fold_scores),
+        tuple(Alternative(leader, values) for values in tuned.fold_values),
     )
 
 

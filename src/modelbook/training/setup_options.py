@@ -57,7 +57,7 @@ def check_setup_options(
         if decided_by:
             raise ParameterError(
                 f"setup_options: {name} = {options[name]!r}, but it is set by {decided_by}",
-                expected=f"of {', '.join(sorted(arguments - set(STAGE_ARGUMENTS)))}",
+                expected=f"one of {', '.join(sorted(arguments - set(STAGE_ARGUMENTS)))}",
                 next="remove it from `setup_options` in 03_compare",
             )
     return dict(options)

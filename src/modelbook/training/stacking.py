@@ -325,7 +325,7 @@ def fit_meta_model(
     # Forward folds do not score the first periods.
     has_scores = np.isfinite(stacked_scores).all(axis=(0, 2))
     out_of_fold_scores = np.full(member_scores[0].shape, np.nan)
-    for train_index, test_index in experiment.cv_splits():
+    for train_index, test_index in experiment.cv_splits:
         fit_index = train_index[has_scores[train_index]]
         if fit_index.size and has_scores[test_index].all():
             fold_scores = meta_model_class(stacked_scores[:, fit_index], target[fit_index])(

@@ -57,7 +57,7 @@ class TuningResult:
         Columns ``setting, mean, sd, folds, state, parameters``; the defaults first.
     summary : str
         Summary in a sentence.
-    fold_scores : ndarray
+    fold_values : ndarray
         The metric in each fold, larger is better, of the settings that could be chosen, the best
         one first; shape (settings, folds).
     """
@@ -66,7 +66,7 @@ class TuningResult:
     out_of_fold_scores: np.ndarray
     trials: pd.DataFrame
     summary: str
-    fold_scores: np.ndarray
+    fold_values: np.ndarray
 
 
 class FoldTask:
@@ -81,9 +81,9 @@ class FoldTask:
         try:
             return self.experiment.fit_predict_fold(
                 make_pipeline_with_params(self.experiment, family, params),
-                *self.experiment.cv_splits()[fold],
+                *self.experiment.cv_splits[fold],
             )
-        except Exception:  # libraries may raise anything; a failure of the defaults is reported
+        except Exception:  # libraries may raise anything; a failure of the defaults is raised
             if not params:
                 raise
             return None
@@ -193,7 +193,7 @@ class _SettingRunner:
             return
         setting.fold_values.append(
             self.experiment.evaluate_fold(
-                self.metric, scores, self.experiment.cv_splits()[len(setting.fold_values)][1]
+                self.metric, scores, self.experiment.cv_splits[len(setting.fold_values)][1]
             )
         )
         setting.fold_scores.append(scores)
