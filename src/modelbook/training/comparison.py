@@ -26,7 +26,7 @@ class CrossValidationTask:
 
     def __init__(self, experiment: Experiment, keep_models: bool = False) -> None:
         self.experiment, self.keep_models = experiment, keep_models
-        self.report_progress: Callable[..., None] = _ignore_progress
+        self.report_progress: Callable[..., None] = lambda *_, **__: None
 
     def __reduce__(self) -> Any:
         return CrossValidationTask, (self.experiment, self.keep_models)
@@ -168,10 +168,6 @@ class _ComparisonRun:
                 result = f"{metric_label(name)} {mean_sd}"
             text = f"{text}; {last.name}: {result}"
         self.report_progress(text, n_done, self.total)
-
-
-def _ignore_progress(*_: Any, **__: Any) -> None:
-    pass
 
 
 def _make_fold_callback(

@@ -1,10 +1,11 @@
-"""Sample train rows by entity for model selection, where all rows would take too long."""
+"""Sample train rows by entity where all would take too long, and permute targets by entity."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from modelbook.contract import Contract
 from modelbook.errors import TrainingError
 from modelbook.tasks.base import Task
 
@@ -53,3 +54,14 @@ def _make_too_few_rows_error(row_description: str, count: int, max_rows: int) ->
         expected=f"at least {MIN_CLASS_ROWS} of each class",
         next="raise search_rows in the book's env file",
     )
+
+
+def permute_targets(train: pd.DataFrame, contract: Contract, seed: int) -> pd.DataFrame:
+    """Return train rows whose targets come from other entities, kept together by entity."""
+    codes = pd.factorize(contract.entity_ids(train))[0]
+    permuted_codes = np.random.default_rng(seed).permutation(codes.max() + 1)
+    target_positions = np.argsort(codes, kind="stable")
+    source_positions = np.argsort(permuted_codes[codes], kind="stable")
+    targets = train[contract.target].to_numpy().copy()
+    targets[target_positions] = train[contract.target].to_numpy()[source_positions]
+    return train.assign(**{contract.target: targets})

@@ -31,10 +31,9 @@ from modelbook.training.candidate import (
     Candidate,
     FamilyPostponed,
 )
-from modelbook.training.entity_sampling import sample_entities
+from modelbook.training.entity_sampling import permute_targets, sample_entities
 from modelbook.training.estimators import SearchSpaces, search_distributions, to_distributions
 from modelbook.training.folds import ProgressCallback, choose_folds
-from modelbook.training.permuted_targets import permute_targets
 from modelbook.training.prediction_check import check_predictions, select_probe_rows
 from modelbook.training.pycaret import EXPERIMENT_CLASSES, RESAMPLING_STEP, CrossValidation
 from modelbook.training.setup_options import check_setup_options
@@ -274,7 +273,12 @@ class Experiment:
 
     def describe_sampling(self) -> str:
         """Describe sampling, number of folds and balancing in sentences; empty for the defaults."""
-        sentences = [self._describe_fewer_folds()]
+        sentences = []
+        if self.folds < self._n_folds_requested:
+            sentences.append(
+                f"{self.folds} folds instead of {self._n_folds_requested}: with more, a fold would "
+                "have no rows of a class and could not be scored."
+            )
         if len(self.features) < len(self.train_data):
             sentences.append(
                 f"Families and settings were selected on {len(self.features):,} of "
@@ -283,14 +287,6 @@ class Experiment:
             )
         sentences.append(class_balancing.describe_balancing(self._imbalance))
         return " ".join(filter(None, sentences))
-
-    def _describe_fewer_folds(self) -> str:
-        if self.folds == self._n_folds_requested:
-            return ""
-        return (
-            f"{self.folds} folds instead of {self._n_folds_requested}: with more, a fold would "
-            "have no rows of a class and could not be scored."
-        )
 
     def compute_fold_digest(self) -> str:
         """SHA-256 of the assignment of groups to test folds."""

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
-from modelbook.dataset.split_strategy import SPLIT_STRATEGIES, SplitStrategy
+from modelbook.dataset.split_strategy import SplitStrategy
 from modelbook.engine import LOCAL
 from modelbook.evaluation import (
     baseline_comparison,
@@ -35,7 +35,7 @@ from modelbook.tasks.metrics import MetricFunction
 from modelbook.tasks.scored_rows import ScoredRows, compute_baseline_score
 from modelbook.training import stacking
 from modelbook.training.experiment import Experiment
-from modelbook.training.search import STEP_COLUMNS, search_model
+from modelbook.training.search import search_model
 
 MIN_SEARCH_SHARE = 0.1  # minimum share of the time budget, if the comparison took more than its own
 STRATEGY_PROGRESS_TEXTS = {
@@ -71,11 +71,11 @@ class FinalModel:
         Costs of the decisions, which set the threshold.
     split_strategy : SplitStrategy
         Strategy of the holdout and the folds.
-    out_of_fold : ScoredRows or None
+    out_of_fold : ScoredRows
         Out-of-fold predictions of the training rows.
-    baseline_score : float, ndarray or None
+    baseline_score : float or ndarray
         Constant prediction of the baseline: base rate, class shares or mean of the training rows.
-    constant_decisions : mapping or None
+    constant_decisions : mapping
         Decisions without a model by name, from the training outcomes.
     """
 
@@ -83,18 +83,18 @@ class FinalModel:
     pipeline: Any
     threshold: float | None
     threshold_evidence: pd.DataFrame
-    simple_model: tuple[str, Any] | None = None
-    trials: pd.DataFrame = field(default_factory=pd.DataFrame)
-    search_summary: str = ""
-    search_curve: pd.DataFrame = field(default_factory=pd.DataFrame)
-    search_steps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=STEP_COLUMNS))
-    sampling_note: str = ""
-    costs: DecisionCosts = field(default_factory=CostMatrix)
-    split_strategy: SplitStrategy = SPLIT_STRATEGIES["group"]
-    out_of_fold: ScoredRows | None = None
-    feature_ranking: FeatureRanking | None = None
-    baseline_score: Any = None
-    constant_decisions: Mapping[str, Any] | None = None
+    simple_model: tuple[str, Any] | None
+    trials: pd.DataFrame
+    search_summary: str
+    search_curve: pd.DataFrame
+    search_steps: pd.DataFrame
+    sampling_note: str
+    costs: DecisionCosts
+    split_strategy: SplitStrategy
+    out_of_fold: ScoredRows
+    feature_ranking: FeatureRanking | None
+    baseline_score: Any
+    constant_decisions: Mapping[str, Any]
 
     def metric_functions(self, task: Task) -> dict[str, MetricFunction]:
         """Every metric of the task, and the expected cost if there is a threshold."""
@@ -274,15 +274,6 @@ def _name_trial_metrics(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     return trials.rename(columns={"mean": f"{label}, mean", "sd": f"{label}, SD"})
 
 
-def measure_prediction_interval(
-    task: Task, final_model: FinalModel, holdout: ScoredRows
-) -> conformal.PredictionInterval | None:
-    """The conformal intervals or sets; None for two classes, or for too few entities."""
-    if final_model.out_of_fold is None:
-        return None
-    return conformal.measure_prediction_interval(task, final_model.out_of_fold, holdout, seed=0)
-
-
 def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str, Any] | None:
     if set(families) <= set(experiment.task.simple_families):
         return None
@@ -381,7 +372,7 @@ def _measure_on_holdout(
     """What only a version's metrics have: intervals, calibration, gain and fairness."""
     contract, scored = task.contract, evaluation.scored
     options = {"resamples": params.resamples, "seed": params.seed}
-    interval = measure_prediction_interval(task, final_model, scored)
+    interval = conformal.measure_prediction_interval(task, final_model.out_of_fold, scored, seed=0)
     curve = metrics_ci.compute_reliability_curve(task.select_calibration_pairs(scored), **options)
     gaps = measure_gaps(task, final_model, evaluation, holdout, params)
     is_sensitive = gaps["slice"].isin(contract.columns_with_role("sensitive"))
@@ -480,13 +471,11 @@ def _describe_verdict(
         final_model.threshold,
         evaluation.value,
     )
-    interval = measure_prediction_interval(task, final_model, evaluation.scored)
-    gain_sentence = baseline_comparison.describe_gain_over_simple(
-        task, evaluation.baseline_comparison
+    interval = conformal.measure_prediction_interval(
+        task, final_model.out_of_fold, evaluation.scored, seed=0
     )
-    saving_sentence = task.describe_saving_over_simple(
-        evaluation.value, baseline_comparison.find_gains_over_simple(evaluation.baseline_comparison)
-    )
+    stored = evidence["sentences"]
+    notes = (stored["baseline_comparison"], stored["saving_over_simple"], final_model.sampling_note)
     sentences = [
         f"Version {version}, {final_model.name}, {headline_sentence}",
         task.describe_business_value(evaluation.value) if evaluation.value else "",
@@ -494,7 +483,7 @@ def _describe_verdict(
         *other_sentences[:1],
         interval.describe() if interval else "",
         task.describe_weakest_slice(evaluation.slices, metric_rows[task.headline_metric]["value"]),
-        " ".join(filter(None, (gain_sentence, saving_sentence, final_model.sampling_note))),
+        " ".join(filter(None, notes)),
     ]
     return [sentence for sentence in sentences if sentence]
 
