@@ -266,6 +266,7 @@ def test_build_ends_by_itself_after_ctrl_c(fake: Callable[..., BuildExit]) -> No
 def test_cooldown_starts_at_last_decision(
     project: RetrainProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    history.record_export(project.root, BOOK, 1, "file:///exports/1", "c0ffee")  # is none
     result = project.retrain(as_of=4, cooldown=3600)
     assert (result.status, project.built) == ("cooldown", [])
     assert re.search(

@@ -109,9 +109,15 @@ def _make_plan_result(plan: RetrainPlan, champion: int) -> RetrainResult:
 
 
 def _describe_cooldown(root: Path, book: str, cooldown: float | None) -> str:
-    """Return a sentence if the last history entry is within the cooldown, else empty."""
-    entries = history.read_history(root, book) if cooldown else []
-    if not cooldown or not entries:
+    """Return a sentence if the last decision or alias change is within the cooldown, else empty."""
+    if not cooldown:
+        return ""
+    entries = [
+        entry
+        for entry in history.read_history(root, book)
+        if entry.kind in (history.DECISION, history.ALIAS_CHANGE)
+    ]
+    if not entries:
         return ""
     last = entries[-1]
     elapsed = datetime.now(UTC) - datetime.fromisoformat(last.timestamp)
@@ -123,8 +129,8 @@ def _describe_cooldown(root: Path, book: str, cooldown: float | None) -> str:
     )
     elapsed_text = format_duration(elapsed.total_seconds())
     return (
-        f"The last history entry of {book} ({entry_text}) was {elapsed_text} ago; the cooldown "
-        f"is {format_duration(cooldown)}."
+        f"The last decision or alias change of {book} ({entry_text}) was {elapsed_text} ago; the "
+        f"cooldown is {format_duration(cooldown)}."
     )
 
 

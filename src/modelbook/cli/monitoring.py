@@ -68,7 +68,9 @@ def retrain(
     ] = False,
     cooldown: Annotated[
         str | None,
-        typer.Option(help="Do nothing if the gate decided more recently than this: 7d, 12h, 30m."),
+        typer.Option(
+            help="Do nothing within this time after a decision or alias change: 7d, 12h, 30m."
+        ),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Maximum duration: 2h, 30m, 90s.")] = None,
     reason: Annotated[str, typer.Option("--why", help="Reason, recorded in the history.")] = "",
