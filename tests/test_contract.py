@@ -294,6 +294,15 @@ def test_missing_values_of_every_kind_become_nan(contract: Contract, frame: pd.D
         ]
 
 
+def test_none_nan_and_large_integers_are_separate_values() -> None:
+    missing = pd.Series([None, np.nan], dtype=object)
+    assert parsing.normalize_texts(missing).isna().all()
+    assert parsing.parse_numbers(missing, "currency").isna().all()
+    assert dates.parse_timestamps(missing, "ISO8601").isna().all()
+    large = pd.Series([10**18, 10**18 + 1, None], dtype=object)
+    assert parsing.normalize_texts(large).tolist()[:2] == [str(10**18), str(10**18 + 1)]
+
+
 @pytest.mark.parametrize(
     "codes", [[11, 2], [11.0, 2.0], ["11", "2"], [np.int8(11), 2.0], [11.0, np.nan]]
 )

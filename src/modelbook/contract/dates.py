@@ -70,7 +70,8 @@ def parse_timestamps(values: pd.Series, date_format: str) -> pd.Series:
     if is_date.any():
         parsed = pd.to_datetime(texts.where(is_date), format=ISO_FORMAT, errors="coerce", utc=True)
         timestamps = timestamps.where(~is_date, _to_naive_utc(parsed))
-    return values.map(dict(zip(distinct_values, timestamps, strict=True))).astype("datetime64[ns]")
+    timestamps.index = pd.Index(distinct_values, dtype=object)  # None and NaN are different keys
+    return values.map(timestamps).astype("datetime64[ns]")
 
 
 def is_plausible_format(texts: Sequence[str], date_format: str) -> bool:

@@ -85,9 +85,8 @@ def parse_numbers(
         return pd.Series(np.nan, index=values.index)
     if number_format is None:
         return parse_float_texts(values).astype("float64")
-    return values.map(
-        {value: parse_number(value, number_format, decimal) for value in values.unique()}
-    ).astype("float64")
+    numbers = {value: parse_number(value, number_format, decimal) for value in values.unique()}
+    return _map_values(values, numbers).astype("float64")
 
 
 def parse_float_texts(values: pd.Series) -> pd.Series:
@@ -136,7 +135,16 @@ def normalize_texts(values: pd.Series) -> pd.Series:
     # Most texts are normalized already; mapping takes longer than looking.
     if all(text is value or _are_nan(text, value) for value, text in texts.items()):
         return values.astype(object)
-    return values.map(texts).astype(object)
+    return _map_values(values, texts).astype(object)
+
+
+def _map_values(values: pd.Series, mapping: dict[Any, Any]) -> pd.Series:
+    """Replace values by those of a dict."""
+    import pandas as pd
+
+    # Of objects: pandas would convert keys such as None and 10**18 to floats, which may be equal.
+    keys = pd.Index([*mapping], dtype=object)
+    return values.map(pd.Series([*mapping.values()], index=keys, dtype=object))
 
 
 def _are_nan(*values: Any) -> bool:
