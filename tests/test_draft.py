@@ -314,6 +314,7 @@ DROPPED: dict[str, tuple[list[Any], list[str]]] = {
     "infinite": ([*range(N - 2), np.inf, -np.inf], ["2", "238"]),
     "two formats": (repeat(["2020-03-04", "2020-05-06", "07/08/2020"]), ["2020-03-04", "07/08/2020"]),
     "codes": ([f"PC {i}" if i % 3 == 0 else str(i) for i in range(N)], ["PC 0"]),
+    "cells of Excel": ([i if i % 3 else "PC" for i in range(N)], ["PC"]),
     "lists": (repeat(["1", "2 or 3", *map(str, range(4, 40))]), []),
 }  # fmt: skip
 

@@ -145,9 +145,9 @@ def guess_column(
     return guess
 
 
-def count_words(texts: Sequence[str]) -> float:
-    """Return the mean number of words of up to 1,000 texts."""
-    return float(np.mean([text.strip().count(" ") + 1 for text in texts[:1000]]))
+def count_words(values: Sequence[Any]) -> float:
+    """Return the mean number of words of up to 1,000 values."""
+    return float(np.mean([str(value).strip().count(" ") + 1 for value in values[:1000]]))
 
 
 def find_case_variants(values: pd.Series) -> dict[str, str]:
