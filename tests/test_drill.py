@@ -136,6 +136,7 @@ def test_health_check_counts_no_wait_for_a_processor(version_store, tmp_path, qu
         time.sleep(0.3)
         thread.write_text(f"5 {1000 + queued_seconds * 1e9:.0f} 7")
         checked.set()
+        poller._is_done.set()  # a second check would not wait for a processor
         return 200, b""
 
     copy = ServiceCopy(tmp_path, BOOK, 0, version_store.root)

@@ -1,1 +1,1 @@
-"""Optional parts that the core never imports: demo, schedulers, stream, PDF, site."""
+"""Parts that only the command line imports: backup, demo, drill, eject, schedulers, PDF, site."""

@@ -45,8 +45,6 @@ def describe_batch(
     """
     contract = Contract.load(version.artifact_folder / "contract.yaml")
     drift_table = _measure_drift(root, source, version, contract, params)
-    if drift_table is not None:
-        drift_table = drift_table.dropna(subset="relative_drift")
     return {
         "rows": result.rows,
         "scored_rows": result.rows - result.rejected_rows,
@@ -80,13 +78,14 @@ def _measure_drift(
     if len(rows) < params.min_rows:
         return None
     reference = match_reference(pd.read_parquet(reference_path), rows, contract, params).rows
-    return drift.measure_feature_drift(
+    drift_table = drift.measure_feature_drift(
         reference,
         rows,
         contract,
         threshold=params.drift_threshold,
         missing_rate_change=params.missing_rate_change,
     )
+    return drift_table.dropna(subset="relative_drift")
 
 
 def _count_rejected_rows_by_column(

@@ -16,14 +16,14 @@ MARKER_FILE = "modelbook-site.txt"  # marks a published site, and lists its file
 INDEX_PAGE = "index.html"
 
 
-def publish(reports: str | Path, out: str | Path) -> list[str]:
+def publish(reports: Path, out: Path) -> list[str]:
     """Copy the index, all pages reachable from it, and their PDFs where these are up to date.
 
     Files that no page links to are left out: logs, pages of runs by hand, Ploomber's files.
 
     Parameters
     ----------
-    out : path
+    out : Path
         A folder, or a name that ends in ``.zip``. Files of an earlier site are replaced; others
         stay untouched.
 
@@ -37,7 +37,7 @@ def publish(reports: str | Path, out: str | Path) -> list[str]:
     ReportError
         If there is no index, or ``out`` holds something other than a site.
     """
-    reports, out = Path(reports).resolve(), Path(out).resolve()
+    reports, out = reports.resolve(), out.resolve()
     if not (reports / INDEX_PAGE).is_file():
         raise ReportError(
             f"there is no {reports / INDEX_PAGE}", expected="reports", next="build a book: make run"

@@ -109,7 +109,7 @@ def remove_journal(copy: ServiceCopy) -> Evidence:
 
 
 def replace_journal(copy: ServiceCopy) -> Evidence:
-    """A backup put in the place of a journal in use is noticed, and the loss is counted."""
+    """The replacement of a journal in use by a backup is detected, and the loss is counted."""
 
     def replace(path: Path) -> None:
         backup = path.with_name("backup.db")
@@ -173,7 +173,7 @@ def alter_journal(copy: ServiceCopy) -> Evidence:
 
 
 def hide_artifacts(copy: ServiceCopy) -> Evidence:
-    """A version whose files are away is reported, tried again, and served when they are back."""
+    """A version with missing files is reported and tried again; it is served once they are back."""
     folder = copy.find_artifacts()
     hidden = folder.with_name("hidden")
     folder.rename(hidden)
@@ -201,7 +201,7 @@ def alter_artifacts(copy: ServiceCopy) -> Evidence:
 
 
 def hide_store(copy: ServiceCopy) -> Evidence:
-    """While the store is away the version in service predicts; then aliases are followed again."""
+    """Without its store the service predicts; with the store again, it follows the aliases."""
     store = database_path(copy.root)
     require(store.is_file(), "the store is not a file of the copy")
     copy.start()
@@ -281,7 +281,7 @@ def roll_back_canary(copy: ServiceCopy) -> Evidence:
 
 
 def kill_worker(copy: ServiceCopy) -> Evidence:
-    """A killed worker is replaced, its gauges go, and no prediction of it is missing."""
+    """A killed worker is replaced, leaves no gauges, and none of its predictions is missing."""
     process = copy.start(workers=2)
     clients = copy.start_clients(8)
     wait_for_responses(clients)
@@ -321,7 +321,7 @@ def pause_worker(copy: ServiceCopy) -> Evidence:
 
 
 def kill_supervisor(copy: ServiceCopy) -> Evidence:
-    """Workers end with a killed supervisor."""
+    """Workers end when their supervisor is killed."""
     process = copy.start(workers=2)
     workers = copy.list_workers(process)
     require(len(workers) == 2, f"{len(workers)} workers are running")

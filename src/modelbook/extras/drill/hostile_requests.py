@@ -212,10 +212,8 @@ def serve_pages(copy: ServiceCopy) -> Evidence:
 
 
 def _find_descriptions(part: object) -> Iterator[str]:
-    items = part.items() if isinstance(part, dict) else ()
-    for name, value in items:
-        if name == "description" and isinstance(value, str):
-            yield value
+    if isinstance(part, dict) and isinstance(part.get("description"), str):
+        yield part["description"]
     values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     for value in values:
         yield from _find_descriptions(value)
