@@ -231,6 +231,7 @@ class TestDoctor:
         ("old", "new", "state"),
         [
             ("folds: 2", "folds: 99", r"'compare'.*folds = 99 \(env file env\.yaml\)"),
+            ("folds: 2", "folds: [2", r"env\.yaml is not valid YAML"),
             ("table: rand-hie", "table: gone.csv", "gone.csv"),
             ("metric: auto", "metric: rmse", "metric.*'rmse'.*binary"),
             ("families: lr nb", "families: lr lasso", "families.*'lasso'.*classification"),

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from modelbook import config
 from modelbook.config.renamed_keys import RENAMED_KEYS
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
@@ -222,11 +224,22 @@ def get_commit(root: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict:
-    return _parse_yaml(path.read_text(encoding="utf-8"))
+    error_type = PipelineSpecError if path.name == "pipeline.yaml" else ParameterError
+    try:
+        content = _parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
+    if not isinstance(content, dict):
+        raise error_type(
+            f"{path} holds {redact(repr(content))}",
+            expected="lines `name: value`",
+            next="correct its syntax",
+        )
+    return content
 
 
 @lru_cache(maxsize=32)  # each stage reads two files several times; do not modify the result
-def _parse_yaml(text: str) -> dict:
+def _parse_yaml(text: str) -> Any:
     return load_yaml(text) or {}
 
 
