@@ -165,6 +165,8 @@ def test_folder_that_is_not_a_demo_is_kept(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="exists and is not a demo"):
         Sandbox(ROOT, tmp_path / "demo", print)
     assert (tmp_path / "demo/thesis.txt").read_text() == "years of work"
+    with pytest.raises(BuildError, match="exists and is not a demo"):
+        Sandbox(ROOT, tmp_path / "demo/thesis.txt", print)
 
 
 def test_earlier_demo_is_replaced(tmp_path: Path) -> None:

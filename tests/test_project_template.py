@@ -58,6 +58,8 @@ def test_new_project_contains_all_build_inputs(root: Path) -> None:
     assert project_template.read_record(root)["files"] == sorted(project_template.read_template())
     with raises_stating(WorkbenchError, root):
         project_template.create_project(root)
+    with raises_stating(WorkbenchError, root / "env.yaml"):
+        project_template.create_project(root / "env.yaml")
 
 
 def test_unchanged_template_needs_no_upgrade(root: Path) -> None:

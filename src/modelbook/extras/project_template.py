@@ -92,7 +92,7 @@ def create_project(folder: Path) -> list[str]:
     Raises
     ------
     WorkbenchError
-        When the folder is not empty.
+        When the folder is not empty, or cannot be written.
     """
     present = [path.name for path in folder.glob("*") if path.name != ".git"]
     if present:
@@ -102,11 +102,18 @@ def create_project(folder: Path) -> list[str]:
             next="name another folder: modelbook init FOLDER",
         )
     files = read_template()
-    for name, text in files.items():
-        write_text(folder / name, text)
-    for name in EMPTY_FOLDERS:
-        (folder / name).mkdir(exist_ok=True)
-    _write_record(folder, files)
+    try:
+        for name, text in files.items():
+            write_text(folder / name, text)
+        for name in EMPTY_FOLDERS:
+            (folder / name).mkdir(exist_ok=True)
+        _write_record(folder, files)
+    except OSError as error:
+        raise WorkbenchError(
+            f"{folder} cannot be written: {error}",
+            expected="an empty folder that can be written to, or the path of a new one",
+            next="name another folder: modelbook init FOLDER",
+        ) from None
     return sorted(files)
 
 

@@ -40,7 +40,9 @@ def publish(reports: Path, out: Path) -> list[str]:
     reports, out = reports.resolve(), out.resolve()
     if not (reports / INDEX_PAGE).is_file():
         raise ReportError(
-            f"there is no {reports / INDEX_PAGE}", expected="reports", next="build a book: make run"
+            f"there is no {reports / INDEX_PAGE}",
+            expected="the reports of a book that has been built",
+            next="build a book: make run",
         )
     if out.is_relative_to(reports) or reports.is_relative_to(out):
         raise ReportError(

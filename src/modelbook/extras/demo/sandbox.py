@@ -209,7 +209,7 @@ def _make_command(*words: str) -> list[str]:
 
 
 def _prepare_folder(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         env_file = folder / "env.yaml"
         is_demo = env_file.is_file() and project.read_book(env_file) == BOOK
         if not is_demo:
