@@ -32,7 +32,7 @@ from modelbook.dataset import (
     source,
     table_chunks,
 )
-from modelbook.dataset.object_store import convert_errors
+from modelbook.dataset.object_store import convert_storage_errors
 from modelbook.errors import DataError
 
 TABLE = pd.DataFrame(
@@ -354,7 +354,7 @@ def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_hints_of_s3_depend_on_store_and_error(address: str, error: str, is_s3_hint: bool) -> None:
-    with pytest.raises(DataError) as exc_info, convert_errors(address):
+    with pytest.raises(DataError) as exc_info, convert_storage_errors(address):
         raise RuntimeError(error)
     hint = exc_info.value.next or ""
     assert ("s3:" in hint or "AWS_" in hint) is is_s3_hint

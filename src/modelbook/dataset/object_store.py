@@ -67,7 +67,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def convert_errors(
+def convert_storage_errors(
     url: str,
     error_class: type[ModelbookError] = DataError,
     *,
@@ -262,7 +262,7 @@ class RemoteAddress:
         )
 
     def _call(self, operation: Any) -> Any:
-        with convert_errors(self.url, shown_as=self.redacted_url):
+        with convert_storage_errors(self.url, shown_as=self.redacted_url):
             return operation(*open_filesystem(self.url))
 
 

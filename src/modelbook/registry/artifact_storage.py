@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from modelbook.dataset.object_store import convert_errors, open_filesystem
+from modelbook.dataset.object_store import convert_storage_errors, open_filesystem
 from modelbook.errors import StoreError
 from modelbook.redaction import display_address
 
 SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
-explain_storage_errors = partial(convert_errors, error_class=StoreError, docs="docs/stores.md")
+explain_storage_errors = partial(
+    convert_storage_errors, error_class=StoreError, docs="docs/stores.md"
+)
 
 
 def resolve_address(address: str) -> str:
