@@ -46,7 +46,8 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.split_sizes, {**SIDES, "rows of entities in train": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991],
                                      "known_share": [0.42]}, ["paid", "dropped", 0.991, 0.42]),
-    (summarize.non_feature_columns, {"column": []}, []),
+    # An entity, time or id column may be there, too.
+    (summarize.non_feature_columns, {"column": []}, ["sensitive", "dropped"]),
     (summarize.duplicates, {"duplicates in": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),
     (summarize.duplicates, {"duplicates in": TWICE, "rows": [0, 0]}, []),
     (summarize.folds, {"rows": [50, 50]}, [2, 50]),
@@ -77,8 +78,9 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.findings, {"verdict": ["retrain", "watch"], "owner": ["model owner"] * 2}, [2, "action"]),
     (summarize.missing_rate_changes, {"batch": ["4", "5"], "column": ["age", "x"], "missing, matched holdout": [0.1, 0.3],
                   "missing, batch": [0.1, 0.0]}, ["x", 5, 0.3, "0%"]),
-    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, matched holdout": [0.1], "missing, batch": [0.1]}, []),
+    (summarize.missing_rate_changes, {"batch": ["4"], "column": ["age"], "missing, matched holdout": [0.1], "missing, batch": [0.104]}, [0.5]),
     (summarize.missing_rate_changes, {"batch": []}, []),
+    (summarize.missing_patterns, {"columns": []}, ["feature"]),  # other columns may have gaps
     (summarize.estimated_performance, {"batch": []}, []),
     (summarize.estimated_performance, {"batch": ["4", "5"], "estimated": [0.7, 0.75], "low": [0.6, 0.6], "high": [0.8, 0.8],
                       "observed": [None, None], "error": [None, None]}, [5, 0.75]),
