@@ -341,10 +341,10 @@ def truncate(text: Any, max_chars: int = 34) -> str:
     return label if len(label) <= max_chars else f"{label[: max_chars - 1]}…"
 
 
-def format_signed(value: float, decimals: int = 2) -> str:
-    """Format a difference with its sign; without one if it rounds to 0."""
-    text = f"{value:+.{decimals}f}".replace("-", "−")
-    return text if round(value, decimals) else text[1:]
+def format_signed(value: float) -> str:
+    """Format a difference with its sign and four decimals; without a sign if it rounds to 0."""
+    text = f"{value:+.4f}".replace("-", "−")
+    return text if round(value, 4) else text[1:]
 
 
 def set_percent_format(ax: Axes) -> None:

@@ -30,7 +30,7 @@ def plot_metric_differences(
     figure, ax = plotting.subplots(
         plotting.compute_height(len(data), row_height=0.4, base_height=1.0)
     )
-    texts = [plotting.format_signed(value, 4) for value in data["difference"]]
+    texts = [plotting.format_signed(value) for value in data["difference"]]
     colours = [
         style.POSITIVE if low < -margin else style.ACCENT
         for low in data["low"].fillna(data["difference"])

@@ -8,6 +8,7 @@ from modelbook.display.components import Figure
 from modelbook.display.figures import finalize
 from modelbook.display.figures.finalize import plot_calibration
 from modelbook.display.figures.finalize import plot_confusion_matrix as plot_error_distribution
+from modelbook.display.figures.finalize import plot_threshold_cost as plot_out_of_fold_results
 
 __all__ = [
     "plot_calibration",
@@ -15,11 +16,6 @@ __all__ = [
     "plot_error_distribution",
     "plot_out_of_fold_results",
 ]
-
-
-def plot_out_of_fold_results(table: pd.DataFrame, threshold: float) -> Figure:
-    """Expected cost by threshold, with the chosen threshold marked."""
-    return finalize.plot_threshold_cost(table, threshold)
 
 
 def plot_diagnostics(
