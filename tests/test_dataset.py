@@ -313,6 +313,9 @@ def test_data_card_lists_origin_and_columns(contract: Contract, frame: pd.DataFr
         "property"
     )["value"]
     assert facts[["rows", "periods"]].tolist() == ["600", "years 1, 2 and 3"]
+    days = frame.assign(year=np.arange(len(frame)) % 365)
+    long_facts = data_card.describe_origin(days, contract, "t.csv", "abc", "none")
+    assert missing_facts(long_facts.set_index("property")["value"]["periods"], 0, 364, 7) == [7]
     assert facts["entities"] == "200 members"
     assert missing_facts(facts["fingerprint"], "abc") == []
     result = data_card.describe_columns(frame, contract).set_index("column")

@@ -529,6 +529,17 @@ def test_marks_have_tooltips() -> None:
     assert style.HOVER_PREFIX not in svg
 
 
+def test_of_many_periods_only_some_are_labelled() -> None:
+    periods = pd.DataFrame(
+        {"period": range(1, 101), "rows": 5000, "entities": 50, "use": ["train and holdout"] * 20 + ["batch"] * 80}
+    )  # fmt: skip
+    figure = ingest.plot_rows_by_period(periods)
+    [ax] = figure.figure.axes
+    assert len(ax.texts) == len(ax.get_xticks()) <= ingest.MAX_LABELLED_PERIODS
+    assert missing_facts(figure.alt, 21, 100, 50) == [50]
+    assert "period 50: 5,000 rows" in figure.to_svg()
+
+
 def test_difference_that_rounds_to_zero_is_not_negative() -> None:
     frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
     assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01).alt

@@ -21,6 +21,7 @@ Format = str | Callable[[Any], str]
 KeyNumber = dict[str, Any]
 
 MISSING = "–"
+MAX_JOINED_NAMES = 12  # sorted names, such as periods, that a sentence lists
 IRREGULAR_PLURALS = {"person": "people", "child": "children", "man": "men", "woman": "women"}
 DURATION_UNITS = (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
@@ -158,6 +159,14 @@ def join_names(names: Iterable[Any]) -> str:
     """Join names as in a sentence: ``a, b and c``."""
     *first, last = map(str, names)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def join_sorted_names(names: Iterable[Any]) -> str:
+    """Join a few sorted names as in a sentence; of more, the first and the last: ``1 to 365``."""
+    name_list = list(names)
+    if len(name_list) > MAX_JOINED_NAMES:
+        return f"{name_list[0]} to {name_list[-1]}"
+    return join_names(name_list)
 
 
 def name_columns(labels: Sequence[str]) -> str:

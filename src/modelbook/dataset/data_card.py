@@ -8,7 +8,7 @@ import pandas as pd
 
 from modelbook import tasks
 from modelbook.dataset.splitting import split_by_period
-from modelbook.formatting import KeyNumber, format_count, join_names, key_number, pluralize
+from modelbook.formatting import KeyNumber, format_count, join_sorted_names, key_number, pluralize
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -27,7 +27,7 @@ def describe_origin(
         "rows": f"{len(frame):,}",
         "entities": format_count(contract.entity_ids(frame).nunique(), contract.entity_label),
         "periods": f"{pluralize(contract.label(contract.time))} "
-        + join_names(sorted(frame[contract.time].unique()))
+        + join_sorted_names(sorted(frame[contract.time].unique()))
         if contract.time
         else "none",
         "fingerprint": f"sha256 {fingerprint}",

@@ -6,8 +6,9 @@ import pandas as pd
 
 from modelbook.display import plotting, style
 from modelbook.display.components import Figure
-from modelbook.formatting import format_count, join_names
+from modelbook.formatting import format_count, join_sorted_names
 
+MAX_LABELLED_PERIODS = 12  # of more periods, some have neither name nor number of rows
 COLOR_BY_USE = {"train and holdout": style.ACCENT, "batch": style.FAINT}
 
 
@@ -27,11 +28,14 @@ def plot_rows_by_period(data: pd.DataFrame) -> Figure:
     figure, ax = plotting.subplots(3.0)
     colors = [COLOR_BY_USE.get(use, style.FAINT) for use in data["use"]]
     bars = ax.bar(range(len(data)), data["rows"], color=colors, width=0.72)
-    ax.set_xticks(range(len(data)), [plotting.truncate(period, 14) for period in data["period"]])
-    for position, rows in enumerate(data["rows"]):
-        plotting.annotate_point(ax, (position, rows), f"{rows:,.0f}", offset=(0, 7), ha="center")
-        period = data["period"].iloc[position]
-        plotting.set_hover_text(bars[position], f"period {period}: {rows:,.0f} rows")
+    step = -(-len(data) // MAX_LABELLED_PERIODS)
+    labels = [plotting.truncate(period, 14) for period in data["period"]]
+    ax.set_xticks(range(0, len(data), step), labels[::step])
+    for position, (period, rows) in enumerate(zip(data["period"], data["rows"], strict=True)):
+        text = f"{rows:,.0f}"
+        if position % step == 0:
+            plotting.annotate_point(ax, (position, rows), text, offset=(0, 7), ha="center")
+        plotting.set_hover_text(bars[position], f"period {period}: {text} rows")
     ax.set_ylim(0, max(data["rows"].max() * 1.12, 1))
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])
@@ -51,7 +55,7 @@ def _write_alt_text(data: pd.DataFrame) -> str:
         f"{format_count(len(training_periods), 'period')} are for training and holdout"
     )
     if len(batches):
-        names = join_names(batches["period"])
+        names = join_sorted_names(batches["period"])
         periods = "period" if len(batches) == 1 else "periods"
         text += f"; {batches['rows'].sum():,.0f} rows of {periods} {names} arrive later as batches"
     return f"{text}."
