@@ -252,6 +252,11 @@ def test_only_promotion_counts_as_approval(make_version, tmp_path, approval, fac
         for decision in (make_decision(), approval)
     )
     assert approved_card != other_card
+    if approval and approval["action"] == "hold":
+        assert missing_facts(other_card, "1 failed", "ROC AUC above the floor") == []
+    if approval:
+        text = read_sections(path)["approval"]
+        assert ("golden rows" in text) == (approval["champion"] is not None)
 
 
 @pytest.mark.long

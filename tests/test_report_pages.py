@@ -111,6 +111,16 @@ def published(folder: Path, *cells: Any) -> str:
 # Verdict
 
 
+@pytest.mark.parametrize(("step", "is_link"), [("Go on to finalize.", True), ("Act.", False)])
+def test_only_a_next_step_that_names_the_next_stage_links_to_it(
+    tmp_path: Path, step: str, is_link: bool
+) -> None:
+    html = published(tmp_path, concluding(verdict(stage="compare", next=step)))
+    next_html = html.split('class="next"')[1].split("</p>")[0]
+    assert ('href="04_finalize.html"' in next_html) == is_link
+    assert step in next_html
+
+
 def test_verdict_survives_json_round_trip() -> None:
     result = verdict(
         details={"auc": np.float64(0.8), "bad": NAN, "n": np.int64(3), "many": np.arange(2)}
@@ -1133,7 +1143,7 @@ def test_index_shows_key_numbers_of_book(tmp_path: Path) -> None:
     assert 'href="tiny/card-2.html"' in html
 
 
-def write_brief(root: Path, contract: Any, champion: int, **deployed: Any) -> str:
+def write_brief(root: Path, contract: Any, champion: int | None, **deployed: Any) -> str:
     """Write index and brief of a book whose version 2 was evaluated, and return the brief's HTML."""
     finalize_path, deploy_path = (
         root / f"models/tiny/{stage}.json" for stage in ("finalize", "deploy")
@@ -1302,6 +1312,8 @@ def test_brief_names_the_champion_not_what_is_served(
     assert not missing_facts(decision, *facts)
     assert "in production" not in text_of(html)
     assert ("now points to" in decision) == (moved and champion == 2)
+    # Monitor evaluated version 2.
+    assert ("not the champion" in decision) == (champion == 1)
 
 
 @pytest.mark.parametrize("is_feature", [True, False])
