@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from modelbook.display.figures import finalize, predictions
 from modelbook.pages import templating
 
 if TYPE_CHECKING:
@@ -74,29 +77,17 @@ def _load_macros() -> Any:
 
 
 def _draw_calibration(card: dict[str, Any]) -> Figure:
-    import pandas as pd
-
-    from modelbook.display.figures import predictions
-
     figures: Any = predictions.get_figure_module(card["task"])
     return figures.plot_calibration(pd.DataFrame(card["metrics"]["calibration"]))
 
 
 def _draw_importance(card: dict[str, Any]) -> Figure:
-    import pandas as pd
-
-    from modelbook.display.figures import finalize
-
     return finalize.plot_feature_importance(
         pd.DataFrame(card["importance"]), card["text"]["importance"]
     )
 
 
 def _draw_slices(card: dict[str, Any]) -> Figure:
-    import pandas as pd
-
-    from modelbook.display.figures import finalize
-
     headline = card["text"]["headline"]
     slices = pd.DataFrame(card["slices"])
     return finalize.plot_metric_by_slice(slices, headline["value"], headline["metric"])

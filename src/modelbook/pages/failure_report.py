@@ -258,13 +258,9 @@ def _list_navigation_stages(failure: StageFailure) -> list[tuple[str, str]]:
 def _find_stages_with_report(
     folder: Path, stages: Iterable[str], reports: Collection[str]
 ) -> list[tuple[str, str]]:
-    """Name and file stem of the stages that have a report, or whose report is being written."""
-    stems = [(name, config.stage_stem(name)) for name in stages]
-    return [
-        (name, stem)
-        for name, stem in stems
-        if name in reports or (folder / f"{stem}.html").is_file()
-    ]
+    """Name and page of the stages that have a report, or whose report is being written."""
+    pages = [(name, f"{config.stage_stem(name)}.html") for name in stages]
+    return [(name, page) for name, page in pages if name in reports or (folder / page).is_file()]
 
 
 def _start_time(timestamp: float) -> dict[str, str]:

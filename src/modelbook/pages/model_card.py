@@ -181,9 +181,6 @@ def _make_navigation_links(
     pages = [(name, folder / f"{config.stage_stem(name)}.html") for name in stages or config.STAGES]
     return {
         "home": relative_link(root / "reports" / "index.html"),
-        "stages": [
-            (name, config.stage_stem(name)[:2].lstrip("0"), relative_link(path))
-            for name, path in pages
-        ],
+        "stages": [(name, relative_link(path)) for name, path in pages],
         "book": book,
     }

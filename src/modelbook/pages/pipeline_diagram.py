@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -33,12 +34,9 @@ def draw_pipeline(
     book: str, boxes: Sequence[StageBox], upstream_stages: Mapping[str, Sequence[str]]
 ) -> str:
     """Draw the pipeline as two SVGs, horizontal and vertical; CSS shows the one that fits."""
+    names = {box.stage for box in boxes}
     upstream = {
-        box.stage: [
-            upstream_stage
-            for upstream_stage in upstream_stages.get(box.stage, ())
-            if upstream_stage in {b.stage for b in boxes}
-        ]
+        box.stage: [name for name in upstream_stages.get(box.stage, ()) if name in names]
         for box in boxes
     }
     grid = _layout_grid(upstream)
@@ -59,25 +57,14 @@ def _describe_box(box: StageBox, upstream: Sequence[str]) -> str:
 def _layout_grid(upstream: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, int]]:
     """Return layer and row of each stage: after all it reads; unread stages last in a layer."""
     layers: dict[str, int] = {}
-    for name in upstream:  # upstream stages listed later are ignored
-        layers[name] = max(
-            (
-                layers[upstream_stage] + 1
-                for upstream_stage in upstream[name]
-                if upstream_stage in layers
-            ),
-            default=0,
-        )
-    read_stages = {
-        upstream_stage for upstream_names in upstream.values() for upstream_stage in upstream_names
-    }
+    for name, reads in upstream.items():  # upstream stages listed later are ignored
+        layers[name] = max((layers[read] + 1 for read in reads if read in layers), default=0)
+    read_stages = set().union(*upstream.values())
     grid: dict[str, tuple[int, int]] = {}
-    for layer in range(max(layers.values(), default=-1) + 1):
-        layer_stages = sorted(
-            (name for name in layers if layers[name] == layer),
-            key=lambda name: name not in read_stages,
-        )
-        grid |= {name: (layer, row) for row, name in enumerate(layer_stages)}
+    rows: Counter[int] = Counter()
+    for name in sorted(layers, key=lambda name: name not in read_stages):
+        grid[name] = layers[name], rows[layers[name]]
+        rows[layers[name]] += 1
     return grid
 
 
@@ -91,18 +78,12 @@ def _draw_svg(
     is_horizontal = orientation == "horizontal"
     # Sizes along and across the arrows: the vertical diagram is the transposed horizontal one.
     along, across = (BOX_WIDTH, BOX_HEIGHT) if is_horizontal else (BOX_HEIGHT, BOX_WIDTH)
-    steps = [
-        (upstream_stage, name)
-        for name, upstream_names in upstream.items()
-        for upstream_stage in upstream_names
-    ]
-    long_spans = sorted(
-        {
-            span
-            for upstream_stage, name in steps
-            if (span := grid[name][0] - grid[upstream_stage][0]) > 1
-        }
-    )
+    spans = {
+        (read, name): grid[name][0] - grid[read][0]
+        for name, reads in upstream.items()
+        for read in reads
+    }
+    long_spans = sorted({span for span in spans.values() if span > 1})
     lane_space = LANE_WIDTH * len(long_spans) + 2 if long_spans else 1
     layers, rows = (max((cell[axis] for cell in grid.values()), default=0) + 1 for axis in (0, 1))
     length = layers * (along + LAYER_GAP) - LAYER_GAP + 2
@@ -116,10 +97,9 @@ def _draw_svg(
         return 1 + layer * (along + LAYER_GAP), lane_space + row * (across + BOX_GAP)
 
     lines = []
-    for upstream_stage, name in steps:
-        span = grid[name][0] - grid[upstream_stage][0]
+    for (read, name), span in spans.items():
         lane = LANE_WIDTH * (long_spans.index(span) + 1) if span > 1 else 0
-        points = _compute_arrow_points(corner(upstream_stage), corner(name), along, across, lane)
+        points = _compute_arrow_points(corner(read), corner(name), along, across, lane)
         lines.append("M" + "L".join(f"{x:g} {y:g}" for x, y in (to_xy(*point) for point in points)))
     boxes_html = "".join(_draw_box(box, *to_xy(*corner(box.stage))) for box in boxes)
     width, height = to_xy(length, breadth)

@@ -14,7 +14,7 @@ from modelbook.runs.diff import COMPARED_METRICS
 
 if TYPE_CHECKING:
     from modelbook.runs.diff import Change
-    from modelbook.runs.record import BuildRun
+    from modelbook.runs.record import BuildRun, StageRecord
 
 # Metrics of the predicted class or value: binary, multiclass, regression.
 THRESHOLD_METRICS = (("selection_rate", "recall", "precision"), ("accuracy",), ("mae",))
@@ -83,16 +83,8 @@ def _compare_key_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, Any]]:
     decides; otherwise each value must be in the other's interval. None: an interval is missing.
     """
     for name in COMPARED_METRICS:
-        stage_runs = [
-            [
-                stage_run
-                for stage_run in run.stages.values()
-                if stage_run.has_result and name in stage_run.metrics
-            ]
-            for run in (a, b)
-        ]
-        if all(stage_runs):
-            before, after = (runs_with_metric[-1] for runs_with_metric in stage_runs)
+        before, after = (_find_stage_with_metric(run, name) for run in (a, b))
+        if before and after:
             old, new = before.metrics[name], after.metrics[name]
             n_rows, paired = _find_paired_difference((a, b), {before.version, after.version}, name)
             yield {
@@ -105,6 +97,16 @@ def _compare_key_metrics(a: BuildRun, b: BuildRun) -> Iterator[dict[str, Any]]:
                 if paired
                 else _are_within_intervals(name, before.metrics, after.metrics),
             }
+
+
+def _find_stage_with_metric(run: BuildRun, metric: str) -> StageRecord | None:
+    """The last stage whose result has the metric."""
+    stage_runs = [
+        stage_run
+        for stage_run in run.stages.values()
+        if stage_run.has_result and metric in stage_run.metrics
+    ]
+    return stage_runs[-1] if stage_runs else None
 
 
 def _find_paired_difference(
@@ -124,19 +126,9 @@ def _find_paired_difference(
 def _compare_threshold_metrics(a: BuildRun, b: BuildRun) -> dict[str, tuple[float, float]]:
     """Return both values of the threshold metrics; empty if the runs have none in common."""
     for names in THRESHOLD_METRICS:
-        metrics_of_runs = [
-            next(
-                (
-                    stage_run.metrics
-                    for stage_run in run.stages.values()
-                    if names[0] in stage_run.metrics
-                ),
-                {},
-            )
-            for run in (a, b)
-        ]
-        if all(name in metrics for name in names for metrics in metrics_of_runs):
-            return {name: (metrics_of_runs[0][name], metrics_of_runs[1][name]) for name in names}
+        before, after = (_find_stage_with_metric(run, names[0]) for run in (a, b))
+        if before and after:
+            return {name: (before.metrics[name], after.metrics[name]) for name in names}
     return {}
 
 

@@ -80,7 +80,7 @@ def render(
         "onward": _find_following_stage(view["stage"], names),
         "home": "../index.html",
         "notebook": Path(os.path.relpath(source.resolve(), target.resolve().parent)).as_posix(),
-        "stages": [(name, config.stage_stem(name)) for name in names],
+        "stages": [(name, f"{config.stage_stem(name)}.html") for name in names],
     }
     templating.write_template(target, "stage_report.html.j2", **view)
     return target
