@@ -1254,6 +1254,8 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
     built_book(tmp_path)
     (tmp_path / "reports/tiny").mkdir(parents=True)
     (tmp_path / "reports/tiny/card-1.html").write_text("")
+    path = tmp_path / "models/tiny/monitor.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"level": "good"}))
     champion_policy = VALUE["policies"][0] | {"kind": "champion at capacity", "saving": 0.777}
     compared = VALUE | {"policies": [*VALUE["policies"], champion_policy], "champion": "version 1"}
     html = write_brief(tmp_path, contract, 1, candidate=2, business_value=compared)
@@ -1265,6 +1267,7 @@ def test_brief_tells_version_in_service_from_candidate(tmp_path: Path, contract:
     assert 'href="card-1.html"' in html
     assert missing_facts(missed, "version 2", "version 1") == []
     assert "acceptable for this use" not in steps, "the gap is of version 2, which is not used"
+    assert missing_facts(steps, "version 1 ranks highest", "its gaps", "model card") == []
     index_step = (tmp_path / "reports/index.html").read_text().split('class="next"')[1]
     assert "significant gap" not in index_step.split("</p>")[0]
 
