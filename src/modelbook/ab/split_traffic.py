@@ -35,7 +35,7 @@ class SplitTraffic:
     rows : DataFrame
         Loss table, as ``analysis.analyze_ab`` expects it.
     loss_bound : float or None
-        Largest loss of a row; larger ones, of a number, count as this.
+        Largest loss of a row, at which the losses of a regression are clipped.
     """
 
     book: str
@@ -91,7 +91,7 @@ def build_loss_table(
 ) -> pd.DataFrame:
     """Build the loss table that ``analysis.analyze_ab`` expects from rows of the journal.
 
-    Losses above ``loss_bound`` count as this.
+    Losses are clipped at ``loss_bound``.
     """
     tables = []
     while chunk := list(islice(journal_rows, CHUNK_ROWS)):

@@ -28,6 +28,7 @@ from modelbook.errors import StoreError
 from modelbook.monitoring import latest_verdict
 from modelbook.monitoring.latest_verdict import VERDICTS
 from modelbook.scoring.drift_reference import DriftReference, RecentCounts
+from modelbook.serving.access import read_file_state
 from modelbook.serving.served_models import ServedModel
 from modelbook.stage import project
 
@@ -260,10 +261,8 @@ class ServiceMetrics:
 
     def set_input_drift(self, drift: dict[str, float], unseen_shares: dict[str, float]) -> None:
         """Set each feature's drift and share of rows with an unseen category."""
-        self._set_by_labels(self._input_drift, {(name,): value for name, value in drift.items()})
-        self._set_by_labels(
-            self._unseen_share, {(name,): share for name, share in unseen_shares.items()}
-        )
+        self._set_by_feature(self._input_drift, drift)
+        self._set_by_feature(self._unseen_share, unseen_shares)
 
     def set_verdict(
         self,
@@ -278,12 +277,13 @@ class ServiceMetrics:
             self._verdict.labels(name).set(name == verdict)
         self._verdict_timestamp.set(timestamp)
         self._drifted_importance_share.set(drifted_importance_share)
-        self._set_by_labels(
-            self._monitored_drift, {(name,): value for name, value in drift.items()}
-        )
+        self._set_by_feature(self._monitored_drift, drift)
         self._set_by_labels(
             self._quality, {(self._book, *labels): value for labels, value in quality.items()}
         )
+
+    def _set_by_feature(self, gauge: Gauge, values: dict[str, float]) -> None:
+        self._set_by_labels(gauge, {(name,): value for name, value in values.items()})
 
     def _set_by_labels(self, gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:
         """Set a gauge by its labels; those that had a value and have none any more become NaN."""
@@ -401,15 +401,14 @@ class VerdictMetrics:
 
     def __init__(self, root: Path, book: str, metrics: ServiceMetrics) -> None:
         self._history_path, self._metrics = latest_verdict.history_path(root, book), metrics
-        self._last_state: tuple[int, int] | None = None
+        self._last_state: object = None
 
     def refresh(self, champion: ServedModel | None) -> None:
         """Update the verdict metrics if the monitoring history or the champion has changed."""
-        state = (
-            champion.number if champion else 0,
-            self._history_path.stat().st_mtime_ns if self._history_path.is_file() else 0,
-        )
-        if champion is None or state == self._last_state:
+        if champion is None:
+            return
+        state = (champion.number, read_file_state(self._history_path))
+        if state == self._last_state:
             return
         self._last_state = state
         try:
