@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
+import mlflow
 import pytest
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from notebook_cells import run_cells
 from typer.testing import CliRunner
 
@@ -159,6 +161,22 @@ class TestCommands:
         assert len(list(folder.rglob("model.txt"))) == 1
         removal.remove_versions_and_runs(sandbox.Sandbox(root, "tiny", "try"))
         assert list(folder.iterdir()) == []
+
+    @pytest.mark.long
+    def test_delete_that_the_store_refuses_can_be_repeated(self, small_project, monkeypatch):
+        def refuse(*_: str) -> None:
+            raise mlflow.MlflowException("not yours", PERMISSION_DENIED)
+
+        run(small_project, "ingest")
+        store.ensure_store(small_project.root)
+        client = store.create_client(small_project.root)
+        client.create_registered_model("tiny.try")
+        with monkeypatch.context() as patch:
+            patch.setattr(type(client), "delete_registered_model", refuse)
+            refused = self.invoke("delete", "try")
+        assert (refused.exit_code, "not yours" in refused.stderr) == (1, True)
+        assert self.invoke("delete", "try").exit_code == 0
+        assert client.search_registered_models() == []
 
 
 def list_products(project) -> dict[str, int]:

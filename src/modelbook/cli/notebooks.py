@@ -69,8 +69,9 @@ def delete_sandbox(name: str, book: BookOption = None) -> None:
                 expected=f"one of {', '.join(sandboxes)}" if sandboxes else "",
                 next="modelbook sandbox list",
             )
-        sandboxes[name].remove_files()
+        sandboxes[name].claim("modelbook sandbox delete")
         removal.remove_versions_and_runs(sandboxes[name])
+        sandboxes[name].remove_files()  # last: a sandbox without files is not found again
     typer.echo(f"deleted the sandbox {name} of {book_name}")
 
 

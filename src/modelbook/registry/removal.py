@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import suppress
 
-from mlflow.exceptions import MlflowException
-
+from modelbook.registry import connection
 from modelbook.registry.location import artifact_uri, has_local_artifacts, local_path
-from modelbook.registry.store import check_store, create_client
+from modelbook.registry.store import check_store, create_client, find_or_none
 from modelbook.stage.sandbox import Sandbox
 
 
@@ -18,18 +16,24 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
 
     The runs stay in MLflow as deleted ones, because they count the evaluations of a holdout.
     ``mlflow gc`` removes them for good, and files in an object store.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses.
     """
     root, name = sandbox.root, sandbox.model_name
     if not check_store(root):
         return
     client = create_client(root)
-    with suppress(MlflowException):  # no version was registered
-        client.delete_registered_model(name)
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        # A deleted experiment keeps its name, which the next sandbox may need.
-        client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
-        client.delete_experiment(experiment.experiment_id)
+    with connection.convert_errors(root):
+        if find_or_none(client.get_registered_model, name):
+            client.delete_registered_model(name)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is not None:
+            # A deleted experiment keeps its name, which the next sandbox may need.
+            client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
+            client.delete_experiment(experiment.experiment_id)
     folder = local_path(root, f"{artifact_uri(root)}/{name}")
     if folder and has_local_artifacts(root):
         shutil.rmtree(folder, ignore_errors=True)
