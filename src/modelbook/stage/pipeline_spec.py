@@ -149,10 +149,10 @@ def _read_tasks(path: Path) -> list[dict[str, Any]]:
 
 
 def _find_cycle(tasks: list[dict[str, Any]]) -> list[str]:
+    upstream = {task.get("name"): task.get("upstream") for task in tasks}
+    graph = {name: names if isinstance(names, list) else [] for name, names in upstream.items()}
     try:
-        TopologicalSorter(
-            {task.get("name"): _as_list(task.get("upstream")) for task in tasks}
-        ).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         *path, last = error.args[1]
         cycle = " → ".join([*path, last])
@@ -393,10 +393,6 @@ def _get_default_value(stage: str, name: str) -> Any:
 
 def _class_name(stage: str) -> str:
     return f"class {config.STAGES[stage].__name__}"
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _as_mapping(value: Any) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.redaction import redact
 from modelbook.yaml_reading import load_yaml
 
-BY_HAND = "by-hand"
+BY_HAND = "by-hand"  # folder of products, and suffix of models, of runs by hand
+PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")  # of a value of the env file
 COMMIT_VARIABLE = "MODELBOOK_COMMIT"  # commit that an image was made of
 NO_COMMIT = "none"  # of code outside version control
 
@@ -165,7 +166,7 @@ def _suggest_key(name: str, file_name: str) -> str:
 
 def list_env_keys(root: Path) -> list[str]:
     """Return the names of the placeholders in ``pipeline.yaml``."""
-    keys = re.findall(r"\{\{\s*(\w+)\s*\}\}", (root / "pipeline.yaml").read_text(encoding="utf-8"))
+    keys = PLACEHOLDER.findall((root / "pipeline.yaml").read_text(encoding="utf-8"))
     return list(dict.fromkeys(keys))
 
 
@@ -178,7 +179,7 @@ def read_pipeline_params(root: Path) -> dict[str, dict]:
 
 def parse_placeholder(value: object) -> str:
     """Return the name in ``{{name}}``; empty for anything else."""
-    match = re.fullmatch(r"\{\{\s*(\w+)\s*\}\}", value) if isinstance(value, str) else None
+    match = PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
     return match[1] if match else ""
 
 
