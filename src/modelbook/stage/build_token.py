@@ -1,8 +1,9 @@
 """Token by which a kernel shows that it belongs to the running build; no notebook contains it.
 
-Only a build may write a book's products and move its aliases. The parameters that it injects stay
-in the executed notebook, so anyone can copy them. A build therefore puts a random token, valid
-until it ends, into the environment of its kernels, and the token's hash next to its lock.
+A notebook may write a book's products and move its aliases in a build only. The parameters that a
+build injects stay in the executed notebook, so anyone can copy them. A build therefore puts a
+random token, valid until it ends, into the environment of its kernels, and the token's hash next to
+its lock.
 """
 
 from __future__ import annotations
