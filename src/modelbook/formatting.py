@@ -82,7 +82,7 @@ def join_bounds(low: str, high: str) -> str:
 def format_ci(low: Any, high: Any, format_bound: Callable[[Any], str] | None = None) -> str:
     """Format a 95% confidence interval, by default as of a metric.
 
-    Its bounds are no finite numbers where there are too few entities for an interval.
+    Bounds that are not finite mean that there are too few entities for an interval.
     """
     if not all(_is_number(bound) and isfinite(bound) for bound in (low, high)):
         return "95% CI cannot be estimated: too few entities"

@@ -28,7 +28,7 @@ def compare_golden_rows(model_uri: str) -> tuple[int, float]:
     It is relative for numbers above 1. A non-numeric prediction that differs counts as infinitely
     different.
     """
-    # Warnings of other versions of packages are seconds of work, and nobody would read them here.
+    # Comparing all installed packages for warnings takes seconds, and nobody reads them here.
     model = mlflow.pyfunc.load_model(model_uri, suppress_warnings=True)
     golden = pd.read_parquet(
         Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "golden.parquet"

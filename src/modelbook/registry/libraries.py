@@ -1,7 +1,7 @@
 """Libraries that a version was registered with, and whether the installed ones load its pickles.
 
-A pickle is bound to the libraries that wrote it: scikit-learn supports none of another minor
-release, and code that is pickled by value is bytecode of one minor release of Python.
+A pickle depends on the libraries that wrote it: scikit-learn does not support pickles of another
+minor release, and code that is pickled by value is bytecode of one minor release of Python.
 """
 
 from __future__ import annotations

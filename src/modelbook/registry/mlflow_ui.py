@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     except StoreError as error:
         sys.exit(f"StoreError: {error}")
     if is_server(root):
-        sys.stdout.write(f"the store has a page of its own: {display_uri(root)}\n")
+        sys.stdout.write(f"the store is an MLflow server with its own UI: {display_uri(root)}\n")
         return
     command = [str(Path(sys.executable).with_name("mlflow")), "ui", *arguments]
     uris = {

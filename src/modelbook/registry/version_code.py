@@ -1,7 +1,7 @@
 """The code in a version: the modules of this package that loading and predicting need.
 
-A version loads where the package is not installed. All of the package would be some 400 files,
-each of which a server of MLflow receives in a request of its own.
+A version loads where the package is not installed. The whole package would be some 400 files, and
+MLflow uploads each of them to a server by one request.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from pathlib import Path
 
 from modelbook.source_imports import MODULE_NAME, PACKAGE, find_imports, follow_imports
 
-MODEL_MODULE = (
-    "modelbook.registry.pyfunc_model"  # never imported here: it would set an MLflow model
-)
+MODEL_MODULE = "modelbook.registry.pyfunc_model"  # its import would set a model in MLflow
 
 
 def find_model_file() -> Path:

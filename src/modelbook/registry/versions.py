@@ -214,7 +214,7 @@ def _fetch_files(registered: RegisteredVersion) -> ModelVersion:
 def load_pyfunc(root: Path, version: ModelVersion) -> Any:
     """Load a version as an MLflow model; its ``predict`` returns the task's prediction columns."""
     version.require_libraries()
-    # MLflow would look through all installed packages for its own warnings.
+    # Comparing all installed packages for warnings takes seconds; require_libraries has checked.
     return configure_mlflow(root).pyfunc.load_model(version.model_uri, suppress_warnings=True)
 
 
