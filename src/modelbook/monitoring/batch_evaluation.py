@@ -103,6 +103,16 @@ class BatchEvaluation:
         row = _find_row(self.output_drift, "column", output)
         return NOT_MEASURED if row is None else DriftDistance(*map(float, row[["score", "chance"]]))
 
+    def summarize_rows(self) -> dict[str, float]:
+        """Return the numbers of all rows: size, violations, duplicates and drift."""
+        numbers = {
+            "rows": self.rows,
+            "violations": len(self.violations),
+            "duplicate_share": self.duplicates.share,
+            "drifted_share": self.drifted_importance_share,
+        }
+        return numbers | ({"sampled_from": self.sampled_from} if self.sampled_from else {})
+
     def find_metric(self, name: str) -> Any:
         """Return the row of ``metrics`` with this name, or None."""
         return _find_row(self.metrics, "metric", name)

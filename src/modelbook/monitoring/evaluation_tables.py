@@ -17,6 +17,15 @@ from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import metric_label
 
 INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.-]")  # invalid in MLflow metric names
+QUALITY_COLUMNS = [
+    "batch",
+    "rows",
+    "violations",
+    "duplicate_share",
+    "outcome_distance",
+    "score_distance",
+    "drifted_share",
+]
 
 
 def make_drift_table(
@@ -126,18 +135,16 @@ def select_matched_references(
 
 def make_quality_table(evaluations: list[BatchEvaluation]) -> pd.DataFrame:
     """Return size, contract violations, duplicate share and drift of each batch."""
-    columns = {
-        "batch": [evaluation.batch for evaluation in evaluations],
-        "rows": [evaluation.rows for evaluation in evaluations],
-        "violations": [len(evaluation.violations) for evaluation in evaluations],
-        "duplicate_share": [evaluation.duplicates.share for evaluation in evaluations],
-    }
-    for output in ("outcome", "score"):
-        columns[f"{output}_distance"] = [
-            evaluation.measure_output_distance(output).distance for evaluation in evaluations
-        ]
-    shares = [evaluation.drifted_importance_share for evaluation in evaluations]
-    return pd.DataFrame({**columns, "drifted_share": shares})
+    rows = [
+        {
+            **evaluation.summarize_rows(),
+            "batch": evaluation.batch,
+            "outcome_distance": evaluation.measure_output_distance("outcome").distance,
+            "score_distance": evaluation.measure_output_distance("score").distance,
+        }
+        for evaluation in evaluations
+    ]
+    return pd.DataFrame(rows, columns=QUALITY_COLUMNS)
 
 
 def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
@@ -155,14 +162,7 @@ def collect_run_metrics(evaluations: list[BatchEvaluation]) -> dict[str, float]:
 
 
 def _collect_batch_metrics(evaluation: BatchEvaluation) -> dict[str, float]:
-    metrics = {
-        "rows": float(evaluation.rows),
-        "drifted_share": evaluation.drifted_importance_share,
-        "violations": float(len(evaluation.violations)),
-        "duplicate_share": evaluation.duplicates.share,
-    }
-    if evaluation.sampled_from:
-        metrics["sampled_from"] = float(evaluation.sampled_from)
+    metrics = {name: float(number) for name, number in evaluation.summarize_rows().items()}
     if estimate := evaluation.estimated_metric:
         metrics[f"{EXPECTED_PREFIX}{estimate['metric']}"] = estimate["value"]
     return metrics | {row.metric: row.value for row in evaluation.metrics.itertuples()}

@@ -60,14 +60,14 @@ def match_reference(
     All of the reference if the mix is the same, or if fewer than ``min_rows`` rows would be left.
     """
     strata = np.zeros(len(reference), dtype=int), np.zeros(len(batch), dtype=int)
-    matched, shifts = np.ones(len(reference), dtype=bool), []
+    is_matched, shifts = np.ones(len(reference), dtype=bool), []
     for shift, values in _find_shifts(reference, batch, contract, params):
         finer_strata = _cross_strata(strata, values)
-        positions = _draw_rows(*finer_strata, params.seed)
-        if positions is not None and positions.sum() >= params.min_rows:
-            strata, matched = finer_strata, positions
+        is_sampled = _sample_rows(*finer_strata, params.seed)
+        if is_sampled is not None and is_sampled.sum() >= params.min_rows:
+            strata, is_matched = finer_strata, is_sampled
             shifts.append(shift)
-    return MatchedReference(reference[matched] if shifts else reference, shifts)
+    return MatchedReference(reference[is_matched] if shifts else reference, shifts)
 
 
 ColumnPair = tuple[pd.Series, pd.Series]  # of reference and batch
@@ -154,15 +154,18 @@ def _cross_strata(
     return refined[: len(strata[0])], refined[len(strata[0]) :]
 
 
-def _draw_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
-    """Sample reference rows so that strata have the batch's proportions; None if impossible."""
+def _sample_rows(reference: np.ndarray, batch: np.ndarray, seed: int) -> np.ndarray | None:
+    """Sample reference rows so that strata have the batch's proportions; None if impossible.
+
+    ``reference`` and ``batch`` are the stratum of each row; the result is a mask of the reference.
+    """
     n_strata = max(reference.max(initial=0), batch.max(initial=0)) + 1
     available, required = (np.bincount(codes, minlength=n_strata) for codes in (reference, batch))
     row_counts = drift_measure.count_rows_to_match(available, required)
     if row_counts is None:
         return None
-    random, matched = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)
+    random, is_sampled = np.random.default_rng(seed), np.zeros(len(reference), dtype=bool)
     for stratum in np.flatnonzero(row_counts):
         rows = np.flatnonzero(reference == stratum)
-        matched[random.choice(rows, row_counts[stratum], replace=False)] = True
-    return matched
+        is_sampled[random.choice(rows, row_counts[stratum], replace=False)] = True
+    return is_sampled

@@ -183,15 +183,10 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
     The drift of a column is a multiple of its threshold, as in the report and in Evidently's.
     """
     numbers = {
-        "rows": evaluation.rows,
-        "violations": len(evaluation.violations),
-        "duplicate_share": evaluation.duplicates.share,
-        "drifted_share": evaluation.drifted_importance_share,
+        **evaluation.summarize_rows(),
         "score_distance": evaluation.measure_output_distance("score").distance,
         "outcome_distance": evaluation.measure_output_distance("outcome").distance,
     }
-    if evaluation.sampled_from:
-        numbers["sampled_from"] = evaluation.sampled_from
     highs = {"duplicate_share": evaluation.duplicates.expected_max}
     metrics: list[tuple[Any, ...]] = [
         (name, number, None, highs.get(name), None) for name, number in numbers.items()
