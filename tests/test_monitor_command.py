@@ -421,12 +421,13 @@ def test_missing_reference_raises(content: str | None, tmp_path: Path) -> None:
         _ = ModelVersion("tiny", 3, {}, tmp_path).reference
 
 
-def test_since_accepts_dates_times_and_durations() -> None:
+def test_since_accepts_dates_times_and_durations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1e6)
     day = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
     assert batch_sources.parse_since("2026-11-20") == day
     assert batch_sources.parse_since("2026-11-20T06:00") == day + 6 * 3600
     assert batch_sources.parse_since("2026-11-20T06:00+01:00") == day + 5 * 3600
-    assert [batch_sources.parse_since(span, 1e6) for span in ("7d", "12h", "30m", "90s")] == [
+    assert [batch_sources.parse_since(span) for span in ("7d", "12h", "30m", "90s")] == [
         1e6 - 604_800,
         1e6 - 43_200,
         1e6 - 1800,

@@ -61,9 +61,10 @@ def test_verdict_is_posted_once_as_json():
     assert receiver.got == [(SECRET, "application/json", {**BODY, "cost": None})]
 
 
-def test_post_is_retried_on_temporary_errors():
+def test_post_is_retried_on_temporary_errors(monkeypatch):
+    monkeypatch.setattr(webhook, "RETRY_DELAYS", (0, 0.05, 0.05))
     with start_receiver(503, 429, 204) as receiver:
-        assert webhook.post_json(receiver.url, BODY, retry_delays=(0, 0.05, 0.05)) == ""
+        assert webhook.post_json(receiver.url, BODY) == ""
     assert len(receiver.got) == 3
 
 
@@ -72,11 +73,12 @@ def test_post_is_retried_on_temporary_errors():
     [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
 def test_rejected_post_is_reported_without_the_address(
-    status: int, tries: int, reason: str, caplog
+    status: int, tries: int, reason: str, caplog, monkeypatch
 ) -> None:
+    monkeypatch.setattr(webhook, "RETRY_DELAYS", (0, 0, 0))
     caplog.set_level(logging.DEBUG)
     with start_receiver(status) as receiver:
-        error = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0, 0))
+        error = webhook.post_json(receiver.url, BODY)
     assert error.startswith(webhook.mask_url(receiver.url))
     assert SECRET not in error
     assert re.search(reason, error)
@@ -85,15 +87,15 @@ def test_rejected_post_is_reported_without_the_address(
     assert logging.getLogger("httpx").level == logging.NOTSET
 
 
-def test_slow_or_unreachable_receiver_times_out() -> None:
+def test_slow_or_unreachable_receiver_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "RETRY_DELAYS", (0, 0))
+    monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.1)
     with start_receiver(200, delay=5) as receiver:
         start_time = time.monotonic()
-        result = webhook.post_json(receiver.url, BODY, retry_delays=(0, 0), timeout=0.1)
+        result = webhook.post_json(receiver.url, BODY)
         assert time.monotonic() - start_time < 4
     assert re.search(r"ReadTimeout.*\b2\b", result)
-    assert re.search(
-        r"ConnectError.*\b1\b", webhook.post_json(receiver.url, BODY, retry_delays=(0,))
-    )
+    assert re.search(r"ConnectError.*\b2\b", webhook.post_json(receiver.url, BODY))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def check(
 
     with report_errors():
         root = project.find_root()
-        parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
+        parameters = project.read_stage_parameters(root, book, "ingest")
         contract = Contract.load(root / parameters["contract"])
         violations = contract.find_violations(dataset.read_table(table, root, contract))
     terminal.print_violations(violations.head(limit), format)

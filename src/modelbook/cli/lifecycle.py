@@ -301,7 +301,7 @@ def forget(
 
     with report_errors():
         root, name = find_book(book)
-        parameters = project.read_parameters(root, project.find_env_file(root, book))["ingest"]
+        parameters = project.read_stage_parameters(root, book, "ingest")
         contract = Contract.load(root / parameters["contract"])
         journal = find_journal(root, name)
         commit = project.get_commit(root)

@@ -203,7 +203,7 @@ def format_timestamp(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def parse_since(text: str, now: float | None = None) -> float:
+def parse_since(text: str) -> float:
     """Parse an ISO time (UTC by default) or an age, see ``parse_duration``.
 
     Returns a Unix timestamp.
@@ -214,6 +214,6 @@ def parse_since(text: str, now: float | None = None) -> float:
         If the text is neither.
     """
     with suppress(ValueError):
-        return (time.time() if now is None else now) - parse_duration(text)
+        return time.time() - parse_duration(text)
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,26 +29,10 @@ def find_configured_url() -> str:
     return os.environ.get(URL_VARIABLE, "").strip()
 
 
-def post_json(
-    url: str,
-    body: dict[str, Any],
-    *,
-    retry_delays: Sequence[float] | None = None,
-    timeout: float = TIMEOUT_SECONDS,
-) -> str:
+def post_json(url: str, body: dict[str, Any]) -> str:
     """Post a body as JSON, with retries; numbers that JSON does not know, as NaN, are null.
 
-    Parameters
-    ----------
-    retry_delays : sequence of float, optional
-        Seconds before each attempt; default: ``RETRY_DELAYS``.
-    timeout : float
-        Seconds to connect, and again to receive the response.
-
-    Returns
-    -------
-    str
-        Reason of the failure, without the URL; empty on success.
+    Returns the reason of a failure, without the URL; empty on success.
     """
     import httpx
 
@@ -56,9 +40,9 @@ def post_json(
     if not host:
         return f"{URL_VARIABLE} is not a webhook URL; expected: https://host/..."
     body = formatting.replace_undefined_numbers(body)
-    problem, retry_delays = "", RETRY_DELAYS if retry_delays is None else retry_delays
-    with _silence_http_loggers(), httpx.Client(timeout=timeout) as client:
-        for delay in retry_delays:
+    problem = ""
+    with _silence_http_loggers(), httpx.Client(timeout=TIMEOUT_SECONDS) as client:
+        for delay in RETRY_DELAYS:
             time.sleep(delay)
             try:
                 with client.stream("POST", url, json=body) as response:  # the body is not read
@@ -71,7 +55,7 @@ def post_json(
             problem = f"{host}: status {status}"
             if status < 500 and status not in (408, 425, 429):
                 return f"{problem}, not retried"
-    return f"{problem}, after {format_count(len(retry_delays), 'attempt')}"
+    return f"{problem}, after {format_count(len(RETRY_DELAYS), 'attempt')}"
 
 
 def mask_url(url: str) -> str:
