@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
-MODULES = {  # full names, so that a build can tell which stages depend on which module
-    "binary": "modelbook.display.figures.target.binary",
-    "multiclass": "modelbook.display.figures.target.multiclass",
-    "regression": "modelbook.display.figures.target.regression",
-}
+from modelbook.display.figures.target import binary, multiclass, regression
+
+MODULES = {"binary": binary, "multiclass": multiclass, "regression": regression}
 
 
 def get_figure_module(task: str) -> Any:
     """Return the figure module of a task; all modules have the same functions."""
-    return import_module(MODULES[task])
+    return MODULES[task]
