@@ -75,7 +75,7 @@ def read_split_traffic(
     journal_rows = journal.read_ab_predictions(started_at or 0, [*numbers.values()])
     served_rows = (row for row in journal_rows if numbers[row["variant"]] == row["version"])
     task = tasks.get_task(contract)
-    loss_bound = task.row_loss_bound or task.choose_loss_bound(champion.metrics)
+    loss_bound = task.choose_loss_bound(champion.metrics)
     rows = build_loss_table(served_rows, contract, loss_bound)
     if started_at is None and len(rows):  # drop traffic from before the test
         rows = rows[rows["at"] >= rows.groupby("challenger")["at"].min().max()].reset_index(

@@ -23,12 +23,12 @@ from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc
 from modelbook.tasks.savings import get_limited_decisions
 from modelbook.tasks.scored_rows import ScoredRows, bootstrap_band
 
-EPSILON = 1e-15  # keeps the log loss of a certain, wrong prediction finite
+MIN_PROBABILITY = 1e-15  # keeps the log loss of a certain, wrong prediction finite
 
 
 def row_log_losses(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Log loss of each row."""
-    return -np.log(np.clip(np.where(outcome == 1, score, 1 - score), EPSILON, 1))
+    return -np.log(np.clip(np.where(outcome == 1, score, 1 - score), MIN_PROBABILITY, 1))
 
 
 def log_loss(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:

@@ -14,7 +14,12 @@ from modelbook.contract.counts import count_values
 from modelbook.errors import ParameterError, TrainingError
 from modelbook.formatting import KeyNumber, format_share, key_number
 from modelbook.tasks.base import MetricRows, PyCaretMetric, Task, metric_key_number
-from modelbook.tasks.binary import EPSILON, positive_rate_by_period, roc_curve, univariate_roc_auc
+from modelbook.tasks.binary import (
+    MIN_PROBABILITY,
+    positive_rate_by_period,
+    roc_curve,
+    univariate_roc_auc,
+)
 from modelbook.tasks.cost_matrix import ClassCosts
 from modelbook.tasks.metrics import MetricFunction, binary_roc_auc, safe_divide, weighted_mean
 from modelbook.tasks.performance_estimation import EstimatedMetric, estimate_roc_auc
@@ -30,7 +35,7 @@ def roc_auc(outcome: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Any:
 
 def row_log_losses(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Log loss of each row."""
-    return -np.log(np.clip(score[np.arange(len(outcome)), outcome], EPSILON, 1))
+    return -np.log(np.clip(score[np.arange(len(outcome)), outcome], MIN_PROBABILITY, 1))
 
 
 def row_brier_scores(outcome: np.ndarray, score: np.ndarray) -> np.ndarray:

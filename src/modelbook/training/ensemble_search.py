@@ -5,7 +5,7 @@ half of them on the others (successive halving; Jamieson & Talwalkar 2016). Sett
 and combined with calibrated probabilities, where calibration lowers their loss: a forest of several
 classes ranks them well, but is far too unsure of them. Which settings a round tries depends on
 results alone, so that any number of workers comes to the same ensemble. The search ends when a
-round gains nothing more, or the time is spent.
+round gains nothing more, the time is spent, or all rounds were run.
 """
 
 from __future__ import annotations

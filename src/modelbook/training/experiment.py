@@ -430,7 +430,7 @@ class Experiment:
     def _make_booster(self, family: str) -> Any:
         return boosters.make_booster(
             family,
-            n_classes=len(self.task.classes or []),
+            n_classes=len(self.task.classes),
             category_columns=self._category_columns,
             seed=self._seed,
         )

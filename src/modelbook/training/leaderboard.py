@@ -142,33 +142,28 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Columns ``candidate, difference, p_value, distinguishable``: how much better the leader is, with
     the p-value of the corrected resampled t-test on the same folds; with ``distinguishable`` it is
-    below 5 % after Holm's correction for the number of candidates.
+    below 5 % after Holm's (1979) correction for the number of candidates.
     """
+    from statsmodels.stats.multitest import multipletests
+
     scored = leaderboard[leaderboard["status"] == "ok"]
-    leader = scored.iloc[0]
-    gap = metric_sign(metric) * (leader[f"{metric}_mean"] - scored[f"{metric}_mean"])
+    leader, others = scored.iloc[0], scored.iloc[1:]
     p_values = np.array(
-        [_compute_lead_p_value(leader, row, metric) for _, row in scored.iterrows()]
+        [_compute_lead_p_value(leader, row, metric) for _, row in others.iterrows()]
     )
-    is_distinguishable = reject_by_holm(p_values[1:], fold_tests.ALPHA)
+    tested = np.nan_to_num(p_values, nan=1.0)
+    is_distinguishable = (
+        multipletests(tested, fold_tests.ALPHA, method="holm")[0] if len(others) else []
+    )
+    lead = metric_sign(metric) * (leader[f"{metric}_mean"] - others[f"{metric}_mean"])
     return pd.DataFrame(
         {
-            "candidate": scored["candidate"].iloc[1:],
-            "difference": gap.iloc[1:],
-            "p_value": p_values[1:],
+            "candidate": others["candidate"],
+            "difference": lead,
+            "p_value": p_values,
             "distinguishable": np.where(is_distinguishable, "yes", "no").astype(object),
         }
     ).reset_index(drop=True)
-
-
-def reject_by_holm(p_values: np.ndarray, alpha: float) -> np.ndarray:
-    """Which hypotheses are rejected by Holm's (1979) step-down procedure."""
-    order, is_rejected = np.argsort(p_values, kind="stable"), np.zeros(len(p_values), dtype=bool)
-    for rank, position in enumerate(order):
-        if not p_values[position] <= alpha / (len(p_values) - rank):
-            break
-        is_rejected[position] = True
-    return is_rejected
 
 
 def _compute_lead_p_value(leader: pd.Series, row: pd.Series, metric: str) -> float:

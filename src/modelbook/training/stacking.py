@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 
 from modelbook import engine
 from modelbook.config import NONE
+from modelbook.tasks.binary import MIN_PROBABILITY
 from modelbook.tasks.logit import EPSILON, logit
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 
 MAX_ADDITIONS = 30  # maximum number of additions to a greedy blend
-MIN_PROBABILITY = 1e-15  # lower bound of a probability in a log loss
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
