@@ -331,6 +331,14 @@ def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
         assert missing_facts(result.contract.columns["odd"].reason, *facts) == []
 
 
+def test_rare_integers_among_odd_texts_are_joined() -> None:
+    classes = ["n/d" if i % 40 == 0 else str(i % 4) for i in range(N)]
+    classes[3], classes[5] = "13", "15"
+    result = draft(make_people().assign(y=classes), rare_classes="join")
+    assert (result.contract.task, result.contract.missing) == ("multiclass", ["n/d"])
+    assert result.contract.classes == ["0", "1", "2", "3", "other"]
+
+
 def test_dropped_column_has_only_the_question_whether_to_drop_it() -> None:
     words = ["Yes" if y else "No" for y in make_people()["y"]]
     result = draft(make_people(odd=[words[0].upper(), *words[1:]]))

@@ -68,6 +68,10 @@ def draft_target(
         )
     values = frame[target]
     guess = column_types.guess_column(target, values, decimal=decimal)
+    if guess.markers:  # only the class of joined ones: texts for missing values are masked already
+        guess.markers.clear()
+        guess.questions.clear()
+        guess.contract_keys["type"] = "category"
     if any(question.kind == "infinite" for question in guess.questions):
         raise DataError(
             f"the target {target!r} has {guess.reason}",
