@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from text_facts import missing_facts, numbers
 
+from modelbook.contract import Column
 from modelbook.display import Table, summarize
 from modelbook.errors import ReportError
-from modelbook.formatting import format_count
+from modelbook.formatting import format_code, format_count, format_number
 
 GATE = {"criterion": ["floor", "margin"], "passed": ["yes", "yes"]}
 ALIAS = ["champion", "alias moved", "golden rows", "answered by"]
@@ -165,3 +166,14 @@ def test_table_without_summary_has_no_paragraph() -> None:
 )
 def test_counted_nouns_agree_with_their_number(count: int, noun: str, text: str) -> None:
     assert format_count(count, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.25, "0.25"), (1 / 3, "0.333333"), (20240101.0, "20240101"), (-1234567.5, "-1234567.5")],
+)
+def test_large_numbers_keep_all_digits(value: float, text: str) -> None:
+    assert format_number(value) == text
+    column = Column(type="number", role="feature", meaning="a", min=value)
+    assert text in column.describe_allowed_values()
+    assert format_code(1234567.0) == format_code(1234567) == "1234567"

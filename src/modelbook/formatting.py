@@ -223,7 +223,7 @@ def _load_macros(template: Path) -> Any:
             for value in dict.fromkeys(values)
             if values.count(value) == max(map(values.count, values))
         ],
-        "number": lambda value: f"{value:g}",
+        "number": format_number,
         "repr": repr,
         "bounds": join_bounds,
         "decimals": choose_decimals,
@@ -359,7 +359,12 @@ def format_cell(value: Any, unit: str = "") -> str:
 
 def format_code(value: Any) -> str:
     """Format the value of a column as the code that a contract has: ``1`` for 1.0."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def format_number(value: float) -> str:
+    """Format a number with six significant digits, or with all digits if it is large."""
+    return f"{value:.15g}" if abs(value) >= 1e5 else f"{value:g}"
 
 
 def format_difference(value: float | None, unit: str = "") -> str:

@@ -21,7 +21,7 @@ from modelbook.contract.parsing import (
 )
 from modelbook.contract.renamed_keys import RENAMED_COLUMN_KEYS, rename_keys
 from modelbook.errors import ContractViolationError
-from modelbook.formatting import format_count
+from modelbook.formatting import format_count, format_number
 
 if TYPE_CHECKING:
     import pandas as pd  # not at run time: the service image reads contracts without pandas
@@ -94,7 +94,9 @@ class Column(BaseModel):
         if self.positive and self.role != "target":
             raise ValueError("only the target may have a positive category")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+            raise ValueError(
+                f"min {format_number(self.min)} is above max {format_number(self.max)}"
+            )
         if self.role not in ROLES_BY_TYPE.get(self.type, (self.role,)):
             raise ValueError(
                 f"a {self.type} column cannot have the role {self.role}; "
@@ -205,8 +207,8 @@ class Column(BaseModel):
             return f"date as {self.format}"
         if self.type in ("boolean", "category", "text"):
             return {"boolean": "0 or 1", "category": "any category", "text": "text"}[self.type]
-        min_text = "" if self.min is None else f" from {self.min:g}"
-        max_text = "" if self.max is None else f" to {self.max:g}"
+        min_text = "" if self.min is None else f" from {format_number(self.min)}"
+        max_text = "" if self.max is None else f" to {format_number(self.max)}"
         format_text = f" as {self.number_format}" if self.number_format else ""
         return f"{self.type}{min_text}{max_text}{format_text}"
 

@@ -15,7 +15,7 @@ from modelbook.draft import column_types
 from modelbook.draft.column_guess import ColumnGuess
 from modelbook.draft.questions import Question
 from modelbook.errors import DataError
-from modelbook.formatting import format_count, natural_sort_key
+from modelbook.formatting import format_count, format_number, natural_sort_key
 
 MERGED_CLASS = "other"  # class that replaces classes of one row
 TASKS = ("binary", "multiclass", "regression")
@@ -196,8 +196,8 @@ def _set_numeric_target(guess: ColumnGuess, values: pd.Series, task: str | None)
     numbers = pd.to_numeric(values, errors="coerce")
     if task is None and guess.n_distinct == len(values) == numbers.max() - numbers.min() + 1:
         raise DataError(
-            f"the target {target!r} looks like a row number: each number from {numbers.min():g} to "
-            f"{numbers.max():g} occurs once",
+            f"the target {target!r} looks like a row number: each number from "
+            f"{format_number(numbers.min())} to {format_number(numbers.max())} occurs once",
             expected="a target that the other columns can predict",
             next="name another --target; if it is the target, add --task regression",
         )

@@ -288,7 +288,7 @@ def _write_conversions(
     if codes:
         lines += [
             f"for name in {_write_list(codes)}:  # codes, not numbers",
-            '    rows[name] = rows[name].map("{:g}".format, na_action="ignore")',
+            '    rows[name] = rows[name].map("{:.15g}".format, na_action="ignore")',
         ]
     kinds = expected.drop(columns=texts).dtypes.map(str)
     for kind in sorted(set(kinds)):

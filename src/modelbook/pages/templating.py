@@ -80,7 +80,7 @@ def create_environment() -> jinja2.Environment:
         "time": format_time,
         "names": formatting.join_names,
         "passed_text": format_passed,
-        "number": lambda number: f"{number:g}",
+        "number": formatting.format_number,
         "plural": formatting.pluralize,
         "css_string": escape_css_string,
         "sentence": to_sentence,

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from modelbook.contract import Column
-from modelbook.formatting import format_share
+from modelbook.formatting import format_number, format_share
 from modelbook.serving.http_request import RequestError
 from modelbook.serving.schemas import CellParser, describe_expectation
 from modelbook.serving.served_models import ServedModel
@@ -275,7 +275,9 @@ def _make_form_text(value: Any) -> str:
 
 
 def _format_value(value: Any) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float | int) else str(value)
+    if isinstance(value, float | int):
+        return format_number(value)
+    return "" if value is None else str(value)
 
 
 # No script but the service's own files runs, whatever text a contract has. Both programs write
