@@ -153,9 +153,7 @@ class Multiclass(Task):
 
     def make_predictions(self, score: np.ndarray, threshold: float | None) -> pd.DataFrame:
         predictions = np.array(self.classes, dtype=object)[score.argmax(axis=1)]
-        return pd.DataFrame(
-            {"prediction": predictions} | dict(zip(self._probability_columns, score.T, strict=True))
-        )
+        return pd.DataFrame({"prediction": predictions, **self.score_columns(score)})
 
     def scores_from_predictions(self, predictions: pd.DataFrame) -> np.ndarray:
         return predictions[self._probability_columns].to_numpy()

@@ -53,7 +53,6 @@ CLASSIFIER_PARAMETERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-
 FoldScores = Mapping[str, dict[str, list[np.ndarray]]]  # digest of rows and folds, family
 
 
@@ -373,8 +372,7 @@ class Experiment:
 
     def _read_metrics(self, table: pd.DataFrame) -> dict[str, pd.Series]:
         """Columns of PyCaret's table of a cross-validation, by Modelbook's names of metrics."""
-        custom_names = {name: name for name in self._metrics}
-        columns = {**self.task.pycaret_metric_names, **custom_names}
+        columns = self.task.pycaret_metric_names | {name: name for name in self._metrics}
         return {name: table[column] for name, column in columns.items()}
 
     def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -40,11 +40,9 @@ def make_steps(root: Path, transformers: Iterable[str], rare_category_share: flo
             zip(names, custom_code.load_transformers(root, names))
         )
     ]
-    return (
-        [*steps, ("rare_categories", RareCategoryGrouper(rare_category_share))]
-        if rare_category_share
-        else steps
-    )
+    if rare_category_share:
+        steps.append(("rare_categories", RareCategoryGrouper(rare_category_share)))
+    return steps
 
 
 class CheckedTransformer(BaseEstimator):
@@ -61,11 +59,11 @@ class CheckedTransformer(BaseEstimator):
 
     def fit(self, X: pd.DataFrame, y: pd.Series | None = None) -> CheckedTransformer:
         self.fitted_ = self._call("fit", lambda: clone(self.transformer).fit(X, y))
-        self.columns_ = list(self._checked_transform(X).columns)
+        self.columns_ = list(self._transform_and_check(X).columns)
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        transformed = self._checked_transform(X)
+        transformed = self._transform_and_check(X)
         if list(transformed.columns) != self.columns_:
             raise self._make_error(
                 f"returns the columns {list(transformed.columns)}, but returned "
@@ -73,7 +71,7 @@ class CheckedTransformer(BaseEstimator):
             )
         return transformed
 
-    def _checked_transform(self, X: pd.DataFrame) -> pd.DataFrame:
+    def _transform_and_check(self, X: pd.DataFrame) -> pd.DataFrame:
         transformed = self._call("transform", lambda: self.fitted_.transform(X))
         if not isinstance(transformed, pd.DataFrame):
             raise self._make_error(f"returns a {type(transformed).__name__}, not a DataFrame")
@@ -119,17 +117,12 @@ class CheckedTransformer(BaseEstimator):
             ) from None
 
     def _make_error(self, problem: str) -> ModelbookError:
+        file = f"{custom_code.CUSTOM_FOLDER}/{self.name.partition('.')[0]}.py"
         return CustomCodeError(
             f"transformers: {self.name} {problem}",
-            expected=(
-                "transform(X) returns a DataFrame: the same rows, the same columns each time, "
-                "numbers or text"
-            ),
-            next=(
-                "fix "
-                f"{custom_code.CUSTOM_FOLDER}/{self.name.partition('.')[0]}.py; "
-                f"{custom_code.DOCS_HINT}"
-            ),
+            expected="transform(X) returns a DataFrame: the same rows, the same columns each time, "
+            "numbers or text",
+            next=f"fix {file}; {custom_code.DOCS_HINT}",
         )
 
 

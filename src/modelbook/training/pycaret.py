@@ -127,17 +127,10 @@ class FoldsAsTestMixin:
             if labels is not None and row["Display Name"] not in labels:
                 experiment.remove_metric(name)  # unused, and some raise warnings
         for metric in custom:
-            experiment.add_metric(
-                metric.name,
-                metric.name,
-                metric.compute,
-                greater_is_better=metric.greater_is_better,
-                **self._metric_options(metric),
-            )
-
-    def _metric_options(self, metric: PyCaretMetric) -> dict[str, Any]:
-        """Further arguments of ``add_metric``."""
-        return {}
+            options: dict[str, Any] = {"greater_is_better": metric.greater_is_better}
+            if self.estimator_type == "classifier":
+                options |= {"target": metric.prediction_type, "multiclass": True}
+            experiment.add_metric(metric.name, metric.name, metric.compute, **options)
 
     def make_estimator(self, family: str, params: Mapping[str, Any]) -> Any:
         """An unfitted estimator of a family; ``create_model`` would fit it."""
@@ -277,9 +270,6 @@ class FoldsClassificationExperiment(FoldsAsTestMixin, ClassificationExperiment):
     """PyCaret's classification experiment, whose test rows are those of the folds."""
 
     estimator_type = "classifier"
-
-    def _metric_options(self, metric: PyCaretMetric) -> dict[str, Any]:
-        return {"target": metric.prediction_type, "multiclass": True}
 
 
 class FoldsRegressionExperiment(FoldsAsTestMixin, RegressionExperiment):

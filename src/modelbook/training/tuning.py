@@ -349,15 +349,11 @@ def _describe_rejected(experiment: Experiment, n_rejected: int) -> str:
 
 
 def _make_trial_row(setting: Setting) -> dict[str, Any]:
-    mean, sd = (
-        (np.mean(setting.fold_values), np.std(setting.fold_values))
-        if setting.fold_values
-        else (np.nan, np.nan)
-    )
+    values = setting.fold_values or [np.nan]
     return {
         "setting": setting.name,
-        "mean": mean,
-        "sd": sd,
+        "mean": np.mean(values),
+        "sd": np.std(values),
         "folds": len(setting.fold_values),
         "state": setting.state,
         "parameters": describe_parameters(setting.params),
