@@ -500,6 +500,21 @@ def test_unwritable_store_does_not_change_verdict(
     assert capsys.readouterr().err.startswith("not logged to MLflow: ")
 
 
+def test_log_error_without_message_does_not_change_verdict(
+    contract: Contract,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def time_out(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("modelbook.registry.tracking.StageRun", time_out)
+    evaluations = [make_evaluation(contract, "4")]
+    monitoring._log_to_mlflow(tmp_path, "tiny", 3, evaluations, PARAMS, "watch")
+    assert "TimeoutError" in capsys.readouterr().err
+
+
 def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("--since", "yesterday").exit_code == 2
     assert "'yesterday'" in run("--since", "yesterday").output

@@ -34,6 +34,11 @@ def _rebuild_error(
     return kind(problem, expected=expected, next=next)
 
 
+def get_first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its type if the message is empty."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
 class ParameterError(ModelbookError):
     """A parameter is unknown, mistyped or out of range."""
 

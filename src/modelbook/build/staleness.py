@@ -11,7 +11,7 @@ from typing import Any
 
 from modelbook import config
 from modelbook.build import dependencies
-from modelbook.errors import ModelbookError
+from modelbook.errors import ModelbookError, get_first_line
 from modelbook.stage import files, origins, project
 
 
@@ -101,7 +101,7 @@ def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
         book = parameters["ingest"]["book"]
         build_state, tasks = read_build_state(root, book), project.read_tasks(root, book)
     except (ModelbookError, OSError, KeyError) as error:  # reported by the build itself
-        return {"ingest": str(error).splitlines()[0]}
+        return {"ingest": get_first_line(error)}
     for stage in tasks:
         try:
             reason = _find_change(
@@ -111,7 +111,7 @@ def find_outdated(root: Path, env_file: Path) -> dict[str, str]:
                 _resolve_parameters(root, stage, parameters[stage], env_file),
             )
         except (ModelbookError, OSError, KeyError) as error:
-            reason = str(error).splitlines()[0] or type(error).__name__
+            reason = get_first_line(error)
         upstream = [
             up
             for up in tasks[stage]["upstream"]

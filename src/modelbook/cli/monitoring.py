@@ -12,6 +12,7 @@ import typer
 
 from modelbook.cli import options
 from modelbook.cli.options import BookOption, JsonOption, find_book, report_errors
+from modelbook.errors import get_first_line
 
 app = typer.Typer()
 
@@ -166,7 +167,7 @@ def _log_to_mlflow(
             run.log(evaluation_tables.collect_run_metrics(evaluations), params.model_dump())
     except Exception as error:  # any error of the store: the history has the windows already
         typer.echo(
-            f"not logged to MLflow: {type(error).__name__}: {str(error).splitlines()[0]}", err=True
+            f"not logged to MLflow: {type(error).__name__}: {get_first_line(error)}", err=True
         )
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from modelbook.contract.parsing import may_contain_text
 from modelbook.dataset.object_store import RemoteAddress
 from modelbook.dataset.reader import normalize_columns
-from modelbook.errors import DataError
+from modelbook.errors import DataError, get_first_line
 
 READ_CHUNK_ROWS = 65_536  # rows read at a time
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -152,7 +152,7 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
 
 def make_unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
     """Return the error for a file or folder that a library cannot read."""
-    message = (str(error).splitlines() or [type(error).__name__])[0]
+    message = get_first_line(error)
     return DataError(f"{folder} cannot be read: {message}", next="repair or remove the file")
 
 

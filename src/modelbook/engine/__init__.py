@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from modelbook.config import NONE
-from modelbook.errors import EngineError, ModelbookError, ParameterError
+from modelbook.errors import EngineError, ModelbookError, ParameterError, get_first_line
 
 LOCAL = "local"
 PACKAGES = {"dask": "distributed", "spark": "pyspark", "ray": "ray"}  # by engine
@@ -147,7 +147,7 @@ def _check_connection(name: str, scheduler: str | None) -> None:
 
 def make_unreachable_error(name: str, scheduler: str | None, error: Exception) -> EngineError:
     """Return the error for a scheduler that does not respond."""
-    message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    message = get_first_line(error)
     return EngineError(
         f"no {name} scheduler responds at {scheduler or 'this machine'}: {message[:200]}",
         expected="the address of a running scheduler, such as tcp://host:8786 or spark://host:7077",

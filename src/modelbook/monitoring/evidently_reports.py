@@ -17,6 +17,7 @@ import pandas as pd
 
 from modelbook import formatting
 from modelbook.atomic import write_text
+from modelbook.errors import get_first_line
 from modelbook.monitoring import drift
 from modelbook.redaction import redact
 from modelbook.scoring.drift_measure import DRIFT_THRESHOLD, EffectiveFractions
@@ -196,12 +197,11 @@ def _write_page(
         snapshot = _run_report(report, batch, reference, contract, max_rows)
         html = snapshot.get_html_str(as_iframe=False) if snapshot is not None else ""
     except Exception as error:  # Evidently has no common exception, and this page is optional
-        first_line = (str(error).splitlines() or [""])[0]
         return EvidentlyPage(
             name,
             n_rows,
             len(batch),
-            problem=f"Evidently stopped with {type(error).__name__}: {first_line}",
+            problem=f"Evidently stopped with {type(error).__name__}: {get_first_line(error)}",
         )
     if not html:
         return EvidentlyPage(
