@@ -331,6 +331,12 @@ def test_ambiguous_column_is_dropped_with_a_question(case: str) -> None:
         assert missing_facts(result.contract.columns["odd"].reason, *facts) == []
 
 
+def test_id_with_repeated_values_is_not_the_key() -> None:
+    contract = draft(make_people(badge=repeat(["a", "b"])), roles={"badge": "id"}).contract
+    assert contract.columns["badge"].role == "id"
+    assert "badge" not in contract.key
+
+
 def test_rare_integers_among_odd_texts_are_joined() -> None:
     classes = ["n/d" if i % 40 == 0 else str(i % 4) for i in range(N)]
     classes[3], classes[5] = "13", "15"

@@ -197,7 +197,8 @@ def _assign_roles(
         if guess.name in options.roles:
             train_until = _give_role(frame, guess, options.roles[guess.name]) or train_until
     sample = frame.sample(leaks.MAX_ROWS, random_state=0) if len(frame) > leaks.MAX_ROWS else frame
-    scores = leaks.score_features(sample, _build_contract(header, guesses), on_progress)
+    contract = _build_contract(header, guesses, len(frame))
+    scores = leaks.score_features(sample, contract, on_progress)
     if not any(guess.role == "time" for guess in guesses):
         train_until = _assign_time(frame, free_guesses, scores, header["task"]) or train_until
     _decide_on_texts(frame, free_guesses, scores, header["task"])
@@ -368,7 +369,7 @@ def _guess_column(name: str, values: pd.Series, options: DraftOptions) -> Column
     return guess
 
 
-def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess]) -> Contract:
+def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess], n_rows: int) -> Contract:
     if not any(guess.role == "feature" for guess in guesses):
         details = "; ".join(
             f"{guess.name}: {guess.reason}" for guess in guesses if guess.role != "target"
@@ -388,15 +389,13 @@ def _build_contract(header: dict[str, Any], guesses: list[ColumnGuess]) -> Contr
             and 2 <= guess.n_distinct <= 6
         )
     ]
-    key = [
-        guess.name
-        for guess in guesses
-        if guess.role == "id" and guess.n_distinct and not guess.missing_share
-    ][:1]
+    unique_ids = [
+        guess.name for guess in guesses if guess.role == "id" and guess.n_distinct == n_rows
+    ]
     try:
         return Contract(
             **header,
-            key=key,
+            key=unique_ids[:1],
             slices=slices[:MAX_SLICES],
             columns={guess.name: guess.to_column() for guess in guesses},
         )
@@ -453,7 +452,7 @@ def _drop_violating_columns(
     frame: pd.DataFrame, guesses: list[ColumnGuess], header: dict[str, Any]
 ) -> Contract:
     """Build a contract that the table meets: columns that break it are dropped."""
-    contract = _build_contract(header, guesses)
+    contract = _build_contract(header, guesses, len(frame))
     violations = contract.find_violations(frame)
     for violation in violations.drop_duplicates("column").itertuples():
         guess = next(guess for guess in guesses if guess.name == violation.column)
@@ -467,7 +466,7 @@ def _drop_violating_columns(
         guess.contract_keys = {"role": "feature", "type": "text"}
         guess.change_role("dropped", f"values of mixed types: {finding}")
         guess.add_question("mixed_values", finding=finding)
-    return _build_contract(header, guesses) if len(violations) else contract
+    return _build_contract(header, guesses, len(frame)) if len(violations) else contract
 
 
 def _phrase_question(target: str, target_guess: ColumnGuess, task: str) -> str:
