@@ -550,6 +550,26 @@ def test_of_many_periods_only_some_are_labelled() -> None:
     assert "period 50: 5,000 rows" in figure.to_svg()
 
 
+def test_figures_of_many_periods_have_a_limited_size() -> None:
+    rows = pd.DataFrame({"period": range(1, 201), "rows": 10, "low": 0.1, "high": 0.4})
+    numbers = dict.fromkeys(("mean", "median", "q05", "q25", "q75", "q95"), 5.0)
+    classes = [rows.assign(share=0.25, **{"class": name}) for name in "abcd"]
+    figures = [
+        explore.plot_target_by_period(rows.assign(positive_rate=0.2), "sick"),
+        target.get_figure_module("multiclass").plot_target_by_period(pd.concat(classes), "plan"),
+        target.get_figure_module("regression").plot_target_by_period(rows.assign(**numbers), "cost"),
+    ]  # fmt: skip
+    for figure, n_shown in zip(figures, (40, 10, 40), strict=True):
+        [ax] = figure.figure.axes
+        assert len(ax.get_yticks()) == plotting.MAX_ROWS
+        assert "200" in ax.get_yticklabels()[-1].get_text()
+        assert missing_facts(figure.caption, n_shown, 200) == []
+    shifts = rows.assign(column="age", mean=25.0, value=rows["period"] / 100)
+    [ax] = explore.plot_mean_shifts(shifts).figure.axes
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert (labels[0], labels[-1], len(labels)) == ("1", "200", explore.MAX_PERIOD_COLUMNS)
+
+
 def test_difference_that_rounds_to_zero_is_not_negative() -> None:
     frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
     assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01).alt

@@ -23,6 +23,7 @@ from modelbook.formatting import (
 N_COLUMNS = 3
 BINS = 24
 MAX_CATEGORIES = 8
+MAX_PERIOD_COLUMNS = 12  # periods side by side, with a readable text in each cell
 
 
 @plotting.with_drawable_rows(
@@ -38,14 +39,17 @@ def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Fig
     positive : str
         Name of the positive class.
     """
-    figure, ax = plotting.subplots(plotting.compute_height(len(data), row_height=0.36))
-    rates = data["positive_rate"]
+    displayed_rows, note = select_latest_periods(data)
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows), row_height=0.36))
     texts = [
         f"{format_share(rate, 1)}  of {rows:,.0f}"
-        for rate, rows in zip(rates, data["rows"], strict=True)
+        for rate, rows in zip(displayed_rows["positive_rate"], displayed_rows["rows"], strict=True)
     ]
-    labels = [period_label(period) for period in data["period"]]
-    plotting.draw_dots(ax, labels, data, "positive_rate", color=style.POSITIVE, row_texts=texts)
+    labels = [period_label(period) for period in displayed_rows["period"]]
+    plotting.draw_dots(
+        ax, labels, displayed_rows, "positive_rate", color=style.POSITIVE, row_texts=texts
+    )
+    rates = data["positive_rate"]
     overall = float(np.average(rates, weights=data["rows"].fillna(1).clip(lower=1e-9)))
     plotting.draw_reference_line(ax, overall, f"all {format_share(overall, 1)}")
     plotting.set_percent_format(ax)
@@ -57,7 +61,7 @@ def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Fig
     alt = (
         f"The share of “{positive}” is {format_share(overall, 1)} of all training rows{by_period}."
     )
-    return Figure(figure, alt=alt, caption="Right: share, and number of rows.")
+    return Figure(figure, alt=alt, caption=f"Right: share, and number of rows.{note}")
 
 
 @plotting.with_drawable_rows("Missing values", ["column", "share"])
@@ -212,7 +216,10 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
         for name in ("value", "text")
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
-    displayed_rows = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]]
+    n_periods = shift_matrix.shape[1]
+    n_displayed = min(n_periods, MAX_PERIOD_COLUMNS)
+    positions = np.linspace(0, n_periods - 1, n_displayed).round().astype(int)
+    displayed_rows = shift_matrix.loc[max_shift.index[: plotting.MAX_ROWS]].iloc[:, positions]
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows), row_height=0.28))
     cell_texts = texts.reindex_like(displayed_rows).fillna("–").to_numpy()
     names = list(displayed_rows.index), [f"period {name}" for name in displayed_rows.columns]
@@ -236,8 +243,27 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
             columns={"text": "mean", "value": "shift in SD"}
         ),
         caption="Mean by period, in the column's own units; of missing values and of yes or no, "
-        "the share of rows. Darker: further from the first period, in standard deviations.",
+        "the share of rows. Darker: further from the first period, in standard deviations."
+        + _note_periods(n_displayed, n_periods),
     )
+
+
+def select_latest_periods(data: pd.DataFrame, rows_per_period: int = 1) -> tuple[pd.DataFrame, str]:
+    """Return the rows of the latest periods that fit into a figure, and a note if there are more.
+
+    ``data`` are sorted by period.
+    """
+    periods = list(dict.fromkeys(data["period"]))
+    latest_periods = periods[-max(plotting.MAX_ROWS // rows_per_period, 1) :]
+    displayed_rows = data[data["period"].isin(latest_periods)].reset_index(drop=True)
+    return displayed_rows, _note_periods(len(latest_periods), len(periods), "latest ")
+
+
+def _note_periods(n_displayed: int, n_periods: int, which: str = "") -> str:
+    """Say how many of the periods are displayed; empty if all are."""
+    if n_displayed == n_periods:
+        return ""
+    return f" The figure shows {which}{n_displayed} of {n_periods:,} periods."
 
 
 def _format_means(data: pd.DataFrame) -> list[str]:

@@ -29,16 +29,17 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
         Columns ``class, period, rows, share, low, high``.
     """
     has_periods = data["period"].nunique() > 1
+    displayed_rows, note = explore.select_latest_periods(data, data["class"].nunique())
     names = [
         f"{row['class']}, {explore.period_label(row['period'])}" if has_periods else row["class"]
-        for _, row in data.iterrows()
+        for _, row in displayed_rows.iterrows()
     ]
-    figure, ax = plotting.subplots(plotting.compute_height(len(data)))
+    figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
     texts = [
         f"{format_share(share, 1)}  of {rows:,.0f}"
-        for share, rows in zip(data["share"], data["rows"], strict=True)
+        for share, rows in zip(displayed_rows["share"], displayed_rows["rows"], strict=True)
     ]
-    plotting.draw_dots(ax, names, data, "share", color=style.POSITIVE, row_texts=texts)
+    plotting.draw_dots(ax, names, displayed_rows, "share", color=style.POSITIVE, row_texts=texts)
     ax.set_xlim(0, None)
     plotting.set_percent_format(ax)
     ax.set_xlabel(f"share of each class of {target}, with 95% CI")
@@ -55,7 +56,7 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     return Figure(
         figure,
         alt=f"{alt}with {format_share(shares.iloc[0], 1)}.",
-        caption="Right: share, and number of rows.",
+        caption=f"Right: share, and number of rows.{note}",
     )
 
 

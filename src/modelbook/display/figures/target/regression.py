@@ -25,6 +25,8 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     data : pandas.DataFrame
         Columns ``period, rows, mean, low, high, q05, q25, median, q75, q95``.
     """
+    all_rows = data
+    data, note = explore.select_latest_periods(all_rows)
     figure, ax = plotting.subplots(
         plotting.compute_height(len(data), row_height=0.42, base_height=1.0)
     )
@@ -41,18 +43,20 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     plotting.label_rows(ax, [explore.period_label(name) for name in data["period"]])
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(target)
-    first = data.iloc[0]
-    lowest, highest = format_metric(data["mean"].min()), format_metric(data["mean"].max())
+    first = all_rows.iloc[0]
+    lowest, highest = (
+        format_metric(mean) for mean in (all_rows["mean"].min(), all_rows["mean"].max())
+    )
     range_text = f"; the means of the periods go from {lowest} to {highest}"
     alt = (
         f"In {explore.period_label(first['period'])}, {target} has the mean "
         f"{format_metric(first['mean'])} and the median {format_metric(first['median'])}; nine in "
         f"ten rows lie between {format_metric(first['q05'])} and {format_metric(first['q95'])}"
-        f"{range_text if len(data) > 1 else ''}."
+        f"{range_text if len(all_rows) > 1 else ''}."
     )
     caption = (
         "Dot: median; diamond: mean, also at the right, with the number of rows. Bar: middle "
-        "50%; line: middle 90%."
+        f"50%; line: middle 90%.{note}"
     )
     return Figure(figure, alt=alt, caption=caption)
 
