@@ -27,7 +27,7 @@ ROOMS = {
     "nbconvert": {"pages"}, "jinja2": {"pages", "formatting"}, "matplotlib": {"display"},
     "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
     "charset_normalizer": {"dataset"},
-    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks"},
+    "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks", "training"},
     "faststream": {"stream"}, "redis": {"stream"},
     "onnxruntime": {"scoring"}, "skl2onnx": {"scoring"},
     "fastapi": {"serving"}, "opentelemetry": {"serving"}, "starlette": {"serving"}, "uvicorn": {"serving"}, "prometheus_client": {"serving"},
