@@ -198,6 +198,9 @@ def test_held_challenger_is_reported(
     monkeypatch.setattr(retrain, "_run_build", lambda *_: BuildExit(0))
     second_result = project.retrain(as_of=4)
     assert (second_result.status, second_result.candidate) == ("up to date", 2)
+    history.record_import(project.root, BOOK, 3, "from staging", {}, "c0ffee")
+    project.record_decision(3, "hold")
+    assert project.retrain(as_of=4).candidate == 2
     assert re.search(
         rf"\b{action}\b.*\b2\b.*\b3\b", second_result.sentences[-1]
     )  # the version, and the entry in the history

@@ -314,9 +314,17 @@ def _describe_decision(
 def _make_up_to_date_result(
     root: Path, book: str, plan: RetrainPlan, versions: dict[str, Any]
 ) -> RetrainResult:
-    """Return the result if no stage was outdated: the gate has decided on this model before."""
+    """Return the result if no stage was outdated: the gate has decided on this model before.
+
+    Decisions on imported versions are not about a model of this project.
+    """
+    entries = history.read_history(root, book)
     decision = [
-        entry for entry in history.read_history(root, book) if entry.kind == history.DECISION
+        entry
+        for entry in entries
+        if entry.kind == history.DECISION
+        and entry.version is not None
+        and history.find_last_import(entries, entry.version) is None
     ][-1]
     sentence = (
         f"The gate has decided on this model before: {decision.action} for version "
