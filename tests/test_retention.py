@@ -94,9 +94,10 @@ def test_prune_lists_first_and_deletes_after_confirmation(
     result = runner.invoke(app, args)
     assert "version 3" in result.output
     assert "version 1 of tiny stays: former champion" in result.output
+    assert result.exit_code == 1  # no terminal, and not --yes
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
     result = runner.invoke(app, [*args, "--json"])
-    assert json.loads(result.stdout)["versions"] == [3, 5]
+    assert (json.loads(result.stdout)["versions"], result.exit_code) == ([3, 5], 0)
     assert len(aliases.list_version_numbers(root, BOOK)) == 6
     assert runner.invoke(app, [*args, "--yes"]).exit_code == 0
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 6]

@@ -123,6 +123,7 @@ def test_leaking_pair_is_suspected_and_model_is_held(run: Any) -> None:
     assert explore["details"]["pairs"] == ["x0 and x1"]
     assert deploy["status"] == "hold"
     assert "leak" in failed_criteria(deploy)
+    assert "x0 and x1 together" in str(deploy["details"])
 
 
 def test_few_positives_are_inconclusive_and_model_is_held(run: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelbook.errors import DiskError
+from modelbook.errors import DiskError, get_first_line
 
 DISK_FULL_PATTERN = re.compile(
     r"No space left on device|disk is full|Disk quota exceeded"
@@ -50,6 +50,4 @@ def translate_disk_full() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, DiskError) or not DISK_FULL_PATTERN.search(str(error)):
             raise
-        raise DiskError(
-            f"a disk is full: {str(error).splitlines()[0]}", next=DISK_FULL_HINT
-        ) from error
+        raise DiskError(f"a disk is full: {get_first_line(error)}", next=DISK_FULL_HINT) from error

@@ -367,8 +367,10 @@ def prune(
             print_json(plan.to_dict())
         else:
             _print_retention(name, plan)
-        if plan.is_empty or not (yes or (not as_json and confirm("Delete them?"))):
+        if plan.is_empty or (as_json and not yes):
             return
+        if not (yes or confirm("Delete them?")):
+            raise typer.Exit(1)
         retention.apply_retention(root, name, plan, project.get_commit(root))
     typer.echo("deleted", err=True)
 

@@ -39,7 +39,8 @@ def find_suspicions(
     contract = task.contract
     associations = profiling.measure_associations(train, contract)
     features, pairs = profiling.find_leaks(train, contract, associations, leak_threshold)
-    sentences = [f"{name} nearly decides the target alone" for name in (*features, *pairs)]
+    sentences = [f"{feature} nearly decides the target alone" for feature in features]
+    sentences += [f"{pair} together nearly decide the target" for pair in pairs]
     row = metrics.set_index("metric").loc[task.quality_metric]
     top_feature, label = importance["feature"].iloc[0], metric_label(task.quality_metric)
     if not contract.is_confirmed(top_feature):

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from modelbook.errors import JournalError
+from modelbook.errors import JournalError, get_first_line
 from modelbook.journal import schema
 from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE, SCHEMA_VERSION
 from modelbook.redaction import redact
@@ -185,7 +185,7 @@ class Journal:
 
     def wrap_error(self, error: Exception) -> JournalError:
         """Convert a database error to a JournalError, with secrets redacted."""
-        message = str(getattr(error, "orig", None) or error).splitlines()[0]
+        message = get_first_line(getattr(error, "orig", None) or error)
         return JournalError(
             f"journal {self.safe_url}: {redact(message)}",
             next="check that the database is running, and the setting journal.url",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelbook import config
-from modelbook.errors import ReportError
+from modelbook.errors import ReportError, get_first_line
 from modelbook.pages import (
     brief,
     failure_report,
@@ -162,7 +162,7 @@ def _read_receipt(path: Path) -> tuple[Verdict | None, str]:
     try:
         return Verdict.from_dict(json.loads(path.read_text(encoding="utf-8"))), ""
     except (OSError, ValueError, TypeError, ReportError) as error:
-        return None, str(error).splitlines()[0]
+        return None, get_first_line(error)
 
 
 def _mark_outdated(rows: Sequence[dict[str, Any]], upstream: UpstreamByStage) -> None:
