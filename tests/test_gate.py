@@ -133,6 +133,7 @@ def test_each_failed_criterion_holds_candidate(evidence: Evidence, failed: list[
         name for name, criterion in criteria.items() if criterion.passed and criterion.is_certain
     ]
     assert decision.reasons == [criteria[name].description for name in reasons]
+    assert all(criterion.remedy for criterion in decision.failed)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,7 @@ def test_uncommitted_code_holds_candidate_when_commit_is_required(
     decision = decide_with(evidence, code_version="committed")
     assert decision.action == action
     assert fact in decision.criteria[-1].observed
+    assert "commit" in decision.criteria[-1].remedy
     assert decide_with(evidence).action == PROMOTE
 
 
@@ -158,9 +160,9 @@ def test_reasons_state_observed_and_required_values() -> None:
     floor, rows = decision.reasons
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
-    assert {"name", "required", "observed", "passed", "is_certain", "power", "sentence"} == set(
-        decision.to_records()[0]
-    )
+    assert set(decision.to_records()[0]) == {
+        "name", "required", "observed", "passed", "is_certain", "power", "remedy", "sentence",
+    }  # fmt: skip
     assert [row["passed"] for row in decision.to_records()] == [
         False,
         True,
@@ -515,6 +517,7 @@ def test_accumulated_losses_against_first_champion_hold_candidate(
     ]
     assert criterion.passed is passed
     assert decision.action == (HOLD if passed is False else PROMOTE)
+    assert criterion.remedy
 
 
 @pytest.mark.parametrize("value", [-0.0001, 0.0, 0.0001])

@@ -780,7 +780,11 @@ def test_comparison_table_shows_candidate_and_champion(
 PASSED = Criterion("good", "0", "1", True)
 DECISIONS = {
     "promote": Decision("promote", [PASSED]),
-    "hold": Decision("hold", [PASSED, Criterion("fast", "2 ms", "3 ms", False), Criterion("small", "1 MB", "2 MB", False)]),
+    "hold": Decision("hold", [
+        PASSED,
+        Criterion("fast", "2 ms", "3 ms", False, remedy="fewer trees"),
+        Criterion("small", "1 MB", "2 MB", False),
+    ]),
 }  # fmt: skip
 
 
@@ -813,7 +817,7 @@ def test_deploy_summary_states_decision(first: ModelVersion) -> None:
         ("promote", "enforce", 1, 7, ["monitor"], "enforce"),
         ("promote", "dry_run", 3, 7, ["gate: enforce", "modelbook promote 1 --book"], "monitor"),
         ("promote", "dry_run", 3, None, ["gate: enforce"], "modelbook promote"),  # by hand
-        ("hold", "enforce", 3, 7, ["fast", "small", "version 3"], "good"),
+        ("hold", "enforce", 3, 7, ["Fast: fewer trees", "small", "version 3"], "good"),
         ("hold", "dry_run", None, 7, ["fast", "small", "no version"], "champion"),
     ],
 )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PROMOTE, HOLD = "promote", "hold"
 MAX_REASONS = 3  # criteria that a decision is explained by, where there is no table of all
+IMPROVE_MODEL = "add rows, features or families, or raise time_budget"  # a remedy
 PARITY_TOLERANCE = 1e-6  # largest difference between predictions that count as equal
 
 
@@ -172,6 +173,7 @@ class Criterion:
     """One criterion of the gate: required and observed; ``passed`` is None if not evaluable.
 
     ``power`` describes the effect that the rows could detect; empty without an interval.
+    ``remedy`` says what may let it pass in the next build.
     ``is_certain`` is False if it did not fail although the interval contains values that would: it
     is inconclusive, as one that could not be evaluated is.
     """
@@ -182,6 +184,7 @@ class Criterion:
     passed: bool | None
     power: str = ""
     is_certain: bool = True
+    remedy: str = ""
 
     @property
     def description(self) -> str:
@@ -203,9 +206,9 @@ class Decision:
         ]
 
     @property
-    def failed(self) -> list[str]:
-        """The names of the failed criteria."""
-        return [row.name for row in self.criteria if row.passed is False]
+    def failed(self) -> list[Criterion]:
+        """The failed criteria."""
+        return [criterion for criterion in self.criteria if criterion.passed is False]
 
     @property
     def _uncertain(self) -> list[Criterion]:
@@ -218,8 +221,8 @@ class Decision:
         n_criteria = len(self.criteria)
         n_passed = sum(bool(row.passed) for row in self.criteria) - len(self._uncertain)
         if self.failed:
-            n_failed = len(self.failed)
-            text = f"{n_failed} of {n_criteria} criteria failed: {join_names(self.failed)}"
+            names = [criterion.name for criterion in self.failed]
+            text = f"{len(names)} of {n_criteria} criteria failed: {join_names(names)}"
         elif n_passed < n_criteria:
             n_inconclusive = n_criteria - n_passed
             text = f"{n_passed} of {n_criteria} criteria passed, {n_inconclusive} inconclusive"
@@ -241,7 +244,7 @@ class Decision:
         criteria = (
             [criterion for criterion in self.criteria if criterion.passed and criterion.is_certain]
             if self.action == PROMOTE
-            else [criterion for criterion in self.criteria if criterion.passed is False]
+            else self.failed
         )
         return [criterion.description for criterion in criteria]
 
@@ -294,6 +297,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             f"same labels, scores within {PARITY_TOLERANCE:g}",
             evidence.scorer or "not recorded for this version",
             evidence.is_scorer_exact if evidence.scorer else None,
+            remedy="report the difference to the maintainers, or leave out the model's family",
         ),
         _make_resource_criterion(
             "median latency",
@@ -301,8 +305,15 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
             limits.max_latency_ms,
             "ms",
             " for one row by the scorer alone, corrected for the load of the machine",
+            remedy="compare faster families, or raise max_latency_ms",
         ),
-        _make_resource_criterion("artifact size", evidence.size_mb, limits.max_size_mb, "MB"),
+        _make_resource_criterion(
+            "artifact size",
+            evidence.size_mb,
+            limits.max_size_mb,
+            "MB",
+            remedy="compare smaller families, or raise max_size_mb",
+        ),
         _make_suspicion_criterion(evidence.suspicions),
     ]
     if limits.code_version == "committed":
@@ -332,6 +343,7 @@ def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Crite
             str(quality),
             quality.low >= min_quality,
             describe_demonstration(quality, min_quality),
+            remedy=IMPROVE_MODEL,
         ),
         Criterion(
             f"{evidence.metric_labels[1]} better than the baseline",
@@ -339,6 +351,7 @@ def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Crite
             f"gain {gain}",
             gain.low > 0,
             describe_demonstration(gain, 0),
+            remedy=IMPROVE_MODEL,
         ),
     ]
 
@@ -353,6 +366,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
             n_harms,
             two_sided=True,
             unit=evidence.gap_unit,
+            remedy="add rows of the group with the worse predictions, or features that describe it",
         ),
         _make_harm_criterion(
             "calibration-in-the-large",
@@ -361,6 +375,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
             "not recorded for this version",
             n_harms,
             two_sided=True,
+            remedy="check calibrate, and whether the target has changed since the training rows",
         ),
     ]
 
@@ -373,6 +388,7 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
             "a new version",
             f"version {evidence.candidate} against {champion_name}",
             evidence.candidate != evidence.champion,
+            remedy="change the data or the parameters: this model is the champion already",
         ),
         _make_paired_rows_criterion(evidence, limits),
     ]
@@ -393,6 +409,7 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
             "no slice has enough rows to compare",
             n_harms,
             two_sided=False,
+            remedy="look for errors in the data of these rows, or add features that describe them",
         ),
         *_make_consequence_criteria(evidence, limits, champion_name, n_harms),
     ]
@@ -417,6 +434,7 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
         f"at least {required:,}{reason}",
         f"{rows:,} rows that neither version was trained on",
         rows >= required,
+        remedy="add labelled rows of later periods, or enlarge the holdout",
     )
 
 
@@ -429,7 +447,7 @@ def _make_champion_criterion(evidence: Evidence, margin: float, has_few_rows: bo
     )
     required = f"lower 95% bound of the gain at least {0 - margin:g}"
     if difference is None:
-        return Criterion(name, required, "all outcomes are equal", False)
+        return Criterion(name, required, "all outcomes are equal", False, remedy="add rows")
     is_undecided = has_few_rows and difference.low < -margin <= difference.high
     return Criterion(
         name,
@@ -437,6 +455,7 @@ def _make_champion_criterion(evidence: Evidence, margin: float, has_few_rows: bo
         f"gain {difference}",
         None if is_undecided else difference.low >= -margin,
         describe_power(difference, margin, evidence.paired_rows),
+        remedy=IMPROVE_MODEL,
     )
 
 
@@ -454,6 +473,7 @@ def _make_consequence_criteria(
                 "no rows to compare",
                 n_harms,
                 two_sided=False,
+                remedy="check the costs and the threshold in finalize's report",
             )
         )
     if evidence.selection_changes:
@@ -465,6 +485,7 @@ def _make_consequence_criteria(
                 "no rows to compare",
                 n_harms,
                 two_sided=True,
+                remedy="check whether the change is intended; if it is, raise max_selection_change",
             )
         )
     return criteria
@@ -480,6 +501,7 @@ def _make_first_champion_criterion(evidence: Evidence, margin: float) -> Criteri
         "no rows that neither was trained on" if difference is None else f"gain {difference}",
         None if difference is None else difference.high >= -margin,
         "" if difference is None else describe_detection(difference, margin, 1),
+        remedy=IMPROVE_MODEL,
     )
 
 
@@ -544,6 +566,7 @@ def _make_harm_criterion(
     *,
     two_sided: bool,
     unit: str = "",
+    remedy: str = "",
 ) -> Criterion:
     """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
 
@@ -587,6 +610,7 @@ def _make_harm_criterion(
             _is_within(interval.widen(n_harms), bound, two_sided)
             for _, interval in finite_intervals
         ),
+        remedy=remedy,
     )
 
 
@@ -601,7 +625,7 @@ def _format_bounds(interval: Interval, unit: str) -> str:
 
 
 def _make_resource_criterion(
-    name: str, observed: float | None, bound: float, unit: str, note: str = ""
+    name: str, observed: float | None, bound: float, unit: str, note: str = "", *, remedy: str
 ) -> Criterion:
     required = f"at most {bound:g} {unit}"
     if observed is None:
@@ -611,6 +635,7 @@ def _make_resource_criterion(
         required,
         (f"{observed:.2g} {unit}" if observed < 10 else f"{observed:,.0f} {unit}") + note,
         observed <= bound,
+        remedy=remedy,
     )
 
 
@@ -618,7 +643,8 @@ def _make_suspicion_criterion(suspicions: tuple[str, ...] | None) -> Criterion:
     name, required = "unconfirmed signs of leakage", "none"
     if suspicions is None:
         return Criterion(name, required, "not recorded for this version", None)
-    return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions)
+    remedy = "set role: dropped for columns that leak, or no_leak_reason for those that do not"
+    return Criterion(name, required, "; ".join(suspicions) or "none", not suspicions, remedy=remedy)
 
 
 def _make_code_criterion(commit: str) -> Criterion:
@@ -628,7 +654,13 @@ def _make_code_criterion(commit: str) -> Criterion:
         if commit == NO_COMMIT
         else f"{commit.removesuffix('+')}{'' if is_committed else ' with uncommitted changes'}"
     )
-    return Criterion("committed code", "a commit without changes", observed, is_committed)
+    return Criterion(
+        "committed code",
+        "a commit without changes",
+        observed,
+        is_committed,
+        remedy="commit the changes",
+    )
 
 
 def _measure_headline_difference(task: Task, differences: pd.DataFrame) -> Interval | None:

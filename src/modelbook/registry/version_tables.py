@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from modelbook.formatting import KeyNumber, format_count, join_names, key_number
+from modelbook.formatting import KeyNumber, capitalize_first, format_count, key_number
 from modelbook.gate import PROMOTE
 from modelbook.registry.versions import ModelVersion
 from modelbook.scoring.compilation import COMPILED_PREFIX
@@ -98,7 +98,8 @@ def _describe_next_step(
         if champion is None
         else f"version {champion} stays the champion"
     )
-    return f"Fix what failed ({join_names(decision.failed)}) and build again; {status}."
+    steps = [": ".join(filter(None, (row.name, row.remedy))) for row in decision.failed]
+    return f"{capitalize_first('; '.join(steps))}. Then build again; {status}."
 
 
 def _describe_significant_gaps(candidate: ModelVersion) -> str:
