@@ -64,8 +64,8 @@ class EvidentlyPages:
     def _repr_html_(self) -> str:
         if not self.is_enabled:
             return (
-                '<p class="nothing">Left out: <code>report</code> is None, as with '
-                "<code>interactive_rows</code> 0.</p>"
+                '<p class="nothing">No report: <code>interactive_rows</code> is 0, or the '
+                "notebook defines none.</p>"
             )
         items = "".join(f"<li>{self._describe_page(page)}</li>" for page in self.pages)
         return (
@@ -97,7 +97,7 @@ class EvidentlyPages:
 
     def __repr__(self) -> str:
         if not self.is_enabled:
-            return "left out: report is None, as with interactive_rows 0"
+            return "no report: interactive_rows is 0, or the notebook defines none"
         return (
             "\n".join(
                 f"batch {page.batch_name}: {page.path or page.problem}" for page in self.pages
