@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from text_facts import raises_stating
@@ -60,10 +63,18 @@ def test_missing_store_or_model_has_no_aliases(root: Path, tmp_path: Path) -> No
     assert read_aliases(tmp_path / "nowhere", "tiny") == {}
 
 
-def test_corrupt_store_raises(root: Path) -> None:
+@pytest.mark.parametrize("read", [read_aliases, aliases.list_version_numbers])
+def test_corrupt_store_raises(root: Path, read: Callable[[Path, str], Any]) -> None:
     database_path(root).write_bytes(b"no database at all" * 100)
     with raises_stating(StoreError, database_path(root), "SQLite"):
-        read_aliases(root, "tiny")
+        read(root, "tiny")
+
+
+@pytest.mark.long
+def test_refused_tag_raises(root: Path) -> None:
+    version = read_aliases(root, "tiny")["champion"]
+    with raises_stating(StoreError, "999"):
+        aliases.set_version_tags(root, replace(version, number=999), {"a": "b"})
 
 
 def test_aliases_are_cached_until_store_changes(root: Path) -> None:

@@ -333,19 +333,34 @@ def require_version(
 
 
 def list_version_numbers(root: Path, model_name: str) -> list[int]:
-    """Return the numbers of all versions of a model, in order."""
-    versions = create_client(root).search_model_versions(f"name = '{model_name}'")
+    """Return the numbers of all versions of a model, in order.
+
+    Raises
+    ------
+    StoreError
+        When the store cannot be read.
+    """
+    with connection.convert_errors(root):
+        versions = create_client(root).search_model_versions(f"name = '{model_name}'")
     return sorted(int(version.version) for version in versions)
 
 
 def set_version_tags(root: Path, version: RegisteredVersion, tags: dict[str, str | None]) -> None:
-    """Set tags of a version; None deletes a tag."""
-    client, number = create_client(root), str(version.number)
-    for key, value in tags.items():
-        if value is None:
-            client.delete_model_version_tag(version.name, number, key)
-        else:
-            client.set_model_version_tag(version.name, number, key, value)
+    """Set tags of a version; None deletes a tag.
+
+    Raises
+    ------
+    StoreError
+        When the store refuses.
+    """
+    number = str(version.number)
+    with connection.convert_errors(root):
+        client = create_client(root)
+        for key, value in tags.items():
+            if value is None:
+                client.delete_model_version_tag(version.name, number, key)
+            else:
+                client.set_model_version_tag(version.name, number, key, value)
 
 
 def _get_version(
