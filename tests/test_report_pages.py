@@ -1339,6 +1339,20 @@ def test_brief_names_the_champion_not_what_is_served(
     assert ("not the champion" in decision) == (champion == 1)
 
 
+@pytest.mark.parametrize("compared", [1, 2])
+def test_brief_states_changed_decisions_unless_version_is_compared_with_itself(
+    tmp_path: Path, contract: Any, compared: int
+) -> None:
+    built_book(tmp_path)
+    path = tmp_path / "models/tiny/deploy.json"
+    receipt_ = json.loads(path.read_text()) | {"sentences": ["It flags 3 more."]}
+    path.write_text(json.dumps(receipt_))
+    changes = {"consequences": [{"consequence": "flagged"}], "paired": {"champion": compared}}
+    html = write_brief(tmp_path, contract, 2, **changes)
+    decision = text_of(html.split('id="decision"')[1].split("<h2")[0])
+    assert ("It flags 3 more." in decision) == (compared == 1)
+
+
 @pytest.mark.parametrize("is_feature", [True, False])
 def test_brief_offers_to_remove_columns_that_the_model_uses(
     tmp_path: Path, contract: Any, monkeypatch: pytest.MonkeyPatch, is_feature: bool
