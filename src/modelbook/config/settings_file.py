@@ -8,13 +8,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelbook.errors import ModelbookError
 from modelbook.redaction import describe_problem
-from modelbook.yaml_reading import load_yaml
+from modelbook.yaml_reading import load_mapping
 
 S = TypeVar("S", bound="FileSettings")
 
@@ -58,18 +57,12 @@ def read_settings_file(
     error_type
         If it is not valid YAML, or not a mapping.
     """
-    try:
-        text = _replacements.get({}).get(path)
-        if text is None:
-            text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        values = load_yaml(text)
-    except yaml.YAMLError as error:
-        raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
-    if not isinstance(values or {}, dict):
-        raise error_type(
-            f"{path} holds {values!r}", expected="settings as `name: value`", next=next_step
-        )
-    return values or {}
+    text: str | bytes | None = _replacements.get({}).get(path)
+    if text is None:
+        text = path.read_bytes() if path.is_file() else ""
+    return load_mapping(
+        text, path, error_type, expected="settings as `name: value`", next=next_step
+    )
 
 
 def validate_settings(

@@ -10,13 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from modelbook import config
 from modelbook.config.renamed_keys import RENAMED_KEYS
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
 from modelbook.redaction import redact
-from modelbook.yaml_reading import load_yaml
+from modelbook.yaml_reading import load_mapping
 
 BY_HAND = "by-hand"  # folder of products, and suffix of models, of runs by hand
 PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")  # of a value of the env file
@@ -226,22 +224,11 @@ def get_commit(root: Path) -> str:
 
 def _read_yaml(path: Path) -> dict:
     error_type = PipelineSpecError if path.name == "pipeline.yaml" else ParameterError
-    try:
-        content = _parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise error_type(f"{path} is not valid YAML: {error}", next="correct its syntax") from None
-    if not isinstance(content, dict):
-        raise error_type(
-            f"{path} holds {redact(repr(content))}",
-            expected="lines `name: value`",
-            next="correct its syntax",
-        )
-    return content
+    return _load_cached_mapping(path.read_bytes(), path, error_type)
 
 
-@lru_cache(maxsize=32)  # each stage reads two files several times; do not modify the result
-def _parse_yaml(text: str) -> Any:
-    return load_yaml(text) or {}
+# Each stage reads two files several times; do not modify the result.
+_load_cached_mapping = lru_cache(maxsize=32)(load_mapping)
 
 
 def _fill_placeholder(value: object, values: dict, file: str) -> object:
