@@ -119,8 +119,8 @@ class PredictionService:
             LOG.error("journal", extra={"reason": error.problem})
         self.writer.start()
         await self.model_manager.refresh()
-        # Exclude imported objects from garbage collection: a full one would delay requests.
-        was_frozen = gc.get_freeze_count() > 0  # by the host process
+        # Exclude imported objects from garbage collection until the process ends: a full one would
+        # delay requests.
         gc.collect()
         gc.freeze()
         self._update_metrics()
@@ -135,8 +135,6 @@ class PredictionService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.writer.stop()
-            if not was_frozen:
-                gc.unfreeze()
             sys.setswitchinterval(switch_seconds)
             self._parser.shutdown(wait=False, cancel_futures=True)
             if self.tracer is not None:
