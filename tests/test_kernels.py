@@ -39,7 +39,7 @@ def run_ingest(small_project, **environ):
 
 
 @pytest.mark.parametrize("how", DEATHS)
-def test_cause_of_stage_death_is_reported(small_project, how):
+def test_cause_of_stage_death_is_reported(small_project, how, tmp_path):
     code, fact = DEATHS[how]
     seconds = 2 if how == "late" else 3600
     with (
@@ -50,7 +50,8 @@ def test_cause_of_stage_death_is_reported(small_project, how):
             f'"{code}\\n",\n    "context = stage.open',
         ),
     ):
-        result = run_ingest(small_project)
+        result = run_ingest(small_project, IPYTHONDIR=str(tmp_path))
+    assert not [*tmp_path.rglob("history.sqlite")]  # cells are not in the user's history
     assert result.returncode == 1
     assert fact in result.stdout
     assert not [

@@ -30,6 +30,7 @@ from modelbook.source_imports import has_only_imports
 from modelbook.stage import build_token, origins, project
 from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
+HISTORY_OPTION = "--HistoryManager.hist_file=:memory:"  # builds are not in the user's history
 START_TIMEOUT = 180  # seconds until a kernel responds; imports take up to a minute from disk
 OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory kills on Linux
 
@@ -62,7 +63,7 @@ class StageKernel:
         kernel_arguments = self.manager.kernel_spec.argv  # type: ignore[union-attr]
         missing_options = [option for option in KERNEL_OPTIONS if option not in kernel_arguments]
         run_sync(self.manager.start_kernel)(
-            cwd=str(root), env=environ, extra_arguments=missing_options
+            cwd=str(root), env=environ, extra_arguments=[*missing_options, HISTORY_OPTION]
         )
         self._process: Any = self.manager.provisioner.process
         client = self._connect_client()
