@@ -47,6 +47,14 @@ class FileSettings(BaseSettings):
         return env_settings, init_settings
 
 
+def read_text(path: Path) -> str | bytes:
+    """Read a settings file; empty if there is none."""
+    text = _replacements.get({}).get(path)
+    if text is not None:
+        return text
+    return path.read_bytes() if path.is_file() else ""
+
+
 def read_settings_file(
     path: Path, error_type: type[ModelbookError], next_step: str
 ) -> dict[str, Any]:
@@ -57,9 +65,19 @@ def read_settings_file(
     error_type
         If it is not valid YAML, or not a mapping.
     """
-    text: str | bytes | None = _replacements.get({}).get(path)
-    if text is None:
-        text = path.read_bytes() if path.is_file() else ""
+    return parse_settings(read_text(path), path, error_type, next_step)
+
+
+def parse_settings(
+    text: str | bytes, path: Path, error_type: type[ModelbookError], next_step: str
+) -> dict[str, Any]:
+    """Parse the text of a settings file; ``path`` and ``next_step`` are for its errors.
+
+    Raises
+    ------
+    error_type
+        If it is not valid YAML, or not a mapping.
+    """
     return load_mapping(
         text, path, error_type, expected="settings as `name: value`", next=next_step
     )

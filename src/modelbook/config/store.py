@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from modelbook.config.settings_file import FileSettings, read_settings_file, validate_settings
+from modelbook.config.settings_file import (
+    FileSettings,
+    parse_settings,
+    read_text,
+    validate_settings,
+)
 from modelbook.errors import StoreError
 
 STORE_FILE = "store.yaml"
@@ -72,16 +78,30 @@ def load_settings(root: Path) -> StoreSettings:
     StoreError
         When a setting is unknown, or its value is not valid.
     """
+    path = root / STORE_FILE
+    with ENVIRONMENT_LOCK:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in MLFLOW_VARIABLES.values() or name.upper().startswith(ENV_PREFIX)
+        }
+    return _validate(path, read_text(path), frozenset(environment.items()))
+
+
+@lru_cache(maxsize=16)  # commands load them hundreds of times
+def _validate(
+    path: Path, text: str | bytes, environment: frozenset[tuple[str, str]]
+) -> StoreSettings:
     next_step = (
         f"correct it in {STORE_FILE} or in the environment ({ENV_PREFIX}..., "
         f"{', '.join(MLFLOW_VARIABLES.values())}); docs/stores.md lists them; "
         "modelbook upgrade renames those of an older version"
     )
-    with ENVIRONMENT_LOCK:
-        mlflow_settings = {
-            name: os.environ[variable]
-            for name, variable in MLFLOW_VARIABLES.items()
-            if os.environ.get(variable)
-        }
-    values = read_settings_file(root / STORE_FILE, StoreError, next_step) | mlflow_settings
+    variables = dict(environment)
+    mlflow_settings = {
+        name: variables[variable]
+        for name, variable in MLFLOW_VARIABLES.items()
+        if variables.get(variable)
+    }
+    values = parse_settings(text, path, StoreError, next_step) | mlflow_settings
     return validate_settings(StoreSettings, values, StoreError, next_step)
