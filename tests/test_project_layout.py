@@ -24,7 +24,7 @@ ROOMS = {
     "pycaret": {"training"}, "optuna": {"training"}, "mlflow": {"registry"}, "evidently": {"monitoring"},
     "ploomber": {"build"}, "ploomber_core": {"build"}, "papermill": {"build"}, "nbclient": {"build"},
     "jupyter_client": {"build", "redaction"}, "rich": {"build", "cli", "demo"},
-    "nbconvert": {"pages"}, "jinja2": {"pages", "formatting"}, "matplotlib": {"display"},
+    "nbconvert": {"pages"}, "jinja2": {"pages", "formatting", "template_cache"}, "matplotlib": {"display"},
     "fsspec": {"dataset", "registry"}, "sqlalchemy": {"dataset", "journal", "registry"},
     "charset_normalizer": {"dataset"},
     "pydantic": {"config", "contract", "serving"}, "typer": {"cli"}, "statsmodels": {"tasks", "training"},

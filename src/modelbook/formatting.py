@@ -208,8 +208,11 @@ def render_html(template: Path, **values: Any) -> str:
 def _load_macros(template: Path) -> Any:
     import jinja2
 
+    from modelbook.template_cache import TemplateCache
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
+        bytecode_cache=TemplateCache(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,10 +6,17 @@ Imports within functions are included, because they run later; those under TYPE_
 from __future__ import annotations
 
 import ast
+import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
+from typing import Any
+
+from modelbook.atomic import write_text
 
 PACKAGE = Path(__file__).resolve().parent
 MODULE_NAME = re.compile(rf"{PACKAGE.name}(?:\.\w+)*")
@@ -44,19 +51,38 @@ def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
     modules: set[Path] = set()
     imported_names: set[str] = set()
     paths = _list_package()
+    cached_imports = _load_cache(_cache_path())
+    n_changed = 0
     pending_paths = _list_package_files(names, paths)
     while pending_paths:
         path = pending_paths.pop()
         modules.add(path)
-        imports = _read_imports(path, path.stat().st_mtime_ns)
-        imported_names |= imports
+        mtime_ns, imports = cached_imports.get(str(path), (None, []))
+        if mtime_ns != path.stat().st_mtime_ns:
+            mtime_ns = path.stat().st_mtime_ns
+            imports = sorted(find_imports(path.read_text(encoding="utf-8")))
+            cached_imports[str(path)] = [mtime_ns, imports]
+            n_changed += 1
+        imported_names |= set(imports)
         pending_paths |= _list_package_files(imports, paths) - modules
+    if n_changed and not sys.dont_write_bytecode:
+        with suppress(OSError):  # read-only: parsed again by the next process
+            write_text(_cache_path(), json.dumps(cached_imports))
     return modules, imported_names
 
 
+def _cache_path() -> Path:
+    """Return where the imports of the modules are cached: next to their bytecode."""
+    return Path(cache_from_source(str(PACKAGE / "imports.json"))).with_name("imports.json")
+
+
 @cache
-def _read_imports(path: Path, mtime_ns: int) -> frozenset[str]:
-    return find_imports(path.read_text(encoding="utf-8"))
+def _load_cache(path: Path) -> dict[str, list[Any]]:
+    """Read the cached time of change and imports by module; changes apply to this process."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _find_imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:

@@ -51,8 +51,11 @@ def create_environment() -> jinja2.Environment:
     """Create the Jinja environment of the pages, with autoescape."""
     import jinja2
 
+    from modelbook.template_cache import TemplateCache
+
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE_FOLDER),
+        bytecode_cache=TemplateCache(),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
