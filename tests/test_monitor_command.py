@@ -547,6 +547,8 @@ def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) 
     file = built_project.run("modelbook", "monitor", "--batch", "late.parquet")
     assert file.returncode in (10, 20), file.stderr
     assert "Batch late has 100 rows" in file.stdout
+    assert "in batches 4 and 5 (" in batches.stdout
+    assert "in 1 batch: watch" in file.stdout  # it is named after the file, not after a period
     (built_project.root / "late.parquet").unlink()
     for journal in (built_project.root / "data/tiny").glob("journal.db*"):
         journal.unlink()  # of other tests with a service of this project

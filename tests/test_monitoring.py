@@ -349,7 +349,13 @@ def test_batch_like_reference_is_healthy(
     summary = rules.summarize_verdict(
         rules.find_issues(with_known_entities, PARAMS), [with_known_entities], 1, contract
     )
-    assert missing_facts(summary["sentences"][0], "year 4", 1000) == []
+    assert missing_facts(summary["sentences"][0], "batch 4 (year)", 1000) == []
+    both = [evaluation, replace(evaluation, batch="5")]
+    sentences = rules.summarize_verdict([], both, 1, contract)["sentences"]
+    assert missing_facts(sentences[0], "batches 4 and 5 (years)", 2000) == []
+    file = replace(evaluation, batch="new", is_period=False)
+    sentences = rules.summarize_verdict([], [file], 1, contract)["sentences"]
+    assert "1 batch:" in sentences[0]
     number = summary["numbers"][-1]
     assert number["interval"] == [auc["low"], auc["high"]]
     assert [*number["compared_with"].values()] == [auc["reference"]]
@@ -717,6 +723,7 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     explained = replace(noted, missing_rate_cause=cause._replace(explained=cause.change))
     [note] = (f for f in rules.find_issues(explained, PARAMS) if "noise" in f.sentence)
     assert ("No action" in note.sentence, note.remedy.owner) == (True, rules.NOBODY)
+    assert missing_facts(note.remedy.next, "shares of the rows") == []
     facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
     assert missing_facts(sentence, *facts, cause.batch_share, cause.rest_batch) == []
     assert "because" not in sentence

@@ -126,13 +126,15 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     [result] = rules.find_issues(evaluation, PARAMS)
     assert (result.verdict, result.rule, result.remedy.owner) == ("healthy", "mix", rules.NOBODY)
     assert "study year 1" in result.sentence
+    assert missing_facts(result.remedy.next, "No action", "expected") == []
     change = evaluation.change
     assert change is not None
     summary = rules.summarize_verdict([result], [evaluation], 1, CONTRACT)
     [number] = [number for number in summary["numbers"] if "compared_with" in number]
     [matched] = number["compared_with"]
     for text in (summary["sentences"][-1], matched):
-        assert missing_facts(text, "matched by missing history label") == []
+        assert missing_facts(text, "the batch's missing rates") == []
+        assert "shares" not in text
     # Without the hard rows, the ROC AUC of the holdout is higher.
     assert change.matched_holdout > change.holdout + 0.03
     assert change.mix + change.residual == pytest.approx(change.batch - change.holdout)
@@ -194,6 +196,8 @@ def test_declared_strata_are_matched_and_other_columns_drift(
     assert shift.batch_share < shift.reference_share
     shares = evaluation.matched.rows["site"].value_counts(normalize=True)
     assert shares["a"] == pytest.approx(shift.batch_share, abs=0.01)
+    sentence = rules.summarize_verdict([], [evaluation], 1, STRATIFIED)["sentences"][-1]
+    assert missing_facts(sentence, "shares by site") == []
     with pytest.raises(ValueError, match="target"):
         Contract.model_validate(CONTRACT.model_dump() | {"strata": ["expensive"]})
 

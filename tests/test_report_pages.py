@@ -574,7 +574,9 @@ def test_difference_that_rounds_to_zero_is_not_negative() -> None:
     frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
     assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01).alt
     assert "−" not in deploy.plot_metric_differences(frame, 0.0).alt
-    change = dict.fromkeys(("mix", "known entities", "residual", "rows of known entities"), -1e-5)
+    change = dict.fromkeys(
+        ("matching", "known entities", "residual", "rows of known entities"), -1e-5
+    )
     assert "-0.000" not in summarize.metric_changes(pd.DataFrame([{"batch": "4", **change}]))
 
 

@@ -76,6 +76,8 @@ class BatchEvaluation:
         The group in which the most drifted column has drifted most; empty if no group stands out.
     missing_rate_cause : MissingRateCause or None
         The group whose share accounts for most of the change of that column's missing rate.
+    is_period : bool
+        Whether the batch is the rows of one period of the contract, and named after it.
     """
 
     task: Task
@@ -97,6 +99,7 @@ class BatchEvaluation:
     cost_change: float = float("nan")
     drift_segment: str = ""
     missing_rate_cause: MissingRateCause | None = None
+    is_period: bool = False
 
     def measure_output_distance(self, output: str) -> DriftDistance:
         """Return the drift distance of ``score`` or ``outcome``."""
@@ -229,6 +232,7 @@ def evaluate_batch(
         matched=matched,
         drift_segment=drift_segment,
         missing_rate_cause=missing_rate_cause,
+        is_period=_is_period(batch_name, batch, contract),
     )
     evaluable = _select_evaluable_rows(task, batch, scores, violations, params)
     if evaluable is None:
@@ -463,8 +467,24 @@ def _without_scores(
     """Return an evaluation with contract violations only, for a batch that cannot be scored."""
     empty = pd.DataFrame()
     return BatchEvaluation(
-        tasks.get_task(contract), name, len(batch), violations, empty, 0.0, empty, empty, empty
+        tasks.get_task(contract),
+        name,
+        len(batch),
+        violations,
+        empty,
+        0.0,
+        empty,
+        empty,
+        empty,
+        is_period=_is_period(name, batch, contract),
     )
+
+
+def _is_period(name: str, batch: pd.DataFrame, contract: Contract) -> bool:
+    """Whether a batch is named after the only period of its rows."""
+    if contract.time not in batch:
+        return False
+    return set(map(str, contract.row_periods(batch).unique())) == {name}
 
 
 def measure_performance(

@@ -70,7 +70,7 @@ class ChangeSplit:
 COLUMNS = [
     "batch",
     "holdout",
-    "mix",
+    "matching",
     "known entities",
     "residual",
     "value",

@@ -45,6 +45,7 @@ MINOR_DRIFT_RULE = "minor drift"  # drifted columns carry less importance than t
 MAX_NAMED_COLUMNS = 3  # empty or constant columns that a sentence names
 MAX_COVERAGE_SHORTFALL = 0.05  # below the nominal coverage of prediction intervals
 REVIEW = "The data owner reviews the source if the change was not expected"
+EXPLAINED_STEP = "No action: the groups' shares of the rows explain the change."
 DUPLICATE_ALERT_SHARE = 0.05  # share of repeated rows, beyond chance, that raises a finding
 
 
@@ -93,9 +94,7 @@ class Remedy(NamedTuple):
 DATA_OWNER, MODEL_OWNER, NOBODY = "data owner", "model owner", MISSING
 REMEDIES = {
     "": Remedy(NOBODY, "No action until the next batch."),
-    MIX_RULE: Remedy(
-        NOBODY, "No action: the change is expected, or that of a group's share of the rows."
-    ),
+    MIX_RULE: Remedy(NOBODY, "No action: the change is expected."),
     MINOR_DRIFT_RULE: Remedy(
         DATA_OWNER,
         "Check the source of the drifted columns if the change was not expected; their importance "
@@ -197,7 +196,7 @@ def _describe_minor_drift(evaluation: BatchEvaluation, params: Monitor) -> list[
         f"{params.drift_share:.0%}. {action}"
     )
     rule = MIX_RULE if is_explained else MINOR_DRIFT_RULE
-    step = "" if is_explained else _plan_check(drifted, evaluation, params)
+    step = EXPLAINED_STEP if is_explained else _plan_check(drifted, evaluation, params)
     is_most_drifted = drifted[0]["column"] == table["column"].iloc[0]
     segment = evaluation.drift_segment if is_most_drifted else ""
     return [Finding(HEALTHY, sentence, rule, segment=segment, step=step)]
@@ -247,7 +246,7 @@ def _describe_column_drift(
 def _describe_unexplained_part(
     row: dict[str, Any], evaluation: BatchEvaluation, params: Monitor
 ) -> str:
-    """What the mix leaves of a change of the first column, and who checks it; empty if nothing."""
+    """What the groups' shares leave unexplained of the first column, and who checks it, if any."""
     if abs(row["missing_batch"] - row["missing_reference"]) < params.missing_rate_change:
         return REVIEW
     label, cause = (
@@ -255,15 +254,15 @@ def _describe_unexplained_part(
         evaluation.find_cause(row["column"]),
     )
     if cause is None:
-        return f"The mix does not explain it: the data owner checks {label}"
+        return f"No change of a group's share explains it: the data owner checks {label}"
     # Of the rounded points that the description of the cause states.
     points = abs(round(100 * cause.change)) - abs(round(100 * cause.explained))
     if points == 0:
         return ""
     verb = "is" if abs(points) == 1 else "are"
     return (
-        f"{format_count(abs(points), 'percentage point')} {verb} not explained by the mix: the "
-        f"data owner checks {label} outside {cause.group}"
+        f"{format_count(abs(points), 'percentage point')} {verb} not explained by these shares: "
+        f"the data owner checks {label} outside {cause.group}"
     )
 
 
@@ -272,8 +271,8 @@ def _describe_cause(cause: MissingRateCause) -> str:
     explained, change = (round(abs(100 * value)) for value in (cause.explained, cause.change))
     part = f"{explained} of the {change}" if explained < change else f"the {change}"
     text = (
-        f"the mix by {cause.column} accounts for {part} percentage points, most of all the share "
-        f"of {cause.group}, {format_share(cause.batch_share)} instead of "
+        f"the shares of rows by {cause.column} account for {part} percentage points, most of all "
+        f"that of {cause.group}, {format_share(cause.batch_share)} instead of "
         f"{format_share(cause.reference_share)}, where it is missing in "
         f"{format_share(cause.missing_rate)}"
     )
@@ -518,7 +517,7 @@ def summarize_verdict(
     n_rows = sum(evaluation.rows for evaluation in evaluations)
     first_sentence = (
         f"Version {version} was evaluated on {format_count(n_rows, 'row')} in "
-        f"{format_count(len(evaluations), 'batch')}{_name_periods(evaluations)}: {verdict}."
+        f"{_name_batches(evaluations)}: {verdict}."
         f"{_describe_population(evaluations)}"
     )
     if not evaluations:
@@ -547,13 +546,17 @@ def summarize_verdict(
     }
 
 
-def _name_periods(evaluations: list[BatchEvaluation]) -> str:
-    """The periods of a few batches, as `` (study years 4 and 5)``."""
+def _name_batches(evaluations: list[BatchEvaluation]) -> str:
+    """A few batches of periods, as ``batches 4 and 5 (study years)``; of others the number."""
     contract = evaluations[0].task.contract if evaluations else None
-    if contract is None or not contract.time or len(evaluations) > MAX_NAMED_COLUMNS:
-        return ""
+    count = format_count(len(evaluations), "batch")
+    are_periods = all(evaluation.is_period for evaluation in evaluations)
+    if not (contract and contract.time and are_periods) or len(evaluations) > MAX_NAMED_COLUMNS:
+        return count
     label, names = contract.label(contract.time), [evaluation.batch for evaluation in evaluations]
-    return f" ({label if len(names) == 1 else pluralize(label)} {join_names(names)})"
+    if len(names) == 1:
+        return f"batch {names[0]} ({label})"
+    return f"batches {join_names(names)} ({pluralize(label)})"
 
 
 def _describe_next_step(ordered_findings: list[Finding]) -> str:
@@ -609,20 +612,21 @@ def _describe_performance(evaluation: BatchEvaluation) -> str:
     if change is None or change.mix == 0:
         return sentence.format(format_metric(row["reference"]))
     return sentence.format(
-        f"{format_metric(change.holdout)}, {_describe_matching(evaluation)} "
+        f"{format_metric(change.holdout)}; {_describe_matching(evaluation)}: "
         f"{format_metric(change.matched_holdout)}"
     )
 
 
 def _describe_matching(evaluation: BatchEvaluation) -> str:
-    """By what the holdout was matched: columns that are missing together, and strata."""
+    """The rows of the matched holdout, by what they were sampled: missing rates, and strata."""
     label = evaluation.task.contract.label
     shifts = evaluation.matched.shifts if evaluation.matched else []
-    names = [
-        f"{'' if shift.value else 'missing '}{name_columns([*map(label, shift.columns)])}"
-        for shift in shifts
-    ]
-    return f"matched by {join_names(names)}" if names else "matched"
+    strata = dict.fromkeys(label(shift.columns[0]) for shift in shifts if shift.value)
+    parts = ["missing rates"] if any(not shift.value for shift in shifts) else []
+    parts += [f"shares by {join_names(strata)}"] if strata else []
+    return (
+        f"holdout rows sampled to the batch's {join_names(parts)}" if parts else "matched holdout"
+    )
 
 
 def _describe_population(evaluations: list[BatchEvaluation]) -> str:
@@ -681,7 +685,7 @@ def _list_key_numbers(evaluations: list[BatchEvaluation]) -> list[KeyNumber]:
     if row is not None:
         change = latest.change
         is_matched = change is not None and change.mix != 0
-        reference = f"holdout {_describe_matching(latest)}" if is_matched else "holdout"
+        reference = _describe_matching(latest) if is_matched else "holdout"
         context = ", ".join(filter(None, (f"batch {latest.batch}", _describe_known_share(latest))))
         numbers.append(
             key_number(
