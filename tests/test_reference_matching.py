@@ -105,14 +105,14 @@ def test_columns_missing_together_are_found_with_their_period(reference: pd.Data
     )
     [row] = tabulate_patterns([pattern], CONTRACT).to_dict("records")
     assert row["columns"] == "history label, visits label"
-    assert (row["missing rate in latest period"], row["missing mostly in"]) == (0, "1")
+    assert (row["missing rate in latest period"], row["missing mostly in"]) == (0, "study year 1")
 
 
 def test_pattern_without_change_or_period_is_listed_last(reference: pd.DataFrame) -> None:
     is_missing = np.arange(len(reference)) % 10 == 0
     rows = reference.assign(age=reference["age"].mask(is_missing))
     table = tabulate_patterns(find_missing_patterns(rows, CONTRACT), CONTRACT)
-    assert table["missing mostly in"].tolist() == ["1", ""]
+    assert table["missing mostly in"].tolist() == ["study year 1", ""]
     assert table["missing rate"].iloc[-1] == pytest.approx(0.1, abs=0.01)
 
 

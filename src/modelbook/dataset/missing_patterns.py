@@ -88,7 +88,9 @@ def tabulate_patterns(patterns: Sequence[MissingPattern], contract: Contract) ->
             ", ".join(map(contract.label, pattern.columns)),
             pattern.missing_rate,
             pattern.latest_missing_rate,
-            pattern.period,
+            f"{contract.label(contract.time)} {pattern.period}"
+            if contract.time and pattern.period
+            else "",
         )
         for pattern in patterns
     ]

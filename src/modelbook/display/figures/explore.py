@@ -242,7 +242,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
         data=data[["column", "period", "text", "value"]].rename(
             columns={"text": "mean", "value": "shift in SD"}
         ),
-        caption="Mean by period, in the column's own units; of missing values and of yes or no, "
+        caption="Mean by period, in the column's own units; for missing values and yes/no columns "
         "the share of rows. Darker: further from the first period, in standard deviations."
         + _note_periods(n_displayed, n_periods),
     )
