@@ -45,7 +45,14 @@ from modelbook.tasks.binary import Binary, cost_curve, find_cheapest_threshold
 from modelbook.tasks.cost_matrix import CostMatrix, CostMetric
 from modelbook.tasks.regression import Regression
 from modelbook.tasks.scored_rows import IDENTITY, ScoredRows, bootstrap_counts, jackknife_ci
-from modelbook.training import comparison, final_model, leaderboard, learning_curve, tuning
+from modelbook.training import (
+    comparison,
+    final_model,
+    leaderboard,
+    learning_curve,
+    permutation_check,
+    tuning,
+)
 from modelbook.training.candidate import POSTPONED, Candidate, FamilyPostponed
 from modelbook.training.comparison import compare_families
 from modelbook.training.experiment import Experiment
@@ -514,7 +521,7 @@ def test_family_worse_than_baseline_in_log_loss_is_not_selected() -> None:
     third = replace(make_candidate("dt", 0.7), mean={**second.mean, "log_loss": 0.41})
     board = leaderboard.build_leaderboard([baseline, best, better, third], "roc_auc")
     result = leaderboard.make_verdict_fields(board, "roc_auc", 2, "log_loss")
-    assert missing_facts(result["sentences"][0], "best of 2 models", "log loss") == []
+    assert missing_facts(result["sentences"][0], "selection among 2 models", "log loss") == []
     worse = leaderboard.build_leaderboard([baseline, best, second], "roc_auc")
     assert leaderboard.best_families(worse, 2, "log_loss") == ["rf", "lr"], "none would pass"
 
@@ -543,6 +550,17 @@ def test_differences_to_leader_are_tested_for_significance() -> None:
     assert result["candidate"].tolist() == ["decision tree", "naive Bayes"]
     assert result["difference"].tolist() == pytest.approx([0.005, 0.1])
     assert result["distinguishable"].tolist() == ["no", "yes"]
+    folds = [np.array(BOARD[place].fold_values["roc_auc"]) for place in (3, 5, 1)]
+    close, far = (compute_gain_p_value(folds[0] - other) for other in folds[1:])
+    assert result["adjusted_p_value"].tolist() == pytest.approx([close, 2 * far])  # Holm
+
+
+def test_only_significant_gains_are_better_than_chance() -> None:
+    candidates = [make_candidate(*item) for item in (("dummy", 0.5), ("lr", 0.505), ("rf", 0.9))]
+    table = permutation_check.tabulate_candidates(candidates, "roc_auc")
+    assert table["better_than_chance"].tolist() == [False, True]
+    [sentence] = permutation_check.describe_suspicions(table)
+    assert (NAMES["rf"] in sentence, NAMES["lr"] in sentence) == (True, False)
 
 
 def test_metrics_table_has_mean_and_sd_of_scored_candidates_only() -> None:

@@ -140,9 +140,9 @@ def describe_winners(leaderboard: pd.DataFrame) -> str:
 def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Difference of each candidate from the leader.
 
-    Columns ``candidate, difference, p_value, distinguishable``: how much better the leader is, with
-    the p-value of the corrected resampled t-test on the same folds; with ``distinguishable`` it is
-    below 5 % after Holm's (1979) correction for the number of candidates.
+    Columns ``candidate, difference, adjusted_p_value, distinguishable``: how much better the leader
+    is, with the p-value of the corrected resampled t-test on the same folds, after Holm's (1979)
+    correction for the number of candidates; with ``distinguishable`` it is below 5%.
     """
     from statsmodels.stats.multitest import multipletests
 
@@ -152,15 +152,15 @@ def compare_with_leader(leaderboard: pd.DataFrame, metric: str) -> pd.DataFrame:
         [_compute_lead_p_value(leader, row, metric) for _, row in others.iterrows()]
     )
     tested = np.nan_to_num(p_values, nan=1.0)
-    is_distinguishable = (
-        multipletests(tested, fold_tests.ALPHA, method="holm")[0] if len(others) else []
+    is_distinguishable, adjusted_p_values = (
+        multipletests(tested, fold_tests.ALPHA, method="holm")[:2] if len(others) else ([], [])
     )
     lead = metric_sign(metric) * (leader[f"{metric}_mean"] - others[f"{metric}_mean"])
     return pd.DataFrame(
         {
             "candidate": others["candidate"],
             "difference": lead,
-            "p_value": p_values,
+            "adjusted_p_value": np.where(np.isnan(p_values), np.nan, adjusted_p_values),
             "distinguishable": np.where(is_distinguishable, "yes", "no").astype(object),
         }
     ).reset_index(drop=True)
@@ -265,14 +265,13 @@ def _describe_leader(
     if len(families) > 1:
         corrected_mean = format_metric(correct_for_selection(families, metric))
         corrected = (
-            f", {corrected_mean} after correction for choosing the best of {len(families)} models"
-            f"{condition}"
+            f" ({corrected_mean} corrected for selection among {len(families)} models{condition})"
         )
     others_are = format_count(n_close, "other model is", "other models are")
-    close = f", but {others_are} not distinguishable from it" if n_close else ""
+    close = f" {others_are} not distinguishable from the leader." if n_close else ""
     return (
         f"{name.capitalize() if name.islower() else name} leads with {metric_label(metric)} "
-        f"{mean_sd}{corrected}{close}; the baseline has {format_metric(baseline_mean)}."
+        f"{mean_sd}{corrected}; the baseline has {format_metric(baseline_mean)}.{close}"
     )
 
 

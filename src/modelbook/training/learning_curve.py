@@ -110,6 +110,6 @@ def describe_learning_curve(curve: pd.DataFrame, metric: str, budget_seconds: fl
     )
     return (
         f"{prefix} {format_gain(metric, gain, format_metric(abs(gain)), past=True)}, with a gain "
-        f"in {(fold_gains > 0).sum()} of {len(fold_gains)} folds (paired, p = {p_value:.2g}): "
-        f"{claim}."
+        f"in {(fold_gains > 0).sum()} of {len(fold_gains)} folds (corrected resampled t-test, "
+        f"p = {p_value:.2g}): {claim}."
     )

@@ -20,7 +20,7 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.fold_tests import compute_gain_p_value
 
 ALPHA = 0.01  # family-wise significance level (Bonferroni)
-COLUMNS = ["candidate", "value", "baseline", "p", "at_chance"]
+COLUMNS = ["candidate", "value", "baseline", "p", "better_than_chance"]
 
 
 def compare_with_permuted_targets(
@@ -38,7 +38,8 @@ def compare_with_permuted_targets(
     -------
     DataFrame
         Columns ``candidate, value, baseline``, ``p`` (one-sided, of being better than the
-        baseline) and ``at_chance``; a row for each family that was scored.
+        baseline) and ``better_than_chance``, whether that is significant; a row for each family
+        that was scored.
     """
     if budget == 0:
         return pd.DataFrame(columns=COLUMNS)
@@ -62,16 +63,14 @@ def tabulate_candidates(candidates: list[Candidate], metric: str) -> pd.DataFram
     for candidate in scored.values():
         gains = sign * np.subtract(candidate.fold_values[metric], baseline.fold_values[metric])
         p = compute_gain_p_value(gains)
-        is_at_chance = not p < ALPHA / len(scored)
-        rows.append(
-            (candidate.name, candidate.mean[metric], baseline.mean[metric], p, is_at_chance)
-        )
+        is_better = p < ALPHA / len(scored)
+        rows.append((candidate.name, candidate.mean[metric], baseline.mean[metric], p, is_better))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def describe_suspicions(table: pd.DataFrame) -> list[str]:
     """The sentence for families that are better than chance; empty if there are none."""
-    better_than_chance = table.loc[~table["at_chance"].astype(bool), "candidate"]
+    better_than_chance = table.loc[table["better_than_chance"].astype(bool), "candidate"]
     if better_than_chance.empty:
         return []
     verb = "is" if len(better_than_chance) == 1 else "are"

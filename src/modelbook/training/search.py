@@ -253,8 +253,8 @@ def _describe_absent_leader(
     if leader in chosen or not losses:
         return ""
     return (
-        f" The leader of the comparison, {experiment.family_label(leader)}, is not part of it: its "
-        f"best trial has {metric_label(search.metric)} {format_metric(min(losses))}."
+        f" The leader of the comparison, {experiment.family_label(leader)}, is not in the "
+        f"ensemble: its best trial has {metric_label(search.metric)} {format_metric(min(losses))}."
     )
 
 
