@@ -565,7 +565,7 @@ def test_quality_leads_with_the_decisions_that_the_capacity_allows(task):
         task.describe_performance(rows, "new members", 0.2, values[100])[1],
         task.describe_quality(rows, 0.2, values[100]),
     ):
-        first, _, last = texts.lower().partition("without the limit")
+        first, _, last = texts.lower().partition("ignoring the capacity")
         assert missing_facts(first, "capacity", "members", cut_off, 0.1) == []
         assert missing_facts(first, limited["recall"], limited["precision"]) == []
         assert missing_facts(last, "threshold 0.2", *unlimited) == []
@@ -877,7 +877,7 @@ def test_gaps_of_columns_that_are_not_declared_sensitive_are_named(task):
     text = task.describe_fairness_gaps(harm)[-1]
     label = task.contract.label
     assert not missing_facts(text, "gate", "recall", label("colour"), label(sensitive))
-    assert not missing_facts(text.split(label("colour"))[1], "only recall")
+    assert not missing_facts(text.split(label("colour"))[1], "only gaps of recall")
     assert text.index(label(sensitive)) < text.index("other metrics") < text.index(label("colour"))
     declared = fairness.summarize_gaps(task.contract, table.tail(1), 0.1)
     assert task.describe_uncovered_gaps(declared) == []

@@ -405,7 +405,7 @@ def test_version_contains_everything_it_was_registered_with(
 
 def test_version_repr_shows_metrics_with_intervals_and_tags(first: ModelVersion) -> None:
     html = first._repr_html_()
-    assert missing_facts(html, BOOK, first.number, "roc_auc", 0.8, 0.75, 0.85, "rows") == []
+    assert missing_facts(html, BOOK, first.number, "ROC AUC", 0.8, 0.75, 0.85, "rows") == []
 
 
 def test_version_has_compiled_scorer_and_digest_of_its_files(

@@ -1480,9 +1480,10 @@ def compare_with_simple(gain: float, reach: float, loss: float = 0.0) -> pd.Data
     """Comparison of a model that gains this ROC AUC and log loss on the simple model."""
     gains = {"roc_auc": gain, "log_loss": loss}
     return pd.DataFrame([
-        {"is": "simple", "candidate": "logistic regression", "metric": name, "value": 0.7, "low": 0.6, "high": 0.8,
+        {"is": "model", "candidate": "LightGBM", "metric": "roc_auc", "value": 0.7 + gain},
+        *({"is": "simple", "candidate": "logistic regression", "metric": name, "value": 0.7, "low": 0.6, "high": 0.8,
          "gain": value, "gain_low": value - reach, "gain_high": value + reach}
-        for name, value in gains.items()
+        for name, value in gains.items()),
     ])  # fmt: skip
 
 
@@ -1513,7 +1514,11 @@ def test_model_is_compared_pairwise_with_simple_model_and_baseline() -> None:
 
 
 GAINS = [
-    (compare_with_simple(0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], True),
+    (
+        compare_with_simple(0.02, 0.01),
+        [0.02, 0.01, "LightGBM", "ROC AUC", "logistic regression"],
+        True,
+    ),
     (compare_with_simple(0.002, 0.004), [0.002, 0.006, "ROC AUC", "logistic regression"], False),
     (compare_with_simple(-0.02, 0.01), [0.02, 0.01, "ROC AUC", "logistic regression"], False),
     (compare_with_simple(0.002, 0.004, 0.01), ["ROC AUC", "log loss", 0.01, 0.006], True),

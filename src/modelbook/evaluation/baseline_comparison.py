@@ -11,6 +11,7 @@ from modelbook.evaluation.metrics_ci import (
     evaluate_metrics,
     label_metrics,
 )
+from modelbook.formatting import capitalize_first
 from modelbook.tasks.base import Task
 from modelbook.tasks.metric_format import LOWER_IS_BETTER, format_metric, metric_label
 from modelbook.tasks.scored_rows import ScoredRows
@@ -99,15 +100,17 @@ def describe_gain_over_simple(task: Task, comparison: pd.DataFrame) -> str:
     if not simple_rows:
         return "The model is itself a simple one, so it is compared with the baseline only."
     headline_row, *other_rows = simple_rows
+    model = comparison.loc[comparison["is"] == MODEL, "candidate"].iloc[0]
     if pd.isna(headline_row["gain_low"]):
         return (
-            f"The gain of the complex model over {headline_row['candidate']} cannot be estimated: "
-            "too few entities."
+            f"The gain of {model} over {headline_row['candidate']} cannot be estimated: too few "
+            "entities."
         )
     is_raised = headline_row["gain"] >= 0 and headline_row["metric"] not in LOWER_IS_BETTER
     gain = _describe_gain(task, headline_row)
     sentence = (
-        f"The complex model {gain} {'over' if is_raised else 'against'} {headline_row['candidate']}"
+        f"{capitalize_first(model)} {gain} {'over' if is_raised else 'against'} "
+        f"{headline_row['candidate']}"
     )
     if headline_row["gain_low"] > 0:
         return f"{sentence}."
@@ -144,9 +147,9 @@ def describe_holdout_use(n_holdout_evaluations: int) -> str:
             "registry would bias these metrics, and are unknown."
         )
     return (
-        f"Evaluation {n_holdout_evaluations} of a holdout with at least half of these entities: "
-        "the best of several is optimistic. Draw a new holdout (another seed in ingest) for an "
-        "unbiased estimate."
+        "This holdout, or at least half of its entities, has been evaluated "
+        f"{n_holdout_evaluations} times: the best of several results is optimistically biased. "
+        "Draw a new holdout (another seed in ingest) for an unbiased estimate."
     )
 
 

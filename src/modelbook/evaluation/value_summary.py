@@ -41,12 +41,11 @@ def make_key_numbers(value: dict[str, Any]) -> list[KeyNumber]:
     low, high = reference["low"], reference["high"]
     unit = value["unit"] or DEFAULT_UNIT
     base = {row["policy"]: row["cost"] for row in without_model[:2]}
-    context = f"the model, {policy}" if policy else ""
     suffix = " at capacity" if value["policies"][0]["kind"] == CAPACITY else ""
     return [
         *_make_recall_number(value, policy, suffix),
         key_number(
-            f"expected cost per row{suffix}, in {unit}", cost, context=context, compared_with=base
+            f"expected cost per row{suffix}, in {unit}", cost, context=policy, compared_with=base
         ),
         key_number(
             f"cost saved per {value['period'] or '1,000 rows'}, in {unit}",
@@ -76,7 +75,7 @@ def _make_recall_number(value: dict[str, Any], policy: str, suffix: str) -> list
     interval = at_capacity["recall_low"], at_capacity["recall_high"]
     context = f"share of the “{value['target']}” {value['noun']} that are identified {policy}"
     if value["mix"].get("is_weighted"):
-        context += ", on rows weighted as recent ones"
+        context += ", on rows weighted to the missing rate of recent ones"
     return [
         key_number(
             f"recall{suffix}", at_capacity["recall"], "share", interval=interval, context=context

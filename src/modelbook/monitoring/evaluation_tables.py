@@ -99,7 +99,7 @@ def describe_threshold(performance: pd.DataFrame, task: Task, metrics: dict[str,
     if not names:
         return ""
     has_capacity = (metrics.get("business_value") or {}).get("capacity_is_set", False)
-    limit_text = ", without the limit of the capacity" if has_capacity else ""
+    limit_text = ", ignoring the capacity" if has_capacity else ""
     labels = capitalize_first(join_names(map(metric_label, names)))
     return f"{labels}: at threshold {threshold:g}{limit_text}."
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
-from modelbook.formatting import html_table
+from modelbook.formatting import format_metric, html_table, join_bounds
 from modelbook.registry import aliases, artifact_storage, connection, history_log, version_code
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -28,6 +28,7 @@ from modelbook.registry.signature import build_signature
 from modelbook.registry.store import configure_mlflow
 from modelbook.scoring.compilation import compile_pipeline
 from modelbook.scoring.drift_reference import write_drift_reference
+from modelbook.tasks.metric_format import metric_label
 
 MADE_AT_TAG = "made_at"  # when a version was registered where it was made: its rows are older
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
@@ -54,7 +55,11 @@ class ModelVersion(RegisteredVersion):
         """What a notebook shows: the holdout's metrics with intervals, and the version's tags."""
         metrics = self.metrics
         rows = [
-            (row["metric"], row["value"], f"{row['low']:.4f} to {row['high']:.4f}")
+            (
+                metric_label(row["metric"]),
+                format_metric(row["value"]),
+                join_bounds(format_metric(row["low"]), format_metric(row["high"])),
+            )
             for row in metrics["evaluation"]
         ]
         caption = f"Version {self.number} of {self.name}, {metrics.get('name', '')}, on the holdout"

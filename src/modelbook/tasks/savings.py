@@ -147,6 +147,8 @@ def get_limited_decisions(value: dict[str, Any]) -> dict[str, Any]:
 
 def describe_alternative(row: dict[str, Any]) -> str:
     """A policy's name in a sentence: ``flagging nobody`` for ``flag nobody``."""
+    if row["kind"] == FEATURE:
+        return f"ranking by {row['policy']}"
     if row["kind"] not in (CONSTANT, BEYOND_CAPACITY):
         return str(row["policy"])
     verb, _, rest = row["policy"].partition(" ")  # "flag nobody", "predict low for all"

@@ -209,6 +209,12 @@ def plot_threshold_cost(data: pd.DataFrame, threshold: float) -> Figure:
         figure,
         alt=f"{alt} {constant_costs}",
         caption=f"Out-of-fold predictions; lower is better. {constant_costs}",
+        data=data.rename(
+            columns={
+                "cost_none": "cost of flagging nobody",
+                "cost_all": "cost of flagging everybody",
+            }
+        ),
     )
 
 
@@ -256,7 +262,7 @@ def plot_gains(
         f"{format_share(recall)} of the “{positive}” rows, a lift of "
         f"{recall / capacity if capacity else 0:.1f}."
     )
-    rows = "Holdout rows weighted as recent ones. " if is_weighted else ""
+    rows = "Holdout rows weighted to the missing rate of recent ones. " if is_weighted else ""
     caption = (
         f"{rows}Band: 95% CI by entity. Dashed: a random order of the rows. Lift: the recall as a "
         "multiple of that of a random order."
@@ -294,7 +300,7 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     caption = "Darker is a larger share of the actual class."
     is_binary = counts.shape == (2, 2)
     alt = (
-        f"{'At the threshold, whatever the capacity, accuracy' if is_binary else 'Accuracy'} is "
+        f"{'At the threshold, ignoring the capacity, accuracy' if is_binary else 'Accuracy'} is "
         f"{format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
         f"(always “{matrix.index[class_sizes.argmax()]}”: "
         f"{format_share(class_sizes.max() / n_rows, 1)})"
