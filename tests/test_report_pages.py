@@ -363,7 +363,7 @@ FIGURES: dict[str, Any] = {
         "feature": ["age", "age", "site", "site"], "kind": ["number", "number", "category", "category"],
         "value": [20.0, 60.0, "11", "2"], "mean": [0.1, 0.34, 0.2, 0.3], "low": [0, 0.1, 0.1, 0.1],
         "high": [0.2, 0.6, 0.4, 0.5],
-    }), (), 0.34),
+    }), (), (0.34, "(at 60)", "(for 2)")),
     "slices": (finalize.plot_metric_by_slice, pd.DataFrame({
         "slice": ["site", "site"], "value": [1, 2], "n": [90, 80], "roc_auc": [0.7, 0.8],
         "low": [0.6, 0.7], "high": [0.75, 0.9],

@@ -300,7 +300,7 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     caption = "Darker is a larger share of the actual class."
     is_binary = counts.shape == (2, 2)
     alt = (
-        f"{'At the threshold, ignoring the capacity, accuracy' if is_binary else 'Accuracy'} is "
+        f"{'At the threshold, ignoring any capacity, accuracy' if is_binary else 'Accuracy'} is "
         f"{format_share(np.trace(counts) / n_rows, 1)} of {counts.sum():,.0f} rows "
         f"(always “{matrix.index[class_sizes.argmax()]}”: "
         f"{format_share(class_sizes.max() / n_rows, 1)})"

@@ -167,8 +167,8 @@ def _write_alt_text(panels: list[tuple[str, pd.DataFrame]], is_probability: bool
         low, high = curve.loc[curve["mean"].idxmin()], curve.loc[curve["mean"].idxmax()]
         lowest, highest = (_format_mean(row["mean"], is_probability) for row in (low, high))
         texts.append(
-            f"with {name} from {lowest} (at {_format_value(low['value'])}) to {highest} "
-            f"(at {_format_value(high['value'])})"
+            f"with {name} from {lowest} ({_name_value(low['value'])}) to {highest} "
+            f"({_name_value(high['value'])})"
         )
     return f"The mean prediction changes {'; '.join(texts)}."
 
@@ -186,8 +186,8 @@ def _write_multiclass_alt_text(panels: list[tuple[str, pd.DataFrame]]) -> str:
     return f"The mean probability changes {'; '.join(texts)}."
 
 
-def _format_value(value: Any) -> str:
-    return format_estimate(value) if isinstance(value, float) else str(value)
+def _name_value(value: Any) -> str:
+    return f"at {format_estimate(value)}" if isinstance(value, float) else f"for {value}"
 
 
 def _format_category(value: Any) -> str:
