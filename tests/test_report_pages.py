@@ -1219,7 +1219,7 @@ def test_brief_states_once_of_which_rows_the_latest_batch_is() -> None:
     number = key_number("ROC AUC", 0.83, compared_with={"holdout": 0.79}, context=share)
     for sentence, context in ((f"Healthy: in {share}.", ""), ("Healthy.", share)):
         monitor_ = verdict(stage="monitor", sentences=[sentence], numbers=[number])
-        latest = brief.find_latest_batch_number({"monitor": monitor_})
+        latest = brief.get_latest_batch_metric({"monitor": monitor_})
         assert latest == {**number, "context": context}
 
 
@@ -1313,7 +1313,7 @@ def test_brief_shows_each_significant_gap_of_a_sensitive_column_first(contract: 
         {"slice": "colour" if number < 5 else sensitive, "gap": 0.5 - number / 20}
         for number in range(9)
     ]
-    shown = brief.select_significant_gaps(contract, gaps)
+    shown = brief.select_displayed_gaps(contract, gaps)
     assert [row["slice"] for row in shown] == [sensitive] * 4 + ["colour"] * brief.MAX_GAPS
     assert shown[4]["gap"] == 0.5
 
@@ -1451,13 +1451,13 @@ def test_brief_uses_gate_comparison_of_its_own_version_only() -> None:
         "finalize": finalize_,
         "deploy": verdict(stage="deploy", next="improve it", details=details),
     }
-    value = brief.find_compared_value(receipts)
+    value = brief.merge_business_value(receipts)
     assert (value["policies"], value["champion"], value["rows"]) == (["both"], "version 1", 100)
-    assert brief.next_step(receipts, 1) == "improve it"
-    assert brief.list_unmet_criteria(receipts["deploy"]) == ["False", "None"]
+    assert brief.choose_next_step(receipts, 1) == "improve it"
+    assert brief.list_unpassed_criteria(receipts["deploy"]) == ["False", "None"]
     older = receipts | {"deploy": verdict(stage="deploy", details=details | {"candidate": 1})}
-    assert brief.find_compared_value(older)["policies"] == VALUE["policies"]
-    assert brief.next_step(older, 1) == "compare"
+    assert brief.merge_business_value(older)["policies"] == VALUE["policies"]
+    assert brief.choose_next_step(older, 1) == "compare"
 
 
 @pytest.mark.parametrize(
@@ -1485,7 +1485,7 @@ def test_next_step_is_that_of_a_promotion_until_the_alias_has_moved(
         ),
         "monitor": verdict(stage="monitor", level="warning", next="wait"),
     }
-    assert brief.next_step(receipts, champion) == step
+    assert brief.choose_next_step(receipts, champion) == step
 
 
 def test_brief_asks_for_the_step_of_monitor_before_predictions_are_acted_on(

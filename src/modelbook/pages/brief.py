@@ -13,7 +13,7 @@ from modelbook.pages import templating
 from modelbook.stage.verdict import Verdict
 from modelbook.tasks.base import Task
 
-MAX_GAPS = 3  # maximum of each kind on the page, besides significant ones of sensitive columns
+MAX_GAPS = 3  # of each kind on the page; significant gaps of sensitive columns are always shown
 FILE_NAME = "brief.html"
 
 
@@ -23,7 +23,7 @@ def write(root: Path, book: str, receipts: Mapping[str, Verdict], champion: int 
     Parameters
     ----------
     receipts : mapping
-        Stage to its receipt.
+        The receipts by stage, as verdicts.
     champion : int or None
         The version that the alias names.
     """
@@ -35,7 +35,7 @@ def write(root: Path, book: str, receipts: Mapping[str, Verdict], champion: int 
     templating.write_template(
         folder / FILE_NAME,
         "brief.html.j2",
-        **describe(book, contract, receipts, champion),
+        **build_context(book, contract, receipts, champion),
         champion_card=card if (folder / card).is_file() else "",
     )
     return f"{book}/{FILE_NAME}"
@@ -50,15 +50,16 @@ def read_contract(root: Path, book: str) -> Contract | None:
         return None
 
 
-def describe(
+def build_context(
     book: str, contract: Contract, receipts: Mapping[str, Verdict], champion: int | None
 ) -> dict[str, Any]:
-    """What the page shows, with the task's sentences on value and groups."""
+    """Build the template's context, with the task's sentences on business value and groups."""
     finalize, task = receipts["finalize"], tasks.get_task(contract)
-    value, gaps = find_compared_value(receipts), finalize.details["gaps_by_significance"]
+    value, gaps = merge_business_value(receipts), finalize.details["gaps_by_significance"]
     deploy, candidate = receipts.get("deploy"), finalize.details.get("version")
-    conclusive = select_significant_gaps(contract, gaps["conclusive"])
-    inconclusive = gaps["inconclusive"][:MAX_GAPS]
+    significant_gaps = select_displayed_gaps(contract, gaps["conclusive"])
+    inconclusive_gaps = gaps["inconclusive"][:MAX_GAPS]
+    displayed_gaps = [*significant_gaps, *inconclusive_gaps]
     columns, features = list_gap_columns(task, gaps), contract.feature_names
     removable = [name for name in columns if name in features]
     return {
@@ -71,35 +72,35 @@ def describe(
         "is_other_in_service": champion not in (None, candidate),
         "finalize": finalize,
         "deploy": deploy,
-        "unmet": list_unmet_criteria(deploy),
-        "open_criteria": [
+        "unpassed_criteria": list_unpassed_criteria(deploy),
+        "inconclusive_criteria": [
             row
             for row in (deploy.details.get("criteria", []) if deploy else [])
             if row["passed"] and row.get("is_certain") is False
         ],
         "monitor": receipts.get("monitor"),
-        "latest_batch": find_latest_batch_number(receipts),
+        "latest_batch": get_latest_batch_metric(receipts),
         "value": value,
-        "worth": task.describe_business_value(value),
-        "gaps": describe_gaps(task, conclusive),
+        "value_sentence": task.describe_business_value(value),
+        "significant_gaps": describe_gaps(task, significant_gaps),
         "uncovered": task.describe_uncovered_gaps(gaps)[:1],
         "has_groups": bool(contract.slices or contract.columns_with_role("sensitive")),
-        "n_gaps": len(gaps["conclusive"]),
+        "n_significant": len(gaps["conclusive"]),
         "n_compared": sum(map(len, gaps.values())),
-        "undecided": list_undecided_gaps(task, gaps),
+        "nominally_significant": list_nominally_significant_gaps(task, gaps),
         "removable": list(map(contract.label, removable)),
         "unused": [contract.label(name) for name in columns if name not in features],
-        "stand_ins": find_stand_ins(contract, receipts.get("explore"), removable),
-        "overall": task.describe_overall_metrics([*conclusive, *inconclusive]),
+        "proxies": find_proxies(contract, receipts.get("explore"), removable),
+        "overall": task.describe_overall_metrics(displayed_gaps),
         "largest_gap": next(map(task.describe_group_metrics, gaps["conclusive"]), ""),
-        "open": describe_gaps(task, inconclusive),
-        "n_open": len(gaps["inconclusive"]),
-        "gap_metrics": {row["metric"] for row in [*conclusive, *inconclusive]},
-        "step": describe_next_step(receipts, champion, contract),
+        "inconclusive_gaps": describe_gaps(task, inconclusive_gaps),
+        "n_inconclusive": len(gaps["inconclusive"]),
+        "gap_metrics": {row["metric"] for row in displayed_gaps},
+        "step": summarize_next_step(receipts, champion, contract),
     }
 
 
-def find_latest_batch_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
+def get_latest_batch_metric(receipts: Mapping[str, Verdict]) -> dict[str, Any] | None:
     """The headline metric of the latest batch with outcomes; None without one.
 
     Its context is omitted where the verdict's first sentence, which precedes it, states the same.
@@ -107,28 +108,28 @@ def find_latest_batch_number(receipts: Mapping[str, Verdict]) -> dict[str, Any] 
     if "monitor" not in receipts:
         return None
     monitor = receipts["monitor"]
-    number = next((dict(each) for each in monitor.numbers if each.get("compared_with")), None)
-    if number and number.get("context", "") in monitor.sentences[0]:
-        number["context"] = ""
-    return number
+    metric = next((dict(number) for number in monitor.numbers if number.get("compared_with")), None)
+    if metric and metric.get("context", "") in monitor.sentences[0]:
+        metric["context"] = ""
+    return metric
 
 
-def select_significant_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The significant gaps to show: all of sensitive columns, then the largest others."""
+def select_displayed_gaps(contract: Contract, gaps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Select the significant gaps to show: all of sensitive columns, then the largest others."""
     sensitive = contract.columns_with_role("sensitive")
     others = [row for row in gaps if row["slice"] not in sensitive]
     return [row for row in gaps if row["slice"] in sensitive] + others[:MAX_GAPS]
 
 
 def describe_gaps(task: Task, gaps: list[dict[str, Any]]) -> list[str]:
-    """Gaps in sentences, with the widened intervals by which they are significant or not."""
+    """Describe gaps in sentences, with their Bonferroni-adjusted intervals."""
     return list(map(task.describe_labelled_gap, gaps))
 
 
-def list_undecided_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]]:
-    """Gaps that need a decision although they are significant without Bonferroni's correction only.
+def list_nominally_significant_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]]:
+    """List the labelled gaps that are significant before, but not after Bonferroni's correction.
 
-    ``gaps`` is of ``fairness.summarize_gaps``; the gaps are labelled.
+    ``gaps`` is of ``fairness.summarize_gaps``.
     """
     labelled = map(task.label_gap, gaps["inconclusive"])
     return [row for row in labelled if row["is_significant_alone"]]
@@ -136,16 +137,17 @@ def list_undecided_gaps(task: Task, gaps: dict[str, Any]) -> list[dict[str, Any]
 
 def list_gap_columns(task: Task, gaps: dict[str, Any]) -> list[str]:
     """The columns whose groups have gaps that need a decision."""
-    rows = [*list_undecided_gaps(task, gaps), *gaps["conclusive"]]
+    rows = [*list_nominally_significant_gaps(task, gaps), *gaps["conclusive"]]
     return list(dict.fromkeys(row["slice"] for row in rows))
 
 
-def find_stand_ins(
+def find_proxies(
     contract: Contract, explore: Verdict | None, columns: list[str]
 ) -> list[dict[str, Any]]:
-    """Labelled ``stand_ins`` of explore: the strongest for each column, among the features to stay.
+    """Find the strongest proxy of each column among the features that are not to be removed.
 
-    Removing the column changes little while such a feature stays.
+    The proxies are ``stand_ins`` of explore, with labels. While a column's proxy is a feature,
+    removing the column may change little.
     """
     rows = explore.details.get("stand_ins", []) if explore else []
     strongest: dict[str, dict[str, Any]] = {}
@@ -156,21 +158,22 @@ def find_stand_ins(
     return list(strongest.values())
 
 
-def list_unmet_criteria(deploy: Verdict | None) -> list[str]:
-    """The gate's criteria that were not met, in sentences."""
+def list_unpassed_criteria(deploy: Verdict | None) -> list[str]:
+    """The gate's criteria that failed or could not be evaluated, in sentences."""
     criteria = deploy.details.get("criteria", []) if deploy else []
     return [row["sentence"] for row in criteria if row["passed"] is not True]
 
 
-def find_compared_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """The business value of the model, and of the champion if deploy compared them."""
+def merge_business_value(receipts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """The business value of finalize, with deploy's comparison of the same version."""
     value = dict(receipts["finalize"].details["business_value"])
-    compared = receipts["deploy"].details.get("business_value") if is_deployed(receipts) else None
+    deploy = receipts["deploy"] if has_gate_decision(receipts) else None
+    comparison = (deploy.details.get("business_value") if deploy else None) or {}
     names = ("policies", "baseline", "candidate", "champion", "mix", "rows")
-    return value | {name: compared[name] for name in names if compared and name in compared}
+    return value | {name: comparison[name] for name in names if name in comparison}
 
 
-def is_deployed(receipts: Mapping[str, Verdict]) -> bool:
+def has_gate_decision(receipts: Mapping[str, Verdict]) -> bool:
     """Whether the gate has evaluated the version of finalize."""
     versions = [
         receipts[stage].details.get(key) if stage in receipts else None
@@ -179,47 +182,51 @@ def is_deployed(receipts: Mapping[str, Verdict]) -> bool:
     return versions[1] is not None and versions[0] == versions[1]
 
 
-def describe_next_step(
+def summarize_next_step(
     receipts: Mapping[str, Verdict], champion: int | None, contract: Contract | None
 ) -> dict[str, Any]:
-    """What to do now, for the brief and the index alike.
+    """Summarize what to do now, for the brief and the index.
 
     Returns
     -------
     dict
-        ``text``, of ``next_step``; ``is_monitoring``, whether monitor says so; ``version``, of
-        finalize; ``other_version``, the same unless it is the champion; and the gaps between groups
-        of the champion that need a decision: ``n_gaps`` significant ones, and ``n_undecided``.
+        ``text``, of ``choose_next_step``; ``is_from_monitor``, whether it is the step of monitor;
+        ``version``, of finalize; ``other_version``, the same if another version is the champion,
+        else None; and the numbers of gaps between groups of this version that need a decision:
+        ``n_significant``, and ``n_nominally_significant``, before the correction only. They are 0
+        if another version is the champion.
     """
     finalize, monitor = receipts["finalize"], receipts.get("monitor")
-    version, text = finalize.details.get("version"), next_step(receipts, champion)
+    version, text = finalize.details.get("version"), choose_next_step(receipts, champion)
     is_other = champion not in (None, version)
-    none: dict[str, Any] = {"conclusive": [], "inconclusive": []}
-    gaps = finalize.details.get("gaps_by_significance") or none
-    undecided = list_undecided_gaps(tasks.get_task(contract), gaps) if contract else []
+    no_gaps: dict[str, Any] = {"conclusive": [], "inconclusive": []}
+    gaps = finalize.details.get("gaps_by_significance") or no_gaps
+    nominal = list_nominally_significant_gaps(tasks.get_task(contract), gaps) if contract else []
     return {
         "text": text,
-        "is_monitoring": monitor is not None and text == monitor.next,
+        "is_from_monitor": monitor is not None and text == monitor.next,
         "version": version,
         "other_version": version if is_other else None,
-        "n_gaps": 0 if is_other else len(gaps["conclusive"]),
-        "n_undecided": 0 if is_other else len(undecided),
+        "n_significant": 0 if is_other else len(gaps["conclusive"]),
+        "n_nominally_significant": 0 if is_other else len(nominal),
     }
 
 
-def next_step(receipts: Mapping[str, Verdict], champion: int | None) -> str:
-    """What to do now: the step of the first stage that is not done, else of the last one.
+def choose_next_step(receipts: Mapping[str, Verdict], champion: int | None) -> str:
+    """Return the next step of the first stage that is not done, or else of the last stage.
 
     The step of finalize is done once the gate has evaluated its version.
     """
-    stages = ["deploy", "monitor"] if is_deployed(receipts) else ["finalize", "deploy", "monitor"]
+    stages = (
+        ["deploy", "monitor"] if has_gate_decision(receipts) else ["finalize", "deploy", "monitor"]
+    )
     built = [receipts[stage] for stage in stages if stage in receipts]
     pending = [receipt for receipt in built if receipt.next and not _is_done(receipt, champion)]
     return (pending or built)[0 if pending else -1].next
 
 
 def _is_done(receipt: Verdict, champion: int | None) -> bool:
-    """Whether a stage is good; deploy also if its version is the champion, by whatever move.
+    """Whether a stage is good; deploy also if its version is the champion, however it became so.
 
     A promotion that moved no alias, as in a dry run, is not done.
     """

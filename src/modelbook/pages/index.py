@@ -109,7 +109,7 @@ def _make_book_context(
         "name": name,
         "question": (contract.question or contract.title) if contract else "",
         "brief": brief.write(root, name, receipts, champion),
-        "step": brief.describe_next_step(receipts, champion, contract)
+        "step": brief.summarize_next_step(receipts, champion, contract)
         if "finalize" in receipts
         else None,
         "rows": rows,

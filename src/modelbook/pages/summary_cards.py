@@ -28,7 +28,7 @@ def summarize_book(
     champion = champion_version(receipts, last_move)
     headline = _get_headline_number(receipts.get("finalize"))
     name = headline["name"] if headline else ""
-    batch_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
+    monitor_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
     return {
         **{stage: receipts.get(stage) for stage in ("deploy", "finalize", "monitor")},
         "champion": champion,
@@ -36,7 +36,9 @@ def summarize_book(
         "move": last_move if last_move and champion != champion_version(receipts) else None,
         "holdout": _find_holdout_metric(receipts, runs, champion),
         "headline": name,
-        "latest_batch": next((number for number in batch_numbers if number["name"] == name), None),
+        "latest_batch": next(
+            (number for number in monitor_numbers if number["name"] == name), None
+        ),
     }
 
 
