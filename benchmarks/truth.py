@@ -641,7 +641,7 @@ def measure_saving_coverage(n_rows: int, repeats: int, *, seed: int = 0) -> Rate
         mix = {"column": "x", "recent_missing_rate": recent_rate}
         _, weights = weight_rows(task.contract, scored, rows, mix)
         version = ScoredVersion("the model", scored, 0.2)
-        comparison = PolicyComparison(task, costs, version, rows, weights, limit=0.2)
+        comparison = PolicyComparison(task, costs, version, rows, weights, max_selection_rate=0.2)
         policies = comparison.compare_policies(resamples=resamples, seed=0)
         return tuple(policies.loc[0, ["saving", "saving_low", "saving_high"]])
 

@@ -66,7 +66,7 @@ def test_costs_of_each_task_match_row_costs():
     ]
     # The cheapest constant is the quantile at the ratio of the costs.
     outcome = np.arange(101.0)
-    constants = number.constant_decisions(outcome)
+    constants = number.get_constant_decisions(outcome)
     name = min(
         constants, key=lambda name: number.compute_row_costs(outcome, constants[name]).mean()
     )
@@ -90,10 +90,10 @@ def make_comparison(
 def test_constant_policies_are_those_of_the_training_rows() -> None:
     number, costs = tasks.get_task(make_regression_contract()), DeviationCosts(under=3, over=1)
     train, holdout = np.arange(50.0), ScoredRows.from_arrays(range(10, 30), range(20), range(20))
-    constants = costs.constant_decisions(train)
+    constants = costs.get_constant_decisions(train)
     policies = make_comparison(
         number, None, costs=costs, scored=holdout, constants=constants
-    ).list_decisions()
+    ).make_policies()
     decided = {name: decision for name, _, decision in policies if name in constants}
     assert decided == constants
     assert decided["predict the mean for all"] == 24.5
@@ -123,7 +123,9 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
     ranking = find_best_ranking(task, rows, pd.Series(SCORED.outcome))
     assert (ranking.feature, ranking.is_higher_first) == (name, False)
     assert not np.isnan(ranking.score_rows(task, rows)).any()
-    comparison = make_comparison(task, 0.2, rows=rows, limit=0.1, feature_ranking=ranking)
+    comparison = make_comparison(
+        task, 0.2, rows=rows, max_selection_rate=0.1, feature_ranking=ranking
+    )
     result = comparison.compare_policies(**BOOTSTRAP).set_index("policy")
     alone = result.loc[f"{task.contract.label(name)} alone"]
     assert alone[["kind", "selection_rate"]].tolist() == [savings.FEATURE, 0.1]
@@ -131,7 +133,7 @@ def test_a_single_feature_flags_as_many_rows_as_the_model(task):
 
 
 def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(task):
-    comparison = make_comparison(task, 0.2, limit=0.1)
+    comparison = make_comparison(task, 0.2, max_selection_rate=0.1)
     result = comparison.compare_policies(("simple", SCORED), **BOOTSTRAP).set_index("policy")
     rate = SCORED.outcome.mean()
     nobody, everybody = COSTS.compute_constant_decision_costs(rate)
@@ -147,7 +149,7 @@ def test_with_a_capacity_the_reference_is_a_decision_that_the_capacity_allows(ta
 
 
 def test_a_capacity_above_what_the_model_flags_does_not_limit_it(task):
-    decisions = [*make_comparison(task, 0.8, limit=0.9).list_decisions()]
+    decisions = [*make_comparison(task, 0.8, max_selection_rate=0.9).make_policies()]
     policy_kinds = {name: policy_kind for name, policy_kind, _ in decisions}
     assert savings.CAPACITY not in policy_kinds.values()
     assert policy_kinds["flag everybody"] == savings.BEYOND_CAPACITY
@@ -357,7 +359,7 @@ def test_constant_decisions_are_named_in_sentences() -> None:
 def test_rows_without_weight_are_flagged_or_not(share, flagged):
     """A column that recent rows always have gives weight 0 to rows without it."""
     score, weights = np.array([3.0, 2.0, 1.0, 0.0]), np.array([1.0, 0.0, 1.0, 0.0])
-    assert policy_comparison.flag_share(score, share, weights).tolist() == flagged
+    assert policy_comparison.flag_top_share(score, share, weights).tolist() == flagged
 
 
 def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
@@ -372,8 +374,8 @@ def test_a_saving_is_stated_with_the_rows_that_are_identified_more(task):
         params, feature_ranking=ranking,
     )  # fmt: skip
     top = {
-        "model": policy_comparison.flag_share(SCORE, 0.1),
-        "feature": policy_comparison.flag_share(ranking.score_rows(task, rows), 0.1),
+        "model": policy_comparison.flag_top_share(SCORE, 0.1),
+        "feature": policy_comparison.flag_top_share(ranking.score_rows(task, rows), 0.1),
     }
     positives = {name: 1000 * np.mean(top[name] * SCORED.outcome) for name in top}
     projected = savings.project_policies(value)
@@ -712,7 +714,7 @@ def test_costs_of_unknown_class_raise():
 
 @pytest.mark.parametrize("cost", [5.0, 0.1, 0.00001, 1_000_000.0, 1_234_567.5, -2.5])
 def test_class_costs_are_stored_as_they_are_read(cost):
-    stored = ClassCosts(["a", "b"], {("a", "b"): cost}).parameters()["class_costs"]
+    stored = ClassCosts(["a", "b"], {("a", "b"): cost}).get_parameters()["class_costs"]
     params = config.validate("finalize", {"class_costs": stored})
     assert parse_class_costs(params.class_costs) == {("a", "b"): cost}
 

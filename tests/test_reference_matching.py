@@ -251,7 +251,7 @@ def test_every_finding_has_owner_step_segment_cost_and_since(
         for rows in batches[1:]
     ]
     evaluations = [
-        evaluate(rows, business_value={"costs": costs.parameters()})
+        evaluate(rows, business_value={"costs": costs.get_parameters()})
         for rows in (batches[0], *shifted)
     ]
     result = windows.combine_windows(

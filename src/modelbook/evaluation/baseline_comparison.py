@@ -32,7 +32,7 @@ def compare_with_baseline(
 ) -> pd.DataFrame:
     """Evaluate the model, a simple model and the baseline, and the model's gain over the other two.
 
-    Gains are paired: each resample draws the same entities for both models.
+    Gains are paired: each jackknife resample leaves out the same entities for both models.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from modelbook.config import NONE, Finalize
 from modelbook.contract import Contract
 from modelbook.errors import DataError
 from modelbook.evaluation.cumulative_gains import measure_gains, read_amounts
-from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion, collect_policies
+from modelbook.evaluation.policy_comparison import PolicyComparison, ScoredVersion, policies_to_dict
 from modelbook.evaluation.recent_period import Period
 from modelbook.evaluation.row_mix import weight_rows
 from modelbook.evaluation.single_feature import FeatureRanking
@@ -48,42 +48,42 @@ def measure_value(
     period : Period
         The rows of a period, on which the value is projected.
     """
-    bootstrap: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
-    limit = None
+    options: dict[str, Any] = {"resamples": params.resamples, "seed": params.seed}
+    max_selection_rate = None
     if params.capacity is not None and costs.flags_rows:
-        limit = min(params.capacity / period.rows, 1.0)
+        max_selection_rate = min(params.capacity / period.rows, 1.0)
     mix, weights = weight_rows(task.contract, scored, rows, period.mix)
     version = ScoredVersion("the model", scored, threshold)
     comparison = PolicyComparison(
-        task, costs, version, rows, weights, limit, feature_ranking, constants
+        task, costs, version, rows, weights, max_selection_rate, feature_ranking, constants
     )
-    policies = comparison.compare_policies(simple_model, **bootstrap)
-    capacity = comparison.compute_acted_share()
+    policies = comparison.compare_policies(simple_model, **options)
+    selection_rate = comparison.compute_selection_rate()
     return {
         "task": task.name,
-        "costs": costs.parameters(),
+        "costs": costs.get_parameters(),
         **_describe_units(task.contract, period, params),
         "mix": mix,
         "rows": len(scored),
         "threshold": threshold,
         "decision_threshold": comparison.find_decision_threshold(),
-        "rate": comparison.compute_mean(scored.outcome) if capacity is not None else None,
-        "capacity": capacity,
-        "capacity_is_set": limit is not None,
-        "limit": limit,
+        "rate": comparison.compute_mean(scored.outcome) if selection_rate is not None else None,
+        "capacity": selection_rate,
+        "capacity_is_set": max_selection_rate is not None,
+        "limit": max_selection_rate,
         "feature_ranking": asdict(feature_ranking) if feature_ranking else None,
         "constants": {
             name: np.asarray(constant).item()
             for name, constant in comparison.constant_decisions.items()
         },
-        **collect_policies(policies),
+        **policies_to_dict(policies),
         **measure_gains(
             scored,
             read_amounts(task.contract, rows, params.amount_column),
-            capacity,
+            selection_rate,
             period,
             weights,
-            bootstrap,
+            options,
         ),
     }
 
@@ -147,7 +147,7 @@ def compare_versions(
         task, costs, candidate, rows, weights, value["limit"], feature_ranking, value["constants"]
     )
     policies = comparison.compare_policies(champion=champion, resamples=resamples, seed=seed)
-    return unchanged | collect_policies(policies) | {"rows": len(scored), "mix": mix}
+    return unchanged | policies_to_dict(policies) | {"rows": len(scored), "mix": mix}
 
 
 def get_decision_threshold(metrics: dict[str, Any]) -> float | None:

@@ -25,8 +25,8 @@ from modelbook.tasks.savings import (
 )
 from modelbook.tasks.scored_rows import DIFFERENCE, IDENTITY, Scale, ScoredRows, jackknife_ci
 
-ALTERNATIVES = (SIMPLE, FEATURE)
-DECIMALS = 9  # of a probability that is computed from sums of weights
+RANKED_KINDS = (SIMPLE, FEATURE)  # policies that rank rows without the model
+PROBABILITY_DECIMALS = 9  # against rounding errors of cumulative sums
 POLICY_COLUMNS = ["policy", "kind", "selection_rate", "true_positives", "cost", "low", "high"]
 POLICY_COLUMNS += ["saving", "saving_low", "saving_high"]
 POLICY_COLUMNS += ["model_saving", "model_saving_low", "model_saving_high"]
@@ -50,7 +50,7 @@ class ScoredVersion(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicyComparison:
-    """Labelled rows, and what decides about them with and without a model.
+    """Compares the costs of policies with and without a model on the same labelled rows.
 
     Attributes
     ----------
@@ -58,10 +58,10 @@ class PolicyComparison:
         The scored rows, with the features.
     weights : ndarray
         Of the rows, from ``weight_rows``.
-    limit : float or None
-        Share of the rows that can be acted on; None without a limit.
+    max_selection_rate : float or None
+        Share of the rows that can be flagged, as capacity allows; None without a limit.
     constants : mapping or None
-        Decisions that are the same for all rows, from ``constant_decisions`` of the training
+        Decisions that are the same for all rows, from ``get_constant_decisions`` of the training
         outcomes; by default, of the outcomes of these rows.
     """
 
@@ -70,7 +70,7 @@ class PolicyComparison:
     version: ScoredVersion
     rows: pd.DataFrame
     weights: np.ndarray
-    limit: float | None = None
+    max_selection_rate: float | None = None
     feature_ranking: FeatureRanking | None = None
     constants: Mapping[str, Any] | None = None
 
@@ -82,41 +82,41 @@ class PolicyComparison:
     def constant_decisions(self) -> Mapping[str, Any]:
         if self.constants is not None:
             return self.constants
-        return self.costs.constant_decisions(self.scored.outcome)
+        return self.costs.get_constant_decisions(self.scored.outcome)
 
     def compute_mean(self, values: Any) -> float:
         """Weighted mean of an array, or of a constant for all rows."""
         values = np.broadcast_to(values, len(self.weights))
         return float(np.average(values, weights=self.weights))
 
-    def compute_acted_share(self) -> float | None:
-        """Share of the rows that the model flags, at most the limit.
+    def compute_selection_rate(self) -> float | None:
+        """Share of the rows that the model flags, at most ``max_selection_rate``.
 
         None for costs whose decisions do not flag rows.
         """
         if not self.costs.flags_rows:
             return None
         decision = self.task.decide(self.scored.score, self.version.threshold)
-        flagged_share = self.compute_mean(decision)
-        return flagged_share if self.limit is None else min(self.limit, flagged_share)
+        rate = self.compute_mean(decision)
+        return rate if self.max_selection_rate is None else min(self.max_selection_rate, rate)
 
     def find_decision_threshold(self) -> float | None:
-        """The lowest score that is flagged.
+        """The effective threshold.
 
-        It is the threshold, or the higher score at which the limit is reached.
+        It is the version's, or the higher score at which ``max_selection_rate`` is reached.
         """
         score, threshold = self.scored.score, self.version.threshold
-        if self.limit is None or threshold is None:
+        if self.max_selection_rate is None or threshold is None:
             return threshold
-        flagged = score[flag_share(score, self.limit, self.weights) > 0]
+        flagged = score[flag_top_share(score, self.max_selection_rate, self.weights) > 0]
         return max(threshold, float(flagged.min(initial=score.max())))
 
-    def list_decisions(
+    def make_policies(
         self,
         simple_model: tuple[str, ScoredRows] | None = None,
         champion: ScoredVersion | None = None,
     ) -> Iterator[Policy]:
-        """List the policies, the model's first.
+        """Make the policies, the model's first.
 
         For two classes, the simple model and the single feature flag as many rows as the model's
         policy.
@@ -125,40 +125,43 @@ class PolicyComparison:
         yield from policies
         if champion is not None:
             yield from self._make_version_policies(champion, (CHAMPION, CHAMPION_CAPACITY))
-        share = self.compute_mean(policies[0].decision) if self.costs.flags_rows else None
+        selection_rate = self.compute_mean(policies[0].decision) if self.costs.flags_rows else None
         if simple_model is not None:
             name, simple = simple_model
             decision = (
                 self.task.decide(simple.score, self.version.threshold)
-                if share is None
-                else flag_share(simple.score, share, self.weights)
+                if selection_rate is None
+                else flag_top_share(simple.score, selection_rate, self.weights)
             )
             yield Policy(name, SIMPLE, decision)
-        if self.feature_ranking is not None and share is not None:
+        if self.feature_ranking is not None and selection_rate is not None:
             label = self.task.contract.label(self.feature_ranking.feature)
             score = self.feature_ranking.score_rows(self.task, self.rows)
-            yield Policy(f"{label} alone", FEATURE, flag_share(score, share, self.weights))
+            decision = flag_top_share(score, selection_rate, self.weights)
+            yield Policy(f"{label} alone", FEATURE, decision)
         yield from self._make_constant_policies()
 
     def _make_version_policies(
         self, version: ScoredVersion, kinds: tuple[str, str]
     ) -> Iterator[Policy]:
-        """Decisions of a version: at capacity, if that is less than it flags, and without limit."""
+        """Make a version's policies: at capacity, if it flags more, and without limit."""
         name, scored, threshold = version
         unlimited_kind, limited_kind = kinds
         decision = self.task.decide(scored.score, threshold)
-        if self.limit is not None and self.limit < self.compute_mean(decision):
-            at_capacity = flag_share(scored.score, self.limit, self.weights)
+        max_rate = self.max_selection_rate
+        if max_rate is not None and max_rate < self.compute_mean(decision):
+            at_capacity = flag_top_share(scored.score, max_rate, self.weights)
             yield Policy(f"{name} at capacity", limited_kind, at_capacity)
         yield Policy(name, unlimited_kind, decision)
 
     def _make_constant_policies(self) -> Iterator[Policy]:
-        """Decisions without a model; with a limit also as many rows as it allows, at random."""
-        if self.limit is not None:
-            at_random = np.full(len(self.scored), self.limit)
+        """Make the policies without a model: constant ones, and with a limit a random selection."""
+        max_rate = self.max_selection_rate
+        if max_rate is not None:
+            at_random = np.full(len(self.scored), max_rate)
             yield Policy("flag at random up to the capacity", CONSTANT, at_random)
         for name, constant in self.constant_decisions.items():
-            is_feasible = self.limit is None or constant <= self.limit
+            is_feasible = max_rate is None or constant <= max_rate
             yield Policy(name, CONSTANT if is_feasible else BEYOND_CAPACITY, constant)
 
     def compare_policies(
@@ -171,8 +174,8 @@ class PolicyComparison:
     ) -> pd.DataFrame:
         """Expected cost per row of each policy, and its saving against the cheapest constant one.
 
-        Only constant policies within the capacity are candidates for the latter. Savings are
-        paired: each resample draws the same entities for both policies.
+        Only constant policies within the capacity can be this baseline. Savings are paired: each
+        jackknife resample leaves out the same entities for both policies.
 
         Returns
         -------
@@ -184,7 +187,7 @@ class PolicyComparison:
         """
         options = {"resamples": resamples, "seed": seed}
         outcome = self.scored.outcome
-        policies = list(self.list_decisions(simple_model, champion))
+        policies = list(self.make_policies(simple_model, champion))
         row_costs = {
             policy.name: self.costs.compute_row_costs(outcome, policy.decision)
             for policy in policies
@@ -203,7 +206,7 @@ class PolicyComparison:
                     row_costs[baseline] - row_costs[name], DIFFERENCE, **options
                 )
             model_saving: tuple[float | None, ...] = (None, None, None)
-            if kind in ALTERNATIVES:
+            if kind in RANKED_KINDS:
                 model_saving = self._compute_mean_with_ci(
                     row_costs[name] - row_costs[policies[0].name], DIFFERENCE, **options
                 )
@@ -214,14 +217,15 @@ class PolicyComparison:
     def _compute_mean_with_ci(
         self, values: np.ndarray, scale: Scale, **options: int
     ) -> tuple[float, ...]:
-        def compute_mean(counts: np.ndarray) -> Any:
-            return weighted_mean(values, counts * self.weights)
+        def compute_statistic(jackknife_weights: np.ndarray) -> Any:
+            return weighted_mean(values, jackknife_weights * self.weights)
 
-        return self.compute_mean(values), *jackknife_ci(compute_mean, self.scored, scale, **options)
+        interval = jackknife_ci(compute_statistic, self.scored, scale, **options)
+        return self.compute_mean(values), *interval
 
 
-def collect_policies(policies: pd.DataFrame) -> dict[str, Any]:
-    """The ``policies`` as plain data, and as ``baseline`` the cheapest constant one's name."""
+def policies_to_dict(policies: pd.DataFrame) -> dict[str, Any]:
+    """Convert the policies to plain data; ``baseline`` names the cheapest constant policy."""
     constants = policies[policies["kind"] == CONSTANT]
     return {
         "baseline": str(constants.loc[constants["cost"].idxmin(), "policy"]),
@@ -230,7 +234,9 @@ def collect_policies(policies: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def flag_share(score: np.ndarray, share: float, weights: np.ndarray | None = None) -> np.ndarray:
+def flag_top_share(
+    score: np.ndarray, share: float, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Flag the rows with the highest scores, up to a share.
 
     Returns
@@ -239,9 +245,9 @@ def flag_share(score: np.ndarray, share: float, weights: np.ndarray | None = Non
         Probability that a row is flagged: 1, or 0; between them for rows of the score at which the
         share is reached, of which a part is flagged at random.
     """
-    _, block = np.unique(-score, return_inverse=True)
+    _, tie_group = np.unique(-score, return_inverse=True)
     row_weights = np.ones(len(score)) if weights is None else weights
-    shares = np.bincount(block, row_weights / row_weights.sum())
+    shares = np.bincount(tie_group, row_weights / row_weights.sum())
     remaining = share - (np.cumsum(shares) - shares)
     flagged = np.divide(remaining, shares, out=np.sign(remaining), where=shares > 0)
-    return np.clip(flagged, 0, 1).round(DECIMALS)[block]
+    return np.clip(flagged, 0, 1).round(PROBABILITY_DECIMALS)[tie_group]

@@ -31,12 +31,12 @@ class DecisionCosts(ABC):
         """Cost of each row's decision, as ``Task.decide`` makes it; or of one for all rows."""
 
     @abstractmethod
-    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
-        """Decisions that are the same for every row, by name: the policies without a model."""
+    def get_constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        """Return decisions that are the same for every row, by name: policies without a model."""
 
     @abstractmethod
-    def parameters(self) -> dict[str, Any]:
-        """The costs by the names of their parameters."""
+    def get_parameters(self) -> dict[str, Any]:
+        """Return the costs by the names of their parameters."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class CostMatrix(DecisionCosts):
         skip_cost = np.where(is_positive, self.false_negative, self.true_negative)
         return flagged * flag_cost + (1 - flagged) * skip_cost
 
-    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+    def get_constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
         return {FLAG_NOBODY: 0.0, FLAG_EVERYBODY: 1.0}
 
-    def parameters(self) -> dict[str, Any]:
+    def get_parameters(self) -> dict[str, Any]:
         names = {"cost_fn": "false_negative", "cost_fp": "false_positive"}
         names |= {"cost_tp": "true_positive", "cost_tn": "true_negative"}
         values = asdict(self)
@@ -123,10 +123,10 @@ class ClassCosts(DecisionCosts):
             matrix[self.classes.index(actual), self.classes.index(predicted)] = cost
         return matrix[outcome, decision]
 
-    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+    def get_constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
         return {f"predict {name} for all": code for code, name in enumerate(self.classes)}
 
-    def parameters(self) -> dict[str, Any]:
+    def get_parameters(self) -> dict[str, Any]:
         cells = [
             f"{actual}/{predicted}={np.format_float_positional(cost, trim='-')}"
             for (actual, predicted), cost in self.errors.items()
@@ -145,13 +145,13 @@ class DeviationCosts(DecisionCosts):
         shortfall = np.asarray(outcome, dtype=float) - decision
         return np.where(shortfall > 0, self.under * shortfall, -self.over * shortfall)
 
-    def constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
-        """The mean, and the quantile that costs least."""
+    def get_constant_decisions(self, outcome: np.ndarray) -> Mapping[str, Any]:
+        """Return the mean, and the quantile that costs least."""
         share = self.under / (self.under + self.over)
         return {
             "predict the mean for all": outcome.mean(),
             f"predict the {share:.0%} quantile for all": np.quantile(outcome, share),
         }
 
-    def parameters(self) -> dict[str, Any]:
+    def get_parameters(self) -> dict[str, Any]:
         return {"cost_under": self.under, "cost_over": self.over}

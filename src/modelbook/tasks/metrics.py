@@ -1,4 +1,4 @@
-"""Weighted metrics shared by all tasks, vectorised over bootstrap resamples.
+"""Weighted metrics shared by all tasks, vectorised over resamples.
 
 Weights have shape (rows,) or (resamples, rows), and results shape () or (resamples,), because most
 of a metric's work is the same for each resample. A result that is undefined is NaN: without any

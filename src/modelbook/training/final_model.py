@@ -264,7 +264,7 @@ def fit_final_model(
         if costs.flags_rows
         else None,
         baseline_score=compute_baseline_score(target.to_numpy(), scored.score[:1].size),
-        constant_decisions=costs.constant_decisions(target.to_numpy()),
+        constant_decisions=costs.get_constant_decisions(target.to_numpy()),
     )
 
 

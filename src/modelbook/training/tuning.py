@@ -37,7 +37,7 @@ OPTUNA_STATES = {
     FAILED: TrialState.FAIL,
 }
 PRUNER_P_VALUE = 0.3  # p_threshold of the Wilcoxon pruner; two worse folds have p = 0.25
-BOOTSTRAP_RESAMPLES = 200  # of the gain over the baseline
+MAX_RESAMPLES = 200  # of the interval of the gain over the baseline
 MAX_RANDOM_TRIALS = 10  # n_startup_trials of the TPE sampler; at most half of the trials
 
 SearchSpace = dict[str, BaseDistribution]
@@ -332,7 +332,7 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
     """
     scores = experiment.join_fold_scores(enumerate(setting.fold_scores))
     scored = experiment.to_scored_rows(scores)
-    options = {"resamples": BOOTSTRAP_RESAMPLES, "seed": 0}
+    options = {"resamples": MAX_RESAMPLES, "seed": 0}
     _, low, _ = compute_gain_over_baseline(experiment.task, scored, **options)
     return low > 0
 
