@@ -104,7 +104,7 @@ def test_unreachable_scheduler_raises_at_once(name):
     assert time.monotonic() - start_time < 30
 
 
-def test_work_errors_are_raised_unchanged_and_engine_errors_wrapped():
+def test_errors_of_the_function_are_raised_unchanged_and_engine_errors_wrapped():
     with (
         engine.open_engine("local", None, raise_error) as opened_engine,
         pytest.raises(DataError, match="no part-1"),
@@ -139,14 +139,14 @@ def two_slots(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     @contextmanager
     def open_engine(
-        name: str, scheduler: str | None, work: Any, *, workers: int | None
+        name: str, scheduler: str | None, function: Any, *, workers: int | None
     ) -> Iterator[engine.Engine]:
         assert (name, scheduler) == ("dask", "tcp://host:8786")
-        pickled_work = cloudpickle.dumps(work)
+        pickled_function = cloudpickle.dumps(function)
         with ThreadPoolExecutor(2) as pool:
 
             def submit(item: Any) -> Any:
-                future = pool.submit(worker.run_item, pickled_work, item)
+                future = pool.submit(worker.run_item, pickled_function, item)
                 running.add(future)
                 running_counts.append(sum(not other_future.done() for other_future in running))
                 return future

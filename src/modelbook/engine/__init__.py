@@ -27,8 +27,6 @@ WORKERS_VARIABLE = "MODELBOOK_WORKERS"  # overrides the number of cores
 CONNECT_TIMEOUT = 10.0  # seconds to wait for a scheduler
 ADDRESS = re.compile(r"(?:[a-z]+://)?\[?([^/,\[\]]+)\]?:(\d+)/?")
 
-Work = Callable[[Any], Any]
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -52,9 +50,10 @@ class Engine:
         Raises
         ------
         ModelbookError
-            The error that the function raised.
+            If the function raised it. On the local engine, any other error of the function is
+            raised, too.
         EngineError
-            When the engine failed.
+            If the engine failed or, on a cluster, the function raised another error.
         """
         try:
             result = future.result()
@@ -62,7 +61,7 @@ class Engine:
             raise
         except BrokenProcessPool as error:
             raise EngineError(
-                "a worker process of the engine local died, probably for lack of memory",
+                "a worker process of the local engine died, probably for lack of memory",
                 expected="memory for all workers",
                 next=f"set {WORKERS_VARIABLE} to fewer processes, then run the command again",
             ) from error
@@ -83,9 +82,9 @@ class Engine:
 
 
 def open_engine(
-    name: str, scheduler: str | None, work: Work, *, workers: int | None = 1
+    name: str, scheduler: str | None, function: Callable[[Any], Any], *, workers: int | None = 1
 ) -> AbstractContextManager[Engine]:
-    """Open an engine that runs ``work``; items still running when it closes are cancelled.
+    """Open an engine that runs a function; items still running when it closes are cancelled.
 
     Parameters
     ----------
@@ -93,10 +92,11 @@ def open_engine(
         ``local``, ``dask``, ``spark`` or ``ray``.
     scheduler : str or None
         Address of the scheduler; None or ``none`` for workers on this machine.
-    work : callable
+    function : callable
         Takes an item and returns its result.
     workers : int, optional
-        Processes of the local engine; 1: this one; None: as ``local.count_workers``.
+        Number of worker processes of the local engine; 1: run in this process; None: as many as
+        there are available cores, or MODELBOOK_WORKERS.
 
     Raises
     ------
@@ -107,13 +107,14 @@ def open_engine(
     """
     check_engine(name, scheduler)
     if name == LOCAL:
-        from modelbook.engine.local import count_workers, open_engine
+        from modelbook.engine.local import count_workers, open_local_engine
 
-        return open_engine(work, workers or count_workers())
+        return open_local_engine(function, workers or count_workers())
     import cloudpickle
 
     address = None if scheduler == NONE else scheduler
-    return import_module(f"modelbook.engine.{name}").open_engine(address, cloudpickle.dumps(work))
+    pickled_function = cloudpickle.dumps(function)
+    return import_module(f"modelbook.engine.{name}").open_engine(address, pickled_function)
 
 
 def check_engine(name: str, scheduler: str | None) -> None:

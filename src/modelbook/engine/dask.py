@@ -16,7 +16,7 @@ WORKER_TIMEOUT = 30.0  # seconds to wait for the first worker to start
 
 
 @contextmanager
-def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engine]:
     """Open a cluster by its scheduler's address, or start processes on this machine."""
     with _make_client(scheduler) as client, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sending large graph")  # sent only once
@@ -28,12 +28,12 @@ def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
                 expected="at least one worker",
                 next=f"start workers: dask worker {scheduler} --nworkers 2 --nthreads 1",
             ) from None
-        work_future = client.submit(bytes, pickled_work, pure=False)
+        function_future = client.submit(bytes, pickled_function, pure=False)
         executor = client.get_executor()
         yield Engine(
             "dask",
             lambda: max(1, len(client.nthreads())),
-            lambda item: executor.submit(run_item, work_future, item),
+            lambda item: executor.submit(run_item, function_future, item),
         )
 
 

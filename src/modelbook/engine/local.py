@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from typing import Any
 import cloudpickle
 from threadpoolctl import threadpool_limits
 
-from modelbook.engine import LOCAL, WORKERS_VARIABLE, Engine, Work
+from modelbook.engine import LOCAL, WORKERS_VARIABLE, Engine
 from modelbook.errors import ParameterError
 
-_forked_work: dict[str, Work] = {}  # of a worker, set when it is forked
+_forked_function: dict[str, Callable[[Any], Any]] = {}  # of a worker, set when it is forked
 
 
 def count_workers() -> int:
@@ -38,16 +38,19 @@ def count_workers() -> int:
 
 
 @contextmanager
-def open_engine(work: Work, workers: int) -> Iterator[Engine]:
+def open_local_engine(function: Callable[[Any], Any], workers: int) -> Iterator[Engine]:
     """Run items in forked workers; in this process with one, or where it cannot fork."""
     if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        yield Engine(LOCAL, lambda: 1, lambda item: _run_here(work, item))
+        yield Engine(LOCAL, lambda: 1, lambda item: _run_here(function, item))
         return
     context = multiprocessing.get_context("fork")
     with (
         warnings.catch_warnings(),
         ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_forked_work.update, initargs=({LOCAL: work},)
+            workers,
+            mp_context=context,
+            initializer=_forked_function.update,
+            initargs=({LOCAL: function},),
         ) as pool,
     ):
         # Python warns about forks with threads: the workers use no locks that these may hold.
@@ -58,11 +61,11 @@ def open_engine(work: Work, workers: int) -> Iterator[Engine]:
             pool.shutdown(cancel_futures=True)
 
 
-def _run_here(work: Work, item: Any) -> Future[Any]:
+def _run_here(function: Callable[[Any], Any], item: Any) -> Future[Any]:
     future = Future[Any]()
     try:
         with threadpool_limits(1):
-            future.set_result(work(item))
+            future.set_result(function(item))
     except Exception as error:
         future.set_exception(error)
     return future
@@ -92,6 +95,6 @@ def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
 def _run_forked(item: Any) -> bytes:
     try:
         with threadpool_limits(1):
-            return cloudpickle.dumps((_forked_work[LOCAL](item), None))
+            return cloudpickle.dumps((_forked_function[LOCAL](item), None))
     except Exception as error:
         return cloudpickle.dumps((None, error))

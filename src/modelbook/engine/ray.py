@@ -13,18 +13,18 @@ from modelbook.engine.worker import run_item
 
 
 @contextmanager
-def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engine]:
     """Open a cluster by its address, or start processes on this machine."""
     try:
         ray.init(address=scheduler or "local", log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises Exception itself when it does not start in time
         raise make_unreachable_error("ray", scheduler, error) from None
     try:
-        work_ref, task = ray.put(pickled_work), ray.remote(max_retries=3)(run_item)
+        function_ref, task = ray.put(pickled_function), ray.remote(max_retries=3)(run_item)
         yield Engine(
             "ray",
             lambda: max(1, int(ray.cluster_resources().get("CPU", 1))),
-            lambda item: task.remote(work_ref, item).future(),
+            lambda item: task.remote(function_ref, item).future(),
         )
     finally:
         ray.shutdown()

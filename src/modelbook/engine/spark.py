@@ -20,17 +20,20 @@ LOCAL_MASTER = "local[*,4]"  # all cores, four attempts; local Spark tries only 
 
 
 @contextmanager
-def open_engine(scheduler: str | None, pickled_work: bytes) -> Iterator[Engine]:
+def open_engine(scheduler: str | None, pickled_function: bytes) -> Iterator[Engine]:
     """Open a cluster by its master's address, or start Spark on this machine."""
     session = _make_session(scheduler)
     context = session.sparkContext
-    broadcast_work, slots = context.broadcast(pickled_work), max(1, context.defaultParallelism)
+    broadcast_function, slots = (
+        context.broadcast(pickled_function),
+        max(1, context.defaultParallelism),
+    )
     pool = ThreadPoolExecutor(slots)
 
     def run_on_cluster(item: Any) -> Any:
         return (
             context.parallelize([item], 1)
-            .map(lambda element: run_item(broadcast_work.value, element))
+            .map(lambda element: run_item(broadcast_function.value, element))
             .collect()[0]
         )
 

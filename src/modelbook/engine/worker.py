@@ -15,12 +15,12 @@ _LOCK = Lock()  # models and their libraries are not thread-safe
 
 
 @lru_cache(maxsize=1)
-def _load_work(pickled_work: bytes) -> Any:
+def _load_function(pickled_function: bytes) -> Any:
     os.environ.setdefault("PYCARET_CUSTOM_LOGGING_PATH", os.devnull)  # else it writes a log file
-    return cloudpickle.loads(pickled_work)
+    return cloudpickle.loads(pickled_function)
 
 
-def run_item(pickled_work: bytes, item: Any) -> Any:
+def run_item(pickled_function: bytes, item: Any) -> Any:
     """Run one item.
 
     Modelbook's errors are returned as results: engines would retry an item that raises, and Spark
@@ -28,6 +28,6 @@ def run_item(pickled_work: bytes, item: Any) -> Any:
     """
     with _LOCK:
         try:
-            return _load_work(pickled_work)(item)
+            return _load_function(pickled_function)(item)
         except ModelbookError as error:
             return error

@@ -89,7 +89,7 @@ def score_folder(
     on_progress : callable
         Called after each partition with the rows so far and the seconds.
     record_chunk : callable, optional
-        As in ``batch.score_file``, with the partition's name first; for the engine local.
+        As in ``batch.score_file``, with the partition's name first; for the local engine.
 
     Raises
     ------

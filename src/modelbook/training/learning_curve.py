@@ -44,8 +44,8 @@ def compute_learning_curve(
     """
     points: list[tuple[float, int, int, float]] = []
     curve_start, previous_share, previous_seconds = time.monotonic(), 0.0, 0.0
-    work = partial(_evaluate_share, experiment, family, metric, seed)
-    with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
+    evaluate_share = partial(_evaluate_share, experiment, family, metric, seed)
+    with engine.open_engine(engine.LOCAL, NONE, evaluate_share, workers=None) as executor:
         for position, share in enumerate(TRAIN_SHARES):
             expected_seconds = previous_seconds * share / (previous_share or share)
             if share == 1 and experiment.fold_scores.get(family):  # recorded by the comparison

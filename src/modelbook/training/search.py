@@ -107,10 +107,10 @@ def search_model(
         is_ensemble = params.strategy == "ensemble"
         families = families if is_ensemble else families[: params.blend_size]
         # Optuna proposes by earlier results: with several workers their order would decide.
-        work = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
+        task_class = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
         workers = None if is_ensemble else 1
         with engine.open_engine(
-            engine_name, scheduler, work(experiment), workers=workers
+            engine_name, scheduler, task_class(experiment), workers=workers
         ) as executor:
             inputs = SearchInputs(experiment, params, families, metric, on_progress, executor)
             result = STRATEGIES[params.strategy](inputs)

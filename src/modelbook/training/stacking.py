@@ -277,8 +277,8 @@ def fit_on_all_cores(model: Any, X: pd.DataFrame, y: pd.Series) -> Any:
     if len(model.members) == 1:
         model.fitted_ = [fit_on_all_cores(clone(model.members[0]), X, y)]
         return model
-    work = partial(_fit_member, model, X, y)
-    with engine.open_engine(engine.LOCAL, NONE, work, workers=None) as executor:
+    fit_member = partial(_fit_member, model, X, y)
+    with engine.open_engine(engine.LOCAL, NONE, fit_member, workers=None) as executor:
         futures = [executor.submit(index) for index in range(len(model.members))]
         model.fitted_ = [executor.get_result(future) for future in futures]
     return model
