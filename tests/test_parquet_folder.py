@@ -168,7 +168,7 @@ def test_partition_is_scored_with_value_of_its_folder(partitioned):
         "y",
         options=DraftOptions(roles={"year": "feature"}),
     ).contract
-    [name, *_] = parquet_folder.list_partitions(partitioned / "rows")
+    [name, *_] = parquet_folder.list_parquet_files(partitioned / "rows")
     recorded = []
 
     class Scorer:
@@ -196,16 +196,30 @@ def test_delta_table_is_read_at_its_last_version(partitioned):
     assert read_table("lake", partitioned)["x"].tolist() == [7.0, 7.0]
     assert len(list((partitioned / "lake").glob("*.parquet"))) == 2
     assert (
-        len(parquet_folder.list_partitions(partitioned / "lake")) == 1
+        len(parquet_folder.list_parquet_files(partitioned / "lake")) == 1
     )  # the files that score reads
     assert parquet_folder.sample_rows(partitioned / "lake", 9, 0)[0]["x"].tolist() == [7.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda root: read_table("rows", root),
+        lambda root: parquet_folder.sample_rows(root / "rows", 10, 0),
+    ],
+)
+def test_error_names_the_damaged_file(write_folder, tmp_path, read):
+    write_folder(pd.DataFrame({"n": range(6)}), 2, 2, 2)
+    (tmp_path / "rows/p1.parquet").write_bytes(b"PAR1 and no footer")
+    with pytest.raises(DataError, match=r"rows/p1\.parquet.*Parquet"):
+        read(tmp_path)
 
 
 def test_damaged_remote_file_is_not_an_invalid_address():
     fsspec.filesystem("memory").pipe_file("memory://lake/damaged/1.parquet", b"PAR1 and no footer")
     with pytest.raises(DataError) as exc_info:
         parquet_folder.sample_rows(RemoteAddress("memory://lake/damaged"), 10, 0)
-    assert missing_facts(exc_info.value.problem, "memory://lake/damaged", "Parquet") == []
+    assert missing_facts(exc_info.value.problem, "memory://lake/damaged/1.parquet", "Parquet") == []
     assert "URL" not in str(exc_info.value)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,16 +23,17 @@ from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError, get_first_line
 
 READ_CHUNK_ROWS = 65_536  # rows read at a time
+READ_ERRORS = (OSError, ValueError, pa.ArrowException)
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 DELTA_LOG = "_delta_log"  # folder that makes a folder a Delta table
 SUPPORTED_DELTA_FEATURES = {"timestampNtz"}  # features of a table whose files can be read alone
-COLUMN_MAPPING_VERSION = 2  # Delta's reader version for files of other column names
+COLUMN_MAPPING_VERSION = 2  # Delta's reader version: names in the files may not be the table's
 
 
-def list_partitions(folder: Path) -> list[str]:
-    """List the partitions, subfolders included; names that start with ``_`` or ``.`` are skipped.
+def list_parquet_files(folder: Path) -> list[str]:
+    """List the Parquet files of a folder and its subfolders, or of a Delta table's last version.
 
-    Of a Delta table, those of its last version.
+    Files and subfolders whose names start with ``_`` or ``.`` are skipped.
 
     Raises
     ------
@@ -41,13 +42,13 @@ def list_partitions(folder: Path) -> list[str]:
     """
     if (folder / DELTA_LOG).is_dir():
         return _list_delta_files(folder)
-    return _select_partitions(
+    return _select_parquet_files(
         folder, (path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
     )
 
 
-def list_remote_partitions(folder: RemoteAddress) -> list[str]:
-    """List the partitions of a folder in an object store.
+def list_remote_parquet_files(folder: RemoteAddress) -> list[str]:
+    """List the Parquet files of a folder in an object store.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def list_remote_partitions(folder: RemoteAddress) -> list[str]:
             expected="Parquet files that workers can read one by one",
             next="leave out --scheduler: the table is copied to this machine",
         )
-    return _select_partitions(folder, (name for name in names if name.endswith(".parquet")))
+    return _select_parquet_files(folder, (name for name in names if name.endswith(".parquet")))
 
 
 def is_delta_table(names: Iterable[str]) -> bool:
@@ -69,7 +70,7 @@ def is_delta_table(names: Iterable[str]) -> bool:
     return any(name.startswith(f"{DELTA_LOG}/") for name in names)
 
 
-def _select_partitions(folder: Path | RemoteAddress, names: Iterable[str]) -> list[str]:
+def _select_parquet_files(folder: Path | RemoteAddress, names: Iterable[str]) -> list[str]:
     selected = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not selected:
         raise DataError(f"the folder {folder} contains no .parquet file", next="check its path")
@@ -77,7 +78,7 @@ def _select_partitions(folder: Path | RemoteAddress, names: Iterable[str]) -> li
 
 
 def parse_partition_values(name: str) -> dict[str, str | None]:
-    """Return the column values that a partition's folders name: ``year=2024/part.parquet``."""
+    """Return the column values in the names of a file's folders: ``year=2024/part.parquet``."""
     pairs = [part.partition("=") for part in name.split("/")[:-1]]
     return {
         column: None if value == HIVE_NULL else unquote(value)
@@ -87,24 +88,26 @@ def parse_partition_values(name: str) -> dict[str, str | None]:
 
 
 def read_folder(folder: Path, display_name: str = "") -> pd.DataFrame:
-    """Read all partitions as one table, with the columns that the folders name.
+    """Read all files as one table, with the columns that the folders name.
 
     Raises
     ------
     DataError
-        If there is no file, or one cannot be read; as ``list_partitions``.
+        If there is no file, or one cannot be read; as ``list_parquet_files``.
     """
-    names = list_partitions(folder)
-    try:
-        frames = [_add_partition_values(pd.read_parquet(folder / name), name) for name in names]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise make_unreadable_error(display_name or folder, error) from None
-    return _type_partition_columns(pd.concat(frames, ignore_index=True), names)
+    names, frames = list_parquet_files(folder), []
+    for name in names:
+        try:
+            frame = pd.read_parquet(folder / name)
+        except READ_ERRORS as error:
+            raise make_unreadable_error(f"{display_name or folder}/{name}", error) from None
+        frames.append(_add_partition_values(frame, name))
+    return _cast_partition_columns(pd.concat(frames, ignore_index=True), names)
 
 
-def fingerprint_folder(folder: Path) -> str:
-    """A value that changes when a partition does: names, sizes and times of all files."""
-    stats = [(name, (folder / name).stat()) for name in list_partitions(folder)]
+def hash_file_stats(folder: Path) -> str:
+    """Hash the names, sizes and times of modification of all files; their content is not read."""
+    stats = [(name, (folder / name).stat()) for name in list_parquet_files(folder)]
     entries = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     return hashlib.sha256(repr(entries).encode()).hexdigest()
 
@@ -134,12 +137,12 @@ def _list_delta_files(folder: Path) -> list[str]:
 
 
 def _add_partition_values(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Add the columns that the folders name, but for those that the file has itself."""
+    """Add the columns that the folders name, except columns of the file."""
     values = parse_partition_values(name)
     return frame.assign(**{column: values[column] for column in values if column not in frame})
 
 
-def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def _cast_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Convert integer partition values to numbers; codes with leading zeros stay text."""
     for column in {column for name in names for column in parse_partition_values(name)}:
         values = frame[column].dropna()
@@ -150,54 +153,57 @@ def _type_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def make_unreadable_error(folder: Path | RemoteAddress | str, error: Exception) -> DataError:
-    """Return the error for a file or folder that a library cannot read."""
+def make_unreadable_error(path: Path | RemoteAddress | str, error: Exception) -> DataError:
+    """Return the error for a file that a library cannot read."""
     message = get_first_line(error)
-    return DataError(f"{folder} cannot be read: {message}", next="repair or remove the file")
+    return DataError(f"{path} cannot be read: {message}", next="repair or remove the file")
 
 
 def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
-    """Draw at most ``max_rows`` rows uniformly from all partitions, and count all rows.
+    """Draw at most ``max_rows`` rows uniformly from all files, and count all rows.
 
-    Rows keep the order of the partitions. Memory holds the sample and one row group of one file;
-    of an object store, nothing is written to disk.
+    Rows keep the order of the files. Memory holds the sample and one row group of one file; nothing
+    is written to disk.
 
     Raises
     ------
     DataError
         If there is no file, no row, or a file cannot be read.
     """
-    names = list_partitions(folder) if isinstance(folder, Path) else list_remote_partitions(folder)
-    try:
-        counts = [_count_rows(folder, name) for name in names]
-        total = sum(counts)
-        if not total:
-            raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
-        sample_index = np.arange(total)
-        if total > max_rows:
-            rng = np.random.default_rng(seed)
-            sample_index = np.sort(rng.choice(total, max_rows, replace=False, shuffle=False))
-        ends = np.cumsum(counts)
-        positions_by_file = np.split(sample_index, np.searchsorted(sample_index, ends[:-1]))
-        frames = [
-            _add_partition_values(frame, name)
-            for name, end, count, positions in zip(names, ends, counts, positions_by_file)
-            for frame in _read_rows_at(folder, name, positions - (end - count))
-        ]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise make_unreadable_error(folder, error) from None
-    rows = _type_partition_columns(pd.concat(frames, ignore_index=True), names)
+    names = (
+        list_parquet_files(folder)
+        if isinstance(folder, Path)
+        else list_remote_parquet_files(folder)
+    )
+    counts = [_count_rows(folder, name) for name in names]
+    total = sum(counts)
+    if not total:
+        raise DataError(f"{folder} has no rows", expected="at least one", next="check its path")
+    sample_index = np.arange(total)
+    if total > max_rows:
+        rng = np.random.default_rng(seed)
+        sample_index = np.sort(rng.choice(total, max_rows, replace=False, shuffle=False))
+    ends = np.cumsum(counts)
+    positions_by_file = np.split(sample_index, np.searchsorted(sample_index, ends[:-1]))
+    frames = [
+        _add_partition_values(frame, name)
+        for name, end, count, positions in zip(names, ends, counts, positions_by_file)
+        for frame in _read_rows_at(folder, name, positions - (end - count))
+    ]
+    rows = _cast_partition_columns(pd.concat(frames, ignore_index=True), names)
     return normalize_columns(rows, str(folder)), total
 
 
 @contextmanager
 def _open_parquet(folder: Path | RemoteAddress, name: str) -> Iterator[pq.ParquetFile]:
-    if isinstance(folder, Path):
-        with pq.ParquetFile(folder / name) as parquet:
-            yield parquet
-        return
-    with folder.child(name).open() as file, pq.ParquetFile(file) as parquet:
-        yield parquet
+    """Open a file of a folder; errors of opening and reading it name the file."""
+    path = folder / name if isinstance(folder, Path) else folder.child(name)
+    try:
+        with ExitStack() as stack:
+            file = path if isinstance(path, Path) else stack.enter_context(path.open())
+            yield stack.enter_context(pq.ParquetFile(file))
+    except READ_ERRORS as error:
+        raise make_unreadable_error(path, error) from None
 
 
 def _count_rows(folder: Path | RemoteAddress, name: str) -> int:

@@ -172,7 +172,7 @@ class FolderSource:
     def compute_source_digest(self) -> str:
         from modelbook.dataset import parquet_folder
 
-        return parquet_folder.fingerprint_folder(self._path)
+        return parquet_folder.hash_file_stats(self._path)
 
     def read(
         self, layout: FileLayout, column_names: list[str] | None

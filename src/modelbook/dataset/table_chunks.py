@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from modelbook.contract.parsing import DecimalMark
 from modelbook.contract.text_layout import clean_column_name
 from modelbook.dataset import delimited, file_formats
-from modelbook.dataset.parquet_folder import make_unreadable_error
+from modelbook.dataset.parquet_folder import READ_ERRORS, make_unreadable_error
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError
 
@@ -63,7 +63,7 @@ def _read_parquet_chunks(path: Path, chunk_rows: int) -> Chunks:
             yield _clean_names(pa.Table.from_batches([batch]))
         if not parquet_file.metadata.num_rows:
             yield _clean_names(parquet_file.schema_arrow.empty_table())
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except READ_ERRORS as error:
         raise make_unreadable_error(path, error) from None
 
 

@@ -99,7 +99,7 @@ class SharedFolders:
             )
         if self.target.is_relative_to(self.source):
             raise _make_inside_error(self.target, self.source)
-        return parquet_folder.list_partitions(self.source)
+        return parquet_folder.list_parquet_files(self.source)
 
     def lock(self) -> AbstractContextManager[Any]:
         self.target.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ class ObjectStoreFolders:
             self.target.child(COMMIT_MARKER).exists() or self._read_run() is None
         ):
             raise DataError(f"{self.target} exists already", next="name another one, or delete it")
-        return parquet_folder.list_remote_partitions(self.source)
+        return parquet_folder.list_remote_parquet_files(self.source)
 
     def lock(self) -> AbstractContextManager[Any]:
         return nullcontext()  # object stores have no locks
