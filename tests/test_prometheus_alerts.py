@@ -155,7 +155,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
-    """A Prometheus with our configuration that reads a service with keys; gives its address."""
+    """A Prometheus with our configuration that scrapes a service with keys; gives its address."""
     version_store = VersionStore(tmp_path / "served")
     version_store.alias(
         "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)

@@ -1,4 +1,4 @@
-"""Fire the alerts for real: a Prometheus with the project's rules reads a service that breaks."""
+"""Fire alerts for real: a Prometheus with the project's rules scrapes a service that breaks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from modelbook.extras.drill.services import (
     WAIT_SECONDS,
     DrillSkipped,
-    Evidence,
+    Measurements,
     ServiceCopy,
     find_free_port,
     wait_until,
@@ -26,28 +26,28 @@ from modelbook.registry.aliases import CHAMPION
 from modelbook.yaml_reading import load_yaml
 
 RULES_FILE = Path("deploy/prometheus/alerts.yml")
-WRONG_ROWS = 20
+N_INVALID_REQUESTS = 20
 
 
-def fire_alerts(copy: ServiceCopy) -> Evidence:
-    """Each of these failures fires its alert in Prometheus."""
+def fire_alerts(copy: ServiceCopy) -> Measurements:
+    """Seven failures fire their alerts in Prometheus; the waiting times (for) are left out."""
     rules = copy.project_root / RULES_FILE
     if shutil.which("prometheus") is None:
         raise DrillSkipped("Prometheus is not installed")
     if not rules.is_file():
         raise DrillSkipped(f"the project has no {RULES_FILE}")
-    seconds: Evidence = {}
+    seconds: Measurements = {}
     process = copy.start(JOURNAL__ON_FAILURE="predict", JOURNAL__TIMEOUT_SECONDS=1)
     with _run_prometheus(copy, rules) as prometheus:
 
         def require_alert(name: str) -> None:
-            fired = wait_until(
+            seconds_to_fire = wait_until(
                 lambda: name in prometheus.list_firing_alerts(), f"{name} did not fire"
             )
-            seconds[f"{name}, s"] = round(fired, 1)
+            seconds[f"{name}, s"] = round(seconds_to_fire, 1)
 
-        wait_until(prometheus.has_samples, "Prometheus does not read the service")
-        for _ in range(WRONG_ROWS):
+        wait_until(prometheus.has_samples, "Prometheus does not scrape the service")
+        for _ in range(N_INVALID_REQUESTS):
             copy.send("POST", "/predict", '{"no such field": 1}')
         require_alert("ContractViolations")
         row = json.dumps(copy.read_example())
@@ -62,9 +62,9 @@ def fire_alerts(copy: ServiceCopy) -> Evidence:
         for path in copy.journal_path.parent.glob(f"{copy.journal_path.name}*"):
             path.unlink()
         require_alert("JournalReplaced")
-        number, folder = copy.add_version()
+        version, folder = copy.add_version()
         shutil.rmtree(folder)
-        copy.set_alias(CHAMPION, number)
+        copy.set_alias(CHAMPION, version)
         require_alert("VersionNotLoaded")
         process.terminate()
         process.wait(WAIT_SECONDS)
@@ -83,7 +83,7 @@ def _lock_journal(journal: Path) -> Iterator[None]:
 
 
 class _Prometheus:
-    """API of a Prometheus."""
+    """Client of Prometheus's HTTP API."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -97,7 +97,7 @@ class _Prometheus:
             return {}
 
     def has_samples(self) -> bool:
-        """Whether it has read the service twice, as rates need."""
+        """Whether it has scraped the service twice, as rates need."""
         result = self._read("query?query=count_over_time(modelbook_journal_up[1m])%3E1")
         return bool(result.get("result"))
 
@@ -109,7 +109,7 @@ class _Prometheus:
 
 @contextmanager
 def _run_prometheus(copy: ServiceCopy, rules: Path) -> Iterator[_Prometheus]:
-    """A Prometheus that reads the service each second, with rules that do not wait."""
+    """Run a Prometheus that scrapes the service each second; its rules have no ``for``."""
     folder, port = copy.root / "prometheus", find_free_port()
     folder.mkdir()
     content = load_yaml(rules.read_text(encoding="utf-8"))

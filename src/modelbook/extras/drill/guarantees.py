@@ -26,7 +26,7 @@ from modelbook.extras.drill.hostile_requests import (
 from modelbook.extras.drill.services import (
     JOURNAL_SECONDS,
     WAIT_SECONDS,
-    Evidence,
+    Measurements,
     ServiceCopy,
     count_rejections,
     count_statuses,
@@ -47,7 +47,7 @@ NO_DRIFT = 1e-9
 PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
 
 
-def restore_backup(copy: ServiceCopy) -> Evidence:
+def restore_backup(copy: ServiceCopy) -> Measurements:
     """A backup that is restored elsewhere serves the same version, checked by its golden rows."""
     copy.start()
     ready = json.loads(copy.send("GET", "/health/ready")[1])
@@ -56,7 +56,7 @@ def restore_backup(copy: ServiceCopy) -> Evidence:
     return {"files": copy.file_count, "golden rows reproduced": ready["golden_rows"]}
 
 
-def kill_process(copy: ServiceCopy) -> Evidence:
+def kill_process(copy: ServiceCopy) -> Measurements:
     """No returned prediction is missing in the journal when the process is killed under load."""
     process = copy.start()
     clients = copy.start_clients()
@@ -66,7 +66,7 @@ def kill_process(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, stop_clients(clients))
 
 
-def lock_journal(copy: ServiceCopy) -> Evidence:
+def lock_journal(copy: ServiceCopy) -> Measurements:
     """While the journal is locked, no prediction is returned without being journaled."""
     copy.start(JOURNAL__TIMEOUT_SECONDS=1)
     clients = copy.start_clients()
@@ -82,7 +82,7 @@ def lock_journal(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, row_hashes) | count_rejections(clients)
 
 
-def fill_disk(copy: ServiceCopy) -> Evidence:
+def fill_disk(copy: ServiceCopy) -> Measurements:
     """Requests are rejected while the journal cannot grow, and served again afterwards."""
     process = copy.start()
     clients = copy.start_clients()
@@ -95,7 +95,7 @@ def fill_disk(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, stop_clients(clients)) | count_rejections(clients)
 
 
-def remove_journal(copy: ServiceCopy) -> Evidence:
+def remove_journal(copy: ServiceCopy) -> Measurements:
     """A removed journal is created again, with all later rows; the loss is counted exactly."""
 
     def remove(path: Path) -> None:
@@ -108,7 +108,7 @@ def remove_journal(copy: ServiceCopy) -> Evidence:
     return numbers
 
 
-def replace_journal(copy: ServiceCopy) -> Evidence:
+def replace_journal(copy: ServiceCopy) -> Measurements:
     """The replacement of a journal in use by a backup is detected, and the loss is counted."""
 
     def replace(path: Path) -> None:
@@ -122,7 +122,7 @@ def replace_journal(copy: ServiceCopy) -> Evidence:
     return _damage_journal(copy, replace)
 
 
-def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Evidence:
+def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Measurements:
     copy.start()
     clients = copy.start_clients()
     wait_for_responses(clients)
@@ -147,7 +147,7 @@ def _damage_journal(copy: ServiceCopy, damage: Callable[[Path], None]) -> Eviden
     }
 
 
-def alter_journal(copy: ServiceCopy) -> Evidence:
+def alter_journal(copy: ServiceCopy) -> Measurements:
     """Hashes verify unaltered rows, and identify an altered row and a deleted one."""
     process = copy.start()
     clients = copy.start_clients(1)
@@ -172,7 +172,7 @@ def alter_journal(copy: ServiceCopy) -> Evidence:
     }
 
 
-def hide_artifacts(copy: ServiceCopy) -> Evidence:
+def hide_artifacts(copy: ServiceCopy) -> Measurements:
     """A version with missing files is reported and tried again; it is served once they are back."""
     folder = copy.find_artifacts()
     hidden = folder.with_name("hidden")
@@ -185,7 +185,7 @@ def hide_artifacts(copy: ServiceCopy) -> Evidence:
     return {"seconds until ready": round(copy.wait_ready(), 1)}
 
 
-def alter_artifacts(copy: ServiceCopy) -> Evidence:
+def alter_artifacts(copy: ServiceCopy) -> Measurements:
     """A version whose files were altered is not served."""
     files = [path for path in copy.find_artifacts().rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
@@ -200,7 +200,7 @@ def alter_artifacts(copy: ServiceCopy) -> Evidence:
     return {"files": len(files), "seconds until ready": round(copy.wait_ready(), 1)}
 
 
-def hide_store(copy: ServiceCopy) -> Evidence:
+def hide_store(copy: ServiceCopy) -> Measurements:
     """Without its store the service predicts; with the store again, it follows the aliases."""
     store = database_path(copy.root)
     require(store.is_file(), "the store is not a file of the copy")
@@ -217,7 +217,7 @@ def hide_store(copy: ServiceCopy) -> Evidence:
     return {"responses": len(row_hashes), "refused": 0}
 
 
-def promote_version(copy: ServiceCopy) -> Evidence:
+def promote_version(copy: ServiceCopy) -> Measurements:
     """A promotion under load fails no request, and all workers follow it."""
     copy.start(workers=2)
     number, _ = copy.add_version()
@@ -232,7 +232,7 @@ def promote_version(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
-def promote_absent_version(copy: ServiceCopy) -> Evidence:
+def promote_absent_version(copy: ServiceCopy) -> Measurements:
     """While a promoted version fails to load, its predecessor serves; each worker reports it."""
     copy.start(workers=2)
     number, folder = copy.add_version()
@@ -255,7 +255,7 @@ def promote_absent_version(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, row_hashes) | {"seconds until all follow": round(seconds, 1)}
 
 
-def roll_back_canary(copy: ServiceCopy) -> Evidence:
+def roll_back_canary(copy: ServiceCopy) -> Measurements:
     """A canary whose predictions drift beyond the limit loses its traffic, and no request fails."""
     number, _ = copy.add_version()
     copy.set_alias(CHALLENGER, number)
@@ -280,7 +280,7 @@ def roll_back_canary(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, row_hashes) | {"seconds until the champion": round(seconds, 1)}
 
 
-def kill_worker(copy: ServiceCopy) -> Evidence:
+def kill_worker(copy: ServiceCopy) -> Measurements:
     """A killed worker is replaced, leaves no gauges, and none of its predictions is missing."""
     process = copy.start(workers=2)
     clients = copy.start_clients(8)
@@ -305,7 +305,7 @@ def kill_worker(copy: ServiceCopy) -> Evidence:
     }
 
 
-def pause_worker(copy: ServiceCopy) -> Evidence:
+def pause_worker(copy: ServiceCopy) -> Measurements:
     """A worker that does not respond for some seconds, as on a slow machine, is not killed."""
     process = copy.start(workers=2)
     workers = copy.list_workers(process)
@@ -320,7 +320,7 @@ def pause_worker(copy: ServiceCopy) -> Evidence:
     return require_journaled(copy, stop_clients(clients)) | {"seconds paused": PAUSE_SECONDS}
 
 
-def kill_supervisor(copy: ServiceCopy) -> Evidence:
+def kill_supervisor(copy: ServiceCopy) -> Measurements:
     """Workers end when their supervisor is killed."""
     process = copy.start(workers=2)
     workers = copy.list_workers(process)
@@ -333,7 +333,7 @@ def kill_supervisor(copy: ServiceCopy) -> Evidence:
     return {"workers": len(workers), "seconds until ended": round(time.monotonic() - start_time, 1)}
 
 
-GUARANTEES: dict[str, Callable[[ServiceCopy], Evidence]] = {
+GUARANTEES: dict[str, Callable[[ServiceCopy], Measurements]] = {
     check.__name__.replace("_", "-"): check
     for check in (
         restore_backup, kill_process, lock_journal, fill_disk, remove_journal, replace_journal,

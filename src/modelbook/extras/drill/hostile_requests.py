@@ -16,7 +16,13 @@ from pathlib import Path
 
 import psutil
 
-from modelbook.extras.drill.services import WAIT_SECONDS, Evidence, ServiceCopy, require, wait_until
+from modelbook.extras.drill.services import (
+    WAIT_SECONDS,
+    Measurements,
+    ServiceCopy,
+    require,
+    wait_until,
+)
 from modelbook.serving.access import ApiKeyStore
 
 MAX_HEALTH_SECONDS = 0.1
@@ -72,7 +78,7 @@ def _read_queued_seconds(thread: Path) -> float:
         return 0.0
 
 
-def poison_requests(copy: ServiceCopy) -> Evidence:
+def poison_requests(copy: ServiceCopy) -> Measurements:
     """Hostile requests are rejected at low cost, and health responds within 100 ms meanwhile."""
     process = psutil.Process(copy.start().pid)
     copy.send("POST", "/predict", json.dumps(copy.read_example()))  # what the first one loads
@@ -112,7 +118,7 @@ def _make_hostile_requests() -> list[tuple[str, str, bytes]]:
     ]
 
 
-def flood_headers(copy: ServiceCopy) -> Evidence:
+def flood_headers(copy: ServiceCopy) -> Measurements:
     """A huge header and endless headers are rejected; other clients are still served."""
     process = psutil.Process(copy.start(LIMITS__HEADER_TIMEOUT_SECONDS=HEADER_TIMEOUT_SECONDS).pid)
     memory = process.memory_info().rss
@@ -161,7 +167,7 @@ def _receive(connection: socket.socket) -> bytes:
     return b""
 
 
-def send_foreign_requests(copy: ServiceCopy) -> Evidence:
+def send_foreign_requests(copy: ServiceCopy) -> Measurements:
     """Without keys only this machine is served; after the last key is removed, no client is."""
     process = copy.start(API_KEYS="on")
     journaled_before = len(copy.read_journaled_ids())
@@ -193,7 +199,7 @@ def send_foreign_requests(copy: ServiceCopy) -> Evidence:
     return {"foreign requests refused": len(foreign), "of them journaled": 0}
 
 
-def serve_pages(copy: ServiceCopy) -> Evidence:
+def serve_pages(copy: ServiceCopy) -> Measurements:
     """No page runs markup of a table, inline scripts, or scripts of other hosts."""
     copy.start()
     for path in PAGES:

@@ -31,7 +31,7 @@ from modelbook.serving.settings import ENV_PREFIX
 WAIT_SECONDS = 600.0  # timeout of each step, on a busy machine
 N_RESPONSES = 500  # responses before and after something breaks
 N_VERIFIED_HASHES = 20
-Evidence = dict[str, Any]
+Measurements = dict[str, Any]  # numbers of a check, by name
 JSON_HEADERS = {"content-type": "application/json"}
 JOURNAL_SECONDS = 60  # a request's timeout for the journal, on a busy machine
 SETTINGS = {
@@ -305,7 +305,7 @@ def wait_for_responses(clients: list[LoadClient], count: int = N_RESPONSES) -> N
     wait_until(has_responses, f"{count} responses did not come")
 
 
-def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence:
+def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Measurements:
     """Require that the journal holds all predictions, and verify the hashes of the last ones."""
     missing = row_hashes.keys() - copy.read_journaled_ids()
     numbers = {"responses": len(row_hashes), "missing in the journal": len(missing)}
@@ -319,7 +319,7 @@ def require_journaled(copy: ServiceCopy, row_hashes: dict[str, str]) -> Evidence
     return numbers | {"hashes verified": len(results)}
 
 
-def count_rejections(clients: list[LoadClient]) -> Evidence:
+def count_rejections(clients: list[LoadClient]) -> Measurements:
     """Return the number of requests that were refused: all with a status other than 200."""
     statuses = count_statuses(clients)
     return {"refused": sum(count for status, count in statuses.items() if status != 200)}
