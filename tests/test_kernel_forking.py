@@ -244,7 +244,7 @@ def test_template_serves_only_its_interpreter_and_environment():
 
 def test_builds_of_the_tests_share_a_template():
     """Although the build and pytest set environment variables."""
-    environment = {**START_ENVIRON, **KERNEL_ENVIRONMENT, **store.CLIENT_ENVIRONMENT}
+    environment = {**START_ENVIRON, **KERNEL_ENVIRONMENT, **store.ENVIRONMENT_DEFAULTS}
     python = [*KernelSpecManager().get_kernel_spec("python3").argv]
     python = python[: python.index("-m")]
     folder = os.environ[kernel_forking.FORK_SERVERS_VARIABLE]

@@ -232,11 +232,11 @@ def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
     client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
     store.check_store(root)  # an experiment of the user's own
     client.create_registered_model(BOOK)
-    with raises_stating(StoreError, "older commit", store.database_path(root)) as exc_info:
+    with raises_stating(StoreError, "1.0.0", store.database_path(root)) as exc_info:
         store.check_store(root)
     assert "mv " in exc_info.value.next
     client.create_model_version(BOOK, (tmp_path / "version").as_uri())
-    with raises_stating(StoreError, "older commit"):
+    with raises_stating(StoreError, "1.0.0"):
         aliases.find_version(root, BOOK, 1)
 
 

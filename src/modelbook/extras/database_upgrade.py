@@ -115,7 +115,7 @@ def _plan_store(root: Path) -> Iterator[DatabaseMigration]:
     difference = mlflow_schema.find_difference(root)
     if difference is None:
         if is_embedded(root):
-            store.check_store(root)  # refuses one with absolute addresses
+            store.check_store(root)  # refuses absolute artifact locations
         return
     if not difference.is_older:
         mlflow_schema.require_current_schema(root)

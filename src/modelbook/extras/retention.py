@@ -23,7 +23,7 @@ from modelbook.registry.aliases import (
     read_aliases,
     refresh_aliases,
 )
-from modelbook.registry.location import list_downloads, local_path
+from modelbook.registry.location import has_store, list_downloads, local_path
 from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
@@ -38,7 +38,7 @@ class Retention:
     kept_for : dict
         Versions that only number and age would delete, with the reason why they stay.
     candidate_models : dict
-        Ids of the candidates' models in MLflow, with the addresses of their files.
+        Ids of the candidates' models in MLflow, with the URIs of their files.
     """
 
     versions: list[int] = field(default_factory=list)
@@ -70,7 +70,8 @@ def plan_retention(
         When the store cannot be read.
     """
     retention, latest = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
-    if check_store(root):
+    check_store(root)
+    if has_store(root):
         with connection.convert_errors(root):
             versions = create_client(root).search_model_versions(f"name = '{book}'")
         creation_times = {
@@ -87,8 +88,8 @@ def plan_retention(
                 version = find_version(root, book, number)
                 retention.size_mb += _measure_size_mb(version.artifact_folder) if version else 0.0
         models = candidate_runs.find_old_models(root, book, keep_comparisons, latest)
-        for address in models.values():
-            folder = local_path(root, address)
+        for uri in models.values():
+            folder = local_path(root, uri)
             retention.size_mb += _measure_size_mb(folder) if folder else 0.0
         retention.candidate_models = models
     for folder in _find_unused_downloads(root, book, latest):
@@ -115,8 +116,8 @@ def apply_retention(root: Path, book: str, retention: Retention, commit: str) ->
         deleted = [number for number in retention.versions if number not in needed]
         for number in deleted:
             _delete_version(root, book, number)
-        for model_id, address in retention.candidate_models.items():
-            candidate_runs.delete_model(root, model_id, address)
+        for model_id, uri in retention.candidate_models.items():
+            candidate_runs.delete_model(root, model_id, uri)
         for name in retention.cached_folders:
             shutil.rmtree(name, ignore_errors=True)
         if deleted:

@@ -27,6 +27,7 @@ from modelbook.registry.location import (
     cache_folder,
     database_path,
     display_uri,
+    has_store,
     is_embedded,
     local_path,
     registry_uri,
@@ -233,7 +234,7 @@ def read_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
     StoreError
         When the store cannot be read.
     """
-    if is_embedded(root) and not database_path(root).is_file():
+    if not has_store(root):
         return {}
     cached_aliases = read_cached_aliases(root, model_name)
     return (
@@ -311,7 +312,7 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
     StoreError
         When the store cannot be read.
     """
-    if is_embedded(root) and not database_path(root).is_file():
+    if not has_store(root):
         return None
     with connection.convert_errors(root):
         return find_or_none(_get_version, create_client(root), root, model_name, version)

@@ -1,6 +1,6 @@
-"""Addresses relative to an embedded store: ``modelbook:/book/...``, as a plugin of MLflow.
+"""Artifact locations relative to an embedded store, ``modelbook:/book/...``: a plugin of MLflow.
 
-MLflow makes addresses of local folders absolute, so a copied project would read and write the
+MLflow makes the locations of local folders absolute, so a copied project would read and write the
 original's files. MLflow finds this class by the entry point ``mlflow.artifact_repository``.
 """
 

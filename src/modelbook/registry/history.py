@@ -34,7 +34,7 @@ from modelbook.registry.history_log import (
     LogEntry,
     repeat_after_conflict,
 )
-from modelbook.registry.location import database_path, is_embedded
+from modelbook.registry.location import database_path, has_store, is_embedded
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -516,7 +516,7 @@ def _make_busy_error(log: HistoryLog) -> StoreError:
 
 
 def _open_logs(root: Path, model_name: str | None) -> list[HistoryLog]:
-    if is_embedded(root) and not database_path(root).is_file():
+    if not has_store(root):
         return []
     with connection.convert_errors(root):
         names = [model_name] if model_name else history_log.list_models(root)

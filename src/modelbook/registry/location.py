@@ -11,7 +11,7 @@ from modelbook.redaction import display_address, redact
 
 SQLITE_PREFIX = "sqlite:///"
 ALIAS_CACHE_FOLDER = "aliases"  # next to an embedded store, or among the downloads
-RELATIVE_SCHEME = "modelbook"  # scheme of addresses that are relative to an embedded store
+RELATIVE_SCHEME = "modelbook"  # of artifact locations that are relative to an embedded store
 
 
 def tracking_uri(root: Path) -> str:
@@ -59,6 +59,11 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(database) if database else None
 
 
+def has_store(root: Path) -> bool:
+    """Return whether there is a store to read; that of a server or a database is not checked."""
+    return not is_embedded(root) or database_path(root).is_file()
+
+
 def require_store(root: Path) -> None:
     """Check that there is a store to read, because MLflow would create an empty one.
 
@@ -67,7 +72,7 @@ def require_store(root: Path) -> None:
     StoreError
         When the project's SQLite file does not exist.
     """
-    if is_embedded(root) and not database_path(root).is_file():
+    if not has_store(root):
         raise StoreError(
             f"there is no MLflow store yet: {database_path(root)}",
             expected="a project that has been built",

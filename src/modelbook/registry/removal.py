@@ -6,7 +6,7 @@ import shutil
 import time
 
 from modelbook.registry import connection
-from modelbook.registry.location import artifact_uri, has_local_artifacts, local_path
+from modelbook.registry.location import artifact_uri, has_local_artifacts, has_store, local_path
 from modelbook.registry.store import check_store, create_client, find_or_none
 from modelbook.stage.sandbox import Sandbox
 
@@ -23,8 +23,9 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
         When the store refuses.
     """
     root, name = sandbox.root, sandbox.model_name
-    if not check_store(root):
+    if not has_store(root):
         return
+    check_store(root)
     client = create_client(root)
     with connection.convert_errors(root):
         if find_or_none(client.get_registered_model, name):

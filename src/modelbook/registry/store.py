@@ -1,4 +1,4 @@
-"""The MLflow store of runs, versions and their artifacts, by MLflow's public client alone."""
+"""The MLflow store of runs, versions and their artifacts, through MLflow's public client."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from modelbook.registry.location import (
     database_path,
     display_uri,
     has_local_artifacts,
+    has_store,
     is_embedded,
     registry_uri,
     require_store,
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-ABSENT_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # no such object, or name
-CREATION_SECONDS = 60.0  # longest wait for another process that creates the tables
-CREATION_CONFLICT = "already exists|duplicate key"
-Found = TypeVar("Found")
-CLIENT_ENVIRONMENT = {  # defaults; MLflow's own would wait for an absent server for many minutes
+# MLflow reports a name that no object can have as an invalid parameter.
+NOT_FOUND_ERROR_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+CREATION_TIMEOUT_SECONDS = 60.0  # longest wait for another process that creates the tables
+CREATION_CONFLICT_PATTERN = "already exists|duplicate key"
+T = TypeVar("T")
+ENVIRONMENT_DEFAULTS = {  # MLflow's own would wait for an absent server for many minutes
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where --json prints
@@ -59,34 +61,31 @@ def ensure_store(root: Path) -> None:
     if artifact_uri(root) and not has_local_artifacts(root):
         artifact_storage.check_write_access(artifact_uri(root))
     if not is_embedded(root):
-        _open_database(root)
+        _verify_store(root)
         return
     database_path(root).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database_path(root).with_suffix(".lock")):  # another process may be creating it
-        if not check_store(root):
-            _open_database(root)
+        _verify_store(root)
 
 
-def check_store(root: Path) -> bool:
-    """Check that the installed MLflow can read the store; return whether there is one.
+def check_store(root: Path) -> None:
+    """Check that the installed MLflow can read the store, if there is one.
 
     Raises
     ------
     StoreError
         When the store is not one of the installed MLflow, or cannot be reached.
     """
-    if is_embedded(root) and not database_path(root).is_file():
-        return False
-    _open_database(root)
-    return True
+    if has_store(root):
+        _verify_store(root)
 
 
-def _open_database(root: Path) -> None:
-    """Open runs and registry; MLflow creates missing tables.
+def _verify_store(root: Path) -> None:
+    """Read the experiments and registered models; MLflow creates missing tables.
 
     Of two processes that create the tables of a database at once, one fails, and waits.
     """
-    deadline, has_conflict = time.monotonic() + CREATION_SECONDS, False
+    deadline, has_conflict = time.monotonic() + CREATION_TIMEOUT_SECONDS, False
     while True:
         try:
             with connection.convert_errors(root):
@@ -95,25 +94,26 @@ def _open_database(root: Path) -> None:
                 models = {model.name for model in client.search_registered_models()}
             break
         except StoreError as error:
-            has_conflict |= bool(re.search(CREATION_CONFLICT, error.problem))
+            has_conflict |= bool(re.search(CREATION_CONFLICT_PATTERN, error.problem))
             if has_conflict and time.monotonic() < deadline:
                 time.sleep(1)
                 continue
             raise
-    absolute_names = {
-        experiment.name
+    # A book's experiment has the name of its model; other experiments may be anywhere.
+    has_absolute_location = any(
+        experiment.name in models and experiment.artifact_location.startswith("file:")
         for experiment in experiments
-        if experiment.artifact_location.startswith("file:")
-    }
-    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and absolute_names & models:
+    )
+    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and has_absolute_location:
         raise make_old_store_error(root)
 
 
 def make_old_store_error(root: Path) -> StoreError:
-    """Return the error that an embedded store is of a Modelbook with absolute addresses."""
+    """Return the error that an embedded store has absolute artifact locations."""
     return StoreError(
-        f"{display_uri(root)} is a store of an older commit of Modelbook, with absolute addresses",
-        expected=f"addresses that begin with {RELATIVE_SCHEME}:",
+        f"{display_uri(root)} was created before Modelbook 1.0.0: its artifact locations are "
+        "absolute",
+        expected=f"artifact locations that begin with {RELATIVE_SCHEME}:",
         next=f"{suggest_new_store(root)}; its versions cannot be loaded by this Modelbook",
     )
 
@@ -123,14 +123,14 @@ def create_client(root: Path) -> MlflowClient:
     return _make_client(root, configure_mlflow(root))
 
 
-def find_or_none(find: Callable[..., Found], *arguments: Any) -> Found | None:
+def find_or_none(find: Callable[..., T], *arguments: Any) -> T | None:
     """Return what a function finds by MLflow's client; None when the store does not have it."""
     from mlflow.exceptions import MlflowException
 
     try:
         return find(*arguments)
     except MlflowException as error:
-        if error.error_code not in ABSENT_CODES:
+        if error.error_code not in NOT_FOUND_ERROR_CODES:
             raise
         return None
 
@@ -155,21 +155,21 @@ def configure_mlflow(root: Path) -> ModuleType:
 def _configure(root: Path) -> ModuleType:
     connection.check_connection(root)
     mlflow_schema.require_current_schema(root)
-    for name, value in CLIENT_ENVIRONMENT.items():
+    for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     uris = tracking_uri(root), registry_uri(root)
-    with ENVIRONMENT_LOCK, _keep_environment():
+    with ENVIRONMENT_LOCK, _restore_environment():
         mlflow.set_tracking_uri(uris[0])
         mlflow.set_registry_uri(uris[1])
     return mlflow
 
 
 @contextmanager
-def _keep_environment() -> Iterator[None]:
-    """Keep MLflow's variables: ``set_tracking_uri`` writes one, which would become a setting."""
+def _restore_environment() -> Iterator[None]:
+    """Restore MLflow's variables: ``set_tracking_uri`` writes one, which would become a setting."""
     values = {name: os.environ.get(name) for name in MLFLOW_VARIABLES.values()}
     yield
     for name, value in values.items():
@@ -195,8 +195,8 @@ def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
             f"the experiment {name!r} stores its files in {experiment.artifact_location}",
             expected=location,
             next=(
-                "set that location as artifacts in store.yaml; an embedded store of an older "
-                f"commit has absolute addresses: {suggest_new_store(root)}"
+                "set that location as artifacts in store.yaml; an embedded store from before 1.0.0 "
+                f"has absolute artifact locations: {suggest_new_store(root)}"
             ),
         )
     return experiment.experiment_id

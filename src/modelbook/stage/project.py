@@ -157,7 +157,7 @@ def _suggest_key(name: str, file_name: str) -> str:
     if name in RENAMED_KEYS:
         return (
             f"it is {RENAMED_KEYS[name]} now: rename it in {file_name}; modelbook upgrade renames "
-            "all keys of an older commit"
+            "all such keys"
         )
     return f"correct the name in {file_name}, or remove it"
 

@@ -26,13 +26,14 @@ def check_mlflow_store(root: Path) -> CheckResult:
         display_artifact_uri,
         display_uri,
         has_local_artifacts,
+        has_store,
         is_embedded,
     )
     from modelbook.registry.store import check_store
 
     path = database_path(root)
     try:
-        exists = check_store(root)
+        check_store(root)
         if artifact_uri(root) and not has_local_artifacts(root):
             artifact_storage.check_write_access(artifact_uri(root))
         if not is_embedded(root):
@@ -41,7 +42,7 @@ def check_mlflow_store(root: Path) -> CheckResult:
             )
     except StoreError as error:
         return CheckResult("store", False, error.problem, error.next)
-    if not exists:
+    if not has_store(root):
         return CheckResult("store", True, "none yet; the first build creates it")
     return CheckResult(
         "store", True, f"{path.relative_to(root)}, {path.stat().st_size / 1e6:.1f} MB"
