@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from text_facts import missing_facts, raises_stating
 
 from modelbook import config
-from modelbook.config.stages import JOINED_PREFIX
+from modelbook.config.stages import COMBINED_PREFIX
 from modelbook.errors import ParameterError
 
 INFINITE = float("inf")
@@ -171,8 +171,8 @@ def test_train_until_accepts_text(value: Any, expected: Any) -> None:
 def test_table_in_the_folder_of_the_books_products_raises(table: str) -> None:
     with raises_stating(ParameterError, table, "data/claims", "make clean"):
         config.validate("ingest", {"book": "claims", "table": table})
-    joined = f"data/claims/{JOINED_PREFIX}c0ffee.parquet"  # written by modelbook retrain
-    for book, table_path in [("other", table), ("claims", "data/claims.csv"), ("claims", joined)]:
+    combined = f"data/claims/{COMBINED_PREFIX}c0ffee.parquet"  # written by modelbook retrain
+    for book, table_path in [("other", table), ("claims", "data/claims.csv"), ("claims", combined)]:
         config.validate("ingest", {"book": book, "table": table_path})
 
 

@@ -1,4 +1,4 @@
-"""Labelled rows for a retrain: the env file's table, plus rows added by batches."""
+"""Labelled rows for retraining: the env file's table, plus rows added by batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelbook import dataset
-from modelbook.config.stages import JOINED_PREFIX
+from modelbook.config.stages import COMBINED_PREFIX
 from modelbook.dataset import labelled_batch
 from modelbook.formatting import format_count
 from modelbook.stage import files
@@ -37,7 +37,7 @@ class LabelledData:
 def collect_labelled_data(
     root: Path, book: str, table: str, batches: Sequence[str], contract: Contract
 ) -> LabelledData:
-    """Read and check the table and the batches, and join them.
+    """Read and check the table and the batches, and combine their rows.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def collect_labelled_data(
         )
         messages.append(
             f"{file}: added {len(new_rows):,} of {format_count(len(rows), 'row')} to the "
-            f"table{existing_note}."
+            f"combined table{existing_note}."
         )
     return LabelledData(
         pd.concat([table_rows, batch_rows], ignore_index=True),
@@ -82,8 +82,11 @@ def collect_labelled_data(
 
 
 def save_labelled_data(root: Path, book: str, data: LabelledData) -> str:
-    """Save the combined table under its fingerprint, and the batch rows; returns its path."""
-    name = f"data/{book}/{JOINED_PREFIX}{dataset.fingerprint(data.frame)[:12]}.parquet"
+    """Save the combined table and the batch rows, and return the combined table's path.
+
+    The file of the combined table is named by its fingerprint.
+    """
+    name = f"data/{book}/{COMBINED_PREFIX}{dataset.fingerprint(data.frame)[:12]}.parquet"
     if not (root / name).is_file():
         files.write(root / name, data.frame)
     files.write(_get_batch_rows_path(root, book), data.batch_rows)

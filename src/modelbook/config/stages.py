@@ -36,7 +36,7 @@ from modelbook.config.values import (
 )
 from modelbook.redaction import redact
 
-JOINED_PREFIX = "joined-"  # files that join a table and the batches of a retraining
+COMBINED_PREFIX = "joined-"  # of files with the rows of a table and of batches, for retraining
 
 
 class Parameters(BaseModel):
@@ -116,7 +116,7 @@ class Ingest(Parameters):
     @classmethod
     def _reject_products_folder(cls, table: str, info: ValidationInfo) -> str:
         path, folder = PurePosixPath(table), PurePosixPath("data", info.data.get("book", "*"))
-        if path.is_relative_to(folder) and not path.name.startswith(JOINED_PREFIX):
+        if path.is_relative_to(folder) and not path.name.startswith(COMBINED_PREFIX):
             raise ValueError(
                 f"the table is in {folder}, where builds write, and make clean deletes, the "
                 "products of this book; give the book another name, or move the table"
