@@ -111,13 +111,13 @@ def _read_by_format(
     from modelbook.dataset import delimited
 
     compression = detect_compression(path)
-    file_format, start = detect_format(path, compression, display_name, layout)
+    file_format, first_bytes = detect_format(path, compression, display_name, layout)
     if file_format == "parquet":
-        return name_index_columns(pd.read_parquet(path)), layout
+        return reset_named_index(pd.read_parquet(path)), layout
     if file_format == "excel":
         return excel.read_sheet(path, display_name, layout, column_names)
     if file_format == "json":
-        return _read_json(path, compression, start, layout), layout
+        return _read_json(path, compression, first_bytes, layout), layout
     text_file = delimited.TextFile(path, display_name, compression, layout)
     frame, detected = delimited.read_delimited(text_file, column_names)
     names = ("delimiter", "encoding", "decimal", "skip_rows")
@@ -134,46 +134,46 @@ def detect_format(
     DataError
         If the format is not supported.
     """
-    start = _read_first_bytes(path, compression, display_name, layout.member)
-    is_parquet = start.startswith(b"PAR1") and _has_control_bytes(start)
-    is_excel = start.startswith(b"PK\x03\x04")
+    first_bytes = _read_first_bytes(path, compression, display_name, layout.member)
+    is_parquet = first_bytes.startswith(b"PAR1") and _has_control_bytes(first_bytes)
+    is_excel = first_bytes.startswith(b"PK\x03\x04")
     if compression and (is_parquet or is_excel):
         raise DataError(
             f"{display_name} holds a compressed {'Parquet' if is_parquet else 'Excel or zip'} file",
-            expected="a Parquet or Excel file that is not compressed, or a compressed text",
+            expected="a Parquet or Excel file that is not compressed, or a compressed text file",
             next="unpack it",
         )
     if is_parquet:
-        return "parquet", start
+        return "parquet", first_bytes
     if is_excel:
-        return "excel", start
-    _reject_unsupported(start, display_name)
-    if start.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(start):
-        return "json", start
-    return "text", start
+        return "excel", first_bytes
+    _reject_unsupported(first_bytes, display_name)
+    if first_bytes.lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"{", b"[") and _is_json(first_bytes):
+        return "json", first_bytes
+    return "text", first_bytes
 
 
-def name_index_columns(frame: pd.DataFrame) -> pd.DataFrame:
+def reset_named_index(frame: pd.DataFrame) -> pd.DataFrame:
     """Make a column of each index that has a name, as a Parquet file may have."""
     names = [name for name in frame.index.names if name is not None]
     return frame.reset_index(level=names).reset_index(drop=True) if names else frame
 
 
 def detect_compression(path: Path) -> str | None:
-    """Detect the compression from the content, by pandas' name; None: not compressed.
+    """Detect the compression from the content, as pandas names it; None if uncompressed, or Excel.
 
     Raises BadZipFile for a damaged zip archive.
     """
     with path.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PK\x03\x04"):
+        first_bytes = file.read(6)
+    if first_bytes.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(path) as archive:
             return None if "[Content_Types].xml" in archive.namelist() else "zip"
     return next(
         (
             compression
             for signature, compression in COMPRESSION_SIGNATURES.items()
-            if start.startswith(signature)
+            if first_bytes.startswith(signature)
         ),
         None,
     )
@@ -197,20 +197,20 @@ def _read_first_bytes(
 
 
 def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
-    """Raise DataError for the first bytes of a file that is not text."""
+    """Raise DataError if the first bytes are those of an unsupported format, or of no text."""
     problem, remedy = "", "check the path or address"
-    position, signature = TAR_SIGNATURE
+    tar_offset, tar_signature = TAR_SIGNATURE
     signatures = {
         **UNSUPPORTED_SIGNATURES,
         **(AMBIGUOUS_SIGNATURES if _has_control_bytes(first_bytes) else {}),
     }
     if first_bytes.lstrip()[:200].lower().startswith((b"<!doctype html", b"<html")):
         problem = "is a web page"
-    elif first_bytes[position:].startswith(signature):
+    elif first_bytes[tar_offset:].startswith(tar_signature):
         problem, remedy = "is a tar archive", "unpack it"
     elif first_bytes.startswith(tuple(signatures)):
         problem, remedy = next(
-            text for start, text in signatures.items() if first_bytes.startswith(start)
+            text for signature, text in signatures.items() if first_bytes.startswith(signature)
         )
     elif b"\x00" in first_bytes and not first_bytes.startswith(UTF16_BOMS):
         problem, remedy = _describe_null_bytes(first_bytes)
@@ -229,7 +229,7 @@ def _has_control_bytes(first_bytes: bytes) -> bool:
 
 def _describe_null_bytes(first_bytes: bytes) -> tuple[str, str]:
     """What a file with null bytes is, and what to do."""
-    nulls = [first_bytes[start::2].count(0) / (len(first_bytes) / 2) for start in (0, 1)]
+    nulls = [first_bytes[offset::2].count(0) / (len(first_bytes) / 2) for offset in (0, 1)]
     if max(nulls) > 0.6 and min(nulls) < 0.1:
         return "is encoded in UTF-16 without a byte order mark", "save it as UTF-8"
     if not re.search(rb"[\x01-\x08]", first_bytes):
