@@ -105,13 +105,13 @@ def take(
             f"not taken: {name} = {config.format_value(value)}; a build reads it from {env_file} "
             "or pipeline.yaml"
         )
-    target = plan.target.relative_to(root)
+    destination = plan.destination.relative_to(root)
     if not plan.has_changes:
-        typer.echo(f"nothing to do: {target} already has these cells")
-    elif yes or confirm(f"Write {target}?"):
+        typer.echo(f"nothing to do: {destination} already has these cells")
+    elif yes or confirm(f"Write {destination}?"):
         plan.write()
         option = f" --book {plan.book}" if plan.book else ""
-        typer.echo(f"wrote {target}; next: modelbook build{option}")
+        typer.echo(f"wrote {destination}; next: modelbook build{option}")
     else:
         raise typer.Exit(1)
 

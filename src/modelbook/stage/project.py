@@ -84,7 +84,7 @@ def read_book(env_file: Path) -> str:
 
 
 def notebook_path(root: Path, book: str, stage: str) -> Path:
-    """Return a stage's notebook: that of ``notebooks/<book>/``, or else the one of all books."""
+    """Return a stage's notebook: that of ``notebooks/<book>/``, or else the shared one."""
     name = f"{config.stage_stem(stage)}.ipynb"
     book_path = root / "notebooks" / book / name
     return book_path if book_path.is_file() else root / "notebooks" / name

@@ -22,44 +22,45 @@ BOOK_LINE = re.compile(r"^book = \S+", re.M)  # a line of a parameters cell
 
 
 @dataclass
-class NotebookCopy:
-    """Cells to be copied to the pipeline.
+class CopyPlan:
+    """What copying a notebook to the pipeline would write.
 
     Attributes
     ----------
     book : str or None
-        The book whose own notebook is written; None for the notebook of all books.
-    target : Path
-        The notebook that is written: of all books, or of one.
-    base, content : bytes
-        The notebook that is replaced, as git has it, and the new one.
+        The book whose own notebook is written; None for the shared notebook.
+    destination : Path
+        The notebook that is written: the shared one, or a book's own.
+    previous, new : bytes
+        The notebook that is replaced, as committed, and the new one.
     edited_parameters : dict
-        Values edited in the parameters cell: a build reads them from the env file.
-    restored : tuple or None
-        The notebook of all books and its content in git, when edits in it move to a book's own.
+        Parameters with values that were edited. They are not copied: builds use the env file's.
+    shared_to_restore : tuple or None
+        The shared notebook and its committed content, to restore it when its edits become those of
+        a book's own notebook.
     """
 
     stage: str
     book: str | None
-    target: Path
-    base: bytes
-    content: bytes
+    destination: Path
+    previous: bytes
+    new: bytes
     edited_parameters: dict[str, Any] = field(default_factory=dict)
-    restored: tuple[Path, bytes] | None = None
+    shared_to_restore: tuple[Path, bytes] | None = None
 
     @property
     def has_changes(self) -> bool:
         """Whether anything would be written."""
-        return not self.target.is_file() or self.target.read_bytes() != self.content
+        return not self.destination.is_file() or self.destination.read_bytes() != self.new
 
     def write(self) -> None:
-        """Write the notebook, and restore the cells of the shared notebook."""
-        _write(self.target, self.content)
-        if self.restored:
-            _write(*self.restored)
+        """Write the notebook, and restore the shared notebook."""
+        _write(self.destination, self.new)
+        if self.shared_to_restore:
+            _write(*self.shared_to_restore)
 
 
-def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
+def plan_copy(root: Path, notebook: Path, book: str | None) -> CopyPlan:
     """Plan what copying a notebook to the pipeline would write, for all books or for one.
 
     A notebook in the folder of a book is for that book.
@@ -77,29 +78,28 @@ def plan_copy(root: Path, notebook: Path, book: str | None) -> NotebookCopy:
     folder = notebook.resolve().parent
     if book is None and folder.parent == shared.parent.resolve():
         book = folder.name
-    target = root / "notebooks" / book / shared.name if book else shared
+    destination = root / "notebooks" / book / shared.name if book else shared
     committed = _read_from_git(root, shared)
-    base = _read_from_git(root, target) or committed or shared.read_bytes()
-    original = json.loads(base)
-    content, edited_parameters = _clean_cells(edited, original, book)
-    pipeline_spec.check_notebook(root, target, content, stage)
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    previous = _read_from_git(root, destination) or committed or shared.read_bytes()
+    new_notebook, edited_parameters = _restore_parameters(edited, json.loads(previous), book)
+    pipeline_spec.check_notebook(root, destination, new_notebook, stage)
+    text = json.dumps(new_notebook, indent=1, ensure_ascii=False) + "\n"
     is_moved = book is not None and notebook.resolve() == shared.resolve()
-    return NotebookCopy(
+    return CopyPlan(
         stage,
         book,
-        target,
-        git_filter.strip_outputs(base),
+        destination,
+        git_filter.strip_outputs(previous),
         git_filter.strip_outputs(text.encode()),
         edited_parameters,
         (shared, committed) if is_moved and committed else None,
     )
 
 
-def render_diff(plan: NotebookCopy, folder: Path) -> str:
-    """Return the difference as git shows it, by cells."""
+def render_diff(plan: CopyPlan, folder: Path) -> str:
+    """Return nbdime's diff, cell by cell."""
     paths = [folder / "before.ipynb", folder / "after.ipynb"]
-    for path, content in zip(paths, (plan.base, plan.content), strict=True):
+    for path, content in zip(paths, (plan.previous, plan.new), strict=True):
         path.write_bytes(content)
     command = [sys.executable, "-P", "-m", "nbdime", "diff", "--no-color", *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -137,10 +137,10 @@ def _find_stage(notebook: Notebook, path: Path) -> str:
     return stages[0]
 
 
-def _clean_cells(
-    notebook: Notebook, original: Notebook, book: str | None
+def _restore_parameters(
+    notebook: Notebook, previous: Notebook, book: str | None
 ) -> tuple[Notebook, dict[str, Any]]:
-    """Return the cells with the original's parameters, and the values that were edited.
+    """Return the notebook with the previous parameters cell and metadata, and the edited values.
 
     A book's own notebook names its book, so that a run by hand opens it.
     """
@@ -150,8 +150,8 @@ def _clean_cells(
         for cell in result["cells"]
         if "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
-    result["metadata"] = original["metadata"]
-    [parameters] = _find_parameters_cells(original)
+    result["metadata"] = previous["metadata"]
+    [parameters] = _find_parameters_cells(previous)
     source = "".join(parameters["source"])
     if book:
         source = BOOK_LINE.sub(f"book = {json.dumps(book)}", source)
