@@ -501,7 +501,7 @@ def test_shifts_are_standardised_mean_differences_to_first_period(
     frame.loc[frame["year"] == 3, "size"] += 50
     frame.loc[frame["year"] == 2, "noise"] = np.nan
     result = profiling.measure_shifts(frame, contract)
-    match = result.set_index(["column", "period"])["value"]
+    match = result.set_index(["column", "period"])["shift"]
     size = frame.groupby("year")["size"].mean()
     assert match["size", 3] == pytest.approx((size[3] - size[1]) / frame["size"].std())
     assert match["size", 1] == 0

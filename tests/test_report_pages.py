@@ -329,10 +329,10 @@ FIGURES: dict[str, Any] = {
     "distributions": (explore.plot_feature_distributions, TRAIN, (["age", "plan"], "sick"), 59.5),
     "associations": (explore.plot_univariate_scores, pd.DataFrame({
         "column": ["age", "sex"], "univariate_score": [0.68, 0.51], "direction": ["higher", ""],
-        "known_share": [0.65, 1.0],
+        "non_missing_rate": [0.65, 1.0],
     }), ("ROC AUC", 0.5), (0.68, "65% of rows")),  # those without the column are not scored
     "over_time": (explore.plot_mean_shifts, pd.DataFrame({
-        "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "value": [0, -0.31],
+        "column": ["age", "age"], "period": [1, 2], "mean": [25.1, 22.4], "shift": [0, -0.31],
     }), (), (25.1, 22.4, "0.31")),  # in years; in either direction
     "correlations": (correlation.plot_correlation_heatmap, pd.DataFrame({
         "feature_a": ["age", "age", "plan"], "feature_b": ["child", "plan", "child"],
@@ -564,10 +564,38 @@ def test_figures_of_many_periods_have_a_limited_size() -> None:
         assert len(ax.get_yticks()) == plotting.MAX_ROWS
         assert "200" in ax.get_yticklabels()[-1].get_text()
         assert missing_facts(figure.caption, n_shown, 200) == []
-    shifts = rows.assign(column="age", mean=25.0, value=rows["period"] / 100)
-    [ax] = explore.plot_mean_shifts(shifts).figure.axes
+    shifts = rows.assign(column="age", mean=25.0, shift=rows["period"] / 100)
+    figure = explore.plot_mean_shifts(shifts)
+    [ax] = figure.figure.axes
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert (labels[0], labels[-1], len(labels)) == ("1", "200", explore.MAX_PERIOD_COLUMNS)
+    assert missing_facts(figure.caption, "evenly spaced", explore.MAX_PERIOD_COLUMNS, 200) == []
+
+
+def test_captions_state_how_many_of_the_columns_are_shown() -> None:
+    names = [f"c{number}" for number in range(53)]
+    scores = {"univariate_score": 0.6, "direction": "higher", "non_missing_rate": 1.0}
+    shifts = pd.DataFrame({"column": names * 2, "period": [1] * 53 + [2] * 53, "mean": 1.0})
+    drift = pd.DataFrame({"column": names, "batch": "4", "relative_drift": 0.5, "importance": 0.1})
+    slices = pd.DataFrame({"slice": "who", "value": names, "n": 50, "roc_auc": 0.7})
+    figures = [
+        explore.plot_missing_rates(pd.DataFrame({"column": names, "share": 0.2})),
+        explore.plot_univariate_scores(pd.DataFrame({"column": names, **scores}), "ROC AUC", 0.5),
+        explore.plot_mean_shifts(shifts.assign(shift=0.1)),
+        monitor.plot_drift_scores(drift),
+        finalize.plot_metric_by_slice(slices.assign(low=0.6, high=0.8), 0.75),
+    ]
+    for figure in figures:
+        assert missing_facts(figure.caption, plotting.MAX_ROWS, 53) == []
+
+
+def test_caption_states_the_limits_of_a_distribution() -> None:
+    rows = pd.DataFrame({
+        "age": range(90), "town": [f"t{number % 9}" for number in range(90)],
+        "sick": pd.Categorical.from_codes([0, 1] * 45, ["well", "ill"]),
+    })  # fmt: skip
+    figure = explore.plot_feature_distributions(rows, ["age", "town"], "sick")
+    assert missing_facts(figure.caption, "8 most frequent", "0.5%", "ill") == []
 
 
 def test_difference_that_rounds_to_zero_is_not_negative() -> None:
@@ -692,7 +720,7 @@ def test_share_above_zero_is_not_shown_as_zero() -> None:
     figure = explore.plot_missing_rates(pd.DataFrame({"column": ["hi"], "share": [0.0004]}))
     assert missing_facts(figure.alt, "<0.1%") == []
     shifts = pd.DataFrame({"column": ["hi"] * 2, "period": [1, 2], "is_share": [True, True]})
-    means = explore.plot_mean_shifts(shifts.assign(mean=[0.26, 0.004], value=[0, -0.6]))
+    means = explore.plot_mean_shifts(shifts.assign(mean=[0.26, 0.004], shift=[0, -0.6]))
     assert "<1%" in means.data["mean"].tolist()
     rare = pd.DataFrame({"class": ["a", "b"], "period": ["all"] * 2, "rows": [9999, 9999]})
     shares = rare.assign(share=[0.9997, 0.0003], low=[0.99, 0.0001], high=[0.9999, 0.001])
@@ -718,7 +746,7 @@ def test_numbers_of_columns_in_different_units_keep_their_digits() -> None:
             "column": ["female", "female", "income", "income"],
             "period": [1, 2] * 2,
             "mean": [0.52, 0.61, 8000.0, 9000.0],
-            "value": [0.0, 0.2, 0.0, 0.1],
+            "shift": [0.0, 0.2, 0.0, 0.1],
             "is_share": [True, True, False, False],
         }
     )
@@ -857,7 +885,7 @@ def test_columns_that_share_the_maximum_are_all_counted() -> None:
             "column": ["b", "b", "a", "a", "c", "c"],
             "period": [1, 2] * 3,
             "mean": [1.0, 0.02] * 2 + [5.0, 4.0],
-            "value": [0, -2.06] * 2 + [0, -0.1],
+            "shift": [0, -2.06] * 2 + [0, -0.1],
             "is_share": [True] * 4 + [False] * 2,
         }
     )

@@ -46,7 +46,7 @@ SENTENCES: list[tuple[Any, dict[str, list[Any]], list[Any]]] = [
     (summarize.split_sizes, SIDES, [80, 20, 50]),
     (summarize.split_sizes, {**SIDES, "rows of entities in train": [1.0, 0.25, 0.9]}, [80, 20, 0.25, 50]),
     (summarize.non_feature_columns, {"column": ["paid"], "role": ["dropped"], "univariate_score": [0.991],
-                                     "known_share": [0.42]}, ["paid", "dropped", 0.991, 0.42]),
+                                     "non_missing_rate": [0.42]}, ["paid", "dropped", 0.991, 0.42]),
     # An entity, time or id column may be there, too.
     (summarize.non_feature_columns, {"column": []}, ["sensitive", "dropped"]),
     (summarize.duplicates, {"duplicates in": TWICE, "rows": [0, 1200]}, [1200, TWICE[1]]),

@@ -169,8 +169,8 @@ def join_sorted_names(names: Iterable[Any]) -> str:
     return join_names(name_list)
 
 
-def name_columns(labels: Sequence[str]) -> str:
-    """Name the first of columns that have a fact in common: ``age and 2 more columns``."""
+def format_column_list(labels: Sequence[str]) -> str:
+    """Format a list of columns by its first one: ``age and 2 more columns``."""
     n_more = len(labels) - 1
     return f"{labels[0]} and {format_count(n_more, 'more column')}" if n_more else labels[0]
 

@@ -14,7 +14,13 @@ from modelbook.dataset.decisive_features import (
     list_candidate_pairs,
 )
 from modelbook.dataset.missing_patterns import MissingPattern, find_missing_patterns
-from modelbook.formatting import KeyNumber, format_count, format_share, key_number, name_columns
+from modelbook.formatting import (
+    KeyNumber,
+    format_column_list,
+    format_count,
+    format_share,
+    key_number,
+)
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
@@ -26,10 +32,10 @@ MAX_PAIR_ROWS, MAX_PAIR_FEATURES = 2000, 20  # rows and strongest numeric featur
 def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     """Univariate association of each column with the target, strongest first.
 
-    Columns ``column, role, univariate_score, direction, known_share``; the score is
-    ``Task.univariate_score`` of the rows in which the column is known, of which ``known_share`` is
-    the share; categorical columns are target-encoded. Dropped columns are included, so that the
-    reasons for dropping them can be checked.
+    Columns ``column, role, univariate_score, direction, non_missing_rate``; the score is
+    ``Task.univariate_score`` on the rows in which the column has a value, and ``non_missing_rate``
+    the share of these rows; categorical columns are target-encoded. Dropped columns are included,
+    so that the reasons for dropping them can be checked.
     """
     task, target = tasks.get_task(contract), contract.encode_checked_target(frame)
     roles = ("feature", "sensitive", "dropped")
@@ -44,7 +50,7 @@ def measure_associations(frame: pd.DataFrame, contract: Contract) -> pd.DataFram
                     frame[name].notna().mean(),
                 )
             )
-    names = ["column", "role", "univariate_score", "direction", "known_share"]
+    names = ["column", "role", "univariate_score", "direction", "non_missing_rate"]
     table = pd.DataFrame(rows, columns=names)
     return table.sort_values("univariate_score", ascending=False, kind="stable", ignore_index=True)
 
@@ -104,12 +110,12 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``column, period, mean``; ``value``, the difference to the mean of the first period
+        Columns ``column, period, mean``; ``shift``, the difference to the mean of the first period
         in standard deviations; ``is_share``, whether the mean is a share of the rows. Empty if the
         contract has no time column. A feature with missing values has a second entry,
         ``<column> (missing)``.
     """
-    columns = ["column", "period", "mean", "value", "is_share"]
+    columns = ["column", "period", "mean", "shift", "is_share"]
     if contract.time is None:
         return pd.DataFrame(columns=columns)
     numbers = frame[contract.numeric_features]
@@ -119,7 +125,7 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
     means = wide.groupby(frame[contract.time]).mean()
     shifts = (means - means.iloc[0]) / sd
     order = shifts.abs().max().sort_values(ascending=False, kind="stable").index
-    tables = {"mean": means[order], "value": shifts[order]}
+    tables = {"mean": means[order], "shift": shifts[order]}
     long = [
         table.rename_axis("period").rename_axis(columns="column").unstack().rename(name)
         for name, table in tables.items()
@@ -132,7 +138,7 @@ def measure_shifts(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
 
 def find_shifted_columns(shifts: pd.DataFrame, threshold: float) -> list[str]:
     """Columns that shift by at least ``threshold`` standard deviations in any period."""
-    return shifts.loc[shifts["value"].abs() >= threshold, "column"].unique().tolist()
+    return shifts.loc[shifts["shift"].abs() >= threshold, "column"].unique().tolist()
 
 
 def summarize_profile(
@@ -169,14 +175,14 @@ def _describe_leaks(
     return (
         f"{subject} suggests leakage: the strongest feature, "
         f"{contract.label(strongest['column'])}, reaches {task.univariate_measure} "
-        f"{strongest['univariate_score']:.2f}{_describe_known_rows(strongest)}."
+        f"{strongest['univariate_score']:.2f}{_format_scored_rows(strongest)}."
     )
 
 
-def _describe_known_rows(association: pd.Series) -> str:
-    """The rows that a univariate score is of, unless the column is known in nearly all."""
-    known_share = format_share(association["known_share"])
-    return f" on the {known_share} of rows where it is known" if known_share != "100%" else ""
+def _format_scored_rows(association: pd.Series) -> str:
+    """Format the share of rows on which a score is computed; empty if about 100%."""
+    non_missing_rate = format_share(association["non_missing_rate"])
+    return f" on the {non_missing_rate} of rows with a value" if non_missing_rate != "100%" else ""
 
 
 def _describe_missing_rates(
@@ -185,7 +191,7 @@ def _describe_missing_rates(
     missing_rates = missing_rates[missing_rates["share"] > 0]
     if missing_rates.empty:
         return "No feature has missing values."
-    names = _name_most_missing(contract, missing_rates)
+    names = _format_most_missing(contract, missing_rates)
     return (
         f"{len(missing_rates)} of {n_features} features "
         f"{'has' if len(missing_rates) == 1 else 'have'} missing values, most often {names}, in "
@@ -193,10 +199,10 @@ def _describe_missing_rates(
     )
 
 
-def _name_most_missing(contract: Contract, missing_rates: pd.DataFrame) -> str:
-    """Name the columns with the highest missing rate, which come first."""
+def _format_most_missing(contract: Contract, missing_rates: pd.DataFrame) -> str:
+    """List the columns with the highest missing rate, which come first."""
     is_highest = missing_rates["share"] == missing_rates["share"].iloc[0]
-    return name_columns([*map(contract.label, missing_rates.loc[is_highest, "column"])])
+    return format_column_list([*map(contract.label, missing_rates.loc[is_highest, "column"])])
 
 
 def _describe_shifts(
@@ -248,12 +254,12 @@ def make_key_numbers(
             "strongest feature",
             top_feature["univariate_score"],
             compared_with={"chance": task.univariate_chance_level},
-            context=f"{measure} of {column}{_describe_known_rows(top_feature)}",
+            context=f"{measure} of {column}{_format_scored_rows(top_feature)}",
         ),
         key_number(
             "highest missing rate",
             missing_rates["share"].iloc[0] if len(missing_rates) else 0.0,
             "share",
-            context=_name_most_missing(contract, missing_rates) if len(missing_rates) else "",
+            context=_format_most_missing(contract, missing_rates) if len(missing_rates) else "",
         ),
     ]

@@ -43,6 +43,13 @@ def subplots(
     return figure, figure.subplots(nrows, ncols, **subplot_options)
 
 
+def note_selection(n_displayed: int, n_total: int, noun: str, which: str = "") -> str:
+    """Say how many of the items are displayed; empty if all are."""
+    if n_displayed == n_total:
+        return ""
+    return f" The figure shows {which}{n_displayed} of {n_total:,} {noun}."
+
+
 def subplot_grid(
     count: int, ncols: int, panel_height: float, base_height: float, **subplot_options: Any
 ) -> Any:

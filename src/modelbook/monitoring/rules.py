@@ -18,12 +18,12 @@ from modelbook.formatting import (
     MISSING,
     KeyNumber,
     format_ci,
+    format_column_list,
     format_count,
     format_share,
     format_value,
     join_names,
     key_number,
-    name_columns,
     pluralize,
 )
 from modelbook.monitoring.batch_evaluation import BatchEvaluation
@@ -218,7 +218,7 @@ def _plan_check(drifted: list[dict[str, Any]], evaluation: BatchEvaluation, para
             f"against {format_share(before)} in the matched holdout"
         )
     if others:
-        names = name_columns([label(row["column"]) for row in others])
+        names = format_column_list([label(row["column"]) for row in others])
         questions.append(f"the source of {names} if the change was not expected")
     return (
         f"Check {join_names(questions)}; with "
@@ -294,7 +294,7 @@ def _describe_shift(shift: MixShift, contract: Contract) -> str:
         if contract.time and shift.period
         else ""
     )
-    names = name_columns([*map(contract.label, shift.columns)])
+    names = format_column_list([*map(contract.label, shift.columns)])
     is_are = "is" if len(shift.columns) == 1 else "are"
     return f"{names} {is_are} missing in {subject}, {shares}{origin}"
 

@@ -14,15 +14,17 @@ from modelbook.display.components import Figure, empty_figure
 from modelbook.formatting import (
     choose_decimals,
     format_code,
+    format_column_list,
     format_count,
     format_metric,
     format_share,
-    name_columns,
 )
 
-N_COLUMNS = 3
+GRID_COLUMNS = 3
 BINS = 24
-MAX_CATEGORIES = 8
+MAX_CATEGORIES = 8  # the most frequent ones are drawn
+MAX_DISCRETE_VALUES = 6  # a number of more values is binned
+CLIPPED_SHARE = 0.005  # share of the rows beyond each end of a histogram
 MAX_PERIOD_COLUMNS = 12  # periods side by side, with a readable text in each cell
 
 
@@ -45,7 +47,7 @@ def plot_target_by_period(data: pd.DataFrame, positive: str = "positive") -> Fig
         f"{format_share(rate, 1)}  of {rows:,.0f}"
         for rate, rows in zip(displayed_rows["positive_rate"], displayed_rows["rows"], strict=True)
     ]
-    labels = [period_label(period) for period in displayed_rows["period"]]
+    labels = [format_period(period) for period in displayed_rows["period"]]
     plotting.draw_dots(
         ax, labels, displayed_rows, "positive_rate", color=style.POSITIVE, row_texts=texts
     )
@@ -96,44 +98,51 @@ def plot_missing_rates(data: pd.DataFrame) -> Figure:
     worst = list(incomplete.loc[incomplete["share"] == highest, "column"])
     alt = (
         f"{format_count(len(incomplete), 'column has', 'columns have')} missing values; "
-        f"{name_columns(worst)} {'has' if len(worst) == 1 else 'have'} the highest missing rate, "
-        f"{format_share(highest, 1)}."
+        f"{format_column_list(worst)} {'has' if len(worst) == 1 else 'have'} the highest missing "
+        f"rate, {format_share(highest, 1)}."
     )
-    return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.")
+    note = plotting.note_selection(
+        len(displayed_rows), len(incomplete), "columns with missing values", "the first "
+    )
+    return Figure(figure, alt=alt, caption=f"Columns without missing values: {n_complete}.{note}")
 
 
 @style.apply_style
 def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], target: str) -> Figure:
     """Distribution of each column by class, as small multiples.
 
-    A numeric column is drawn as one density histogram per class, a categorical column as the share
-    of the positive class by value.
+    A numeric column with more than ``MAX_DISCRETE_VALUES`` values is drawn as one density histogram
+    per class, any other column as the share of the positive class by value.
     """
     names = select_drawable_columns(train, columns, target)
     if not names:
         return empty_figure("Distributions")
-    positive = _is_positive(train[target])
+    is_positive = _is_positive(train[target])
     class_names = _get_class_names(train[target])
-    figure, grid = plotting.subplot_grid(len(names), N_COLUMNS, 1.75, 0.35)
+    figure, grid = plotting.subplot_grid(len(names), GRID_COLUMNS, 1.75, 0.35)
     table = []
     for ax, name in zip(grid.flat, names, strict=False):
-        draw = _draw_histograms if _is_number(train[name]) else _draw_positive_rates
-        table.append({"column": name, **draw(ax, train[name], positive)})
+        draw = _draw_histograms if _is_continuous(train[name]) else _draw_positive_rates
+        table.append({"column": name, **draw(ax, train[name], is_positive)})
         ax.set_title(plotting.truncate(name, 26))
     data = pd.DataFrame(table)
     return Figure(
         figure,
         alt=_write_alt_text(data, len(names), class_names),
-        data=_name_medians(data, class_names),
+        data=_format_medians(data, class_names),
         caption=(
             f"Orange: “{class_names[1]}”; grey: “{class_names[0]}”; the histograms have equal "
-            f"area. Bars: share of “{class_names[1]}” by category; line: share in all rows."
+            f"area, and their first and last bin include the outer {CLIPPED_SHARE:.1%} of rows. "
+            f"Bars: share of “{class_names[1]}” by category, of at most the {MAX_CATEGORIES} most "
+            "frequent; line: share in all rows."
         ),
     )
 
 
 @plotting.with_drawable_rows(
-    "Columns on their own", ["column", "univariate_score"], optional=["direction", "known_share"]
+    "Columns on their own",
+    ["column", "univariate_score"],
+    optional=["direction", "non_missing_rate"],
 )
 def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Figure:
     """Predictive power of each column alone.
@@ -141,9 +150,10 @@ def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Fi
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``column, univariate_score, direction, known_share``: the score is between chance
-        and 1; the direction "higher", "lower" or "", for the values that go with a higher target;
-        ``known_share`` the share of rows with a value, on which the score is computed.
+        Columns ``column, univariate_score, direction, non_missing_rate``: the score is between
+        chance and 1; the direction is "higher" or "lower", for the values that go with a higher
+        target or the positive class, or ""; ``non_missing_rate`` is the share of rows with a value,
+        on which the score is computed.
     metric : str
         Name of the score.
     chance : float
@@ -157,9 +167,9 @@ def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Fi
     arrow_by_direction = {"higher": "  ↑", "lower": "  ↓"}
     scores = displayed_rows["univariate_score"]
     texts = [
-        f"{score:.3f}{arrow_by_direction.get(direction, '')}{_name_known_rows(known_share)}"
-        for score, direction, known_share in zip(
-            scores, displayed_rows["direction"], displayed_rows["known_share"], strict=True
+        f"{score:.3f}{arrow_by_direction.get(direction, '')}{_format_scored_rows(non_missing_rate)}"
+        for score, direction, non_missing_rate in zip(
+            scores, displayed_rows["direction"], displayed_rows["non_missing_rate"], strict=True
         )
     ]
     displayed_rows = displayed_rows.assign(low=chance, high=scores)
@@ -172,32 +182,36 @@ def plot_univariate_scores(data: pd.DataFrame, metric: str, chance: float) -> Fi
     best, weak_limit = data.iloc[0], chance + 0.05
     alt = (
         f"On its own, {best['column']} is the strongest predictor, with a {metric} of "
-        f"{best['univariate_score']:.3f}{_name_known_rows(best['known_share'])}"
+        f"{best['univariate_score']:.3f}{_format_scored_rows(best['non_missing_rate'])}"
     )
     n_weak = int((data["univariate_score"] < weak_limit).sum())
     has_directions = data["direction"].isin(list(arrow_by_direction)).any()
     captions = []
     if has_directions:
-        captions.append("Arrow: whether higher or lower values go with a higher target.")
-    if any(map(_name_known_rows, data["known_share"])):
         captions.append(
-            "Percent: the rows where the column is known, on which its score is computed."
+            "↑: the target, or the share of the positive class, increases with the column; ↓: it "
+            "decreases."
         )
+    if any(map(_format_scored_rows, data["non_missing_rate"])):
+        captions.append(
+            "Percentage: share of rows with a value; the score is computed on these rows."
+        )
+    note = plotting.note_selection(len(displayed_rows), len(data), "columns", "the first ")
     return Figure(
         figure,
         alt=f"{alt}; columns below {weak_limit:g}: {n_weak} of {len(data)}.",
-        caption=" ".join(captions),
+        caption=(" ".join(captions) + note).lstrip(),
     )
 
 
-def _name_known_rows(known_share: float) -> str:
-    """The share of rows that a score is of; empty if it is unknown, or nearly all."""
-    text = format_share(known_share)
+def _format_scored_rows(non_missing_rate: float) -> str:
+    """Format the share of rows on which a score is computed; empty if unknown, or about 100%."""
+    text = format_share(non_missing_rate)
     return "" if text in ("100%", "nan%") else f" on {text} of rows"
 
 
 @plotting.with_drawable_rows(
-    "Columns over time", ["column", "period", "mean", "value"], optional=["is_share"]
+    "Columns over time", ["column", "period", "mean", "shift"], optional=["is_share"]
 )
 def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     """Mean of each column by period, in its own units, with tints by its shift.
@@ -205,7 +219,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``column, period, mean``; ``value``, the difference to the first period in standard
+        Columns ``column, period, mean``; ``shift``, the difference to the first period in standard
         deviations; ``is_share``, whether the mean is a share of the rows.
     """
     data = data.assign(text=_format_means(data))
@@ -213,7 +227,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
         data.pivot_table(index="column", columns="period", values=name, aggfunc="first").reindex(
             data["column"].unique()
         )
-        for name in ("value", "text")
+        for name in ("shift", "text")
     )
     max_shift = shift_matrix.abs().max(axis=1).sort_values(ascending=False, kind="stable")
     n_periods = shift_matrix.shape[1]
@@ -231,7 +245,7 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     columns = list(max_shift.index[np.isclose(max_shift, max_shift.iloc[0]) & same_means])
     period, first_period = shift_matrix.loc[column].abs().idxmax(), shift_matrix.columns[0]
     alt = (
-        f"{name_columns(columns)} {'shifts' if len(columns) == 1 else 'shift'} most, "
+        f"{format_column_list(columns)} {'shifts' if len(columns) == 1 else 'shift'} most, "
         f"from {texts.loc[column, first_period]} in period {first_period} to "
         f"{texts.loc[column, period]} in period {period}, {max_shift.iloc[0]:.2f} standard "
         "deviations"
@@ -239,12 +253,13 @@ def plot_mean_shifts(data: pd.DataFrame) -> Figure:
     return Figure(
         figure,
         alt=f"{alt}.",
-        data=data[["column", "period", "text", "value"]].rename(
-            columns={"text": "mean", "value": "shift in SD"}
+        data=data[["column", "period", "text", "shift"]].rename(
+            columns={"text": "mean", "shift": "shift in SD"}
         ),
-        caption="Mean by period, in the column's own units; for missing values and yes/no columns "
+        caption="Mean by period, in the column's own units; for missing values and yes/no columns, "
         "the share of rows. Darker: further from the first period, in standard deviations."
-        + _note_periods(n_displayed, n_periods),
+        + plotting.note_selection(len(displayed_rows), len(shift_matrix), "columns", "the first ")
+        + plotting.note_selection(n_displayed, n_periods, "periods, evenly spaced"),
     )
 
 
@@ -256,14 +271,8 @@ def select_latest_periods(data: pd.DataFrame, rows_per_period: int = 1) -> tuple
     periods = list(dict.fromkeys(data["period"]))
     latest_periods = periods[-max(plotting.MAX_ROWS // rows_per_period, 1) :]
     displayed_rows = data[data["period"].isin(latest_periods)].reset_index(drop=True)
-    return displayed_rows, _note_periods(len(latest_periods), len(periods), "latest ")
-
-
-def _note_periods(n_displayed: int, n_periods: int, which: str = "") -> str:
-    """Say how many of the periods are displayed; empty if all are."""
-    if n_displayed == n_periods:
-        return ""
-    return f" The figure shows {which}{n_displayed} of {n_periods:,} periods."
+    note = plotting.note_selection(len(latest_periods), len(periods), "periods", "the latest ")
+    return displayed_rows, note
 
 
 def _format_means(data: pd.DataFrame) -> list[str]:
@@ -283,27 +292,27 @@ def select_drawable_columns(train: pd.DataFrame, columns: Sequence[str], target:
 
 
 def bin_column(
-    column: pd.Series, n_bins: int, *, use_interval_labels: bool = False
+    column: pd.Series, n_bins: int, *, use_upper_bound_labels: bool = False
 ) -> tuple[pd.Series, bool]:
-    """Bin a column for a figure, and return whether it is numeric.
+    """Bin a column for a figure, and return whether it is continuous.
 
-    A numeric column is cut into quantile bins, labelled by their median (or their interval);
-    missing values get no bin. A categorical column keeps its values, with ``missing`` where it has
-    none.
+    A numeric column with more than ``MAX_DISCRETE_VALUES`` values is continuous: it is cut into
+    quantile bins, labelled by their median (or their upper bound); missing values get no bin. Any
+    other column keeps its values, with ``missing`` where it has none.
     """
-    if not _is_number(column):
+    if not _is_continuous(column):
         text = column.map(format_code, na_action="ignore")
         return text.fillna("missing").astype(object), False
     bins = pd.qcut(column, n_bins, duplicates="drop")
-    if use_interval_labels:
+    if use_upper_bound_labels:
         return bins.cat.rename_categories(
             [f"to {interval.right:,.4g}" for interval in bins.cat.categories]
         ), True
     return column.groupby(bins, observed=True).transform("median"), True
 
 
-def period_label(name: Any) -> str:
-    """Return the label of a period; "all rows" if there are no periods."""
+def format_period(name: Any) -> str:
+    """Format the label of a period; "all rows" if there are no periods."""
     return "all rows" if name == "all" else f"period {name}"
 
 
@@ -325,17 +334,17 @@ def _is_positive(target: pd.Series) -> pd.Series:
     return target == counts.index[-1]
 
 
-def _is_number(column: pd.Series) -> bool:
+def _is_continuous(column: pd.Series) -> bool:
     return (
         pd.api.types.is_numeric_dtype(column)
         and not pd.api.types.is_bool_dtype(column)
-        and column.nunique() > 6
+        and column.nunique() > MAX_DISCRETE_VALUES
     )
 
 
 def _draw_histograms(ax: Any, column: pd.Series, is_positive: pd.Series) -> dict[str, Any]:
     values = column.astype(float).replace([np.inf, -np.inf], np.nan)
-    low, high = np.nanquantile(values, [0.005, 0.995])
+    low, high = np.nanquantile(values, [CLIPPED_SHARE, 1 - CLIPPED_SHARE])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     for subset, color in [
         (values[~is_positive], style.NEGATIVE),
@@ -383,8 +392,8 @@ def _draw_positive_rates(ax: Any, column: pd.Series, is_positive: pd.Series) -> 
     return {"plot": "rate by value", "highest rate": highest_rate, "lowest rate": lowest_rate}
 
 
-def _name_medians(data: pd.DataFrame, class_names: tuple[str, str]) -> pd.DataFrame:
-    """Return the numbers with the classes' names, each median with the digits of its size."""
+def _format_medians(data: pd.DataFrame, class_names: tuple[str, str]) -> pd.DataFrame:
+    """Name the medians after the classes, and format each with the digits of its size."""
     medians = {"median, negative": class_names[0], "median, positive": class_names[1]}
     named = data.rename(columns={name: f"median, {label}" for name, label in medians.items()})
     columns = [f"median, {label}" for label in medians.values() if f"median, {label}" in named]
@@ -398,6 +407,6 @@ def _write_alt_text(data: pd.DataFrame, n_columns: int, class_names: tuple[str, 
     top = data.loc[data["difference in SD"].idxmax()]
     return (
         f"{text}: medians differ most for {top['column']}, by {top['difference in SD']:.2f} "
-        f"standard deviations: {format_metric(top['median, positive'])} with “{class_names[1]}”, "
-        f"{format_metric(top['median, negative'])} with “{class_names[0]}”."
+        f"standard deviations: {format_metric(top['median, positive'])} for “{class_names[1]}”, "
+        f"{format_metric(top['median, negative'])} for “{class_names[0]}”."
     )

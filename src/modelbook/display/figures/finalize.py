@@ -447,6 +447,7 @@ def plot_metric_by_slice(frame: pd.DataFrame, overall: float, metric: str = "roc
     caption = (
         f"Orange: the whole interval{widening} is {direction} the value on all rows. Right: "
         f"{label} and number of rows."
+        + plotting.note_selection(len(displayed_rows), len(data), "slices", "the first ")
     )
     headings = {"slice": "column", "value": "slice", "n": "rows"}
     shown = frame.drop(columns="group", errors="ignore")

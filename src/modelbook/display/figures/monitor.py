@@ -73,6 +73,7 @@ def plot_drift_scores(frame: pd.DataFrame) -> Figure:
             "Drift score or change of the missing rate, whichever is more, as a multiple of its "
             "threshold; a dot marks drifted columns. Strongest and newest first. Evidently's "
             "report has the same numbers."
+            + plotting.note_selection(len(displayed_ratios), len(ratios), "columns", "the first ")
         ),
     )
 

@@ -11,7 +11,7 @@ from modelbook.display.components import Figure
 from modelbook.formatting import format_estimate, format_share, natural_sort_key
 from modelbook.tasks.metric_format import format_metric
 
-N_COLUMNS = 2
+GRID_COLUMNS = 2
 CAPTION = (
     "Line or dot: mean prediction with the feature at this value in every row. Band: the middle "
     "80% of the rows; it shows how much rows differ, not how certain the model is. Correlated "
@@ -42,12 +42,12 @@ def plot_partial_dependence(data: pd.DataFrame, *, is_probability: bool = True) 
         Whether the prediction is a probability.
     """
     panels = [(str(name), panel) for name, panel in data.groupby("feature", sort=False)]
-    figure, axes = plotting.subplot_grid(len(panels), N_COLUMNS, 2.35, 0.3, sharey=True)
+    figure, axes = plotting.subplot_grid(len(panels), GRID_COLUMNS, 2.35, 0.3, sharey=True)
     is_multiclass = "class" in data and data["class"].nunique() > 1
     for position, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         _draw_panel(ax, *panel, is_multiclass=is_multiclass)
         _add_hover_texts(ax, panel[1], is_probability)
-        _format_axis(ax, is_probability, is_first_column=position % N_COLUMNS == 0)
+        _format_axis(ax, is_probability, is_first_column=position % GRID_COLUMNS == 0)
     names = ["mean"] if is_multiclass else ["mean", "low", "high"]
     low, high = plotting.compute_padded_limits(*(data[name] for name in names))
     axes.flat[0].set_ylim(*((max(low, 0), min(high, 1)) if is_probability else (low, high)))

@@ -9,7 +9,7 @@ from modelbook.display.components import DisplayGroup, Figure
 from modelbook.display.figures import finalize
 from modelbook.formatting import format_share
 
-N_COLUMNS = 3
+GRID_COLUMNS = 3
 
 
 @plotting.with_drawable_rows("Out-of-fold predictions", ["class", "predicted", "actual"])
@@ -71,7 +71,7 @@ def plot_roc_curves(data: pd.DataFrame) -> Figure:
     """
     class_groups = list(data.groupby("class", sort=False))
     figure, grid = plotting.subplot_grid(
-        len(class_groups), N_COLUMNS, 2.5, 0.2, sharex=True, sharey=True
+        len(class_groups), GRID_COLUMNS, 2.5, 0.2, sharex=True, sharey=True
     )
     for ax, (name, class_rows) in zip(grid.flat, class_groups, strict=False):
         finalize.draw_roc_curve(ax, class_rows, class_rows["area"].iloc[0])

@@ -31,7 +31,7 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     has_periods = data["period"].nunique() > 1
     displayed_rows, note = explore.select_latest_periods(data, data["class"].nunique())
     names = [
-        f"{row['class']}, {explore.period_label(row['period'])}" if has_periods else row["class"]
+        f"{row['class']}, {explore.format_period(row['period'])}" if has_periods else row["class"]
         for _, row in displayed_rows.iterrows()
     ]
     figure, ax = plotting.subplots(plotting.compute_height(len(displayed_rows)))
@@ -68,7 +68,7 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
         return empty_figure("The classes by column")
     classes = sorted(train[target].unique(), key=natural_sort_key)
     mixes = {name: _compute_class_shares(train, name, target, classes) for name in names}
-    n_grid_columns = 2 if len(classes) > 4 else explore.N_COLUMNS
+    n_grid_columns = 2 if len(classes) > 4 else explore.GRID_COLUMNS
     max_rows = max(len(mix) for mix in mixes.values())
     figure, grid = plotting.subplot_grid(len(names), n_grid_columns, 0.27 * max_rows + 0.75, 0.2)
     for ax, (name, mix) in zip(grid.flat, mixes.items(), strict=False):
@@ -87,8 +87,8 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
         f"by {top_column}: a class's share changes by "
     )
     caption = (
-        "Each row adds up to 100%: class shares among the rows with this value, or in this "
-        "quintile."
+        "Each row adds up to 100%: class shares among the rows with this value (at most the "
+        f"{explore.MAX_CATEGORIES} most frequent), or in this quintile."
     )
     return Figure(
         figure, alt=f"{alt}{format_share(share_ranges[top_column])}.", data=data, caption=caption
@@ -98,10 +98,10 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
 def _compute_class_shares(
     train: pd.DataFrame, name: str, target: str, classes: list[Any]
 ) -> pd.DataFrame:
-    groups, is_numeric = explore.bin_column(train[name], BINS, use_interval_labels=True)
+    groups, is_continuous = explore.bin_column(train[name], BINS, use_upper_bound_labels=True)
     mix = pd.crosstab(groups, train[target], normalize="index").reindex(
         columns=classes, fill_value=0.0
     )
     order = count_values(groups).index[: explore.MAX_CATEGORIES]
-    selected = mix if is_numeric else mix.loc[sorted(order, key=natural_sort_key)]
+    selected = mix if is_continuous else mix.loc[sorted(order, key=natural_sort_key)]
     return selected.set_axis(selected.index.map(str))

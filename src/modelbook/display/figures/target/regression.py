@@ -40,7 +40,7 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     ax.scatter(data["mean"], color=style.POSITIVE, marker="D", **dots)
     for position, (mean, rows) in enumerate(zip(data["mean"], data["rows"], strict=True)):
         plotting.annotate_row(ax, position, f"{format_metric(mean)}  of {rows:,.0f}")
-    plotting.label_rows(ax, [explore.period_label(name) for name in data["period"]])
+    plotting.label_rows(ax, [explore.format_period(name) for name in data["period"]])
     plotting.set_thousands_format(ax.xaxis)
     ax.set_xlabel(target)
     first = all_rows.iloc[0]
@@ -49,7 +49,7 @@ def plot_target_by_period(data: pd.DataFrame, target: str) -> Figure:
     )
     range_text = f"; the means of the periods go from {lowest} to {highest}"
     alt = (
-        f"In {explore.period_label(first['period'])}, {target} has the mean "
+        f"In {explore.format_period(first['period'])}, {target} has the mean "
         f"{format_metric(first['mean'])} and the median {format_metric(first['median'])}; nine in "
         f"ten rows lie between {format_metric(first['q05'])} and {format_metric(first['q95'])}"
         f"{range_text if len(all_rows) > 1 else ''}."
@@ -67,16 +67,16 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
     names = explore.select_drawable_columns(train, columns, target)
     if not names:
         return empty_figure("The target by column")
-    figure, grid = plotting.subplot_grid(len(names), explore.N_COLUMNS, 1.9, 0.35, sharey=True)
+    figure, grid = plotting.subplot_grid(len(names), explore.GRID_COLUMNS, 1.9, 0.35, sharey=True)
     table = []
     for ax, name in zip(grid.flat, names, strict=False):
-        groups, is_numeric = explore.bin_column(train[name], BINS)
+        groups, is_continuous = explore.bin_column(train[name], BINS)
         quartiles = train[target].groupby(groups, sort=False).quantile([0.25, 0.5, 0.75]).unstack()
         quartiles = quartiles.assign(rows=groups.value_counts())
-        if not is_numeric:
+        if not is_continuous:
             quartiles = quartiles.nlargest(explore.MAX_CATEGORIES, "rows")
         quartiles = quartiles.loc[sorted(quartiles.index, key=natural_sort_key)]
-        _draw_quartiles(ax, quartiles, is_numeric)
+        _draw_quartiles(ax, quartiles, is_continuous)
         ax.set_title(plotting.truncate(name, 26))
         table += [
             {
@@ -101,19 +101,20 @@ def plot_feature_distributions(train: pd.DataFrame, columns: Sequence[str], targ
         f"{top_column}: from {low} to {high}."
     )
     caption = (
-        "Dots: median of the target; bars: its middle 50%. Numeric columns are binned by decile, "
-        "drawn at the bin's median."
+        "Dots: median of the target; bars: its middle 50%. Numeric columns with more than "
+        f"{explore.MAX_DISCRETE_VALUES} values are binned by decile, drawn at the bin's median; of "
+        f"other columns the {explore.MAX_CATEGORIES} most frequent values are shown at most."
     )
     return Figure(figure, alt=alt, data=data.astype({"value": str}), caption=caption)
 
 
-def _draw_quartiles(ax: Any, quartiles: pd.DataFrame, is_numeric: bool) -> None:
-    positions = quartiles.index.astype(float) if is_numeric else range(len(quartiles))
+def _draw_quartiles(ax: Any, quartiles: pd.DataFrame, is_continuous: bool) -> None:
+    positions = quartiles.index.astype(float) if is_continuous else range(len(quartiles))
     ax.vlines(
         positions, quartiles[0.25], quartiles[0.75], color=style.ACCENT, alpha=0.35, linewidth=4
     )
     ax.scatter(positions, quartiles[0.5], s=20, color=style.ACCENT, zorder=3)
-    if is_numeric:
+    if is_continuous:
         ax.plot(positions, quartiles[0.5], color=style.ACCENT, linewidth=0.8, alpha=0.6)
         ax.locator_params(axis="x", nbins=4)
     else:
