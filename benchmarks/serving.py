@@ -42,7 +42,7 @@ from load import load
 from modelbook.contract import Contract
 from modelbook.registry import aliases
 from modelbook.registry.aliases import RegisteredVersion, read_aliases
-from modelbook.registry.store import tracking_uri
+from modelbook.registry.store import get_tracking_uri
 from modelbook.serving import served_models
 
 ROOT, BIN = Path(__file__).resolve().parents[1], Path(sys.executable).parent
@@ -309,7 +309,7 @@ def main() -> None:
         environ = {
             **os.environ, "EXAMPLE": str(example), "PICKLE": str(pipeline),
             "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
-            "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": tracking_uri(root),
+            "MODELBOOK_ROOT": str(root), "MLFLOW_TRACKING_URI": get_tracking_uri(root),
             "PYCARET_CUSTOM_LOGGING_PATH": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
         servers = list_servers(args.book, not args.alone)

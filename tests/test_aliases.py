@@ -23,7 +23,7 @@ from modelbook.registry.aliases import (
     compute_folder_digest,
     read_aliases,
 )
-from modelbook.registry.location import database_path, local_artifact_folder
+from modelbook.registry.location import get_database_path, get_local_artifact_folder
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = put_empty_store(tmp_path_factory.mktemp("aliased"))
     client = store.create_client(root)
     for number, alias in ((1, "champion"), (2, "challenger")):
-        folder = local_artifact_folder(root) / f"version {number}" / "artifacts"
+        folder = get_local_artifact_folder(root) / f"version {number}" / "artifacts"
         folder.mkdir(parents=True)
         (folder / "contract.yaml").write_text(f"title: Tiny {number}")
         add_version(root, "tiny", folder, {})
@@ -65,8 +65,8 @@ def test_missing_store_or_model_has_no_aliases(root: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("read", [read_aliases, aliases.list_version_numbers])
 def test_corrupt_store_raises(root: Path, read: Callable[[Path, str], Any]) -> None:
-    database_path(root).write_bytes(b"no database at all" * 100)
-    with raises_stating(StoreError, database_path(root), "SQLite"):
+    get_database_path(root).write_bytes(b"no database at all" * 100)
+    with raises_stating(StoreError, get_database_path(root), "SQLite"):
         read(root, "tiny")
 
 

@@ -95,7 +95,7 @@ def get_store_error(root: Path, uri: str) -> StoreError:
         store.ensure_store(root)
     assert time.monotonic() - start_time < 60
     assert "a-secret-word" not in str(exc_info.value)
-    assert not store.database_path(root).exists()
+    assert not store.get_database_path(root).exists()
     return exc_info.value
 
 

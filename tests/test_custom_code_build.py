@@ -187,7 +187,7 @@ def mlflow_server_url(project: SmallProject, tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True,
-            env={**environ, "MLFLOW_TRACKING_URI": store.tracking_uri(project.root)},
+            env={**environ, "MLFLOW_TRACKING_URI": store.get_tracking_uri(project.root)},
         )  # fmt: skip
     try:
         for _ in range(240):

@@ -31,7 +31,7 @@ from modelbook.journal.schema import SCHEMA_VERSION
 from modelbook.monitoring.latest_verdict import history_path
 from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import aliases, mlflow_schema, store
-from modelbook.registry.location import database_path
+from modelbook.registry.location import get_database_path
 
 BOOK = "tiny"
 AUTHOR = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
@@ -135,7 +135,7 @@ def test_rows_without_a_book_are_not_given_to_one_of_two(root: Path) -> None:
 
 @pytest.mark.long
 def test_an_older_store_is_shown_then_migrated_with_a_copy(root: Path, old_store: bytes) -> None:
-    path = database_path(root)
+    path = get_database_path(root)
     path.parent.mkdir()
     path.write_bytes(old_store)
     for read in (store.check_store, lambda root: aliases.query_aliases(root, BOOK)):
@@ -178,7 +178,7 @@ def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
     client.create_registered_model(BOOK)
     result = upgrade("--yes")
     assert result.exit_code == 1
-    path = database_path(root)
+    path = get_database_path(root)
     assert missing_facts(result.stderr, "StoreError", path, "absolute", f"mv {path} ") == []
     assert [copy.name for copy in path.parent.glob("*.db")] == [path.name]
 
@@ -187,7 +187,7 @@ def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
 def test_a_store_in_use_or_that_cannot_be_migrated_stays(
     root: Path, old_store: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = database_path(root)
+    path = get_database_path(root)
     path.parent.mkdir()
     path.write_bytes(old_store)
     [migration], _ = database_upgrade.plan_migrations(root)

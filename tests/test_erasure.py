@@ -22,7 +22,7 @@ from modelbook.journal import Journal
 from modelbook.journal.database import default_path, default_url
 from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
 from modelbook.registry import aliases, exports, history
-from modelbook.registry.location import local_artifact_folder
+from modelbook.registry.location import get_local_artifact_folder
 from modelbook.stage import project
 
 
@@ -31,7 +31,7 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
     """A book with tables, a journal, and two versions; the first holds rows of entity 7."""
     put_empty_store(tmp_path)
     for number, rows in ((1, frame), (2, frame[frame["who"] > 100])):
-        folder = local_artifact_folder(tmp_path) / f"v{number}" / "artifacts"
+        folder = get_local_artifact_folder(tmp_path) / f"v{number}" / "artifacts"
         folder.mkdir(parents=True)
         rows.to_parquet(folder / "reference.parquet", index=False)
         add_version(tmp_path, BOOK, folder, {"fingerprint": f"f{number}"})
@@ -105,7 +105,7 @@ def test_exports_with_rows_of_entity_are_deleted(
 
 @pytest.mark.long
 def test_unreadable_files_are_reported(root: Path, contract: Contract) -> None:
-    shutil.rmtree(local_artifact_folder(root) / "v2")
+    shutil.rmtree(get_local_artifact_folder(root) / "v2")
     result = forget(root, contract, "7")
     assert (result.version_rows, [*result.unread]) == ({1: 3}, ["version 2"])
 

@@ -245,8 +245,8 @@ def test_staging_and_prod_use_postgresql_s3_and_tls(rendered, tmp_path, monkeypa
     settings = resources(path, "ConfigMap")[0]["data"]
     for key, value in settings.items():
         monkeypatch.setenv(key, value)
-    assert location.tracking_uri(tmp_path) == "http://modelbook-mlflow:5000"
-    assert str(location.cache_folder(tmp_path)) == "/tmp/cache"
+    assert location.get_tracking_uri(tmp_path) == "http://modelbook-mlflow:5000"
+    assert str(location.get_cache_folder(tmp_path)) == "/tmp/cache"
     assert settings["MODELBOOK_STORE_ARTIFACTS"].startswith("s3://")
     for url in (settings["MLFLOW_DATABASE"], settings["MODELBOOK_SERVE_JOURNAL__URL"]):
         assert re.match(r"postgresql\+psycopg://modelbook@postgres\.\w+\.example\.com/", url)

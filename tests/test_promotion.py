@@ -31,7 +31,7 @@ from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.gate import Criterion, Decision
 from modelbook.registry import aliases, history, history_log, promotion, store
 from modelbook.registry.history import ALIAS_CHANGE, DECISION, HistoryEntry
-from modelbook.registry.location import database_path, local_artifact_folder
+from modelbook.registry.location import get_database_path, get_local_artifact_folder
 
 MODEL = "tiny"
 
@@ -41,7 +41,7 @@ def template_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with four versions and no alias."""
     root = put_empty_store(tmp_path_factory.mktemp("versions"))
     for number in (1, 2, 3, 4):
-        folder = local_artifact_folder(root) / f"version {number}" / "artifacts"
+        folder = get_local_artifact_folder(root) / f"version {number}" / "artifacts"
         folder.mkdir(parents=True)
         (folder / "contract.yaml").write_text(f"title: Tiny {number}")
         add_version(root, MODEL, folder, {"fingerprint": "f00d", "run_id": "abc"})
@@ -73,7 +73,7 @@ def move_alias(root: Path, number: int, name: str = "champion") -> None:
 
 def rewrite(root: Path, *changes: str) -> None:
     """Change the database past MLflow, whose client can do nothing of the kind."""
-    with closing(sqlite3.connect(database_path(root))) as connection, connection:
+    with closing(sqlite3.connect(get_database_path(root))) as connection, connection:
         for text in changes:
             connection.execute(text)
 
@@ -218,13 +218,13 @@ def test_store_without_history_has_no_entries(root: Path, tmp_path: Path) -> Non
 
 
 def test_corrupt_store_raises(root: Path) -> None:
-    database_path(root).write_bytes(b"no database at all" * 100)
+    get_database_path(root).write_bytes(b"no database at all" * 100)
     for call in (
         history.read_history,
         history.find_integrity_errors,
         lambda root: record_decision(root, 1),
     ):
-        with raises_stating(StoreError, database_path(root), "SQLite"):
+        with raises_stating(StoreError, get_database_path(root), "SQLite"):
             call(root)
 
 
@@ -353,7 +353,7 @@ def test_concurrent_writers_are_serialized(root: Path) -> None:
     threads = [
         threading.Thread(target=record_decision, args=(root, 1 + index % 4)) for index in range(8)
     ]
-    with FileLock(database_path(root).with_suffix(".history.lock")):
+    with FileLock(get_database_path(root).with_suffix(".history.lock")):
         for thread in threads:
             thread.start()
         threads[0].join(0.2)
@@ -384,7 +384,7 @@ def test_concurrent_clients_leave_no_address_in_the_environment(
 
 def test_permanently_locked_store_raises(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "LOCK_TIMEOUT_SECONDS", 0.1)
-    lock = database_path(root).with_suffix(".history.lock")
+    lock = get_database_path(root).with_suffix(".history.lock")
     with FileLock(lock), raises_stating(StoreError, lock):
         record_decision(root, 1)
     assert history.read_history(root) == []
@@ -405,7 +405,9 @@ def promote_other_champion(root: Path) -> None:
 
 def alter_files(root: Path) -> None:
     record_decision(root, 2)
-    (local_artifact_folder(root) / "version 2/artifacts/contract.yaml").write_text("title: Other")
+    (get_local_artifact_folder(root) / "version 2/artifacts/contract.yaml").write_text(
+        "title: Other"
+    )
 
 
 @pytest.mark.long
@@ -502,7 +504,7 @@ def test_rollbacks_restore_earlier_champions_in_order(
 @pytest.mark.long
 def test_rollback_to_altered_files_is_refused(root: Path, verified_versions: list[int]) -> None:
     champions(root, 1, 2)
-    shutil.rmtree(local_artifact_folder(root) / "version 1")
+    shutil.rmtree(get_local_artifact_folder(root) / "version 1")
     with raises_stating(StoreError, MODEL, 1):
         roll_back(root)
     assert alias(root) == 2

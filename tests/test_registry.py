@@ -192,10 +192,10 @@ def test_version_requirements_include_packages_of_nested_custom_steps() -> None:
 
 
 def test_store_is_created_once(root: Path) -> None:
-    before = store.database_path(root).read_bytes()
+    before = store.get_database_path(root).read_bytes()
     store.ensure_store(root)
     store.ensure_store(root)
-    assert store.database_path(root).read_bytes() == before
+    assert store.get_database_path(root).read_bytes() == before
     assert [e.name for e in store.create_client(root).search_experiments()] == ["Default"]
 
 
@@ -205,26 +205,26 @@ def test_missing_store_is_not_an_error(tmp_path: Path) -> None:
 
 
 def test_store_of_newer_mlflow_raises_with_revision(root: Path) -> None:
-    with closing(sqlite3.connect(store.database_path(root))) as connection:
+    with closing(sqlite3.connect(store.get_database_path(root))) as connection:
         connection.execute("update alembic_version set version_num = 'feedc0ffee00'")
         connection.commit()
     for refuse in (store.ensure_store, store.check_store, mlflow_schema.require_current_schema):
         with raises_stating(StoreError, "newer", "feedc0ffee00") as exc_info:
             refuse(root)
         assert re.search(r"MLflow 3\.", exc_info.value.expected)
-        assert f"mv {store.database_path(root)} " in exc_info.value.next
+        assert f"mv {store.get_database_path(root)} " in exc_info.value.next
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"no database at all, but long enough to be read as one" * 50]
 )
 def test_file_that_is_not_a_store_raises(content: bytes, tmp_path: Path) -> None:
-    store.database_path(tmp_path).parent.mkdir()
-    store.database_path(tmp_path).write_bytes(content)
-    with raises_stating(StoreError, store.database_path(tmp_path)) as exc_info:
+    store.get_database_path(tmp_path).parent.mkdir()
+    store.get_database_path(tmp_path).write_bytes(content)
+    with raises_stating(StoreError, store.get_database_path(tmp_path)) as exc_info:
         store.ensure_store(tmp_path)
-    assert f"mv {store.database_path(tmp_path)} " in exc_info.value.next
-    assert store.database_path(tmp_path).read_bytes() == content
+    assert f"mv {store.get_database_path(tmp_path)} " in exc_info.value.next
+    assert store.get_database_path(tmp_path).read_bytes() == content
 
 
 def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_store_with_absolute_paths_raises(root: Path, tmp_path: Path) -> None:
     client.create_experiment(BOOK, artifact_location=(tmp_path / "artifacts" / BOOK).as_uri())
     store.check_store(root)  # an experiment of the user's own
     client.create_registered_model(BOOK)
-    with raises_stating(StoreError, "1.0.0", store.database_path(root)) as exc_info:
+    with raises_stating(StoreError, "1.0.0", store.get_database_path(root)) as exc_info:
         store.check_store(root)
     assert "mv " in exc_info.value.next
     client.create_model_version(BOOK, (tmp_path / "version").as_uri())
@@ -250,7 +250,7 @@ def test_pickle_of_other_modelbook_version_is_explained(first: ModelVersion) -> 
 @pytest.mark.long
 def test_store_being_created_by_another_process_is_awaited(root: Path, tmp_path: Path) -> None:
     tmp_path = tmp_path / "other"
-    path, results = store.database_path(tmp_path), []
+    path, results = store.get_database_path(tmp_path), []
     path.parent.mkdir(parents=True)
     waiting = threading.Thread(
         target=lambda: results.append(_outcome(lambda: store.ensure_store(tmp_path)))
@@ -260,7 +260,7 @@ def test_store_being_created_by_another_process_is_awaited(root: Path, tmp_path:
         waiting.start()
         waiting.join(0.3)
         assert results == []
-        shutil.copy(store.database_path(root), path)
+        shutil.copy(store.get_database_path(root), path)
     waiting.join(30)
     assert results == ["fine"]
 

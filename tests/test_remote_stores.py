@@ -43,7 +43,12 @@ from modelbook.registry import (
     versions,
 )
 from modelbook.registry.aliases import DIGEST_TAG, compute_folder_digest
-from modelbook.registry.location import cache_folder, database_path, display_uri, tracking_uri
+from modelbook.registry.location import (
+    display_uri,
+    get_cache_folder,
+    get_database_path,
+    get_tracking_uri,
+)
 from modelbook.registry.tracking import StageRun
 from modelbook.serving import served_models
 
@@ -99,7 +104,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN)
     folder = put_empty_store(tmp_path / "server")
-    store_uri = f"sqlite:///{database_path(folder)}"
+    store_uri = f"sqlite:///{get_database_path(folder)}"
     with mlflow_server(store_uri, (tmp_path / "files").as_uri(), **environ) as result:
         (tmp_path / "store.yaml").write_text(f"tracking_uri: {result.url}")
         yield tmp_path
@@ -161,20 +166,20 @@ def named(root: Path, model: str = BOOK) -> tuple[int | None, int | None, list[s
 def test_invalid_store_setting_raises_with_value(text: str, fact: str, tmp_path: Path) -> None:
     (tmp_path / "store.yaml").write_text(text)
     with pytest.raises(StoreError, match=fact):
-        tracking_uri(tmp_path)
+        get_tracking_uri(tmp_path)
 
 
 def test_environment_overrides_store_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/models/mlflow.db"
+    assert get_tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/models/mlflow.db"
     (tmp_path / "store.yaml").write_text(
         "tracking_uri: postgresql://db/one\nartifacts: s3://models/one/"
     )
     assert setting.load_settings(tmp_path).artifacts == "s3://models/one"
-    assert tracking_uri(tmp_path) == "postgresql+psycopg://db/one"
+    assert get_tracking_uri(tmp_path) == "postgresql+psycopg://db/one"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org/")
-    assert tracking_uri(tmp_path) == "https://mlflow.example.org"
+    assert get_tracking_uri(tmp_path) == "https://mlflow.example.org"
     monkeypatch.setenv("MODELBOOK_STORE_TRACKING_URI", "sqlite:///elsewhere/mlflow.db")
-    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    assert get_tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
 
 
 # An MLflow server
@@ -257,7 +262,7 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
     move(closed, BOOK, 1, None)
     store.ensure_experiment(store.create_client(closed), closed, BOOK)
     reader = ("reader", "a-password-of-the-reader")
-    get_app_client("basic-auth", tracking_uri=tracking_uri(closed)).create_user(*reader)
+    get_app_client("basic-auth", tracking_uri=get_tracking_uri(closed)).create_user(*reader)
     for user, password, status, remedy in (
         ("admin", "another-password", "401", "MLFLOW_TRACKING_PASSWORD"),
         (*reader, "403", "permission"),
@@ -475,7 +480,7 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     assert result.version_rows.keys() >= {version.number}
     assert (result.journal_rows, result.exports, result.unread) == (2, [address], {})
     assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [8]
-    shutil.rmtree(cache_folder(root), ignore_errors=True)
+    shutil.rmtree(get_cache_folder(root), ignore_errors=True)
     erased = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
     assert 7 not in set(erased.reference["who"])
     assert len(erased.reference) == 27

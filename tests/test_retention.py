@@ -13,7 +13,7 @@ from version_store import BOOK, add_version, put_empty_store
 from modelbook.cli import app, lifecycle
 from modelbook.extras import retention
 from modelbook.registry import aliases, history
-from modelbook.registry.location import cache_folder, local_artifact_folder
+from modelbook.registry.location import get_cache_folder, get_local_artifact_folder
 
 DAY = 86_400
 
@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     """Six versions: 1 was champion, 2 is, 4 is the challenger."""
     put_empty_store(tmp_path)
     for number in range(1, 7):
-        folder = local_artifact_folder(tmp_path) / f"v{number}" / "artifacts"
+        folder = get_local_artifact_folder(tmp_path) / f"v{number}" / "artifacts"
         folder.mkdir(parents=True)
         (folder / "model.pkl").write_bytes(b"0" * 500_000)
         add_version(tmp_path, BOOK, folder, {})
@@ -43,7 +43,7 @@ def test_old_versions_are_deleted_unless_needed(root: Path) -> None:
     assert planned.size_mb == pytest.approx(1)
     retention.apply_retention(root, BOOK, planned, "c0ffee")
     assert aliases.list_version_numbers(root, BOOK) == [1, 2, 4, 6]
-    files = {path.parent.name for path in local_artifact_folder(root).glob("*/artifacts")}
+    files = {path.parent.name for path in get_local_artifact_folder(root).glob("*/artifacts")}
     assert files == {"v1", "v2", "v4", "v6"}
     entry = history.read_history(root, BOOK)[-1]
     assert (entry.action, entry.evidence) == ("prune", {"versions": [3, 5]})
@@ -76,13 +76,13 @@ def test_version_promoted_during_prune_is_kept(root: Path) -> None:
 
 def test_old_downloads_are_deleted_and_cached_aliases_stay(root: Path) -> None:
     for name, age in (("old", 100), ("new", 1), ("aliases", 100)):
-        folder = cache_folder(root) / name
+        folder = get_cache_folder(root) / name
         folder.mkdir(parents=True)
         os.utime(folder, (folder.stat().st_mtime - age * DAY,) * 2)
     planned = retention.plan_retention(root, BOOK, keep=20, min_age_days=90, keep_comparisons=5)
     assert [Path(folder).name for folder in planned.cached_folders] == ["old"]
     retention.apply_retention(root, BOOK, planned, "c")
-    assert sorted(path.name for path in cache_folder(root).iterdir()) == ["aliases", "new"]
+    assert sorted(path.name for path in get_cache_folder(root).iterdir()) == ["aliases", "new"]
 
 
 @pytest.mark.long

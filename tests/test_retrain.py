@@ -36,7 +36,7 @@ from modelbook.errors import (
     StoreError,
 )
 from modelbook.registry import aliases, history, promotion, store
-from modelbook.registry.location import local_artifact_folder
+from modelbook.registry.location import get_local_artifact_folder
 from modelbook.stage import retrain_overrides
 
 BOOK = "tiny"
@@ -76,7 +76,7 @@ class RetrainProject:
         add_version(self.root, BOOK, folder, {})
 
     def folder(self, number: int) -> Path:
-        return local_artifact_folder(self.root) / f"version {number}" / "artifacts"
+        return get_local_artifact_folder(self.root) / f"version {number}" / "artifacts"
 
     def record_decision(self, number: int, action: str = "promote") -> None:
         champion = aliases.read_aliases(self.root, BOOK).get(aliases.CHAMPION)

@@ -35,7 +35,7 @@ from modelbook.contract import Contract
 from modelbook.registry import aliases, history_log, store
 from modelbook.registry.aliases import DIGEST_TAG
 from modelbook.registry.artifact_storage import compute_folder_digest
-from modelbook.registry.location import database_path, local_artifact_folder
+from modelbook.registry.location import get_database_path, get_local_artifact_folder
 from modelbook.scoring.compilation import compile_pipeline
 from modelbook.scoring.drift_reference import write_drift_reference
 from modelbook.serving.app import create_app
@@ -71,8 +71,8 @@ def put_empty_store(root: Path) -> Path:
         if not (folder / "complete").is_file():
             store.ensure_store(folder)
             (folder / "complete").touch()
-    database_path(root).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(database_path(folder), database_path(root))
+    get_database_path(root).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(get_database_path(folder), get_database_path(root))
     return root
 
 
@@ -93,7 +93,7 @@ def add_version(root: Path, name: str, artifacts: Path, tags: dict[str, str]) ->
     """Register files that lie below the store's folder of artifacts; returns the version's number."""
     log = history_log.open_log(root, name, create=True)
     assert log is not None
-    path = artifacts.parent.relative_to(local_artifact_folder(root))
+    path = artifacts.parent.relative_to(get_local_artifact_folder(root))
     tags = {DIGEST_TAG: compute_folder_digest(artifacts), **tags}
     created = log.client.create_model_version(name, f"modelbook:/{path}", tags=tags)
     return int(created.version)
@@ -146,7 +146,7 @@ class VersionStore:
         aliases.refresh_aliases(self.root, BOOK)
 
     def folder(self, number: int) -> Path:
-        return local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
+        return get_local_artifact_folder(self.root) / f"version-{number}" / "artifacts"
 
 
 def make_client(

@@ -355,14 +355,14 @@ def store() -> None:
     Example:  modelbook store
     """
     from modelbook.redaction import redact
-    from modelbook.registry.location import tracking_uri
+    from modelbook.registry.location import get_tracking_uri
     from modelbook.registry.store import ensure_store
     from modelbook.stage import project
 
     with report_errors():
         root = project.find_root()
         ensure_store(root)
-        typer.echo(redact(tracking_uri(root)))
+        typer.echo(redact(get_tracking_uri(root)))
 
 
 @app.command()

@@ -26,7 +26,12 @@ from modelbook.errors import StoreError
 from modelbook.formatting import format_count
 from modelbook.redaction import display_address, redact
 from modelbook.registry import artifact_storage
-from modelbook.registry.location import cache_folder, database_path, display_uri, is_embedded
+from modelbook.registry.location import (
+    display_uri,
+    get_cache_folder,
+    get_database_path,
+    is_embedded,
+)
 from modelbook.stage.project import BY_HAND
 
 MANIFEST_FILE = "backup.json"
@@ -156,7 +161,7 @@ def _copy_files(root: Path, target_folder: Path) -> None:
 
 
 def _list_files(root: Path) -> Iterable[Path]:
-    cache = cache_folder(root)
+    cache = get_cache_folder(root)
     paths = {path for pattern in (*SETTING_PATTERNS, *DATA_PATTERNS) for path in root.glob(pattern)}
     for path in paths:
         is_by_hand = BY_HAND in path.relative_to(root).parts
@@ -194,8 +199,8 @@ def _describe_omissions(root: Path) -> list[str]:
     notes = []
     if not is_embedded(root):
         notes.append(f"Runs, versions and history are in {display_uri(root)}: back that up too.")
-    elif not database_path(root).is_relative_to(root / "models"):
-        notes.append(f"The store {database_path(root)} is outside models: back that up too.")
+    elif not get_database_path(root).is_relative_to(root / "models"):
+        notes.append(f"The store {get_database_path(root)} is outside models: back that up too.")
     for path in root.glob("data/*"):
         url = settings.load_settings(root, path.name).journal.url if path.is_dir() else ""
         if url:

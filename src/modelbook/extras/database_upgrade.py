@@ -21,7 +21,7 @@ from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
 from modelbook.monitoring import history_migration
 from modelbook.monitoring.latest_verdict import HISTORY_FILE
 from modelbook.registry import mlflow_schema, store
-from modelbook.registry.location import SQLITE_PREFIX, display_uri, is_embedded, sqlite_file
+from modelbook.registry.location import SQLITE_PREFIX, display_uri, get_sqlite_path, is_embedded
 from modelbook.serving import settings
 from modelbook.stage import project
 
@@ -66,7 +66,7 @@ def _plan_journals(root: Path) -> Iterator[DatabaseMigration]:
     books_by_url: dict[str, list[str]] = {}
     for book in sorted(books):
         url = settings.load_settings(root, book).journal.url or default_url(root, book)
-        path = sqlite_file(url)
+        path = get_sqlite_path(url)
         if path is None or path.is_file():
             books_by_url.setdefault(url, []).append(book)
     for url, names in books_by_url.items():
@@ -91,7 +91,7 @@ def _plan_journal(url: str, books: list[str]) -> DatabaseMigration | None:
 
 
 def _migrate_journal(journal: Journal) -> list[Path]:
-    path = sqlite_file(journal.url)
+    path = get_sqlite_path(journal.url)
     copies = [_keep_copy(path)] if path else []
     journal.migrate()
     return copies
@@ -130,7 +130,7 @@ def _migrate_store(root: Path) -> list[Path]:
     copies = []
     with locks.lock_build(root):
         for uri in mlflow_schema.list_databases(root):
-            if path := sqlite_file(uri):
+            if path := get_sqlite_path(uri):
                 copies.append(_migrate_file(root, path))
             else:
                 mlflow_schema.upgrade_database(root, uri)

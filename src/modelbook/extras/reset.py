@@ -10,7 +10,7 @@ from modelbook.build import locks
 from modelbook.formatting import format_count
 from modelbook.registry import history
 from modelbook.registry.aliases import list_version_numbers
-from modelbook.registry.location import database_path, is_embedded
+from modelbook.registry.location import get_database_path, is_embedded
 from modelbook.registry.store import create_client
 
 # Data first: the folders of a book are recognised by those in models and reports.
@@ -20,7 +20,7 @@ GENERATED_FOLDERS = ("data", "models", "reports")
 def describe_reset(root: Path) -> list[str]:
     """Return what a reset removes, one line each; empty when there is nothing."""
     lines = []
-    store = database_path(root)
+    store = get_database_path(root)
     if is_embedded(root) and store.is_file() and store.is_relative_to(root / "models"):
         models = create_client(root).search_registered_models()
         for name in sorted(model.name for model in models):

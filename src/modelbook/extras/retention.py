@@ -23,7 +23,7 @@ from modelbook.registry.aliases import (
     read_aliases,
     refresh_aliases,
 )
-from modelbook.registry.location import has_store, list_downloads, local_path
+from modelbook.registry.location import get_local_path, has_store, list_downloads
 from modelbook.registry.store import check_store, create_client
 
 SECONDS_PER_DAY = 86_400.0
@@ -89,7 +89,7 @@ def plan_retention(
                 retention.size_mb += _measure_size_mb(version.artifact_folder) if version else 0.0
         models = candidate_runs.find_old_models(root, book, keep_comparisons, latest)
         for uri in models.values():
-            folder = local_path(root, uri)
+            folder = get_local_path(root, uri)
             retention.size_mb += _measure_size_mb(folder) if folder else 0.0
         retention.candidate_models = models
     for folder in _find_unused_downloads(root, book, latest):

@@ -23,15 +23,15 @@ from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.location import (
     ALIAS_CACHE_FOLDER,
     RELATIVE_SCHEME,
-    artifact_uri,
-    cache_folder,
-    database_path,
     display_uri,
+    get_artifact_uri,
+    get_cache_folder,
+    get_database_path,
+    get_local_path,
+    get_registry_uri,
+    get_tracking_uri,
     has_store,
     is_embedded,
-    local_path,
-    registry_uri,
-    tracking_uri,
 )
 from modelbook.registry.store import create_client, find_or_none, make_old_store_error
 
@@ -274,7 +274,7 @@ def _read_store_state(root: Path) -> list[int] | None:
 
     SQLite counts the changes of a file in its header.
     """
-    path = database_path(root)
+    path = get_database_path(root)
     if not is_embedded(root) or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -369,12 +369,12 @@ def _get_version(
 ) -> RegisteredVersion:
     tags = client.get_model_version(model_name, str(version)).tags
     uri = client.get_model_version_download_uri(model_name, str(version))
-    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and uri.startswith("file:"):
+    if get_artifact_uri(root) == f"{RELATIVE_SCHEME}:" and uri.startswith("file:"):
         raise make_old_store_error(root)
-    folder = local_path(root, uri)
+    folder = get_local_path(root, uri)
     if folder:
         return RegisteredVersion(model_name, version, dict(tags), folder / "artifacts")
-    cached_folder = cache_folder(root) / tags.get(DIGEST_TAG, "none")
+    cached_folder = get_cache_folder(root) / tags.get(DIGEST_TAG, "none")
     return RegisteredVersion(model_name, version, dict(tags), cached_folder, f"{uri}/artifacts")
 
 
@@ -432,14 +432,14 @@ def _get_cache_path(root: Path, model_name: str) -> Path:
 
 def _get_base_folder(root: Path) -> Path:
     """Return the folder that the paths in the cache are relative to."""
-    return database_path(root).parent if is_embedded(root) else cache_folder(root)
+    return get_database_path(root).parent if is_embedded(root) else get_cache_folder(root)
 
 
 def _store_name(root: Path) -> str:
     """Return a name of the store: the same for an embedded store and its copy elsewhere."""
     if is_embedded(root):
         return "embedded"
-    uris = f"{tracking_uri(root)}\n{registry_uri(root)}".encode()
+    uris = f"{get_tracking_uri(root)}\n{get_registry_uri(root)}".encode()
     return f"{display_uri(root)} {hashlib.sha256(uris).hexdigest()[:12]}"
 
 

@@ -13,7 +13,7 @@ import mlflow
 
 from modelbook.errors import TrainingError
 from modelbook.registry import artifact_storage, connection
-from modelbook.registry.location import local_path
+from modelbook.registry.location import get_local_path
 from modelbook.registry.store import create_client, find_or_none
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
@@ -145,7 +145,7 @@ def delete_model(root: Path, model_id: str, address: str) -> None:
     """Delete a candidate's model, then its files; its run stays."""
     with connection.convert_errors(root):
         create_client(root).delete_logged_model(model_id)
-    folder = local_path(root, address)
+    folder = get_local_path(root, address)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     else:

@@ -15,11 +15,11 @@ from sqlalchemy.pool import NullPool
 from modelbook.errors import StoreError
 from modelbook.redaction import redact
 from modelbook.registry.location import (
-    database_path,
     display_uri,
+    get_database_path,
+    get_tracking_uri,
     is_embedded,
     is_server,
-    tracking_uri,
 )
 
 CONNECT_TIMEOUT_SECONDS = 5  # longest wait for an unreachable or starting PostgreSQL
@@ -75,9 +75,9 @@ def check_connection(root: Path) -> None:
         return
     with convert_errors(root):
         deadline = time.monotonic() + CONNECT_TIMEOUT_SECONDS
-        is_postgresql = tracking_uri(root).startswith("postgresql")
+        is_postgresql = get_tracking_uri(root).startswith("postgresql")
         options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS} if is_postgresql else {}
-        engine = sa.create_engine(tracking_uri(root), poolclass=NullPool, connect_args=options)
+        engine = sa.create_engine(get_tracking_uri(root), poolclass=NullPool, connect_args=options)
         while True:
             try:
                 engine.connect().close()
@@ -93,12 +93,12 @@ def suggest_new_store(root: Path) -> str:
     """Return the advice to create a new store."""
     if not is_embedded(root):
         return "set another tracking_uri in store.yaml"
-    path = database_path(root)
+    path = get_database_path(root)
     return f"to begin a new store: mv {path} {path}.old, then build"
 
 
 def _check_file(root: Path) -> None:
-    path = database_path(root)
+    path = get_database_path(root)
     if not path.is_file():
         return
     with path.open("rb") as file:

@@ -29,7 +29,7 @@ from modelbook.registry.aliases import (
 )
 from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.history import HistoryEntry
-from modelbook.registry.location import cache_folder, display_uri
+from modelbook.registry.location import display_uri, get_cache_folder
 from modelbook.stage.project import NO_COMMIT
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def open_export(root: Path, export_uri: str) -> RegisteredVersion:
             manifest["name"],
             int(manifest["number"]),
             manifest["tags"],
-            cache_folder(root) / manifest["tags"][DIGEST_TAG],
+            get_cache_folder(root) / manifest["tags"][DIGEST_TAG],
             f"{export_uri}/{ARTIFACTS_FOLDER}",
         )
     except (ValueError, KeyError, TypeError):

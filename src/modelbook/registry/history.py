@@ -34,7 +34,7 @@ from modelbook.registry.history_log import (
     LogEntry,
     repeat_after_conflict,
 )
-from modelbook.registry.location import database_path, has_store, is_embedded
+from modelbook.registry.location import get_database_path, has_store, is_embedded
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -538,7 +538,7 @@ def _lock_embedded_store(root: Path) -> Iterator[None]:
     if not is_embedded(root):
         yield
         return
-    path = database_path(root).with_suffix(".history.lock")
+    path = get_database_path(root).with_suffix(".history.lock")
     error = StoreError(
         f"another command has been writing the history for {LOCK_TIMEOUT_SECONDS} seconds",
         expected=f"the lock of {path}",

@@ -14,15 +14,15 @@ ALIAS_CACHE_FOLDER = "aliases"  # next to an embedded store, or among the downlo
 RELATIVE_SCHEME = "modelbook"  # of artifact locations that are relative to an embedded store
 
 
-def tracking_uri(root: Path) -> str:
+def get_tracking_uri(root: Path) -> str:
     """Return the tracking URI of the store; it may contain a password."""
     configured_uri = store.load_settings(root).tracking_uri
-    return f"{SQLITE_PREFIX}{database_path(root)}" if is_embedded(root) else configured_uri
+    return f"{SQLITE_PREFIX}{get_database_path(root)}" if is_embedded(root) else configured_uri
 
 
-def registry_uri(root: Path) -> str:
+def get_registry_uri(root: Path) -> str:
     """Return the URI of the model registry; it may contain a password."""
-    return store.load_settings(root).registry_uri or tracking_uri(root)
+    return store.load_settings(root).registry_uri or get_tracking_uri(root)
 
 
 def is_embedded(root: Path) -> bool:
@@ -33,15 +33,15 @@ def is_embedded(root: Path) -> bool:
 
 def is_server(root: Path) -> bool:
     """Return whether the store is an MLflow server."""
-    return tracking_uri(root).startswith(("http://", "https://"))
+    return get_tracking_uri(root).startswith(("http://", "https://"))
 
 
 def display_uri(root: Path) -> str:
     """Return the store's file path, or its URL without the password, for display."""
-    return str(database_path(root)) if is_embedded(root) else redact(tracking_uri(root))
+    return str(get_database_path(root)) if is_embedded(root) else redact(get_tracking_uri(root))
 
 
-def database_path(root: Path) -> Path:
+def get_database_path(root: Path) -> Path:
     """Return the SQLite file of an embedded store."""
     configured_uri = store.load_settings(root).tracking_uri
     if configured_uri.startswith(SQLITE_PREFIX):
@@ -49,7 +49,7 @@ def database_path(root: Path) -> Path:
     return root / "models" / "mlflow.db"
 
 
-def sqlite_file(uri: str) -> Path | None:
+def get_sqlite_path(uri: str) -> Path | None:
     """Return the file of an SQLite database; None for a database or an MLflow server."""
     from sqlalchemy import make_url
 
@@ -61,7 +61,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 def has_store(root: Path) -> bool:
     """Return whether there is a store to read; that of a server or a database is not checked."""
-    return not is_embedded(root) or database_path(root).is_file()
+    return not is_embedded(root) or get_database_path(root).is_file()
 
 
 def require_store(root: Path) -> None:
@@ -74,18 +74,18 @@ def require_store(root: Path) -> None:
     """
     if not has_store(root):
         raise StoreError(
-            f"there is no MLflow store yet: {database_path(root)}",
+            f"there is no MLflow store yet: {get_database_path(root)}",
             expected="a project that has been built",
             next="modelbook build",
         )
 
 
-def local_artifact_folder(root: Path) -> Path:
+def get_local_artifact_folder(root: Path) -> Path:
     """Return the artifact folder of an embedded store."""
-    return (database_path(root).parent / "artifacts").absolute()
+    return (get_database_path(root).parent / "artifacts").absolute()
 
 
-def artifact_uri(root: Path) -> str:
+def get_artifact_uri(root: Path) -> str:
     """Return the root URI of artifacts; empty when the MLflow server decides."""
     configured_uri = store.load_settings(root).artifacts
     if configured_uri or is_server(root):
@@ -95,25 +95,25 @@ def artifact_uri(root: Path) -> str:
 
 def display_artifact_uri(root: Path) -> str:
     """Return where artifacts are stored, for display."""
-    if artifact_uri(root) == f"{RELATIVE_SCHEME}:":
-        return str(local_artifact_folder(root))
-    return display_address(artifact_uri(root)) or "the MLflow server's own location"
+    if get_artifact_uri(root) == f"{RELATIVE_SCHEME}:":
+        return str(get_local_artifact_folder(root))
+    return display_address(get_artifact_uri(root)) or "the MLflow server's own location"
 
 
 def has_local_artifacts(root: Path) -> bool:
     """Return whether artifacts are in a local folder."""
-    return artifact_uri(root).startswith((f"{RELATIVE_SCHEME}:", "file:"))
+    return get_artifact_uri(root).startswith((f"{RELATIVE_SCHEME}:", "file:"))
 
 
-def local_path(root: Path, uri: str) -> Path | None:
+def get_local_path(root: Path, uri: str) -> Path | None:
     """Return the local path of an artifact's URI, or None when it is elsewhere."""
     parsed_uri = urlparse(uri)
     if parsed_uri.scheme == RELATIVE_SCHEME:
-        return local_artifact_folder(root) / unquote(parsed_uri.path).lstrip("/")
+        return get_local_artifact_folder(root) / unquote(parsed_uri.path).lstrip("/")
     return Path(unquote(parsed_uri.path)) if parsed_uri.scheme in ("", "file") else None
 
 
-def cache_folder(root: Path) -> Path:
+def get_cache_folder(root: Path) -> Path:
     """Return the folder of downloaded artifacts, in subfolders by digest."""
     configured_folder = store.load_settings(root).cache
     return root / configured_folder if configured_folder else root / "models" / "cache"
@@ -123,6 +123,6 @@ def list_downloads(root: Path) -> list[Path]:
     """Return the folders of downloaded artifacts."""
     return sorted(
         path
-        for path in cache_folder(root).glob("*")
+        for path in get_cache_folder(root).glob("*")
         if path.is_dir() and path.name != ALIAS_CACHE_FOLDER
     )

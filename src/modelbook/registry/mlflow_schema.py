@@ -20,7 +20,12 @@ from sqlalchemy.pool import NullPool
 from modelbook.errors import StoreError
 from modelbook.redaction import redact
 from modelbook.registry import connection
-from modelbook.registry.location import display_uri, registry_uri, sqlite_file, tracking_uri
+from modelbook.registry.location import (
+    display_uri,
+    get_registry_uri,
+    get_sqlite_path,
+    get_tracking_uri,
+)
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -84,8 +89,8 @@ def find_difference(root: Path) -> SchemaDifference | None:
 
 def list_databases(root: Path) -> Iterator[str]:
     """Yield the URIs of databases of runs and registry that exist; they may contain passwords."""
-    for uri in dict.fromkeys((tracking_uri(root), registry_uri(root))):
-        path = sqlite_file(uri)
+    for uri in dict.fromkeys((get_tracking_uri(root), get_registry_uri(root))):
+        path = get_sqlite_path(uri)
         if path.is_file() if path else not uri.startswith(("http://", "https://")):
             yield uri
 

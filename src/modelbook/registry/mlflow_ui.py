@@ -13,10 +13,10 @@ from modelbook.errors import StoreError
 from modelbook.registry import mlflow_schema
 from modelbook.registry.location import (
     display_uri,
+    get_registry_uri,
+    get_tracking_uri,
     is_server,
-    registry_uri,
     require_store,
-    tracking_uri,
 )
 
 
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> None:
         return
     command = [str(Path(sys.executable).with_name("mlflow")), "ui", *arguments]
     uris = {
-        "MLFLOW_BACKEND_STORE_URI": tracking_uri(root),
-        "MLFLOW_REGISTRY_STORE_URI": registry_uri(root),
+        "MLFLOW_BACKEND_STORE_URI": get_tracking_uri(root),
+        "MLFLOW_REGISTRY_STORE_URI": get_registry_uri(root),
     }
     os.execve(command[0], command, {**os.environ, **uris})
 

@@ -20,7 +20,7 @@ def tracking_uri() -> str:
     root = project.find_root()
     location.require_store(root)
     mlflow_schema.require_current_schema(root)
-    return location.tracking_uri(root)
+    return location.get_tracking_uri(root)
 
 
 def champion(book: str | None = None) -> Any:

@@ -17,7 +17,7 @@ from modelbook.redaction import display_address
 from modelbook.registry import aliases, clean_process, connection, history
 from modelbook.registry.aliases import DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
-from modelbook.registry.location import registry_uri, tracking_uri
+from modelbook.registry.location import get_registry_uri, get_tracking_uri
 from modelbook.stage import build_token
 from modelbook.tasks.metric_format import HEADLINE_METRICS
 
@@ -298,8 +298,8 @@ def _run_golden_check(root: Path, model_uri: str) -> CompletedProcess[str]:
         libraries=["mlflow.pyfunc", "numpy", "pandas"],
         environment={
             **os.environ,
-            "MLFLOW_TRACKING_URI": tracking_uri(root),
-            "MLFLOW_REGISTRY_URI": registry_uri(root),
+            "MLFLOW_TRACKING_URI": get_tracking_uri(root),
+            "MLFLOW_REGISTRY_URI": get_registry_uri(root),
         },
     )
 

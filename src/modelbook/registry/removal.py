@@ -6,7 +6,12 @@ import shutil
 import time
 
 from modelbook.registry import connection
-from modelbook.registry.location import artifact_uri, has_local_artifacts, has_store, local_path
+from modelbook.registry.location import (
+    get_artifact_uri,
+    get_local_path,
+    has_local_artifacts,
+    has_store,
+)
 from modelbook.registry.store import check_store, create_client, find_or_none
 from modelbook.stage.sandbox import Sandbox
 
@@ -35,6 +40,6 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
             # A deleted experiment keeps its name, which the next sandbox may need.
             client.rename_experiment(experiment.experiment_id, f"{name} dropped {time.time_ns()}")
             client.delete_experiment(experiment.experiment_id)
-    folder = local_path(root, f"{artifact_uri(root)}/{name}")
+    folder = get_local_path(root, f"{get_artifact_uri(root)}/{name}")
     if folder and has_local_artifacts(root):
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,15 +20,15 @@ from modelbook.registry import artifact_storage, connection, mlflow_schema
 from modelbook.registry.connection import suggest_new_store
 from modelbook.registry.location import (
     RELATIVE_SCHEME,
-    artifact_uri,
-    database_path,
     display_uri,
+    get_artifact_uri,
+    get_database_path,
+    get_registry_uri,
+    get_tracking_uri,
     has_local_artifacts,
     has_store,
     is_embedded,
-    registry_uri,
     require_store,
-    tracking_uri,
 )
 
 if TYPE_CHECKING:
@@ -58,13 +58,14 @@ def ensure_store(root: Path) -> None:
     StoreError
         When it is not an MLflow store of the installed version, or cannot be reached or written.
     """
-    if artifact_uri(root) and not has_local_artifacts(root):
-        artifact_storage.check_write_access(artifact_uri(root))
+    if get_artifact_uri(root) and not has_local_artifacts(root):
+        artifact_storage.check_write_access(get_artifact_uri(root))
     if not is_embedded(root):
         _verify_store(root)
         return
-    database_path(root).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(database_path(root).with_suffix(".lock")):  # another process may be creating it
+    path = get_database_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # another process may be creating it
         _verify_store(root)
 
 
@@ -104,7 +105,7 @@ def _verify_store(root: Path) -> None:
         experiment.name in models and experiment.artifact_location.startswith("file:")
         for experiment in experiments
     )
-    if artifact_uri(root) == f"{RELATIVE_SCHEME}:" and has_absolute_location:
+    if get_artifact_uri(root) == f"{RELATIVE_SCHEME}:" and has_absolute_location:
         raise make_old_store_error(root)
 
 
@@ -136,7 +137,7 @@ def find_or_none(find: Callable[..., T], *arguments: Any) -> T | None:
 
 
 def _make_client(root: Path, mlflow: ModuleType) -> MlflowClient:
-    return mlflow.MlflowClient(tracking_uri(root), registry_uri(root))
+    return mlflow.MlflowClient(get_tracking_uri(root), get_registry_uri(root))
 
 
 def configure_mlflow(root: Path) -> ModuleType:
@@ -160,7 +161,7 @@ def _configure(root: Path) -> ModuleType:
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    uris = tracking_uri(root), registry_uri(root)
+    uris = get_tracking_uri(root), get_registry_uri(root)
     with ENVIRONMENT_LOCK, _restore_environment():
         mlflow.set_tracking_uri(uris[0])
         mlflow.set_registry_uri(uris[1])
@@ -219,4 +220,4 @@ def get_or_create_experiment(client: MlflowClient, root: Path, name: str) -> Exp
 
 
 def _get_artifact_location(root: Path, experiment_name: str) -> str | None:
-    return f"{artifact_uri(root)}/{experiment_name}" if artifact_uri(root) else None
+    return f"{get_artifact_uri(root)}/{experiment_name}" if get_artifact_uri(root) else None

@@ -22,7 +22,7 @@ from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.golden_check import compare_golden_rows
 from modelbook.registry.libraries import LIBRARIES_TAG, list_libraries
-from modelbook.registry.location import artifact_uri, has_local_artifacts, require_store
+from modelbook.registry.location import get_artifact_uri, has_local_artifacts, require_store
 from modelbook.registry.requirements import pip_requirements
 from modelbook.registry.signature import build_signature
 from modelbook.registry.store import configure_mlflow
@@ -187,7 +187,7 @@ def _explain_upload_errors(root: Path) -> Iterator[None]:
         ] in OBJECT_STORE_PACKAGES or "while uploading" in str(error)
         if has_local_artifacts(root) or not is_storage_error:
             raise
-        with artifact_storage.explain_storage_errors(artifact_uri(root)):
+        with artifact_storage.explain_storage_errors(get_artifact_uri(root)):
             raise
 
 

@@ -21,21 +21,21 @@ def check_mlflow_store(root: Path) -> CheckResult:
     """Check whether the installed MLflow can read the store."""
     from modelbook.registry import artifact_storage
     from modelbook.registry.location import (
-        artifact_uri,
-        database_path,
         display_artifact_uri,
         display_uri,
+        get_artifact_uri,
+        get_database_path,
         has_local_artifacts,
         has_store,
         is_embedded,
     )
     from modelbook.registry.store import check_store
 
-    path = database_path(root)
+    path = get_database_path(root)
     try:
         check_store(root)
-        if artifact_uri(root) and not has_local_artifacts(root):
-            artifact_storage.check_write_access(artifact_uri(root))
+        if get_artifact_uri(root) and not has_local_artifacts(root):
+            artifact_storage.check_write_access(get_artifact_uri(root))
         if not is_embedded(root):
             return CheckResult(
                 "store", True, f"{display_uri(root)}; files in {display_artifact_uri(root)}"

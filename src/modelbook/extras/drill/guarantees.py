@@ -41,7 +41,7 @@ from modelbook.formatting import format_count
 from modelbook.journal import Journal
 from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
-from modelbook.registry.location import database_path
+from modelbook.registry.location import get_database_path
 
 NO_DRIFT = 1e-9
 PAUSE_SECONDS = 7  # longer than uvicorn's default for a worker's health check
@@ -202,7 +202,7 @@ def alter_artifacts(copy: ServiceCopy) -> Measurements:
 
 def hide_store(copy: ServiceCopy) -> Measurements:
     """Without its store the service predicts; with the store again, it follows the aliases."""
-    store = database_path(copy.root)
+    store = get_database_path(copy.root)
     require(store.is_file(), "the store is not a file of the copy")
     copy.start()
     clients = copy.start_clients()

@@ -24,7 +24,7 @@ from modelbook.journal import Journal
 from modelbook.journal.database import default_url
 from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, read_aliases, refresh_aliases
-from modelbook.registry.location import RELATIVE_SCHEME, local_artifact_folder
+from modelbook.registry.location import RELATIVE_SCHEME, get_local_artifact_folder
 from modelbook.registry.store import create_client
 from modelbook.serving.settings import ENV_PREFIX
 
@@ -161,7 +161,7 @@ class ServiceCopy:
         folder = self.find_artifacts()
         folder_copy = folder.parent.with_name(f"{folder.parent.name}-again") / folder.name
         shutil.copytree(folder, folder_copy)
-        path = folder_copy.parent.relative_to(local_artifact_folder(self.root))
+        path = folder_copy.parent.relative_to(get_local_artifact_folder(self.root))
         source = f"{RELATIVE_SCHEME}:/{path}"
         client = create_client(self.root)
         new_version = client.create_model_version(self.book, source, tags=champion.tags)
