@@ -475,7 +475,7 @@ def test_two_categories_use_cramers_v(contract: Contract, frame: pd.DataFrame) -
     ]
 
 
-def test_stand_ins_determine_a_feature_of_no_more_values(
+def test_proxies_determine_a_feature_of_no_more_values(
     contract: Contract, frame: pd.DataFrame
 ) -> None:
     frame["size"] = frame["colour"].map({"1": 0.0, "2": 3.0, "11": 6.0}).astype(float)
@@ -483,8 +483,8 @@ def test_stand_ins_determine_a_feature_of_no_more_values(
     frame = frame.assign(flag=frame["size"].clip(0, 3), noise=is_large)
     names = ["size", "flag", "noise", "colour"]
     pairs = correlation.correlate_features(frame, contract, names)
-    rows = correlation.list_stand_ins(pairs, frame, contract)
-    found = {(row["feature"], row["stand_in"]) for row in rows}
+    rows = correlation.list_proxies(pairs, frame, contract)
+    found = {(row["feature"], row["proxy"]) for row in rows}
     assert {("size", "colour"), ("flag", "size")} <= found
     assert not {("colour", "size"), ("size", "flag")} & found
 

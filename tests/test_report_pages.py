@@ -1419,9 +1419,9 @@ def test_brief_names_features_that_determine_a_column_to_remove(
     path = tmp_path / "models/tiny/explore.json"
     receipt_ = json.loads(path.read_text())
     pairs = ((column, other, -0.85), (other, third, 0.9))
-    receipt_["details"]["stand_ins"] = [
-        {"feature": feature, "stand_in": stand_in, "measure": "Spearman", "value": value}
-        for feature, stand_in, value in pairs
+    receipt_["details"]["proxies"] = [
+        {"feature": feature, "proxy": proxy, "measure": "Spearman", "value": value}
+        for feature, proxy, value in pairs
     ]
     path.write_text(json.dumps(receipt_))
     html = write_brief(tmp_path, contract, 2, moved=True)
@@ -1448,7 +1448,7 @@ def test_brief_has_a_step_for_gaps_that_are_not_accepted(
     assert not missing_facts(
         steps[1], "If you accept", "act on", 100, "version 2", "ignores the capacity"
     )
-    assert not missing_facts(steps[2], "do not accept", "stand in", "Compare the gaps")
+    assert not missing_facts(steps[2], "do not accept", "proxies", "Compare the gaps")
     has_predecessor = predecessor == "version 1"
     assert (
         "return to version 1 with modelbook rollback --book tiny" in steps[2]

@@ -52,7 +52,7 @@ def correlate_features(
     return table.sort_values("value", key=abs, ascending=False, kind="stable", ignore_index=True)
 
 
-def list_stand_ins(
+def list_proxies(
     correlations: pd.DataFrame, frame: pd.DataFrame, contract: Contract
 ) -> list[dict[str, Any]]:
     """List which feature determines which other one, or nearly so, strongest first.
@@ -68,7 +68,7 @@ def list_stand_ins(
     Returns
     -------
     list of dict
-        ``feature``, ``stand_in`` (which determines it), ``measure`` and ``value``.
+        ``feature``, ``proxy`` (which determines it), ``measure`` and ``value``.
     """
     rows = []
     for pair in correlations[correlations["value"].abs() >= MIN_REDUNDANT].itertuples():
@@ -79,7 +79,7 @@ def list_stand_ins(
                 else frame[feature].nunique() <= frame[other].nunique()
             )
             if is_determined:
-                names = {"feature": feature, "stand_in": other, "measure": pair.measure}
+                names = {"feature": feature, "proxy": other, "measure": pair.measure}
                 rows.append({**names, "value": float(pair.value)})
     return rows
 

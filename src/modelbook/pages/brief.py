@@ -146,14 +146,14 @@ def find_proxies(
 ) -> list[dict[str, Any]]:
     """Find the strongest proxy of each column among the features that are not to be removed.
 
-    The proxies are ``stand_ins`` of explore, with labels. While a column's proxy is a feature,
-    removing the column may change little.
+    They are ``proxies`` of explore, with labels. While a column's proxy is a feature, removing the
+    column may change little.
     """
-    rows = explore.details.get("stand_ins", []) if explore else []
+    rows = explore.details.get("proxies", []) if explore else []
     strongest: dict[str, dict[str, Any]] = {}
     for row in rows:
-        if row["feature"] in columns and row["stand_in"] not in columns:
-            labels = {name: contract.label(row[name]) for name in ("feature", "stand_in")}
+        if row["feature"] in columns and row["proxy"] not in columns:
+            labels = {name: contract.label(row[name]) for name in ("feature", "proxy")}
             strongest.setdefault(row["feature"], row | labels)
     return list(strongest.values())
 
