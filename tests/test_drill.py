@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from text_facts import missing_facts
 from version_store import BOOK, VersionStore, fit_pipeline
 
 from modelbook.extras import drill
@@ -74,6 +76,16 @@ def test_drill_guarantees_hold_on_copy_and_project_is_unchanged(version_store, m
         path for path in written_files if path.name.startswith("journal.db-")
     }  # SQLite's
     assert all(path.is_relative_to(folder) or path.suffix == ".lock" for path in written_files)
+
+
+@pytest.mark.integration
+@pytest.mark.requires("prometheus")
+def test_failures_fire_as_many_alerts_as_the_report_states(version_store):
+    rules = Path(__file__).parents[1] / "deploy/prometheus"
+    shutil.copytree(rules, version_store.root / "deploy/prometheus")
+    [result] = drill.run_drill(version_store.root, BOOK, ["fire-alerts"])
+    assert (result.problem, result.skip_reason, len(result.numbers)) == ("", "", 7)
+    assert missing_facts(result.guarantee, "Seven", "without the waiting times") == []
 
 
 def test_broken_guarantee_is_reported_with_numbers(version_store, monkeypatch):

@@ -30,7 +30,7 @@ N_INVALID_REQUESTS = 20
 
 
 def fire_alerts(copy: ServiceCopy) -> Measurements:
-    """Seven failures fire their alerts in Prometheus; the waiting times (for) are left out."""
+    """Seven failures fire their alerts in Prometheus, without the waiting times of its rules."""
     rules = copy.project_root / RULES_FILE
     if shutil.which("prometheus") is None:
         raise DrillSkipped("Prometheus is not installed")
