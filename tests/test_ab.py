@@ -27,7 +27,7 @@ from modelbook.ab.confidence_sequence import confidence_sequence_halfwidth
 from modelbook.contract import Contract
 from modelbook.errors import ContractError, PromotionError, ServingError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.pages import ab_report as page_of_ab
 from modelbook.pages import index
 from modelbook.registry import history
@@ -316,7 +316,7 @@ def serve_traffic(
             for prediction, outcome in zip(result, frame["happened"], strict=True)
         ]
         assert client.post("/outcomes", json=outcomes).json()["recorded"] == len(rows)
-    return Journal(default_url(version_store.root, BOOK), BOOK)
+    return Journal(get_default_url(version_store.root, BOOK), BOOK)
 
 
 @pytest.mark.long
@@ -348,7 +348,7 @@ def test_ab_command_reports_decision_from_journaled_outcomes(
 
 
 def write_to_journal(root: Path, *rows: PredictionRecord) -> Journal:
-    journal = Journal(default_url(root, BOOK), BOOK)
+    journal = Journal(get_default_url(root, BOOK), BOOK)
     journal.create_tables()
 
     async def run() -> None:
@@ -420,7 +420,7 @@ def test_bucket_depends_on_user_and_determines_variant() -> None:
 def test_ab_without_challenger_or_with_different_targets_raises(
     version_store: VersionStore, template_store: VersionStore, frame_: Any
 ) -> None:
-    journal = Journal(default_url(version_store.root, BOOK), BOOK)
+    journal = Journal(get_default_url(version_store.root, BOOK), BOOK)
     version_store.alias("challenger", None)
     with pytest.raises(ServingError, match=r"'tiny'.*challenger") as exc_info:
         split_traffic.read_split_traffic(version_store.root, BOOK, journal)

@@ -19,7 +19,7 @@ from modelbook.build import locks
 from modelbook.errors import BuildError, StoreError
 from modelbook.extras import backup, reset
 from modelbook.journal import Journal
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.registry import aliases, history
 from modelbook.serving import served_models
 
@@ -33,7 +33,7 @@ def template_store(
     history.set_champion(
         version_store.root, BOOK, "promote", 1, "", {}, "c", expected_champion=None
     )
-    Journal(default_url(version_store.root, BOOK), BOOK).create_tables()
+    Journal(get_default_url(version_store.root, BOOK), BOOK).create_tables()
     for name in ("env.yaml", "contracts/tiny.yaml", "data/people.csv", "models/tiny/built.json",
                  "models/tiny/monitor.db", "reports/tiny/index.html", "reports/tiny/runs/1/run.json",
                  "data/tiny/train.parquet", "models/cache/a/b"):  # fmt: skip

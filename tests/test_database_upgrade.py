@@ -26,9 +26,9 @@ from modelbook.cli import app
 from modelbook.errors import BuildError, JournalError, StoreError
 from modelbook.extras import database_upgrade, drill, project_template
 from modelbook.journal import Journal
-from modelbook.journal.database import default_path, default_url
+from modelbook.journal.database import get_default_path, get_default_url
 from modelbook.journal.schema import SCHEMA_VERSION
-from modelbook.monitoring.latest_verdict import history_path
+from modelbook.monitoring.latest_verdict import get_history_path
 from modelbook.monitoring.window_history import WindowHistory
 from modelbook.registry import aliases, mlflow_schema, store
 from modelbook.registry.location import get_database_path
@@ -82,7 +82,7 @@ def old_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def put_journal(root: Path) -> Journal:
     """The default journal of the book, of the oldest schema."""
-    path = default_path(root, BOOK)
+    path = get_default_path(root, BOOK)
     path.parent.mkdir(parents=True)
     return make_oldest(path)
 
@@ -97,30 +97,30 @@ def test_a_journal_is_shown_then_migrated_with_a_copy(root: Path) -> None:
     output = upgrade()
     assert output.exit_code == 1
     columns = ("+ outcomes.book", "predictions.answered -> predictions.returned")
-    facts = (default_path(root, BOOK), "schema 1", SCHEMA_VERSION, *columns)
+    facts = (get_default_path(root, BOOK), "schema 1", SCHEMA_VERSION, *columns)
     assert missing_facts(output.stdout, *facts) == []
     assert "--yes" in output.stderr
     assert journal.read_schema_version() == 1
-    assert [path.name for path in default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
+    assert [path.name for path in get_default_path(root, BOOK).parent.iterdir()] == ["journal.db"]
     result = upgrade("--yes")
     assert result.exit_code == 0, result.output
     [row] = journal.read_predictions(0)
     assert (row["book"], row["outcome"]) == (BOOK, True)
-    [copy] = default_path(root, BOOK).parent.glob("journal-before-*.db")
+    [copy] = get_default_path(root, BOOK).parent.glob("journal-before-*.db")
     assert str(copy) in result.stdout
     assert Journal(f"sqlite:///{copy}", BOOK).read_schema_version() == 1
     assert upgrade().exit_code == 0
 
 
 def test_a_journal_of_a_newer_schema_stays(root: Path) -> None:
-    journal = Journal(default_url(root, BOOK), BOOK)
+    journal = Journal(get_default_url(root, BOOK), BOOK)
     journal.create_tables()
     with journal.engine.begin() as connection:
         connection.exec_driver_sql("update journal_schema set version = 99")
     result = upgrade("--yes")
     assert result.exit_code == 1
     assert missing_facts(result.stderr, "JournalError", "schema 99", "newer") == []
-    assert len(list(default_path(root, BOOK).parent.glob("*.db"))) == 1
+    assert len(list(get_default_path(root, BOOK).parent.glob("*.db"))) == 1
 
 
 def test_rows_without_a_book_are_not_given_to_one_of_two(root: Path) -> None:
@@ -251,7 +251,7 @@ def test_the_schema_of_a_new_store_is_that_of_the_installed_mlflow(root: Path) -
 
 def test_drill_refuses_an_older_journal_and_names_the_upgrade(root: Path) -> None:
     put_journal(root)
-    with raises_stating(JournalError, default_path(root, BOOK), "schema 1") as exc_info:
+    with raises_stating(JournalError, get_default_path(root, BOOK), "schema 1") as exc_info:
         drill.run_drill(root, BOOK)
     assert missing_facts(exc_info.value.next, "modelbook upgrade") == []
 
@@ -312,7 +312,7 @@ create table verdicts (
 
 
 def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
-    path = history_path(root, BOOK)
+    path = get_history_path(root, BOOK)
     findings = json.dumps(
         [{"word": "retrain", "sentence": "Recall fell.", "kind": "loss", "grave": True}]
     )
@@ -357,7 +357,7 @@ def test_a_history_of_monitoring_is_migrated_with_a_copy(root: Path) -> None:
 
 
 def test_a_history_that_is_none_stays(root: Path) -> None:
-    path = history_path(root, BOOK)
+    path = get_history_path(root, BOOK)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
     result = upgrade("--yes")

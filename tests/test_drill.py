@@ -20,7 +20,7 @@ from modelbook.extras import drill
 from modelbook.extras.drill import hostile_requests, services
 from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillSkipped, ServiceCopy, require
-from modelbook.journal.database import Journal, default_url
+from modelbook.journal.database import Journal, get_default_url
 from modelbook.journal.writer import JournalWriter, PredictionRecord
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def version_store(make_frame, contract, tmp_path_factory) -> VersionStore:
 
 
 def write_predictions(root: Path, n_rows: int) -> None:
-    journal = Journal(default_url(root, BOOK), BOOK, 5.0)
+    journal = Journal(get_default_url(root, BOOK), BOOK, 5.0)
     journal.create_tables()
     rows = [
         PredictionRecord(f"id-{i}", "champion", 1000.0 + i, 1, True, "{}", "1", None, 0.1)

@@ -19,7 +19,7 @@ from modelbook.contract import Contract
 from modelbook.errors import StoreError
 from modelbook.extras import erasure
 from modelbook.journal import Journal
-from modelbook.journal.database import default_path, default_url
+from modelbook.journal.database import get_default_path, get_default_url
 from modelbook.journal.schema import OUTCOMES_TABLE, PREDICTIONS_TABLE
 from modelbook.registry import aliases, exports, history
 from modelbook.registry.location import get_local_artifact_folder
@@ -45,7 +45,7 @@ def root(tmp_path: Path, frame: pd.DataFrame, contract: Contract) -> Path:
 def put_journal(root: Path, entities: list[Any]) -> Journal:
     """A journal with a prediction of each entity; the first has an outcome."""
     (root / "data" / BOOK).mkdir(parents=True, exist_ok=True)
-    journal = Journal(default_url(root, BOOK), BOOK)
+    journal = Journal(get_default_url(root, BOOK), BOOK)
     journal.create_tables()
     row = {"book": BOOK, "variant": "champion", "at": 1.0, "version": 1, "returned": True,
            "prediction": "1", "milliseconds": 1.0}  # fmt: skip
@@ -62,7 +62,7 @@ def put_journal(root: Path, entities: list[Any]) -> Journal:
 
 
 def forget(root: Path, contract: Contract, entity: str) -> Any:
-    journal = Journal(default_url(root, BOOK), BOOK)
+    journal = Journal(get_default_url(root, BOOK), BOOK)
     return erasure.forget_entity(root, BOOK, contract, journal, entity, "c0ffee")
 
 
@@ -73,7 +73,7 @@ def test_entity_is_removed_everywhere_and_recorded_by_hash(root: Path, contract:
     assert (result.journal_rows, result.version_rows, result.trained_versions) == (2, {1: 3}, [1])
     table = pd.read_parquet(root / "data" / BOOK / "train.parquet")
     assert (len(table), 7 in set(table["who"])) == (597, False)
-    [left] = Journal(default_url(root, BOOK), BOOK).read_predictions(0)
+    [left] = Journal(get_default_url(root, BOOK), BOOK).read_predictions(0)
     assert left["inputs"]["who"] == 8
     for number in (1, 2):
         version = aliases.find_version(root, BOOK, number)
@@ -169,7 +169,7 @@ def test_entity_is_found_however_its_id_is_written(
 def test_book_without_a_journal_gets_none(
     root: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    default_path(root, BOOK).unlink()
+    get_default_path(root, BOOK).unlink()
     (root / "contract.yaml").write_text(contract.to_yaml())
     monkeypatch.setattr(lifecycle, "find_book", lambda book: (root, BOOK))
     monkeypatch.setattr(project, "find_env_file", lambda *_: root / "env.yaml")
@@ -177,7 +177,7 @@ def test_book_without_a_journal_gets_none(
     monkeypatch.setattr(project, "read_parameters", lambda *_: parameters)
     result = CliRunner().invoke(app, ["forget", "--entity", "7", "--json"])
     assert (result.exit_code, json.loads(result.stdout)["journal_rows"]) == (0, 0), result.output
-    assert not default_path(root, BOOK).exists()
+    assert not get_default_path(root, BOOK).exists()
 
 
 @pytest.mark.long

@@ -18,7 +18,11 @@ from text_facts import missing_facts, raises_stating
 from modelbook.errors import JournalError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord, database
 from modelbook.journal import writer as writer_module
-from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
+from modelbook.journal.database import (
+    ConflictingOutcomeError,
+    UnknownPredictionError,
+    get_default_url,
+)
 from modelbook.journal.hash_chain import verify_predictions
 from modelbook.journal.schema import SCHEMA_VERSION
 
@@ -34,7 +38,7 @@ PATIENT_SECONDS = 20.0  # for tests of written rows, not of time limits
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    result = Journal(default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
+    result = Journal(get_default_url(tmp_path, "tiny"), "tiny", timeout_seconds=0.3)
     result.create_tables()
     return result
 

@@ -534,7 +534,9 @@ def test_wrong_usage_exits_with_2_and_error_with_1(monkeypatch: pytest.MonkeyPat
 @pytest.mark.every_python
 def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) -> None:
     def count_verdicts() -> int:
-        with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:
+        with sqlite3.connect(
+            latest_verdict.get_history_path(built_project.root, "tiny")
+        ) as requests:
             return len(requests.execute("select verdict from verdicts").fetchall())
 
     before = count_verdicts()
@@ -554,7 +556,7 @@ def test_monitor_command_evaluates_batches_file_and_journal(built_project: Any) 
         journal.unlink()  # of other tests with a service of this project
     empty = built_project.run("modelbook", "monitor", "--since", "1h")
     assert (empty.returncode, "served no rows since" in empty.stdout) == (10, True)
-    with sqlite3.connect(latest_verdict.history_path(built_project.root, "tiny")) as requests:
+    with sqlite3.connect(latest_verdict.get_history_path(built_project.root, "tiny")) as requests:
         assert {row[0] for row in requests.execute("select name from windows")} == {
             "4",
             "5",

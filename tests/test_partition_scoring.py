@@ -30,7 +30,7 @@ from modelbook.contract import Contract
 from modelbook.dataset import object_store, read_table
 from modelbook.errors import DataError, EngineError
 from modelbook.journal import Journal
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.registry import aliases
 from modelbook.scoring import batch, partitions
 from modelbook.serving import served_models
@@ -375,7 +375,7 @@ def test_journaled_batch_is_stored_once_and_receives_outcomes(
         ids = pd.concat([pd.read_parquet(out / name)["prediction_id"] for name in NAMES])
         shutil.rmtree(out)
         shutil.rmtree(tmp_path / "out.rejects")
-    journal = Journal(default_url(version_store.root, BOOK), BOOK)
+    journal = Journal(get_default_url(version_store.root, BOOK), BOOK)
     rows = journal.read_predictions(0)
     assert {row["id"] for row in rows} == {*ids}
     assert len(rows) == ids.nunique() == 598

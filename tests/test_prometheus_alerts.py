@@ -160,7 +160,7 @@ def scraped(tmp_path: Path, frame, contract) -> Iterator[str]:
     version_store.alias(
         "champion", version_store.register(fit_pipeline(frame, contract), contract, frame)
     )
-    monitored = WindowHistory(latest_verdict.history_path(version_store.root, BOOK), 1)
+    monitored = WindowHistory(latest_verdict.get_history_path(version_store.root, BOOK), 1)
     monitored.record_windows([make_evaluation(contract, "4", auc=0.7)], PARAMS)
     for path in RULES.iterdir():
         shutil.copy(path, tmp_path)

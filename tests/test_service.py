@@ -38,7 +38,7 @@ from modelbook.cli.serving import app
 from modelbook.config import Monitor
 from modelbook.contract import Contract
 from modelbook.errors import ServingError
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.scoring import CompiledScorer, RowPrediction, latency
 from modelbook.scoring.drift_reference import DRIFT_REFERENCE_FILE
 from modelbook.serving import html_pages, metrics, served_models, server, service
@@ -1317,7 +1317,7 @@ class TestMetrics:
             )
             return {name: float(value) for name, value in match}
 
-        file = latest_verdict.history_path(version_store.root, BOOK)
+        file = latest_verdict.get_history_path(version_store.root, BOOK)
         file.parent.mkdir(parents=True, exist_ok=True)
         with serve(version_store) as client:
             wait(lambda: shown(client).get('verdict{verdict="watch"}') == 0)
@@ -1401,7 +1401,7 @@ class TestMetrics:
 
 
 def test_default_journal_is_in_data_folder_of_book(version_store):
-    assert create_app(version_store.root, BOOK)._service.journal.url == default_url(
+    assert create_app(version_store.root, BOOK)._service.journal.url == get_default_url(
         version_store.root, BOOK
     )
 

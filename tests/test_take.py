@@ -140,13 +140,14 @@ class TestBookNotebook:
         params = {"book": "tiny"}
         before = dependencies.compute_digest("explore", small_project.root, params)
         edit_notebook(small_project, BOOK_NOTEBOOK, line="", code="from modelbook import gate")
-        assert project.notebook_path(small_project.root, "tiny", "explore") == custom
+        assert project.get_notebook_path(small_project.root, "tiny", "explore") == custom
         assert (
-            project.notebook_path(small_project.root, "other", "explore")
+            project.get_notebook_path(small_project.root, "other", "explore")
             == small_project.root / SHARED_NOTEBOOK
         )
         assert (
-            project.notebook_path(small_project.root, "tiny", "compare").parent.name == "notebooks"
+            project.get_notebook_path(small_project.root, "tiny", "compare").parent.name
+            == "notebooks"
         )
         assert dependencies.compute_digest("explore", small_project.root, params) != before
         other_digest = dependencies.compute_digest("explore", small_project.root, {"book": "other"})

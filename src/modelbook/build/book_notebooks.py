@@ -14,7 +14,7 @@ FORCE_OPTIONS = {"--force", "-f"}
 
 def use_book_notebooks(dag: Any, root: Path, book: str) -> None:
     """Replace the sources of a rendered pipeline, and render it again if there are any."""
-    notebook_paths = {name: project.notebook_path(root, book, name) for name in dag}
+    notebook_paths = {name: project.get_notebook_path(root, book, name) for name in dag}
     book_paths = {name: path for name, path in notebook_paths.items() if path.parent.name == book}
     if not book_paths:
         return

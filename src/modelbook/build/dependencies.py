@@ -34,7 +34,7 @@ STORE_MODULES = {  # modules that MLflow imports when it opens the embedded stor
 
 def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
     """Compute the digest of a stage's dependencies that Ploomber does not track."""
-    modules = find_modules(project.notebook_path(root, params.get("book", ""), stage))
+    modules = find_modules(project.get_notebook_path(root, params.get("book", ""), stage))
     templates = {
         template for path in modules for template in path.parent.glob("templates/*.txt.j2")
     }

@@ -181,7 +181,7 @@ class KernelPool:
             kernel.kill()
 
     def _start(self, stage: str) -> StageKernel:
-        notebook = project.notebook_path(self._root, self._book, stage)
+        notebook = project.get_notebook_path(self._root, self._book, stage)
         return StageKernel(self._root, notebook, self._logs[stage], self._token, self._forker)
 
     def _start_with_retry(self, stage: str) -> StageKernel:

@@ -178,7 +178,7 @@ def _resolve_parameters(
 def compute_inputs_digest(root: Path, stage: str, params: config.Parameters) -> str:
     """Compute the digest of a stage's notebook, without outputs, and of its parameters."""
     notebook = json.loads(
-        project.notebook_path(root, params.book, stage).read_text(encoding="utf-8")
+        project.get_notebook_path(root, params.book, stage).read_text(encoding="utf-8")
     )
     # Without outputs: running and saving a notebook does not change it.
     cells = [[cell["cell_type"], "".join(cell["source"])] for cell in notebook["cells"]]

@@ -126,7 +126,9 @@ def _run_monitor(root: Path, book: str, batch: str | None, start: float | None) 
         evaluations = batch_sources.evaluate_file(root, batch, version, params)
     else:
         evaluations = batch_sources.evaluate_build_batches(root, book, version, params)
-    history = window_history.WindowHistory(latest_verdict.history_path(root, book), version.number)
+    history = window_history.WindowHistory(
+        latest_verdict.get_history_path(root, book), version.number
+    )
     history.record_windows(evaluations, params)
     if start is not None and not evaluations:
         sentence = (

@@ -99,16 +99,16 @@ def open_journal(root: Path, book: str) -> Journal:
 
 def find_journal(root: Path, book: str) -> Journal | None:
     """Open the journal of a book, unless it is a file that does not exist."""
-    from modelbook.journal.database import default_path, default_url
+    from modelbook.journal.database import get_default_path, get_default_url
 
-    is_file = _find_journal_url(root, book) == default_url(root, book)
-    if is_file and not default_path(root, book).is_file():
+    is_file = _find_journal_url(root, book) == get_default_url(root, book)
+    if is_file and not get_default_path(root, book).is_file():
         return None
     return open_journal(root, book)
 
 
 def _find_journal_url(root: Path, book: str) -> str:
-    from modelbook.journal.database import default_url
+    from modelbook.journal.database import get_default_url
     from modelbook.serving import settings
 
-    return settings.load_settings(root, book).journal.url or default_url(root, book)
+    return settings.load_settings(root, book).journal.url or get_default_url(root, book)

@@ -16,7 +16,7 @@ from modelbook.build import locks
 from modelbook.errors import JournalError, ModelbookError, StoreError
 from modelbook.extras.backup import copy_database
 from modelbook.journal import Journal, schema
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.journal.schema import FIRST_SCHEMA_WITH_BOOKS, SCHEMA_VERSION
 from modelbook.monitoring import history_migration
 from modelbook.monitoring.latest_verdict import HISTORY_FILE
@@ -65,7 +65,7 @@ def _plan_journals(root: Path) -> Iterator[DatabaseMigration]:
     books |= {path.parent.name for path in root.glob("data/*/journal.db")}
     books_by_url: dict[str, list[str]] = {}
     for book in sorted(books):
-        url = settings.load_settings(root, book).journal.url or default_url(root, book)
+        url = settings.load_settings(root, book).journal.url or get_default_url(root, book)
         path = get_sqlite_path(url)
         if path is None or path.is_file():
             books_by_url.setdefault(url, []).append(book)

@@ -36,14 +36,14 @@ MAX_IDS_PER_QUERY = 400  # ids in one query: SQLite limits the number of variabl
 FileIdentity = tuple[tuple[int, int] | None, ...]
 
 
-def default_path(root: Path, book: str) -> Path:
+def get_default_path(root: Path, book: str) -> Path:
     """Return the path of a book's default journal, an SQLite file."""
     return root / "data" / book / "journal.db"
 
 
-def default_url(root: Path, book: str) -> str:
+def get_default_url(root: Path, book: str) -> str:
     """Return the URL of a book's default journal."""
-    return f"sqlite:///{default_path(root, book)}"
+    return f"sqlite:///{get_default_path(root, book)}"
 
 
 class Journal:

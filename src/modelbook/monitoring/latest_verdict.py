@@ -33,7 +33,7 @@ class LatestVerdict(NamedTuple):
     quality: dict[tuple[str, str], float]
 
 
-def history_path(root: Path, book: str) -> Path:
+def get_history_path(root: Path, book: str) -> Path:
     """Return the path of a book's monitoring history."""
     return root / "models" / book / HISTORY_FILE
 

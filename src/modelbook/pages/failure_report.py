@@ -143,7 +143,7 @@ def _keep_last_good(failure: StageFailure) -> None:
 def _find_source(failure: StageFailure) -> str:
     """Return the notebook that has failed: the shared one, or the book's own."""
     root = failure.report.parents[2]
-    path = project.notebook_path(root, failure.book, failure.stage)
+    path = project.get_notebook_path(root, failure.book, failure.stage)
     return path.relative_to(root).as_posix()
 
 

@@ -98,7 +98,7 @@ def _make_book_context(
 ) -> dict[str, Any]:
     receipts = {row["stage"]: row["receipt"] for row in rows if row["receipt"] is not None}
     last_move = next((entry for entry in reversed(history) if entry.kind == "move"), None)
-    champion = summary_cards.champion_version(receipts, last_move)
+    champion = summary_cards.get_champion_version(receipts, last_move)
     diagram = (
         pipeline_diagram.draw_pipeline(name, [_make_stage_box(row) for row in rows], upstream)
         if upstream

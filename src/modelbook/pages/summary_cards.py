@@ -25,7 +25,7 @@ def summarize_book(
 
     ``runs`` supply the metrics of earlier versions; ``last_move`` is the champion's last move.
     """
-    champion = champion_version(receipts, last_move)
+    champion = get_champion_version(receipts, last_move)
     headline = _get_headline_number(receipts.get("finalize"))
     name = headline["name"] if headline else ""
     monitor_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
@@ -33,7 +33,7 @@ def summarize_book(
         **{stage: receipts.get(stage) for stage in ("deploy", "finalize", "monitor")},
         "champion": champion,
         # A move by hand, after deploy.
-        "move": last_move if last_move and champion != champion_version(receipts) else None,
+        "move": last_move if last_move and champion != get_champion_version(receipts) else None,
         "holdout": _find_holdout_metric(receipts, runs, champion),
         "headline": name,
         "latest_batch": next(
@@ -42,7 +42,7 @@ def summarize_book(
     }
 
 
-def champion_version(receipts: Receipts, last_move: HistoryEntry | None = None) -> int | None:
+def get_champion_version(receipts: Receipts, last_move: HistoryEntry | None = None) -> int | None:
     """Return the champion's version after its last move, or else as of the last deploy."""
     if last_move is not None:
         return last_move.champion_after

@@ -21,7 +21,11 @@ from starlette.types import Receive, Scope
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.errors import JournalError, ModelbookError
 from modelbook.journal import Journal, JournalWriter, PredictionRecord
-from modelbook.journal.database import ConflictingOutcomeError, UnknownPredictionError, default_url
+from modelbook.journal.database import (
+    ConflictingOutcomeError,
+    UnknownPredictionError,
+    get_default_url,
+)
 from modelbook.registry.aliases import CHALLENGER, CHAMPION
 from modelbook.scoring import RowPrediction
 from modelbook.serving import metrics, settings
@@ -86,7 +90,7 @@ class PredictionService:
         self.access = AccessControl(self.settings, self.api_keys)
         journal_settings = self.settings.journal
         self.journal = Journal(
-            journal_settings.url or default_url(root, book),
+            journal_settings.url or get_default_url(root, book),
             book,
             journal_settings.timeout_seconds,
             sync=journal_settings.sync,

@@ -169,7 +169,7 @@ def _check_stage_files(
         return
     yield from _check_task(task, tasks)
     paths = {root / "notebooks" / f"{config.stage_stem(name)}.ipynb"}
-    for path in sorted(paths | ({project.notebook_path(root, book, name)} if book else set())):
+    for path in sorted(paths | ({project.get_notebook_path(root, book, name)} if book else set())):
         yield from _check_notebook(root, path, name)
 
 

@@ -83,7 +83,7 @@ def read_book(env_file: Path) -> str:
     return str(_read_yaml(env_file).get("book"))
 
 
-def notebook_path(root: Path, book: str, stage: str) -> Path:
+def get_notebook_path(root: Path, book: str, stage: str) -> Path:
     """Return a stage's notebook: that of ``notebooks/<book>/``, or else the shared one."""
     name = f"{config.stage_stem(stage)}.ipynb"
     book_path = root / "notebooks" / book / name

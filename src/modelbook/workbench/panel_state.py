@@ -89,7 +89,7 @@ def _describe_stage(
     return {
         "name": name,
         "stem": config.stage_stem(name),
-        "notebook": project.notebook_path(root, book, name).relative_to(root).as_posix(),
+        "notebook": project.get_notebook_path(root, book, name).relative_to(root).as_posix(),
         "report": report.relative_to(root).as_posix() if report.is_file() else "",
         "status": receipt.get("status", ""),
         "level": receipt.get("level", ""),

@@ -22,7 +22,7 @@ import yaml
 from modelbook.build.kernel_forking import FORK_SERVER_VARIABLES
 from modelbook.errors import BuildError, ServingError
 from modelbook.journal import Journal
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.stage import files, project
 from modelbook.yaml_reading import load_yaml
 
@@ -130,7 +130,7 @@ class Sandbox:
 
     def count_journal(self) -> tuple[int, int]:
         """Count the predictions in the journal, and those with an outcome."""
-        journal = Journal(default_url(self.root, BOOK), BOOK)
+        journal = Journal(get_default_url(self.root, BOOK), BOOK)
         rows = [
             row
             for variant in ("champion", "challenger")

@@ -20,7 +20,7 @@ from modelbook.extras import backup
 from modelbook.extras.drill.guarantees import GUARANTEES
 from modelbook.extras.drill.services import DrillFailure, DrillSkipped, ServiceCopy
 from modelbook.journal import Journal
-from modelbook.journal.database import default_path
+from modelbook.journal.database import get_default_path
 from modelbook.pages import templating
 
 
@@ -72,7 +72,7 @@ def run_drill(
     JournalError
         If its journal is of another schema: the copies of the service would not be ready.
     """
-    journal_path = default_path(root, book)
+    journal_path = get_default_path(root, book)
     if journal_path.is_file():
         Journal(f"sqlite:///{journal_path}", book).require_current_schema()
     results = []

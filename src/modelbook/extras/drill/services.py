@@ -21,7 +21,7 @@ import psutil
 from modelbook.ab.assignment import assign_bucket, routes_to_challenger
 from modelbook.formatting import format_count
 from modelbook.journal import Journal
-from modelbook.journal.database import default_url
+from modelbook.journal.database import get_default_url
 from modelbook.journal.hash_chain import verify_predictions
 from modelbook.registry.aliases import CHALLENGER, CHAMPION, read_aliases, refresh_aliases
 from modelbook.registry.location import RELATIVE_SCHEME, get_local_artifact_folder
@@ -77,7 +77,7 @@ class ServiceCopy:
         self.root, self.book, self.file_count = root, book, file_count
         self.project_root = project_root  # the project that was copied
         self.port = find_free_port()
-        self.url = default_url(root, book)
+        self.url = get_default_url(root, book)
         self.journal_path = Path(self.url.removeprefix("sqlite:///"))
         self._processes: list[subprocess.Popen] = []
         self._clients: list[LoadClient] = []
