@@ -489,6 +489,22 @@ def test_proxies_determine_a_feature_of_no_more_values(
     assert not {("colour", "size"), ("size", "flag")} & found
 
 
+def test_a_number_determines_values_that_a_bound_separates(
+    contract: Contract, frame: pd.DataFrame
+) -> None:
+    """Spearman's correlation stays below 0.8 where one of two values is rare."""
+    is_large = frame["size"] > frame["size"].quantile(0.9)
+    frame = frame.assign(flag=is_large.astype(float))
+    pairs = correlation.correlate_features(frame, contract, ["size", "flag"])
+    assert pairs["value"].abs().max() < 0.8
+    [row] = correlation.list_stand_ins(pairs, frame, contract)
+    assert (row["feature"], row["stand_in"], row["value"]) == ("flag", "size", pytest.approx(1))
+    assert "biserial" in row["measure"]
+    few = frame.assign(flag=(frame["size"].rank(ascending=False) <= 5).astype(float))
+    pairs = correlation.correlate_features(few, contract, ["size", "flag"])
+    assert correlation.list_stand_ins(pairs, few, contract) == []
+
+
 def test_constant_columns_have_no_correlations(contract: Contract, frame: pd.DataFrame) -> None:
     assert correlation.correlate_features(
         frame.assign(colour="1", size=1.0), contract, ["size", "colour"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_FEATURES = 60  # features compared in pairs
 MAX_ROWS = 20_000
 MIN_REDUNDANT = 0.8  # absolute value from which a feature nearly determines another
+MIN_ROWS_PER_VALUE = 30  # with fewer, a number may separate two values by chance
 
 
 def correlate_features(
@@ -58,7 +59,9 @@ def list_proxies(
     """List which feature determines which other one, or nearly so, strongest first.
 
     A category determines a number (correlation ratio). Of two features of one kind, that with fewer
-    values does not determine the other.
+    values does not determine the other. How far a number determines one of two values is measured
+    by the rank-biserial correlation, because Spearman's stays below 1 even where a bound of the
+    number separates both values (Glass 1966).
 
     Parameters
     ----------
@@ -70,18 +73,37 @@ def list_proxies(
     list of dict
         ``feature``, ``proxy`` (which determines it), ``measure`` and ``value``.
     """
+    n_values = frame.nunique()
     rows = []
-    for pair in correlations[correlations["value"].abs() >= MIN_REDUNDANT].itertuples():
+    for pair in correlations.itertuples():
         for feature, other in ((pair.feature_a, pair.feature_b), (pair.feature_b, pair.feature_a)):
+            measure, value = pair.measure, float(pair.value)
             is_determined = (
                 feature in contract.numeric_features
-                if pair.measure == "correlation ratio"
-                else frame[feature].nunique() <= frame[other].nunique()
+                if measure == "correlation ratio"
+                else n_values[feature] <= n_values[other]
             )
-            if is_determined:
-                names = {"feature": feature, "proxy": other, "measure": pair.measure}
-                rows.append({**names, "value": float(pair.value)})
-    return rows
+            if measure == "Spearman" and n_values[feature] == 2 < n_values[other]:
+                measure = "rank-biserial correlation"
+                value = _compute_rank_biserial_correlation(frame[feature], frame[other])
+            if is_determined and abs(value) >= MIN_REDUNDANT:
+                names = {"feature": feature, "proxy": other, "measure": measure}
+                rows.append({**names, "value": value})
+    return sorted(rows, key=lambda row: -abs(row["value"]))
+
+
+def _compute_rank_biserial_correlation(binary: pd.Series, number: pd.Series) -> float:
+    """Twice the ROC AUC of a number for the larger of two values, minus 1; over complete rows.
+
+    0 where one of the two has too few rows.
+    """
+    is_complete = binary.notna() & number.notna()
+    ranks = number[is_complete].astype(float).rank()
+    is_larger = binary[is_complete] == binary.max()
+    if min(is_larger.sum(), (~is_larger).sum()) < MIN_ROWS_PER_VALUE:
+        return 0.0
+    difference = ranks[is_larger].mean() - ranks[~is_larger].mean()
+    return float(2 * difference / len(ranks))
 
 
 def _compute_rank_correlations(numeric: pd.DataFrame) -> Iterator[tuple[str, str, str, float]]:
