@@ -225,6 +225,15 @@ def test_card_states_whether_entities_are_in_train_and_holdout(make_version):
     by_group, by_row = (
         card_data.collect_card_data(make_version(split=split))["split"]
         for split in ("group", "random")
+def test_slices_of_a_card_are_named_like_those_of_finalize(make_version):
+    card = card_data.collect_card_data(make_version())
+    contract = make_version().contract
+    slices = metrics()["slices"]
+    assert [row["group"] for row in card["slices"]] == [
+        contract.label_group(row["slice"], row["value"]) for row in slices
+    ]
+
+
     )
     assert by_group != by_row
     assert missing_facts(by_group, "member") == missing_facts(by_row, "member", "rows") == []

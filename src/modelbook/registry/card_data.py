@@ -163,10 +163,11 @@ def _describe_column(contract: Contract, name: str) -> dict[str, str]:
 
 
 def _label_slices(contract: Contract, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the labels of columns and values."""
+    """The rows with the labels of columns, values and groups."""
     labelled_rows = []
     for row in rows:
         keys = {"value", "against"} & row.keys()
         labels = {key: contract.label_value(row["slice"], row[key]) for key in keys}
+        labels["group"] = contract.label_group(row["slice"], row["value"])
         labelled_rows.append({**row, **labels, "slice": contract.label(row["slice"])})
     return labelled_rows
