@@ -497,12 +497,12 @@ def test_a_number_determines_values_that_a_bound_separates(
     frame = frame.assign(flag=is_large.astype(float))
     pairs = correlation.correlate_features(frame, contract, ["size", "flag"])
     assert pairs["value"].abs().max() < 0.8
-    [row] = correlation.list_stand_ins(pairs, frame, contract)
-    assert (row["feature"], row["stand_in"], row["value"]) == ("flag", "size", pytest.approx(1))
+    [row] = correlation.list_proxies(pairs, frame, contract)
+    assert (row["feature"], row["proxy"], row["value"]) == ("flag", "size", pytest.approx(1))
     assert "biserial" in row["measure"]
     few = frame.assign(flag=(frame["size"].rank(ascending=False) <= 5).astype(float))
     pairs = correlation.correlate_features(few, contract, ["size", "flag"])
-    assert correlation.list_stand_ins(pairs, few, contract) == []
+    assert correlation.list_proxies(pairs, few, contract) == []
 
 
 def test_constant_columns_have_no_correlations(contract: Contract, frame: pd.DataFrame) -> None:
