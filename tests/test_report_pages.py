@@ -370,7 +370,7 @@ FIGURES: dict[str, Any] = {
     }), (0.8,), 0.7),
     "difference": (deploy.plot_metric_differences, pd.DataFrame({
         "metric": ["roc_auc"], "difference": [0.004], "low": [-0.01], "high": [0.02],
-    }), (0.005,), 0.004),
+    }), (0.005, "roc_auc"), 0.004),
     "drift": (monitor.plot_drift_scores, pd.DataFrame({
         "batch": [4, 5], "column": ["site", "site"], "relative_drift": [0.5, 2.0],
         "drifted": [False, True], "importance": [0.1, 0.1],
@@ -534,7 +534,7 @@ def test_marks_have_tooltips() -> None:
     frame = pd.DataFrame(
         {"metric": ["AUC <1>"], "difference": [0.02], "low": [0.0], "high": [0.04]}
     )
-    svg = deploy.plot_metric_differences(frame, 0.01).to_svg()
+    svg = deploy.plot_metric_differences(frame, 0.01, "roc_auc").to_svg()
     assert "<title>AUC &lt;1&gt;: +0.0200</title>" in svg
     assert style.HOVER_PREFIX not in svg
 
@@ -600,12 +600,24 @@ def test_caption_states_the_limits_of_a_distribution() -> None:
 
 def test_difference_that_rounds_to_zero_is_not_negative() -> None:
     frame = pd.DataFrame({"metric": ["AUC"], "difference": [-1e-5], "low": [-0.02], "high": [0.02]})
-    assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01).alt
-    assert "−" not in deploy.plot_metric_differences(frame, 0.0).alt
+    assert "-0.0000" not in deploy.plot_metric_differences(frame, 0.01, "roc_auc").alt
+    assert "−" not in deploy.plot_metric_differences(frame, 0.0, "roc_auc").alt
     change = dict.fromkeys(
         ("matching", "known entities", "residual", "rows of known entities"), -1e-5
     )
     assert "-0.000" not in summarize.metric_changes(pd.DataFrame([{"batch": "4", **change}]))
+
+
+def test_margin_applies_to_the_headline_metric_only() -> None:
+    metrics = ["log loss", "ROC AUC"]
+    frame = pd.DataFrame({"metric": metrics, "difference": 0.0, "low": -0.02, "high": 0.02})
+    drawn = deploy.plot_metric_differences(frame, 0.01, "roc_auc")
+    [ax] = drawn.figure.axes
+    dots = [mark for mark in ax.collections if type(mark).__name__ == "PathCollection"]
+    assert dots[0].get_facecolor().tolist() != dots[1].get_facecolor().tolist()
+    assert len(dots) == 2
+    assert "margin of ROC AUC is −0.01" in drawn.alt
+    assert list(drawn.data) == ["metric", "gain", "low", "high"]
 
 
 def test_a_curve_shows_its_values_under_the_pointer() -> None:
