@@ -256,8 +256,13 @@ class TestRebuild:
         )
         assert result.returncode == 0, result.stdout + result.stderr
         assert small_project.list_executed_stages(result) == ["deploy", "monitor"]
-        assert not small_project.read_receipt("deploy")["details"]["moved"]
-        assert small_project.read_receipt("deploy")["details"]["golden_rows"] > 0
+        details = small_project.read_receipt("deploy")["details"]
+        assert not details["moved"]
+        assert details["golden_rows"] > 0
+        # It is compared with the champion, but not with itself.
+        is_champion = details["candidate"] == details["champion"]
+        assert details["was_champion"] == is_champion
+        assert ("paired rows" in {row["name"] for row in details["criteria"]}) != is_champion
 
     def test_single_stage_runs_without_upstream(self, small_project):
         result = small_project.build("--partially", "explore", "--skip-upstream", "--force")

@@ -92,6 +92,7 @@ DECISIONS = {
     "hold": make_decision("hold", champion=2),
     "hold without a champion": make_decision("hold", champion=None),
     "dry run": make_decision(gate="dry_run", champion=2),
+    "champion already": {**make_decision(moved=False), "standing": ["It has been the champion."]},
 }
 
 
@@ -103,12 +104,14 @@ def test_card_claims_follow_from_evidence(make_version: Any, tmp_path: Path, dec
     approval = sections["approval"]
     is_enforced = bool(decision) and decision["gate"] == "enforce"
     is_dry_run = bool(decision) and not is_enforced
+    is_champion = bool(decision) and "standing" in decision
     claims = {
-        "Approved by": is_enforced and decision["action"] == "promote",
+        "Approved by": is_enforced and decision["action"] == "promote" and not is_champion,
+        "It has been the champion": is_champion,
         "dry run": is_dry_run,
         "Not promoted": is_dry_run,
         "was moved to": bool(decision) and decision["moved"],
-        "named no version": bool(decision) and decision["champion"] is None,
+        "pointed to no version": bool(decision) and decision["champion"] is None,
         "golden rows": bool(decision) and decision["champion"] is not None,
         "Not approved": not is_dry_run and not (decision and decision["action"] == "promote"),
     }

@@ -57,14 +57,14 @@ def decide_with(evidence: Evidence, floor: float = FLOOR, **bounds: Any) -> Deci
     return decide(evidence, Deploy(**{"paired_rows": 300, **bounds}), floor)
 
 
-COMPARED = ["version", "rows", "difference", "slices"]  # with a champion
+COMPARED = ["rows", "difference", "slices"]  # with a champion
 ALL = ["quality", "gain", *COMPARED, "gaps", "calibration", "served", "latency", "size", "leak"]
 
 
 def criteria_by_subject(decision: Decision) -> dict[str, Criterion]:
     """Criteria by their subject; their order is fixed."""
     count = len(decision.criteria)
-    absent = {12: [], 11: ["difference"], 8: COMPARED}[count]
+    absent = {11: [], 10: ["difference"], 8: COMPARED}[count]
     return dict(zip([name for name in ALL if name not in absent], decision.criteria))
 
 
@@ -85,8 +85,6 @@ def make_interval(low: float) -> Interval:
         (replace(FIRST, baseline_gain=Interval(0.1, 1e-9, 0.2)), []),
         (replace(FIRST, baseline_gain=Interval(0.1, 0.0, 0.2)), ["gain"]),
         (replace(FIRST, baseline_gain=Interval(0.1, NAN, NAN)), ["gain"]),
-        # the same version
-        (replace(NEXT, candidate=1), ["version"]),
         # rows to compare on
         (replace(NEXT, paired_rows=300), []),
         (replace(NEXT, paired_rows=299), ["rows"]),
@@ -152,7 +150,7 @@ def test_uncommitted_code_holds_candidate_when_commit_is_required(
 
 
 def test_first_version_has_no_champion_criteria() -> None:
-    assert len(decide_with(FIRST).criteria) == len(decide_with(NEXT).criteria) - 4 == 8
+    assert len(decide_with(FIRST).criteria) == len(decide_with(NEXT).criteria) - 3 == 8
 
 
 def test_reasons_state_observed_and_required_values() -> None:
@@ -165,7 +163,6 @@ def test_reasons_state_observed_and_required_values() -> None:
     }  # fmt: skip
     assert [row["passed"] for row in decision.to_records()] == [
         False,
-        True,
         True,
         False,
         True,
@@ -492,7 +489,7 @@ def test_comparison_power_states_rows_needed_for_margin() -> None:
 def test_each_interval_criterion_states_its_power() -> None:
     criteria = criteria_by_subject(decide_with(EVIDENCE))
     criteria_without_power = {name for name, criterion in criteria.items() if not criterion.power}
-    assert criteria_without_power == {"version", "rows", "served", "latency", "size", "leak"}
+    assert criteria_without_power == {"rows", "served", "latency", "size", "leak"}
     error = 0.1 / 1.95996  # of the quality 0.8 (0.7 to 0.9), above 0.6
     assert missing_facts(criteria["quality"].power, FLOOR + 2.8016 * error, 80) == []
     error = 0.25 / 1.95996  # of the wider gap, one of five harms, beyond 0.1

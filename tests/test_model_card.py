@@ -131,12 +131,16 @@ def make_version(tmp_path: Path, contract: Contract):
 
 
 def make_decision(
-    action: str = "promote", gate: str = "enforce", champion: int | None = 3
+    action: str = "promote",
+    gate: str = "enforce",
+    champion: int | None = 3,
+    moved: bool | None = None,
 ) -> dict[str, Any]:
     decision = Decision(
         action, [Criterion("ROC AUC above the floor", "at least 0.6", "0.800", action == "promote")]
     )
-    result = {"champion": champion, "moved": action == "promote", "golden_rows": 30, "scorer": ""}
+    moved = action == "promote" if moved is None else moved
+    result = {"champion": champion, "moved": moved, "golden_rows": 30, "scorer": ""}
     return card_data.describe_decision(decision, result, commit="beef", gate_mode=gate)
 
 
@@ -334,6 +338,21 @@ def test_card_by_hand_is_written_to_by_hand_folder(make_version, tmp_path):
     assert "<code>reports/tiny/by-hand/card-3.html</code>" in result._repr_html_()
     assert 'href="../../index.html"' in html
     assert 'href="../04_finalize.html"' in html
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("action", "level"), [("promote", "good"), ("hold", "warning")])
+def test_card_of_the_champion_built_again_keeps_its_approval(make_version, tmp_path, action, level):
+    standing = {"was_champion": True, "standing": ["Approved on day 1 (entry 8)."]}
+    decision = {**make_decision(action, moved=False), **standing}
+    card = card_data.collect_card_data(make_version(), decision)
+    path = model_card.write(card, tmp_path / "card-3.html", tmp_path)
+    assert re.findall(r'<span class="badge (\w+)".*</span> (\w+)</span>', path.read_text()) == [
+        (level, "champion")
+    ]
+    text = read_sections(path)["approval"]
+    assert missing_facts(text, "Approved on day 1 (entry 8).", "of 1 criteria passed") == []
+    assert "Not approved" not in text
 
 
 @pytest.mark.long

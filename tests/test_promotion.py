@@ -15,7 +15,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -30,6 +29,7 @@ from version_store import add_version, put_empty_store
 from modelbook.errors import PromotionError, ReproductionError, StoreError
 from modelbook.gate import Criterion, Decision
 from modelbook.registry import aliases, history, history_log, promotion, store
+from modelbook.registry.aliases import RegisteredVersion
 from modelbook.registry.history import ALIAS_CHANGE, DECISION, HistoryEntry
 from modelbook.registry.location import get_database_path, get_local_artifact_folder
 
@@ -156,7 +156,7 @@ def test_history_entry_records_action_user_reason_and_evidence(
 
 def test_given_reason_precedes_reasons_of_gate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
-    candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
+    candidate: Any = RegisteredVersion(MODEL, 1, {}, root)
     decision = Decision("hold", [Criterion("Good", "1", "0", False)])
     with inside_build(root):
         promotion.apply_decision(root, candidate, None, decision, enforce=True, commit="c0ffee")
@@ -170,7 +170,7 @@ def test_counts_of_criteria_precede_the_reason_of_a_promotion(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(promotion.REASON_VARIABLE, "Year 4 is in")
-    candidate: Any = SimpleNamespace(name=MODEL, number=1, tags={})
+    candidate: Any = RegisteredVersion(MODEL, 1, {}, root)
     criteria = [
         Criterion("ROC AUC", "0.6", "0.7", True),
         Criterion("fairness gaps", "10", "22", True, is_certain=False),

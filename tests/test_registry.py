@@ -569,6 +569,7 @@ def test_promote_hold_and_dry_run_move_alias_as_decided(
     )
     nothing = {
         "champion": None, "moved": False, "golden_rows": 0, "scorer": "none", "monitored": 1,
+        "was_champion": False, "earlier_promotion": None,
     }  # fmt: skip
     assert enact(root, first_version, "hold") == {**nothing, "history": 1}
     assert enact(root, first_version, "promote", enforce=False) == {**nothing, "history": 2}
@@ -578,6 +579,8 @@ def test_promote_hold_and_dry_run_move_alias_as_decided(
         "golden_rows": 30,
         "scorer": first_version.tags["scorer"],
         "monitored": 1,
+        "was_champion": False,
+        "earlier_promotion": None,
     }
     assert enact(root, first_version, "promote") == {**first, "moved": True, "history": 4}
     for index, (action, enforce) in enumerate((("hold", True), ("promote", False)), 5):
@@ -648,6 +651,23 @@ def test_version_that_fails_verification_is_not_promoted(
     assert "promoted_at" not in versions.get_version(root, BOOK, 2).tags
 
 
+@pytest.mark.long
+def test_champion_built_again_keeps_its_approval(
+    root: Path, contents: dict[str, Any], contract: Contract, proven_here: None
+) -> None:
+    version = enter(root, contents, contract)
+    assert not enact(root, version, "promote")["was_champion"]
+    n_entries = len(history.read_history(root, BOOK))
+    again = enact(root, version, "promote")
+    promotion_ = again["earlier_promotion"]
+    assert (again["was_champion"], again["moved"], again["history"]) == (True, False, None)
+    assert (promotion_["approval"]["entry"], promotion_["entry"]) == (1, n_entries) == (1, 2)
+    assert len(history.read_history(root, BOOK)) == n_entries
+    held = enact(root, version, "hold", reason="Slow")
+    assert (held["moved"], held["history"], alias(root)) == (False, 3, 1)
+    assert held["earlier_promotion"] == promotion_
+
+
 @pytest.mark.slow
 def test_unloadable_model_fails_verification(
     root: Path, contents: dict[str, Any], contract: Contract
@@ -682,6 +702,18 @@ def test_shared_rows_are_in_both_holdouts(
     )
 
 
+def test_a_version_is_not_compared_with_itself(first: ModelVersion, second: ModelVersion) -> None:
+    pairs = score_on_shared_rows(first, first)
+    assert len(pairs) == len(pairs.rows) == 0
+    assert missing_facts(pairs.row_selection, "version 1", "champion itself") == []
+    table = version_tables.make_version_table(first, first)
+    assert list(table) == ["property", "champion"]
+    assert missing_facts(summarize.versions(table), "champion itself", 1) == []
+    assert "candidate" in version_tables.make_version_table(second, first)
+    # A sandbox has its own numbers.
+    assert not first.is_same_version(replace(first, name=f"{BOOK}.trial"))
+
+
 def write_version(folder: Path, contents: dict[str, Any], contract: Contract) -> ModelVersion:
     """Minimal version for pairing, because registering one takes a second."""
     folder.mkdir()
@@ -689,7 +721,7 @@ def write_version(folder: Path, contents: dict[str, Any], contract: Contract) ->
     (folder / "metrics.json").write_text(json.dumps(contents["metrics"]))
     (folder / "evaluated.pkl").write_bytes(cloudpickle.dumps(contents["evaluated"]))
     contents["reference"].to_parquet(folder / "reference.parquet")
-    return ModelVersion(BOOK, 1, {}, folder)
+    return ModelVersion(BOOK, len(list(folder.parent.iterdir())), {}, folder)
 
 
 def test_metrics_of_a_version_of_1_0_0_have_their_present_names(
@@ -725,7 +757,8 @@ def test_newest_shared_rows_are_used_after_retrain_if_sufficient(
         missing_facts(few_shared_rows.row_selection, 40, 10, 11) == []
     )  # rows, the later of them, and how many it takes
     assert set(few_shared_rows.rows["who"]) == set(range(20, 30))
-    assert missing_facts(score_on_shared_rows(champion, champion, 1).row_selection, 60) == []
+    copy = replace(champion, number=champion.number + 100)
+    assert missing_facts(score_on_shared_rows(copy, champion, 1).row_selection, 60) == []
     forward = version((1, 2, 3), range(50, 60), "time")  # rows of an entity may be on both sides
     assert set(score_on_shared_rows(challenger, forward, 10).rows["who"]) == set(range(10, 30))
 
@@ -790,7 +823,7 @@ DECISIONS = {
 
 def test_deploy_summary_states_decision(first: ModelVersion) -> None:
     result = {"champion": 1, "moved": True, "golden_rows": 30, "scorer": first.tags["scorer"],
-              "history": 1}  # fmt: skip
+              "history": 1, "was_champion": False}  # fmt: skip
 
     def story(action: str, gate: str = "enforce", **changes: Any) -> dict[str, Any]:
         return version_tables.summarize_decision(
@@ -831,13 +864,47 @@ def test_next_step_of_deploy_depends_on_decision_gate_and_champion(
     absent: str,
 ) -> None:
     result = {"champion": champion, "moved": False, "golden_rows": 30 if champion else 0,
-              "scorer": "none", "history": entry}  # fmt: skip
+              "scorer": "none", "history": entry, "was_champion": False}  # fmt: skip
     summary = version_tables.summarize_decision(DECISIONS[action], first, result, gate, [])
     assert missing_facts(summary["next"], *facts) == []
     assert absent not in summary["next"]
     # Without a champion no golden rows are reproduced.
     assert ("reproduced" in summary["sentences"][-1]) == bool(champion)
     assert ("reproduced" in str(summary["numbers"][-1])) == bool(champion)
+
+
+@pytest.mark.parametrize(
+    ("promotion", "facts"),
+    [
+        (None, ["version 1", "champion already"]),
+        (
+            {"approval": {"entry": 8, "at": "2026-11-30T21:54:00Z"}},
+            ["2026-11-30 21:54", 8, 9, "anna"],
+        ),
+        ({"override": "It is urgent."}, ["2026-12-01 10:00", 9, "anna", "It is urgent."]),
+        ({"action": "external move"}, ["2026-12-01 10:00", 9, "external move"]),
+    ],
+)
+def test_deploy_summary_of_the_champion_states_its_promotion_not_a_new_decision(
+    first: ModelVersion, promotion: dict[str, Any] | None, facts: list[Any]
+) -> None:
+    move = {"entry": 9, "action": "promote", "at": "2026-12-01T10:00:00Z", "user": "anna",
+            "previous": None, "override": "", "approval": None}  # fmt: skip
+    result = {"champion": 1, "moved": False, "golden_rows": 30, "scorer": "none", "history": None,
+              "was_champion": True, "earlier_promotion": promotion and move | promotion}  # fmt: skip
+    approved, held = (
+        version_tables.summarize_decision(DECISIONS[action], first, result, "enforce", [])
+        for action in ("promote", "hold")
+    )
+    for summary in (approved, held):
+        text = " ".join(summary["sentences"][:2])
+        assert missing_facts(text, "nothing to decide", *facts) == []
+        assert not {"The gate promotes", "The gate holds"} & {
+            row[:14] for row in summary["sentences"]
+        }
+    assert missing_facts(approved["next"], "new version") == []
+    assert missing_facts(" ".join(held["sentences"]), "2 of 3 criteria failed", "Fast: 3 ms") == []
+    assert missing_facts(held["next"], "fewer trees", "modelbook rollback") == []
 
 
 @pytest.mark.parametrize(
@@ -848,7 +915,7 @@ def test_deploy_summary_counts_significant_gaps(n_significant: int, facts: list[
     gaps = {"conclusive": [{}] * n_significant, "inconclusive": [{}]}
     metrics = {"evaluation": [headline], "gaps_by_significance": gaps}
     candidate: Any = SimpleNamespace(number=1, tags={}, metrics=metrics)
-    result = {"champion": None, "moved": False, "golden_rows": 30}
+    result = {"champion": None, "moved": False, "golden_rows": 30, "was_champion": False}
     last = version_tables.summarize_decision(
         DECISIONS["promote"], candidate, result, "enforce", []
     )["sentences"][-1]

@@ -1239,7 +1239,7 @@ def test_brief_is_linked_first_in_index(tmp_path: Path, contract: Any) -> None:
     html = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert 'href="tiny/brief.html"' in html
     assert contract.question in html
-    facts = [contract.question, "promote", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
+    facts = [contract.question, "champion", "watch", 2, 123, "EUR", 100, "28%", "the small group"]
     facts += [
         "Fairness gaps",
         22,
@@ -1381,18 +1381,21 @@ def test_brief_names_the_champion_not_what_is_served(
     assert ("not the champion" in decision) == (champion == 1)
 
 
-@pytest.mark.parametrize("compared", [1, 2])
-def test_brief_states_changed_decisions_unless_version_is_compared_with_itself(
-    tmp_path: Path, contract: Any, compared: int
+def test_brief_states_since_when_a_version_built_again_is_the_champion(
+    tmp_path: Path, contract: Any
 ) -> None:
     built_book(tmp_path)
     path = tmp_path / "models/tiny/deploy.json"
-    receipt_ = json.loads(path.read_text()) | {"sentences": ["It flags 3 more."]}
-    path.write_text(json.dumps(receipt_))
-    changes = {"consequences": [{"consequence": "flagged"}], "paired": {"champion": compared}}
-    html = write_brief(tmp_path, contract, 2, **changes)
+    sentences = ["Version 2 is the champion since day 1.", "Entry 8 approved it.", "All passed."]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sentences": sentences}))
+    promotion = {"action": "promote", "previous": 1}
+    changes = {"was_champion": True, "earlier_promotion": promotion, "consequences": []}
+    html = write_brief(tmp_path, contract, 2, moved=False, **changes)
     decision = text_of(html.split('id="decision"')[1].split("<h2")[0])
-    assert ("It flags 3 more." in decision) == (compared == 1)
+    assert missing_facts(decision, *sentences[:2], "champion") == []
+    assert "held" not in decision
+    [step] = [row for row in map(text_of, html.split("<li>")) if row.startswith("If you do not")]
+    assert missing_facts(step, "version 1", "modelbook rollback") == []
 
 
 @pytest.mark.parametrize("is_feature", [True, False])

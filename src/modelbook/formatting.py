@@ -302,6 +302,15 @@ def format_duration(seconds: Any) -> str:
     return f"{count} {unit} {n_parts} {part}" if n_parts else f"{count} {unit}"
 
 
+def format_time(value: Any) -> str:
+    """Format a timestamp as day, hour and minute."""
+    match = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:[\d:.,]*)(.*)", str(value or ""))
+    if not match:
+        return str(value or MISSING)
+    zone = "UTC" if match[3] in {"Z", "+00:00"} else match[3]
+    return f"{match[1]} {match[2]} {zone}".strip()
+
+
 def natural_sort_key(value: Any) -> tuple[float, str]:
     """Return a key that sorts numbers in texts by value: 2 before 11."""
     text = str(value)

@@ -382,16 +382,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
 
 def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> list[Criterion]:
     champion_name, margin = f"version {evidence.champion}", limits.non_inferiority_margin
-    criteria = [
-        Criterion(
-            "candidate differs from the champion",
-            "a new version",
-            f"version {evidence.candidate} against {champion_name}",
-            evidence.candidate != evidence.champion,
-            remedy="change the data or the parameters: this model is the champion already",
-        ),
-        _make_paired_rows_criterion(evidence, limits),
-    ]
+    criteria = [_make_paired_rows_criterion(evidence, limits)]
     # Too few rows have already failed the criterion above.
     if evidence.champion_difference is not None or evidence.paired_rows >= limits.paired_rows:
         criteria.append(_make_champion_criterion(evidence, margin, criteria[-1].passed is False))

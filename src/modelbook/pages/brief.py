@@ -66,6 +66,7 @@ def build_context(
         "book": book,
         "question": contract.question or contract.title,
         "use": contract.use,
+        "not_for": contract.not_for,
         "owner": contract.contact,
         "champion": champion,
         "candidate": candidate,

@@ -125,6 +125,8 @@ def _build_context(card: dict[str, Any], sections: list[Section]) -> dict[str, A
     # A dry run decides nothing.
     decision = gate_decision.get("action", "") if gate_decision.get("gate") == "enforce" else ""
     status, level = DECISION_BADGES[decision]
+    if gate_decision.get("was_champion"):
+        status, level = "champion", DECISION_BADGES[gate_decision["action"]][1]
     headline, rows = card["text"]["headline"], metrics["rows"]
     numbers = [
         key_number("version", str(card["version"]), context=metrics["name"]),

@@ -26,14 +26,17 @@ def summarize_book(
     ``runs`` supply the metrics of earlier versions; ``last_move`` is the champion's last move.
     """
     champion = get_champion_version(receipts, last_move)
+    deploy = receipts.get("deploy")
+    was_moved_before = deploy is not None and deploy.details.get("was_champion", False)
+    is_moved_since = champion != get_champion_version(receipts)
     headline = _get_headline_number(receipts.get("finalize"))
     name = headline["name"] if headline else ""
     monitor_numbers = receipts["monitor"].numbers if "monitor" in receipts else ()
     return {
         **{stage: receipts.get(stage) for stage in ("deploy", "finalize", "monitor")},
         "champion": champion,
-        # A move by hand, after deploy.
-        "move": last_move if last_move and champion != get_champion_version(receipts) else None,
+        # A move that the last run of deploy did not make.
+        "move": last_move if was_moved_before or is_moved_since else None,
         "holdout": _find_holdout_metric(receipts, runs, champion),
         "headline": name,
         "latest_batch": next(

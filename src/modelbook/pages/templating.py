@@ -80,7 +80,7 @@ def create_environment() -> jinja2.Environment:
         "metric": formatting.format_metric,
         "metric_label": metric_label,
         "slice_metric_label": slice_metric_label,
-        "time": format_time,
+        "time": formatting.format_time,
         "names": formatting.join_names,
         "passed_text": format_passed,
         "number": formatting.format_number,
@@ -112,15 +112,6 @@ def dump_business_value(values: dict[str, Any]) -> str:
 def to_sentence(text: str) -> str:
     """Format a text as a sentence, with a capital and one full stop."""
     return f"{formatting.capitalize_first(text).rstrip('.')}."
-
-
-def format_time(value: Any) -> str:
-    """Format a timestamp as day, hour and minute."""
-    match = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:[\d:.,]*)(.*)", str(value or ""))
-    if not match:
-        return str(value or "–")
-    zone = "UTC" if match[3] in {"Z", "+00:00"} else match[3]
-    return f"{match[1]} {match[2]} {zone}".strip()
 
 
 def shorten_hash(value: Any) -> str:

@@ -65,6 +65,10 @@ class RegisteredVersion:
         """The URI by which MLflow loads the version from its store."""
         return f"models:/{self.name}/{self.number}"
 
+    def is_same_version(self, other: RegisteredVersion | None) -> bool:
+        """Whether both are one version of one model."""
+        return other is not None and self.model_uri == other.model_uri
+
     @property
     def metrics(self) -> dict[str, Any]:
         """Holdout metrics with confidence intervals, feature importance and threshold."""

@@ -72,6 +72,13 @@ def score_on_shared_rows(
         return NO_CHAMPION
     contract, rows = candidate.contract, candidate.reference
     is_later = _is_later_period(rows, contract, champion)
+    if candidate.is_same_version(champion):
+        return PairedScores(
+            NO_SCORES,
+            NO_SCORES,
+            row_selection=f"Version {champion.number} is the champion itself: there is no other "
+            "version to compare it with.",
+        )
     is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
     is_loadable = not libraries.find_differences(champion.tags)
     if not is_loadable:

@@ -46,6 +46,7 @@ def apply_decision(
     """Record the gate's decision, apply it, and verify the resulting champion in a clean process.
 
     Only in a build: by hand nothing is recorded, because a recorded decision approves a promotion.
+    Nor is an approval of the champion itself, which leaves nothing to decide.
 
     Parameters
     ----------
@@ -59,8 +60,13 @@ def apply_decision(
     dict
         ``champion`` (version number or None), ``moved``, ``golden_rows`` reproduced (0
         without a champion), ``scorer`` (description), ``history`` (number of the last entry, or
-        None by hand), ``monitored`` (number of the candidate's model that monitoring evaluates: in
-        a sandbox the champion is another model's).
+        None where nothing is recorded), ``monitored`` (number of the candidate's model that
+        monitoring evaluates: in a sandbox the champion is another model's), ``was_champion``
+        (whether the candidate is the champion already) and ``earlier_promotion`` (how it became
+        the champion then, else None): ``entry`` (number), ``action``, ``at``, ``user``,
+        ``previous`` (champion before, or None), ``override`` (reason to promote it against the
+        gate; empty without one) and ``approval`` (``entry`` and ``at`` of the gate's last approval,
+        or None).
 
     Raises
     ------
@@ -78,10 +84,16 @@ def apply_decision(
             expected="the gate of a build, which alone moves the alias",
             next=f"modelbook build; or, by hand: modelbook promote {candidate.number}",
         )
-    moves_alias = decision.action == PROMOTE and enforce
+    is_champion = candidate.is_same_version(champion)
+    moves_alias = decision.action == PROMOTE and enforce and not is_champion
     served = candidate if moves_alias else champion
+    earlier_promotion = (
+        _describe_promotion(history.read_history(root, candidate.name), candidate.number)
+        if is_champion
+        else None
+    )
     entry = None
-    if in_build:
+    if in_build and not (is_champion and decision.action == PROMOTE):
         previous = champion.number if champion and champion.name == candidate.name else None
         entry = _record_decision(root, candidate, previous, decision, commit, enforce=enforce)
     golden_rows = verify_golden_rows(root, served.model_uri) if served else 0
@@ -105,6 +117,38 @@ def apply_decision(
         "scorer": served.tags.get("scorer", NO_SCORER) if served else "none",
         "history": entry.number if entry else None,
         "monitored": served.number if served and is_same_model else candidate.number,
+        "was_champion": is_champion,
+        "earlier_promotion": earlier_promotion,
+    }
+
+
+def _describe_promotion(entries: list[HistoryEntry], version: int) -> dict[str, Any] | None:
+    """How a version became the champion; None without a recorded move."""
+    moves = [
+        entry
+        for entry in entries
+        if entry.kind == history.ALIAS_CHANGE and entry.champion_after == version
+    ]
+    if not moves:
+        return None
+    move = moves[-1]
+    approvals = [
+        {"entry": entry.number, "at": entry.timestamp}
+        for entry in entries
+        if entry.kind == history.DECISION
+        and entry.version == version
+        and entry.action == PROMOTE
+        and entry.number < move.number
+    ]
+    override = move.evidence.get("override", "")
+    return {
+        "entry": move.number,
+        "action": move.action,
+        "at": move.timestamp,
+        "user": move.user,
+        "previous": move.champion_before,
+        "override": override,
+        "approval": approvals[-1] if approvals and not override else None,
     }
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from modelbook.formatting import KeyNumber, capitalize_first, format_count, key_number
-from modelbook.gate import PROMOTE
+from modelbook.formatting import KeyNumber, capitalize_first, format_count, format_time, key_number
+from modelbook.gate import HOLD, PROMOTE
 from modelbook.registry.versions import ModelVersion
 from modelbook.scoring.compilation import COMPILED_PREFIX
 from modelbook.tasks.metric_format import format_passed, metric_label
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 
 def make_version_table(candidate: ModelVersion, champion: ModelVersion | None) -> pd.DataFrame:
-    """Compare candidate and champion; columns ``property, candidate`` and, if any, ``champion``."""
-    versions = {"candidate": _collect_properties(candidate)} | (
-        {"champion": _collect_properties(champion)} if champion else {}
-    )
-    names = list(dict.fromkeys(name for properties in versions.values() for name in properties))
-    return pd.DataFrame(versions, index=names).fillna("").rename_axis("property").reset_index()
+    """Compare candidate and champion; columns ``property, candidate`` and, if any, ``champion``.
+
+    Only ``property, champion`` where the candidate is the champion itself.
+    """
+    versions = {} if candidate.is_same_version(champion) else {"candidate": candidate}
+    if champion:
+        versions["champion"] = champion
+    columns = {name: _collect_properties(version) for name, version in versions.items()}
+    names = list(dict.fromkeys(name for properties in columns.values() for name in properties))
+    return pd.DataFrame(columns, index=names).fillna("").rename_axis("property").reset_index()
 
 
 def make_criteria_table(criteria: list[dict[str, Any]]) -> pd.DataFrame:
@@ -40,7 +44,7 @@ def make_promotion_table(promotion_result: dict[str, Any]) -> pd.DataFrame:
     properties = {
         "champion": "none" if champion is None else f"version {champion}",
         "alias moved": "yes" if promotion_result["moved"] else "no",
-        "golden rows reproduced in a clean process": f"{promotion_result['golden_rows']}",
+        "golden rows reproduced in a new process": f"{promotion_result['golden_rows']}",
         "served by": _describe_scorer(promotion_result["scorer"]),
     }
     return pd.DataFrame({"property": list(properties), "value": list(properties.values())})
@@ -60,21 +64,20 @@ def summarize_decision(
     consequences : list of str
         Sentences on changed decisions (flagged rows, cost), from ``Task.describe_consequences``.
     """
-    action, subject = decision.action, f"version {candidate.number}: {decision.summary}"
-    decision_sentence = f"The gate {action}s {subject}."
-    if gate_mode == "dry_run":
-        decision_sentence = f"The gate would {action} {subject}. In this dry run the alias stays."
+    standing = describe_standing(promotion_result)
+    if standing:
+        sentences = [*standing, *_describe_reevaluation(decision)]
+    else:
+        sentences = _describe_decision(decision, candidate, gate_mode, consequences)
     champion = promotion_result["champion"]
     champion_sentence = "The alias champion points to no version."
     if champion is not None:
-        golden_rows = format_count(
-            promotion_result["golden_rows"], "golden row was", "golden rows were"
-        )
+        golden_rows = format_count(promotion_result["golden_rows"], "stored test row")
         champion_sentence = (
-            f"The alias champion points to version {champion}; {golden_rows} reproduced in a clean "
-            f"process. It is served by {_describe_scorer(promotion_result['scorer'])}."
+            f"The alias champion points to version {champion}; a new process reproduced its "
+            f"predictions for {golden_rows} (golden rows). Requests are scored by "
+            f"{_describe_scorer(promotion_result['scorer'])}."
         )
-    sentences = [*consequences[:1], decision_sentence, *consequences[1:], *decision.main_reasons]
     return {
         "sentences": [*sentences, champion_sentence + _describe_significant_gaps(candidate)],
         "numbers": _list_key_numbers(candidate, promotion_result),
@@ -82,9 +85,55 @@ def summarize_decision(
     }
 
 
+def describe_standing(promotion_result: dict[str, Any]) -> list[str]:
+    """Since when, and by whose decision, the candidate is the champion; empty if it became it now.
+
+    Parameters
+    ----------
+    promotion_result : dict
+        Result of ``promotion.apply_decision``.
+    """
+    if not promotion_result["was_champion"]:
+        return []
+    number, promotion = promotion_result["champion"], promotion_result["earlier_promotion"]
+    if promotion is None:
+        return [f"The gate has nothing to decide: version {number} is the champion already."]
+    since = format_time(promotion["at"])
+    first = f"The gate has nothing to decide: version {number} has been the champion since {since}."
+    user, entry = promotion["user"], f"entry {promotion['entry']} of the history"
+    if promotion["override"]:
+        return [first, f"{user} promoted it against the gate ({entry}): {promotion['override']}"]
+    approval = promotion["approval"]
+    if approval is None:
+        return [first, f"The alias was moved by {user} ({promotion['action']}, {entry})."]
+    return [
+        first,
+        f"The gate had approved it on {format_time(approval['at'])} (entry {approval['entry']}); "
+        f"the alias was moved by {user} ({promotion['action']}, {entry}).",
+    ]
+
+
+def _describe_decision(
+    decision: Decision, candidate: ModelVersion, gate_mode: str, consequences: list[str]
+) -> list[str]:
+    action, subject = decision.action, f"version {candidate.number}: {decision.summary}"
+    sentence = f"The gate {action}s {subject}."
+    if gate_mode == "dry_run":
+        sentence = f"The gate would {action} {subject}. In this dry run the alias stays."
+    return [*consequences[:1], sentence, *consequences[1:], *decision.main_reasons]
+
+
+def _describe_reevaluation(decision: Decision) -> list[str]:
+    """What the gate finds about the champion itself."""
+    sentence = f"Evaluated again, without a comparison with itself: {decision.summary}."
+    return [sentence, *(decision.main_reasons if decision.action == HOLD else [])]
+
+
 def _describe_next_step(
     decision: Decision, candidate: ModelVersion, promotion_result: dict[str, Any], gate_mode: str
 ) -> str:
+    if decision.action == PROMOTE and promotion_result["was_champion"]:
+        return "A new decision needs a new version: change the data or the parameters, and build."
     if decision.action == PROMOTE and gate_mode != "dry_run":
         return "Go on to monitor; then follow the steps in the brief."
     if decision.action == PROMOTE:
@@ -98,6 +147,8 @@ def _describe_next_step(
         if champion is None
         else f"version {champion} stays the champion"
     )
+    if promotion_result["was_champion"]:
+        status += f" unless it is rolled back: modelbook rollback --book {candidate.name}"
     steps = [": ".join(filter(None, (row.name, row.remedy))) for row in decision.failed]
     return f"{capitalize_first('; '.join(steps))}. Then build again; {status}."
 
@@ -149,7 +200,8 @@ def _describe_scorer(scorer_tag: str) -> str:
         return "no version"
     if not scorer_tag.startswith(COMPILED_PREFIX):
         return scorer_tag
-    return f"its compiled scorer ({scorer_tag.removeprefix(COMPILED_PREFIX).partition(':')[0]})"
+    name = scorer_tag.removeprefix(COMPILED_PREFIX).partition(":")[0]
+    return f"a compiled copy of its model ({name})"
 
 
 def _collect_properties(version: ModelVersion) -> dict[str, str]:

@@ -613,9 +613,7 @@ class Task(ABC):
     def describe_consequences(
         self, consequences: pd.DataFrame, largest: dict[str, Any] | None, value: dict[str, Any]
     ) -> list[str]:
-        """Describe what changes from the champion, the largest change first.
-
-        Empty without a champion, and where the champion is the candidate itself.
+        """Describe what changes from the champion, the largest change first; empty without one.
 
         Parameters
         ----------
@@ -624,7 +622,7 @@ class Task(ABC):
         value : dict
             From ``evaluation.business_value.compare_versions``: names of versions, rows and unit.
         """
-        if consequences.empty or value["candidate"] == value["champion"]:
+        if consequences.empty:
             return []
         rows = {row["consequence"]: row for row in consequences.to_dict("records")}
         return self._render("consequences", rows=rows, largest=largest, value=value)
