@@ -302,7 +302,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
     observed = {
         criterion["name"]: criterion["observed"] for criterion in entry.evidence["criteria"]
     }
-    assert "0.800" not in observed["ROC AUC meets the minimum"]  # that of the source
+    assert "0.800" not in observed["minimum ROC AUC"]  # that of the source
     assert promote(root, number).champion_after == number
 
     number, decided = import_and_decide(root, addresses["wrong"])  # the champion is an import now

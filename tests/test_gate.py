@@ -159,7 +159,7 @@ def test_reasons_state_observed_and_required_values() -> None:
     assert missing_facts(floor, "ROC AUC", 0.8, 0.7, 0.9, 0.75) == []
     assert missing_facts(rows, 1299, 2000) == []
     assert set(decision.to_records()[0]) == {
-        "name", "required", "observed", "passed", "is_certain", "power", "remedy", "sentence",
+        "name", "required", "observed", "passed", "is_certain", "power", "remedy", "harm", "sentence",
     }  # fmt: skip
     assert [row["passed"] for row in decision.to_records()] == [
         False,
@@ -366,10 +366,11 @@ def test_a_decision_counts_its_criteria_and_names_where_harm_is_not_excluded() -
     unclear = decide_with(replace(harmless, fairness_gaps=(("a gap", Interval(-0.2, -0.3, 0.05)),)))
     assert (decision.action, unclear.action) == (PROMOTE, PROMOTE)
     counts = (f"{n_criteria - 1} of {n_criteria}", "1 inconclusive")
-    assert missing_facts(unclear.summary, *counts, "not excluded", "fairness gaps") == []
+    assert missing_facts(unclear.summary, *counts, "fairness gap", 10, "percentage points") == []
+    assert "ruled out" in unclear.summary
     without_slices = decide_with(replace(harmless, slice_differences=()))
     assert missing_facts(without_slices.summary, *counts) == []
-    assert "not excluded" not in without_slices.summary
+    assert "ruled out" not in without_slices.summary
     failed = decide_with(replace(EVIDENCE, latency_ms=5000.0))
     assert missing_facts(failed.summary, f"1 of {n_criteria}", "failed", "median latency") == []
 

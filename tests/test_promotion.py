@@ -173,7 +173,7 @@ def test_counts_of_criteria_precede_the_reason_of_a_promotion(
     candidate: Any = RegisteredVersion(MODEL, 1, {}, root)
     criteria = [
         Criterion("ROC AUC", "0.6", "0.7", True),
-        Criterion("fairness gaps", "10", "22", True, is_certain=False),
+        Criterion("fairness gaps", "10", "22", True, is_certain=False, harm="a fairness gap"),
     ]
     for action, is_first in (("promote", True), ("hold", False)):
         decision = Decision(action, criteria)
@@ -181,7 +181,7 @@ def test_counts_of_criteria_precede_the_reason_of_a_promotion(
             promotion.apply_decision(root, candidate, None, decision, enforce=False, commit="c0")
         summary, _, rest = history.read_history(root)[-1].reason.partition("Year 4 is in.")
         assert (
-            missing_facts(summary, "1 of 2", "1 inconclusive", "fairness gaps") == []
+            missing_facts(summary, "1 of 2", "1 inconclusive", "a fairness gap") == []
         ) == is_first
         assert not is_first or "ROC AUC" in rest
 

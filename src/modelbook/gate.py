@@ -40,13 +40,15 @@ class Evidence:
     Attributes
     ----------
     candidate, champion : int or None
-        Version numbers; the champion is None for a book's first model.
+        Version numbers; the champion is None for a book's first model, and where the candidate is
+        the champion itself.
     quality : Interval
         The quality metric (the one with a minimum) on the candidate's holdout.
     baseline_gain : Interval
         Improvement over the baseline on the same rows; above zero is better.
     paired_rows : int
-        Number of rows that neither version was trained on; 0 without a champion.
+        Number of rows that neither version was fitted on before its refit on all rows; 0 without
+        a champion.
     champion_difference : Interval or None
         Improvement over the champion on those rows, in the headline metric.
     first_champion, first_champion_difference : int or None, Interval or None
@@ -75,6 +77,8 @@ class Evidence:
     selection_changes : tuple
         Change of the predictions from the champion's on the same rows (the share of
         flagged rows, or of each predicted class), as pairs of label and interval.
+    decision_rule : str
+        How both versions decide for the cost and the changes; empty if it needs no words.
     commit : str
         Commit of the code that made the candidate, with ``+`` for uncommitted changes.
     metric_labels : tuple of str
@@ -100,6 +104,7 @@ class Evidence:
     suspicions: tuple[str, ...] | None = None
     cost_saving: Interval | None = None
     selection_changes: tuple[tuple[str, Interval], ...] = ()
+    decision_rule: str = ""
     commit: str = NO_COMMIT
     metric_labels: tuple[str, str, str] = ("ROC AUC", "log loss", "ROC AUC")
 
@@ -165,6 +170,7 @@ def gather_evidence(
         ),
         **_collect_scorer_evidence(metrics.get("scorer")),
         **_collect_consequence_evidence(task, consequences),
+        decision_rule=_describe_decision_rule(metrics),
     )
 
 
@@ -174,6 +180,7 @@ class Criterion:
 
     ``power`` describes the effect that the rows could detect; empty without an interval.
     ``remedy`` says what may let it pass in the next build.
+    ``harm`` describes what lies beyond the limit; empty for a criterion that is not about harm.
     ``is_certain`` is False if it did not fail although the interval contains values that would: it
     is inconclusive, as one that could not be evaluated is.
     """
@@ -185,6 +192,7 @@ class Criterion:
     power: str = ""
     is_certain: bool = True
     remedy: str = ""
+    harm: str = ""
 
     @property
     def description(self) -> str:
@@ -232,11 +240,10 @@ class Decision:
 
     @property
     def reservation(self) -> str:
-        """The criteria that did not fail although harm is not excluded; empty without one."""
+        """The harm that is not excluded although no criterion failed by it; empty without one."""
         if not self._uncertain:
             return ""
-        names = [row.name for row in self._uncertain]
-        return f"harm beyond the limit is not excluded for {join_names(names)}"
+        return f"{join_names([row.harm for row in self._uncertain])} cannot be ruled out"
 
     @property
     def reasons(self) -> list[str]:
@@ -293,7 +300,7 @@ def decide(evidence: Evidence, limits: Deploy, min_quality: float) -> Decision:
     criteria += _make_harm_criteria(evidence, limits, n_harms)
     criteria += [
         Criterion(
-            "compiled scorer matches the model",
+            "parity of the compiled scorer",
             f"same labels, scores within {PARITY_TOLERANCE:g}",
             evidence.scorer or "not recorded for this version",
             evidence.is_scorer_exact if evidence.scorer else None,
@@ -338,7 +345,7 @@ def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Crite
     quality, gain = evidence.quality, evidence.baseline_gain
     return [
         Criterion(
-            f"{evidence.metric_labels[0]} meets the minimum",
+            f"minimum {evidence.metric_labels[0]}",
             f"lower 95% bound at least {min_quality:g}",
             str(quality),
             quality.low >= min_quality,
@@ -346,7 +353,7 @@ def _make_quality_criteria(evidence: Evidence, min_quality: float) -> list[Crite
             remedy=IMPROVE_MODEL,
         ),
         Criterion(
-            f"{evidence.metric_labels[1]} better than the baseline",
+            f"{evidence.metric_labels[1]} against the baseline",
             "lower 95% bound of the gain above 0",
             f"gain {gain}",
             gain.low > 0,
@@ -365,6 +372,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
             "no groups to compare",
             n_harms,
             two_sided=True,
+            harm="a fairness gap",
             unit=evidence.gap_unit,
             remedy="add rows of the group with the worse predictions, or features that describe it",
         ),
@@ -375,6 +383,7 @@ def _make_harm_criteria(evidence: Evidence, limits: Deploy, n_harms: int) -> lis
             "not recorded for this version",
             n_harms,
             two_sided=True,
+            harm="a calibration error",
             remedy="check calibrate, and whether the target has changed since the training rows",
         ),
     ]
@@ -391,7 +400,7 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
     return [
         *criteria,
         _make_harm_criterion(
-            f"slices not worse than {champion_name}",
+            f"slices against {champion_name}",
             [
                 (f"{label}: gain {format_metric(interval.value)}", interval)
                 for label, interval in evidence.slice_differences
@@ -400,6 +409,7 @@ def _make_champion_criteria(evidence: Evidence, limits: Deploy, n_harms: int) ->
             "no slice has enough rows to compare",
             n_harms,
             two_sided=False,
+            harm="a drop in a slice",
             remedy="look for errors in the data of these rows, or add features that describe them",
         ),
         *_make_consequence_criteria(evidence, limits, champion_name, n_harms),
@@ -423,7 +433,7 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
     return Criterion(
         "paired rows",
         f"at least {required:,}{reason}",
-        f"{rows:,} rows that neither version was trained on",
+        f"{rows:,} rows that neither version was fitted on before its refit on all rows",
         rows >= required,
         remedy="add labelled rows of later periods, or enlarge the holdout",
     )
@@ -432,10 +442,7 @@ def _make_paired_rows_criterion(evidence: Evidence, limits: Deploy) -> Criterion
 def _make_champion_criterion(evidence: Evidence, margin: float, has_few_rows: bool) -> Criterion:
     """Not worse than the champion; inconclusive where too few rows decide nothing."""
     difference = evidence.champion_difference
-    name = (
-        f"{evidence.metric_labels[2]} {'not worse' if margin >= 0 else 'better'} than "
-        f"version {evidence.champion}"
-    )
+    name = f"{evidence.metric_labels[2]} against version {evidence.champion}"
     required = f"lower 95% bound of the gain at least {0 - margin:g}"
     if difference is None:
         return Criterion(name, required, "all outcomes are equal", False, remedy="add rows")
@@ -455,27 +462,35 @@ def _make_consequence_criteria(
 ) -> list[Criterion]:
     """How decisions change: the expected cost, and how many rows are flagged."""
     criteria = []
+    rule = f", {evidence.decision_rule}" if evidence.decision_rule else ""
     if evidence.cost_saving is not None:
         criteria.append(
             _make_harm_criterion(
-                f"expected cost not higher than that of {champion_name}",
-                _label_with_values([("saving as a share of it", evidence.cost_saving)]),
+                f"expected cost against {champion_name}",
+                _label_with_values(
+                    [(f"saving as a share of {champion_name}'s cost{rule}", evidence.cost_saving)]
+                ),
                 limits.max_cost_increase,
                 "no rows to compare",
                 n_harms,
                 two_sided=False,
+                harm="an increase in the expected cost",
                 remedy="check the costs and the threshold in finalize's report",
             )
         )
     if evidence.selection_changes:
         criteria.append(
             _make_harm_criterion(
-                f"selection rate close to that of {champion_name}",
-                _label_with_values(evidence.selection_changes),
+                f"selection rate against {champion_name}",
+                _label_with_values(
+                    (f"change of the {label}{rule}", interval)
+                    for label, interval in evidence.selection_changes
+                ),
                 limits.max_selection_change,
                 "no rows to compare",
                 n_harms,
                 two_sided=True,
+                harm="a change in the selection rate",
                 remedy="check whether the change is intended; if it is, raise max_selection_change",
             )
         )
@@ -486,12 +501,12 @@ def _make_first_champion_criterion(evidence: Evidence, margin: float) -> Criteri
     """Small losses of promotions add up, so the first champion is compared with, too."""
     difference = evidence.first_champion_difference
     return Criterion(
-        f"{evidence.metric_labels[2]} not worse than the first champion, "
+        f"{evidence.metric_labels[2]} against the first champion, "
         f"version {evidence.first_champion}",
-        f"upper 95% bound of the gain at least {0 - margin:g}",
+        f"95% CI of the gain not wholly below {0 - margin:g}",
         "no rows that neither was trained on" if difference is None else f"gain {difference}",
         None if difference is None else difference.high >= -margin,
-        "" if difference is None else describe_detection(difference, margin, 1),
+        "" if difference is None else describe_detection(difference, margin, 1, "a loss"),
         remedy=IMPROVE_MODEL,
     )
 
@@ -527,17 +542,19 @@ def describe_demonstration(interval: Interval, bound: float) -> str:
     return f"{POWER:.0%} power to pass with a true value of {format_metric(smallest)}"
 
 
-def describe_detection(interval: Interval, bound: float, n_harms: int, unit: str = "") -> str:
+def describe_detection(
+    interval: Interval, bound: float, n_harms: int, harm: str, unit: str = ""
+) -> str:
     """The true harm that these rows show with ``POWER`` to lie beyond the limit ``bound``.
 
-    ``unit`` names its hundredths; without a unit the harm is shown as a number.
+    ``harm`` names it, and ``unit`` its hundredths; without a unit it is shown as a number.
     """
     error = interval.standard_error
     if not isfinite(error):
         return ""
     smallest = bound + compute_detectable_difference(error, n_harms)
     text = f"{100 * smallest:.0f} {unit}" if unit else format_metric(smallest)
-    return f"{POWER:.0%} power to show harm beyond the limit if it is {text}"
+    return f"{POWER:.0%} power to show that {harm} of {text} exceeds the limit"
 
 
 def _label_with_values(intervals: Iterable[tuple[str, Interval]]) -> list[tuple[str, Interval]]:
@@ -556,12 +573,14 @@ def _make_harm_criterion(
     n_harms: int,
     *,
     two_sided: bool,
+    harm: str,
     unit: str = "",
     remedy: str = "",
 ) -> Criterion:
     """A criterion that fails if an interval lies wholly below ``-bound`` (or above, two-sided).
 
-    ``intervals`` are pairs of description and interval, ``unit`` names hundredths of their values.
+    ``intervals`` are pairs of description and interval, ``harm`` names what lies beyond the limit,
+    ``unit`` hundredths of the values.
     They are widened for the number of all that could hold the model, ``n_harms``; what was observed
     has the widened interval, by which the criterion passes or fails.
     """
@@ -596,12 +615,13 @@ def _make_harm_criterion(
         required,
         observed,
         severity(worst)[0] <= bound,
-        describe_detection(least_certain, bound, n_harms, unit),
+        describe_detection(least_certain, bound, n_harms, harm, unit),
         is_certain=all(
             _is_within(interval.widen(n_harms), bound, two_sided)
             for _, interval in finite_intervals
         ),
         remedy=remedy,
+        harm=f"{harm} of more than {bound_text}",
     )
 
 
@@ -646,7 +666,7 @@ def _make_code_criterion(commit: str) -> Criterion:
         else f"{commit.removesuffix('+')}{'' if is_committed else ' with uncommitted changes'}"
     )
     return Criterion(
-        "committed code",
+        "code version",
         "a commit without changes",
         observed,
         is_committed,
@@ -692,6 +712,14 @@ def _collect_consequence_evidence(task: Task, consequences: pd.DataFrame | None)
     }
 
 
+def _describe_decision_rule(metrics: dict[str, Any]) -> str:
+    """By which rule both versions flag rows; empty for tasks without a threshold."""
+    if metrics.get("threshold") is None:
+        return ""
+    has_capacity = metrics.get("business_value", {}).get("capacity_is_set", False)
+    return f"at the thresholds{', ignoring the capacity' if has_capacity else ''}"
+
+
 def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
     if scorer is None:
         return {}
@@ -703,7 +731,8 @@ def _collect_scorer_evidence(scorer: dict[str, Any] | None) -> dict[str, Any]:
         }
     description = (
         f"{scorer['name']}: {parity['label_mismatches']} different labels in {parity['rows']:,} "
-        f"rows, largest difference of scores {parity['max_difference']:.0e}"
+        "rows (holdout, golden and constructed ones), largest difference of scores "
+        f"{parity['max_difference']:.0e}"
     )
     return {
         "scorer": description,

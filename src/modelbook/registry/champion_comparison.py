@@ -18,7 +18,9 @@ from modelbook.tasks.scored_rows import ScoredRows
 
 @dataclass(frozen=True)
 class PairedScores:
-    """The same rows scored by both versions; empty without a champion or shared unseen rows.
+    """The same rows scored by both versions.
+
+    Empty without another version as champion, and without shared unseen rows.
 
     Attributes
     ----------
@@ -70,8 +72,6 @@ def score_on_shared_rows(
     """
     if champion is None:
         return NO_CHAMPION
-    contract, rows = candidate.contract, candidate.reference
-    is_later = _is_later_period(rows, contract, champion)
     if candidate.is_same_version(champion):
         return PairedScores(
             NO_SCORES,
@@ -79,6 +79,8 @@ def score_on_shared_rows(
             row_selection=f"Version {champion.number} is the champion itself: there is no other "
             "version to compare it with.",
         )
+    contract, rows = candidate.contract, candidate.reference
+    is_later = _is_later_period(rows, contract, champion)
     is_unseen = _is_unseen_by_champion(rows, is_later, contract, candidate, champion)
     is_loadable = not libraries.find_differences(champion.tags)
     if not is_loadable:
@@ -162,7 +164,10 @@ def _describe_selection(
     min_rows: int,
 ) -> str:
     n_newest = int(is_newest.sum())
-    all_unseen = f"All {int(is_unseen.sum()):,} rows that neither version was fitted on"
+    n_unseen = int(is_unseen.sum())
+    all_unseen = (
+        f"All {n_unseen:,} rows that neither version was fitted on before its refit on all rows"
+    )
     if not n_newest:
         return f"{all_unseen}."
     if n_newest < min_rows:
