@@ -115,8 +115,8 @@ def to_sentence(text: str) -> str:
 
 
 def shorten_hash(value: Any) -> str:
-    """Shorten a hash to its first twelve characters."""
-    text = str(value or "").rpartition(":")[2]
+    """Shorten a hash to its first twelve characters; of code with changes after it, say so."""
+    text = str(value or "").rpartition(":")[2].replace("+", " with uncommitted changes")
     return re.sub(r"[0-9a-f]{13,}", lambda match: match[0][:12], text) or "–"
 
 
