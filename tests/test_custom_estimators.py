@@ -123,11 +123,11 @@ def test_custom_estimators_are_compared_on_same_folds_and_metrics(trial: Experim
 
 @pytest.mark.long
 def test_custom_estimator_is_tuned_by_custom_metric(trial: Experiment) -> None:
-    space = tuning.make_search_space(*trial.search_spaces("HGB"))
+    space = tuning.make_search_space(*trial.get_search_spaces("HGB"))
     assert {name: getattr(values, "log", None) for name, values in space.items()} == {
         "max_iter": False, "learning_rate": True, "max_leaf_nodes": None,
     }  # fmt: skip
-    with open_engine("local", "none", tuning.FoldTask(trial)) as executor:
+    with open_engine("local", "none", tuning.TuningTrialTask(trial)) as executor:
         tuned, default = (
             tuning.tune_family(trial, name, "gain", 2, 60, seed=1, executor=executor)
             for name in ("HGB", "GaussianNB")

@@ -37,7 +37,7 @@ for path in sys.argv[1:]:
 """
 
 
-GREEDY = partial(stacking.GreedyBlender, is_number=False)
+GREEDY = partial(stacking.GreedyBlender, is_regression=False)
 TEMPERATURE = stacking.TemperatureCalibrator
 
 

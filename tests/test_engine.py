@@ -196,7 +196,7 @@ def check_search_result(
     result_of_engine: SearchResult, local_result: SearchResult, experiment: Experiment
 ) -> None:
     """Check trials and mean of the defaults, and that scores are those of the chosen pipeline."""
-    assert result_of_engine.trials["setting"].tolist() == ["defaults", "1", "2", "3"]
+    assert result_of_engine.trials["trial"].tolist() == ["defaults", "1", "2", "3"]
     assert set(result_of_engine.trials["state"]) <= {"completed", "pruned"}
     assert result_of_engine.trials["mean"][0] == pytest.approx(
         local_result.trials["mean"][0], rel=1e-9
@@ -207,7 +207,7 @@ def check_search_result(
     )
 
 
-def test_settings_are_evaluated_concurrently(experiment, local_result, two_slots):
+def test_trials_are_evaluated_concurrently(experiment, local_result, two_slots):
     check_search_result(
         search(experiment, engine_name="dask", scheduler="tcp://host:8786"),
         local_result,
@@ -299,7 +299,7 @@ def test_dask_tuning_is_equal_despite_killed_worker(long_timeout, experiment, lo
     with start_cluster(2) as cluster:
 
         def count_steps(step: str) -> None:
-            if "setting 1 of 3, fold 2" in step:
+            if "trial 1 of 3, fold 2" in step:
                 cluster.workers[0].kill()
 
         dask = {"engine_name": "dask", "scheduler": cluster.address}

@@ -61,7 +61,7 @@ def test_stack_is_chosen_when_clearly_better(experiment_with_jump: Experiment) -
     result = search_model(experiment_with_jump, QUICK, ["ridge", "dt"], "rmse", steps.append)
     assert result.families == ["dt", "ridge"]  # the better one is first, once both are tuned
     assert missing_facts(result.summary, 2, "decision tree", "RMSE") == []
-    errors = result.trials.set_index("setting")["mean"]
+    errors = result.trials.set_index("trial")["mean"]
     least = min(errors["stack"], errors["blend"])
     assert least < 0.96 * errors.drop(["stack", "blend"]).min()
     rmse = np.sqrt(np.mean((result.out_of_fold_scores - experiment_with_jump.target) ** 2))
@@ -75,7 +75,7 @@ def test_stack_is_chosen_when_clearly_better(experiment_with_jump: Experiment) -
 def test_leader_is_kept_when_combination_gains_nothing(linear_experiment: Experiment) -> None:
     result = search_model(linear_experiment, QUICK, ["ridge", "dt"], "rmse", lambda _: None)
     assert result.families == ["ridge"]
-    assert {"defaults", "blend", "stack"} <= set(result.trials["setting"])
+    assert {"defaults", "blend", "stack"} <= set(result.trials["trial"])
     tuned = search_model(
         linear_experiment,
         QUICK.model_copy(update={"strategy": "tune"}),
@@ -132,7 +132,7 @@ def test_blend_is_chosen_within_noise_unless_leader_is_simple(
 
 def test_single_family_is_not_combined(linear_experiment: Experiment) -> None:
     result = search_model(linear_experiment, QUICK, ["ridge"], "rmse", lambda _: None)
-    assert (result.families, "blend" in set(result.trials["setting"])) == (["ridge"], False)
+    assert (result.families, "blend" in set(result.trials["trial"])) == (["ridge"], False)
 
 
 @pytest.mark.long
@@ -279,7 +279,7 @@ def test_greedy_weights_combine_models_with_uncorrelated_errors() -> None:
     truth = random.normal(size=400)
     good = truth + random.normal(0, 0.5, (2, 400))
     scores = np.stack([*good, truth + 3])[:, :, None]
-    blender = stacking.GreedyBlender(scores, truth, is_number=True)
+    blender = stacking.GreedyBlender(scores, truth, is_regression=True)
     assert blender.weights == pytest.approx([0.5, 0.5, 0], abs=0.1)
     joined = np.mean((blender(scores)[:, 0] - truth) ** 2)
     assert joined < 0.6 * np.mean((good[0] - truth) ** 2)
@@ -291,7 +291,7 @@ def test_model_with_negligible_gain_is_left_out() -> None:
     first, second, third = truth + random.normal(0, 0.5, (3, 400))
     twin = first + random.normal(0, 0.01, 400)
     scores = np.stack([first, twin, second, third, truth + 3])[:, :, None]
-    choose = partial(stacking.choose_members, scores, truth, is_number=True)
+    choose = partial(stacking.choose_members, scores, truth, is_regression=True)
     assert set(choose(max_members=5, tolerance=0)) == {0, 1, 2, 3}
     assert len(set(choose(max_members=5, tolerance=0.005)) & {0, 1}) == 1
     assert len(choose(max_members=2, tolerance=0)) == 2
@@ -396,7 +396,7 @@ def test_models_with_own_preprocessing_are_compiled(classes: Experiment, tmp_pat
     ]
     scores = np.random.default_rng(0).uniform(size=(4, len(classes.target), 1))
     outcome = classes.target.to_numpy()
-    blender = stacking.GreedyBlender(scores, outcome, is_number=False)
+    blender = stacking.GreedyBlender(scores, outcome, is_regression=False)
     blender.weights = np.array([0.4, 0.3, 0.2, 0.1])
     joined = stacking.StackedClassifier(members, blender)
     calibrated = stacking.StackedClassifier(
@@ -474,11 +474,11 @@ def test_search_stops_without_gain_or_time_and_keeps_best(classes: Experiment) -
     assert ensemble_search.OUT_OF_TIME in stopped.summary
     complete = search_model(classes, ENSEMBLE, ["nb", "lr"], "roc_auc", lambda _: None)
     assert len(complete.curve) <= ensemble_search.MAX_ROUNDS
-    assert ensemble_search.NOTHING_GAINED in complete.summary
+    assert ensemble_search.NO_GAIN in complete.summary
     n_completed = int((complete.trials["state"] == "completed").sum())
     text = complete.summary
     assert missing_facts(text, f"{len(complete.trials)} trials", f"all folds: {n_completed}") == []
-    assert complete.curve["settings"].iloc[-1] == n_completed
+    assert complete.curve["trials"].iloc[-1] == n_completed
     assert complete.curve["ensemble"].iloc[-1] <= complete.curve["ensemble"].iloc[0]
     assert "nb" not in complete.families
     assert (
@@ -496,8 +496,8 @@ def test_round_with_worse_ensemble_does_not_replace_a_better_one(
     remaining_losses, ensembles = iter(losses), []
 
     class RecordedSearch(ensemble_search.EnsembleSearch):
-        def combine(self, settings: list[ensemble_search.Setting]) -> ensemble_search.Ensemble:
-            ensembles.append(super().combine(settings))
+        def combine(self, trials: list[ensemble_search.EnsembleTrial]) -> ensemble_search.Ensemble:
+            ensembles.append(super().combine(trials))
             return ensembles[-1]
 
         def measure_loss(self, out_of_fold_scores: np.ndarray) -> float:
@@ -525,7 +525,7 @@ def ignore_progress(*_: object, **__: object) -> None:
 
 
 @pytest.mark.long
-def test_setting_that_would_exceed_the_budget_is_not_begun(
+def test_trial_that_would_exceed_the_budget_is_not_begun(
     classes: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classes, "fold_seconds", {"lr": 0.1, "lightgbm": 1e6})
@@ -552,7 +552,7 @@ def test_setting_that_would_exceed_the_budget_is_not_begun(
 def test_longest_fits_of_a_round_begin_first(
     classes: Experiment, monkeypatch: pytest.MonkeyPatch, longest: str
 ) -> None:
-    seconds = {family: 1 + (classes.family_label(family) == longest) for family in ("lr", "nb")}
+    seconds = {family: 1 + (classes.get_family_label(family) == longest) for family in ("lr", "nb")}
     monkeypatch.setattr(classes, "fold_seconds", seconds)
     steps: list[str] = []
     search_model(classes, ENSEMBLE, ["lr", "nb"], "roc_auc", steps.append)

@@ -134,7 +134,7 @@ def test_all_models_internal_has_class_arguments_and_search_space(
     model = experiment.make_estimator(family, {"max_depth": 2})
     assert model.get_params()["max_depth"] == 2
     assert model.random_state == 1
-    ranges, grid = experiment.search_spaces(family)
+    ranges, grid = experiment.get_search_spaces(family)
     assert "max_depth" in grid
     assert {type(pycaret.to_optuna(values)) for values in ranges.values()} >= {FloatDistribution}
 

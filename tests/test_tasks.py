@@ -43,7 +43,7 @@ from modelbook.tasks.scored_rows import (
 )
 from modelbook.training.experiment import Experiment
 from modelbook.training.search import search_model
-from modelbook.training.tuning import FoldTask, tune_family
+from modelbook.training.tuning import TuningTrialTask, tune_family
 
 CHANCE = {"resamples": 100, "seed": 0}
 AMOUNT, CLASSES = (
@@ -714,7 +714,7 @@ def test_families_are_scored_and_tuned_by_metrics_of_task(
         for name in task.pycaret_metric_names
     }
     assert all(gain > 0.1 for gain in better.values()), better
-    with engine.open_engine("local", None, FoldTask(experiment)) as opened_engine:
+    with engine.open_engine("local", None, TuningTrialTask(experiment)) as opened_engine:
         tuned = tune_family(
             experiment,
             "dt",

@@ -821,12 +821,12 @@ def test_comparison_starts_with_baseline_and_reports_progress(
 
 
 def tune(experiment: Experiment, *args: Any, **kwargs: Any) -> tuning.TuningResult:
-    with engine.open_engine("local", None, tuning.FoldTask(experiment)) as opened_engine:
+    with engine.open_engine("local", None, tuning.TuningTrialTask(experiment)) as opened_engine:
         return tuning.tune_family(experiment, *args, **kwargs, executor=opened_engine)
 
 
 @pytest.mark.long
-def test_tuning_reports_progress_of_each_setting_and_fold(
+def test_tuning_reports_progress_of_each_trial_and_fold(
     experiment: Experiment, linear_candidate: Candidate, capfd: pytest.CaptureFixture
 ) -> None:
     messages: list[str] = []
@@ -835,8 +835,8 @@ def test_tuning_reports_progress_of_each_setting_and_fold(
         [1, 2],
         [2, 2],
         [1, 2, 1, 2],
-    ]  # settings, folds
-    assert result.trials["setting"].tolist() == ["defaults", "1", "2"]
+    ]  # trials, folds
+    assert result.trials["trial"].tolist() == ["defaults", "1", "2"]
     assert result.trials["mean"].iloc[0] == pytest.approx(
         linear_candidate.mean["roc_auc"], abs=1e-9
     )
@@ -874,8 +874,8 @@ def tune_one_parameter(
     monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     grid = {"size": [size for size in scores if size is not None]}
     experiment: Any = SimpleNamespace(
-        task=TASK, folds=3, search_spaces=lambda _: ({}, grid),
-        make_default_pipeline=lambda _: Pipeline([("model", Model())]), family_label=str,
+        task=TASK, folds=3, get_search_spaces=lambda _: ({}, grid),
+        make_default_pipeline=lambda _: Pipeline([("model", Model())]), get_family_label=str,
         cv_splits=[([], fold) for fold in range(3)], fit_predict_fold=fit_predict_fold,
         evaluate_fold=lambda _, scores_of_fold, __: scores_of_fold[0], join_fold_scores=lambda folds: np.concatenate([*dict(folds).values()]),
         resolve_score_metric=str, to_scored_rows=score_rows,
@@ -883,7 +883,7 @@ def tune_one_parameter(
     return tune(experiment, "x", "roc_auc", 40, seconds, seed=0)
 
 
-def test_tuning_prunes_bad_settings_lists_failures_and_keeps_best(
+def test_tuning_prunes_bad_trials_lists_failures_and_keeps_best(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = tune_one_parameter(
@@ -909,7 +909,7 @@ def test_tuning_keeps_defaults_without_improvement_or_time(monkeypatch: pytest.M
     assert missing_facts(timed_out.summary, 1, 40, 4) == []
 
 
-def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
+def test_tuning_rejects_trial_worse_than_baseline_in_log_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It ranks first, but its log loss is worse than that of the base rate."""
@@ -924,7 +924,7 @@ def test_tuning_rejects_setting_worse_than_baseline_in_log_loss(
     assert missing_facts(result.summary, "log loss", 0.75) == []
 
 
-def test_eligible_settings_are_returned_with_fold_scores_best_first(
+def test_eligible_trials_are_returned_with_fold_scores_best_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = tune_one_parameter(monkeypatch, {None: [0.7, 0.8, 0.7], 1: [0.8, 0.7, 0.71]})
@@ -937,7 +937,7 @@ def test_eligible_settings_are_returned_with_fold_scores_best_first(
 
 
 @pytest.mark.long
-def test_later_trials_concentrate_near_good_settings(
+def test_later_trials_concentrate_near_good_trials(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit_predict_fold(pipeline: Any, _: Any, test_positions: np.ndarray) -> np.ndarray:
@@ -952,12 +952,12 @@ def test_later_trials_concentrate_near_good_settings(
     )
     monkeypatch.setattr(
         experiment,
-        "search_spaces",
+        "get_search_spaces",
         lambda family: ({"max_features": UniformDistribution(0.4, 1.0)}, {}),
     )
     result = tune(experiment, "dt", "roc_auc", 40, 1000, seed=3).trials["parameters"][1:]
     errors = result.str.removeprefix("max_features ").astype(float).sub(0.6).abs()
-    assert errors.tail(20).median() < 0.09  # of settings drawn at random half are within 0.15
+    assert errors.tail(20).median() < 0.09  # of trials drawn at random half are within 0.15
 
 
 def test_non_finite_predictions_of_defaults_raise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -971,7 +971,8 @@ def test_search_space_contains_parameters_of_family_without_class_weights(
     experiment: Experiment,
 ) -> None:
     logistic, boosted = (
-        tuning.make_search_space(*experiment.search_spaces(family)) for family in ("lr", "lightgbm")
+        tuning.make_search_space(*experiment.get_search_spaces(family))
+        for family in ("lr", "lightgbm")
     )
     assert logistic == {"C": FloatDistribution(0.001, 10)}
     assert "num_leaves" in boosted
@@ -986,7 +987,7 @@ def test_search_space_contains_parameters_of_family_without_class_weights(
 def test_defaults_of_catboost_are_a_trial(experiment: Experiment) -> None:
     """Its parameters name only those that are set."""
     pipeline = experiment.make_default_pipeline("catboost")
-    space = tuning.make_search_space(*experiment.search_spaces("catboost"))
+    space = tuning.make_search_space(*experiment.get_search_spaces("catboost"))
     assert not set(space) <= set(pipeline.steps[-1][1].get_params())
     defaults = tuning._make_defaults_trial(pipeline, space, [0.7, 0.8])
     assert (defaults.value, defaults.intermediate_values) == (0.75, {1: 0.7, 2: 0.8})
@@ -1020,7 +1021,7 @@ class TimedExperiment:
         self.fold_seconds: dict[str, float] = {}
         monkeypatch.setattr(comparison.time, "monotonic", lambda: self._now)
 
-    def family_label(self, family: str) -> str:
+    def get_family_label(self, family: str) -> str:
         return family
 
     def cross_validate(self, family: str, on_fold: Any, **_: Any) -> Candidate:

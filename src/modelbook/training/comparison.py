@@ -120,7 +120,7 @@ class _ComparisonRun:
     def _start(self, family: str) -> None:
         """Submit a family, or record that the budget is spent."""
         seconds_left = self.deadline - time.monotonic()
-        label = self.experiment.family_label(family)
+        label = self.experiment.get_family_label(family)
         scored = {entry.family for entry in self.candidates if entry.status == "ok"} - {BASELINE}
         seconds_needed = self.postponed.get(family, 0.0)
         if seconds_left <= 0 or (scored and seconds_needed > seconds_left):

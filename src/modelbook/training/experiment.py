@@ -280,7 +280,7 @@ class Experiment:
             )
         if len(self.features) < len(self.train_data):
             sentences.append(
-                f"Families and settings were selected on {len(self.features):,} of "
+                f"Families and hyperparameters were selected on {len(self.features):,} of "
                 f"{len(self.train_data):,} training rows (search_rows), sampled by entity; "
                 "the final fit uses all rows."
             )
@@ -315,8 +315,8 @@ class Experiment:
             ]
         )
 
-    def family_label(self, family: str) -> str:
-        """Display name of a family."""
+    def get_family_label(self, family: str) -> str:
+        """Return the display name of a family."""
         labels = {BASELINE: BASELINE_LABEL} | FAMILIES[self.task.experiment_type]
         return labels.get(family, family)
 
@@ -334,7 +334,7 @@ class Experiment:
         """
         start_time = time.perf_counter()
         self._splitter.on_progress = on_fold
-        make_candidate = partial(Candidate, family, label=self.family_label(family))
+        make_candidate = partial(Candidate, family, label=self.get_family_label(family))
         try:
             result = self._run_cross_validation(family, keep_model)
         except Exception as error:  # libraries may raise anything; the other families still run
@@ -375,8 +375,8 @@ class Experiment:
         columns = self.task.pycaret_metric_names | {name: name for name in self._metrics}
         return {name: table[column] for name, column in columns.items()}
 
-    def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Search distributions and grid of a candidate, without ``class_weight``.
+    def get_search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the search distributions and grid of a candidate, without ``class_weight``.
 
         From ``spaces.RANGES``, otherwise PyCaret's.
         """
@@ -395,7 +395,7 @@ class Experiment:
                 for name, values in space.items()
                 if f"{prefix}{name}" in parameters and name != "class_weight"
             }
-            for space in self.pycaret.search_spaces(family)
+            for space in self.pycaret.get_search_spaces(family)
         )
         return ranges, grid
 
@@ -466,7 +466,7 @@ class Experiment:
         ).get_params()
         return class_balancing.add_class_weights(
             estimator,
-            self.family_label(family),
+            self.get_family_label(family),
             parameter_names,
             len(self.task.classes),
             params,
@@ -488,7 +488,7 @@ class Experiment:
         return [(name, clone(step)) for name, step in steps]
 
     def encode_fold(self, family: str, fold: int) -> tuple[Any, Any, Any]:
-        """A fold's train rows, their outcomes and its test rows as a family's estimator takes them.
+        """Return a fold's ``X_train, y_train, X_test`` as a family's estimator takes them.
 
         They are computed once for all families with the same preprocessing.
         """
@@ -497,11 +497,12 @@ class Experiment:
             train_index, test_index = self.cv_splits[fold]
             preprocessor = self.make_default_pipeline(family)
             preprocessor.steps.pop()
-            train, target = self.features.iloc[train_index], self.target.iloc[train_index]
-            encoded = preprocessor.fit_transform(train, target)
-            rows, target = encoded if isinstance(encoded, tuple) else (encoded, target)
-            test = preprocessor.transform(self.features.iloc[test_index])
-            self._encoded_folds[key] = rows, target, test
+            features, y_train = self.features.iloc[train_index], self.target.iloc[train_index]
+            encoded = preprocessor.fit_transform(features, y_train)
+            # A tuple if rows are resampled.
+            X_train, y_train = encoded if isinstance(encoded, tuple) else (encoded, y_train)
+            X_test = preprocessor.transform(self.features.iloc[test_index])
+            self._encoded_folds[key] = X_train, y_train, X_test
         return self._encoded_folds[key]
 
     def encode_folds(self, families: list[str]) -> None:

@@ -247,7 +247,7 @@ def fit_final_model(
     threshold, threshold_evidence = experiment.task.choose_threshold(scored, costs)
     trials_metric = experiment.task.baseline_metric if params.strategy == "ensemble" else metric
     return FinalModel(
-        name=" + ".join(map(experiment.family_label, search_result.families)),
+        name=" + ".join(map(experiment.get_family_label, search_result.families)),
         pipeline=stacking.fit_on_all_cores(search_result.pipeline, features, target),
         threshold=threshold,
         threshold_evidence=threshold_evidence,
@@ -278,7 +278,7 @@ def _fit_simple_model(experiment: Experiment, families: list[str]) -> tuple[str,
     if set(families) <= set(experiment.task.simple_families):
         return None
     family = experiment.task.simple_families[0]
-    return experiment.family_label(family), experiment.make_default_pipeline(family).fit(
+    return experiment.get_family_label(family), experiment.make_default_pipeline(family).fit(
         *experiment.train_features_and_target()
     )
 

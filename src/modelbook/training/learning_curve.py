@@ -55,7 +55,7 @@ def compute_learning_curve(
                 break
             point_start = time.monotonic()
             report_progress(
-                f"learning curve: {experiment.family_label(family)} on {share:.0%} of the rows",
+                f"learning curve: {experiment.get_family_label(family)} on {share:.0%} of the rows",
                 position,
                 len(TRAIN_SHARES),
             )

@@ -137,7 +137,7 @@ class FoldsAsTestMixin:
         container = self._all_models_internal[family]  # type: ignore[attr-defined]
         return container.class_def(**{**container.args, **params})
 
-    def search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_search_spaces(self, family: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Search distributions and grid of a family, by parameter."""
         container = self._all_models_internal[family]  # type: ignore[attr-defined]
         return container.tune_distribution, container.tune_grid

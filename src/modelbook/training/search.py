@@ -42,7 +42,8 @@ class SearchResult:
     alternatives : tuple of Alternative
         What the model was chosen among in the search.
     curve, steps : DataFrame
-        Loss by seconds, and what each step of the search gained; empty but for an ensemble.
+        Loss by seconds, and the gain of each step of the search; empty for other strategies than
+        ``ensemble``.
     """
 
     families: list[str]
@@ -106,8 +107,8 @@ def search_model(
     else:
         is_ensemble = params.strategy == "ensemble"
         families = families if is_ensemble else families[: params.blend_size]
-        # Optuna proposes by earlier results: with several workers their order would decide.
-        task_class = ensemble_search.SettingTask if is_ensemble else tuning.FoldTask
+        # Optuna proposes trials by earlier results, whose order several workers would change.
+        task_class = ensemble_search.EnsembleTrialTask if is_ensemble else tuning.TuningTrialTask
         workers = None if is_ensemble else 1
         with engine.open_engine(
             engine_name, scheduler, task_class(experiment), workers=workers
@@ -146,7 +147,7 @@ def _calibrate(experiment: Experiment, method: str, result: SearchResult) -> Sea
 
 
 def _search_ensemble(inputs: SearchInputs) -> SearchResult:
-    """Search settings of all families in rounds, and combine the best, see ``choice``."""
+    """Search trials of all families in rounds, and combine the best, see ``choice``."""
     experiment, params = inputs.experiment, inputs.params
     search = ensemble_search.EnsembleSearch(
         experiment,
@@ -161,14 +162,16 @@ def _search_ensemble(inputs: SearchInputs) -> SearchResult:
         experiment.encode_folds(search.families)
     ensemble = search.run()
     best = search.completed[0]
-    first = "the best family's defaults" if search.compared else "the best family's first setting"
+    first = (
+        "the best family's defaults" if search.default_trials else "the best family's first trial"
+    )
     steps = _add_step(pd.DataFrame(), first, search.curve[0]["best"])
     steps = _add_step(steps, "hyperparameter search", best.loss)
     single = search.combine([best])
     ensemble_loss = search.measure_loss(ensemble.out_of_fold_scores)
     gains = experiment.evaluate_folds(
-        search.metric, single.out_of_fold_scores
-    ) - experiment.evaluate_folds(search.metric, ensemble.out_of_fold_scores)
+        search.loss_metric, single.out_of_fold_scores
+    ) - experiment.evaluate_folds(search.loss_metric, ensemble.out_of_fold_scores)
     is_simple = best.family in experiment.task.simple_families
     is_ensemble = len(ensemble.members) > 1 and choice.prefers_combination(
         gains[np.isfinite(gains)], is_simple
@@ -181,7 +184,7 @@ def _search_ensemble(inputs: SearchInputs) -> SearchResult:
         list(names),
         chosen.model if is_ensemble else search.make_pipeline(best),
         chosen.out_of_fold_scores,
-        ensemble_search.tabulate_settings(search, chosen),
+        ensemble_search.tabulate_trials(search, chosen),
         _describe_ensemble(experiment, search, chosen),
         _list_alternatives(
             experiment, search, ensemble, experiment.resolve_score_metric(inputs.metric)
@@ -197,13 +200,14 @@ def _list_alternatives(
     ensemble: ensemble_search.Ensemble,
     metric: str,
 ) -> tuple[Alternative, ...]:
-    """The settings with a score on all folds, and their ensemble if it has several members."""
+    """List the trials with a score on all folds, and their ensemble if it has several members."""
     sign = metric_sign(metric)
     singles = tuple(
         Alternative(
-            entry.family, sign * experiment.evaluate_folds(metric, search.out_of_fold(entry))
+            trial.family,
+            sign * experiment.evaluate_folds(metric, search.get_out_of_fold_scores(trial)),
         )
-        for entry in search.completed
+        for trial in search.completed
     )
     if len(ensemble.members) == 1:
         return singles
@@ -227,18 +231,19 @@ def _describe_ensemble(
         weights[member.family] = weights.get(member.family, 0.0) + weight
     percentages = round_percentages([*weights.values()])
     members = ", ".join(
-        f"{experiment.family_label(family)} {percent}%"
+        f"{experiment.get_family_label(family)} {percent}%"
         for family, percent in zip(weights, percentages)
     )
     loss = search.measure_loss(chosen.out_of_fold_scores)
-    n_compared = len(search.compared)
+    loss_label = metric_label(search.loss_metric)
+    n_defaults = len(search.default_trials)
     return (
-        f"{format_count(len(search.settings), 'trial')} of "
+        f"{format_count(len(search.trials), 'trial')} of "
         f"{format_count(len(search.families), 'model')} in "
         f"{search.curve[-1]['seconds']:.0f} s"
-        f"{f' ({n_compared} of them defaults, taken from the comparison)' if n_compared else ''}, "
-        f"until {search.end}; evaluated on all folds: {len(search.completed)}. "
-        f"Weights: {members}. Out of fold: {metric_label(search.metric)} {format_metric(loss)}, "
+        f"{f' ({n_defaults} of them defaults, taken from the comparison)' if n_defaults else ''}, "
+        f"until {search.stop_reason}; evaluated on all folds: {len(search.completed)}. "
+        f"Weights: {members}. Out of fold: {loss_label} {format_metric(loss)}, "
         f"the best single model {format_metric(search.completed[0].loss)}."
         f"{_describe_absent_leader(experiment, search, list(weights))}"
     )
@@ -249,12 +254,13 @@ def _describe_absent_leader(
 ) -> str:
     """Why the leader of the comparison is not part of the model; empty if it is."""
     leader = search.families[0]
-    losses = [entry.loss for entry in search.completed if entry.family == leader]
+    losses = [trial.loss for trial in search.completed if trial.family == leader]
     if leader in chosen or not losses:
         return ""
+    leader_label = experiment.get_family_label(leader)
     return (
-        f" The leader of the comparison, {experiment.family_label(leader)}, is not in the "
-        f"ensemble: its best trial has {metric_label(search.metric)} {format_metric(min(losses))}."
+        f" The leader of the comparison, {leader_label}, is not in the ensemble: its best trial "
+        f"has {metric_label(search.loss_metric)} {format_metric(min(losses))}."
     )
 
 
@@ -275,7 +281,7 @@ def _use_candidate(
 
 def _tune_leader(inputs: SearchInputs) -> SearchResult:
     leader = inputs.families[0]
-    leader_label = inputs.experiment.family_label(leader)
+    leader_label = inputs.experiment.get_family_label(leader)
     tuned = tuning.tune_family(
         inputs.experiment,
         leader,
@@ -299,7 +305,7 @@ def _tune_leader(inputs: SearchInputs) -> SearchResult:
 def _combine_defaults(method: str, inputs: SearchInputs) -> SearchResult:
     """A blend or stack of the families with default parameters."""
     members = _tune_each(inputs, {"n_trials": 0})
-    labels = list(map(inputs.experiment.family_label, inputs.families))
+    labels = list(map(inputs.experiment.get_family_label, inputs.families))
     return replace(
         _combine_members(inputs.experiment, members, method),
         trials=pd.DataFrame({"member": labels, "parameters": "defaults"}),
@@ -308,9 +314,9 @@ def _combine_defaults(method: str, inputs: SearchInputs) -> SearchResult:
     )
 
 
-def _tune_each(inputs: SearchInputs, settings: dict[str, Any]) -> list[SearchResult]:
-    """Tune each family by itself, with these settings in place of the stage's."""
-    params = inputs.params.model_copy(update=settings)
+def _tune_each(inputs: SearchInputs, changes: dict[str, Any]) -> list[SearchResult]:
+    """Tune each family by itself, with these parameters in place of the stage's."""
+    params = inputs.params.model_copy(update=changes)
     return [
         _tune_leader(replace(inputs, params=params, families=[family]))
         for family in inputs.families
@@ -346,10 +352,14 @@ def _choose_best(inputs: SearchInputs) -> SearchResult:
         trials=_tabulate_trials(experiment, tuned, ranked_combinations),
         summary=(
             f"The best of {format_count(len(tuned), 'tuned model')} is "
-            f"{experiment.family_label(leader.families[0])}. {leader.summary} {best.summary} is "
+            f"{experiment.get_family_label(leader.families[0])}. {leader.summary} "
+            f"{best.summary} is "
             f"{_describe_gains(gains, score_metric, is_combination_chosen)}"
         ),
-        alternatives=(*(each for result in tuned for each in result.alternatives), *combined),
+        alternatives=(
+            *(alternative for result in tuned for alternative in result.alternatives),
+            *combined,
+        ),
     )
 
 
@@ -382,7 +392,7 @@ def _describe_gains(gains: np.ndarray, metric: str, is_taken: bool) -> str:
 def _describe_correction(
     experiment: Experiment, result: SearchResult, compared: dict[str, np.ndarray], metric: str
 ) -> str:
-    """The cross-validated mean, and corrected for the choice among families and settings.
+    """The cross-validated mean, and corrected for the choice among families and trials.
 
     A blend or stack of the best families' defaults is as optimistic as the best of them: the
     selection bias that they share does not average out.
@@ -409,7 +419,7 @@ def _describe_correction(
 def _describe_alternatives(
     others: Sequence[Alternative], alternatives: Sequence[Alternative]
 ) -> str:
-    """How many settings, combinations and further families the choice was among."""
+    """State among how many trials, combinations and further families was chosen."""
     n_combined = sum(not alternative.family for alternative in alternatives)
     counts = (
         (len(alternatives) - n_combined, "trial"),
@@ -442,7 +452,7 @@ def _combine_members(
     return SearchResult(
         [family for member in members for family in member.families],
         *stacking.fit_meta_model(experiment, pipelines, member_scores, meta_model_class),
-        pd.DataFrame({"setting": [method]}),
+        pd.DataFrame({"trial": [method]}),
         f"A {method} of the {len(members)}",
     )
 
@@ -454,12 +464,13 @@ def _tabulate_trials(
 ) -> pd.DataFrame:
     """The trials of all families, and a row for each combination."""
     tables = [
-        result.trials.assign(family=experiment.family_label(result.families[0])) for result in tuned
+        result.trials.assign(family=experiment.get_family_label(result.families[0]))
+        for result in tuned
     ]
     for combination, values in combinations:
         finite = values[np.isfinite(values)]
         row = {
-            "family": " + ".join(map(experiment.family_label, combination.families)),
+            "family": " + ".join(map(experiment.get_family_label, combination.families)),
             "mean": finite.mean(),
             "sd": finite.std(),
             "folds": len(finite),

@@ -1,7 +1,8 @@
-"""Search space of each family: initial settings, and ranges for random ones.
+"""Search spaces of the main families: starting points, and ranges of random trials.
 
-Ranges are narrow and learning rates log-uniform within them, since a setting far outside only
-costs time. Boosters have no number of iterations here: early stopping finds it.
+Other families use PyCaret's. Ranges are narrow, since most values outside of them cost time without
+a gain. The number of iterations of a booster is not searched: the ensemble search finds it by early
+stopping, unless rows are resampled or a starting point sets it; ``tune`` keeps the default.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 LIGHTGBM_SAMPLING = {"subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8}
-FOREST = {"n_estimators": 120, "max_features": 0.5}
+FOREST_PARAMETERS = {"n_estimators": 120, "max_features": 0.5}
 
 STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # other families start from their defaults
     "lightgbm": [
@@ -33,9 +34,9 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {  # other families start fro
         {"learning_rate": 0.06, "max_depth": 6, "min_child_weight": 5, "subsample": 0.8,
          "colsample_bytree": 0.6},
     ],
-    # Leaves of one row are best where classes are clear, large ones where the outcome is noisy.
-    "et": [{**FOREST, "min_samples_leaf": rows} for rows in (3, 1, 12)],
-    "rf": [{**FOREST, "min_samples_leaf": rows} for rows in (3, 12)],
+    # Leaves of one row are best where classes are well separated, large ones for a noisy target.
+    "et": [{**FOREST_PARAMETERS, "min_samples_leaf": rows} for rows in (3, 1, 12)],
+    "rf": [{**FOREST_PARAMETERS, "min_samples_leaf": rows} for rows in (3, 12)],
     "lr": [{}],
     "rbfsvm": [{}, {"C": 8.0}],
 }  # fmt: skip

@@ -124,9 +124,9 @@ class GreedyBlender:
     that loss: log loss of probabilities, or RMSE.
     """
 
-    def __init__(self, scores: np.ndarray, target: np.ndarray, *, is_number: bool) -> None:
-        measure = _measure_rmse if is_number else _measure_log_loss
-        terms = _make_loss_terms(scores, target, is_number)
+    def __init__(self, scores: np.ndarray, target: np.ndarray, *, is_regression: bool) -> None:
+        measure = _measure_rmse if is_regression else _measure_log_loss
+        terms = _make_loss_terms(scores, target, is_regression)
         total = np.zeros(terms.shape[1])
         added: list[int] = []
         losses: list[float] = []
@@ -143,13 +143,13 @@ class GreedyBlender:
         return np.tensordot(self.weights, scores, axes=1)
 
 
-def _make_loss_terms(scores: np.ndarray, target: np.ndarray, is_number: bool) -> np.ndarray:
+def _make_loss_terms(scores: np.ndarray, target: np.ndarray, is_regression: bool) -> np.ndarray:
     """What the loss of a row depends on, of which the mean's is the mean: shape (members, rows).
 
     The error of a number, or the probability of the class that came true; a single column holds
     the probability of class 1.
     """
-    if is_number:
+    if is_regression:
         return scores[:, :, 0] - target
     if scores.shape[2] == 1:
         return np.where(target == 1, scores[:, :, 0], 1 - scores[:, :, 0])
@@ -165,7 +165,12 @@ def _measure_rmse(errors: np.ndarray) -> float:
 
 
 def choose_members(
-    scores: np.ndarray, target: np.ndarray, *, is_number: bool, max_members: int, tolerance: float
+    scores: np.ndarray,
+    target: np.ndarray,
+    *,
+    is_regression: bool,
+    max_members: int,
+    tolerance: float,
 ) -> list[int]:
     """Positions of the members of a greedy blend that are worth their cost, heaviest first.
 
@@ -173,12 +178,14 @@ def choose_members(
     one without which the blend's loss is least, while that loss is at most ``tolerance`` (a share
     of it) above the loss of the blend of all.
     """
-    blend = GreedyBlender(scores, target, is_number=is_number)
+    blend = GreedyBlender(scores, target, is_regression=is_regression)
     members = _rank_members(blend)[:max_members]
     limit = blend.loss * (1 + tolerance)
     while len(members) > 1:
         shorter = [[other for other in members if other != member] for member in members]
-        blends = [GreedyBlender(scores[subset], target, is_number=is_number) for subset in shorter]
+        blends = [
+            GreedyBlender(scores[subset], target, is_regression=is_regression) for subset in shorter
+        ]
         best = int(np.argmin([candidate.loss for candidate in blends]))
         if blends[best].loss > limit:
             break

@@ -28,7 +28,7 @@ from modelbook.training.experiment import Experiment
 from modelbook.training.folds import ProgressCallback
 from modelbook.training.pycaret import to_optuna
 
-# States of a setting.
+# States of a trial.
 COMPLETED, PRUNED, TIMED_OUT, FAILED = "completed", "pruned", "out of time", "failed"
 OPTUNA_STATES = {
     COMPLETED: TrialState.COMPLETE,
@@ -45,21 +45,21 @@ SearchSpace = dict[str, BaseDistribution]
 
 @dataclass(frozen=True)
 class TuningResult:
-    """The best setting, and all trials.
+    """The pipeline of the best trial, and all trials.
 
     Attributes
     ----------
     pipeline : pipeline
-        Unfitted; with the family's defaults if no setting is better.
+        Unfitted; with the defaults of the family if no trial is better.
     out_of_fold_scores : ndarray
         Its out-of-fold scores of the train rows, in the form of ``ScoredRows.score``.
     trials : DataFrame
-        Columns ``setting, mean, sd, folds, state, parameters``; the defaults first.
+        Columns ``trial, mean, sd, folds, state, parameters``; the defaults first.
     summary : str
         Summary in a sentence.
     fold_values : ndarray
-        The metric in each fold, larger is better, of the settings that could be chosen, the best
-        one first; shape (settings, folds).
+        The metric in each fold, larger is better, of the trials that could be chosen, the best
+        one first; shape (trials, folds).
     """
 
     pipeline: Any
@@ -69,14 +69,14 @@ class TuningResult:
     fold_values: np.ndarray
 
 
-class FoldTask:
-    """Fit a family with a setting on a fold's train rows and score its test rows, as a task."""
+class TuningTrialTask:
+    """Task of the engine: fit a trial on a fold's train rows and score its test rows."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
 
     def __call__(self, item: tuple[str, dict[str, Any], int]) -> np.ndarray | None:
-        """The scores; None if the fit fails, so that the other settings still run."""
+        """Return the scores; None if the fit fails, so that the other trials still run."""
         family, params, fold = item
         try:
             return self.experiment.fit_predict_fold(
@@ -90,8 +90,8 @@ class FoldTask:
 
 
 @dataclass
-class Setting:
-    """A setting and its fold results so far; ``optuna_trial`` is None for the defaults."""
+class TuningTrial:
+    """Parameters and their fold results so far; ``optuna_trial`` is None for the defaults."""
 
     name: str
     optuna_trial: Trial | None = None
@@ -114,7 +114,7 @@ def tune_family(
 ) -> TuningResult:
     """Evaluate the defaults, then Optuna's proposals until trials or time are used up.
 
-    Settings are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). A setting is
+    Trials are proposed by a tree-structured Parzen estimator (Bergstra et al. 2011). A trial is
     pruned after two folds or more if a signed-rank test on the same folds (Wilcoxon 1945) finds it
     worse than the best one.
 
@@ -123,14 +123,14 @@ def tune_family(
     metric : str
         The ranking metric; replaced by the headline metric if it cannot be computed from scores.
     n_trials : int
-        Number of settings in addition to the defaults.
+        Number of trials besides the defaults.
     budget_seconds : float
         Seconds after which no fold is started, except those of the defaults.
     executor : Engine
-        Runs ``FoldTask``: as many settings at a time as it has slots, the folds of each in
+        Runs ``TuningTrialTask``: as many trials at a time as it has slots, the folds of each in
         sequence. Proposals depend on the results so far, hence on the number of slots.
     on_progress : callable, optional
-        Called with ``setting 3 of 8, fold 2 of 5`` as each fold begins.
+        Called with ``trial 3 of 8, fold 2 of 5`` as each fold begins.
 
     Raises
     ------
@@ -139,37 +139,37 @@ def tune_family(
     """
     metric = experiment.resolve_score_metric(metric)
     deadline = time.monotonic() + budget_seconds
-    runner = _SettingRunner(
+    runner = _TrialRunner(
         experiment, family, metric, n_trials, executor, on_progress or (lambda _: None)
     )
-    space = make_search_space(*experiment.search_spaces(family))
+    space = make_search_space(*experiment.get_search_spaces(family))
     defaults = runner.run_defaults()
     study = _make_study(metric, n_trials, seed)
     default_pipeline = experiment.make_default_pipeline(family)
     study.add_trial(_make_defaults_trial(default_pipeline, space, defaults.fold_values))
-    settings = [defaults, *_run_settings(runner, study, space, deadline)]
-    trials = pd.DataFrame([_make_trial_row(setting) for setting in settings])
-    ranking = _rank_settings(settings, metric)
-    beats_baseline = (_beats_baseline(experiment, settings[index]) for index in ranking)
+    trials = [defaults, *_run_trials(runner, study, space, deadline)]
+    table = pd.DataFrame([_make_trial_row(trial) for trial in trials])
+    ranking = _rank_trials(trials, metric)
+    beats_baseline = (_beats_baseline(experiment, trials[index]) for index in ranking)
     n_rejected = next((rank for rank, is_better in enumerate(beats_baseline) if is_better), 0)
     ranking = ranking[n_rejected:]
-    best, sign = settings[ranking[0]], metric_sign(metric)
+    best, sign = trials[ranking[0]], metric_sign(metric)
     summary = "It has no search space, so its parameters are kept."
     if space:
-        summary = _summarize_trials(trials, ranking[0], metric, budget_seconds, n_trials)
+        summary = _summarize_trials(table, ranking[0], metric, budget_seconds, n_trials)
         summary += _describe_rejected(experiment, n_rejected)
     return TuningResult(
         make_pipeline_with_params(experiment, family, best.params),
         experiment.join_fold_scores(enumerate(best.fold_scores)),
-        trials,
+        table,
         summary,
-        sign * np.array([settings[index].fold_values for index in ranking]),
+        sign * np.array([trials[index].fold_values for index in ranking]),
     )
 
 
 @dataclass
-class _SettingRunner:
-    """Runs settings fold by fold on the engine."""
+class _TrialRunner:
+    """Runs trials fold by fold on the engine."""
 
     experiment: Experiment
     family: str
@@ -178,85 +178,85 @@ class _SettingRunner:
     executor: Engine
     on_progress: ProgressCallback
 
-    def submit_fold(self, setting: Setting, fold: int) -> Future[Any]:
-        step = (
-            f"setting {setting.name} of {self.n_trials}" if setting.optuna_trial else setting.name
-        )
+    def submit_fold(self, trial: TuningTrial, fold: int) -> Future[Any]:
+        step = f"trial {trial.name} of {self.n_trials}" if trial.optuna_trial else trial.name
         self.on_progress(f"{step}, fold {fold + 1} of {self.experiment.folds}")
-        return self.executor.submit((self.family, setting.params, fold))
+        return self.executor.submit((self.family, trial.params, fold))
 
-    def record_fold(self, setting: Setting, future: Future[Any]) -> None:
+    def record_fold(self, trial: TuningTrial, future: Future[Any]) -> None:
         """Record the result of the next fold, and report it to Optuna."""
         scores = self.executor.get_result(future)
         if scores is None or not np.isfinite(scores).all():
-            setting.state = FAILED
+            trial.state = FAILED
             return
-        setting.fold_values.append(
+        trial.fold_values.append(
             self.experiment.evaluate_fold(
-                self.metric, scores, self.experiment.cv_splits[len(setting.fold_values)][1]
+                self.metric, scores, self.experiment.cv_splits[len(trial.fold_values)][1]
             )
         )
-        setting.fold_scores.append(scores)
-        if setting.optuna_trial:
-            setting.optuna_trial.report(setting.fold_values[-1], len(setting.fold_values))
+        trial.fold_scores.append(scores)
+        if trial.optuna_trial:
+            trial.optuna_trial.report(trial.fold_values[-1], len(trial.fold_values))
 
-    def run_defaults(self) -> Setting:
-        setting = Setting("defaults", state=COMPLETED)
-        for future in [self.submit_fold(setting, fold) for fold in range(self.experiment.folds)]:
-            self.record_fold(setting, future)
-        if setting.state == FAILED:
+    def run_defaults(self) -> TuningTrial:
+        trial = TuningTrial("defaults", state=COMPLETED)
+        for future in [self.submit_fold(trial, fold) for fold in range(self.experiment.folds)]:
+            self.record_fold(trial, future)
+        if trial.state == FAILED:
+            label = self.experiment.get_family_label(self.family)
             raise TrainingError(
-                f"{self.experiment.family_label(self.family)} returns non-finite predictions with "
-                "its default parameters",
+                f"{label} returns non-finite predictions with its default parameters",
                 next="remove it from `families`",
             )
-        return setting
+        return trial
 
 
-def _run_settings(
-    runner: _SettingRunner, study: optuna.Study, space: SearchSpace, deadline: float
-) -> list[Setting]:
-    """Run settings until trials or time are used up; returns them in the order proposed."""
-    settings, running = list[Setting](), dict[Future[Any], Setting]()
-    proposed = _propose_settings(study, space, runner.n_trials)
+def _run_trials(
+    runner: _TrialRunner, study: optuna.Study, space: SearchSpace, deadline: float
+) -> list[TuningTrial]:
+    """Run trials until all have run or time is up; returns them in the order proposed."""
+    trials, running = list[TuningTrial](), dict[Future[Any], TuningTrial]()
+    proposed = _propose_trials(study, space, runner.n_trials)
 
-    def advance(setting: Setting) -> None:
-        """Start the next fold, or finish the setting."""
-        setting.state = setting.state or _resolve_state(setting, runner.experiment.folds, deadline)
-        if not setting.state:
-            running[runner.submit_fold(setting, len(setting.fold_values))] = setting
-        elif setting.optuna_trial:
-            mean = float(np.mean(setting.fold_values)) if setting.state == COMPLETED else None
-            study.tell(setting.optuna_trial, mean, state=OPTUNA_STATES[setting.state])
+    def advance(trial: TuningTrial) -> None:
+        """Start the next fold, or finish the trial."""
+        trial.state = trial.state or _resolve_state(trial, runner.experiment.folds, deadline)
+        if not trial.state:
+            running[runner.submit_fold(trial, len(trial.fold_values))] = trial
+        elif trial.optuna_trial:
+            mean = float(np.mean(trial.fold_values)) if trial.state == COMPLETED else None
+            study.tell(trial.optuna_trial, mean, state=OPTUNA_STATES[trial.state])
 
     while True:
-        has_timed_out = any(setting.state == TIMED_OUT for setting in settings)
+        has_timed_out = any(trial.state == TIMED_OUT for trial in trials)
         while (
             not has_timed_out
             and len(running) < runner.executor.slots()
-            and (next_setting := next(proposed, None))
+            and (next_trial := next(proposed, None))
         ):
-            settings.append(next_setting)
-            advance(next_setting)
-            has_timed_out = next_setting.state == TIMED_OUT
+            trials.append(next_trial)
+            advance(next_trial)
+            has_timed_out = next_trial.state == TIMED_OUT
         if not running:
-            return settings
+            return trials
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            setting = running.pop(future)
-            runner.record_fold(setting, future)
-            advance(setting)
+            trial = running.pop(future)
+            runner.record_fold(trial, future)
+            advance(trial)
 
 
-def _propose_settings(study: optuna.Study, space: SearchSpace, n_trials: int) -> Iterator[Setting]:
-    """Settings proposed by Optuna, generated on demand, without repetitions."""
+def _propose_trials(
+    study: optuna.Study, space: SearchSpace, n_trials: int
+) -> Iterator[TuningTrial]:
+    """Yield trials proposed by Optuna, on demand, without repetitions."""
     proposed_params = list[dict[str, Any]]()
     for number in range(1, n_trials + 1 if space else 1):
-        trial = study.ask(space)
-        if trial.params in proposed_params:
-            study.tell(trial, state=TrialState.FAIL)
+        optuna_trial = study.ask(space)
+        if optuna_trial.params in proposed_params:
+            study.tell(optuna_trial, state=TrialState.FAIL)
             continue
-        proposed_params.append(trial.params)
-        yield Setting(str(number), trial, trial.params)
+        proposed_params.append(optuna_trial.params)
+        yield TuningTrial(str(number), optuna_trial, optuna_trial.params)
 
 
 def make_pipeline_with_params(experiment: Experiment, family: str, params: dict[str, Any]) -> Any:
@@ -309,28 +309,28 @@ def _is_within(distribution: Any, value: Any) -> bool:
     return isinstance(value, int | float) and distribution.low <= value <= distribution.high
 
 
-def _resolve_state(setting: Setting, n_folds: int, deadline: float) -> str:
-    """The final state of a setting; empty while it has folds to run."""
-    if len(setting.fold_values) == n_folds:
+def _resolve_state(trial: TuningTrial, n_folds: int, deadline: float) -> str:
+    """The final state of a trial; empty while it has folds to run."""
+    if len(trial.fold_values) == n_folds:
         return COMPLETED
     if time.monotonic() > deadline:
         return TIMED_OUT
-    return PRUNED if setting.optuna_trial and setting.optuna_trial.should_prune() else ""
+    return PRUNED if trial.optuna_trial and trial.optuna_trial.should_prune() else ""
 
 
-def _rank_settings(settings: list[Setting], metric: str) -> list[int]:
-    """Positions of the completed settings, best first; of ties the first, i.e. the defaults."""
-    completed = [index for index, setting in enumerate(settings) if setting.state == COMPLETED]
+def _rank_trials(trials: list[TuningTrial], metric: str) -> list[int]:
+    """Positions of the completed trials, best first; of ties the first, i.e. the defaults."""
+    completed = [index for index, trial in enumerate(trials) if trial.state == COMPLETED]
     sign = -metric_sign(metric)
-    return sorted(completed, key=lambda index: sign * float(np.mean(settings[index].fold_values)))
+    return sorted(completed, key=lambda index: sign * float(np.mean(trials[index].fold_values)))
 
 
-def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
+def _beats_baseline(experiment: Experiment, trial: TuningTrial) -> bool:
     """Whether out-of-fold scores pass the gate's test against the baseline.
 
-    A setting may rank rows well and still have probabilities that are worse than the base rate.
+    A trial may rank rows well and still have probabilities that are worse than the base rate.
     """
-    scores = experiment.join_fold_scores(enumerate(setting.fold_scores))
+    scores = experiment.join_fold_scores(enumerate(trial.fold_scores))
     scored = experiment.to_scored_rows(scores)
     options = {"resamples": MAX_RESAMPLES, "seed": 0}
     _, low, _ = compute_gain_over_baseline(experiment.task, scored, **options)
@@ -338,7 +338,7 @@ def _beats_baseline(experiment: Experiment, setting: Setting) -> bool:
 
 
 def _describe_rejected(experiment: Experiment, n_rejected: int) -> str:
-    """Settings that rank before the best, but would not pass the gate."""
+    """Trials that rank before the best, but would not pass the gate."""
     if not n_rejected:
         return ""
     baseline_metric = metric_label(experiment.task.baseline_metric)
@@ -348,15 +348,15 @@ def _describe_rejected(experiment: Experiment, n_rejected: int) -> str:
     )
 
 
-def _make_trial_row(setting: Setting) -> dict[str, Any]:
-    values = setting.fold_values or [np.nan]
+def _make_trial_row(trial: TuningTrial) -> dict[str, Any]:
+    values = trial.fold_values or [np.nan]
     return {
-        "setting": setting.name,
+        "trial": trial.name,
         "mean": np.mean(values),
         "sd": np.std(values),
-        "folds": len(setting.fold_values),
-        "state": setting.state,
-        "parameters": describe_parameters(setting.params),
+        "folds": len(trial.fold_values),
+        "state": trial.state,
+        "parameters": describe_parameters(trial.params),
     }
 
 
@@ -369,23 +369,23 @@ def describe_parameters(params: dict[str, Any]) -> str:
 
 
 def _summarize_trials(
-    trials: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
+    table: pd.DataFrame, best_index: int, metric: str, budget_seconds: float, n_trials: int
 ) -> str:
-    n_started, n_pruned = len(trials) - 1, (trials["state"] == PRUNED).sum()
-    has_timed_out = (trials["state"] == TIMED_OUT).any()
+    n_started, n_pruned = len(table) - 1, (table["state"] == PRUNED).sum()
+    has_timed_out = (table["state"] == TIMED_OUT).any()
     budget_text = (
         f" of {n_trials} trials were started before the budget of {budget_seconds:g} s was spent"
         if has_timed_out
         else f" {'trial' if n_started == 1 else 'trials'} besides the defaults"
     )
     counts_text = f"{n_started}{budget_text}, {n_pruned} pruned"
-    default_value, name = trials["mean"].iloc[0], metric_label(metric)
+    default_value, name = table["mean"].iloc[0], metric_label(metric)
     if not best_index:
         return (
             f"{counts_text}; none is better than the defaults, which are kept: {name} "
             f"{format_metric(default_value)}."
         )
     return (
-        f"{counts_text}; the best has {name} {format_metric(trials['mean'][best_index])} out-of-"
+        f"{counts_text}; the best has {name} {format_metric(table['mean'][best_index])} out-of-"
         f"fold, the defaults {format_metric(default_value)}."
     )

@@ -314,14 +314,14 @@ def plot_confusion_matrix(matrix: pd.DataFrame) -> Figure:
     return Figure(figure, alt=f"{alt}.", data=matrix, caption=caption)
 
 
-@plotting.with_drawable_rows("Search over time", ["seconds", "settings", "best", "ensemble"])
+@plotting.with_drawable_rows("Search over time", ["seconds", "trials", "best", "ensemble"])
 def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
     """The out-of-fold loss after each round of the search, by the seconds it had taken.
 
     Parameters
     ----------
     data : pandas.DataFrame
-        Columns ``seconds, settings, best`` (the best setting alone) and ``ensemble``.
+        Columns ``seconds, trials, best`` (the best trial alone) and ``ensemble``.
     metric : str
         Name of the loss.
     """
@@ -330,7 +330,7 @@ def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
         ax.plot(data["seconds"], data[column], color=color, marker="o", label=column)
     rounds = data.to_dict("records")
     texts = [
-        f"{row['seconds']:.0f} s, {format_count(int(row['settings']), 'trial')}: ensemble "
+        f"{row['seconds']:.0f} s, {format_count(int(row['trials']), 'trial')}: ensemble "
         f"{format_metric(row['ensemble'])}, the best trial {format_metric(row['best'])}"
         for row in rounds
     ]
@@ -341,12 +341,12 @@ def plot_search_curve(data: pd.DataFrame, metric: str) -> Figure:
     ax.set_ylabel(f"out-of-fold {metric_label(metric)}")
     ax.legend()
     alt = (
-        f"After {last['seconds']:.0f} s and {format_count(int(last['settings']), 'trial')} on all "
+        f"After {last['seconds']:.0f} s and {format_count(int(last['trials']), 'trial')} on all "
         f"folds the ensemble has {metric_label(metric)} {format_metric(last['ensemble'])}, the "
         f"best trial {format_metric(last['best'])}."
     )
     caption = "Lower is better. Trials: those that were evaluated on all folds."
-    table = data.rename(columns={"settings": "trials", "best": "best trial"})
+    table = data.rename(columns={"best": "best trial"})
     return Figure(figure, alt=alt, data=table, caption=caption)
 
 
