@@ -19,8 +19,7 @@ from modelbook.tasks.scored_rows import DIFFERENCE, ScoredRows, jackknife_ci
 
 MAX_DEPTH = 3  # conditions of a slice
 MAX_SLICES = 5  # slices evaluated
-MAX_CATEGORIES = 20  # of a column, the most frequent, each of which can define a slice
-COLUMNS = ["slice", "rows", "error in slice", "error outside", "gap", "low", "high"]
+MAX_CATEGORIES = 20  # most frequent categories of a column, each encoded as an indicator
 
 
 def find_worst_rows(
@@ -61,8 +60,8 @@ def find_error_slices(
 ) -> pd.DataFrame:
     """Find feature slices with the largest error, with a shallow tree, and test them on other rows.
 
-    Half of the entities grow the tree and select its worst leaves. The other half estimates how
-    much larger the error is there than elsewhere, which avoids selection bias.
+    The tree is fitted on half of the entities, and its worst leaves are selected there. The other
+    half estimates how much larger their error is than in other rows, without selection bias.
 
     Parameters
     ----------
@@ -72,22 +71,25 @@ def find_error_slices(
     Returns
     -------
     DataFrame
-        Columns ``slice`` (its conditions), ``rows`` (tested), ``error in slice, error outside, gap,
-        low, high``; largest gap first.
+        Columns ``slice`` (its conditions), ``rows`` (in the test half), the mean error ``… in the
+        slice`` and ``… in other rows`` (``…`` is ``task.row_error_label``), ``difference``, ``low,
+        high`` (its 95% CI, Bonferroni-adjusted for the slices tested); largest difference first.
+        Empty if there are too few rows, or the tree has no split.
     """
     encoded_features, conditions = _encode_features(task.contract, frame)
+    columns = ["slice", "rows", *_list_error_columns(task), "difference", "low", "high"]
     errors, min_leaf_rows = task.compute_row_errors(scored), compute_min_leaf_rows(min_rows)
     entities = np.unique(scored.entity)
     tree_entities = np.random.default_rng(seed).permutation(entities)[: len(entities) // 2]
     in_tree_half = np.isin(scored.entity, tree_entities)
     if min(in_tree_half.sum(), (~in_tree_half).sum()) < 2 * min_leaf_rows or encoded_features.empty:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=columns)
     tree = DecisionTreeRegressor(
         max_depth=MAX_DEPTH, min_samples_leaf=min_leaf_rows, random_state=seed
     )
     tree.fit(encoded_features[in_tree_half], errors[in_tree_half])
     if tree.get_n_leaves() == 1:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=columns)
     leaves = tree.apply(encoded_features)
     leaf_errors = (
         pd.Series(errors[in_tree_half])
@@ -101,7 +103,8 @@ def find_error_slices(
     rows = [
         {
             "slice": _describe_path(tree, leaf, conditions),
-            **_measure_error_gap(
+            **_measure_error_difference(
+                task,
                 errors[~in_tree_half],
                 test_leaves == leaf,
                 test_rows,
@@ -112,8 +115,12 @@ def find_error_slices(
         }
         for leaf in tested_leaves
     ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.sort_values("gap", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values("difference", ascending=False, kind="stable", ignore_index=True)
+
+
+def _list_error_columns(task: Task) -> tuple[str, str]:
+    return f"{task.row_error_label} in the slice", f"{task.row_error_label} in other rows"
 
 
 def compute_min_leaf_rows(min_rows: int) -> int:
@@ -122,7 +129,9 @@ def compute_min_leaf_rows(min_rows: int) -> int:
 
 
 def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
-    """Describe the worst significant slice from ``find_error_slices``."""
+    """Describe the slice with the largest significant difference from ``find_error_slices``."""
+    if error_slices.empty:
+        return "No slices could be tested: too few rows, or the tree found no split."
     significant_slices = error_slices[error_slices["low"] > 0]
     if significant_slices.empty:
         return (
@@ -130,15 +139,16 @@ def describe_worst_slice(task: Task, error_slices: pd.DataFrame) -> str:
             "independent rows."
         )
     worst_slice = significant_slices.iloc[0]
+    error, other_error = (format_metric(worst_slice[name]) for name in _list_error_columns(task))
     return (
-        f"The largest significant gap in {task.row_error_label} is where {worst_slice['slice']}: "
-        f"{format_metric(worst_slice['error in slice'])} against "
-        f"{format_metric(worst_slice['error outside'])} elsewhere, "
+        f"The largest significant difference in {task.row_error_label} is where "
+        f"{worst_slice['slice']}: {error} against {other_error} in other rows, "
         f"on {format_count(worst_slice['rows'], 'row')} that were not used to fit the tree."
     )
 
 
-def _measure_error_gap(
+def _measure_error_difference(
+    task: Task,
     errors: np.ndarray,
     slice_mask: np.ndarray,
     scored: ScoredRows,
@@ -147,32 +157,36 @@ def _measure_error_gap(
     resamples: int,
     seed: int,
 ) -> dict[str, float]:
+    """Measure the error in a slice and in other rows, with the interval of the difference."""
+
     def measure_error(rows: np.ndarray, weight: np.ndarray) -> Any:
         return weighted_mean(errors[rows], weight[..., rows])
 
-    def measure_gap(weight: np.ndarray) -> Any:
+    def measure_difference(weight: np.ndarray) -> Any:
         return measure_error(slice_mask, weight) - measure_error(~slice_mask, weight)
 
     unit_weights = np.ones(len(errors))
-    ends = jackknife_ci(measure_gap, scored, DIFFERENCE, resamples=resamples, seed=seed)
-    gap = Interval(measure_gap(unit_weights), *ends).widen(n_slices)
+    ends = jackknife_ci(measure_difference, scored, DIFFERENCE, resamples=resamples, seed=seed)
+    difference = Interval(measure_difference(unit_weights), *ends).widen(n_slices)
+    slice_column, other_column = _list_error_columns(task)
     return {
         "rows": int(slice_mask.sum()),
-        "error in slice": measure_error(slice_mask, unit_weights),
-        "error outside": measure_error(~slice_mask, unit_weights),
-        "gap": gap.value,
-        "low": gap.low,
-        "high": gap.high,
+        slice_column: measure_error(slice_mask, unit_weights),
+        other_column: measure_error(~slice_mask, unit_weights),
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
     }
 
 
 def _encode_features(
     contract: Contract, frame: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Encode features without missing values, with the conditions of each column's two sides.
+    """Encode features numerically, with the conditions of both branches of a split on each.
 
-    Returns the encoded columns, and for each the text of the low and the high side, with ``{0}``
-    for the threshold. Missing values are encoded below the minimum, so they fall on the low side.
+    Returns the encoded columns, and for each the text of the low and the high branch, with ``{0}``
+    for the threshold. Missing numbers are encoded below the minimum, so they fall on the low side.
+    Each frequent category has an indicator, which is 0 for missing values.
     """
     features, columns, conditions = contract.select_features(frame), {}, list[tuple[str, str]]()
     for name in features:
