@@ -1120,13 +1120,13 @@ def make_report() -> Any:
     from evidently.presets import DataDriftPreset, DataSummaryPreset
 
     evidently_reports.register_drift_method(PARAMS)
-    method, threshold = evidently_reports.DRIFT_METHOD, evidently_reports.DRIFT_THRESHOLD
+    method, threshold = evidently_reports.DRIFT_METHOD, evidently_reports.RELATIVE_DRIFT_THRESHOLD
     return Report([DataDriftPreset(method=method, threshold=threshold), DataSummaryPreset()])
 
 
-DRIFT_ROWS = pd.DataFrame(
-    {"batch": ["4", "4"], "column": ["size", "flag"], "relative_drift": [7.25, 0.125]}
-)
+DRIFT_ROWS = pd.DataFrame({
+    "batch": ["4", "4"], "column": ["size", "flag"], "score": [0.5, np.nan], "relative_drift": [7.25, 0.125],
+})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -1135,7 +1135,7 @@ def with_evidently(
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, evidently_reports.EvidentlyPages]:
+) -> tuple[Path, evidently_reports.EvidentlyReportLinks]:
     """A project with Evidently's report of batch 4, and the monitor stage's link to it."""
     root = tmp_path_factory.mktemp("evidently")
     (root / "reports/tiny").mkdir(parents=True)
@@ -1154,7 +1154,7 @@ def with_evidently(
 
 @pytest.mark.slow
 def test_evidently_report_is_linked_with_its_size(
-    with_evidently: tuple[Path, evidently_reports.EvidentlyPages],
+    with_evidently: tuple[Path, evidently_reports.EvidentlyReportLinks],
 ) -> None:
     root, result = with_evidently
     [path] = (root / "reports/tiny").iterdir()
@@ -1163,12 +1163,16 @@ def test_evidently_report_is_linked_with_its_size(
     assert "<title>Evidently · batch 4 · Tiny</title>" in page
     assert '<a href="06_monitor.html">' in page
     assert path.stat().st_size < 2e6
-    [packed] = re.findall(r'id="packed">([^<]*)<', page)
+    [packed] = re.findall(r'id="compressed">([^<]*)<', page)
     html = gzip.decompress(base64.b64decode(packed)).decode()
     assert "Size" in html  # the column's label
     assert "7.25" in html  # Modelbook's measurement, not Evidently's
     assert "0.125" in html
     assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="?https?:', page + html)
+    description = re.sub(r"\s+", " ", page[page.index("<header>") : page.index("</header>")])
+    facts = (200, "1,000", "rows of the matched holdout", "fewer than 100 values", "missing rate")
+    assert missing_facts(description, *facts) == []
+    assert description.partition("alone: ")[2].startswith("flag.")  # has a distance: Size
     [list_item] = re.findall("<li>.*?</li>", result._repr_html_())
     assert '<a href="06_monitor-evidently-4.html">' in list_item
     assert missing_facts(list_item, 4, path.stat().st_size / 1e6, 200, 1000) == []
@@ -1178,6 +1182,25 @@ def test_evidently_report_is_linked_with_its_size(
     assert all(set(id_.removeprefix("metric_")) <= set("0123456789-") for id_ in ids)
     drifted = [row["metric_name"] for row in result.snapshots["4"].dict()["metrics"]]
     assert len([name for name in drifted if name.startswith("ValueDrift(")]) > 1
+
+
+@pytest.mark.slow
+def test_evidently_report_of_few_rows_names_columns_without_a_distance(
+    reference: pd.DataFrame, batch: pd.DataFrame, contract: Contract, tmp_path: Path
+) -> None:
+    stage = open_fake_stage(tmp_path, rows=1500)
+    stage.product["report"].parent.mkdir(parents=True)
+    for n_rows in (60, 150):
+        links = evidently_reports.write_pages(
+            {"5": batch.head(n_rows)}, {"5": reference}, contract, stage, DRIFT_ROWS, make_report()
+        )
+        [path] = tmp_path.rglob("*.html")
+        page = re.sub(r"\s+", " ", path.read_text().partition("<script")[0])
+        facts = (n_rows, "rows of the whole holdout", "not corrected")
+        assert missing_facts(page, *facts) == []
+        assert ("fewer than 100 values" in page) == (n_rows == 60)
+        assert ("Size" in page) == (n_rows == 60)
+        assert "matched" not in page + links._repr_html_()
 
 
 @pytest.mark.long
@@ -1260,7 +1283,7 @@ def test_evidently_report_by_hand_is_in_by_hand_folder(
 @pytest.mark.slow
 @pytest.mark.requires("browser")
 def test_evidently_report_renders_offline(
-    with_evidently: tuple[Path, evidently_reports.EvidentlyPages], browser: Any
+    with_evidently: tuple[Path, evidently_reports.EvidentlyReportLinks], browser: Any
 ) -> None:
     [path] = (with_evidently[0] / "reports/tiny").iterdir()
     requests: list[str] = []

@@ -152,7 +152,7 @@ def _measure_column(
         "missing_reference": reference_rate,
         "missing_batch": batch_rate,
         "relative_drift": relative_drift,
-        "drifted": relative_drift >= drift_measure.DRIFT_THRESHOLD,
+        "drifted": relative_drift >= drift_measure.RELATIVE_DRIFT_THRESHOLD,
     }
 
 

@@ -29,7 +29,7 @@ from modelbook.monitoring.latest_verdict import (
 )
 from modelbook.monitoring.rules import Finding, find_worst_verdict
 from modelbook.monitoring.windows import Window, combine_windows, evaluate_window
-from modelbook.scoring.drift_measure import DRIFT_THRESHOLD
+from modelbook.scoring.drift_measure import RELATIVE_DRIFT_THRESHOLD
 
 CREATE_TABLES = f"""
 begin immediate;
@@ -197,7 +197,7 @@ def list_metrics(evaluation: BatchEvaluation) -> list[tuple[Any, ...]]:
         (row["metric"], *_get_interval_values(row)) for row in evaluation.metrics.to_dict("records")
     ]
     return metrics + [
-        (f"{DRIFT_PREFIX}{row.column}", row.relative_drift, None, None, DRIFT_THRESHOLD)
+        (f"{DRIFT_PREFIX}{row.column}", row.relative_drift, None, None, RELATIVE_DRIFT_THRESHOLD)
         for row in evaluation.feature_drift.itertuples()
     ]
 

@@ -24,7 +24,7 @@ DRIFT_COLUMN_NAMES = {  # columns of ``monitoring.drift`` that are displayed
     "batch": "batch",
     "column": "column",
     "relative_drift": "times threshold",
-    "score": "drift score",
+    "score": "distance",
     "chance": "critical distance",
     "ks_p": "KS p",
     "new": "unseen values",
