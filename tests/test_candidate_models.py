@@ -185,6 +185,20 @@ def test_invalid_candidate_raises(
     assert [fact for fact in facts if fact not in str(result.value)] == []
 
 
+def test_failed_candidate_is_refused_with_its_failure(root: Path, run_id: str) -> None:
+    client = store.create_client(root)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    [failed] = client.search_runs([experiment_id], "tags.status = 'failed'")
+    reason = failed.data.tags["reason"]
+    with pytest.raises(TrainingError) as result:
+        candidate_runs.find_candidate_run(root, "nope", run_id)
+    error = result.value
+    assert reason
+    assert missing_facts(error.problem, "nope", failed.info.run_id, reason) == []
+    assert reason not in error.expected
+    assert "log_candidate_models" not in error.next  # it would fail again
+
+
 def test_prune_deletes_old_candidate_models_but_not_registered_ones(
     root: Path, experiment: Experiment
 ) -> None:

@@ -69,7 +69,7 @@ def plan_retention(
     StoreError
         When the store cannot be read.
     """
-    retention, latest = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
+    retention, made_before = Retention(), time.time() - min_age_days * SECONDS_PER_DAY
     check_store(root)
     if has_store(root):
         with connection.convert_errors(root):
@@ -79,7 +79,7 @@ def plan_retention(
         }
         needed = _find_needed_versions(root, book)
         for number in sorted(creation_times)[: -keep or None]:
-            if creation_times[number] > latest:
+            if creation_times[number] > made_before:
                 continue
             if number in needed:
                 retention.kept_for[number] = needed[number]
@@ -87,12 +87,12 @@ def plan_retention(
                 retention.versions.append(number)
                 version = find_version(root, book, number)
                 retention.size_mb += _measure_size_mb(version.artifact_folder) if version else 0.0
-        models = candidate_runs.find_old_models(root, book, keep_comparisons, latest)
+        models = candidate_runs.find_prunable_models(root, book, keep_comparisons, made_before)
         for uri in models.values():
             folder = get_local_path(root, uri)
             retention.size_mb += _measure_size_mb(folder) if folder else 0.0
         retention.candidate_models = models
-    for folder in _find_unused_downloads(root, book, latest):
+    for folder in _find_unused_downloads(root, book, made_before):
         retention.cached_folders.append(folder.as_posix())
         retention.size_mb += _measure_size_mb(folder)
     return retention
@@ -145,10 +145,10 @@ def _delete_version(root: Path, book: str, number: int) -> None:
     shutil.rmtree(version.artifact_folder, ignore_errors=True)
 
 
-def _find_unused_downloads(root: Path, book: str, latest: float) -> Iterator[Path]:
+def _find_unused_downloads(root: Path, book: str, made_before: float) -> Iterator[Path]:
     in_use = {version.artifact_folder for version in read_aliases(root, book).values()}
     for folder in list_downloads(root):
-        if folder not in in_use and folder.stat().st_mtime <= latest:
+        if folder not in in_use and folder.stat().st_mtime <= made_before:
             yield folder
 
 

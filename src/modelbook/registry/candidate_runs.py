@@ -1,4 +1,4 @@
-"""Candidates of comparisons by their runs in MLflow: find one, and load its pipeline."""
+"""Find logged candidates of comparisons by their MLflow runs, and load their pipelines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modelbook.registry.store import create_client, find_or_none
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 PARENT_TAG = "mlflow.parentRunId"
-MAX_RUNS = 10_000  # candidates of a book, at most
+MAX_RUNS = 10_000  # limit of search_runs; models of further candidates are not pruned
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -86,35 +86,46 @@ def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> 
     if run is None and RUN_ID.fullmatch(candidate_name):
         run = find_or_none(client.get_run, candidate_name)
     if run is None or "family" not in run.data.tags:
+        candidates = ", ".join(sorted(map(_describe_candidate, runs)))
         raise TrainingError(
             f"there is no candidate {candidate_name!r}",
-            expected=f"one of {', '.join(sorted(by_family))}; or the id of a run",
+            expected=f"one of {candidates}; or the id of a run",
             next="the report of compare lists the candidates, the MLflow UI their runs",
         )
     if not run.outputs or not run.outputs.model_outputs:
-        tags = run.data.tags
+        name, reason = run.data.tags["mlflow.runName"], run.data.tags["reason"]
         raise TrainingError(
-            f"candidate {tags['mlflow.runName']!r} has no model in its run {run.info.run_id}",
-            expected=tags["reason"] or "a comparison with log_candidate_models = True",
-            next="build compare with log_candidate_models: true, or take another candidate",
+            f"candidate {name!r} has no model in its run {run.info.run_id}"
+            f"{f': {reason}' if reason else ''}",
+            expected="a fitted candidate of a comparison with log_candidate_models: true",
+            next=f"{'' if reason else 'build compare with log_candidate_models: true, or '}"
+            "take another candidate",
         )
     return run
 
 
-def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str, str]:
+def _describe_candidate(run: Any) -> str:
+    """Describe a candidate by both names that select it."""
+    name, family = run.data.tags["mlflow.runName"], run.data.tags["family"]
+    return name if name == family else f"{name} ({family})"
+
+
+def find_prunable_models(
+    root: Path, book: str, n_keep: int, started_before: float
+) -> dict[str, str]:
     """Find the models of candidates of old comparisons, unless a version uses them.
 
     Parameters
     ----------
-    keep : int
+    n_keep : int
         Number of newest comparisons whose candidates keep their models.
-    latest : float
-        Start of a comparison, in seconds since 1970, up to which it is old.
+    started_before : float
+        Unix time; comparisons that started later keep their models, too.
 
     Returns
     -------
     dict
-        Ids of the models, with the addresses of their files.
+        Ids of the models, with the URIs of their files.
     """
     client = create_client(root)
     models: dict[str, str] = {}
@@ -125,7 +136,9 @@ def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str
         ids = [experiment.experiment_id]
         comparisons = client.search_runs(ids, "tags.stage = 'compare'", order_by=NEWEST_FIRST)
         old_runs = {
-            run.info.run_id for run in comparisons[keep:] if run.info.start_time / 1000 <= latest
+            run.info.run_id
+            for run in comparisons[n_keep:]
+            if run.info.start_time / 1000 <= started_before
         }
         versions = client.search_model_versions(f"name = '{book}'")
         registered = {(version.source or "").rpartition("/")[2] for version in versions}
@@ -141,12 +154,12 @@ def find_old_models(root: Path, book: str, keep: int, latest: float) -> dict[str
     return models
 
 
-def delete_model(root: Path, model_id: str, address: str) -> None:
+def delete_model(root: Path, model_id: str, artifact_uri: str) -> None:
     """Delete a candidate's model, then its files; its run stays."""
     with connection.convert_errors(root):
         create_client(root).delete_logged_model(model_id)
-    folder = get_local_path(root, address)
+    folder = get_local_path(root, artifact_uri)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        artifact_storage.delete_folder(address)
+        artifact_storage.delete_folder(artifact_uri)
