@@ -101,7 +101,7 @@ def version(project: SmallProject) -> versions.ModelVersion:
 def test_version_contains_custom_step_and_its_requirements(
     project: SmallProject, version: versions.ModelVersion
 ) -> None:
-    pipeline = version.load_holdout_pipeline()
+    pipeline = version.load_evaluated_pipeline()
     wealth = pipeline.steps[0][1]
     assert [name for name, _ in pipeline.steps[:2]] == ["custom_0", "rare_categories"]
     assert wealth.columns_[-3:] == ["wealth", "against_site", "old"]
@@ -124,7 +124,7 @@ def test_custom_estimator_is_tuned_by_custom_metric_and_registered(
     metric = project.read_receipt("compare")["details"]["metric"]
     assert (metric, version.tags["model"]) == ("gain", "trees")
     assert "learning_rate" in (project.root / "reports/tiny/04_finalize.html").read_text()
-    trees = version.load_holdout_pipeline().steps[-1][1]
+    trees = version.load_evaluated_pipeline().steps[-1][1]
     assert (type(trees).__name__, trees.share_) == ("Trees", 2)
 
 

@@ -35,7 +35,7 @@ class TestInvariance:
         from modelbook.registry import versions
 
         champion = versions.get_champion(built_project.root, "tiny")
-        contract, pipeline = champion.contract, champion.load_holdout_pipeline()
+        contract, pipeline = champion.contract, champion.load_evaluated_pipeline()
         reversed_columns = rows[rows.columns[::-1]]
         is_equal = pipeline.predict_proba(
             contract.select_features(reversed_columns)
@@ -108,7 +108,7 @@ class TestTrainServeSkew:
 
         champion = versions.get_champion(built_project.root, "tiny")
         reference = champion.reference
-        scores = champion.load_holdout_pipeline().predict_proba(
+        scores = champion.load_evaluated_pipeline().predict_proba(
             champion.contract.select_features(reference)
         )[:, 1]
         assert (scores == reference["score"].to_numpy()).all()

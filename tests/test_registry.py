@@ -397,7 +397,7 @@ def test_version_contains_everything_it_was_registered_with(
     assert (reloaded.tags["model"], reloaded.tags["rows"]) == ("logistic regression", "600")
     rows = contract.select_features(contents["reference"])
     np.testing.assert_array_equal(
-        reloaded.load_holdout_pipeline().predict_proba(rows),
+        reloaded.load_evaluated_pipeline().predict_proba(rows),
         contents["evaluated"].predict_proba(rows),
     )
     assert first.artifact_folder.is_relative_to(store_root / "models" / "artifacts" / BOOK)
@@ -406,6 +406,16 @@ def test_version_contains_everything_it_was_registered_with(
 def test_version_repr_shows_metrics_with_intervals_and_tags(first: ModelVersion) -> None:
     html = first._repr_html_()
     assert missing_facts(html, BOOK, first.number, "ROC AUC", 0.8, 0.75, 0.85, "rows") == []
+
+
+def test_version_repr_of_few_entities_states_that_there_is_no_interval(
+    first: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"metric": "recall", "value": 0.81234567, "low": None, "high": float("nan")}
+    monkeypatch.setattr(ModelVersion, "metrics", {"evaluation": [row]})
+    html = first._repr_html_()
+    assert missing_facts(html, "0.812", "too few entities") == []
+    assert "nan" not in html
 
 
 def test_version_has_compiled_scorer_and_digest_of_its_files(
@@ -698,7 +708,7 @@ def test_shared_rows_are_in_both_holdouts(
     # Not the champion in service, which was refitted on these entities as well.
     np.testing.assert_array_equal(
         champion.score,
-        first.load_holdout_pipeline().predict_proba(contract.select_features(rows))[:, 1],
+        first.load_evaluated_pipeline().predict_proba(contract.select_features(rows))[:, 1],
     )
 
 
@@ -973,7 +983,7 @@ def test_pickles_of_other_library_versions_are_refused(
 ) -> None:
     old_version = with_library_versions(first, **{library: then})
     installed = libraries.list_libraries()[library]
-    for load in (old_version.load_holdout_pipeline, lambda: old_version.load_pipeline("model")):
+    for load in (old_version.load_evaluated_pipeline, lambda: old_version.load_pipeline("model")):
         with raises_stating(StoreError, library, then, installed, BOOK) as exc_info:
             load()
         assert "modelbook retrain" in exc_info.value.next
@@ -986,7 +996,7 @@ def test_pickles_of_other_library_versions_are_refused(
 def test_patch_release_of_library_is_accepted(first: ModelVersion) -> None:
     minor = libraries.list_libraries()["scikit-learn"].rpartition(".")[0]
     assert (
-        with_library_versions(first, **{"scikit-learn": f"{minor}.999"}).load_holdout_pipeline()
+        with_library_versions(first, **{"scikit-learn": f"{minor}.999"}).load_evaluated_pipeline()
         is not None
     )
     assert libraries.find_differences({}) == {}

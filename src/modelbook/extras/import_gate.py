@@ -228,7 +228,7 @@ def _score_holdout(
     if rows.empty:
         return None
     task = tasks.get_task(contract)
-    scored = task.score_rows(candidate.load_holdout_pipeline(), rows)
+    scored = task.score_rows(candidate.load_evaluated_pipeline(), rows)
     if champion is None:
         champion_rows = NO_SCORES
     elif has_scores:

@@ -46,7 +46,7 @@ SQLITE_COUNTER = slice(24, 28)  # bytes of the header that count changes
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered version: its tags, and the folder of its artifacts.
+    """A registered version: its tags, and the folder of its artifacts, on this machine or remote.
 
     Attributes
     ----------

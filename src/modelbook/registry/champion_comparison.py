@@ -102,7 +102,7 @@ def score_on_shared_rows(
     task = tasks.get_task(contract)
     champion_scores = (
         task.predict_scores(
-            champion.load_holdout_pipeline(), champion.contract.select_features(rows)
+            champion.load_evaluated_pipeline(), champion.contract.select_features(rows)
         )
         if is_loadable
         else _find_registered_scores(rows, champion, task)

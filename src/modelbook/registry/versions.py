@@ -16,7 +16,7 @@ import pandas as pd
 
 from modelbook.contract import Contract
 from modelbook.errors import ReproductionError, StoreError
-from modelbook.formatting import format_metric, html_table, join_bounds
+from modelbook.formatting import format_ci, format_metric, html_table
 from modelbook.registry import aliases, artifact_storage, connection, history_log, version_code
 from modelbook.registry.aliases import CHAMPION, DIGEST_TAG, RegisteredVersion
 from modelbook.registry.artifact_storage import compute_folder_digest
@@ -30,12 +30,12 @@ from modelbook.scoring.compilation import compile_pipeline
 from modelbook.scoring.drift_reference import write_drift_reference
 from modelbook.tasks.metric_format import metric_label
 
-MADE_AT_TAG = "made_at"  # when a version was registered where it was made: its rows are older
+MADE_AT_TAG = "made_at"  # first registration, kept on import: all training rows are earlier
 OBJECT_STORE_PACKAGES = ("boto3", "botocore", "s3transfer")
 
 
 class ModelVersion(RegisteredVersion):
-    """A registered version whose files are in its folder."""
+    """A registered version whose files are on this machine, so that they can be read."""
 
     @property
     def contract(self) -> Contract:
@@ -52,13 +52,13 @@ class ModelVersion(RegisteredVersion):
         return self._read_frame("golden")
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the holdout's metrics with intervals, and the version's tags."""
+        """Render the holdout metrics with intervals, and the tags of the version, for notebooks."""
         metrics = self.metrics
         rows = [
             (
                 metric_label(row["metric"]),
                 format_metric(row["value"]),
-                join_bounds(format_metric(row["low"]), format_metric(row["high"])),
+                format_ci(row["low"], row["high"]).removeprefix("95% CI "),
             )
             for row in metrics["evaluation"]
         ]
@@ -66,7 +66,7 @@ class ModelVersion(RegisteredVersion):
         tags = html_table(("tag", "value"), sorted(self.tags.items()))
         return html_table(("metric", "value", "95% CI"), rows, caption=caption) + tags
 
-    def load_holdout_pipeline(self) -> Any:
+    def load_evaluated_pipeline(self) -> Any:
         """Load the pipeline that was evaluated on the holdout, fitted on training rows only."""
         return self.load_pipeline("evaluated")
 
@@ -76,7 +76,7 @@ class ModelVersion(RegisteredVersion):
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise StoreError(
-                f"the {name} of version {self.number} cannot be read: {error}",
+                f"{path.name} of version {self.number} cannot be read: {error}",
                 expected=f"the file {path}",
                 next=(
                     "restore the version's folder from a backup, or promote another version: "
@@ -94,7 +94,7 @@ class PackedModel:
     arguments : dict
         Arguments of ``mlflow.pyfunc.log_model``.
     tags : dict
-        Tags of the version: its scorer, and the digest of its files.
+        Tags of the version: its scorer, the digest of its files, the versions of libraries.
     """
 
     arguments: dict[str, Any]
@@ -111,9 +111,9 @@ def pack_model(
     ----------
     artifacts : dict
         ``model`` and ``evaluated`` (fitted pipelines), ``golden`` and ``reference`` (frames),
-        ``metrics`` (plain data).
+        ``metrics`` (a JSON-serialisable dict).
     threshold : float or None
-        Decision threshold of two classes; None for other tasks.
+        Decision threshold of a binary classification; None for other tasks.
     """
     configure_mlflow(root)
     with TemporaryDirectory() as folder, TemporaryDirectory() as code, _explain_upload_errors(root):
@@ -162,7 +162,9 @@ def create_version(
             next="nothing was registered; check the pipeline for a random or stateful step",
         )
     with connection.convert_errors(root):
-        log = history_log.open_log(root, model_name, create=True)  # with the registered model
+        log = history_log.open_log(
+            root, model_name, create=True
+        )  # creates the registered model, too
         assert log is not None
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
         all_tags = {**tags, "run_id": run_id, MADE_AT_TAG: made_at}
