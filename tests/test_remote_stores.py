@@ -316,7 +316,7 @@ def test_version_on_server_is_registered_served_and_followed(
     machine = tmp_path / "other"
     machine.mkdir()
     shutil.copy(root / "store.yaml", machine)
-    assert alias_poller.check_store(machine, BOOK) == ""
+    assert alias_poller.refresh_if_stale(machine, BOOK) == ""
     served_version = served_models.read_aliased_versions(machine, BOOK).by_alias["champion"]
     assert served_version.artifact_folder == machine / "models/cache" / version.tags[DIGEST_TAG]
     assert compute_folder_digest(served_version.artifact_folder) == version.tags[DIGEST_TAG]

@@ -1,6 +1,6 @@
 """Poll the aliases of a book for a service.
 
-``python -m modelbook.registry.alias_poller ROOT BOOK PARENT``, with the id of the service's
+``python -m modelbook.registry.alias_poller ROOT BOOK PARENT_PID``, with the id of the service's
 process. It is a separate process, because MLflow takes seconds to import and much memory. It caches
 the aliases in a file, which the service's workers read, and downloads the files of remote versions,
 so that the workers need neither MLflow nor credentials. After the first check it prints
@@ -30,11 +30,12 @@ POLL_SECONDS = 2.0  # between checks of the store
 def run_alias_poller(root: Path, book: str) -> Iterator[None]:
     """Poll the aliases in a process until the block ends.
 
-    Without cached aliases the block begins after the first check.
+    Without cached aliases the block begins after the first check, or when the process ends before
+    it.
     """
     command = [sys.executable, "-m", __name__, str(root), book, str(os.getpid())]
-    is_first = aliases.read_cached_aliases(root, book) is None
-    stdout = subprocess.PIPE if is_first else subprocess.DEVNULL
+    waits_for_check = aliases.read_cached_aliases(root, book) is None
+    stdout = subprocess.PIPE if waits_for_check else subprocess.DEVNULL
     with subprocess.Popen(command, stdout=stdout) as process:
         try:
             if process.stdout:
@@ -44,8 +45,8 @@ def run_alias_poller(root: Path, book: str) -> Iterator[None]:
             process.terminate()
 
 
-def check_store(root: Path, book: str) -> str:
-    """Read the aliases, unless they are current; return why they cannot be read."""
+def refresh_if_stale(root: Path, book: str) -> str:
+    """Refresh the cached aliases if they are stale; return the error message, empty on success."""
     cached_aliases = aliases.read_cached_aliases(root, book)
     if cached_aliases and cached_aliases.is_current:
         return ""
@@ -58,20 +59,24 @@ def check_store(root: Path, book: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Poll until the parent process ends; check only once if it already has."""
-    root, book, parent = Path(arguments[0]), arguments[1], int(arguments[2])
+    """Poll until the parent process ends; check only once if it already has.
+
+    Return at once for an embedded store without alembic.
+    """
+    root, book, parent_pid = Path(arguments[0]), arguments[1], int(arguments[2])
     if is_embedded(root) and find_spec("alembic") is None:
-        # The service's image lacks alembic, without which MLflow opens no SQLite store. Commands
-        # that move an alias update the cache.
+        # As in the image of the service: MLflow opens no SQLite store then. Commands that move an
+        # alias update the cache.
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which ends this
-    if problem := check_store(root, book):
+    # Ctrl-C also reaches this process; the service shuts down first, and terminates it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if problem := refresh_if_stale(root, book):
         sys.stderr.write(f"modelbook: {problem}\n")
     with suppress(BrokenPipeError):  # the service has ended meanwhile
         os.write(sys.stdout.fileno(), b"checked\n")
-    while os.getppid() == parent:
+    while os.getppid() == parent_pid:
         time.sleep(POLL_SECONDS)
-        check_store(root, book)
+        refresh_if_stale(root, book)
 
 
 if __name__ == "__main__":
