@@ -200,7 +200,7 @@ class SmallProject:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.root)
             patch.delenv("MODELBOOK_ROOT", raising=False)
-            patch.setattr(source_imports, "PACKAGE", package)
+            patch.setattr(source_imports, "PACKAGE_FOLDER", package)
             patch.setattr(dependencies, "PARAMETERS_MODULE", package / "config/stages.py")
             yield DAGSpec("pipeline.yaml", env=env).to_dag().render(show_progress=False)
 

@@ -25,7 +25,7 @@ def package(tmp_path, monkeypatch):
     package.mkdir()
     (package / "first.py").write_text("import json\nfrom modelbook import second\n")
     (package / "second.py").write_text("import csv\n")
-    monkeypatch.setattr(source_imports, "PACKAGE", package)
+    monkeypatch.setattr(source_imports, "PACKAGE_FOLDER", package)
     return package
 
 
@@ -52,7 +52,7 @@ def test_unchanged_modules_are_not_parsed_again(package, monkeypatch):
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_unreadable_cache_is_replaced(package, content):
     follow()
-    path = source_imports._cache_path()
+    path = source_imports._get_cache_path()
     path.write_text(content)
     assert follow() == ({"first.py", "second.py"}, {"json", "csv"})
     assert len(json.loads(path.read_text())) == 2

@@ -18,10 +18,11 @@ from typing import Any
 
 from modelbook.atomic import write_text
 
-PACKAGE = Path(__file__).resolve().parent
-MODULE_NAME = re.compile(rf"{PACKAGE.name}(?:\.\w+)*")
-QUOTED_NAME = re.compile(rf"""(["'])({MODULE_NAME.pattern})\1""")
-BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # statements that can contain an import
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+MODULE_PATTERN = re.compile(rf"{PACKAGE_FOLDER.name}(?:\.\w+)*")
+QUOTED_MODULE_PATTERN = re.compile(rf"""(["'])({MODULE_PATTERN.pattern})\1""")
+# Statements, and the parts of them that contain statements.
+STATEMENT_NODES = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
 
 def has_only_imports(source: str) -> bool:
@@ -34,7 +35,9 @@ def has_only_imports(source: str) -> bool:
 
 
 def find_imports(source: str) -> frozenset[str]:
-    """Find the names that a source imports, and names of this package in quotes.
+    """Find the dotted names of modules and members that a source imports, and quoted module names.
+
+    Quoted are modules of this package, as in ``python -m``.
 
     Empty if the source is not valid Python.
     """
@@ -42,38 +45,39 @@ def find_imports(source: str) -> frozenset[str]:
         tree = ast.parse(source)
     except SyntaxError:  # reported when the source runs
         return frozenset()
-    module_strings = {name for _, name in QUOTED_NAME.findall(source)}  # as in `python -m`
+    module_strings = {name for _, name in QUOTED_MODULE_PATTERN.findall(source)}
     return _find_imported_names(_list_runtime_statements(tree)) | module_strings
 
 
 def follow_imports(names: Iterable[str]) -> tuple[set[Path], set[str]]:
-    """Return the package's modules behind imported names, and all names that they import."""
-    modules: set[Path] = set()
+    """Return the files of this package that the names lead to, and all names that those import."""
+    files: set[Path] = set()
     imported_names: set[str] = set()
-    paths = _list_package()
-    cached_imports = _load_cache(_cache_path())
-    n_changed = 0
-    pending_paths = _list_package_files(names, paths)
-    while pending_paths:
-        path = pending_paths.pop()
-        modules.add(path)
+    module_files = _map_module_files()
+    cached_imports = _load_cache(_get_cache_path())
+    has_changed = False
+    pending_files = _find_module_files(names, module_files)
+    while pending_files:
+        path = pending_files.pop()
+        files.add(path)
         mtime_ns, imports = cached_imports.get(str(path), (None, []))
         if mtime_ns != path.stat().st_mtime_ns:
             mtime_ns = path.stat().st_mtime_ns
             imports = sorted(find_imports(path.read_text(encoding="utf-8")))
             cached_imports[str(path)] = [mtime_ns, imports]
-            n_changed += 1
+            has_changed = True
         imported_names |= set(imports)
-        pending_paths |= _list_package_files(imports, paths) - modules
-    if n_changed and not sys.dont_write_bytecode:
+        pending_files |= _find_module_files(imports, module_files) - files
+    if has_changed and not sys.dont_write_bytecode:
         with suppress(OSError):  # read-only: parsed again by the next process
-            write_text(_cache_path(), json.dumps(cached_imports))
-    return modules, imported_names
+            write_text(_get_cache_path(), json.dumps(cached_imports))
+    return files, imported_names
 
 
-def _cache_path() -> Path:
+def _get_cache_path() -> Path:
     """Return where the imports of the modules are cached: next to their bytecode."""
-    return Path(cache_from_source(str(PACKAGE / "imports.json"))).with_name("imports.json")
+    bytecode = cache_from_source(str(PACKAGE_FOLDER / "__init__.py"))
+    return Path(bytecode).with_name("imports.json")
 
 
 @cache
@@ -98,24 +102,27 @@ def _find_imported_names(statements: Iterable[ast.AST]) -> frozenset[str]:
 def _list_runtime_statements(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
         is_type_checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        if isinstance(node, BLOCKS) and not is_type_checking:
+        if isinstance(node, STATEMENT_NODES) and not is_type_checking:
             yield node
             yield from _list_runtime_statements(node)
 
 
-def _list_package() -> dict[str, Path]:
-    """Return the path of each module of the package; packages have that of their ``__init__``."""
+def _map_module_files() -> dict[str, Path]:
+    """Map the modules of this package to their files; packages to their ``__init__.py``."""
     paths = {}
-    for path in PACKAGE.rglob("*.py"):
+    for path in PACKAGE_FOLDER.rglob("*.py"):
         module_path = path.parent if path.name == "__init__.py" else path.with_suffix("")
-        paths[".".join((PACKAGE.name, *module_path.relative_to(PACKAGE).parts))] = path
+        name = ".".join((PACKAGE_FOLDER.name, *module_path.relative_to(PACKAGE_FOLDER).parts))
+        paths[name] = path
     return paths
 
 
-def _list_package_files(names: Iterable[str], paths: Mapping[str, Path]) -> set[Path]:
-    """Return the files of modules, and those of the packages that they are in."""
-    dotted_names = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE.name]
+def _find_module_files(names: Iterable[str], module_files: Mapping[str, Path]) -> set[Path]:
+    """Find the files of modules, and those of the packages that contain them."""
+    dotted_names = [
+        name.split(".") for name in names if name.partition(".")[0] == PACKAGE_FOLDER.name
+    ]
     parents = {".".join(name[:depth]) for name in dotted_names for depth in range(1, len(name))}
-    packages = {paths[name] for name in parents if name in paths}
-    modules = {paths[name] for name in map(".".join, dotted_names) if name in paths}
+    packages = {module_files[name] for name in parents if name in module_files}
+    modules = {module_files[name] for name in map(".".join, dotted_names) if name in module_files}
     return modules | {path for path in packages if path.name == "__init__.py"}

@@ -20,7 +20,7 @@ from modelbook.stage import origins, project, retrain_overrides
 from modelbook.training import custom_code
 
 CUSTOM_CODE_PARAMETERS = ("transformers", "estimators_file", "metrics_file")
-PARAMETERS_MODULE = source_imports.PACKAGE / "config" / "stages.py"
+PARAMETERS_MODULE = source_imports.PACKAGE_FOLDER / "config" / "stages.py"
 # Libraries that the fork server imports: fork-safe, as their imports start no event loop or thread.
 PRELOADED_LIBRARIES = (
     "catboost", "jinja2", "lightgbm", "matplotlib", "mlflow", "numpy", "optuna", "pandas",
@@ -39,7 +39,7 @@ def compute_digest(stage: str, root: Path, params: dict[str, Any]) -> str:
         template for path in modules for template in path.parent.glob("templates/*.txt.j2")
     }
     entries = [
-        f"{path.relative_to(source_imports.PACKAGE)} {_hash_file(path)}"
+        f"{path.relative_to(source_imports.PACKAGE_FOLDER)} {_hash_file(path)}"
         for path in sorted(modules - {PARAMETERS_MODULE} | templates)
     ]
     entries += [_read_parameters_source(stage)] if PARAMETERS_MODULE in modules else []

@@ -11,14 +11,14 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from modelbook.source_imports import MODULE_NAME, PACKAGE, find_imports, follow_imports
+from modelbook.source_imports import MODULE_PATTERN, PACKAGE_FOLDER, find_imports, follow_imports
 
 MODEL_MODULE = "modelbook.registry.pyfunc_model"  # its import would set a model in MLflow
 
 
 def find_model_file() -> Path:
     """Find the file that MLflow runs when it loads a version."""
-    return PACKAGE.joinpath(*MODEL_MODULE.split(".")[1:]).with_suffix(".py")
+    return PACKAGE_FOLDER.joinpath(*MODEL_MODULE.split(".")[1:]).with_suffix(".py")
 
 
 def copy_modules(folder: Path, pickles: Iterable[Path]) -> Path:
@@ -26,9 +26,9 @@ def copy_modules(folder: Path, pickles: Iterable[Path]) -> Path:
     names = find_imports(find_model_file().read_text(encoding="utf-8"))
     pickled = {name for path in pickles for name in _find_modules(path.read_bytes())}
     modules, _ = follow_imports(names | pickled)
-    target = folder / PACKAGE.name
+    target = folder / PACKAGE_FOLDER.name
     for module in modules:
-        copy = target / module.relative_to(PACKAGE)
+        copy = target / module.relative_to(PACKAGE_FOLDER)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(module, copy)
     return target
@@ -41,4 +41,4 @@ def _find_modules(pickled: bytes) -> set[str]:
     called.
     """
     texts = (argument for _, argument, _ in pickletools.genops(pickled))
-    return {text for text in texts if isinstance(text, str) and MODULE_NAME.fullmatch(text)}
+    return {text for text in texts if isinstance(text, str) and MODULE_PATTERN.fullmatch(text)}
