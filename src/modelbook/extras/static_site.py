@@ -1,4 +1,4 @@
-"""Publish the reports as a static site: all files reachable from the index, as folder or .zip."""
+"""Publish the reports as a static site: all files reachable from the index, in a folder or .zip."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ def publish(reports: Path, out: Path) -> list[str]:
     Parameters
     ----------
     out : Path
-        A folder, or a name that ends in ``.zip``. Files of an earlier site are replaced; others
-        stay untouched.
+        A folder, or a name that ends in ``.zip``. In a folder, files of an earlier site are
+        replaced, or deleted if no longer linked; other files stay. An archive is replaced as a
+        whole.
 
     Returns
     -------
@@ -48,18 +49,19 @@ def publish(reports: Path, out: Path) -> list[str]:
         raise ReportError(
             f"{out} contains the reports, or is in their folder", expected="a separate folder"
         )
-    names = sorted(
+    relative_paths = sorted(
         path.relative_to(reports).as_posix()
         for path in find_reachable_files(reports, [reports / INDEX_PAGE])
     )
     write_files = _write_zip if out.suffix == ".zip" else _write_folder
     try:
-        write_files(reports, out, names)
+        write_files(reports, out, relative_paths)
     except OSError as error:
         raise ReportError(
-            f"{out} cannot be written: {error}", expected="a folder that can be written to"
+            f"the reports cannot be copied to {out}: {error}",
+            expected="readable reports, and a place that can be written to",
         ) from error
-    return names
+    return relative_paths
 
 
 def find_reachable_files(folder: Path, start_pages: Iterable[Path]) -> set[Path]:
@@ -113,22 +115,23 @@ class _LinkParser(HTMLParser):
         ]
 
 
-def _make_marker_text(names: list[str]) -> str:
-    return "Reports of Modelbook. Open index.html. These files belong to it:\n" + "".join(
-        f"{name}\n" for name in names
+def _make_marker_text(relative_paths: list[str]) -> str:
+    return (
+        "Modelbook reports, published by `modelbook site`. Open index.html. Files of this site:\n"
+        + "".join(f"{name}\n" for name in relative_paths)
     )
 
 
-def _write_zip(reports: Path, out: Path, names: list[str]) -> None:
+def _write_zip(reports: Path, out: Path, relative_paths: list[str]) -> None:
     if out.exists() and not _is_site_archive(out):
         raise _make_not_a_site_error(out)
     with (
         atomic_write(out) as temp_path,
         zipfile.ZipFile(temp_path, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name in names:
+        for name in relative_paths:
             archive.write(reports / name, name)
-        archive.writestr(MARKER_FILE, _make_marker_text(names))
+        archive.writestr(MARKER_FILE, _make_marker_text(relative_paths))
 
 
 def _is_site_archive(out: Path) -> bool:
@@ -138,29 +141,31 @@ def _is_site_archive(out: Path) -> bool:
         return MARKER_FILE in archive.namelist()
 
 
-def _write_folder(reports: Path, out: Path, names: list[str]) -> None:
+def _write_folder(reports: Path, out: Path, relative_paths: list[str]) -> None:
     if out.exists() and not out.is_dir():
         raise _make_not_a_site_error(out)
     marker = out / MARKER_FILE
     if not marker.is_file() and out.is_dir() and any(path.name != ".git" for path in out.iterdir()):
         raise _make_not_a_site_error(out)
-    earlier_names = marker.read_text(encoding="utf-8").splitlines()[1:] if marker.is_file() else []
+    earlier_paths = marker.read_text(encoding="utf-8").splitlines()[1:] if marker.is_file() else []
     out.mkdir(parents=True, exist_ok=True)
     # First, so that an interrupted copy is still recognized.
-    marker.write_text(_make_marker_text(sorted({*earlier_names, *names})), encoding="utf-8")
+    marker.write_text(
+        _make_marker_text(sorted({*earlier_paths, *relative_paths})), encoding="utf-8"
+    )
     # The index last, so that it never links to a missing file.
-    for name in sorted(names, key=lambda name: name == INDEX_PAGE):
+    for name in sorted(relative_paths, key=lambda name: name == INDEX_PAGE):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(reports / name, out / name)
-    for name in set(earlier_names) - set(names):
+    for name in set(earlier_paths) - set(relative_paths):
         if (out / name).resolve().is_relative_to(out):
             (out / name).unlink(missing_ok=True)
-    marker.write_text(_make_marker_text(names), encoding="utf-8")
+    marker.write_text(_make_marker_text(relative_paths), encoding="utf-8")
 
 
 def _make_not_a_site_error(out: Path) -> ReportError:
     return ReportError(
-        f"{out} exists and is not a site of Modelbook",
-        expected="an empty or new folder, a new .zip, or one that `modelbook site` has written",
+        f"{out} exists and was not written by `modelbook site`",
+        expected="an empty or new folder, a new .zip, or an earlier site",
         next="choose another path",
     )
