@@ -834,7 +834,8 @@ class TestOpenAccess:
         ApiKeyStore(version_store.root).add_key("two", ["predict"])
         first, last = (CliRunner().invoke(app, ["keys", "remove", name]) for name in ("one", "two"))
         assert (first.exit_code, first.output) == (0, "")
-        assert missing_facts(last.output, "modelbook keys add", "serving.keys.json") == []
+        facts = ("api_keys: on", "modelbook keys add", "serving.keys.json")
+        assert missing_facts(last.output, *facts) == []
 
 
 class TestKeys:

@@ -1,4 +1,4 @@
-"""Commands that use the champion: serve, export, score, stream, drill, journal, keys."""
+"""Commands for serving: serve, export, score, stream, drill, journal, keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to bind.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
     book: BookOption = None,
-    origin: Annotated[
+    export_uri: Annotated[
         str, typer.Option("--from", help="Export to serve without a project: a folder or URI.")
     ] = "",
 ) -> None:
@@ -51,16 +51,18 @@ def serve(
 
     with report_errors():
         root, name = (
-            (Path.cwd(), exports.open_export(Path.cwd(), origin).name)
-            if origin
+            (Path.cwd(), exports.open_export(Path.cwd(), export_uri).name)
+            if export_uri
             else find_book(book)
         )
-        server.run_server(root, name, host, port, workers, origin)
+        server.run_server(root, name, host, port, workers, export_uri)
 
 
 @app.command()
 def export(
-    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/models.")],
+    destination: Annotated[
+        str, typer.Argument(help="A folder, or a URI such as s3://bucket/models.")
+    ],
     version: Annotated[
         int | None, typer.Option(min=1, help="A version; default: the champion.")
     ] = None,
@@ -74,7 +76,7 @@ def export(
     book: BookOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the champion with its evidence and history to a folder named by a digest; print it.
+    """Copy a version with its gate decision and history to a folder, and print the folder's URI.
 
     Examples:  modelbook export ../exports
     |  modelbook export s3://bucket/models --version 3
@@ -87,7 +89,7 @@ def export(
         export_uri = exports.export_version(
             root,
             name,
-            address,
+            destination,
             version,
             with_rows=with_rows,
             commit=project.get_commit(root),
@@ -103,14 +105,14 @@ def export(
 
 @app.command()
 def score(
-    source: Annotated[
+    input_path: Annotated[
         str,
         typer.Argument(
             metavar="IN",
             help="File of any format that training reads, folder of .parquet files, or a URI.",
         ),
     ],
-    target: Annotated[
+    output_path: Annotated[
         str,
         typer.Argument(
             metavar="OUT", help="File (.csv .tsv .parquet .jsonl .xlsx), folder or URI to write."
@@ -145,32 +147,36 @@ def score(
     |  modelbook score rows.csv scored.csv --model challenger --report report.json
     |  modelbook score s3://bucket/rows s3://bucket/scored --engine dask --scheduler tcp://...
     """
-    _check_engine_options(source, target, engine, scheduler)
+    _check_engine_options(input_path, output_path, engine, scheduler)
     if to_journal and (engine != "local" or model not in ("champion", "challenger")):
         raise typer.BadParameter(
-            "--journal takes predictions of champion or challenger, made by this machine"
+            "--journal requires --engine local, and --model champion or challenger"
         )
     with report_errors(), ExitStack() as stack:
         root, name = find_book(book)
         version = _find_version(root, name, model)
-        record = _open_batch_journal(root, name, version, model, stack) if to_journal else None
-        with _open_locations(source, target, scheduler) as (rows, results):
-            result = _score_rows(rows, results, version, engine, scheduler, target, record)
+        record_chunk = (
+            _open_batch_journal(root, name, version, model, stack) if to_journal else None
+        )
+        with _open_locations(input_path, output_path, scheduler) as (source, sink):
+            result = _score_rows(
+                source, sink, version, engine, scheduler, output_path, record_chunk
+            )
             if report:
-                _write_score_report(report, root, book, rows, result, version)
-    _print_score(result, target, version.number, as_json)
+                _write_score_report(report, root, book, source, result, version)
+    _print_score(result, output_path, version.number, as_json)
 
 
-def _print_score(result: BatchResult, target: str, version: int, as_json: bool) -> None:
+def _print_score(result: BatchResult, output_path: str, version: int, as_json: bool) -> None:
     from modelbook.dataset import object_store
 
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
-    if object_store.is_address(target):
-        rejects = f"{target.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
+    if object_store.is_address(output_path):
+        rejects = f"{output_path.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
     if as_json:
         print_json(
             {
-                "out": target,
+                "out": output_path,
                 "version": version,
                 "scored_rows": scored_rows,
                 "rejected_rows": result.rejected_rows,
@@ -178,7 +184,7 @@ def _print_score(result: BatchResult, target: str, version: int, as_json: bool) 
             }
         )
         return
-    typer.echo(f"{target}: {format_count(scored_rows, 'row')} scored by version {version}")
+    typer.echo(f"{output_path}: {format_count(scored_rows, 'row')} scored by version {version}")
     if result.rejected_rows:
         typer.echo(
             f"{rejects}: "
@@ -210,7 +216,7 @@ def _write_score_report(
     result: BatchResult,
     version: RegisteredVersion,
 ) -> None:
-    """Write what was scored, rejected and has drifted, by the thresholds of the stage monitor."""
+    """Write a JSON report: row counts, and drift by the thresholds of stage monitor."""
     from modelbook import config, formatting
     from modelbook.atomic import write_text
     from modelbook.extras import score_report
@@ -239,14 +245,14 @@ def _open_batch_journal(
 
 def _score_rows(
     source: Path | RemoteAddress,
-    results: Any,
+    sink: Any,
     version: RegisteredVersion,
     engine: str,
     scheduler: str | None,
-    target: str,
-    record: Callable[..., Any] | None,
+    output_path: str,
+    record_chunk: Callable[..., Any] | None,
 ) -> BatchResult:
-    """Score a file or a folder; ``record`` journals a chunk of ``target``."""
+    """Score a file or a folder; ``record_chunk`` journals a chunk of the output."""
     from modelbook.scoring import batch, partitions
     from modelbook.serving import served_models
 
@@ -254,60 +260,72 @@ def _score_rows(
         model = served_models.load_model(version)
         return batch.score_file(
             source,
-            results,
+            sink,
             model.scorer,
             model.contract,
             model.number,
             on_progress=terminal.ProgressLine().show_rate,
-            record_chunk=record and partial(record, target),
+            record_chunk=record_chunk and partial(record_chunk, output_path),
         )
     return partitions.score_folder(
         source,
-        results,
+        sink,
         version,
         served_models.load_model,
         on_progress=terminal.ProgressLine().show_rate,
         engine_name=engine,
         scheduler=scheduler,
-        record_chunk=record and (lambda part, *chunk: record(f"{target}/{part}", *chunk)),
+        record_chunk=record_chunk
+        and (lambda part, *chunk: record_chunk(f"{output_path}/{part}", *chunk)),
     )
 
 
-def _check_engine_options(source: str, target: str, engine: str, scheduler: str | None) -> None:
+def _check_engine_options(
+    input_path: str, output_path: str, engine: str, scheduler: str | None
+) -> None:
     from modelbook.dataset.object_store import is_address
 
-    if (engine != "local" or scheduler) and not (Path(source).is_dir() or is_address(source)):
+    if (engine != "local" or scheduler) and not (
+        Path(input_path).is_dir() or is_address(input_path)
+    ):
         raise typer.BadParameter(
-            f"an engine scores a folder of Parquet files, and {source} is not a folder"
+            f"an engine scores a folder of Parquet files, and {input_path} is not a folder"
         )
     if scheduler and engine == "local":
         raise typer.BadParameter("--scheduler is set, but --engine is local")
-    if scheduler and is_address(source) != is_address(target):
+    if scheduler and is_address(input_path) != is_address(output_path):
         raise typer.BadParameter(
-            "--scheduler takes two folders that its workers share, or two addresses that they reach"
+            "with --scheduler, IN and OUT must both be URIs, or both folders on a file system that "
+            "the workers share"
         )
 
 
 @contextmanager
 def _open_locations(
-    source: str, target: str, scheduler: str | None
+    input_path: str, output_path: str, scheduler: str | None
 ) -> Iterator[tuple[Path | RemoteAddress, Any]]:
-    """Yield where rows are read and results written; what is not read in place is copied here."""
+    """Yield where rows are read and written.
+
+    Objects that are not read or written in place are downloaded to, or uploaded from, temporary
+    files.
+    """
     from modelbook.dataset import object_store, parquet_folder
 
-    if object_store.is_address(source) and object_store.is_address(target):
-        remote = object_store.RemoteAddress(source)
+    if object_store.is_address(input_path) and object_store.is_address(output_path):
+        remote = object_store.RemoteAddress(input_path)
         names = remote.list_files()
         if names and (scheduler or not parquet_folder.is_delta_table(names)):
-            yield remote, object_store.RemoteAddress(target)
+            yield remote, object_store.RemoteAddress(output_path)
             return
         if scheduler:
-            raise typer.BadParameter(f"an engine scores a folder of Parquet files, not {source}")
+            raise typer.BadParameter(
+                f"an engine scores a folder of Parquet files, not {input_path}"
+            )
     with (
-        object_store.open_input(source) as rows,
-        object_store.open_output(target, is_folder=rows.is_dir()) as results,
+        object_store.open_input(input_path) as source,
+        object_store.open_output(output_path, is_folder=source.is_dir()) as sink,
     ):
-        yield rows, results
+        yield source, sink
 
 
 @app.command()
@@ -382,7 +400,12 @@ def verify(
         ids = dict(_split_hash(text) for text in predictions)
         verifications = hash_chain.verify_predictions(open_journal(*find_book(book)), ids)
     if as_json:
-        print_json([asdict(each) | {"is_verified": each.is_verified} for each in verifications])
+        print_json(
+            [
+                asdict(verification) | {"is_verified": verification.is_verified}
+                for verification in verifications
+            ]
+        )
     else:
         for verification in verifications:
             text = f"{verification.prediction_id}: {verification.problem or 'verified'}"
@@ -454,8 +477,8 @@ def remove_key(name: Annotated[str, typer.Argument(help="The key's name.")]) -> 
         keys.remove_key(name)
     if not len(keys):
         typer.echo(
-            "That was the last key: services of this project now refuse every request. Create one "
-            f"with modelbook keys add NAME, or delete {KEYS_FILE} and restart them to serve "
-            "programs of this machine without keys.",
+            "That was the last key: services of this project with api_keys: on now reject all "
+            "requests that need a key. Create one with modelbook keys add NAME, or delete "
+            f"{KEYS_FILE} and restart the services to accept local clients without keys.",
             err=True,
         )

@@ -1,7 +1,7 @@
 """Export a version: its files, its evidence and the history of its decisions.
 
 An export is a folder whose name is the digest of its manifest, ``version.json``, which
-holds the digest of every file. The address thus verifies all files, and they never change.
+holds the digest of every file. The name thus verifies all files, and they never change.
 ``modelbook serve --from`` serves it, and ``modelbook import`` registers it in another store.
 """
 

@@ -1,4 +1,4 @@
-"""Access to the service: by API keys, or for programs of this machine while there are no keys.
+"""Access to the service: by API keys, or for local clients while there are no keys.
 
 Only hashes of keys are stored, in a file that is reloaded when it changes. In a container without
 that file, the environment variable ``MODELBOOK_KEYRING`` holds its content.
@@ -304,7 +304,7 @@ def _make_forbidden_error(subject: str, condition: str) -> RequestError:
     return RequestError(
         403,
         f"{subject} is refused while no key is required",
-        expected=f"a program of this machine, unless {condition}",
+        expected=f"a local client, unless {condition}",
     )
 
 
