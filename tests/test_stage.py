@@ -25,7 +25,7 @@ from modelbook import config, stage
 from modelbook.build import dependencies, kernels, runner, staleness
 from modelbook.build.log_follower import explain_failure
 from modelbook.errors import ParameterError, PipelineSpecError, StageError
-from modelbook.source_imports import PACKAGE
+from modelbook.source_imports import PACKAGE_FOLDER
 from modelbook.stage import build_token, files, progress, project
 
 PARAMETERS = "upstream = None\nproduct = None\nbook = 'tiny'\n"
@@ -278,7 +278,7 @@ class TestPipelineFile:
 class TestDependencies:
     def reached(self, name):
         return {
-            p.relative_to(PACKAGE).as_posix()
+            p.relative_to(PACKAGE_FOLDER).as_posix()
             for p in dependencies.find_modules(ROOT / f"notebooks/{config.stage_stem(name)}.ipynb")
         }
 
