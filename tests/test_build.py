@@ -244,7 +244,7 @@ class TestRebuild:
         assert decision["status"] == ("hold" if False in criteria.values() else "promote")
         assert decision["details"]["champion"] == (2 if decision["status"] == "promote" else 1)
 
-    def test_current_champion_is_held_and_verified_again(self, small_project):
+    def test_current_champion_is_verified_again_and_not_compared_with_itself(self, small_project):
         parameters = small_project.read_receipt("finalize")["facts"]["parameters"]
         [candidate] = [row["value"] for row in parameters if row["name"] == "candidate"]
         result = small_project.build(
