@@ -398,9 +398,9 @@ def test_bundled_columns_dropped_as_functions_are_functions(rand: pd.DataFrame) 
     reasons = {name: BUNDLED.columns[name].reason for name in BUNDLED.columns_with_role("dropped")}
     assert not [name for name, reason in reasons.items() if "a copy of" in reason]
     functions = {
-        name: re.findall(r"\w+", reason.partition(" of " if " of " in reason else " from ")[2])
+        name: re.findall(r"\w+", reason)
         for name, reason in reasons.items()
-        if reason.startswith(("a function of", "follows from", "product of"))
+        if reason.startswith(("a function of", "follows from", "product of", "equal to"))
     }
     assert {"lfam", "lnum", "lpi", "linc", "logc", "fmde", "idp", "fchild"} == set(functions)
     for name, words in functions.items():
