@@ -27,9 +27,9 @@ def source(tmp_path: Path) -> tuple[str, Path]:
     (folder / "scorer" / "deep").mkdir(parents=True)
     for name in ("contract.yaml", "scorer/model.onnx", "scorer/deep/golden.json"):
         (folder / name).write_text(f"this is {name}")
-    address = f"memory://bucket/{tmp_path.name}/artifacts"
-    fsspec.filesystem("memory").put(f"{folder}/", address.removeprefix("memory:/"), recursive=True)
-    return address, folder
+    uri = f"memory://bucket/{tmp_path.name}/artifacts"
+    fsspec.filesystem("memory").put(f"{folder}/", uri.removeprefix("memory:/"), recursive=True)
+    return uri, folder
 
 
 def test_files_are_downloaded_once_and_completely(source: tuple[str, Path], tmp_path: Path) -> None:

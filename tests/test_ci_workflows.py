@@ -298,7 +298,7 @@ def test_updated_locks_are_tested_audited_and_proposed(fails, tmp_path):
     for name, script in commands.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / name).chmod(0o755)
-    # The address of the pushed branch is that of a folder here.
+    # The URL of the pushed branch is that of a folder here.
     remote = tmp_path / "remote"
     subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
     git("config", f"url.{remote}.insteadOf", "https://x-access-token:key@github.com/me/book")

@@ -172,7 +172,7 @@ def test_copies_of_both_databases_of_a_store_are_listed(root: Path, old_store: b
     assert missing_facts(result.stdout, *copies) == []
 
 
-def test_a_store_with_absolute_addresses_is_named_and_stays(root: Path) -> None:
+def test_a_store_with_absolute_uris_is_named_and_stays(root: Path) -> None:
     client = store.create_client(put_empty_store(root))
     client.create_experiment(BOOK, artifact_location=(root / "models/artifacts" / BOOK).as_uri())
     client.create_registered_model(BOOK)

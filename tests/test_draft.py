@@ -607,7 +607,7 @@ def test_failed_write_leaves_no_files(
     ]
 
 
-def test_address_with_password_is_refused_without_reading(project_folder: Path) -> None:
+def test_url_with_password_is_refused_without_reading(project_folder: Path) -> None:
     with pytest.raises(DataError, match=r"me:\*\*\*@host") as exc_info:
         planning.plan_draft(project_folder, "postgresql://me:geheim-word@host/db", "people")
     assert "geheim" not in str(exc_info.value)

@@ -93,13 +93,13 @@ def test_exports_with_rows_of_entity_are_deleted(
     root: Path, contract: Contract, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     export_uri = tmp_path_factory.mktemp("exports").as_uri()
-    addresses = [
+    export_uris = [
         exports.export_version(root, BOOK, export_uri, number, with_rows=True) for number in (1, 2)
     ]
-    assert forget(root, contract, "7").exports == addresses[:1]
-    is_there = [Path(address.removeprefix("file://")).is_dir() for address in addresses]
+    assert forget(root, contract, "7").exports == export_uris[:1]
+    is_there = [Path(export_uri.removeprefix("file://")).is_dir() for export_uri in export_uris]
     assert is_there == [False, True]
-    assert history.read_history(root, BOOK)[-1].evidence["exports"] == addresses[:1]
+    assert history.read_history(root, BOOK)[-1].evidence["exports"] == export_uris[:1]
     assert forget(root, contract, "8").unread == {}  # deleted files are not searched
 
 

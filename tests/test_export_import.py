@@ -79,19 +79,19 @@ def promote(root: Path, number: int) -> Any:
     return promotion.promote(root, BOOK, number, reason="", override="", commit="c0ffee")
 
 
-def folder_of(address: str) -> Path:
-    return Path(address.removeprefix("file://"))
+def folder_of(export_uri: str) -> Path:
+    return Path(export_uri.removeprefix("file://"))
 
 
 @pytest.mark.long
 def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path: Path) -> None:
     staging, prod = (put_empty_store(tmp_path / name) for name in ("staging", "prod"))
-    addresses = [exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)]
-    result = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    export_uris = [exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)]
+    result = imports.import_version(staging, BOOK, export_uris[0], "c0ffee")
     assert (result.version, result.is_new, result.entry.action) == (1, True, history.IMPORT)
     assert result.entry.evidence["golden_rows"] == 30
     assert result.entry.evidence["source_hash"] == history.read_history(source, BOOK)[-1].hash
-    second_import = imports.import_version(staging, BOOK, addresses[0], "c0ffee")
+    second_import = imports.import_version(staging, BOOK, export_uris[0], "c0ffee")
     assert (second_import.version, second_import.is_new, second_import.entry) == (
         1,
         False,
@@ -101,9 +101,9 @@ def test_version_moves_from_dev_to_prod_with_one_history(source: Path, tmp_path:
     assert promotion.champion_after == 1
     assert missing_facts(promotion.reason, source, "It is better.") == []
 
-    addresses.append(exports.export_version(staging, BOOK, (tmp_path / "exports").as_uri()))
-    last = imports.import_version(prod, BOOK, addresses[1], "c0ffee")
-    manifest = exports.read_manifest(addresses[1])
+    export_uris.append(exports.export_version(staging, BOOK, (tmp_path / "exports").as_uri()))
+    last = imports.import_version(prod, BOOK, export_uris[1], "c0ffee")
+    manifest = exports.read_manifest(export_uris[1])
     assert [entry["action"] for entry in manifest["history"]] == ["import", "promote"]
     assert last.entry.evidence["source_hash"] == manifest["history"][-1]["hash"]
     assert manifest["history"][0]["evidence"]["source_hash"] == result.entry.evidence["source_hash"]
@@ -165,26 +165,26 @@ def test_export_contains_evidence_and_no_personal_rows(source: Path, tmp_path: P
 def test_altered_export_is_refused_before_registration(
     name: str, change: str, source: Path, tmp_path: Path
 ) -> None:
-    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
-    path = folder_of(address) / name
+    export_uri = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
+    path = folder_of(export_uri) / name
     content = path.read_bytes()
     if change == "missing":
         path.unlink()
     else:
         path.write_bytes(content + b" " if change == "altered" else content[:-9])
     target = put_empty_store(tmp_path / "target")
-    with raises_stating(StoreError, folder_of(address), name):
-        imports.import_version(target, BOOK, address, "c0ffee")
+    with raises_stating(StoreError, folder_of(export_uri), name):
+        imports.import_version(target, BOOK, export_uri, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
     assert history.read_history(target) == []
 
 
 def test_export_with_added_file_is_refused(source: Path, tmp_path: Path) -> None:
-    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
-    (folder_of(address) / "parts/extra.txt").write_text("x")
+    export_uri = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
+    (folder_of(export_uri) / "parts/extra.txt").write_text("x")
     target = put_empty_store(tmp_path / "target")
-    with raises_stating(StoreError, folder_of(address), "parts/extra.txt", "added"):
-        imports.import_version(target, BOOK, address, "c0ffee")
+    with raises_stating(StoreError, folder_of(export_uri), "parts/extra.txt", "added"):
+        imports.import_version(target, BOOK, export_uri, "c0ffee")
     assert aliases.find_version(target, BOOK, 1) is None
 
 
@@ -201,17 +201,17 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
         keys[name] = signing.load_private_key(private), signing.load_public_key(public)
         with raises_stating(StoreError, public):
             signing.load_private_key(public)
-    target, export_uri = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
-    address = exports.export_version(source, BOOK, export_uri, 1)
+    target, destination = put_empty_store(tmp_path / "target"), (tmp_path / "exports").as_uri()
+    export_uri = exports.export_version(source, BOOK, destination, 1)
     with raises_stating(StoreError, exports.SIGNATURE_FILE):  # not signed
-        imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+        imports.import_version(target, BOOK, export_uri, "c0ffee", keys["dev"][1])
     for name in ("other", "dev"):  # the last signature counts
-        signed = exports.export_version(source, BOOK, export_uri, 1, signing_key=keys[name][0])
-        assert signed == address
-    with raises_stating(StoreError, folder_of(address)):
-        imports.import_version(target, BOOK, address, "c0ffee", keys["other"][1])
+        signed = exports.export_version(source, BOOK, destination, 1, signing_key=keys[name][0])
+        assert signed == export_uri
+    with raises_stating(StoreError, folder_of(export_uri)):
+        imports.import_version(target, BOOK, export_uri, "c0ffee", keys["other"][1])
     assert aliases.find_version(target, BOOK, 1) is None
-    result = imports.import_version(target, BOOK, address, "c0ffee", keys["dev"][1])
+    result = imports.import_version(target, BOOK, export_uri, "c0ffee", keys["dev"][1])
     assert len(result.entry.evidence["signed_by"]) == 64
 
 
@@ -219,13 +219,13 @@ def test_signed_export_needs_public_key_of_signer(source: Path, tmp_path: Path) 
 def test_export_of_other_book_or_champion_is_refused(
     source: Path, tmp_path: Path, make_frame: Callable[..., pd.DataFrame], contract: Contract
 ) -> None:
-    address = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
+    export_uri = exports.export_version(source, BOOK, (tmp_path / "exports").as_uri(), 1)
     target = put_empty_store(tmp_path / "target")
     with raises_stating(StoreError, BOOK, "another"):
-        imports.import_version(target, "another", address, "c0ffee")
+        imports.import_version(target, "another", export_uri, "c0ffee")
     enter(target, version_parts(make_frame(seed=5), set(range(30, 90)), contract), contract)
     promotion.promote(target, BOOK, 1, reason="", override="the first", commit="c0ffee")
-    result = imports.import_version(target, BOOK, address, "c0ffee")
+    result = imports.import_version(target, BOOK, export_uri, "c0ffee")
     with raises_stating(PromotionError, BOOK, result.version, "--override"):
         promote(target, result.version)
 
@@ -245,22 +245,22 @@ def with_rule(frame: pd.DataFrame, contract: Contract) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def addresses(
+def export_uris(
     tmp_path_factory: pytest.TempPathFactory,
     make_frame: Callable[..., pd.DataFrame],
     contract: Contract,
 ) -> dict[str, str]:
     """Versions of development that its gate has approved: a good one, and one of wrong outcomes."""
     folder = tmp_path_factory.mktemp("sources")
-    addresses = {}
+    export_uris = {}
     frame = make_frame(seed=5, entities=500)
     wrong = frame.assign(happened=1 - frame["happened"])
     for name, rows in (("good", frame), ("wrong", wrong)):
         root = put_empty_store(folder / name)
         enter(root, with_rule(rows, contract), contract)
         history.record_decision(root, BOOK, "promote", 1, "", {}, "c0ffee", expected_champion=None)
-        addresses[name] = exports.export_version(root, BOOK, (folder / "exports").as_uri(), 1)
-    return addresses
+        export_uris[name] = exports.export_version(root, BOOK, (folder / "exports").as_uri(), 1)
+    return export_uris
 
 
 @pytest.fixture(scope="module")
@@ -277,9 +277,9 @@ def target_project(
 
 
 def import_and_decide(
-    root: Path, address: str, journal: Journal | None = None
+    root: Path, export_uri: str, journal: Journal | None = None
 ) -> tuple[int, import_gate.ImportDecision]:
-    result = imports.import_version(root, BOOK, address, "c0ffee")
+    result = imports.import_version(root, BOOK, export_uri, "c0ffee")
     return result.version, import_gate.evaluate_import(
         root, result.entry, LIMITS, journal, "c0ffee"
     )
@@ -287,16 +287,16 @@ def import_and_decide(
 
 @pytest.mark.long
 def test_import_is_evaluated_on_holdout_of_champion(
-    addresses: dict[str, str], target_project: Path, tmp_path: Path
+    export_uris: dict[str, str], target_project: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    number, decided = import_and_decide(root, addresses["good"])
+    number, decided = import_and_decide(root, export_uris["good"])
     champion = versions.get_champion(root, BOOK)
     assert champion is not None
     entry = history.find_last_decision(history.read_history(root, BOOK), number)
     assert entry is not None
     assert (entry.action, entry.evidence["rows"]) == ("promote", len(champion.reference))
-    source_hash = exports.read_manifest(addresses["good"])["history"][-1]["hash"]
+    source_hash = exports.read_manifest(export_uris["good"])["history"][-1]["hash"]
     assert entry.evidence["source_hash"] == source_hash
     assert decided.entry == entry
     observed = {
@@ -305,11 +305,11 @@ def test_import_is_evaluated_on_holdout_of_champion(
     assert "0.800" not in observed["minimum ROC AUC"]  # that of the source
     assert promote(root, number).champion_after == number
 
-    number, decided = import_and_decide(root, addresses["wrong"])  # the champion is an import now
+    number, decided = import_and_decide(root, export_uris["wrong"])  # the champion is an import now
     assert decided.decision is None  # without its rows, and the project has no table
     (root / "data" / BOOK).mkdir(parents=True)
     champion.reference.to_parquet(root / "data" / BOOK / "holdout.parquet")
-    number, decided = import_and_decide(root, addresses["wrong"])
+    number, decided = import_and_decide(root, export_uris["wrong"])
     assert decided.is_hold
     with raises_stating(PromotionError, number, "held"):
         promote(root, number)
@@ -321,7 +321,7 @@ def test_import_is_evaluated_on_holdout_of_champion(
 
 @pytest.mark.long
 def test_import_is_evaluated_on_later_journaled_predictions(
-    addresses: dict[str, str],
+    export_uris: dict[str, str],
     target_project: Path,
     tmp_path: Path,
     make_frame: Callable[..., pd.DataFrame],
@@ -349,7 +349,7 @@ def test_import_is_evaluated_on_later_journaled_predictions(
             ],
         )  # fmt: skip
     journal.record_outcomes({str(index): int(rows["happened"][index]) for index in range(350)})
-    _, decided = import_and_decide(root, addresses["wrong"], journal)
+    _, decided = import_and_decide(root, export_uris["wrong"], journal)
     assert decided.is_hold
     assert decided.entry is not None
     assert decided.entry.evidence["rows"] == 350
@@ -357,10 +357,13 @@ def test_import_is_evaluated_on_later_journaled_predictions(
 
 @pytest.mark.long
 def test_decision_against_replaced_champion_is_not_recorded(
-    addresses: dict[str, str], target_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    export_uris: dict[str, str],
+    target_project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = shutil.copytree(target_project, tmp_path / "prod")
-    result = imports.import_version(root, BOOK, addresses["wrong"], "c0ffee")
+    result = imports.import_version(root, BOOK, export_uris["wrong"], "c0ffee")
     decide = import_gate.decide
 
     def decide_late(*arguments: Any) -> Any:
@@ -374,7 +377,7 @@ def test_decision_against_replaced_champion_is_not_recorded(
 
 
 @pytest.mark.parametrize("name", ["export_uri", "passport"])
-def test_export_address_is_read_from_entries_of_1_0_0(name: str) -> None:
+def test_export_uri_is_read_from_entries_of_1_0_0(name: str) -> None:
     entry = history.HistoryEntry(
         BOOK, history.TRANSFER, history.EXPORT, 1, None, None, "", {name: "s3://models/9a0c"}
     )

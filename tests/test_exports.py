@@ -44,34 +44,35 @@ def version_store(template_store: VersionStore, tmp_path: Path) -> VersionStore:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> str:
+def destination(tmp_path: Path) -> str:
     return (tmp_path / "elsewhere").as_uri()
 
 
 @pytest.mark.long
 def test_service_serves_export_without_a_project(
-    version_store: VersionStore, address: str, tmp_path: Path
+    version_store: VersionStore, destination: str, tmp_path: Path
 ) -> None:
-    export_uri = exports.export_version(version_store.root, BOOK, f"{address}/")
+    export_uri = exports.export_version(version_store.root, BOOK, f"{destination}/")
     empty_folder = tmp_path / "other"
     result = exports.open_export(empty_folder, export_uri)
     assert (result.name, result.number, result.tags["run_id"]) == (BOOK, 1, "1")
     manifest = (Path(export_uri.removeprefix("file://")) / "version.json").read_bytes()
-    assert export_uri == f"{address}/{hashlib.sha256(manifest).hexdigest()}"
+    assert export_uri == f"{destination}/{hashlib.sha256(manifest).hexdigest()}"
     served_model = served_models.load_model(result, max_rows=1)
     assert (served_model.number, served_model.golden_rows > 0) == (1, True)
     assert result.artifact_folder == empty_folder / "models/cache" / result.tags["digest"]
     assert (
-        exports.export_version(version_store.root, BOOK, address) == export_uri
+        exports.export_version(version_store.root, BOOK, destination) == export_uri
     )  # again, and nothing is another
 
 
 @pytest.mark.long
 def test_service_with_export_does_not_open_store(
-    version_store: VersionStore, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version_store: VersionStore, destination: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        served_models.EXPORT_VARIABLE, exports.export_version(version_store.root, BOOK, address, 2)
+        served_models.EXPORT_VARIABLE,
+        exports.export_version(version_store.root, BOOK, destination, 2),
     )
     assert {
         alias: result.number
@@ -83,14 +84,14 @@ def test_service_with_export_does_not_open_store(
 
 @pytest.mark.parametrize("number", [None, 9])
 def test_missing_version_cannot_be_exported(
-    number: int | None, version_store: VersionStore, address: str
+    number: int | None, version_store: VersionStore, destination: str
 ) -> None:
     version_store.alias("champion", None)
     with raises_stating(StoreError, BOOK, number or "champion"):
-        exports.export_version(version_store.root, BOOK, address, number)
+        exports.export_version(version_store.root, BOOK, destination, number)
 
 
-def test_folder_is_an_address_like_its_uri(
+def test_export_is_opened_by_path_and_uri(
     version_store: VersionStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "all exports"
@@ -98,23 +99,23 @@ def test_folder_is_an_address_like_its_uri(
     export_uri = exports.export_version(version_store.root, BOOK, folder.name)
     [export] = folder.iterdir()
     assert export_uri == f"file://{export}"
-    for address in (export_uri, str(export), f"{folder.name}/{export.name}"):
-        result = exports.open_export(tmp_path / "other", address)
+    for path_or_uri in (export_uri, str(export), f"{folder.name}/{export.name}"):
+        result = exports.open_export(tmp_path / "other", path_or_uri)
         assert served_models.load_model(result, max_rows=1).number == 1
-    for problem_address in (folder.name, f"{folder.name}/{'0' * 64}"):
-        with raises_stating(StoreError, str(tmp_path / problem_address)) as exc_info:
-            exports.open_export(tmp_path / "other", problem_address)
+    for wrong_location in (folder.name, f"{folder.name}/{'0' * 64}"):
+        with raises_stating(StoreError, str(tmp_path / wrong_location)) as exc_info:
+            exports.open_export(tmp_path / "other", wrong_location)
         assert "file://" not in str(exc_info.value)
 
 
 def test_altered_files_are_neither_exported_nor_served(
-    version_store: VersionStore, address: str, tmp_path: Path
+    version_store: VersionStore, destination: str, tmp_path: Path
 ) -> None:
-    export_uri = exports.export_version(version_store.root, BOOK, address)
+    export_uri = exports.export_version(version_store.root, BOOK, destination)
     for folder in (version_store.folder(1), Path(export_uri.removeprefix("file://")) / "parts"):
         (folder / "contract.yaml").write_text("title: Other")
     with raises_stating(StoreError, BOOK, 1):
-        exports.export_version(version_store.root, BOOK, address)
+        exports.export_version(version_store.root, BOOK, destination)
     digest = exports.read_manifest(export_uri)["tags"]["digest"]
     with raises_stating(StoreError, digest[:12]):
         served_models.load_model(exports.open_export(tmp_path / "other", export_uri), max_rows=1)
@@ -123,28 +124,30 @@ def test_altered_files_are_neither_exported_nor_served(
 @pytest.mark.parametrize(
     ("end", "facts"), [("", []), ("/" + "0" * 64, ["no such file"]), ("/9a0c", [])]
 )
-def test_invalid_export_address_raises(
-    end: str, facts: list[str], address: str, tmp_path: Path
+def test_invalid_export_uri_raises(
+    end: str, facts: list[str], destination: str, tmp_path: Path
 ) -> None:
-    with raises_stating(StoreError, address.removeprefix("file://") + end, *facts):
-        exports.open_export(tmp_path, address + end)
+    with raises_stating(StoreError, destination.removeprefix("file://") + end, *facts):
+        exports.open_export(tmp_path, destination + end)
 
 
 def test_export_with_wrong_digest_raises(
-    version_store: VersionStore, address: str, tmp_path: Path
+    version_store: VersionStore, destination: str, tmp_path: Path
 ) -> None:
-    folder = Path(exports.export_version(version_store.root, BOOK, address).removeprefix("file://"))
+    folder = Path(
+        exports.export_version(version_store.root, BOOK, destination).removeprefix("file://")
+    )
     folder.rename(folder.with_name("0" * 64))
     with raises_stating(StoreError, folder.name[:12]) as exc_info:
-        exports.open_export(tmp_path, f"{address}/{'0' * 64}")
+        exports.open_export(tmp_path, f"{destination}/{'0' * 64}")
     assert "0" * 12 in exc_info.value.expected
     text = "[]"
     renamed = folder.with_name(hashlib.sha256(text.encode()).hexdigest())
     folder.with_name("0" * 64).rename(renamed)
     (renamed / "version.json").write_text(text)
-    path = f"{address.removeprefix('file://')}/{renamed.name}/version.json"
+    path = f"{destination.removeprefix('file://')}/{renamed.name}/version.json"
     with raises_stating(StoreError, path):
-        exports.open_export(tmp_path, f"{address}/{renamed.name}")
+        exports.open_export(tmp_path, f"{destination}/{renamed.name}")
 
 
 @pytest.mark.slow

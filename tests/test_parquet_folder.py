@@ -19,7 +19,7 @@ from text_facts import missing_facts, numbers
 
 from modelbook.contract import Contract
 from modelbook.dataset import compute_source_digest, parquet_folder, read_table
-from modelbook.dataset.object_store import RemoteAddress
+from modelbook.dataset.object_store import RemotePath
 from modelbook.draft import DraftOptions, planning
 from modelbook.errors import DataError
 from modelbook.monitoring import batch_sources, evaluation_tables, rules, window_history
@@ -215,10 +215,10 @@ def test_error_names_the_damaged_file(write_folder, tmp_path, read):
         read(tmp_path)
 
 
-def test_damaged_remote_file_is_not_an_invalid_address():
+def test_damaged_remote_file_is_not_an_invalid_uri():
     fsspec.filesystem("memory").pipe_file("memory://lake/damaged/1.parquet", b"PAR1 and no footer")
     with pytest.raises(DataError) as exc_info:
-        parquet_folder.sample_rows(RemoteAddress("memory://lake/damaged"), 10, 0)
+        parquet_folder.sample_rows(RemotePath("memory://lake/damaged"), 10, 0)
     assert missing_facts(exc_info.value.problem, "memory://lake/damaged/1.parquet", "Parquet") == []
     assert "URL" not in str(exc_info.value)
 
@@ -226,7 +226,7 @@ def test_damaged_remote_file_is_not_an_invalid_address():
 def test_remote_bytes_that_are_no_text_raise():
     fsspec.filesystem("memory").pipe_file("memory://lake/state.json", b"\xff\xfe")
     with pytest.raises(DataError, match=r"memory://lake/state\.json.*UTF-8") as exc_info:
-        RemoteAddress("memory://lake/state.json").read_text()
+        RemotePath("memory://lake/state.json").read_text()
     assert "URL" not in str(exc_info.value)
 
 

@@ -509,10 +509,10 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
         for partition in NAMES:
             store.upload_file(str(table / partition), "lake", f"rows/{partition}")
         for method in ("download", "upload"):  # of rows, by this process
-            monkeypatch.setattr(object_store.RemoteAddress, method, keep_version(method))
+            monkeypatch.setattr(object_store.RemotePath, method, keep_version(method))
         load = partial(served_models.load_model, max_rows=1)
         named = aliases.require_champion(version_store.root, BOOK)
-        rows, scores = map(object_store.RemoteAddress, ("s3://lake/rows", "s3://lake/scores"))
+        rows, scores = map(object_store.RemotePath, ("s3://lake/rows", "s3://lake/scores"))
         engine = {"engine_name": name, "scheduler": scheduler, "on_progress": lambda *_: None}
         result = retry_startup(lambda: partitions.score_folder(rows, scores, named, load, **engine))
         assert (result.rows, result.rejected_rows) == (600, 2)
@@ -533,10 +533,10 @@ def test_dask_workers_read_and_write_s3_with_success_marker(
 
 
 def keep_version(method: str) -> Callable[..., Any]:
-    """A method of an address that copies a version's files, and no rows."""
-    complete = getattr(object_store.RemoteAddress, method)
+    """A method of a remote path that copies a version's files, and no rows."""
+    complete = getattr(object_store.RemotePath, method)
 
-    def copy(self: object_store.RemoteAddress, path: Path) -> Any:
+    def copy(self: object_store.RemotePath, path: Path) -> Any:
         assert self.url.endswith("/_run/version"), self.url
         return complete(self, path)
 

@@ -365,7 +365,7 @@ def test_concurrent_writers_are_serialized(root: Path) -> None:
 
 
 @pytest.mark.long
-def test_concurrent_clients_leave_no_address_in_the_environment(
+def test_concurrent_clients_leave_no_uri_in_the_environment(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_uri = mlflow.set_tracking_uri

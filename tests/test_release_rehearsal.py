@@ -89,13 +89,13 @@ class ModelReleases:
         self._run("train")
         described = self._run("describe").split()
         assert "decision=promote" in described
-        address = self._run("export", f"s3://{BUCKET}/exports").strip()
+        export_uri = self._run("export", f"s3://{BUCKET}/exports").strip()
         show(f"{tag}: trained and exported, {' '.join(described)}")
-        return address
+        return export_uri
 
-    def install(self, address: str) -> None:
+    def install(self, export_uri: str) -> None:
         """Make prod's champion that of dev, which the next gate compares with."""
-        self._run("install", address)
+        self._run("install", export_uri)
 
 
 def create_databases(database: servers.PostgreSQL) -> None:
@@ -174,12 +174,12 @@ def create_overlay(
     return overlay, mlflow
 
 
-def install(overlay: Overlay, address: str, why: str) -> None:
+def install(overlay: Overlay, export_uri: str, why: str) -> None:
     """Install a version, as the job ``prod`` of a model's release does."""
     container = overlay.container("CronJob", "modelbook-retrain")
     checkout = overlay.image(container).folder
     environ = overlay.environment(container) | {"WHY": why}
-    result = run([checkout / "deploy/ci/model.sh", "install", address], checkout, environ)
+    result = run([checkout / "deploy/ci/model.sh", "install", export_uri], checkout, environ)
     show(f"prod: {result.strip().splitlines()[-1]}")
 
 
@@ -351,11 +351,11 @@ def test_release_from_tags_to_prod_alerts_and_rolls_back(
         stack.enter_context(overlay.run_deployment("modelbook-mlflow", "--port", str(mlflow)))
         models = ModelReleases(tmp_path)
         small = {key: value for key, value in SMALL.items() if key not in ("book", "time_budget")}
-        address = models.release("model-1", **small)
+        export_uri = models.release("model-1", **small)
         health = f"http://127.0.0.1:{mlflow}/health"
         overlay.wait_for(lambda: urllib.request.urlopen(health, timeout=30), "MLflow")
-        install(overlay, address, "model-1")
-        models.install(address)
+        install(overlay, export_uri, "model-1")
+        models.install(export_uri)
 
         service.enter_context(overlay.run_deployment("modelbook", "--port", str(port)))
         stack.enter_context(start_stream_worker(overlay, ports["modelbook-stream"]))

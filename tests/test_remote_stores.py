@@ -418,12 +418,14 @@ def test_two_machines_share_store_in_postgresql_and_s3(
 
     with closing(psycopg.connect(database.url().replace("+psycopg", ""), autocommit=True)) as owner:
         owner.execute("create database shared")
-    address = database.url("shared")
+    tracking_uri = database.url("shared")
     first_machine, second_machine = tmp_path / "one", tmp_path / "other"
     for root in (first_machine, second_machine):
         root.mkdir()
-        (root / "store.yaml").write_text(f"tracking_uri: {address}\nartifacts: s3://models/team")
-    Journal(address, BOOK).create_tables()  # in the same database
+        (root / "store.yaml").write_text(
+            f"tracking_uri: {tracking_uri}\nartifacts: s3://models/team"
+        )
+    Journal(tracking_uri, BOOK).create_tables()  # in the same database
     create_stores_concurrently([first_machine, second_machine], tmp_path)
     version = enter(first_machine, version_parts(frame, set(range(50)), contract), contract)
     assert promotion.promote(first_machine, BOOK, 1, reason="", override="the first", commit="c")
@@ -443,7 +445,7 @@ def test_two_machines_share_store_in_postgresql_and_s3(
         served_models.load_model(aliases.require_champion(second_machine, BOOK)).number == 1
     )  # cached files remain
     (first_machine / "store.yaml").write_text(
-        f"tracking_uri: {address}\nartifacts: s3://nowhere/team"
+        f"tracking_uri: {tracking_uri}\nartifacts: s3://nowhere/team"
     )
     with pytest.raises(StoreError, match="NoSuchBucket") as exc_info:
         store.ensure_store(first_machine)
@@ -473,18 +475,18 @@ def test_entity_is_erased_in_postgresql_and_object_store(
     with journal.engine.begin() as connection:
         connection.execute(PREDICTIONS_TABLE.insert(), rows)
     journal.record_outcomes({"of 7 0": 1})
-    address = exports.export_version(
+    export_uri = exports.export_version(
         root, BOOK, "s3://models/exports", version.number, with_rows=True
     )
     result = erasure.forget_entity(root, BOOK, contract, journal, "7", "c0ffee")
     assert result.version_rows.keys() >= {version.number}
-    assert (result.journal_rows, result.exports, result.unread) == (2, [address], {})
+    assert (result.journal_rows, result.exports, result.unread) == (2, [export_uri], {})
     assert [row["inputs"]["who"] for row in journal.read_predictions(0)] == [8]
     shutil.rmtree(get_cache_folder(root), ignore_errors=True)
     erased = versions.get_version(root, BOOK, version.number)  # with the digest of its new files
     assert 7 not in set(erased.reference["who"])
     assert len(erased.reference) == 27
-    with raises_stating(StoreError, address):
-        exports.read_manifest(address)
+    with raises_stating(StoreError, export_uri):
+        exports.read_manifest(export_uri)
     omitted = backup.back_up(root, str(tmp_path / "backups")).notes
     assert missing_facts(" ".join(omitted), display_uri(root)) == []

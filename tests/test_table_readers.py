@@ -286,7 +286,7 @@ def test_folder_without_parquet_files_raises(tmp_path: Path) -> None:
         read_table(".", tmp_path)
 
 
-# Addresses
+# URLs
 
 
 @pytest.fixture
@@ -320,7 +320,7 @@ def test_file_is_read_over_http(
         read_table(f"{server_url}/none.csv", tmp_path)
 
 
-def test_unreachable_address_raises(tmp_path: Path) -> None:
+def test_unreachable_url_raises(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -346,15 +346,15 @@ def test_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("address", "error", "is_s3_hint"),
+    ("uri", "error", "is_s3_hint"),
     [
         ("s3://rows/t.csv", "Forbidden", True),
         ("https://example.org/t.csv", "Forbidden", False),
         ("s3://connect/t.csv", "s3://connect/t.csv is broken", False),
     ],
 )
-def test_hints_of_s3_depend_on_store_and_error(address: str, error: str, is_s3_hint: bool) -> None:
-    with pytest.raises(DataError) as exc_info, convert_storage_errors(address):
+def test_hints_of_s3_depend_on_store_and_error(uri: str, error: str, is_s3_hint: bool) -> None:
+    with pytest.raises(DataError) as exc_info, convert_storage_errors(uri):
         raise RuntimeError(error)
     hint = exc_info.value.next or ""
     assert ("s3:" in hint or "AWS_" in hint) is is_s3_hint
@@ -421,7 +421,7 @@ def test_unreachable_database_or_missing_driver_raises(
         read_table("mysql://me@127.0.0.1:1/shop#people", tmp_path)
 
 
-def test_variable_in_address_is_accepted_and_password_refused() -> None:
+def test_variable_in_url_is_accepted_and_password_refused() -> None:
     from modelbook import config
     from modelbook.errors import ParameterError
 

@@ -45,9 +45,9 @@ def redact(text: str) -> str:
     return _mask(text, find_secrets())
 
 
-def display_address(address: str) -> str:
+def redact_uri(uri: str) -> str:
     """Return an address as it is shown: redacted, and as a path if it is one of this machine."""
-    return redact(address.removeprefix("file://"))
+    return redact(uri.removeprefix("file://"))
 
 
 def redact_all(content: Any) -> Any:

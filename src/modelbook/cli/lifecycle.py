@@ -22,7 +22,7 @@ from modelbook.cli.options import (
     report_errors,
 )
 from modelbook.formatting import format_count
-from modelbook.redaction import display_address
+from modelbook.redaction import redact_uri
 
 if TYPE_CHECKING:
     from modelbook.errors import ModelbookError
@@ -36,7 +36,9 @@ app = typer.Typer()
 
 @app.command()
 def backup(
-    address: Annotated[str, typer.Argument(help="A folder, or a URI such as s3://bucket/backup.")],
+    destination: Annotated[
+        str, typer.Argument(help="A folder, or a URI such as s3://bucket/backup.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Back up store, journals, contracts, settings and receipts, also while services run.
@@ -47,7 +49,7 @@ def backup(
     from modelbook.stage import project
 
     with report_errors():
-        summary = backup.back_up(project.find_root(), address)
+        summary = backup.back_up(project.find_root(), destination)
     if as_json:
         print_json(asdict(summary))
         return
@@ -59,7 +61,7 @@ def backup(
 
 @app.command()
 def restore(
-    address: Annotated[str, typer.Argument(help="The path or URI that modelbook backup printed.")],
+    uri: Annotated[str, typer.Argument(help="The path or URI that modelbook backup printed.")],
     folder: Annotated[
         Path, typer.Option("--into", help="The project's folder; default: the current one.")
     ] = Path("."),
@@ -72,7 +74,7 @@ def restore(
     from modelbook.extras import backup
 
     with report_errors():
-        summary = backup.restore(folder.resolve(), address)
+        summary = backup.restore(folder.resolve(), uri)
     if as_json:
         print_json(asdict(summary))
         return
@@ -326,8 +328,8 @@ def _print_erasure(erasure: Erasure, table: str) -> None:
     typer.echo(f"{format_count(erasure.journal_rows, 'prediction')} removed from the journal")
     for number, count in erasure.version_rows.items():
         typer.echo(f"{format_count(count, 'row')} removed from the files of version {number}")
-    for address in erasure.exports:
-        typer.echo(f"deleted the export {display_address(address)}")
+    for export_uri in erasure.exports:
+        typer.echo(f"deleted the export {redact_uri(export_uri)}")
     trained = ", ".join(map(str, erasure.trained_versions)) or "none"
     typer.echo(f"versions fitted on its rows: {trained}")
     typer.echo(

@@ -106,7 +106,7 @@ def promote(
 
 @app.command("import")
 def import_version(
-    address: Annotated[str, typer.Argument(help="The path or URI that modelbook export printed.")],
+    uri: Annotated[str, typer.Argument(help="The path or URI that modelbook export printed.")],
     verify: Annotated[
         Path | None,
         typer.Option(metavar="KEY", help="Public key whose owner must have signed the export."),
@@ -135,7 +135,7 @@ def import_version(
     with report_errors():
         root, name = find_book(book)
         commit = project.get_commit(root)
-        imported, gate_result = _import_and_decide(root, name, address, verify, book, commit)
+        imported, gate_result = _import_and_decide(root, name, uri, verify, book, commit)
         if not as_json:
             _print_import(name, imported, gate_result)
         if promote or override:
@@ -161,7 +161,7 @@ def import_version(
 
 
 def _import_and_decide(
-    root: Path, name: str, address: str, verify: Path | None, book: str | None, commit: str
+    root: Path, name: str, uri: str, verify: Path | None, book: str | None, commit: str
 ) -> tuple[ImportResult, ImportDecision]:
     """Register an exported version, and apply this project's gate to it."""
     from modelbook import config
@@ -173,7 +173,7 @@ def _import_and_decide(
     # Before the import: if it cannot be opened, nothing is registered.
     journal = find_journal(root, name)
     verify_key = signing.load_public_key(verify) if verify else None
-    result = imports.import_version(root, name, address, commit, verify_key)
+    result = imports.import_version(root, name, uri, commit, verify_key)
     return result, import_gate.evaluate_import(root, result.entry, params, journal, commit)
 
 

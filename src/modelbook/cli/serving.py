@@ -21,10 +21,10 @@ from modelbook.cli.options import (
     report_errors,
 )
 from modelbook.formatting import format_count
-from modelbook.redaction import display_address
+from modelbook.redaction import redact_uri
 
 if TYPE_CHECKING:
-    from modelbook.dataset.object_store import RemoteAddress
+    from modelbook.dataset.object_store import RemotePath
     from modelbook.registry.aliases import RegisteredVersion
     from modelbook.scoring.batch import BatchResult
 
@@ -96,7 +96,7 @@ def export(
             signing_key=signing.load_private_key(sign) if sign else None,
         )
         number = exports.read_manifest(export_uri)["number"]
-    export_uri = display_address(export_uri)
+    export_uri = redact_uri(export_uri)
     if as_json:
         print_json({"book": name, "version": number, "address": export_uri})
     else:
@@ -171,7 +171,7 @@ def _print_score(result: BatchResult, output_path: str, version: int, as_json: b
     from modelbook.dataset import object_store
 
     scored_rows, rejects = result.rows - result.rejected_rows, str(result.rejects_path)
-    if object_store.is_address(output_path):
+    if object_store.is_remote_uri(output_path):
         rejects = f"{output_path.rstrip('/').rpartition('/')[0]}/{result.rejects_path.name}"
     if as_json:
         print_json(
@@ -212,7 +212,7 @@ def _write_score_report(
     path: Path,
     root: Path,
     book: str | None,
-    source: Path | RemoteAddress,
+    source: Path | RemotePath,
     result: BatchResult,
     version: RegisteredVersion,
 ) -> None:
@@ -244,7 +244,7 @@ def _open_batch_journal(
 
 
 def _score_rows(
-    source: Path | RemoteAddress,
+    source: Path | RemotePath,
     sink: Any,
     version: RegisteredVersion,
     engine: str,
@@ -283,17 +283,17 @@ def _score_rows(
 def _check_engine_options(
     input_path: str, output_path: str, engine: str, scheduler: str | None
 ) -> None:
-    from modelbook.dataset.object_store import is_address
+    from modelbook.dataset.object_store import is_remote_uri
 
     if (engine != "local" or scheduler) and not (
-        Path(input_path).is_dir() or is_address(input_path)
+        Path(input_path).is_dir() or is_remote_uri(input_path)
     ):
         raise typer.BadParameter(
             f"an engine scores a folder of Parquet files, and {input_path} is not a folder"
         )
     if scheduler and engine == "local":
         raise typer.BadParameter("--scheduler is set, but --engine is local")
-    if scheduler and is_address(input_path) != is_address(output_path):
+    if scheduler and is_remote_uri(input_path) != is_remote_uri(output_path):
         raise typer.BadParameter(
             "with --scheduler, IN and OUT must both be URIs, or both folders on a file system that "
             "the workers share"
@@ -303,7 +303,7 @@ def _check_engine_options(
 @contextmanager
 def _open_locations(
     input_path: str, output_path: str, scheduler: str | None
-) -> Iterator[tuple[Path | RemoteAddress, Any]]:
+) -> Iterator[tuple[Path | RemotePath, Any]]:
     """Yield where rows are read and written.
 
     Objects that are not read or written in place are downloaded to, or uploaded from, temporary
@@ -311,11 +311,11 @@ def _open_locations(
     """
     from modelbook.dataset import object_store, parquet_folder
 
-    if object_store.is_address(input_path) and object_store.is_address(output_path):
-        remote = object_store.RemoteAddress(input_path)
+    if object_store.is_remote_uri(input_path) and object_store.is_remote_uri(output_path):
+        remote = object_store.RemotePath(input_path)
         names = remote.list_files()
         if names and (scheduler or not parquet_folder.is_delta_table(names)):
-            yield remote, object_store.RemoteAddress(output_path)
+            yield remote, object_store.RemotePath(output_path)
             return
         if scheduler:
             raise typer.BadParameter(

@@ -31,10 +31,10 @@ class DatabaseSource:
 
         from modelbook.dataset.source import expand_environment
 
-        address, _, query = table.partition("#")
-        self._redacted_url, self._query = redact(address), query.strip().rstrip(";")
+        url_text, _, query = table.partition("#")
+        self._redacted_url, self._query = redact(url_text), query.strip().rstrip(";")
         try:
-            url = make_url(address)
+            url = make_url(url_text)
         except ArgumentError:
             raise DataError(
                 f"{self._redacted_url} is not a valid database URL",

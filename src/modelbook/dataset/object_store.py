@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from modelbook.errors import DataError, ModelbookError
-from modelbook.redaction import display_address, redact
+from modelbook.redaction import redact, redact_uri
 
 INSTALLATION_BY_SCHEME = {
     **dict.fromkeys(("s3", "s3a"), "make extras (it installs modelbook[s3])"),
@@ -45,30 +45,30 @@ TIMEOUT_SECONDS = 20  # timeout of a server's response
 COMMIT_MARKER = "_SUCCESS"  # written last into a folder, as Spark and Hadoop do
 INCOMPLETE_MARKERS = ("_INCOMPLETE", "_temporary")  # markers of a folder that is being written
 VERSION_FIELDS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "size", "created")
-ADDRESS_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+URI_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def is_address(text: str) -> bool:
+def is_remote_uri(text: str) -> bool:
     """Whether a text is an address such as ``s3://bucket/out.csv``, and not a path."""
-    return bool(ADDRESS_PATTERN.match(text)) and not text.startswith("file://")
+    return bool(URI_PATTERN.match(text)) and not text.startswith("file://")
 
 
-def open_filesystem(url: str) -> tuple[Any, str]:
+def open_filesystem(uri: str) -> tuple[Any, str]:
     """Return the file system of an address, and the path in it."""
     import fsspec
 
-    options: dict[str, Any] = {"auto_mkdir": True} if url.startswith("file:") else {}
-    if url.startswith("http"):
+    options: dict[str, Any] = {"auto_mkdir": True} if uri.startswith("file:") else {}
+    if uri.startswith("http"):
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(total=None, connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS)
         options = {"client_kwargs": {"timeout": timeout}}
-    return fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+    return fsspec.core.url_to_fs(uri, use_listings_cache=False, **options)
 
 
 @contextmanager
 def convert_storage_errors(
-    url: str,
+    uri: str,
     error_class: type[ModelbookError] = DataError,
     *,
     shown_as: str = "",
@@ -83,7 +83,7 @@ def convert_storage_errors(
     docs : str, optional
         The page that says how such an address is set up.
     """
-    name = display_address(shown_as or url)
+    name = redact_uri(shown_as or uri)
     try:
         yield
     except ModelbookError:
@@ -92,7 +92,7 @@ def convert_storage_errors(
         raise error_class(
             f"{name} needs a library that is not installed: {error}",
             next=INSTALLATION_BY_SCHEME.get(
-                url.partition("://")[0], "install that library in the project's environment"
+                uri.partition("://")[0], "install that library in the project's environment"
             ),
         ) from None
     except UnicodeDecodeError:
@@ -106,20 +106,20 @@ def convert_storage_errors(
             f"{name} is not a valid URL: {redact(str(error))}", next="check the URL"
         ) from None
     except Exception as error:  # each store raises its own types
-        if url.startswith("file:") and isinstance(error, OSError):
+        if uri.startswith("file:") and isinstance(error, OSError):
             raise error_class(
                 f"{name}: {(error.strerror or str(error)).lower()}",
                 expected="an existing path, and the permission to use it",
                 next="check the path, the disk, and who may read and write there",
             ) from None
         cause = error.__cause__ or error  # fsspec reports refused connections as absent
-        message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(url, name))
+        message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(uri, name))
         # Without the address, whose words are not the error's.
         searched = f"{type(error).__name__} {message.replace(name, '')}"
         hints = (
             hint
             for pattern, hint in S3_HINTS.items()
-            if url.startswith(("s3:", "s3a:")) and re.search(pattern, searched, re.I)
+            if uri.startswith(("s3:", "s3a:")) and re.search(pattern, searched, re.I)
         )
         raise error_class(
             f"{name} cannot be reached: {message}",
@@ -128,21 +128,21 @@ def convert_storage_errors(
         ) from None
 
 
-class RemoteAddress:
+class RemotePath:
     """A file or folder at an address; secrets in it are never shown."""
 
-    def __init__(self, url: str, shown_as: str = "") -> None:
-        self._scheme = url.partition("://")[0]
-        self.url = url if self._scheme.startswith("http") else url.rstrip("/")
-        self.redacted_url = redact(shown_as or url)
+    def __init__(self, uri: str, shown_as: str = "") -> None:
+        self._scheme = uri.partition("://")[0]
+        self.uri = uri if self._scheme.startswith("http") else uri.rstrip("/")
+        self.redacted_uri = redact(shown_as or uri)
 
     def __str__(self) -> str:
-        return self.redacted_url
+        return self.redacted_uri
 
     @property
     def name(self) -> str:
         """Last part of the address, as a file name."""
-        return re.sub(r"[^\w.-]", "_", self.url.split("?")[0].rsplit("/", 1)[-1]) or "table"
+        return re.sub(r"[^\w.-]", "_", self.uri.split("?")[0].rsplit("/", 1)[-1]) or "table"
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
@@ -166,14 +166,14 @@ class RemoteAddress:
         listing = self._call(_list_folder)
         if climbing_names := [name for name in listing if ".." in name.split("/")]:
             raise DataError(
-                f"{self.redacted_url} has the file {climbing_names[0]!r}, which leads out of it",
+                f"{self.redacted_uri} has the file {climbing_names[0]!r}, which leads out of it",
                 expected="files in the folder",
                 next="rename the file",
             )
         markers = {name.split("/")[0] for name in listing} & {*INCOMPLETE_MARKERS}
         if markers and COMMIT_MARKER not in listing and not allow_incomplete:
             raise DataError(
-                f"{self.redacted_url} is being written, or its writer was killed: it has "
+                f"{self.redacted_uri} is being written, or its writer was killed: it has "
                 f"{min(markers)}, and no {COMMIT_MARKER}",
                 expected="a complete folder",
                 next="wait until it is complete; delete what a killed writer left",
@@ -192,7 +192,7 @@ class RemoteAddress:
             (name, *(str(info[key]) for key in VERSION_FIELDS if key in info))
             for name, info in sorted(files.items())
         ]
-        return hashlib.sha256(repr([self.redacted_url, versions]).encode()).hexdigest()
+        return hashlib.sha256(repr([self.redacted_uri, versions]).encode()).hexdigest()
 
     def download(self, folder: Path) -> Path:
         """Download the file or folder into a folder; return its local path."""
@@ -221,14 +221,14 @@ class RemoteAddress:
                 )
             )
 
-    def child(self, name: str) -> RemoteAddress:
+    def child(self, name: str) -> RemotePath:
         """Return the address of a file in the folder."""
-        return RemoteAddress(f"{self.url}/{name}", f"{self.redacted_url.rstrip('/')}/{name}")
+        return RemotePath(f"{self.uri}/{name}", f"{self.redacted_uri.rstrip('/')}/{name}")
 
-    def sibling(self, name: str) -> RemoteAddress:
+    def sibling(self, name: str) -> RemotePath:
         """Return the address of another file in the same folder."""
-        parents = (self.url.rpartition("/")[0], self.redacted_url.rstrip("/").rpartition("/")[0])
-        return RemoteAddress(*(f"{parent}/{name}" for parent in parents))
+        parents = (self.uri.rpartition("/")[0], self.redacted_uri.rstrip("/").rpartition("/")[0])
+        return RemotePath(*(f"{parent}/{name}" for parent in parents))
 
     def write_text(self, text: str) -> None:
         """Write a small file."""
@@ -262,22 +262,22 @@ class RemoteAddress:
         )
 
     def _call(self, operation: Any) -> Any:
-        with convert_storage_errors(self.url, shown_as=self.redacted_url):
-            return operation(*open_filesystem(self.url))
+        with convert_storage_errors(self.uri, shown_as=self.redacted_uri):
+            return operation(*open_filesystem(self.uri))
 
 
 @contextmanager
-def open_input(address: str) -> Iterator[Path]:
+def open_input(path_or_uri: str) -> Iterator[Path]:
     """Yield the local path of a file or folder; what is at an address is downloaded for it."""
-    if not is_address(address):
-        yield Path(address.removeprefix("file://"))
+    if not is_remote_uri(path_or_uri):
+        yield Path(path_or_uri.removeprefix("file://"))
         return
     with TemporaryDirectory() as folder:
-        yield RemoteAddress(address).download(Path(folder))
+        yield RemotePath(path_or_uri).download(Path(folder))
 
 
 @contextmanager
-def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
+def open_output(path_or_uri: str, *, is_folder: bool) -> Iterator[Path]:
     """Yield a local path to write to; for a URL, upload the written file and files next to it.
 
     A folder has the file ``_INCOMPLETE`` while it is uploaded, and at the end ``_SUCCESS``. A file
@@ -288,13 +288,13 @@ def open_output(address: str, *, is_folder: bool) -> Iterator[Path]:
     DataError
         Before anything is written: when there is something at the address, or it cannot be written.
     """
-    if not is_address(address):
-        yield Path(address.removeprefix("file://"))
+    if not is_remote_uri(path_or_uri):
+        yield Path(path_or_uri.removeprefix("file://"))
         return
-    remote = RemoteAddress(address)
+    remote = RemotePath(path_or_uri)
     if remote.exists():
         raise DataError(
-            f"{remote.redacted_url} exists already", next="name another one, or delete it"
+            f"{remote.redacted_uri} exists already", next="name another one, or delete it"
         )
     start_marker = (
         remote.child(INCOMPLETE_MARKERS[0]) if is_folder else remote.sibling(f".{remote.name}.part")

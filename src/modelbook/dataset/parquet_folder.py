@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelbook.contract.parsing import may_contain_text
-from modelbook.dataset.object_store import RemoteAddress
+from modelbook.dataset.object_store import RemotePath
 from modelbook.dataset.reader import normalize_columns
 from modelbook.errors import DataError, get_first_line
 
@@ -47,7 +47,7 @@ def list_parquet_files(folder: Path) -> list[str]:
     )
 
 
-def list_remote_parquet_files(folder: RemoteAddress) -> list[str]:
+def list_remote_parquet_files(folder: RemotePath) -> list[str]:
     """List the Parquet files of a folder in an object store.
 
     Raises
@@ -70,7 +70,7 @@ def is_delta_table(names: Iterable[str]) -> bool:
     return any(name.startswith(f"{DELTA_LOG}/") for name in names)
 
 
-def _select_parquet_files(folder: Path | RemoteAddress, names: Iterable[str]) -> list[str]:
+def _select_parquet_files(folder: Path | RemotePath, names: Iterable[str]) -> list[str]:
     selected = [name for name in names if not any(part[0] in "._" for part in name.split("/"))]
     if not selected:
         raise DataError(f"the folder {folder} contains no .parquet file", next="check its path")
@@ -153,13 +153,13 @@ def _cast_partition_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFra
     return frame
 
 
-def make_unreadable_error(path: Path | RemoteAddress | str, error: Exception) -> DataError:
+def make_unreadable_error(path: Path | RemotePath | str, error: Exception) -> DataError:
     """Return the error for a file that a library cannot read."""
     message = get_first_line(error)
     return DataError(f"{path} cannot be read: {message}", next="repair or remove the file")
 
 
-def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
+def sample_rows(folder: Path | RemotePath, max_rows: int, seed: int) -> tuple[pd.DataFrame, int]:
     """Draw at most ``max_rows`` rows uniformly from all files, and count all rows.
 
     Rows keep the order of the files. Memory holds the sample and one row group of one file; nothing
@@ -195,7 +195,7 @@ def sample_rows(folder: Path | RemoteAddress, max_rows: int, seed: int) -> tuple
 
 
 @contextmanager
-def _open_parquet(folder: Path | RemoteAddress, name: str) -> Iterator[pq.ParquetFile]:
+def _open_parquet(folder: Path | RemotePath, name: str) -> Iterator[pq.ParquetFile]:
     """Open a file of a folder; errors of opening and reading it name the file."""
     path = folder / name if isinstance(folder, Path) else folder.child(name)
     try:
@@ -206,13 +206,13 @@ def _open_parquet(folder: Path | RemoteAddress, name: str) -> Iterator[pq.Parque
         raise make_unreadable_error(path, error) from None
 
 
-def _count_rows(folder: Path | RemoteAddress, name: str) -> int:
+def _count_rows(folder: Path | RemotePath, name: str) -> int:
     with _open_parquet(folder, name) as parquet:
         return parquet.metadata.num_rows
 
 
 def _read_rows_at(
-    folder: Path | RemoteAddress, name: str, positions: np.ndarray
+    folder: Path | RemotePath, name: str, positions: np.ndarray
 ) -> list[pd.DataFrame]:
     if not len(positions):
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
-from modelbook.dataset.object_store import RemoteAddress, is_address
+from modelbook.dataset.object_store import RemotePath, is_remote_uri
 from modelbook.errors import DataError
 from modelbook.redaction import redact
 
@@ -54,7 +54,7 @@ def resolve_source(table: str, root: Path) -> TableSource:
         table = expand_environment(table, table)
     if database.DATABASE_URL.match(table):
         return database.DatabaseSource(table, root)
-    if is_address(table):
+    if is_remote_uri(table):
         return RemoteSource(table)
     table = table.removeprefix("file://")
     path = root / table
@@ -69,9 +69,9 @@ def is_remote_folder(table: str) -> bool:
     """Whether a table is a folder in an object store."""
     from modelbook.dataset import database
 
-    if not is_address(table) or database.DATABASE_URL.match(table):
+    if not is_remote_uri(table) or database.DATABASE_URL.match(table):
         return False
-    return bool(RemoteAddress(expand_environment(table, table), table).list_files())
+    return bool(RemotePath(expand_environment(table, table), table).list_files())
 
 
 def expand_environment(text: str, table: str) -> str:
@@ -186,22 +186,22 @@ class RemoteSource:
     """A file or folder at a URL (HTTP or object store): downloaded, then read like a local one."""
 
     def __init__(self, table: str) -> None:
-        self._address = RemoteAddress(expand_environment(table, table), table)
+        self._remote_path = RemotePath(expand_environment(table, table), table)
 
     def compute_source_digest(self) -> str:
-        return self._address.fingerprint()
+        return self._remote_path.fingerprint()
 
     def read(
         self, layout: FileLayout, column_names: list[str] | None
     ) -> tuple[pd.DataFrame, FileLayout]:
         with TemporaryDirectory() as folder:
             fingerprint_before = self.compute_source_digest()
-            path = self._address.download(Path(folder))
+            path = self._remote_path.download(Path(folder))
             if self.compute_source_digest() != fingerprint_before:
                 raise DataError(
-                    f"{self._address.redacted_url} changed while it was read",
+                    f"{self._remote_path.redacted_uri} changed while it was read",
                     next="try again when it is complete",
                 )
-            name = self._address.redacted_url
+            name = self._remote_path.redacted_uri
             source = FolderSource(path, name) if path.is_dir() else FileSource(path, name)
             return source.read(layout, column_names)

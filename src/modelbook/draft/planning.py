@@ -207,9 +207,9 @@ def _make_encoding_questions(
 
 
 def _derive_book_name(table: str) -> str:
-    address, _, query = table.partition("#")
+    location, _, query = table.partition("#")
     if re.fullmatch(r"\w+(\.\w+)?", query):
         stem = query
     else:
-        stem = re.split(r"[/\\]", address.split("?")[0].rstrip("/"))[-1].split(".")[0]
+        stem = re.split(r"[/\\]", location.split("?")[0].rstrip("/"))[-1].split(".")[0]
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "book"

@@ -24,7 +24,7 @@ from modelbook.build import locks
 from modelbook.config.store import STORE_FILE
 from modelbook.errors import StoreError
 from modelbook.formatting import format_count
-from modelbook.redaction import display_address, redact
+from modelbook.redaction import redact, redact_uri
 from modelbook.registry import artifact_storage
 from modelbook.registry.location import (
     display_uri,
@@ -60,12 +60,12 @@ class BackupSummary:
     notes: list[str]
 
 
-def back_up(root: Path, address: str) -> BackupSummary:
+def back_up(root: Path, destination: str) -> BackupSummary:
     """Copy a project's state to a new folder below an address.
 
     Parameters
     ----------
-    address : str
+    destination : str
         A folder, or a URI such as ``s3://bucket/backups``.
 
     Raises
@@ -76,7 +76,7 @@ def back_up(root: Path, address: str) -> BackupSummary:
         When a file cannot be read, or the address cannot be written.
     """
     name = datetime.now(UTC).strftime(f"{root.name}-%Y%m%dT%H%M%SZ")
-    target = f"{artifact_storage.resolve_address(address)}/{name}"
+    target = f"{artifact_storage.resolve_uri(destination)}/{name}"
     with locks.lock_build(root), TemporaryDirectory(prefix="modelbook-backup-") as folder:
         files_folder = Path(folder) / FILES_FOLDER
         _copy_files(root, files_folder)
@@ -93,10 +93,10 @@ def back_up(root: Path, address: str) -> BackupSummary:
         artifact_storage.upload_folder(files_folder, f"{target}/{FILES_FOLDER}")
         shutil.rmtree(files_folder)
         artifact_storage.upload_folder(Path(folder), target)
-    return BackupSummary(display_address(target), len(digests), size, notes)
+    return BackupSummary(redact_uri(target), len(digests), size, notes)
 
 
-def restore(root: Path, address: str) -> BackupSummary:
+def restore(root: Path, backup_uri: str) -> BackupSummary:
     """Copy a backup into a project's folder; nothing is changed when a digest is wrong.
 
     Raises
@@ -104,8 +104,8 @@ def restore(root: Path, address: str) -> BackupSummary:
     StoreError
         When the backup is not complete or was altered, or a file of the project would change.
     """
-    uri = artifact_storage.resolve_address(address)
-    manifest = _read_manifest(address)
+    uri = artifact_storage.resolve_uri(backup_uri)
+    manifest = _read_manifest(backup_uri)
     digests: dict[str, str] = manifest["files"]
     root.mkdir(parents=True, exist_ok=True)
     _require_no_conflict(root, digests)
@@ -117,7 +117,7 @@ def restore(root: Path, address: str) -> BackupSummary:
         if altered:
             raise StoreError(
                 f"{format_count(len(altered), 'file is', 'files are')} missing or altered in "
-                f"{display_address(address)}: {', '.join(altered[:5])}",
+                f"{redact_uri(backup_uri)}: {', '.join(altered[:5])}",
                 expected=f"the digests in {MANIFEST_FILE}",
                 next="nothing was restored; use another backup",
             )
@@ -130,10 +130,8 @@ def restore(root: Path, address: str) -> BackupSummary:
     return BackupSummary(str(root), len(digests), size, manifest["notes"])
 
 
-def _read_manifest(address: str) -> dict[str, Any]:
-    text = artifact_storage.read_file(
-        f"{artifact_storage.resolve_address(address)}/{MANIFEST_FILE}"
-    )
+def _read_manifest(backup_uri: str) -> dict[str, Any]:
+    text = artifact_storage.read_file(f"{artifact_storage.resolve_uri(backup_uri)}/{MANIFEST_FILE}")
     try:
         manifest = json.loads(text)
         is_valid = isinstance(manifest["files"], dict) and isinstance(manifest["notes"], list)
@@ -141,7 +139,7 @@ def _read_manifest(address: str) -> dict[str, Any]:
         is_valid = False
     if not is_valid:
         raise StoreError(
-            f"{display_address(address)}/{MANIFEST_FILE} is not the list of a backup",
+            f"{redact_uri(backup_uri)}/{MANIFEST_FILE} is not the list of a backup",
             expected="the address that modelbook backup printed",
             next="use another backup",
         )

@@ -209,23 +209,23 @@ def _open_files(version: RegisteredVersion) -> Iterator[Path]:
 def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: Erasure) -> None:
     """Delete the exports with rows of the entity; the history has the addresses."""
     entries = history.read_history(root, book)
-    deleted = {address for entry in entries for address in entry.evidence.get("exports", [])}
+    deleted = {export_uri for entry in entries for export_uri in entry.evidence.get("exports", [])}
     exported = [entry.export_uri for entry in entries if entry.action == history.EXPORT]
-    for address in dict.fromkeys(exported):
-        if address in deleted:
+    for export_uri in dict.fromkeys(exported):
+        if export_uri in deleted:
             continue
         try:
-            if _count_exported_rows(address, selection):
-                artifact_storage.delete_folder(address)
-                erasure.exports.append(address)
+            if _count_exported_rows(export_uri, selection):
+                artifact_storage.delete_folder(export_uri)
+                erasure.exports.append(export_uri)
         except StoreError as error:
-            erasure.unread[f"export {address}"] = error.problem
+            erasure.unread[f"export {export_uri}"] = error.problem
 
 
-def _count_exported_rows(address: str, selection: EntitySelection) -> int:
+def _count_exported_rows(export_uri: str, selection: EntitySelection) -> int:
     with TemporaryDirectory(prefix="modelbook-forget-") as name:
         folder = Path(name) / ARTIFACTS_FOLDER
-        artifact_storage.download_folder(f"{address}/{ARTIFACTS_FOLDER}", folder)
+        artifact_storage.download_folder(f"{export_uri}/{ARTIFACTS_FOLDER}", folder)
         return _count_rows(folder / ROWS_FILE, selection)
 
 

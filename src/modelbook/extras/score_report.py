@@ -12,7 +12,7 @@ import pandas as pd
 from modelbook import dataset
 from modelbook.contract import Contract
 from modelbook.dataset import parquet_folder
-from modelbook.dataset.object_store import RemoteAddress
+from modelbook.dataset.object_store import RemotePath
 from modelbook.dataset.reader import read_text_columns
 from modelbook.monitoring import drift
 from modelbook.monitoring.batch_sources import MAX_SAMPLED_ROWS
@@ -28,7 +28,7 @@ REFERENCE_FILE = "reference.parquet"  # holdout rows of a version; an export may
 
 def describe_batch(
     root: Path,
-    source: Path | RemoteAddress,
+    source: Path | RemotePath,
     result: BatchResult,
     version: RegisteredVersion,
     params: Monitor,
@@ -61,7 +61,7 @@ def describe_batch(
 
 def _measure_drift(
     root: Path,
-    source: Path | RemoteAddress,
+    source: Path | RemotePath,
     version: RegisteredVersion,
     contract: Contract,
     params: Monitor,
@@ -70,7 +70,7 @@ def _measure_drift(
     reference_path = version.artifact_folder / REFERENCE_FILE
     if not reference_path.is_file():
         return None
-    if isinstance(source, RemoteAddress) or source.is_dir():
+    if isinstance(source, RemotePath) or source.is_dir():
         sample, _ = parquet_folder.sample_rows(source, MAX_SAMPLED_ROWS, params.seed)
         rows = read_text_columns(sample, contract)
     else:
@@ -89,10 +89,10 @@ def _measure_drift(
 
 
 def _count_rejected_rows_by_column(
-    rejects: Path | RemoteAddress, contract: Contract
+    rejects: Path | RemotePath, contract: Contract
 ) -> dict[str, int]:
     """Count rejected rows by the column that breaks the contract."""
-    if isinstance(rejects, RemoteAddress):
+    if isinstance(rejects, RemotePath):
         if not rejects.exists():
             return {}
         with TemporaryDirectory() as folder:

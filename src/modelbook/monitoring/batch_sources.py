@@ -18,7 +18,7 @@ from modelbook.config import Monitor
 from modelbook.config.values import parse_duration
 from modelbook.contract import Column, Contract
 from modelbook.dataset import parquet_folder
-from modelbook.dataset.object_store import RemoteAddress, open_input
+from modelbook.dataset.object_store import RemotePath, open_input
 from modelbook.dataset.reader import read_text_columns
 from modelbook.dataset.source import expand_environment, is_remote_folder
 from modelbook.errors import DataError, StoreError
@@ -69,13 +69,13 @@ def evaluate_file(
     A folder with more than ``MAX_SAMPLED_ROWS`` rows is sampled; ``sampled_from`` is then its
     number of rows. A remote folder is read in place, except a Delta table, which is downloaded.
     """
-    folder: Path | RemoteAddress = root / path
+    folder: Path | RemotePath = root / path
     if is_remote_folder(path):
-        folder = RemoteAddress(expand_environment(path, path), path)
+        folder = RemotePath(expand_environment(path, path), path)
         if parquet_folder.is_delta_table(folder.list_files()):
-            with open_input(folder.url) as local_path:
+            with open_input(folder.uri) as local_path:
                 return evaluate_file(root, str(local_path), version, params)
-    if isinstance(folder, RemoteAddress) or folder.is_dir():
+    if isinstance(folder, RemotePath) or folder.is_dir():
         sampled_rows, total_rows = parquet_folder.sample_rows(folder, MAX_SAMPLED_ROWS, params.seed)
         rows = read_text_columns(sampled_rows, version.contract)
         evaluations = _evaluate_batches(root, {Path(path).name: rows}, version, params)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from modelbook.dataset.object_store import convert_storage_errors, open_filesystem
 from modelbook.errors import StoreError
-from modelbook.redaction import display_address
+from modelbook.redaction import redact_uri
 
 SERVER_SCHEME = "mlflow-artifacts:"  # files that an MLflow server hands out
 explain_storage_errors = partial(
@@ -20,9 +20,9 @@ explain_storage_errors = partial(
 )
 
 
-def resolve_address(address: str) -> str:
+def resolve_uri(path_or_uri: str) -> str:
     """Return the URI of an address; a path is that of a local folder."""
-    uri = address if "://" in address else f"file://{Path(address).resolve()}"
+    uri = path_or_uri if "://" in path_or_uri else f"file://{Path(path_or_uri).resolve()}"
     return uri.rstrip("/")
 
 
@@ -65,7 +65,7 @@ def download_verified_folder(uri: str, target_folder: Path, expected_digest: str
         download_folder(uri, files)
         if compute_folder_digest(files) != expected_digest:
             raise StoreError(
-                f"the files in {display_address(uri)} differ from those registered",
+                f"the files in {redact_uri(uri)} differ from those registered",
                 expected=f"files with the digest {expected_digest[:12]}",
                 next="restore them from a backup, or promote another version",
             )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import __version__
 from modelbook.errors import StoreError
-from modelbook.redaction import display_address
+from modelbook.redaction import redact_uri
 from modelbook.registry import artifact_storage, history
 from modelbook.registry.aliases import (
     DIGEST_TAG,
@@ -89,7 +89,7 @@ def export_version(
         manifest = _build_manifest(root, registered, folder, with_rows=with_rows)
         text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        export_uri = f"{artifact_storage.resolve_address(destination)}/{digest}"
+        export_uri = f"{artifact_storage.resolve_uri(destination)}/{digest}"
         for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
             if (folder / name).is_dir():
                 artifact_storage.upload_folder(folder / name, f"{export_uri}/{name}")
@@ -113,7 +113,7 @@ def open_export(root: Path, export_uri: str) -> RegisteredVersion:
     StoreError
         When the URI does not end with a digest, holds no export, or the digests differ.
     """
-    export_uri = artifact_storage.resolve_address(export_uri)
+    export_uri = artifact_storage.resolve_uri(export_uri)
     manifest = read_manifest(export_uri)
     try:
         return RegisteredVersion(
@@ -135,11 +135,11 @@ def read_manifest(export_uri: str) -> dict[str, Any]:
     StoreError
         When the URI does not end with a digest, holds no export, or the digests differ.
     """
-    export_uri = artifact_storage.resolve_address(export_uri)
+    export_uri = artifact_storage.resolve_uri(export_uri)
     digest = export_uri.rpartition("/")[2]
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StoreError(
-            f"{display_address(export_uri)} is not the address of an export",
+            f"{redact_uri(export_uri)} is not the address of an export",
             expected="an address that ends with a digest of 64 hexadecimal digits",
             next="use the address that modelbook export printed",
         )
@@ -147,7 +147,7 @@ def read_manifest(export_uri: str) -> dict[str, Any]:
     actual_digest = hashlib.sha256(text).hexdigest()
     if actual_digest != digest:
         raise StoreError(
-            f"{display_address(export_uri)}/{MANIFEST_FILE} was changed or moved after the export: "
+            f"{redact_uri(export_uri)}/{MANIFEST_FILE} was changed or moved after the export: "
             f"its digest is {actual_digest[:12]}",
             expected=f"the digest in the address, {digest[:12]}",
             next="export the version again",
@@ -173,12 +173,12 @@ def verify_signature(export_uri: str, key: Ed25519PublicKey) -> str:
 
     text = artifact_storage.read_file(f"{export_uri}/{MANIFEST_FILE}")
     signature = artifact_storage.read_file(f"{export_uri}/{SIGNATURE_FILE}")
-    return signing.verify_signature(signature, text, key, display_address(export_uri))
+    return signing.verify_signature(signature, text, key, redact_uri(export_uri))
 
 
 def _make_invalid_manifest_error(export_uri: str) -> StoreError:
     return StoreError(
-        f"{display_address(export_uri)}/{MANIFEST_FILE} is not a valid export",
+        f"{redact_uri(export_uri)}/{MANIFEST_FILE} is not a valid export",
         next="export the version again",
     )
 

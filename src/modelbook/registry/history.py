@@ -240,11 +240,11 @@ def record_import(
 
 
 def record_export(
-    root: Path, model_name: str, version: int, address: str, commit: str
+    root: Path, model_name: str, version: int, export_uri: str, commit: str
 ) -> HistoryEntry:
     """Record where a version was exported to with the holdout rows, which are people's."""
     reason = "Exported with its holdout rows."
-    evidence = {"export_uri": address}
+    evidence = {"export_uri": export_uri}
     return _record(root, model_name, TRANSFER, EXPORT, version, reason, evidence, commit)
 
 

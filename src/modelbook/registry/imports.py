@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import StoreError
-from modelbook.redaction import display_address, redact
+from modelbook.redaction import redact, redact_uri
 from modelbook.registry import (
     artifact_storage,
     connection,
@@ -54,7 +54,7 @@ class ImportResult:
 def import_version(
     root: Path,
     model_name: str,
-    address: str,
+    export_uri: str,
     commit: str,
     verify_key: Ed25519PublicKey | None = None,
 ) -> ImportResult:
@@ -62,7 +62,7 @@ def import_version(
 
     Parameters
     ----------
-    address : str
+    export_uri : str
         The folder of the export, or its URI.
     verify_key : Ed25519PublicKey, optional
         Public key that the signature must match.
@@ -75,42 +75,42 @@ def import_version(
     ReproductionError
         When the version does not reproduce its golden rows in a clean process.
     """
-    address = artifact_storage.resolve_address(address)
-    manifest = read_manifest(address)
-    _require_model(manifest, model_name, address)
-    _verify_history(manifest, address)
-    signer = {"signed_by": exports.verify_signature(address, verify_key)} if verify_key else {}
+    export_uri = artifact_storage.resolve_uri(export_uri)
+    manifest = read_manifest(export_uri)
+    _require_model(manifest, model_name, export_uri)
+    _verify_history(manifest, export_uri)
+    signer = {"signed_by": exports.verify_signature(export_uri, verify_key)} if verify_key else {}
     ensure_store(root)
     with TemporaryDirectory(prefix="modelbook-import-") as name:
         model_folder = Path(name) / MODEL_FOLDER
-        _download_model(manifest, address, model_folder)
+        _download_model(manifest, export_uri, model_folder)
         golden_rows = promotion.verify_golden_rows(root, model_folder.as_uri())
         with connection.convert_errors(root):
-            number, is_new = _register(root, model_name, manifest, address, model_folder)
+            number, is_new = _register(root, model_name, manifest, export_uri, model_folder)
     entry = history.find_last_import(history.read_history(root, model_name), number)
     if entry is None:
         reason = f"Imported from {manifest['source']}, version {manifest['number']}."
-        evidence = _collect_evidence(manifest, address) | signer | {"golden_rows": golden_rows}
+        evidence = _collect_evidence(manifest, export_uri) | signer | {"golden_rows": golden_rows}
         entry = history.record_import(root, model_name, number, reason, evidence, commit)
     return ImportResult(number, entry, is_new)
 
 
-def _require_model(manifest: dict[str, Any], model_name: str, address: str) -> None:
+def _require_model(manifest: dict[str, Any], model_name: str, export_uri: str) -> None:
     if manifest.get("name") != model_name:
         raise StoreError(
-            f"{display_address(address)} is a version of {manifest.get('name')!r}",
+            f"{redact_uri(export_uri)} is a version of {manifest.get('name')!r}",
             expected=f"a version of {model_name!r}",
             next=f"name its book: modelbook import ADDRESS --book {manifest.get('name')}",
         )
     if not isinstance(manifest.get("files"), dict) or not manifest.get("files"):
         raise StoreError(
-            f"{display_address(address)} has a manifest that lists no files",
+            f"{redact_uri(export_uri)} has a manifest that lists no files",
             expected="an export that modelbook export has written",
             next="export the version again",
         )
 
 
-def _verify_history(manifest: dict[str, Any], address: str) -> None:
+def _verify_history(manifest: dict[str, Any], export_uri: str) -> None:
     """Raise StoreError unless each entry of the source's history follows from the one before."""
     previous_hash = ""
     for content in manifest["history"]:
@@ -119,19 +119,18 @@ def _verify_history(manifest: dict[str, Any], address: str) -> None:
         is_next = content["previous_hash"] == previous_hash
         if not is_next or history_log.hash_entry(text) != content["hash"]:
             raise StoreError(
-                f"entry {content['number']} of the history in {display_address(address)} "
-                "was changed",
+                f"entry {content['number']} of the history in {redact_uri(export_uri)} was changed",
                 expected="a history in which each entry holds the hash of the one before",
                 next="check modelbook history where the version was exported",
             )
         previous_hash = content["hash"]
 
 
-def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) -> None:
+def _download_model(manifest: dict[str, Any], export_uri: str, model_folder: Path) -> None:
     """Download the MLflow model, and verify the digest of each file."""
     downloads = model_folder.parent
     for name in (ARTIFACTS_FOLDER, MODEL_FOLDER):
-        artifact_storage.download_folder(f"{address}/{name}", downloads / name)
+        artifact_storage.download_folder(f"{export_uri}/{name}", downloads / name)
     digests = artifact_storage.compute_file_digests(downloads)
     mismatched_files = sorted(
         name
@@ -140,7 +139,7 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
     )
     if mismatched_files:
         raise StoreError(
-            f"files of {display_address(address)} are missing, were altered or added: "
+            f"files of {redact_uri(export_uri)} are missing, were altered or added: "
             f"{', '.join(mismatched_files[:5])}",
             expected="the files and digests of its manifest",
             next="nothing was imported; export the version again",
@@ -148,7 +147,7 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
     artifacts_digest = compute_folder_digest(downloads / ARTIFACTS_FOLDER)
     if artifacts_digest != manifest["tags"][DIGEST_TAG]:
         raise StoreError(
-            f"the artifacts of {display_address(address)} have the digest {artifacts_digest[:12]}",
+            f"the artifacts of {redact_uri(export_uri)} have the digest {artifacts_digest[:12]}",
             expected=f"{manifest['tags'][DIGEST_TAG][:12]}, as its manifest states",
             next="nothing was imported; export the version again",
         )
@@ -156,7 +155,7 @@ def _download_model(manifest: dict[str, Any], address: str, model_folder: Path) 
 
 
 def _register(
-    root: Path, model_name: str, manifest: dict[str, Any], address: str, model_folder: Path
+    root: Path, model_name: str, manifest: dict[str, Any], export_uri: str, model_folder: Path
 ) -> tuple[int, bool]:
     """Register the model; return its number, and False when it is registered already."""
     log = history_log.open_log(root, model_name, create=True)
@@ -178,18 +177,18 @@ def _register(
         run.info.run_id,
         tags={
             **tags,
-            EXPORT_URI_TAG: redact(address),
-            "passport": redact(address),  # services of 1.0.0 read this name; remove in 1.2
+            EXPORT_URI_TAG: redact(export_uri),
+            "passport": redact(export_uri),  # services of 1.0.0 read this name; remove in 1.2
         },
     )
     return int(new_version.version), True
 
 
-def _collect_evidence(manifest: dict[str, Any], address: str) -> dict[str, Any]:
+def _collect_evidence(manifest: dict[str, Any], export_uri: str) -> dict[str, Any]:
     last_entry = manifest["history"][-1] if manifest["history"] else {}
     tags = manifest["tags"]
     return {
-        "export_uri": redact(address),
+        "export_uri": redact(export_uri),
         "source": manifest["source"],
         "source_version": manifest["number"],
         "source_entry": last_entry.get("number"),

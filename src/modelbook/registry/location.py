@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlparse
 
 from modelbook.config import store
 from modelbook.errors import StoreError
-from modelbook.redaction import display_address, redact
+from modelbook.redaction import redact, redact_uri
 
 SQLITE_PREFIX = "sqlite:///"
 ALIAS_CACHE_FOLDER = "aliases"  # next to an embedded store, or among the downloads
@@ -97,7 +97,7 @@ def display_artifact_uri(root: Path) -> str:
     """Return where artifacts are stored, for display."""
     if get_artifact_uri(root) == f"{RELATIVE_SCHEME}:":
         return str(get_local_artifact_folder(root))
-    return display_address(get_artifact_uri(root)) or "the MLflow server's own location"
+    return redact_uri(get_artifact_uri(root)) or "the MLflow server's own location"
 
 
 def has_local_artifacts(root: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook.errors import PromotionError, ReproductionError
 from modelbook.gate import HOLD, PROMOTE
-from modelbook.redaction import display_address
+from modelbook.redaction import redact_uri
 from modelbook.registry import aliases, clean_process, connection, history
 from modelbook.registry.aliases import DIGEST_TAG, RegisteredVersion
 from modelbook.registry.history import ROLL_BACK, HistoryEntry
@@ -423,7 +423,7 @@ def _require_gate_approval(
 ) -> None:
     """Raise PromotionError unless the gate has approved the version."""
     run_gate = (
-        f"modelbook import {display_address(imported.export_uri)}"
+        f"modelbook import {redact_uri(imported.export_uri)}"
         if imported
         else "ploomber build --partially deploy --force"
     )

@@ -60,7 +60,9 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def verify_signature(signature: bytes, manifest: bytes, key: Ed25519PublicKey, address: str) -> str:
+def verify_signature(
+    signature: bytes, manifest: bytes, key: Ed25519PublicKey, export_uri: str
+) -> str:
     """Verify the signature of an export's manifest; return the fingerprint of the key.
 
     Raises
@@ -73,7 +75,7 @@ def verify_signature(signature: bytes, manifest: bytes, key: Ed25519PublicKey, a
         key.verify(signature, manifest)
     except InvalidSignature:
         raise StoreError(
-            f"the signature of {address} is not by the key {fingerprint[:12]}",
+            f"the signature of {export_uri} is not by the key {fingerprint[:12]}",
             expected="an export that the owner of this key has signed",
             next="nothing was imported; ask the exporter which key signed it",
         ) from None

@@ -36,7 +36,7 @@ from modelbook.scoring.batch_validation import validate_rows
 
 if TYPE_CHECKING:
     from modelbook.contract import Contract
-    from modelbook.dataset.object_store import RemoteAddress
+    from modelbook.dataset.object_store import RemotePath
 
 CHUNK_ROWS = 50_000
 MAX_THREADS = min(4, os.cpu_count() or 1)  # chunks that are scored at the same time
@@ -69,7 +69,7 @@ class BatchResult:
     rows: int
     rejected_rows: int
     seconds: float
-    rejects_path: Path | RemoteAddress
+    rejects_path: Path | RemotePath
 
 
 def score_file(

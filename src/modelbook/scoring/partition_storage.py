@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modelbook.atomic import write_text
 from modelbook.dataset import parquet_folder
-from modelbook.dataset.object_store import COMMIT_MARKER, INCOMPLETE_MARKERS, RemoteAddress
+from modelbook.dataset.object_store import COMMIT_MARKER, INCOMPLETE_MARKERS, RemotePath
 from modelbook.errors import DataError, ModelbookError
 from modelbook.scoring import batch
 
@@ -33,10 +33,10 @@ class PartitionStorage(Protocol):
     """Reads partitions by name, and writes their results; workers get a copy."""
 
     @property
-    def source(self) -> Path | RemoteAddress: ...
+    def source(self) -> Path | RemotePath: ...
 
     @property
-    def rejects(self) -> Path | RemoteAddress: ...
+    def rejects(self) -> Path | RemotePath: ...
 
     def check(self) -> list[str]:
         """Return the partitions' names; raise DataError where the results cannot be written."""
@@ -67,10 +67,10 @@ class PartitionStorage(Protocol):
 
 
 def open_storage(
-    source: Path | RemoteAddress, target: Path | RemoteAddress
+    source: Path | RemotePath, target: Path | RemotePath
 ) -> SharedFolders | ObjectStoreFolders:
     """Return the storage of two folders, or of two addresses."""
-    if isinstance(source, RemoteAddress) and isinstance(target, RemoteAddress):
+    if isinstance(source, RemotePath) and isinstance(target, RemotePath):
         return ObjectStoreFolders(source, target)
     if isinstance(source, Path) and isinstance(target, Path):
         return SharedFolders(source.resolve(), target.resolve())
@@ -177,16 +177,16 @@ class ObjectStoreFolders:
     until all results are there, and ``_SUCCESS`` from then on.
     """
 
-    source: RemoteAddress
-    target: RemoteAddress
+    source: RemotePath
+    target: RemotePath
     _version_folder: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     @property
-    def rejects(self) -> RemoteAddress:
+    def rejects(self) -> RemotePath:
         return self.target.sibling(f"{self.target.name}.rejects")
 
     def check(self) -> list[str]:
-        if f"{self.target.url}/".startswith(f"{self.source.url}/"):
+        if f"{self.target.uri}/".startswith(f"{self.source.uri}/"):
             raise _make_inside_error(self.target, self.source)
         if self.target.exists() and (
             self.target.child(COMMIT_MARKER).exists() or self._read_run() is None
@@ -213,7 +213,7 @@ class ObjectStoreFolders:
             self.target.child(INCOMPLETE_MARKER).write_text(description)
         version.verify_files()
         self._run_child(VERSION_FOLDER).upload(version.artifact_folder)
-        return replace(version, source_uri=self._run_child(VERSION_FOLDER).url)
+        return replace(version, source_uri=self._run_child(VERSION_FOLDER).uri)
 
     def fetch_version(self, version: RegisteredVersion) -> RegisteredVersion:
         self._version_folder = TemporaryDirectory()  # as long as the worker scores
@@ -263,7 +263,7 @@ class ObjectStoreFolders:
     def _read_run(self) -> str | None:
         return self.target.child(INCOMPLETE_MARKER).read_text()
 
-    def _run_child(self, name: str) -> RemoteAddress:
+    def _run_child(self, name: str) -> RemotePath:
         return self.target.child(f"{RUN_FOLDER}/{name}".rstrip("/"))
 
 
@@ -277,5 +277,5 @@ def _name_partition_rejects(name: str) -> str:
     return f"{name.removesuffix('.parquet')}.csv"
 
 
-def _describe_run(source: Path | RemoteAddress, version: RegisteredVersion) -> str:
+def _describe_run(source: Path | RemotePath, version: RegisteredVersion) -> str:
     return json.dumps({"source": str(source), "version": version.number, "tags": version.tags})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelbook import engine
 from modelbook.dataset import parquet_folder
-from modelbook.dataset.object_store import RemoteAddress
+from modelbook.dataset.object_store import RemotePath
 from modelbook.errors import DataError
 from modelbook.scoring import batch
 from modelbook.scoring.batch import BatchResult, ChunkResult, ProgressCallback
@@ -66,8 +66,8 @@ class PartitionScorer:
 
 
 def score_folder(
-    source: Path | RemoteAddress,
-    target: Path | RemoteAddress,
+    source: Path | RemotePath,
+    target: Path | RemotePath,
     version: RegisteredVersion,
     load_model: Callable[[RegisteredVersion], Any],
     *,
@@ -80,7 +80,7 @@ def score_folder(
 
     Parameters
     ----------
-    source, target : Path or RemoteAddress
+    source, target : Path or RemotePath
         Two folders, or two addresses, that every worker can read and write.
     version : RegisteredVersion
         Version to score with; its files are copied to where the workers read them.

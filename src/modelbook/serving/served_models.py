@@ -75,8 +75,8 @@ def read_aliased_versions(root: Path, book: str) -> AliasedVersions:
     StoreError
         If the store or the export cannot be read.
     """
-    if address := os.environ.get(EXPORT_VARIABLE):
-        return AliasedVersions({CHAMPION: open_export_cached(root, address)})
+    if export_uri := os.environ.get(EXPORT_VARIABLE):
+        return AliasedVersions({CHAMPION: open_export_cached(root, export_uri)})
     cached_aliases = read_cached_aliases(root, book)
     if cached_aliases is None:
         return AliasedVersions(read_aliases(root, book))

@@ -77,12 +77,12 @@ def run_drill(
         Journal(f"sqlite:///{journal_path}", book).require_current_schema()
     results = []
     with TemporaryDirectory(prefix="modelbook-drill-", ignore_cleanup_errors=True) as folder:
-        address = backup.back_up(root, f"{folder}/backup").address
+        backup_uri = backup.back_up(root, f"{folder}/backup").address
         for name, check in GUARANTEES.items():
             if names and name not in names:
                 continue
             copy_root = Path(folder) / name
-            summary = backup.restore(copy_root, address)
+            summary = backup.restore(copy_root, backup_uri)
             results.append(_check(name, check, ServiceCopy(copy_root, book, summary.files, root)))
             on_result(results[-1])
     _write_report(root, book, results)
