@@ -220,14 +220,14 @@ def test_damaged_remote_file_is_not_an_invalid_uri():
     with pytest.raises(DataError) as exc_info:
         parquet_folder.sample_rows(RemotePath("memory://lake/damaged"), 10, 0)
     assert missing_facts(exc_info.value.problem, "memory://lake/damaged/1.parquet", "Parquet") == []
-    assert "URL" not in str(exc_info.value)
+    assert "URI" not in str(exc_info.value)
 
 
 def test_remote_bytes_that_are_no_text_raise():
     fsspec.filesystem("memory").pipe_file("memory://lake/state.json", b"\xff\xfe")
     with pytest.raises(DataError, match=r"memory://lake/state\.json.*UTF-8") as exc_info:
         RemotePath("memory://lake/state.json").read_text()
-    assert "URL" not in str(exc_info.value)
+    assert "URI" not in str(exc_info.value)
 
 
 def test_list_columns_raise_with_name(tmp_path):

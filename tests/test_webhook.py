@@ -1,4 +1,4 @@
-"""Webhook of monitor: payload, retries, errors without the address."""
+"""Webhook of monitor: payload, retries, errors without the URL."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_post_is_retried_on_temporary_errors(monkeypatch):
     ("status", "tries", "reason"),
     [(500, 3, r"\b500\b.*\b3\b"), (404, 1, r"\b404\b"), (302, 1, r"\b302\b")],
 )  # fmt: skip
-def test_rejected_post_is_reported_without_the_address(
+def test_rejected_post_is_reported_without_the_url(
     status: int, tries: int, reason: str, caplog, monkeypatch
 ) -> None:
     monkeypatch.setattr(webhook, "RETRY_DELAYS", (0, 0, 0))
@@ -101,14 +101,14 @@ def test_slow_or_unreachable_receiver_times_out(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     "url", ["hooks.example.com/abcdef", "ftp://host/abcdef", "https://", "http://[", "http://h:x/"]
 )
-def test_invalid_address_is_reported_without_showing_it(url: str) -> None:
+def test_invalid_url_is_reported_without_showing_it(url: str) -> None:
     result = webhook.post_json(url, BODY)
     assert result.startswith("MODELBOOK_WEBHOOK")
     assert "https://" in result
     assert "abcdef" not in result
 
 
-def test_address_comes_from_environment_and_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_comes_from_environment_and_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(webhook.URL_VARIABLE, raising=False)
     assert webhook.find_configured_url() == ""
     monkeypatch.setenv(

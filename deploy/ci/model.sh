@@ -3,9 +3,9 @@
 # (default: env.yaml).
 #   train              build the book in this checkout; the gate decides, and moves no alias
 #   describe           the version of finalize's receipt and the gate's decision, one name=value per line
-#   export ADDRESS     copy that version to ADDRESS/<digest>, and print the address of this export; it has
+#   export DESTINATION copy that version to DESTINATION/<digest>, and print the URI of this export; it has
 #                      the holdout rows, for monitor and the gate of the target environment
-#   install ADDRESS    register the export at ADDRESS in this environment's store, and promote it
+#   install URI        register the export at URI in this environment's store, and promote it
 set -eu
 cd "${MODELBOOK_ROOT:-$(dirname "$0")/../..}"
 PATH="$PWD/.venv/bin:$PATH"
@@ -34,5 +34,5 @@ case ${1:-} in
     version=$(printf '%s' "$imported" | read_number)
     modelbook promote "$version" --why "${WHY:-installed from its export}"
     ;;
-  *) echo "model.sh train | describe | export ADDRESS | install ADDRESS" >&2; exit 2 ;;
+  *) echo "model.sh train | describe | export DESTINATION | install URI" >&2; exit 2 ;;
 esac

@@ -46,7 +46,7 @@ def redact(text: str) -> str:
 
 
 def redact_uri(uri: str) -> str:
-    """Return an address as it is shown: redacted, and as a path if it is one of this machine."""
+    """Redact the secrets in a URI for display; show a local file's or folder's URI as a path."""
     return redact(uri.removeprefix("file://"))
 
 

@@ -123,7 +123,7 @@ def score(
         Literal["local", "dask", "spark", "ray"], typer.Option(help="Engine that scores a folder.")
     ] = "local",
     scheduler: Annotated[
-        str | None, typer.Option(help="URL of the engine's scheduler; default: this machine.")
+        str | None, typer.Option(help="Address of the engine's scheduler; default: this machine.")
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="champion, challenger, or the number of a version.")

@@ -40,7 +40,7 @@ UNSUPPORTED_SIGNATURES = {
     b"$FL2": ("is an SPSS file", "write it as Parquet: pandas.read_spss(...).to_parquet(...)"),
     b"\x80\x04": ("is a pickle", "write the table as Parquet: frame.to_parquet(...)"),
     b"\x80\x05": ("is a pickle", "write the table as Parquet: frame.to_parquet(...)"),
-    b"PK\x05\x06": ("is an empty zip archive", "check the path or address"),
+    b"PK\x05\x06": ("is an empty zip archive", "check the path or URL"),
     b"\xff\xfe\x00\x00": ("is encoded in UTF-32", "save it as UTF-8"),
     b"\x00\x00\xfe\xff": ("is encoded in UTF-32", "save it as UTF-8"),
 }
@@ -198,7 +198,7 @@ def _read_first_bytes(
 
 def _reject_unsupported(first_bytes: bytes, display_name: str) -> None:
     """Raise DataError if the first bytes are those of an unsupported format, or of no text."""
-    problem, remedy = "", "check the path or address"
+    problem, remedy = "", "check the path or URL"
     tar_offset, tar_signature = TAR_SIGNATURE
     signatures = {
         **UNSUPPORTED_SIGNATURES,
@@ -235,7 +235,7 @@ def _describe_null_bytes(first_bytes: bytes) -> tuple[str, str]:
     if not re.search(rb"[\x01-\x08]", first_bytes):
         line = first_bytes[: first_bytes.index(0)].count(b"\n") + 1
         return f"contains a null byte in line {line}", "remove the null bytes"
-    return "contains no text", "check the path or address"
+    return "contains no text", "check the path or URL"
 
 
 def _is_json(first_bytes: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Files and folders at addresses such as ``s3://bucket/rows``: list, download and upload them.
+"""Files and folders at URIs such as ``s3://bucket/rows``: list, download and upload them.
 
 Tables and model artifacts are accessed by the same client, and errors are explained alike.
 """
@@ -31,7 +31,7 @@ S3_HINTS = {  # by pattern of the error
         "correct the credentials, or renew them"
     ),
     r"NoSuchBucket|bucket does not exist": (
-        "create the bucket, or correct the address (of versions: the setting artifacts)"
+        "create the bucket, or correct the URI (of versions: the setting artifacts)"
     ),
     r"AccessDenied|PermissionError|Forbidden|Access Denied": (
         "ask the bucket's owner for s3:GetObject and ListBucket; to write, also for PutObject and "
@@ -49,12 +49,12 @@ URI_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def is_remote_uri(text: str) -> bool:
-    """Whether a text is an address such as ``s3://bucket/out.csv``, and not a path."""
+    """Whether a text is a URI such as ``s3://bucket/out.csv``, not a path or ``file://``."""
     return bool(URI_PATTERN.match(text)) and not text.startswith("file://")
 
 
 def open_filesystem(uri: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
+    """Return the file system of a URI, and the path in it."""
     import fsspec
 
     options: dict[str, Any] = {"auto_mkdir": True} if uri.startswith("file:") else {}
@@ -79,9 +79,9 @@ def convert_storage_errors(
     Parameters
     ----------
     shown_as : str, optional
-        The address with its variables, as the user wrote it.
+        The URI with its variables, as the user wrote it.
     docs : str, optional
-        The page that says how such an address is set up.
+        The page that says how such a URI is set up.
     """
     name = redact_uri(shown_as or uri)
     try:
@@ -103,7 +103,7 @@ def convert_storage_errors(
         ) from None
     except ValueError as error:
         raise error_class(
-            f"{name} is not a valid URL: {redact(str(error))}", next="check the URL"
+            f"{name} is not a valid URI: {redact(str(error))}", next="check the URI"
         ) from None
     except Exception as error:  # each store raises its own types
         if uri.startswith("file:") and isinstance(error, OSError):
@@ -114,7 +114,7 @@ def convert_storage_errors(
             ) from None
         cause = error.__cause__ or error  # fsspec reports refused connections as absent
         message = redact(f"{type(cause).__name__}: {str(cause)[:300]}".replace(uri, name))
-        # Without the address, whose words are not the error's.
+        # Without the URI, whose words are not the error's.
         searched = f"{type(error).__name__} {message.replace(name, '')}"
         hints = (
             hint
@@ -123,13 +123,13 @@ def convert_storage_errors(
         )
         raise error_class(
             f"{name} cannot be reached: {message}",
-            expected="a reachable address, and the permission to use it",
-            next=next(hints, f"check the address, the network, and the credentials ({docs})"),
+            expected="a reachable URI, and the permission to use it",
+            next=next(hints, f"check the URI, the network, and the credentials ({docs})"),
         ) from None
 
 
 class RemotePath:
-    """A file or folder at an address; secrets in it are never shown."""
+    """A file or folder at a URI; secrets in it are never shown."""
 
     def __init__(self, uri: str, shown_as: str = "") -> None:
         self._scheme = uri.partition("://")[0]
@@ -141,7 +141,7 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """Last part of the address, as a file name."""
+        """Last part of the URI, as a file name."""
         return re.sub(r"[^\w.-]", "_", self.uri.split("?")[0].rsplit("/", 1)[-1]) or "table"
 
     def exists(self) -> bool:
@@ -222,11 +222,11 @@ class RemotePath:
             )
 
     def child(self, name: str) -> RemotePath:
-        """Return the address of a file in the folder."""
+        """Return the path of a file in the folder."""
         return RemotePath(f"{self.uri}/{name}", f"{self.redacted_uri.rstrip('/')}/{name}")
 
     def sibling(self, name: str) -> RemotePath:
-        """Return the address of another file in the same folder."""
+        """Return the path of another file in the same folder."""
         parents = (self.uri.rpartition("/")[0], self.redacted_uri.rstrip("/").rpartition("/")[0])
         return RemotePath(*(f"{parent}/{name}" for parent in parents))
 
@@ -246,7 +246,7 @@ class RemotePath:
     def open(self) -> Iterator[Any]:
         """Open the file for reading; only what is read is downloaded."""
         opened = self._call(lambda filesystem, path: filesystem.open(path))
-        with opened as file:  # errors of the caller's block are not those of the address
+        with opened as file:  # errors of the caller's block are not those of the store
             yield file
 
     def remove(self) -> None:
@@ -268,7 +268,7 @@ class RemotePath:
 
 @contextmanager
 def open_input(path_or_uri: str) -> Iterator[Path]:
-    """Yield the local path of a file or folder; what is at an address is downloaded for it."""
+    """Yield the local path of a file or folder; what is at a URI is downloaded for it."""
     if not is_remote_uri(path_or_uri):
         yield Path(path_or_uri.removeprefix("file://"))
         return
@@ -278,7 +278,7 @@ def open_input(path_or_uri: str) -> Iterator[Path]:
 
 @contextmanager
 def open_output(path_or_uri: str, *, is_folder: bool) -> Iterator[Path]:
-    """Yield a local path to write to; for a URL, upload the written file and files next to it.
+    """Yield a local path to write to; for a URI, upload the written file and files next to it.
 
     A folder has the file ``_INCOMPLETE`` while it is uploaded, and at the end ``_SUCCESS``. A file
     is uploaded after those next to it, such as rejected rows.
@@ -286,7 +286,7 @@ def open_output(path_or_uri: str, *, is_folder: bool) -> Iterator[Path]:
     Raises
     ------
     DataError
-        Before anything is written: when there is something at the address, or it cannot be written.
+        Before anything is written: when there is something at the URI, or it cannot be written.
     """
     if not is_remote_uri(path_or_uri):
         yield Path(path_or_uri.removeprefix("file://"))

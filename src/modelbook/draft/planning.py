@@ -43,7 +43,7 @@ def plan_draft(
     Raises
     ------
     DataError
-        When the book exists already, or the table's address holds a password.
+        When the book exists already, or the table's URL holds a password.
     ParameterError
         When the name is not valid.
     """
@@ -67,7 +67,7 @@ def plan_draft(
         raise DataError(
             f"{redact(table)} contains a password, which would be written to the env file",
             expected="an environment variable instead: user:${PGPASSWORD}@host",
-            next="export PGPASSWORD=..., and put the address in single quotes",
+            next="export PGPASSWORD=..., and put the URL in single quotes",
         )
     config.validate("ingest", {"book": book_name, "table": table}, {"book": "--book"})
     writer.check_overwritable(root, book_name)

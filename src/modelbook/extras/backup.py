@@ -61,7 +61,7 @@ class BackupSummary:
 
 
 def back_up(root: Path, destination: str) -> BackupSummary:
-    """Copy a project's state to a new folder below an address.
+    """Copy a project's state to a new folder at the destination.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def back_up(root: Path, destination: str) -> BackupSummary:
     BuildError
         When a build is running.
     StoreError
-        When a file cannot be read, or the address cannot be written.
+        When a file cannot be read, or the destination cannot be written.
     """
     name = datetime.now(UTC).strftime(f"{root.name}-%Y%m%dT%H%M%SZ")
     target = f"{artifact_storage.resolve_uri(destination)}/{name}"
@@ -140,7 +140,7 @@ def _read_manifest(backup_uri: str) -> dict[str, Any]:
     if not is_valid:
         raise StoreError(
             f"{redact_uri(backup_uri)}/{MANIFEST_FILE} is not the list of a backup",
-            expected="the address that modelbook backup printed",
+            expected="the path or URI that modelbook backup printed",
             next="use another backup",
         )
     return manifest

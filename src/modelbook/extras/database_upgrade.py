@@ -35,7 +35,7 @@ class DatabaseMigration:
     Attributes
     ----------
     description : str
-        Its address, and both schemas.
+        Its URI or path, and both schemas.
     changes : list of str
         What changes in its tables.
     apply : callable

@@ -1,10 +1,10 @@
 """Forget an entity: remove its rows from a book, and record what was removed.
 
 This removes its rows in the book's tables, its predictions and outcomes in the journal, its rows
-among the holdout rows of each version, and all exports with rows of it, because the address of an
-export is the digest of its content. A version's files change, so its digest is updated; the history
-records both digests, and a hash of the entity. A model that was trained on the entity's rows stays:
-the result names these versions. So do golden rows, which do not name the entity.
+among the holdout rows of each version, and all exports with rows of it, because the URI of an
+export ends with the digest of its content. A version's files change, so its digest is updated; the
+history records both digests, and a hash of the entity. A model that was trained on the entity's
+rows stays: the result names these versions. So do golden rows, which do not name the entity.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _open_files(version: RegisteredVersion) -> Iterator[Path]:
 
 
 def _delete_exports(root: Path, book: str, selection: EntitySelection, erasure: Erasure) -> None:
-    """Delete the exports with rows of the entity; the history has the addresses."""
+    """Delete the exports with rows of the entity; the history has their URIs."""
     entries = history.read_history(root, book)
     deleted = {export_uri for entry in entries for export_uri in entry.evidence.get("exports", [])}
     exported = [entry.export_uri for entry in entries if entry.action == history.EXPORT]

@@ -21,7 +21,7 @@ explain_storage_errors = partial(
 
 
 def resolve_uri(path_or_uri: str) -> str:
-    """Return the URI of an address; a path is that of a local folder."""
+    """Return the URI of a path; a URI is unchanged, except for slashes at its end."""
     uri = path_or_uri if "://" in path_or_uri else f"file://{Path(path_or_uri).resolve()}"
     return uri.rstrip("/")
 

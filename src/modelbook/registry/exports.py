@@ -139,9 +139,9 @@ def read_manifest(export_uri: str) -> dict[str, Any]:
     digest = export_uri.rpartition("/")[2]
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise StoreError(
-            f"{redact_uri(export_uri)} is not the address of an export",
-            expected="an address that ends with a digest of 64 hexadecimal digits",
-            next="use the address that modelbook export printed",
+            f"{redact_uri(export_uri)} is not the path or URI of an export",
+            expected="a path or URI that ends with a digest of 64 hexadecimal digits",
+            next="use the one that modelbook export printed",
         )
     text = artifact_storage.read_file(f"{export_uri}/{MANIFEST_FILE}")
     actual_digest = hashlib.sha256(text).hexdigest()
@@ -149,7 +149,7 @@ def read_manifest(export_uri: str) -> dict[str, Any]:
         raise StoreError(
             f"{redact_uri(export_uri)}/{MANIFEST_FILE} was changed or moved after the export: "
             f"its digest is {actual_digest[:12]}",
-            expected=f"the digest in the address, {digest[:12]}",
+            expected=f"the digest in the URI, {digest[:12]}",
             next="export the version again",
         )
     try:

@@ -100,7 +100,7 @@ def _require_model(manifest: dict[str, Any], model_name: str, export_uri: str) -
         raise StoreError(
             f"{redact_uri(export_uri)} is a version of {manifest.get('name')!r}",
             expected=f"a version of {model_name!r}",
-            next=f"name its book: modelbook import ADDRESS --book {manifest.get('name')}",
+            next=f"name its book: modelbook import URI --book {manifest.get('name')}",
         )
     if not isinstance(manifest.get("files"), dict) or not manifest.get("files"):
         raise StoreError(

@@ -37,7 +37,7 @@ def is_server(root: Path) -> bool:
 
 
 def display_uri(root: Path) -> str:
-    """Return the store's file path, or its URL without the password, for display."""
+    """Return the store's file path, or its URI without the password, for display."""
     return str(get_database_path(root)) if is_embedded(root) else redact(get_tracking_uri(root))
 
 

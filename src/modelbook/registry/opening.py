@@ -1,4 +1,4 @@
-"""Open a project's store to read it, from any folder of the project: its address, a champion."""
+"""Open a project's store to read it, from any folder of the project: its URI, a champion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modelbook.stage import project
 
 
 def tracking_uri() -> str:
-    """Return the address of the project's MLflow store, for ``mlflow.set_tracking_uri``.
+    """Return the URI of the project's MLflow store, for ``mlflow.set_tracking_uri``.
 
     Raises
     ------

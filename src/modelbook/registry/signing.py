@@ -1,7 +1,7 @@
 """Sign an export with an Ed25519 key, and verify the signature with the public key.
 
-The address of an export is a hash of its content; the signature identifies its author. Keys are PEM
-files, as ``openssl genpkey -algorithm ed25519`` writes them.
+The URI of an export ends with a digest of its content; the signature identifies its author. Keys
+are PEM files, as ``openssl genpkey -algorithm ed25519`` writes them.
 """
 
 from __future__ import annotations

@@ -69,12 +69,12 @@ class PartitionStorage(Protocol):
 def open_storage(
     source: Path | RemotePath, target: Path | RemotePath
 ) -> SharedFolders | ObjectStoreFolders:
-    """Return the storage of two folders, or of two addresses."""
+    """Return the storage of two folders, or of two URIs."""
     if isinstance(source, RemotePath) and isinstance(target, RemotePath):
         return ObjectStoreFolders(source, target)
     if isinstance(source, Path) and isinstance(target, Path):
         return SharedFolders(source.resolve(), target.resolve())
-    raise TypeError("one of source and target is a folder, the other an address")
+    raise TypeError("one of source and target is a folder, the other a URI")
 
 
 @dataclass
@@ -171,7 +171,7 @@ class SharedFolders:
 
 @dataclass
 class ObjectStoreFolders:
-    """Folders at addresses: each worker downloads a partition, and uploads its result.
+    """Folders at URIs: each worker downloads a partition, and uploads its result.
 
     An object store renames nothing. The folder has ``_INCOMPLETE``, with the run's description,
     until all results are there, and ``_SUCCESS`` from then on.

@@ -81,7 +81,7 @@ def score_folder(
     Parameters
     ----------
     source, target : Path or RemotePath
-        Two folders, or two addresses, that every worker can read and write.
+        Two folders, or two URIs, that every worker can read and write.
     version : RegisteredVersion
         Version to score with; its files are copied to where the workers read them.
     load_model : callable

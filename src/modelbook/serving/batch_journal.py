@@ -30,8 +30,8 @@ ID_BYTES = 16
 class BatchJournal:
     """Journals chunks, and adds the predictions' ids to their rows.
 
-    An id is the digest of the output's address, the row's position, the version and the inputs: a
-    batch that is repeated after an interruption is journaled once.
+    An id is the digest of the output's path or URI, the row's position, the version and the inputs:
+    a batch that is repeated after an interruption is journaled once.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BatchJournal:
         Parameters
         ----------
         output : str
-            Path or address of the file that the chunk is written to.
+            Path or URI of the file that the chunk is written to.
         rows_before : int
             Rows of earlier chunks of the same file.
 

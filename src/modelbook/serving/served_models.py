@@ -35,7 +35,7 @@ from modelbook.scoring.drift_reference import DriftReference
 from modelbook.serving.access import read_file_state
 from modelbook.serving.schemas import OutcomeReader, RowReader
 
-EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's address to workers
+EXPORT_VARIABLE = "MODELBOOK_SERVING_FROM"  # passes the export's URI to workers
 
 MAX_ALIAS_AGE_SECONDS = 60.0  # the alias poller checks every few seconds
 MAX_READ_AGE_SECONDS = 10.0  # between reads of the aliases while their file does not change
@@ -47,7 +47,7 @@ MAX_REQUEST_CPU_MS = 300.0  # maximum for a request of at most 1 MB; see docs/se
 UPLOAD_ROW_MS, UPLOAD_CELL_MS = 0.025, 0.0018
 MAX_RETRY_SECONDS = 60.0  # longest pause between attempts to load a version; the first is 1 s
 VersionKey = tuple[int, str | None]  # number and digest
-# Safe to cache: an export's address contains its digest, so its content never changes.
+# Safe to cache: an export's URI contains its digest, so its content never changes.
 open_export_cached = lru_cache(exports.open_export)
 
 

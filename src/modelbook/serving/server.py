@@ -52,7 +52,7 @@ def run_server(
     Parameters
     ----------
     export_uri : str
-        Address of an export to serve instead of the aliased versions.
+        URI of an export to serve instead of the aliased versions.
 
     Raises
     ------
