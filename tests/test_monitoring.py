@@ -1033,6 +1033,23 @@ def test_finding_states_number_of_windows() -> None:
     assert missing_facts(volume.sentence, 7, 333, 1000) == []
 
 
+@pytest.mark.parametrize(
+    ("recent_windows", "since"),
+    [
+        # a run of windows that ended before the newest one
+        ([window("1", "drift"), CALM_ONE, *(window(n, "drift") for n in "34"), CALM_ONE], "3"),
+        ([window("1", "loss"), CALM_ONE, window("3", "loss")], "3"),
+        ([window("1", "loss"), UNTOLD, window("3", "loss")], "1"),
+        ([window("1", "drift"), UNTOLD, window("3", "drift")], "3"),
+    ],
+)
+def test_finding_names_first_of_consecutive_windows(
+    recent_windows: list[Window], since: str
+) -> None:
+    [finding] = windows.combine_windows(recent_windows, PARAMS)
+    assert finding.since == since
+
+
 def test_number_of_windows_is_configurable() -> None:
     assert (
         windows.combine_windows([LOSS], PARAMS.model_copy(update={"min_failing_windows": 1}))[

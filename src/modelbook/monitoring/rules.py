@@ -63,7 +63,7 @@ class Finding:
         Mean cost of the batch's decisions minus that of the matched holdout's, per 1,000 rows; the
         same for all findings on a batch. None if not known.
     since : str
-        The first of the consecutive windows that show it.
+        The first of the most recent consecutive windows that show it.
     step : str
         The next step, if it names what was found; by default that of the rule.
     """

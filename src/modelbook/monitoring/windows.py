@@ -1,9 +1,10 @@
-"""Combine the findings of several windows into one verdict, by an N-of-M rule.
+"""Combine the findings of several windows into the findings of the verdict, by an N-of-M rule.
 
-A single window may mislead. A watch finding counts at once and persists while N of the last M
-windows show it. A performance drop leads to retrain only if N of the last M windows with outcomes
-show it, or the newest one shows a severe drop. The N-of-M rule follows Nagios' soft states and
-Databricks' mlops-stacks.
+A single window may mislead. A watch finding counts at once, except one on a slice, and as long as N
+of the last M windows show it; one on a slice only in the second case. A performance drop leads to
+retrain only if N of the last M windows with outcomes show it, or the newest one shows a severe
+drop. The N-of-M rule follows Databricks' mlops-stacks (num_violation_windows of
+num_evaluation_windows).
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
 
 
 def _find_first_window(windows: Sequence[Window], rule: str) -> str:
-    """Name the first of the consecutive windows, up to the latest, in which a rule fails."""
+    """Name the first of the most recent consecutive windows in which a rule is triggered.
+
+    They may end before the latest window. For the performance rule, windows without outcomes are
+    skipped.
+    """
     first = ""
     for window in reversed(windows):
         if window.get_finding(rule):
@@ -99,12 +104,11 @@ def _find_persistent_findings(rule: str, recent: list[Window], params: Monitor) 
     """Keep a finding of the newest window or of enough recent ones; for slices only the latter."""
     findings = [finding for finding in (window.get_finding(rule) for window in recent) if finding]
     is_persistent = len(findings) >= params.min_failing_windows
-    is_in_newest_window = recent[-1].get_finding(rule) is not None and not rule.startswith(
-        SLICE_RULE
-    )
+    counts_at_once = not rule.startswith(SLICE_RULE)
+    is_in_newest_window = recent[-1].get_finding(rule) is not None
     return (
         [_add_window_count(findings, len(recent), WATCH)]
-        if is_persistent or is_in_newest_window
+        if is_persistent or (counts_at_once and is_in_newest_window)
         else []
     )
 
