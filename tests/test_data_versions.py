@@ -84,7 +84,15 @@ def never_committed(root: Path) -> str:
     return r"data/t\.csv .*t\.csv\.dvc.*git"
 
 
-@pytest.mark.parametrize("change", [change_table, not_committed, never_committed])
+def invalid_commit(root: Path) -> str:
+    valid_text = (root / f"{TABLE}.dvc").read_text()
+    (root / f"{TABLE}.dvc").write_text("outs: [")
+    commit(root)
+    (root / f"{TABLE}.dvc").write_text(valid_text)
+    return r"data/t\.csv .*t\.csv\.dvc.*git"
+
+
+@pytest.mark.parametrize("change", [change_table, not_committed, never_committed, invalid_commit])
 def test_uncommitted_table_raises_unless_allowed(
     change: Callable[[Path], str], project: Path
 ) -> None:

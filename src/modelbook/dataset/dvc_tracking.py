@@ -31,7 +31,8 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
     Raises
     ------
     DataError
-        If the table differs from its ``.dvc`` file, or this file has uncommitted changes.
+        If the ``.dvc`` file is not valid; if a committed version is required, also if the table's
+        MD5 differs from that in the ``.dvc`` file, or that from the one in git's last commit.
     """
     source = resolve_source(table, root)
     if not isinstance(source, FileSource):
@@ -40,7 +41,13 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
     dvc_file = path.with_name(f"{path.name}.dvc")
     if not dvc_file.is_file():
         return UNTRACKED
-    recorded_md5 = _read_recorded_md5(dvc_file, dvc_file.read_text(encoding="utf-8"))
+    recorded_md5 = _parse_recorded_md5(dvc_file.read_text(encoding="utf-8"))
+    if recorded_md5 is None:
+        raise DataError(
+            f"{dvc_file} is not a valid .dvc file",
+            expected="outs with one md5, as dvc add writes it",
+            next="restore it from git, or write it again: dvc add",
+        )
     actual_md5 = _hash_file(path)
     is_committed = _is_committed(dvc_file, recorded_md5)
     if requirement == "any":
@@ -64,17 +71,13 @@ def read_data_version(table: str, root: Path, requirement: VersionRequirement = 
     return f"dvc md5 {actual_md5}"
 
 
-def _read_recorded_md5(dvc_file: Path, text: str) -> str:
-    """The MD5 that a ``.dvc`` file records for its table."""
+def _parse_recorded_md5(text: str) -> str | None:
+    """Return the MD5 that a ``.dvc`` file records for its table; None if the file is not valid."""
     try:
         [out] = load_yaml(text)["outs"]
         return str(out["md5"])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise DataError(
-            f"{dvc_file} is not a valid .dvc file",
-            expected="outs with one md5, as dvc add writes it",
-            next="restore it from git, or write it again: dvc add",
-        ) from None
+        return None
 
 
 def _is_committed(dvc_file: Path, recorded_md5: str) -> bool:
@@ -88,7 +91,7 @@ def _is_committed(dvc_file: Path, recorded_md5: str) -> bool:
         )
     except OSError:
         return True
-    return result.returncode == 0 and _read_recorded_md5(dvc_file, result.stdout) == recorded_md5
+    return result.returncode == 0 and _parse_recorded_md5(result.stdout) == recorded_md5
 
 
 def _hash_file(path: Path) -> str:
