@@ -192,7 +192,7 @@ class TestFailurePage:
         [
             ("out of memory, MemoryError: \n  in cell 3:\n    x", "Take fewer rows (sample)"),
             (
-                "the kernel died: the system killed it because memory ran out (SIGKILL) (not an error…)",
+                "the kernel died: it was killed (SIGKILL) because memory ran out (not an error…)",
                 "“A dead kernel”",
             ),
             (

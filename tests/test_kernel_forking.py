@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from small_project import ROOT, STAGES, clean_environ
 
 from modelbook import config
-from modelbook.build import dependencies, fork_server, kernel_forking
+from modelbook.build import dependencies, fork_server, kernel_forking, kernels
 from modelbook.build.kernel_forking import (
     KernelForker,
     can_fork,
@@ -130,6 +130,23 @@ def test_cause_of_kernel_death_is_described(start, code, facts):
     kernel._process.wait(10)
     client.stop_channels()
     assert facts in kernel.describe_exit()
+
+
+@pytest.mark.parametrize(
+    ("signal_name", "cause"), [("SIGKILL", "memory"), ("SIGSEGV", "native code"), ("SIGTERM", "")]
+)
+def test_cause_of_signal_is_stated_only_if_known(start, tmp_path, monkeypatch, signal_name, cause):
+    events = tmp_path / "memory.events"
+    events.write_text("oom_kill 0\n")
+    monkeypatch.setattr(kernels, "OOM_EVENTS_FILE", events)
+    kernel = start()
+    events.write_text("oom_kill 1\n")  # of any process of the container
+    os.kill(kernel._process.pid, signal.Signals[signal_name])
+    kernel._process.wait(10)
+    description = kernel.describe_exit()
+    assert signal_name in description
+    causes = [name for name in ("memory", "native code", "outside") if name in description]
+    assert causes == ([cause] if cause else [])
 
 
 def test_kernel_can_be_killed_before_fork(start):

@@ -32,7 +32,9 @@ from modelbook.stage.progress import LOG_VARIABLE, append_progress
 
 HISTORY_OPTION = "--HistoryManager.hist_file=:memory:"  # builds are not in the user's history
 START_TIMEOUT = 180  # seconds until a kernel responds; imports take up to a minute from disk
-OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")  # counts out-of-memory kills on Linux
+# Counts out-of-memory kills in this container's cgroup (v2); absent on most hosts.
+OOM_EVENTS_FILE = Path("/sys/fs/cgroup/memory.events")
+CRASH_SIGNALS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")  # raised by the code itself
 
 
 class StageKernel:
@@ -89,7 +91,7 @@ class StageKernel:
         finally:
             client.stop_channels()
         code = self._process.poll()
-        raise RuntimeError("it does not respond" if code is None else f"it ended with code {code}")
+        raise RuntimeError("it does not respond" if code is None else f"it exited with code {code}")
 
     def kill(self) -> None:
         """Kill the kernel and its child processes; may be called from any thread."""
@@ -110,16 +112,17 @@ class StageKernel:
         if code is None:
             return ""
         if code >= 0:
-            return f"it ended by itself with code {code}"
+            return f"it exited with code {code}"
         name = signal.Signals(-code).name
-        if _count_oom_kills() > self._oom_kills_at_start:
-            return f"the system killed it because memory ran out ({name})"
-        if code == -signal.SIGKILL:
-            return (
-                f"it was killed from outside ({name}), most often by the system because memory "
-                "ran out"
-            )
-        return f"it crashed with {name}, in a library's native code"
+        if name in CRASH_SIGNALS:
+            return f"it crashed with {name}, in a library's native code"
+        if code != -signal.SIGKILL:
+            return f"it was ended by signal {name}"
+        if _count_oom_kills() > self._oom_kills_at_start:  # of this kernel, or of another process
+            return f"it was killed ({name}), probably by the system, because memory ran out"
+        return (
+            f"it was killed from outside ({name}), most often by the system because memory ran out"
+        )
 
     def _connect_client(self) -> BlockingKernelClient:
         client = BlockingKernelClient()
@@ -230,7 +233,7 @@ def extract_import_code(notebook: Path) -> str:
 
 
 def _count_oom_kills() -> int:
-    """Count the processes that the system has killed so far because memory ran out."""
+    """Count the out-of-memory kills in this container's cgroup so far; 0 if they are not known."""
     if not OOM_EVENTS_FILE.is_file():
         return 0
     counts = dict(line.split() for line in OOM_EVENTS_FILE.read_text().splitlines())
