@@ -322,9 +322,14 @@ class TestDoctor:
             ),
             (lambda spec: spec["argv"].remove(KERNEL_PACKER_OPTION), "it lacks --Session.packer"),
             (lambda spec: spec["argv"].remove("--log-level=50"), "it lacks --log-level=50"),
-            (lambda spec: spec.pop("env"), "DO_NOT_TRACK is not set"),
+            (lambda spec: spec.pop("env"), "DO_NOT_TRACK is not 'true'"),
+            (
+                lambda spec: spec["env"].update(OMP_WAIT_POLICY="ACTIVE"),
+                "OMP_WAIT_POLICY is not 'PASSIVE'",
+            ),
+            (lambda spec: spec.update(display_name="Python 3"), "'Python 3', not 'Modelbook'"),
         ],
-        ids=["python", "packer", "log level", "environment"],
+        ids=["python", "packer", "log level", "environment", "variable", "display name"],
     )
     def test_doctor_reports_wrong_kernelspec(self, tmp_path, change, state):
         kernelspec.write_kernelspec(tmp_path)

@@ -40,7 +40,7 @@ def merge(path: Path, required: dict[str, Any]) -> bool:
         Whether the file has changed.
     """
     content = read(path)
-    if not find_missing(content, required):
+    if not find_differences(content, required):
         return False
     write(path, _merge_dicts(content, required))
     return True
@@ -51,14 +51,14 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def find_missing(current: Any, required: dict[str, Any]) -> list[str]:
+def find_differences(current: Any, required: dict[str, Any]) -> list[str]:
     """Return the required keys that differ, nested ones with dots; None requires their absence."""
     if not isinstance(current, dict):
         return [*required]
     names = []
     for key, value in required.items():
         if isinstance(value, dict):
-            names += [f"{key}.{name}" for name in find_missing(current.get(key), value)]
+            names += [f"{key}.{name}" for name in find_differences(current.get(key), value)]
         elif current.get(key) != value:
             names.append(key)
     return names

@@ -22,7 +22,13 @@ def get_kernelspec_folder(prefix: Path) -> Path:
 
 
 def write_kernelspec(prefix: Path) -> list[Path]:
-    """Write the kernelspec if it is missing or wrong; return the files that were changed."""
+    """Write the kernelspec and its logos if it is missing or wrong.
+
+    Returns
+    -------
+    list of Path
+        The kernel.json that was written; empty if none was.
+    """
     path = get_kernelspec_folder(prefix) / "kernel.json"
     if path.is_file() and not _find_problems(prefix):
         return []
@@ -40,7 +46,7 @@ def write_kernelspec(prefix: Path) -> list[Path]:
 
 
 def check_kernelspec(prefix: Path) -> CheckResult:
-    """Check whether Jupyter finds this environment's kernelspec first, and its content."""
+    """Check the kernelspec's content, and that no other of its name takes precedence."""
     from jupyter_core.paths import jupyter_path
 
     command = "modelbook setup"
@@ -70,24 +76,25 @@ def check_kernelspec(prefix: Path) -> CheckResult:
 def _find_problems(prefix: Path) -> list[str]:
     """Return what is wrong with the kernelspec, in a few words each."""
     try:
-        kernel: dict[str, Any] = json_config.read(get_kernelspec_folder(prefix) / "kernel.json")
+        kernelspec: dict[str, Any] = json_config.read(get_kernelspec_folder(prefix) / "kernel.json")
     except WorkbenchError:
         return ["kernel.json cannot be read"]
-    argv = [*map(str, kernel.get("argv") or ["nothing"])]
+    argv = [*map(str, kernelspec.get("argv") or ["nothing"])]
     problems = (
         []
         if argv[0] == str(_find_environment_python(prefix))
         else [f"it starts {argv[0]}, not {_find_environment_python(prefix)}"]
     )
-    if kernel.get("display_name") != DISPLAY_NAME:
-        problems.append(f"it bears the name {kernel.get('display_name')!r}, not {DISPLAY_NAME!r}")
+    display_name = kernelspec.get("display_name")
+    if display_name != DISPLAY_NAME:
+        problems.append(f"its display name is {display_name!r}, not {DISPLAY_NAME!r}")
     problems += [f"it lacks {option}" for option in KERNEL_OPTIONS if option not in argv]
     return problems + [
-        f"{name} is not set"
-        for name in json_config.find_missing(kernel.get("env"), KERNEL_ENVIRONMENT)
+        f"{name} is not {KERNEL_ENVIRONMENT[name]!r}"
+        for name in json_config.find_differences(kernelspec.get("env"), KERNEL_ENVIRONMENT)
     ]
 
 
 def _find_environment_python(prefix: Path) -> Path:
-    python = prefix / "bin" / "python"  # the same path whichever link was used
+    python = prefix / "bin" / "python"  # not sys.executable, which may be its bin/python3
     return python if python.exists() else Path(sys.executable)

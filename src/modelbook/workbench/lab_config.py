@@ -92,21 +92,21 @@ def _list_copied_files(prefix: Path) -> dict[Path, str]:
 def check_config(prefix: Path) -> CheckResult:
     """Check whether the required keys are set in JupyterLab's configuration."""
     try:
-        missing = [
+        problems = [
             f"{name} in {path.relative_to(prefix)} is not as setup writes it"
             for path, required in list_config_files(prefix).items()
-            for name in json_config.find_missing(json_config.read(path), required)
+            for name in json_config.find_differences(json_config.read(path), required)
         ]
     except WorkbenchError as error:
         return CheckResult(
             "JupyterLab", False, error.problem, f"{error.next}; then: modelbook setup"
         )
-    missing += [
+    problems += [
         f"{path.relative_to(prefix)} is not as setup writes it"
         for path, content in _list_copied_files(prefix).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != content
     ]
-    if missing:
-        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return CheckResult("JupyterLab", False, f"{missing[0]}{others}", "modelbook setup")
+    if problems:
+        others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        return CheckResult("JupyterLab", False, f"{problems[0]}{others}", "modelbook setup")
     return CheckResult("JupyterLab", True, "configured; extensions that break it are off")
