@@ -298,7 +298,7 @@ def test_experiment_created_meanwhile_by_another_process_is_used(
         return create(*arguments)
 
     monkeypatch.setattr(client, "create_experiment", create_as_second)
-    experiment_id = store.ensure_experiment(client, root, "new")
+    experiment_id = store.ensure_experiment_id(client, root, "new")
     assert client.get_experiment(experiment_id).name == "new"
 
 
@@ -367,6 +367,14 @@ def test_holdout_evaluations_are_counted_across_books_and_failures(root: Path) -
         3,
         1,
     )
+
+
+def test_other_artifact_location_raises_with_setting(root: Path) -> None:
+    client = store.create_client(root)
+    client.create_experiment(BOOK, artifact_location=f"s3://bucket/models/{BOOK}")
+    with raises_stating(StoreError, f"s3://bucket/models/{BOOK}") as exc_info:
+        store.ensure_experiment_id(client, root, BOOK)
+    assert "artifacts: s3://bucket/models in store.yaml" in exc_info.value.next
 
 
 def test_books_have_separate_experiments(root: Path) -> None:

@@ -189,7 +189,7 @@ def test_environment_overrides_store_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_run_on_server_prints_nothing_to_stdout(root, capsys):
     store.ensure_store(root)
     client = store.create_client(root)
-    run = client.create_run(store.ensure_experiment(client, root, "quiet"))
+    run = client.create_run(store.ensure_experiment_id(client, root, "quiet"))
     client.set_terminated(run.info.run_id)
     assert capsys.readouterr().out == ""
 
@@ -260,7 +260,7 @@ def test_missing_write_permission_is_reported_and_changes_nothing(
 
     add_versions(closed, BOOK, 2)
     move(closed, BOOK, 1, None)
-    store.ensure_experiment(store.create_client(closed), closed, BOOK)
+    store.ensure_experiment_id(store.create_client(closed), closed, BOOK)
     reader = ("reader", "a-password-of-the-reader")
     get_app_client("basic-auth", tracking_uri=get_tracking_uri(closed)).create_user(*reader)
     for user, password, status, remedy in (

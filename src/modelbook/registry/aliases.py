@@ -33,7 +33,7 @@ from modelbook.registry.location import (
     has_store,
     is_embedded,
 )
-from modelbook.registry.store import create_client, find_or_none, make_old_store_error
+from modelbook.registry.store import call_or_none, create_client, make_old_store_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -304,7 +304,7 @@ def query_aliases(root: Path, model_name: str) -> dict[str, RegisteredVersion]:
 
 def find_alias_versions(client: MlflowClient, model_name: str) -> dict[str, int]:
     """Return the numbers of a model's versions by alias; empty when there is no such model."""
-    model = find_or_none(client.get_registered_model, model_name)
+    model = call_or_none(client.get_registered_model, model_name)
     return {alias: int(number) for alias, number in model.aliases.items()} if model else {}
 
 
@@ -319,7 +319,7 @@ def find_version(root: Path, model_name: str, version: int) -> RegisteredVersion
     if not has_store(root):
         return None
     with connection.convert_errors(root):
-        return find_or_none(_get_version, create_client(root), root, model_name, version)
+        return call_or_none(_get_version, create_client(root), root, model_name, version)
 
 
 def require_version(

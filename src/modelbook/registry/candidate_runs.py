@@ -14,7 +14,7 @@ import mlflow
 from modelbook.errors import TrainingError
 from modelbook.registry import artifact_storage, connection
 from modelbook.registry.location import get_local_path
-from modelbook.registry.store import create_client, find_or_none
+from modelbook.registry.store import call_or_none, create_client
 
 NEWEST_FIRST = ["attributes.start_time DESC"]
 PARENT_TAG = "mlflow.parentRunId"
@@ -84,7 +84,7 @@ def find_candidate_run(root: Path, candidate_name: str, compare_run_id: str) -> 
     by_name = {run.data.tags["mlflow.runName"]: run for run in runs}
     run = by_name.get(candidate_name) or by_family.get(candidate_name)
     if run is None and RUN_ID.fullmatch(candidate_name):
-        run = find_or_none(client.get_run, candidate_name)
+        run = call_or_none(client.get_run, candidate_name)
     if run is None or "family" not in run.data.tags:
         candidates = ", ".join(sorted(map(_describe_candidate, runs)))
         raise TrainingError(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from modelbook.registry.store import create_client, find_or_none, get_or_create_experiment
+from modelbook.registry.store import call_or_none, create_client, get_or_create_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -157,7 +157,7 @@ def hash_entry(text: str) -> str:
 
 def _find_named_run(client: MlflowClient, model_name: str) -> str | None:
     """Return the run that the registered model names."""
-    model = find_or_none(client.get_registered_model, model_name)
+    model = call_or_none(client.get_registered_model, model_name)
     return model.tags.get(RUN_TAG) if model else None
 
 

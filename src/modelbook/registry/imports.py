@@ -28,7 +28,7 @@ from modelbook.registry.aliases import DIGEST_TAG, SOURCE_DIGEST_TAG
 from modelbook.registry.artifact_storage import compute_folder_digest
 from modelbook.registry.exports import ARTIFACTS_FOLDER, MODEL_FOLDER, read_manifest
 from modelbook.registry.history import HistoryEntry
-from modelbook.registry.store import ensure_experiment, ensure_store
+from modelbook.registry.store import ensure_experiment_id, ensure_store
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -165,7 +165,7 @@ def _register(
         if digest in (version.tags.get(SOURCE_DIGEST_TAG), version.tags.get(DIGEST_TAG)):
             return int(version.version), False
     run = client.create_run(
-        ensure_experiment(client, root, model_name), run_name="import", tags={"stage": "import"}
+        ensure_experiment_id(client, root, model_name), run_name="import", tags={"stage": "import"}
     )
     client.log_artifacts(run.info.run_id, str(model_folder), MODEL_FOLDER)
     client.set_terminated(run.info.run_id)

@@ -12,7 +12,7 @@ from modelbook.registry.location import (
     has_local_artifacts,
     has_store,
 )
-from modelbook.registry.store import check_store, create_client, find_or_none
+from modelbook.registry.store import call_or_none, check_store, create_client
 from modelbook.stage.sandbox import Sandbox
 
 
@@ -33,7 +33,7 @@ def remove_versions_and_runs(sandbox: Sandbox) -> None:
     check_store(root)
     client = create_client(root)
     with connection.convert_errors(root):
-        if find_or_none(client.get_registered_model, name):
+        if call_or_none(client.get_registered_model, name):
             client.delete_registered_model(name)
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:

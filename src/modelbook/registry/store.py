@@ -40,10 +40,11 @@ NOT_FOUND_ERROR_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 CREATION_TIMEOUT_SECONDS = 60.0  # longest wait for another process that creates the tables
 CREATION_CONFLICT_PATTERN = "already exists|duplicate key"
 T = TypeVar("T")
-ENVIRONMENT_DEFAULTS = {  # MLflow's own would wait for an absent server for many minutes
+ENVIRONMENT_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where --json prints
+    # With MLflow's own defaults, requests to an absent server would be retried for many minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "PYCARET_CUSTOM_LOGGING_PATH": os.devnull,  # see registry.pyfunc_model
@@ -51,26 +52,29 @@ ENVIRONMENT_DEFAULTS = {  # MLflow's own would wait for an absent server for man
 
 
 def ensure_store(root: Path) -> None:
-    """Create the store when it does not exist, and check that it can be read and written.
+    """Create the store if there is none; check that it can be read, and remote artifacts written.
 
     Raises
     ------
     StoreError
-        When it is not an MLflow store of the installed version, or cannot be reached or written.
+        When it is not an MLflow store of the installed version or cannot be reached, or when remote
+        artifacts cannot be written.
     """
     if get_artifact_uri(root) and not has_local_artifacts(root):
         artifact_storage.check_write_access(get_artifact_uri(root))
     if not is_embedded(root):
-        _verify_store(root)
+        _open_and_check_store(root)
         return
     path = get_database_path(root)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # another process may be creating it
-        _verify_store(root)
+        _open_and_check_store(root)
 
 
 def check_store(root: Path) -> None:
     """Check that the installed MLflow can read the store, if there is one.
+
+    MLflow creates the tables of an empty database.
 
     Raises
     ------
@@ -78,19 +82,20 @@ def check_store(root: Path) -> None:
         When the store is not one of the installed MLflow, or cannot be reached.
     """
     if has_store(root):
-        _verify_store(root)
+        _open_and_check_store(root)
 
 
-def _verify_store(root: Path) -> None:
-    """Read the experiments and registered models; MLflow creates missing tables.
+def _open_and_check_store(root: Path) -> None:
+    """Read the experiments and registered models; MLflow creates the tables of an empty database.
 
-    Of two processes that create the tables of a database at once, one fails, and waits.
+    Of two processes that create the tables of a database at once, one fails; it retries until the
+    other is done.
     """
     deadline, has_conflict = time.monotonic() + CREATION_TIMEOUT_SECONDS, False
     while True:
         try:
             with connection.convert_errors(root):
-                client = _make_client(root, _configure(root))
+                client = _create_client(root, _configure_without_store_check(root))
                 experiments = client.search_experiments()
                 models = {model.name for model in client.search_registered_models()}
             break
@@ -121,22 +126,22 @@ def make_old_store_error(root: Path) -> StoreError:
 
 def create_client(root: Path) -> MlflowClient:
     """Create an MLflow client for the project's store."""
-    return _make_client(root, configure_mlflow(root))
+    return _create_client(root, configure_mlflow(root))
 
 
-def find_or_none(find: Callable[..., T], *arguments: Any) -> T | None:
-    """Return what a function finds by MLflow's client; None when the store does not have it."""
+def call_or_none(function: Callable[..., T], *arguments: Any) -> T | None:
+    """Call a function of MLflow's client; return None when the object does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return find(*arguments)
+        return function(*arguments)
     except MlflowException as error:
         if error.error_code not in NOT_FOUND_ERROR_CODES:
             raise
         return None
 
 
-def _make_client(root: Path, mlflow: ModuleType) -> MlflowClient:
+def _create_client(root: Path, mlflow: ModuleType) -> MlflowClient:
     return mlflow.MlflowClient(get_tracking_uri(root), get_registry_uri(root))
 
 
@@ -150,10 +155,10 @@ def configure_mlflow(root: Path) -> ModuleType:
         empty store, or retry for many minutes.
     """
     require_store(root)
-    return _configure(root)
+    return _configure_without_store_check(root)
 
 
-def _configure(root: Path) -> ModuleType:
+def _configure_without_store_check(root: Path) -> ModuleType:
     connection.check_connection(root)
     mlflow_schema.require_current_schema(root)
     for name, value in ENVIRONMENT_DEFAULTS.items():
@@ -180,7 +185,7 @@ def _restore_environment() -> Iterator[None]:
             os.environ[name] = value
 
 
-def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
+def ensure_experiment_id(client: MlflowClient, root: Path, name: str) -> str:
     """Return the id of an experiment, and create it on first use.
 
     Raises
@@ -196,8 +201,9 @@ def ensure_experiment(client: MlflowClient, root: Path, name: str) -> str:
             f"the experiment {name!r} stores its files in {experiment.artifact_location}",
             expected=location,
             next=(
-                "set that location as artifacts in store.yaml; an embedded store from before 1.0.0 "
-                f"has absolute artifact locations: {suggest_new_store(root)}"
+                f"set artifacts: {experiment.artifact_location.removesuffix(f'/{name}')} in "
+                "store.yaml; an embedded store from before 1.0.0 has absolute artifact locations "
+                f"and is not read: {suggest_new_store(root)}"
             ),
         )
     return experiment.experiment_id

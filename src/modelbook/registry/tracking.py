@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, ViewType
 from modelbook.dataset.entity_sketch import estimate_overlap
 from modelbook.redaction import redact
 from modelbook.registry import connection
-from modelbook.registry.store import create_client, ensure_experiment, ensure_store
+from modelbook.registry.store import create_client, ensure_experiment_id, ensure_store
 
 if TYPE_CHECKING:
     from modelbook.training.candidate import Candidate
@@ -48,7 +48,7 @@ class StageRun:
     def __init__(self, root: Path, book: str, stage: str, tags: Mapping[str, Any]) -> None:
         ensure_store(root)
         self._root, self._client = root, create_client(root)
-        self._experiment_id = ensure_experiment(self._client, root, book)
+        self._experiment_id = ensure_experiment_id(self._client, root, book)
         with connection.convert_errors(root):
             self._terminate_stale_runs(stage)
         self.run_id = self._create_run(stage, {**tags, "stage": stage})
