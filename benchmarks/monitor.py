@@ -90,7 +90,7 @@ def modelbook(batch: pd.DataFrame, reference: pd.DataFrame, outcomes: bool = Fal
             "1", batch, batch_scores, reference, contract,
             metrics={"importance": importance, "threshold": 0.5}, params=params,
         )  # fmt: skip
-        rules.find_issues(evaluation, params)
+        rules.apply_rules(evaluation, params)
         return sorted(evaluation.feature_drift.loc[evaluation.feature_drift["drifted"], "column"])
 
     return run

@@ -227,5 +227,5 @@ def test_monitor_checks_coverage(limit: float, is_found: bool) -> None:
     )  # fmt: skip
     row = evaluated.find_metric("coverage")
     assert row["low"] < row["value"] < row["high"]
-    findings = rules.find_issues(evaluated, params)
+    findings = rules.apply_rules(evaluated, params)
     assert any(finding.rule == "coverage" for finding in findings) is is_found

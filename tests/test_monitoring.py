@@ -339,7 +339,7 @@ def test_batch_like_reference_is_healthy(
         )
         < 0.1
     )
-    assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["healthy"]
+    assert [f.verdict for f in rules.apply_rules(evaluation, PARAMS)] == ["healthy"]
     auc = evaluation.find_metric("roc_auc")
     assert auc["low"] < auc["reference"] < auc["high"]
     assert evaluation.find_metric("nothing") is None
@@ -347,7 +347,7 @@ def test_batch_like_reference_is_healthy(
         evaluation, change=replace(evaluation.change, known_entity_share=0.97)
     )
     summary = rules.summarize_verdict(
-        rules.find_issues(with_known_entities, PARAMS), [with_known_entities], 1, contract
+        rules.apply_rules(with_known_entities, PARAMS), [with_known_entities], 1, contract
     )
     assert missing_facts(summary["sentences"][0], "batch 4 (year)", 1000) == []
     both = [evaluation, replace(evaluation, batch="5")]
@@ -383,7 +383,7 @@ def test_too_few_rows_lead_to_watch_without_other_checks(
     evaluation = evaluate_window(wrong)
     assert evaluation.feature_drift.empty
     assert evaluation.metrics.empty
-    result = rules.find_issues(evaluation, PARAMS)
+    result = rules.apply_rules(evaluation, PARAMS)
     assert [f.verdict for f in result] == ["watch"]
     assert missing_facts(result[0].sentence, 4, 199, 200) == []
     assert len(evaluate_window(batch.head(200)).feature_drift) == 4
@@ -403,7 +403,7 @@ def test_empty_batch_leads_to_watch(
         metrics={"importance": IMPORTANCE, "threshold": 0.5},
         params=PARAMS,
     )
-    assert [f.verdict for f in rules.find_issues(evaluation, PARAMS)] == ["watch"]
+    assert [f.verdict for f in rules.apply_rules(evaluation, PARAMS)] == ["watch"]
 
 
 @pytest.mark.long
@@ -417,7 +417,7 @@ def test_missing_outcomes_are_not_evaluated(
         assert evaluation.metrics.empty
         assert np.isnan(evaluation.measure_output_distance("outcome").distance)
         assert evaluation.measure_output_distance("score").distance < 0.1
-        assert rules.find_worst_verdict(rules.find_issues(evaluation, PARAMS)) in (
+        assert rules.find_worst_verdict(rules.apply_rules(evaluation, PARAMS)) in (
             "healthy",
             "watch",
         )
@@ -463,7 +463,7 @@ def test_drop_in_slice_is_found_when_overall_metric_is_stable(
     evaluation = evaluate_window(
         batch.assign(happened=batch["happened"].where(batch["colour"] != "2", at_random))
     )
-    result = rules.find_issues(
+    result = rules.apply_rules(
         evaluation, Monitor(resamples=200, min_rows=200, max_metric_drop=0.12)
     )
     assert [finding.rule for finding in result if finding.rule.startswith("slice")] == [
@@ -486,7 +486,7 @@ def test_contract_violations_lead_to_watch(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     batch.loc[:2, "flag"] = 0.5
-    [finding] = rules.find_issues(evaluate_window(batch), PARAMS)
+    [finding] = rules.apply_rules(evaluate_window(batch), PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "contract")
     assert missing_facts(finding.sentence, 4, 3, "flag", 0, 1) == []
 
@@ -509,7 +509,7 @@ def test_empty_or_constant_column_leads_to_watch_regardless_of_importance(
 ) -> None:
     evaluation = evaluate_window(batch.assign(**{column: value}))
     assert evaluation.drifted_importance_share < PARAMS.drift_share
-    [finding] = rules.find_issues(evaluation, PARAMS)
+    [finding] = rules.apply_rules(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "empty or constant columns")
     label = evaluation.task.contract.columns[column].label or column
     assert missing_facts(finding.sentence, 4, label, *facts) == []
@@ -542,17 +542,17 @@ def test_duplicate_rows_lead_to_watch(
         pytest.approx(100 / 1100),
         0,
     )
-    [finding] = rules.find_issues(evaluation, PARAMS)
+    [finding] = rules.apply_rules(evaluation, PARAMS)
     assert (finding.verdict, finding.rule) == ("watch", "duplicates")
     assert missing_facts(finding.sentence, 4, 100 / 1100) == []
     fewer = evaluate_window(pd.concat([batch, duplicates.head(50)], ignore_index=True))
-    assert rules.find_issues(fewer, PARAMS)[0].verdict == "healthy"
+    assert rules.apply_rules(fewer, PARAMS)[0].verdict == "healthy"
 
 
 def test_duplicate_finding_states_the_threshold_that_applies() -> None:
     def find(share: float) -> rules.Finding:
         measured = duplicates.DuplicateShare(share, expected_max=0.06)
-        return rules.find_issues(replace(HEALTHY, duplicates=measured), PARAMS)[0]
+        return rules.apply_rules(replace(HEALTHY, duplicates=measured), PARAMS)[0]
 
     assert find(0.165).verdict == "healthy"
     assert find(0.175).verdict == "watch"
@@ -587,7 +587,7 @@ def evaluate_and_find(
             on_progress=lambda *_: None,
         )
         return evaluation, [
-            f"{f.verdict}: {f.sentence}" for f in rules.find_issues(evaluation, PARAMS)
+            f"{f.verdict}: {f.sentence}" for f in rules.apply_rules(evaluation, PARAMS)
         ]
 
     return evaluate
@@ -660,7 +660,7 @@ def test_drift_leads_to_watch_only_for_important_columns(
     idle = evaluate_window(batch.assign(noise=batch["noise"] + 3, flag=(batch.index % 9 > 0) * 1))
     assert idle.feature_drift["drifted"].sum() == 2
     assert idle.drifted_importance_share == 0
-    [note] = rules.find_issues(idle, PARAMS)
+    [note] = rules.apply_rules(idle, PARAMS)
     assert (note.verdict, note.rule) == ("healthy", rules.MINOR_DRIFT_RULE)
     assert missing_facts(note.sentence, "noise", "flag", "0%", PARAMS.drift_share) == []
     assert missing_facts(note.remedy.next, "noise", "1 more column", "0%") == []
@@ -668,7 +668,7 @@ def test_drift_leads_to_watch_only_for_important_columns(
     assert combined == replace(note, since="4")
     grave = evaluate_window(batch.assign(size=batch["size"] / 3))
     assert grave.drifted_importance_share == pytest.approx(0.3 / 0.31)
-    [drifted] = (f.sentence for f in rules.find_issues(grave, PARAMS) if f.rule == "drift")
+    [drifted] = (f.sentence for f in rules.apply_rules(grave, PARAMS) if f.rule == "drift")
     assert missing_facts(drifted, 1, 4, 0.3 / 0.31, PARAMS.drift_share) == []
 
 
@@ -711,7 +711,7 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     table.loc[table["column"] == "noise", list(row)] = list(row.values())
     table = table.sort_values("drifted", ascending=False, kind="stable")
     noted = replace(evaluation, feature_drift=table, missing_rate_cause=cause)
-    [note] = (f for f in rules.find_issues(noted, PARAMS) if "noise" in f.sentence)
+    [note] = (f for f in rules.apply_rules(noted, PARAMS) if "noise" in f.sentence)
     sentence, rest = note.sentence, round(100 * cause.change) - round(100 * cause.explained)
     step = (f"{rest} percentage points are not explained", "data owner", "outside colour 11")
     assert missing_facts(sentence, *step) == []
@@ -721,7 +721,7 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
     step = ("noise", "outside colour 11", cause.rest_batch, "0%", rules.DATA_OWNER)
     assert missing_facts(summary["next"], *step) == []
     explained = replace(noted, missing_rate_cause=cause._replace(explained=cause.change))
-    [note] = (f for f in rules.find_issues(explained, PARAMS) if "noise" in f.sentence)
+    [note] = (f for f in rules.apply_rules(explained, PARAMS) if "noise" in f.sentence)
     assert ("No action" in note.sentence, note.remedy.owner) == (True, rules.NOBODY)
     assert missing_facts(note.remedy.next, "shares of the rows") == []
     facts = [0.6, 0.2, round(100 * cause.explained), round(100 * cause.change), "colour 11"]
@@ -733,12 +733,12 @@ def test_part_of_a_missing_rate_that_the_mix_leaves_is_stated(
         degenerate_columns=[DegenerateColumn("size", NAN, 0.0)],
         drift_segment="colour 11",
     )
-    [note] = (f for f in rules.find_issues(without_top, PARAMS) if f.rule == "minor drift")
+    [note] = (f for f in rules.apply_rules(without_top, PARAMS) if f.rule == "minor drift")
     assert missing_facts(note.remedy.next, "noise", "60%", "20%") == []
     # Cause and group are those of another column.
     assert "colour 11" not in note.sentence + note.remedy.next + note.segment
     rare = replace(noted, missing_rate_cause=cause._replace(rest_reference=0.004))
-    [note] = (f for f in rules.find_issues(rare, PARAMS) if "noise" in f.sentence)
+    [note] = (f for f in rules.apply_rules(rare, PARAMS) if "noise" in f.sentence)
     assert missing_facts(note.sentence, "instead of <1%") == []
 
 
@@ -750,7 +750,7 @@ def test_lost_ranking_leads_to_retrain(
     )
     evaluation = evaluate_window(permuted_outcomes)
     assert evaluation.find_metric("roc_auc")["reference"] > 0.8
-    result = rules.find_issues(evaluation, PARAMS)
+    result = rules.apply_rules(evaluation, PARAMS)
     assert rules.find_worst_verdict(result) == "retrain"
     [finding_sentence] = (f.sentence for f in result if f.verdict == "retrain")
     row = evaluation.find_metric("roc_auc")
@@ -838,7 +838,7 @@ def test_columns_missing_in_same_rows_are_one_finding(
     assert table.loc["size", "missing_with"] == table.loc["noise", "missing_with"]
     assert table.loc["flag", "missing_with"] == ""
     evaluation = replace(HEALTHY, feature_drift=table.reset_index(), drifted_importance_share=0.5)
-    [finding] = rules.find_issues(evaluation, PARAMS)
+    [finding] = rules.apply_rules(evaluation, PARAMS)
     assert missing_facts(finding.sentence, 2, "50%", "10%", "Size") == []
 
 
@@ -906,7 +906,7 @@ def scored(
     ],
 )
 def test_each_rule_leads_to_its_verdict(evaluation: BatchEvaluation, verdicts: list[str]) -> None:
-    assert [finding.verdict for finding in rules.find_issues(evaluation, PARAMS)] == verdicts
+    assert [finding.verdict for finding in rules.apply_rules(evaluation, PARAMS)] == verdicts
 
 
 # Before outcomes
@@ -914,18 +914,18 @@ def test_each_rule_leads_to_its_verdict(evaluation: BatchEvaluation, verdicts: l
 
 def test_expected_loss_leads_to_watch_before_outcomes() -> None:
     row = {"metric": "roc_auc", "value": 0.68, "low": 0.65, "high": 0.71, "reference": 0.75}
-    [result] = rules.find_issues(replace(HEALTHY, estimated_metric=row), PARAMS)
+    [result] = rules.apply_rules(replace(HEALTHY, estimated_metric=row), PARAMS)
     assert (result.verdict, result.rule) == ("watch", "expected loss")
     assert missing_facts(result.sentence, 4, "ROC AUC", 0.68, 0.71) == []
     for change in ({"high": 0.76}, {"value": 0.71}):
         assert (
-            rules.find_issues(replace(HEALTHY, estimated_metric=row | change), PARAMS)[0].verdict
+            rules.apply_rules(replace(HEALTHY, estimated_metric=row | change), PARAMS)[0].verdict
             == "healthy"
         )
     with_outcomes = replace(
         scored((0.75, 0.7, 0.8), 0.75), estimated_metric=row
     )  # observed outcomes take precedence
-    assert rules.find_issues(with_outcomes, PARAMS)[0].verdict == "healthy"
+    assert rules.apply_rules(with_outcomes, PARAMS)[0].verdict == "healthy"
 
 
 @pytest.mark.long
@@ -1069,7 +1069,7 @@ def test_drop_of_twice_the_limit_is_severe(
     evaluate_window: Callable[..., BatchEvaluation], batch: pd.DataFrame
 ) -> None:
     for auc, grave in ((0.66, False), (0.64, True)):
-        [result] = rules.find_issues(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
+        [result] = rules.apply_rules(scored((auc, auc - 0.05, auc + 0.05), 0.75), PARAMS)
         assert result.is_severe is grave
     window = windows.evaluate_window(evaluate_window(batch), PARAMS)
     assert (window.name, window.rows, window.has_outcomes) == ("4", 1000, True)
@@ -1089,7 +1089,7 @@ def test_findings_are_sorted_by_severity(contract: Contract) -> None:
         drifted_importance_share=0.5,
         feature_drift=HEALTHY.feature_drift.assign(drifted=[True, False]),
     )
-    findings = rules.find_issues(evaluation, PARAMS)
+    findings = rules.apply_rules(evaluation, PARAMS)
     summary = rules.summarize_verdict(findings, [evaluation], 3, contract)
     assert (summary["status"], summary["level"]) == ("retrain", "bad")
     assert missing_facts(summary["sentences"][0], 3, 1000, 1, "retrain") == []

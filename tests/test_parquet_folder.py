@@ -117,7 +117,7 @@ def test_monitor_evaluates_sampled_folder_and_reports_its_size(
     assert (sample.rows, sample.sampled_from, len(sample.metrics) > 0) == (400, 1000, True)
     sample_distance, full_distance = (
         rules.summarize_verdict(
-            rules.find_issues(evaluation, PARAMS), [evaluation], 3, evaluation.task.contract
+            rules.apply_rules(evaluation, PARAMS), [evaluation], 3, evaluation.task.contract
         )["sentences"]
         for evaluation in (sample, full)
     )

@@ -123,7 +123,7 @@ def test_absent_first_years_are_a_mix_change_not_drift(
     evaluation = evaluate(draw((4,), seed=1))
     assert not evaluation.feature_drift["drifted"].any()
     assert evaluation.feature_drift["missing_reference"].max() == 0
-    [result] = rules.find_issues(evaluation, PARAMS)
+    [result] = rules.apply_rules(evaluation, PARAMS)
     assert (result.verdict, result.rule, result.remedy.owner) == ("healthy", "mix", rules.NOBODY)
     assert "study year 1" in result.sentence
     assert missing_facts(result.remedy.next, "No action", "expected") == []
@@ -163,7 +163,7 @@ def test_feed_fault_is_still_drift(
     fault: Callable[[pd.DataFrame], pd.DataFrame],
     evaluate: Callable[..., batch_evaluation.BatchEvaluation],
 ) -> None:
-    result = rules.find_issues(evaluate(fault(draw((4,), seed=2))), PARAMS)
+    result = rules.apply_rules(evaluate(fault(draw((4,), seed=2))), PARAMS)
     assert "drift" in [finding.rule for finding in result if finding.verdict == "watch"]
 
 
@@ -178,7 +178,7 @@ def test_drop_hidden_by_mix_change_is_detected(
     change = evaluation.change
     assert change is not None
     assert change.holdout - change.batch < PARAMS.max_metric_drop < -change.residual
-    assert "retrain" in [finding.verdict for finding in rules.find_issues(evaluation, PARAMS)]
+    assert "retrain" in [finding.verdict for finding in rules.apply_rules(evaluation, PARAMS)]
 
 
 @pytest.mark.long

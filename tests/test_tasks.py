@@ -784,7 +784,7 @@ class FakeModelVersion:
         return self.task.make_predictions(self.task.predict_scores(self.model, rows), None)
 
 
-def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
+def apply_rules(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding]:
     task, params = case["task"], config.Monitor(resamples=100, min_rows=100)
     reference = case["rows"].assign(**task.score_columns(case["scored"].score))
     metrics = {"importance": {"size": 1.0}, "threshold": None}
@@ -798,7 +798,7 @@ def find_issues(case: dict[str, Any], batch: pd.DataFrame) -> list[rules.Finding
         params=params,
         on_progress=lambda *_: None,
     )
-    findings = rules.find_issues(evaluation, params)
+    findings = rules.apply_rules(evaluation, params)
     assert [
         finding for finding in findings if missing_facts(finding.sentence, 4)
     ] == []  # each names its batch
@@ -812,13 +812,13 @@ def test_batch_like_reference_is_healthy(case: dict[str, Any]) -> None:
         if case["task"] is AMOUNT
         else task_books.make_multiclass_rows(2)
     )
-    assert [finding.verdict for finding in find_issues(case, batch)] == [rules.HEALTHY]
+    assert [finding.verdict for finding in apply_rules(case, batch)] == [rules.HEALTHY]
 
 
 @pytest.mark.long
 def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str, Any]) -> None:
     if case["task"] is AMOUNT:
-        findings = find_issues(case, task_books.make_regression_rows(2, offset=200.0))
+        findings = apply_rules(case, task_books.make_regression_rows(2, offset=200.0))
         [loss] = [finding.sentence for finding in findings if finding.verdict == rules.RETRAIN]
         assert "RMSE" in loss
         assert {2, 3} <= {
@@ -827,13 +827,13 @@ def test_performance_loss_leads_to_retrain_in_direction_of_metric(case: dict[str
         [bias] = [finding.sentence for finding in findings if finding.rule == "bias"]
         assert [value for value in numbers(bias) if value == pytest.approx(200, abs=15)]
         assert [value for value in numbers(bias) if value == pytest.approx(0.35, abs=0.05)]
-        small = find_issues(case, task_books.make_regression_rows(2, offset=-5.0))
+        small = apply_rules(case, task_books.make_regression_rows(2, offset=-5.0))
         assert rules.RETRAIN not in {finding.verdict for finding in small}
     else:
         batch = task_books.make_multiclass_rows(2).assign(
             kind=lambda rows: rows["kind"].sample(frac=1, random_state=0).to_numpy()
         )
-        findings = find_issues(case, batch)
+        findings = apply_rules(case, batch)
         assert any(
             "ROC AUC" in finding.sentence
             for finding in findings
@@ -863,7 +863,7 @@ def test_outcome_outside_contract_is_a_violation() -> None:
         "rows": rows,
         "scored": CLASSES.score_rows(fit_pipeline(CLASSES, rows), rows),
     }
-    result = find_issues(case, task_books.make_multiclass_rows(2).assign(kind="enormous"))
+    result = apply_rules(case, task_books.make_multiclass_rows(2).assign(kind="enormous"))
     [finding] = result
     assert (finding.verdict, finding.rule) == (rules.WATCH, "contract")
     assert missing_facts(finding.sentence, 700, "kind", "low", "middle", "high") == []

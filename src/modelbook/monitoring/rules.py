@@ -139,8 +139,8 @@ REMEDIES = {
 }
 
 
-def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
-    """Return the findings on one window; a single healthy finding if no rule applies."""
+def apply_rules(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
+    """Return the findings on one window; a single healthy one if no rule is triggered."""
     if evaluation.rows < params.min_rows:
         sentence = (
             f"Batch {evaluation.batch} has {format_count(evaluation.rows, 'row')}, fewer than the "
@@ -153,10 +153,10 @@ def find_issues(evaluation: BatchEvaluation, params: Monitor) -> list[Finding]:
         *_check_performance(evaluation, params),
         *_check_slices(evaluation, params),
     ]
-    notes = [*_describe_mix(evaluation), *_describe_minor_drift(evaluation, params)]
-    if findings or notes:
+    healthy_findings = [*_describe_mix(evaluation), *_describe_minor_drift(evaluation, params)]
+    if findings or healthy_findings:
         cost = None if np.isnan(evaluation.cost_change) else 1000 * evaluation.cost_change
-        return [replace(finding, cost=cost) for finding in findings] + notes
+        return [replace(finding, cost=cost) for finding in findings] + healthy_findings
     return [Finding(HEALTHY, f"Batch {evaluation.batch}: no rule was triggered.")]
 
 
@@ -531,8 +531,8 @@ def summarize_verdict(
     ]
     ordered_findings = sorted(findings, key=lambda finding: -VERDICT_ORDER.index(finding.verdict))
     sentences += [finding.sentence for finding in ordered_findings[:2]]
-    evaluated = [evaluation for evaluation in evaluations[-2:] if len(evaluation.metrics)]
-    sentences += [_describe_performance(evaluation) for evaluation in evaluated]
+    with_outcomes = [evaluation for evaluation in evaluations[-2:] if len(evaluation.metrics)]
+    sentences += [_describe_performance(evaluation) for evaluation in with_outcomes]
     return {
         "status": verdict,
         "level": VERDICT_LEVELS[verdict],
@@ -634,19 +634,19 @@ def _describe_population(evaluations: list[BatchEvaluation]) -> str:
 
     The share is that of the latest batch with outcomes, as in the key number.
     """
-    evaluated = [evaluation for evaluation in evaluations if len(evaluation.metrics)]
-    share = _describe_known_share(evaluated[-1]) if evaluated else ""
+    with_outcomes = [evaluation for evaluation in evaluations if len(evaluation.metrics)]
+    share = _describe_known_share(with_outcomes[-1]) if with_outcomes else ""
     if not share:
         return ""
-    entities = evaluated[-1].task.contract.entity_label_plural
-    change = evaluated[-1].change
+    latest = with_outcomes[-1]
+    entities, change = latest.task.contract.entity_label_plural, latest.change
     others = (
         f"The others are too few to show how it performs on new {entities}."
         if change is None or np.isnan(change.new_entities)
         else f"On the others, of new {entities}, {metric_label(change.metric)} is "
         f"{format_metric(change.new_entities)}."
     )
-    return f" This holds for known {entities}: in batch {evaluated[-1].batch}, {share}. {others}"
+    return f" This holds for known {entities}: in batch {latest.batch}, {share}. {others}"
 
 
 def _describe_known_share(evaluation: BatchEvaluation) -> str:

@@ -25,7 +25,7 @@ from modelbook.monitoring.rules import (
     SLICE_RULE,
     WATCH,
     Finding,
-    find_issues,
+    apply_rules,
 )
 
 VOLUME_FACTOR = 3  # row counts outside usual / factor to usual * factor raise a finding
@@ -34,7 +34,7 @@ MIN_EARLIER_WINDOWS = 2  # needed to compute the usual row count
 
 @dataclass(frozen=True)
 class Window:
-    """An evaluated window: its row count, its findings, and whether it had outcomes."""
+    """The evaluation of a window: its row count, its findings, and whether it had outcomes."""
 
     name: str
     rows: int
@@ -52,14 +52,20 @@ def evaluate_window(evaluation: BatchEvaluation, params: Monitor) -> Window:
         evaluation.batch,
         evaluation.rows,
         len(evaluation.metrics) > 0,
-        tuple(find_issues(evaluation, params)),
+        tuple(apply_rules(evaluation, params)),
     )
 
 
 def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]:
-    """Combine the findings of the last windows, given oldest first.
+    """Combine the findings of the last ``params.windows`` windows.
 
-    Returns a single healthy finding if no rule applies, and an empty list if there is no window.
+    Returns a single healthy finding if no rule is triggered, and an empty list if there is no
+    window.
+
+    Parameters
+    ----------
+    windows : sequence of Window
+        All windows, oldest first: earlier ones give the usual row count and a finding's ``since``.
     """
     recent = list(windows[-params.windows :])
     if not recent:
@@ -75,12 +81,12 @@ def combine_windows(windows: Sequence[Window], params: Monitor) -> list[Finding]
         finding
         for rule in rules
         if rule != PERFORMANCE_RULE
-        for finding in _find_persistent_findings(rule, recent, params)
+        for finding in _keep_current_or_persistent(rule, recent, params)
     ]
-    notes = map(recent[-1].get_finding, (MIX_RULE, MINOR_DRIFT_RULE))
+    healthy_findings = map(recent[-1].get_finding, (MIX_RULE, MINOR_DRIFT_RULE))
     findings = [
         replace(finding, since=_find_first_window(windows, finding.rule))
-        for finding in [*findings, *filter(None, notes)]
+        for finding in [*findings, *filter(None, healthy_findings)]
     ]
     return findings or [Finding(HEALTHY, f"Batch {recent[-1].name}: no rule was triggered.")]
 
@@ -100,45 +106,46 @@ def _find_first_window(windows: Sequence[Window], rule: str) -> str:
     return first or windows[-1].name
 
 
-def _find_persistent_findings(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
+def _keep_current_or_persistent(rule: str, recent: list[Window], params: Monitor) -> list[Finding]:
     """Keep a finding of the newest window or of enough recent ones; for slices only the latter."""
     findings = [finding for finding in (window.get_finding(rule) for window in recent) if finding]
     is_persistent = len(findings) >= params.min_failing_windows
     counts_at_once = not rule.startswith(SLICE_RULE)
     is_in_newest_window = recent[-1].get_finding(rule) is not None
     return (
-        [_add_window_count(findings, len(recent), WATCH)]
+        [_summarize_occurrences(findings, len(recent), WATCH)]
         if is_persistent or (counts_at_once and is_in_newest_window)
         else []
     )
 
 
 def _find_performance_findings(windows: Sequence[Window], params: Monitor) -> list[Finding]:
-    evaluated_windows = [window for window in windows if window.has_outcomes][-params.windows :]
+    windows_with_outcomes = [window for window in windows if window.has_outcomes][-params.windows :]
     findings = [
         finding
-        for finding in (window.get_finding(PERFORMANCE_RULE) for window in evaluated_windows)
+        for finding in (window.get_finding(PERFORMANCE_RULE) for window in windows_with_outcomes)
         if finding
     ]
     if not findings:
         return []
-    latest = evaluated_windows[-1].get_finding(PERFORMANCE_RULE)
+    latest = windows_with_outcomes[-1].get_finding(PERFORMANCE_RULE)
     if len(findings) >= params.min_failing_windows or (latest and latest.is_severe):
-        return [_add_window_count(findings, len(evaluated_windows), RETRAIN)]
+        return [_summarize_occurrences(findings, len(windows_with_outcomes), RETRAIN)]
     if not latest:
         return []
-    note = (
-        f" So far {len(findings)} of the {params.min_failing_windows} windows needed for retrain "
+    suffix = (
+        f" So far {len(findings)} of the {params.min_failing_windows} batches needed for retrain "
         f"{'shows' if len(findings) == 1 else 'show'} it."
     )
-    return [replace(latest, verdict=WATCH, sentence=latest.sentence + note)]
+    return [replace(latest, verdict=WATCH, sentence=latest.sentence + suffix)]
 
 
-def _add_window_count(findings: list[Finding], window_count: int, verdict: str) -> Finding:
-    note = (
-        f" Seen in {len(findings)} of the last {window_count} windows." if len(findings) > 1 else ""
+def _summarize_occurrences(findings: list[Finding], window_count: int, verdict: str) -> Finding:
+    """Return the latest of a rule's findings with the verdict and the number of its windows."""
+    suffix = (
+        f" Seen in {len(findings)} of the last {window_count} batches." if len(findings) > 1 else ""
     )
-    return replace(findings[-1], verdict=verdict, sentence=findings[-1].sentence + note)
+    return replace(findings[-1], verdict=verdict, sentence=findings[-1].sentence + suffix)
 
 
 def _find_volume_findings(windows: Sequence[Window]) -> list[Finding]:
